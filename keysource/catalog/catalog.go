@@ -1,0 +1,127 @@
+// Package catalog keeps certificates in the store, where every replica finds them.
+//
+// It owns the keys "cert/<name>". Nothing is cached: a certificate costs something while somebody asks for it. Values hold private keys; the
+// store that is passed in seals them.
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Config is what a [Catalog] needs.
+type Config struct {
+	// Store holds the certificates.
+	Store store.Store
+	// Refresh is the time between two looks for changes made by other replicas. Default 5 s.
+	Refresh time.Duration
+	// Changed is called with names that were put or removed, by whomever. It is called from Run's goroutine, must not block, and may name
+	// more than changed. nil: nobody wants to know.
+	Changed func([]keysource.Name)
+	// Log gets what an operator should know. Default: nothing is logged.
+	Log *slog.Logger
+}
+
+// Catalog is a [keysource.Source]. All methods are safe for concurrent use.
+type Catalog struct {
+	store   store.Store
+	refresh time.Duration
+	changed func([]keysource.Name)
+	log     *slog.Logger
+	wake    chan struct{} // capacity 1
+}
+
+const (
+	prefix         = "cert/"
+	defaultRefresh = 5 * time.Second
+	// tries bounds how often a write starts again because somebody else wrote the same name; more is a loop, not bad luck.
+	tries = 10
+)
+
+// New returns a catalog. Only [Catalog.Run] needs a goroutine; the other methods work without it.
+func New(c Config) *Catalog {
+	if c.Refresh <= 0 {
+		c.Refresh = defaultRefresh
+	}
+	if c.Changed == nil {
+		c.Changed = func([]keysource.Name) {}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, log: c.Log, wake: make(chan struct{}, 1)}
+}
+
+// Certificate implements [keysource.Source]. A certificate that has expired since it was put is returned like any other: the last good one
+// stays. A stored value that cannot be read is an error of its own, never [keysource.ErrNotExist].
+func (c *Catalog) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
+	val, _, err := c.store.Get(ctx, key(n))
+	switch {
+	case errors.Is(err, store.ErrNotExist):
+		return keysource.Certificate{}, fmt.Errorf("%s in the store: %w", n, keysource.ErrNotExist)
+	case err != nil:
+		return keysource.Certificate{}, fmt.Errorf("reading the certificate of %s: %w", n, err)
+	}
+	return decode(n, val)
+}
+
+// Put stores a chain and its private key (PEM, as [keysource.ParseCertificate] takes them) under n and returns what was stored. It
+// replaces whatever is there. Putting the same again changes nothing and wakes nobody.
+//
+// Refused: a name that [keysource.ServerName] would not return (ErrBadName), a chain or key that is not good, or that does not cover n
+// (ErrBadCertificate). After any other error it is not known whether it was stored; to put it again is safe.
+func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey []byte) (keysource.Certificate, error) {
+	cert, val, err := admit(n, chain, privateKey, time.Now())
+	if err != nil {
+		return keysource.Certificate{}, err
+	}
+	for range tries {
+		old, rev, err := c.store.Get(ctx, key(n))
+		if err != nil && !errors.Is(err, store.ErrNotExist) {
+			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w", n, err)
+		}
+		if have, err := decode(n, old); err == nil && have.Version() == cert.Version() {
+			return cert, nil
+		}
+		_, err = c.store.Swap(ctx, key(n), rev, val)
+		switch {
+		case err == nil:
+			c.Wake()
+			return cert, nil
+		case !errors.Is(err, store.ErrConflict):
+			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w", n, err)
+		}
+	}
+	return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w %d times; put it again when they have come to rest", n, store.ErrConflict, tries)
+}
+
+// Remove deletes the certificate of n, readable or not. The error wraps [keysource.ErrNotExist] if there is none. After any other error it
+// is not known whether it was removed; to remove it again is safe.
+func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
+	for range tries {
+		_, rev, err := c.store.Get(ctx, key(n))
+		switch {
+		case errors.Is(err, store.ErrNotExist):
+			return fmt.Errorf("%s in the store: %w", n, keysource.ErrNotExist)
+		case err != nil:
+			return fmt.Errorf("removing the certificate of %s: %w", n, err)
+		}
+		_, err = c.store.Swap(ctx, key(n), rev, nil)
+		switch {
+		case err == nil:
+			c.Wake()
+			return nil
+		case !errors.Is(err, store.ErrConflict):
+			return fmt.Errorf("removing the certificate of %s: the outcome is unknown, remove it again: %w", n, err)
+		}
+	}
+	return fmt.Errorf("removing the certificate of %s: %w %d times; remove it again when they have come to rest", n, store.ErrConflict, tries)
+}
+
+func key(n keysource.Name) string { return store.Key("cert", string(n)) }

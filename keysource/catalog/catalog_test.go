@@ -1,0 +1,419 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/internal/testca"
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// faulty is a store whose next operations fail.
+type faulty struct {
+	store.Store
+	mu                 sync.Mutex
+	get, swap, changed []error // nil: works; used up from the front
+	swaps              int
+}
+
+func (f *faulty) take(list *[]error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(*list) == 0 {
+		return nil
+	}
+	err := (*list)[0]
+	*list = (*list)[1:]
+	return err
+}
+
+func (f *faulty) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
+	if err := f.take(&f.get); err != nil {
+		return nil, 0, err
+	}
+	return f.Store.Get(ctx, key)
+}
+
+func (f *faulty) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
+	if err := f.take(&f.swap); err != nil {
+		return 0, err
+	}
+	f.mu.Lock()
+	f.swaps++
+	f.mu.Unlock()
+	return f.Store.Swap(ctx, key, old, val)
+}
+
+func (f *faulty) Changed(ctx context.Context, prefix string, since store.Rev) ([]string, store.Rev, error) {
+	if err := f.take(&f.changed); err != nil {
+		return nil, 0, err
+	}
+	return f.Store.Changed(ctx, prefix, since)
+}
+
+func setUp(t testing.TB) (*Catalog, *faulty, testca.CA) {
+	s := &faulty{Store: memory.New()}
+	return New(Config{Store: s}), s, testca.New(t)
+}
+
+func put(t testing.TB, c *Catalog, ca testca.CA, n keysource.Name) keysource.Certificate {
+	t.Helper()
+	chain, key := ca.Issue(t, string(n))
+	cert, err := c.Put(t.Context(), n, chain, key)
+	check(t, err)
+	return cert
+}
+
+func plant(t testing.TB, s store.Store, key string, val []byte) {
+	t.Helper()
+	_, rev, err := s.Get(t.Context(), key)
+	if err != nil && !errors.Is(err, store.ErrNotExist) {
+		t.Fatal(err)
+	}
+	_, err = s.Swap(t.Context(), key, rev, val)
+	check(t, err)
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPutGetRemove(t *testing.T) {
+	c, s, ca := setUp(t)
+	for _, n := range []keysource.Name{"shop.example", "*.shop.example", "xn--bcher-kva.example"} {
+		if _, err := c.Certificate(t.Context(), n); !errors.Is(err, keysource.ErrNotExist) {
+			t.Fatalf("before: %v", err)
+		}
+		if err := c.Remove(t.Context(), n); !errors.Is(err, keysource.ErrNotExist) {
+			t.Fatalf("removing nothing: %v", err)
+		}
+		put(t, c, ca, n)
+		want := put(t, c, ca, n) // replaces it
+		got, err := c.Certificate(t.Context(), n)
+		check(t, err)
+		if got.Version() != want.Version() || !bytes.Equal(got.Key, want.Key) || !slices.Equal(got.Names, want.Names) ||
+			got.Issuer != want.Issuer || !got.NotAfter.Equal(want.NotAfter) {
+			t.Errorf("%s: another one came back", n)
+		}
+		swaps := s.swaps
+		if _, err := c.Put(t.Context(), n, want.Chain, want.Key); err != nil || s.swaps != swaps {
+			t.Errorf("%s: putting the same again wrote it: %v", n, err)
+		}
+		check(t, c.Remove(t.Context(), n))
+		if _, err := c.Certificate(t.Context(), n); !errors.Is(err, keysource.ErrNotExist) {
+			t.Fatalf("after: %v", err)
+		}
+	}
+}
+
+func TestPutRefuses(t *testing.T) {
+	c, s, ca := setUp(t)
+	chain, key := ca.Issue(t, "shop.example")
+	_, otherKey := ca.Issue(t, "shop.example")
+	expired, expiredKey := ca.IssueFor(t, testca.Key(t), time.Now().Add(-time.Minute), "shop.example")
+	for name, x := range map[string]struct {
+		n          keysource.Name
+		chain, key []byte
+		err        error
+		words      string
+	}{
+		"another name":       {"www.shop.example", chain, key, keysource.ErrBadCertificate, `www.shop.example: bad certificate: it is for ["shop.example"]`},
+		"the wildcard of it": {"*.example", chain, key, keysource.ErrBadCertificate, "it is for"},
+		"another key":        {"shop.example", chain, otherKey, keysource.ErrBadCertificate, "does not belong"},
+		"expired":            {"shop.example", expired, expiredKey, keysource.ErrBadCertificate, "expired at"},
+		"half":               {"shop.example", chain[:len(chain)/2], key, keysource.ErrBadCertificate, "cut short"},
+		"a ring's name":      {"tickets/default", chain, key, keysource.ErrBadName, "tickets/default"},
+		"no name":            {"", chain, key, keysource.ErrBadName, ""},
+		"not normalised":     {"Shop.Example", chain, key, keysource.ErrBadName, `is written "shop.example"`},
+	} {
+		_, err := c.Put(t.Context(), x.n, x.chain, x.key)
+		if !errors.Is(err, x.err) || !strings.Contains(err.Error(), x.words) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if s.swaps > 0 {
+		t.Error("something was written")
+	}
+}
+
+func TestWritesStartAgainAfterAConflictOnly(t *testing.T) {
+	c, s, ca := setUp(t)
+	chain, key := ca.Issue(t, "shop.example")
+	conflicts := slices.Repeat([]error{store.ErrConflict}, 3)
+	s.swap = slices.Clone(conflicts)
+	if _, err := c.Put(t.Context(), "shop.example", chain, key); err != nil {
+		t.Errorf("put: %v", err)
+	}
+	s.swap = slices.Clone(conflicts)
+	if err := c.Remove(t.Context(), "shop.example"); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	s.swap = slices.Repeat([]error{store.ErrConflict}, tries)
+	if _, err := c.Put(t.Context(), "shop.example", chain, key); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("put without end: %v", err)
+	}
+
+	down := errors.New("timed out")
+	s.swap = []error{down}
+	if _, err := c.Put(t.Context(), "shop.example", chain, key); !errors.Is(err, down) || !strings.Contains(err.Error(), "unknown") {
+		t.Errorf("put: %v", err)
+	}
+	put(t, c, ca, "shop.example")
+	s.swap = []error{down}
+	if err := c.Remove(t.Context(), "shop.example"); !errors.Is(err, down) || errors.Is(err, keysource.ErrNotExist) {
+		t.Errorf("remove: %v", err)
+	}
+	for name, f := range map[string]func() error{
+		"put":    func() error { _, err := c.Put(t.Context(), "shop.example", chain, key); return err },
+		"remove": func() error { return c.Remove(t.Context(), "shop.example") },
+		"get":    func() error { _, err := c.Certificate(t.Context(), "shop.example"); return err },
+	} {
+		s.get = []error{down}
+		if err := f(); !errors.Is(err, down) || errors.Is(err, keysource.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestConcurrentPutsAllEndWell(t *testing.T) {
+	c, _, ca := setUp(t)
+	var all sync.WaitGroup
+	for range 8 {
+		chain, key := ca.Issue(t, "shop.example")
+		all.Go(func() {
+			if _, err := c.Put(t.Context(), "shop.example", chain, key); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if _, err := c.Certificate(t.Context(), "shop.example"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExpiredSinceItWasPutIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _, ca := setUp(t)
+		chain, key := ca.IssueFor(t, testca.Key(t), time.Now().Add(time.Hour), "shop.example")
+		put, err := c.Put(t.Context(), "shop.example", chain, key)
+		check(t, err)
+		time.Sleep(2 * time.Hour)
+		got, err := c.Certificate(t.Context(), "shop.example")
+		if err != nil || got.Version() != put.Version() {
+			t.Errorf("%v, %v", got, err)
+		}
+		for e := range c.List(t.Context(), "") {
+			if !strings.Contains(e.Problem, "expired at") || e.Version != put.Version() {
+				t.Errorf("%+v", e)
+			}
+		}
+	})
+}
+
+func TestBadRecordsAreErrorsOfTheirOwn(t *testing.T) {
+	c, s, ca := setUp(t)
+	good := put(t, c, ca, "good.example")
+	bothChain, bothKey := ca.Issue(t, "good.example", "shop.example")
+	mine := put(t, c, ca, "shop.example")
+	encode := func(r record) []byte { b, err := json.Marshal(r); check(t, err); return b }
+	whole := encode(record{format, "shop.example", string(mine.Chain), string(mine.Key)})
+	for name, val := range map[string][]byte{
+		"empty":             {},
+		"not JSON":          []byte("hello"),
+		"null":              []byte("null"),
+		"half":              whole[:len(whole)/2],
+		"two":               append(bytes.Clone(whole), whole...),
+		"trailing":          append(bytes.Clone(whole), 'x'),
+		"a later format":    encode(record{format + 1, "shop.example", string(mine.Chain), string(mine.Key)}),
+		"a field more":      []byte(strings.Replace(string(whole), "{", `{"more":1,`, 1)),
+		"of another name":   encode(record{format, "good.example", string(bothChain), string(bothKey)}),
+		"key and chain":     encode(record{format, "shop.example", string(mine.Chain), string(good.Key)}),
+		"for another name":  encode(record{format, "shop.example", string(good.Chain), string(good.Key)}),
+		"nothing in it":     encode(record{Format: format, Name: "shop.example"}),
+		"a number for text": []byte(`{"format":1,"name":"shop.example","chain":1,"key":2}`),
+	} {
+		plant(t, s, key("shop.example"), val)
+		_, err := c.Certificate(t.Context(), "shop.example")
+		if !errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, keysource.ErrNotExist) || !strings.Contains(err.Error(), "shop.example") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(err.Error(), "BEGIN") || strings.Contains(err.Error(), string(mine.Key[40:60])) {
+			t.Errorf("%s: the error quotes the record: %v", name, err)
+		}
+		var listed []string
+		for e, err := range c.List(t.Context(), "") {
+			check(t, err)
+			listed = append(listed, fmt.Sprint(e.Name, " ", e.Problem != "", " ", e.Version != ""))
+		}
+		if !slices.Equal(listed, []string{"good.example false true", "shop.example true false"}) {
+			t.Errorf("%s: listed %q", name, listed)
+		}
+	}
+	mended := put(t, c, ca, "shop.example")
+	if got, err := c.Certificate(t.Context(), "shop.example"); err != nil || got.Version() != mended.Version() {
+		t.Errorf("put over a bad record: %v", err)
+	}
+	plant(t, s, key("shop.example"), []byte("bad again"))
+	check(t, c.Remove(t.Context(), "shop.example"))
+}
+
+func FuzzDecode(f *testing.F) {
+	chain, key := testca.New(f).Issue(f, "shop.example")
+	_, val, err := admit("shop.example", chain, key, time.Now())
+	check(f, err)
+	f.Add(val)
+	f.Add(val[:len(val)/2])
+	f.Add([]byte(`{"format":1,"name":"shop.example"}`))
+	f.Fuzz(func(t *testing.T, val []byte) {
+		c, err := decode("shop.example", val)
+		if err != nil {
+			if !errors.Is(err, keysource.ErrBadCertificate) {
+				t.Fatal(err)
+			}
+			return
+		}
+		_, val, err = admit("shop.example", c.Chain, c.Key, time.Time{})
+		check(t, err)
+		if again, err := decode("shop.example", val); err != nil || again.Version() != c.Version() {
+			t.Fatalf("what was decoded does not encode to itself: %v", err)
+		}
+	})
+}
+
+func TestList(t *testing.T) {
+	c, s, ca := setUp(t)
+	want := []keysource.Name{"*.example", "*.shop.example", "1.example", "a.example", "a.shop.example", "shop.example", "shopping.example"}
+	for _, n := range want {
+		put(t, c, ca, n)
+	}
+	plant(t, s, "certs/other", []byte("not ours"))
+	plant(t, s, "cert", []byte("not ours"))
+	for start, want := range map[string][]keysource.Name{
+		"": want, "shop": want[5:], "*": want[:2], "*.s": want[1:2], "a.": want[3:5], "x": nil,
+	} {
+		var got []keysource.Name
+		for e, err := range c.List(t.Context(), start) {
+			check(t, err)
+			if e.Version == "" || e.Issuer == "" || e.NotAfter.IsZero() || e.Problem != "" {
+				t.Errorf("%+v", e)
+			}
+			got = append(got, e.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", start, got, want)
+		}
+	}
+	for range c.List(t.Context(), "") {
+		break // a consumer may leave
+	}
+
+	s.get = []error{store.ErrNotExist} // removed between Keys and Get
+	n := 0
+	for _, err := range c.List(t.Context(), "") {
+		check(t, err)
+		n++
+	}
+	if n != len(want)-1 {
+		t.Errorf("%d entries", n)
+	}
+	s.get = []error{nil, errors.New("store is down")}
+	n = 0
+	for e, err := range c.List(t.Context(), "") {
+		if n++; n == 2 && (err == nil || e.Name != "") || n > 2 {
+			t.Errorf("entry %d: %+v, %v", n, e, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range c.List(ctx, "") {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestRunTellsWhatChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, ca := &faulty{Store: memory.New()}, testca.New(t)
+		var logs bytes.Buffer
+		var mu sync.Mutex
+		var told []keysource.Name
+		reader := New(Config{Store: s, Log: slog.New(slog.NewTextHandler(&logs, nil)), Changed: func(n []keysource.Name) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, n...)
+		}})
+		writer := New(Config{Store: s.Store}) // another replica
+		expect := func(when string, want ...keysource.Name) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			slices.Sort(told)
+			if !slices.Equal(told, want) {
+				t.Errorf("%s: told %v, want %v", when, told, want)
+			}
+			told = nil
+		}
+		put(t, writer, ca, "old.example")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- reader.Run(ctx) }()
+		expect("first look", "old.example")
+
+		put(t, writer, ca, "shop.example")
+		put(t, writer, ca, "*.shop.example")
+		plant(t, s.Store, "rotation/default", []byte("not ours"))
+		expect("before the refresh")
+		time.Sleep(5 * time.Second)
+		expect("one refresh later", "*.shop.example", "shop.example")
+		time.Sleep(time.Hour)
+		expect("nothing happened")
+
+		check(t, writer.Remove(t.Context(), "shop.example"))
+		reader.Wake()
+		reader.Wake()
+		expect("an event", "shop.example")
+		put(t, reader, ca, "own.example")
+		expect("its own write", "own.example")
+
+		s.mu.Lock()
+		s.changed = slices.Repeat([]error{errors.New("store is down")}, 3)
+		s.mu.Unlock()
+		put(t, writer, ca, "late.example")
+		time.Sleep(15 * time.Second)
+		expect("the store is down")
+		time.Sleep(5 * time.Second)
+		expect("and up again", "late.example")
+		if n := strings.Count(logs.String(), "store is down"); n != 1 {
+			t.Errorf("logged %d times: %s", n, &logs)
+		}
+		plant(t, s.Store, "cert/=ZZ", []byte("badly escaped"))
+		reader.Wake()
+		expect("a key that is no name")
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}

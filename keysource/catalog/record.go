@@ -1,0 +1,72 @@
+package catalog
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// format is the version of record. Another one is not read: an older replica must not serve what it does not understand.
+const format = 1
+
+// record is the stored form. The name is in it so that a value which got under another key is noticed.
+type record struct {
+	Format int    `json:"format"`
+	Name   string `json:"name"`
+	Chain  string `json:"chain"` // PEM, as keysource.Certificate
+	Key    string `json:"key"`   // PEM
+}
+
+// admit checks what wants to come in and returns it parsed and in its stored form.
+func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certificate, []byte, error) {
+	if want, err := keysource.ServerName(string(n)); err != nil {
+		return keysource.Certificate{}, nil, err
+	} else if want != n {
+		return keysource.Certificate{}, nil, fmt.Errorf("%w: %q is written %q", keysource.ErrBadName, n, want)
+	}
+	c, err := keysource.ParseCertificate(chain, key, now)
+	if err != nil {
+		return keysource.Certificate{}, nil, fmt.Errorf("%s: %w", n, err)
+	}
+	if !c.Covers(n) {
+		return keysource.Certificate{}, nil, fmt.Errorf("%s: %w: it is for %.200q, so that clients would refuse it there", n, keysource.ErrBadCertificate, c.Names)
+	}
+	val, err := json.Marshal(record{format, string(n), string(c.Chain), string(c.Key)})
+	return c, val, err
+}
+
+// decode reads a stored value and checks it as if it came from outside, but for its expiry: a certificate was good when it was put, and to
+// stop serving it at its end would turn an expired certificate into none, and a restart into an outage for those who went on with it
+// (the last good one stays). Expiry is shown by List and alarmed on instead. Its errors quote nothing of the value, which holds a key.
+func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
+	bad := func(what string) (keysource.Certificate, error) {
+		return keysource.Certificate{}, fmt.Errorf("%w: the stored record of %s %s: put the certificate again", keysource.ErrBadCertificate, n, what)
+	}
+	var r record
+	d := json.NewDecoder(bytes.NewReader(val))
+	d.DisallowUnknownFields()
+	if d.Decode(&r) != nil {
+		return bad("cannot be decoded")
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return bad("is followed by something else")
+	}
+	if r.Format != format {
+		return bad(fmt.Sprintf("has format %d, this version reads %d", r.Format, format))
+	}
+	if r.Name != string(n) {
+		return bad("is of another name")
+	}
+	c, err := keysource.ParseCertificate([]byte(r.Chain), []byte(r.Key), time.Time{})
+	if err != nil {
+		return keysource.Certificate{}, fmt.Errorf("the stored record of %s: %w: put the certificate again", n, err)
+	}
+	if !c.Covers(n) {
+		return bad("holds a certificate for other names")
+	}
+	return c, nil
+}

@@ -1,0 +1,61 @@
+package catalog
+
+import (
+	"context"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Wake has Run look for changes now: somebody says that there are some. It never blocks.
+func (c *Catalog) Wake() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run looks for changes each Refresh, and when woken, until ctx ends; then it returns nil. While the store cannot be read it goes on trying.
+// Its first look names every stored certificate, since nobody knows who read what before. To be called once.
+func (c *Catalog) Run(ctx context.Context) error {
+	var since store.Rev
+	down := false
+	for {
+		keys, head, err := c.store.Changed(ctx, prefix, since)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !down:
+			c.log.Error("cannot look for changed certificates; trying again", "every", c.refresh, "error", err)
+		case err == nil && down:
+			c.log.Info("the store can be read for changed certificates again")
+		}
+		if down = err != nil; !down {
+			since = head
+			c.tell(keys)
+		}
+		timer := time.NewTimer(c.refresh)
+		select {
+		case <-ctx.Done():
+		case <-c.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (c *Catalog) tell(keys []string) {
+	names := make([]keysource.Name, 0, len(keys))
+	for _, key := range keys {
+		name, err := store.Segment(key)
+		if err != nil {
+			c.log.Error("a key of the store is not the name of a certificate", "key", key, "error", err)
+			continue
+		}
+		names = append(names, keysource.Name(name))
+	}
+	if len(names) > 0 {
+		c.changed(names)
+	}
+}

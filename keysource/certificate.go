@@ -1,0 +1,102 @@
+package keysource
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Certificate is what a node needs to serve one name. Values are made by [ParseCertificate] and never changed.
+type Certificate struct {
+	Chain []byte // PEM, leaf first
+	Key   []byte // PEM of a PKCS#8 block
+
+	Names     []string // DNS names of the leaf
+	Issuer    string   // the issuer's distinguished name: another one ends the tickets of the host (Envoy's session context)
+	NotBefore time.Time
+	NotAfter  time.Time
+}
+
+// maxPEM bounds what is parsed: a chain of RSA-4096 certificates with long lists of names stays far below.
+const maxPEM = 1 << 20
+
+// ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or SEC1) and returns them in the
+// form that is sent. Refused, with an error that wraps [ErrBadCertificate] and says what is wrong: PEM that is broken or cut
+// short, a key of another certificate, an encrypted key, a key that Envoy takes from nobody (RSA below 2048 bits, ECDSA on P-224), a leaf
+// that has expired at now, a chain whose links do not sign each other. Text around the blocks is left out.
+//
+// The zero now leaves expiry unchecked: for reading back what was accepted while it was valid, and must go on being served.
+func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
+	bad := func(format string, a ...any) (Certificate, error) {
+		return Certificate{}, fmt.Errorf("%w: %s", ErrBadCertificate, fmt.Sprintf(format, a...))
+	}
+	if len(chain) > maxPEM || len(key) > maxPEM {
+		return bad("more than %d bytes of PEM", maxPEM)
+	}
+	certs, err := parseChain(chain)
+	if err != nil {
+		return bad("chain: %v", err)
+	}
+	signer, err := parseKey(key)
+	if err != nil {
+		return bad("private key: %v", err)
+	}
+	leaf := certs[0]
+	switch i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return signs(signer, c) }); {
+	case i < 0:
+		return bad("the private key does not belong to the certificate (serial %s)", leaf.SerialNumber.Text(16))
+	case i > 0:
+		return bad("the private key belongs to certificate %d of the chain: that one must come first", i)
+	}
+	if err := usable(signer); err != nil {
+		return bad("private key: %v", err)
+	}
+	if !now.IsZero() && now.After(leaf.NotAfter) {
+		return bad("expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	for i, c := range certs[1:] {
+		if err := certs[i].CheckSignatureFrom(c); err != nil {
+			return bad("certificate %d of the chain is not signed by the next: %v", i, err)
+		}
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(signer)
+	if err != nil {
+		return bad("private key: %v", err)
+	}
+	var pemChain []byte
+	for _, c := range certs {
+		pemChain = append(pemChain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return Certificate{
+		Chain:     pemChain,
+		Key:       pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+		Names:     slices.Clone(leaf.DNSNames),
+		Issuer:    leaf.Issuer.String(),
+		NotBefore: leaf.NotBefore,
+		NotAfter:  leaf.NotAfter,
+	}, nil
+}
+
+// Covers reports whether the certificate is valid for n, as a client would check it.
+func (c Certificate) Covers(n Name) bool {
+	for _, d := range c.Names {
+		if have, err := ServerName(d); err == nil && (have == n || have == n.Wildcard()) {
+			return true
+		}
+	}
+	return false
+}
+
+// Version is a hash of all that is sent: replicas agree on it, and a reconnect with the same version is silent.
+func (c Certificate) Version() string {
+	h := sha256.New()
+	for _, part := range [][]byte{c.Chain, c.Key} {
+		sum := sha256.Sum256(part)
+		h.Write(sum[:])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
+}

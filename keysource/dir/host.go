@@ -1,0 +1,193 @@
+package dir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+const (
+	crtFile = "tls.crt"
+	keyFile = "tls.key"
+	maxFile = 1 << 20 // as keysource: more is not PEM of a certificate
+	// racy is how young a file may be for a second write to leave its size and time as they are (as git has it).
+	racy = 2 * time.Second
+)
+
+// host is one name. The fields below io belong to Dir.mu.
+type host struct {
+	name keysource.Name
+
+	io sync.Mutex // held while the files are read, so that an older look never overwrites a newer one; taken before Dir.mu
+
+	folder string
+	seen   uint64 // the last scan that found the folder
+	sig    signature
+	gone   time.Time // since when the folder is missing; zero: it is there
+	held   bool      // missing, and held back
+
+	asked   bool                   // from now on the content is kept
+	waiting bool                   // somebody was given an error, and is told when there is something better
+	good    *keysource.Certificate // the last good content, if asked
+
+	version, issuer string // of good, or of what the last look found
+	notAfter        time.Time
+	wrong           time.Time // since when the files are not right; zero: they are
+	problem         string    // why, once a second look found the same
+}
+
+// signature tells by stat alone whether files changed. The zero value equals no file's: it means "look again".
+type signature struct{ crt, key fileID }
+
+type fileID struct {
+	dev, ino uint64
+	size     int64
+	mtime    int64 // ns since 1970
+}
+
+func identify(fi fs.FileInfo) fileID {
+	id := fileID{size: fi.Size(), mtime: fi.ModTime().UnixNano()}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		id.dev, id.ino = uint64(st.Dev), uint64(st.Ino)
+	}
+	return id
+}
+
+// stat looks at both files through all symbolic links.
+func stat(folder string) (signature, error) {
+	var ids [2]fileID
+	for i, file := range []string{crtFile, keyFile} {
+		fi, err := os.Stat(filepath.Join(folder, file))
+		switch {
+		case missing(err):
+			return signature{}, fmt.Errorf("%s: there is no %s (to remove the name, remove the folder)", folder, file)
+		case err != nil:
+			return signature{}, err
+		case !fi.Mode().IsRegular():
+			return signature{}, fmt.Errorf("%s is not a file", filepath.Join(folder, file))
+		}
+		ids[i] = identify(fi)
+	}
+	return signature{ids[0], ids[1]}, nil
+}
+
+// read returns the certificate in folder and the signature of the files that it came from. The signature is zero if they must be looked at
+// again even if they seem not to change.
+func read(folder string, n keysource.Name, now time.Time) (keysource.Certificate, signature, error) {
+	sig, err := stat(folder) // before reading: whatever is written meanwhile shows as a change at the next look
+	if err != nil {
+		return keysource.Certificate{}, signature{}, err
+	}
+	chain, err := readFile(filepath.Join(folder, crtFile))
+	if err != nil {
+		return keysource.Certificate{}, signature{}, err
+	}
+	key, err := readFile(filepath.Join(folder, keyFile))
+	if err != nil {
+		return keysource.Certificate{}, signature{}, err
+	}
+	c, err := keysource.ParseCertificate(chain, key, now)
+	if err == nil && !c.Covers(n) {
+		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
+	}
+	if err != nil {
+		return keysource.Certificate{}, signature{}, fmt.Errorf("%s: %w", folder, err)
+	}
+	for _, id := range []fileID{sig.crt, sig.key} {
+		if age := now.Sub(time.Unix(0, id.mtime)); age.Abs() < racy {
+			return c, signature{}, nil
+		}
+	}
+	return c, sig, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s: more than %d bytes", path, maxFile)
+	}
+	return b, err
+}
+
+var errGone = errors.New("the folder went away while it was read")
+
+// look reads the files of h now and takes what it finds: a good certificate replaces the last one, anything else leaves it.
+func (d *Dir) look(h *host) error {
+	h.io.Lock()
+	defer h.io.Unlock()
+	d.mu.Lock()
+	folder := h.folder
+	d.mu.Unlock()
+	now := time.Now()
+	c, sig, err := read(folder, h.name, now)
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.hosts[h.name] != h || h.held || !h.gone.IsZero() { // the scan's business by now
+		h.waiting = true
+		return errors.Join(errGone, err)
+	}
+	h.sig = sig
+	if err != nil {
+		d.blame(h, err, now)
+		return err
+	}
+	if h.problem != "" {
+		d.log.Info("certificate is good again", "name", h.name)
+	}
+	h.wrong, h.problem = time.Time{}, ""
+	if v := c.Version(); h.waiting || v != h.version && h.good != nil {
+		d.wake(h)
+	}
+	h.waiting = false
+	h.version, h.issuer, h.notAfter = c.Version(), c.Issuer, c.NotAfter
+	if h.asked {
+		h.good = &c
+	}
+	return nil
+}
+
+// blame notes that the files of h are not right. It becomes a problem when a second look finds so too. Needs mu.
+func (d *Dir) blame(h *host, err error, now time.Time) {
+	h.waiting = h.asked && h.good == nil
+	if h.good == nil {
+		h.version, h.issuer, h.notAfter = "", "", time.Time{}
+	}
+	if h.wrong.IsZero() {
+		h.wrong = now
+	}
+	switch {
+	case now.Sub(h.wrong) < secondLook:
+		d.lookAgain(now)
+	case h.problem != err.Error():
+		h.problem = err.Error()
+		d.log.Warn("certificate cannot be used; the last good one stays", "name", h.name, "loaded", h.good != nil, "error", err)
+	}
+}
+
+// lookAgain has Run take its second look. Needs mu.
+func (d *Dir) lookAgain(now time.Time) {
+	if d.again.IsZero() {
+		d.again = now.Add(secondLook)
+		d.poke()
+	}
+}
+
+// wake has Changed called with h's name. Needs mu.
+func (d *Dir) wake(h *host) {
+	d.woken[h.name] = struct{}{}
+	d.poke()
+}

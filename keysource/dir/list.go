@@ -1,0 +1,45 @@
+package dir
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// Entry is what is known of one folder. Version, Issuer and NotAfter are of the certificate that is served, or would be; they are empty
+// where there is none, and at first, until the files were checked in the background.
+type Entry struct {
+	Name     keysource.Name // empty: the folder's name is not a server name
+	Folder   string         // with the path
+	Version  string
+	Issuer   string
+	NotAfter time.Time
+	Problem  string // what is wrong and was so for a second or more; empty: nothing
+	Held     bool   // the folder is gone, with many others, and the name is held back
+}
+
+// List returns an entry for each folder and each held name, by name; folders that are no hosts come first.
+func (d *Dir) List() []Entry {
+	now := time.Now()
+	d.mu.Lock()
+	list := make([]Entry, 0, len(d.hosts)+len(d.bad))
+	for folder, why := range d.bad {
+		list = append(list, Entry{Folder: filepath.Join(d.root, folder), Problem: why})
+	}
+	for _, h := range d.hosts {
+		e := Entry{h.name, h.folder, h.version, h.issuer, h.notAfter, h.problem, h.held}
+		if e.Problem == "" && e.Version != "" && now.After(e.NotAfter) {
+			e.Problem = fmt.Sprintf("%s: expired at %s", h.folder, e.NotAfter.UTC().Format(time.RFC3339))
+		}
+		list = append(list, e)
+	}
+	d.mu.Unlock()
+	slices.SortFunc(list, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Folder, b.Folder))
+	})
+	return list
+}

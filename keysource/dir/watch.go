@@ -1,0 +1,106 @@
+package dir
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// watcher is inotify on the directory and on the folders of names that were asked for. The zero value watches nothing. It belongs to
+// Run's goroutine.
+type watcher struct {
+	fs   *fsnotify.Watcher
+	add  func(path string) error
+	dirs map[string]fileID // path → what it led to when it was watched: a link that is swapped needs a new watch
+	full bool              // the kernel has no more watches, and that was logged
+}
+
+func openWatcher() (*watcher, error) {
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	return &watcher{fs: fs, add: fs.Add, dirs: map[string]fileID{}}, nil
+}
+
+// watch makes sure that path is watched, through links. What fails is left to the rescan.
+func (w *watcher) watch(log *slog.Logger, path string) {
+	if w.fs == nil {
+		return
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		w.forget(path)
+		return
+	}
+	id := identify(fi)
+	id.size, id.mtime = 0, 0 // they change with every entry
+	if w.dirs[path] == id {
+		return
+	}
+	w.forget(path)
+	switch err := w.add(path); {
+	case err == nil:
+		w.dirs[path] = id
+	case errors.Is(err, syscall.ENOSPC) && !w.full:
+		w.full = true
+		log.Warn("the kernel has no more inotify watches (sysctl fs.inotify.max_user_watches): some changes of certificates are found by the rescan alone", "at", path)
+	}
+}
+
+func (w *watcher) forget(path string) {
+	if _, ok := w.dirs[path]; ok {
+		delete(w.dirs, path)
+		_ = w.fs.Remove(path) // gone already, if the folder is
+	}
+}
+
+func (w *watcher) events() <-chan fsnotify.Event {
+	if w.fs == nil {
+		return nil
+	}
+	return w.fs.Events
+}
+
+func (w *watcher) errors() <-chan error {
+	if w.fs == nil {
+		return nil
+	}
+	return w.fs.Errors
+}
+
+func (w *watcher) close() {
+	if w.fs != nil {
+		w.fs.Close()
+	}
+}
+
+// note takes an event: it says where to look, not what to believe.
+func (d *Dir) note(w *watcher, ev fsnotify.Event) {
+	if ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
+		w.forget(ev.Name) // a watched folder itself: its watch is dead, even if the next one gets its inode
+	}
+	if dir := filepath.Dir(ev.Name); dir == d.root || ev.Name == d.root {
+		d.rootDirty = true
+	} else {
+		d.dirty[dir] = struct{}{}
+	}
+	d.hasten()
+}
+
+// hasten sets the time to look at what inotify named: soon, but scans of a directory that never rests must leave time for the rest.
+func (d *Dir) hasten() {
+	if !d.soon.IsZero() {
+		return
+	}
+	wait := settle
+	if d.rootDirty {
+		wait = max(wait, 4*d.scanning)
+	}
+	d.soon = time.Now().Add(wait)
+}

@@ -1,0 +1,50 @@
+// Package keysource is the page of nouns: what a secret is called, what it is made of, and where it comes from.
+//
+// Everything that reaches a node is either a [Certificate], found under its server name through a [Source], or a [Ring]
+// of session ticket keys, which belongs to a scope. Both are checked at the border where they enter (a file, the API, the
+// store) and are then passed on as values that nobody changes.
+package keysource
+
+import (
+	"context"
+	"errors"
+)
+
+// Name is the resource name under which a node asks for a certificate: a normalised server name ([ServerName]).
+type Name string
+
+// Source finds certificates.
+//
+// Certificate returns an error that wraps [ErrNotExist] only when it is certain that there is no certificate of that exact
+// name. Every other error means "could not look": the caller keeps what it has and asks again. Implementations are safe for
+// concurrent use, and may block until ctx ends.
+type Source interface {
+	Certificate(ctx context.Context, n Name) (Certificate, error)
+}
+
+// The decisions that callers tell apart; the text around them names the thing and the next step.
+var (
+	// ErrNotExist: there is no such certificate or scope, and that is certain.
+	ErrNotExist = errors.New("does not exist")
+	// ErrBadName: not a server name that a certificate can be served under.
+	ErrBadName = errors.New("not a server name")
+	// ErrBadCertificate: a chain or private key that no node should be sent.
+	ErrBadCertificate = errors.New("bad certificate")
+	// ErrBadTicketKey: a session ticket key, or a ring of them, that no node should be sent.
+	ErrBadTicketKey = errors.New("bad session ticket key")
+)
+
+// Sources looks in each source in turn: the first that has the name wins, and the others are shadowed by it. A source
+// that could not look ends the search, since a later one must not answer in its place.
+type Sources []Source
+
+// Certificate implements [Source].
+func (s Sources) Certificate(ctx context.Context, n Name) (Certificate, error) {
+	for _, src := range s {
+		c, err := src.Certificate(ctx, n)
+		if err == nil || !errors.Is(err, ErrNotExist) {
+			return c, err
+		}
+	}
+	return Certificate{}, ErrNotExist
+}

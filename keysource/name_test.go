@@ -1,0 +1,107 @@
+package keysource_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+func TestServerName(t *testing.T) {
+	label := strings.Repeat("a", 63)
+	long := strings.Repeat(label+".", 3) + strings.Repeat("b", 61) // 253
+	for _, c := range []struct{ in, want string }{                 // want "": refused
+		{"shop.example", "shop.example"},
+		{"SHOP.Example", "shop.example"},
+		{"shop.example.", "shop.example"},
+		{"shop.example..", ""},
+		{"shop..example", ""},
+		{".shop.example", ""},
+		{"localhost", "localhost"},
+		{"7", "7"},
+		{"", ""}, {".", ""}, {"..", ""}, {" ", ""}, {"shop.example ", ""}, {"shop example", ""},
+		{"bücher.example", "xn--bcher-kva.example"},
+		{"BÜCHER.example", "xn--bcher-kva.example"},
+		{"xn--bcher-kva.example", "xn--bcher-kva.example"},
+		{"faß.example", "xn--fa-hia.example"}, // non-transitional
+		{"shop。example。", "shop.example"},
+		{"shop.example。。", ""},
+		{"Ｓｈｏｐ.example", "shop.example"},
+		{"xn--a.example", ""}, {"xn--.example", ""}, {"xn--abc-.example", ""},
+		{"r3---sn-a.example", "r3---sn-a.example"},
+		{"_dmarc.example", ""}, {"a_b.example", ""},
+		{label + ".example", label + ".example"},
+		{label + "a.example", ""},
+		{long, long},
+		{long + ".", long},
+		{long + "b", ""}, {long + "bb", ""}, {strings.Repeat("a", 70000), ""},
+		{"*.example.com", "*.example.com"},
+		{"*.EXAMPLE.com.", "*.example.com"},
+		{"*.example", "*.example"},
+		{"*.bücher.example", "*.xn--bcher-kva.example"},
+		{"*." + long[2:], "*." + long[2:]},
+		{"*." + long[1:], ""},
+		{"*", ""}, {"*.", ""}, {"*..", ""}, {"**.example", ""}, {"*.*.example", ""}, {"a.*.example", ""}, {"w*.example", ""}, {"＊.example", ""}, {"*。example", ""},
+		{"127.0.0.1", ""}, {"127.0.0.1.", ""}, {"１２７.0.0.1", ""}, {"::1", ""}, {"[::1]", ""}, {"1.2.3", "1.2.3"},
+		{"tickets/default", ""}, {"a/b.example", ""}, {"..", ""}, {"../etc", ""}, {`a\b`, ""}, {"a:443", ""}, {"a?b", ""}, {"a%2e", ""},
+		{"\x00", ""}, {"a\x00.example", ""}, {"\xff\xfe.example", ""}, {"a\n.example", ""}, {"\u200b", ""}, {"a\u202eb.example", ""},
+		{strings.Repeat("a.", 15) + "a", strings.Repeat("a.", 15) + "a"},
+		{strings.Repeat("a.", 16) + "a", ""},
+		{"*." + strings.Repeat("a.", 15) + "a", "*." + strings.Repeat("a.", 15) + "a"},
+	} {
+		got, err := keysource.ServerName(c.in)
+		if string(got) != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("ServerName(%.80q) = %q, %v; want %q", c.in, got, err, c.want)
+		}
+		if err != nil && !errors.Is(err, keysource.ErrBadName) {
+			t.Errorf("ServerName(%.80q): %v is no ErrBadName", c.in, err)
+		}
+		if err != nil && len(err.Error()) > 2000 {
+			t.Errorf("ServerName(%.80q): an error of %d bytes", c.in, len(err.Error()))
+		}
+	}
+}
+
+func FuzzServerName(f *testing.F) {
+	for _, s := range []string{"shop.example", "*.a.b", "BÜCHER.example.", "xn--bcher-kva", "a。b", "127.0.0.1", "0.0.0.0.0", "tickets/default", "\xff", "ß.ς.\u200d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := keysource.ServerName(s)
+		if err != nil {
+			if n != "" || !errors.Is(err, keysource.ErrBadName) {
+				t.Fatalf("%q, %v", n, err)
+			}
+			return
+		}
+		if again, err := keysource.ServerName(string(n)); err != nil || again != n {
+			t.Fatalf("%q became %q, and that %q, %v", s, n, again, err)
+		}
+		host := strings.TrimPrefix(string(n), "*.")
+		if host == "" || len(n) > 253 || strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+			t.Fatalf("%q became %q", s, n)
+		}
+		for label := range strings.SplitSeq(host, ".") {
+			if label == "" || len(label) > 63 {
+				t.Fatalf("%q became %q", s, n)
+			}
+		}
+		if w := n.Wildcard(); w != "" {
+			if again, err := keysource.ServerName(string(w)); err != nil || again != w {
+				t.Fatalf("wildcard %q of %q: %q, %v", w, n, again, err)
+			}
+		}
+	})
+}
+
+func TestWildcard(t *testing.T) {
+	for n, want := range map[keysource.Name]keysource.Name{
+		"shop.example.com": "*.example.com", "a.b.example.com": "*.b.example.com", "example.com": "", "localhost": "",
+		"*.example.com": "", "": "",
+	} {
+		if got := n.Wildcard(); got != want {
+			t.Errorf("%q: %q, want %q", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package keysource
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// blocks returns every PEM block of b. [pem.Decode] passes over a block that is garbled or cut short in silence, which would
+// drop a link of a chain; here such a file is refused, also one that ends within a first line.
+func blocks(b []byte) ([]*pem.Block, error) {
+	begun := bytes.Count(b, []byte("-----BEGIN"))
+	var out []*pem.Block
+	for {
+		block, rest := pem.Decode(b)
+		if block == nil {
+			break
+		}
+		out, b = append(out, block), rest
+	}
+	last := b[bytes.LastIndexByte(b, '\n')+1:]
+	if begun != len(out) || len(last) > 0 && strings.HasPrefix("-----BEGIN", string(last)) {
+		return nil, fmt.Errorf("the PEM is broken or cut short after block %d: write it to another file and rename it into place", len(out))
+	}
+	return out, nil
+}
+
+func parseChain(b []byte) ([]*x509.Certificate, error) {
+	all, err := blocks(b)
+	if err != nil {
+		return nil, err
+	}
+	var certs []*x509.Certificate
+	for _, block := range all {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %v", len(certs), err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("no CERTIFICATE block in the PEM")
+	}
+	return certs, nil
+}
+
+func parseKey(b []byte) (crypto.Signer, error) {
+	all, err := blocks(b)
+	if err != nil {
+		return nil, err
+	}
+	for _, block := range all {
+		var key any
+		var err error
+		switch block.Type {
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, errEncrypted
+		default: // EC PARAMETERS stands before the key in files that openssl writes
+			continue
+		}
+		if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") { // RFC 1421, the older way of openssl
+			return nil, errEncrypted
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot be parsed as %s", block.Type) // the parser's words may quote the key
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, fmt.Errorf("a %T cannot sign", key)
+		}
+		return signer, nil
+	}
+	return nil, errors.New("no PRIVATE KEY block in the PEM")
+}
+
+var errEncrypted = errors.New("it is encrypted: decrypt it first (openssl pkey)")
+
+// signs reports whether key is the private key of c.
+func signs(key crypto.Signer, c *x509.Certificate) bool {
+	public, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(key.Public())
+}
+
+// usable refuses the keys that Envoy rejects (docs: intro/arch_overview/security/ssl, "Certificate selection"): as a first answer
+// they would leave handshakes hanging.
+func usable(key crypto.Signer) error {
+	switch k := key.Public().(type) {
+	case *rsa.PublicKey:
+		if bits := k.N.BitLen(); bits < 2048 {
+			return fmt.Errorf("RSA of %d bits, Envoy wants 2048 or more", bits)
+		}
+	case *ecdsa.PublicKey:
+		if k.Curve == elliptic.P224() {
+			return errors.New("ECDSA on P-224, Envoy wants P-256, P-384 or P-521")
+		}
+	}
+	return nil
+}

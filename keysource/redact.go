@@ -1,0 +1,57 @@
+package keysource
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+)
+
+// Somebody will print these types. Every fmt verb, slog, and everything built on encoding.TextMarshaler (JSON, YAML, XML) gets a
+// harmless name, or an error (a ring from its keys); fmt cannot reach them in a struct's unexported field, so none is kept in one that is printed.
+
+// errMarshal makes json.Marshal of a key fail rather than leak, or rather than lose the key unseen. Who stores keys writes the bytes into a
+// record of his own, which is sealed.
+var errMarshal = errors.New("keysource: a key does not marshal itself: put its bytes into a sealed record")
+
+// String keeps the private key out of every message.
+func (c Certificate) String() string { return "certificate " + c.Version() }
+
+// Format writes String for every verb.
+func (c Certificate) Format(w fmt.State, _ rune) { io.WriteString(w, c.String()) }
+
+// LogValue keeps the private key out of every log.
+func (c Certificate) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("version", c.Version()), slog.Time("not_after", c.NotAfter))
+}
+
+// MarshalText always fails.
+func (Certificate) MarshalText() ([]byte, error) { return nil, errMarshal }
+
+// String keeps the key out of every message.
+func (k TicketKey) String() string { return "ticket key " + k.ID() }
+
+// Format writes String for every verb.
+func (k TicketKey) Format(w fmt.State, _ rune) { io.WriteString(w, k.String()) }
+
+// LogValue keeps the key out of every log.
+func (k TicketKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// MarshalText always fails.
+func (TicketKey) MarshalText() ([]byte, error) { return nil, errMarshal }
+
+// String names the ring by its version and its keys by their IDs.
+func (r Ring) String() string {
+	ids := make([]string, len(r.Keys))
+	for i, k := range r.Keys {
+		ids[i] = k.ID()
+	}
+	return fmt.Sprintf("ring %s [%s]", r.Version(), strings.Join(ids, " "))
+}
+
+// Format writes String for every verb.
+func (r Ring) Format(w fmt.State, _ rune) { io.WriteString(w, r.String()) }
+
+// LogValue keeps the keys out of every log.
+func (r Ring) LogValue() slog.Value { return slog.StringValue(r.String()) }

@@ -1,0 +1,154 @@
+// Package bolt is the embedded store: one file, one process at a time, every write synced before it is answered.
+//
+// The file holds four buckets, so that no call costs more than what it is about:
+//
+//	values  key -> revision (8 bytes, big endian), value
+//	live    revision -> key, for each key that has a value
+//	gone    revision -> key, for the newest deletes
+//	meta    how many deletes are in gone, and the newest that was dropped from it
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// ErrInUse: another process has the store open.
+var ErrInUse = errors.New("another lockstepd holds it")
+
+// openTimeout is how long Open waits for another process, which may be on its way out.
+const openTimeout = time.Second
+
+// maxGone is how many deletes are remembered, for [Store.Changed].
+const maxGone = 10_000
+
+var (
+	bucketValues = []byte("values")
+	bucketLive   = []byte("live")
+	bucketGone   = []byte("gone")
+	bucketMeta   = []byte("meta")
+)
+
+// Store keeps the [store.Store] contract in a file. Safe for concurrent use; writers that come at the same time share a sync, and
+// one that comes alone waits for nobody.
+type Store struct {
+	db      *bolt.DB
+	path    string
+	maxGone uint64
+
+	turn    chan struct{} // capacity 1: whoever is in commits all that waits
+	mu      sync.Mutex
+	waiting []*change
+}
+
+// Open opens the store in a file, or makes it (mode 0600). Its cost does not grow with the keys. If another process has it, the
+// error wraps [ErrInUse], after a second.
+func Open(path string) (*Store, error) {
+	_, statErr := os.Stat(path)
+	fresh := errors.Is(statErr, os.ErrNotExist)
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("store: %s: %w: stop it first, or use another --data-dir", path, ErrInUse)
+	}
+	s := &Store{db: db, path: path, maxGone: maxGone, turn: make(chan struct{}, 1)}
+	if err == nil {
+		if err = s.prepare(fresh); err != nil {
+			db.Close()
+		}
+	}
+	if err != nil {
+		if fresh { // what a full disk cut short would be refused as damaged from then on
+			os.Remove(path)
+		}
+		return nil, s.explain(err, "")
+	}
+	return s, nil
+}
+
+// Close ends all use. Calls under way end first; later ones fail.
+func (s *Store) Close() error {
+	if err := s.db.Close(); err != nil {
+		return s.explain(err, "")
+	}
+	return nil
+}
+
+// prepare makes the buckets, and the name of a fresh file durable.
+func (s *Store) prepare(fresh bool) error {
+	missing := true
+	if err := s.db.View(func(tx *bolt.Tx) error {
+		missing = tx.Bucket(bucketMeta) == nil
+		return nil
+	}); err != nil || !missing {
+		return err
+	}
+	if err := s.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketValues, bucketLive, bucketGone, bucketMeta} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil || !fresh {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(s.path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// Get implements [store.Store].
+func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	var val []byte
+	var rev store.Rev
+	err := s.db.View(func(tx *bolt.Tx) error {
+		record := tx.Bucket(bucketValues).Get([]byte(key))
+		if record == nil {
+			return store.ErrNotExist
+		}
+		if len(record) < revSize {
+			return fmt.Errorf("the record of %q is damaged: restore the file from a backup", key)
+		}
+		rev = toRev(record)
+		val = append([]byte{}, record[revSize:]...) // the record is valid within the transaction only
+		return nil
+	})
+	if err == store.ErrNotExist {
+		return nil, 0, fmt.Errorf("%w: %s", err, key)
+	}
+	if err != nil {
+		return nil, 0, s.explain(err, "")
+	}
+	return val, rev, nil
+}
+
+// Now implements [store.Store].
+func (s *Store) Now(ctx context.Context) (time.Time, error) { return time.Now(), ctx.Err() }
+
+const revSize = 8
+
+func fromRev(rev store.Rev) []byte { return binary.BigEndian.AppendUint64(nil, uint64(rev)) }
+
+// toRev reads the revision at the start of a record or an index key; 0 where there is none.
+func toRev(b []byte) store.Rev {
+	if len(b) < revSize {
+		return 0
+	}
+	return store.Rev(binary.BigEndian.Uint64(b))
+}

@@ -1,0 +1,162 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// change is one Swap that waits for its commit.
+type change struct {
+	key    []byte
+	old    store.Rev
+	record []byte // room for the revision, then the value; nil: delete
+
+	done chan struct{} // closed when rev and err are set
+	rev  store.Rev
+	err  error
+}
+
+// Swap implements [store.Store]. If ctx ends while the change is being written, the outcome is unknown.
+func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if len(key) == 0 || len(key) > bolt.MaxKeySize || len(val) > bolt.MaxValueSize-revSize {
+		return 0, fmt.Errorf("store: %.100q: a key of %d bytes and a value of %d do not fit", key, len(key), len(val))
+	}
+	c := &change{key: []byte(key), old: old, done: make(chan struct{})}
+	if val != nil { // a copy, since the caller may be gone before it is written
+		c.record = append(make([]byte, revSize, revSize+len(val)), val...)
+	}
+	s.mu.Lock()
+	s.waiting = append(s.waiting, c)
+	s.mu.Unlock()
+
+	select {
+	case s.turn <- struct{}{}: // nobody is writing: write all that waits, which may be nothing by now
+		s.commit(s.takeWaiting())
+		<-s.turn
+		<-c.done
+		return c.rev, c.err
+	case <-c.done: // somebody wrote it along with theirs
+		return c.rev, c.err
+	case <-ctx.Done():
+		if s.withdraw(c) {
+			return 0, fmt.Errorf("store: %s was not written: %w", key, ctx.Err())
+		}
+		return 0, fmt.Errorf("store: %s is being written, with an unknown outcome: %w", key, ctx.Err())
+	}
+}
+
+func (s *Store) takeWaiting() []*change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	batch := s.waiting
+	s.waiting = nil
+	return batch
+}
+
+func (s *Store) withdraw(c *change) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.waiting, c)
+	if i < 0 {
+		return false
+	}
+	s.waiting = slices.Delete(s.waiting, i, i+1)
+	return true
+}
+
+// commit writes all changes of batch in one transaction and tells each what became of it.
+func (s *Store) commit(batch []*change) {
+	if len(batch) == 0 {
+		return
+	}
+	if err := s.write(batch); err != nil { // a conflict within the batch was not certain either
+		for _, c := range batch {
+			c.rev, c.err = 0, err
+		}
+	}
+	for _, c := range batch {
+		close(c.done)
+	}
+}
+
+// write sets rev and err of each change, unless it returns an error, which is then the answer to all.
+func (s *Store) write(batch []*change) error {
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return s.explain(err, notMade)
+	}
+	changed := false
+	for _, c := range batch {
+		did, err := s.apply(tx, c)
+		if err != nil {
+			tx.Rollback()
+			return s.explain(err, notMade)
+		}
+		changed = changed || did
+	}
+	if !changed { // nothing to sync
+		return tx.Rollback()
+	}
+	id := tx.ID()
+	if err := tx.Commit(); err != nil {
+		return s.explain(err, s.outcome(id))
+	}
+	return nil
+}
+
+// apply makes one change within tx; did is false where it has no effect. The error is for the whole transaction.
+func (s *Store) apply(tx *bolt.Tx, c *change) (did bool, err error) {
+	values, live := tx.Bucket(bucketValues), tx.Bucket(bucketLive)
+	now := toRev(values.Get(c.key))
+	if now != c.old {
+		c.err = fmt.Errorf("%w: %s is at revision %d, not %d", store.ErrConflict, c.key, now, c.old)
+		return false, nil
+	}
+	if now == 0 && c.record == nil { // nothing to delete
+		c.rev = store.Rev(live.Sequence())
+		return false, nil
+	}
+	seq, err := live.NextSequence()
+	if err != nil {
+		return false, err
+	}
+	c.rev = store.Rev(seq)
+	index := fromRev(c.rev)
+	if now != 0 {
+		if err := live.Delete(fromRev(now)); err != nil {
+			return false, err
+		}
+	}
+	if c.record == nil {
+		if err := values.Delete(c.key); err != nil {
+			return false, err
+		}
+		return true, bury(tx, index, c.key, s.maxGone)
+	}
+	copy(c.record, index)
+	if err := live.Put(index, c.key); err != nil {
+		return false, err
+	}
+	return true, values.Put(c.key, c.record)
+}
+
+// outcome says whether the transaction id, whose commit failed, can be seen nevertheless: its last write was made, but not synced.
+func (s *Store) outcome(id int) string {
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return unknown
+	}
+	defer tx.Rollback()
+	if tx.ID() >= id {
+		return unknown
+	}
+	return notMade
+}
