@@ -1,0 +1,202 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+func refuse(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, a...))
+}
+
+// Admit is the border for keys that come from outside: weak, burnt, or named like one that is in the ring. The error wraps
+// [keysource.ErrBadTicketKey] or [ErrRefused].
+func (r Rollout) Admit(k keysource.TicketKey) error {
+	if err := k.Check(); err != nil {
+		return err
+	}
+	if r.burnt(k) {
+		return refuse("the key %s was burnt: make another", k.ID())
+	}
+	for _, have := range r.Keys {
+		if have.Key.ID() == k.ID() {
+			return refuse("the ring holds a key of that name already (%s)", k.ID())
+		}
+	}
+	return nil
+}
+
+// Ask requests a rotation and returns its number. While one is under way it joins that one, unless it brings a key of its own.
+func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
+	if q.Key != nil {
+		if err := r.Admit(*q.Key); err != nil {
+			return r, 0, err
+		}
+		if r.Underway() || r.Wanted != nil {
+			return r, 0, refuse("rotation %d is under way; wait for it (lockstep status) and ask again", r.Begun)
+		}
+	}
+	if r.Phase == Burning {
+		return r, 0, refuse("a burn is under way (%d); it has replaced every key", r.Begun)
+	}
+	if r.Underway() {
+		return r, r.Begun, nil
+	}
+	if r.full() {
+		return r, 0, refuse("the ring is full: %d keys still drain, and a key leaves once its last ticket is older than ticket_lifetime", len(r.Keys)-1)
+	}
+	r = r.clone()
+	if r.Wanted == nil {
+		r.Wanted = &q
+		r.RetryAt = time.Time{}
+	}
+	return r, r.Begun + 1, nil
+}
+
+// Burn replaces every key by a fresh one at once and keeps the fingerprints of the old ones. Live tickets are refused from then on:
+// that is its purpose. It returns the number by which its end is found in the history.
+func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) (Rollout, uint64) {
+	r = r.clone()
+	if w := r.Wanted; w != nil && w.Key != nil { // an operator's key that was waiting may have leaked with the rest
+		r.Burnt = append(r.Burnt, w.Key.Fingerprint())
+	}
+	for _, k := range r.Keys {
+		r.Burnt = append(r.Burnt, k.Key.Fingerprint())
+	}
+	r.Keys = nil
+	r.end(now)
+	r.Begun++
+	r.add(fresh, now)
+	r.Keys[0].Promoted, r.Keys[0].First = r.Generation, now
+	r.enter(Burning, now)
+	r.log(Line{At: now, What: string(Burning), Key: fresh.ID(), By: by, Why: why})
+	return r, r.Begun
+}
+
+// Rollback undoes the newest change. While a new key is being distributed it is dropped. Otherwise the newest key that drains goes first again, if
+// every live member holds it, it was not burnt and it is younger than MaxKeyAge; the one that encrypted drains, and fresh is
+// distributed at once. It returns the number of the rotation that begins, or 0 where none does.
+func (r Rollout) Rollback(by, why string, p Policy, t Tally, now time.Time, fresh keysource.TicketKey) (Rollout, uint64, error) {
+	r = r.clone()
+	switch r.Phase {
+	case Burning:
+		return r, 0, refuse("a burn cannot be rolled back: its keys are not to be used again")
+	case Distributing:
+		id := r.Keys[r.next()].Key.ID()
+		r.drop(r.next())
+		r.end(now)
+		r.RetryAt = now.Add(p.Period) // else the period would bring a new key the next moment
+		r.log(Line{At: now, What: "rolled-back", Key: id, By: by, Why: why})
+		return r, 0, nil
+	}
+	if r.full() {
+		return r, 0, refuse("the ring is full: there is no room for the fresh key that a rollback distributes")
+	}
+	i, err := r.back(p, t, now)
+	if err != nil {
+		return r, 0, err
+	}
+	r.end(now)
+	r.lead(i, now)
+	r.Begun++
+	r.add(fresh, now)
+	r.enter(Distributing, now)
+	r.log(Line{At: now, What: "rolled-back", Key: r.Keys[0].Key.ID(), By: by, Why: why})
+	r.log(Line{At: now, What: string(Distributing), Key: fresh.ID(), By: by, Why: "follows the rollback"})
+	return r, r.Begun, nil
+}
+
+// back finds the key that a rollback puts first, or says why there is none.
+func (r Rollout) back(p Policy, t Tally, now time.Time) (int, error) {
+	newest := -1
+	for i, k := range r.Keys {
+		if k.Demoted != 0 && (newest < 0 || k.Demoted > r.Keys[newest].Demoted) {
+			newest = i
+		}
+	}
+	if newest < 0 {
+		return 0, refuse("no earlier key drains in this ring: rotate instead")
+	}
+	k := r.Keys[newest]
+	if age := now.Sub(k.First); age >= p.MaxKeyAge {
+		return 0, refuse("the newest earlier key (%s) has been in use for %s, beyond max_key_age (%s): rotate instead", k.Key.ID(), age.Round(time.Second), p.MaxKeyAge)
+	}
+	if late, _ := r.behind(k.Added, p, t, now); len(late) > 0 {
+		return 0, refuse("not every live node holds the earlier key (%s): %v", k.Key.ID(), names(late))
+	}
+	return newest, nil
+}
+
+// Exclude lets rollouts go on without a node until the given time; a time that is not after now takes the exclusion back.
+func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, error) {
+	if node == "" {
+		return r, errors.New("no node is named")
+	}
+	r = r.clone()
+	what := "excluded"
+	if !until.After(now) {
+		if _, ok := r.Excluded[node]; !ok {
+			return r, fmt.Errorf("node %q is not excluded: %w", node, keysource.ErrNotExist)
+		}
+		delete(r.Excluded, node)
+		what = "included"
+	} else {
+		if r.Excluded == nil {
+			r.Excluded = map[string]time.Time{}
+		}
+		r.Excluded[node] = until
+		why = fmt.Sprintf("%s until %s: %s", node, until.UTC().Format(time.RFC3339), why)
+	}
+	r.log(Line{At: now, What: what, By: by, Why: why})
+	return r, nil
+}
+
+// Plan says what a rotation would do now, to whom, and what would block it.
+type Plan struct {
+	Scope     string        `json:"scope"`
+	Steps     []string      `json:"steps"`
+	Nodes     []string      `json:"nodes"`      // that would have to accept
+	Blocked   []string      `json:"blocked_by"` // why it would not go on now
+	Drains    string        `json:"drains"`     // the key that would drain
+	DrainsFor time.Duration `json:"drains_for_ns"`
+}
+
+// Plan is a dry run of a rotation.
+func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
+	plan := Plan{Scope: r.Scope, DrainsFor: p.TicketLifetime + p.margin()}
+	if len(r.Keys) == 0 {
+		plan.Blocked = []string{"the scope has no key yet"}
+		return plan
+	}
+	for _, m := range t.Members {
+		if m.Live(p, now) && !r.excluded(m, now) {
+			plan.Nodes = append(plan.Nodes, m.Name())
+		}
+	}
+	plan.Drains = r.Keys[0].Key.ID()
+	if r.Underway() || r.Phase != Steady {
+		plan.Steps = []string{fmt.Sprintf("rotation %d is under way (%s); a request would join it", r.Begun, r.Phase)}
+		plan.Blocked = r.BlockedBy(p, t, now)
+		return plan
+	}
+	plan.Steps = []string{
+		fmt.Sprintf("g%d: a new key is sent to %d nodes, behind the present ones; it decrypts only", r.Generation+1, len(plan.Nodes)),
+		fmt.Sprintf("g%d: once each has accepted it, it goes first and encrypts", r.Generation+2),
+		fmt.Sprintf("g%d: once each has accepted that, %s drains and leaves %s later", r.Generation+3, plan.Drains, plan.DrainsFor),
+	}
+	asked, _, err := r.Ask(Request{})
+	if err != nil {
+		plan.Blocked = append(plan.Blocked, err.Error())
+		return plan
+	}
+	dry, _ := asked.Next(p, t, now, keysource.NewTicketKey)
+	for _, m := range t.Members { // after the push every member is a moment behind; only those that cannot answer block
+		if m.Live(p, now) && !dry.excluded(m, now) && (!m.Connected || m.Refused != 0) {
+			plan.Blocked = append(plan.Blocked, dry.excuse(m, p, now))
+		}
+	}
+	return plan
+}

@@ -1,0 +1,237 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Config of a [Coordinator]. Every field but Fresh is needed.
+type Config struct {
+	Store   store.Store
+	Replica string            // names this replica's rosters in the store; the same after a restart
+	Scopes  map[string]Policy // checked
+	Refresh time.Duration     // how often the store is read although nobody said that it changed
+
+	// Wake says that what Ring returns for the scope may have changed: for these streams, or for all where streams is nil. Tell says
+	// what was done. Both are called from the goroutine that did it and must not block.
+	Wake func(scope string, streams []uint64)
+	Tell func(scope string, l Line)
+
+	Fresh func() keysource.TicketKey // makes keys; nil: keysource.NewTicketKey
+	Log   *slog.Logger
+}
+
+// Coordinator carries the rollouts of all scopes forward, in step with the coordinators of the other replicas on the same store. All
+// methods are safe for concurrent use; those that report what a stream did cost O(1) and never block on the store.
+type Coordinator struct {
+	scopes map[string]*scope
+}
+
+// New checks nothing and starts nothing; see [Coordinator.Run].
+func New(c Config) *Coordinator {
+	if c.Fresh == nil {
+		c.Fresh = keysource.NewTicketKey
+	}
+	co := &Coordinator{scopes: map[string]*scope{}}
+	for name, policy := range c.Scopes {
+		co.scopes[name] = newScope(name, policy, c)
+	}
+	return co
+}
+
+// Run carries rollouts until ctx ends.
+func (c *Coordinator) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, s := range c.scopes {
+		g.Go(func() error { return s.run(ctx) })
+	}
+	return g.Wait()
+}
+
+// Scopes are the names of the configured scopes, sorted.
+func (c *Coordinator) Scopes() []string { return slices.Sorted(maps.Keys(c.scopes)) }
+
+// Ready is closed once every scope's ring has been read or made.
+func (c *Coordinator) Ready() <-chan struct{} {
+	ready := make(chan struct{})
+	go func() {
+		defer close(ready)
+		for _, s := range c.scopes {
+			<-s.ready
+		}
+	}()
+	return ready
+}
+
+// Ring returns what a stream may be sent now; nil: nothing yet. barred: the stream turned out to want a certificate under the ring's name, and is
+// to be told that there is none. A scope that is not configured is never answered.
+func (c *Coordinator) Ring(stream uint64, scope string) (ring *keysource.Ring, barred bool) {
+	s := c.scopes[scope]
+	if s == nil {
+		return nil, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.roster.barred[stream] {
+		return nil, true
+	}
+	if e := s.roster.streams[stream]; e == nil || !e.ready {
+		return nil, false
+	}
+	return s.ring, false
+}
+
+// Join reports that a stream asked for the ring, and which version its node says it holds ("" for none).
+func (c *Coordinator) Join(stream uint64, node, scope, held string) {
+	if s := c.scopes[scope]; s != nil {
+		s.mu.Lock()
+		s.roster.join(stream, node, held, s.held(), s.clock())
+		s.mu.Unlock()
+		s.poke()
+	}
+}
+
+// Accepted reports that a stream accepted a version of the ring, or said on connecting that it holds it.
+func (c *Coordinator) Accepted(stream uint64, scope, version string) {
+	s := c.scopes[scope]
+	generation, ok := keysource.ParseRingVersion(version)
+	if s == nil || !ok {
+		return
+	}
+	s.mu.Lock()
+	e := s.roster.accepted(stream, generation)
+	last := e != nil && s.caughtUp(e)
+	s.mu.Unlock()
+	if last {
+		s.poke()
+	}
+}
+
+// Refused reports that a stream refused a version of the ring, with the node's own words.
+func (c *Coordinator) Refused(stream uint64, scope, version, words string) {
+	s := c.scopes[scope]
+	generation, ok := keysource.ParseRingVersion(version)
+	if s == nil || !ok {
+		return
+	}
+	s.mu.Lock()
+	barred := s.roster.refused(stream, generation, words)
+	s.mu.Unlock()
+	if barred {
+		s.cfg.Log.Info("a first ring was refused: this stream wants a certificate, or the node cannot use rings; it is answered with removal",
+			"scope", scope, "stream", stream, "version", version, "words", words)
+		return
+	}
+	s.poke()
+}
+
+// Dropped reports that a stream no longer wants the ring, while its node goes on.
+func (c *Coordinator) Dropped(stream uint64, scope string) {
+	if s := c.scopes[scope]; s != nil {
+		s.mu.Lock()
+		s.roster.dropped(stream)
+		s.mu.Unlock()
+		s.poke()
+	}
+}
+
+// Closed reports the end of a stream.
+func (c *Coordinator) Closed(stream uint64) {
+	for _, s := range c.scopes {
+		s.mu.Lock()
+		s.roster.closed(stream, s.clock())
+		s.mu.Unlock()
+		s.poke()
+	}
+}
+
+// Poke has a scope look at the store now: an event said that something changed.
+func (c *Coordinator) Poke(scope string) {
+	if s := c.scopes[scope]; s != nil {
+		s.poke()
+	}
+}
+
+// Status is the state of one scope at one moment.
+type Status struct {
+	Rollout Rollout // holds keys: never marshal it
+	Policy  Policy
+	Tally   Tally
+	Now     time.Time
+	Err     error // why the store could not be read or written at the last try
+}
+
+// Status tells how a scope stands, from memory. The error wraps [keysource.ErrNotExist] for a scope that is not configured.
+func (c *Coordinator) Status(scope string) (Status, error) {
+	s, err := c.find(scope)
+	if err != nil {
+		return Status{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Status{Rollout: s.rollout, Policy: s.policy, Tally: s.tallied(), Now: s.clock(), Err: s.err}, nil
+}
+
+// Rotate asks for a rotation and returns its number; Burn, Rollback and Exclude likewise. Each is one swap in the store, together with
+// whatever is open at once behind it. Errors wrap [ErrRefused], [keysource.ErrBadTicketKey], [keysource.ErrNotExist], or are the store's.
+func (c *Coordinator) Rotate(ctx context.Context, scope string, q Request) (n uint64, err error) {
+	err = c.change(ctx, scope, func(v view) (Rollout, error) {
+		q.At = v.now
+		r, number, err := v.r.Ask(q)
+		n = number
+		return r, err
+	})
+	return n, err
+}
+
+// Burn replaces every key at once; see [Rollout.Burn].
+func (c *Coordinator) Burn(ctx context.Context, scope, by, why string) (n uint64, err error) {
+	err = c.change(ctx, scope, func(v view) (r Rollout, _ error) {
+		r, n = v.r.Burn(by, why, v.fresh(), v.now)
+		return r, nil
+	})
+	return n, err
+}
+
+// Rollback undoes the newest change; see [Rollout.Rollback].
+func (c *Coordinator) Rollback(ctx context.Context, scope, by, why string) (n uint64, err error) {
+	err = c.change(ctx, scope, func(v view) (r Rollout, err error) {
+		r, n, err = v.r.Rollback(by, why, v.p, v.t, v.now, v.fresh())
+		return r, err
+	})
+	return n, err
+}
+
+// Exclude lets rollouts go on without a node for a time; 0 takes it back. See [Rollout.Exclude].
+func (c *Coordinator) Exclude(ctx context.Context, scope, node, by, why string, d time.Duration) error {
+	return c.change(ctx, scope, func(v view) (Rollout, error) {
+		return v.r.Exclude(node, by, why, v.now.Add(d), v.now)
+	})
+}
+
+func (c *Coordinator) find(scope string) (*scope, error) {
+	s := c.scopes[scope]
+	if s == nil {
+		return nil, fmt.Errorf("scope %q %w: the configuration has %v", scope, keysource.ErrNotExist, c.Scopes())
+	}
+	return s, nil
+}
+
+func (c *Coordinator) change(ctx context.Context, scope string, f func(view) (Rollout, error)) error {
+	s, err := c.find(scope)
+	if err != nil {
+		return err
+	}
+	_, err = s.decide(ctx, f)
+	s.poke()
+	return err
+}

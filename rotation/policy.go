@@ -1,0 +1,84 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// Policy says how the keys of one scope change. The comments are the manual of the YAML under scopes:.
+type Policy struct {
+	// Period between rotations (default 1h).
+	Period time.Duration
+	// TicketLifetime is how long a ticket is good for, and so how long its key goes on decrypting (default 2h, at most 24h).
+	TicketLifetime time.Duration
+	// MaxKeyAge bounds how long a key may encrypt (default 4h, at most 24h): at that age a rotation goes on without the nodes that it
+	// waits for, once it has waited a node lease for them; it names them and raises an alarm.
+	MaxKeyAge time.Duration
+	// Quorum is the share of the live members (0 to 1, default 0.9) that must have accepted before Laggard may leave the others behind.
+	Quorum float64
+	// Laggard is how long a phase waits for the last members once the quorum has accepted. 0 (the default) waits until MaxKeyAge.
+	Laggard time.Duration
+	// RefuseGrace is how long a refusal takes a new key back (default 5m), counted from the node's first refusal in a rotation; after
+	// that the node is only waited for, like any laggard.
+	RefuseGrace time.Duration
+	// NodeLease is how long a node that went away counts as live (default 75s).
+	NodeLease time.Duration
+	// ClientCerts is the SHA-256 of the CA that the scope's listeners verify client certificates with, or "none" (the default). Listeners of
+	// different policy must never share ticket keys: a ticket carries the client's verification with it.
+	ClientCerts string
+}
+
+// DefaultPolicy is the policy of a scope about which the configuration says nothing.
+func DefaultPolicy() Policy {
+	return Policy{
+		Period:         time.Hour,
+		TicketLifetime: 2 * time.Hour,
+		MaxKeyAge:      4 * time.Hour,
+		Quorum:         0.9,
+		RefuseGrace:    5 * time.Minute,
+		NodeLease:      75 * time.Second,
+		ClientCerts:    "none",
+	}
+}
+
+// Check refuses a policy that cannot be kept; the error names the key.
+func (p Policy) Check() error {
+	const day = 24 * time.Hour
+	switch {
+	case p.Period < time.Second:
+		return fmt.Errorf("period: %s is below 1s", p.Period)
+	case p.TicketLifetime < time.Second || p.TicketLifetime > day:
+		return fmt.Errorf("ticket_lifetime: %s is not between 1s and 24h", p.TicketLifetime)
+	case p.MaxKeyAge < p.Period || p.MaxKeyAge > day:
+		return fmt.Errorf("max_key_age: %s is not between period (%s) and 24h", p.MaxKeyAge, p.Period)
+	case p.Quorum <= 0 || p.Quorum > 1:
+		return fmt.Errorf("quorum: %v is not above 0 and at most 1", p.Quorum)
+	case p.Laggard < 0:
+		return fmt.Errorf("laggard: %s is negative", p.Laggard)
+	case p.RefuseGrace < 0:
+		return fmt.Errorf("refuse_grace: %s is negative", p.RefuseGrace)
+	case p.NodeLease < time.Second:
+		return fmt.Errorf("node_lease: %s is below 1s", p.NodeLease)
+	case p.ClientCerts == "":
+		return fmt.Errorf("client_certs: empty; say none, or the CA's SHA-256 fingerprint")
+	}
+	// One key encrypts, one is next, and those of one lifetime drain.
+	if n := 2 + int((p.TicketLifetime+p.margin()+p.Period-1)/p.Period); n > keysource.MaxRing {
+		return fmt.Errorf("period: a key each %s that drains for %s makes a ring of %d, at most %d: lengthen period or shorten ticket_lifetime",
+			p.Period, p.TicketLifetime, n, keysource.MaxRing)
+	}
+	return nil
+}
+
+// margin is added to the lifetime of tickets: for clocks that differ, and for the moment between a push and its ACK.
+func (p Policy) margin() time.Duration { return max(time.Second, p.TicketLifetime/60) }
+
+// Retires is when k leaves the ring, or zero while that is open: it encrypts, or a live node may still encrypt with it.
+func (p Policy) Retires(k Key) time.Time {
+	if k.Demoted == 0 || k.Idle.IsZero() {
+		return time.Time{}
+	}
+	return k.Idle.Add(p.TicketLifetime + p.margin())
+}

@@ -1,0 +1,129 @@
+package rotation
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// The stored form of a Rollout. It alone holds key bytes, so that no type which travels through logs or the API can be marshalled
+// with a key in it. The store seals it.
+type rolloutRecord struct {
+	Format     int                  `json:"format"`
+	Scope      string               `json:"scope"`
+	Generation uint64               `json:"generation"`
+	Phase      Phase                `json:"phase"`
+	Since      time.Time            `json:"since"`
+	Keys       []keyRecord          `json:"keys"`
+	Begun      uint64               `json:"begun"`
+	Ended      uint64               `json:"ended"`
+	Wanted     *requestRecord       `json:"wanted,omitempty"`
+	RetryAt    time.Time            `json:"retry_at,omitzero"`
+	Tries      int                  `json:"tries,omitempty"`
+	Refusers   map[string]Refusal   `json:"refusers,omitempty"`
+	Excluded   map[string]time.Time `json:"excluded,omitempty"`
+	Burnt      []string             `json:"burnt,omitempty"`
+	History    []Line               `json:"history"`
+	Lines      uint64               `json:"lines"`
+}
+
+type keyRecord struct {
+	Key      []byte    `json:"key"`
+	Created  time.Time `json:"created"`
+	Added    uint64    `json:"added"`
+	Promoted uint64    `json:"promoted,omitempty"`
+	First    time.Time `json:"first,omitzero"`
+	Demoted  uint64    `json:"demoted,omitempty"`
+	Left     time.Time `json:"left,omitzero"`
+	Idle     time.Time `json:"idle,omitzero"`
+}
+
+type requestRecord struct {
+	By  string    `json:"by"`
+	Why string    `json:"why"`
+	At  time.Time `json:"at"`
+	Key []byte    `json:"key,omitempty"`
+}
+
+const rolloutFormat = 1
+
+func encodeRollout(r Rollout) ([]byte, error) {
+	rec := rolloutRecord{
+		Format: rolloutFormat, Scope: r.Scope, Generation: r.Generation, Phase: r.Phase, Since: r.Since,
+		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Tries: r.Tries,
+		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, History: r.History, Lines: r.Lines,
+	}
+	for _, k := range r.Keys {
+		rec.Keys = append(rec.Keys, keyRecord{k.Key[:], k.Created, k.Added, k.Promoted, k.First, k.Demoted, k.Left, k.Idle})
+	}
+	if w := r.Wanted; w != nil {
+		rec.Wanted = &requestRecord{By: w.By, Why: w.Why, At: w.At}
+		if w.Key != nil {
+			rec.Wanted.Key = w.Key[:]
+		}
+	}
+	return json.Marshal(rec)
+}
+
+// decodeRollout reads a stored rollout and checks all that Next relies on. Its errors quote nothing of the record, which holds keys.
+func decodeRollout(scope string, b []byte) (Rollout, error) {
+	bad := func(format string, a ...any) (Rollout, error) {
+		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %s", scope, fmt.Sprintf(format, a...))
+	}
+	var rec rolloutRecord
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&rec); err != nil {
+		return bad("is not a record of format %d", rolloutFormat)
+	}
+	if rec.Format != rolloutFormat {
+		return bad("has format %d, this version reads %d", rec.Format, rolloutFormat)
+	}
+	if rec.Scope != scope {
+		return bad("belongs to scope %q", rec.Scope)
+	}
+	r := Rollout{
+		Scope: rec.Scope, Generation: rec.Generation, Phase: rec.Phase, Since: rec.Since,
+		Begun: rec.Begun, Ended: rec.Ended, RetryAt: rec.RetryAt, Tries: rec.Tries,
+		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, History: rec.History, Lines: rec.Lines,
+	}
+	next := 0
+	for i, k := range rec.Keys {
+		if len(k.Key) != keysource.TicketKeySize {
+			return bad("key %d has %d bytes", i, len(k.Key))
+		}
+		key := Key{keysource.TicketKey(k.Key), k.Created, k.Added, k.Promoted, k.First, k.Demoted, k.Left, k.Idle}
+		if r.burnt(key.Key) {
+			return bad("holds a burnt key (%s)", key.Key.ID())
+		}
+		if key.Promoted == 0 {
+			next++
+		}
+		r.Keys = append(r.Keys, key)
+	}
+	if err := r.Ring().Check(); err != nil {
+		return bad("%v", err)
+	}
+	switch {
+	case r.Keys[0].Promoted == 0:
+		return bad("its first key never encrypted")
+	case r.Phase == Distributing && next != 1, r.Phase != Distributing && next != 0:
+		return bad("%d keys wait in phase %s", next, r.Phase)
+	case r.Phase != Steady && r.Phase != Distributing && r.Phase != Promoting && r.Phase != Burning:
+		return bad("unknown phase %q", r.Phase)
+	}
+	if w := rec.Wanted; w != nil {
+		r.Wanted = &Request{By: w.By, Why: w.Why, At: w.At}
+		if len(w.Key) > 0 {
+			if len(w.Key) != keysource.TicketKeySize {
+				return bad("the requested key has %d bytes", len(w.Key))
+			}
+			k := keysource.TicketKey(w.Key)
+			r.Wanted.Key = &k
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,227 @@
+package rotation
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// roster is what one replica knows of the nodes of one scope. A stream that asked for the ring is a candidate until it accepts one; then
+// it is a member. The scope's mutex guards it.
+type roster struct {
+	members map[slot]*entry
+	streams map[uint64]*entry // those connected
+	barred  map[uint64]bool   // streams that turned out to want a certificate
+	highest uint64            // see Tally.Highest
+	dirty   bool              // differs from what is stored
+}
+
+type slot struct {
+	node string
+	nr   int
+}
+
+type entry struct {
+	Member
+	asked bool // joined since the roster was stored last
+	ready bool // stands in the stored roster, and the ring was read again since: may be sent to
+}
+
+func newRoster() *roster {
+	return &roster{members: map[slot]*entry{}, streams: map[uint64]*entry{}, barred: map[uint64]bool{}}
+}
+
+// restore takes over what the replica stored before it stopped. Nobody is connected to it yet: those who were are away, from now on,
+// since when they lost it is not known.
+func (o *roster) restore(ms []Member, now time.Time) {
+	for _, m := range ms {
+		if m.Connected {
+			m.Connected, m.Since = false, now
+		}
+		o.members[slot{m.Node, m.Nr}] = &entry{Member: m}
+	}
+	o.dirty = len(ms) > 0
+}
+
+// join enters a stream that asked for the ring. held is the version that the node says it holds; a node that holds one is a member from
+// the start, and back if it was away.
+func (o *roster) join(stream uint64, node, held string, current keysource.Ring, now time.Time) {
+	if o.streams[stream] != nil || o.barred[stream] {
+		return
+	}
+	e := &entry{Member: Member{Node: node, Connected: true, Since: now, Stream: stream}, asked: true}
+	if generation, ok := keysource.ParseRingVersion(held); ok {
+		e.Answered = true
+		switch {
+		case generation > current.Generation:
+			if generation-current.Generation < maxLead {
+				o.highest = max(o.highest, generation)
+			}
+		case generation < current.Generation || held == current.Version():
+			e.Floor = generation
+		} // else a ring of another lineage: its floor is unknown, and so 0
+	}
+	if e.Answered && o.takeOver(e) {
+		o.streams[stream] = e
+		return
+	}
+	o.place(e)
+	o.streams[stream] = e
+	o.dirty = true
+}
+
+// maxLead is how far ahead of the store a node's word is believed. A store that lost writes is behind by what it lost, not by more than
+// a fleet rotates in a century; the bound keeps a lying node from using the numbers up.
+const maxLead = 1 << 24
+
+// takeOver puts e in the place of the member of the same node that is away.
+func (o *roster) takeOver(e *entry) bool {
+	for nr := 1; ; nr++ {
+		have := o.members[slot{e.Node, nr}]
+		if have == nil {
+			return false
+		}
+		if !have.Connected {
+			e.Nr = nr
+			o.members[slot{e.Node, nr}] = e
+			o.dirty = true
+			return true
+		}
+	}
+}
+
+// place gives e the lowest free number of its node.
+func (o *roster) place(e *entry) {
+	for e.Nr = 1; o.members[slot{e.Node, e.Nr}] != nil; e.Nr++ {
+	}
+	o.members[slot{e.Node, e.Nr}] = e
+}
+
+// accepted notes that the stream accepted a generation. It returns the entry, or nil where the stream is not on the roster.
+func (o *roster) accepted(stream, generation uint64) *entry {
+	e := o.streams[stream]
+	if e == nil {
+		return nil
+	}
+	if !e.Answered { // the node restarted: this stream is what became of the member that is away
+		e.Answered = true
+		delete(o.members, slot{e.Node, e.Nr})
+		if !o.takeOver(e) {
+			o.place(e)
+		}
+	}
+	e.Floor = max(e.Floor, generation)
+	if e.Refused <= generation {
+		e.Refused, e.Words = 0, ""
+	}
+	o.dirty = true
+	return e
+}
+
+// refused notes a refusal. A stream whose first answer it is wanted a certificate: it leaves the roster without a trace, and barred
+// is true.
+func (o *roster) refused(stream, generation uint64, words string) (barred bool) {
+	e := o.streams[stream]
+	if e == nil {
+		return o.barred[stream]
+	}
+	o.dirty = true
+	if !e.Answered {
+		o.barred[stream] = true
+		o.remove(e)
+		return true
+	}
+	e.Refused, e.Words = generation, words
+	return false
+}
+
+// dropped notes that the stream lives and no longer wants the ring: the node serves without it.
+func (o *roster) dropped(stream uint64) {
+	if e := o.streams[stream]; e != nil {
+		o.remove(e)
+		o.dirty = true
+	}
+}
+
+// closed notes the end of a stream: away, not gone. One that was never sent a ring leaves nothing behind.
+func (o *roster) closed(stream uint64, now time.Time) {
+	delete(o.barred, stream)
+	e := o.streams[stream]
+	if e == nil {
+		return
+	}
+	o.dirty = true
+	if !e.Answered && !e.ready {
+		o.remove(e)
+		return
+	}
+	delete(o.streams, stream)
+	e.Connected, e.Since, e.Stream = false, now, 0
+}
+
+func (o *roster) remove(e *entry) {
+	delete(o.streams, e.Stream)
+	delete(o.members, slot{e.Node, e.Nr})
+}
+
+// expire forgets the nodes whose lease has ended.
+func (o *roster) expire(p Policy, now time.Time) {
+	for s, e := range o.members {
+		if !e.Connected && !e.Live(p, now) {
+			delete(o.members, s)
+			o.dirty = true
+		}
+	}
+}
+
+// snapshot lists the members by name. Candidates that were not let in yet hold nothing and are left out unless all is set.
+func (o *roster) snapshot(all bool) []Member {
+	ms := make([]Member, 0, len(o.members))
+	for _, e := range o.members {
+		if all || e.ready || e.Answered || !e.Connected {
+			ms = append(ms, e.Member)
+		}
+	}
+	slices.SortFunc(ms, byName)
+	return ms
+}
+
+func byName(a, b Member) int {
+	if c := strings.Compare(a.Node, b.Node); c != 0 {
+		return c
+	}
+	return a.Nr - b.Nr
+}
+
+// letIn prepares the entries that asked since the last call for being stored, and returns them. What a candidate will be sent is this
+// generation or a later one.
+func (o *roster) letIn(current uint64) (asked []*entry) {
+	for e := range maps.Values(o.streams) {
+		if e.asked {
+			e.asked = false
+			if !e.Answered {
+				e.Floor = current
+			}
+			asked = append(asked, e)
+		}
+	}
+	return asked
+}
+
+// union merges the rosters of all replicas by node, so that one that moved counts once: where it is connected wins over where it is away,
+// then the newest word.
+func union(lists ...[]Member) []Member {
+	best := map[slot]Member{}
+	for _, list := range lists {
+		for _, m := range list {
+			have, ok := best[slot{m.Node, m.Nr}]
+			if !ok || m.Connected && !have.Connected || m.Connected == have.Connected && m.Since.After(have.Since) {
+				best[slot{m.Node, m.Nr}] = m
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(best), byName)
+}

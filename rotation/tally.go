@@ -1,0 +1,156 @@
+package rotation
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Member is a node as the decision sees it: one that accepted a ring, or one that was sent its first and has not answered.
+type Member struct {
+	Node      string    // the node id
+	Nr        int       // 1; a second stream under the same id is number 2, and so on
+	Floor     uint64    // the lowest generation that it may be holding
+	Answered  bool      // it accepted a ring; until then it is a candidate
+	Connected bool      // else away
+	Since     time.Time // connected or away since
+	Refused   uint64    // the generation that it refused last and has not got over; 0: none
+	Words     string    // its reason
+	Stream    uint64    // the stream by which it is connected to this replica; 0: none
+}
+
+// Name is the node id, with "#2" and so on behind it for a further stream under the same id.
+func (m Member) Name() string {
+	if m.Nr <= 1 {
+		return m.Node
+	}
+	return fmt.Sprintf("%s#%d", m.Node, m.Nr)
+}
+
+// Live: connected, or away for less than the lease. A candidate counts for a lease: until then its first answer may still come, and a
+// stream that has accepted nothing by then is no member.
+func (m Member) Live(p Policy, now time.Time) bool {
+	return m.Connected && m.Answered || now.Sub(m.Since) < p.NodeLease
+}
+
+// Tally is what is known of a scope's nodes at one moment: the union of all replicas' rosters.
+type Tally struct {
+	Members []Member
+	Highest uint64   // the highest generation that a node reported to hold, 0 if none exceeded what was handed out
+	Waited  []string // whom the phase waited for at the last look; only told, never decided on
+}
+
+// Count sums a tally up. A node counts once, under the first of: excluded, away, refused, accepted, stale.
+type Count struct {
+	Live     int `json:"live"`     // connected, or away within the lease
+	Accepted int `json:"accepted"` // hold the current ring
+	Refused  int `json:"refused"`
+	Stale    int `json:"stale"` // connected without the current ring
+	Away     int `json:"away"`
+	Excluded int `json:"excluded"`
+}
+
+// Count counts the members of t.
+func (r Rollout) Count(p Policy, t Tally, now time.Time) (c Count) {
+	for _, m := range t.Members {
+		if !m.Live(p, now) {
+			continue
+		}
+		c.Live++
+		switch {
+		case r.excluded(m, now):
+			c.Excluded++
+		case !m.Connected:
+			c.Away++
+		case m.Refused != 0:
+			c.Refused++
+		case m.Floor >= r.Generation && m.Answered:
+			c.Accepted++
+		default:
+			c.Stale++
+		}
+	}
+	return c
+}
+
+func (r Rollout) excluded(m Member, now time.Time) bool {
+	return now.Before(r.Excluded[m.Node])
+}
+
+// behind returns the live members that may still be holding a generation before floor and are waited for.
+func (r Rollout) behind(floor uint64, p Policy, t Tally, now time.Time) (late []Member, waited int) {
+	for _, m := range t.Members {
+		if !m.Live(p, now) || r.excluded(m, now) {
+			continue
+		}
+		waited++
+		if m.Floor < floor {
+			late = append(late, m)
+		}
+	}
+	return late, waited
+}
+
+// target is the generation that every live member must have reached before the phase ends; 0 in the steady phase.
+func (r Rollout) target() uint64 {
+	switch r.Phase {
+	case Distributing:
+		return r.Keys[r.next()].Added
+	case Promoting:
+		return r.Keys[0].Promoted
+	case Burning:
+		return r.Keys[0].Added
+	}
+	return 0
+}
+
+// waiting returns whom the phase waits for. In Burning that is everybody on the roster, the excluded included: a burnt key is nobody's exception.
+func (r Rollout) waiting(p Policy, t Tally, now time.Time) (late []Member, waited int) {
+	if r.Phase == Burning {
+		r.Excluded = nil
+	}
+	return r.behind(r.target(), p, t, now)
+}
+
+// BlockedBy says in words what keeps the rollout from going on, most telling first; nil if nothing does.
+func (r Rollout) BlockedBy(p Policy, t Tally, now time.Time) (why []string) {
+	late, _ := r.waiting(p, t, now)
+	for _, m := range late {
+		why = append(why, r.excuse(m, p, now))
+	}
+	slices.SortStableFunc(why, func(a, b string) int { return strings.Compare(a, b) })
+	if r.Phase == Steady && r.due(p, now) {
+		if now.Before(r.RetryAt) {
+			for name, f := range r.Refusers {
+				why = append(why, fmt.Sprintf("%s: refused the new key, which was taken back: %s", name, f.Words))
+			}
+			slices.Sort(why)
+			why = append(why, fmt.Sprintf("the next try is in %s", r.RetryAt.Sub(now).Round(time.Second)))
+		} else if r.full() {
+			why = append(why, fmt.Sprintf("the ring is full (%d keys drain): wait for the oldest to retire, or lengthen period", len(r.Keys)-1))
+		}
+	}
+	return why
+}
+
+// excuse says in words why m is waited for.
+func (r Rollout) excuse(m Member, p Policy, now time.Time) string {
+	ago := now.Sub(m.Since).Round(100 * time.Millisecond)
+	switch {
+	case !m.Connected:
+		return fmt.Sprintf("%s: away for %s, its lease ends in %s; may hold g%d", m.Name(), ago, (p.NodeLease - now.Sub(m.Since)).Round(time.Second), m.Floor)
+	case m.Refused != 0:
+		return fmt.Sprintf("%s: refused g%d: %s", m.Name(), m.Refused, m.Words)
+	case !m.Answered:
+		return fmt.Sprintf("%s: has not answered its first ring for %s", m.Name(), ago)
+	}
+	return fmt.Sprintf("%s: has not accepted g%d for %s; may hold g%d", m.Name(), r.target(), now.Sub(r.Since).Round(100*time.Millisecond), m.Floor)
+}
+
+func names(ms []Member) (out []string) {
+	for _, m := range ms {
+		out = append(out, m.Name())
+	}
+	return out
+}
