@@ -1,0 +1,174 @@
+// Package client keeps a set of named resources of one type current over an incremental xDS stream: it reconnects, says what it
+// holds already, acknowledges what was applied and refuses, with the reason, what was not.
+package client
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// Config is what a client needs. All but Method and Log is required.
+type Config struct {
+	// Conn is the connection; its keepalive notices a server that is gone.
+	Conn grpc.ClientConnInterface
+	// Node is sent with the first request of each stream.
+	Node *corev3.Node
+	// Type is the type URL of the resources.
+	Type string
+	// Method is the full name of a bidirectional gRPC method of incremental xDS. Empty: that of the aggregated service.
+	Method string
+	// Apply makes resources and removals take effect. Nil acknowledges all of them, an error refuses all of them with its text,
+	// which the server shows to people. It is called by the goroutine of Run, one call at a time.
+	Apply func(resources []*xds.Resource, removed []string) error
+	// Log gets lost connections and refusals. Nil: nowhere.
+	Log *slog.Logger
+}
+
+// Pauses between attempts are drawn from the upper half of a ceiling that doubles from the one to the other (so they are 0.2 s to
+// 2 s) and begins anew once a response came.
+const (
+	firstCeiling = 400 * time.Millisecond
+	lastCeiling  = 2 * time.Second
+)
+
+// Client subscribes to resources by name.
+type Client struct {
+	Config
+	applied map[string]string // name → version; belongs to the goroutine of Run
+
+	wake chan struct{} // capacity 1: pending has something
+
+	mu      sync.Mutex
+	wanted  map[string]bool
+	pending map[string]bool // not yet sent: true to subscribe, false to unsubscribe
+}
+
+// New returns a client; Run starts it.
+func New(c Config) *Client {
+	if c.Method == "" {
+		c.Method = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Client{
+		Config:  c,
+		applied: make(map[string]string),
+		wake:    make(chan struct{}, 1),
+		wanted:  make(map[string]bool),
+		pending: make(map[string]bool),
+	}
+}
+
+// Subscribe asks for names, from now on and after each reconnect. A name that is subscribed already is asked for again, and the server
+// answers it again. The empty name, "*" (both would mean everything) and what is not UTF-8 (cannot be sent) are passed over.
+// Subscribe never blocks, and may be called at any time by any goroutine.
+func (c *Client) Subscribe(names ...string) { c.want(true, names) }
+
+// Unsubscribe ends what Subscribe began. The client forgets what it applied under the names; Apply is not called.
+func (c *Client) Unsubscribe(names ...string) { c.want(false, names) }
+
+func (c *Client) want(on bool, names []string) {
+	c.mu.Lock()
+	for _, n := range names {
+		if n == "" || n == "*" || !utf8.ValidString(n) {
+			continue
+		}
+		if on {
+			c.wanted[n] = true
+		} else {
+			delete(c.wanted, n)
+		}
+		c.pending[n] = on
+	}
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// changes takes what was asked for since the last call.
+func (c *Client) changes() (subscribe, unsubscribe []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n, on := range c.pending {
+		if on {
+			subscribe = append(subscribe, n)
+		} else {
+			unsubscribe = append(unsubscribe, n)
+			delete(c.applied, n)
+		}
+	}
+	clear(c.pending)
+	return subscribe, unsubscribe
+}
+
+// all takes every name that is wanted, with the versions of those that were applied, for the first request of a stream.
+func (c *Client) all() (names []string, held map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.pending)
+	for n := range c.applied {
+		if !c.wanted[n] {
+			delete(c.applied, n)
+		}
+	}
+	for n := range c.wanted {
+		names = append(names, n)
+	}
+	return names, maps.Clone(c.applied)
+}
+
+// still drops what came too late: resources that are not wanted any more.
+func (c *Client) still(resources []*xds.Resource) []*xds.Resource {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(resources, func(r *xds.Resource) bool { return !c.wanted[r.Name] })
+}
+
+// Run keeps the subscription until ctx ends, and then returns nil. It must not be called twice.
+func (c *Client) Run(ctx context.Context) error {
+	ceiling := firstCeiling
+	for ctx.Err() == nil {
+		names, held := c.all()
+		if len(names) == 0 { // a first request without names would mean everything
+			select {
+			case <-c.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		answered, err := c.session(ctx, names, held)
+		if ctx.Err() != nil {
+			break
+		}
+		if answered {
+			ceiling = firstCeiling
+		}
+		pause := ceiling/2 + rand.N(ceiling/2)
+		c.Log.Warn("xDS stream ended; connecting again", "type", c.Type, "error", err, "after", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		ceiling = min(2*ceiling, lastCeiling)
+	}
+	return nil
+}
+
+// errEnded is the end of a stream that the server closed without an error.
+var errEnded = errors.New("the server closed the stream")

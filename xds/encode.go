@@ -1,0 +1,94 @@
+package xds
+
+import (
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Field numbers of envoy.service.discovery.v3 and google.protobuf, as far as a resource is written by hand here.
+const (
+	responseResources = 2 // DiscoveryResponse, DeltaDiscoveryResponse
+
+	resourceVersion = 1
+	resourceBody    = 2
+	resourceName    = 3
+	resourceTTL     = 6
+
+	anyTypeURL = 1
+	anyValue   = 2
+
+	durationSeconds = 1
+	durationNanos   = 2
+)
+
+// wrapped is the type of a resource that carries a TTL on a state-of-the-world stream.
+// Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ttl
+const wrapped = "type.googleapis.com/envoy.service.discovery.v3.Resource"
+
+// Delta returns the bytes that r is in a DeltaDiscoveryResponse, field tag included, in two parts: head, encoded once, and
+// the bytes of the body, which are not copied. Both are shared: do not change them. Safe for concurrent use.
+func (r *Resource) Delta() (head, body []byte) {
+	return r.once(&r.delta, func() []byte {
+		return field(responseResources, r.resource(), len(r.Body.GetValue()))
+	}), r.Body.GetValue()
+}
+
+// SotW returns the same for a DiscoveryResponse.
+func (r *Resource) SotW() (head, body []byte) {
+	return r.once(&r.sotw, func() []byte {
+		size := len(r.Body.GetValue())
+		if r.TTL <= 0 {
+			return field(responseResources, anyHead(r.Body.GetTypeUrl(), nil, size), size)
+		}
+		return field(responseResources, anyHead(wrapped, r.resource(), size), size)
+	}), r.Body.GetValue()
+}
+
+func (r *Resource) once(p *atomic.Pointer[[]byte], encode func() []byte) []byte {
+	if b := p.Load(); b != nil {
+		return *b
+	}
+	b := encode()
+	p.Store(&b) // two streams may both get here: they store the same bytes
+	return b
+}
+
+// resource is the head of r as a Resource message: everything but the body's value, which comes last.
+func (r *Resource) resource() []byte {
+	var b []byte
+	b = protowire.AppendTag(b, resourceVersion, protowire.BytesType)
+	b = protowire.AppendString(b, r.Version)
+	b = protowire.AppendTag(b, resourceName, protowire.BytesType)
+	b = protowire.AppendString(b, r.Name)
+	if r.TTL > 0 {
+		b = protowire.AppendTag(b, resourceTTL, protowire.BytesType)
+		b = protowire.AppendBytes(b, duration(r.TTL))
+	}
+	size := len(r.Body.GetValue())
+	return append(b, field(resourceBody, anyHead(r.Body.GetTypeUrl(), nil, size), size)...)
+}
+
+// anyHead is the head of an Any whose value is inner followed by size more bytes.
+func anyHead(typeURL string, inner []byte, size int) []byte {
+	var b []byte
+	b = protowire.AppendTag(b, anyTypeURL, protowire.BytesType)
+	b = protowire.AppendString(b, typeURL)
+	return append(b, field(anyValue, inner, size)...)
+}
+
+// field is the head of a length-delimited field whose content is inner followed by size more bytes.
+func field(n protowire.Number, inner []byte, size int) []byte {
+	b := protowire.AppendTag(nil, n, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(len(inner)+size))
+	return append(b, inner...)
+}
+
+func duration(d time.Duration) []byte {
+	var b []byte
+	b = protowire.AppendTag(b, durationSeconds, protowire.VarintType)
+	b = protowire.AppendVarint(b, uint64(d/time.Second))
+	b = protowire.AppendTag(b, durationNanos, protowire.VarintType)
+	return protowire.AppendVarint(b, uint64(d%time.Second))
+}

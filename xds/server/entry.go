@@ -1,0 +1,78 @@
+package server
+
+import (
+	"time"
+
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// subscription is what a stream asked for of one type.
+type subscription struct {
+	typeURL string
+	src     xds.Resources
+	names   map[string]*entry
+	tail    []byte // the response field type_url, encoded
+
+	list  []string // SotW: the names of the last request
+	round uint32   // SotW: numbers the lists
+}
+
+// entry is one name that the node subscribed to. Streams hold up to 200 000: keep it small.
+type entry struct {
+	sub      *subscription
+	name     string
+	stop     func() // ends the watch
+	sent     string // the version last sent; with claimed, the one that the node says it holds
+	accepted string
+	sentAt   int64 // Unix nanoseconds; 0: never
+	refused  *refusal
+	round    uint32 // SotW: the last list that had the name
+
+	due     bool // in the queue of what to look at
+	again   bool // answer even if nothing changed
+	alone   bool // shares no response, until it is accepted: it was in one that was refused
+	claimed bool // sent is the node's claim, not yet compared
+	removed bool // the node was told that the name is absent
+	gone    bool // unsubscribed: acknowledgements that come late mean nothing
+}
+
+// refusal is the last version of a name that the node refused, and its reason.
+type refusal struct {
+	version string
+	words   string
+	since   time.Time // of the first refusal of this version
+
+	wait  time.Duration // before the next try
+	retry time.Time     // when the version may be sent again
+	index int           // in the heap of parked entries; -1: not parked
+}
+
+// parkedAt reports whether version must not be sent now.
+func (e *entry) parkedAt(version string) bool {
+	return e.refused != nil && e.refused.index >= 0 && e.refused.version == version
+}
+
+// parked is a heap of entries with a refused version, by the time of the next try.
+type parked []*entry
+
+func (p parked) Len() int           { return len(p) }
+func (p parked) Less(i, j int) bool { return p[i].refused.retry.Before(p[j].refused.retry) }
+func (p parked) Swap(i, j int) {
+	p[i], p[j] = p[j], p[i]
+	p[i].refused.index, p[j].refused.index = i, j
+}
+
+func (p *parked) Push(x any) {
+	e := x.(*entry)
+	e.refused.index = len(*p)
+	*p = append(*p, e)
+}
+
+func (p *parked) Pop() any {
+	old := *p
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*p = old[:len(old)-1]
+	e.refused.index = -1
+	return e
+}

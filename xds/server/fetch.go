@@ -1,0 +1,105 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+const (
+	fetchWait  = 2 * time.Second // for a name that is not known yet
+	fetchNames = 1024
+)
+
+// Fetch answers a unary request with what is present of the names. While one of them is not known yet it waits up to 2 s, then
+// fails with UNAVAILABLE; NOT_FOUND if all are absent. Nothing is remembered and no event told. The error is a gRPC status.
+func (s *Server) Fetch(ctx context.Context, req *discoveryv3.DiscoveryRequest, svc xds.Service) (*discoveryv3.DiscoveryResponse, error) {
+	m := &machine{env: s.env, node: s.peer(ctx, svc)}
+	if err := m.meet(req.GetNode()); err != nil {
+		return nil, err
+	}
+	src, names := s.env.types[req.GetTypeUrl()], req.GetResourceNames()
+	switch {
+	case src == nil:
+		return nil, status.Errorf(codes.InvalidArgument, "type_url %q is not served here", printable(req.GetTypeUrl(), maxNodeID))
+	case len(names) == 0:
+		s.env.counters.wildcards.Add(1)
+		return nil, status.Error(codes.InvalidArgument, "resource_names is empty: name what you want, there is no wildcard")
+	case len(names) > fetchNames:
+		return nil, status.Errorf(codes.ResourceExhausted, "%d names in one request, at most %d: use a stream", len(names), fetchNames)
+	}
+	s.mu.Lock()
+	s.last++
+	m.node.Stream = s.last
+	s.mu.Unlock()
+
+	box := xds.NewMailbox()
+	for _, name := range names {
+		defer src.Watch(m.node, name, box)()
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchWait)
+	defer cancel()
+	for {
+		found, waiting := s.lookup(m.node, src, names)
+		switch {
+		case waiting == "" && len(found) == 0:
+			return nil, status.Errorf(codes.NotFound, "no resource %q for this node", printable(names[0], maxNodeID))
+		case waiting == "":
+			return fetched(req.GetTypeUrl(), found)
+		}
+		select {
+		case <-box.Signal():
+			box.Take()
+		case <-s.draining:
+			return nil, errDraining
+		case <-ctx.Done():
+			return nil, status.Errorf(codes.Unavailable, "resource %q is not known yet: ask again", printable(waiting, maxNodeID))
+		}
+	}
+}
+
+// lookup returns what is present of names, and one that is not known yet.
+func (s *Server) lookup(node xds.Node, src xds.Resources, names []string) (found []*xds.Resource, waiting string) {
+	for _, name := range names {
+		if len(name) > s.env.limits.nameLen {
+			continue
+		}
+		switch r, known := src.Lookup(node, name); known {
+		case xds.Present:
+			found = append(found, r)
+		case xds.NotYet:
+			waiting = name
+		}
+	}
+	return found, waiting
+}
+
+func fetched(typeURL string, found []*xds.Resource) (*discoveryv3.DiscoveryResponse, error) {
+	resp := &discoveryv3.DiscoveryResponse{TypeUrl: typeURL, VersionInfo: found[0].Version}
+	hash := sha256.New()
+	for _, r := range found {
+		body := r.Body
+		if r.TTL > 0 {
+			var err error
+			body, err = anypb.New(&discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body, Ttl: durationpb.New(r.TTL)})
+			if err != nil {
+				return nil, status.Errorf(codes.Internal, "encode %q: %v", r.Name, err)
+			}
+		}
+		resp.Resources = append(resp.Resources, body)
+		hash.Write([]byte(r.Version + "\n"))
+	}
+	if len(found) > 1 {
+		resp.VersionInfo = hex.EncodeToString(hash.Sum(nil)[:12])
+	}
+	return resp, nil
+}

@@ -1,0 +1,37 @@
+package server
+
+import "time"
+
+// limits bound what one stream may cost. Production uses defaults; tests use small ones.
+type limits struct {
+	names    int // names on a stream; more end it
+	nameLen  int // bytes of a name; a longer one is absent
+	unacked  int // bytes sent and not acknowledged; at the bound names stay due until an acknowledgement comes
+	inFlight int // responses sent and not acknowledged, likewise
+	nonces   int // responses whose acknowledgement is still understood; above inFlight, so that none in flight is forgotten
+	types    int // ignored types that are remembered, so that each is logged once
+	burst    int // resources or removals that share a response
+	bytes    int // bytes at which a shared response is full
+
+	retry, retryMax time.Duration // backoff of a refused version: doubles from one to the other
+	cutOff          time.Duration // how long the transport may take for one response before the stream is ended
+}
+
+var defaults = limits{
+	names:    200_000,
+	nameLen:  512,
+	unacked:  1 << 20,
+	inFlight: 1024,
+	nonces:   2048,
+	types:    16,
+	burst:    64,
+	bytes:    256 << 10,
+	retry:    time.Second,
+	retryMax: 5 * time.Minute,
+	cutOff:   20 * time.Second,
+}
+
+const (
+	maxNodeID = 256     // bytes of node.id, cluster and agent
+	maxWords  = 1 << 10 // bytes kept of a node's reason for a refusal
+)

@@ -1,0 +1,174 @@
+package server
+
+import (
+	"container/heap"
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// environment is what all streams of a server share.
+type environment struct {
+	types    map[string]xds.Resources
+	observe  func(xds.Event)
+	log      *slog.Logger
+	limits   limits
+	counters counters
+}
+
+// machine is the state of one stream and all its rules, without goroutines, I/O or a clock: the caller passes requests, changed
+// names and the time, and sends the responses that come back, in order. One goroutine at a time may call it.
+type machine struct {
+	env  *environment
+	node xds.Node // without an ID until the first request
+	only string   // the one type of the service; empty on ADS
+	sotw bool
+	box  *xds.Mailbox
+
+	subs    []*subscription // a handful
+	ignored []string        // types that were logged as not served
+	names   int             // over all subscriptions
+	due     []*entry        // to be looked at, in order
+	left    int             // how many of due are gone
+	refused []answer        // names too long to be looked up
+	parked  parked
+	out     outstanding
+}
+
+// answer is a name that is called absent without being subscribed to.
+type answer struct {
+	sub  *subscription
+	name string
+}
+
+// changed takes the names that woke the stream.
+func (m *machine) changed(names []string, now time.Time) []*response {
+	for _, name := range names {
+		for _, sub := range m.subs { // a mailbox knows no types
+			if e := sub.names[name]; e != nil {
+				m.look(e)
+			}
+		}
+	}
+	return m.flush(now)
+}
+
+// timer retries what was refused and has waited long enough.
+func (m *machine) timer(now time.Time) []*response {
+	for len(m.parked) > 0 && !m.parked[0].refused.retry.After(now) {
+		e := heap.Pop(&m.parked).(*entry)
+		e.again, e.alone = true, true
+		m.look(e)
+	}
+	return m.flush(now)
+}
+
+// next is when timer wants to be called; zero: not at all.
+func (m *machine) next() time.Time {
+	if len(m.parked) == 0 {
+		return time.Time{}
+	}
+	return m.parked[0].refused.retry
+}
+
+// close ends all watches and tells why the stream ended.
+func (m *machine) close(why string, now time.Time) {
+	for _, sub := range m.subs {
+		for _, e := range sub.names {
+			e.stop()
+		}
+	}
+	if m.node.ID != "" {
+		m.env.observe(xds.Event{Node: m.node, Kind: xds.Closed, Words: printable(why, maxWords), At: now})
+	}
+}
+
+// subscription returns that of typeURL, making it if this is its first request. It is nil if the type is to be ignored.
+func (m *machine) subscription(typeURL string) (sub *subscription, first bool, err error) {
+	if m.only != "" {
+		if typeURL != "" && typeURL != m.only {
+			return nil, false, status.Errorf(codes.InvalidArgument, "type_url %q on a service of %q: ask for it on ADS", printable(typeURL, maxNodeID), m.only)
+		}
+		typeURL = m.only
+	}
+	if typeURL == "" {
+		return nil, false, status.Error(codes.InvalidArgument, "type_url is missing: a request on ADS must name its type")
+	}
+	for _, sub := range m.subs {
+		if sub.typeURL == typeURL {
+			return sub, false, nil
+		}
+	}
+	src := m.env.types[typeURL]
+	if src == nil {
+		m.ignore(typeURL)
+		return nil, false, nil
+	}
+	sub = &subscription{typeURL: typeURL, src: src, names: make(map[string]*entry), tail: typeTail(typeURL)}
+	m.subs = append(m.subs, sub)
+	return sub, true, nil
+}
+
+// ignore notes a type that is not served; Envoy may well ask for clusters on the stream that brings its secrets.
+func (m *machine) ignore(typeURL string) {
+	m.env.counters.ignoredTypes.Add(1)
+	if len(m.ignored) == m.env.limits.types {
+		return
+	}
+	typeURL = printable(typeURL, maxNodeID)
+	if slices.Contains(m.ignored, typeURL) {
+		return
+	}
+	m.ignored = append(m.ignored, typeURL)
+	m.env.log.Warn("a node asks for a type that is not served here; it gets nothing", "node", m.node.ID, "type", typeURL, "service", m.node.Service)
+}
+
+// subscribe adds a name; claim is the version that the node says it holds.
+func (m *machine) subscribe(sub *subscription, name, claim string, now time.Time) (*entry, error) {
+	if m.names == m.env.limits.names {
+		return nil, tooMany(m.env.limits.names)
+	}
+	e := &entry{sub: sub, name: name, sent: claim, claimed: claim != ""}
+	e.stop = sub.src.Watch(m.node, name, m.box) // before the look, so that no change falls between
+	sub.names[name] = e
+	m.names++
+	m.emit(e, xds.Asked, claim, "", now)
+	m.look(e)
+	return e, nil
+}
+
+func tooMany(limit int) error {
+	return status.Errorf(codes.ResourceExhausted, "more than %d names on one stream: spread them over several streams or nodes", limit)
+}
+
+func (m *machine) drop(e *entry, now time.Time) {
+	e.gone = true
+	e.stop()
+	m.unpark(e)
+	delete(e.sub.names, e.name)
+	m.names--
+	m.emit(e, xds.Dropped, "", "", now)
+	if e.due { // a peer that comes and goes while nothing can be sent must not make the queue grow
+		if m.left++; m.left > len(m.due)/2 {
+			m.due = slices.DeleteFunc(m.due, func(e *entry) bool { return e.gone })
+			m.left = 0
+		}
+	}
+}
+
+// look puts e into the queue of what flush looks at.
+func (m *machine) look(e *entry) {
+	if !e.due {
+		e.due = true
+		m.due = append(m.due, e)
+	}
+}
+
+func (m *machine) emit(e *entry, kind xds.Kind, version, words string, now time.Time) {
+	m.env.observe(xds.Event{Node: m.node, Type: e.sub.typeURL, Name: e.name, Version: version, Kind: kind, Words: words, At: now})
+}

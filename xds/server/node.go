@@ -1,0 +1,27 @@
+package server
+
+import (
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// meet learns who the node is from the first request; what later ones say of it does not count.
+func (m *machine) meet(n *corev3.Node) error {
+	if m.node.ID != "" {
+		return nil
+	}
+	id := n.GetId()
+	switch {
+	case id == "":
+		return status.Error(codes.InvalidArgument, "node.id is missing: the first request of a stream must carry it (Envoy: set node.id in the bootstrap or --service-node)")
+	case len(id) > maxNodeID || strings.ContainsFunc(id, unprintable):
+		return status.Errorf(codes.InvalidArgument, "node.id %q: more than %d bytes, or characters that cannot be shown", printable(id, 64), maxNodeID)
+	}
+	m.node.ID = strings.Clone(id)
+	m.node.Cluster = printable(n.GetCluster(), maxNodeID)
+	m.node.Agent = printable(n.GetUserAgentName(), maxNodeID)
+	return nil
+}

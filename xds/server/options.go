@@ -1,0 +1,44 @@
+package server
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
+)
+
+const (
+	window     = 1 << 20  // static: grpc's bandwidth estimator would answer each small ACK with a PING
+	maxRequest = 16 << 20 // 200 000 names with the versions that a node holds of them
+	maxHeaders = 32 << 10
+	maxStreams = 1024 // on one connection; Envoy without ADS opens one for each secret, and its own breaker stands at 1024
+)
+
+// Options are those that the gRPC server of a [Server] must be made with. Others (credentials, interceptors) may be added.
+func Options() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(window),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxConcurrentStreams(maxStreams),
+		// Nodes ping every few seconds to notice a server that is gone; grpc's default enforcement would cut them off.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+	}
+}
+
+// codec sends a response as the bytes that it holds, and all other messages as protobuf.
+type codec struct{ encoding.CodecV2 }
+
+// Marshal implements [encoding.CodecV2].
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if r, ok := v.(*response); ok {
+		return r.parts, nil
+	}
+	return c.CodecV2.Marshal(v)
+}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"math/rand/v2"
+	"strconv"
+)
+
+// outstanding holds the responses that wait for an acknowledgement, and how much of what was sent the peer has taken.
+//
+// Responses arrive in order, so an acknowledgement of one shows that all before it were read, whether or not they will be
+// acknowledged themselves. A nonce is random and stands at the end of its response: a peer that names it has read the bytes before.
+type outstanding struct {
+	first uint64 // number of recs[0]
+	recs  []*record
+
+	sent, acked           uint64 // bytes, from the stream's start
+	sentCount, ackedCount uint64 // responses
+}
+
+// record is one response.
+type record struct {
+	nonce string
+	items []item // none: removals only
+	end   uint64 // bytes sent on the stream up to the end of this response
+}
+
+type item struct {
+	e       *entry
+	version string
+}
+
+const randomDigits = 16 // of a nonce, in hexadecimal; the response's number follows
+
+// nonce returns that of the next response.
+func (o *outstanding) nonce() string {
+	b := make([]byte, 0, randomDigits+8)
+	b = strconv.AppendUint(b, rand.Uint64()|1<<63, 16) // the top bit keeps the length
+	b = strconv.AppendUint(b, o.sentCount, 16)
+	return string(b)
+}
+
+// add notes the next response; keep bounds how many are remembered.
+func (o *outstanding) add(r *record, size, keep int) {
+	if len(o.recs) == 0 {
+		o.recs, o.first = nil, o.sentCount
+	}
+	o.sent += uint64(size)
+	o.sentCount++
+	r.end = o.sent
+	o.recs = append(o.recs, r)
+	for len(o.recs) > keep {
+		o.pop()
+	}
+}
+
+// take returns the response of nonce and forgets it, or nil if it is not outstanding. The cost does not depend on how many are.
+func (o *outstanding) take(nonce string) *record {
+	if len(nonce) <= randomDigits {
+		return nil
+	}
+	n, err := strconv.ParseUint(nonce[randomDigits:], 16, 64)
+	if err != nil || n < o.first || n-o.first >= uint64(len(o.recs)) {
+		return nil
+	}
+	i := n - o.first
+	r := o.recs[i]
+	if r == nil || r.nonce != nonce {
+		return nil
+	}
+	o.recs[i] = nil
+	for len(o.recs) > 0 && o.recs[0] == nil {
+		o.pop()
+	}
+	o.acked = max(o.acked, r.end)
+	o.ackedCount = max(o.ackedCount, n+1)
+	return r
+}
+
+func (o *outstanding) pop() {
+	o.recs[0] = nil
+	o.recs = o.recs[1:]
+	o.first++
+}
+
+func (o *outstanding) bytes() int { return int(o.sent - o.acked) }
+func (o *outstanding) count() int { return int(o.sentCount - o.ackedCount) }

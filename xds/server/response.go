@@ -1,0 +1,79 @@
+package server
+
+import (
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// Field numbers of DiscoveryResponse and DeltaDiscoveryResponse.
+const (
+	fieldVersionInfo = 1 // SotW
+	fieldTypeURL     = 4
+	fieldNonce       = 5
+	fieldRemoved     = 6 // delta
+)
+
+// response is an encoded discovery response: the bytes of its resources, which all streams share, and an envelope of its own.
+// Protobuf allows fields in any order, so the envelope comes last, and in it the nonce.
+type response struct {
+	parts mem.BufferSlice
+	size  int
+	// prompt: so little is unacknowledged that the transport takes the response without blocking.
+	prompt bool
+}
+
+// batch is a response in the making. It holds resources or removals, never both: a refusal must not undo a removal.
+type batch struct {
+	sub   *subscription
+	items []item
+	parts mem.BufferSlice
+	own   []byte // the fields that are this stream's own
+	count int
+	size  int
+	alone bool
+}
+
+func (b *batch) part(p []byte) {
+	if len(p) > 0 {
+		b.parts = append(b.parts, mem.SliceBuffer(p))
+		b.size += len(p)
+	}
+}
+
+func (b *batch) delta(r *xds.Resource) {
+	head, body := r.Delta()
+	b.part(head)
+	b.part(body)
+}
+
+func (b *batch) sotw(r *xds.Resource) {
+	head, body := r.SotW()
+	b.part(head)
+	b.part(body)
+	b.own = protowire.AppendTag(b.own, fieldVersionInfo, protowire.BytesType)
+	b.own = protowire.AppendString(b.own, r.Version)
+}
+
+func (b *batch) remove(name string) {
+	before := len(b.own)
+	b.own = protowire.AppendTag(b.own, fieldRemoved, protowire.BytesType)
+	b.own = protowire.AppendString(b.own, name)
+	b.size += len(b.own) - before
+	b.count++
+}
+
+// finish closes the batch with the type and the nonce.
+func (b *batch) finish(nonce string) *response {
+	own := append(b.own, b.sub.tail...)
+	own = protowire.AppendTag(own, fieldNonce, protowire.BytesType)
+	own = protowire.AppendString(own, nonce)
+	parts := append(b.parts, mem.SliceBuffer(own))
+	return &response{parts: parts, size: parts.Len()}
+}
+
+func typeTail(typeURL string) []byte {
+	b := protowire.AppendTag(nil, fieldTypeURL, protowire.BytesType)
+	return protowire.AppendString(b, typeURL)
+}

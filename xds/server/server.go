@@ -1,0 +1,144 @@
+// Package server streams resources to xDS nodes: incremental (delta) and state-of-the-world, on the aggregated service and on
+// that of a type. It keeps, per stream and name, what was sent, accepted and refused, and tells it as events; it knows nothing
+// of what a resource means.
+//
+// A stream's rules are a [machine] without goroutines or I/O; one goroutine owns it, in one select loop (stream.go). The gRPC
+// server must be made with [Options], which hold the codec that sends encoded bytes as they are.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// Config is what a server needs. Only Types is required.
+type Config struct {
+	// Types holds what is served, by type URL.
+	Types map[string]xds.Resources
+	// Observe is told each event, synchronously, by the goroutine of the stream: it must not block, and is called by many at once.
+	Observe func(xds.Event)
+	// Identity returns who the peer of an incoming stream is, as the transport proved it. Nil: nobody is known.
+	Identity func(context.Context) string
+	// Log gets what an operator should look into. Nil: nowhere.
+	Log *slog.Logger
+}
+
+// Server serves xDS streams. Its methods are safe for concurrent use.
+type Server struct {
+	env      *environment
+	identity func(context.Context) string
+
+	drained  sync.Once
+	draining chan struct{} // closed by Drain
+
+	mu      sync.Mutex
+	last    uint64 // number of the newest stream
+	streams map[uint64]*stream
+}
+
+// New returns a server; it starts nothing.
+func New(c Config) *Server {
+	if c.Observe == nil {
+		c.Observe = func(xds.Event) {}
+	}
+	if c.Identity == nil {
+		c.Identity = func(context.Context) string { return "" }
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{
+		env:      &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: defaults},
+		identity: c.Identity,
+		draining: make(chan struct{}),
+		streams:  make(map[uint64]*stream),
+	}
+}
+
+// Delta serves an incremental stream until it ends. defaultType is the one type of the service, or empty on ADS. The error is
+// a gRPC status.
+func (s *Server) Delta(gs grpc.ServerStream, svc xds.Service, defaultType string) error {
+	st, err := s.open(gs.Context(), svc, defaultType)
+	if err != nil {
+		return err
+	}
+	return serve[discoveryv3.DeltaDiscoveryRequest](st, gs, st.m.delta)
+}
+
+// SotW serves a state-of-the-world stream, as Delta does an incremental one.
+func (s *Server) SotW(gs grpc.ServerStream, svc xds.Service, defaultType string) error {
+	st, err := s.open(gs.Context(), svc, defaultType)
+	if err != nil {
+		return err
+	}
+	st.m.sotw = true
+	return serve[discoveryv3.DiscoveryRequest](st, gs, st.m.stateOfTheWorld)
+}
+
+// Drain ends all streams with UNAVAILABLE, at once, and refuses new ones: nodes go to another replica.
+func (s *Server) Drain() { s.drained.Do(func() { close(s.draining) }) }
+
+var errDraining = status.Error(codes.Unavailable, "the server is going down: connect to another one")
+
+func (s *Server) open(ctx context.Context, svc xds.Service, only string) (*stream, error) {
+	if only != "" && s.env.types[only] == nil {
+		return nil, status.Errorf(codes.Unimplemented, "type %q is not served here", only)
+	}
+	select {
+	case <-s.draining:
+		return nil, errDraining
+	default:
+	}
+	box := xds.NewMailbox()
+	st := &stream{
+		s:     s,
+		m:     &machine{env: s.env, only: only, box: box, node: s.peer(ctx, svc)},
+		query: make(chan func()),
+		ended: make(chan struct{}),
+		since: time.Now(),
+	}
+	s.mu.Lock()
+	s.last++
+	st.m.node.Stream = s.last
+	s.streams[s.last] = st
+	s.mu.Unlock()
+	return st, nil
+}
+
+// peer is what is known of a node before it has said anything.
+func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
+	n := xds.Node{Service: svc, Identity: s.identity(ctx)}
+	if p, ok := peer.FromContext(ctx); ok {
+		n.Remote = p.Addr.String()
+	}
+	return n
+}
+
+func (s *Server) remove(st *stream) {
+	s.mu.Lock()
+	delete(s.streams, st.m.node.Stream)
+	s.mu.Unlock()
+}
+
+func (s *Server) all() []*stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(s.streams))
+	all := make([]*stream, len(ids))
+	for i, id := range ids {
+		all[i] = s.streams[id]
+	}
+	return all
+}

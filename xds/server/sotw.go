@@ -1,0 +1,75 @@
+package server
+
+import (
+	"slices"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+)
+
+// stateOfTheWorld takes a request of a state-of-the-world stream. An error ends the stream.
+//
+// Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#basic-protocol-overview
+func (m *machine) stateOfTheWorld(req *discoveryv3.DiscoveryRequest, now time.Time) ([]*response, error) {
+	if err := m.meet(req.GetNode()); err != nil {
+		return nil, err
+	}
+	sub, first, err := m.subscription(req.GetTypeUrl())
+	if sub == nil {
+		return nil, err
+	}
+	m.acknowledge(req.GetResponseNonce(), req.GetErrorDetail(), now)
+
+	names := req.GetResourceNames()
+	if first && len(names) == 0 {
+		m.env.counters.wildcards.Add(1)
+	}
+	if !slices.Equal(names, sub.list) { // an ACK repeats the list
+		var claim string
+		if first && len(names) == 1 { // a version says nothing of which of several names it belongs to
+			claim = req.GetVersionInfo()
+		}
+		if err := m.relist(sub, names, claim, now); err != nil {
+			return nil, err
+		}
+	}
+	return m.flush(now), nil
+}
+
+// relist makes names the whole of the subscription.
+func (m *machine) relist(sub *subscription, names []string, claim string, now time.Time) error {
+	sub.list = names
+	sub.round++
+	listed := 0
+	var fresh []string
+	for _, name := range names {
+		switch e := sub.names[name]; {
+		case name == wildcard:
+			m.env.counters.wildcards.Add(1)
+		case name == "" || len(name) > m.env.limits.nameLen: // absent
+		case e == nil:
+			fresh = append(fresh, name)
+		case e.round != sub.round:
+			e.round = sub.round
+			listed++
+		}
+	}
+	if listed < len(sub.names) {
+		for _, e := range sub.names {
+			if e.round != sub.round {
+				m.drop(e, now)
+			}
+		}
+	}
+	for _, name := range fresh {
+		if sub.names[name] != nil {
+			continue // listed twice
+		}
+		e, err := m.subscribe(sub, name, claim, now)
+		if err != nil {
+			return err
+		}
+		e.round = sub.round
+	}
+	return nil
+}

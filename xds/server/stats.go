@@ -1,0 +1,35 @@
+package server
+
+import "sync/atomic"
+
+// Stats counts what happened since the server was made.
+type Stats struct {
+	Streams       int    // open now
+	Requests      uint64 // requests received on streams, acknowledgements included
+	Responses     uint64 // responses made
+	Wildcards     uint64 // subscriptions to everything, which get nothing
+	UnknownNonces uint64 // requests with a nonce that is not outstanding; it acknowledges nothing
+	IgnoredTypes  uint64 // requests for a type that is not served
+	CutOff        uint64 // streams ended since the peer did not take what was sent
+}
+
+type counters struct {
+	requests, responses, wildcards, unknownNonces, ignoredTypes, cutOff atomic.Uint64
+}
+
+// Stats returns the counters. Safe for concurrent use.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	n := len(s.streams)
+	s.mu.Unlock()
+	c := &s.env.counters
+	return Stats{
+		Streams:       n,
+		Requests:      c.requests.Load(),
+		Responses:     c.responses.Load(),
+		Wildcards:     c.wildcards.Load(),
+		UnknownNonces: c.unknownNonces.Load(),
+		IgnoredTypes:  c.ignoredTypes.Load(),
+		CutOff:        c.cutOff.Load(),
+	}
+}

@@ -1,0 +1,147 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// unanswered is how long a node may take to acknowledge before it counts as stale.
+const unanswered = 10 * time.Second
+
+// NameState is where a name stands on a stream.
+type NameState struct {
+	Known    xds.State // what a look-up says now
+	Current  string    // the version that the node should have; empty unless Present
+	Sent     string    // the version last sent, or that the node reported to hold; empty: none
+	SentAt   time.Time // zero if the node reported it
+	Accepted string    // the version last accepted
+	Refused  *Refusal  // nil unless the last word of the node was no
+}
+
+// Refusal is a version that the node does not take.
+type Refusal struct {
+	Version string
+	Words   string // the node's own
+	Since   time.Time
+}
+
+// State sums up n in one word: "sent", "accepted", "refused", or "stale" (not the current version, or unanswered for 10 s). It
+// is empty while the node has nothing under the name and is due nothing.
+func (n NameState) State(now time.Time) string {
+	switch {
+	case n.Refused != nil:
+		return "refused"
+	case n.Known == xds.Present && n.Sent != n.Current:
+		return "stale"
+	case n.Sent == "":
+		return ""
+	case n.Sent == n.Accepted:
+		return "accepted"
+	case !n.SentAt.IsZero() && now.Sub(n.SentAt) >= unanswered:
+		return "stale"
+	}
+	return "sent"
+}
+
+// NameView is one name of a stream.
+type NameView struct {
+	Type string // type URL
+	Name string
+	NameState
+}
+
+// StreamView is a stream as it was when its owner was asked.
+type StreamView struct {
+	Node  xds.Node // with an empty ID if it has not said yet
+	Since time.Time
+	Delta bool // false: state of the world
+	Busy  bool // it did not answer in time: nothing below is known
+	Count int  // names that it is subscribed to
+	Names []NameView
+}
+
+// Query chooses what Streams returns.
+type Query struct {
+	Node string // only the streams of this node ID; empty: all
+	// Keep chooses the names that are listed; nil: all. It is called by the goroutines of the streams, one after the other, and
+	// must not block.
+	Keep func(name string, st NameState) bool
+}
+
+// Streams asks each stream that is open, in the order in which they came, until ctx ends.
+func (s *Server) Streams(ctx context.Context, q Query) []StreamView {
+	var views []StreamView
+	for _, st := range s.all() {
+		if q.Node != "" {
+			if n := st.node.Load(); n == nil || n.ID != q.Node {
+				continue
+			}
+		}
+		if v, ok := st.view(ctx, q.Keep); ok {
+			views = append(views, v)
+		}
+	}
+	return views
+}
+
+// askFor is how long one stream may take to answer. Its owner never blocks, so this is only reached when the machine is overloaded.
+const askFor = time.Second
+
+// view is false if the stream has ended.
+func (st *stream) view(ctx context.Context, keep func(string, NameState) bool) (StreamView, bool) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	answer := make(chan StreamView, 1)
+	select {
+	case st.query <- func() { answer <- st.m.view(st.since, keep) }:
+	case <-st.ended:
+		return StreamView{}, false
+	case <-ctx.Done():
+		return st.busy(), true
+	}
+	select {
+	case v := <-answer:
+		return v, true
+	case <-ctx.Done():
+		return st.busy(), true
+	}
+}
+
+func (st *stream) busy() StreamView {
+	v := StreamView{Since: st.since, Busy: true}
+	if n := st.node.Load(); n != nil {
+		v.Node = *n
+	}
+	return v
+}
+
+func (m *machine) view(since time.Time, keep func(string, NameState) bool) StreamView {
+	v := StreamView{Node: m.node, Since: since, Delta: !m.sotw, Count: m.names}
+	for _, sub := range m.subs {
+		for name, e := range sub.names {
+			st := m.state(e)
+			if keep == nil || keep(name, st) {
+				v.Names = append(v.Names, NameView{Type: sub.typeURL, Name: name, NameState: st})
+			}
+		}
+	}
+	return v
+}
+
+func (m *machine) state(e *entry) NameState {
+	st := NameState{Sent: e.sent, Accepted: e.accepted}
+	if e.sentAt != 0 {
+		st.SentAt = time.Unix(0, e.sentAt)
+	}
+	r, known := e.sub.src.Lookup(m.node, e.name)
+	st.Known = known
+	if known == xds.Present {
+		st.Current = r.Version
+	}
+	if e.refused != nil {
+		st.Refused = &Refusal{Version: e.refused.version, Words: e.refused.words, Since: e.refused.since}
+	}
+	return st
+}

@@ -1,0 +1,158 @@
+// Package xds holds the shared types of the xDS protocol as this project speaks it: named, versioned resources that a node
+// subscribes to one by one, and what the node answered. Package xds/server streams a [Resources]; package xds/client applies
+// one. Neither knows what a resource means.
+//
+// Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
+package xds
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Service is the gRPC service over which a stream came in.
+type Service string
+
+const (
+	// ADS is the aggregated service: several resource types on one stream.
+	ADS Service = "ads"
+	// SDS is the secret discovery service: secrets only.
+	SDS Service = "sds"
+)
+
+// Node is who is at the other end of a stream. It does not change while the stream lives.
+type Node struct {
+	ID       string  // what the node says of itself (core.Node.id)
+	Cluster  string  // core.Node.cluster
+	Agent    string  // core.Node.user_agent_name, "envoy" for Envoy
+	Identity string  // the peer's identity as the transport proved it; empty on a plaintext stream
+	Remote   string  // the peer's address
+	Stream   uint64  // numbers the streams of this process
+	Service  Service // where the stream came in
+}
+
+// State says what a server knows of a name.
+type State uint8
+
+const (
+	// NotYet: not known now; the node is sent nothing and a wake-up will come.
+	NotYet State = iota
+	// Absent: there is no such resource for this node, and that is certain. A delta node is told so at once.
+	Absent
+	// Present: there is a resource to send.
+	Present
+)
+
+// Resource is one resource as it is sent. It is shared by all streams through its pointer, never changed once a Lookup has
+// returned it, and never copied; its bytes are encoded once.
+type Resource struct {
+	Name    string // the name that was asked for, to the letter
+	Version string // never empty
+	Body    *anypb.Any
+	TTL     time.Duration // how long the node may use it after receipt; 0: without end
+
+	delta, sotw atomic.Pointer[[]byte] // see encode.go
+}
+
+// Resources is what a server streams. Neither method blocks, and both are safe for concurrent use.
+type Resources interface {
+	// Lookup returns what node may have under name now. The resource is nil unless the state is Present.
+	Lookup(node Node, name string) (*Resource, State)
+
+	// Watch puts name into box whenever what Lookup returns for it and this node may have changed, until stop is called. A change
+	// may be announced more than once, or without need; none is left out.
+	Watch(node Node, name string, box *Mailbox) (stop func())
+}
+
+// Kind is what happened to a resource on a stream.
+type Kind uint8
+
+const (
+	Asked    Kind = iota // the node subscribed; Version is what it says it holds already, or empty
+	Sent                 // a version was sent
+	Accepted             // the node ACKed a version, or reported on connecting that it holds the current one
+	Refused              // the node NACKed a version; Words is its reason
+	Dropped              // the node unsubscribed
+	Closed               // the stream ended: all that it asked for is dropped; Name is empty
+)
+
+// String names the kind as metrics and logs do.
+func (k Kind) String() string {
+	return [...]string{"asked", "sent", "accepted", "refused", "dropped", "closed"}[k]
+}
+
+// Event tells that something happened on a stream. Events of one stream come in order. What a node is told of a name that is
+// absent makes no event; Closed comes once, with neither type nor name.
+type Event struct {
+	Node    Node
+	Type    string // the resource's type URL
+	Name    string
+	Version string
+	Kind    Kind
+	Words   string // the node's own words, with Refused; for Closed: why
+	At      time.Time
+}
+
+// Mailbox is a set of changed names and a signal of capacity 1: a wake-up costs as much as what changed, and waking a busy
+// stream twice costs it one look. The zero value is not usable; see [NewMailbox].
+type Mailbox struct {
+	signal chan struct{}
+
+	mu    sync.Mutex
+	names []string
+	seen  map[string]bool // only while there are more names than are worth a scan
+}
+
+// NewMailbox returns an empty mailbox.
+func NewMailbox() *Mailbox { return &Mailbox{signal: make(chan struct{}, 1)} }
+
+// Signal is ready when there is something to take. It belongs to the one goroutine that calls Take.
+func (m *Mailbox) Signal() <-chan struct{} { return m.signal }
+
+// scanBelow is the number of names up to which a duplicate is found by scanning; most mailboxes hold one.
+const scanBelow = 8
+
+// Put adds a name. It never blocks.
+func (m *Mailbox) Put(name string) {
+	m.mu.Lock()
+	if !m.has(name) {
+		m.names = append(m.names, name)
+		if m.seen != nil {
+			m.seen[name] = true
+		} else if len(m.names) > scanBelow {
+			m.seen = make(map[string]bool, 2*len(m.names))
+			for _, n := range m.names {
+				m.seen[n] = true
+			}
+		}
+	}
+	m.mu.Unlock()
+	select {
+	case m.signal <- struct{}{}:
+	default:
+	}
+}
+
+// Take empties the mailbox.
+func (m *Mailbox) Take() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := m.names
+	m.names, m.seen = nil, nil
+	return names
+}
+
+func (m *Mailbox) has(name string) bool {
+	if m.seen != nil {
+		return m.seen[name]
+	}
+	for _, n := range m.names {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
