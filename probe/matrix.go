@@ -1,0 +1,146 @@
+package probe
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Outcome is what became of a session that was offered to a node.
+type Outcome string
+
+const (
+	Resumed Outcome = "resumed"
+	Full    Outcome = "full"  // declined: the node made a full handshake
+	Failed  Outcome = "error" // no session to offer, or no connection
+)
+
+// Pair is a session made by one node and offered to another, or to the same.
+type Pair struct {
+	Version  uint16
+	From, To string
+	Outcome  Outcome
+	Took     time.Duration // the handshake with To
+	Words    string        // what failed
+}
+
+// MarshalJSON names the version as people do, and gives the time in milliseconds.
+func (p Pair) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Version string  `json:"version"`
+		From    string  `json:"from"`
+		To      string  `json:"to"`
+		Outcome Outcome `json:"outcome"`
+		Took    float64 `json:"took_ms"`
+		Words   string  `json:"error,omitempty"`
+	}{tls.VersionName(p.Version), p.From, p.To, p.Outcome, float64(p.Took.Microseconds()) / 1000, p.Words})
+}
+
+// Matrix is what Verify found: by version, then by From and To in the order of Config.Addrs.
+type Matrix struct {
+	Pairs   []Pair `json:"pairs"`
+	Sampled bool   `json:"sampled"` // not every pair was tried
+}
+
+// OK reports whether every pair resumed.
+func (m Matrix) OK() bool {
+	return len(m.Pairs) > 0 && !slices.ContainsFunc(m.Pairs, func(p Pair) bool { return p.Outcome != Resumed })
+}
+
+// ErrBadConfig: the probe cannot be made; the text says why.
+var ErrBadConfig = errors.New("probe: bad configuration")
+
+const (
+	defaultMaxPairs = 400
+	atOnce          = 16 // connections: a probe must not look like an attack
+)
+
+// Verify makes a session at each address, for each version, and offers it to each address, the same one included. Above MaxPairs it tries a
+// sample that is the same each time, in which every address is a source and a target as often as every other. What nodes do wrong stands in
+// the matrix; an error is a bad Config or the end of ctx.
+func Verify(ctx context.Context, c Config) (Matrix, error) {
+	if err := c.check(); err != nil {
+		return Matrix{}, err
+	}
+	n := len(c.Addrs)
+	each := min(n, max(1, cmp.Or(c.MaxPairs, defaultMaxPairs)/n)) // targets of one source
+	m := Matrix{Sampled: each < n, Pairs: make([]Pair, len(c.versions())*n*each)}
+	g := new(errgroup.Group)
+	g.SetLimit(atOnce)
+	for v, version := range c.versions() {
+		one := c
+		one.Versions = []uint16{version}
+		for i := range c.Addrs {
+			row := m.Pairs[(v*n+i)*each:][:each]
+			for j, to := range targets(i, each, n) {
+				row[j] = Pair{Version: version, From: c.Addrs[i], To: c.Addrs[to]}
+			}
+			g.Go(func() error {
+				one.offerAll(ctx, row)
+				return nil
+			})
+		}
+	}
+	g.Wait() // the rows hold the errors
+	return m, ctx.Err()
+}
+
+// targets are the nodes that source i tries: all n, or some at even distances round the circle, itself left out.
+func targets(i, each, n int) []int {
+	var ts []int
+	for j := range each {
+		if each == n {
+			ts = append(ts, j)
+		} else {
+			ts = append(ts, (i+1+j*(n-1)/each)%n)
+		}
+	}
+	slices.Sort(ts)
+	return ts
+}
+
+func (c Config) offerAll(ctx context.Context, row []Pair) {
+	first, err := Dial(ctx, row[0].From, c, nil)
+	if err == nil && first.Session == nil {
+		err = errNoTicket
+	}
+	for j := range row {
+		p := &row[j]
+		if err != nil {
+			p.Outcome, p.Words = Failed, "making a session at "+p.From+": "+err.Error()
+			continue
+		}
+		r, err := dial(ctx, p.To, c, first.Session, false)
+		p.Took = r.Handshake
+		switch {
+		case err != nil:
+			p.Outcome, p.Words = Failed, err.Error()
+		case r.Resumed:
+			p.Outcome = Resumed
+		default:
+			p.Outcome = Full
+		}
+	}
+}
+
+func (c Config) check() error {
+	if len(c.Addrs) == 0 {
+		return fmt.Errorf("%w: no address to probe", ErrBadConfig)
+	}
+	if c.SNI == "" {
+		return fmt.Errorf("%w: no server name (SNI) to ask for", ErrBadConfig)
+	}
+	for _, v := range c.versions() {
+		if v != tls.VersionTLS12 && v != tls.VersionTLS13 {
+			return fmt.Errorf("%w: %s; only TLS 1.2 and 1.3 can be probed", ErrBadConfig, tls.VersionName(v))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+// Package probe makes real TLS sessions and offers them to real nodes: an ACK says that a node accepted its keys, a resumption
+// proves that it uses them.
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// Config says how to connect. Values are not changed by this package and may be shared.
+type Config struct {
+	Addrs    []string       // the nodes, host:port; Verify only
+	SNI      string         // the server name that is asked for and checked
+	RootCAs  *x509.CertPool // nil: the system's
+	Insecure bool           // the certificate is not checked
+	Versions []uint16       // tls.VersionTLS12, tls.VersionTLS13; nil: both. Dial negotiates the newest of them
+	Timeout  time.Duration  // of one connection, from dialling to the ticket; 0: 5 s
+	MaxPairs int            // Verify samples the pairs of a TLS version down to about this many; 0: 400, all pairs of 20 addresses
+}
+
+const defaultTimeout = 5 * time.Second
+
+func (c Config) versions() []uint16 {
+	if len(c.Versions) == 0 {
+		return []uint16{tls.VersionTLS12, tls.VersionTLS13}
+	}
+	return c.Versions
+}
+
+// Session is what a client keeps of a connection in order to resume it. It may be offered any number of times, concurrently too.
+type Session struct {
+	Version uint16
+	// KeyID is the public name of the ticket key that made the ticket, as in a scope's status. It means something for tickets that begin with
+	// the key's name, as RFC 5077 §4 recommends and Envoy does. Empty for a session without a ticket.
+	KeyID  string
+	Issued time.Time // when the ticket arrived
+
+	state *tls.ClientSessionState
+}
+
+// Result is one connection whose handshake succeeded.
+type Result struct {
+	Resumed   bool
+	Handshake time.Duration // without the TCP connect
+	Session   *Session      // made by this connection; nil: the node gave no ticket
+}
+
+// Dial connects to addr, offers a session (nil: none), waits for the node's ticket, and closes the connection. A session that the
+// node declines is no error: Result.Resumed is false and a full handshake was made. An error names addr and the step that failed.
+func Dial(ctx context.Context, addr string, c Config, offer *Session) (Result, error) {
+	return dial(ctx, addr, c, offer, true)
+}
+
+func dial(parent context.Context, addr string, c Config, offer *Session, await bool) (Result, error) {
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(parent, timeout)
+	defer cancel()
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return Result{}, fmt.Errorf("probe: connect: %w", err) // its text holds the address
+	}
+	defer raw.Close()
+	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	keep := &oneShot{got: make(chan struct{})}
+	if offer != nil {
+		keep.offer = offer.state
+	}
+	versions := c.versions()
+	conn := tls.Client(raw, &tls.Config{
+		ServerName:         c.SNI,
+		RootCAs:            c.RootCAs,
+		InsecureSkipVerify: c.Insecure,
+		MinVersion:         slices.Min(versions),
+		MaxVersion:         slices.Max(versions),
+		NextProtos:         []string{"http/1.1"},
+		ClientSessionCache: keep,
+	})
+	defer conn.Close()
+	start := time.Now()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return Result{}, fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
+	}
+	state := conn.ConnectionState()
+	r := Result{Resumed: state.DidResume, Handshake: time.Since(start)}
+	if await && state.Version >= tls.VersionTLS13 {
+		err := keep.await(conn, c.SNI)
+		if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" {
+			// In TLS 1.3 the client is done before the server has judged it.
+			return Result{}, fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
+		}
+		if parent.Err() != nil {
+			return Result{}, fmt.Errorf("probe: waiting for the session ticket of %s: %w", addr, context.Cause(parent))
+		}
+	}
+	r.Session = keep.session(state.Version)
+	return r, nil
+}
+
+// oneShot is a session cache that offers one session once, and keeps the first that comes back.
+type oneShot struct {
+	mu    sync.Mutex
+	offer *tls.ClientSessionState
+	first *tls.ClientSessionState
+	at    time.Time
+	got   chan struct{} // closed when first is set
+}
+
+// Get implements [tls.ClientSessionCache]. The key is ignored: the cache belongs to one connection.
+func (o *oneShot) Get(string) (*tls.ClientSessionState, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := o.offer
+	o.offer = nil
+	return s, s != nil
+}
+
+// Put implements [tls.ClientSessionCache]. A nil state is crypto/tls taking back the session that it used.
+func (o *oneShot) Put(_ string, s *tls.ClientSessionState) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s != nil && o.first == nil {
+		o.first, o.at = s, time.Now()
+		close(o.got)
+	}
+}
+
+// await reads until the ticket is there. In TLS 1.3 it comes after the handshake, and BoringSSL holds it back until the server
+// first writes: so something must be asked that is answered.
+func (o *oneShot) await(conn *tls.Conn, host string) error {
+	if _, err := fmt.Fprintf(conn, "HEAD / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host); err != nil {
+		return err
+	}
+	buf := make([]byte, 4096)
+	for {
+		select {
+		case <-o.got:
+			return nil
+		default:
+		}
+		if _, err := conn.Read(buf); err != nil {
+			return err
+		}
+	}
+}
+
+func (o *oneShot) session(version uint16) *Session {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.first == nil {
+		return nil
+	}
+	s := &Session{Version: version, Issued: o.at, state: o.first}
+	if ticket, _, err := o.first.ResumptionState(); err == nil && len(ticket) >= 16 {
+		s.KeyID = keysource.TicketKeyID(ticket[:16])
+	}
+	return s
+}
+
+// errNoTicket: a handshake succeeded, but there is nothing to offer elsewhere.
+var errNoTicket = errors.New("the node gave no session ticket")
