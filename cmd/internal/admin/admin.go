@@ -1,0 +1,132 @@
+// Package admin serves lockstepd's JSON API (see package api for the types), /metrics, /healthz, /readyz and pprof.
+//
+// Whatever changes something needs the admin token. Host and Origin are checked, so that a web page that somebody has open cannot
+// use the API through a name that it points at 127.0.0.1. No key leaves by it.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/catalog"
+	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/xds/server"
+)
+
+// Config wires the API to the rooms it shows.
+type Config struct {
+	Replica  string
+	Version  string
+	Store    string // kind
+	Rollouts *rotation.Coordinator
+	Streams  *server.Server
+	Table    *sds.Table
+	Catalog  *catalog.Catalog
+	Dir      *dir.Dir // nil: no --certs
+	Hub      *Hub
+	Events   events.Publisher
+	Metrics  http.Handler
+	Ready    func() error // why it is not ready; nil: it is
+	Degraded func() []string
+	Token    string
+	Hosts    []string // Host headers that are let in, besides loopback names
+	Log      *slog.Logger
+}
+
+type admin struct {
+	Config
+	started time.Time
+}
+
+// New returns the handler.
+func New(c Config) http.Handler {
+	a := &admin{Config: c, started: time.Now()}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", answer(a.status))
+	mux.HandleFunc("GET /v1/nodes", answer(a.nodes))
+	mux.HandleFunc("GET /v1/events", a.events)
+	mux.HandleFunc("GET /v1/scopes/{scope}/history", answer(a.history))
+	mux.HandleFunc("GET /v1/scopes/{scope}/plan", answer(a.plan))
+	mux.HandleFunc("GET /v1/scopes/{scope}/rotations/{n}", answer(a.rotation))
+	mux.HandleFunc("POST /v1/scopes/{scope}/rotate", answer(a.rotate))
+	mux.HandleFunc("POST /v1/scopes/{scope}/burn", answer(a.burn))
+	mux.HandleFunc("POST /v1/scopes/{scope}/rollback", answer(a.rollback))
+	mux.HandleFunc("POST /v1/scopes/{scope}/exclude", answer(a.exclude))
+	mux.HandleFunc("GET /v1/certs", answer(a.certs))
+	mux.HandleFunc("GET /v1/certs/{name}", answer(a.cert))
+	mux.HandleFunc("PUT /v1/certs/{name}", answer(a.putCert))
+	mux.HandleFunc("DELETE /v1/certs/{name}", answer(a.removeCert))
+	mux.HandleFunc("POST /v1/certs/confirm-loss", answer(a.confirmLoss))
+	mux.Handle("GET /metrics", c.Metrics)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", a.ready)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	return guard(c.Token, c.Hosts, mux)
+}
+
+func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := a.Config.Ready(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// answer makes a handler of a function that returns what is sent as JSON.
+func answer[T any](f func(r *http.Request) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(r)
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(v) // the client has gone: there is nobody to tell
+	}
+}
+
+// fail is the one place that maps errors to HTTP.
+func fail(w http.ResponseWriter, err error) {
+	e := &api.Error{Message: err.Error(), Code: api.Failed}
+	code := http.StatusInternalServerError
+	switch {
+	case errors.As(err, &e):
+		code = map[api.Code]int{api.Usage: http.StatusBadRequest, api.NotFound: http.StatusNotFound, api.Denied: http.StatusForbidden}[e.Code]
+	case errors.Is(err, keysource.ErrNotExist):
+		e.Code, code = api.NotFound, http.StatusNotFound
+	case errors.Is(err, rotation.ErrRefused):
+		e.Code, code = api.Refused, http.StatusConflict
+	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):
+		e.Code, code = api.Refused, http.StatusUnprocessableEntity
+	case errors.Is(err, context.Canceled):
+		code = 499
+	}
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(e)
+}
+
+// body decodes a request strictly.
+func body(r *http.Request, v any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 4<<20))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return &api.Error{Message: "the request's JSON cannot be read", Code: api.Usage} // the decoder's words may quote a key
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package admin
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+const (
+	directory = "directory"
+	inStore   = "store"
+)
+
+// listing gathers both sources by name. The directory wins a clash, and the clash is shown.
+func (a *admin) listing(r *http.Request, prefix string) ([]api.Cert, error) {
+	var out []api.Cert
+	has := map[string]bool{}
+	if a.Dir != nil {
+		for _, e := range a.Dir.List() {
+			c := api.Cert{Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
+			if c.Name == "" {
+				c.Name = e.Folder
+			}
+			has[c.Name] = true
+			out = append(out, c)
+		}
+	}
+	for e, err := range a.Catalog.List(r.Context(), prefix) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, api.Cert{
+			Name: string(e.Name), Source: inStore, Shadowed: has[string(e.Name)], Version: e.Version, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem,
+		})
+	}
+	out = slices.DeleteFunc(out, func(c api.Cert) bool { return !strings.HasPrefix(c.Name, prefix) })
+	slices.SortStableFunc(out, func(x, y api.Cert) int { return cmp.Compare(x.Name, y.Name) })
+	return out, nil
+}
+
+func (a *admin) certs(r *http.Request) (c api.Certs, err error) {
+	c.Certs, err = a.listing(r, r.URL.Query().Get("prefix"))
+	if c.Certs == nil {
+		c.Certs = []api.Cert{}
+	}
+	return c, err
+}
+
+// certSummary names what is wrong. It reads the directory's list in memory, and of the store only the names that clash with it.
+func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
+	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.Table.Watched()}
+	if a.Dir == nil {
+		return s, nil
+	}
+	for _, e := range a.Dir.List() {
+		if e.Name != "" {
+			s.Directory++
+		}
+		if e.Problem != "" {
+			s.Problems = append(s.Problems, e.Problem)
+		}
+		if e.Held {
+			s.Held = append(s.Held, string(e.Name))
+		}
+		if e.Name == "" {
+			continue
+		}
+		if _, err := a.Catalog.Certificate(r.Context(), e.Name); !errors.Is(err, keysource.ErrNotExist) {
+			s.Clashes = append(s.Clashes, string(e.Name))
+		}
+	}
+	return s, nil
+}
+
+func (a *admin) cert(r *http.Request) (out api.Cert, err error) {
+	n, err := keysource.ServerName(r.PathValue("name"))
+	if err != nil {
+		return out, err
+	}
+	for _, src := range a.sources() {
+		c, err := src.Certificate(r.Context(), n)
+		if errors.Is(err, keysource.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return out, err
+		}
+		return certOf(n, src.name, c), nil
+	}
+	return out, fmt.Errorf("certificate %s %w: neither the directory nor the store has it", n, keysource.ErrNotExist)
+}
+
+type named struct {
+	keysource.Source
+	name string
+}
+
+func (a *admin) sources() (out []named) {
+	if a.Dir != nil {
+		out = append(out, named{a.Dir, directory})
+	}
+	return append(out, named{a.Catalog, inStore})
+}
+
+func certOf(n keysource.Name, source string, c keysource.Certificate) api.Cert {
+	return api.Cert{Name: string(n), Source: source, Version: c.Version(), Issuer: c.Issuer, NotAfter: c.NotAfter, Chain: string(c.Chain)}
+}
+
+func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
+	n, err := keysource.ServerName(r.PathValue("name"))
+	if err != nil {
+		return out, err
+	}
+	var req api.PutCert
+	if err := body(r, &req); err != nil {
+		return out, err
+	}
+	c, err := a.Catalog.Put(r.Context(), n, req.Chain, req.Key)
+	if err != nil {
+		return out, err
+	}
+	out = certOf(n, inStore, c)
+	out.Shadowed = a.inDirectory(r, n)
+	a.Catalog.Wake()
+	a.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
+	a.Log.Info("certificate stored", "name", n, "version", out.Version, "not_after", c.NotAfter.Format(time.RFC3339))
+	return out, nil
+}
+
+func (a *admin) inDirectory(r *http.Request, n keysource.Name) bool {
+	if a.Dir == nil {
+		return false
+	}
+	_, err := a.Dir.Certificate(r.Context(), n)
+	return !errors.Is(err, keysource.ErrNotExist)
+}
+
+func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
+	n, err := keysource.ServerName(r.PathValue("name"))
+	if err != nil {
+		return out, err
+	}
+	err = a.Catalog.Remove(r.Context(), n)
+	if errors.Is(err, keysource.ErrNotExist) && a.inDirectory(r, n) {
+		return out, fmt.Errorf("certificate %s %w in the store; it comes from the directory: remove its folder there", n, keysource.ErrNotExist)
+	}
+	if err == nil {
+		a.Catalog.Wake()
+		a.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), At: time.Now()})
+		a.Log.Info("certificate removed", "name", n)
+	}
+	return out, err
+}
+
+func (a *admin) confirmLoss(*http.Request) (api.Losses, error) {
+	out := api.Losses{Names: []string{}}
+	if a.Dir == nil {
+		return out, nil
+	}
+	names, err := a.Dir.ConfirmLoss()
+	for _, n := range names {
+		out.Names = append(out.Names, string(n))
+	}
+	a.Log.Warn("a loss of certificates was confirmed", "names", len(names))
+	return out, err
+}

@@ -1,0 +1,77 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+)
+
+// Hub hands each line of history to those who watch. A watcher that does not keep up is cut off: it can connect again and read
+// the history.
+type Hub struct {
+	mu  sync.Mutex
+	out map[chan api.Line]bool
+}
+
+// NewHub returns a hub without watchers.
+func NewHub() *Hub { return &Hub{out: map[chan api.Line]bool{}} }
+
+// Tell never blocks.
+func (h *Hub) Tell(l api.Line) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.out {
+		select {
+		case c <- l:
+		default:
+			delete(h.out, c)
+			close(c)
+		}
+	}
+}
+
+func (h *Hub) watch() (lines <-chan api.Line, stop func()) {
+	c := make(chan api.Line, 256)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.out[c] = true
+	return c, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.out[c] {
+			delete(h.out, c)
+			close(c)
+		}
+	}
+}
+
+// events streams lines as JSON, one a line, and an empty line now and then so that a broken connection is noticed.
+func (a *admin) events(w http.ResponseWriter, r *http.Request) {
+	lines, stop := a.Hub.watch()
+	defer stop()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	rc := http.NewResponseController(w)
+	alive := time.NewTicker(15 * time.Second)
+	defer alive.Stop()
+	enc := json.NewEncoder(w)
+	for {
+		if rc.Flush() != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case l, ok := <-lines:
+			if !ok || enc.Encode(l) != nil {
+				return
+			}
+		case <-alive.C:
+			if _, err := w.Write([]byte("\n")); err != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package admin
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/rotation"
+)
+
+// LineOf is a line of history as the API shows it.
+func LineOf(scope string, l rotation.Line) api.Line {
+	return api.Line{
+		At: l.At, Scope: scope, What: l.What, Rotation: l.Rotation, Generation: l.Generation, Key: l.Key, By: l.By, Why: l.Why,
+		Nodes: l.Nodes, Seconds: l.Took.Seconds(), WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind,
+	}
+}
+
+func (a *admin) history(r *http.Request) (h api.History, err error) {
+	scope := r.PathValue("scope")
+	st, err := a.Rollouts.Status(scope)
+	if err != nil {
+		return h, err
+	}
+	h.Lines = []api.Line{}
+	for _, l := range st.Rollout.History {
+		h.Lines = append(h.Lines, LineOf(scope, l))
+	}
+	return h, nil
+}
+
+func (a *admin) plan(r *http.Request) (p api.Plan, err error) {
+	st, err := a.Rollouts.Status(r.PathValue("scope"))
+	if err != nil {
+		return p, err
+	}
+	plan := st.Rollout.Plan(st.Policy, st.Tally, st.Now)
+	return api.Plan{Scope: plan.Scope, Steps: list(plan.Steps), Nodes: list(plan.Nodes), BlockedBy: list(plan.Blocked)}, nil
+}
+
+// list makes an empty list of none, since scripts iterate over it.
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func (a *admin) rotation(r *http.Request) (out api.Rotation, err error) {
+	scope := r.PathValue("scope")
+	n, err := strconv.ParseUint(r.PathValue("n"), 10, 64)
+	if err != nil {
+		return out, &api.Error{Message: "a rotation is named by its number", Code: api.Usage}
+	}
+	st, err := a.Rollouts.Status(scope)
+	if err != nil {
+		return out, err
+	}
+	ro := st.Rollout
+	if n > ro.Begun+1 || n > ro.Begun && ro.Wanted == nil {
+		return out, &api.Error{Message: "scope " + scope + " has had no rotation " + strconv.FormatUint(n, 10), Code: api.NotFound}
+	}
+	out = api.Rotation{
+		Scope: scope, Rotation: n, Ended: ro.Ended >= n, Phase: string(ro.Phase), Version: ro.Ring().Version(),
+		Nodes: api.Count(ro.Count(st.Policy, st.Tally, st.Now)), BlockedBy: list(ro.BlockedBy(st.Policy, st.Tally, st.Now)), Lines: []api.Line{},
+	}
+	if out.Ended {
+		out.Outcome = "replaced" // unless the history knows better
+	}
+	for _, l := range ro.History {
+		if l.Rotation != n || l.What == "retired" {
+			continue
+		}
+		out.Lines = append(out.Lines, LineOf(scope, l))
+		if out.Ended && slices.Contains([]string{"done", "burnt", "rolled-back"}, l.What) {
+			out.Outcome = l.What
+		}
+	}
+	return out, nil
+}
+
+func (a *admin) rotate(r *http.Request) (s api.Started, err error) {
+	req, err := request(r)
+	if err != nil {
+		return s, err
+	}
+	q := rotation.Request{By: req.By, Why: req.Why}
+	if len(req.Key) > 0 {
+		k, err := keysource.ParseTicketKey(req.Key)
+		if err != nil {
+			return s, err
+		}
+		q.Key = &k
+	}
+	n, err := a.Rollouts.Rotate(r.Context(), r.PathValue("scope"), q)
+	return a.begun(r, n, "the rotation has begun", err)
+}
+
+func (a *admin) burn(r *http.Request) (s api.Started, err error) {
+	req, err := request(r)
+	if err != nil {
+		return s, err
+	}
+	n, err := a.Rollouts.Burn(r.Context(), r.PathValue("scope"), req.By, req.Why)
+	return a.begun(r, n, "every key was replaced; clients make a full handshake next", err)
+}
+
+func (a *admin) rollback(r *http.Request) (s api.Started, err error) {
+	req, err := request(r)
+	if err != nil {
+		return s, err
+	}
+	n, err := a.Rollouts.Rollback(r.Context(), r.PathValue("scope"), req.By, req.Why)
+	message := "the earlier key encrypts again, and a fresh one is being distributed"
+	if n == 0 {
+		message = "the new key was dropped before it encrypted"
+	}
+	return a.begun(r, n, message, err)
+}
+
+func (a *admin) exclude(r *http.Request) (struct{}, error) {
+	var req api.ExcludeRequest
+	if err := body(r, &req); err != nil {
+		return struct{}{}, err
+	}
+	d := time.Duration(req.Seconds * float64(time.Second))
+	if req.Node == "" || d < 0 || d > 365*24*time.Hour {
+		return struct{}{}, &api.Error{Message: "exclude takes a node and a time of 0 to one year", Code: api.Usage}
+	}
+	return struct{}{}, a.Rollouts.Exclude(r.Context(), r.PathValue("scope"), req.Node, by(req.By), req.Why, d)
+}
+
+func request(r *http.Request) (req api.RotateRequest, err error) {
+	err = body(r, &req)
+	req.By = by(req.By)
+	return req, err
+}
+
+func by(who string) string {
+	if who == "" {
+		return "admin API"
+	}
+	return who
+}
+
+func (a *admin) begun(r *http.Request, n uint64, message string, err error) (api.Started, error) {
+	if err != nil {
+		return api.Started{}, err
+	}
+	scope := r.PathValue("scope")
+	st, err := a.Rollouts.Status(scope)
+	return api.Started{Scope: scope, Rotation: n, Version: st.Rollout.Ring().Version(), Message: message}, err
+}

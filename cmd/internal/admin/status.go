@@ -1,0 +1,85 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/rotation"
+)
+
+func (a *admin) status(r *http.Request) (s api.Status, err error) {
+	s = api.Status{
+		Replica: a.Replica, Version: a.Version, Started: a.started, Store: a.Store,
+		Streams: a.Streams.Stats().Streams, Degraded: list(a.Degraded()), Scopes: []api.Scope{},
+	}
+	for _, name := range a.Rollouts.Scopes() {
+		st, err := a.Rollouts.Status(name)
+		if err != nil {
+			return s, err
+		}
+		s.Scopes = append(s.Scopes, scopeOf(name, st))
+		s.Degraded = append(s.Degraded, complaints(name, st)...)
+	}
+	s.Certs, err = a.certSummary(r)
+	if n := len(s.Certs.Problems); n > 0 {
+		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates have a problem (lockstep cert list)", n))
+	}
+	if n := len(s.Certs.Held); n > 0 {
+		s.Degraded = append(s.Degraded, fmt.Sprintf("%d names are gone from the directory and held back: is the volume mounted? (lockstep cert rm --confirm gives them up)", n))
+	}
+	return s, err
+}
+
+func scopeOf(name string, st rotation.Status) api.Scope {
+	ro := st.Rollout
+	s := api.Scope{
+		Scope: name, Phase: string(ro.Phase), Since: ro.Since, Rotation: ro.Begun, Underway: ro.Underway() || ro.Wanted != nil,
+		Keys: []api.Key{}, Nodes: api.Count(ro.Count(st.Policy, st.Tally, st.Now)), BlockedBy: []string{},
+	}
+	if len(ro.Keys) == 0 {
+		return s
+	}
+	s.Version = ro.Ring().Version()
+	s.BlockedBy = list(ro.BlockedBy(st.Policy, st.Tally, st.Now))
+	s.NextAt = ro.Keys[0].First.Add(st.Policy.Period)
+	for i, k := range ro.Keys {
+		key := api.Key{ID: k.Key.ID(), Role: "drain", Created: k.Created}
+		switch {
+		case i == 0:
+			key.Role = "encrypt"
+		case k.Promoted == 0:
+			key.Role = "next"
+		}
+		if at := st.Policy.Retires(k); !at.IsZero() {
+			key.RetireAt = &at
+		}
+		s.Keys = append(s.Keys, key)
+	}
+	return s
+}
+
+// complaints are what is not as it should be in a scope.
+func complaints(name string, st rotation.Status) (out []string) {
+	if st.Err != nil {
+		out = append(out, fmt.Sprintf("scope %s: the store cannot be used, what is published goes on being served: %v", name, st.Err))
+	}
+	ro := st.Rollout
+	if len(ro.Keys) == 0 {
+		return append(out, fmt.Sprintf("scope %s: no ring yet", name))
+	}
+	if c := ro.Count(st.Policy, st.Tally, st.Now); c.Refused > 0 {
+		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring (lockstep nodes)", name, c.Refused))
+	}
+	for node, f := range ro.Refusers {
+		out = append(out, fmt.Sprintf("scope %s: %s refused the new key: %s", name, node, f.Words))
+	}
+	if age := st.Now.Sub(ro.Keys[0].First); age >= st.Policy.MaxKeyAge {
+		out = append(out, fmt.Sprintf("scope %s: the encrypting key is %s old, beyond max_key_age (lockstep status names what blocks)", name, age.Round(time.Second)))
+	}
+	for node, until := range ro.Excluded {
+		out = append(out, fmt.Sprintf("scope %s: %s is excluded until %s", name, node, until.UTC().Format(time.RFC3339)))
+	}
+	return out
+}

@@ -1,0 +1,176 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// ErrUnreachable wraps every failure to reach lockstepd at all.
+var ErrUnreachable = errors.New("lockstepd cannot be reached")
+
+// Client calls the admin API. It is safe for concurrent use.
+type Client struct {
+	Base  string // "http://127.0.0.1:18080"
+	Token string // sent with what changes something
+	HTTP  *http.Client
+}
+
+// Status of the control plane.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// Nodes lists the fleet; with a node id, that node with all its secrets.
+func (c *Client) Nodes(ctx context.Context, node string) (n Nodes, err error) {
+	path := "/v1/nodes"
+	if node != "" {
+		path += "?node=" + url.QueryEscape(node)
+	}
+	return n, c.call(ctx, http.MethodGet, path, nil, &n)
+}
+
+// Rotate, Burn and Rollback return at once; see Rotation for their progress.
+func (c *Client) Rotate(ctx context.Context, scope string, r RotateRequest) (s Started, err error) {
+	return s, c.call(ctx, http.MethodPost, scoped(scope, "rotate"), r, &s)
+}
+
+// Burn replaces every key of the scope.
+func (c *Client) Burn(ctx context.Context, scope string, r RotateRequest) (s Started, err error) {
+	return s, c.call(ctx, http.MethodPost, scoped(scope, "burn"), r, &s)
+}
+
+// Rollback undoes the newest change of the scope's keys.
+func (c *Client) Rollback(ctx context.Context, scope string, r RotateRequest) (s Started, err error) {
+	return s, c.call(ctx, http.MethodPost, scoped(scope, "rollback"), r, &s)
+}
+
+// Exclude lets rollouts go on without a node.
+func (c *Client) Exclude(ctx context.Context, scope string, r ExcludeRequest) error {
+	return c.call(ctx, http.MethodPost, scoped(scope, "exclude"), r, nil)
+}
+
+// Rotation tells how rotation n of a scope stands.
+func (c *Client) Rotation(ctx context.Context, scope string, n uint64) (r Rotation, err error) {
+	return r, c.call(ctx, http.MethodGet, scoped(scope, fmt.Sprintf("rotations/%d", n)), nil, &r)
+}
+
+// History of a scope, oldest line first.
+func (c *Client) History(ctx context.Context, scope string) (h History, err error) {
+	return h, c.call(ctx, http.MethodGet, scoped(scope, "history"), nil, &h)
+}
+
+// Plan says what a rotation would do.
+func (c *Client) Plan(ctx context.Context, scope string) (p Plan, err error) {
+	return p, c.call(ctx, http.MethodGet, scoped(scope, "plan"), nil, &p)
+}
+
+// Certs lists certificates by name.
+func (c *Client) Certs(ctx context.Context, prefix string) (l Certs, err error) {
+	return l, c.call(ctx, http.MethodGet, "/v1/certs?prefix="+url.QueryEscape(prefix), nil, &l)
+}
+
+// Cert is one certificate with its chain.
+func (c *Client) Cert(ctx context.Context, name string) (r Cert, err error) {
+	return r, c.call(ctx, http.MethodGet, "/v1/certs/"+url.PathEscape(name), nil, &r)
+}
+
+// PutCert stores a certificate.
+func (c *Client) PutCert(ctx context.Context, name string, p PutCert) (r Cert, err error) {
+	return r, c.call(ctx, http.MethodPut, "/v1/certs/"+url.PathEscape(name), p, &r)
+}
+
+// RemoveCert removes a certificate from the store.
+func (c *Client) RemoveCert(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/certs/"+url.PathEscape(name), nil, nil)
+}
+
+// ConfirmLoss gives up the names that are held because too many left the directory at once.
+func (c *Client) ConfirmLoss(ctx context.Context) (l Losses, err error) {
+	return l, c.call(ctx, http.MethodPost, "/v1/certs/confirm-loss", nil, &l)
+}
+
+// Watch calls f with each line that happens until ctx ends, f fails or the connection breaks.
+func (c *Client) Watch(ctx context.Context, f func(Line) error) error {
+	resp, err := c.do(ctx, http.MethodGet, "/v1/events", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 { // keep-alive
+			continue
+		}
+		var l Line
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			return fmt.Errorf("an event that cannot be read: %w", err)
+		}
+		if err := f(l); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: the stream of events broke: %v", ErrUnreachable, err)
+	}
+	return ctx.Err()
+}
+
+func scoped(scope, what string) string { return "/v1/scopes/" + url.PathEscape(scope) + "/" + what }
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.do(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("%s %s: an answer that cannot be read: %w", method, path, err)
+	}
+	return nil
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Base, "/")+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if c.Token != "" && method != http.MethodGet {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%w at %s: %v: is it running? (--server or --data-dir names another)", ErrUnreachable, c.Base, errors.Unwrap(err))
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var e Error
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&e) != nil || e.Message == "" {
+		e = Error{Message: fmt.Sprintf("%s %s: HTTP %s", method, path, resp.Status), Code: Failed}
+	}
+	return nil, &e
+}

@@ -1,0 +1,202 @@
+package bootstrap
+
+import (
+	"bytes"
+	"cmp"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"text/template"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+//go:embed *.yaml.tmpl
+var files embed.FS
+
+var templates = parse()
+
+// parse gives the templates the function part, which writes another template at a given indentation.
+func parse() *template.Template {
+	t := template.New("")
+	t.Funcs(template.FuncMap{"part": func(name string, indent int, data any) (string, error) {
+		var b strings.Builder
+		err := t.ExecuteTemplate(&b, name, data)
+		margin := strings.Repeat(" ", indent)
+		return margin + strings.ReplaceAll(b.String(), "\n", "\n"+margin), err
+	}})
+	return template.Must(t.ParseFS(files, "*.yaml.tmpl"))
+}
+
+// quoted is a string in the form in which it stands in YAML. The templates are given no other kind, so that a value such as n, on
+// or 1e3 can never turn into something that is not a string. JSON's strings are a subset of YAML's double-quoted ones.
+type quoted string
+
+func quote(s string) quoted {
+	b, _ := json.Marshal(s) // a string always marshals
+	return quoted(b)
+}
+
+type address struct {
+	Host quoted
+	Port uint16
+}
+
+func (e endpoint) quote() address { return address{quote(e.host), e.port} }
+
+type controlPlane struct {
+	Discovery string
+	Endpoints []address
+	TLS       *clientTLS
+}
+
+type clientTLS struct {
+	CA, Cert, Key quoted
+	SNI           quoted // empty: none is sent
+	SANs          []san
+}
+
+type san struct {
+	Type  string
+	Value quoted
+}
+
+type values struct {
+	Node, Cluster quoted
+	XDS           controlPlane
+	Admin, Listen address
+	Upstream      struct {
+		Discovery string
+		address
+	}
+	Hosts    []quoted
+	Ring     quoted
+	Lifetime quoted
+}
+
+// Envoy returns a whole bootstrap (YAML) for `envoy -c`: a listener with a filter chain for each host, the certificates by ADS, the
+// ring by the SDS service. The error wraps [ErrBadOptions].
+func Envoy(o Options) ([]byte, error) {
+	v, err := shared(o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Node == "" {
+		return nil, bad("node: every Envoy needs an id of its own")
+	}
+	v.Node, v.Cluster = quote(o.Node), quote(cmp.Or(o.Cluster, defaultCluster))
+	admin, err := parseListen("admin", o.Admin)
+	if err != nil {
+		return nil, err
+	}
+	listen, err := parseListen("listen", o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	upstream, err := parseEndpoint("upstream", o.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	v.Upstream.Discovery, err = discovery("upstream", []endpoint{upstream})
+	if err != nil {
+		return nil, err
+	}
+	v.Admin, v.Listen, v.Upstream.address = admin.quote(), listen.quote(), upstream.quote()
+	return render("envoy.yaml.tmpl", v)
+}
+
+// Snippet returns what an existing bootstrap needs, as a YAML document for the top of it and one for each host's filter chain; the
+// comments say where each goes. It uses only XDS, TLS, Hosts, Scope and TicketLifetime. The error wraps [ErrBadOptions].
+func Snippet(o Options) ([]byte, error) {
+	v, err := shared(o)
+	if err != nil {
+		return nil, err
+	}
+	return render("snippet.yaml.tmpl", v)
+}
+
+func shared(o Options) (v values, err error) {
+	if v.XDS, err = parseControlPlane(o.XDS, o.TLS); err != nil {
+		return v, err
+	}
+	hosts, err := parseHosts(o.Hosts)
+	if err != nil {
+		return v, err
+	}
+	for _, h := range hosts {
+		v.Hosts = append(v.Hosts, quote(h))
+	}
+	scope, err := parseScope(o.Scope)
+	if err != nil {
+		return v, err
+	}
+	lifetime, err := parseLifetime(o.TicketLifetime)
+	if err != nil {
+		return v, err
+	}
+	v.Ring = quote(keysource.RingName(scope))
+	v.Lifetime = quote(fmt.Sprintf("%ds", int64(lifetime.Seconds())))
+	return v, nil
+}
+
+func parseControlPlane(addrs []string, t *TLS) (c controlPlane, err error) {
+	if len(addrs) == 0 {
+		return c, bad("xds: at least one address is needed")
+	}
+	var all []endpoint
+	for _, a := range addrs {
+		e, err := parseEndpoint("xds", a)
+		if err != nil {
+			return c, err
+		}
+		all = append(all, e)
+		c.Endpoints = append(c.Endpoints, e.quote())
+	}
+	if c.Discovery, err = discovery("xds", all); err != nil || t == nil {
+		return c, err
+	}
+	if t.CA == "" || t.Cert == "" || t.Key == "" {
+		return c, bad("tls: ca, cert and key go together")
+	}
+	c.TLS = &clientTLS{CA: quote(t.CA), Cert: quote(t.Cert), Key: quote(t.Key)}
+	names := []string{t.ServerName}
+	if t.ServerName == "" {
+		names = nil
+		for _, e := range all {
+			names = append(names, e.host)
+		}
+	}
+	seen := map[string]bool{}
+	for _, n := range names {
+		if seen[n] {
+			continue
+		}
+		seen[n] = true
+		kind := sanType(n)
+		c.TLS.SANs = append(c.TLS.SANs, san{kind, quote(n)})
+		if kind == "DNS" && c.TLS.SNI == "" {
+			c.TLS.SNI = quote(n)
+		}
+	}
+	return c, nil
+}
+
+func sanType(name string) string {
+	switch {
+	case strings.Contains(name, "://"):
+		return "URI"
+	case net.ParseIP(name) != nil:
+		return "IP_ADDRESS"
+	}
+	return "DNS"
+}
+
+func render(file string, v values) ([]byte, error) {
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&b, file, v); err != nil {
+		return nil, fmt.Errorf("bootstrap: %s: %w", file, err)
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,143 @@
+// Package bootstrap writes Envoy's configuration: a whole bootstrap, or the parts that an existing one needs, with the settings
+// that keep tickets alive and handshakes from hanging. Each setting carries its reason as a comment in what is written.
+//
+// Source: https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/bootstrap/v3/bootstrap.proto
+package bootstrap
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// ErrBadOptions: no configuration can be made of these options; the text names the option.
+var ErrBadOptions = errors.New("bad bootstrap options")
+
+// Options say what one Envoy serves and where its control plane is. Addresses are host:port.
+type Options struct {
+	Node    string   // the node id, one of its own for each Envoy
+	Cluster string   // the node cluster; "" is "edge"
+	XDS     []string // the control plane's replicas, at least one; all IP addresses or all DNS names
+	TLS     *TLS     // nil: plaintext to the control plane, which it accepts on loopback only
+	Admin   string   // Envoy's admin listener
+	Listen  string   // the TLS listener; an IP address
+	Hosts   []string // the server names, each with a filter chain of its own; "*.example.com" covers one label
+	// Upstream takes the requests of all hosts.
+	Upstream       string
+	Scope          string        // whose ticket keys; "" is "default"
+	TicketLifetime time.Duration // the scope's, at most 24 h; 0 is 2 h
+}
+
+// TLS is mTLS to the control plane; the files are PEM.
+type TLS struct {
+	CA   string // signs the control plane's certificate
+	Cert string // the node's own certificate: its identity
+	Key  string
+	// ServerName is what the control plane's certificate must carry: a DNS name, an IP address or a SPIFFE ID. "" is the hosts
+	// of Options.XDS. Without such a check every certificate of the CA, each node's included, could pose as the control plane.
+	ServerName string
+}
+
+const (
+	defaultCluster  = "edge"
+	defaultScope    = "default"
+	defaultLifetime = 2 * time.Hour
+	maxLifetime     = 24 * time.Hour
+)
+
+func bad(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrBadOptions, fmt.Sprintf(format, a...))
+}
+
+// endpoint is an address taken apart.
+type endpoint struct {
+	host string
+	port uint16
+}
+
+func parseEndpoint(what, addr string) (endpoint, error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return endpoint{}, bad("%s: %q is not host:port", what, addr)
+	}
+	port, err := strconv.ParseUint(p, 10, 16)
+	if err != nil || port == 0 {
+		return endpoint{}, bad("%s: %q has no port from 1 to 65535", what, addr)
+	}
+	if net.ParseIP(host) == nil {
+		if _, err := keysource.ServerName(host); err != nil {
+			return endpoint{}, bad("%s: %q is neither an IP address nor a host name", what, host)
+		}
+	}
+	return endpoint{host, uint16(port)}, nil
+}
+
+func parseListen(what, addr string) (endpoint, error) {
+	e, err := parseEndpoint(what, addr)
+	if err == nil && net.ParseIP(e.host) == nil {
+		err = bad("%s: %q: Envoy listens on IP addresses only", what, e.host)
+	}
+	return e, err
+}
+
+// discovery is how Envoy finds the endpoints of a cluster: DNS names are looked up again and again, addresses never.
+func discovery(what string, all []endpoint) (string, error) {
+	names := 0
+	for _, e := range all {
+		if net.ParseIP(e.host) == nil {
+			names++
+		}
+	}
+	switch names {
+	case 0:
+		return "STATIC", nil
+	case len(all):
+		return "STRICT_DNS", nil
+	}
+	return "", bad("%s: IP addresses and DNS names are mixed; use one kind", what)
+}
+
+func parseHosts(hosts []string) ([]string, error) {
+	if len(hosts) == 0 {
+		return nil, bad("hosts: at least one server name is needed")
+	}
+	var names []string
+	seen := make(map[keysource.Name]bool, len(hosts))
+	for _, h := range hosts {
+		n, err := keysource.ServerName(h)
+		if err != nil {
+			return nil, bad("hosts: %v", err)
+		}
+		if seen[n] {
+			return nil, bad("hosts: %q stands there twice", n)
+		}
+		seen[n] = true
+		names = append(names, string(n))
+	}
+	return names, nil
+}
+
+func parseLifetime(d time.Duration) (time.Duration, error) {
+	switch {
+	case d == 0:
+		return defaultLifetime, nil
+	case d < time.Second || d > maxLifetime || d%time.Second != 0:
+		return 0, bad("ticket lifetime: %v is not a number of whole seconds from 1 s to %v", d, maxLifetime)
+	}
+	return d, nil
+}
+
+func parseScope(s string) (string, error) {
+	if s == "" {
+		return defaultScope, nil
+	}
+	if strings.ContainsAny(s, "/ \t\r\n") {
+		return "", bad("scope: %q has a slash or a space", s)
+	}
+	return s, nil
+}

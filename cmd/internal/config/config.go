@@ -1,0 +1,200 @@
+// Package config is the configuration of lockstepd. The comments of [Config] are its manual.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/pflag"
+
+	"github.com/lockstep-tls/lockstep/rotation"
+)
+
+// Config of lockstepd: one YAML file, decoded strictly. Every key is also a flag (xds_listen: --xds-listen) and an environment
+// variable (LOCKSTEP_XDS_LISTEN); a flag wins over the environment, and that over the file. Scopes are in the file only.
+type Config struct {
+	// DataDir holds the store, the sealing key, the admin token and this replica's name. One process at a time.
+	DataDir string `yaml:"data_dir"`
+	// XDSListen is the address for nodes (gRPC: ADS, SDS, health). Any address but loopback and unix:/path needs mTLS.
+	XDSListen string `yaml:"xds_listen"`
+	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz; the same rule, with the same files.
+	AdminListen string `yaml:"admin_listen"`
+	// NATSListen opens the embedded NATS server to others, who need the token in DataDir/nats.token; loopback only. Empty: closed.
+	NATSListen string `yaml:"nats_listen"`
+	// Store is where keys live: embedded.
+	Store string `yaml:"store"`
+	// Events is what wakes other replicas and tells what happened: embedded, or the URL of a NATS server (nats://host:4222).
+	Events string `yaml:"events"`
+	// Refresh is how often everything that is watched is read again, although no event said so.
+	Refresh time.Duration `yaml:"refresh"`
+	// Certs is a directory of certificates, watched: <server name>/tls.crt and tls.key; a wildcard's folder is _.example.com. Empty: none.
+	Certs string `yaml:"certs"`
+	// KEK is the file of the key that seals everything stored; made if it is missing. Empty: DataDir/sealing.key.
+	KEK string `yaml:"kek"`
+	// XDSCert, XDSKey and XDSClientCA are PEM files for mTLS: this server's certificate and key, and the CA of those who may connect. They are read
+	// again as they change.
+	XDSCert     string `yaml:"xds_cert"`
+	XDSKey      string `yaml:"xds_key"`
+	XDSClientCA string `yaml:"xds_client_ca"`
+
+	// Scopes are the sets of ticket keys, by name; the scope "default" always exists. Each takes: period (1h), ticket_lifetime (2h),
+	// max_key_age (4h), quorum (90%), laggard (wait, or a duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
+	// CA's certificate).
+	Scopes map[string]rotation.Policy `yaml:"-"`
+}
+
+// Default is the configuration of one who says nothing.
+func Default() Config {
+	return Config{
+		DataDir: "./lockstep-data", XDSListen: "127.0.0.1:18000", AdminListen: "127.0.0.1:18080",
+		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second,
+		Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
+	}
+}
+
+// Flags binds c's keys to flags whose values so far are the defaults.
+func (c *Config) Flags(f *pflag.FlagSet) {
+	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the store, the sealing key and the admin token live")
+	f.StringVar(&c.XDSListen, "xds-listen", c.XDSListen, "address for nodes; mTLS unless loopback or unix:/path")
+	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of the admin API, /metrics, /healthz, /readyz")
+	f.StringVar(&c.NATSListen, "nats-listen", c.NATSListen, "open the embedded NATS server to others on this loopback address")
+	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded")
+	f.StringVar(&c.Events, "events", c.Events, "embedded, or the URL of a NATS server")
+	f.DurationVar(&c.Refresh, "refresh", c.Refresh, "how often all that is watched is read again")
+	f.StringVar(&c.Certs, "certs", c.Certs, "directory of certificates: <server name>/tls.crt and tls.key")
+	f.StringVar(&c.KEK, "kek", c.KEK, "file of the sealing key (default <data-dir>/sealing.key)")
+	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this server's certificate for mTLS")
+	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
+	f.StringVar(&c.XDSClientCA, "xds-client-ca", c.XDSClientCA, "PEM file: the CA of the nodes' certificates")
+}
+
+// Load fills c, whose flags f has parsed: from file (if not empty), then from the environment, then from the flags that were given.
+func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
+	given := map[string]string{}
+	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("the configuration: %w", err)
+		}
+		if err := c.parse(b); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	var errs []error
+	f.VisitAll(func(fl *pflag.Flag) {
+		env := "LOCKSTEP_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		value, ok := given[fl.Name]
+		if !ok {
+			if value = getenv(env); value == "" {
+				return
+			}
+		}
+		if err := fl.Value.Set(value); err != nil {
+			errs = append(errs, fmt.Errorf("--%s (%s): %w", fl.Name, env, err))
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return c.check()
+}
+
+// parse reads the YAML file over c.
+func (c *Config) parse(b []byte) error {
+	file := struct {
+		Config `yaml:",inline"`
+		Scopes map[string]*policyFile `yaml:"scopes"`
+	}{Config: *c}
+	if len(strings.TrimSpace(string(b))) == 0 {
+		return nil
+	}
+	if err := yaml.UnmarshalWithOptions(b, &file, yaml.Strict()); err != nil {
+		return err
+	}
+	*c = file.Config
+	for name, p := range file.Scopes {
+		policy, err := p.policy()
+		if err != nil {
+			return fmt.Errorf("scopes: %s: %w", name, err)
+		}
+		c.Scopes[name] = policy
+	}
+	return nil
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.DataDir == "":
+		return errors.New("data_dir is empty")
+	case c.Store != "embedded":
+		return fmt.Errorf("store: %q: this version has the embedded store only", redact(c.Store))
+	case c.Events != "embedded" && !strings.HasPrefix(c.Events, "nats://") && !strings.HasPrefix(c.Events, "tls://"):
+		return fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)", redact(c.Events))
+	case c.Events != "embedded" && c.NATSListen != "":
+		return errors.New("nats_listen opens the embedded NATS server, and events names another: drop one of them")
+	case c.Refresh < 100*time.Millisecond || c.Refresh > time.Hour:
+		return fmt.Errorf("refresh: %s is not between 100ms and 1h", c.Refresh)
+	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSClientCA == ""):
+		return errors.New("xds_cert, xds_key and xds_client_ca go together")
+	}
+	for name, p := range c.Scopes {
+		if !scopeName(name) {
+			return fmt.Errorf("scopes: %q: a scope's name has 1 to 63 of a-z, 0-9, - and _", name)
+		}
+		if err := p.Check(); err != nil {
+			return fmt.Errorf("scopes: %s: %w", name, err)
+		}
+	}
+	for _, a := range []struct{ key, addr string }{{"xds_listen", c.XDSListen}, {"admin_listen", c.AdminListen}} {
+		if err := c.checkListen(a.addr); err != nil {
+			return fmt.Errorf("%s: %w", a.key, err)
+		}
+	}
+	return nil
+}
+
+// checkListen: plaintext never leaves the machine.
+func (c *Config) checkListen(addr string) error {
+	if strings.HasPrefix(addr, "unix:") {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return fmt.Errorf("%q is not host:port or unix:/path: %w", addr, err)
+	}
+	if !Loopback(addr) && c.XDSCert == "" {
+		return fmt.Errorf("%s is not a loopback address: plaintext is refused there; give xds_cert, xds_key and xds_client_ca", addr)
+	}
+	return nil
+}
+
+// Loopback reports whether addr (host:port) is reached from this machine only.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func scopeName(s string) bool {
+	return s != "" && len(s) <= 63 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+}
+
+// redact takes the password out of a URL.
+func redact(s string) string {
+	if u, err := url.Parse(s); err == nil {
+		return u.Redacted()
+	}
+	return "?"
+}

@@ -1,0 +1,77 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+func load(t *testing.T, yaml string, env map[string]string, args ...string) (Config, error) {
+	t.Helper()
+	c := Default()
+	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	c.Flags(f)
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	file := ""
+	if yaml != "" {
+		file = filepath.Join(t.TempDir(), "lockstep.yaml")
+		if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c, c.Load(file, f, func(k string) string { return env[k] })
+}
+
+func TestAFlagWinsOverTheEnvironmentAndThatOverTheFile(t *testing.T) {
+	c, err := load(t, "refresh: 1s\ncerts: /file\nxds_listen: 127.0.0.1:1\n",
+		map[string]string{"LOCKSTEP_REFRESH": "2s", "LOCKSTEP_CERTS": "/env"}, "--refresh", "3s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Refresh != 3*time.Second || c.Certs != "/env" || c.XDSListen != "127.0.0.1:1" {
+		t.Fatalf("refresh %s certs %s xds %s", c.Refresh, c.Certs, c.XDSListen)
+	}
+}
+
+func TestScopesTakeTheirDefaultsOneByOne(t *testing.T) {
+	c, err := load(t, "scopes:\n  default:\n    period: 10m\n  partners:\n    quorum: 95%\n    laggard: 3m\n    ticket_lifetime: 30m\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := c.Scopes["default"]; d.Period != 10*time.Minute || d.TicketLifetime != 2*time.Hour || d.Quorum != 0.9 {
+		t.Fatalf("%+v", d)
+	}
+	if p := c.Scopes["partners"]; p.Quorum != 0.95 || p.Laggard != 3*time.Minute || p.Period != time.Hour {
+		t.Fatalf("%+v", p)
+	}
+}
+
+func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
+	for _, c := range []struct{ yaml, want string }{
+		{"nonsense: 1\n", "nonsense"},
+		{"scopes:\n  default:\n    perod: 1h\n", "perod"},
+		{"scopes:\n  default:\n    period: 10s\n    ticket_lifetime: 2h\n", "ring of"},
+		{"scopes:\n  default:\n    ticket_lifetime: 25h\n", "ticket_lifetime"},
+		{"scopes:\n  Upper:\n    period: 1h\n", "Upper"},
+		{"scopes:\n  default:\n    quorum: most\n", "quorum"},
+		{"xds_listen: 0.0.0.0:18000\n", "plaintext is refused"},
+		{"admin_listen: 192.0.2.1:18080\n", "plaintext is refused"},
+		{"xds_cert: a.pem\n", "go together"},
+		{"store: redis://user:secret@host\n", "embedded store only"},
+		{"refresh: 1ms\n", "refresh"},
+	} {
+		_, err := load(t, c.yaml, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want %q in it", c.yaml, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows a password: %v", err)
+		}
+	}
+}

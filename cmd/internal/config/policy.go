@@ -1,0 +1,58 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/rotation"
+)
+
+// policyFile is a rotation.Policy as YAML: what is not said keeps its default.
+type policyFile struct {
+	Period         *time.Duration `yaml:"period"`
+	TicketLifetime *time.Duration `yaml:"ticket_lifetime"`
+	MaxKeyAge      *time.Duration `yaml:"max_key_age"`
+	Quorum         *string        `yaml:"quorum"`  // 0.9 or 90%
+	Laggard        *string        `yaml:"laggard"` // wait, or a duration
+	RefuseGrace    *time.Duration `yaml:"refuse_grace"`
+	NodeLease      *time.Duration `yaml:"node_lease"`
+	ClientCerts    *string        `yaml:"client_certs"`
+}
+
+func (f *policyFile) policy() (p rotation.Policy, err error) {
+	p = rotation.DefaultPolicy()
+	if f == nil {
+		return p, nil
+	}
+	for _, d := range []struct{ to, from *time.Duration }{
+		{&p.Period, f.Period}, {&p.TicketLifetime, f.TicketLifetime}, {&p.MaxKeyAge, f.MaxKeyAge},
+		{&p.RefuseGrace, f.RefuseGrace}, {&p.NodeLease, f.NodeLease},
+	} {
+		if d.from != nil {
+			*d.to = *d.from
+		}
+	}
+	if f.MaxKeyAge == nil { // a longer period moves the default bound along, up to its own
+		p.MaxKeyAge = min(max(p.MaxKeyAge, p.Period), 24*time.Hour)
+	}
+	if f.ClientCerts != nil {
+		p.ClientCerts = *f.ClientCerts
+	}
+	if f.Quorum != nil {
+		text, percent := strings.CutSuffix(*f.Quorum, "%")
+		if p.Quorum, err = strconv.ParseFloat(text, 64); err != nil {
+			return p, fmt.Errorf("quorum: %q is neither a share (0.9) nor a percentage (90%%)", *f.Quorum)
+		}
+		if percent {
+			p.Quorum /= 100
+		}
+	}
+	if f.Laggard != nil && *f.Laggard != "wait" {
+		if p.Laggard, err = time.ParseDuration(*f.Laggard); err != nil {
+			return p, fmt.Errorf("laggard: %q is neither wait nor a duration (10m)", *f.Laggard)
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,296 @@
+// Package daemon puts lockstepd together: it opens what the configuration names, wires the rooms to each other, and runs them.
+//
+//	data    dir, catalog ─▶ sds.Table ─▶ xds/server ─▶ nodes      rotation ─▶ sds.Table
+//	acks    rotation ◀── observe ◀── xds/server
+//	wake    NATS ─▶ rotation, catalog ─▶ sds.Table
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/catalog"
+	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/xds"
+	"github.com/lockstep-tls/lockstep/xds/server"
+)
+
+// drainWithin bounds how long a stop waits for streams and requests to end, in seconds that a supervisor's patience exceeds.
+const drainWithin = 5 * time.Second
+
+// Daemon is a lockstepd that has opened everything and started nothing.
+type Daemon struct {
+	cfg   config.Config
+	log   *slog.Logger
+	data  *dataDir
+	bus   *bus
+	table *sds.Table
+	certs *catalog.Catalog
+	dir   *dir.Dir // nil: no --certs
+	rolls *rotation.Coordinator
+	xds   *server.Server
+	grpc  *grpc.Server
+	up    *health.Server
+	http  *http.Server
+	hub   *admin.Hub
+	seen  *observer
+
+	xdsListener, adminListener net.Listener
+}
+
+// New opens the data directory and the listeners. The caller runs Run or Close.
+func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
+	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer()}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if d.data, err = openDataDir(c); err != nil {
+		return nil, err
+	}
+	if d.bus, err = newBus(c, d.data, log); err != nil {
+		return nil, err
+	}
+	d.wire()
+	files, err := newTLSFiles(c)
+	if err != nil {
+		return nil, err
+	}
+	if d.xdsListener, err = listen(c.XDSListen); err != nil {
+		return nil, fmt.Errorf("xds_listen: %w", err)
+	}
+	if d.adminListener, err = listen(c.AdminListen); err != nil {
+		return nil, fmt.Errorf("admin_listen: %w", err)
+	}
+	opts := server.Options()
+	if files != nil && !config.Loopback(c.XDSListen) {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(files.config("h2"))))
+	}
+	d.grpc = grpc.NewServer(opts...)
+	d.xds.RegisterADS(d.grpc)
+	sds.Register(d.grpc, d.xds)
+	healthv1.RegisterHealthServer(d.grpc, d.up)
+	d.up.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+
+	scheme := "http"
+	d.http = &http.Server{Handler: d.admin(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	if files != nil && !config.Loopback(c.AdminListen) {
+		scheme = "https"
+		d.http.TLSConfig = files.config("h2", "http/1.1")
+	}
+	return d, d.data.writeAddr(scheme, d.adminListener.Addr())
+}
+
+// wire connects the rooms; each knows the others by the narrow interface or function that it is given here.
+func (d *Daemon) wire() {
+	var sources keysource.Sources
+	if d.cfg.Certs != "" {
+		d.dir = dir.New(dir.Config{
+			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
+			Known:   knownNames{d.data.store},
+			Changed: func(names []keysource.Name) { d.table.Refresh(names) },
+		})
+		sources = append(sources, d.dir)
+	}
+	d.certs = catalog.New(catalog.Config{
+		Store: d.data.store, Refresh: d.cfg.Refresh, Log: d.log,
+		Changed: func(names []keysource.Name) { d.table.Refresh(names) },
+	})
+	sources = append(sources, d.certs)
+	d.rolls = rotation.New(rotation.Config{
+		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
+		Wake: func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
+		Tell: d.tell,
+	})
+	d.table = sds.NewTable(sds.Config{Source: sources, Rings: d.rolls, Log: d.log})
+	d.seen = &observer{rolls: d.rolls, log: d.log}
+	d.xds = server.New(server.Config{
+		Types:    map[string]xds.Resources{sds.TypeURL: d.table},
+		Observe:  d.seen.observe,
+		Identity: peerIdentity,
+		Log:      d.log,
+	})
+}
+
+func (d *Daemon) admin() http.Handler {
+	hosts := []string{}
+	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {
+		hosts = append(hosts, host)
+	}
+	return admin.New(admin.Config{
+		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
+		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Token: d.data.token, Hosts: hosts, Log: d.log,
+	})
+}
+
+// Version is the version of the build.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// Run serves until ctx ends, then drains: nodes are told to go elsewhere, requests may end, the roster is written a last time.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer d.Close()
+	core, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx while we drain
+	defer stop()
+	g, core := errgroup.WithContext(core)
+	run := func(f func(context.Context) error) { g.Go(func() error { return f(core) }) }
+	if d.dir != nil {
+		run(d.dir.Run)
+	}
+	run(d.certs.Run)
+	run(d.rolls.Run)
+	run(d.table.Run)
+	run(func(ctx context.Context) error { return d.bus.run(ctx, d) })
+	g.Go(func() error { return d.serveAdmin() })
+	g.Go(func() error { return d.serveXDS(core) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-core.Done(): // one of the others failed
+		}
+		d.drain()
+		stop()
+		return nil
+	})
+	return g.Wait()
+}
+
+func (d *Daemon) serveAdmin() error {
+	d.log.Info("admin API", "addr", d.adminListener.Addr().String())
+	serve := d.http.Serve
+	if d.http.TLSConfig != nil {
+		serve = func(l net.Listener) error { return d.http.ServeTLS(l, "", "") }
+	}
+	if err := serve(d.adminListener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin API: %w", err)
+	}
+	return nil
+}
+
+// serveXDS opens the door to nodes once sources and store were read: until then a name that is not known yet must not be called absent.
+func (d *Daemon) serveXDS(ctx context.Context) error {
+	waits := []<-chan struct{}{d.rolls.Ready()}
+	if d.dir != nil {
+		waits = append(waits, d.dir.Ready())
+	}
+	for _, ready := range waits {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	d.up.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
+	d.log.Info("serving nodes", "addr", d.xdsListener.Addr().String())
+	if err := d.grpc.Serve(d.xdsListener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("xDS: %w", err)
+	}
+	return nil
+}
+
+func (d *Daemon) drain() {
+	d.log.Info("draining")
+	d.up.Shutdown()
+	d.xds.Drain()
+	done := make(chan struct{})
+	go func() { d.grpc.GracefulStop(); close(done) }()
+	ctx, cancel := context.WithTimeout(context.Background(), drainWithin)
+	defer cancel()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		d.grpc.Stop()
+		<-done
+	}
+	if err := d.http.Shutdown(ctx); err != nil {
+		d.http.Close()
+	}
+}
+
+// Close releases what New opened. It may be called twice.
+func (d *Daemon) Close() {
+	for _, l := range []net.Listener{d.xdsListener, d.adminListener} {
+		if l != nil {
+			l.Close()
+		}
+	}
+	if d.bus != nil {
+		d.bus.close()
+	}
+	if d.data != nil {
+		d.data.close()
+	}
+}
+
+// ready: what /readyz says.
+func (d *Daemon) ready() error {
+	check := func(ready <-chan struct{}, what string) error {
+		select {
+		case <-ready:
+			return nil
+		default:
+			return errors.New(what + " was not read yet")
+		}
+	}
+	for _, scope := range d.rolls.Scopes() {
+		if st, err := d.rolls.Status(scope); err != nil || len(st.Rollout.Keys) == 0 {
+			return fmt.Errorf("the ring of scope %s was not read yet", scope)
+		}
+	}
+	if d.dir != nil {
+		return check(d.dir.Ready(), "the directory of certificates")
+	}
+	return nil
+}
+
+// degraded is what ails the daemon itself.
+func (d *Daemon) degraded() (out []string) {
+	if err := d.bus.down(); err != nil {
+		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v", d.cfg.Refresh, err))
+	}
+	return out
+}
+
+// tell passes on what was done to a ring: to the log, to NATS and to those who watch.
+func (d *Daemon) tell(scope string, l rotation.Line) {
+	version := ""
+	if st, err := d.rolls.Status(scope); err == nil {
+		version = st.Rollout.Ring().Version()
+	}
+	d.log.Info("ring "+l.What, "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key, "by", l.By, "why", l.Why,
+		"nodes", l.Nodes, "took", l.Took, "waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
+	if len(l.LeftBehind) > 0 {
+		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there", "scope", scope, "nodes", l.LeftBehind)
+		d.seen.leftBehind(scope, len(l.LeftBehind))
+	}
+	d.bus.Publish(events.Event{Kind: events.Rotation, Scope: scope, Version: version, Phase: l.What, Rotation: l.Rotation, Why: l.Why, By: l.By, At: l.At})
+	d.hub.Tell(admin.LineOf(scope, l))
+}
+
+// knownNames keeps the names of the directory over a restart.
+type knownNames struct{ store store.Store }

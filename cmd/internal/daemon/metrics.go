@@ -1,0 +1,152 @@
+package daemon
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// metrics are read from the rooms at each scrape; none has a label per host or node.
+func (d *Daemon) metrics() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collector{d}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+type collector struct{ d *Daemon }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("lockstep_"+name, help, labels, nil)
+}
+
+var (
+	phaseSeconds  = desc("scope_phase_seconds", "Seconds in the present phase of the scope's rollout; 0 for the other phases.", "scope", "phase")
+	keyAge        = desc("encrypting_key_age_seconds", "Age of the oldest key that a live node may encrypt with.", "scope")
+	maxKeyAge     = desc("max_key_age_seconds", "The policy's max_key_age.", "scope")
+	ringKeys      = desc("ring_keys", "Keys in the ring.", "scope")
+	generation    = desc("ring_generation", "Generation of the ring.", "scope")
+	rotations     = desc("rotations_total", "Rotations and burns that ended.", "scope")
+	nodes         = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
+	left          = desc("laggards_left_behind_total", "Nodes that a rotation went on without.", "scope")
+	storeUp       = desc("store_up", "1 while the store can be read and written.")
+	eventsUp      = desc("events_up", "1 while connected to NATS.")
+	eventCount    = desc("events_total", "Events by what became of them.", "outcome")
+	streams       = desc("xds_streams", "Open xDS streams.")
+	secretEvents  = desc("xds_secret_events_total", "What happened to secrets on streams.", "kind")
+	refusals      = desc("xds_refusals_total", "Secrets that nodes refused.")
+	wildcards     = desc("xds_wildcards_total", "Subscriptions to everything, which get nothing.")
+	unknownNonces = desc("xds_unknown_nonces_total", "Requests with a nonce that is not outstanding.")
+	cutOff        = desc("xds_cut_off_total", "Streams ended because the peer did not take what was sent.")
+	watched       = desc("certificates_watched", "Certificate names that some node wants.")
+	problems      = desc("certificate_problems", "Certificates of the directory that cannot be served as they are.")
+	held          = desc("certificates_held", "Names gone from the directory and held back.")
+	expiry        = desc("certificate_earliest_expiry_seconds", "Seconds until the first certificate of the directory expires.")
+)
+
+// Describe sends nothing: the collector is unchecked, since scopes come from the configuration.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements [prometheus.Collector].
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	up := 1.0
+	for _, name := range c.d.rolls.Scopes() {
+		st, err := c.d.rolls.Status(name)
+		if err != nil {
+			continue
+		}
+		if st.Err != nil {
+			up = 0
+		}
+		scopeMetrics(gauge, count, name, st)
+		c.d.seen.mu.Lock()
+		count(left, uint64(c.d.seen.skipped[name]), name)
+		c.d.seen.mu.Unlock()
+	}
+	gauge(storeUp, up)
+	gauge(eventsUp, b2f(c.d.bus.down() == nil))
+	n := c.d.bus.Counts()
+	count(eventCount, n.Published, "published")
+	count(eventCount, n.Lost, "lost")
+	count(eventCount, n.Received, "received")
+	count(eventCount, n.Dropped, "dropped")
+	s := c.d.xds.Stats()
+	gauge(streams, float64(s.Streams))
+	for kind := range c.d.seen.kinds {
+		count(secretEvents, c.d.seen.kinds[kind].Load(), xds.Kind(kind).String())
+	}
+	count(refusals, c.d.seen.kinds[xds.Refused].Load())
+	count(wildcards, s.Wildcards)
+	count(unknownNonces, s.UnknownNonces)
+	count(cutOff, s.CutOff)
+	c.certificates(gauge)
+}
+
+func scopeMetrics(gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string), name string, st rotation.Status) {
+	ro := st.Rollout
+	for _, p := range []rotation.Phase{rotation.Steady, rotation.Distributing, rotation.Promoting, rotation.Burning} {
+		v := 0.0
+		if ro.Phase == p {
+			v = st.Now.Sub(ro.Since).Seconds()
+		}
+		gauge(phaseSeconds, v, name, string(p))
+	}
+	age := 0.0
+	for i, k := range ro.Keys {
+		if i == 0 || k.Demoted != 0 && k.Idle.IsZero() {
+			age = max(age, st.Now.Sub(k.First).Seconds())
+		}
+	}
+	gauge(keyAge, age, name)
+	gauge(maxKeyAge, st.Policy.MaxKeyAge.Seconds(), name)
+	gauge(ringKeys, float64(len(ro.Keys)), name)
+	gauge(generation, float64(ro.Generation), name)
+	count(rotations, ro.Ended, name)
+	n := ro.Count(st.Policy, st.Tally, st.Now)
+	for state, v := range map[string]int{"live": n.Live, "accepted": n.Accepted, "refused": n.Refused, "stale": n.Stale, "away": n.Away, "excluded": n.Excluded} {
+		gauge(nodes, float64(v), name, state)
+	}
+}
+
+func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)) {
+	gauge(watched, float64(c.d.table.Watched()))
+	if c.d.dir == nil {
+		return
+	}
+	var bad, heldNames int
+	var first time.Time
+	for _, e := range c.d.dir.List() {
+		if e.Problem != "" {
+			bad++
+		}
+		if e.Held {
+			heldNames++
+		}
+		if !e.NotAfter.IsZero() && (first.IsZero() || e.NotAfter.Before(first)) {
+			first = e.NotAfter
+		}
+	}
+	gauge(problems, float64(bad))
+	gauge(held, float64(heldNames))
+	if !first.IsZero() {
+		gauge(expiry, time.Until(first).Seconds())
+	}
+}
+
+func b2f(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// observer takes what happens on streams to the rosters, and counts it.
+type observer struct {
+	rolls *rotation.Coordinator
+	log   *slog.Logger
+	kinds [6]atomic.Uint64 // by xds.Kind
+
+	mu      sync.Mutex
+	skipped map[string]int // laggards left behind, by scope
+}
+
+// observe is called by the goroutines of the streams.
+func (o *observer) observe(e xds.Event) {
+	o.kinds[e.Kind].Add(1)
+	if e.Kind == xds.Closed {
+		o.rolls.Closed(e.Node.Stream)
+		return
+	}
+	scope, ring := keysource.RingScope(e.Name)
+	if !ring || e.Node.Service != xds.SDS {
+		if e.Kind == xds.Refused {
+			o.log.Warn("a node refused a secret", "node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
+		}
+		return
+	}
+	switch e.Kind {
+	case xds.Asked:
+		if _, err := o.rolls.Status(scope); err != nil {
+			o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer", "node", e.Node.ID, "err", err)
+		}
+		o.rolls.Join(e.Node.Stream, e.Node.ID, scope, e.Version)
+	case xds.Accepted:
+		o.rolls.Accepted(e.Node.Stream, scope, e.Version)
+	case xds.Refused:
+		o.rolls.Refused(e.Node.Stream, scope, e.Version, e.Words)
+	case xds.Dropped:
+		o.rolls.Dropped(e.Node.Stream, scope)
+	}
+}
+
+func (o *observer) leftBehind(scope string, n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.skipped == nil {
+		o.skipped = map[string]int{}
+	}
+	o.skipped[scope] += n
+}

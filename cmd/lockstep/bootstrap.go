@@ -1,0 +1,64 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/bootstrap"
+)
+
+func (a *app) bootstrapCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bootstrap",
+		Short: "Write the configuration of a node",
+	}
+	cmd.AddCommand(a.bootstrapEnvoyCommand())
+	return cmd
+}
+
+func (a *app) bootstrapEnvoyCommand() *cobra.Command {
+	var (
+		o       bootstrap.Options
+		mtls    bootstrap.TLS
+		snippet bool
+	)
+	cmd := &cobra.Command{
+		Use:   "envoy --node ID --host NAME...",
+		Short: "Write Envoy's whole bootstrap (YAML) to standard output; with --snippet, what an existing one needs",
+		Long: "Write Envoy's whole bootstrap (YAML) to standard output, with a filter chain for each host; with --snippet, the cluster and\n" +
+			"secret configs that an existing bootstrap needs. It needs no lockstepd. Try it: envoy --mode validate -c FILE",
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if mtls != (bootstrap.TLS{}) {
+				o.TLS = &mtls
+			}
+			write := bootstrap.Envoy
+			if snippet {
+				write = bootstrap.Snippet
+			}
+			b, err := write(o)
+			if err != nil {
+				return err
+			}
+			_, err = a.out.Write(b)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Node, "node", "", "the node `id`, one of its own for each Envoy")
+	f.StringVar(&o.Cluster, "cluster", "edge", "the node cluster")
+	f.StringSliceVar(&o.XDS, "xds", []string{"127.0.0.1:18000"}, "lockstepd's xDS `address`, host:port; again for each replica")
+	f.StringVar(&mtls.CA, "xds-ca", "", "PEM `file` on the node: the CA of lockstepd's certificate; makes the connection mTLS")
+	f.StringVar(&mtls.Cert, "xds-cert", "", "PEM `file` on the node: its client certificate")
+	f.StringVar(&mtls.Key, "xds-key", "", "PEM `file` on the node: the key of --xds-cert")
+	f.StringVar(&mtls.ServerName, "xds-name", "", "the `name` that lockstepd's certificate carries: DNS, IP or SPIFFE ID (default: the hosts of --xds)")
+	f.StringVar(&o.Admin, "admin", "127.0.0.1:9901", "Envoy's admin `address`")
+	f.StringVar(&o.Listen, "listen", "0.0.0.0:8443", "the TLS listener's `address`")
+	f.StringArrayVar(&o.Hosts, "host", nil, "a server `name` to serve; again for each; *.example.com covers one label")
+	f.StringVar(&o.Upstream, "upstream", "127.0.0.1:8080", "`address` that takes the requests")
+	f.StringVar(&o.Scope, "scope", "default", "the scope whose ticket keys are used")
+	f.DurationVar(&o.TicketLifetime, "ticket-lifetime", 2*time.Hour, "the scope's ticket_lifetime")
+	f.BoolVar(&snippet, "snippet", false, "only what an existing bootstrap needs")
+	return cmd
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+func (a *app) certCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cert",
+		Short: "Put, get, list, remove and import certificates",
+	}
+	cmd.AddCommand(a.certPutCommand(), a.certGetCommand(), a.certListCommand(), a.certRemoveCommand(), a.certImportCommand())
+	return cmd
+}
+
+func (a *app) certPutCommand() *cobra.Command {
+	var chain, key string
+	cmd := &cobra.Command{
+		Use:   "put NAME --cert FILE --key FILE",
+		Short: "Store a certificate; nodes that serve the name get it at once",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := readPair(chain, key)
+			if err != nil {
+				return err
+			}
+			name, err := check(args[0], p)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", chain, key, err)
+			}
+			c, err := a.writer()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := a.within(cmd, usual)
+			defer cancel()
+			stored, err := c.PutCert(ctx, string(name), p)
+			if err != nil {
+				return err
+			}
+			return a.show(stored, func(w io.Writer) { certTable(w, stored) })
+		},
+	}
+	cmd.Flags().StringVar(&chain, "cert", "", "PEM `file` with the chain, leaf first")
+	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with the private key")
+	cmd.MarkFlagRequired("cert")
+	cmd.MarkFlagRequired("key")
+	return cmd
+}
+
+// maxPEMFile bounds what is read: what is larger is refused when it is parsed.
+const maxPEMFile = 1<<20 + 1
+
+func readPair(chain, key string) (p api.PutCert, err error) {
+	if p.Chain, err = readSome(chain); err != nil {
+		return p, err
+	}
+	p.Key, err = readSome(key)
+	return p, err
+}
+
+func readSome(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxPEMFile))
+}
+
+// check refuses here what lockstepd would refuse, so that a mistake is named without sending a private key.
+func check(name string, p api.PutCert) (keysource.Name, error) {
+	n, err := keysource.ServerName(name)
+	if err != nil {
+		return "", err
+	}
+	c, err := keysource.ParseCertificate(p.Chain, p.Key, time.Now())
+	if err == nil && !c.Covers(n) {
+		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
+	}
+	return n, err
+}
+
+func (a *app) certGetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get NAME",
+		Short: "Show a certificate with its chain, never its key",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := keysource.ServerName(args[0])
+			if err != nil {
+				return err
+			}
+			return a.certificates(cmd, a.reader, func(ctx context.Context, c *api.Client) error {
+				r, err := c.Cert(ctx, string(name))
+				if err != nil {
+					return err
+				}
+				return a.show(r, func(w io.Writer) { certTable(w, r) })
+			})
+		},
+	}
+}
+
+func (a *app) certListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list [PREFIX]",
+		Short: "List the certificates whose names begin with PREFIX",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.certificates(cmd, a.reader, func(ctx context.Context, c *api.Client) error {
+				l, err := c.Certs(ctx, strings.Join(args, ""))
+				if err != nil {
+					return err
+				}
+				return a.show(l, func(w io.Writer) { certsTable(w, l) })
+			})
+		},
+	}
+}
+
+func (a *app) certRemoveCommand() *cobra.Command {
+	var confirm bool
+	cmd := &cobra.Command{
+		Use:   "rm NAME | rm --confirm",
+		Short: "Remove a certificate from the store; with --confirm, give up the names that are held back",
+		Long: "Remove a certificate from the store. One in lockstepd's --certs directory is removed by removing its folder.\n" +
+			"When many names leave that directory at once, as when it is not mounted, they are held back: --confirm gives them up.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if confirm && len(args) > 0 || !confirm && len(args) != 1 {
+				return errors.New("give either one NAME or --confirm")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.certificates(cmd, a.writer, func(ctx context.Context, c *api.Client) error {
+				if !confirm {
+					name, err := keysource.ServerName(args[0])
+					if err != nil {
+						return err
+					}
+					if err := c.RemoveCert(ctx, string(name)); err != nil {
+						return err
+					}
+					fmt.Fprintf(a.err, "%s removed from the store\n", name)
+					return nil
+				}
+				l, err := c.ConfirmLoss(ctx)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.err, "%d names given up\n", len(l.Names))
+				return a.show(l, func(w io.Writer) {
+					for _, n := range l.Names {
+						row(w, n)
+					}
+				})
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&confirm, "confirm", false, "give up every name that is held back")
+	return cmd
+}
+
+// certificates runs a single call with a client.
+func (a *app) certificates(cmd *cobra.Command, connect func() (*api.Client, error), do func(context.Context, *api.Client) error) error {
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.within(cmd, usual)
+	defer cancel()
+	return do(ctx, c)
+}
+
+// certTable ends with the chain, as other tools read it.
+func certTable(w io.Writer, c api.Cert) {
+	certsTable(w, api.Certs{Certs: []api.Cert{c}})
+	if c.Chain != "" {
+		fmt.Fprintf(w, "\n%s", c.Chain)
+	}
+}
+
+func certsTable(w io.Writer, l api.Certs) {
+	row(w, "NAME", "SOURCE", "EXPIRES", "VERSION", "ISSUER", "NOTE")
+	for _, c := range l.Certs {
+		expires := ""
+		if !c.NotAfter.IsZero() {
+			expires = c.NotAfter.Local().Format("2006-01-02 15:04")
+		}
+		var notes []string
+		if c.Problem != "" {
+			notes = append(notes, c.Problem)
+		}
+		if c.Held {
+			notes = append(notes, "held back: gone from the directory")
+		}
+		if c.Shadowed {
+			notes = append(notes, "not used: the directory has the name too")
+		}
+		row(w, c.Name, c.Source, expires, c.Version, c.Issuer, strings.Join(notes, "; "))
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+func (a *app) nodesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "nodes [NODE]",
+		Short:             "List the nodes with what they hold and refuse; or one node with all its secrets",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeNode,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.reader()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := a.within(cmd, usual)
+			defer cancel()
+			node := ""
+			if len(args) == 1 {
+				node = args[0]
+			}
+			n, err := c.Nodes(ctx, node)
+			if err != nil {
+				return err
+			}
+			if node != "" && len(n.Nodes) == 0 {
+				return fail(exitNotFound, "no node %q: lockstep nodes lists those that are known", node)
+			}
+			return a.show(n, func(w io.Writer) {
+				if node != "" {
+					nodeTable(w, n)
+				} else {
+					nodesTable(w, n)
+				}
+			})
+		},
+	}
+}
+
+func nodesTable(w io.Writer, n api.Nodes) {
+	row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "RING", "VERSION", "ANSWER", "CERTIFICATES")
+	for _, n := range n.Nodes {
+		var rings []api.Secret
+		others := 0
+		for _, s := range n.Secrets {
+			if _, ok := keysource.RingScope(s.Name); ok {
+				rings = append(rings, s)
+			} else {
+				others++
+			}
+		}
+		trouble := ""
+		if others > 0 {
+			trouble = fmt.Sprintf("%d refused or stale (lockstep nodes %s)", others, n.Node)
+		}
+		if len(rings) == 0 {
+			rings = append(rings, api.Secret{})
+		}
+		for _, s := range rings {
+			row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote, s.Name, s.Version, answer(s), trouble)
+		}
+	}
+}
+
+// nodeTable may show several streams under one id.
+func nodeTable(w io.Writer, n api.Nodes) {
+	for i, n := range n.Nodes {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE")
+		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote)
+		fmt.Fprintln(w)
+		row(w, "SECRET", "VERSION", "ANSWER", "AGO")
+		for _, s := range n.Secrets {
+			row(w, s.Name, s.Version, answer(s), since(s.At))
+		}
+	}
+}
+
+// answer is what the node said, in its own words where it refused.
+func answer(s api.Secret) string {
+	if s.Refused != "" {
+		return s.State + ": " + s.Refused
+	}
+	return s.State
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+)
+
+// change is what rotate, rollback and burn have in common.
+type change struct {
+	wait bool
+	why  string
+	call func(c *api.Client, ctx context.Context, scope string, r api.RotateRequest) (api.Started, error)
+}
+
+func (a *app) rotateCommand() *cobra.Command {
+	ch := change{call: (*api.Client).Rotate}
+	var file string
+	cmd := &cobra.Command{
+		Use:               "rotate [SCOPE]",
+		Short:             "Bring a new key into use, without refusing a live ticket; joins a rotation that is under way",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeScope,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var key []byte
+			if cmd.Flags().Changed("key-file") {
+				var err error
+				if key, err = a.readKey(file); err != nil {
+					return err
+				}
+			}
+			return a.change(cmd, ch, scopeOf(args), key)
+		},
+	}
+	ch.flags(cmd)
+	cmd.Flags().StringVar(&file, "key-file", "", "`file` with the key, as nginx and Envoy have it: 80 bytes, raw, base64 or hex; - is standard input (default: lockstepd makes a key)")
+	return cmd
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	ch := change{call: (*api.Client).Rollback}
+	cmd := &cobra.Command{
+		Use:               "rollback [SCOPE]",
+		Short:             "Undo the newest change of the scope's keys, without refusing a live ticket",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeScope,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.change(cmd, ch, scopeOf(args), nil)
+		},
+	}
+	ch.flags(cmd)
+	return cmd
+}
+
+func (a *app) burnCommand() *cobra.Command {
+	ch := change{call: (*api.Client).Burn}
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "burn [SCOPE]",
+		Short: "Replace every key of the scope at once, since one has leaked: live tickets are refused",
+		Long: "Replace every key of the scope at once, since one has leaked. No key that is burnt is ever taken again.\n" +
+			"Live tickets are refused from then on: every client makes a full handshake.",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeScope,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !yes {
+				if err := a.confirm(cmd, scopeOf(args)); err != nil {
+					return err
+				}
+			}
+			return a.change(cmd, ch, scopeOf(args), nil)
+		},
+	}
+	ch.flags(cmd)
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func (ch *change) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&ch.wait, "wait", false, "wait for the end and show the progress")
+	cmd.Flags().StringVar(&ch.why, "why", "", "the `reason`, for the history")
+}
+
+// confirm asks on a terminal.
+func (a *app) confirm(cmd *cobra.Command, scope string) error {
+	if width(a.in) == 0 {
+		return usage("burn makes every client of scope %q do a full handshake: say --yes", scope)
+	}
+	fmt.Fprintf(a.err, "Burn every key of scope %s? Every client makes a full handshake. [y/N] ", scope)
+	read := make(chan string, 1) // nothing ends a read from a terminal early; the process ends soon
+	go func() {
+		line, _ := bufio.NewReader(a.in).ReadString('\n')
+		read <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case line := <-read:
+		if line == "y" || line == "yes" {
+			return nil
+		}
+		return fail(exitFailed, "nothing was burnt")
+	case <-cmd.Context().Done():
+		return cmd.Context().Err()
+	}
+}
+
+// change asks for it, and shows what began, or with --wait how it ended.
+func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) error {
+	c, err := a.writer()
+	if err != nil {
+		return err
+	}
+	patience := usual
+	if ch.wait {
+		patience = 5 * time.Minute
+	}
+	ctx, cancel := a.within(cmd, patience)
+	defer cancel()
+	began, err := ch.call(c, ctx, scope, api.RotateRequest{By: me(), Why: ch.why, Key: key})
+	if err != nil {
+		return err
+	}
+	if !ch.wait || began.Rotation == 0 {
+		return a.show(began, func(w io.Writer) { row(w, began.Message) })
+	}
+	fmt.Fprintln(a.err, began.Message)
+	end, err := a.await(ctx, began, a.poll(began))
+	if err != nil {
+		return err
+	}
+	if err := a.show(end, func(w io.Writer) { endTable(w, end) }); err != nil {
+		return err
+	}
+	if end.Outcome != "done" && end.Outcome != "burnt" {
+		return fail(exitFailed, "rotation %d of scope %q was %s: lockstep history %[2]s tells by whom and why", end.Rotation, end.Scope, end.Outcome)
+	}
+	return nil
+}
+
+func endTable(w io.Writer, r api.Rotation) {
+	row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Outcome, r.Version, countText(r.Nodes)))
+	for _, l := range r.Lines {
+		row(w, "  "+sentence(l))
+	}
+}
+
+// me is who asks, for the history.
+func me() string {
+	name := "somebody"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show the scopes, their keys and nodes, and what is not well (then the exit code is 3)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.reader()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := a.within(cmd, usual)
+			defer cancel()
+			s, err := c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if err := a.show(s, func(w io.Writer) { statusTable(w, s) }); err != nil {
+				return err
+			}
+			if n := len(s.Degraded); n > 0 {
+				return fail(exitDegraded, "degraded: %s", strings.Join(s.Degraded, "; "))
+			}
+			return nil
+		},
+	}
+}
+
+func statusTable(w io.Writer, s api.Status) {
+	fmt.Fprintf(w, "lockstepd %s, replica %s, up %s, store %s, %d xDS streams\n", s.Version, s.Replica, since(s.Started), s.Store, s.Streams)
+	for _, sc := range s.Scopes {
+		fmt.Fprintln(w)
+		scopeTable(w, sc)
+	}
+	c := s.Certs
+	fmt.Fprintf(w, "\ncertificates: %d in the directory, %d wanted by nodes\n", c.Directory, c.Watched)
+	list(w, "problem", c.Problems)
+	list(w, "held back (give up with: lockstep cert rm --confirm)", c.Held)
+	list(w, "in the directory, which wins, and in the store", c.Clashes)
+}
+
+func scopeTable(w io.Writer, s api.Scope) {
+	row(w, "SCOPE", "PHASE", "FOR", "VERSION", "NEXT ROTATION", "NODES")
+	next := until(s.NextAt)
+	if s.Underway {
+		next = fmt.Sprintf("%d under way", s.Rotation)
+	}
+	row(w, s.Scope, s.Phase, since(s.Since), s.Version, next, countText(s.Nodes))
+	fmt.Fprintln(w)
+	row(w, "  KEY", "ROLE", "AGE", "RETIRES")
+	for _, k := range s.Keys {
+		retires := ""
+		if k.RetireAt != nil {
+			retires = until(*k.RetireAt)
+		} else if k.Role == "drain" {
+			retires = "once no live node encrypts with it"
+		}
+		row(w, "  "+k.ID, k.Role, since(k.Created), retires)
+	}
+	list(w, "blocked by", s.BlockedBy)
+}
+
+// countText leaves out what is nought, but for the two that are always asked for.
+func countText(c api.Count) string {
+	s := fmt.Sprintf("%d live, %d accepted", c.Live, c.Accepted)
+	for _, more := range []struct {
+		n    int
+		what string
+	}{{c.Refused, "refused"}, {c.Stale, "stale"}, {c.Away, "away"}, {c.Excluded, "excluded"}} {
+		if more.n > 0 {
+			s += fmt.Sprintf(", %d %s", more.n, more.what)
+		}
+	}
+	return s
+}
+
+// list writes one line for each thing; row is used for its care of what comes from others.
+func list(w io.Writer, what string, things []string) {
+	for _, t := range things {
+		row(w, "  "+what+": "+t)
+	}
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/probe"
+)
+
+// verifyFor bounds a probe of many nodes that do not answer.
+const verifyFor = 2 * time.Minute
+
+func (a *app) verifyCommand() *cobra.Command {
+	var (
+		c  probe.Config
+		ca string
+	)
+	cmd := &cobra.Command{
+		Use:   "verify --sni NAME ADDR...",
+		Short: "Make a TLS session at each node and offer it to each: shows which resume (exit code 1 where one does not)",
+		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the same one included.\n" +
+			"Above 20 addresses the pairs are sampled. It needs no lockstepd.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.Addrs = args
+			if ca != "" {
+				var err error
+				if c.RootCAs, err = readPool(ca); err != nil {
+					return fmt.Errorf("--ca: %w", err)
+				}
+			}
+			ctx, cancel := a.within(cmd, verifyFor)
+			defer cancel()
+			m, err := probe.Verify(ctx, c)
+			if cmd.Context().Err() == nil && ctx.Err() != nil {
+				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(args), a.limit)
+			}
+			if err != nil {
+				return err
+			}
+			if err := a.show(m, func(w io.Writer) { matrixTable(w, args, m) }); err != nil {
+				return err
+			}
+			if !m.OK() {
+				return fail(exitFailed, "%d of %d sessions did not resume", len(m.Pairs)-count(m.Pairs, probe.Resumed), len(m.Pairs))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&c.SNI, "sni", "", "the server `name` to ask for")
+	cmd.Flags().StringVar(&ca, "ca", "", "PEM `file` with the CA of the nodes' certificates (default: the system's)")
+	cmd.Flags().BoolVar(&c.Insecure, "insecure", false, "do not check the nodes' certificates")
+	cmd.MarkFlagRequired("sni")
+	cmd.MarkFlagsMutuallyExclusive("ca", "insecure")
+	return cmd
+}
+
+// words are what a cell of the matrix says.
+var words = map[probe.Outcome]string{probe.Resumed: "resumed", probe.Full: "FULL", probe.Failed: "ERROR"}
+
+func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
+	for len(m.Pairs) > 0 {
+		version := m.Pairs[0].Version
+		end := slices.IndexFunc(m.Pairs, func(p probe.Pair) bool { return p.Version != version })
+		if end < 0 {
+			end = len(m.Pairs)
+		}
+		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", tls.VersionName(version), count(m.Pairs[:end], probe.Resumed), end)
+		if m.Sampled {
+			sampleTable(w, addrs, m.Pairs[:end])
+		} else {
+			grid(w, addrs, m.Pairs[:end])
+		}
+		blame(w, m.Pairs[:end])
+		m.Pairs = m.Pairs[end:]
+		if len(m.Pairs) > 0 {
+			fmt.Fprintln(w)
+		}
+	}
+}
+
+// grid has a row for each node that made a session and a column for each that was offered it. Pairs come by row.
+func grid(w io.Writer, addrs []string, pairs []probe.Pair) {
+	head := []string{"", "made at / offered to"}
+	for i := range addrs {
+		head = append(head, strconv.Itoa(i+1))
+	}
+	row(w, head...)
+	for i, addr := range addrs {
+		cells := []string{strconv.Itoa(i + 1), addr}
+		for _, p := range pairs[i*len(addrs):][:len(addrs)] {
+			cells = append(cells, words[p.Outcome])
+		}
+		row(w, cells...)
+	}
+}
+
+// sampleTable sums up each node, both ways.
+func sampleTable(w io.Writer, addrs []string, pairs []probe.Pair) {
+	row(w, "NODE", "ITS SESSIONS RESUMED ELSEWHERE", "OTHERS' RESUMED HERE")
+	of := func(keep func(probe.Pair) bool) string {
+		some := slices.DeleteFunc(slices.Clone(pairs), func(p probe.Pair) bool { return !keep(p) })
+		return fmt.Sprintf("%d of %d", count(some, probe.Resumed), len(some))
+	}
+	for _, addr := range addrs {
+		row(w, addr, of(func(p probe.Pair) bool { return p.From == addr }), of(func(p probe.Pair) bool { return p.To == addr }))
+	}
+}
+
+// blamed bounds what one table says in words; -o json says all.
+const blamed = 20
+
+func blame(w io.Writer, pairs []probe.Pair) {
+	n := 0
+	for _, p := range pairs {
+		if p.Outcome == probe.Resumed {
+			continue
+		}
+		if n++; n > blamed {
+			continue
+		}
+		why := p.Words
+		if p.Outcome == probe.Full {
+			why = "the ticket was declined, and a full handshake made"
+		}
+		row(w, fmt.Sprintf("  %s -> %s: %s", p.From, p.To, why))
+	}
+	if n > blamed {
+		fmt.Fprintf(w, "  and %d more (-o json lists them)\n", n-blamed)
+	}
+}
+
+func count(pairs []probe.Pair, o probe.Outcome) (n int) {
+	for _, p := range pairs {
+		if p.Outcome == o {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,54 @@
+// Lockstepd is the control plane: it streams certificates and session ticket keys to Envoy fleets, and rotates the keys in step.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "lockstepd:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	cfg := config.Default()
+	var file string
+	cmd := &cobra.Command{
+		Use:           "lockstepd",
+		Short:         "Streams certificates and session ticket keys to a fleet of TLS proxies",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       daemon.Version(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				file = os.Getenv("LOCKSTEP_CONFIG")
+			}
+			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
+				return err
+			}
+			d, err := daemon.New(cfg, slog.New(slog.NewJSONHandler(os.Stderr, nil)))
+			if err != nil {
+				return err
+			}
+			return d.Run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "YAML file; its keys are these flags with _ for -, and scopes")
+	cfg.Flags(cmd.Flags())
+	return cmd
+}
