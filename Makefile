@@ -1,0 +1,48 @@
+# Lockstep. `make help` prints the targets; each one says what it does in the comment on its line.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: go ## build lockstepd and lockstep into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/lockstepd ./cmd/lockstep
+
+.PHONY: envoy
+envoy: ## install Envoy 1.40.0 into .envoy/
+	@test/install-envoy
+
+.PHONY: demo
+demo: build envoy ## three Envoys, live traffic, three rotations, under 90 s (DEMO_KEEP=1 leaves it up)
+	go run ./test/demo
+
+.PHONY: demo-break
+demo-break: build envoy ## the same with keys replaced abruptly: clients are refused, which is what the rotation avoids
+	go run ./test/demo -break
+
+# Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
+.PHONY: test
+test: test-packages envoy build lint ## run all tests, real Envoy included, with the race detector
+	go test -race -v -timeout 15m ./... 2>&1 | grep --line-buffered -vE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
+
+.PHONY: lint
+lint: go ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); \
+	test -z "$$unformatted" || { echo "not formatted (run gofmt -w on them):" $$unformatted; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+.PHONY: test-packages
+test-packages: # the race detector needs a C compiler; everything else that the tests need is fetched by go and by test/install-envoy
+	@command -v gcc >/dev/null || { \
+		echo "installing gcc (the race detector needs it)"; \
+		apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev || { \
+			echo "gcc could not be installed; as root, type: apt-get install -y gcc libc6-dev"; exit 1; }; }
+
+.PHONY: go
+go:
+	@command -v go >/dev/null || { echo "Go is missing: install 1.26 or later (https://go.dev/dl/) and put it on the PATH"; exit 1; }

@@ -1,0 +1,52 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Envoy starts Envoy with a configuration (YAML) whose admin listener is at admin. It is ready when its /ready is.
+func (f *Fleet) Envoy(name string, config []byte, admin string) (*Process, error) {
+	path, err := EnvoyPath()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(f.dir, name+".yaml")
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		return nil, fmt.Errorf("fleet: configuration of %s: %w", name, err)
+	}
+	return f.Start(Command{
+		Name:  name,
+		Path:  path,
+		Args:  []string{"-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning"},
+		Ready: "http://" + admin + "/ready",
+	})
+}
+
+// ValidateEnvoy runs a configuration through `envoy --mode validate`. The error holds Envoy's words.
+func ValidateEnvoy(ctx context.Context, config []byte) error {
+	path, err := EnvoyPath()
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp("", "envoy-*.yaml")
+	if err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	defer os.Remove(file.Name())
+	if _, err := file.Write(config); err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	out, err := exec.CommandContext(ctx, path, "--mode", "validate", "--log-level", "warning", "-c", file.Name()).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("OK")) {
+		return fmt.Errorf("fleet: envoy --mode validate: %w\n%s", err, out)
+	}
+	return nil
+}

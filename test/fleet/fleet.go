@@ -1,0 +1,120 @@
+// Package fleet runs real programs for tests and the demo: lockstepd, Envoy, an upstream, and a CA with the files it issues.
+// Nothing that it starts outlives it: not the end of a test, not a panic, not a kill -9 of the test itself.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Fleet is a folder and the processes that were started in it. All methods are safe for concurrent use.
+type Fleet struct {
+	dir string
+
+	mu    sync.Mutex
+	procs []*Process
+}
+
+// New returns a fleet that keeps its files in dir, which is made if it is not there and never removed. The caller closes it.
+func New(dir string) (*Fleet, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	return &Fleet{dir: dir}, nil
+}
+
+// Dir is the folder of the fleet, an absolute path.
+func (f *Fleet) Dir() string { return f.dir }
+
+// Close kills every process and waits for its end.
+func (f *Fleet) Close() error {
+	f.mu.Lock()
+	procs := f.procs
+	f.procs = nil
+	f.mu.Unlock()
+	var errs []error
+	for _, p := range procs {
+		errs = append(errs, p.Kill())
+	}
+	return errors.Join(errs...)
+}
+
+// Processes returns all that was started, in order.
+func (f *Fleet) Processes() []*Process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]*Process(nil), f.procs...)
+}
+
+// TB is what a fleet needs of a test.
+type TB interface {
+	Helper()
+	TempDir() string
+	Cleanup(func())
+	Failed() bool
+	Logf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// ForTest returns a fleet that is closed with the test, and shows the end of every log if the test failed.
+func ForTest(t TB) *Fleet {
+	t.Helper()
+	f, err := New(t.TempDir())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() {
+		procs := f.Processes()
+		if err := f.Close(); err != nil {
+			t.Logf("%v", err)
+		}
+		if t.Failed() {
+			for _, p := range procs {
+				t.Logf("the end of %s's log:\n%s", p.Name(), p.LogTail(60))
+			}
+		}
+	})
+	return f
+}
+
+// Run runs a program to its end and returns its standard output. The error holds the exit status and what it wrote to standard error.
+func (f *Fleet) Run(ctx context.Context, program string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = f.dir
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return out, fmt.Errorf("fleet: %s %v: %w: %s", filepath.Base(program), args, err, exit.Stderr)
+		}
+		return out, fmt.Errorf("fleet: %s %v: %w", filepath.Base(program), args, err)
+	}
+	return out, nil
+}
+
+// Until calls check every 20 ms until it returns nil. When ctx ends, the error holds check's last one.
+func Until(ctx context.Context, check func() error) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; last: %w", ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,43 @@
+package fleet
+
+import "path/filepath"
+
+// Lockstepd says how a control plane is started, and where it then is. Empty fields are filled in: a folder of its own in the
+// fleet's, free ports on 127.0.0.1.
+type Lockstepd struct {
+	*Process
+	Bin   string // the folder of the binary, from Build; needed
+	Data  string // --data-dir
+	Certs string // --certs; "" is left out
+	XDS   string // --xds-listen
+	Admin string // --admin-listen
+	NATS  string // --nats-listen
+	Args  []string
+}
+
+// Lockstepd starts a control plane. It is ready when its /readyz is. A restart keeps data and addresses.
+func (f *Fleet) Lockstepd(name string, o Lockstepd) (*Lockstepd, error) {
+	if o.Data == "" {
+		o.Data = filepath.Join(f.dir, name)
+	}
+	for _, addr := range []*string{&o.XDS, &o.Admin, &o.NATS} {
+		if *addr == "" {
+			var err error
+			if *addr, err = Addr(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	args := []string{"--data-dir", o.Data, "--xds-listen", o.XDS, "--admin-listen", o.Admin, "--nats-listen", o.NATS}
+	if o.Certs != "" {
+		args = append(args, "--certs", o.Certs)
+	}
+	var err error
+	o.Process, err = f.Start(Command{
+		Name:  name,
+		Path:  filepath.Join(o.Bin, "lockstepd"),
+		Args:  append(args, o.Args...),
+		Ready: "http://" + o.Admin + "/readyz",
+	})
+	return &o, err
+}

@@ -1,0 +1,74 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// Root is the checkout: the nearest folder with a go.mod, from the working directory up.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("fleet: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("fleet: not inside the checkout: no go.mod here or above")
+		}
+		dir = parent
+	}
+}
+
+// EnvoyPath is the Envoy that `make envoy` installs.
+func EnvoyPath() (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, ".envoy", "envoy")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("fleet: Envoy is not installed: type: make envoy (%w)", err)
+	}
+	return path, nil
+}
+
+// Build builds programs of cmd/ ("lockstepd") into bin/ of the checkout, as `make build` does, and returns that folder. What is up to date is
+// left alone, and only one process builds at a time, so that tests of several packages may call it at once.
+func Build(ctx context.Context, programs ...string) (bin string, err error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	bin = filepath.Join(root, "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return "", fmt.Errorf("fleet: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(bin, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", fmt.Errorf("fleet: %w", err)
+	}
+	defer lock.Close() // and gives the lock back
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("fleet: lock %s: %w", lock.Name(), err)
+	}
+	args := []string{"build", "-trimpath", "-o", bin + string(filepath.Separator)}
+	for _, p := range programs {
+		args = append(args, "./cmd/"+p)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("fleet: go build %v: %w\n%s", programs, err, out)
+	}
+	return bin, nil
+}

@@ -1,0 +1,123 @@
+package traffic
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Open holds a WebSocket and a streaming response open on each node; it counts those that are cut.
+type Open struct {
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	cut   []string
+	beats int
+}
+
+// Hold opens both on each node (name: address) and returns once all carry data.
+func Hold(parent context.Context, nodes map[string]string, host string, roots *x509.CertPool) (*Open, error) {
+	ctx, cancel := context.WithCancel(parent)
+	o := &Open{cancel: cancel}
+	for name, addr := range nodes {
+		client := &http.Client{Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{ServerName: host, RootCAs: roots},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "tcp", addr)
+			},
+		}}
+		if err := errors.Join(o.socket(ctx, name, host, client), o.stream(ctx, name, host, client)); err != nil {
+			o.Close()
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func (o *Open) socket(ctx context.Context, node, host string, client *http.Client) error {
+	ws, _, err := websocket.Dial(ctx, "wss://"+host+"/ws", &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		return fmt.Errorf("traffic: WebSocket on %s: %w", node, err)
+	}
+	beat := func() error {
+		if err := ws.Write(ctx, websocket.MessageText, []byte("beat")); err != nil {
+			return err
+		}
+		_, _, err := ws.Read(ctx)
+		return err
+	}
+	if err := beat(); err != nil {
+		return fmt.Errorf("traffic: WebSocket on %s: %w", node, err)
+	}
+	o.keep(ctx, "WebSocket on "+node, func() error {
+		time.Sleep(200 * time.Millisecond)
+		return beat()
+	}, func() { ws.CloseNow() })
+	return nil
+}
+
+func (o *Open) stream(ctx context.Context, node, host string, client *http.Client) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/stream", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("traffic: stream on %s: %w", node, err)
+	}
+	lines := bufio.NewReader(resp.Body)
+	next := func() error {
+		_, err := lines.ReadString('\n')
+		return err
+	}
+	if err := next(); err != nil {
+		return fmt.Errorf("traffic: stream on %s: %w", node, err)
+	}
+	o.keep(ctx, "stream on "+node, next, func() { resp.Body.Close() })
+	return nil
+}
+
+// keep calls beat until ctx ends; an error before that is a cut.
+func (o *Open) keep(ctx context.Context, what string, beat func() error, end func()) {
+	o.wg.Go(func() {
+		defer end()
+		for {
+			err := beat()
+			if ctx.Err() != nil {
+				return
+			}
+			o.mu.Lock()
+			if err != nil {
+				o.cut = append(o.cut, fmt.Sprintf("%s: %v", what, err))
+			}
+			o.beats++
+			o.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	})
+}
+
+// Cut tells which were cut, and how often something was heard on the others.
+func (o *Open) Cut() (cut []string, beats int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]string(nil), o.cut...), o.beats
+}
+
+// Close ends all.
+func (o *Open) Close() {
+	o.cancel()
+	o.wg.Wait()
+}
