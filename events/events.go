@@ -13,18 +13,17 @@ import (
 type Kind string
 
 const (
-	Ring     Kind = "ring"     // a scope has another ring of session ticket keys
 	Cert     Kind = "cert"     // a certificate came, changed or went
-	Rotation Kind = "rotation" // a rotation took a step
+	Rotation Kind = "rotation" // a scope's rollout took a step, and mostly has another ring with it
 )
 
 // Event is one thing that happened. Its JSON is what subscribers of [Subjects] get; fields may be added, none changes its meaning.
 type Event struct {
 	Kind     Kind      `json:"kind"`
-	Scope    string    `json:"scope,omitempty"`    // ring and rotation
+	Scope    string    `json:"scope,omitempty"`    // rotation
 	Name     string    `json:"name,omitempty"`     // cert: the server name
 	Version  string    `json:"version,omitempty"`  // of the ring or certificate, as nodes get it; empty: it is gone
-	Phase    string    `json:"phase,omitempty"`    // rotation: the phase that began
+	Phase    string    `json:"phase,omitempty"`    // rotation: the step, as in the history: distributing, promoting, done, retired, …
 	Rotation uint64    `json:"rotation,omitempty"` // rotation: its number within the scope
 	Why      string    `json:"why,omitempty"`      // for people
 	By       string    `json:"by,omitempty"`       // who asked

@@ -11,7 +11,7 @@ func TestSubject(t *testing.T) {
 		event events.Event
 		want  string
 	}{
-		{events.Event{Kind: events.Ring, Scope: "default"}, "lockstep.events.ring.default"},
+		{events.Event{Kind: events.Rotation, Scope: "default"}, "lockstep.events.rotation.default"},
 		{events.Event{Kind: events.Cert, Name: "shop.example"}, "lockstep.events.cert.-"},
 		{events.Event{Kind: events.Rotation, Scope: "eu.west *>\r\n"}, "lockstep.events.rotation.eu_west_____"},
 		{events.Event{Scope: "Ä-1_b"}, "lockstep.events.-._-1_b"},

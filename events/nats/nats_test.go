@@ -69,7 +69,7 @@ func TestEventsReachAnotherProcess(t *testing.T) {
 
 	for _, bad := range []string{"", "{", "[]", `{}`, `{"kind":""}`, `{"kind":7}`, `{"kind":"ring","at":"noon"}`,
 		`{"kind":"ring","why":"` + strings.Repeat("x", maxEvent) + `"}`} {
-		if err := sender.conn.Publish("lockstep.events.ring.default", []byte(bad)); err != nil {
+		if err := sender.conn.Publish("lockstep.events.rotation.default", []byte(bad)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,13 +97,13 @@ func TestEventsReachAnotherProcess(t *testing.T) {
 func TestPublishFailsNobody(t *testing.T) {
 	var log bytes.Buffer
 	bus := New(startServer(t)(), slog.New(slog.NewTextHandler(&log, nil)))
-	bus.Publish(events.Event{Kind: events.Ring, Why: strings.Repeat("x", maxEvent)})
+	bus.Publish(events.Event{Kind: events.Rotation, Why: strings.Repeat("x", maxEvent)})
 	bus.conn.Close()
-	bus.Publish(events.Event{Kind: events.Ring, Scope: "default"})
+	bus.Publish(events.Event{Kind: events.Rotation, Scope: "default"})
 	if c := bus.Counts(); c.Lost != 2 || c.Published != 0 {
 		t.Errorf("counts %+v, want 2 lost", c)
 	}
-	if !strings.Contains(log.String(), "lockstep.events.ring.default") {
+	if !strings.Contains(log.String(), "lockstep.events.rotation.default") {
 		t.Errorf("the log does not say what was lost: %s", log.String())
 	}
 	if _, err := bus.Subscribe(func(events.Event) {}); err == nil {

@@ -33,6 +33,13 @@ func (h *Hub) Tell(l api.Line) {
 	}
 }
 
+// Watchers is how many watch now.
+func (h *Hub) Watchers() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.out)
+}
+
 func (h *Hub) watch() (lines <-chan api.Line, stop func()) {
 	c := make(chan api.Line, 256)
 	h.mu.Lock()

@@ -93,7 +93,11 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	d.up.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 
 	scheme := "http"
-	d.http = &http.Server{Handler: d.admin(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	d.http = &http.Server{Handler: withReflection(d.grpc, d.admin()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	d.http.Protocols = new(http.Protocols)
+	d.http.Protocols.SetHTTP1(true)
+	d.http.Protocols.SetHTTP2(true)
+	d.http.Protocols.SetUnencryptedHTTP2(true) // gRPC reflection
 	if files != nil && !config.Loopback(c.AdminListen) {
 		scheme = "https"
 		d.http.TLSConfig = files.config("h2", "http/1.1")
@@ -278,8 +282,8 @@ func (d *Daemon) degraded() (out []string) {
 
 // tell passes on what was done to a ring: to the log, to NATS and to those who watch.
 func (d *Daemon) tell(scope string, l rotation.Line) {
-	version := ""
-	if st, err := d.rolls.Status(scope); err == nil {
+	version := "" // of a ring that was replaced in the same swap nobody was sent anything
+	if st, err := d.rolls.Status(scope); err == nil && st.Rollout.Generation == l.Generation {
 		version = st.Rollout.Ring().Version()
 	}
 	d.log.Info("ring "+l.What, "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key, "by", l.By, "why", l.Why,

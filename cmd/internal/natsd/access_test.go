@@ -68,7 +68,7 @@ func TestAClientCanPublishNothingElse(t *testing.T) {
 	all := everything(t, s)
 	c := dial(t, s)
 	for _, subject := range []string{
-		"lockstep.events.ring.default", "lockstep.events", "lockstep.rotate", "lockstep.rotate.a.b", "lockstep.x", "x",
+		"lockstep.events.rotation.default", "lockstep.events", "lockstep.rotate", "lockstep.rotate.a.b", "lockstep.x", "x",
 		"_INBOX.x", "_LOCKSTEP.x", "$SRV.PONG", "$SRV.X", "$SRV", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$JS.API.INFO", "$KV.x",
 	} {
 		if err := c.Publish(subject, []byte("v")); err != nil {
@@ -78,7 +78,7 @@ func TestAClientCanPublishNothingElse(t *testing.T) {
 	}
 	// A header that makes the server publish a trace of the message.
 	m := nats.NewMsg("lockstep.rotate.default")
-	m.Header.Set("Nats-Trace-Dest", "lockstep.events.ring.default")
+	m.Header.Set("Nats-Trace-Dest", "lockstep.events.rotation.default")
 	if err := c.PublishMsg(m); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestAClientRotatesFollowsAndLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	flush(t, c.Conn)
-	bus.Publish(events.Event{Kind: events.Ring, Scope: "default"})
+	bus.Publish(events.Event{Kind: events.Rotation, Scope: "default"})
 	if e := <-followed; e.Scope != "default" {
 		t.Errorf("followed %+v", e)
 	}
@@ -224,7 +224,7 @@ func TestAnAnswerIsNoWayToPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, subject := range []string{"lockstep.rotate.default", "lockstep.rotate.none", "$SRV.PING", "$SRV.INFO", "$SRV.STATS"} {
-		if err := c.PublishRequest(subject, "lockstep.events.ring.default", nil); err != nil {
+		if err := c.PublishRequest(subject, "lockstep.events.rotation.default", nil); err != nil {
 			t.Fatal(err)
 		}
 	}

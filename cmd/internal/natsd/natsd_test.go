@@ -94,7 +94,7 @@ func TestConnectBeforeRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error)
 	go func() { result <- s.Run(ctx) }()
-	if err := conn.Publish("lockstep.events.ring.default", []byte("early")); err != nil {
+	if err := conn.Publish("lockstep.events.rotation.default", []byte("early")); err != nil {
 		t.Fatal(err)
 	}
 	if words := <-got; words != "early" {
