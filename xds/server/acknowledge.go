@@ -57,10 +57,10 @@ func (m *machine) accept(e *entry, version string, now time.Time) {
 // refuse notes that the node does not take version, and looks at once whether there is something better by now.
 func (m *machine) refuse(e *entry, version, words string, now time.Time) {
 	m.emit(e, xds.Refused, version, words, now)
-	if e.removed {
-		return
-	}
 	r, l := e.refused, &m.env.limits
+	if e.removed || r != nil && r.version == e.sent && version != e.sent {
+		return // of something older than what is known already
+	}
 	if r == nil || r.version != version {
 		m.unpark(e)
 		r = &refusal{version: version, since: now, wait: l.retry, index: -1}

@@ -172,6 +172,17 @@ func TestDeltaRefusalOfAnOlderVersionDoesNotHoldBackTheNewer(t *testing.T) {
 	}
 }
 
+func TestDeltaLateRefusalOfAnOlderVersionDoesNotFreeTheNewer(t *testing.T) {
+	r := newRig(t, false, defaults)
+	r.src.set("a", "1")
+	r.delta(req{sub: []string{"a"}})
+	r.src.set("a", "2")
+	r.wake()
+	r.delta(req{nonce: r.nonces[1], nack: "no"})
+	expect(t, "asked again", r.delta(req{nonce: r.nonces[0], nack: "no", sub: []string{"a"}}), "")
+	expect(t, "retry", r.pass(time.Second), "a@2")
+}
+
 func TestDeltaRefusedBurstIsSentOneByOne(t *testing.T) {
 	r := newRig(t, false, defaults)
 	for _, n := range []string{"a", "b", "c"} {

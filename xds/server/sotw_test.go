@@ -22,8 +22,8 @@ func TestSotWSendsOneResourceAResponse(t *testing.T) {
 	expect(t, "ack", r.list(all, "b1", r.nonces[1], ""), "")
 	expect(t, "ack", r.list(all, "a1", r.nonces[0], ""), "")
 	expect(t, "events", r.told(), "accepted b@b1, accepted a@a1")
-	if r.src.lookups != looks {
-		t.Error("an acknowledgement looked something up")
+	if r.src.lookups != looks || r.m.subs[0].round != 1 {
+		t.Error("an acknowledgement went through its list")
 	}
 	r.src.set("c", "c1")
 	expect(t, "there at last", r.wake(), "c1")
