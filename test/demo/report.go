@@ -41,16 +41,13 @@ func (s *stage) table(breaks bool) {
 		fmt.Fprintln(w)
 	}
 	counts, words := s.traffic.Counts()
-	fmt.Fprintln(w, "clients\thandshakes\tresumed\tlive tickets refused\thandshakes failed")
+	fmt.Fprintln(w, "clients\thandshakes\tresumed\tlive tickets refused\thandshakes failed\tconnections cut")
 	for _, v := range kinds() {
 		c := counts[v]
-		fmt.Fprintf(w, "%s\t%d\t%d (%.1f %%)\t%d of %d\t%d\n", traffic.Kinds[v], c.Handshakes, c.Resumed, share(c), c.Refused, c.Offered, c.Failed)
+		fmt.Fprintf(w, "%s\t%d\t%d (%.1f %%)\t%d of %d\t%d\t%d\n", traffic.Kinds[v], c.Handshakes, c.Resumed, share(c), c.Refused, c.Offered, c.Failed, len(s.cut[v]))
 	}
 	w.Flush()
-	if s.open != nil {
-		cut, beats := s.open.Cut()
-		fmt.Printf("\nopen WebSockets and streams: %d cut, %d messages\n", len(cut), beats)
-	}
+	fmt.Printf("\n%d messages and lines came over the WebSockets and streams that were held open\n", s.beats)
 	for _, w := range words {
 		fmt.Println("  ", w)
 	}
@@ -91,8 +88,10 @@ func (s *stage) verdict(breaks bool) error {
 		}
 		return errors.Join(errs...)
 	}
-	for _, w := range s.notes {
-		bad("cut: %s", w)
+	for _, cut := range s.cut {
+		for _, w := range cut {
+			bad("cut: %s", w)
+		}
 	}
 	for _, w := range s.uncross {
 		bad("%s", w)

@@ -40,7 +40,8 @@ type stage struct {
 	busy     sync.WaitGroup
 	crossed  map[uint64]map[string]int // rotation, phase: tickets offered at other nodes after it
 	uncross  []string                  // pairs that did not resume, and keys that were not offered
-	notes    []string
+	cut      map[uint16][]string       // connections, by TLS version
+	beats    int
 }
 
 type node struct {
@@ -172,16 +173,15 @@ func (s *stage) stopTraffic() {
 	if s.halt == nil {
 		return
 	}
-	var cut []string
 	if s.open != nil {
-		cut, _ = s.open.Cut()
+		s.cut, s.beats = s.open.Cut()
 	}
 	s.halt()
 	s.busy.Wait()
 	if s.open != nil {
 		s.open.Close()
 	}
-	s.notes = append(s.notes, cut...)
+	s.halt = nil
 }
 
 func (s *stage) close() {

@@ -13,6 +13,7 @@ type Lockstepd struct {
 	Admin string // --admin-listen
 	NATS  string // --nats-listen
 	Args  []string
+	Env   []string
 }
 
 // Lockstepd starts a control plane. It is ready when its /readyz is. A restart keeps data and addresses.
@@ -37,6 +38,7 @@ func (f *Fleet) Lockstepd(name string, o Lockstepd) (*Lockstepd, error) {
 		Name:  name,
 		Path:  filepath.Join(o.Bin, "lockstepd"),
 		Args:  append(args, o.Args...),
+		Env:   o.Env,
 		Ready: "http://" + o.Admin + "/readyz",
 	})
 	return &o, err

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -15,36 +16,38 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Open holds a WebSocket and a streaming response open on each node; it counts those that are cut.
+// Open holds a WebSocket and a streaming response of each client kind open on each node; it counts those that are cut.
 type Open struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex
-	cut   []string
+	cut   map[uint16][]string // by TLS version
 	beats int
 }
 
-// Hold opens both on each node (name: address) and returns once all carry data.
+// Hold opens them on each node (name: address) and returns once all carry data.
 func Hold(parent context.Context, nodes map[string]string, host string, roots *x509.CertPool) (*Open, error) {
 	ctx, cancel := context.WithCancel(parent)
-	o := &Open{cancel: cancel}
+	o := &Open{cancel: cancel, cut: map[uint16][]string{}}
 	for name, addr := range nodes {
-		client := &http.Client{Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{ServerName: host, RootCAs: roots},
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "tcp", addr)
-			},
-		}}
-		if err := errors.Join(o.socket(ctx, name, host, client), o.stream(ctx, name, host, client)); err != nil {
-			o.Close()
-			return nil, err
+		for version := range Kinds {
+			client := &http.Client{Transport: &http.Transport{
+				TLSClientConfig: &tls.Config{ServerName: host, RootCAs: roots, MinVersion: version, MaxVersion: version},
+				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, "tcp", addr)
+				},
+			}}
+			if err := errors.Join(o.socket(ctx, version, name, host, client), o.stream(ctx, version, name, host, client)); err != nil {
+				o.Close()
+				return nil, err
+			}
 		}
 	}
 	return o, nil
 }
 
-func (o *Open) socket(ctx context.Context, node, host string, client *http.Client) error {
+func (o *Open) socket(ctx context.Context, version uint16, node, host string, client *http.Client) error {
 	ws, _, err := websocket.Dial(ctx, "wss://"+host+"/ws", &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		return fmt.Errorf("traffic: WebSocket on %s: %w", node, err)
@@ -59,14 +62,14 @@ func (o *Open) socket(ctx context.Context, node, host string, client *http.Clien
 	if err := beat(); err != nil {
 		return fmt.Errorf("traffic: WebSocket on %s: %w", node, err)
 	}
-	o.keep(ctx, "WebSocket on "+node, func() error {
+	o.keep(ctx, version, "WebSocket on "+node, func() error {
 		time.Sleep(200 * time.Millisecond)
 		return beat()
 	}, func() { ws.CloseNow() })
 	return nil
 }
 
-func (o *Open) stream(ctx context.Context, node, host string, client *http.Client) error {
+func (o *Open) stream(ctx context.Context, version uint16, node, host string, client *http.Client) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/stream", nil)
 	if err != nil {
 		return err
@@ -83,12 +86,12 @@ func (o *Open) stream(ctx context.Context, node, host string, client *http.Clien
 	if err := next(); err != nil {
 		return fmt.Errorf("traffic: stream on %s: %w", node, err)
 	}
-	o.keep(ctx, "stream on "+node, next, func() { resp.Body.Close() })
+	o.keep(ctx, version, "stream on "+node, next, func() { resp.Body.Close() })
 	return nil
 }
 
 // keep calls beat until ctx ends; an error before that is a cut.
-func (o *Open) keep(ctx context.Context, what string, beat func() error, end func()) {
+func (o *Open) keep(ctx context.Context, version uint16, what string, beat func() error, end func()) {
 	o.wg.Go(func() {
 		defer end()
 		for {
@@ -98,7 +101,7 @@ func (o *Open) keep(ctx context.Context, what string, beat func() error, end fun
 			}
 			o.mu.Lock()
 			if err != nil {
-				o.cut = append(o.cut, fmt.Sprintf("%s: %v", what, err))
+				o.cut[version] = append(o.cut[version], fmt.Sprintf("%s %s: %v", Kinds[version], what, err))
 			}
 			o.beats++
 			o.mu.Unlock()
@@ -109,11 +112,11 @@ func (o *Open) keep(ctx context.Context, what string, beat func() error, end fun
 	})
 }
 
-// Cut tells which were cut, and how often something was heard on the others.
-func (o *Open) Cut() (cut []string, beats int) {
+// Cut tells which were cut, by TLS version, and how many messages and lines came through.
+func (o *Open) Cut() (cut map[uint16][]string, beats int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return append([]string(nil), o.cut...), o.beats
+	return maps.Clone(o.cut), o.beats
 }
 
 // Close ends all.

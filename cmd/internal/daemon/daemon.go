@@ -282,6 +282,7 @@ func (d *Daemon) degraded() (out []string) {
 
 // tell passes on what was done to a ring: to the log, to NATS and to those who watch.
 func (d *Daemon) tell(scope string, l rotation.Line) {
+	failpoint(l.What + "/after-wake")
 	version := "" // of a ring that was replaced in the same swap nobody was sent anything
 	if st, err := d.rolls.Status(scope); err == nil && st.Rollout.Generation == l.Generation {
 		version = st.Rollout.Ring().Version()

@@ -58,7 +58,7 @@ func openDataDir(c config.Config) (_ *dataDir, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.store = store.Sealed(d.bolt, sealer)
+	d.store = withFailpoints(store.Sealed(d.bolt, sealer))
 	for _, f := range []struct {
 		name string
 		to   *string

@@ -1,0 +1,57 @@
+//go:build failpoint
+
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// A build with the tag failpoint kills itself (SIGKILL) at the point that $LOCKSTEP_FAILPOINT names, having written the name to
+// $LOCKSTEP_FAILPOINT_HIT. Points:
+//
+//	<step>/before-swap   the step is decided and not written; steps are those of the history (distributing, promoting, done, …)
+//	<step>/after-swap    written, and nobody told
+//	<step>/after-wake    the streams are woken, NATS is not told
+//	roster/before-swap   a roster is about to be written
+//	roster/after-swap    it is written
+func failpoint(name string) {
+	if name != os.Getenv("LOCKSTEP_FAILPOINT") {
+		return
+	}
+	if err := os.WriteFile(os.Getenv("LOCKSTEP_FAILPOINT_HIT"), []byte(name), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, "failpoint:", err)
+	}
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {} // the signal is on its way
+}
+
+func withFailpoints(s store.Store) store.Store { return failing{s} }
+
+// failing sees what is stored before it is sealed.
+type failing struct{ store.Store }
+
+func (f failing) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
+	step := ""
+	switch {
+	case strings.HasPrefix(key, "roster/"):
+		step = "roster"
+	case strings.HasPrefix(key, "ring/"):
+		var r struct{ History []struct{ What string } }
+		if json.Unmarshal(val, &r) == nil && len(r.History) > 0 {
+			step = r.History[len(r.History)-1].What
+		}
+	}
+	failpoint(step + "/before-swap")
+	rev, err := f.Store.Swap(ctx, key, old, val)
+	if err == nil {
+		failpoint(step + "/after-swap")
+	}
+	return rev, err
+}
