@@ -40,8 +40,10 @@ func newSecret(name string, b []byte) secret {
 		*base64.Encoding
 	}{{"base64", base64.RawStdEncoding}, {"base64url", base64.RawURLEncoding}} {
 		for shift := range 3 { // where the secret stands within something larger, the characters at its edges are shared with it
-			text := enc.EncodeToString(append(make([]byte, shift), b...))
-			s.forms[fmt.Sprint(enc.name, shift)] = []byte(text[(shift*8+5)/6 : len(text)-1])
+			for half, part := range [][]byte{b[:len(b)/2], b[len(b)/2:]} { // PEM breaks lines: one half is whole
+				text := enc.EncodeToString(append(make([]byte, shift), part...))
+				s.forms[fmt.Sprint(enc.name, shift, half)] = []byte(text[(shift*8+5)/6 : len(text)-1])
+			}
 		}
 	}
 	return s
