@@ -26,7 +26,7 @@ demo-break: build envoy ## the same with keys replaced abruptly: clients are ref
 
 # Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: test
-test: test-packages envoy build lint ## run all tests, real Envoy included, with the race detector
+test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector
 	go test -race -v -timeout 15m ./... 2>&1 | grep --line-buffered -vE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
 
 .PHONY: lint
@@ -35,6 +35,10 @@ lint: go ## gofmt, go vet, staticcheck
 	test -z "$$unformatted" || { echo "not formatted (run gofmt -w on them):" $$unformatted; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+
+.PHONY: promtool
+promtool: ## install promtool into .promtool/ (it checks the alert rules)
+	@test/install-promtool
 
 .PHONY: test-packages
 test-packages: # the race detector needs a C compiler; everything else that the tests need is fetched by go and by test/install-envoy

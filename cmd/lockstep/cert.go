@@ -31,12 +31,15 @@ func (a *app) certPutCommand() *cobra.Command {
 		Short: "Store a certificate; nodes that serve the name get it at once",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := keysource.ServerName(args[0])
+			if err != nil {
+				return err
+			}
 			p, err := readPair(chain, key)
 			if err != nil {
 				return err
 			}
-			name, err := check(args[0], p)
-			if err != nil {
+			if err := check(name, p); err != nil {
 				return fmt.Errorf("%s, %s: %w", chain, key, err)
 			}
 			c, err := a.writer()
@@ -80,16 +83,12 @@ func readSome(file string) ([]byte, error) {
 }
 
 // check refuses here what lockstepd would refuse, so that a mistake is named without sending a private key.
-func check(name string, p api.PutCert) (keysource.Name, error) {
-	n, err := keysource.ServerName(name)
-	if err != nil {
-		return "", err
-	}
+func check(n keysource.Name, p api.PutCert) error {
 	c, err := keysource.ParseCertificate(p.Chain, p.Key, time.Now())
 	if err == nil && !c.Covers(n) {
 		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
 	}
-	return n, err
+	return err
 }
 
 func (a *app) certGetCommand() *cobra.Command {

@@ -22,8 +22,8 @@ import (
 const token = "s3cret-token"
 
 // fake is a lockstepd whose answers are files: answers/GET/v1/status for GET /v1/status. Where there is a folder, its files 1, 2, ... are
-// answers in turn; the last stays. A file that holds "down 300ms" takes the server away for so long. Each file must be of the API's type,
-// or an error. Requests are written down in the file requests, one a line.
+// answers in turn; the last stays. A file that holds "down 300ms" takes the server away for so long, and "hang" is never answered. Each other
+// file must be of the API's type, or an error. Requests are written down in the file requests, one a line.
 type fake struct {
 	dir  string
 	addr string
@@ -96,6 +96,9 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	switch {
+	case string(b) == "hang\n":
+		<-r.Context().Done()
+		return
 	case errors.Is(err, os.ErrNotExist):
 		refuse(w, &api.Error{Message: fmt.Sprintf("nothing at %s", what), Code: api.NotFound})
 		return
@@ -107,7 +110,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var e api.Error
-	if strict(b, &e) == nil {
+	if strict(b, &e) == nil && e.Message != "" {
 		refuse(w, &e)
 		return
 	}

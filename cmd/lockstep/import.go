@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // imported is what cert import prints.
@@ -111,8 +112,11 @@ func store(ctx context.Context, c *api.Client, p pair) (string, error) {
 	} else if strings.HasPrefix(name, "*") {
 		return "", errors.New("a wildcard's folder is written _.example.com")
 	}
-	n, err := check(name, p.PutCert)
+	n, err := keysource.ServerName(name)
 	if err != nil {
+		return "", err
+	}
+	if err := check(n, p.PutCert); err != nil {
 		return "", err
 	}
 	_, err = c.PutCert(ctx, string(n), p.PutCert)

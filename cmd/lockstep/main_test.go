@@ -11,6 +11,8 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -48,6 +50,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("URL", f.url())
 			env.Setenv("TZ", "UTC")
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command under the race detector sleeps for a second
 			if err := os.WriteFile(filepath.Join(data, addrFile), []byte(f.url()+"\n"), 0o600); err != nil {
 				return err
 			}
@@ -145,6 +148,7 @@ func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), 0o600))
 	for i, letter := range []byte(args[2]) {
 		s := httptest.NewUnstartedServer(http.NotFoundHandler())
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{c}}
 		s.TLS.SetSessionTicketKeys([][32]byte{{letter}})
 		s.StartTLS()

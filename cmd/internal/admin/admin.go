@@ -107,7 +107,10 @@ func fail(w http.ResponseWriter, err error) {
 	code := http.StatusInternalServerError
 	switch {
 	case errors.As(err, &e):
-		code = map[api.Code]int{api.Usage: http.StatusBadRequest, api.NotFound: http.StatusNotFound, api.Denied: http.StatusForbidden}[e.Code]
+		code = map[api.Code]int{
+			api.Usage: http.StatusBadRequest, api.Denied: http.StatusForbidden, api.NotFound: http.StatusNotFound,
+			api.Refused: http.StatusConflict, api.Failed: http.StatusInternalServerError,
+		}[e.Code]
 	case errors.Is(err, keysource.ErrNotExist):
 		e.Code, code = api.NotFound, http.StatusNotFound
 	case errors.Is(err, rotation.ErrRefused):

@@ -75,3 +75,35 @@ func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"", "refresh: 1s\n", "scopes:\n  default:\n    period: 10m\n    quorum: 95%\n    laggard: 3m\n", "scopes:\n  a: null\n", "scopes: [1]\n",
+		"xds_listen: unix:/run/x\nadmin_listen: '[::1]:1'\n", "scopes: {default: {ticket_lifetime: 1s, period: 1s, max_key_age: 24h}}\n", "a: &a [*a]\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := Default()
+		if c.parse(b) != nil || c.check() != nil {
+			return
+		}
+		// What is let through can be kept: no plaintext leaves the machine, no ring outgrows its bound.
+		for name, p := range c.Scopes {
+			if err := p.Check(); err != nil {
+				t.Errorf("scope %q: %v", name, err)
+			}
+			if keys := 1 + int(p.TicketLifetime/p.Period); keys > 16 {
+				t.Errorf("scope %q needs %d keys", name, keys)
+			}
+		}
+		if _, ok := c.Scopes["default"]; !ok {
+			t.Error("the scope default is gone")
+		}
+		for _, addr := range []string{c.XDSListen, c.AdminListen} {
+			if c.XDSCert == "" && !strings.HasPrefix(addr, "unix:") && !Loopback(addr) {
+				t.Errorf("plaintext on %q", addr)
+			}
+		}
+	})
+}
