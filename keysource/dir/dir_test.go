@@ -198,6 +198,7 @@ func TestRescanAloneFindsEverything(t *testing.T) {
 		b := start(t, root, false)
 		b.wants("shop.example", v)
 		b.wants("*.shop.example", w)
+		synctest.Wait()
 		b.absent("new.example", "a.shop.example")
 		b.news()
 
@@ -210,6 +211,7 @@ func TestRescanAloneFindsEverything(t *testing.T) {
 		}
 		b.wants("shop.example", v2)
 		b.wants("new.example", n)
+		synctest.Wait()
 
 		check(t, os.RemoveAll(filepath.Join(root, "shop.example")))
 		time.Sleep(5 * time.Second) // seen to be missing, and not believed yet
@@ -239,6 +241,7 @@ func TestAFolderThatIsSwappedIsNeverGone(t *testing.T) {
 		v := put(t, ca, root, "shop.example")
 		b := start(t, root, false)
 		b.wants("shop.example", v)
+		synctest.Wait()
 		b.news()
 		folder := filepath.Join(root, "shop.example")
 		check(t, os.Rename(folder, filepath.Join(root, ".old")))

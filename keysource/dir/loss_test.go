@@ -125,6 +125,7 @@ func TestHeldNamesAreReleasedWhenTheyReturn(t *testing.T) {
 		all, v := populate(t, root, 10)
 		b := start(t, root, false)
 		b.wants(all[0], v)
+		synctest.Wait()
 		// An unmounted volume leaves the empty mount point.
 		check(t, os.Rename(root, away))
 		check(t, os.Mkdir(root, 0o755))
@@ -156,6 +157,7 @@ func TestConfirmLoss(t *testing.T) {
 		all, v := populate(t, root, 10)
 		b := start(t, root, false, func(c *Config) { c.Known = known })
 		b.wants(all[0], v)
+		synctest.Wait()
 		if got, err := b.ConfirmLoss(); err != nil || len(got) > 0 {
 			t.Errorf("nothing is held, confirmed %v, %v", got, err)
 		}
@@ -185,6 +187,7 @@ func TestTricklingLossesAreRemovals(t *testing.T) {
 		root := t.TempDir()
 		all, _ := populate(t, root, 20)
 		b := start(t, root, false)
+		synctest.Wait()
 		for _, n := range all {
 			remove(t, root, n)
 			time.Sleep(lossWindow)
@@ -203,6 +206,7 @@ func TestUnmountSeenHalfWayIsHeldAltogether(t *testing.T) {
 		all, v := populate(t, root, 40)
 		b := start(t, root, false, func(c *Config) { c.Known = known })
 		b.wants(all[0], v)
+		synctest.Wait()
 		remove(t, root, all[:2]...)
 		settled()
 		b.absent(all[:2]...) // two of forty are believed
@@ -222,6 +226,7 @@ func TestLossesOfOneMinuteAreCountedTogether(t *testing.T) {
 		root := t.TempDir()
 		all, _ := populate(t, root, 40)
 		b := start(t, root, false)
+		synctest.Wait()
 		remove(t, root, all[:4]...)
 		settled()
 		b.absent(all[:4]...)
@@ -309,6 +314,7 @@ func TestUnreadableDirectoryIsNoLoss(t *testing.T) {
 		all, v := populate(t, root, 2)
 		b := start(t, root, false, func(c *Config) { c.Known = known })
 		b.wants(all[0], v)
+		synctest.Wait()
 		check(t, os.Rename(root, away))
 		check(t, os.Symlink("certs", root)) // reading it fails, with something else than "no such file"
 		settled()
