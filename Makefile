@@ -27,7 +27,18 @@ demo-break: build envoy ## the same with keys replaced abruptly: clients are ref
 # Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: test
 test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector
-	go test -race -v -timeout 15m ./... 2>&1 | grep --line-buffered -vE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
+	go test -race -v -timeout 20m ./... 2>&1 | grep --line-buffered -vE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
+	@test/fuzz
+
+.PHONY: fuzz
+fuzz: go ## each fuzz target for 30 s (FUZZTIME=10m for longer)
+	@test/fuzz
+
+.PHONY: soak
+soak: build envoy ## an hour of rotations and churn, 100 kills at each failpoint, 10 minutes of each fuzz target
+	go run ./test/soak -for 1h
+	CRASH_SEEDS=100 go test -timeout 3h -v ./test/crash
+	FUZZTIME=10m test/fuzz
 
 .PHONY: lint
 lint: go ## gofmt, go vet, staticcheck

@@ -3,6 +3,7 @@ package server
 import (
 	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
@@ -32,7 +33,7 @@ func Options() []grpc.ServerOption {
 	}
 }
 
-// codec sends a response as the bytes that it holds, and all other messages as protobuf.
+// codec sends a response as the bytes that it holds, reads the requests of streams by hand, and takes all other messages as protobuf.
 type codec struct{ encoding.CodecV2 }
 
 // Marshal implements [encoding.CodecV2].
@@ -41,4 +42,20 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return r.parts, nil
 	}
 	return c.CodecV2.Marshal(v)
+}
+
+// Unmarshal implements [encoding.CodecV2].
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	var decode func([]byte) error
+	switch r := v.(type) {
+	case *discoveryv3.DeltaDiscoveryRequest:
+		decode = func(b []byte) error { return decodeDelta(b, r) }
+	case *discoveryv3.DiscoveryRequest:
+		decode = func(b []byte) error { return decodeSotW(b, r) }
+	default:
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buf.Free() // every string that is kept was copied
+	return decode(buf.ReadOnlyData())
 }

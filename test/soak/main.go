@@ -1,0 +1,103 @@
+// The soak runs lockstepd for a long time at a rotation every 10 s with 10 nodes a second coming and going, and holds what it uses against what it
+// may: the heap must not grow by more than 1 MB an hour after the warm-up, goroutines and file descriptors stay flat.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/test/fleet"
+)
+
+const (
+	nodes   = 200
+	churn   = 100 * time.Millisecond // one node goes and one comes
+	period  = 10 * time.Second // policy.s period and a lease
+	sampled = 10 * time.Second
+
+	maxSlope = 1.0 // MB an hour
+)
+
+// policy rotates every 10 s; a lease shorter than that, or a node that went would hold each rotation up.
+const policy = `refresh: 1s
+scopes:
+  default:
+    period: 8s # and a lease for those who went
+    ticket_lifetime: 1m
+    max_key_age: 10m
+    node_lease: 2s
+`
+
+func main() {
+	length := flag.Duration("for", time.Hour, "how long, the warm-up included")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *length); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, length time.Duration) error {
+	dir, err := os.MkdirTemp("", "lockstep-soak-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	f, err := fleet.New(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	bin, err := fleet.Build(ctx, "lockstepd")
+	if err != nil {
+		return err
+	}
+	config := filepath.Join(dir, "lockstep.yaml")
+	if err := os.WriteFile(config, []byte(policy), 0o600); err != nil {
+		return err
+	}
+	plane, err := f.Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin, Args: []string{"--config", config}})
+	if err != nil {
+		return err
+	}
+	if err := plane.Ready(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, length)
+	defer cancel()
+	swarm := newSwarm(plane.XDS)
+	done := make(chan struct{})
+	go func() { defer close(done); swarm.run(ctx) }()
+
+	var samples []sample
+	began := time.Now()
+	for tick := time.NewTicker(sampled); ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			s, err := look(ctx, plane.Admin)
+			if ctx.Err() != nil {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			s.at = time.Since(began)
+			samples = append(samples, s)
+			if len(samples)%6 == 0 {
+				fmt.Printf("%6s  heap %.2f MB  goroutines %.0f  descriptors %.0f  rotations %.0f  nodes come %d\n",
+					s.at.Round(time.Second), s.heap/1e6, s.goroutines, s.descriptors, s.rotations, swarm.came.Load())
+			}
+		}
+	}
+	<-done
+	return verdict(samples, length)
+}
