@@ -111,7 +111,7 @@ func (t *Table) ring(node xds.Node, scope string) (*xds.Resource, xds.State) {
 }
 
 // Watch implements [xds.Resources]. The first watch of a name has it loaded.
-func (t *Table) Watch(node xds.Node, name string, box *xds.Mailbox) (stop func()) {
+func (t *Table) Watch(node xds.Node, name string, box *xds.Mailbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if scope, ok := keysource.RingScope(name); ok {
@@ -119,22 +119,28 @@ func (t *Table) Watch(node xds.Node, name string, box *xds.Mailbox) (stop func()
 			t.rings[scope] = map[uint64]*xds.Mailbox{}
 		}
 		t.rings[scope][node.Stream] = box
-		return func() { t.unwatchRing(scope, node.Stream) }
+		return
 	}
 	e := t.certs[name]
 	if e == nil {
 		e = t.enter(name)
 	}
 	e.add(box)
-	return func() { t.unwatch(e, box) }
 }
 
-func (t *Table) unwatchRing(scope string, stream uint64) {
+// Unwatch implements [xds.Resources].
+func (t *Table) Unwatch(node xds.Node, name string, box *xds.Mailbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.rings[scope], stream)
-	if len(t.rings[scope]) == 0 {
-		delete(t.rings, scope)
+	if scope, ok := keysource.RingScope(name); ok {
+		delete(t.rings[scope], node.Stream)
+		if len(t.rings[scope]) == 0 {
+			delete(t.rings, scope)
+		}
+		return
+	}
+	if e := t.certs[name]; e != nil {
+		t.unwatch(e, box)
 	}
 }
 
@@ -147,7 +153,9 @@ func (t *Table) enter(asked string) *entry {
 		e.state = xds.Absent // no certificate can have such a name: no look-up is spent on it
 		return e
 	}
-	e.name = n
+	if e.name = n; string(n) == asked {
+		e.name = keysource.Name(asked) // the same bytes: a node may ask for 200 000 names
+	}
 	for _, decides := range e.decidedBy() {
 		if t.under[decides] == nil {
 			t.under[decides] = map[*entry]struct{}{}
@@ -169,11 +177,10 @@ func (e *entry) decidedBy() (names []keysource.Name) {
 	return names
 }
 
+// unwatch forgets an entry with its last watcher. The caller holds mu.
 func (t *Table) unwatch(e *entry, box *xds.Mailbox) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	e.remove(box)
-	if e.gone || !e.none() {
+	if !e.none() {
 		return
 	}
 	e.gone = true

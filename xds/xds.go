@@ -57,14 +57,15 @@ type Resource struct {
 	delta, sotw atomic.Pointer[[]byte] // see encode.go
 }
 
-// Resources is what a server streams. Neither method blocks, and both are safe for concurrent use.
+// Resources is what a server streams. No method blocks, and all are safe for concurrent use.
 type Resources interface {
 	// Lookup returns what node may have under name now. The resource is nil unless the state is Present.
 	Lookup(node Node, name string) (*Resource, State)
 
-	// Watch puts name into box whenever what Lookup returns for it and this node may have changed, until stop is called. A change
-	// may be announced more than once, or without need; none is left out.
-	Watch(node Node, name string, box *Mailbox) (stop func())
+	// Watch puts name into box whenever what Lookup returns for it and this node may have changed, until Unwatch is called with
+	// the same arguments. A change may be announced more than once, or without need; none is left out. A stream watches a name once.
+	Watch(node Node, name string, box *Mailbox)
+	Unwatch(node Node, name string, box *Mailbox)
 }
 
 // Kind is what happened to a resource on a stream.

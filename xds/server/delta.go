@@ -30,6 +30,9 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 	if first && len(req.GetResourceNamesSubscribe()) == 0 {
 		m.env.counters.wildcards.Add(1)
 	}
+	if err := m.room(sub, req.GetResourceNamesSubscribe()); err != nil {
+		return nil, err
+	}
 	var claims map[string]string
 	if first {
 		claims = req.GetInitialResourceVersions()
@@ -51,4 +54,22 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 		}
 	}
 	return m.flush(now), nil
+}
+
+// room refuses a list that would exceed the names of a stream before anything is spent on it.
+func (m *machine) room(sub *subscription, names []string) error {
+	limit := m.env.limits.names
+	if m.names+len(names) <= limit {
+		return nil
+	}
+	fresh := 0
+	for _, name := range names {
+		if sub.names[name] == nil {
+			fresh++
+		}
+	}
+	if m.names+fresh > limit {
+		return tooMany(limit)
+	}
+	return nil
 }

@@ -21,7 +21,6 @@ type subscription struct {
 type entry struct {
 	sub      *subscription
 	name     string
-	stop     func() // ends the watch
 	sent     string // the version last sent; with claimed, the one that the node says it holds
 	accepted string
 	sentAt   int64 // Unix nanoseconds; 0: never

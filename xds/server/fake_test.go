@@ -48,23 +48,24 @@ func (t *table) Lookup(_ xds.Node, name string) (*xds.Resource, xds.State) {
 	return r, xds.Present
 }
 
-func (t *table) Watch(_ xds.Node, name string, box *xds.Mailbox) func() {
+func (t *table) Watch(_ xds.Node, name string, box *xds.Mailbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.watchers[name] == nil {
 		t.watchers[name] = make(map[*xds.Mailbox]int)
 	}
 	t.watchers[name][box]++
-	return sync.OnceFunc(func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.watchers[name][box]--; t.watchers[name][box] == 0 {
-			delete(t.watchers[name], box)
-		}
-		if len(t.watchers[name]) == 0 {
-			delete(t.watchers, name)
-		}
-	})
+}
+
+func (t *table) Unwatch(_ xds.Node, name string, box *xds.Mailbox) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.watchers[name][box]--; t.watchers[name][box] <= 0 {
+		delete(t.watchers[name], box)
+	}
+	if len(t.watchers[name]) == 0 {
+		delete(t.watchers, name)
+	}
 }
 
 func (t *table) watched() int {

@@ -44,7 +44,8 @@ func (s *Server) Fetch(ctx context.Context, req *discoveryv3.DiscoveryRequest, s
 
 	box := xds.NewMailbox()
 	for _, name := range names {
-		defer src.Watch(m.node, name, box)()
+		src.Watch(m.node, name, box)
+		defer src.Unwatch(m.node, name, box)
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchWait)
 	defer cancel()

@@ -80,7 +80,7 @@ func (m *machine) next() time.Time {
 func (m *machine) close(why string, now time.Time) {
 	for _, sub := range m.subs {
 		for _, e := range sub.names {
-			e.stop()
+			sub.src.Unwatch(m.node, e.name, m.box)
 		}
 	}
 	if m.node.ID != "" {
@@ -134,7 +134,7 @@ func (m *machine) subscribe(sub *subscription, name, claim string, now time.Time
 		return nil, tooMany(m.env.limits.names)
 	}
 	e := &entry{sub: sub, name: name, sent: claim, claimed: claim != ""}
-	e.stop = sub.src.Watch(m.node, name, m.box) // before the look, so that no change falls between
+	sub.src.Watch(m.node, name, m.box) // before the look, so that no change falls between
 	sub.names[name] = e
 	m.names++
 	m.emit(e, xds.Asked, claim, "", now)
@@ -148,7 +148,7 @@ func tooMany(limit int) error {
 
 func (m *machine) drop(e *entry, now time.Time) {
 	e.gone = true
-	e.stop()
+	e.sub.src.Unwatch(m.node, e.name, m.box)
 	m.unpark(e)
 	delete(e.sub.names, e.name)
 	m.names--

@@ -61,6 +61,9 @@ func (m *machine) relist(sub *subscription, names []string, claim string, now ti
 			}
 		}
 	}
+	if m.names+len(fresh) > m.env.limits.names {
+		return tooMany(m.env.limits.names)
+	}
 	for _, name := range fresh {
 		if sub.names[name] != nil {
 			continue // listed twice
