@@ -265,3 +265,33 @@ func (s *stage) post(ctx context.Context, command string) error {
 var errGone = errors.New("no answer")
 
 func gone(err error) bool { return errors.Is(err, errGone) }
+
+// A lockstepd that hangs is noticed by its nodes, which serve on, and are back when it goes on.
+func TestStoppedForHalfAMinuteTurnsNobodyAway(t *testing.T) {
+	s := setUp(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	before, _ := s.traffic.Counts()
+	if err := s.post(ctx, "rotate"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.plane.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(30 * time.Second)
+	if err := s.plane.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := fleet.Until(ctx, func() error { return s.inStep(ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("every node was back %s after it went on", time.Since(began).Round(time.Millisecond))
+	if err := s.post(ctx, "rotate"); err != nil {
+		t.Fatal(err)
+	}
+	if err := fleet.Until(ctx, func() error { return s.inStep(ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	s.check(before, false)
+}
