@@ -30,6 +30,10 @@ var ErrInUse = errors.New("another lockstepd holds it")
 // openTimeout is how long Open waits for another process, which may be on its way out.
 const openTimeout = time.Second
 
+// mapped is how much address space is mapped at once, in bytes; memory it costs none. A file that outgrows its mapping is mapped anew, and
+// where that fails (a disk that has just turned read-only) nothing could be read any more.
+const mapped = 1 << 30
+
 // maxGone is how many deletes are remembered, for [Store.Changed].
 const maxGone = 10_000
 
@@ -57,7 +61,7 @@ type Store struct {
 func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
 	fresh := errors.Is(statErr, os.ErrNotExist)
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType})
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType, InitialMmapSize: mapped})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("store: %s: %w: stop it first, or use another --data-dir", path, ErrInUse)
 	}
