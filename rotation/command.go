@@ -60,11 +60,14 @@ func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
 // that is its purpose. It returns the number by which its end is found in the history.
 func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) (Rollout, uint64) {
 	r = r.clone()
+	gone := r.Ring().Keys
 	if w := r.Wanted; w != nil && w.Key != nil { // an operator's key that was waiting may have leaked with the rest
-		r.Burnt = append(r.Burnt, w.Key.Fingerprint())
+		gone = append(gone, *w.Key)
 	}
-	for _, k := range r.Keys {
-		r.Burnt = append(r.Burnt, k.Key.Fingerprint())
+	for _, k := range gone {
+		if !r.burnt(k) {
+			r.Burnt = append(r.Burnt, k.Fingerprint())
+		}
 	}
 	r.Keys = nil
 	r.end(now)
@@ -125,7 +128,7 @@ func (r Rollout) back(p Policy, t Tally, now time.Time) (int, error) {
 		return 0, refuse("the newest earlier key (%s) has been in use for %s, beyond max_key_age (%s): rotate instead", k.Key.ID(), age.Round(time.Second), p.MaxKeyAge)
 	}
 	if late, _ := r.behind(k.Added, p, t, now); len(late) > 0 {
-		return 0, refuse("not every live node holds the earlier key (%s): %v", k.Key.ID(), names(late))
+		return 0, refuse("not every live node holds the earlier key (%s): %v", k.Key.ID(), some(names(late)))
 	}
 	return newest, nil
 }
@@ -139,7 +142,7 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 	what := "excluded"
 	if !until.After(now) {
 		if _, ok := r.Excluded[node]; !ok {
-			return r, fmt.Errorf("node %q is not excluded: %w", node, keysource.ErrNotExist)
+			return r, fmt.Errorf("an exclusion of node %q %w", node, keysource.ErrNotExist)
 		}
 		delete(r.Excluded, node)
 		what = "included"

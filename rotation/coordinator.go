@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,9 @@ type Config struct {
 	Replica string            // names this replica's rosters in the store; the same after a restart
 	Scopes  map[string]Policy // checked
 	Refresh time.Duration     // how often the store is read although nobody said that it changed
+	// Shared: other replicas may use the same store. Then a node that asks for its first ring is kept waiting while its name cannot be stored, since
+	// another replica might go on without it. Alone, this one knows of it: what is published goes on being served.
+	Shared bool
 
 	// Wake says that what Ring returns for the scope may have changed: for these streams, or for all where streams is nil. Tell says
 	// what was done. Both are called from the goroutine that did it and must not block.
@@ -34,6 +38,7 @@ type Config struct {
 // methods are safe for concurrent use; those that report what a stream did cost O(1) and never block on the store.
 type Coordinator struct {
 	scopes map[string]*scope
+	ready  chan struct{}
 }
 
 // New checks nothing and starts nothing; see [Coordinator.Run].
@@ -41,9 +46,15 @@ func New(c Config) *Coordinator {
 	if c.Fresh == nil {
 		c.Fresh = keysource.NewTicketKey
 	}
-	co := &Coordinator{scopes: map[string]*scope{}}
+	co := &Coordinator{scopes: map[string]*scope{}, ready: make(chan struct{})}
+	var left atomic.Int64
+	left.Store(int64(len(c.Scopes)))
 	for name, policy := range c.Scopes {
-		co.scopes[name] = newScope(name, policy, c)
+		co.scopes[name] = newScope(name, policy, c, func() {
+			if left.Add(-1) == 0 {
+				close(co.ready)
+			}
+		})
 	}
 	return co
 }
@@ -60,17 +71,8 @@ func (c *Coordinator) Run(ctx context.Context) error {
 // Scopes are the names of the configured scopes, sorted.
 func (c *Coordinator) Scopes() []string { return slices.Sorted(maps.Keys(c.scopes)) }
 
-// Ready is closed once every scope's ring has been read or made.
-func (c *Coordinator) Ready() <-chan struct{} {
-	ready := make(chan struct{})
-	go func() {
-		defer close(ready)
-		for _, s := range c.scopes {
-			<-s.ready
-		}
-	}()
-	return ready
-}
+// Ready is closed once every scope's ring has been read or made. Streams may join from then on.
+func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
 
 // Ring returns what a stream may be sent now; nil: nothing yet. barred: the stream turned out to want a certificate under the ring's name, and is
 // to be told that there is none. A scope that is not configured is never answered.
@@ -108,10 +110,12 @@ func (c *Coordinator) Accepted(stream uint64, scope, version string) {
 		return
 	}
 	s.mu.Lock()
+	first := s.roster.streams[stream]
+	back := first != nil && !first.Answered && s.rollout.Phase != Steady // it may be a node that is waited for and came back after a restart
 	e := s.roster.accepted(stream, generation)
 	last := e != nil && s.caughtUp(e)
 	s.mu.Unlock()
-	if last {
+	if last || back {
 		s.poke()
 	}
 }
@@ -129,7 +133,6 @@ func (c *Coordinator) Refused(stream uint64, scope, version, words string) {
 	if barred {
 		s.cfg.Log.Info("a first ring was refused: this stream wants a certificate, or the node cannot use rings; it is answered with removal",
 			"scope", scope, "stream", stream, "version", version, "words", words)
-		return
 	}
 	s.poke()
 }
@@ -148,9 +151,11 @@ func (c *Coordinator) Dropped(stream uint64, scope string) {
 func (c *Coordinator) Closed(stream uint64) {
 	for _, s := range c.scopes {
 		s.mu.Lock()
-		s.roster.closed(stream, s.clock())
+		known := s.roster.closed(stream, s.clock())
 		s.mu.Unlock()
-		s.poke()
+		if known {
+			s.poke()
+		}
 	}
 }
 

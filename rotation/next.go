@@ -10,10 +10,11 @@ import (
 
 // Next decides what a scope's rollout does now, and whether that is a change. It is pure: fresh makes keys, now is the store's clock.
 //
-// It takes every step that is open at once, so a scope without nodes rotates in one call.
+// It takes the steps that are open up to the next ring, and no further: who joins unseen while that ring is stored gets the one before it, and
+// that must be safe, so the rosters are read again between two rings. Call it until nothing changes.
 func (r Rollout) Next(p Policy, t Tally, now time.Time, fresh func() keysource.TicketKey) (Rollout, bool) {
 	n, changed := r.clone(), false
-	for n.step(p, t, now, fresh) {
+	for n.Generation == r.Generation && n.step(p, t, now, fresh) {
 		changed = true
 	}
 	return n, changed
@@ -46,7 +47,7 @@ func (r *Rollout) begin(k keysource.TicketKey, now time.Time) {
 	r.log(Line{At: now, What: "done", Key: k.ID(), By: "lockstepd", Why: "the scope is new"})
 }
 
-// rebase lifts the generation above one that a node reported and that this store never reached: the store lost writes. The
+// rebase lifts the generation above one that was handed out and that this store never reached: the store lost writes. The
 // keys stay; every node must accept them anew before anything is concluded from what it holds.
 func (r *Rollout) rebase(highest uint64, now time.Time) {
 	r.Generation = highest + 1
@@ -60,7 +61,7 @@ func (r *Rollout) rebase(highest uint64, now time.Time) {
 			k.Demoted, k.Idle = r.Generation, time.Time{}
 		}
 	}
-	r.log(Line{At: now, What: "rebased", By: "lockstepd", Why: fmt.Sprintf("a node holds g%d, which the store has lost", highest)})
+	r.log(Line{At: now, What: "rebased", By: "lockstepd", Why: fmt.Sprintf("the store has lost what was handed out as g%d", highest)})
 }
 
 // pardon forgets exclusions that have ended.
@@ -147,6 +148,9 @@ func (r *Rollout) distribute(p Policy, now time.Time, fresh func() keysource.Tic
 // fleet is whole again. The rotation is tried again later; a node that goes on refusing beyond the grace is only waited for.
 func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 	i := r.next()
+	if p.RefuseGrace == 0 {
+		return false
+	}
 	for _, m := range t.Members {
 		if m.Refused < r.Keys[i].Added || !m.Live(p, now) || r.excluded(m, now) {
 			continue
@@ -157,9 +161,6 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 		}
 		if !again {
 			r.refusedBy(m, now)
-			if p.RefuseGrace == 0 {
-				continue
-			}
 		}
 		id := r.Keys[i].Key.ID()
 		r.RetryAt = now.Add(backoff(r.Tries))
@@ -259,9 +260,6 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 	at(r.Since.Add(p.NodeLease))
 	if p.Laggard > 0 {
 		at(r.Since.Add(p.Laggard))
-	}
-	for _, f := range r.Refusers {
-		at(f.At.Add(p.RefuseGrace))
 	}
 	for _, until := range r.Excluded {
 		at(until)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -79,18 +81,20 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 	if err := dec.Decode(&rec); err != nil {
 		return bad("is not a record of format %d", rolloutFormat)
 	}
+	if _, err := dec.Token(); err != io.EOF {
+		return bad("goes on after its end")
+	}
 	if rec.Format != rolloutFormat {
 		return bad("has format %d, this version reads %d", rec.Format, rolloutFormat)
 	}
 	if rec.Scope != scope {
-		return bad("belongs to scope %q", rec.Scope)
+		return bad("belongs to another scope")
 	}
 	r := Rollout{
 		Scope: rec.Scope, Generation: rec.Generation, Phase: rec.Phase, Since: rec.Since,
 		Begun: rec.Begun, Ended: rec.Ended, RetryAt: rec.RetryAt, Tries: rec.Tries,
 		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, History: rec.History, Lines: rec.Lines,
 	}
-	next := 0
 	for i, k := range rec.Keys {
 		if len(k.Key) != keysource.TicketKeySize {
 			return bad("key %d has %d bytes", i, len(k.Key))
@@ -99,31 +103,52 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 		if r.burnt(key.Key) {
 			return bad("holds a burnt key (%s)", key.Key.ID())
 		}
-		if key.Promoted == 0 {
-			next++
-		}
 		r.Keys = append(r.Keys, key)
 	}
 	if err := r.Ring().Check(); err != nil {
 		return bad("%v", err)
 	}
-	switch {
-	case r.Keys[0].Promoted == 0:
-		return bad("its first key never encrypted")
-	case r.Phase == Distributing && next != 1, r.Phase != Distributing && next != 0:
-		return bad("%d keys wait in phase %s", next, r.Phase)
-	case r.Phase != Steady && r.Phase != Distributing && r.Phase != Promoting && r.Phase != Burning:
-		return bad("unknown phase %q", r.Phase)
-	}
 	if w := rec.Wanted; w != nil {
 		r.Wanted = &Request{By: w.By, Why: w.Why, At: w.At}
 		if len(w.Key) > 0 {
-			if len(w.Key) != keysource.TicketKeySize {
-				return bad("the requested key has %d bytes", len(w.Key))
+			k, err := keysource.ParseTicketKey(w.Key)
+			if err != nil {
+				return bad("the requested key: %v", err)
 			}
-			k := keysource.TicketKey(w.Key)
 			r.Wanted.Key = &k
 		}
 	}
+	if why := r.inconsistent(); why != "" {
+		return bad("%s", why)
+	}
 	return r, nil
+}
+
+// inconsistent says what no rollout that Next made can be, or "".
+func (r Rollout) inconsistent() string {
+	if !slices.Contains([]Phase{Steady, Distributing, Promoting, Burning}, r.Phase) {
+		return "is in no phase that this version knows"
+	}
+	if r.Ended > r.Begun || r.Phase != Steady && !r.Underway() {
+		return "has a phase that belongs to no rotation"
+	}
+	next := 0
+	for i, k := range r.Keys {
+		switch {
+		case max(k.Added, k.Promoted, k.Demoted) > r.Generation:
+			return "has a key from a later generation"
+		case i == 0 && k.Promoted == 0:
+			return "begins with a key that never encrypted"
+		case i == 0 && k.Demoted != 0:
+			return "begins with a key that drains"
+		case k.Promoted == 0:
+			next++
+		case i > 0 && k.Demoted == 0:
+			return "has a second key that encrypts"
+		}
+	}
+	if r.Phase == Distributing && next != 1 || r.Phase != Distributing && next != 0 {
+		return fmt.Sprintf("has %d keys that wait in phase %s", next, r.Phase)
+	}
+	return ""
 }

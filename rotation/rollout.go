@@ -81,7 +81,7 @@ type Refusal struct {
 // Line of the history: what was done to the keys, by whom and why, how long it took and whom it waited for.
 type Line struct {
 	At         time.Time     `json:"at"`
-	What       string        `json:"what"` // asked, distributing, promoting, done, taken-back, rolled-back, burning, burnt, retired, excluded, rebased
+	What       string        `json:"what"` // distributing, promoting, done, taken-back, rolled-back, burning, burnt, retired, excluded, included, rebased, written-back
 	Rotation   uint64        `json:"rotation,omitempty"`
 	Generation uint64        `json:"generation"`
 	Key        string        `json:"key,omitempty"` // keysource.TicketKey.ID

@@ -12,16 +12,11 @@ import (
 // roster is what one replica knows of the nodes of one scope. A stream that asked for the ring is a candidate until it accepts one; then
 // it is a member. The scope's mutex guards it.
 type roster struct {
-	members map[slot]*entry
-	streams map[uint64]*entry // those connected
-	barred  map[uint64]bool   // streams that turned out to want a certificate
-	highest uint64            // see Tally.Highest
-	dirty   bool              // differs from what is stored
-}
-
-type slot struct {
-	node string
-	nr   int
+	members map[string][]*entry // by node id, in the order of their numbers
+	streams map[uint64]*entry   // those connected
+	barred  map[uint64]bool     // streams that turned out to want a certificate
+	highest uint64              // see Tally.Highest
+	dirty   bool                // differs from what is stored
 }
 
 type entry struct {
@@ -31,17 +26,21 @@ type entry struct {
 }
 
 func newRoster() *roster {
-	return &roster{members: map[slot]*entry{}, streams: map[uint64]*entry{}, barred: map[uint64]bool{}}
+	return &roster{members: map[string][]*entry{}, streams: map[uint64]*entry{}, barred: map[uint64]bool{}}
 }
 
 // restore takes over what the replica stored before it stopped. Nobody is connected to it yet: those who were are away, from now on,
-// since when they lost it is not known.
+// since when they lost it is not known. It comes before the first join.
 func (o *roster) restore(ms []Member, now time.Time) {
 	for _, m := range ms {
 		if m.Connected {
 			m.Connected, m.Since = false, now
 		}
-		o.members[slot{m.Node, m.Nr}] = &entry{Member: m}
+		all := o.members[m.Node]
+		i, twice := slices.BinarySearchFunc(all, m.Nr, func(e *entry, nr int) int { return e.Nr - nr })
+		if !twice {
+			o.members[m.Node] = slices.Insert(all, i, &entry{Member: m})
+		}
 	}
 	o.dirty = len(ms) > 0
 }
@@ -79,25 +78,26 @@ const maxLead = 1 << 24
 
 // takeOver puts e in the place of the member of the same node that is away.
 func (o *roster) takeOver(e *entry) bool {
-	for nr := 1; ; nr++ {
-		have := o.members[slot{e.Node, nr}]
-		if have == nil {
-			return false
-		}
-		if !have.Connected {
-			e.Nr = nr
-			o.members[slot{e.Node, nr}] = e
-			o.dirty = true
-			return true
-		}
+	all := o.members[e.Node]
+	i := slices.IndexFunc(all, func(have *entry) bool { return !have.Connected })
+	if i < 0 {
+		return false
 	}
+	e.Nr = all[i].Nr
+	all[i] = e
+	o.dirty = true
+	return true
 }
 
 // place gives e the lowest free number of its node.
 func (o *roster) place(e *entry) {
-	for e.Nr = 1; o.members[slot{e.Node, e.Nr}] != nil; e.Nr++ {
+	all := o.members[e.Node]
+	i := 0
+	for i < len(all) && all[i].Nr == i+1 {
+		i++
 	}
-	o.members[slot{e.Node, e.Nr}] = e
+	e.Nr = i + 1
+	o.members[e.Node] = slices.Insert(all, i, e)
 }
 
 // accepted notes that the stream accepted a generation. It returns the entry, or nil where the stream is not on the roster.
@@ -108,7 +108,7 @@ func (o *roster) accepted(stream, generation uint64) *entry {
 	}
 	if !e.Answered { // the node restarted: this stream is what became of the member that is away
 		e.Answered = true
-		delete(o.members, slot{e.Node, e.Nr})
+		o.unplace(e)
 		if !o.takeOver(e) {
 			o.place(e)
 		}
@@ -146,33 +146,44 @@ func (o *roster) dropped(stream uint64) {
 	}
 }
 
-// closed notes the end of a stream: away, not gone. One that was never sent a ring leaves nothing behind.
-func (o *roster) closed(stream uint64, now time.Time) {
+// closed notes the end of a stream: away, not gone. One that was never sent a ring leaves nothing behind. It reports whether the roster knew
+// the stream.
+func (o *roster) closed(stream uint64, now time.Time) bool {
 	delete(o.barred, stream)
 	e := o.streams[stream]
 	if e == nil {
-		return
+		return false
 	}
 	o.dirty = true
 	if !e.Answered && !e.ready {
 		o.remove(e)
-		return
+		return true
 	}
 	delete(o.streams, stream)
 	e.Connected, e.Since, e.Stream = false, now, 0
+	return true
 }
 
 func (o *roster) remove(e *entry) {
 	delete(o.streams, e.Stream)
-	delete(o.members, slot{e.Node, e.Nr})
+	o.unplace(e)
+}
+
+func (o *roster) unplace(e *entry) {
+	all := slices.DeleteFunc(o.members[e.Node], func(have *entry) bool { return have == e })
+	if o.members[e.Node] = all; len(all) == 0 {
+		delete(o.members, e.Node)
+	}
 }
 
 // expire forgets the nodes whose lease has ended.
 func (o *roster) expire(p Policy, now time.Time) {
-	for s, e := range o.members {
-		if !e.Connected && !e.Live(p, now) {
-			delete(o.members, s)
-			o.dirty = true
+	for _, all := range o.members {
+		for _, e := range slices.Clone(all) {
+			if !e.Connected && !e.Live(p, now) {
+				o.unplace(e)
+				o.dirty = true
+			}
 		}
 	}
 }
@@ -180,9 +191,11 @@ func (o *roster) expire(p Policy, now time.Time) {
 // snapshot lists the members by name. Candidates that were not let in yet hold nothing and are left out unless all is set.
 func (o *roster) snapshot(all bool) []Member {
 	ms := make([]Member, 0, len(o.members))
-	for _, e := range o.members {
-		if all || e.ready || e.Answered || !e.Connected {
-			ms = append(ms, e.Member)
+	for _, list := range o.members {
+		for _, e := range list {
+			if all || e.ready || e.Answered || !e.Connected {
+				ms = append(ms, e.Member)
+			}
 		}
 	}
 	slices.SortFunc(ms, byName)
@@ -212,16 +225,31 @@ func (o *roster) letIn(current uint64) (asked []*entry) {
 }
 
 // union merges the rosters of all replicas by node, so that one that moved counts once: where it is connected wins over where it is away,
-// then the newest word.
+// then the newest word. Candidates hide nobody: a client's SNI can open such a stream under the name of any node, so each is a member of its own.
 func union(lists ...[]Member) []Member {
+	type slot struct {
+		node string
+		nr   int
+	}
 	best := map[slot]Member{}
+	var candidates []Member
 	for _, list := range lists {
 		for _, m := range list {
+			if !m.Answered {
+				candidates = append(candidates, m)
+				continue
+			}
 			have, ok := best[slot{m.Node, m.Nr}]
 			if !ok || m.Connected && !have.Connected || m.Connected == have.Connected && m.Since.After(have.Since) {
 				best[slot{m.Node, m.Nr}] = m
 			}
 		}
+	}
+	for _, m := range candidates {
+		for best[slot{m.Node, m.Nr}].Nr != 0 { // their numbers are those of their own replica
+			m.Nr++
+		}
+		best[slot{m.Node, m.Nr}] = m
 	}
 	return slices.SortedFunc(maps.Values(best), byName)
 }

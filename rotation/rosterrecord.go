@@ -79,7 +79,7 @@ func decodeRoster(b []byte) (ms []Member, at time.Time, err error) {
 	count := num()
 	for i := uint64(0); ok && i < count; i++ {
 		m := Member{Node: str(), Nr: int(num()), Floor: num()}
-		if len(b) == 0 {
+		if len(b) == 0 || m.Node == "" || m.Nr < 1 {
 			return nil, time.Time{}, errRoster
 		}
 		flags := b[0]

@@ -3,7 +3,6 @@ package rotation
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -37,7 +36,7 @@ func (m Member) Live(p Policy, now time.Time) bool {
 // Tally is what is known of a scope's nodes at one moment: the union of all replicas' rosters.
 type Tally struct {
 	Members []Member
-	Highest uint64   // the highest generation that a node reported to hold, 0 if none exceeded what was handed out
+	Highest uint64   // the highest generation that was handed out although this replica had never read it; 0: none
 	Waited  []string // whom the phase waited for at the last look; only told, never decided on
 }
 
@@ -113,13 +112,14 @@ func (r Rollout) waiting(p Policy, t Tally, now time.Time) (late []Member, waite
 	return r.behind(r.target(), p, t, now)
 }
 
-// BlockedBy says in words what keeps the rollout from going on, most telling first; nil if nothing does.
+// BlockedBy says in words what keeps the rollout from going on, by node; nil if nothing does.
 func (r Rollout) BlockedBy(p Policy, t Tally, now time.Time) (why []string) {
 	late, _ := r.waiting(p, t, now)
 	for _, m := range late {
 		why = append(why, r.excuse(m, p, now))
 	}
-	slices.SortStableFunc(why, func(a, b string) int { return strings.Compare(a, b) })
+	slices.Sort(why)
+	why = some(why)
 	if r.Phase == Steady && r.due(p, now) {
 		if now.Before(r.RetryAt) {
 			for name, f := range r.Refusers {
@@ -153,4 +153,15 @@ func names(ms []Member) (out []string) {
 		out = append(out, m.Name())
 	}
 	return out
+}
+
+// told is how many nodes are named one by one where all of a fleet may be meant.
+const told = 20
+
+// some shortens a list for people.
+func some(list []string) []string {
+	if len(list) <= told {
+		return list
+	}
+	return append(slices.Clone(list[:told]), fmt.Sprintf("and %d more", len(list)-told))
 }

@@ -48,7 +48,10 @@ type stage struct {
 	at   []time.Time
 }
 
-func setUp(t *testing.T) *stage {
+func setUp(t *testing.T) *stage { t.Helper(); return setUpIn(t, "") }
+
+// setUpIn keeps the data in a folder; "" is one of the test's.
+func setUpIn(t *testing.T, data string) *stage {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -57,7 +60,7 @@ func setUp(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	s := &stage{t: t, got: map[string]int{}}
-	if s.plane, err = fleet.ForTest(t).Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin}); err != nil {
+	if s.plane, err = fleet.ForTest(t).Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin, Data: data}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.plane.Ready(ctx); err != nil {
@@ -182,22 +185,28 @@ func (s *stage) memory() (now, peak int) {
 	return field("VmRSS"), field("VmHWM")
 }
 
-// streams is how many xDS streams the server has open.
-func (s *stage) streams() int {
+// metric is the value of a line of /metrics.
+func (s *stage) metric(name string) int {
 	s.t.Helper()
 	resp, err := http.Get("http://" + s.plane.Admin + "/metrics")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	m := regexp.MustCompile(`(?m)^lockstep_xds_streams (\d+)`).FindSubmatch(b)
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^` + name + ` (\d+)`).FindSubmatch(b)
 	if m == nil {
-		s.t.Fatal("no lockstep_xds_streams in /metrics")
+		s.t.Fatalf("no %s in /metrics", name)
 	}
 	n, _ := strconv.Atoi(string(m[1]))
 	return n
 }
+
+// streams is how many xDS streams the server has open.
+func (s *stage) streams() int { s.t.Helper(); return s.metric("lockstep_xds_streams") }
 
 // during measures while abuse runs, against the idle server just before. A measurement that a busy machine spoilt is taken again.
 func (s *stage) during(abuse func(ctx context.Context)) {

@@ -1,0 +1,264 @@
+package rotation
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+func refusedWith(t *testing.T, err error, text string) {
+	t.Helper()
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), text) {
+		t.Errorf("got %v, want a refusal that says %q", err, text)
+	}
+}
+
+func TestAskJoinsOrIsRefused(t *testing.T) {
+	l := newLab(t)
+	key, other := testKey(70), testKey(71)
+	l.phase(Distributing)
+	for range 2 {
+		r, n, err := l.r.Ask(Request{By: "second"})
+		if err != nil || n != 1 || r.Wanted.By != "me" {
+			t.Errorf("joined %d as %+v, %v", n, r.Wanted, err)
+		}
+		_, _, err = l.r.Ask(Request{Key: &key})
+		refusedWith(t, err, "rotation 1 is under way")
+		l.refuse("a", "no")
+		l.next("taken-back") // and so between two tries
+		if r, n, err := l.r.Ask(Request{}); err != nil || n != 1 || r.RetryAt != l.r.RetryAt {
+			t.Errorf("joined %d, %v", n, err)
+		}
+		l.after(time.Minute, "distributing")
+	}
+	l = newLab(t)
+	l.phase(Burning)
+	_, _, err := l.r.Ask(Request{})
+	refusedWith(t, err, "a burn is under way (1)")
+
+	l = newLab(t)
+	first := l.r.Keys[0].Key
+	l.do(l.r.Exclude("nobody", "me", "", l.now.Add(time.Second), l.now))
+	_, _, err = l.r.Ask(Request{Key: &first})
+	refusedWith(t, err, "holds a key of that name already")
+	r, n, err := l.r.Ask(Request{Key: &key})
+	if err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if _, _, err := r.Ask(Request{Key: &other}); !errors.Is(err, ErrRefused) {
+		t.Errorf("a second key while the first waits: %v", err)
+	}
+	for range keysource.MaxRing - 1 {
+		l.rotate()
+	}
+	_, _, err = l.r.Ask(Request{})
+	refusedWith(t, err, "the ring is full: 15 keys still drain")
+	_, _, err = l.r.Rollback("me", "", l.p, l.tally(), l.now, l.key())
+	refusedWith(t, err, "the ring is full")
+}
+
+func TestAdmit(t *testing.T) {
+	l := newLab(t)
+	burnt := l.r.Keys[0].Key
+	l.r, _ = l.r.Burn("me", "", l.key(), l.now)
+	twin := l.r.Keys[0].Key
+	twin[79] ^= 1
+	for name, c := range map[string]struct {
+		k    keysource.TicketKey
+		want error
+	}{
+		"good":              {testKey(50), nil},
+		"all zero":          {keysource.TicketKey{}, keysource.ErrBadTicketKey},
+		"burnt":             {burnt, ErrRefused},
+		"in the ring":       {l.r.Keys[0].Key, ErrRefused},
+		"of the same name":  {twin, ErrRefused},
+		"burnt, other name": {func() keysource.TicketKey { k := burnt; k[0] ^= 1; return k }(), nil}, // another key to every node
+	} {
+		if err := l.r.Admit(c.k); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		} else if err != nil && strings.Contains(err.Error(), string(c.k[16:24])) {
+			t.Errorf("%s: the error quotes the key", name)
+		}
+	}
+}
+
+func TestABurnEndsWhenNobodyMayHoldABurntKey(t *testing.T) {
+	for _, phase := range []Phase{Steady, Distributing, Promoting, Burning} {
+		t.Run(string(phase), func(t *testing.T) {
+			l := newLab(t)
+			l.rotate()
+			l.phase(phase)
+			old := l.r.Ring().Keys
+			r, n := l.r.Burn("me", "leaked", l.key(), l.now)
+			l.do(r, nil)
+			if n != l.r.Begun || len(l.r.Keys) != 1 || l.r.Wanted != nil {
+				t.Fatalf("burn %d: %+v", n, l.r)
+			}
+			for _, k := range old {
+				if !l.r.burnt(k) {
+					t.Errorf("%s is not burnt", k.ID())
+				}
+			}
+			l.do(l.r.Exclude("b", "me", "", l.now.Add(24*time.Hour), l.now))
+			l.lose("c")
+			l.accept("a")
+			l.after(l.p.NodeLease - 1)
+			if why := strings.Join(l.r.BlockedBy(l.p, l.tally(), l.now), "\n"); !strings.Contains(why, "b: ") || !strings.Contains(why, "c: away") {
+				t.Errorf("blocked by %q", why)
+			}
+			l.after(1) // c's lease is over; the excluded one holds it up
+			l.after(20 * time.Hour)
+			l.accept("b")
+			l.next("burnt", "distributing")
+		})
+	}
+}
+
+func TestABurnTakesTheRequestedKeyAlong(t *testing.T) {
+	for _, distributed := range []bool{false, true} {
+		l := newLab(t)
+		k := testKey(60)
+		r, _, err := l.r.Ask(Request{By: "me", Key: &k})
+		if l.do(r, err); distributed {
+			l.next("distributing")
+		}
+		r, _ = l.r.Burn("me", "", l.key(), l.now)
+		if want := []string{testKey(1).Fingerprint(), k.Fingerprint()}; !slices.Equal(slices.Sorted(slices.Values(r.Burnt)), slices.Sorted(slices.Values(want))) {
+			t.Errorf("burnt %q, want each once of %q", r.Burnt, want)
+		}
+	}
+}
+
+func TestRollbackWhileDistributingDropsTheNewKey(t *testing.T) {
+	l := newLab(t)
+	l.after(l.p.Period, "distributing")
+	l.accept("a")
+	r, n, err := l.r.Rollback("me", "why not", l.p, l.tally(), l.now, l.key())
+	if l.do(r, err); n != 0 {
+		t.Errorf("rotation %d begins", n)
+	}
+	l.want(Steady, "1")
+	if l.r.Underway() {
+		t.Error("the rotation goes on")
+	}
+	l.after(l.p.Period-1, []string{}...) // the period is over, and still no new key comes the next moment
+	l.after(1, "distributing")
+}
+
+func TestRollbackPutsTheEarlierKeyFirst(t *testing.T) {
+	for _, phase := range []Phase{Promoting, Steady} {
+		t.Run(string(phase), func(t *testing.T) {
+			l := newLab(t)
+			if phase == Steady {
+				l.rotate()
+			}
+			l.phase(phase)
+			r, n, err := l.r.Rollback("me", "", l.p, l.tally(), l.now, testKey(9))
+			if l.do(r, err); n != 2 {
+				t.Errorf("rotation %d", n)
+			}
+			l.want(Distributing, "1 2 9")
+			if k := l.r.Keys[1]; k.Demoted != l.r.Generation-1 || !k.Idle.IsZero() {
+				t.Errorf("the later key does not drain: %+v", k)
+			}
+			l.next()
+			l.accept("a", "b", "c")
+			l.next("promoting")
+			l.want(Promoting, "9 1 2")
+		})
+	}
+}
+
+func TestRollbackIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  func(l *lab)
+		want string
+	}{
+		"nothing drains": {func(l *lab) {}, "no earlier key drains"},
+		"after a burn":   {func(l *lab) { l.rotate(); l.phase(Burning) }, "a burn cannot be rolled back"},
+		"and its end":    {func(l *lab) { l.rotate(); l.phase(Burning); l.accept("a", "b", "c"); l.next("burnt") }, "no earlier key drains"},
+		"too old":        {func(l *lab) { l.rotate(); l.now = l.now.Add(l.p.MaxKeyAge) }, "beyond max_key_age (4h0m0s): rotate instead"},
+		"somebody lacks it": {func(l *lab) {
+			l.rotate()
+			l.rotate()
+			l.members["c"].Floor = 1
+		}, "not every live node holds the earlier key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			c.set(l)
+			before := l.ring()
+			r, n, err := l.r.Rollback("me", "", l.p, l.tally(), l.now, l.key())
+			refusedWith(t, err, c.want)
+			if l.r = r; n != 0 || l.ring() != before {
+				t.Errorf("rotation %d, [%s]", n, l.ring())
+			}
+		})
+	}
+}
+
+func TestExcludeLetsTheFleetGoOn(t *testing.T) {
+	l := newLab(t)
+	l.phase(Distributing)
+	l.accept("a", "b")
+	l.next()
+	l.do(l.r.Exclude("c", "me", "broken disk", l.now.Add(time.Hour), l.now))
+	if last := l.last(); last.What != "excluded" || !strings.Contains(last.Why, "c until 2026-01-02T04:04:05Z: broken disk") {
+		t.Errorf("%+v", last)
+	}
+	l.next("promoting")
+	if c := l.r.Count(l.p, l.tally(), l.now); c != (Count{Live: 3, Stale: 2, Excluded: 1}) {
+		t.Errorf("%+v", c)
+	}
+	l.accept("a", "b")
+	l.next("done")
+	if !l.r.Keys[1].Idle.IsZero() {
+		t.Error("the old key drains, although the excluded node encrypts with it")
+	}
+	l.do(l.r.Exclude("c", "me", "", l.now, l.now))
+	if l.last().What != "included" || len(l.r.Excluded) != 0 {
+		t.Errorf("%+v", l.last())
+	}
+	if _, err := l.r.Exclude("c", "me", "", l.now, l.now); !errors.Is(err, keysource.ErrNotExist) {
+		t.Errorf("including one that is not excluded: %v", err)
+	}
+	if _, err := l.r.Exclude("", "me", "", l.now.Add(1), l.now); err == nil {
+		t.Error("excluded nobody")
+	}
+	l.do(l.r.Exclude("c", "me", "", l.now.Add(time.Minute), l.now))
+	l.after(time.Minute)
+	if len(l.r.Excluded) != 0 {
+		t.Error("the exclusion did not end")
+	}
+}
+
+func TestPlan(t *testing.T) {
+	if p := (Rollout{}).Plan(DefaultPolicy(), Tally{}, epoch); !slices.Equal(p.Blocked, []string{"the scope has no key yet"}) {
+		t.Errorf("%+v", p)
+	}
+	l := newLab(t)
+	l.members["b"].Refused, l.members["b"].Words = 1, "cannot"
+	l.lose("c")
+	before, _ := encodeRollout(l.r)
+	p := l.r.Plan(l.p, l.tally(), l.now)
+	if !slices.Equal(p.Nodes, []string{"a", "b", "c"}) || len(p.Steps) != 3 || p.Drains != testKey(1).ID() || p.DrainsFor != 122*time.Minute {
+		t.Errorf("%+v", p)
+	}
+	if want := []string{"b: refused g1: cannot", "c: away for 0s, its lease ends in 1m15s; may hold g1"}; !slices.Equal(p.Blocked, want) {
+		t.Errorf("blocked by %q", p.Blocked)
+	}
+	if after, _ := encodeRollout(l.r); string(before) != string(after) {
+		t.Error("a plan changes something")
+	}
+	l.accept("b")
+	l.phase(Distributing)
+	p = l.r.Plan(l.p, l.tally(), l.now.Add(2*time.Second))
+	if len(p.Steps) != 1 || !strings.Contains(p.Steps[0], "rotation 1 is under way (distributing)") || len(p.Blocked) != 3 ||
+		p.Blocked[0] != "a: has not accepted g2 for 2s; may hold g1" {
+		t.Errorf("%+v", p)
+	}
+}

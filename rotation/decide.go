@@ -1,0 +1,178 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// view is what a decision is made on.
+type view struct {
+	r     Rollout
+	p     Policy
+	t     Tally
+	now   time.Time
+	fresh func() keysource.TicketKey
+}
+
+// decide carries the rollout as far as it can go now, and returns what it is then. A command, if there is one, changes it first. Each ring is a
+// swap of its own with the rosters read anew before it; see [Rollout.Next]. On a conflict it begins again.
+func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error)) (view, error) {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return view{}, ctx.Err()
+	}
+	if err := s.restoreOnce(ctx); err != nil { // else a command that comes early takes the fleet for an empty one
+		return view{}, err
+	}
+	for {
+		v, rev, err := s.read(ctx)
+		if err != nil {
+			return v, err
+		}
+		stored := v.r
+		told := s.writeBack(&v)
+		next := v.r
+		if command != nil {
+			if next, err = command(v); err != nil {
+				return v, err
+			}
+		}
+		changed := next.Generation != stored.Generation || next.Lines != stored.Lines || next.Wanted != stored.Wanted
+		if next.Generation == stored.Generation {
+			var stepped bool
+			next, stepped = next.Next(v.p, v.t, v.now, v.fresh)
+			changed = changed || stepped
+		}
+		if changed {
+			if err := s.swap(ctx, rev, next); errors.Is(err, store.ErrConflict) {
+				continue
+			} else if err != nil {
+				s.unsure = true
+				return v, err
+			}
+		}
+		v.r = next
+		s.unsure = false
+		s.adopt(v, told)
+		if !changed {
+			return v, nil
+		}
+		command = nil
+	}
+}
+
+// writeBack: a ring that was handed out is never overwritten by an older one. A store that has gone back to one, having lost writes, gets the newer
+// one again; if it has gone another way since, all begins anew above both. It returns the number of the history's lines that were told already.
+func (s *scope) writeBack(v *view) (told uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lost := v.r.Generation
+	switch {
+	case s.ring == nil:
+	case lost < s.rollout.Generation:
+		v.r = s.rollout.clone()
+		v.r.log(Line{At: v.now, What: "written-back", By: "lockstepd", Why: fmt.Sprintf("the store had gone back to g%d", lost)})
+		return s.rollout.Lines
+	case lost == s.rollout.Generation && !slices.Equal(v.r.Ring().Keys, s.ring.Keys):
+		s.roster.highest = max(s.roster.highest, lost+1)
+		v.t.Highest = s.roster.highest
+	case s.unsure: // the lines that we read may be our own
+		return s.rollout.Lines
+	}
+	return v.r.Lines
+}
+
+func (s *scope) ringKey() string { return store.Key(ringPrefix, s.name) }
+
+// read reads the rollout first and the rosters after it; see look.
+func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
+	v := view{r: Rollout{Scope: s.name}, p: s.policy, fresh: s.cfg.Fresh}
+	var err error
+	if v.now, err = s.cfg.Store.Now(ctx); err != nil {
+		return v, 0, err
+	}
+	val, rev, err := s.cfg.Store.Get(ctx, s.ringKey())
+	if err == nil {
+		v.r, err = decodeRollout(s.name, val)
+	} else if errors.Is(err, store.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return v, 0, err
+	}
+	others, err := s.readOthers(ctx, v.now)
+	if err != nil {
+		return v, 0, err
+	}
+	s.mu.Lock()
+	s.offset, s.others = time.Until(v.now), others
+	v.t = s.tallied()
+	s.mu.Unlock()
+	return v, rev, nil
+}
+
+func (s *scope) swap(ctx context.Context, rev store.Rev, r Rollout) error {
+	val, err := encodeRollout(r)
+	if err != nil {
+		return err
+	}
+	_, err = s.cfg.Store.Swap(ctx, s.ringKey(), rev, val)
+	return err
+}
+
+// adopt makes v what this replica goes by, wakes the streams if the ring is another one, and tells the lines of the history beyond told.
+func (s *scope) adopt(v view, told uint64) {
+	s.mu.Lock()
+	changed := s.publish(v.r)
+	late, _ := v.r.waiting(s.policy, v.t, v.now)
+	s.waited = some(names(late))
+	clear(s.late)
+	again := false // somebody accepted while we looked
+	for _, m := range late {
+		e := s.roster.streams[m.Stream]
+		switch {
+		case e == nil: // away, or another replica's
+		case e.Floor < v.r.target():
+			s.late[e] = true
+		default:
+			again = true
+		}
+	}
+	again = again && len(s.late) == 0
+	s.mu.Unlock()
+	if changed {
+		s.cfg.Wake(s.name, nil)
+	}
+	fresh := 0
+	if v.r.Lines > told {
+		fresh = int(min(v.r.Lines-told, uint64(len(v.r.History))))
+	}
+	for _, l := range v.r.History[len(v.r.History)-fresh:] {
+		s.cfg.Tell(s.name, l)
+	}
+	if again {
+		s.poke()
+	}
+}
+
+// publish makes r the rollout whose ring is sent. It reports whether that is another ring. The caller holds mu.
+func (s *scope) publish(r Rollout) bool {
+	s.rollout = r
+	ring := r.Ring()
+	if s.ring != nil && s.ring.Generation == ring.Generation {
+		return false
+	}
+	if s.ring == nil {
+		s.ready()
+	}
+	s.ring = &ring
+	return true
+}

@@ -1,0 +1,200 @@
+package rotation
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// rosterLab is a roster and the ring that its streams may be sent.
+type rosterLab struct {
+	*roster
+	t    *testing.T
+	now  time.Time
+	ring keysource.Ring
+}
+
+func newRosterLab(t *testing.T) *rosterLab {
+	return &rosterLab{roster: newRoster(), t: t, now: epoch, ring: keysource.Ring{Generation: 5, Keys: []keysource.TicketKey{testKey(1)}}}
+}
+
+func (o *rosterLab) join(stream uint64, node, held string) {
+	o.roster.join(stream, node, held, o.ring, o.now)
+}
+
+func (o *rosterLab) letIn() {
+	for _, e := range o.roster.letIn(o.ring.Generation) {
+		e.ready = true
+	}
+}
+
+// want compares the roster: name, floor, ? for a candidate, ~ for one who is away, ! for one who refuses.
+func (o *rosterLab) want(want string) {
+	o.t.Helper()
+	var got []string
+	for _, m := range o.snapshot(true) {
+		s := fmt.Sprintf("%s=%d", m.Name(), m.Floor)
+		if !m.Answered {
+			s += "?"
+		}
+		if !m.Connected {
+			s += "~"
+		}
+		if m.Refused != 0 {
+			s += "!"
+		}
+		got = append(got, s)
+	}
+	if s := strings.Join(got, " "); s != want {
+		o.t.Fatalf("roster %q, want %q", s, want)
+	}
+}
+
+func TestWhatANodeHoldsWhenItJoins(t *testing.T) {
+	older := keysource.Ring{Generation: 3, Keys: []keysource.TicketKey{testKey(2)}}
+	for name, c := range map[string]struct {
+		held, want string
+		highest    uint64
+	}{
+		"nothing":                     {"", "a=0?", 0},
+		"the present ring":            {"present", "a=5", 0},
+		"an older one":                {older.Version(), "a=3", 0},
+		"another one of that number":  {keysource.Ring{Generation: 5}.Version(), "a=0", 0},
+		"a later one":                 {keysource.Ring{Generation: 9}.Version(), "a=0", 9},
+		"one that nobody can have":    {keysource.Ring{Generation: 5 + maxLead}.Version(), "a=0", 0},
+		"something that is no ring's": {"g07-000000000000", "a=0?", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newRosterLab(t)
+			if c.held == "present" {
+				c.held = o.ring.Version()
+			}
+			o.join(1, "a", c.held)
+			o.want(c.want)
+			if o.highest != c.highest {
+				t.Errorf("highest %d, want %d", o.highest, c.highest)
+			}
+		})
+	}
+}
+
+func TestAFirstRefusalLeavesNoTrace(t *testing.T) {
+	o := newRosterLab(t)
+	o.join(1, "a", o.ring.Version())
+	o.letIn()
+	o.join(2, "a", "") // a client's SNI
+	o.letIn()
+	o.want("a=5 a#2=5?")
+	if !o.refused(2, 5, "not a certificate") || !o.barred[2] {
+		t.Error("not barred")
+	}
+	o.want("a=5")
+	o.join(2, "a", "") // it asks again
+	o.want("a=5")
+	o.closed(2, o.now)
+	if o.want("a=5"); len(o.barred) != 0 {
+		t.Error("the bar outlives its stream")
+	}
+	if o.refused(1, 6, "no") {
+		t.Error("a member is barred")
+	}
+	o.want("a=5!")
+	o.accepted(1, 6)
+	o.want("a=6")
+}
+
+func TestALostStreamIsAwayADroppedOneIsGone(t *testing.T) {
+	o := newRosterLab(t)
+	o.join(1, "a", o.ring.Version())
+	o.join(2, "b", "")
+	o.join(3, "c", "")
+	o.letIn()
+	o.join(4, "d", "") // was sent nothing yet
+	for stream := range uint64(5) {
+		if o.closed(stream, o.now) != (stream > 0) {
+			t.Errorf("stream %d", stream)
+		}
+	}
+	o.want("a=5~ b=5?~ c=5?~")
+	o.join(5, "a", "")
+	o.dropped(5)
+	o.want("a=5~ b=5?~ c=5?~")
+	o.expire(DefaultPolicy(), o.now.Add(75*time.Second-1))
+	o.want("a=5~ b=5?~ c=5?~")
+	o.expire(DefaultPolicy(), o.now.Add(75*time.Second))
+	if o.want(""); len(o.members) != 0 {
+		t.Error("something is left")
+	}
+}
+
+func TestANodeThatComesBackTakesItsPlace(t *testing.T) {
+	o := newRosterLab(t)
+	o.join(1, "a", o.ring.Version())
+	o.letIn()
+	o.join(2, "a", o.ring.Version()) // before the end of the first stream was noticed
+	o.letIn()
+	o.want("a=5 a#2=5")
+	o.closed(1, o.now)
+	o.expire(DefaultPolicy(), o.now.Add(time.Hour))
+	o.want("a#2=5")
+	o.closed(2, o.now)
+	o.join(3, "a", o.ring.Version()) // not beside its own ghost
+	o.want("a#2=5")
+	o.closed(3, o.now)
+	o.join(4, "a", "") // restarted: it is the one that was away as soon as it has accepted
+	o.letIn()
+	o.want("a=5? a#2=5~")
+	o.accepted(4, 5)
+	o.want("a#2=5")
+	o.join(5, "a", "")
+	o.letIn()
+	o.want("a=5? a#2=5")
+}
+
+func TestRestoreTakesTheConnectedForAway(t *testing.T) {
+	o := newRosterLab(t)
+	o.restore([]Member{
+		{Node: "a", Nr: 1, Floor: 4, Answered: true, Connected: true, Since: epoch.Add(-time.Hour)},
+		{Node: "a", Nr: 1, Floor: 3, Answered: true, Since: epoch},
+		{Node: "b", Nr: 2, Floor: 4, Since: epoch.Add(-time.Minute)},
+	}, epoch)
+	o.want("a=4~ b#2=4?~")
+	o.expire(DefaultPolicy(), epoch.Add(15*time.Second))
+	o.want("a=4~")
+	o.join(1, "a", "")
+	o.letIn()
+	o.accepted(1, 5)
+	o.want("a=5")
+}
+
+func TestUnionCountsANodeOnce(t *testing.T) {
+	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
+	m := func(floor uint64, connected bool, since int) Member {
+		return Member{Node: "a", Nr: 1, Floor: floor, Answered: true, Connected: connected, Since: at(since)}
+	}
+	candidate := Member{Node: "a", Nr: 1, Floor: 9, Connected: true, Since: at(90)}
+	for name, c := range map[string]struct {
+		one, two Member
+		want     string
+	}{
+		"it moved, and the old replica knows": {m(4, false, 20), m(5, true, 10), "a 5"},
+		"it moved, and the old does not know": {m(4, true, 10), m(5, true, 20), "a 5"},
+		"it was lost at both":                 {m(4, false, 10), m(5, false, 20), "a 5"},
+		"a candidate hides no member":         {m(4, true, 10), candidate, "a 4, a#2 9"},
+		"nor one who is away":                 {m(4, false, 10), candidate, "a 4, a#2 9"},
+		"nor another candidate":               {candidate, candidate, "a 9, a#2 9"},
+	} {
+		for _, lists := range [][][]Member{{{c.one}, {c.two}}, {{c.two}, {c.one}}} {
+			var got []string
+			for _, m := range union(lists...) {
+				got = append(got, fmt.Sprintf("%s %d", m.Name(), m.Floor))
+			}
+			if s := strings.Join(got, ", "); s != c.want {
+				t.Errorf("%s: %q, want %q", name, s, c.want)
+			}
+		}
+	}
+}
