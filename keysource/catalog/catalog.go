@@ -35,6 +35,7 @@ type Catalog struct {
 	changed func([]keysource.Name)
 	log     *slog.Logger
 	wake    chan struct{} // capacity 1
+	ready   chan struct{} // closed after the first look
 }
 
 const (
@@ -55,7 +56,7 @@ func New(c Config) *Catalog {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, log: c.Log, wake: make(chan struct{}, 1)}
+	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, log: c.Log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // Certificate implements [keysource.Source]. A certificate that has expired since it was put is returned like any other: the last good one

@@ -379,7 +379,8 @@ func TestRunTellsWhatChanged(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- reader.Run(ctx) }()
-		expect("first look", "old.example")
+		expect("what was there before") // whoever asks from now on reads it
+		<-reader.Ready()
 
 		put(t, writer, ca, "shop.example")
 		put(t, writer, ca, "*.shop.example")

@@ -16,13 +16,19 @@ func (c *Catalog) Wake() {
 	}
 }
 
+// nothing is a prefix that no key has: a look there says only how far the store is. What was stored before costs nothing until somebody asks.
+const nothing = prefix + " "
+
+// Ready is closed once changes are followed: what is read from now on, Changed will be called for when it becomes old.
+func (c *Catalog) Ready() <-chan struct{} { return c.ready }
+
 // Run looks for changes each Refresh, and when woken, until ctx ends; then it returns nil. While the store cannot be read it goes on trying.
-// Its first look names every stored certificate, since nobody knows who read what before. To be called once.
+// To be called once.
 func (c *Catalog) Run(ctx context.Context) error {
 	var since store.Rev
-	down := false
+	down, where := false, nothing
 	for {
-		keys, head, err := c.store.Changed(ctx, prefix, since)
+		keys, head, err := c.store.Changed(ctx, where, since)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -34,6 +40,10 @@ func (c *Catalog) Run(ctx context.Context) error {
 		if down = err != nil; !down {
 			since = head
 			c.tell(keys)
+			if where == nothing {
+				where = prefix
+				close(c.ready)
+			}
 		}
 		timer := time.NewTimer(c.refresh)
 		select {
