@@ -23,6 +23,7 @@ type entry struct {
 	Member
 	asked bool // joined since the roster was stored last
 	ready bool // stands in the stored roster, and the ring was read again since: may be sent to
+	stray bool // came with a ring, so it was here before, and nobody was away whose place it could take
 }
 
 func newRoster() *roster {
@@ -67,6 +68,7 @@ func (o *roster) join(stream uint64, node, held string, current keysource.Ring, 
 		o.streams[stream] = e
 		return
 	}
+	e.stray = e.Answered
 	o.place(e)
 	o.streams[stream] = e
 	o.dirty = true
@@ -161,6 +163,13 @@ func (o *roster) closed(stream uint64, now time.Time) bool {
 	}
 	delete(o.streams, stream)
 	e.Connected, e.Since, e.Stream = false, now, 0
+	// A node notices a dead connection by its own keepalive, and may be back before we do: then the end of the old stream comes after the new one.
+	if i := slices.IndexFunc(o.members[e.Node], func(have *entry) bool { return have.Connected && have.stray }); i >= 0 {
+		back := o.members[e.Node][i]
+		back.stray = false
+		o.unplace(back)
+		o.takeOver(back)
+	}
 	return true
 }
 

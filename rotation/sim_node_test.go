@@ -51,7 +51,7 @@ func (w *world) delay() time.Duration {
 func (n *simNode) forget() { n.stream, n.sent, n.acks = 0, 0, nil }
 
 func (w *world) connect(n *simNode, c *simReplica) {
-	n.returning = n.returning || !w.present(n)
+	w.lapse()
 	w.streams++
 	n.forget()
 	n.stream, n.at = w.streams, c
@@ -138,10 +138,7 @@ func (w *world) act() {
 			}
 			n.acks = n.acks[1:]
 		}
-		switch {
-		case !w.present(n):
-			n.returning = true
-		case n.holds == w.stored.Generation:
+		if w.lapse(); w.present(n) && n.holds == w.stored.Generation {
 			n.returning = false
 			n.excused = n.excused && w.now.Before(w.stored.Excluded[n.name])
 		}
@@ -163,6 +160,13 @@ func (w *world) known(n *simNode) bool {
 // present: connected, or away for less than the lease.
 func (w *world) present(n *simNode) bool {
 	return w.known(n) || w.now.Sub(n.away) < w.policy.NodeLease
+}
+
+// lapse notes whose lease has ended.
+func (w *world) lapse() {
+	for _, n := range w.nodes {
+		n.returning = n.returning || !w.present(n)
+	}
 }
 
 // live as P1 says it: it serves, and is present. One that was away for longer is live again once it was

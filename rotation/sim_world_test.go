@@ -50,6 +50,7 @@ type simReplica struct {
 	step  int // 0: write down who asked, 1: read, 2: decide
 	view  Rollout
 	tally Tally
+	at    time.Time // when it was read: leases are judged by what was known then
 	rev   int
 }
 
@@ -126,14 +127,15 @@ func (w *world) decode(b []byte) []Member {
 func (w *world) advance(c *simReplica) {
 	switch c.step {
 	case 0:
+		w.lapse()
 		c.asked = c.roster.letIn(c.ring.Generation)
 		c.saved = encodeRoster(c.roster.snapshot(true), w.now)
 		c.step = 1
 	case 1:
-		c.view, c.rev, c.tally = w.stored, w.rev, w.tallied(c)
+		c.view, c.rev, c.tally, c.at = w.stored, w.rev, w.tallied(c), w.now
 		c.step = 2
 	case 2:
-		r, changed := w.next(c.view, w.policy, c.tally, w.now, w.key)
+		r, changed := w.next(c.view, w.policy, c.tally, c.at, w.key)
 		if changed {
 			c.step = 1
 			if w.rev == c.rev {

@@ -1,15 +1,11 @@
 package sds
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/xds"
@@ -33,15 +29,14 @@ type Config struct {
 // [xds.Resources]: look-ups answer from memory, and [Table.Run] loads certificates behind them, one flight a name. A certificate that cannot be
 // loaded leaves the last good one in place.
 type Table struct {
-	cfg  Config
-	work chan struct{} // capacity 1: the queue has something
+	cfg Config
 
 	mu    sync.Mutex
 	certs map[string]*entry                      // by the name that was asked
 	under map[keysource.Name]map[*entry]struct{} // entries that another name than their own decides: another spelling's, a wildcard's
 	rings map[string]map[uint64]*xds.Mailbox     // scope, stream
 	sent  map[string]ringed                      // the last ring of a scope as it is sent
-	queue []*entry
+	queue queue
 }
 
 // entry is one certificate under the name that was asked for.
@@ -53,7 +48,8 @@ type entry struct {
 	watchers
 	queued, loading, again bool // again: something changed while it was loaded
 	fails                  int
-	gone                   bool // nobody watches it any more
+	retry                  *time.Timer // after a load that failed; nil: none is set
+	gone                   bool        // nobody watches it any more
 }
 
 type ringed struct {
@@ -64,7 +60,7 @@ type ringed struct {
 // NewTable starts nothing.
 func NewTable(c Config) *Table {
 	return &Table{
-		cfg: c, work: make(chan struct{}, 1),
+		cfg: c, queue: newQueue(),
 		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
 	}
@@ -184,6 +180,7 @@ func (t *Table) unwatch(e *entry, box *xds.Mailbox) {
 		return
 	}
 	e.gone = true
+	e.calm()
 	delete(t.certs, e.asked)
 	for _, decides := range e.decidedBy() {
 		delete(t.under[decides], e)
@@ -228,134 +225,4 @@ func (t *Table) Watched() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.certs)
-}
-
-const (
-	loaders     = 8                // loads at once: a slow source holds up as many names and no more
-	loadWithin  = 10 * time.Second // one load
-	retryLoad   = time.Second      // after a load that failed, doubling to a minute
-	retryLoadAt = time.Minute
-)
-
-// Run loads certificates until ctx ends.
-func (t *Table) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for range loaders {
-		g.Go(func() error {
-			for {
-				e := t.take()
-				if e == nil {
-					select {
-					case <-ctx.Done():
-						return nil
-					case <-t.work:
-					}
-					continue
-				}
-				c, err := t.load(ctx, e.name)
-				if ctx.Err() != nil {
-					return nil
-				}
-				t.loaded(e, c, err)
-			}
-		})
-	}
-	return g.Wait()
-}
-
-// enqueue: the caller holds mu.
-func (t *Table) enqueue(e *entry) {
-	if e.loading {
-		e.again = true
-		return
-	}
-	if e.queued || e.gone {
-		return
-	}
-	e.queued = true
-	t.queue = append(t.queue, e)
-	t.signal()
-}
-
-func (t *Table) signal() {
-	select {
-	case t.work <- struct{}{}:
-	default:
-	}
-}
-
-func (t *Table) take() *entry {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for len(t.queue) > 0 {
-		e := t.queue[0]
-		t.queue[0] = nil
-		t.queue = t.queue[1:]
-		e.queued = false
-		if e.gone {
-			continue
-		}
-		e.loading = true
-		if len(t.queue) > 0 {
-			t.signal() // another loader may take the next
-		}
-		return e
-	}
-	t.queue = nil
-	return nil
-}
-
-// load finds the certificate for a name: its own, else its wildcard's.
-func (t *Table) load(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
-	ctx, cancel := context.WithTimeout(ctx, loadWithin)
-	defer cancel()
-	c, err := t.cfg.Source.Certificate(ctx, n)
-	if w := n.Wildcard(); w != "" && errors.Is(err, keysource.ErrNotExist) {
-		return t.cfg.Source.Certificate(ctx, w)
-	}
-	return c, err
-}
-
-func (t *Table) loaded(e *entry, c keysource.Certificate, err error) {
-	var res *xds.Resource
-	if err == nil {
-		res, err = certificateResource(e.asked, c)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e.loading = false
-	switch {
-	case err == nil:
-		if e.state != xds.Present || e.res.Version != res.Version {
-			e.state, e.res = xds.Present, res
-			e.wake(e.asked)
-		}
-		e.fails = 0
-	case errors.Is(err, keysource.ErrNotExist):
-		if e.state != xds.Absent {
-			e.state, e.res = xds.Absent, nil
-			e.wake(e.asked)
-		}
-		e.fails = 0
-	default:
-		t.failed(e, err)
-	}
-	if e.again {
-		e.again = false
-		t.enqueue(e)
-	}
-}
-
-// failed keeps what the entry has and tries again. The caller holds mu.
-func (t *Table) failed(e *entry, err error) {
-	if e.fails == 0 {
-		t.cfg.Log.Warn("a certificate cannot be loaded; what was sent stays", "name", e.asked, "err", err)
-	}
-	wait := min(retryLoad<<min(e.fails, 6), retryLoadAt)
-	e.fails++
-	time.AfterFunc(wait, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.enqueue(e)
-	})
 }

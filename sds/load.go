@@ -1,0 +1,200 @@
+package sds
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+const (
+	loaders    = 32               // loads at once: a slow source holds up as many names and no more
+	retriers   = loaders / 2      // of them for names whose last load failed, so that those never hold up all others
+	loadWithin = 10 * time.Second // one load
+	retryFirst = time.Second      // after a load that failed, doubling
+	retryMost  = time.Minute
+)
+
+// queue is the names that wait for a loader. The table's mutex guards it.
+type queue struct {
+	work    chan struct{} // capacity 1: there is something to take
+	fresh   []*entry
+	failed  []*entry // their last load failed
+	failing int      // how many of those are being loaded
+}
+
+func newQueue() queue { return queue{work: make(chan struct{}, 1)} }
+
+func (q *queue) put(e *entry) {
+	if e.fails > 0 {
+		q.failed = append(q.failed, e)
+	} else {
+		q.fresh = append(q.fresh, e)
+	}
+	q.signal()
+}
+
+// take returns the next entry that a loader may take, or nil.
+func (q *queue) take() *entry {
+	e := pop(&q.fresh)
+	if e == nil && q.failing < retriers {
+		if e = pop(&q.failed); e != nil {
+			q.failing++
+		}
+	}
+	if e != nil && len(q.fresh)+len(q.failed) > 0 {
+		q.signal() // another loader may take the next: two puts may have made one signal
+	}
+	return e
+}
+
+// done: e was loaded; fails is what it counted when it was taken.
+func (q *queue) done(fails int) {
+	if fails > 0 {
+		q.failing-- // the loader that was done takes the next
+	}
+}
+
+func (q *queue) signal() {
+	select {
+	case q.work <- struct{}{}:
+	default:
+	}
+}
+
+// pop takes the first entry that is still wanted.
+func pop(list *[]*entry) *entry {
+	for len(*list) > 0 {
+		e := (*list)[0]
+		(*list)[0] = nil
+		*list = (*list)[1:]
+		e.queued = false
+		if !e.gone {
+			return e
+		}
+	}
+	*list = nil
+	return nil
+}
+
+// Run loads certificates until ctx ends.
+func (t *Table) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for range loaders {
+		g.Go(func() error {
+			t.loadAll(ctx)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (t *Table) loadAll(ctx context.Context) {
+	for ctx.Err() == nil {
+		e := t.take()
+		if e == nil {
+			select {
+			case <-ctx.Done():
+			case <-t.queue.work:
+			}
+			continue
+		}
+		c, err := t.load(ctx, e.name)
+		if ctx.Err() == nil {
+			t.loaded(e, c, err)
+		}
+	}
+}
+
+// enqueue: the caller holds mu.
+func (t *Table) enqueue(e *entry) {
+	if e.loading {
+		e.again = true
+		return
+	}
+	if e.queued || e.gone {
+		return
+	}
+	e.calm()
+	e.queued = true
+	t.queue.put(e)
+}
+
+// calm takes the next try off the clock: it comes now, or is not needed.
+func (e *entry) calm() {
+	if e.retry != nil {
+		e.retry.Stop()
+		e.retry = nil
+	}
+}
+
+func (t *Table) take() *entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.queue.take()
+	if e != nil {
+		e.loading = true
+	}
+	return e
+}
+
+// load finds the certificate for a name: its own, else its wildcard's.
+func (t *Table) load(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadWithin)
+	defer cancel()
+	c, err := t.cfg.Source.Certificate(ctx, n)
+	if w := n.Wildcard(); w != "" && errors.Is(err, keysource.ErrNotExist) {
+		return t.cfg.Source.Certificate(ctx, w)
+	}
+	return c, err
+}
+
+// loaded takes the outcome of a load.
+func (t *Table) loaded(e *entry, c keysource.Certificate, err error) {
+	var res *xds.Resource
+	if err == nil {
+		res, err = certificateResource(e.asked, c)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.loading = false
+	t.queue.done(e.fails)
+	switch {
+	case err == nil:
+		if e.state != xds.Present || e.res.Version != res.Version {
+			e.state, e.res = xds.Present, res
+			e.wake(e.asked)
+		}
+		e.fails = 0
+	case errors.Is(err, keysource.ErrNotExist):
+		if e.state != xds.Absent {
+			e.state, e.res = xds.Absent, nil
+			e.wake(e.asked)
+		}
+		e.fails = 0
+	default:
+		t.failed(e, err)
+	}
+	if e.again {
+		e.again = false
+		t.enqueue(e)
+	}
+}
+
+// failed keeps what the entry has and tries again. The caller holds mu.
+func (t *Table) failed(e *entry, err error) {
+	if e.fails == 0 {
+		t.cfg.Log.Warn("a certificate cannot be loaded; what was sent stays", "name", e.asked, "err", err)
+	}
+	wait := min(retryFirst<<min(e.fails, 6), retryMost)
+	e.fails++
+	e.retry = time.AfterFunc(wait, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.enqueue(e)
+	})
+}
