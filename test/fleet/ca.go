@@ -1,9 +1,11 @@
 package fleet
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -20,12 +22,13 @@ type CA struct {
 	key  *ecdsa.PrivateKey
 }
 
-// Leaf is what a certificate is to be issued for; the key is ECDSA P-256, good for servers and clients.
+// Leaf is what a certificate is to be issued for; it is good for servers and clients.
 type Leaf struct {
 	Names []string      // DNS names
 	IPs   []string      // IP addresses
 	URIs  []string      // SPIFFE IDs
 	Valid time.Duration // from now, negative for an expired one; 0: 24 h
+	RSA   bool          // the key is RSA-2048 instead of ECDSA P-256
 }
 
 // Pair is a certificate chain, leaf first, and its private key (PKCS#8), both PEM.
@@ -100,7 +103,7 @@ func (c *CA) Issue(l Leaf) (Pair, error) {
 		}
 		template.URIs = append(template.URIs, u)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := newKey(l.RSA)
 	if err != nil {
 		return Pair{}, fmt.Errorf("fleet: issue: %w", err)
 	}
@@ -116,4 +119,11 @@ func (c *CA) Issue(l Leaf) (Pair, error) {
 		Chain: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		Key:   pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
 	}, nil
+}
+
+func newKey(ofRSA bool) (crypto.Signer, error) {
+	if ofRSA {
+		return rsa.GenerateKey(rand.Reader, 2048)
+	}
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -52,6 +54,9 @@ func Build(ctx context.Context, programs ...string) (bin string, err error) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", fmt.Errorf("fleet: %w", err)
 	}
+	if err := dependOn(root); err != nil {
+		return "", err
+	}
 	lock, err := os.OpenFile(filepath.Join(bin, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return "", fmt.Errorf("fleet: %w", err)
@@ -71,4 +76,19 @@ func Build(ctx context.Context, programs ...string) (bin string, err error) {
 		return "", fmt.Errorf("fleet: go build %v: %w\n%s", programs, err, out)
 	}
 	return bin, nil
+}
+
+// dependOn opens every folder of the checkout that may hold source: go test remembers which folders a test opened, and else would take the
+// result of a run before a change of the program for one after it.
+func dependOn(root string) error {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "bin") {
+			return fs.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	return nil
 }

@@ -83,7 +83,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		return nil, fmt.Errorf("admin_listen: %w", err)
 	}
 	opts := server.Options()
-	if files != nil && !config.Loopback(c.XDSListen) {
+	if files != nil && !isSocket(c.XDSListen) {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(files.config("h2"))))
 	}
 	d.grpc = grpc.NewServer(opts...)
@@ -98,7 +98,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	d.http.Protocols.SetHTTP1(true)
 	d.http.Protocols.SetHTTP2(true)
 	d.http.Protocols.SetUnencryptedHTTP2(true) // gRPC reflection
-	if files != nil && !config.Loopback(c.AdminListen) {
+	if files != nil && !isSocket(c.AdminListen) {
 		scheme = "https"
 		d.http.TLSConfig = files.config("h2", "http/1.1")
 	}
@@ -198,7 +198,7 @@ func (d *Daemon) serveAdmin() error {
 
 // serveXDS opens the door to nodes once sources and store were read: until then a name that is not known yet must not be called absent.
 func (d *Daemon) serveXDS(ctx context.Context) error {
-	waits := []<-chan struct{}{d.rolls.Ready()}
+	waits := []<-chan struct{}{d.rolls.Ready(), d.certs.Ready()}
 	if d.dir != nil {
 		waits = append(waits, d.dir.Ready())
 	}

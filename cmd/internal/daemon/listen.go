@@ -14,6 +14,9 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
+// isSocket: addr is unix:/path. Who may connect is a matter of file permissions there, and TLS is never spoken.
+func isSocket(addr string) bool { return strings.HasPrefix(addr, "unix:") }
+
 // listen opens host:port or unix:/path. A socket that a killed process left behind is replaced; one that answers is not.
 func listen(addr string) (net.Listener, error) {
 	path, unix := strings.CutPrefix(addr, "unix:")
