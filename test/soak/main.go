@@ -18,7 +18,7 @@ import (
 const (
 	nodes   = 200
 	churn   = 100 * time.Millisecond // one node goes and one comes
-	period  = 10 * time.Second // policy.s period and a lease
+	period  = 10 * time.Second       // policy.s period and a lease
 	sampled = 10 * time.Second
 
 	maxSlope = 1.0 // MB an hour
