@@ -26,9 +26,9 @@ type Config struct {
 	Shared bool
 
 	// Wake says that what Ring returns for the scope may have changed: for these streams, or for all where streams is nil. Tell says
-	// what was done. Both are called from the goroutine that did it and must not block.
+	// what was done, and the version of the ring that it led to, where that ring was sent ("" where it was replaced in the same go). Both are called from the goroutine that did it and must not block.
 	Wake func(scope string, streams []uint64)
-	Tell func(scope string, l Line)
+	Tell func(scope string, l Line, version string)
 
 	Fresh func() keysource.TicketKey // makes keys; nil: keysource.NewTicketKey
 	Log   *slog.Logger
@@ -182,9 +182,14 @@ func (c *Coordinator) Status(scope string) (Status, error) {
 		return Status{}, err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Status{Rollout: s.rollout, Policy: s.policy, Tally: s.tallied(), Now: s.clock(), Err: s.err}, nil
+	st := Status{Rollout: s.rollout, Policy: s.policy, Tally: s.tallied(), Now: s.clock(), Err: s.err}
+	s.mu.Unlock()
+	slices.SortFunc(st.Tally.Members, byName)
+	return st, nil
 }
+
+// Has reports whether the scope is configured.
+func (c *Coordinator) Has(scope string) bool { return c.scopes[scope] != nil }
 
 // Rotate asks for a rotation and returns its number; Burn, Rollback and Exclude likewise. Each is one swap in the store, together with
 // whatever is open at once behind it. Errors wrap [ErrRefused], [keysource.ErrBadTicketKey], [keysource.ErrNotExist], or are the store's.

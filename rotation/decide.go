@@ -100,8 +100,12 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 		return v, 0, err
 	}
 	val, rev, err := s.cfg.Store.Get(ctx, s.ringKey())
-	if err == nil {
-		v.r, err = decodeRollout(s.name, val)
+	if err == nil && rev == s.known.rev {
+		v.r = s.known.r
+	} else if err == nil {
+		if v.r, err = decodeRollout(s.name, val); err == nil {
+			s.known = known{rev, v.r}
+		}
 	} else if errors.Is(err, store.ErrNotExist) {
 		err = nil
 	}
@@ -124,7 +128,9 @@ func (s *scope) swap(ctx context.Context, rev store.Rev, r Rollout) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.cfg.Store.Swap(ctx, s.ringKey(), rev, val)
+	if rev, err = s.cfg.Store.Swap(ctx, s.ringKey(), rev, val); err == nil {
+		s.known = known{rev, r}
+	}
 	return err
 }
 
@@ -156,7 +162,11 @@ func (s *scope) adopt(v view, told uint64) {
 		fresh = int(min(v.r.Lines-told, uint64(len(v.r.History))))
 	}
 	for _, l := range v.r.History[len(v.r.History)-fresh:] {
-		s.cfg.Tell(s.name, l)
+		version := ""
+		if l.Generation == v.r.Generation {
+			version = v.r.Ring().Version()
+		}
+		s.cfg.Tell(s.name, l, version)
 	}
 	if again {
 		s.poke()

@@ -164,7 +164,7 @@ func prepare(t *testing.T, s *faulty, replica string) *plane {
 	p.Coordinator = New(Config{
 		Store: s, Replica: replica, Scopes: map[string]Policy{"default": testPolicy()}, Refresh: 5 * time.Second, Shared: true,
 		Wake: p.wakeUp, Log: slog.New(slog.DiscardHandler),
-		Tell: func(_ string, l Line) {
+		Tell: func(_ string, l Line, _ string) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.lines = append(p.lines, l)

@@ -197,8 +197,15 @@ func (o *roster) expire(p Policy, now time.Time) {
 	}
 }
 
-// snapshot lists the members by name. Candidates that were not let in yet hold nothing and are left out unless all is set.
+// snapshot is list by name.
 func (o *roster) snapshot(all bool) []Member {
+	ms := o.list(all)
+	slices.SortFunc(ms, byName)
+	return ms
+}
+
+// list lists the members. Candidates that were not let in yet hold nothing and are left out unless all is set.
+func (o *roster) list(all bool) []Member {
 	ms := make([]Member, 0, len(o.members))
 	for _, list := range o.members {
 		for _, e := range list {
@@ -207,7 +214,6 @@ func (o *roster) snapshot(all bool) []Member {
 			}
 		}
 	}
-	slices.SortFunc(ms, byName)
 	return ms
 }
 

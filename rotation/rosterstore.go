@@ -69,7 +69,7 @@ func (s *scope) store(ctx context.Context, must bool) error {
 
 func (s *scope) saveRoster(ctx context.Context) error {
 	s.mu.Lock()
-	members, now := s.roster.snapshot(true), s.clock()
+	members, now := s.roster.list(true), s.clock()
 	s.roster.dirty = false
 	s.mu.Unlock()
 	err := s.put(ctx, s.rosterKey(), encodeRoster(members, now))

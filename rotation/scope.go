@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
 )
 
 const (
@@ -29,6 +30,7 @@ type scope struct {
 	turn     chan struct{} // capacity 1; full while somebody reads the rollout and swaps it; before mu
 	restored bool          // the roster that the replica had before it stopped was read; with turn
 	unsure   bool          // the last swap failed, or it did not; with turn
+	known    known         // with turn
 
 	mu      sync.Mutex
 	roster  *roster
@@ -40,6 +42,12 @@ type scope struct {
 	offset  time.Duration   // the store's clock less ours
 	err     error           // of the last look at the store
 	stored  time.Time       // when our roster was written last
+}
+
+// known is the rollout at a revision of the store: while that stands it need not be decoded again.
+type known struct {
+	rev store.Rev
+	r   Rollout
 }
 
 func newScope(name string, p Policy, c Config, ready func()) *scope {
@@ -76,7 +84,11 @@ func (s *scope) caughtUp(e *entry) bool {
 }
 
 func (s *scope) tallied() Tally {
-	return Tally{Members: union(s.roster.snapshot(false), s.others), Highest: s.roster.highest, Waited: s.waited}
+	t := Tally{Members: s.roster.list(false), Highest: s.roster.highest, Waited: s.waited}
+	if len(s.others) > 0 {
+		t.Members = union(t.Members, s.others)
+	}
+	return t
 }
 
 func (s *scope) run(ctx context.Context) error {

@@ -42,10 +42,9 @@ type stage struct {
 	plane *fleet.Lockstepd
 	token string
 
-	mu   sync.Mutex
-	got  map[string]int // version: nodes that have it
-	last time.Time      // when the newest of them had it
-	at   []time.Time
+	mu  sync.Mutex
+	got map[string]int // version: nodes that have it
+	at  []time.Time
 }
 
 func setUp(t *testing.T) *stage { t.Helper(); return setUpIn(t, "") }

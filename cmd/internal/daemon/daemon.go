@@ -281,12 +281,8 @@ func (d *Daemon) degraded() (out []string) {
 }
 
 // tell passes on what was done to a ring: to the log, to NATS and to those who watch.
-func (d *Daemon) tell(scope string, l rotation.Line) {
+func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 	failpoint(l.What + "/after-wake")
-	version := "" // of a ring that was replaced in the same swap nobody was sent anything
-	if st, err := d.rolls.Status(scope); err == nil && st.Rollout.Generation == l.Generation {
-		version = st.Rollout.Ring().Version()
-	}
 	d.log.Info("ring "+l.What, "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key, "by", l.By, "why", l.Why,
 		"nodes", l.Nodes, "took", l.Took, "waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
 	if len(l.LeftBehind) > 0 {

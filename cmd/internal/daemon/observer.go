@@ -36,8 +36,8 @@ func (o *observer) observe(e xds.Event) {
 	}
 	switch e.Kind {
 	case xds.Asked:
-		if _, err := o.rolls.Status(scope); err != nil {
-			o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer", "node", e.Node.ID, "err", err)
+		if !o.rolls.Has(scope) {
+			o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer", "node", e.Node.ID, "scope", scope, "configured", o.rolls.Scopes())
 		}
 		o.rolls.Join(e.Node.Stream, e.Node.ID, scope, e.Version)
 	case xds.Accepted:
