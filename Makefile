@@ -27,7 +27,7 @@ demo-break: build envoy ## the same with keys replaced abruptly: clients are ref
 # Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: test
 test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector
-	go test -race -v -timeout 20m ./... 2>&1 | grep --line-buffered -vE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
+	go test -race -v -timeout 20m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
 	@test/fuzz
 
 .PHONY: fuzz

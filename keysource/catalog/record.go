@@ -14,11 +14,19 @@ import (
 const format = 1
 
 // record is the stored form. The name is in it so that a value which got under another key is noticed.
+//
+// A certificate is parsed and checked once, when it is put; what that found stands in the record, with the hash of what it was found in, since a node
+// that asks for ten thousand names would else have ten thousand signatures checked.
 type record struct {
-	Format int    `json:"format"`
-	Name   string `json:"name"`
-	Chain  string `json:"chain"` // PEM, as keysource.Certificate
-	Key    string `json:"key"`   // PEM
+	Format    int       `json:"format"`
+	Name      string    `json:"name"`
+	Chain     string    `json:"chain"`   // PEM, as keysource.Certificate
+	Key       string    `json:"key"`     // PEM
+	Version   string    `json:"version"` // keysource.Certificate.Version
+	Names     []string  `json:"names"`
+	Issuer    string    `json:"issuer"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
 }
 
 // admit checks what wants to come in and returns it parsed and in its stored form.
@@ -35,11 +43,11 @@ func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certif
 	if !c.Covers(n) {
 		return keysource.Certificate{}, nil, fmt.Errorf("%s: %w: it is for %.200q, so that clients would refuse it there", n, keysource.ErrBadCertificate, c.Names)
 	}
-	val, err := json.Marshal(record{format, string(n), string(c.Chain), string(c.Key)})
+	val, err := json.Marshal(record{format, string(n), string(c.Chain), string(c.Key), c.Version(), c.Names, c.Issuer, c.NotBefore, c.NotAfter})
 	return c, val, err
 }
 
-// decode reads a stored value and checks it as if it came from outside, but for its expiry: a certificate was good when it was put, and to
+// decode reads a stored value. Its expiry is not checked: a certificate was good when it was put, and to
 // stop serving it at its end would turn an expired certificate into none, and a restart into an outage for those who went on with it
 // (the last good one stays). Expiry is shown by List and alarmed on instead. Its errors quote nothing of the value, which holds a key.
 func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
@@ -61,9 +69,9 @@ func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
 	if r.Name != string(n) {
 		return bad("is of another name")
 	}
-	c, err := keysource.ParseCertificate([]byte(r.Chain), []byte(r.Key), time.Time{})
-	if err != nil {
-		return keysource.Certificate{}, fmt.Errorf("the stored record of %s: %w: put the certificate again", n, err)
+	c := keysource.Certificate{Chain: []byte(r.Chain), Key: []byte(r.Key), Names: r.Names, Issuer: r.Issuer, NotBefore: r.NotBefore, NotAfter: r.NotAfter}
+	if c.Version() != r.Version {
+		return bad("was changed since it was put")
 	}
 	if !c.Covers(n) {
 		return bad("holds a certificate for other names")
