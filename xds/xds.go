@@ -101,6 +101,7 @@ type Event struct {
 // stream twice costs it one look. The zero value is not usable; see [NewMailbox].
 type Mailbox struct {
 	signal chan struct{}
+	wake   func() // in the place of the signal
 
 	mu    sync.Mutex
 	names []string
@@ -109,6 +110,9 @@ type Mailbox struct {
 
 // NewMailbox returns an empty mailbox.
 func NewMailbox() *Mailbox { return &Mailbox{signal: make(chan struct{}, 1)} }
+
+// NewWakingMailbox returns an empty mailbox that has no signal and calls wake instead, whenever the first name comes into it. wake must not block.
+func NewWakingMailbox(wake func()) *Mailbox { return &Mailbox{wake: wake} }
 
 // Signal is ready when there is something to take. It belongs to the one goroutine that calls Take.
 func (m *Mailbox) Signal() <-chan struct{} { return m.signal }
@@ -119,6 +123,7 @@ const scanBelow = 8
 // Put adds a name. It never blocks.
 func (m *Mailbox) Put(name string) {
 	m.mu.Lock()
+	first := len(m.names) == 0
 	if !m.has(name) {
 		m.names = append(m.names, name)
 		if m.seen != nil {
@@ -131,9 +136,14 @@ func (m *Mailbox) Put(name string) {
 		}
 	}
 	m.mu.Unlock()
-	select {
-	case m.signal <- struct{}{}:
-	default:
+	switch {
+	case m.wake == nil:
+		select {
+		case m.signal <- struct{}{}:
+		default:
+		}
+	case first:
+		m.wake()
 	}
 }
 

@@ -2,7 +2,7 @@
 // that of a type. It keeps, per stream and name, what was sent, accepted and refused, and tells it as events; it knows nothing
 // of what a resource means.
 //
-// A stream's rules are a [machine] without goroutines or I/O; one goroutine owns it, in one select loop (stream.go). The gRPC
+// A stream's rules are a [machine] without goroutines or I/O; its shell (stream.go) has one owner at a time and one goroutine. The gRPC
 // server must be made with [Options], which hold the codec that sends encoded bytes as they are.
 package server
 
@@ -10,6 +10,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -27,7 +28,8 @@ import (
 type Config struct {
 	// Types holds what is served, by type URL.
 	Types map[string]xds.Resources
-	// Observe is told each event, synchronously, by the goroutine of the stream: it must not block, and is called by many at once.
+	// Observe is told each event, synchronously and in order, while the stream stands still: it must not block, nor ask the server for the
+	// stream, and is called for many streams at once.
 	Observe func(xds.Event)
 	// Identity returns who the peer of an incoming stream is, as the transport proved it. Nil: nobody is known.
 	Identity func(context.Context) string
@@ -39,6 +41,8 @@ type Config struct {
 type Server struct {
 	env      *environment
 	identity func(context.Context) string
+
+	pushers pushers
 
 	drained  sync.Once
 	draining chan struct{} // closed by Drain
@@ -64,35 +68,43 @@ func New(c Config) *Server {
 		identity: c.Identity,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),
+		pushers:  pushers{most: 2 * runtime.GOMAXPROCS(0)},
 	}
 }
 
 // Delta serves an incremental stream until it ends. defaultType is the one type of the service, or empty on ADS. The error is
 // a gRPC status.
 func (s *Server) Delta(gs grpc.ServerStream, svc xds.Service, defaultType string) error {
-	st, err := s.open(gs.Context(), svc, defaultType)
+	st, err := s.open(gs, svc, defaultType)
 	if err != nil {
 		return err
 	}
-	return serve[discoveryv3.DeltaDiscoveryRequest](st, gs, st.m.delta)
+	return serve[discoveryv3.DeltaDiscoveryRequest](st, st.m.delta)
 }
 
 // SotW serves a state-of-the-world stream, as Delta does an incremental one.
 func (s *Server) SotW(gs grpc.ServerStream, svc xds.Service, defaultType string) error {
-	st, err := s.open(gs.Context(), svc, defaultType)
+	st, err := s.open(gs, svc, defaultType)
 	if err != nil {
 		return err
 	}
 	st.m.sotw = true
-	return serve[discoveryv3.DiscoveryRequest](st, gs, st.m.stateOfTheWorld)
+	return serve[discoveryv3.DiscoveryRequest](st, st.m.stateOfTheWorld)
 }
 
-// Drain ends all streams with UNAVAILABLE, at once, and refuses new ones: nodes go to another replica.
-func (s *Server) Drain() { s.drained.Do(func() { close(s.draining) }) }
+// Drain ends all streams, at once, and refuses new ones with UNAVAILABLE: nodes go to another replica. (What ends a stream from outside reaches
+// the node as CANCELLED: gRPC writes that itself when a handler's RecvMsg is interrupted. The reason is in the Closed event.)
+func (s *Server) Drain() {
+	s.drained.Do(func() { close(s.draining) })
+	for _, st := range s.all() {
+		st.end(errDraining)
+	}
+}
 
 var errDraining = status.Error(codes.Unavailable, "the server is going down: connect to another one")
 
-func (s *Server) open(ctx context.Context, svc xds.Service, only string) (*stream, error) {
+func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stream, error) {
+	ctx := gs.Context()
 	if only != "" && s.env.types[only] == nil {
 		return nil, status.Errorf(codes.Unimplemented, "type %q is not served here", only)
 	}
@@ -101,19 +113,22 @@ func (s *Server) open(ctx context.Context, svc xds.Service, only string) (*strea
 		return nil, errDraining
 	default:
 	}
-	box := xds.NewMailbox()
-	st := &stream{
-		s:     s,
-		m:     &machine{env: s.env, only: only, box: box, node: s.peer(ctx, svc)},
-		query: make(chan func()),
-		ended: make(chan struct{}),
-		since: time.Now(),
+	abort, err := canceller(ctx)
+	if err != nil {
+		return nil, err
 	}
+	st := &stream{s: s, gs: gs, since: time.Now(), abort: abort, m: &machine{env: s.env, only: only, node: s.peer(ctx, svc)}}
+	st.m.box = xds.NewWakingMailbox(func() { s.pushers.add(st) })
 	s.mu.Lock()
 	s.last++
 	st.m.node.Stream = s.last
 	s.streams[s.last] = st
 	s.mu.Unlock()
+	select {
+	case <-s.draining: // since we looked
+		st.end(errDraining)
+	default:
+	}
 	return st, nil
 }
 

@@ -4,161 +4,223 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/lockstep-tls/lockstep/xds"
+	"google.golang.org/grpc/tap"
 )
 
-// stream is the shell around a machine: the gRPC stream, the clock, and those who ask for a view.
+// stream is the shell around a machine. It has one goroutine, gRPC's own, which receives; whoever holds mu owns the machine and sends: that
+// goroutine with a request, a pusher ([pushers]) with changed names, the timer. So an idle stream costs one parked goroutine, and a push none.
+//
+// Nothing under mu blocks: responses of which the transport might make us wait are sent by a goroutine of their own, one at a time.
 type stream struct {
 	s     *Server
-	m     *machine    // belongs to the goroutine in serve
-	query chan func() // run by that goroutine
+	gs    grpc.ServerStream
 	since time.Time
-	ended chan struct{}            // closed when nobody runs queries any more
-	node  atomic.Pointer[xds.Node] // the machine's, once the first request has come
+	abort context.CancelFunc // ends the gRPC stream, and with it whatever waits for it
+
+	mu      sync.Mutex
+	m       *machine
+	out     []*response // waits to be sent
+	sending bool        // a goroutine waits for the transport to take a response
+	err     error       // why the stream is to end
+	over    bool
+	alarm   *time.Timer // nil until it is needed
 }
 
-// inbox is what the goroutine that receives hands to the one that owns the stream.
-type inbox[R any] struct {
-	requests chan *R // closed at the end
-	err      error   // why; set before requests is closed
-}
-
-// serve runs the stream in the calling goroutine, the owner, until it ends; returning is what makes gRPC end the stream.
-func serve[R any](st *stream, gs grpc.ServerStream, take func(*R, time.Time) ([]*response, error)) error {
-	err := run(st, gs, take)
-	close(st.ended)
-	st.s.remove(st)
+// serve runs the stream in the calling goroutine until it ends; returning is what makes gRPC end the stream.
+func serve[R any](st *stream, take func(*R, time.Time) ([]*response, error)) error {
+	err := receive(st, take)
+	st.mu.Lock()
+	if st.err != nil { // what ended it, not what that looked like from within RecvMsg
+		err = st.err
+	}
+	st.over = true
+	if st.alarm != nil {
+		st.alarm.Stop()
+	}
 	st.m.close(reason(err), time.Now())
+	st.mu.Unlock()
+	st.s.remove(st)
+	st.abort()
 	return err
 }
 
-func run[R any](st *stream, gs grpc.ServerStream, take func(*R, time.Time) ([]*response, error)) error {
-	m, ctx := st.m, gs.Context()
-	in := &inbox[R]{requests: make(chan *R)}
-	go in.fill(gs)
-
-	var (
-		out   []*response // waits to be sent; while there is any, nothing is taken in, so that wake-ups coalesce
-		send  sender
-		alarm *time.Timer // nil until it is needed
-	)
+func receive[R any](st *stream, take func(*R, time.Time) ([]*response, error)) error {
 	for {
-		for len(out) > 0 && !send.busy() {
-			if err := send.start(gs, out[0], m.env.limits.cutOff); err != nil {
-				return err
+		req := new(R)
+		if err := st.gs.RecvMsg(req); err != nil {
+			if errors.Is(err, io.EOF) { // the peer closing its side is a good end
+				return nil
 			}
-			out = out[1:]
+			return err
 		}
-		var (
-			requests <-chan *R
-			signal   <-chan struct{}
-			timer    <-chan time.Time
-		)
-		if !send.busy() {
-			requests, signal = in.requests, m.box.Signal()
-			timer = arm(&alarm, m.next())
-		}
-		var err error
-		select {
-		case req, ok := <-requests:
-			if !ok {
-				return in.err
-			}
-			m.env.counters.requests.Add(1)
-			out, err = take(req, time.Now())
-			if st.node.Load() == nil && m.node.ID != "" {
-				node := m.node
-				st.node.Store(&node)
-			}
-		case <-signal:
-			out = m.changed(m.box.Take(), time.Now())
-		case <-timer:
-			out = m.timer(time.Now())
-		case err = <-send.done:
-			send.end()
-		case <-send.late:
-			m.env.counters.cutOff.Add(1)
-			err = status.Errorf(codes.DeadlineExceeded, "the node has not read what it was sent for %v: reconnect", m.env.limits.cutOff)
-		case f := <-st.query:
-			f()
-		case <-st.s.draining:
-			err = errDraining
-		case <-ctx.Done():
-			err = status.FromContextError(ctx.Err()).Err()
-		}
-		if err != nil {
+		st.m.env.counters.requests.Add(1)
+		if err := st.do(func(now time.Time) ([]*response, error) { return take(req, now) }); err != nil {
 			return err
 		}
 	}
 }
 
-// fill receives until the stream ends.
-func (in *inbox[R]) fill(gs grpc.ServerStream) {
-	defer close(in.requests)
-	for {
-		req := new(R)
-		if err := gs.RecvMsg(req); err != nil {
-			if !errors.Is(err, io.EOF) { // the peer closing its side is a good end
-				in.err = err
-			}
+// do lets f have the machine, and sends what it answers.
+func (st *stream) do(f func(time.Time) ([]*response, error)) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.over || st.err != nil {
+		return st.err
+	}
+	out, err := f(time.Now())
+	if err != nil {
+		return err
+	}
+	st.out = append(st.out, out...)
+	st.pump()
+	st.arm()
+	return st.err
+}
+
+// push answers what is in the mailbox. While a send is under way names wait there, so that they coalesce.
+func (st *stream) push() {
+	_ = st.do(func(now time.Time) ([]*response, error) { // its error has ended the stream already
+		if st.sending {
+			return nil, nil
+		}
+		return st.m.changed(st.m.box.Take(), now), nil
+	})
+}
+
+// pump sends what waits. The caller holds mu.
+func (st *stream) pump() {
+	for len(st.out) > 0 && !st.sending && st.err == nil {
+		r := st.out[0]
+		if st.out = st.out[1:]; len(st.out) == 0 {
+			st.out = nil
+		}
+		if !r.prompt {
+			st.sending = true
+			go st.await(r)
 			return
 		}
-		select {
-		case in.requests <- req:
-		case <-gs.Context().Done():
-			in.err = status.FromContextError(gs.Context().Err()).Err()
-			return
+		if err := st.gs.SendMsg(r); err != nil {
+			st.fail(err)
 		}
 	}
 }
 
-// sender sends one response at a time. Where the transport might block, a goroutine waits for it, so that the owner can still
-// give up: leaving the handler is the only way to end a SendMsg.
-type sender struct {
-	done  chan error // nil: not busy
-	late  <-chan time.Time
-	timer *time.Timer
-}
-
-func (s *sender) busy() bool { return s.done != nil }
-
-func (s *sender) start(gs grpc.ServerStream, r *response, limit time.Duration) error {
-	if r.prompt {
-		return gs.SendMsg(r)
+// await sends one response of which the transport may make it wait, and goes on with the rest. A peer that does not take it in time is cut off.
+func (st *stream) await(r *response) {
+	late := time.AfterFunc(st.m.env.limits.cutOff, func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		if st.sending && !st.over {
+			st.m.env.counters.cutOff.Add(1)
+			st.fail(status.Errorf(codes.DeadlineExceeded, "the node has not read what it was sent for %v: reconnect", st.m.env.limits.cutOff))
+		}
+	})
+	err := st.gs.SendMsg(r)
+	late.Stop()
+	st.mu.Lock()
+	st.sending = false
+	if err != nil {
+		st.fail(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- gs.SendMsg(r) }()
-	s.done, s.timer = done, time.NewTimer(limit)
-	s.late = s.timer.C
-	return nil
+	st.mu.Unlock()
+	st.push() // and what waits in out before it
 }
 
-func (s *sender) end() {
-	s.timer.Stop()
-	*s = sender{}
+// fail ends the stream. The caller holds mu.
+func (st *stream) fail(err error) {
+	if st.err == nil {
+		st.err = err
+		st.abort()
+	}
 }
 
-// arm sets *t to fire at when and returns its channel; nil if when is zero.
-func arm(t **time.Timer, when time.Time) <-chan time.Time {
+// end ends the stream from outside.
+func (st *stream) end(err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.fail(err)
+}
+
+// arm sets the timer to when the machine wants to be called. The caller holds mu.
+func (st *stream) arm() {
+	when := st.m.next()
 	switch {
 	case when.IsZero():
-		if *t != nil {
-			(*t).Stop()
+		if st.alarm != nil {
+			st.alarm.Stop()
 		}
-		return nil
-	case *t == nil:
-		*t = time.NewTimer(time.Until(when))
+	case st.alarm == nil:
+		st.alarm = time.AfterFunc(time.Until(when), st.ring)
 	default:
-		(*t).Reset(time.Until(when))
+		st.alarm.Reset(time.Until(when))
 	}
-	return (*t).C
+}
+
+func (st *stream) ring() {
+	_ = st.do(func(now time.Time) ([]*response, error) { return st.m.timer(now), nil })
+}
+
+// cancelKey is where a stream's context holds what ends it.
+type cancelKey struct{}
+
+// cancellable is gRPC's tap: it gives each stream a context that we can end. A handler that waits in RecvMsg cannot be woken otherwise.
+func cancellable(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	return context.WithValue(ctx, cancelKey{}, cancel), nil
+}
+
+// canceller is what ends the stream of ctx, or an error where the gRPC server was not made with [Options].
+func canceller(ctx context.Context) (context.CancelFunc, error) {
+	cancel, ok := ctx.Value(cancelKey{}).(context.CancelFunc)
+	if !ok {
+		return nil, status.Error(codes.Internal, "xds/server: the gRPC server was not made with Options")
+	}
+	return cancel, nil
+}
+
+// pushers answer woken streams: a few goroutines that come when there is work and go when there is none.
+type pushers struct {
+	mu      sync.Mutex
+	streams []*stream
+	at      int // of streams, the next
+	working int
+	most    int
+}
+
+func (p *pushers) add(st *stream) {
+	p.mu.Lock()
+	p.streams = append(p.streams, st)
+	start := p.working < p.most
+	if start {
+		p.working++
+	}
+	p.mu.Unlock()
+	if start {
+		go p.work()
+	}
+}
+
+func (p *pushers) work() {
+	for {
+		p.mu.Lock()
+		if p.at == len(p.streams) {
+			p.streams, p.at = nil, 0
+			p.working--
+			p.mu.Unlock()
+			return
+		}
+		st := p.streams[p.at]
+		p.streams[p.at] = nil
+		p.at++
+		p.mu.Unlock()
+		st.push()
+	}
 }
 
 // reason is why a stream ended, in words for people.

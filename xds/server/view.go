@@ -52,12 +52,11 @@ type NameView struct {
 	NameState
 }
 
-// StreamView is a stream as it was when its owner was asked.
+// StreamView is a stream as it was at one moment.
 type StreamView struct {
 	Node  xds.Node // with an empty ID if it has not said yet
 	Since time.Time
 	Delta bool // false: state of the world
-	Busy  bool // it did not answer in time: nothing below is known
 	Count int  // names that it is subscribed to
 	Names []NameView
 }
@@ -65,56 +64,24 @@ type StreamView struct {
 // Query chooses what Streams returns.
 type Query struct {
 	Node string // only the streams of this node ID; empty: all
-	// Keep chooses the names that are listed; nil: all. It is called by the goroutines of the streams, one after the other, and
-	// must not block.
+	// Keep chooses the names that are listed; nil: all. It must not block: a stream waits for it.
 	Keep func(name string, st NameState) bool
 }
 
-// Streams asks each stream that is open, in the order in which they came, until ctx ends.
+// Streams shows each stream that is open, in the order in which they came, until ctx ends.
 func (s *Server) Streams(ctx context.Context, q Query) []StreamView {
 	var views []StreamView
 	for _, st := range s.all() {
-		if q.Node != "" {
-			if n := st.node.Load(); n == nil || n.ID != q.Node {
-				continue
-			}
+		if ctx.Err() != nil {
+			break
 		}
-		if v, ok := st.view(ctx, q.Keep); ok {
-			views = append(views, v)
+		st.mu.Lock()
+		if !st.over && (q.Node == "" || st.m.node.ID == q.Node) {
+			views = append(views, st.m.view(st.since, q.Keep))
 		}
+		st.mu.Unlock()
 	}
 	return views
-}
-
-// askFor is how long one stream may take to answer. Its owner never blocks, so this is only reached when the machine is overloaded.
-const askFor = time.Second
-
-// view is false if the stream has ended.
-func (st *stream) view(ctx context.Context, keep func(string, NameState) bool) (StreamView, bool) {
-	ctx, cancel := context.WithTimeout(ctx, askFor)
-	defer cancel()
-	answer := make(chan StreamView, 1)
-	select {
-	case st.query <- func() { answer <- st.m.view(st.since, keep) }:
-	case <-st.ended:
-		return StreamView{}, false
-	case <-ctx.Done():
-		return st.busy(), true
-	}
-	select {
-	case v := <-answer:
-		return v, true
-	case <-ctx.Done():
-		return st.busy(), true
-	}
-}
-
-func (st *stream) busy() StreamView {
-	v := StreamView{Since: st.since, Busy: true}
-	if n := st.node.Load(); n != nil {
-		v.Node = *n
-	}
-	return v
 }
 
 func (m *machine) view(since time.Time, keep func(string, NameState) bool) StreamView {
