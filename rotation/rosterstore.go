@@ -58,7 +58,8 @@ func (s *scope) restoreOnce(ctx context.Context) error {
 func (s *scope) store(ctx context.Context, must bool) error {
 	s.mu.Lock()
 	age := s.clock().Sub(s.stored)
-	due := must || s.roster.dirty && (age >= flushAfter || len(s.late) == 0 && s.rollout.Phase != Steady) ||
+	complete := s.cfg.Shared && s.rollout.Phase != Steady && len(s.late) == 0 // the other replicas may be waiting for ours
+	due := must || s.roster.dirty && (age >= flushAfter || complete) ||
 		len(s.roster.members) > 0 && age >= heartbeat
 	s.mu.Unlock()
 	if !due {

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -23,7 +24,7 @@ func decodeDelta(b []byte, r *discoveryv3.DeltaDiscoveryRequest) error {
 		case 1:
 			r.Node, err = decodeNode(v)
 		case 2:
-			r.TypeUrl, err = text(v)
+			r.TypeUrl, err = typeURL(v)
 		case 3:
 			err = add(&r.ResourceNamesSubscribe, v)
 		case 4:
@@ -53,7 +54,7 @@ func decodeSotW(b []byte, r *discoveryv3.DiscoveryRequest) error {
 		case 3:
 			err = add(&r.ResourceNames, v)
 		case 4:
-			r.TypeUrl, err = text(v)
+			r.TypeUrl, err = typeURL(v)
 		case 5:
 			r.ResponseNonce, err = text(v)
 		case 6:
@@ -128,6 +129,20 @@ func fields(b []byte, f func(protowire.Number, []byte) error) error {
 		b = b[size:]
 	}
 	return nil
+}
+
+// lastType is the type URL of the last request: nearly all that follow have the same.
+var lastType atomic.Pointer[string]
+
+func typeURL(b []byte) (string, error) {
+	if last := lastType.Load(); last != nil && *last == string(b) {
+		return *last, nil
+	}
+	s, err := text(b)
+	if err == nil && len(s) < 256 {
+		lastType.Store(&s)
+	}
+	return s, err
 }
 
 func text(b []byte) (string, error) {
