@@ -138,6 +138,11 @@ func (s *scope) swap(ctx context.Context, rev store.Rev, r Rollout) error {
 func (s *scope) adopt(v view, told uint64) {
 	s.mu.Lock()
 	changed := s.publish(v.r)
+	s.mu.Unlock()
+	if changed {
+		s.cfg.Wake(s.name, nil) // first of all: the rest is only for us
+	}
+	s.mu.Lock()
 	late, _ := v.r.waiting(s.policy, v.t, v.now)
 	s.waited = some(names(late))
 	clear(s.late)
@@ -154,9 +159,6 @@ func (s *scope) adopt(v view, told uint64) {
 	}
 	again = again && len(s.late) == 0
 	s.mu.Unlock()
-	if changed {
-		s.cfg.Wake(s.name, nil)
-	}
 	fresh := 0
 	if v.r.Lines > told {
 		fresh = int(min(v.r.Lines-told, uint64(len(v.r.History))))

@@ -187,13 +187,17 @@ func (o *roster) unplace(e *entry) {
 
 // expire forgets the nodes whose lease has ended.
 func (o *roster) expire(p Policy, now time.Time) {
+	var ended []*entry
 	for _, all := range o.members {
-		for _, e := range slices.Clone(all) {
+		for _, e := range all {
 			if !e.Connected && !e.Live(p, now) {
-				o.unplace(e)
-				o.dirty = true
+				ended = append(ended, e)
 			}
 		}
+	}
+	for _, e := range ended {
+		o.unplace(e)
+		o.dirty = true
 	}
 }
 

@@ -29,7 +29,7 @@ func (m Member) Name() string {
 
 // Live: connected, or away for less than the lease. A candidate counts for a lease: until then its first answer may still come, and a
 // stream that has accepted nothing by then is no member.
-func (m Member) Live(p Policy, now time.Time) bool {
+func (m *Member) Live(p Policy, now time.Time) bool {
 	return m.Connected && m.Answered || now.Sub(m.Since) < p.NodeLease
 }
 
@@ -78,9 +78,11 @@ func (r Rollout) excluded(m Member, now time.Time) bool {
 }
 
 // behind returns the live members that may still be holding a generation before floor and are waited for.
-func (r Rollout) behind(floor uint64, p Policy, t Tally, now time.Time) (late []Member, waited int) {
-	for _, m := range t.Members {
-		if !m.Live(p, now) || r.excluded(m, now) {
+// They are t's own: at a push the whole fleet is behind.
+func (r Rollout) behind(floor uint64, p Policy, t Tally, now time.Time) (late []*Member, waited int) {
+	for i := range t.Members {
+		m := &t.Members[i]
+		if !m.Live(p, now) || r.excluded(*m, now) {
 			continue
 		}
 		waited++
@@ -105,7 +107,7 @@ func (r Rollout) target() uint64 {
 }
 
 // waiting returns whom the phase waits for. In Burning that is everybody on the roster, the excluded included: a burnt key is nobody's exception.
-func (r Rollout) waiting(p Policy, t Tally, now time.Time) (late []Member, waited int) {
+func (r Rollout) waiting(p Policy, t Tally, now time.Time) (late []*Member, waited int) {
 	if r.Phase == Burning {
 		r.Excluded = nil
 	}
@@ -116,7 +118,7 @@ func (r Rollout) waiting(p Policy, t Tally, now time.Time) (late []Member, waite
 func (r Rollout) BlockedBy(p Policy, t Tally, now time.Time) (why []string) {
 	late, _ := r.waiting(p, t, now)
 	for _, m := range late {
-		why = append(why, r.excuse(m, p, now))
+		why = append(why, r.excuse(*m, p, now))
 	}
 	slices.Sort(why)
 	why = some(why)
@@ -148,7 +150,7 @@ func (r Rollout) excuse(m Member, p Policy, now time.Time) string {
 	return fmt.Sprintf("%s: has not accepted g%d for %s; may hold g%d", m.Name(), r.target(), now.Sub(r.Since).Round(100*time.Millisecond), m.Floor)
 }
 
-func names(ms []Member) (out []string) {
+func names(ms []*Member) (out []string) {
 	for _, m := range ms {
 		out = append(out, m.Name())
 	}

@@ -31,8 +31,8 @@ func TestNodesComeAndGoDuringARotation(t *testing.T) {
 
 	// It holds the new key, and cannot say that it has put it first.
 	a.downs(leaving)
-	s.ok(leaving.Kill())
 	killed := time.Now()
+	s.ok(leaving.Kill())
 	s.soon(func() error { return s.away(leaving) })
 	last.follow(accept)
 	s.blockedBy("promoting", leaving.name+": away")
@@ -53,8 +53,8 @@ func TestNodesComeAndGoDuringARotation(t *testing.T) {
 	s.done("rotate", "--why", "test")
 	s.phase("distributing", 4)
 	a.downs(leaving)
-	s.ok(leaving.Kill())
 	killed = time.Now()
+	s.ok(leaving.Kill())
 	s.soon(func() error { return s.away(leaving) })
 	last.follow(accept)
 	s.blockedBy("promoting", leaving.name+": away")

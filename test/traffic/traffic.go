@@ -151,10 +151,16 @@ const (
 	Refused                // a live ticket was not
 )
 
+// sure is the age up to which a ticket is certainly live: Envoy counts the life of a TLS 1.2 session in whole seconds from the middle of the
+// handshake that made it, and judges a little after it is offered.
+func (t *Traffic) sure() time.Duration {
+	return t.cfg.Lifetime - max(t.cfg.Lifetime/10, 1500*time.Millisecond)
+}
+
 // Dial makes one handshake, keeps account of it, and returns the session to go on with.
 func (t *Traffic) Dial(ctx context.Context, version uint16, node, host string, offer *probe.Session) (*probe.Session, Outcome) {
 	before := t.life(node)
-	live := offer != nil && time.Since(offer.Issued) < t.cfg.Lifetime*9/10 // the check happens a little later, on another clock
+	live := offer != nil && time.Since(offer.Issued) < t.sure()
 	r, err := probe.Dial(ctx, t.cfg.Nodes[node], probe.Config{SNI: host, RootCAs: t.cfg.Roots, Versions: []uint16{version}}, offer)
 	if ctx.Err() != nil {
 		return nil, Ended

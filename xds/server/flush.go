@@ -28,8 +28,11 @@ func (m *machine) flush(now time.Time) []*response {
 			f.answer(e)
 		}
 	}
-	if i == len(m.due) {
-		m.due = nil // an idle stream holds no queue
+	if i == len(m.due) && cap(m.due) <= 4 {
+		clear(m.due)
+		m.due = m.due[:0]
+	} else if i == len(m.due) {
+		m.due = nil // an idle stream holds no long queue
 	} else {
 		clear(m.due[:i])
 		m.due = m.due[i:]

@@ -37,6 +37,9 @@ type batch struct {
 
 func (b *batch) part(p []byte) {
 	if len(p) > 0 {
+		if b.parts == nil {
+			b.parts = make(mem.BufferSlice, 0, 3) // one resource and the envelope: the common push
+		}
 		b.parts = append(b.parts, mem.SliceBuffer(p))
 		b.size += len(p)
 	}
@@ -66,7 +69,8 @@ func (b *batch) remove(name string) {
 
 // finish closes the batch with the type and the nonce.
 func (b *batch) finish(nonce string) *response {
-	own := append(b.own, b.sub.tail...)
+	own := make([]byte, 0, len(b.own)+len(b.sub.tail)+len(nonce)+2)
+	own = append(append(own, b.own...), b.sub.tail...)
 	own = protowire.AppendTag(own, fieldNonce, protowire.BytesType)
 	own = protowire.AppendString(own, nonce)
 	parts := append(b.parts, mem.SliceBuffer(own))
