@@ -131,8 +131,10 @@ func (c *Coordinator) Refused(stream uint64, scope, version, words string) {
 	barred := s.roster.refused(stream, generation, words)
 	s.mu.Unlock()
 	if barred {
-		s.cfg.Log.Info("a first ring was refused: this stream wants a certificate, or the node cannot use rings; it is answered with removal",
-			"scope", scope, "stream", stream, "version", version, "words", words)
+		s.strays.Do(func() {
+			s.cfg.Log.Info("a first ring was refused: this stream wants a certificate, or the node cannot use rings; it is answered with removal",
+				"scope", scope, "stream", stream, "version", version, "words", words)
+		})
 	}
 	s.poke()
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/store"
 )
@@ -32,6 +34,8 @@ type scope struct {
 	unsure   bool          // the last swap failed, or it did not; with turn
 	known    known         // with turn
 
+	strays rate.Sometimes // log lines about first refusals: any client can provoke them
+
 	mu      sync.Mutex
 	roster  *roster
 	rollout Rollout         // as last read or written
@@ -53,7 +57,8 @@ type known struct {
 func newScope(name string, p Policy, c Config, ready func()) *scope {
 	return &scope{
 		name: name, policy: p, cfg: c, ready: ready,
-		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), roster: newRoster(), late: map[*entry]bool{},
+		strays: rate.Sometimes{First: 10, Interval: time.Minute},
+		wake:   make(chan struct{}, 1), turn: make(chan struct{}, 1), roster: newRoster(), late: map[*entry]bool{},
 	}
 }
 

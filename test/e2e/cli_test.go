@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -20,7 +19,7 @@ type said struct {
 // lockstep runs the CLI as an operator does, with the data directory of the control plane.
 func (s *stage) lockstep(args ...string) said {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.ctx, filepath.Join(bin, "lockstep"), slices.Concat([]string{"--data-dir", s.plane.Data}, s.secure, args)...)
+	cmd := exec.CommandContext(s.ctx, filepath.Join(bin, "lockstep"), append([]string{"--data-dir", s.plane.Data}, args...)...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

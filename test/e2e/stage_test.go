@@ -40,7 +40,6 @@ type stage struct {
 	certs    string // --certs
 	upstream *fleet.Upstream
 	plane    *fleet.Lockstepd
-	secure   []string // what the CLI needs to reach an admin API with mTLS
 	envoys   []*envoy
 }
 

@@ -1,9 +1,6 @@
 package fleet
 
-import (
-	"crypto/tls"
-	"path/filepath"
-)
+import "path/filepath"
 
 // Lockstepd says how a control plane is started, and where it then is. Empty fields are filled in: a folder of its own in the
 // fleet's, free ports on 127.0.0.1.
@@ -17,7 +14,6 @@ type Lockstepd struct {
 	NATS  string // --nats-listen
 	Args  []string
 	Env   []string
-	TLS   *tls.Config // of a client of the admin API, where Args make it speak mTLS; nil: plaintext
 }
 
 // Lockstepd starts a control plane. It is ready when its /readyz is. A restart keeps data and addresses.
@@ -37,18 +33,13 @@ func (f *Fleet) Lockstepd(name string, o Lockstepd) (*Lockstepd, error) {
 	if o.Certs != "" {
 		args = append(args, "--certs", o.Certs)
 	}
-	scheme := "http://"
-	if o.TLS != nil {
-		scheme = "https://"
-	}
 	var err error
 	o.Process, err = f.Start(Command{
 		Name:  name,
 		Path:  filepath.Join(o.Bin, "lockstepd"),
 		Args:  append(args, o.Args...),
 		Env:   o.Env,
-		Ready: scheme + o.Admin + "/readyz",
-		TLS:   o.TLS,
+		Ready: "http://" + o.Admin + "/readyz",
 	})
 	return &o, err
 }

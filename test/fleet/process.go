@@ -3,7 +3,6 @@ package fleet
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,9 +20,8 @@ type Command struct {
 	Name  string // names the log file, Dir()/<name>.log
 	Path  string
 	Args  []string
-	Env   []string    // added to this process's own
-	Ready string      // the URL that answers 200 when the program is ready; "" when there is none
-	TLS   *tls.Config // for a Ready that is https
+	Env   []string // added to this process's own
+	Ready string   // the URL that answers 200 when the program is ready; "" when there is none
 }
 
 // Process is a program that runs, or ran. All methods are safe for concurrent use.
@@ -113,7 +111,7 @@ func (p *Process) life() *run {
 // Ready waits until the program answers 200 at Command.Ready. If the program ends meanwhile, or ctx does, the error holds the end of the log.
 func (p *Process) Ready(ctx context.Context) error {
 	r := p.life()
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.c.TLS}}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var dead bool

@@ -24,8 +24,8 @@ type Config struct {
 	// XDSListen is the address for nodes (gRPC: ADS, SDS, health). It speaks mTLS where XDSCert and its companions are given, on loopback too;
 	// without them plaintext, on loopback and unix:/path only. On unix:/path it is plaintext always.
 	XDSListen string `yaml:"xds_listen"`
-	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz; the same rule, with the same files. The CLI then needs
-	// --tls-ca, --tls-cert and --tls-key.
+	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. On loopback and unix:/path it is plaintext always, so that the CLI
+	// finds it; elsewhere it speaks mTLS with the same files, and the CLI needs --tls-ca, --tls-cert and --tls-key.
 	AdminListen string `yaml:"admin_listen"`
 	// NATSListen opens the embedded NATS server to others, who need the token in DataDir/nats.token; loopback only. Empty: closed.
 	NATSListen string `yaml:"nats_listen"`
@@ -64,7 +64,7 @@ func Default() Config {
 func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the store, the sealing key and the admin token live")
 	f.StringVar(&c.XDSListen, "xds-listen", c.XDSListen, "address for nodes; mTLS with --xds-cert, else loopback or unix:/path only")
-	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of the admin API, /metrics, /healthz, /readyz; the same rule")
+	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of the admin API, /metrics, /healthz, /readyz; mTLS unless loopback or unix:/path")
 	f.StringVar(&c.NATSListen, "nats-listen", c.NATSListen, "open the embedded NATS server to others on this loopback address")
 	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded")
 	f.StringVar(&c.Events, "events", c.Events, "embedded, or the URL of a NATS server")

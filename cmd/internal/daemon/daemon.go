@@ -72,7 +72,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.wire()
-	files, err := newTLSFiles(c)
+	files, err := newTLSFiles(c, log)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	d.http.Protocols.SetHTTP1(true)
 	d.http.Protocols.SetHTTP2(true)
 	d.http.Protocols.SetUnencryptedHTTP2(true) // gRPC reflection
-	if files != nil && !isSocket(c.AdminListen) {
+	if files != nil && !isSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
 		scheme = "https"
 		d.http.TLSConfig = files.config("h2", "http/1.1")
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -15,10 +16,12 @@ import (
 // good ones stay while what is on disk does not fit together.
 type tlsFiles struct {
 	cert, key, ca string
+	log           *slog.Logger
 
 	mu     sync.Mutex
 	looked time.Time
 	stamp  [3]fileStamp
+	said   string // the last complaint
 	pair   *tls.Certificate
 	pool   *x509.CertPool
 }
@@ -29,11 +32,11 @@ type fileStamp struct {
 }
 
 // newTLSFiles returns nil where no files are configured.
-func newTLSFiles(c config.Config) (*tlsFiles, error) {
+func newTLSFiles(c config.Config, log *slog.Logger) (*tlsFiles, error) {
 	if c.XDSCert == "" {
 		return nil, nil
 	}
-	f := &tlsFiles{cert: c.XDSCert, key: c.XDSKey, ca: c.XDSClientCA}
+	f := &tlsFiles{cert: c.XDSCert, key: c.XDSKey, ca: c.XDSClientCA, log: log}
 	return f, f.load()
 }
 
@@ -58,7 +61,10 @@ func (f *tlsFiles) current() (*tls.Certificate, *x509.CertPool) {
 	if time.Since(f.looked) >= time.Second {
 		f.looked = time.Now()
 		if f.changed() {
-			_ = f.load() // the last good ones stay; they are tried again a second later
+			if err := f.load(); err != nil && err.Error() != f.said { // they are tried again a second later
+				f.said = err.Error()
+				f.log.Error("the TLS files do not fit together; the last good ones stay", "err", err)
+			}
 		}
 	}
 	return f.pair, f.pool
