@@ -190,6 +190,21 @@ func (c *Coordinator) Status(scope string) (Status, error) {
 	return st, nil
 }
 
+// Version is that of the ring that a scope has now, "" while it has none.
+func (c *Coordinator) Version(scope string) string {
+	s := c.scopes[scope]
+	if s == nil {
+		return ""
+	}
+	s.mu.Lock()
+	ring := s.ring
+	s.mu.Unlock()
+	if ring == nil {
+		return ""
+	}
+	return ring.Version()
+}
+
 // Has reports whether the scope is configured.
 func (c *Coordinator) Has(scope string) bool { return c.scopes[scope] != nil }
 
@@ -244,6 +259,6 @@ func (c *Coordinator) change(ctx context.Context, scope string, f func(view) (Ro
 		return err
 	}
 	_, err = s.decide(ctx, f)
-	s.poke()
+	time.AfterFunc(gather, s.poke) // all that is open was done; what remains is to wait for what is due next
 	return err
 }

@@ -2,7 +2,7 @@ package rotation
 
 import (
 	"fmt"
-	"slices"
+	"math"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -79,13 +79,19 @@ func (r *Rollout) pardon(now time.Time) bool {
 // clock again. A key that is past MaxKeyAge and has waited a lease for the last ones no longer waits: else one refusing node
 // would keep it alive for ever.
 func (r *Rollout) idle(p Policy, t Tally, now time.Time) bool {
+	lowest := uint64(math.MaxUint64) // floor of a live member
+	for i := range t.Members {
+		if m := &t.Members[i]; m.Floor < lowest && m.Live(p, now) {
+			lowest = m.Floor
+		}
+	}
 	for i := range r.Keys {
 		k := &r.Keys[i]
 		if k.Demoted == 0 {
 			continue
 		}
 		abandoned := now.Sub(k.First) >= p.MaxKeyAge && now.Sub(k.Left) >= p.NodeLease
-		used := !abandoned && slices.ContainsFunc(t.Members, func(m Member) bool { return m.Live(p, now) && m.Floor < k.Demoted })
+		used := !abandoned && lowest < k.Demoted
 		switch {
 		case used && !k.Idle.IsZero():
 			k.Idle = time.Time{}

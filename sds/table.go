@@ -207,16 +207,19 @@ func (t *Table) Refresh(names []keysource.Name) {
 // RefreshRing wakes the streams that watch a scope's ring: these, or all where streams is nil.
 func (t *Table) RefreshRing(scope string, streams []uint64) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	boxes := t.rings[scope]
+	boxes := make([]*xds.Mailbox, 0, max(len(streams), len(t.rings[scope])))
 	if streams == nil {
-		streams = slices.Collect(maps.Keys(boxes))
+		boxes = slices.AppendSeq(boxes, maps.Values(t.rings[scope]))
 	}
-	name := keysource.RingName(scope)
 	for _, s := range streams {
-		if box := boxes[s]; box != nil {
-			box.Put(name)
+		if box := t.rings[scope][s]; box != nil {
+			boxes = append(boxes, box)
 		}
+	}
+	t.mu.Unlock() // those who wake look here at once
+	name := keysource.RingName(scope)
+	for _, box := range boxes {
+		box.Put(name)
 	}
 }
 

@@ -93,8 +93,7 @@ func rotateByRequest(ctx context.Context, rolls *rotation.Coordinator, scope, by
 	case err != nil:
 		return eventsnats.Reply{}, err
 	}
-	st, err := rolls.Status(scope)
-	return eventsnats.Reply{Scope: scope, Rotation: n, Version: st.Rollout.Ring().Version(), Message: "the rotation has begun"}, err
+	return eventsnats.Reply{Scope: scope, Rotation: n, Version: rolls.Version(scope), Message: "the rotation has begun"}, nil
 }
 
 // down says why events do not flow; nil while they do.
