@@ -24,6 +24,10 @@ demo: build envoy ## three Envoys, live traffic, three rotations, under 90 s (DE
 demo-break: build envoy ## the same with keys replaced abruptly: clients are refused, which is what the rotation avoids
 	go run ./test/demo -break
 
+.PHONY: bench
+bench: build envoy ## measure lockstepd against stock go-control-plane (a quarter of an hour, on an idle machine), into test/bench/RESULTS.md
+	go run ./test/bench
+
 # Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: test
 test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector

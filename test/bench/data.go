@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/catalog"
+	"github.com/lockstep-tls/lockstep/seal"
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/bolt"
+	"github.com/lockstep-tls/lockstep/test/fleet"
+)
+
+// data makes a data directory for a lockstepd with so many certificates in its store.
+func (b *bench) data(ctx context.Context, certs int) (dir string, err error) {
+	dir = filepath.Join(b.fleet.Dir(), b.fresh("data"))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	sealer, err := seal.Create(filepath.Join(dir, "sealing.key"))
+	if err != nil {
+		return "", err
+	}
+	db, err := bolt.Open(filepath.Join(dir, "store.db"))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	c := catalog.New(catalog.Config{Store: store.Sealed(db, sealer)})
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(1000) // writers that come together share a sync
+	for i := range certs {
+		g.Go(func() error {
+			_, err := c.Put(ctx, keysource.Name(certName(i)), b.pair.Chain, b.pair.Key)
+			return err
+		})
+	}
+	return dir, g.Wait()
+}
+
+// bigData is one with 100 000 certificates, made once in a run; only one lockstepd at a time may use it.
+func (b *bench) bigData(ctx context.Context) (string, error) {
+	if b.big == "" {
+		begin, n := time.Now(), b.size(100_000, 2000)
+		dir, err := b.data(ctx, n)
+		if err != nil {
+			return "", err
+		}
+		b.big = dir
+		b.say("a store of %d certificates was made in %.1fs", n, time.Since(begin).Seconds())
+	}
+	return b.big, nil
+}
+
+// awaitPort waits until somebody listens.
+func awaitPort(addr string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return fleet.Until(ctx, func() error {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("nobody listens on %s: %w", addr, err)
+		}
+		return conn.Close()
+	})
+}

@@ -1,0 +1,114 @@
+// Bench measures lockstepd against stock go-control-plane (LinearCache, delta, SDS service, default server options) on this machine, and
+// prints a table of what was measured and what must be reached. A whole run is also written to test/bench/RESULTS.md. Figures that fall
+// short stay in the table.
+//
+// Servers, the simulated nodes and the bench itself are processes of their own; all but lockstepd and Envoy are this binary, run again
+// in another role. Single rounds scatter, so servers take turns, and medians count.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/lockstep-tls/lockstep/test/bench/swarm"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	switch role := append(os.Args, "")[1]; role {
+	case "swarm":
+		err = swarm.Main(os.Stdin, os.Stdout)
+	case "stock":
+		err = serveStock(ctx, os.Args[2])
+	case "echo":
+		err = serveEcho(os.Args[2])
+	default:
+		err = orchestrate(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func orchestrate(ctx context.Context) error {
+	only := flag.String("only", "", "run these `lines` (comma-separated) and write no file: "+strings.Join(names(), ", "))
+	quick := flag.Bool("quick", false, "small sizes, for work on the bench itself; writes no file")
+	flag.Parse()
+	var chosen []string
+	if *only != "" {
+		chosen = strings.Split(*only, ",")
+	}
+	for _, name := range chosen {
+		if !slices.Contains(names(), name) {
+			return fmt.Errorf("there is no line %q; there are %s", name, strings.Join(names(), ", "))
+		}
+	}
+	b, err := newBench(ctx, *quick)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	report := newReport()
+	for _, l := range lines {
+		if chosen != nil && !slices.Contains(chosen, l.name) {
+			continue
+		}
+		b.say("%s: %s", l.name, l.about)
+		rows, err := l.run(ctx, b)
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		if err != nil { // the other lines still tell something
+			b.logs()
+			rows = append(rows, row{what: l.name, note: "failed: " + err.Error()})
+		}
+		report.add(rows)
+		if err := b.end(); err != nil {
+			return err
+		}
+	}
+	report.end()
+	fmt.Print(report.String())
+	if *quick || chosen != nil {
+		return report.failed()
+	}
+	return errors.Join(report.write(b.root), report.failed())
+}
+
+// line is a part of the bench that can be run alone.
+type line struct {
+	name, about string
+	run         func(context.Context, *bench) ([]row, error)
+}
+
+var lines = []line{
+	{"push", "one push of the ring, server CPU, a whole rotation", pushes},
+	{"names", "one push of the ring to nodes that hold 100 certificates each", pushesWithNames},
+	{"memory", "server memory per node", memory},
+	{"ask", "one stream that asks for names one by one", askOneByOne},
+	{"unknown", "unknown names refused on one stream", askUnknown},
+	{"storm", "nodes that connect at once over mTLS", storm},
+	{"start", "lockstepd's start with many certificates in the store", start},
+	{"seed", "one shared ring against a private key each, on three Envoys", seed},
+}
+
+func names() (all []string) {
+	for _, l := range lines {
+		all = append(all, l.name)
+	}
+	return all
+}
+
+// roleConfig reads the argument of a role.
+func roleConfig(arg string, v any) error { return json.Unmarshal([]byte(arg), v) }

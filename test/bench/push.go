@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// pushes measures, with connections of their own for all nodes: one push of the ring, the server's CPU for it, and a whole rotation
+// against one push of stock. A push of ours is a burn: one record swapped on disk, one push, the roster written, the event told.
+func pushes(ctx context.Context, b *bench) ([]row, error) {
+	var all []row
+	for _, fleet := range []struct {
+		nodes          int
+		push, rotation float64
+	}{{b.size(5000, 500), 0.75, 1.35}, {b.size(1000, 200), 0.90, 1.6}} {
+		ours, stock, rotations, beside, err := b.takeTurns(ctx, fleet.nodes)
+		if err != nil {
+			return all, err
+		}
+		all = append(all,
+			compare(fmt.Sprintf("one push of the ring, %d nodes: until the last ACK", fleet.nodes), last(ours), last(stock), atMost(fleet.push), inMS),
+			compare("— until half the ACKs", halfway(ours), halfway(stock), reported, inMS),
+			compare("— server CPU per push and node", perNode(ours, fleet.nodes), perNode(stock, fleet.nodes), atMost(0.60), inUS),
+			compare(fmt.Sprintf("a whole rotation against one stock push, %d nodes", fleet.nodes), last(rotations), last(beside), atMost(fleet.rotation), inMS),
+		)
+	}
+	return all, nil
+}
+
+// takeTurns alternates: ours pushes, stock pushes, ours rotates, stock pushes.
+func (b *bench) takeTurns(ctx context.Context, nodes int) (ours, stock, rotations, beside []sample, err error) {
+	d, err := b.duel(ctx, nodes, 0)
+	if err != nil {
+		return
+	}
+	defer b.end()
+	defer d.close()
+	turns := []struct {
+		into *[]sample
+		take func() (sample, error)
+	}{
+		{&ours, func() (sample, error) { return d.push(ctx, d.ours) }},
+		{&stock, func() (sample, error) { return d.push(ctx, d.stock) }},
+		{&rotations, func() (sample, error) { return d.rotate(ctx) }},
+		{&beside, func() (sample, error) { return d.push(ctx, d.stock) }},
+	}
+	for i := range warmUp + b.size(rounds, 4) {
+		for _, t := range turns {
+			s, err := t.take()
+			if err != nil {
+				return nil, nil, nil, nil, err
+			}
+			if i >= warmUp {
+				*t.into = append(*t.into, s)
+			}
+		}
+	}
+	return
+}
+
+// pushesWithNames is one push of the ring to nodes that hold 100 certificates each on the same stream.
+func pushesWithNames(ctx context.Context, b *bench) ([]row, error) {
+	nodes, certs := b.size(1000, 100), b.size(100, 20)
+	d, err := b.duel(ctx, nodes, certs)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	var ours, stock []sample
+	for i := range warmUp + b.size(rounds, 4) {
+		for _, turn := range []struct {
+			p    *plane
+			into *[]sample
+		}{{d.ours, &ours}, {d.stock, &stock}} {
+			s, err := d.push(ctx, turn.p)
+			if err != nil {
+				return nil, err
+			}
+			if i >= warmUp {
+				*turn.into = append(*turn.into, s)
+			}
+		}
+	}
+	return []row{
+		compare(fmt.Sprintf("server CPU per push and node, %d certificates on each of %d nodes", certs, nodes), perNode(ours, nodes), perNode(stock, nodes), atMost(0.25), inUS),
+		compare("— one push of the ring there: until the last ACK", last(ours), last(stock), reported, inMS),
+	}, nil
+}
+
+func last(all []sample) []float64 {
+	return each(all, func(s sample) time.Duration { return s.last })
+}
+
+func halfway(all []sample) []float64 {
+	return each(all, func(s sample) time.Duration { return s.median })
+}
+
+func perNode(all []sample, nodes int) []float64 {
+	return each(all, func(s sample) time.Duration { return s.cpu / time.Duration(nodes) })
+}
+
+func each(all []sample, f func(sample) time.Duration) (out []float64) {
+	for _, s := range all {
+		out = append(out, f(s).Seconds())
+	}
+	return out
+}

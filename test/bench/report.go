@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// report is all that was measured, and on what.
+type report struct {
+	begin, finish time.Time
+	load          string // at the beginning
+	rows          []row
+}
+
+func newReport() *report { return &report{begin: time.Now(), load: loadAverage()} }
+
+func (r *report) add(rows []row) { r.rows = append(r.rows, rows...) }
+
+func (r *report) end() { r.finish = time.Now() }
+
+// failed is an error if a line could not be measured. A figure that falls short is none.
+func (r *report) failed() error {
+	var errs []error
+	for _, row := range r.rows {
+		if strings.HasPrefix(row.note, "failed: ") {
+			errs = append(errs, fmt.Errorf("%s %s", row.what, row.note))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// String is the report as Markdown.
+func (r *report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Speed\n\nMade by `%s` on %s in %s.\n\n", command(), r.begin.UTC().Format("2006-01-02 15:04 UTC"), r.finish.Sub(r.begin).Round(time.Second))
+	for _, fact := range facts() {
+		fmt.Fprintf(&b, "- %s\n", fact)
+	}
+	fmt.Fprintf(&b, "- load average at the beginning: %s\n\n", r.load)
+	b.WriteString(`Ours is lockstepd as it is built; stock is go-control-plane's LinearCache with delta streams, the SDS service and default server options. Figures are
+medians; the ratio is that of the medians, in brackets the least and greatest ratio of single rounds. Times begin with the HTTP request that
+triggers the change, sent in the same way to both, and end when the last node has sent its ACK; a push of ours is a burn, with its
+record written to disk and synced. CPU is the server's own, until 0.3 s after the last ACK. **short** marks a figure that does not reach what it must.
+
+| | ours | stock | ratio | must be | |
+|---|---|---|---|---|---|
+`)
+	for _, row := range r.rows {
+		b.WriteString(row.String() + "\n")
+	}
+	return b.String()
+}
+
+// String is the row as a line of a Markdown table.
+func (r row) String() string {
+	ratio, verdict := "", r.note
+	if r.ratio > 0 {
+		ratio = fmt.Sprintf("%.3g", r.ratio)
+		if r.high > 0 {
+			ratio += fmt.Sprintf(" (%.2f–%.2f)", r.low, r.high)
+		}
+	}
+	switch {
+	case r.short:
+		verdict = strings.TrimSuffix("**short**; "+r.note, "; ")
+	case r.must != "":
+		verdict = strings.TrimSuffix("reached; "+r.note, "; ")
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", r.what, r.ours, r.stock, ratio, r.must, verdict)
+}
+
+func (r *report) write(root string) error {
+	return os.WriteFile(filepath.Join(root, "test", "bench", "RESULTS.md"), []byte(r.String()), 0o644)
+}

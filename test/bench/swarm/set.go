@@ -1,0 +1,108 @@
+package swarm
+
+import (
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// set is nodes of one server.
+type set struct {
+	ring  string
+	nodes []*node
+	round atomic.Pointer[round]
+
+	closing atomic.Bool
+	failed  chan error // capacity 1: the first failure of a node
+	wg      sync.WaitGroup
+}
+
+// round is something that each node is to accept.
+type round struct {
+	want  int  // acceptances on each node
+	all   bool // of any name; else of the ring
+	times []int64
+	left  atomic.Int64
+	done  chan struct{} // closed when left is 0
+}
+
+func newSet(c Command) *set { return &set{ring: c.Ring, failed: make(chan error, 1)} }
+
+func (s *set) begin(want int, all bool, nodes int) *round {
+	r := &round{want: want, all: all, times: make([]int64, nodes), done: make(chan struct{})}
+	r.left.Store(int64(nodes))
+	s.round.Store(r)
+	return r
+}
+
+func (s *set) arm(accepts int) { s.begin(accepts, false, len(s.nodes)) }
+
+func (s *set) fail(err error) {
+	if s.closing.Load() {
+		return
+	}
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// connect makes all connections and waits until every node has what it asked for.
+func (s *set) connect(c Command) (Reply, error) {
+	var config *tls.Config
+	if c.TLS != nil {
+		var err error
+		if config, err = c.TLS.Client(); err != nil {
+			return Reply{}, err
+		}
+	}
+	r := s.begin(len(c.Names), true, c.Nodes)
+	atOnce := c.Parallel
+	if atOnce == 0 {
+		atOnce = c.Nodes
+	}
+	places := make(chan struct{}, atOnce)
+	start := time.Now()
+	for i := range c.Nodes {
+		n := &node{set: s, index: i, id: fmt.Sprintf("node-%05d", i), served: sync.OnceFunc(func() { <-places })}
+		s.nodes = append(s.nodes, n)
+		places <- struct{}{}
+		s.wg.Go(func() {
+			if err := n.live(c, config); err != nil {
+				s.fail(fmt.Errorf("%s: %w", n.id, err))
+			}
+			n.served()
+		})
+	}
+	reply, err := s.await(r, c.Timeout)
+	reply.Start = start.UnixNano()
+	return reply, err
+}
+
+func (s *set) wait(timeout time.Duration) (Reply, error) { return s.await(s.round.Load(), timeout) }
+
+func (s *set) await(r *round, timeout time.Duration) (Reply, error) {
+	select {
+	case <-r.done:
+		times := slices.Clone(r.times)
+		slices.Sort(times)
+		return Reply{Median: times[len(times)/2], Last: times[len(times)-1]}, nil
+	case err := <-s.failed:
+		return Reply{}, err
+	case <-time.After(timeout):
+		return Reply{}, fmt.Errorf("swarm: %d nodes did not accept within %v", r.left.Load(), timeout)
+	}
+}
+
+func (s *set) close() {
+	s.closing.Store(true)
+	for _, n := range s.nodes {
+		if c := n.conn.Load(); c != nil {
+			c.nc.Close()
+		}
+	}
+	s.wg.Wait()
+}
