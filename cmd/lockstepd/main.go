@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,14 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
 )
 
+// gcPercent is the garbage that may lie beside what is in use, in percent. What lockstepd holds is mostly what idle nodes cost, for whom double the memory
+// would be much; $GOGC overrides it.
+const gcPercent = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {

@@ -13,6 +13,7 @@ import (
 
 const (
 	window     = 1 << 20  // static: grpc's bandwidth estimator would answer each small ACK with a PING
+	readBuffer = 4 << 10  // a fleet that acknowledges at once has as many in use as it has nodes, and an ACK is some hundred bytes
 	maxRequest = 16 << 20 // 200 000 names with the versions that a node holds of them
 	maxHeaders = 32 << 10
 	maxStreams = 1024 // on one connection; Envoy without ADS opens one for each secret, and its own breaker stands at 1024
@@ -25,6 +26,7 @@ func Options() []grpc.ServerOption {
 		grpc.InTapHandle(cancellable),
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(window),
+		grpc.ReadBufferSize(readBuffer),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),
