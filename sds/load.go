@@ -166,13 +166,13 @@ func (t *Table) loaded(e *entry, c keysource.Certificate, err error) {
 	switch {
 	case err == nil:
 		if e.state != xds.Present || e.res.Version != res.Version {
-			e.state, e.res = xds.Present, res
+			e.state, e.res, e.notAfter = xds.Present, res, c.NotAfter.Unix()
 			e.wake(e.asked)
 		}
 		e.fails = 0
 	case errors.Is(err, keysource.ErrNotExist):
 		if e.state != xds.Absent {
-			e.state, e.res = xds.Absent, nil
+			e.state, e.res, e.notAfter = xds.Absent, nil, 0
 			e.wake(e.asked)
 		}
 		e.fails = 0

@@ -41,10 +41,11 @@ type Table struct {
 
 // entry is one certificate under the name that was asked for.
 type entry struct {
-	asked string
-	name  keysource.Name
-	state xds.State
-	res   *xds.Resource
+	asked    string
+	name     keysource.Name
+	state    xds.State
+	res      *xds.Resource
+	notAfter int64 // of res, Unix seconds; 0: there is none
 	watchers
 	queued, loading, again bool // again: something changed while it was loaded
 	fails                  int
@@ -221,6 +222,22 @@ func (t *Table) RefreshRing(scope string, streams []uint64) {
 	for _, box := range boxes {
 		box.Put(name)
 	}
+}
+
+// Expiry is when the first of the certificates expires that are sent now; zero: none is.
+func (t *Table) Expiry() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := int64(0)
+	for _, e := range t.certs {
+		if e.notAfter != 0 && (first == 0 || e.notAfter < first) {
+			first = e.notAfter
+		}
+	}
+	if first == 0 {
+		return time.Time{}
+	}
+	return time.Unix(first, 0)
 }
 
 // Watched is how many certificate names are watched now.

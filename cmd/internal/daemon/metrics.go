@@ -46,7 +46,7 @@ var (
 	watched       = desc("certificates_watched", "Certificate names that some node wants.")
 	problems      = desc("certificate_problems", "Certificates of the directory that cannot be served as they are.")
 	held          = desc("certificates_held", "Names gone from the directory and held back.")
-	expiry        = desc("certificate_earliest_expiry_seconds", "Seconds until the first certificate of the directory expires.")
+	expiry        = desc("certificate_earliest_expiry_seconds", "Seconds until the first certificate expires that stands in the directory or that some node was sent.")
 )
 
 // Describe sends nothing: the collector is unchecked, since scopes come from the configuration.
@@ -121,11 +121,16 @@ func scopeMetrics(gauge func(*prometheus.Desc, float64, ...string), count func(*
 
 func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)) {
 	gauge(watched, float64(c.d.table.Watched()))
+	first := c.d.table.Expiry()
+	defer func() {
+		if !first.IsZero() {
+			gauge(expiry, time.Until(first).Seconds())
+		}
+	}()
 	if c.d.dir == nil {
 		return
 	}
 	var bad, heldNames int
-	var first time.Time
 	for _, e := range c.d.dir.List() {
 		if e.Problem != "" {
 			bad++
@@ -139,9 +144,6 @@ func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)
 	}
 	gauge(problems, float64(bad))
 	gauge(held, float64(heldNames))
-	if !first.IsZero() {
-		gauge(expiry, time.Until(first).Seconds())
-	}
 }
 
 func b2f(b bool) float64 {
