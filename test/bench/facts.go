@@ -19,13 +19,14 @@ func command() string {
 	return "go run ./test/bench " + strings.Join(os.Args[1:], " ")
 }
 
-// facts is the machine and the versions.
+// facts is the machine, how busy others keep it, and the versions.
 func facts() []string {
 	return []string{
 		fmt.Sprintf("machine: %d cores (%s), %s memory, Linux %s", runtime.NumCPU(), firstField("/proc/cpuinfo", "model name"),
 			firstField("/proc/meminfo", "MemTotal"), oneLine(os.ReadFile("/proc/sys/kernel/osrelease"))),
 		fmt.Sprintf("Lockstep %s, %s, grpc %s, go-control-plane %s, Envoy %s", revision(), runtime.Version(),
 			version("google.golang.org/grpc"), version("github.com/envoyproxy/go-control-plane"), envoyVersion()),
+		"load average before the first line: " + oneLine(os.ReadFile("/proc/loadavg")),
 	}
 }
 
@@ -42,8 +43,6 @@ func firstField(path, name string) string {
 	}
 	return "?"
 }
-
-func loadAverage() string { return oneLine(os.ReadFile("/proc/loadavg")) }
 
 func oneLine(b []byte, err error) string {
 	if err != nil {

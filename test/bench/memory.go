@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// memory is the resident memory that a node costs a server: idle, after pushes, and with 100 certificates. Servers run one at a time; each
-// gets its nodes from one crowd.
+// memory is the resident memory that a node costs a server: idle, after pushes, and with 100 certificates. Servers run one at a time,
+// and in turn: how much a runtime keeps of what it has freed differs from run to run.
 func memory(ctx context.Context, b *bench) ([]row, error) {
 	nodes, certs := b.size(5000, 500), b.size(100, 20)
 	what := []string{
@@ -15,8 +15,7 @@ func memory(ctx context.Context, b *bench) ([]row, error) {
 		fmt.Sprintf("— with %d certificates each", certs),
 	}
 	limits := []limit{atMost(0.85), atMost(0.70), atMost(0.25)}
-	figures := map[string][]float64{}
-	for _, start := range []func(certs int) (*plane, error){
+	starts := []func(certs int) (*plane, error){
 		func(certs int) (*plane, error) {
 			data, err := b.data(ctx, certs)
 			if err != nil {
@@ -25,34 +24,40 @@ func memory(ctx context.Context, b *bench) ([]row, error) {
 			return b.ours(ctx, data, nil)
 		},
 		func(certs int) (*plane, error) { return b.stock(ctx, certs, nil) },
-	} {
-		p, err := start(0)
-		if err != nil {
-			return nil, err
+	}
+	figures := make([][2][]float64, len(what))
+	for range b.size(3, 1) {
+		for i, start := range starts {
+			p, err := start(0)
+			if err != nil {
+				return nil, err
+			}
+			idle, pushed, err := b.weigh(ctx, p, nodes, 0, 20)
+			if err != nil {
+				return nil, err
+			}
+			if p, err = start(certs); err != nil {
+				return nil, err
+			}
+			with, _, err := b.weigh(ctx, p, nodes, certs, 0)
+			if err != nil {
+				return nil, err
+			}
+			for j, figure := range []float64{idle, pushed, with} {
+				figures[j][i] = append(figures[j][i], figure)
+			}
 		}
-		idle, pushed, err := b.weigh(ctx, p, nodes, 0, 20)
-		if err != nil {
-			return nil, err
-		}
-		if p, err = start(certs); err != nil {
-			return nil, err
-		}
-		with, _, err := b.weigh(ctx, p, nodes, certs, 0)
-		if err != nil {
-			return nil, err
-		}
-		figures[p.name] = []float64{idle, pushed, with}
 	}
 	var rows []row
-	for i := range what {
-		rows = append(rows, compare(what[i], figures["lockstepd"][i:i+1], figures["stock"][i:i+1], limits[i], inKB))
+	for i, f := range figures {
+		rows = append(rows, compare(what[i], f[0], f[1], limits[i], inKB))
 	}
 	return rows, nil
 }
 
 // weigh returns the bytes per node that p's memory grows by: with the nodes connected, and after pushes; then it kills p.
 func (b *bench) weigh(ctx context.Context, p *plane, nodes, certs, pushes int) (idle, pushed float64, err error) {
-	defer p.proc.Kill()
+	defer p.proc.Kill() // it has done its part; bench.end would see to it, too
 	c, err := b.crowd()
 	if err != nil {
 		return 0, 0, err

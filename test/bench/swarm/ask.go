@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// ask is the work of one stream that wants names one by one, as an Envoy with on-demand certificates does: an answer is ACKed when it
-// comes, in a message of its own, and the next name is asked for after that.
+// ask is the work of one stream that wants names one by one, as an Envoy with on-demand certificates does: each name is asked for in a
+// message of its own, when a client comes for it, and each answer is ACKed in a message of its own, as it comes.
 func ask(c Command) (reply Reply, err error) {
 	cn, err := dial(c.Addr, nil, deltaSecrets)
 	if err != nil {
@@ -17,27 +17,27 @@ func ask(c Command) (reply Reply, err error) {
 		return reply, err
 	}
 	node := "node-00000"
-	var name string
-	var answered bool
+	waiting := 0 // for an answer
 	var b []byte
 	take := func(message []byte) error {
-		r, err := parse(message, name)
+		r, err := parse(message, "")
 		if err != nil {
 			return err
 		}
 		reply.Resources += r.resources
 		reply.Removed += r.removed
-		answered = r.found
+		waiting -= r.resources + r.removed
 		b = request(b[:0], "", r.nonce)
 		cn.send(b)
 		return nil
 	}
 	reply.Tenths, err = tenths(c.Count, func(i int) error {
-		name = fmt.Sprintf(c.Pattern, i)
+		name := fmt.Sprintf(c.Pattern, i)
 		b = request(b[:0], node, "", name)
 		node = ""
 		cn.send(b)
-		for answered = false; !answered; {
+		waiting++
+		for waiting > c.Ahead || i == c.Count-1 && waiting > 0 {
 			if err := cn.exchange(take); err != nil {
 				return fmt.Errorf("asking for %s: %w", name, err)
 			}

@@ -35,6 +35,7 @@ type Command struct {
 	Accepts  int           `json:",omitempty"`
 	Pattern  string        `json:",omitempty"` // of the names that are asked for, with one %d
 	Count    int           `json:",omitempty"`
+	Ahead    int           `json:",omitempty"` // ask: how many names may wait for their answer when the next is asked for
 	Timeout  time.Duration `json:",omitempty"`
 }
 
