@@ -128,7 +128,7 @@ func (r Rollout) back(p Policy, t Tally, now time.Time) (int, error) {
 		return 0, refuse("the newest earlier key (%s) has been in use for %s, beyond max_key_age (%s): rotate instead", k.Key.ID(), age.Round(time.Second), p.MaxKeyAge)
 	}
 	if late, _ := r.behind(k.Added, p, t, now); len(late) > 0 {
-		return 0, refuse("not every live node holds the earlier key (%s): %v", k.Key.ID(), some(names(late)))
+		return 0, refuse("not every live node holds the earlier key (%s): %v", k.Key.ID(), someNames(late))
 	}
 	return newest, nil
 }
@@ -175,7 +175,7 @@ func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
 		return plan
 	}
 	for _, m := range t.Members {
-		if m.Live(p, now) && !r.excluded(m, now) {
+		if m.Live(p, now) && !r.excluded(&m, now) {
 			plan.Nodes = append(plan.Nodes, m.Name())
 		}
 	}
@@ -197,7 +197,7 @@ func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
 	}
 	dry, _ := asked.Next(p, t, now, keysource.NewTicketKey)
 	for _, m := range t.Members { // after the push every member is a moment behind; only those that cannot answer block
-		if m.Live(p, now) && !dry.excluded(m, now) && (!m.Connected || m.Refused != 0) {
+		if m.Live(p, now) && !dry.excluded(&m, now) && (!m.Connected || m.Refused != 0) {
 			plan.Blocked = append(plan.Blocked, dry.excuse(m, p, now))
 		}
 	}

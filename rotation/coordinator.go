@@ -184,7 +184,7 @@ func (c *Coordinator) Status(scope string) (Status, error) {
 		return Status{}, err
 	}
 	s.mu.Lock()
-	st := Status{Rollout: s.rollout, Policy: s.policy, Tally: s.tallied(), Now: s.clock(), Err: s.err}
+	st := Status{Rollout: s.rollout, Policy: s.policy, Tally: s.tallied(nil), Now: s.clock(), Err: s.err}
 	s.mu.Unlock()
 	slices.SortFunc(st.Tally.Members, byName)
 	return st, nil

@@ -15,8 +15,9 @@ import (
 type view struct {
 	r     Rollout
 	p     Policy
-	t     Tally
+	t     Tally // valid while the decision lasts: the next one uses its room again
 	now   time.Time
+	due   time.Time // see Rollout.Due; of the view that decide returns
 	fresh func() keysource.TicketKey
 }
 
@@ -63,6 +64,7 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 		s.unsure = false
 		s.adopt(v, told)
 		if !changed {
+			v.due = next.Due(v.p, v.t, v.now)
 			return v, nil
 		}
 		command = nil
@@ -118,7 +120,8 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 	}
 	s.mu.Lock()
 	s.offset, s.others = time.Until(v.now), others
-	v.t = s.tallied()
+	v.t = s.tallied(s.members[:0])
+	s.members = v.t.Members
 	s.mu.Unlock()
 	return v, rev, nil
 }
@@ -144,7 +147,7 @@ func (s *scope) adopt(v view, told uint64) {
 	}
 	s.mu.Lock()
 	late, _ := v.r.waiting(s.policy, v.t, v.now)
-	s.waited = some(names(late))
+	s.waited = someNames(late)
 	clear(s.late)
 	again := false // somebody accepted while we looked
 	for _, m := range late {

@@ -157,7 +157,8 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 	if p.RefuseGrace == 0 {
 		return false
 	}
-	for _, m := range t.Members {
+	for j := range t.Members {
+		m := &t.Members[j]
 		if m.Refused < r.Keys[i].Added || !m.Live(p, now) || r.excluded(m, now) {
 			continue
 		}
@@ -180,7 +181,7 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 	return false
 }
 
-func (r *Rollout) refusedBy(m Member, now time.Time) {
+func (r *Rollout) refusedBy(m *Member, now time.Time) {
 	if r.Refusers == nil {
 		r.Refusers = map[string]Refusal{}
 	}
@@ -270,8 +271,8 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 	for _, until := range r.Excluded {
 		at(until)
 	}
-	for _, m := range t.Members {
-		if !m.Connected || !m.Answered {
+	for i := range t.Members {
+		if m := &t.Members[i]; !m.Connected || !m.Answered {
 			at(m.Since.Add(p.NodeLease))
 		}
 	}

@@ -86,7 +86,7 @@ func (s *story) promoted(before, after Rollout, all Tally) error {
 		return nil
 	}
 	for _, m := range all.Members {
-		if m.Live(s.p, s.now) && !before.excluded(m, s.now) && m.Floor < after.Keys[0].Added {
+		if m.Live(s.p, s.now) && !before.excluded(&m, s.now) && m.Floor < after.Keys[0].Added {
 			return fmt.Errorf("%s encrypts, and %s may lack it (g%d, added g%d)", after.Keys[0].Key.ID(), m.Name(), m.Floor, after.Keys[0].Added)
 		}
 	}

@@ -203,14 +203,14 @@ func (o *roster) expire(p Policy, now time.Time) {
 
 // snapshot is list by name.
 func (o *roster) snapshot(all bool) []Member {
-	ms := o.list(all)
+	ms := o.list(nil, all)
 	slices.SortFunc(ms, byName)
 	return ms
 }
 
-// list lists the members. Candidates that were not let in yet hold nothing and are left out unless all is set.
-func (o *roster) list(all bool) []Member {
-	ms := make([]Member, 0, len(o.members))
+// list appends the members to ms. Candidates that were not let in yet hold nothing and are left out unless all is set.
+func (o *roster) list(ms []Member, all bool) []Member {
+	ms = slices.Grow(ms, len(o.members))
 	for _, list := range o.members {
 		for _, e := range list {
 			if all || e.ready || e.Answered || !e.Connected {

@@ -19,7 +19,9 @@ const (
 var errRoster = errors.New("the stored roster is not a record that this version reads")
 
 func encodeRoster(ms []Member, at time.Time) []byte {
-	b := []byte{rosterFormat}
+	const usual = 32 // bytes a node
+	b := make([]byte, 0, 16+usual*len(ms))
+	b = append(b, rosterFormat)
 	b = binary.AppendUvarint(b, uint64(at.UnixMilli()))
 	b = binary.AppendUvarint(b, uint64(len(ms)))
 	str := func(s string) {

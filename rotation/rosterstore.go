@@ -70,10 +70,11 @@ func (s *scope) store(ctx context.Context, must bool) error {
 
 func (s *scope) saveRoster(ctx context.Context) error {
 	s.mu.Lock()
-	members, now := s.roster.list(true), s.clock()
+	s.saving = s.roster.list(s.saving[:0], true)
+	now := s.clock()
 	s.roster.dirty = false
 	s.mu.Unlock()
-	err := s.put(ctx, s.rosterKey(), encodeRoster(members, now))
+	err := s.put(ctx, s.rosterKey(), encodeRoster(s.saving, now))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {

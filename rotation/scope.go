@@ -33,6 +33,8 @@ type scope struct {
 	restored bool          // the roster that the replica had before it stopped was read; with turn
 	unsure   bool          // the last swap failed, or it did not; with turn
 	known    known         // with turn
+	members  []Member      // room for what read reads; with turn
+	saving   []Member      // room for what saveRoster writes; run's
 
 	strays rate.Sometimes // log lines about first refusals: any client can provoke them
 
@@ -88,8 +90,9 @@ func (s *scope) caughtUp(e *entry) bool {
 	return len(s.late) == 0
 }
 
-func (s *scope) tallied() Tally {
-	t := Tally{Members: s.roster.list(false), Highest: s.roster.highest, Waited: s.waited}
+// tallied counts into the room of ms. The caller holds mu.
+func (s *scope) tallied(ms []Member) Tally {
+	t := Tally{Members: s.roster.list(ms, false), Highest: s.roster.highest, Waited: s.waited}
 	if len(s.others) > 0 {
 		t.Members = union(t.Members, s.others)
 	}
@@ -166,8 +169,8 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	defer s.mu.Unlock()
 	s.roster.expire(s.policy, v.now)
 	wait = s.cfg.Refresh
-	if due := v.r.Due(s.policy, v.t, v.now); !due.IsZero() {
-		wait = min(wait, max(due.Sub(v.now), time.Millisecond))
+	if !v.due.IsZero() {
+		wait = min(wait, max(v.due.Sub(v.now), time.Millisecond))
 	}
 	if s.roster.dirty {
 		wait = min(wait, flushAfter)

@@ -52,7 +52,8 @@ type Count struct {
 
 // Count counts the members of t.
 func (r Rollout) Count(p Policy, t Tally, now time.Time) (c Count) {
-	for _, m := range t.Members {
+	for i := range t.Members {
+		m := &t.Members[i]
 		if !m.Live(p, now) {
 			continue
 		}
@@ -73,7 +74,7 @@ func (r Rollout) Count(p Policy, t Tally, now time.Time) (c Count) {
 	return c
 }
 
-func (r Rollout) excluded(m Member, now time.Time) bool {
+func (r Rollout) excluded(m *Member, now time.Time) bool {
 	return now.Before(r.Excluded[m.Node])
 }
 
@@ -82,11 +83,14 @@ func (r Rollout) excluded(m Member, now time.Time) bool {
 func (r Rollout) behind(floor uint64, p Policy, t Tally, now time.Time) (late []*Member, waited int) {
 	for i := range t.Members {
 		m := &t.Members[i]
-		if !m.Live(p, now) || r.excluded(*m, now) {
+		if !m.Live(p, now) || r.excluded(m, now) {
 			continue
 		}
 		waited++
 		if m.Floor < floor {
+			if late == nil {
+				late = make([]*Member, 0, len(t.Members)-i)
+			}
 			late = append(late, m)
 		}
 	}
@@ -157,6 +161,14 @@ func names(ms []*Member) (out []string) {
 	return out
 }
 
+// someNames is some of names, without making those of a whole fleet.
+func someNames(ms []*Member) []string {
+	if len(ms) <= told {
+		return names(ms)
+	}
+	return andMore(names(ms[:told]), len(ms)-told)
+}
+
 // told is how many nodes are named one by one where all of a fleet may be meant.
 const told = 20
 
@@ -165,5 +177,7 @@ func some(list []string) []string {
 	if len(list) <= told {
 		return list
 	}
-	return append(slices.Clone(list[:told]), fmt.Sprintf("and %d more", len(list)-told))
+	return andMore(slices.Clone(list[:told]), len(list)-told)
 }
+
+func andMore(list []string, n int) []string { return append(list, fmt.Sprintf("and %d more", n)) }

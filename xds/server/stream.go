@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 	"time"
 
@@ -220,6 +221,7 @@ func (p *pushers) work() {
 		p.at++
 		p.mu.Unlock()
 		st.push()
+		runtime.Gosched() // the transport's writer of this stream next, while it is still in the cache
 	}
 }
 

@@ -84,7 +84,8 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	}
 	opts := server.Options()
 	if files != nil && !isSocket(c.XDSListen) {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(files.config("h2"))))
+		// TLS brings buffers of its own: another would only copy, and cost each node 4 KiB.
+		opts = append(opts, grpc.ReadBufferSize(0), grpc.Creds(credentials.NewTLS(files.config("h2"))))
 	}
 	d.grpc = grpc.NewServer(opts...)
 	d.xds.RegisterADS(d.grpc)
@@ -169,6 +170,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.certs.Run)
 	run(d.rolls.Run)
 	run(d.table.Run)
+	run(rest)
 	run(func(ctx context.Context) error { return d.bus.run(ctx, d) })
 	g.Go(func() error { return d.serveAdmin() })
 	g.Go(func() error { return d.serveXDS(core) })
