@@ -70,7 +70,7 @@ func (b *bench) weigh(ctx context.Context, p *plane, nodes, certs, pushes int) (
 	if err := resetPeak(p.proc.PID()); err != nil {
 		return 0, 0, err
 	}
-	if err := c.join(p, nodes, certs); err != nil {
+	if err := c.join(p, nodes, certs, false); err != nil {
 		return 0, 0, err
 	}
 	peak, err := memoryOf(p.proc.PID(), "VmHWM")

@@ -14,7 +14,7 @@ func pushes(ctx context.Context, b *bench) ([]row, error) {
 		nodes          int
 		push, rotation float64
 	}{{b.size(5000, 500), 0.75, 1.35}, {b.size(1000, 200), 0.90, 1.6}} {
-		ours, stock, rotations, beside, err := b.takeTurns(ctx, fleet.nodes)
+		ours, stock, rotations, beside, err := b.takeTurns(ctx, fleet.nodes, true)
 		if err != nil {
 			return all, err
 		}
@@ -29,8 +29,8 @@ func pushes(ctx context.Context, b *bench) ([]row, error) {
 }
 
 // takeTurns alternates: ours pushes, stock pushes, ours rotates, stock pushes.
-func (b *bench) takeTurns(ctx context.Context, nodes int) (ours, stock, rotations, beside []sample, err error) {
-	d, err := b.duel(ctx, nodes, 0)
+func (b *bench) takeTurns(ctx context.Context, nodes int, grpc bool) (ours, stock, rotations, beside []sample, err error) {
+	d, err := b.duel(ctx, nodes, 0, grpc)
 	if err != nil {
 		return
 	}
@@ -62,7 +62,7 @@ func (b *bench) takeTurns(ctx context.Context, nodes int) (ours, stock, rotation
 // pushesWithNames is one push of the ring to nodes that hold 100 certificates each on the same stream.
 func pushesWithNames(ctx context.Context, b *bench) ([]row, error) {
 	nodes, certs := b.size(1000, 100), b.size(100, 20)
-	d, err := b.duel(ctx, nodes, certs)
+	d, err := b.duel(ctx, nodes, certs, true)
 	if err != nil {
 		return nil, err
 	}

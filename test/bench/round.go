@@ -65,7 +65,7 @@ type duel struct {
 	nodes       int
 }
 
-func (b *bench) duel(ctx context.Context, nodes, certs int) (d *duel, err error) {
+func (b *bench) duel(ctx context.Context, nodes, certs int, grpc bool) (d *duel, err error) {
 	d = &duel{nodes: nodes}
 	data, err := b.data(ctx, certs)
 	if err != nil {
@@ -81,7 +81,7 @@ func (b *bench) duel(ctx context.Context, nodes, certs int) (d *duel, err error)
 		return nil, err
 	}
 	for _, p := range []*plane{d.ours, d.stock} {
-		if err := d.crowd.join(p, nodes, certs); err != nil {
+		if err := d.crowd.join(p, nodes, certs, grpc); err != nil {
 			d.crowd.close()
 			return nil, err
 		}
@@ -93,12 +93,12 @@ func (b *bench) duel(ctx context.Context, nodes, certs int) (d *duel, err error)
 func (d *duel) close() { d.crowd.close() }
 
 // join connects nodes to p, one after the other, each asking for the ring and so many certificates.
-func (c *crowd) join(p *plane, nodes, certs int) error {
+func (c *crowd) join(p *plane, nodes, certs int, grpc bool) error {
 	want := []string{ring}
 	for i := range certs {
 		want = append(want, certName(i))
 	}
-	_, err := c.do(swarm.Command{Op: "connect", Set: p.name, Addr: p.xds, Nodes: nodes, Names: want, Parallel: 32})
+	_, err := c.do(swarm.Command{Op: "connect", Set: p.name, Addr: p.xds, Nodes: nodes, Names: want, Parallel: 32, GRPC: grpc})
 	if err != nil {
 		return fmt.Errorf("nodes of %s: %w", p.name, err)
 	}

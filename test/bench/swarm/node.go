@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// node is one simulated node. All but conn belongs to its goroutine.
+// node is one simulated node. All but end belongs to its goroutine.
 type node struct {
 	set    *set
 	index  int
 	id     string
-	served func()               // lets the next node connect
-	conn   atomic.Pointer[conn] // set once; for close
+	served func()                 // lets the next node connect
+	end    atomic.Pointer[func()] // set once; for close
 
 	round *round // the one that count is about
 	count int
@@ -27,8 +27,7 @@ func (n *node) live(c Command, config *tls.Config) error {
 		return err
 	}
 	defer cn.nc.Close()
-	n.conn.Store(cn)
-	if n.set.closing.Load() {
+	if !n.begin(func() { cn.nc.Close() }) {
 		return nil
 	}
 	cn.send(request(nil, n.id, "", c.Names...))
@@ -44,6 +43,12 @@ func (n *node) live(c Command, config *tls.Config) error {
 			return err
 		}
 	}
+}
+
+// begin says how the node's connection is ended. It reports false if that is to be at once.
+func (n *node) begin(end func()) bool {
+	n.end.Store(&end)
+	return !n.set.closing.Load()
 }
 
 func (n *node) take(c *conn, message []byte) error {

@@ -71,7 +71,11 @@ func (s *set) connect(c Command) (Reply, error) {
 		s.nodes = append(s.nodes, n)
 		places <- struct{}{}
 		s.wg.Go(func() {
-			if err := n.live(c, config); err != nil {
+			live := func() error { return n.live(c, config) }
+			if c.GRPC {
+				live = func() error { return n.liveGRPC(c) }
+			}
+			if err := live(); err != nil {
 				s.fail(fmt.Errorf("%s: %w", n.id, err))
 			}
 			n.served()
@@ -100,8 +104,8 @@ func (s *set) await(r *round, timeout time.Duration) (Reply, error) {
 func (s *set) close() {
 	s.closing.Store(true)
 	for _, n := range s.nodes {
-		if c := n.conn.Load(); c != nil {
-			c.nc.Close()
+		if end := n.end.Load(); end != nil {
+			(*end)()
 		}
 	}
 	s.wg.Wait()

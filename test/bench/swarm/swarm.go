@@ -31,6 +31,7 @@ type Command struct {
 	Names    []string      `json:",omitempty"`
 	Parallel int           `json:",omitempty"` // connections that are being made at a time; 0: all at once
 	TLS      *Files        `json:",omitempty"`
+	GRPC     bool          `json:",omitempty"` // connect: nodes are clients of grpc-go, without TLS; else a bare HTTP/2 client, which costs half as much
 	Ring     string        `json:",omitempty"`
 	Accepts  int           `json:",omitempty"`
 	Pattern  string        `json:",omitempty"` // of the names that are asked for, with one %d
