@@ -68,7 +68,7 @@ func New(c Config) *Server {
 		identity: c.Identity,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),
-		pushers:  pushers{most: 2 * runtime.GOMAXPROCS(0)},
+		pushers:  pushers{most: runtime.GOMAXPROCS(0)},
 	}
 }
 
