@@ -47,6 +47,10 @@ var (
 	ErrNotExist = errors.New("no such key")
 	// ErrConflict: the key's revision is not the expected one; somebody else was first. Certain.
 	ErrConflict = errors.New("changed by somebody else")
+	// ErrLost: the store has lost everything: it is empty where this process had seen values (a stream deleted, a FLUSHALL). A driver
+	// that can tell returns it from every method, instead of ErrNotExist, until its own method Recreate(ctx) error was called, which
+	// starts anew with revisions above all that were seen. Whether, and with which values, the caller decides.
+	ErrLost = errors.New("the store has lost its content")
 )
 
 // Key makes a key out of segments. It is the one place that escapes: every byte but a-z A-Z 0-9 . _ - becomes =XX, since

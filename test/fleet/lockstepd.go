@@ -11,7 +11,7 @@ type Lockstepd struct {
 	Certs string // --certs; "" is left out
 	XDS   string // --xds-listen
 	Admin string // --admin-listen
-	NATS  string // --nats-listen
+	NATS  string // --nats-listen; "-": it opens none, as with --events
 	Args  []string
 	Env   []string
 }
@@ -29,7 +29,10 @@ func (f *Fleet) Lockstepd(name string, o Lockstepd) (*Lockstepd, error) {
 			}
 		}
 	}
-	args := []string{"--data-dir", o.Data, "--xds-listen", o.XDS, "--admin-listen", o.Admin, "--nats-listen", o.NATS}
+	args := []string{"--data-dir", o.Data, "--xds-listen", o.XDS, "--admin-listen", o.Admin}
+	if o.NATS != "-" {
+		args = append(args, "--nats-listen", o.NATS)
+	}
 	if o.Certs != "" {
 		args = append(args, "--certs", o.Certs)
 	}

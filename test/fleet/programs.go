@@ -46,6 +46,14 @@ func EnvoyPath() (string, error) {
 // Build builds programs of cmd/ ("lockstepd") into bin/ of the checkout, as `make build` does, and returns that folder. What is up to date is
 // left alone, and only one process builds at a time, so that tests of several packages may call it at once.
 func Build(ctx context.Context, programs ...string) (bin string, err error) {
+	packages := make([]string, len(programs))
+	for i, p := range programs {
+		packages[i] = "./cmd/" + p
+	}
+	return build(ctx, packages...)
+}
+
+func build(ctx context.Context, packages ...string) (bin string, err error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
@@ -66,14 +74,11 @@ func Build(ctx context.Context, programs ...string) (bin string, err error) {
 		return "", fmt.Errorf("fleet: lock %s: %w", lock.Name(), err)
 	}
 	args := []string{"build", "-trimpath", "-o", bin + string(filepath.Separator)}
-	for _, p := range programs {
-		args = append(args, "./cmd/"+p)
-	}
-	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("fleet: go build %v: %w\n%s", programs, err, out)
+		return "", fmt.Errorf("fleet: go build %v: %w\n%s", packages, err, out)
 	}
 	return bin, nil
 }

@@ -1,0 +1,105 @@
+// Package jetstream keeps the store in a NATS JetStream cluster (2.11 or later), for several replicas of lockstepd.
+//
+// A stream holds one message a key, the newest, under the subject lockstep.store.<bucket>.<segments of the key>. A swap is a publish that
+// expects the key's last sequence. A delete leaves an empty message with a mark behind, for [Store.Changed]; these stay.
+//
+// Revisions are the stream's sequences, doubled, and odd for a delete. A stream begins at the microseconds since 1970, so that one that was
+// deleted and made again goes on above it; it has that number in its name, so that whoever knew the old one is told that it is gone, whatever
+// others have made since. The stream refuses purges and deletes of single messages, so it loses its content only as a whole.
+//
+// Whatever has to be certain is asked of the stream's leader; other replicas answer in bulk, and the leader has the last word. No consumer is
+// used. A leader that was cut off from the majority may answer reads from the past for up to 20 s, until it steps down; it cannot write.
+//
+// NATS acknowledges a write once a majority has it, by default before it is on disk: the servers need sync_interval: always.
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Store keeps the [store.Store] contract in a stream. Safe for concurrent use. Every request is given up after 5 s at the latest; when the
+// cluster is back it goes on by itself.
+//
+// If the stream is gone, every method's error wraps [store.ErrLost], until [Store.Recreate].
+type Store struct {
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	bucket   string
+	replicas int
+	prefix   string // of all subjects, with its dot
+
+	name atomic.Pointer[string] // of the stream
+	seen atomic.Uint64          // the highest sequence that this process knows of
+}
+
+// Open connects, and makes the stream if there is none. It needs a majority of the servers.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	conn, err := cfg.connect()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{conn: conn, bucket: cfg.Bucket, replicas: cfg.Replicas, prefix: "lockstep.store." + cfg.Bucket + "."}
+	s.name.Store(new(string))
+	if s.js, err = jetstream.New(conn); err == nil {
+		err = s.Recreate(ctx)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends all use; calls under way fail.
+func (s *Store) Close() { s.conn.Close() }
+
+// Get implements [store.Store].
+func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
+	subject, err := s.subject(key)
+	if err != nil {
+		return nil, 0, err
+	}
+	m, found, err := s.load(ctx, query{Last: subject})
+	if err != nil {
+		return nil, 0, err
+	}
+	if !found || m.deleted {
+		return nil, 0, fmt.Errorf("%w: %s", store.ErrNotExist, key)
+	}
+	if m.data == nil {
+		m.data = []byte{} // nil is no value
+	}
+	return m.data, rev(m.seq, false), nil
+}
+
+// Now implements [store.Store]: the clock of the server that leads the stream.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	info, err := s.info(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if info.TimeStamp.IsZero() {
+		return time.Time{}, errors.New("store: NATS does not tell its time: it needs to be 2.11 or later")
+	}
+	return info.TimeStamp, nil
+}
+
+func (s *Store) stream() string { return *s.name.Load() }
+
+// see remembers how far the stream was.
+func (s *Store) see(seq uint64) {
+	for old := s.seen.Load(); seq > old && !s.seen.CompareAndSwap(old, seq); old = s.seen.Load() {
+	}
+}
