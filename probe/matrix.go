@@ -29,6 +29,7 @@ type Pair struct {
 	Outcome  Outcome
 	Took     time.Duration // the handshake with To
 	Words    string        // what failed
+	Key      string        // Session.KeyID
 }
 
 // MarshalJSON names the version as people do, and gives the time in milliseconds.
@@ -40,7 +41,8 @@ func (p Pair) MarshalJSON() ([]byte, error) {
 		Outcome Outcome `json:"outcome"`
 		Took    float64 `json:"took_ms"`
 		Words   string  `json:"error,omitempty"`
-	}{tls.VersionName(p.Version), p.From, p.To, p.Outcome, float64(p.Took.Microseconds()) / 1000, p.Words})
+		Key     string  `json:"key,omitempty"`
+	}{tls.VersionName(p.Version), p.From, p.To, p.Outcome, float64(p.Took.Microseconds()) / 1000, p.Words, p.Key})
 }
 
 // Matrix is what Verify found: by version, then by From and To in the order of Config.Addrs.
@@ -117,6 +119,7 @@ func (c Config) offerAll(ctx context.Context, row []Pair) {
 			p.Outcome, p.Words = Failed, "making a session at "+p.From+": "+err.Error()
 			continue
 		}
+		p.Key = first.Session.KeyID
 		r, err := dial(ctx, p.To, c, first.Session, false)
 		p.Took = r.Handshake
 		switch {

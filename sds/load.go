@@ -116,7 +116,7 @@ func (t *Table) enqueue(e *entry) {
 		e.again = true
 		return
 	}
-	if e.queued || e.gone {
+	if e.queued || e.gone || !e.wanted {
 		return
 	}
 	e.calm()

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -22,6 +23,10 @@ type Rings interface {
 type Config struct {
 	Source keysource.Source // of certificates
 	Rings  Rings
+	Policy Policy // nil: everybody may have everything
+	// Denied is told when a node asks for what it may not have, and when a new policy takes something away that it has asked for; with the
+	// resource name as it was asked for. It is called by the goroutine of the stream and must not block. Nil: nobody is told.
+	Denied func(node xds.Node, name string)
 	Log    *slog.Logger
 }
 
@@ -29,7 +34,8 @@ type Config struct {
 // [xds.Resources]: look-ups answer from memory, and [Table.Run] loads certificates behind them, one flight a name. A certificate that cannot be
 // loaded leaves the last good one in place.
 type Table struct {
-	cfg Config
+	cfg    Config
+	policy atomic.Pointer[Policy] // nil: everybody may have everything
 
 	mu    sync.Mutex
 	certs map[string]*entry                      // by the name that was asked
@@ -37,6 +43,7 @@ type Table struct {
 	rings map[string]map[uint64]*xds.Mailbox     // scope, stream
 	sent  map[string]ringed                      // the last ring of a scope as it is sent
 	queue queue
+	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy
 }
 
 // entry is one certificate under the name that was asked for.
@@ -47,6 +54,7 @@ type entry struct {
 	res      *xds.Resource
 	notAfter int64 // of res, Unix seconds; 0: there is none
 	watchers
+	wanted                 bool // somebody who may have it asked: until then nothing is spent on it
 	queued, loading, again bool // again: something changed while it was loaded
 	fails                  int
 	retry                  *time.Timer // after a load that failed; nil: none is set
@@ -60,11 +68,19 @@ type ringed struct {
 
 // NewTable starts nothing.
 func NewTable(c Config) *Table {
-	return &Table{
+	if c.Denied == nil {
+		c.Denied = func(xds.Node, string) {}
+	}
+	t := &Table{
 		cfg: c, queue: newQueue(),
 		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
 	}
+	if c.Policy != nil {
+		t.policy.Store(&c.Policy)
+		t.peers = map[*xds.Mailbox]*peer{}
+	}
+	return t
 }
 
 // Lookup implements [xds.Resources].
@@ -75,9 +91,13 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := t.certs[name]
-	if e == nil {
+	switch {
+	case e == nil:
 		return nil, xds.NotYet
+	case !t.mayHave(node, e):
+		return nil, xds.Absent
 	}
+	t.want(e)
 	return e.res, e.state
 }
 
@@ -85,6 +105,9 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 func (t *Table) ring(node xds.Node, scope string) (*xds.Resource, xds.State) {
 	if node.Service != xds.SDS {
 		return nil, xds.Absent
+	}
+	if !t.mayHaveRing(node, scope) {
+		return nil, xds.NotYet // a ring is never answered with absence: without one Envoy would serve, and every host reset
 	}
 	ring, barred := t.cfg.Rings.Ring(node.Stream, scope)
 	if barred {
@@ -107,28 +130,42 @@ func (t *Table) ring(node xds.Node, scope string) (*xds.Resource, xds.State) {
 	return res, xds.Present
 }
 
-// Watch implements [xds.Resources]. The first watch of a name has it loaded.
+// Watch implements [xds.Resources]. The first watch of a name, by one who may have it, has it loaded.
 func (t *Table) Watch(node xds.Node, name string, box *xds.Mailbox) {
+	if !t.watch(node, name, box) {
+		t.cfg.Denied(node, name)
+	}
+}
+
+// watch reports whether the node may have what it watches.
+func (t *Table) watch(node xds.Node, name string, box *xds.Mailbox) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.meet(node, box)
 	if scope, ok := keysource.RingScope(name); ok {
 		if t.rings[scope] == nil {
 			t.rings[scope] = map[uint64]*xds.Mailbox{}
 		}
 		t.rings[scope][node.Stream] = box
-		return
+		return node.Service != xds.SDS || t.mayHaveRing(node, scope)
 	}
 	e := t.certs[name]
 	if e == nil {
 		e = t.enter(name)
 	}
 	e.add(box)
+	if !t.mayHave(node, e) {
+		return false
+	}
+	t.want(e)
+	return true
 }
 
 // Unwatch implements [xds.Resources].
 func (t *Table) Unwatch(node xds.Node, name string, box *xds.Mailbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.leave(box)
 	if scope, ok := keysource.RingScope(name); ok {
 		delete(t.rings[scope], node.Stream)
 		if len(t.rings[scope]) == 0 {
@@ -159,8 +196,15 @@ func (t *Table) enter(asked string) *entry {
 		}
 		t.under[decides][e] = struct{}{}
 	}
-	t.enqueue(e)
 	return e
+}
+
+// want has e loaded if it never was. The caller holds mu.
+func (t *Table) want(e *entry) {
+	if !e.wanted && e.name != "" {
+		e.wanted = true
+		t.enqueue(e)
+	}
 }
 
 // decidedBy lists the names other than e.asked whose certificates e shows.

@@ -1,6 +1,10 @@
 package sds
 
-import "github.com/lockstep-tls/lockstep/xds"
+import (
+	"iter"
+
+	"github.com/lockstep-tls/lockstep/xds"
+)
 
 // watchers are the mailboxes of the streams that want one name: most names have one, some have the whole fleet.
 type watchers struct {
@@ -30,10 +34,20 @@ func (w *watchers) remove(box *xds.Mailbox) {
 func (w *watchers) none() bool { return w.one == nil && len(w.many) == 0 }
 
 func (w *watchers) wake(name string) {
-	if w.one != nil {
-		w.one.Put(name)
-	}
-	for b := range w.many {
+	for b := range w.all() {
 		b.Put(name)
+	}
+}
+
+func (w *watchers) all() iter.Seq[*xds.Mailbox] {
+	return func(yield func(*xds.Mailbox) bool) {
+		if w.one != nil && !yield(w.one) {
+			return
+		}
+		for b := range w.many {
+			if !yield(b) {
+				return
+			}
+		}
 	}
 }

@@ -1,0 +1,89 @@
+package identity
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// grant is what a rule gives, or several.
+type grant struct {
+	allScopes, allNames bool
+	scopes              map[string]struct{}
+	names               map[keysource.Name]struct{}
+	below               map[string]struct{} // "example.com": every name that ends in .example.com
+}
+
+func (g *grant) add(other grant) {
+	g.allScopes = g.allScopes || other.allScopes
+	g.allNames = g.allNames || other.allNames
+	merge(&g.scopes, other.scopes)
+	merge(&g.names, other.names)
+	merge(&g.below, other.below)
+}
+
+func merge[K comparable](to *map[K]struct{}, from map[K]struct{}) {
+	if *to == nil && len(from) > 0 {
+		*to = make(map[K]struct{}, len(from))
+	}
+	maps.Copy(*to, from)
+}
+
+func (g *grant) hasScope(scope string) bool {
+	if g.allScopes {
+		return true
+	}
+	_, ok := g.scopes[scope]
+	return ok
+}
+
+func (g *grant) hasName(n keysource.Name) bool {
+	if g.allNames {
+		return true
+	}
+	if _, ok := g.names[n]; ok {
+		return true
+	}
+	if len(g.below) == 0 {
+		return false
+	}
+	for _, parent, ok := strings.Cut(string(n), "."); ok; _, parent, ok = strings.Cut(parent, ".") {
+		if _, ok := g.below[parent]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// addScope takes an element of a rule's scopes.
+func (g *grant) addScope(s string) error {
+	if s == "*" {
+		g.allScopes = true
+		return nil
+	}
+	if s == "" || len(s) > 63 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+		return fmt.Errorf("%q is no scope: a scope's name has 1 to 63 of a-z, 0-9, - and _; \"*\" is every scope", s)
+	}
+	merge(&g.scopes, map[string]struct{}{s: {}})
+	return nil
+}
+
+// addName takes an element of a rule's names.
+func (g *grant) addName(s string) error {
+	if s == "*" {
+		g.allNames = true
+		return nil
+	}
+	n, err := keysource.ServerName(s)
+	if err != nil {
+		return err // quotes it
+	}
+	if parent, ok := strings.CutPrefix(string(n), "*."); ok {
+		merge(&g.below, map[string]struct{}{parent: {}})
+	} else {
+		merge(&g.names, map[keysource.Name]struct{}{n: {}})
+	}
+	return nil
+}

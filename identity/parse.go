@@ -1,0 +1,160 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// ErrBadPolicy: the text is no policy; the error names the rule and its line.
+var ErrBadPolicy = errors.New("bad policy")
+
+// maxPolicy bounds what is parsed, in bytes: 100 000 rules stay below it.
+const maxPolicy = 32 << 20
+
+// Parse reads policy.yaml:
+//
+//	rules:
+//	- identity: "spiffe://fleet.example/edge/*"   # SPIFFE ID, DNS name of the client certificate, or unix:uid=1000
+//	  scopes: [default]                           # ticket keys; "*" is every scope
+//	  names: ["*.example", "shop.example"]        # certificates; "*" is every name
+//
+// A star in an identity stands for any characters, slashes and dots included, and there may be one; "*" alone is everybody, those of whom
+// nothing is known included. A name "*.example" covers every name that ends in .example, however many labels are before it, and those of wildcard
+// certificates ("*.example" itself, "*.a.example"); "example" it does not cover. Rules add up. "rules: []" denies everything.
+func Parse(b []byte) (*Policy, error) {
+	if len(b) > maxPolicy {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBadPolicy, len(b), maxPolicy)
+	}
+	tree, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		return nil, badYAML(err)
+	}
+	if len(tree.Docs) > 1 {
+		return nil, fmt.Errorf("%w: line %d begins a second document: put all rules under one \"rules:\"", ErrBadPolicy, line(tree.Docs[1]))
+	}
+	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
+		return nil, fmt.Errorf("%w: it is empty: \"rules: []\" denies everything", ErrBadPolicy)
+	}
+	body := tree.Docs[0].Body
+	var file struct {
+		Rules *[]ruleText `yaml:"rules"`
+	}
+	if err := yaml.NodeToValue(body, &file, yaml.Strict()); err != nil {
+		return nil, badYAML(err)
+	}
+	if file.Rules == nil {
+		return nil, fmt.Errorf("%w: there is no \"rules:\": \"rules: []\" denies everything", ErrBadPolicy)
+	}
+	lines := ruleLines(body)
+	rules := make([]rule, len(*file.Rules))
+	for i, text := range *file.Rules {
+		if rules[i], err = text.rule(); err != nil {
+			at := fmt.Sprintf("rule %d", i+1)
+			var spot *spotError
+			switch {
+			case errors.As(err, &spot):
+				at += fmt.Sprintf(" (line %d)", spot.line)
+			case i < len(lines):
+				at += fmt.Sprintf(" (line %d)", lines[i])
+			}
+			return nil, fmt.Errorf("%w: %s: %w", ErrBadPolicy, at, err)
+		}
+	}
+	return newPolicy(rules), nil
+}
+
+// ruleText is a rule as it is written.
+type ruleText struct {
+	Identity word   `yaml:"identity"`
+	Scopes   []word `yaml:"scopes"`
+	Names    []word `yaml:"names"`
+}
+
+func (t ruleText) rule() (r rule, err error) {
+	if t.Identity == (word{}) {
+		return r, errors.New("identity is missing")
+	}
+	if r.who, err = parsePattern(t.Identity.text); err != nil {
+		return r, t.Identity.blame("identity", err)
+	}
+	for _, w := range t.Scopes {
+		if err := r.grant.addScope(w.text); err != nil {
+			return r, w.blame("scopes", err)
+		}
+	}
+	for _, w := range t.Names {
+		if err := r.grant.addName(w.text); err != nil {
+			return r, w.blame("names", err)
+		}
+	}
+	if len(t.Scopes)+len(t.Names) == 0 {
+		return r, errors.New("it grants nothing: give scopes or names, or leave the rule out")
+	}
+	return r, nil
+}
+
+// word is a string and the line that it stands on.
+type word struct {
+	text string
+	line int
+}
+
+// UnmarshalYAML takes text alone: 1e3 or on, without quotes, would be something else, and no name.
+func (w *word) UnmarshalYAML(n ast.Node) error {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		*w = word{n.Value, line(n)}
+		return nil
+	case *ast.AnchorNode:
+		return w.UnmarshalYAML(n.Value)
+	}
+	return &spotError{line(n), fmt.Errorf("%s is not text: put it in quotes", n)}
+}
+
+func (w word) blame(key string, err error) error {
+	return &spotError{w.line, fmt.Errorf("%s: %w", key, err)}
+}
+
+// spotError knows its line.
+type spotError struct {
+	line int
+	err  error
+}
+
+func (e *spotError) Error() string { return e.err.Error() }
+func (e *spotError) Unwrap() error { return e.err }
+
+func badYAML(err error) error {
+	var spot *spotError
+	if errors.As(err, &spot) {
+		return fmt.Errorf("%w: line %d: %w", ErrBadPolicy, spot.line, err)
+	}
+	return fmt.Errorf("%w: at [line:column] %s", ErrBadPolicy, yaml.FormatError(err, false, false))
+}
+
+// ruleLines are the lines on which the rules begin.
+func ruleLines(body ast.Node) (lines []int) {
+	m, ok := body.(*ast.MappingNode)
+	if !ok || len(m.Values) != 1 {
+		return nil
+	}
+	rules, ok := m.Values[0].Value.(*ast.SequenceNode)
+	if !ok {
+		return nil
+	}
+	for _, n := range rules.Values {
+		lines = append(lines, line(n))
+	}
+	return lines
+}
+
+func line(n ast.Node) int {
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return t.Position.Line
+	}
+	return 0
+}
