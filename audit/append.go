@@ -1,0 +1,173 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// maxBatch bounds the entries that are written in one go, and so with maxLine a record of the store: NATS takes 1 MiB.
+const maxBatch = 32
+
+// call is one Append that waits.
+type call struct {
+	entries []Entry
+	done    chan struct{} // closed when head and err are set
+	head    Head
+	err     error
+}
+
+// Append writes the entries to every sink, one line each and next to each other, and returns the head of the last one: the store's, or
+// that of the next sink where the store could not be written. One sink that took them is enough; the others are counted and named by [Log.Degraded].
+// If none did, the error wraps [ErrUnwritten]: a line may then be there or not, and the change must not be made. If ctx ends first, likewise.
+// Calls that come while others are being written are written together.
+func (l *Log) Append(ctx context.Context, entries ...Entry) (Head, error) {
+	if len(entries) == 0 || len(entries) > maxBatch {
+		return Head{}, fmt.Errorf("audit: %d entries in one call; it takes 1 to %d", len(entries), maxBatch)
+	}
+	c := &call{entries: slices.Clone(entries), done: make(chan struct{})}
+	l.mu.Lock()
+	l.waiting = append(l.waiting, c)
+	l.mu.Unlock()
+	select {
+	case l.turn <- struct{}{}: // nobody is writing: write all that waits
+		defer func() { <-l.turn }()
+		for !c.isDone() {
+			l.write(context.WithoutCancel(ctx), l.take())
+		}
+		return c.head, c.err
+	case <-c.done:
+		return c.head, c.err
+	case <-ctx.Done():
+		l.mu.Lock()
+		l.waiting = slices.DeleteFunc(l.waiting, func(w *call) bool { return w == c })
+		l.mu.Unlock()
+		return Head{}, fmt.Errorf("%w: %w", ErrUnwritten, ctx.Err())
+	}
+}
+
+func (c *call) isDone() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// take returns calls that wait, in the order in which they came.
+func (l *Log) take() (calls []*call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, size := 0, 0
+	for n < len(l.waiting) && (n == 0 || size+len(l.waiting[n].entries) <= maxBatch) {
+		size += len(l.waiting[n].entries)
+		n++
+	}
+	calls = slices.Clone(l.waiting[:n])
+	l.waiting = slices.Delete(l.waiting, 0, n)
+	return calls
+}
+
+// write writes calls to all sinks at once, each in its own time, and tells each call what became of it. The caller holds turn.
+func (l *Log) write(ctx context.Context, calls []*call) {
+	err := l.writeAll(ctx, calls)
+	l.mu.Lock()
+	for _, c := range calls {
+		if c.err = err; err != nil {
+			l.counts.Refused++
+		} else {
+			l.counts.Lines += uint64(len(c.entries))
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range calls {
+		close(c.done)
+	}
+}
+
+func (l *Log) writeAll(ctx context.Context, calls []*call) error {
+	store, cancel := context.WithTimeout(ctx, within) // the store's: key and clock come from there too
+	defer cancel()
+	keys, err := l.keys(store)
+	if err != nil {
+		l.report("store", err)
+		return fmt.Errorf("%w: its key cannot be read: %w", ErrUnwritten, err)
+	}
+	b := batch{keys: keys}
+	var now time.Time
+	for _, c := range calls {
+		of := len(c.entries)
+		if of == 1 {
+			of = 0
+		}
+		for _, e := range c.entries {
+			if e.At.IsZero() {
+				if now.IsZero() {
+					now = l.now(store)
+				}
+				e.At = now
+			}
+			b.entries = append(b.entries, e)
+			b.of = append(b.of, of)
+		}
+	}
+	type outcome struct {
+		heads []Head
+		err   error
+	}
+	outcomes := make([]chan outcome, len(l.sinks))
+	for i, s := range l.sinks {
+		outcomes[i] = make(chan outcome, 1)
+		its, cancel := store, context.CancelFunc(func() {})
+		if i > 0 {
+			its, cancel = context.WithTimeout(ctx, within)
+		}
+		go func() {
+			defer cancel()
+			heads, err := s.write(its, b)
+			outcomes[i] <- outcome{heads, err}
+		}()
+	}
+	var heads []Head
+	var errs []error
+	for i, s := range l.sinks {
+		o := <-outcomes[i]
+		if l.report(s.name, o.err); o.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.name, o.err))
+		} else {
+			l.marks.see(o.heads[len(o.heads)-1])
+			if heads == nil {
+				heads = o.heads
+			}
+		}
+	}
+	if heads == nil {
+		return fmt.Errorf("%w: %w", ErrUnwritten, errors.Join(errs...))
+	}
+	for _, c := range calls {
+		c.head, heads = heads[len(c.entries)-1], heads[len(c.entries):]
+	}
+	return nil
+}
+
+// report keeps why a sink failed, and tells when that is another state than before.
+func (l *Log) report(sink string, err error) {
+	l.mu.Lock()
+	before := l.failed[sink]
+	if err == nil {
+		delete(l.failed, sink)
+	} else {
+		l.failed[sink] = err
+		l.counts.Failed[sink]++
+	}
+	l.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		l.cfg.Log.Error("the audit log cannot be written to a sink", "sink", sink, "err", err)
+	case err == nil && before != nil:
+		l.cfg.Log.Info("the audit log can be written again", "sink", sink)
+	}
+}

@@ -1,0 +1,161 @@
+// Package audit writes down what changes keys, before it does, in a log that shows when somebody tampered with it.
+//
+// Each sink (the store, a file, syslog) holds a chain of lines of its own. A line has a number, the MAC of the line before, and a MAC over
+// all of it, under a key that only those who hold the sealing key can read. [Log.Verify] finds a line that was changed, left out, put elsewhere, or cut
+// off at the end; the last one by heads that are kept elsewhere: in the record of each rollout, and in a file of each replica.
+//
+// A line is an intent: it says what is about to be done. Where the change behind it then loses its compare-and-swap, the line stays, and the change
+// that is made in its place gets a line of its own. What took effect is known nevertheless: a rollout's record names the line of its last change, and each
+// line of a rollout names the one of the change before it (After). Lines off that path changed nothing.
+//
+// It owns the keys "audit/" of the store.
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// within bounds what one sink may take; a sink that hangs is a sink that is down.
+const within = 250 * time.Millisecond
+
+// ErrUnwritten: no sink took the line. The change that it was to tell of must not be made.
+var ErrUnwritten = errors.New("the audit log cannot be written, so nothing may be changed")
+
+// Entry is what a caller has to say. It must hold no secret. What is too long is cut, visibly.
+type Entry struct {
+	At         time.Time     `json:"at"`              // by the store's clock; zero: now
+	Actor      string        `json:"actor,omitempty"` // who
+	What       string        `json:"what"`
+	Scope      string        `json:"scope,omitempty"`
+	Name       string        `json:"name,omitempty"` // of a certificate, a node, or what was asked for
+	Key        string        `json:"key,omitempty"`  // fingerprint of a ticket key, or the version of a certificate
+	Burnt      []string      `json:"burnt,omitempty"`
+	Generation uint64        `json:"generation,omitempty"`
+	Rotation   uint64        `json:"rotation,omitempty"`
+	Nodes      int           `json:"nodes,omitempty"` // how many
+	WaitedFor  []string      `json:"waited_for,omitempty"`
+	LeftBehind []string      `json:"left_behind,omitempty"`
+	Took       time.Duration `json:"took_ns,omitempty"`
+	Times      int           `json:"times,omitempty"` // for how many of the kind the line stands; 0: for one
+	Why        string        `json:"why,omitempty"`
+	After      string        `json:"after,omitempty"` // [Head.Ref] of the last line of the change on which this one builds
+}
+
+// Config of a [Log].
+type Config struct {
+	Store   store.Store // sealed
+	Replica string      // this replica's name: letters, digits, dots, dashes
+	File    string      // a further sink: lines are appended to this file; "": none
+	Syslog  string      // a further sink: local, unix:/path or tcp://host:port; "": none
+	// MarkFile remembers how far the chains had come, so that a store or file that was put back is noticed. "": only while the process lasts.
+	MarkFile string
+	Log      *slog.Logger
+}
+
+// Log appends to the chains, and checks them. All methods are safe for concurrent use. Several replicas append to the store's one chain, without a leader;
+// files and syslog are each replica's own.
+type Log struct {
+	cfg   Config
+	sinks []*bounded
+	store *storeSink
+	marks *marks
+	turn  chan struct{} // capacity 1; full while somebody writes
+
+	mu      sync.Mutex
+	known   *keys
+	waiting []*call
+	failed  map[string]error // why a sink could not be written the last time
+	counts  Counts
+
+	strangers strangers
+}
+
+// Counts is what a log did since it was made.
+type Counts struct {
+	Lines   uint64            // written, by at least one sink
+	Refused uint64            // calls of Append that no sink took
+	Failed  map[string]uint64 // writes that a sink failed, by sink; every sink is in it
+}
+
+// New reads the mark file. It neither starts anything nor touches the sinks. The caller closes the log.
+func New(c Config) (*Log, error) {
+	if strings.Trim(c.Replica, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != "" || c.Replica == "" {
+		return nil, fmt.Errorf("audit: %q is no name of a replica", c.Replica)
+	}
+	l := &Log{cfg: c, turn: make(chan struct{}, 1), failed: map[string]error{}, counts: Counts{Failed: map[string]uint64{}}}
+	l.strangers.init()
+	var err error
+	if l.marks, err = readMarks(c.MarkFile); err != nil {
+		return nil, err
+	}
+	l.store = &storeSink{store: c.Store, marks: l.marks, replica: c.Replica, log: c.Log}
+	l.sinks = append(l.sinks, newBounded("store", l.store))
+	if c.File != "" {
+		l.sinks = append(l.sinks, newBounded("file", &fileSink{path: c.File, marks: l.marks, chain: "file/" + c.Replica, replica: c.Replica}))
+	}
+	if c.Syslog != "" {
+		s, err := newSyslogSink(c.Syslog, c.Replica, l.marks)
+		if err != nil {
+			return nil, err
+		}
+		l.sinks = append(l.sinks, newBounded("syslog", s))
+	}
+	for _, s := range l.sinks {
+		l.counts.Failed[s.name] = 0
+	}
+	return l, nil
+}
+
+// Close closes the sinks.
+func (l *Log) Close() error {
+	var errs []error
+	for _, s := range l.sinks {
+		if c, ok := s.sink.(io.Closer); ok {
+			select {
+			case s.busy <- struct{}{}: // and it stays so
+				errs = append(errs, c.Close())
+			case <-time.After(within):
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Degraded names the sinks that could not be written the last time, and why.
+func (l *Log) Degraded() (out []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(l.failed)) {
+		out = append(out, fmt.Sprintf("the audit log cannot be written to the %s: %v", name, l.failed[name]))
+	}
+	return out
+}
+
+// Counts returns the counts so far.
+func (l *Log) Counts() Counts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.counts
+	c.Failed = maps.Clone(c.Failed)
+	return c
+}
+
+// now is the store's clock, or this machine's where the store does not say.
+func (l *Log) now(ctx context.Context) time.Time {
+	t, err := giveUp(ctx, l.cfg.Store.Now)
+	if err != nil {
+		t = time.Now()
+	}
+	return t.UTC()
+}

@@ -1,0 +1,108 @@
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+)
+
+// marks are the newest heads that this replica has seen, by chain.
+type marks struct {
+	path string
+	wake chan struct{} // capacity 1: something is to be saved
+
+	mu    sync.Mutex
+	heads map[string]Head
+}
+
+type marksFile struct {
+	Heads []string `json:"heads"`
+}
+
+func readMarks(path string) (*marks, error) {
+	m := &marks{path: path, wake: make(chan struct{}, 1), heads: map[string]Head{}}
+	if path == "" {
+		return m, nil
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	var f marksFile
+	if err == nil {
+		err = json.Unmarshal(b, &f)
+	}
+	for _, s := range f.Heads {
+		h, bad := ParseHead(s)
+		if bad != nil {
+			err = bad
+			break
+		}
+		m.heads[h.Chain] = h
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit: %s: %w; it says how far the audit log had come: put it back, or remove it if you know what happened to it", path, err)
+	}
+	return m, nil
+}
+
+func (m *marks) get(chain string) Head {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.heads[chain]
+}
+
+// see notes a head, unless a later one is known.
+func (m *marks) see(h Head) {
+	m.mu.Lock()
+	later := h.Number > m.heads[h.Chain].Number
+	if later {
+		m.heads[h.Chain] = h
+	}
+	m.mu.Unlock()
+	if later {
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// all returns a copy.
+func (m *marks) all() map[string]Head {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.heads)
+}
+
+// save writes the file anew, whole or not at all.
+func (m *marks) save() error {
+	if m.path == "" {
+		return nil
+	}
+	var f marksFile
+	heads := m.all()
+	for _, chain := range slices.Sorted(maps.Keys(heads)) {
+		f.Heads = append(f.Heads, heads[chain].String())
+	}
+	b, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(m.path), ".tmp-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(append(b, '\n'))
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), m.path)
+}

@@ -1,0 +1,45 @@
+package audit
+
+import (
+	"context"
+	"time"
+)
+
+// markEvery bounds how often the mark file is written: it may lag, since it shows what was put back from yesterday.
+const markEvery = time.Second
+
+// Run writes what [Log.Forbidden] was told, and the mark file, until ctx ends.
+func (l *Log) Run(ctx context.Context) error {
+	tick := time.NewTicker(markEvery)
+	defer tick.Stop()
+	stale := false // the mark file could not be written
+	for {
+		select {
+		case <-ctx.Done():
+			l.writeForbidden(context.WithoutCancel(ctx))
+			l.saveMarks(&stale)
+			return nil
+		case <-l.strangers.wake:
+			l.writeForbidden(ctx)
+		case <-tick.C:
+			select {
+			case <-l.marks.wake:
+				l.saveMarks(&stale)
+			default:
+			}
+		}
+	}
+}
+
+func (l *Log) saveMarks(stale *bool) {
+	err := l.marks.save()
+	if err != nil && !*stale {
+		l.cfg.Log.Error("the audit log's high-water mark cannot be written; what is put back would be noticed late", "file", l.cfg.MarkFile, "err", err)
+	}
+	if *stale = err != nil; *stale {
+		select {
+		case l.marks.wake <- struct{}{}: // again at the next tick
+		default:
+		}
+	}
+}

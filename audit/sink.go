@@ -1,0 +1,53 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+)
+
+// sink holds a chain. write is called by one goroutine at a time, appends the batch, as durable as the sink can make it, and returns the head after each entry.
+// After an error it may be there or not; the next call must find out.
+type sink interface {
+	write(ctx context.Context, b batch) ([]Head, error)
+}
+
+// bounded is a sink that cannot hold up anybody: a write that takes too long is given up, and the sink is busy until it returns.
+type bounded struct {
+	name string
+	sink sink
+	busy chan struct{} // capacity 1
+}
+
+func newBounded(name string, s sink) *bounded { return &bounded{name, s, make(chan struct{}, 1)} }
+
+func (s *bounded) write(ctx context.Context, b batch) ([]Head, error) {
+	select {
+	case s.busy <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("an earlier write still hangs: %w", ctx.Err())
+	}
+	return giveUp(ctx, func(ctx context.Context) ([]Head, error) {
+		defer func() { <-s.busy }()
+		return s.sink.write(ctx, b)
+	})
+}
+
+// giveUp is f, or the error of ctx where that ends first; f then goes on alone.
+func giveUp[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
+	type outcome struct {
+		v   T
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		v, err := f(ctx)
+		done <- outcome{v, err}
+	}()
+	select {
+	case o := <-done:
+		return o.v, o.err
+	case <-ctx.Done():
+		var none T
+		return none, fmt.Errorf("no answer: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,241 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+const (
+	storeChain = "store"
+	// segmentMax bounds audit/head, in bytes: an append writes all of it.
+	segmentMax = 16 << 10
+)
+
+// storeSink is the chain that all replicas share. Its newest lines are the text of one record, audit/head: appending is one compare-and-swap of
+// it. When it is full, its lines first go to a record of their own, audit/lines/<first>-<last>-<start of the last one's MAC>, which is never written again.
+// A replica that dies in between leaves lines in both, which is no harm.
+type storeSink struct {
+	store   store.Store
+	marks   *marks
+	replica string
+	log     *slog.Logger
+
+	read    bool // rev and text are known
+	rev     store.Rev
+	text    []byte
+	checked bool // the mark was looked for in the older records
+}
+
+var linesPrefix = store.Key("audit", "lines") + "/"
+
+func (s *storeSink) write(ctx context.Context, b batch) ([]Head, error) {
+	for {
+		heads, err := s.try(ctx, b)
+		if err == nil {
+			return heads, nil
+		}
+		s.read = false
+		if !errors.Is(err, store.ErrConflict) {
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("others were always first: %w", ctx.Err())
+		}
+	}
+}
+
+func (s *storeSink) try(ctx context.Context, b batch) ([]Head, error) {
+	if !s.read {
+		if err := s.load(ctx); err != nil {
+			return nil, err
+		}
+	}
+	last, why, err := s.last(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	n := len(b.entries)
+	if why != "" { // a line of its own: the mark moves on, and the proof must not be lost with it
+		b = b.put(Entry{At: b.entries[0].At, Actor: "lockstepd", What: "audit-broken", Why: why})
+	}
+	added, heads, err := b.lines(last, s.replica)
+	if err != nil {
+		return nil, err
+	}
+	text := s.text
+	if len(text) > 0 && len(text)+len(added) > segmentMax {
+		if err := s.archive(ctx, b, text); err != nil {
+			return nil, err
+		}
+		text = nil
+	}
+	text = append(bytes.Clone(text), added...)
+	if len(s.text) == 0 { // a store that was emptied has lost the key too
+		if _, err := s.store.Swap(ctx, keyName, 0, b.secret); err != nil && !errors.Is(err, store.ErrConflict) {
+			return nil, err
+		}
+	}
+	rev, err := s.store.Swap(ctx, headName, s.rev, text)
+	if err != nil {
+		return nil, err
+	}
+	s.rev, s.text = rev, text
+	if why != "" {
+		s.log.Error("the audit log is broken; the break stands in it (lockstep audit verify)", "why", why)
+	}
+	return heads[len(heads)-n:], nil
+}
+
+func (s *storeSink) load(ctx context.Context) error {
+	text, rev, err := s.store.Get(ctx, headName)
+	if errors.Is(err, store.ErrNotExist) {
+		text, rev, err = nil, 0, nil
+	}
+	s.text, s.rev, s.read = text, rev, err == nil
+	return err
+}
+
+// archive puts lines that are full into a record of their own. That it is there already is as good.
+func (s *storeSink) archive(ctx context.Context, b batch, text []byte) error {
+	lines := split(text)
+	first, err := decode(b.mac, lines[0])
+	if err != nil {
+		return errHead
+	}
+	last, err := decode(b.mac, lines[len(lines)-1])
+	if err != nil {
+		return errHead
+	}
+	name := fmt.Sprintf("%016x-%016x-%x", first.Number, last.Number, last.MAC[:4])
+	if _, err = s.store.Swap(ctx, linesPrefix+name, 0, text); errors.Is(err, store.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// parseName returns the numbers of the first and last line of a record.
+func parseName(key string) (first, last uint64, ok bool) {
+	parts := strings.Split(strings.TrimPrefix(key, linesPrefix), "-")
+	if len(parts) != 3 {
+		return 0, 0, false
+	}
+	first, err := strconv.ParseUint(parts[0], 16, 64)
+	last, err2 := strconv.ParseUint(parts[1], 16, 64)
+	return first, last, err == nil && err2 == nil
+}
+
+// split returns the lines of a record, without newlines.
+func split(text []byte) [][]byte {
+	return bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
+}
+
+var errHead = fmt.Errorf("%s was changed by somebody without the audit key (lockstep audit verify): put it back from a backup, or remove it to go on above it", headName)
+
+// last is the head that the next line follows. Where the store has gone back behind what this replica knows, that is what it knows, so that
+// the chain itself shows what is missing, and why says so.
+func (s *storeSink) last(ctx context.Context, b batch) (last Head, why string, err error) {
+	mark := s.marks.get(storeChain)
+	mark.Chain = storeChain
+	if len(s.text) > 0 {
+		lines := split(s.text)
+		line, err := decode(b.mac, lines[len(lines)-1])
+		if err != nil || line.Chain != storeChain {
+			return last, "", errHead
+		}
+		last = line.Head()
+	} else {
+		last, err = s.lastArchived(ctx, b)
+		if err != nil {
+			return last, "", err
+		}
+		if last.Number > 0 || mark.Number > 0 {
+			why = fmt.Sprintf("%s was gone; the lines that stood there are lost", headName)
+		}
+	}
+	switch {
+	case last.Number < mark.Number:
+		why = fmt.Sprintf("the store's log had gone back to line %d; replica %s knew line %d", last.Number, s.replica, mark.Number)
+		last = mark
+	case why == "":
+		why, err = s.compare(ctx, b, mark)
+	}
+	s.checked = s.checked || err == nil
+	return last, why, err
+}
+
+// compare looks whether the line of mark is still the one that it was. Lines of older records are looked for once: later marks are our own.
+func (s *storeSink) compare(ctx context.Context, b batch, mark Head) (why string, err error) {
+	if mark.Number == 0 {
+		return "", nil
+	}
+	text := s.text
+	first, err := decode(b.mac, split(text)[0])
+	if err != nil {
+		return "", errHead
+	}
+	if first.Number > mark.Number {
+		if s.checked {
+			return "", nil
+		}
+		if text, err = s.find(ctx, mark.Number); err != nil {
+			return "", err
+		}
+	}
+	for _, raw := range split(text) {
+		if line, err := decode(b.mac, raw); err == nil && line.Number == mark.Number && line.MAC == mark.MAC {
+			return "", nil
+		}
+	}
+	return fmt.Sprintf("line %d is not the one that replica %s knew", mark.Number, s.replica), nil
+}
+
+// find returns the lines of the records that say they hold number n.
+func (s *storeSink) find(ctx context.Context, n uint64) (text []byte, err error) {
+	for key, err := range s.store.Keys(ctx, linesPrefix) {
+		if err != nil {
+			return nil, err
+		}
+		if first, last, ok := parseName(key); ok && first <= n && n <= last {
+			b, _, err := s.store.Get(ctx, key)
+			if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) {
+				return nil, err
+			}
+			text = append(text, b...)
+		}
+	}
+	return text, nil
+}
+
+// lastArchived is the newest line outside of audit/head.
+func (s *storeSink) lastArchived(ctx context.Context, b batch) (last Head, err error) {
+	newest := uint64(0)
+	for key, err := range s.store.Keys(ctx, linesPrefix) {
+		if err != nil {
+			return last, err
+		}
+		if _, n, ok := parseName(key); ok {
+			newest = max(newest, n)
+		}
+	}
+	last = Head{Chain: storeChain, Number: newest}
+	if newest == 0 {
+		return last, nil
+	}
+	text, err := s.find(ctx, newest)
+	if err != nil {
+		return last, err
+	}
+	for _, raw := range split(text) {
+		if line, err := decode(b.mac, raw); err == nil && line.Number == newest {
+			last = line.Head()
+		}
+	}
+	return last, nil
+}

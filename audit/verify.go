@@ -1,0 +1,268 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Verify goes through the store's chain. It finds each line that was changed, left out, put elsewhere or cut off; the last only if a witness or the mark of
+// this replica names it. The error is that of the store or of witnesses, not what was found. It may run while others append: witnesses, which must
+// read what is stored, is called before and after (nil: there are none).
+func (l *Log) Verify(ctx context.Context, witnesses func(context.Context) ([]Witness, error)) (Report, error) {
+	if witnesses == nil {
+		witnesses = func(context.Context) ([]Witness, error) { return nil, nil }
+	}
+	before, err := witnesses(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	before = l.ours(before)
+	keys, err := l.keys(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	c := newChecker(storeChain, keys.mac, before)
+	err = l.records(ctx, func(key string, text []byte) error {
+		c.record(text, key)
+		return nil
+	})
+	if err != nil {
+		return Report{}, err
+	}
+	after, err := witnesses(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	return c.end(after), nil
+}
+
+// ours adds the marks of this replica to the witnesses.
+func (l *Log) ours(ws []Witness) []Witness {
+	ws = slices.Clone(ws)
+	for _, h := range l.marks.all() {
+		ws = append(ws, Witness{Who: "the high-water mark of replica " + l.cfg.Replica, Head: h})
+	}
+	return ws
+}
+
+// records calls f with each record of the store's chain, oldest first, and audit/head last. A record whose lines stand in the next one too is left out. One that
+// cannot be opened is given without its text.
+func (l *Log) records(ctx context.Context, f func(key string, text []byte) error) error {
+	head, err := l.text(ctx, headName) // first: what is added meanwhile is left out
+	if err != nil && !errors.Is(err, store.ErrNotExist) {
+		return err
+	}
+	end := lastNumber(head)
+	var names []string
+	for key, err := range l.cfg.Store.Keys(ctx, linesPrefix) {
+		if err != nil {
+			return err
+		}
+		first, _, ok := parseName(key)
+		if ok && end > 0 && first > end {
+			continue
+		}
+		names = append(names, key)
+	}
+	held, heldName := []byte(nil), ""
+	emit := func(key string, text []byte) error {
+		if len(held) > 0 && bytes.HasPrefix(held, text) && len(text) > 0 {
+			return nil
+		}
+		var err error
+		if heldName != "" && (len(held) == 0 || !bytes.HasPrefix(text, held)) {
+			err = f(heldName, held)
+		}
+		held, heldName = text, key
+		return err
+	}
+	for _, key := range names {
+		text, err := l.text(ctx, key)
+		if errors.Is(err, store.ErrNotExist) { // removed this moment: its lines are missing
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := emit(key, text); err != nil {
+			return err
+		}
+	}
+	if err := emit(headName, head); err != nil {
+		return err
+	}
+	return f(heldName, held)
+}
+
+// text is a record's; what does not open is a text that was not written.
+func (l *Log) text(ctx context.Context, key string) ([]byte, error) {
+	b, _, err := l.cfg.Store.Get(ctx, key)
+	if errors.Is(err, store.ErrSealed) {
+		return []byte("does not open"), nil
+	}
+	return b, err
+}
+
+// lastNumber is the number that the last line of text claims; whether it is one is found elsewhere.
+func lastNumber(text []byte) (n uint64) {
+	lines := split(text)
+	_, _ = fmt.Sscanf(string(lines[len(lines)-1]), lineStart+"%d", &n)
+	return n
+}
+
+// VerifyLines goes through the chains in r: a file, or several one after the other, or what syslog made of the lines, where all before each line's JSON is
+// left out. There is a report for each chain.
+func (l *Log) VerifyLines(ctx context.Context, r io.Reader, witnesses ...Witness) ([]Report, error) {
+	witnesses = l.ours(witnesses)
+	keys, err := l.keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	checkers := map[string]*checker{}
+	current := (*checker)(nil) // gets the lines that say nothing of their chain
+	var before []string        // such lines at the begin
+	in := bufio.NewReaderSize(r, maxLine+4096)
+	for n := 1; ; n++ {
+		raw, err := in.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			for errors.Is(err, bufio.ErrBufferFull) {
+				_, err = in.ReadSlice('\n')
+			}
+			raw = []byte("?")
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if raw = trim(raw); len(raw) > 0 {
+			where := fmt.Sprintf("line %d of the file", n)
+			chain := "?"
+			if line, err := decode(keys.mac, raw); err == nil {
+				chain = line.Chain
+				if checkers[chain] == nil {
+					checkers[chain] = newChecker(chain, keys.mac, witnesses)
+					checkers[chain].odd, before = before, nil
+				}
+				current = checkers[chain]
+			}
+			if current == nil {
+				before = append(before, where)
+			} else {
+				current.line(raw, where)
+			}
+		}
+		if err != nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	if current == nil && len(before) > 0 {
+		c := newChecker("file", keys.mac, nil)
+		c.odd = before
+		checkers["file"] = c
+	}
+	var out []Report
+	for _, c := range checkers {
+		out = append(out, c.end(nil))
+	}
+	slices.SortFunc(out, func(a, b Report) int { return cmp.Compare(a.Chain, b.Chain) })
+	return out, nil
+}
+
+// trim leaves the JSON of a line.
+func trim(raw []byte) []byte {
+	raw = bytes.TrimRight(raw, "\r\n")
+	if i := bytes.Index(raw, []byte(lineStart)); i > 0 {
+		raw = raw[i:]
+	}
+	return bytes.TrimSpace(raw)
+}
+
+// Lines returns the newest n lines of the store's chain, oldest first. Those that are not as they were written are left out; see Verify.
+func (l *Log) Lines(ctx context.Context, n int) ([]Line, error) {
+	keys, err := l.keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	byNumber := map[uint64]Line{}
+	take := func(text []byte) {
+		for _, raw := range split(text) {
+			if line, err := decode(keys.mac, raw); err == nil && line.Chain == storeChain {
+				byNumber[line.Number] = line
+			}
+		}
+	}
+	var names []string
+	for key, err := range l.cfg.Store.Keys(ctx, linesPrefix) {
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, key)
+	}
+	head, err := l.text(ctx, headName) // last: else lines that leave it meanwhile would be missing
+	if err != nil && !errors.Is(err, store.ErrNotExist) {
+		return nil, err
+	}
+	take(head)
+	for i := len(names) - 1; i >= 0 && len(byNumber) < n; i-- {
+		text, err := l.text(ctx, names[i])
+		if err != nil {
+			return nil, err
+		}
+		take(text)
+	}
+	numbers := slices.Sorted(maps.Keys(byNumber))
+	var out []Line
+	for _, number := range numbers[max(0, len(numbers)-n):] {
+		out = append(out, byNumber[number])
+	}
+	return out, nil
+}
+
+// Effect says of the lines of rollouts whether the change that they told of was made, as far as the rollouts' witnesses and the lines show it: true or false; lines
+// that are not in the map say nothing of it.
+func Effect(lines []Line, rollouts []Witness) map[uint64]bool {
+	made := map[uint64]bool{}
+	next := map[string]uint64{}
+	rest := map[string]int{} // lines of the same change that come before
+	for _, w := range rollouts {
+		if w.Head.Chain == storeChain {
+			next[w.Scope] = w.Head.Number
+		}
+	}
+	for _, l := range slices.Backward(lines) {
+		want, known := next[l.Scope]
+		if l.Scope == "" || !known {
+			continue
+		}
+		switch {
+		case rest[l.Scope] > 0:
+			rest[l.Scope]--
+		case l.Number == want:
+			rest[l.Scope] = max(l.Of-1, 0)
+		default:
+			made[l.Number] = false
+			continue
+		}
+		made[l.Number] = true
+		if rest[l.Scope] > 0 {
+			continue
+		}
+		if n, ok := parseRef(l.After, storeChain); ok {
+			next[l.Scope] = n
+		} else {
+			delete(next, l.Scope)
+		}
+	}
+	return made
+}
