@@ -1,92 +1,109 @@
 package seal
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxFile bounds what is read, in bytes; a key takes about 250.
 const maxFile = 1 << 20
 
-// Load reads the keyset of a file. It refuses one that group or others may read or write. An absent file is an error that wraps
-// [fs.ErrNotExist].
-func Load(path string) (*Sealer, error) {
-	f, err := os.Open(path)
+// File keeps a keyset in a file that only its owner may read; one that group or others may open is refused. Processes on one machine that save at
+// once take turns; the file is whole at every moment.
+func File(path string) Keys { return file{path} }
+
+type file struct{ path string }
+
+func (f file) String() string { return "file " + f.path }
+
+func (f file) Load(context.Context) ([]byte, error) {
+	o, err := os.Open(f.path)
 	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
+		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat() // of what was opened, not of what the path says by now
+	defer o.Close()
+	info, err := o.Stat() // of what was opened, not of what the path says by now
 	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("seal: %s is not a regular file", path)
+		return nil, errors.New("it is not a regular file")
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("seal: others may open the sealing key (mode %04o): chmod 600 %s", mode, path)
+		return nil, fmt.Errorf("others may open the sealing key (mode %04o): chmod 600 %s", mode, f.path)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFile))
-	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
-	}
-	s, err := parse(b)
-	if err != nil {
-		return nil, fmt.Errorf("seal: %s: %w; put the file back from a backup: what was sealed with it opens with nothing else", path, err)
-	}
-	return s, nil
+	return io.ReadAll(io.LimitReader(o, maxFile))
 }
 
-// Create makes a new keyset, writes it to path (mode 0600, whole or not at all, synced) and returns it. A file that is there
-// already is never overwritten: the error then wraps [fs.ErrExist].
-func Create(path string) (*Sealer, error) {
-	s, b, err := generate()
-	if err != nil {
-		return nil, fmt.Errorf("seal: making a key: %w", err)
+func (f file) Save(ctx context.Context, old, b []byte) error {
+	if target, err := filepath.EvalSymlinks(f.path); err == nil { // else the link would be replaced, and not what it leads to
+		f.path = target
 	}
-	if err := writeNew(path, b); err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
+	err := f.save(ctx, old, b)
+	for _, readOnly := range []error{unix.EROFS, unix.EACCES, unix.EPERM} {
+		if errors.Is(err, readOnly) {
+			return fmt.Errorf("%w (%w); %s", ErrReadOnly, err, byHand)
+		}
 	}
-	return s, nil
+	return err
 }
 
-// LoadOrCreate is Load, or Create where there is no file yet. If several processes do so at once, all get the same keyset.
-func LoadOrCreate(path string) (*Sealer, error) {
-	s, err := Load(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return s, err
-	}
-	if s, err = Create(path); errors.Is(err, fs.ErrExist) {
-		return Load(path)
-	}
-	return s, err
-}
-
-// writeNew writes a file beside path, and links it to path, which fails if path is there: rename would overwrite.
-func writeNew(path string, b []byte) (err error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // 0600
+func (f file) save(ctx context.Context, old, b []byte) error {
+	dir, err := os.Open(filepath.Dir(f.path))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
-	_, err = tmp.Write(b)
+	defer dir.Close() // and gives the lock back
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", dir.Name(), err)
+	}
+	have, err := f.Load(ctx)
+	switch {
+	case old == nil && err == nil:
+		return fs.ErrExist
+	case old == nil && !errors.Is(err, fs.ErrNotExist), old != nil && err != nil:
+		return err
+	case old != nil && !bytes.Equal(have, old):
+		return ErrConflict
+	}
+	tmp, err := f.write(b)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		err = os.Rename(tmp, f.path)
+	} else { // what was put there without the lock stays: rename would overwrite it
+		err = os.Link(tmp, f.path)
+	}
+	if err != nil || old == nil {
+		err = errors.Join(err, os.Remove(tmp))
+	}
+	if err != nil {
+		return err
+	}
+	return dir.Sync()
+}
+
+// write makes a synced file beside path.
+func (f file) write(b []byte) (tmp string, err error) {
+	t, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+"-*") // 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = t.Write(b)
 	if err == nil {
-		err = tmp.Sync()
+		err = t.Sync()
 	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
+	if err = errors.Join(err, t.Close()); err != nil {
+		err = errors.Join(err, os.Remove(t.Name()))
 	}
-	if err := os.Link(tmp.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return t.Name(), err
 }

@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,9 +27,11 @@ func create(t *testing.T) (*seal.Sealer, string) {
 	return s, path
 }
 
+func load(path string) (*seal.Sealer, error) { return seal.Load(context.Background(), seal.File(path)) }
+
 func TestRoundTrip(t *testing.T) {
 	s, path := create(t)
-	loaded, err := seal.Load(path)
+	loaded, err := load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,21 +99,21 @@ func TestLoadRefusesWhatOthersMayOpen(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := seal.Load(path); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
+		if _, err := load(path); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
 			t.Errorf("mode %04o: %v, want the line to type", mode, err)
 		}
 	}
 	if err := os.Chmod(path, 0o400); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := seal.Load(path); err != nil {
+	if _, err := load(path); err != nil {
 		t.Errorf("mode 0400: %v", err)
 	}
 }
 
 func TestLoadOrCreate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "seal.json")
-	if _, err := seal.Load(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := load(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("Load of nothing = %v, want fs.ErrNotExist", err)
 	}
 	type result struct {
@@ -120,7 +123,7 @@ func TestLoadOrCreate(t *testing.T) {
 	all := make(chan result, 8)
 	for range cap(all) { // at once: all must get the keyset that is in the file
 		go func() {
-			s, err := seal.LoadOrCreate(path)
+			s, err := seal.LoadOrCreate(context.Background(), seal.File(path))
 			all <- result{s, err}
 		}()
 	}
@@ -140,7 +143,7 @@ func TestLoadOrCreate(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := seal.LoadOrCreate(path); err == nil {
+	if _, err := seal.LoadOrCreate(context.Background(), seal.File(path)); err == nil {
 		t.Error("a damaged keyset was replaced, or accepted")
 	}
 	if b, _ := os.ReadFile(path); string(b) != "{}" {
@@ -174,7 +177,7 @@ func TestNoErrorHoldsKeyMaterial(t *testing.T) {
 		if err := os.WriteFile(path, []byte(damaged), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := seal.Load(path)
+		_, err := load(path)
 		if err == nil || strings.Contains(err.Error(), secret[:8]) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want an error that names the file and no key", name, err)
 		}
@@ -193,7 +196,7 @@ func TestLoadOfADirectory(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := seal.Load(dir); err == nil || !strings.Contains(err.Error(), "regular file") {
+	if _, err := load(dir); err == nil || !strings.Contains(err.Error(), "regular file") {
 		t.Errorf("Load(directory) = %v", err)
 	}
 }

@@ -1,0 +1,100 @@
+package custody
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lockstep-tls/lockstep/seal"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+var canaryKey = store.Key("seal", "canary")
+
+// canaryText is what the canary says when it is opened.
+const canaryText = "lockstep: this store opens with this key"
+
+var (
+	// ErrWrongKey: what is stored was sealed with another key.
+	ErrWrongKey = errors.New("the wrong sealing key")
+	// ErrCanary: the key is right, and the canary was changed or put in from elsewhere.
+	ErrCanary = errors.New("the canary was changed")
+)
+
+// samples is how many records are tried where the canary tells nothing: one may be damaged, not all.
+const samples = 16
+
+// Prove opens the canary, or writes it where a store has none: a new one, or one of an earlier version whose records open. With another key than the
+// store was written with, the error wraps [ErrWrongKey] and nothing is written. An error that wraps [ErrCanary] leaves the store usable.
+func Prove(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
+	for {
+		val, _, err := sealed.Get(ctx, canaryKey)
+		switch {
+		case err == nil && string(val) == canaryText:
+			return nil
+		case err == nil:
+			return fmt.Errorf("%w: %s says something else", ErrCanary, canaryKey)
+		case errors.Is(err, store.ErrSealed):
+			return damaged(ctx, sealed, raw, s)
+		case !errors.Is(err, store.ErrNotExist):
+			return err
+		}
+		if err := open(ctx, sealed, s); err != nil {
+			return err
+		}
+		if _, err = sealed.Swap(ctx, canaryKey, 0, []byte(canaryText)); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+}
+
+// damaged tells a wrong key from a canary that somebody changed.
+func damaged(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
+	val, _, err := raw.Get(ctx, canaryKey)
+	if err != nil {
+		return err
+	}
+	if !s.Knows(val) {
+		return wrong(s, canaryKey)
+	}
+	if err := open(ctx, sealed, s); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s names a key of %s and does not open with it; other records do", ErrCanary, canaryKey, s.Source())
+}
+
+// open opens the first record that can be, and fails if there are records and none opens.
+func open(ctx context.Context, sealed store.Store, s *seal.Sealer) error {
+	first, tried := "", 0
+	for key, err := range sealed.Keys(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if key == canaryKey {
+			continue
+		}
+		switch _, _, err := sealed.Get(ctx, key); {
+		case err == nil:
+			return nil
+		case errors.Is(err, store.ErrSealed):
+			if first == "" {
+				first = key
+			}
+			if tried++; tried == samples {
+				return wrong(s, first)
+			}
+		case !errors.Is(err, store.ErrNotExist):
+			return err
+		}
+	}
+	if first != "" {
+		return wrong(s, first)
+	}
+	return nil
+}
+
+func wrong(s *seal.Sealer, key string) error {
+	return fmt.Errorf("%w: the record %s does not open with the keyset of %s (its primary key is %s): it was sealed with another one. "+
+		"Put that keyset in its place (--kek), or name the store that belongs to this one (--store, --data-dir). Nothing was changed",
+		ErrWrongKey, key, s.Source(), s.State().Primary)
+}
