@@ -27,6 +27,7 @@ type Event struct {
 	Rotation uint64    `json:"rotation,omitempty"` // rotation: its number within the scope
 	Why      string    `json:"why,omitempty"`      // for people
 	By       string    `json:"by,omitempty"`       // who asked
+	Audit    string    `json:"audit,omitempty"`    // rotation: the line of the audit log that told of the change
 	At       time.Time `json:"at"`
 }
 

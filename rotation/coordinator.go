@@ -24,13 +24,21 @@ type Config struct {
 	// Shared: other replicas may use the same store. Then a node that asks for its first ring is kept waiting while its name cannot be stored, since
 	// another replica might go on without it. Alone, this one knows of it: what is published goes on being served.
 	Shared bool
+	Self   Peer // what the other replicas are told of this one: Admin and Alone
+
+	// Marks outlive the store; nil: there are none.
+	Marks Marks
 
 	// Wake says that what Ring returns for the scope may have changed: for these streams, or for all where streams is nil. Tell says
 	// what was done, and the version of the ring that it led to, where that ring was sent ("" where it was replaced in the same go). Both are called from the goroutine that did it and must not block.
 	Wake func(scope string, streams []uint64)
 	Tell func(scope string, l Line, version string)
+	// Record writes down what is about to be done, before it is, and returns where that stands, which is stored with the rollout. Its error
+	// refuses the change. Nobody else was first so far; if somebody turns out to have been, the change is not made. nil: nothing is written down.
+	Record func(ctx context.Context, scope string, c Change) (audit string, err error)
 
 	Fresh func() keysource.TicketKey // makes keys; nil: keysource.NewTicketKey
+	Clock func() time.Time           // this machine's clock; nil: time.Now
 	Log   *slog.Logger
 }
 
@@ -45,6 +53,9 @@ type Coordinator struct {
 func New(c Config) *Coordinator {
 	if c.Fresh == nil {
 		c.Fresh = keysource.NewTicketKey
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
 	}
 	co := &Coordinator{scopes: map[string]*scope{}, ready: make(chan struct{})}
 	var left atomic.Int64

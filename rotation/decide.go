@@ -33,26 +33,49 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 	if err := s.restoreOnce(ctx); err != nil { // else a command that comes early takes the fleet for an empty one
 		return view{}, err
 	}
+	var made []keysource.TicketKey
 	for {
 		v, rev, err := s.read(ctx)
 		if err != nil {
 			return v, err
 		}
+		v.fresh = again(&made, s.cfg.Fresh)
 		stored := v.r
 		told := s.writeBack(&v)
+		from := stored.Lines // those beyond are new
+		if v.r.Generation != stored.Generation {
+			from = told
+		}
+		burn, err := s.putBack(&v)
+		if err != nil {
+			return v, err
+		}
+		skewed := s.skewed()
 		next := v.r
-		if command != nil {
+		switch {
+		case command != nil && skewed != nil:
+			return v, skewed
+		case command != nil:
 			if next, err = command(v); err != nil {
 				return v, err
 			}
+		case burn && skewed == nil:
+			next, _ = v.r.Burn("lockstepd", "the store held an older ring than was sent before", v.fresh(), v.now)
 		}
 		changed := next.Generation != stored.Generation || next.Lines != stored.Lines || next.Wanted != stored.Wanted
-		if next.Generation == stored.Generation {
+		if next.Generation == stored.Generation && skewed == nil {
 			var stepped bool
 			next, stepped = next.Next(v.p, v.t, v.now, v.fresh)
 			changed = changed || stepped
 		}
 		if changed {
+			if next.Audit, err = s.record(ctx, v.r, next, from); err != nil {
+				if v.r.Generation == stored.Generation && len(stored.Keys) > 0 { // it does not keep us from following the others
+					v.r = stored
+					s.adopt(v, told)
+				}
+				return v, err
+			}
 			if err := s.swap(ctx, rev, next); errors.Is(err, store.ErrConflict) {
 				continue
 			} else if err != nil {
@@ -62,6 +85,7 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 		}
 		v.r = next
 		s.unsure = false
+		s.recorded, made = recorded{}, nil
 		s.adopt(v, told)
 		if !changed {
 			v.due = next.Due(v.p, v.t, v.now)
@@ -81,6 +105,10 @@ func (s *scope) writeBack(v *view) (told uint64) {
 	case s.ring == nil:
 	case lost < s.rollout.Generation:
 		v.r = s.rollout.clone()
+		if lost == 0 { // and the rosters with it: nobody is known to be here until all replicas have written theirs, or their nodes' leases have ended
+			v.r.Hold = v.now.Add(silentFor + s.policy.NodeLease)
+			s.roster.dirty, s.stored = true, time.Time{}
+		}
 		v.r.log(Line{At: v.now, What: "written-back", By: "lockstepd", Why: fmt.Sprintf("the store had gone back to g%d", lost)})
 		return s.rollout.Lines
 	case lost == s.rollout.Generation && !slices.Equal(v.r.Ring().Keys, s.ring.Keys):
@@ -114,12 +142,12 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 	if err != nil {
 		return v, 0, err
 	}
-	others, err := s.readOthers(ctx, v.now)
+	others, peers, err := s.readOthers(ctx, v.now)
 	if err != nil {
 		return v, 0, err
 	}
 	s.mu.Lock()
-	s.offset, s.others = time.Until(v.now), others
+	s.offset, s.others, s.peers = v.now.Sub(s.cfg.Clock()), others, peers
 	v.t = s.tallied(s.members[:0])
 	s.members = v.t.Members
 	s.mu.Unlock()
@@ -180,14 +208,15 @@ func (s *scope) adopt(v view, told uint64) {
 
 // publish makes r the rollout whose ring is sent. It reports whether that is another ring. The caller holds mu.
 func (s *scope) publish(r Rollout) bool {
+	if s.cfg.Marks != nil {
+		s.cfg.Marks.Raise(s.name, r.Generation)
+	}
 	s.rollout = r
 	ring := r.Ring()
 	if s.ring != nil && s.ring.Generation == ring.Generation {
 		return false
 	}
-	if s.ring == nil {
-		s.ready()
-	}
+	s.open()
 	s.ring = &ring
 	return true
 }

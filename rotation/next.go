@@ -27,6 +27,8 @@ func (r *Rollout) step(p Policy, t Tally, now time.Time, fresh func() keysource.
 		r.begin(fresh(), now)
 	case t.Highest > r.Generation:
 		r.rebase(t.Highest, now)
+	case now.Before(r.Hold):
+		return false
 	case r.pardon(now):
 	case r.idle(p, t, now):
 	case r.retire(p, now):
@@ -264,6 +266,7 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 		}
 	}
 	at(r.RetryAt)
+	at(r.Hold)
 	at(r.Since.Add(p.NodeLease))
 	if p.Laggard > 0 {
 		at(r.Since.Add(p.Laggard))

@@ -24,12 +24,14 @@ type rolloutRecord struct {
 	Ended      uint64               `json:"ended"`
 	Wanted     *requestRecord       `json:"wanted,omitempty"`
 	RetryAt    time.Time            `json:"retry_at,omitzero"`
+	Hold       time.Time            `json:"hold,omitzero"`
 	Tries      int                  `json:"tries,omitempty"`
 	Refusers   map[string]Refusal   `json:"refusers,omitempty"`
 	Excluded   map[string]time.Time `json:"excluded,omitempty"`
 	Burnt      []string             `json:"burnt,omitempty"`
 	History    []Line               `json:"history"`
 	Lines      uint64               `json:"lines"`
+	Audit      string               `json:"audit,omitempty"`
 }
 
 type keyRecord struct {
@@ -55,8 +57,8 @@ const rolloutFormat = 1
 func encodeRollout(r Rollout) ([]byte, error) {
 	rec := rolloutRecord{
 		Format: rolloutFormat, Scope: r.Scope, Generation: r.Generation, Phase: r.Phase, Since: r.Since,
-		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Tries: r.Tries,
-		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, History: r.History, Lines: r.Lines,
+		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Hold: r.Hold, Tries: r.Tries,
+		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, History: r.History, Lines: r.Lines, Audit: r.Audit,
 	}
 	for _, k := range r.Keys {
 		rec.Keys = append(rec.Keys, keyRecord{k.Key[:], k.Created, k.Added, k.Promoted, k.First, k.Demoted, k.Left, k.Idle})
@@ -92,8 +94,8 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 	}
 	r := Rollout{
 		Scope: rec.Scope, Generation: rec.Generation, Phase: rec.Phase, Since: rec.Since,
-		Begun: rec.Begun, Ended: rec.Ended, RetryAt: rec.RetryAt, Tries: rec.Tries,
-		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, History: rec.History, Lines: rec.Lines,
+		Begun: rec.Begun, Ended: rec.Ended, RetryAt: rec.RetryAt, Hold: rec.Hold, Tries: rec.Tries,
+		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, History: rec.History, Lines: rec.Lines, Audit: rec.Audit,
 	}
 	for i, k := range rec.Keys {
 		if len(k.Key) != keysource.TicketKeySize {

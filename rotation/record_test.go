@@ -157,9 +157,14 @@ func drawMembers(t *rapid.T) (ms []Member) {
 func TestRosterRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ms := drawMembers(t)
-		got, at, err := decodeRoster(encodeRoster(ms, epoch))
-		if err != nil || !at.Equal(epoch) || len(got) != len(ms) {
-			t.Fatalf("%v %s\n%+v", err, at, got)
+		want := rosterRecord{Peer{Admin: rapid.String().Draw(t, "admin"), Alone: rapid.Bool().Draw(t, "alone"), At: epoch}, ms}
+		r, err := decodeRoster(want.encode())
+		got := r.members
+		if err != nil || !r.peer.At.Equal(epoch) || len(got) != len(ms) {
+			t.Fatalf("%v\n%+v", err, r)
+		}
+		if r.peer.At = epoch; r.peer != want.peer {
+			t.Fatalf("the peer is %+v, was %+v", r.peer, want.peer)
 		}
 		for i := range got {
 			if got[i].Since.Equal(ms[i].Since) {
@@ -177,21 +182,22 @@ func TestRosterOfAFleetIsSmall(t *testing.T) {
 	for i := range 5000 {
 		ms = append(ms, Member{Node: "edge-" + time.Duration(i).String(), Nr: 1, Floor: 123456, Answered: true, Connected: true, Since: epoch.Add(-time.Hour)})
 	}
-	if n := len(encodeRoster(ms, epoch)); n > 120_000 {
+	if n := len(rosterRecord{Peer{At: epoch}, ms}.encode()); n > 120_000 {
 		t.Errorf("5000 nodes take %d bytes", n)
 	}
 }
 
 func FuzzDecodeRoster(f *testing.F) {
-	good := encodeRoster([]Member{
+	good := rosterRecord{Peer{Admin: "http://127.0.0.1:18080", At: epoch}, []Member{
 		{Node: "a", Nr: 1, Floor: 3, Answered: true, Connected: true, Since: epoch},
 		{Node: "b", Nr: 2, Refused: 4, Words: "no", Since: epoch.Add(-time.Minute)},
-	}, epoch)
+	}}.encode()
 	f.Add(good)
 	f.Add(good[:len(good)-3])
-	f.Add([]byte{rosterFormat, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}) // 2^64-1 members
+	f.Add([]byte{rosterFormat, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}) // 2^64-1 members
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ms, at, err := decodeRoster(b)
+		r, err := decodeRoster(b)
+		ms := r.members
 		if err != nil {
 			if err != errRoster || ms != nil {
 				t.Fatalf("%v with %d members", err, len(ms))
@@ -203,7 +209,7 @@ func FuzzDecodeRoster(f *testing.F) {
 		if n := len(o.snapshot(true)); n > len(ms) {
 			t.Fatalf("%d members became %d", len(ms), n)
 		}
-		if again, _, err := decodeRoster(encodeRoster(ms, at)); err != nil || len(again) != len(ms) {
+		if again, err := decodeRoster(r.encode()); err != nil || len(again.members) != len(ms) {
 			t.Fatalf("it does not come back: %v", err)
 		}
 	})

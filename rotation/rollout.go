@@ -44,6 +44,7 @@ type Rollout struct {
 	Ended   uint64    // number of the newest one that ended; below Begun while one is under way
 	Wanted  *Request  // a rotation that was asked for and has not ended
 	RetryAt time.Time // not before this is a new key distributed
+	Hold    time.Time // no step before this: the store had lost the rosters
 	Tries   int       // how often the rotation under way was taken back
 
 	Refusers map[string]Refusal   // nodes that refused a ring of the rotation under way
@@ -51,6 +52,7 @@ type Rollout struct {
 	Burnt    []string             // fingerprints that no border lets in again
 	History  []Line               // newest last, at most maxHistory
 	Lines    uint64               // how many lines were ever written
+	Audit    string               // what Config.Record returned for the last of them
 }
 
 // Key is a ticket key with its life so far.
@@ -81,7 +83,7 @@ type Refusal struct {
 // Line of the history: what was done to the keys, by whom and why, how long it took and whom it waited for.
 type Line struct {
 	At         time.Time     `json:"at"`
-	What       string        `json:"what"` // distributing, promoting, done, taken-back, rolled-back, burning, burnt, retired, excluded, included, rebased, written-back
+	What       string        `json:"what"` // distributing, promoting, done, taken-back, rolled-back, burning, burnt, retired, excluded, included, rebased, written-back, restored
 	Rotation   uint64        `json:"rotation,omitempty"`
 	Generation uint64        `json:"generation"`
 	Key        string        `json:"key,omitempty"` // keysource.TicketKey.ID

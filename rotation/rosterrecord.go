@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// The stored roster of one replica, about 20 bytes a node: format, time, count, then per member node, number, floor, flags, age of
+// The stored roster of one replica, about 20 bytes a node: format, time, flags, admin URL, count, then per member node, number, floor, flags, age of
 // Since in milliseconds, and for one that refuses the generation and its words. Lengths and numbers are unsigned varints.
 const (
-	rosterFormat = 1
+	rosterFormat = 2
+
+	flagAlone = 1
 
 	flagAnswered  = 1
 	flagConnected = 2
@@ -18,17 +20,30 @@ const (
 
 var errRoster = errors.New("the stored roster is not a record that this version reads")
 
-func encodeRoster(ms []Member, at time.Time) []byte {
+// rosterRecord is what one replica tells the others of a scope.
+type rosterRecord struct {
+	peer    Peer // without its name, which is in the store key
+	members []Member
+}
+
+func (r rosterRecord) encode() []byte {
 	const usual = 32 // bytes a node
-	b := make([]byte, 0, 16+usual*len(ms))
+	at := r.peer.At
+	b := make([]byte, 0, 64+usual*len(r.members))
 	b = append(b, rosterFormat)
 	b = binary.AppendUvarint(b, uint64(at.UnixMilli()))
-	b = binary.AppendUvarint(b, uint64(len(ms)))
+	var flags byte
+	if r.peer.Alone {
+		flags |= flagAlone
+	}
+	b = append(b, flags)
 	str := func(s string) {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	for _, m := range ms {
+	str(r.peer.Admin)
+	b = binary.AppendUvarint(b, uint64(len(r.members)))
+	for _, m := range r.members {
 		str(m.Node)
 		b = binary.AppendUvarint(b, uint64(m.Nr))
 		b = binary.AppendUvarint(b, m.Floor)
@@ -52,7 +67,7 @@ func encodeRoster(ms []Member, at time.Time) []byte {
 	return b
 }
 
-func decodeRoster(b []byte) (ms []Member, at time.Time, err error) {
+func decodeRoster(b []byte) (r rosterRecord, err error) {
 	ok := true
 	num := func() uint64 {
 		v, n := binary.Uvarint(b)
@@ -73,28 +88,37 @@ func decodeRoster(b []byte) (ms []Member, at time.Time, err error) {
 		b = b[n:]
 		return s
 	}
+	flag := func() byte {
+		if len(b) == 0 {
+			ok = false
+			return 0
+		}
+		f := b[0]
+		b = b[1:]
+		return f
+	}
 	if len(b) == 0 || b[0] != rosterFormat {
-		return nil, time.Time{}, errRoster
+		return rosterRecord{}, errRoster
 	}
 	b = b[1:]
-	at = time.UnixMilli(int64(num()))
+	at := time.UnixMilli(int64(num()))
+	r.peer = Peer{At: at, Alone: flag()&flagAlone != 0, Admin: str()}
 	count := num()
 	for i := uint64(0); ok && i < count; i++ {
 		m := Member{Node: str(), Nr: int(num()), Floor: num()}
-		if len(b) == 0 || m.Node == "" || m.Nr < 1 {
-			return nil, time.Time{}, errRoster
+		if m.Node == "" || m.Nr < 1 {
+			return rosterRecord{}, errRoster
 		}
-		flags := b[0]
-		b = b[1:]
+		flags := flag()
 		m.Answered, m.Connected = flags&flagAnswered != 0, flags&flagConnected != 0
 		m.Since = at.Add(-time.Duration(num()) * time.Millisecond)
 		if flags&flagRefused != 0 {
 			m.Refused, m.Words = num(), str()
 		}
-		ms = append(ms, m)
+		r.members = append(r.members, m)
 	}
 	if !ok || len(b) > 0 {
-		return nil, time.Time{}, errRoster
+		return rosterRecord{}, errRoster
 	}
-	return ms, at, nil
+	return r, nil
 }

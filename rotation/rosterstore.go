@@ -42,12 +42,12 @@ func (s *scope) restoreOnce(ctx context.Context) error {
 		return err
 	}
 	if err == nil {
-		ms, _, err := decodeRoster(val)
+		r, err := decodeRoster(val)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.rosterKey(), err)
 		}
 		s.mu.Lock()
-		s.roster.restore(ms, now)
+		s.roster.restore(r.members, now)
 		s.mu.Unlock()
 	}
 	s.restored = true
@@ -60,7 +60,7 @@ func (s *scope) store(ctx context.Context, must bool) error {
 	age := s.clock().Sub(s.stored)
 	complete := s.cfg.Shared && s.rollout.Phase != Steady && len(s.late) == 0 // the other replicas may be waiting for ours
 	due := must || s.roster.dirty && (age >= flushAfter || complete) ||
-		len(s.roster.members) > 0 && age >= heartbeat
+		(s.cfg.Shared || len(s.roster.members) > 0) && age >= heartbeat
 	s.mu.Unlock()
 	if !due {
 		return nil
@@ -74,7 +74,7 @@ func (s *scope) saveRoster(ctx context.Context) error {
 	now := s.clock()
 	s.roster.dirty = false
 	s.mu.Unlock()
-	err := s.put(ctx, s.rosterKey(), encodeRoster(s.saving, now))
+	err := s.put(ctx, s.rosterKey(), rosterRecord{Peer{Admin: s.cfg.Self.Admin, Alone: s.cfg.Self.Alone, At: now}, s.saving}.encode())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -114,12 +114,12 @@ func (s *scope) put(ctx context.Context, key string, val []byte) error {
 	}
 }
 
-// readOthers reads the rosters of the other replicas. A silent replica is dead: its nodes are away since it was heard of last.
-func (s *scope) readOthers(ctx context.Context, now time.Time) ([]Member, error) {
+// readOthers reads the rosters of the other replicas, and which of them live. A silent replica is dead: its nodes are away since it was heard of last.
+func (s *scope) readOthers(ctx context.Context, now time.Time) (_ []Member, peers []Peer, _ error) {
 	var lists [][]Member
 	for key, err := range s.cfg.Store.Keys(ctx, store.Key(rosterPrefix, s.name)+"/") {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if key == s.rosterKey() {
 			continue
@@ -129,13 +129,19 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) ([]Member, error)
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		ms, at, err := decodeRoster(val)
+		r, err := decodeRoster(val)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
+			return nil, nil, fmt.Errorf("%s: %w", key, err)
 		}
-		if now.Sub(at) > silentFor {
+		ms, at := r.members, r.peer.At
+		if now.Sub(at) <= silentFor {
+			if r.peer.Replica, err = store.Segment(key); err != nil {
+				return nil, nil, err
+			}
+			peers = append(peers, r.peer)
+		} else {
 			for i := range ms {
 				if ms[i].Connected {
 					ms[i].Connected, ms[i].Since = false, at
@@ -148,5 +154,5 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) ([]Member, error)
 		}
 		lists = append(lists, ms)
 	}
-	return union(lists...), nil
+	return union(lists...), peers, nil
 }

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -27,12 +28,15 @@ type scope struct {
 	policy Policy
 	cfg    Config
 	wake   chan struct{} // capacity 1
-	ready  func()        // called once, when the ring is known
+	open   func()        // called once the ring is known, or known to be missing
 
 	turn     chan struct{} // capacity 1; full while somebody reads the rollout and swaps it; before mu
 	restored bool          // the roster that the replica had before it stopped was read; with turn
 	unsure   bool          // the last swap failed, or it did not; with turn
+	joined   bool          // no other replica objects to this one; run's
+	missing  time.Time     // since when the store is known to be older than Marks; zero: it is not
 	known    known         // with turn
+	recorded recorded      // with turn
 	members  []Member      // room for what read reads; with turn
 	saving   []Member      // room for what saveRoster writes; run's
 
@@ -43,6 +47,7 @@ type scope struct {
 	rollout Rollout         // as last read or written
 	ring    *keysource.Ring // of rollout; nil until the first read
 	others  []Member        // the other replicas' rosters, as last read
+	peers   []Peer          // the other replicas that live, as last read
 	late    map[*entry]bool // ours that the phase waits for
 	waited  []string        // all that it waits for
 	offset  time.Duration   // the store's clock less ours
@@ -58,7 +63,7 @@ type known struct {
 
 func newScope(name string, p Policy, c Config, ready func()) *scope {
 	return &scope{
-		name: name, policy: p, cfg: c, ready: ready,
+		name: name, policy: p, cfg: c, open: sync.OnceFunc(ready),
 		strays: rate.Sometimes{First: 10, Interval: time.Minute},
 		wake:   make(chan struct{}, 1), turn: make(chan struct{}, 1), roster: newRoster(), late: map[*entry]bool{},
 	}
@@ -72,7 +77,7 @@ func (s *scope) poke() {
 }
 
 // clock is the store's clock as of the last look. The caller holds mu.
-func (s *scope) clock() time.Time { return time.Now().Add(s.offset) }
+func (s *scope) clock() time.Time { return s.cfg.Clock().Add(s.offset) }
 
 func (s *scope) held() keysource.Ring {
 	if s.ring == nil {
@@ -114,6 +119,9 @@ func (s *scope) run(ctx context.Context) error {
 			return s.leave()
 		}
 		s.report(err)
+		if errors.Is(err, ErrAlone) {
+			return err
+		}
 		if joined > 0 {
 			select {
 			case <-ctx.Done():
@@ -131,6 +139,12 @@ func (s *scope) report(err error) {
 	s.err = err
 	s.mu.Unlock()
 	switch {
+	case errors.Is(err, ErrUnrecorded):
+		if !errors.Is(before, ErrUnrecorded) {
+			s.cfg.Log.Error("changes cannot be written down and are not made; what is published goes on being served", "scope", s.name, "err", err)
+		}
+	case err == nil && errors.Is(before, ErrUnrecorded):
+		s.cfg.Log.Info("changes can be written down again", "scope", s.name)
 	case err != nil && before == nil:
 		s.cfg.Log.Error("the store cannot be used; what is published goes on being served", "scope", s.name, "err", err)
 	case err == nil && before != nil:
@@ -157,7 +171,13 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	if err == nil {
 		v, err = s.decide(ctx, nil)
 	}
-	if err != nil && (s.cfg.Shared || !serving) {
+	if err == nil && s.cfg.Shared && !s.joined {
+		if err := s.together(); err != nil {
+			return 0, 0, errors.Join(err, s.put(ctx, s.rosterKey(), nil))
+		}
+		s.joined = true
+	}
+	if err != nil && (s.cfg.Shared && !errors.Is(err, ErrUnrecorded) || !serving) {
 		s.askAgain(asked)
 		return 0, retryAfter, err
 	}

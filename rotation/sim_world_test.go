@@ -116,11 +116,11 @@ func (w *world) tallied(c *simReplica) Tally {
 }
 
 func (w *world) decode(b []byte) []Member {
-	ms, _, err := decodeRoster(b)
+	r, err := decodeRoster(b)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return ms
+	return r.members
 }
 
 // advance takes the next step of look.
@@ -129,7 +129,7 @@ func (w *world) advance(c *simReplica) {
 	case 0:
 		w.lapse()
 		c.asked = c.roster.letIn(c.ring.Generation)
-		c.saved = encodeRoster(c.roster.snapshot(true), w.now)
+		c.saved = rosterRecord{Peer{At: w.now}, c.roster.snapshot(true)}.encode()
 		c.step = 1
 	case 1:
 		c.view, c.rev, c.tally, c.at = w.stored, w.rev, w.tallied(c), w.now

@@ -120,6 +120,9 @@ func (r Rollout) waiting(p Policy, t Tally, now time.Time) (late []*Member, wait
 
 // BlockedBy says in words what keeps the rollout from going on, by node; nil if nothing does.
 func (r Rollout) BlockedBy(p Policy, t Tally, now time.Time) (why []string) {
+	if now.Before(r.Hold) {
+		why = append(why, fmt.Sprintf("the store had lost its content: the other replicas and their nodes are waited for, %s more", r.Hold.Sub(now).Round(time.Second)))
+	}
 	late, _ := r.waiting(p, t, now)
 	for _, m := range late {
 		why = append(why, r.excuse(*m, p, now))

@@ -24,6 +24,9 @@ type Config struct {
 	// Changed is called with names that were put or removed, by whomever. It is called from Run's goroutine, must not block, and may name
 	// more than changed. nil: nobody wants to know.
 	Changed func([]keysource.Name)
+	// Before is called before a certificate is stored (with its version) or removed (version ""), once for each change, however
+	// often it must be tried; its error refuses the change. nil: nobody is asked.
+	Before func(ctx context.Context, n keysource.Name, version string) error
 	// Log gets what an operator should know. Default: nothing is logged.
 	Log *slog.Logger
 }
@@ -33,6 +36,7 @@ type Catalog struct {
 	store   store.Store
 	refresh time.Duration
 	changed func([]keysource.Name)
+	before  func(context.Context, keysource.Name, string) error
 	log     *slog.Logger
 	wake    chan struct{} // capacity 1
 	ready   chan struct{} // closed after the first look
@@ -53,10 +57,13 @@ func New(c Config) *Catalog {
 	if c.Changed == nil {
 		c.Changed = func([]keysource.Name) {}
 	}
+	if c.Before == nil {
+		c.Before = func(context.Context, keysource.Name, string) error { return nil }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, log: c.Log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
+	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, before: c.Before, log: c.Log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // Certificate implements [keysource.Source]. A certificate that has expired since it was put is returned like any other: the last good one
@@ -82,13 +89,18 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey [
 	if err != nil {
 		return keysource.Certificate{}, err
 	}
-	for range tries {
+	for try := range tries {
 		old, rev, err := c.store.Get(ctx, key(n))
 		if err != nil && !errors.Is(err, store.ErrNotExist) {
 			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w", n, err)
 		}
 		if have, err := decode(n, old); err == nil && have.Version() == cert.Version() {
 			return cert, nil
+		}
+		if try == 0 {
+			if err := c.before(ctx, n, cert.Version()); err != nil {
+				return keysource.Certificate{}, fmt.Errorf("the certificate of %s was not stored: %w", n, err)
+			}
 		}
 		_, err = c.store.Swap(ctx, key(n), rev, val)
 		switch {
@@ -105,13 +117,18 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey [
 // Remove deletes the certificate of n, readable or not. The error wraps [keysource.ErrNotExist] if there is none. After any other error it
 // is not known whether it was removed; to remove it again is safe.
 func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
-	for range tries {
+	for try := range tries {
 		_, rev, err := c.store.Get(ctx, key(n))
 		switch {
 		case errors.Is(err, store.ErrNotExist):
 			return fmt.Errorf("%s in the store: %w", n, keysource.ErrNotExist)
 		case err != nil:
 			return fmt.Errorf("removing the certificate of %s: %w", n, err)
+		}
+		if try == 0 {
+			if err := c.before(ctx, n, ""); err != nil {
+				return fmt.Errorf("the certificate of %s was not removed: %w", n, err)
+			}
 		}
 		_, err = c.store.Swap(ctx, key(n), rev, nil)
 		switch {

@@ -47,6 +47,17 @@ func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certif
 	return c, val, err
 }
 
+// Check looks at a record that comes from outside, such as a backup, and returns it as it is to be stored: it must be one that decode reads, with a key that
+// belongs to its chain. Expiry is not looked at. The error wraps [keysource.ErrBadCertificate] or [keysource.ErrBadName].
+func Check(n keysource.Name, val []byte) ([]byte, error) {
+	c, err := decode(n, val)
+	if err != nil {
+		return nil, err
+	}
+	_, val, err = admit(n, c.Chain, c.Key, time.Time{})
+	return val, err
+}
+
 // decode reads a stored value. Its expiry is not checked: a certificate was good when it was put, and to
 // stop serving it at its end would turn an expired certificate into none, and a restart into an outage for those who went on with it
 // (the last good one stays). Expiry is shown by List and alarmed on instead. Its errors quote nothing of the value, which holds a key.

@@ -1,0 +1,80 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Peer is a replica as its roster record tells of it.
+type Peer struct {
+	Replica string
+	Admin   string    // URL of its admin API; empty: it did not say
+	Alone   bool      // no event of another replica reaches it, and none of its own reaches another
+	At      time.Time // when it was heard of last, by the store's clock
+}
+
+// Peers are the other replicas that live, by name. A scope without nodes has their records, too.
+func (c *Coordinator) Peers() []Peer {
+	all := map[string]Peer{}
+	for _, s := range c.scopes {
+		s.mu.Lock()
+		for _, p := range s.peers {
+			if have, ok := all[p.Replica]; !ok || p.At.After(have.At) {
+				all[p.Replica] = p
+			}
+		}
+		s.mu.Unlock()
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b Peer) int { return strings.Compare(a.Replica, b.Replica) })
+}
+
+// ErrAlone: this replica cannot work beside another one on the same store.
+var ErrAlone = errors.New("cannot work beside another replica")
+
+// together is an error if this replica and another one would work on the same store without waking each other.
+func (s *scope) together() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.peers {
+		whose := "this replica's events are"
+		switch {
+		case p.Alone:
+			whose = "that replica's events are"
+		case !s.cfg.Self.Alone:
+			continue
+		}
+		return fmt.Errorf("%w: %s (%s) works on the same store, and %s embedded: neither would wake the other; start all of them with --events nats://… "+
+			"(a replica that has ended is forgotten after %s)", ErrAlone, p.Replica, p.Admin, whose, silentFor)
+	}
+	return nil
+}
+
+// maxSkew is how far this machine's clock may be from the store's. Rollouts go by the store's; but a machine that is further off has leases, logs and
+// certificates' ends wrong, and what else is wrong with it nobody knows.
+const maxSkew = 30 * time.Second
+
+// Skew is how far the store's clock is ahead of this machine's, as of the last look.
+func (c *Coordinator) Skew() (skew time.Duration) {
+	for _, s := range c.scopes {
+		s.mu.Lock()
+		if s.offset.Abs() > skew.Abs() {
+			skew = s.offset
+		}
+		s.mu.Unlock()
+	}
+	return skew
+}
+
+// skewed is an error if this machine's clock is too far off for rollouts.
+func (s *scope) skewed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.cfg.Shared || s.offset.Abs() <= maxSkew {
+		return nil
+	}
+	return refuse("this machine's clock is %s off the store's (at most %s): set it; until then the other replicas carry the rollouts", s.offset.Abs().Round(time.Second), maxSkew)
+}

@@ -1,0 +1,219 @@
+package rotation
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// empty deletes everything, as a FLUSHALL does.
+func (s *faulty) empty(t *testing.T) {
+	t.Helper()
+	for key, err := range s.Store.Keys(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rev, err := s.Store.Get(t.Context(), key)
+		if err == nil {
+			_, err = s.Store.Swap(t.Context(), key, rev, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAnEmptiedStoreIsFilledAgainAndNothingMovesUntilAllAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
+		defer r1.stop()
+		defer r2.stop()
+		a, b := r1.connect("a", ""), r2.connect("b", "")
+		time.Sleep(time.Second)
+		r1.rotate()
+		r1.phase(time.Minute, Steady, 3)
+		r2.phase(0, Steady, 3)
+		before := r1.status().Rollout.Ring()
+		s.empty(t)
+		r1.phase(6*time.Second, Steady, 3)
+		r2.phase(0, Steady, 3)
+		if stored, _ := s.rollout(t); stored.Ring().Version() != before.Version() || stored.Hold.IsZero() {
+			t.Fatalf("the store holds %s, had %s; hold until %s", stored.Ring().Version(), before.Version(), stored.Hold)
+		}
+		r1.rotate() // is accepted, and waits
+		r1.phase(time.Minute, Steady, 3)
+		if st := r1.status(); !strings.Contains(strings.Join(st.Rollout.BlockedBy(st.Policy, st.Tally, st.Now), "\n"), "lost its content") {
+			t.Errorf("blocked by %q", st.Rollout.BlockedBy(st.Policy, st.Tally, st.Now))
+		}
+		r1.phase(silentFor+DefaultPolicy().NodeLease-time.Minute+10*time.Second, Steady, 5)
+		r2.phase(5*time.Second, Steady, 5)
+		if a.got() != b.got() || !strings.HasPrefix(a.got(), "[1 2 3 4 5") {
+			t.Errorf("a was sent %s, b %s", a.got(), b.got())
+		}
+	})
+}
+
+// markers are Marks in memory.
+type markers struct {
+	mu sync.Mutex
+	m  map[string]uint64
+}
+
+func (m *markers) Highest(scope string) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.m[scope]
+}
+
+func (m *markers) Raise(scope string, generation uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.m == nil {
+		m.m = map[string]uint64{}
+	}
+	m.m[scope] = max(m.m[scope], generation)
+}
+
+func startMarked(t *testing.T, s *faulty, replica string, m Marks) *plane {
+	p := prepare(t, s, replica)
+	for _, sc := range p.scopes {
+		sc.cfg.Marks = m
+	}
+	p.run()
+	<-p.Ready()
+	synctest.Wait()
+	return p
+}
+
+func TestAnOlderRingThatWasPutBackIsNeverServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, marks := newFaulty(), &markers{}
+		p := startMarked(t, s, "r1", marks)
+		yesterday, _ := s.rollout(t)
+		p.rotate()
+		p.phase(time.Second, Steady, 3)
+		p.stop()
+		s.overwrite(t, yesterday)
+
+		p = startMarked(t, s, "r1", marks)
+		defer p.stop()
+		n := p.connect("a", "")
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if st := p.status(); !errors.Is(st.Err, ErrPutBack) || n.got() != "[]" {
+			t.Fatalf("a node was sent %s; the scope says %v", n.got(), st.Err)
+		}
+		p.phase(patience, Steady, 4)
+		if st := p.status(); st.Rollout.Keys[0].Key == yesterday.Keys[0].Key || !st.Rollout.burnt(yesterday.Keys[0].Key) {
+			t.Error("the key that was put back is in use")
+		}
+		if n.got() != "[4]" {
+			t.Errorf("the node was sent %s", n.got())
+		}
+	})
+}
+
+func TestARingThatWasPutBackIsReplacedByThatOfAReplicaThatLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, marks := newFaulty(), &markers{}
+		r2 := start(t, s, "r2")
+		defer r2.stop()
+		yesterday, _ := s.rollout(t)
+		r1 := startMarked(t, s, "r1", marks)
+		r1.rotate()
+		r1.phase(6*time.Second, Steady, 3)
+		r2.phase(0, Steady, 3)
+		today := r2.status().Rollout.Ring().Version()
+		r1.stop()
+		s.overwrite(t, yesterday)
+		r1 = startMarked(t, s, "r1", marks)
+		defer r1.stop()
+		r1.phase(7*time.Second, Steady, 3)
+		if got := r1.status().Rollout.Ring().Version(); got != today {
+			t.Errorf("r1 serves %s, r2 had %s", got, today)
+		}
+	})
+}
+
+func TestAReplicaWhoseClockIsOffLeavesRolloutsToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		r1 := start(t, s, "r1")
+		defer r1.stop()
+		r2 := prepare(t, s, "r2")
+		for _, sc := range r2.scopes {
+			sc.cfg.Clock = func() time.Time { return time.Now().Add(time.Hour) }
+		}
+		r2.run()
+		<-r2.Ready()
+		defer r2.stop()
+		b := r2.connect("b", "")
+		time.Sleep(6 * time.Second)
+		if got := r2.Skew(); got != -time.Hour {
+			t.Errorf("the skew is %s", got)
+		}
+		_, err := r2.Rotate(t.Context(), "default", Request{By: "me"})
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "1h0m0s off") {
+			t.Errorf("a rotation there: %v", err)
+		}
+		r1.rotate()
+		r1.phase(20*time.Second, Steady, 3)
+		r2.phase(6*time.Second, Steady, 3)
+		if b.got() != "[1 2 3]" {
+			t.Errorf("its node was sent %s", b.got())
+		}
+		if lines := r2.told(); lines != "" {
+			t.Errorf("it did %s", lines)
+		}
+	})
+}
+
+func TestReplicasWithEventsOfTheirOwnDoNotWorkTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		begin := func(replica string, alone bool) *plane {
+			p := prepare(t, s, replica)
+			for _, sc := range p.scopes {
+				sc.cfg.Self = Peer{Admin: "http://" + replica, Alone: alone}
+			}
+			p.run()
+			return p
+		}
+		r1 := begin("r1", true)
+		time.Sleep(time.Second)
+		for _, alone := range []bool{true, false} {
+			r2 := begin("r2", alone)
+			if err := <-r2.done; !errors.Is(err, ErrAlone) || !strings.Contains(err.Error(), "http://r1") {
+				t.Errorf("the second one (alone: %v) ended with %v", alone, err)
+			}
+			r2.cancel()
+		}
+		time.Sleep(time.Minute)
+		select {
+		case err := <-r1.done:
+			t.Errorf("the first one ended: %v", err)
+		default:
+		}
+		r1.stop()
+		r3 := begin("r3", false) // the first has ended and is forgotten after a while
+		time.Sleep(time.Second)
+		if err := <-r3.done; !errors.Is(err, ErrAlone) {
+			t.Errorf("at once: %v", err)
+		}
+		r3.cancel()
+		time.Sleep(silentFor)
+		r3 = begin("r3", false)
+		time.Sleep(time.Second)
+		r4 := begin("r4", false)
+		time.Sleep(15 * time.Second)
+		if ps := r3.Peers(); len(ps) != 1 || ps[0].Replica != "r4" || ps[0].Admin != "http://r4" {
+			t.Errorf("r3 knows %+v", ps)
+		}
+		r3.stop()
+		r4.stop()
+	})
+}

@@ -1,0 +1,153 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// Restored says what a backup brings back to a scope.
+type Restored struct {
+	Changed bool
+	Version string   // of the ring that then is
+	Back    []string // IDs of keys that come back
+	Refused []string // keys that do not, and why, in words
+}
+
+// settleFor is how long nothing steps on in a store that held nothing: nobody is known to be here until lockstepd was started and its nodes are back.
+const settleFor = 5 * time.Minute
+
+// Restore merges the record of a rollout from a backup into the stored one, and returns the record to store.
+//
+// Burnt keys stay burnt, on whichever side they were; where a scope was burnt after the backup was made, none of the backup's keys comes back, and
+// where the stored ring holds a key that the backup knows as burnt, that ring is burnt again. The stored ring's keys stay in their order, since
+// nodes hold it; the backup's come after them and only decrypt, until their last ticket is older than ticket_lifetime. The generation ends above
+// both. Where nothing is stored (nil), the backup's ring comes back as it is, above its generation. fresh makes keys. Errors quote nothing of a record.
+func Restore(scope, by string, stored, backup []byte, now time.Time, fresh func() keysource.TicketKey) (record []byte, out Restored, err error) {
+	from, err := decodeRollout(scope, backup)
+	if err != nil {
+		return nil, out, fmt.Errorf("in the backup: %w", err)
+	}
+	r := Rollout{Scope: scope}
+	if stored != nil {
+		if r, err = decodeRollout(scope, stored); err != nil {
+			return nil, out, err
+		}
+	}
+	r, out = r.restore(from, by, now, fresh)
+	if record, err = encodeRollout(r); err != nil {
+		return nil, out, err
+	}
+	if _, err := decodeRollout(scope, record); err != nil {
+		return nil, out, fmt.Errorf("what would be restored is not good: %w", err)
+	}
+	return record, out, nil
+}
+
+// Restore merges the record of a rollout from a backup into the scope's; see [Restore]. Errors are those of [Coordinator.Rotate].
+func (c *Coordinator) Restore(ctx context.Context, scope, by string, backup []byte) (out Restored, err error) {
+	from, err := decodeRollout(scope, backup)
+	if err != nil {
+		return out, fmt.Errorf("in the backup: %w", err)
+	}
+	err = c.change(ctx, scope, func(v view) (r Rollout, _ error) {
+		r, out = v.r.restore(from, by, v.now, v.fresh)
+		return r, nil
+	})
+	return out, err
+}
+
+func (r Rollout) restore(from Rollout, by string, now time.Time, fresh func() keysource.TicketKey) (_ Rollout, out Restored) {
+	if len(r.Keys) == 0 {
+		r = from.clone()
+		r.rebase(from.Generation, now)
+		r.History = r.History[:len(r.History)-1] // it says that writes were lost
+		r.Lines--
+		r.Audit = "" // it stands in another log
+		r.Hold = now.Add(settleFor)
+		for _, k := range r.Keys {
+			out.Back = append(out.Back, k.Key.ID())
+		}
+		return r.restored(by, now, out)
+	}
+	r = r.clone()
+	burntSince := slices.ContainsFunc(r.Burnt, func(f string) bool { return !slices.Contains(from.Burnt, f) })
+	changed := r.learnBurnt(from.Burnt)
+	if slices.ContainsFunc(r.Keys, func(k Key) bool { return r.burnt(k.Key) }) {
+		out.Refused = append(out.Refused, "the stored ring holds a key that the backup knows as burnt: it is burnt again")
+		r.Generation = max(r.Generation, from.Generation)
+		r, _ = r.Burn(by, "a restored backup knows one of its keys as burnt", fresh(), now)
+		return r.restored(by, now, out)
+	}
+	if from.Generation > r.Generation {
+		r.rebase(from.Generation, now)
+		changed = true
+	}
+	for _, k := range from.Keys {
+		why := r.refuses(k.Key, burntSince)
+		switch {
+		case slices.ContainsFunc(r.Keys, func(have Key) bool { return have.Key == k.Key }): // it is there
+		case why != "":
+			out.Refused = append(out.Refused, k.Key.ID()+": "+why)
+		default:
+			r.drain(k, now)
+			out.Back = append(out.Back, k.Key.ID())
+		}
+	}
+	if len(out.Back) == 0 && !changed {
+		out.Version = r.Ring().Version()
+		return r, out
+	}
+	return r.restored(by, now, out)
+}
+
+func (r Rollout) restored(by string, now time.Time, out Restored) (Rollout, Restored) {
+	r.log(Line{At: now, What: "restored", By: by, Why: "from a backup"})
+	out.Changed, out.Version = true, r.Ring().Version()
+	return r, out
+}
+
+// learnBurnt adds fingerprints and reports whether any was new. A requested key that turns out to be burnt is forgotten.
+func (r *Rollout) learnBurnt(all []string) (changed bool) {
+	for _, f := range all {
+		if !slices.Contains(r.Burnt, f) {
+			r.Burnt = append(r.Burnt, f)
+			changed = true
+		}
+	}
+	if w := r.Wanted; w != nil && w.Key != nil && r.burnt(*w.Key) {
+		r.Wanted = nil
+		changed = true
+	}
+	return changed
+}
+
+// refuses says why a key of a backup does not come back, or "".
+func (r *Rollout) refuses(k keysource.TicketKey, burntSince bool) string {
+	switch {
+	case r.burnt(k):
+		return "it was burnt"
+	case burntSince, r.Phase == Burning:
+		return "the scope was burnt after the backup was made"
+	case r.full():
+		return "the ring is full"
+	case slices.ContainsFunc(r.Keys, func(have Key) bool { return have.Key.ID() == k.ID() }):
+		return "the ring holds another key of that name"
+	}
+	return ""
+}
+
+// drain brings a key back that only decrypts. When it was first used matters for how long it is waited for; if it never was, it may have been since.
+func (r *Rollout) drain(k Key, now time.Time) {
+	first := k.First
+	if first.IsZero() {
+		first = k.Created
+	}
+	r.Generation++
+	r.Keys = append(r.Keys, Key{
+		Key: k.Key, Created: k.Created, Added: r.Generation, Promoted: r.Generation, First: first, Demoted: r.Generation, Left: now,
+	})
+}

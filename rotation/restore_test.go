@@ -1,0 +1,170 @@
+package rotation
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"pgregory.net/rapid"
+)
+
+// advanced is a rollout that has been through n rotations, without nodes.
+func advanced(t interface{ Fatal(...any) }, r Rollout, n int, now time.Time) Rollout {
+	for range n {
+		asked, _, err := r.Ask(Request{By: "test", At: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for changed := true; changed; {
+			asked, changed = asked.Next(DefaultPolicy(), Tally{}, now, keysource.NewTicketKey)
+		}
+		r = asked
+	}
+	return r
+}
+
+func begun(t interface{ Fatal(...any) }, now time.Time) Rollout {
+	r, _ := Rollout{Scope: "default"}.Next(DefaultPolicy(), Tally{}, now, keysource.NewTicketKey)
+	return r
+}
+
+func record(t interface{ Fatal(...any) }, r Rollout) []byte {
+	b, err := encodeRollout(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func restored(t interface{ Fatal(...any) }, stored, backup []byte, now time.Time) (Rollout, Restored) {
+	b, out, err := Restore("default", "test", stored, backup, now, keysource.NewTicketKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := decodeRollout("default", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, out
+}
+
+func TestRestore(t *testing.T) {
+	now := time.Now()
+	one := advanced(t, begun(t, now), 1, now)
+	stranger := advanced(t, begun(t, now), 2, now)
+	burnt, _ := one.Burn("test", "", keysource.NewTicketKey(), now)
+	later := advanced(t, one, 1, now)
+	for name, c := range map[string]struct {
+		stored *Rollout
+		backup Rollout
+		first  keysource.TicketKey // encrypts afterwards; zero: a fresh one
+		keys   int
+		back   int
+		change bool
+	}{
+		"into nothing":                      {nil, one, one.Keys[0].Key, 2, 2, true},
+		"the same":                          {&one, one, one.Keys[0].Key, 2, 0, false},
+		"an older one of the same":          {&later, one, later.Keys[0].Key, 3, 0, false},
+		"a newer one of the same":           {&one, later, one.Keys[0].Key, 3, 1, true},
+		"another":                           {&stranger, one, stranger.Keys[0].Key, 5, 2, true},
+		"burnt since":                       {&burnt, one, burnt.Keys[0].Key, 1, 0, false},
+		"the backup knows of a burn":        {&one, burnt, keysource.TicketKey{}, 1, 0, true},
+		"the backup of a burn into nothing": {nil, burnt, burnt.Keys[0].Key, 1, 1, true},
+	} {
+		var stored []byte
+		highest := c.backup.Generation
+		if c.stored != nil {
+			stored = record(t, *c.stored)
+			highest = max(highest, c.stored.Generation)
+		}
+		r, out := restored(t, stored, record(t, c.backup), now)
+		if c.first != (keysource.TicketKey{}) && r.Keys[0].Key != c.first {
+			t.Errorf("%s: another key encrypts", name)
+		}
+		if c.first == (keysource.TicketKey{}) && slices.ContainsFunc(one.Keys, func(k Key) bool { return k.Key == r.Keys[0].Key }) {
+			t.Errorf("%s: no fresh key encrypts", name)
+		}
+		if len(r.Keys) != c.keys || len(out.Back) != c.back || out.Changed != c.change {
+			t.Errorf("%s: %d keys, %d back, changed %t; want %d, %d, %t (%+v)", name, len(r.Keys), len(out.Back), out.Changed, c.keys, c.back, c.change, out)
+		}
+		if c.change && r.Generation <= highest {
+			t.Errorf("%s: the generation is %d, and was %d", name, r.Generation, highest)
+		}
+		if out.Version != r.Ring().Version() {
+			t.Errorf("%s: version %s, ring %s", name, out.Version, r.Ring().Version())
+		}
+	}
+	for name, bad := range map[string][]byte{"of another scope": record(t, Rollout{Scope: "other", Generation: 1, Phase: Steady, Keys: one.Keys}), "empty": {}, "not one": []byte("{}")} {
+		if _, _, err := Restore("default", "test", nil, bad, now, keysource.NewTicketKey); err == nil || !strings.Contains(err.Error(), "in the backup") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Whatever happened to a scope before and after its backup was made: no burnt key is in what is restored, the key that nodes encrypt with stays
+// unless it was burnt, every stored key still decrypts, the generation does not go back, and doing it again changes nothing.
+func TestRestoreKeepsItsPromises(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := time.Now()
+		walk := func(r Rollout, what string) Rollout {
+			for _, step := range rapid.SliceOfN(rapid.SampledFrom([]string{"rotate", "burn", "distribute", "retire"}), 0, 5).Draw(t, what) {
+				now = now.Add(time.Minute)
+				switch step {
+				case "rotate":
+					if r.Phase == Steady && !r.full() {
+						r = advanced(t, r, 1, now)
+					}
+				case "burn":
+					r, _ = r.Burn("test", "", keysource.NewTicketKey(), now)
+					if rapid.Bool().Draw(t, "ended") {
+						r, _ = r.Next(DefaultPolicy(), Tally{}, now, keysource.NewTicketKey)
+					}
+				case "distribute": // and a node that does not accept
+					if r.Phase == Steady && !r.full() {
+						asked, _, err := r.Ask(Request{By: "test", At: now})
+						if err != nil {
+							t.Fatal(err)
+						}
+						r, _ = asked.Next(DefaultPolicy(), Tally{Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now}}}, now, keysource.NewTicketKey)
+					}
+				case "retire":
+					now = now.Add(3 * time.Hour)
+					r, _ = r.Next(DefaultPolicy(), Tally{}, now, keysource.NewTicketKey)
+				}
+			}
+			return r
+		}
+		common := walk(begun(t, now), "common")
+		from, have := walk(common, "backup"), walk(common, "store")
+		if rapid.Bool().Draw(t, "another store") {
+			have = walk(begun(t, now), "another")
+		}
+		r, _ := restored(t, record(t, have), record(t, from), now)
+		for _, k := range r.Keys {
+			if slices.Contains(have.Burnt, k.Key.Fingerprint()) || slices.Contains(from.Burnt, k.Key.Fingerprint()) {
+				t.Fatalf("a burnt key is in the ring: %v", r.Ring())
+			}
+		}
+		again := slices.ContainsFunc(have.Keys, func(k Key) bool { return slices.Contains(from.Burnt, k.Key.Fingerprint()) })
+		if !again {
+			for i, k := range have.Keys {
+				if r.Keys[i].Key != k.Key {
+					t.Fatalf("the stored ring %v became %v", have.Ring(), r.Ring())
+				}
+			}
+		}
+		for _, f := range slices.Concat(have.Burnt, from.Burnt) {
+			if !slices.Contains(r.Burnt, f) {
+				t.Fatal("a burnt fingerprint was forgotten")
+			}
+		}
+		if r.Generation < have.Generation || r.Generation < from.Generation {
+			t.Fatalf("g%d and g%d became g%d", have.Generation, from.Generation, r.Generation)
+		}
+		if twice, out := restored(t, record(t, r), record(t, from), now); out.Changed || twice.Generation != r.Generation {
+			t.Fatalf("done again, it changes: %+v", out)
+		}
+	})
+}
