@@ -22,6 +22,7 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 		o       bootstrap.Options
 		mtls    bootstrap.TLS
 		snippet bool
+		from    sources
 	)
 	cmd := &cobra.Command{
 		Use:   "envoy --node ID --host NAME...",
@@ -30,6 +31,9 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 			"secret configs that an existing bootstrap needs. It needs no lockstepd. Try it: envoy --mode validate -c FILE",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if err := a.fill(from, &o, &mtls); err != nil {
+				return err
+			}
 			if mtls != (bootstrap.TLS{}) {
 				o.TLS = &mtls
 			}
@@ -59,6 +63,13 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 	f.StringVar(&o.Upstream, "upstream", "127.0.0.1:8080", "`address` that takes the requests")
 	f.StringVar(&o.Scope, "scope", "default", "the scope whose ticket keys are used")
 	f.DurationVar(&o.TicketLifetime, "ticket-lifetime", 2*time.Hour, "the scope's ticket_lifetime")
+	f.StringVar(&from.pki, "pki", "", "`folder` of lockstep pki, or one that it issued for the node: gives --xds-ca, --xds-cert and --xds-key")
+	f.StringVar(&from.config, "config", "", "lockstepd's configuration `file`: the scope's ticket_lifetime and client_certs are read there")
+	f.StringVar(&from.clientCA, "client-ca", "", "PEM `file`, here and on the node: the listener lets in clients of this CA only; the scope must declare it (--config)")
 	f.BoolVar(&snippet, "snippet", false, "only what an existing bootstrap needs")
+	for _, flag := range []string{"xds-ca", "xds-cert", "xds-key"} {
+		cmd.MarkFlagsMutuallyExclusive("pki", flag)
+	}
+	cmd.MarkFlagsMutuallyExclusive("config", "ticket-lifetime")
 	return cmd
 }

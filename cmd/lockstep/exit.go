@@ -8,9 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bootstrap"
+	"github.com/lockstep-tls/lockstep/cmd/internal/pki"
+	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/probe"
+	"github.com/lockstep-tls/lockstep/seal"
 )
 
 // Scripts hold on to these.
@@ -57,9 +61,10 @@ func exitCode(err error) int {
 		return exitFailed
 	case errors.Is(err, context.DeadlineExceeded):
 		return exitTimedOut
-	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate):
+	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, backup.ErrBad), errors.Is(err, backup.ErrLocked),
+		errors.Is(err, backup.ErrRefused), errors.Is(err, stores.ErrNotEmpty), errors.Is(err, stores.ErrFrozen), errors.Is(err, seal.ErrReadOnly), errors.Is(err, seal.ErrRefused), errors.Is(err, pki.ErrExists):
 		return exitRefused
-	case errors.Is(err, keysource.ErrBadName), errors.Is(err, bootstrap.ErrBadOptions), errors.Is(err, probe.ErrBadConfig):
+	case errors.Is(err, keysource.ErrBadName), errors.Is(err, bootstrap.ErrBadOptions), errors.Is(err, probe.ErrBadConfig), errors.Is(err, pki.ErrBadRequest):
 		return exitUsage
 	}
 	return exitFailed

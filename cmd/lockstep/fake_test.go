@@ -79,6 +79,11 @@ var types = []struct {
 	{regexp.MustCompile(`^GET/v1/certs(\?.*)?$`), func() any { return new(api.Certs) }},
 	{regexp.MustCompile(`^(GET|PUT)/v1/certs/[^/]+$`), func() any { return new(api.Cert) }},
 	{regexp.MustCompile(`^DELETE/v1/certs/[^/]+$`), func() any { return new(struct{}) }},
+	{regexp.MustCompile(`^GET/v1/audit$`), func() any { return new(api.Audit) }},
+	{regexp.MustCompile(`^(GET|POST)/v1/audit/verify$`), func() any { return new(api.AuditReports) }},
+	{regexp.MustCompile(`^(GET/v1/kek|POST/v1/kek/rotate)$`), func() any { return new(api.KEK) }},
+	{regexp.MustCompile(`^POST/v1/kek/retire$`), func() any { return new(api.KEKRetired) }},
+	{regexp.MustCompile(`^POST/v1/store/thaw$`), func() any { return new(struct{}) }},
 	{regexp.MustCompile(`^POST/v1/certs/confirm-loss$`), func() any { return new(api.Losses) }},
 }
 

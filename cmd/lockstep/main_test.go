@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -22,8 +23,10 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
@@ -60,8 +63,11 @@ func TestScripts(t *testing.T) {
 			"exits":   exits,
 			"mkcert":  mkcert,
 			"mkkey":   mkkey,
+			"mkbak":   mkbak,
 			"tlsnode": tlsnode,
 			"tally":   tally,
+
+			"fingerprint": fingerprint,
 		},
 	})
 }
@@ -140,6 +146,21 @@ func mkkey(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
+// mkbak FILE IDENTITY writes a backup of nothing, and what opens it.
+func mkbak(ts *testscript.TestScript, _ bool, args []string) {
+	id, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(id.String()+"\n"), 0o600))
+	var b bytes.Buffer
+	enc, err := age.Encrypt(&b, id.Recipient())
+	ts.Check(err)
+	w, err := backup.NewWriter(enc, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	ts.Check(err)
+	ts.Check(w.Close())
+	ts.Check(enc.Close())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
+}
+
 // tlsnode VAR FILE KEYS starts TLS nodes with a common certificate, which it writes to FILE; one for each letter of KEYS, which
 // stands for its ticket key. Their addresses go to $VAR1, $VAR2, ...
 func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
@@ -155,4 +176,11 @@ func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Defer(s.Close)
 		ts.Setenv(args[0]+strconv.Itoa(i+1), s.Listener.Addr().String())
 	}
+}
+
+// fingerprint CERT FILE writes a configuration whose scope partners declares that CA.
+func fingerprint(ts *testscript.TestScript, _ bool, args []string) {
+	block, _ := pem.Decode([]byte(ts.ReadFile(args[0])))
+	sum := sha256.Sum256(block.Bytes)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), fmt.Appendf(nil, "scopes: {partners: {client_certs: %X}}\n", sum), 0o600))
 }

@@ -34,6 +34,9 @@ func (a *app) nodesCommand() *cobra.Command {
 			if node != "" && len(n.Nodes) == 0 {
 				return fail(exitNotFound, "no node %q: lockstep nodes lists those that are known", node)
 			}
+			for _, s := range n.Silent {
+				fmt.Fprintln(cmd.ErrOrStderr(), "a replica did not answer; of its nodes only the rings are shown:", s)
+			}
 			return a.show(n, func(w io.Writer) {
 				if node != "" {
 					nodeTable(w, n)
@@ -76,8 +79,8 @@ func nodeTable(w io.Writer, n api.Nodes) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE")
-		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote)
+		row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "REPLICA")
+		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote, n.Replica)
 		fmt.Fprintln(w)
 		row(w, "SECRET", "VERSION", "ANSWER", "AGO")
 		for _, s := range n.Secrets {

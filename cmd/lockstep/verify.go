@@ -18,15 +18,23 @@ const verifyFor = 2 * time.Minute
 
 func (a *app) verifyCommand() *cobra.Command {
 	var (
-		c  probe.Config
-		ca string
+		c     probe.Config
+		ca    string
+		cross []string
 	)
 	cmd := &cobra.Command{
-		Use:   "verify --sni NAME ADDR...",
+		Use:   "verify --sni NAME (ADDR... | --cross ADDR,ADDR)",
 		Short: "Make a TLS session at each node and offer it to each: shows which resume (exit code 1 where one does not)",
 		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the same one included.\n" +
-			"Above 20 addresses the pairs are sampled. It needs no lockstepd.",
-		Args: cobra.MinimumNArgs(1),
+			"Above 20 addresses the pairs are sampled. It needs no lockstepd.\n\n" +
+			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own node and at no other, and no two\n" +
+			"nodes may make tickets with the same key.",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if (len(args) > 0) == (cross != nil) {
+				return usage("give addresses, either as arguments or with --cross")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.Addrs = args
 			if ca != "" {
@@ -37,12 +45,19 @@ func (a *app) verifyCommand() *cobra.Command {
 			}
 			ctx, cancel := a.within(cmd, verifyFor)
 			defer cancel()
-			m, err := probe.Verify(ctx, c)
+			probing := probe.Verify
+			if cross != nil {
+				c.Addrs, probing = cross, probe.Cross
+			}
+			m, err := probing(ctx, c)
 			if cmd.Context().Err() == nil && ctx.Err() != nil {
-				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(args), a.limit)
+				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs), a.limit)
 			}
 			if err != nil {
 				return err
+			}
+			if cross != nil {
+				return a.showCross(c.Addrs, m)
 			}
 			if err := a.show(m, func(w io.Writer) { matrixTable(w, args, m) }); err != nil {
 				return err
@@ -56,6 +71,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd.Flags().StringVar(&c.SNI, "sni", "", "the server `name` to ask for")
 	cmd.Flags().StringVar(&ca, "ca", "", "PEM `file` with the CA of the nodes' certificates (default: the system's)")
 	cmd.Flags().BoolVar(&c.Insecure, "insecure", false, "do not check the nodes' certificates")
+	cmd.Flags().StringSliceVar(&cross, "cross", nil, "`addresses` of nodes of different scopes: prove that no ticket crosses")
 	cmd.MarkFlagRequired("sni")
 	cmd.MarkFlagsMutuallyExclusive("ca", "insecure")
 	return cmd

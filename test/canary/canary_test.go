@@ -105,7 +105,7 @@ func TestNoKeyLeavesTheProcessInTheClear(t *testing.T) {
 	}
 	certs := filepath.Join(f.Dir(), "certs")
 	check(fleet.WriteHost(certs, "dir.example", pairs["dir.example"]))
-	plane, err := f.Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin, Certs: certs, Args: []string{"--refresh", "200ms"}})
+	plane, err := f.Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin, Certs: certs, Args: []string{"--refresh", "200ms", "--audit-file", filepath.Join(f.Dir(), "audit.log")}})
 	check(err)
 	check(plane.Ready(ctx))
 
@@ -144,7 +144,7 @@ func TestNoKeyLeavesTheProcessInTheClear(t *testing.T) {
 	lockstep("cert", "get", "put.example", "-o", "json")
 	lockstep("burn", "--yes", "--wait")
 	lockstep("rotate", "--key-file", first) // refused: burnt
-	for _, args := range []string{"status", "nodes", "history", "plan", "cert list"} {
+	for _, args := range []string{"status", "nodes", "history", "plan", "cert list", "audit show", "audit verify", "audit verify --file " + filepath.Join(f.Dir(), "audit.log")} {
 		for _, as := range []string{"table", "json", "yaml"} {
 			lockstep(append(strings.Fields(args), "-o", as)...)
 		}
@@ -152,7 +152,7 @@ func TestNoKeyLeavesTheProcessInTheClear(t *testing.T) {
 	admin := strings.TrimSpace(string(read(t, filepath.Join(plane.Data, "admin.token"))))
 	requests := []string{
 		"GET /v1/status", "GET /v1/nodes", "GET /v1/certs", "GET /v1/certs/put.example", "GET /v1/certs/dir.example", "GET /v1/scopes/default/history",
-		"GET /v1/scopes/default/plan", "GET /v1/scopes/default/rotations/1", "GET /metrics", "GET /healthz", "GET /readyz", "GET /debug/pprof/cmdline",
+		"GET /v1/scopes/default/plan", "GET /v1/audit", "GET /v1/audit/verify", "POST /v1/audit/verify", "GET /v1/scopes/default/rotations/1", "GET /metrics", "GET /healthz", "GET /readyz", "GET /debug/pprof/cmdline",
 		"GET /debug/pprof/goroutine?debug=2", "POST /v1/scopes/default/rotate", "PUT /v1/certs/put.example",
 	}
 	bodies := []string{"", fmt.Sprintf(`{"key":%q,"why":1}`, base64.StdEncoding.EncodeToString(ticketKey)), fmt.Sprintf(`{"key":%q}`, base64.StdEncoding.EncodeToString(ticketKey)),
@@ -188,6 +188,13 @@ func TestNoKeyLeavesTheProcessInTheClear(t *testing.T) {
 	}
 	look("answers, events and output", out.Bytes())
 	look("the log", read(t, plane.LogFile()))
+	audit := read(t, filepath.Join(f.Dir(), "audit.log"))
+	look("the audit log", audit)
+	for _, what := range []string{`"distributing"`, `"burning"`, `"cert-put"`} {
+		if !bytes.Contains(audit, []byte(what)) {
+			t.Errorf("the audit log has no %s: something is missing", what)
+		}
+	}
 	stored := 0
 	check(filepath.WalkDir(plane.Data, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

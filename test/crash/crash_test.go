@@ -68,6 +68,23 @@ func TestKillAtEachStepTurnsNobodyAway(t *testing.T) {
 			t.Logf("%d kills; every node was served again after at most %s", seeds(), slowest.Round(time.Millisecond))
 		})
 	}
+	s.t = t
+	s.auditIsSound()
+}
+
+// auditIsSound: no kill has left the audit log with a line that lacks, or that is not whole.
+func (s *stage) auditIsSound() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	bin, err := fleet.Build(ctx, "lockstep")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := s.fleet.Run(ctx, filepath.Join(bin, "lockstep"), "--data-dir", s.plane.Data, "audit", "verify")
+	if err != nil || !strings.Contains(string(out), "none missing") {
+		s.t.Errorf("%s %v", out, err)
+	}
 }
 
 func setUp(t *testing.T) *stage {

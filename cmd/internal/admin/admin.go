@@ -1,7 +1,7 @@
 // Package admin serves lockstepd's JSON API (see package api for the types), /metrics, /healthz, /readyz and pprof.
 //
 // Whatever changes something needs the admin token. Host and Origin are checked, so that a web page that somebody has open cannot
-// use the API through a name that it points at 127.0.0.1. No key leaves by it.
+// use the API through a name that it points at 127.0.0.1. No key leaves by it in the clear: a backup is encrypted here.
 package admin
 
 import (
@@ -14,13 +14,16 @@ import (
 	"net/http/pprof"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
@@ -36,12 +39,21 @@ type Config struct {
 	Dir      *dir.Dir // nil: no --certs
 	Hub      *Hub
 	Events   events.Publisher
-	Metrics  http.Handler
-	Ready    func() error // why it is not ready; nil: it is
-	Degraded func() []string
-	Token    string
-	Hosts    []string // Host headers that are let in, besides loopback names
-	Log      *slog.Logger
+	Audit    *audit.Log
+	// Witnesses are the lines of the audit log that the stored rollouts name.
+	Witnesses func(context.Context) ([]audit.Witness, error)
+	Metrics   http.Handler
+	Ready     func() error // why it is not ready; nil: it is
+	Degraded  func() []string
+	Vault     *stores.Vault
+	Custody   *custody.Custodian
+	Token     string
+	Hosts     []string // Host headers that are let in, besides loopback names
+	// ForgetLoss gives up certificates that a store has lost and nobody wrote back.
+	ForgetLoss func(context.Context) error
+	// PeerTransport is how the other replicas' admin APIs are reached; nil: plaintext.
+	PeerTransport http.RoundTripper
+	Log           *slog.Logger
 }
 
 type admin struct {
@@ -68,6 +80,17 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("PUT /v1/certs/{name}", answer(a.putCert))
 	mux.HandleFunc("DELETE /v1/certs/{name}", answer(a.removeCert))
 	mux.HandleFunc("POST /v1/certs/confirm-loss", answer(a.confirmLoss))
+	mux.HandleFunc("GET /v1/audit", answer(a.auditLines))
+	mux.HandleFunc("GET /v1/audit/verify", answer(a.verifyAudit))
+	mux.HandleFunc("POST /v1/audit/verify", answer(a.verifyLines))
+	mux.HandleFunc("GET /v1/kek", answer(a.kek))
+	mux.HandleFunc("POST /v1/kek/rotate", answer(a.rotateKEK))
+	mux.HandleFunc("POST /v1/kek/retire", answer(a.retireKEK))
+	mux.HandleFunc("POST /v1/backup", a.backup)
+	mux.HandleFunc("POST /v1/restore", answer(a.restore))
+	mux.HandleFunc("POST /v1/store/records", a.records)
+	mux.HandleFunc("POST /v1/store/freeze", answer(a.freeze))
+	mux.HandleFunc("POST /v1/store/thaw", answer(a.thaw))
 	mux.Handle("GET /metrics", c.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.ready)
@@ -76,7 +99,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	return guard(c.Token, c.Hosts, mux)
+	return guard(c.Token, c.Hosts, signed(mux))
 }
 
 func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
@@ -113,7 +136,9 @@ func fail(w http.ResponseWriter, err error) {
 		}[e.Code]
 	case errors.Is(err, keysource.ErrNotExist):
 		e.Code, code = api.NotFound, http.StatusNotFound
-	case errors.Is(err, rotation.ErrRefused):
+	case errors.Is(err, audit.ErrUnwritten):
+		e.Code, code = api.Refused, http.StatusServiceUnavailable
+	case errors.Is(err, rotation.ErrRefused), errors.Is(err, stores.ErrFrozen):
 		e.Code, code = api.Refused, http.StatusConflict
 	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):
 		e.Code, code = api.Refused, http.StatusUnprocessableEntity

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -160,8 +161,14 @@ func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
 	return out, err
 }
 
-func (a *admin) confirmLoss(*http.Request) (api.Losses, error) {
+func (a *admin) confirmLoss(r *http.Request) (api.Losses, error) {
 	out := api.Losses{Names: []string{}}
+	if err := a.writeDown(r.Context(), audit.Entry{What: "loss-confirmed", Why: "names that are gone are given up"}); err != nil {
+		return out, err
+	}
+	if err := a.ForgetLoss(r.Context()); err != nil {
+		return out, err
+	}
 	if a.Dir == nil {
 		return out, nil
 	}

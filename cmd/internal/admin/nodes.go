@@ -23,7 +23,8 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 		state := st.State(now)
 		return ring || only != "" || state == "refused" || state == "stale"
 	}
-	v := fleet{now: now, rows: map[string]*api.Node{}, member: map[uint64]string{}}
+	here := r.URL.Query().Has("here") // another replica asks
+	v := fleet{now: now, here: here, replica: a.Replica, rows: map[string]*api.Node{}, member: map[uint64]string{}}
 	for _, scope := range a.Rollouts.Scopes() {
 		st, err := a.Rollouts.Status(scope)
 		if err != nil {
@@ -34,8 +35,11 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	for _, s := range a.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}) {
 		v.stream(s)
 	}
+	if !here {
+		out.Silent = a.ask(r.Context(), &v, only)
+	}
 	out.Nodes = v.sorted()
-	if only != "" && len(out.Nodes) == 0 {
+	if only != "" && len(out.Nodes) == 0 && !here {
 		return out, fmt.Errorf("node %q %w: it is not connected, and no scope waits for it", only, keysource.ErrNotExist)
 	}
 	return out, nil
@@ -43,9 +47,11 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 
 // fleet gathers the rows.
 type fleet struct {
-	now    time.Time
-	rows   map[string]*api.Node
-	member map[uint64]string // row of the stream that carries a ring
+	now     time.Time
+	here    bool // only what is connected to this replica
+	replica string
+	rows    map[string]*api.Node
+	member  map[uint64]string // row of the stream that carries a ring
 }
 
 func (f *fleet) row(name string) *api.Node {
@@ -66,7 +72,7 @@ func worse(n *api.Node, state string) {
 func (f *fleet) roster(scope string, st rotation.Status, only string) {
 	ro := st.Rollout
 	for _, m := range st.Tally.Members {
-		if only != "" && m.Node != only || !m.Live(st.Policy, st.Now) {
+		if only != "" && m.Node != only || !m.Live(st.Policy, st.Now) || f.here && m.Stream == 0 {
 			continue
 		}
 		n := f.row(m.Name())
@@ -107,7 +113,7 @@ func (f *fleet) stream(s server.StreamView) {
 		name = s.Node.ID
 	}
 	n := f.row(name)
-	n.Identity, n.Remote = s.Node.Identity, s.Node.Remote
+	n.Replica, n.Identity, n.Remote = f.replica, s.Node.Identity, s.Node.Remote
 	if n.Since.IsZero() {
 		n.Since = s.Since
 	}

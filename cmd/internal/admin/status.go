@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -62,7 +63,9 @@ func scopeOf(name string, st rotation.Status) api.Scope {
 
 // complaints are what is not as it should be in a scope.
 func complaints(name string, st rotation.Status) (out []string) {
-	if st.Err != nil {
+	if errors.Is(st.Err, rotation.ErrUnrecorded) {
+		out = append(out, fmt.Sprintf("%v; what is published goes on being served", st.Err))
+	} else if st.Err != nil {
 		out = append(out, fmt.Sprintf("scope %s: the store cannot be used, what is published goes on being served: %v", name, st.Err))
 	}
 	ro := st.Rollout

@@ -37,6 +37,15 @@ func (c *Client) Nodes(ctx context.Context, node string) (n Nodes, err error) {
 	return n, c.call(ctx, http.MethodGet, path, nil, &n)
 }
 
+// NodesHere lists the nodes that are connected to that very replica.
+func (c *Client) NodesHere(ctx context.Context, node string) (n Nodes, err error) {
+	q := url.Values{"here": {""}}
+	if node != "" {
+		q.Set("node", node)
+	}
+	return n, c.call(ctx, http.MethodGet, "/v1/nodes?"+q.Encode(), nil, &n)
+}
+
 // Rotate, Burn and Rollback return at once; see Rotation for their progress.
 func (c *Client) Rotate(ctx context.Context, scope string, r RotateRequest) (s Started, err error) {
 	return s, c.call(ctx, http.MethodPost, scoped(scope, "rotate"), r, &s)
@@ -141,8 +150,8 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 }
 
 func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
-	var body io.Reader
-	if in != nil {
+	body, raw := in.(io.Reader)
+	if in != nil && !raw {
 		b, err := json.Marshal(in)
 		if err != nil {
 			return nil, err
@@ -154,6 +163,10 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if raw {
+		req.Header.Set("Content-Type", "application/x-ndjson")
+		req.Header.Set("Expect", "100-continue")
+	}
 	if c.Token != "" && method != http.MethodGet {
 		req.Header.Set("Authorization", "Bearer "+c.Token)
 	}

@@ -61,7 +61,8 @@ type CertSummary struct {
 
 // Nodes is GET /v1/nodes.
 type Nodes struct {
-	Nodes []Node `json:"nodes"`
+	Nodes  []Node   `json:"nodes"`
+	Silent []string `json:"silent,omitempty"` // replicas that did not answer: of nodes connected there, only the rings are known
 }
 
 // Node is one Envoy or edge proxy.
@@ -71,6 +72,7 @@ type Node struct {
 	State    string    `json:"state"` // live, away, refusing, excluded
 	Since    time.Time `json:"since"`
 	Remote   string    `json:"remote,omitempty"`
+	Replica  string    `json:"replica,omitempty"` // where it is connected
 	Secrets  []Secret  `json:"secrets"`
 }
 

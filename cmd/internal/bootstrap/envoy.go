@@ -74,6 +74,7 @@ type values struct {
 	Hosts    []quoted
 	Ring     quoted
 	Lifetime quoted
+	ClientCA quoted // empty: no client certificates
 }
 
 // Envoy returns a whole bootstrap (YAML) for `envoy -c`: a listener with a filter chain for each host, the certificates by ADS, the
@@ -108,7 +109,8 @@ func Envoy(o Options) ([]byte, error) {
 }
 
 // Snippet returns what an existing bootstrap needs, as a YAML document for the top of it and one for each host's filter chain; the
-// comments say where each goes. It uses only XDS, TLS, Hosts, Scope and TicketLifetime. The error wraps [ErrBadOptions].
+// comments say where each goes. It uses only XDS, TLS, Hosts, Scope, TicketLifetime,
+// ClientCerts and ClientCA. The error wraps [ErrBadOptions].
 func Snippet(o Options) ([]byte, error) {
 	v, err := shared(o)
 	if err != nil {
@@ -134,6 +136,9 @@ func shared(o Options) (v values, err error) {
 	}
 	lifetime, err := parseLifetime(o.TicketLifetime)
 	if err != nil {
+		return v, err
+	}
+	if v.ClientCA, err = parseClientCA(scope, o.ClientCerts, o.ClientCA); err != nil {
 		return v, err
 	}
 	v.Ring = quote(keysource.RingName(scope))

@@ -5,6 +5,9 @@
 package bootstrap
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +34,18 @@ type Options struct {
 	Upstream       string
 	Scope          string        // whose ticket keys; "" is "default"
 	TicketLifetime time.Duration // the scope's, at most 24 h; 0 is 2 h
+
+	// ClientCerts is what the scope declares: "none", which "" is too, or the SHA-256 (64 hex digits, lower case) of the CA that its listeners verify
+	// client certificates with. A ticket carries the client's verification along, so a listener of another kind in the scope would let in whom
+	// nobody has verified.
+	ClientCerts string
+	ClientCA    *ClientCA // nil: the listener asks for no client certificates
+}
+
+// ClientCA is the CA whose clients the listener lets in, and no others.
+type ClientCA struct {
+	File string // on the node
+	PEM  []byte // what stands in it: one certificate
 }
 
 // TLS is mTLS to the control plane; the files are PEM.
@@ -46,6 +61,7 @@ type TLS struct {
 const (
 	defaultCluster  = "edge"
 	defaultScope    = "default"
+	noClientCerts   = "none"
 	defaultLifetime = 2 * time.Hour
 	maxLifetime     = 24 * time.Hour
 )
@@ -140,4 +156,29 @@ func parseScope(s string) (string, error) {
 		return "", bad("scope: %q has a slash or a space", s)
 	}
 	return s, nil
+}
+
+// parseClientCA refuses a listener of another kind than the scope's.
+func parseClientCA(scope, declared string, ca *ClientCA) (quoted, error) {
+	none := declared == "" || declared == noClientCerts
+	switch {
+	case ca == nil && none:
+		return "", nil
+	case ca == nil:
+		return "", bad("client certificates: the listeners of scope %s ask for them (client_certs: %s), and this one would not: give its CA", scope, declared)
+	case none:
+		return "", bad("client certificates: the listeners of scope %s ask for none (client_certs: none), and this one would: a ticket made without one would pass here; "+
+			"use a scope of its own, whose client_certs is the SHA-256 of the CA", scope)
+	}
+	block, rest := pem.Decode(ca.PEM)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return "", bad("client certificates: %s holds no certificate (PEM)", ca.File)
+	}
+	if second, _ := pem.Decode(rest); second != nil {
+		return "", bad("client certificates: %s holds more than one certificate; a scope has one CA", ca.File)
+	}
+	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != declared {
+		return "", bad("client certificates: scope %s declares another CA (client_certs: %s) than %s (%x)", scope, declared, ca.File, sum)
+	}
+	return quote(ca.File), nil
 }

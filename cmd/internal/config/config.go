@@ -7,12 +7,14 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
 
+	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
@@ -29,7 +31,9 @@ type Config struct {
 	AdminListen string `yaml:"admin_listen"`
 	// NATSListen opens the embedded NATS server to others, who need the token in DataDir/nats.token; loopback only. Empty: closed.
 	NATSListen string `yaml:"nats_listen"`
-	// Store is where keys live: embedded.
+	// Store is where keys live: embedded, or the URL of a store that several replicas share: nats://host:4222,… or tls:// (JetStream), redis:// or
+	// rediss:// (one server), redis+sentinel://host:26379,…/master, redis+cluster://host:6379,…. Passwords and other secrets are given as paths of files:
+	// ?password_file=, ?creds=, ?tls_ca= and others (package store/redis and store/jetstream list them). Replicas on one store need the same KEK.
 	Store string `yaml:"store"`
 	// Events is what wakes other replicas and tells what happened: embedded, or the URL of a NATS server (nats://host:4222).
 	Events string `yaml:"events"`
@@ -37,13 +41,26 @@ type Config struct {
 	Refresh time.Duration `yaml:"refresh"`
 	// Certs is a directory of certificates, watched: <server name>/tls.crt and tls.key; a wildcard's folder is _.example.com. Empty: none.
 	Certs string `yaml:"certs"`
-	// KEK is the file of the key that seals everything stored; made if it is missing. Empty: DataDir/sealing.key.
+	// KEK is where the key that seals everything stored is kept: a file, made if it is missing while the store is empty; credential:NAME, of systemd; or
+	// env:VARIABLE, in base64, unset once it was read. Empty: DataDir/sealing.key.
 	KEK string `yaml:"kek"`
 	// XDSCert, XDSKey and XDSClientCA are PEM files for mTLS: this server's certificate and key, and the CA of those who may connect. They are read
 	// again as they change.
 	XDSCert     string `yaml:"xds_cert"`
 	XDSKey      string `yaml:"xds_key"`
 	XDSClientCA string `yaml:"xds_client_ca"`
+	// SPIFFESocket is the address of a SPIFFE Workload API (unix:/run/spire/agent.sock): this server's certificate, and the CAs of those who may
+	// connect, come from there, in the place of the three files. Without a policy, nodes of its own trust domain are let in.
+	SPIFFESocket string `yaml:"spiffe_socket"`
+	// Policy is the file that says which node may have what (policy.yaml), by its identity: SPIFFE ID or DNS names of its certificate, or
+	// unix:uid=1000 on a unix socket, which is then open to all users. What no rule grants is denied. It is read again as it changes, and then counts
+	// for nodes that are connected, too; a bad one is refused and the last good one stays. Empty: whoever can connect gets everything.
+	Policy string `yaml:"policy"`
+
+	// AuditFile is a file that the audit log is appended to, besides the store: JSON lines, each synced. It may be moved away (logrotate). Empty: none.
+	AuditFile string `yaml:"audit_file"`
+	// AuditSyslog sends the audit log to syslog too: local, unix:/path or tcp://host:port. Empty: none.
+	AuditSyslog string `yaml:"audit_syslog"`
 
 	// Scopes are the sets of ticket keys, by name; the scope "default" always exists. Each takes: period (1h), ticket_lifetime (2h),
 	// max_key_age (4h), quorum (90%), laggard (wait, or a duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
@@ -66,14 +83,18 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.XDSListen, "xds-listen", c.XDSListen, "address for nodes; mTLS with --xds-cert, else loopback or unix:/path only")
 	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of the admin API, /metrics, /healthz, /readyz; mTLS unless loopback or unix:/path")
 	f.StringVar(&c.NATSListen, "nats-listen", c.NATSListen, "open the embedded NATS server to others on this loopback address")
-	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded")
+	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded, or the URL of a NATS JetStream or Redis store that replicas share")
 	f.StringVar(&c.Events, "events", c.Events, "embedded, or the URL of a NATS server")
 	f.DurationVar(&c.Refresh, "refresh", c.Refresh, "how often all that is watched is read again")
 	f.StringVar(&c.Certs, "certs", c.Certs, "directory of certificates: <server name>/tls.crt and tls.key")
-	f.StringVar(&c.KEK, "kek", c.KEK, "file of the sealing key (default <data-dir>/sealing.key)")
+	f.StringVar(&c.KEK, "kek", c.KEK, "the sealing key: a file, credential:NAME or env:VARIABLE (default <data-dir>/sealing.key)")
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this server's certificate for mTLS")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSClientCA, "xds-client-ca", c.XDSClientCA, "PEM file: the CA of the nodes' certificates")
+	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
+	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog, "syslog that gets the audit log too: local, unix:/path or tcp://host:port")
+	f.StringVar(&c.SPIFFESocket, "spiffe-socket", c.SPIFFESocket, "SPIFFE Workload API (unix:/path) that gives certificate and CAs, instead of the three files")
+	f.StringVar(&c.Policy, "policy", c.Policy, "file that says which node may have what (policy.yaml); without it whoever can connect gets everything")
 }
 
 // Load fills c, whose flags f has parsed: from file (if not empty), then from the environment, then from the flags that were given.
@@ -131,12 +152,14 @@ func (c *Config) parse(b []byte) error {
 	return nil
 }
 
+var storeURLs = []string{"nats://", "tls://", "redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://"}
+
 func (c *Config) check() error {
 	switch {
 	case c.DataDir == "":
 		return errors.New("data_dir is empty")
-	case c.Store != "embedded":
-		return fmt.Errorf("store: %q: this version has the embedded store only", redact(c.Store))
+	case c.Store != "embedded" && !slices.ContainsFunc(storeURLs, func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }):
+		return fmt.Errorf("store: %q is neither embedded nor one of %s", redact(c.Store), strings.Join(storeURLs, " "))
 	case c.Events != "embedded" && !strings.HasPrefix(c.Events, "nats://") && !strings.HasPrefix(c.Events, "tls://"):
 		return fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)", redact(c.Events))
 	case c.Events != "embedded" && c.NATSListen != "":
@@ -145,6 +168,15 @@ func (c *Config) check() error {
 		return fmt.Errorf("refresh: %s is not between 100ms and 1h", c.Refresh)
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSClientCA == ""):
 		return errors.New("xds_cert, xds_key and xds_client_ca go together")
+	case c.SPIFFESocket != "" && c.XDSCert != "":
+		return errors.New("spiffe_socket takes the place of xds_cert, xds_key and xds_client_ca: drop one of them")
+	case c.SPIFFESocket != "" && !strings.HasPrefix(c.SPIFFESocket, "unix:") && !strings.HasPrefix(c.SPIFFESocket, "tcp:"):
+		return fmt.Errorf("spiffe_socket: %q is neither unix:/path nor tcp://address:port", c.SPIFFESocket)
+	}
+	if c.AuditSyslog != "" {
+		if err := audit.CheckSyslog(c.AuditSyslog); err != nil {
+			return fmt.Errorf("audit_syslog: %w", err)
+		}
 	}
 	for name, p := range c.Scopes {
 		if !scopeName(name) {
@@ -170,11 +202,14 @@ func (c *Config) checkListen(addr string) error {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return fmt.Errorf("%q is not host:port or unix:/path: %w", addr, err)
 	}
-	if !Loopback(addr) && c.XDSCert == "" {
-		return fmt.Errorf("%s is not a loopback address: plaintext is refused there; give xds_cert, xds_key and xds_client_ca", addr)
+	if !Loopback(addr) && !c.MTLS() {
+		return fmt.Errorf("%s is not a loopback address: plaintext is refused there; give xds_cert, xds_key and xds_client_ca, or spiffe_socket", addr)
 	}
 	return nil
 }
+
+// MTLS reports whether there are certificates to speak it with.
+func (c *Config) MTLS() bool { return c.XDSCert != "" || c.SPIFFESocket != "" }
 
 // Loopback reports whether addr (host:port) is reached from this machine only.
 func Loopback(addr string) bool {

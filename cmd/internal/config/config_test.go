@@ -63,8 +63,11 @@ func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 		{"xds_listen: 0.0.0.0:18000\n", "plaintext is refused"},
 		{"admin_listen: 192.0.2.1:18080\n", "plaintext is refused"},
 		{"xds_cert: a.pem\n", "go together"},
-		{"store: redis://user:secret@host\n", "embedded store only"},
+		{"store: mysql://user:secret@host\n", "neither embedded nor"},
 		{"refresh: 1ms\n", "refresh"},
+		{"spiffe_socket: unix:/s\nxds_cert: a\nxds_key: b\nxds_client_ca: c\n", "takes the place"},
+		{"spiffe_socket: /run/s\n", "spiffe_socket"},
+		{"scopes:\n  default:\n    client_certs: some\n", "client_certs"},
 	} {
 		_, err := load(t, c.yaml, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -101,7 +104,7 @@ func FuzzParse(f *testing.F) {
 			t.Error("the scope default is gone")
 		}
 		for _, addr := range []string{c.XDSListen, c.AdminListen} {
-			if c.XDSCert == "" && !strings.HasPrefix(addr, "unix:") && !Loopback(addr) {
+			if !c.MTLS() && !strings.HasPrefix(addr, "unix:") && !Loopback(addr) {
 				t.Errorf("plaintext on %q", addr)
 			}
 		}

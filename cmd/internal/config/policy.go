@@ -38,7 +38,9 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 		p.MaxKeyAge = min(max(p.MaxKeyAge, p.Period), 24*time.Hour)
 	}
 	if f.ClientCerts != nil {
-		p.ClientCerts = *f.ClientCerts
+		if p.ClientCerts, err = clientCerts(*f.ClientCerts); err != nil {
+			return p, err
+		}
 	}
 	if f.Quorum != nil {
 		text, percent := strings.CutSuffix(*f.Quorum, "%")
@@ -55,4 +57,17 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 		}
 	}
 	return p, nil
+}
+
+// clientCerts is none, or a SHA-256 fingerprint in the form in which two of them can be compared: 64 hex digits, lower case. openssl x509 -fingerprint
+// writes it with colons.
+func clientCerts(s string) (string, error) {
+	if s == "none" {
+		return s, nil
+	}
+	hash := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s, "sha256:"), ":", ""))
+	if len(hash) != 64 || strings.Trim(hash, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("client_certs: %q is neither none nor the SHA-256 of the CA's certificate (openssl x509 -noout -fingerprint -sha256 -in ca.crt)", s)
+	}
+	return hash, nil
 }

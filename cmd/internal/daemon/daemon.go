@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/events"
@@ -29,6 +31,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
@@ -52,7 +55,13 @@ type Daemon struct {
 	up    *health.Server
 	http  *http.Server
 	hub   *admin.Hub
+	audit *audit.Log
 	seen  *observer
+
+	custody *custody.Custodian
+	tls     *serverTLS  // nil: plaintext
+	policy  *policyFile // nil: whoever connects gets everything
+	denials *denials
 
 	xdsListener, adminListener net.Listener
 }
@@ -68,24 +77,40 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if d.data, err = openDataDir(c); err != nil {
 		return nil, err
 	}
+	d.openCustody()
+	d.openCustody()
 	if d.bus, err = newBus(c, d.data, log); err != nil {
 		return nil, err
 	}
-	d.wire()
-	files, err := newTLSFiles(c, log)
-	if err != nil {
+	if d.tls, err = newServerTLS(c, log); err != nil {
+		return nil, err
+	}
+	files := d.tls
+	if err = d.openPolicy(); err != nil {
 		return nil, err
 	}
 	if d.xdsListener, err = listen(c.XDSListen); err != nil {
 		return nil, fmt.Errorf("xds_listen: %w", err)
 	}
+	if err = d.openSocket(); err != nil {
+		return nil, fmt.Errorf("xds_listen: %w", err)
+	}
 	if d.adminListener, err = listen(c.AdminListen); err != nil {
 		return nil, fmt.Errorf("admin_listen: %w", err)
+	}
+	scheme := "http"
+	if files != nil && !isSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
+		scheme = "https"
+	}
+	if err := d.wire(adminURL(scheme, d.adminListener.Addr())); err != nil {
+		return nil, err
 	}
 	opts := server.Options()
 	if files != nil && !isSocket(c.XDSListen) {
 		// TLS brings buffers of its own: another would only copy, and cost each node 4 KiB.
 		opts = append(opts, grpc.ReadBufferSize(0), grpc.Creds(credentials.NewTLS(files.config("h2"))))
+	} else if isSocket(c.XDSListen) {
+		opts = append(opts, grpc.Creds(newSocketCredentials()))
 	}
 	d.grpc = grpc.NewServer(opts...)
 	d.xds.RegisterADS(d.grpc)
@@ -93,26 +118,36 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	healthv1.RegisterHealthServer(d.grpc, d.up)
 	d.up.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 
-	scheme := "http"
-	d.http = &http.Server{Handler: withReflection(d.grpc, d.admin()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	d.http = &http.Server{Handler: withReflection(d.grpc, d.admin(peerTransport(files))), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	d.http.Protocols = new(http.Protocols)
 	d.http.Protocols.SetHTTP1(true)
 	d.http.Protocols.SetHTTP2(true)
 	d.http.Protocols.SetUnencryptedHTTP2(true) // gRPC reflection
-	if files != nil && !isSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
-		scheme = "https"
+	if scheme == "https" {
 		d.http.TLSConfig = files.config("h2", "http/1.1")
 	}
 	return d, d.data.writeAddr(scheme, d.adminListener.Addr())
 }
 
 // wire connects the rooms; each knows the others by the narrow interface or function that it is given here.
-func (d *Daemon) wire() {
+func (d *Daemon) wire(self string) error {
+	highest, err := openMarks(filepath.Join(d.data.path, "generations.json"), d.log)
+	if err != nil {
+		return err
+	}
+	shared := d.cfg.Store != "embedded"
+	if shared {
+		d.data.store = &losses{Store: d.data.store, recreate: d.data.vault.Recreate, after: d.writeBack, log: d.log}
+	}
+	if err := d.openAudit(); err != nil {
+		return err
+	}
+	d.denials.audit = d.audit.Forbidden
 	var sources keysource.Sources
 	if d.cfg.Certs != "" {
 		d.dir = dir.New(dir.Config{
 			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
-			Known:   knownNames{d.data.store},
+			Known:   knownNames{d.data.store, d.data.replica},
 			Changed: func(names []keysource.Name) { d.table.Refresh(names) },
 		})
 		sources = append(sources, d.dir)
@@ -120,24 +155,31 @@ func (d *Daemon) wire() {
 	d.certs = catalog.New(catalog.Config{
 		Store: d.data.store, Refresh: d.cfg.Refresh, Log: d.log,
 		Changed: func(names []keysource.Name) { d.table.Refresh(names) },
+		Before:  d.recordCert,
 	})
-	sources = append(sources, d.certs)
+	if shared {
+		sources = append(sources, doubtful{d.certs, d.data.store})
+	} else {
+		sources = append(sources, d.certs)
+	}
 	d.rolls = rotation.New(rotation.Config{
 		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
+		Shared: shared, Self: rotation.Peer{Admin: self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Clock: clock,
 		Wake: func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
-		Tell: d.tell,
+		Tell: d.tell, Record: d.recordRollout,
 	})
-	d.table = sds.NewTable(sds.Config{Source: sources, Rings: d.rolls, Log: d.log})
-	d.seen = &observer{rolls: d.rolls, log: d.log}
+	d.table = sds.NewTable(sds.Config{Source: sources, Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
+	d.seen = &observer{rolls: d.rolls, door: newDoor(d.rolls, d.policy.now(), d.log), log: d.log}
 	d.xds = server.New(server.Config{
 		Types:    map[string]xds.Resources{sds.TypeURL: d.table},
 		Observe:  d.seen.observe,
 		Identity: peerIdentity,
 		Log:      d.log,
 	})
+	return nil
 }
 
-func (d *Daemon) admin() http.Handler {
+func (d *Daemon) admin(peers http.RoundTripper) http.Handler {
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {
 		hosts = append(hosts, host)
@@ -145,7 +187,9 @@ func (d *Daemon) admin() http.Handler {
 	return admin.New(admin.Config{
 		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Dir: d.dir, Hub: d.hub, Events: d.bus,
-		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Token: d.data.token, Hosts: hosts, Log: d.log,
+		Audit: d.audit, Witnesses: d.witnesses,
+		PeerTransport: peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
+		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Vault: d.data.vault, Custody: d.custody, Token: d.data.token, Hosts: hosts, Log: d.log,
 	})
 }
 
@@ -170,6 +214,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.certs.Run)
 	run(d.rolls.Run)
 	run(d.table.Run)
+	if d.policy != nil {
+		run(d.policy.run)
+	}
+	run(d.audit.Run)
+	run(d.custody.Run)
 	run(rest)
 	run(func(ctx context.Context) error { return d.bus.run(ctx, d) })
 	g.Go(func() error { return d.serveAdmin() })
@@ -245,8 +294,14 @@ func (d *Daemon) Close() {
 			l.Close()
 		}
 	}
+	if d.tls != nil {
+		d.tls.close()
+	}
 	if d.bus != nil {
 		d.bus.close()
+	}
+	if d.audit != nil {
+		d.audit.Close()
 	}
 	if d.data != nil {
 		d.data.close()
@@ -279,7 +334,14 @@ func (d *Daemon) degraded() (out []string) {
 	if err := d.bus.down(); err != nil {
 		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v", d.cfg.Refresh, err))
 	}
-	return out
+	if err := d.policy.ill(); err != nil {
+		out = append(out, fmt.Sprintf("the policy cannot be used, the last good one stays in force: %v", err))
+	}
+	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
+		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
+	}
+	out = append(out, d.sealComplaints()...)
+	return append(out, d.audit.Degraded()...)
 }
 
 // tell passes on what was done to a ring: to the log, to NATS and to those who watch.
@@ -291,9 +353,13 @@ func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there", "scope", scope, "nodes", l.LeftBehind)
 		d.seen.leftBehind(scope, len(l.LeftBehind))
 	}
-	d.bus.Publish(events.Event{Kind: events.Rotation, Scope: scope, Version: version, Phase: l.What, Rotation: l.Rotation, Why: l.Why, By: l.By, At: l.At})
+	d.bus.Publish(events.Event{Kind: events.Rotation, Scope: scope, Version: version, Phase: l.What, Rotation: l.Rotation, Why: l.Why, By: l.By, At: l.At,
+		Audit: d.rolls.Audit(scope)})
 	d.hub.Tell(admin.LineOf(scope, l))
 }
 
 // knownNames keeps the names of the directory over a restart.
-type knownNames struct{ store store.Store }
+type knownNames struct {
+	store   store.Store
+	replica string // each has a directory of its own
+}

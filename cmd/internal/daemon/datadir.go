@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -11,23 +12,28 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store"
-	"github.com/lockstep-tls/lockstep/store/bolt"
 )
 
 // dataDir is what lockstepd keeps on disk. The store's file lock makes it one process's at a time.
 type dataDir struct {
 	path    string
-	store   store.Store // sealed
-	bolt    *bolt.Store
-	replica string // this replica's name; the same after a restart
-	token   string // of the admin API
-	nats    string // token of NATS clients
+	lock    *os.File      // nil: the embedded store's lock does it
+	store   store.Store   // sealed
+	vault   *stores.Vault // what store is made of
+	replica string        // this replica's name; the same after a restart
+	token   string        // of the admin API
+	nats    string        // token of NATS clients
 }
+
+// openWithin bounds how long a start waits for its store.
+const openWithin = 30 * time.Second
 
 func openDataDir(c config.Config) (_ *dataDir, err error) {
 	d := &dataDir{path: c.DataDir}
@@ -40,25 +46,29 @@ func openDataDir(c config.Config) (_ *dataDir, err error) {
 	if err = os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(c.DataDir, "store.db")
-	_, statErr := os.Stat(file)
-	fresh := errors.Is(statErr, fs.ErrNotExist)
-	if d.bolt, err = bolt.Open(file); err != nil {
-		return nil, err
+	where := c.Store
+	if where == "embedded" {
+		where = c.DataDir
 	}
-	kek := c.KEK
-	if kek == "" {
-		kek = filepath.Join(c.DataDir, "sealing.key")
-	}
-	open := seal.LoadOrCreate
-	if !fresh {
-		open = seal.Load // a new key could open nothing of what is stored
-	}
-	sealer, err := open(kek)
+	keys, err := seal.Source(cmp.Or(c.KEK, filepath.Join(c.DataDir, stores.KeyFile)))
 	if err != nil {
 		return nil, err
 	}
-	d.store = withFailpoints(store.Sealed(d.bolt, sealer))
+	if c.Store != "embedded" {
+		if d.lock, err = lockDir(c.DataDir); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openWithin)
+	defer cancel()
+	raw, err := stores.Open(ctx, where)
+	if err != nil {
+		return nil, err
+	}
+	if d.vault, err = stores.Unlock(ctx, raw, keys); err != nil {
+		return nil, err
+	}
+	d.store = withFailpoints(d.vault.Store)
 	for _, f := range []struct {
 		name string
 		to   *string
@@ -113,15 +123,18 @@ func writeFile(path string, b []byte) error {
 }
 
 func (d *dataDir) close() {
-	if d.bolt != nil {
-		d.bolt.Close()
+	if d.vault != nil {
+		d.vault.Close()
+	}
+	if d.lock != nil {
+		d.lock.Close()
 	}
 }
 
 const knownKey = "dir"
 
 func (k knownNames) Load(ctx context.Context) (names []keysource.Name, err error) {
-	val, _, err := k.store.Get(ctx, store.Key(knownKey, "names"))
+	val, _, err := k.store.Get(ctx, store.Key(knownKey, k.replica))
 	if errors.Is(err, store.ErrNotExist) {
 		return nil, nil
 	}
@@ -140,11 +153,11 @@ func (k knownNames) Save(ctx context.Context, names []keysource.Name) error {
 		return err
 	}
 	for {
-		_, rev, err := k.store.Get(ctx, store.Key(knownKey, "names"))
+		_, rev, err := k.store.Get(ctx, store.Key(knownKey, k.replica))
 		if err != nil && !errors.Is(err, store.ErrNotExist) {
 			return err
 		}
-		if _, err = k.store.Swap(ctx, store.Key(knownKey, "names"), rev, val); !errors.Is(err, store.ErrConflict) {
+		if _, err = k.store.Swap(ctx, store.Key(knownKey, k.replica), rev, val); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}

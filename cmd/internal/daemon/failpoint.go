@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/store"
 )
@@ -30,6 +31,12 @@ func failpoint(name string) {
 	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {} // the signal is on its way
+}
+
+// clock is this machine's, off by $LOCKSTEP_CLOCK_OFFSET (a duration).
+func clock() time.Time {
+	off, _ := time.ParseDuration(os.Getenv("LOCKSTEP_CLOCK_OFFSET"))
+	return time.Now().Add(off)
 }
 
 func withFailpoints(s store.Store) store.Store { return failing{s} }

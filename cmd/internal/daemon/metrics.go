@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -35,6 +36,7 @@ var (
 	nodes         = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
 	left          = desc("laggards_left_behind_total", "Nodes that a rotation went on without.", "scope")
 	storeUp       = desc("store_up", "1 while the store can be read and written.")
+	sealWell      = desc("seal_well", "1 while the canary opens with the sealing key and its source can be read.")
 	eventsUp      = desc("events_up", "1 while connected to NATS.")
 	eventCount    = desc("events_total", "Events by what became of them.", "outcome")
 	streams       = desc("xds_streams", "Open xDS streams.")
@@ -42,6 +44,12 @@ var (
 	refusals      = desc("xds_refusals_total", "Secrets that nodes refused.")
 	wildcards     = desc("xds_wildcards_total", "Subscriptions to everything, which get nothing.")
 	unknownNonces = desc("xds_unknown_nonces_total", "Requests with a nonce that is not outstanding.")
+	denied        = desc("policy_denied_total", "Subscriptions to what the policy does not grant.", "kind")
+	policyGood    = desc("policy_in_force", "1 while the policy file is in force as it stands; 0 while it cannot be used and the last good one is.")
+	policyReads   = desc("policy_reads_total", "Policies that took effect, and that were refused.", "outcome")
+	auditLines    = desc("audit_lines_total", "Lines written into the audit log.")
+	auditRefused  = desc("audit_refused_total", "Changes that were refused since no sink of the audit log could be written.")
+	auditFailed   = desc("audit_sink_failures_total", "Writes that a sink of the audit log failed.", "sink")
 	cutOff        = desc("xds_cut_off_total", "Streams ended because the peer did not take what was sent.")
 	watched       = desc("certificates_watched", "Certificate names that some node wants.")
 	problems      = desc("certificate_problems", "Certificates of the directory that cannot be served as they are.")
@@ -66,7 +74,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		if err != nil {
 			continue
 		}
-		if st.Err != nil {
+		if st.Err != nil && !errors.Is(st.Err, rotation.ErrUnrecorded) {
 			up = 0
 		}
 		scopeMetrics(gauge, count, name, st)
@@ -75,6 +83,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		c.d.seen.mu.Unlock()
 	}
 	gauge(storeUp, up)
+	seal := c.d.custody.Status()
+	gauge(sealWell, b2f(seal.Canary == nil && seal.Err == nil))
 	gauge(eventsUp, b2f(c.d.bus.down() == nil))
 	n := c.d.bus.Counts()
 	count(eventCount, n.Published, "published")
@@ -90,6 +100,20 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(wildcards, s.Wildcards)
 	count(unknownNonces, s.UnknownNonces)
 	count(cutOff, s.CutOff)
+	count(denied, c.d.denials.certificates.Load(), "certificate")
+	count(denied, c.d.denials.rings.Load(), "ring")
+	if p := c.d.policy; p != nil {
+		gauge(policyGood, b2f(p.ill() == nil))
+		taken, bad := p.reads()
+		count(policyReads, taken, "taken")
+		count(policyReads, bad, "refused")
+	}
+	log := c.d.audit.Counts()
+	count(auditLines, log.Lines)
+	count(auditRefused, log.Refused)
+	for sink, n := range log.Failed {
+		count(auditFailed, n, sink)
+	}
 	c.certificates(gauge)
 }
 

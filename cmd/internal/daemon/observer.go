@@ -13,6 +13,7 @@ import (
 // observer takes what happens on streams to the rosters, and counts it.
 type observer struct {
 	rolls *rotation.Coordinator
+	door  *door
 	log   *slog.Logger
 	kinds [6]atomic.Uint64 // by xds.Kind
 
@@ -24,7 +25,7 @@ type observer struct {
 func (o *observer) observe(e xds.Event) {
 	o.kinds[e.Kind].Add(1)
 	if e.Kind == xds.Closed {
-		o.rolls.Closed(e.Node.Stream)
+		o.door.closed(e.Node.Stream)
 		return
 	}
 	scope, ring := keysource.RingScope(e.Name)
@@ -34,19 +35,10 @@ func (o *observer) observe(e xds.Event) {
 		}
 		return
 	}
-	switch e.Kind {
-	case xds.Asked:
-		if !o.rolls.Has(scope) {
-			o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer", "node", e.Node.ID, "scope", scope, "configured", o.rolls.Scopes())
-		}
-		o.rolls.Join(e.Node.Stream, e.Node.ID, scope, e.Version)
-	case xds.Accepted:
-		o.rolls.Accepted(e.Node.Stream, scope, e.Version)
-	case xds.Refused:
-		o.rolls.Refused(e.Node.Stream, scope, e.Version, e.Words)
-	case xds.Dropped:
-		o.rolls.Dropped(e.Node.Stream, scope)
+	if e.Kind == xds.Asked && !o.rolls.Has(scope) {
+		o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer", "node", e.Node.ID, "scope", scope, "configured", o.rolls.Scopes())
 	}
+	o.door.ring(e, scope)
 }
 
 func (o *observer) leftBehind(scope string, n int) {

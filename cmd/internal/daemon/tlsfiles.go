@@ -55,6 +55,12 @@ func (f *tlsFiles) config(protos ...string) *tls.Config {
 	}
 }
 
+// client is for connections to other replicas, with the files as they are now: they are renewed while we run.
+func (f *tlsFiles) client() *tls.Config {
+	pair, pool := f.current()
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*pair}, RootCAs: pool}
+}
+
 func (f *tlsFiles) current() (*tls.Certificate, *x509.CertPool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,0 +1,113 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+)
+
+// maxShown bounds the lines of one answer.
+const maxShown = 10_000
+
+func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
+	out.Lines = []api.AuditLine{}
+	n := 50
+	if s := r.URL.Query().Get("last"); s != "" {
+		if n, err = strconv.Atoi(s); err != nil || n < 1 || n > maxShown {
+			return out, &api.Error{Message: "last is a number of lines, 1 to " + strconv.Itoa(maxShown), Code: api.Usage}
+		}
+	}
+	lines, err := a.Audit.Lines(r.Context(), n)
+	if err != nil {
+		return out, err
+	}
+	rollouts, err := a.Witnesses(r.Context())
+	if err != nil {
+		return out, err
+	}
+	made := audit.Effect(lines, rollouts)
+	for _, l := range lines {
+		line := api.AuditLine{
+			Number: l.Number, At: l.At, Actor: l.Actor, What: l.What, Scope: l.Scope, Name: l.Name, Key: l.Key, Burnt: l.Burnt, Generation: l.Generation,
+			Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Seconds: l.Took.Seconds(), Times: l.Times, Why: l.Why,
+			Replica: l.Replica, MAC: l.MAC,
+		}
+		if m, known := made[l.Number]; known {
+			line.Made = &m
+		}
+		out.Lines = append(out.Lines, line)
+	}
+	return out, nil
+}
+
+func (a *admin) verifyAudit(r *http.Request) (out api.AuditReports, err error) {
+	report, err := a.Audit.Verify(r.Context(), a.Witnesses)
+	if err != nil {
+		return out, err
+	}
+	return reportsOf(report), nil
+}
+
+// verifyLines checks a file that the client sends: the key stays here.
+func (a *admin) verifyLines(r *http.Request) (out api.AuditReports, err error) {
+	rollouts, err := a.Witnesses(r.Context())
+	if err != nil {
+		return out, err
+	}
+	reports, err := a.Audit.VerifyLines(r.Context(), r.Body, rollouts...)
+	if err != nil {
+		return out, err
+	}
+	return reportsOf(reports...), nil
+}
+
+func reportsOf(reports ...audit.Report) (out api.AuditReports) {
+	out.Reports = []api.AuditReport{}
+	for _, r := range reports {
+		one := api.AuditReport{Chain: r.Chain, Lines: r.Lines, Head: r.Head.String(), Problems: []api.AuditProblem{}, More: r.More}
+		for _, p := range r.Problems {
+			one.Problems = append(one.Problems, api.AuditProblem{Fault: string(p.Fault), First: p.First, Last: p.Last, Words: p.Words})
+		}
+		out.Reports = append(out.Reports, one)
+	}
+	return out
+}
+
+// writeDown writes what the request is about to do into the audit log. Its error refuses the request.
+func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
+	e.Actor = Actor(ctx)
+	_, err := a.Audit.Append(ctx, e)
+	return err
+}
+
+type actorKey struct{}
+
+// Actor is who sent the request that ctx belongs to: by certificate where there is one. Without a request it is lockstepd itself.
+func Actor(ctx context.Context) string {
+	if who, ok := ctx.Value(actorKey{}).(string); ok {
+		return who
+	}
+	return "lockstepd"
+}
+
+// signed notes who sends a request.
+func signed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who := "admin API"
+		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+			leaf := r.TLS.VerifiedChains[0][0]
+			switch {
+			case len(leaf.URIs) > 0:
+				who = leaf.URIs[0].String()
+			case len(leaf.DNSNames) > 0:
+				who = leaf.DNSNames[0]
+			default:
+				who = leaf.Subject.String()
+			}
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), actorKey{}, who)))
+	})
+}

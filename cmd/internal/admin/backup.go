@@ -1,0 +1,172 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
+	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// guarded lets through only what came over a connection that nobody else can read: TLS, loopback or a unix socket. The configuration allows no other;
+// this is for the day when it does.
+func guarded(r *http.Request) error {
+	if r.TLS != nil {
+		return nil
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	switch addr := local.(type) {
+	case *net.UnixAddr:
+		return nil
+	case *net.TCPAddr:
+		if addr.IP.IsLoopback() {
+			return nil
+		}
+	}
+	return &api.Error{Message: "this is only for loopback, a unix socket or mTLS", Code: api.Denied}
+}
+
+// backup streams. A failure in the middle breaks the connection, so that no client takes the beginning for the whole.
+func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
+	deny := func(err error) {
+		w.Header().Set("Content-Type", "application/json")
+		fail(w, err)
+	}
+	if err := guarded(r); err != nil {
+		deny(err)
+		return
+	}
+	var q api.BackupRequest
+	if err := body(r, &q); err != nil {
+		deny(err)
+		return
+	}
+	to, err := backup.Recipients(q.Recipients, q.Passphrase)
+	if err != nil {
+		deny(&api.Error{Message: err.Error(), Code: api.Usage})
+		return
+	}
+	why := "with a passphrase"
+	if len(q.Recipients) > 0 {
+		why = "to " + strings.Join(q.Recipients, ", ")
+	}
+	if err := a.writeDown(r.Context(), audit.Entry{What: "backup", Why: why + " by " + by(q.By)}); err != nil {
+		deny(err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	n, err := backup.Take(r.Context(), w, to, a.Vault)
+	if err != nil {
+		a.Log.Error("the backup failed", "by", by(q.By), "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	a.Log.Info("the backup was taken", "by", by(q.By), "records", n)
+}
+
+// restore takes the inner text of a backup.
+func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
+	if err := guarded(r); err != nil {
+		return out, err
+	}
+	text, err := backup.NewReader(r.Body)
+	if err != nil {
+		return out, bad(err)
+	}
+	who := by(r.URL.Query().Get("by"))
+	do := backup.Restore{
+		Store: a.Vault, By: who, Plan: r.URL.Query().Get("plan") == "true",
+		Before: func(ctx context.Context, c backup.Change) error {
+			return a.writeDown(ctx, audit.Entry{What: "restored", Name: c.Key, Why: c.What + " by " + who})
+		},
+		Ring: func(ctx context.Context, scope string, record []byte) (rotation.Restored, bool, error) {
+			if !a.Rollouts.Has(scope) {
+				return rotation.Restored{}, false, nil
+			}
+			out, err := a.Rollouts.Restore(ctx, scope, who, record)
+			return out, true, err
+		},
+	}
+	if !do.Plan {
+		if err := a.writeDown(r.Context(), audit.Entry{What: "restore", Why: "a backup of " + text.Made.Format(time.RFC3339) + " by " + who}); err != nil {
+			return out, err
+		}
+	}
+	sum, err := do.Run(r.Context(), text)
+	if !do.Plan {
+		a.Catalog.Wake()
+		for _, scope := range a.Rollouts.Scopes() {
+			a.Rollouts.Poke(scope)
+		}
+		a.Events.Publish(events.Event{Kind: events.Cert})
+	}
+	return sum.Shown(do.Plan), bad(err)
+}
+
+func bad(err error) error {
+	if errors.Is(err, backup.ErrBad) || errors.Is(err, backup.ErrRefused) {
+		return &api.Error{Message: err.Error(), Code: api.Refused}
+	}
+	return err
+}
+
+// records streams the store as it is sealed, for a copy.
+func (a *admin) records(w http.ResponseWriter, r *http.Request) {
+	var since store.Rev
+	if err := json.NewDecoder(strings.NewReader(r.URL.Query().Get("since"))).Decode(&since); err != nil {
+		fail(w, &api.Error{Message: "since is a number", Code: api.Usage})
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	enc := json.NewEncoder(w)
+	head, err := a.Vault.Records(r.Context(), since, func(key string, val []byte) error {
+		return enc.Encode(api.StoreRecord{Key: key, Value: val, Gone: val == nil})
+	})
+	if err == nil {
+		h := uint64(head)
+		err = enc.Encode(api.StoreRecord{Head: &h})
+	}
+	if err != nil {
+		a.Log.Error("the store could not be read for a copy", "err", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (a *admin) freeze(r *http.Request) (struct{}, error) {
+	var q api.FreezeRequest
+	if err := body(r, &q); err != nil {
+		return struct{}{}, err
+	}
+	now, err := a.Vault.Now(r.Context())
+	if err != nil {
+		return struct{}{}, err
+	}
+	if err := a.writeDown(r.Context(), audit.Entry{What: "store-frozen", Why: q.Why + " by " + by(q.By)}); err != nil && !errors.Is(err, stores.ErrFrozen) {
+		return struct{}{}, err
+	}
+	a.Log.Warn("the store is frozen: nothing changes until it is thawed", "by", by(q.By), "why", q.Why)
+	return struct{}{}, a.Vault.Freeze(r.Context(), by(q.By), q.Why, now)
+}
+
+func (a *admin) thaw(r *http.Request) (struct{}, error) {
+	err := a.Vault.Thaw(r.Context()) // before the line: the store takes none while it is frozen
+	if err == nil {
+		err = a.writeDown(r.Context(), audit.Entry{What: "store-thawed"})
+		a.Log.Warn("the store was thawed")
+		for _, scope := range a.Rollouts.Scopes() {
+			a.Rollouts.Poke(scope)
+		}
+	}
+	return struct{}{}, err
+}

@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/seal"
+	"github.com/lockstep-tls/lockstep/seal/custody"
+)
+
+func (a *admin) kek(r *http.Request) (k api.KEK, err error) {
+	st := a.Custody.Status()
+	k = api.KEK{
+		Source: st.Source, Primary: st.Keys.Primary.String(), Staged: ids(st.Keys.Staged), Old: ids(st.Keys.Old),
+		Records: st.Work.Records, Seen: st.Work.Seen, Resealed: st.Work.Resealed, Bad: list(st.Work.Bad), WaitsFor: []string{}, Replicas: []api.KEKReplica{},
+	}
+	switch {
+	case len(k.Staged) > 0:
+		k.Phase, k.WaitsFor = "distributing", list(st.WaitsFor)
+	case len(k.Old) == 0:
+		k.Phase = "steady"
+	case st.Resealed:
+		k.Phase = "resealed"
+	default:
+		k.Phase = "resealing"
+	}
+	if err := errors.Join(st.Canary, st.Err); err != nil {
+		k.Problem = err.Error()
+	}
+	reports, err := a.Custody.Reports(r.Context())
+	for _, p := range reports {
+		k.Replicas = append(k.Replicas, api.KEKReplica(p))
+	}
+	return k, err
+}
+
+func ids(keys []seal.KeyID) []string {
+	out := []string{}
+	for _, id := range keys {
+		out = append(out, id.String())
+	}
+	return out
+}
+
+func (a *admin) rotateKEK(r *http.Request) (k api.KEK, err error) {
+	if err := a.writeDown(r.Context(), audit.Entry{What: "kek-rotate", Key: a.Custody.Status().Keys.Primary.String()}); err != nil {
+		return k, err
+	}
+	if _, err := a.Custody.Rotate(r.Context()); err != nil {
+		return k, refused(err)
+	}
+	a.Log.Info("a new sealing key was asked for", "source", a.Custody.Status().Source)
+	return a.kek(r)
+}
+
+func (a *admin) retireKEK(r *http.Request) (out api.KEKRetired, err error) {
+	if err := a.writeDown(r.Context(), audit.Entry{What: "kek-retire", Key: a.Custody.Status().Keys.Primary.String()}); err != nil {
+		return out, err
+	}
+	out.Proved, err = a.Custody.Retire(r.Context())
+	out.Primary = a.Custody.Status().Keys.Primary.String()
+	return out, refused(err)
+}
+
+// refused marks what would be no better for being asked again.
+func refused(err error) error {
+	for _, e := range []error{seal.ErrReadOnly, seal.ErrRefused, custody.ErrRefused} {
+		if errors.Is(err, e) {
+			return &api.Error{Message: err.Error(), Code: api.Refused}
+		}
+	}
+	return err
+}

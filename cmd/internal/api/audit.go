@@ -1,0 +1,74 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Audit is GET /v1/audit: the newest lines of the audit log, oldest first.
+type Audit struct {
+	Lines []AuditLine `json:"lines"`
+}
+
+// AuditLine says what was about to be done. Made tells whether it then was, where the log shows it.
+type AuditLine struct {
+	Number     uint64    `json:"n"`
+	At         time.Time `json:"at"`
+	Actor      string    `json:"actor,omitempty"`
+	What       string    `json:"what"`
+	Scope      string    `json:"scope,omitempty"`
+	Name       string    `json:"name,omitempty"`
+	Key        string    `json:"key,omitempty"` // fingerprint of a ticket key, version of a certificate
+	Burnt      []string  `json:"burnt,omitempty"`
+	Generation uint64    `json:"generation,omitempty"`
+	Rotation   uint64    `json:"rotation,omitempty"`
+	Nodes      int       `json:"nodes,omitempty"`
+	WaitedFor  []string  `json:"waited_for,omitempty"`
+	LeftBehind []string  `json:"left_behind,omitempty"`
+	Seconds    float64   `json:"seconds,omitempty"`
+	Times      int       `json:"times,omitempty"`
+	Why        string    `json:"why,omitempty"`
+	Replica    string    `json:"replica"`
+	Made       *bool     `json:"made,omitempty"`
+	MAC        string    `json:"mac"`
+}
+
+// AuditReports is GET and POST /v1/audit/verify; a POST brings the lines of a file.
+type AuditReports struct {
+	Reports []AuditReport `json:"reports"` // one for each chain
+}
+
+// AuditReport is what was found in one chain.
+type AuditReport struct {
+	Chain    string         `json:"chain"` // store, file/<replica>, syslog/<replica>
+	Lines    uint64         `json:"lines"` // that are as they were written
+	Head     string         `json:"head"`  // the last of them; empty: there is none
+	Problems []AuditProblem `json:"problems"`
+	More     int            `json:"more,omitempty"` // problems that are left out
+}
+
+// AuditProblem is one fault, of the lines First to Last.
+type AuditProblem struct {
+	Fault string `json:"fault"` // changed, inserted, missing, reordered, repeated, replaced, cut-off, stale
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	Words string `json:"words"`
+}
+
+// Audit returns the newest lines of the audit log.
+func (c *Client) Audit(ctx context.Context, last int) (a Audit, err error) {
+	return a, c.call(ctx, http.MethodGet, fmt.Sprintf("/v1/audit?last=%d", last), nil, &a)
+}
+
+// VerifyAudit checks the log in the store.
+func (c *Client) VerifyAudit(ctx context.Context) (r AuditReports, err error) {
+	return r, c.call(ctx, http.MethodGet, "/v1/audit/verify", nil, &r)
+}
+
+// VerifyAuditLines checks the lines of a file, which is read while it is sent, and not before the server knows how long it should be.
+func (c *Client) VerifyAuditLines(ctx context.Context, lines io.Reader) (r AuditReports, err error) {
+	return r, c.call(ctx, http.MethodPost, "/v1/audit/verify", lines, &r)
+}

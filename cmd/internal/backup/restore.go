@@ -1,0 +1,257 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/catalog"
+	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Restore says how a backup is brought back.
+type Restore struct {
+	Store store.Store
+	By    string // who, for the history
+	Plan  bool   // only say what would change
+	// Before is called before each change that is made, one call at a time; an error ends the restore. nil: nobody wants to know.
+	Before func(ctx context.Context, c Change) error
+	// Ring restores the ring of a scope where a coordinator has it in hand; ok: it has. nil: nobody has.
+	Ring func(ctx context.Context, scope string, record []byte) (r rotation.Restored, ok bool, err error)
+}
+
+// What becomes of a record.
+const (
+	Added    = "added"
+	Replaced = "replaced" // the backup's takes the place of the store's
+	Merged   = "merged"
+	Same     = "same"
+	Kept     = "kept"     // the store's stays
+	Left     = "left out" // not for this store
+)
+
+// Change is what becomes of one record.
+type Change struct {
+	Key  string
+	What string
+	Why  string   // in words
+	Back []string // ticket keys that come back, by their IDs
+	// Refused are ticket keys that do not, each with its reason.
+	Refused []string
+}
+
+// Summary of a restore.
+type Summary struct {
+	Made    time.Time // when the backup was made
+	Counts  map[string]int
+	Details []Change // all that is not a certificate which was added or is the same; at most maxDetails
+}
+
+// Shown is the summary as the API shows it.
+func (s Summary) Shown(plan bool) api.Restored {
+	out := api.Restored{Made: s.Made, Plan: plan, Counts: s.Counts, Details: []api.RestoredItem{}}
+	for _, c := range s.Details {
+		out.Details = append(out.Details, api.RestoredItem(c))
+	}
+	return out
+}
+
+const (
+	maxDetails = 1000
+	atOnce     = 8 // certificates, to share the store's syncs
+)
+
+// ErrRefused: a record of the backup is not one that may come in. What came before it is in the store, unless this was a plan.
+var ErrRefused = errors.New("refused")
+
+// Run brings back what r holds, by these rules. Nothing that is only in the store is removed.
+//
+//	cert/   the backup's replaces the store's
+//	ring/   merged, see [rotation.Restore]
+//	audit/  all of it, where the store has no such log; else what is missing of the older lines of the same one
+//	others  added where the store has none of that name
+//
+// Every record is checked first, so a plan finds what would be refused. It can be run again after whatever interrupted it.
+func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
+	sum := Summary{Made: r.Made, Counts: map[string]int{}}
+	log := &chain{}
+	switch _, _, err := o.Store.Get(ctx, auditKey); {
+	case err == nil:
+		log.there = true
+	case !errors.Is(err, store.ErrNotExist):
+		return sum, err
+	}
+	changes := make(chan Change)
+	counted := make(chan struct{})
+	go func() {
+		defer close(counted)
+		for c := range changes {
+			sum.Counts[c.What]++
+			plain := strings.HasPrefix(c.Key, "cert/") && (c.What == Added || c.What == Same)
+			if !plain && len(sum.Details) < maxDetails {
+				sum.Details = append(sum.Details, c)
+			}
+		}
+	}()
+	g, going := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	err := o.all(going, r, func(key string, val []byte) error {
+		do := func() error {
+			c, err := o.one(going, key, val, log)
+			if err == nil {
+				changes <- c
+			}
+			return err
+		}
+		if strings.HasPrefix(key, "cert/") {
+			g.Go(do)
+			return nil
+		}
+		return do()
+	})
+	if failed := g.Wait(); failed != nil {
+		err = failed
+	}
+	close(changes)
+	<-counted
+	return sum, err
+}
+
+func (o Restore) all(ctx context.Context, r *Reader, f func(key string, val []byte) error) error {
+	for ctx.Err() == nil {
+		key, val, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = f(key, val)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// chain is the audit log of the store. Its key (package audit) tells whether it is the backup's: in byte order, that comes before the older lines.
+type chain struct {
+	there bool // before the restore
+	same  bool
+}
+
+var auditKey = store.Key("audit", "key")
+
+// one brings back one record, and starts again when somebody else was first.
+func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (Change, error) {
+	for {
+		have, rev, err := o.Store.Get(ctx, key)
+		if errors.Is(err, store.ErrNotExist) {
+			have, err = nil, nil
+		}
+		if err != nil {
+			return Change{}, err
+		}
+		c, next, err := o.decide(ctx, key, have, val, log)
+		if err != nil {
+			return c, fmt.Errorf("%w: %s: %w", ErrRefused, key, err)
+		}
+		if next == nil || o.Plan {
+			return c, nil
+		}
+		if o.Before != nil {
+			if err := o.Before(ctx, c); err != nil {
+				return c, err
+			}
+		}
+		if _, err = o.Store.Swap(ctx, key, rev, next); err == nil || !errors.Is(err, store.ErrConflict) {
+			return c, err
+		}
+	}
+}
+
+// decide says what becomes of a record, and what is to be written; nil: nothing.
+func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *chain) (c Change, next []byte, err error) {
+	c = Change{Key: key}
+	owner, _, _ := strings.Cut(key, "/")
+	name, err := store.Segment(key)
+	if err != nil {
+		return c, nil, err
+	}
+	switch {
+	case leftOut(key):
+		c.What, c.Why = Left, "it was only true where the backup was made"
+		return c, nil, nil
+	case owner == "ring":
+		return o.ring(ctx, c, name, have, val)
+	case owner == "cert":
+		if val, err = catalog.Check(keysource.Name(name), val); err != nil {
+			return c, nil, err
+		}
+	case owner == "audit" && log.there:
+		if key == auditKey {
+			log.same = bytes.Equal(have, val)
+		}
+		if have == nil && log.same { // older lines of the same chain
+			break
+		}
+		if c.What = Same; !bytes.Equal(have, val) {
+			c.What, c.Why = Kept, "the store has an audit log that goes on, and chains cannot be merged; the backup's stays in the backup"
+		}
+		return c, nil, nil
+	}
+	switch {
+	case have == nil:
+		c.What = Added
+	case bytes.Equal(have, val):
+		c.What = Same
+		return c, nil, nil
+	case owner == "cert":
+		c.What = Replaced
+	default:
+		c.What, c.Why = Kept, "the store has one"
+		return c, nil, nil
+	}
+	return c, val, nil
+}
+
+func (o Restore) ring(ctx context.Context, c Change, scope string, have, val []byte) (Change, []byte, error) {
+	now, err := o.Store.Now(ctx)
+	if err != nil {
+		return c, nil, err
+	}
+	next, r, err := rotation.Restore(scope, o.By, have, val, now, keysource.NewTicketKey)
+	if err != nil {
+		return c, nil, err
+	}
+	if o.Ring != nil && !o.Plan && r.Changed {
+		done, ok, err := o.Ring(ctx, scope, val)
+		if err != nil {
+			return c, nil, err
+		}
+		if ok {
+			r, next = done, nil
+		}
+	}
+	c.Back, c.Refused = r.Back, r.Refused
+	switch {
+	case !r.Changed && len(r.Refused) > 0:
+		c.What, next = Kept, nil
+	case !r.Changed:
+		c.What, next = Same, nil
+	case have == nil:
+		c.What = Added
+	default:
+		c.What = Merged
+	}
+	c.Why = "the ring is " + r.Version
+	return c, next, nil
+}

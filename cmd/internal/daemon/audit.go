@@ -1,0 +1,87 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/identity"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/rotation"
+)
+
+func (d *Daemon) openAudit() (err error) {
+	d.audit, err = audit.New(audit.Config{
+		Store: d.data.store, Replica: d.data.replica, File: d.cfg.AuditFile, Syslog: d.cfg.AuditSyslog,
+		MarkFile: filepath.Join(d.data.path, "audit.mark"), Log: d.log,
+	})
+	return err
+}
+
+// recordRollout is what [rotation.Config].Record calls.
+func (d *Daemon) recordRollout(ctx context.Context, scope string, c rotation.Change) (string, error) {
+	on, err := audit.ParseHead(c.After)
+	if err != nil && c.After != "" {
+		d.log.Warn("the rollout names no line of the audit log as its last change", "scope", scope, "err", err)
+	}
+	var entries []audit.Entry
+	for i, l := range c.Lines {
+		e := audit.Entry{
+			At: l.At, Actor: l.By, What: l.What, Scope: scope, Key: c.Keys[i], Generation: l.Generation, Rotation: l.Rotation,
+			Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Took: l.Took, Why: l.Why, After: on.Ref(),
+		}
+		if e.Key == "" {
+			e.Key = l.Key // it has left the ring
+		}
+		if e.Actor == "" {
+			e.Actor = "lockstepd"
+		}
+		if i == 0 {
+			e.Burnt = c.Burnt
+		}
+		entries = append(entries, e)
+	}
+	head, err := d.audit.Append(ctx, entries...)
+	return head.String(), err
+}
+
+// recordCert is what [catalog.Config].Before calls.
+func (d *Daemon) recordCert(ctx context.Context, n keysource.Name, version string) error {
+	e := audit.Entry{Actor: admin.Actor(ctx), What: "cert-put", Name: string(n), Key: version}
+	if version == "" {
+		e.What = "cert-removed"
+	}
+	_, err := d.audit.Append(ctx, e)
+	return err
+}
+
+// recordPolicy is called before another policy takes effect.
+func (d *Daemon) recordPolicy(p *identity.Policy, text []byte) error {
+	_, err := d.audit.Append(context.Background(), audit.Entry{
+		Actor: "lockstepd", What: "policy", Name: d.cfg.Policy, Why: fmt.Sprintf("the file was changed: %d rules, SHA-256 %x", p.Rules(), sha256.Sum256(text)),
+	})
+	return err
+}
+
+// witnesses are the lines that the rollouts in the store name as their last change.
+func (d *Daemon) witnesses(ctx context.Context) (out []audit.Witness, err error) {
+	for _, scope := range d.rolls.Scopes() {
+		s, err := d.rolls.StoredAudit(ctx, scope)
+		if err != nil {
+			return nil, err
+		}
+		if s == "" {
+			continue
+		}
+		h, err := audit.ParseHead(s)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("the rollout of scope %s", scope), err)
+		}
+		out = append(out, audit.Witness{Who: "the rollout of scope " + scope, Scope: scope, Head: h})
+	}
+	return out, nil
+}

@@ -1,0 +1,321 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// until waits for check to return nil.
+func until(t *testing.T, check func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if err = check(); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+// certify writes a certificate for name into a certificate directory.
+func certify(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	crt, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(dir, name)
+	for _, err := range []error{
+		os.MkdirAll(folder, 0o700),
+		os.WriteFile(filepath.Join(folder, "tls.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
+		os.WriteFile(filepath.Join(folder, "tls.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt}), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sdsNode is a node on one SDS stream, which accepts what it is sent.
+type sdsNode struct {
+	t      *testing.T
+	stream secretv3.SecretDiscoveryService_DeltaSecretsClient
+	news   chan string // "+name version", "-name"
+}
+
+func join(t *testing.T, addr, id string, names ...string) *sdsNode {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n := &sdsNode{t: t, news: make(chan string, 64)}
+	if n.stream, err = secretv3.NewSecretDiscoveryServiceClient(conn).DeltaSecrets(ctx, grpc.WaitForReady(true)); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: id}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			resp, err := n.stream.Recv()
+			if err != nil {
+				return
+			}
+			for _, r := range resp.Resources {
+				n.news <- "+" + r.Name
+			}
+			for _, name := range resp.RemovedResources {
+				n.news <- "-" + name
+			}
+			if n.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: sds.TypeURL, ResponseNonce: resp.Nonce}) != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		conn.Close()
+		<-done
+	})
+	return n
+}
+
+// gets waits for exactly these, in any order, and for nothing else to come soon after.
+func (n *sdsNode) gets(what ...string) {
+	n.t.Helper()
+	want := map[string]bool{}
+	for _, w := range what {
+		want[w] = true
+	}
+	for len(want) > 0 {
+		select {
+		case got := <-n.news:
+			if !want[got] {
+				n.t.Fatalf("got %s, want %v", got, want)
+			}
+			delete(want, got)
+		case <-time.After(10 * time.Second):
+			n.t.Fatalf("%v did not come", want)
+		}
+	}
+	select {
+	case got := <-n.news:
+		n.t.Fatalf("got %s as well", got)
+	case <-time.After(100 * time.Millisecond):
+	}
+}
+
+// guarded is a daemon on a unix socket with a policy for this process's user.
+type guarded struct {
+	*running
+	socket, file string
+}
+
+func guard(t *testing.T, policy string) *guarded {
+	dir := t.TempDir()
+	g := &guarded{socket: filepath.Join(dir, "s"), file: filepath.Join(dir, "policy.yaml")}
+	g.write(t, policy)
+	certs := filepath.Join(dir, "certs")
+	for _, n := range []string{"a.example", "b.example"} {
+		certify(t, certs, n)
+	}
+	g.running = start(t, func(c *config.Config) {
+		c.XDSListen, c.Policy, c.Certs = "unix:"+g.socket, g.file, certs
+		c.Scopes = map[string]rotation.Policy{"default": rotation.DefaultPolicy(), "partners": rotation.DefaultPolicy()}
+	})
+	return g
+}
+
+// write replaces the policy; ME stands for this process's user.
+func (g *guarded) write(t *testing.T, policy string) {
+	t.Helper()
+	policy = strings.ReplaceAll(policy, "ME", fmt.Sprintf("unix:uid=%d", os.Getuid()))
+	if err := errors.Join(os.WriteFile(g.file+".new", []byte(policy), 0o600), os.Rename(g.file+".new", g.file)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *guarded) metric(t *testing.T, line string) error {
+	resp, err := g.client.HTTP.Get(g.client.Base + "/metrics")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode == http.StatusOK && !strings.Contains(string(b), "\n"+line+"\n") {
+		err = fmt.Errorf("no %q in /metrics", line)
+	}
+	return err
+}
+
+const wide = `rules: [{identity: "ME", scopes: [default], names: [a.example]}]`
+
+func TestANodeGetsWhatItsIdentityAllows(t *testing.T) {
+	g := guard(t, wide)
+	n := join(t, "unix:"+g.socket, "edge-1", "a.example", "b.example", "tickets/default", "tickets/partners")
+	n.gets("+a.example", "-b.example", "+tickets/default")
+	if fi, err := os.Stat(g.socket); err != nil || fi.Mode().Perm() != 0o666 {
+		t.Errorf("%v %v: other users cannot connect", fi.Mode(), err)
+	}
+	nodes, err := g.client.Nodes(t.Context(), "edge-1")
+	if want := fmt.Sprintf("unix:uid=%d", os.Getuid()); err != nil || nodes.Nodes[0].Identity != want {
+		t.Errorf("%+v %v, want the identity %s", nodes, err, want)
+	}
+	if err := errors.Join(g.metric(t, `lockstep_policy_denied_total{kind="certificate"} 1`), g.metric(t, `lockstep_policy_denied_total{kind="ring"} 1`)); err != nil {
+		t.Error(err)
+	}
+	st, err := g.rolls.Status("partners")
+	if err != nil || len(st.Tally.Members) != 0 {
+		t.Errorf("a node that may not have the ring is waited for: %+v %v", st.Tally.Members, err)
+	}
+}
+
+// What a new policy takes away is removed from open streams, and the node is no longer waited for; what it gives back comes back.
+func TestAPolicyCountsOnOpenStreams(t *testing.T) {
+	g := guard(t, wide)
+	n := join(t, "unix:"+g.socket, "edge-1", "a.example", "b.example", "tickets/default")
+	n.gets("+a.example", "-b.example", "+tickets/default")
+	members := func(want int) func() error {
+		return func() error {
+			st, err := g.rolls.Status("default")
+			if err == nil && len(st.Tally.Members) != want {
+				err = fmt.Errorf("%d members, want %d", len(st.Tally.Members), want)
+			}
+			return err
+		}
+	}
+	until(t, members(1))
+
+	g.write(t, `rules: [{identity: "ME", names: [b.example]}]`)
+	n.gets("-a.example", "+b.example")
+	until(t, members(0))
+	if _, err := g.client.Rotate(t.Context(), "default", api.RotateRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() error {
+		st, err := g.rolls.Status("default")
+		if err == nil && (st.Rollout.Phase != rotation.Steady || st.Rollout.Ended != 1) {
+			err = fmt.Errorf("the rotation waits: %s", st.Rollout.Phase)
+		}
+		return err
+	})
+	n.gets() // it is told nothing of it
+
+	for _, bad := range []string{"rules: [{identity: ME}]", "", "nonsense"} {
+		g.write(t, bad)
+		until(t, func() error {
+			if err := g.metric(t, "lockstep_policy_in_force 0"); err != nil {
+				return err
+			}
+			st, err := g.client.Status(t.Context())
+			if err == nil && !strings.Contains(strings.Join(st.Degraded, " "), "the last good one stays") {
+				err = fmt.Errorf("degraded: %q", st.Degraded)
+			}
+			return err
+		})
+		n.gets()
+	}
+	if err := os.Remove(g.file); err != nil {
+		t.Fatal(err)
+	}
+	n.gets()
+
+	g.write(t, wide)
+	n.gets("+a.example", "-b.example", "+tickets/default")
+	until(t, members(1))
+	until(t, func() error { return g.metric(t, "lockstep_policy_in_force 1") })
+
+	// Taken away and given back without a rotation in between: it holds the ring, is sent none, and is a member that has accepted it.
+	g.write(t, `rules: [{identity: "ME", names: [a.example]}]`)
+	until(t, members(0))
+	g.write(t, wide)
+	until(t, func() error {
+		st, err := g.rolls.Status("default")
+		if err == nil && (len(st.Tally.Members) != 1 || st.Tally.Members[0].Floor != st.Rollout.Generation) {
+			err = fmt.Errorf("%+v", st.Tally.Members)
+		}
+		return err
+	})
+	n.gets()
+}
+
+func TestABadPolicyAtStartIsRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	c := config.Default()
+	c.DataDir, c.XDSListen, c.AdminListen, c.Policy = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0", "127.0.0.1:0", file
+	for _, want := range []string{"no such file", "rule 1 (line 2)"} {
+		d, err := New(c, slog.New(slog.DiscardHandler))
+		if err == nil {
+			d.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "policy") {
+			t.Errorf("%v, want %q in it", err, want)
+		}
+		if err := os.WriteFile(file, []byte("rules:\n- {identity: a}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWhoeverConnectsGetsEverythingWithoutAPolicy(t *testing.T) {
+	dir := t.TempDir()
+	certify(t, dir, "a.example")
+	r := start(t, func(c *config.Config) { c.Certs = dir })
+	join(t, r.xdsListener.Addr().String(), "edge-1", "a.example", "tickets/default").gets("+a.example", "+tickets/default")
+	if len(r.seen.door.streams) != 0 {
+		t.Error("streams are kept without a need")
+	}
+}
+
+func TestDenialsInTheLogAreFew(t *testing.T) {
+	var b strings.Builder
+	d := newDenials(slog.New(slog.NewTextHandler(&b, nil)))
+	told := 0
+	d.audit = func(string, string) { told++ }
+	for range 1000 {
+		d.add(xds.Node{ID: "edge-1"}, "x.example")
+	}
+	if n := strings.Count(b.String(), "denied by the policy"); n < 100 || n > 120 || d.certificates.Load() != 1000 || told != 1000 {
+		t.Errorf("%d lines, %d counted, %d told", n, d.certificates.Load(), told)
+	}
+}

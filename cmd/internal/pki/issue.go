@@ -1,0 +1,140 @@
+package pki
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/lockstep-tls/lockstep/identity"
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// Request is what a certificate is to be for.
+type Request struct {
+	Server bool          // lockstepd's own: it may also call other replicas with it. Else a node's, which can pose as no server
+	Node   string        // the node's id; names its certificate where there is no SPIFFE ID
+	SPIFFE string        // a SPIFFE ID; then the certificate has no other name
+	Names  []string      // DNS names, of a server
+	IPs    []string      // IP addresses, of a server
+	TTL    time.Duration // from now
+}
+
+// Issued is a certificate that was written.
+type Issued struct {
+	Dir      string    `json:"dir"` // holds tls.crt, tls.key and ca.crt
+	Identity string    `json:"identity"`
+	IPs      []string  `json:"ips,omitempty"`
+	NotAfter time.Time `json:"not_after"`
+}
+
+// Issue makes a new key and a certificate for it, and writes both with the CA's certificate into dir. Errors wrap [ErrBadRequest], [ErrExists], or
+// are the file system's.
+func (c *CA) Issue(dir string, r Request, force bool) (Issued, error) {
+	template, err := c.template(r)
+	if err != nil {
+		return Issued{}, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Issued{}, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, c.cert, key.Public(), c.key)
+	if err != nil {
+		return Issued{}, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return Issued{}, err
+	}
+	keyPEM, err := encodeKey(key)
+	if err != nil {
+		return Issued{}, err
+	}
+	out := Issued{Dir: dir, Identity: identity.FromCertificate(cert), NotAfter: cert.NotAfter}
+	for _, ip := range cert.IPAddresses {
+		out.IPs = append(out.IPs, ip.String())
+	}
+	return out, write(dir, force, file{KeyFile, keyPEM, 0o600},
+		file{CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644}, file{CAFile, c.PEM(), 0o644})
+}
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrBadRequest, fmt.Sprintf(format, args...))
+}
+
+func (c *CA) template(r Request) (*x509.Certificate, error) {
+	now := time.Now()
+	t := &x509.Certificate{
+		SerialNumber: serial(), NotBefore: now.Add(-skew), NotAfter: now.Add(r.TTL),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	switch {
+	case r.TTL <= 0:
+		return nil, bad("a lifetime of %s", r.TTL)
+	case t.NotAfter.After(c.cert.NotAfter):
+		return nil, bad("it would outlive its CA, which ends at %s: shorten --ttl, or make a new CA", c.cert.NotAfter.UTC().Format(time.RFC3339))
+	}
+	names := r.Names
+	if r.Server {
+		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+		if len(r.Names)+len(r.IPs) == 0 {
+			return nil, bad("a server needs a name or an IP address that nodes reach it by (--name, --ip)")
+		}
+	} else {
+		if _, err := NodeDir("", r.Node); err != nil {
+			return nil, err
+		}
+		t.Subject = pkix.Name{CommonName: r.Node}
+		if r.SPIFFE == "" {
+			names = []string{r.Node}
+		}
+	}
+	if r.SPIFFE != "" {
+		id, err := spiffeid.FromString(r.SPIFFE)
+		if err != nil {
+			return nil, bad("--spiffe-id %q: %v", r.SPIFFE, err)
+		}
+		t.URIs = []*url.URL{id.URL()}
+	}
+	for _, n := range names {
+		host, err := keysource.ServerName(n)
+		if err != nil {
+			return nil, bad("%q is no DNS name; name the node with --spiffe-id instead: %v", n, err)
+		}
+		t.DNSNames = append(t.DNSNames, string(host))
+	}
+	for _, s := range r.IPs {
+		ip := net.ParseIP(s)
+		if ip == nil {
+			return nil, bad("%q is not an IP address", s)
+		}
+		t.IPAddresses = append(t.IPAddresses, ip)
+	}
+	return t, nil
+}
+
+// NodeDir is the folder of a node's certificate below the CA's.
+func NodeDir(ca, node string) (string, error) {
+	if node == "" || len(node) > 64 || node[0] == '.' || strings.ContainsFunc(node, notInNode) {
+		return "", bad("node %q: it names a folder, so 1 to 64 of letters, digits, dots, - and _, and no dot in front", node)
+	}
+	return filepath.Join(ca, "nodes", node), nil
+}
+
+// ServerDir is the folder of lockstepd's own certificate.
+func ServerDir(ca string) string { return filepath.Join(ca, "server") }
+
+func notInNode(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
+}

@@ -1,0 +1,84 @@
+// Package stores opens the store that a setting names, with the key that it is sealed with, freezes it while it is moved, and copies one to
+// another.
+package stores
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/bolt"
+	"github.com/lockstep-tls/lockstep/store/jetstream"
+	"github.com/lockstep-tls/lockstep/store/redis"
+)
+
+// Store is an open store with its end.
+type Store interface {
+	store.Store
+	io.Closer
+}
+
+// Open opens the store that where names: a URL, or a data directory, which is made if it is missing.
+func Open(ctx context.Context, where string) (Store, error) {
+	switch scheme, _, isURL := strings.Cut(where, "://"); {
+	case isURL && (scheme == "nats" || scheme == "tls"):
+		c, err := jetstream.ParseURL(where)
+		if err != nil {
+			return nil, err
+		}
+		s, err := jetstream.Open(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return natsStore{s}, nil
+	case strings.HasPrefix(scheme, "redis") && isURL:
+		c, err := redis.ParseURL(where)
+		if err != nil {
+			return nil, err
+		}
+		return redis.Open(ctx, c)
+	case isURL:
+		return nil, fmt.Errorf("store %s: %s is no kind of store", Redact(where), scheme)
+	}
+	if err := os.MkdirAll(where, 0o700); err != nil {
+		return nil, err
+	}
+	return bolt.Open(filepath.Join(where, embedded))
+}
+
+// natsStore is one whose end is an error that never comes.
+type natsStore struct{ *jetstream.Store }
+
+func (s natsStore) Close() error { s.Store.Close(); return nil }
+
+// What stands in a data directory: the embedded store, and the sealing key unless --kek names another.
+const (
+	embedded = "store.db"
+	KeyFile  = "sealing.key"
+)
+
+// HasEmbedded: the data directory holds an embedded store.
+func HasEmbedded(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, embedded))
+	return err == nil
+}
+
+// IsURL: where names a store by its URL, not a data directory.
+func IsURL(where string) bool { return strings.Contains(where, "://") }
+
+// Redact takes the password out of a URL.
+func Redact(where string) string {
+	if !IsURL(where) {
+		return where
+	}
+	u, err := url.Parse(where)
+	if err != nil {
+		return "?"
+	}
+	return u.Redacted()
+}

@@ -1,0 +1,243 @@
+package stores
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/lockstep-tls/lockstep/seal"
+	"github.com/lockstep-tls/lockstep/seal/custody"
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func put(t *testing.T, s store.Store, key, val string) error {
+	t.Helper()
+	_, rev, err := s.Get(t.Context(), key)
+	if err != nil && !errors.Is(err, store.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var b []byte
+	if val != "" {
+		b = []byte(val)
+	}
+	_, err = s.Swap(t.Context(), key, rev, b)
+	return err
+}
+
+func content(t *testing.T, s store.Store) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for key, err := range s.Keys(t.Context(), "") {
+		check(t, err)
+		val, _, err := s.Get(t.Context(), key)
+		check(t, err)
+		all[key] = string(val)
+	}
+	return all
+}
+
+// clearly is a Sealer that hides nothing.
+type clearly struct{}
+
+func (clearly) Seal(plain, _ []byte) ([]byte, error)  { return plain, nil }
+func (clearly) Open(sealed, _ []byte) ([]byte, error) { return sealed, nil }
+
+func TestAFrozenStoreRefusesChanges(t *testing.T) {
+	inner := memory.New()
+	a, b := &Freezable{inner, clearly{}}, &Freezable{inner, clearly{}} // two replicas
+	check(t, put(t, a, "cert/x", "1"))
+	check(t, a.Freeze(t.Context(), Notice{By: "me", Why: "it moves", At: time.Now()}))
+	check(t, a.Freeze(t.Context(), Notice{By: "another"}))
+	for _, f := range []*Freezable{a, b} {
+		for key, val := range map[string]string{"cert/x": "2", "cert/y": "1", "ring/default": "r", "store/lost": "x", "rosters": "x"} {
+			if err := put(t, f, key, val); !errors.Is(err, ErrFrozen) || !strings.Contains(err.Error(), "me") || !strings.Contains(err.Error(), "it moves") {
+				t.Errorf("%s: %v", key, err)
+			}
+		}
+		if err := put(t, f, "cert/x", ""); !errors.Is(err, ErrFrozen) {
+			t.Errorf("a delete: %v", err)
+		}
+		check(t, put(t, f, "roster/default/r1", "nodes"))
+		check(t, put(t, f, "seal/replica/r1", "keys"))
+	}
+	check(t, b.Thaw(t.Context()))
+	check(t, b.Thaw(t.Context()))
+	check(t, put(t, a, "cert/x", "2"))
+}
+
+func TestCopyFollowsChangesAndFreezes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to := &Freezable{memory.New(), clearly{}}, memory.New()
+		for i := range 500 {
+			check(t, put(t, from, fmt.Sprintf("cert/%d", i), "0"))
+		}
+		stop := make(chan struct{})
+		refused := 0
+		go func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
+				val := fmt.Sprint(i)
+				if i%7 == 0 {
+					val = ""
+				}
+				if err := put(t, from, fmt.Sprintf("cert/%d", i%500), val); errors.Is(err, ErrFrozen) {
+					refused++
+				} else if err != nil {
+					t.Error(err)
+				}
+				check(t, put(t, from, "roster/default/r1", fmt.Sprint(i))) // never quiet
+			}
+		}()
+		time.Sleep(100 * time.Millisecond)
+		var told []Progress
+		slow := Reader{slowly{from}}
+		c := Copy{From: slow, Name: "here", To: to, Tell: func(p Progress) { told = append(told, p) }, Freeze: func(ctx context.Context) error {
+			return from.Freeze(ctx, Notice{By: "copy"})
+		}}
+		n, err := c.Run(t.Context())
+		close(stop)
+		check(t, err)
+		synctest.Wait()
+		a, b := content(t, from), content(t, to)
+		delete(a, "roster/default/r1")
+		delete(b, "roster/default/r1")
+		if !maps.Equal(a, b) || n < 400 || refused == 0 || b[frozenKey] == "" || b[copyingKey] != "" {
+			t.Errorf("%d records (%d and %d), %d refused", n, len(a), len(b), refused)
+		}
+		if last := told[len(told)-1]; last.Step != "verified" {
+			t.Errorf("%+v", last)
+		}
+	})
+}
+
+// slowly gives changes time to come between.
+type slowly struct{ store.Store }
+
+func (s slowly) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
+	time.Sleep(time.Millisecond)
+	return s.Store.Get(ctx, key)
+}
+
+// failing breaks off after some records.
+type failing struct {
+	of    Records
+	after int
+}
+
+var errBroken = errors.New("broken")
+
+func (f failing) Records(ctx context.Context, since store.Rev, do func(string, []byte) error) (store.Rev, error) {
+	n := 0
+	return f.of.Records(ctx, since, func(key string, val []byte) error {
+		if n++; n > f.after {
+			return errBroken
+		}
+		return do(key, val)
+	})
+}
+
+func TestACopyThatWasInterruptedGoesOnAndIsNotServedBefore(t *testing.T) {
+	from, to := memory.New(), memory.New()
+	for i := range 100 {
+		check(t, put(t, from, fmt.Sprintf("cert/%d", i), fmt.Sprint(i)))
+	}
+	c := Copy{From: failing{Reader{from}, 50}, Name: "./here", To: to, Tell: func(Progress) {}}
+	if _, err := c.Run(t.Context()); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	if _, err := Unlock(t.Context(), closing{to}, seal.File(filepath.Join(t.TempDir(), "k"))); err == nil || !strings.Contains(err.Error(), "./here") {
+		t.Errorf("a store that was copied by half is opened: %v", err)
+	}
+	check(t, put(t, from, "cert/7", "")) // deleted meanwhile; the next copy is not told
+	fresh := memory.New()
+	for key, val := range content(t, from) {
+		check(t, put(t, fresh, key, val))
+	}
+	c.From = Reader{fresh}
+	n, err := c.Run(t.Context())
+	check(t, err)
+	if n != 99 || !maps.Equal(content(t, from), content(t, to)) {
+		t.Errorf("%d records", n)
+	}
+	if _, err := c.Run(t.Context()); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("into a store that is full: %v", err)
+	}
+}
+
+// liar changes a record after it said that it was quiet.
+type liar struct {
+	of     Records
+	change func()
+}
+
+func (l liar) Records(ctx context.Context, since store.Rev, do func(string, []byte) error) (store.Rev, error) {
+	head, err := l.of.Records(ctx, since, do)
+	l.change()
+	return head, err
+}
+
+func TestACopyThatIsNotTheSameIsNoCopy(t *testing.T) {
+	from, to := memory.New(), memory.New()
+	check(t, put(t, from, "cert/x", "1"))
+	c := Copy{From: liar{Reader{from}, func() { check(t, put(t, from, "cert/x", "2")) }}, Name: "here", To: to, Tell: func(Progress) {}}
+	if _, err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "cert/x") {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := to.Get(t.Context(), copyingKey); err != nil {
+		t.Errorf("it is not marked any more: %v", err)
+	}
+}
+
+type closing struct{ store.Store }
+
+func (closing) Close() error { return nil }
+
+func TestUnlock(t *testing.T) {
+	inner := memory.New()
+	key := seal.File(filepath.Join(t.TempDir(), "sealing.key"))
+	v, err := Unlock(t.Context(), closing{inner}, key)
+	check(t, err)
+	check(t, put(t, v, "cert/x", "secret"))
+	if val := content(t, inner)["cert/x"]; strings.Contains(val, "secret") {
+		t.Error("not sealed")
+	}
+	before := content(t, inner)
+	lost := seal.File(filepath.Join(t.TempDir(), "sealing.key"))
+	if _, err := Unlock(t.Context(), closing{inner}, lost); err == nil || !strings.Contains(err.Error(), "sealing.key") || errors.Is(err, custody.ErrWrongKey) {
+		t.Errorf("without the key: %v", err)
+	}
+	_, err = seal.LoadOrCreate(t.Context(), lost)
+	check(t, err)
+	if _, err := Unlock(t.Context(), closing{inner}, lost); !errors.Is(err, custody.ErrWrongKey) || !strings.Contains(err.Error(), lost.String()) {
+		t.Errorf("with another key: %v", err)
+	}
+	if !maps.Equal(before, content(t, inner)) {
+		t.Error("something was written with the wrong key")
+	}
+	check(t, v.Freeze(t.Context(), "me", "it moves", time.Now()))
+	if _, err := Unlock(t.Context(), closing{inner}, key); err != nil {
+		t.Errorf("a frozen store cannot be opened: %v", err)
+	}
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/seal"
+	"github.com/lockstep-tls/lockstep/store/bolt"
+)
+
+// offline is a store that is worked on without lockstepd.
+type offline struct{ store, kek string }
+
+func (o *offline) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.store, "store", "", "`URL` of a store to work on without lockstepd, instead of the one in --data-dir")
+	cmd.Flags().StringVar(&o.kek, "kek", "", "its sealing key without lockstepd: a file, credential:NAME or env:VARIABLE (default: in --data-dir)")
+}
+
+// openOffline opens the store of the data directory, or the one that is named, unless a lockstepd has it open: then it returns nil, and that one is to be
+// asked. With create, a data directory that is not there is made.
+func (a *app) openOffline(ctx context.Context, o offline, create bool) (*stores.Vault, error) {
+	where := o.store
+	if where == "" {
+		if a.server != "" {
+			return nil, nil
+		}
+		where = a.dataDir
+		if !stores.HasEmbedded(where) {
+			_, err := os.Stat(filepath.Join(where, addrFile))
+			if !create || !errors.Is(err, fs.ErrNotExist) { // it has another store, or there is nothing
+				return nil, nil
+			}
+		}
+	}
+	raw, err := stores.Open(ctx, where)
+	if errors.Is(err, bolt.ErrInUse) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	keys, err := seal.Source(cmp.Or(o.kek, filepath.Join(a.dataDir, stores.KeyFile)))
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return stores.Unlock(ctx, raw, keys)
+}
