@@ -99,6 +99,8 @@ var lines = []line{
 	{"ask", "one stream that asks for names one by one", askOneByOne},
 	{"unknown", "unknown names refused on one stream", askUnknown},
 	{"storm", "nodes that connect at once over mTLS", storm},
+	{"replicas", "two replicas on a Redis against one, and a large policy", replicas},
+	{"refuge", "nodes whose replica is killed", refuge},
 	{"start", "lockstepd's start with many certificates in the store", start},
 	{"seed", "one shared ring against a private key each, on three Envoys", seed},
 }

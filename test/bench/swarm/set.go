@@ -75,7 +75,15 @@ func (s *set) connect(c Command) (Reply, error) {
 			if c.GRPC {
 				live = func() error { return n.liveGRPC(c) }
 			}
-			if err := live(); err != nil {
+			err := live()
+			for c.Refuge != "" && err != nil && !s.closing.Load() { // there as often as it takes: others knock, too
+				c := c
+				c.Addr = c.Refuge
+				if err = n.live(c, config); err != nil {
+					time.Sleep(50 * time.Millisecond)
+				}
+			}
+			if err != nil {
 				s.fail(fmt.Errorf("%s: %w", n.id, err))
 			}
 			n.served()

@@ -27,6 +27,7 @@ type Command struct {
 	Op       string
 	Set      string        `json:",omitempty"`
 	Addr     string        `json:",omitempty"`
+	Refuge   string        `json:",omitempty"` // connect: where nodes go whose connection ends
 	Nodes    int           `json:",omitempty"`
 	Names    []string      `json:",omitempty"`
 	Parallel int           `json:",omitempty"` // connections that are being made at a time; 0: all at once
