@@ -83,6 +83,9 @@ func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) 
 // every live member holds it, it was not burnt and it is younger than MaxKeyAge; the one that encrypted drains, and fresh is
 // distributed at once. It returns the number of the rotation that begins, or 0 where none does.
 func (r Rollout) Rollback(by, why string, p Policy, t Tally, now time.Time, fresh keysource.TicketKey) (Rollout, uint64, error) {
+	if now.Before(r.Hold) {
+		return r, 0, refuse("the store had lost its content: which nodes are here is known in %s at the latest; ask again then", r.Hold.Sub(now).Round(time.Second))
+	}
 	r = r.clone()
 	switch r.Phase {
 	case Burning:

@@ -53,13 +53,13 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 		skewed := s.skewed()
 		next := v.r
 		switch {
-		case command != nil && skewed != nil:
+		case skewed != nil && (burn || command != nil):
 			return v, skewed
-		case command != nil:
+		case command != nil && !burn: // else it comes after the burn: what was put back is not to be sent
 			if next, err = command(v); err != nil {
 				return v, err
 			}
-		case burn && skewed == nil:
+		case burn:
 			next, _ = v.r.Burn("lockstepd", "the store held an older ring than was sent before", v.fresh(), v.now)
 		}
 		changed := next.Generation != stored.Generation || next.Lines != stored.Lines || next.Wanted != stored.Wanted
@@ -91,7 +91,9 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 			v.due = next.Due(v.p, v.t, v.now)
 			return v, nil
 		}
-		command = nil
+		if !burn {
+			command = nil
+		}
 	}
 }
 
@@ -104,10 +106,13 @@ func (s *scope) writeBack(v *view) (told uint64) {
 	switch {
 	case s.ring == nil:
 	case lost < s.rollout.Generation:
+		hold := v.r.Hold
 		v.r = s.rollout.clone()
-		if lost == 0 { // and the rosters with it: nobody is known to be here until all replicas have written theirs, or their nodes' leases have ended
-			v.r.Hold = v.now.Add(silentFor + s.policy.NodeLease)
-			s.roster.dirty, s.stored = true, time.Time{}
+		switch { // rosters may be lost with it
+		case lost == 0: // nobody is known to be here until all replicas have written theirs, or their nodes' leases have ended
+			v.r.Hold = latest(hold, v.now.Add(silentFor+s.policy.NodeLease))
+		case s.cfg.Shared: // the newest words of some: each replica reads this within its refresh, and writes its own again
+			v.r.Hold = latest(hold, v.now.Add(s.cfg.Refresh+flushAfter*3/2))
 		}
 		v.r.log(Line{At: v.now, What: "written-back", By: "lockstepd", Why: fmt.Sprintf("the store had gone back to g%d", lost)})
 		return s.rollout.Lines
@@ -167,6 +172,9 @@ func (s *scope) swap(ctx context.Context, rev store.Rev, r Rollout) error {
 
 // adopt makes v what this replica goes by, wakes the streams if the ring is another one, and tells the lines of the history beyond told.
 func (s *scope) adopt(v view, told uint64) {
+	if s.cfg.Marks != nil {
+		s.cfg.Marks.Raise(s.name, v.r.Generation)
+	}
 	s.mu.Lock()
 	changed := s.publish(v.r)
 	s.mu.Unlock()
@@ -208,8 +216,8 @@ func (s *scope) adopt(v view, told uint64) {
 
 // publish makes r the rollout whose ring is sent. It reports whether that is another ring. The caller holds mu.
 func (s *scope) publish(r Rollout) bool {
-	if s.cfg.Marks != nil {
-		s.cfg.Marks.Raise(s.name, r.Generation)
+	if !r.Hold.Equal(s.rollout.Hold) { // the store had lost something, perhaps our roster
+		s.roster.dirty, s.stored = true, time.Time{}
 	}
 	s.rollout = r
 	ring := r.Ring()
@@ -219,4 +227,13 @@ func (s *scope) publish(r Rollout) bool {
 	s.open()
 	s.ring = &ring
 	return true
+}
+
+func latest(times ...time.Time) (last time.Time) {
+	for _, t := range times {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return last
 }

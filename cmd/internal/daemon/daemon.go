@@ -42,21 +42,22 @@ const drainWithin = 5 * time.Second
 
 // Daemon is a lockstepd that has opened everything and started nothing.
 type Daemon struct {
-	cfg   config.Config
-	log   *slog.Logger
-	data  *dataDir
-	bus   *bus
-	table *sds.Table
-	certs *catalog.Catalog
-	dir   *dir.Dir // nil: no --certs
-	rolls *rotation.Coordinator
-	xds   *server.Server
-	grpc  *grpc.Server
-	up    *health.Server
-	http  *http.Server
-	hub   *admin.Hub
-	audit *audit.Log
-	seen  *observer
+	cfg    config.Config
+	log    *slog.Logger
+	data   *dataDir
+	bus    *bus
+	table  *sds.Table
+	certs  *catalog.Catalog
+	dir    *dir.Dir // nil: no --certs
+	rolls  *rotation.Coordinator
+	xds    *server.Server
+	grpc   *grpc.Server
+	up     *health.Server
+	http   *http.Server
+	hub    *admin.Hub
+	audit  *audit.Log
+	seen   *observer
+	losses *losses // nil: the store is nobody else's
 
 	custody *custody.Custodian
 	tls     *serverTLS  // nil: plaintext
@@ -77,7 +78,6 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if d.data, err = openDataDir(c); err != nil {
 		return nil, err
 	}
-	d.openCustody()
 	d.openCustody()
 	if d.bus, err = newBus(c, d.data, log); err != nil {
 		return nil, err
@@ -137,7 +137,8 @@ func (d *Daemon) wire(self string) error {
 	}
 	shared := d.cfg.Store != "embedded"
 	if shared {
-		d.data.store = &losses{Store: d.data.store, recreate: d.data.vault.Recreate, after: d.writeBack, log: d.log}
+		d.losses = newLosses(d.data.store, d.data.vault.Recreate, d.writeBack, d.log)
+		d.data.store = d.losses
 	}
 	if err := d.openAudit(); err != nil {
 		return err
@@ -158,7 +159,7 @@ func (d *Daemon) wire(self string) error {
 		Before:  d.recordCert,
 	})
 	if shared {
-		sources = append(sources, doubtful{d.certs, d.data.store})
+		sources = append(sources, doubtful{d.certs, d.losses})
 	} else {
 		sources = append(sources, d.certs)
 	}
@@ -296,6 +297,9 @@ func (d *Daemon) Close() {
 	}
 	if d.tls != nil {
 		d.tls.close()
+	}
+	if d.losses != nil {
+		d.losses.close()
 	}
 	if d.bus != nil {
 		d.bus.close()

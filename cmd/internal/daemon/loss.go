@@ -8,7 +8,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -21,11 +21,19 @@ import (
 type losses struct {
 	store.Store
 	recreate func(context.Context) error
+	after    func(context.Context) error // writes back
 	log      *slog.Logger
 
-	mu    sync.Mutex
-	begun bool                      // somebody is at it
-	after func(ctx context.Context) // writes back
+	ctx   context.Context
+	close context.CancelFunc
+
+	pending atomic.Bool // from when the loss was noticed until all is written back; nothing is called absent meanwhile
+}
+
+func newLosses(s store.Store, recreate, after func(context.Context) error, log *slog.Logger) *losses {
+	l := &losses{Store: s, recreate: recreate, after: after, log: log}
+	l.ctx, l.close = context.WithCancel(context.Background())
+	return l
 }
 
 var lostKey = store.Key("store", "lost")
@@ -36,40 +44,47 @@ type lostRecord struct {
 	By string    `json:"by"`
 }
 
-// repairWithin bounds one try; the next failing call begins another.
-const repairWithin = 30 * time.Second
+// One try to repair, and the time between two.
+const (
+	repairWithin = 30 * time.Second
+	repairAgain  = time.Second
+)
 
 func (l *losses) look(err error) error {
-	if !errors.Is(err, store.ErrLost) {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.begun {
-		l.begun = true
+	if errors.Is(err, store.ErrLost) && l.pending.CompareAndSwap(false, true) {
 		go l.repair()
 	}
 	return err
 }
 
+// repair tries until all is written back: once the store is usable again nobody else says that it was lost.
 func (l *losses) repair() {
-	defer func() {
-		l.mu.Lock()
-		l.begun = false
-		l.mu.Unlock()
-	}()
-	ctx, cancel := context.WithTimeout(context.Background(), repairWithin)
-	defer cancel()
 	l.log.Error("the store has lost its content; what is published goes on being served and is written back")
-	err := l.recreate(ctx)
-	if err == nil {
-		err = l.mark(ctx)
+	for {
+		err := l.try()
+		if err == nil {
+			l.pending.Store(false)
+			return
+		}
+		l.log.Error("what the store had lost is not written back yet; trying again", "err", err)
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-time.After(repairAgain):
+		}
 	}
-	if err != nil {
-		l.log.Error("the store cannot be made usable again yet", "err", err)
-		return
+}
+
+func (l *losses) try() error {
+	ctx, cancel := context.WithTimeout(l.ctx, repairWithin)
+	defer cancel()
+	if err := l.recreate(ctx); err != nil {
+		return err
 	}
-	l.after(ctx)
+	if err := l.mark(ctx); err != nil {
+		return err
+	}
+	return l.after(ctx)
 }
 
 // mark leaves the record, if no other replica did.
@@ -144,7 +159,7 @@ func forgetLoss(ctx context.Context, s store.Store) error {
 // doubtful is a source of certificates whose store may have lost some.
 type doubtful struct {
 	keysource.Source
-	store store.Store
+	store *losses
 }
 
 // Certificate implements [keysource.Source].
@@ -152,6 +167,9 @@ func (d doubtful) Certificate(ctx context.Context, n keysource.Name) (keysource.
 	c, err := d.Source.Certificate(ctx, n)
 	if !errors.Is(err, keysource.ErrNotExist) {
 		return c, err
+	}
+	if d.store.pending.Load() {
+		return c, fmt.Errorf("%s: the store has lost its content and is being filled again", n)
 	}
 	r, _, lostErr := lost(ctx, d.store)
 	if lostErr != nil {
@@ -165,8 +183,9 @@ func (d doubtful) Certificate(ctx context.Context, n keysource.Name) (keysource.
 }
 
 // writeBack puts the certificates that are being sent into a store that has lost them.
-func (d *Daemon) writeBack(ctx context.Context) {
+func (d *Daemon) writeBack(ctx context.Context) error {
 	n := 0
+	var errs []error
 	for _, h := range d.table.Held() {
 		if d.dir != nil {
 			if _, err := d.dir.Certificate(ctx, h.Name); err == nil {
@@ -186,13 +205,17 @@ func (d *Daemon) writeBack(ctx context.Context) {
 			continue
 		}
 		if _, err = d.certs.Put(ctx, name, h.Chain, h.Key); err != nil {
-			d.log.Error("a certificate that is being served cannot be written back", "name", name, "err", err)
+			errs = append(errs, err)
 			continue
 		}
 		n++
 	}
-	d.log.Info("what the store had lost was written back", "certificates", n)
 	for _, scope := range d.rolls.Scopes() {
 		d.rolls.Poke(scope)
 	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%d certificates are still missing, the first: %w", len(errs), errs[0])
+	}
+	d.log.Info("what the store had lost was written back", "certificates", n)
+	return nil
 }
