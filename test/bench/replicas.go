@@ -65,7 +65,7 @@ func (s *shared) writes(ctx context.Context) (n int, err error) {
 	}
 	m := regexp.MustCompile(`cmdstat_set:calls=(\d+)`).FindStringSubmatch(fmt.Sprint(v))
 	if m == nil {
-		return 0, errors.New("Redis counts no SET")
+		return 0, errors.New("no SET is counted by Redis")
 	}
 	return strconv.Atoi(m[1])
 }
