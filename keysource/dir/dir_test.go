@@ -283,10 +283,12 @@ func TestTwoFilesAreReplacedOneAfterTheOther(t *testing.T) {
 		b := start(t, root, false)
 		b.wants("shop.example", v)
 
+		time.Sleep(2 * secondLook) // what the start set off is over
+		synctest.Wait()
 		chain, key := ca.Issue(t, "shop.example")
 		folder := filepath.Join(root, "shop.example")
 		replace(t, filepath.Join(folder, crtFile), chain)
-		time.Sleep(5*time.Second + secondLook/2) // a look in between
+		time.Sleep(5*time.Second - 2*secondLook + secondLook/2) // a look in between
 		synctest.Wait()
 		b.wants("shop.example", v)
 		if e := b.entry("shop.example"); e.Problem != "" || e.Version != v {
