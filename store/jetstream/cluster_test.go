@@ -47,6 +47,7 @@ func TestOnACluster(t *testing.T) {
 			oneDown(t, c, func(n *fleet.NATSServer) error { return n.Stop(20 * time.Second) })
 		}},
 		{"the leader is paused", leaderPaused},
+		{"a write under way is no conflict", underWay},
 		{"two of three are killed, the leader among them", func(t *testing.T, c three) { twoKilled(t, c, true) }},
 		{"two of three are killed, the leader is left", func(t *testing.T, c three) { twoKilled(t, c, false) }},
 		{"all are restarted", allRestarted},
@@ -345,4 +346,49 @@ func allRestarted(t *testing.T, c three) {
 		c.ready(t)
 	}
 	l.check(t)
+}
+
+// underWay holds a write between the leader and the majority. Whoever expects what was there before it is told of no conflict: it may come to nothing.
+func underWay(t *testing.T, c three) {
+	cfg := anew(c.urls(), 3)
+	leader := c.leader(t, open(t, cfg))
+	cfg.Servers = []string{"nats://" + leader.Client}
+	one, two := open(t, cfg), open(t, cfg)
+	rev := put(t, one, "a/x", 0, "before")
+	var paused []*fleet.NATSServer
+	for _, n := range c.Servers {
+		if n != leader {
+			do(t, n.Pause)
+			paused = append(paused, n)
+		}
+	}
+	first := make(chan error, 1)
+	go func() {
+		_, err := one.Swap(t.Context(), "a/x", rev, []byte("under way"))
+		first <- err
+	}()
+	time.Sleep(200 * time.Millisecond) // it is with the leader
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := two.Swap(ctx, "a/x", rev, []byte("another"))
+	for _, n := range paused {
+		do(t, n.Resume)
+	}
+	if err == nil || errors.Is(err, store.ErrConflict) {
+		t.Errorf("while another write was under way: %v", err)
+	}
+	if err := <-first; err != nil {
+		t.Logf("the first write: %v", err)
+	}
+	c.ready(t)
+	within(t, 20*time.Second, func() error {
+		val, now, err := two.Get(t.Context(), "a/x")
+		if err == nil && (string(val) != "under way" || now == rev) {
+			err = fmt.Errorf("%s at %d", val, now)
+		}
+		return err
+	})
+	if _, err := two.Swap(t.Context(), "a/x", rev, []byte("another")); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("behind a write that is there: %v", err)
+	}
 }

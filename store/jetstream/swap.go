@@ -49,15 +49,14 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 			return 0, fmt.Errorf("store: %s: a value of %d bytes: raise max_payload of the NATS servers: %w", key, len(val), err)
 		case !isConflict(err):
 			return 0, unknown(outer, key, err)
-		case old != 0:
-			return 0, conflict
 		}
-		// No value was expected, and that may be so: what is there may be a delete, or a write that is still under way.
+		// The leader also refuses while another write of the key is under way, and that one may come to nothing. So what is there has the word; and
+		// where no value was expected, it may be a delete.
 		m, found, err := s.load(ctx, query{Last: subject})
-		switch {
+		switch value := found && !m.deleted; {
 		case err != nil:
 			return 0, unknown(outer, key, err)
-		case found && !m.deleted:
+		case old == 0 && value, old != 0 && (!value || m.seq != expected):
 			return 0, conflict
 		case found && m.seq != expected:
 			expected = m.seq
