@@ -6,6 +6,7 @@
 //	spiffe://fleet.example/edge/1       the SPIFFE ID of the client certificate, which then has no other name
 //	edge-1.example edge-1.local         else the DNS names of the client certificate
 //	unix:uid=1000                       the user at the other end of a unix socket, as the kernel knows it
+//	unix:unmapped                       a user there whom the kernel cannot name: one of another user namespace, or nobody (65534)
 //	                                    (empty) nobody is known: plaintext, or a certificate without such names
 package identity
 

@@ -27,6 +27,12 @@ const (
 
 const spiffeScheme, unixScheme = "spiffe://", "unix:"
 
+const (
+	unixUID  = unixScheme + "uid="
+	unmapped = unixScheme + "unmapped"
+	nobody   = 65534 // also the number that Linux gives, unless it was told another, for every user that a user namespace does not know
+)
+
 func kindOf(name string) kind {
 	switch {
 	case strings.HasPrefix(name, spiffeScheme):
@@ -54,8 +60,12 @@ func parsePattern(s string) (pattern, error) {
 	case p.kind == spiffeKind:
 		return p, p.checkSPIFFE(s)
 	case p.kind == unixKind:
-		if strings.ContainsAny(s, " \t\r\n") || !p.star && !strings.HasPrefix(s, "unix:uid=") {
+		if strings.ContainsAny(s, " \t\r\n") || !p.star && !strings.HasPrefix(s, unixUID) {
 			return p, fmt.Errorf("%q is not of the form unix:uid=1000", s)
+		}
+		if !p.star && s == fmt.Sprint(unixUID, nobody) {
+			return p, fmt.Errorf("%q is not one user: the kernel gives that number for every user whom it cannot name here (those of other user namespaces), "+
+				"and such a peer is %s: run the node as a user of its own", s, unmapped)
 		}
 	case !isDNS(s):
 		return p, fmt.Errorf("%q is neither a SPIFFE ID (spiffe://…), nor a DNS name, nor unix:uid=…, each with at most one star", s)

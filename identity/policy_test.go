@@ -124,6 +124,7 @@ func TestABadPolicyIsRefusedWithRuleAndLine(t *testing.T) {
 		rule(`{identity: "edge-*-*", scopes: [default]}`):                      {"rule 2 (line 3)", "more than one star"},
 		rule(`{identity: "a b", scopes: [default]}`):                           {"rule 2 (line 3)", "a b"},
 		rule(`{identity: "unix:1000", scopes: [default]}`):                     {"rule 2 (line 3)", "unix:uid=1000"},
+		rule(`{identity: "unix:uid=65534", scopes: [default]}`):                {"rule 2 (line 3)", "not one user"},
 		rule("{identity: 1000, scopes: [default]}"):                            {"line 3", "quotes"},
 		rule("{identity: edge-1, scopes: [default, Upper]}"):                   {"rule 2 (line 3)", "scopes", "Upper"},
 		rule("identity: edge-1\n  names:\n  - ok.example\n  - shop_1.example"): {"rule 2 (line 6)", "names", "shop_1.example"},
