@@ -35,6 +35,7 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	for _, s := range a.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}) {
 		v.stream(s)
 	}
+	out.Replica = a.Replica
 	if !here {
 		out.Silent = a.ask(r.Context(), &v, only)
 	}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -11,8 +12,15 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// A replica that does not answer within this is named, and the list comes without what only it knows.
-const askPeer = 2 * time.Second
+const (
+	// A replica that does not answer within this is named, and the list comes without what only it knows.
+	askPeer = 2 * time.Second
+	// maxPeerAnswer bounds an answer, in bytes: 100 000 nodes with a ring each stay below it.
+	maxPeerAnswer = 64 << 20
+)
+
+// ErrAnotherReplica: at the address that a replica gave for its admin API, another one answers.
+var ErrAnotherReplica = errors.New("another replica answers there")
 
 // ask has the other replicas tell what they know of the nodes that are connected to them, and puts it into v. It returns those that did not.
 func (a *admin) ask(ctx context.Context, v *fleet, only string) (silent []string) {
@@ -22,7 +30,7 @@ func (a *admin) ask(ctx context.Context, v *fleet, only string) (silent []string
 	var wg sync.WaitGroup
 	for _, p := range a.Rollouts.Peers() {
 		wg.Go(func() {
-			nodes, err := a.askOne(ctx, p, only)
+			nodes, err := AskPeer(ctx, a.PeerTransport, p, only)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -38,13 +46,39 @@ func (a *admin) ask(ctx context.Context, v *fleet, only string) (silent []string
 	return silent
 }
 
-func (a *admin) askOne(ctx context.Context, p rotation.Peer, only string) ([]api.Node, error) {
+// AskPeer asks another replica for the nodes that are connected to it; with a node id, for that node. What anybody else answers at its address is
+// [ErrAnotherReplica]; a redirect is not followed, and an answer of more than 64 MiB is refused. A nil transport is [http.DefaultTransport].
+func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, node string) ([]api.Node, error) {
 	if p.Admin == "" {
-		return nil, fmt.Errorf("its admin API is on a socket; ask it there")
+		return nil, errors.New("its admin API is on a socket; ask it there")
 	}
-	c := api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.PeerTransport}}
-	n, err := c.NodesHere(ctx, only)
-	return n.Nodes, err
+	c := api.Client{Base: p.Admin, HTTP: &http.Client{
+		Transport:     bounded{transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what redirects is no replica
+	}}
+	n, err := c.NodesHere(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	if n.Replica != p.Replica {
+		return nil, fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? Set its admin_listen to one that the others reach",
+			ErrAnotherReplica, p.Admin, p.Replica, n.Replica)
+	}
+	return n.Nodes, nil
+}
+
+// bounded cuts off answers that are too long.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.RoundTripper == nil {
+		b.RoundTripper = http.DefaultTransport
+	}
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, maxPeerAnswer)
+	}
+	return resp, err
 }
 
 // elsewhere takes over what another replica knows of a node that is connected to it.

@@ -61,8 +61,9 @@ type CertSummary struct {
 
 // Nodes is GET /v1/nodes.
 type Nodes struct {
-	Nodes  []Node   `json:"nodes"`
-	Silent []string `json:"silent,omitempty"` // replicas that did not answer: of nodes connected there, only the rings are known
+	Replica string   `json:"replica"` // whose answer it is
+	Nodes   []Node   `json:"nodes"`
+	Silent  []string `json:"silent,omitempty"` // replicas that did not answer: of nodes connected there, only the rings are known
 }
 
 // Node is one Envoy or edge proxy.

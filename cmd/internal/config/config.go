@@ -27,7 +27,8 @@ type Config struct {
 	// without them plaintext, on loopback and unix:/path only. On unix:/path it is plaintext always.
 	XDSListen string `yaml:"xds_listen"`
 	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. On loopback and unix:/path it is plaintext always, so that the CLI
-	// finds it; elsewhere it speaks mTLS with the same files, and the CLI needs --tls-ca, --tls-cert and --tls-key.
+	// finds it; elsewhere it speaks mTLS with the same files, and the CLI needs --tls-ca, --tls-cert and --tls-key. Replicas ask each other here for
+	// their nodes: where they are on several machines, it must be an address or a name by which the others reach it (0.0.0.0: the machine's name).
 	AdminListen string `yaml:"admin_listen"`
 	// NATSListen opens the embedded NATS server to others, who need the token in DataDir/nats.token; loopback only. Empty: closed.
 	NATSListen string `yaml:"nats_listen"`

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"runtime/debug"
 	"time"
@@ -65,6 +66,9 @@ type Daemon struct {
 	denials *denials
 
 	xdsListener, adminListener net.Listener
+
+	self  string            // URL of the admin API for other replicas; "": on a socket
+	peers http.RoundTripper // reaches theirs
 }
 
 // New opens the data directory and the listeners. The caller runs Run or Close.
@@ -102,7 +106,9 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if files != nil && !isSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
 		scheme = "https"
 	}
-	if err := d.wire(adminURL(scheme, d.adminListener.Addr())); err != nil {
+	d.self = adminURL(scheme, c.AdminListen, d.adminListener.Addr())
+	d.peers = peerTransport(files)
+	if err := d.wire(); err != nil {
 		return nil, err
 	}
 	opts := server.Options()
@@ -118,7 +124,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	healthv1.RegisterHealthServer(d.grpc, d.up)
 	d.up.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 
-	d.http = &http.Server{Handler: withReflection(d.grpc, d.admin(peerTransport(files))), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	d.http = &http.Server{Handler: withReflection(d.grpc, d.admin()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	d.http.Protocols = new(http.Protocols)
 	d.http.Protocols.SetHTTP1(true)
 	d.http.Protocols.SetHTTP2(true)
@@ -130,7 +136,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 }
 
 // wire connects the rooms; each knows the others by the narrow interface or function that it is given here.
-func (d *Daemon) wire(self string) error {
+func (d *Daemon) wire() error {
 	highest, err := openMarks(filepath.Join(d.data.path, "generations.json"), d.log)
 	if err != nil {
 		return err
@@ -165,7 +171,7 @@ func (d *Daemon) wire(self string) error {
 	}
 	d.rolls = rotation.New(rotation.Config{
 		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
-		Shared: shared, Self: rotation.Peer{Admin: self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Clock: clock,
+		Shared: shared, Self: rotation.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Clock: clock,
 		Wake: func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Tell: d.tell, Record: d.recordRollout,
 	})
@@ -180,16 +186,19 @@ func (d *Daemon) wire(self string) error {
 	return nil
 }
 
-func (d *Daemon) admin(peers http.RoundTripper) http.Handler {
+func (d *Daemon) admin() http.Handler {
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {
 		hosts = append(hosts, host)
+	}
+	if u, err := url.Parse(d.self); err == nil && u.Hostname() != "" {
+		hosts = append(hosts, u.Hostname()) // by which the other replicas ask
 	}
 	return admin.New(admin.Config{
 		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Dir: d.dir, Hub: d.hub, Events: d.bus,
 		Audit: d.audit, Witnesses: d.witnesses,
-		PeerTransport: peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
+		PeerTransport: d.peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
 		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Vault: d.data.vault, Custody: d.custody, Token: d.data.token, Hosts: hosts, Log: d.log,
 	})
 }
@@ -221,6 +230,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.audit.Run)
 	run(d.custody.Run)
 	run(rest)
+	if d.losses != nil && onLoopback(d.self) {
+		run(d.neighbours().run)
+	}
 	run(func(ctx context.Context) error { return d.bus.run(ctx, d) })
 	g.Go(func() error { return d.serveAdmin() })
 	g.Go(func() error { return d.serveXDS(core) })

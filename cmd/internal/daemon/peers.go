@@ -9,19 +9,24 @@ import (
 	"time"
 )
 
-// adminURL is where the other replicas find this one's admin API; empty on a socket. An address that listens everywhere is told as the host's name.
-func adminURL(scheme string, a net.Addr) string {
+// adminURL is where the other replicas find this one's admin API; empty on a socket. A name in listen stays one, since certificates are issued to names;
+// an address that listens everywhere is told as the host's name.
+func adminURL(scheme, listen string, a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
 		return ""
 	}
 	addr := tcp.String()
-	if tcp.IP.IsUnspecified() {
-		name, err := os.Hostname()
-		if err != nil {
+	_, port, _ := net.SplitHostPort(addr)
+	name, _, _ := net.SplitHostPort(listen)
+	switch {
+	case tcp.IP.IsUnspecified():
+		var err error
+		if name, err = os.Hostname(); err != nil {
 			return ""
 		}
-		_, port, _ := net.SplitHostPort(addr)
+		addr = net.JoinHostPort(name, port)
+	case name != "" && net.ParseIP(name) == nil:
 		addr = net.JoinHostPort(name, port)
 	}
 	return scheme + "://" + addr

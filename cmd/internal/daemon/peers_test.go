@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/test/fleet"
+)
+
+func TestTheAddressThatOthersAreTold(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 18080} }
+	for _, c := range []struct {
+		listen string
+		addr   net.Addr
+		want   string
+	}{
+		{"127.0.0.1:0", tcp("127.0.0.1"), "https://127.0.0.1:18080"},
+		{"0.0.0.0:18080", tcp("0.0.0.0"), "https://" + host + ":18080"},
+		{":18080", tcp("::"), "https://" + host + ":18080"},
+		{"[::1]:18080", tcp("::1"), "https://[::1]:18080"},
+		{"replica-1.example:18080", tcp("192.0.2.1"), "https://replica-1.example:18080"},
+		{"unix:/run/s", &net.UnixAddr{Name: "/run/s", Net: "unix"}, ""},
+	} {
+		if got := adminURL("https", c.listen, c.addr); got != c.want {
+			t.Errorf("%s: %q, want %q", c.listen, got, c.want)
+		}
+	}
+}
+
+// What a replica tells the others is an address at which it lets them in.
+func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, dir := newAuthority(t, "fleet.example"), t.TempDir()
+	crt, key := ca.sign(&x509.Certificate{DNSNames: []string{host}, KeyUsage: x509.KeyUsageDigitalSignature}, ca)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"ca": pemOf(ca.cert), "crt": pemOf(crt), "key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := start(t, func(c *config.Config) {
+		c.AdminListen = "0.0.0.0:0"
+		c.XDSCert, c.XDSKey, c.XDSClientCA = filepath.Join(dir, "crt"), filepath.Join(dir, "key"), filepath.Join(dir, "ca")
+	})
+	_, port, err := net.SplitHostPort(r.adminListener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{{Certificate: [][]byte{crt.Raw}, PrivateKey: key}}},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { // as if the name led here
+			return new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+port)
+		},
+	}}
+	for _, c := range []struct {
+		base string
+		want int
+	}{{r.self, 200}, {"https://evil.example:" + port, 403}} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+":"+port+"/v1/nodes?here", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = strings.TrimPrefix(c.base, "https://")
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.want {
+			t.Errorf("%s: %s, want %d", c.base, resp.Status, c.want)
+		}
+	}
+}
+
+// Two replicas on two machines with the default admin address: at the other's address each finds somebody else. It is taken for what it is, and who has to
+// set what is said.
+func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
+	redis, err := fleet.ForTest(t).Redis(t.Context(), "store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kek := filepath.Join(t.TempDir(), "sealing.key")
+	shared := func(c *config.Config) {
+		c.Store, c.KEK, c.Events, c.Refresh = "redis://"+redis.Addr, kek, "nats://127.0.0.1:1", time.Second
+	}
+	one, two := start(t, shared), start(t, shared)
+	join(t, two.xdsListener.Addr().String(), "edge-1", "tickets/default").gets("+tickets/default")
+	until(t, func() error { // as one fleet
+		nodes, err := one.client.Nodes(t.Context(), "")
+		if err == nil && (len(nodes.Silent) > 0 || len(nodes.Nodes) != 1 || nodes.Nodes[0].Replica != two.data.replica || nodes.Replica != one.data.replica) {
+			err = fmt.Errorf("%+v", nodes)
+		}
+		return err
+	})
+	var said bytes.Buffer
+	look := func(n *neighbours) string {
+		said.Reset()
+		n.log = slog.New(slog.NewTextHandler(&said, nil))
+		n.look(t.Context())
+		return said.String()
+	}
+	if got := look(one.neighbours()); got != "" {
+		t.Errorf("of a replica on this machine: %s", got)
+	}
+
+	// Somebody else has two's address now.
+	addr := two.adminListener.Addr().String()
+	two.http.Close()
+	third := start(t, func(c *config.Config) { c.AdminListen = addr })
+	until(t, func() error {
+		nodes, err := one.client.Nodes(t.Context(), "")
+		if err == nil && (len(nodes.Silent) != 1 || len(nodes.Nodes) != 1) {
+			err = fmt.Errorf("%+v", nodes)
+		}
+		if err != nil {
+			return err
+		}
+		for _, want := range []string{two.data.replica, third.data.replica, "another replica answers there", "admin_listen", addr} {
+			if !strings.Contains(nodes.Silent[0], want) {
+				return fmt.Errorf("%q has no %q", nodes.Silent, want)
+			}
+		}
+		return nil
+	})
+	n := one.neighbours()
+	if got := look(n); !strings.Contains(got, "admin_listen") || !strings.Contains(got, two.data.replica) {
+		t.Errorf("said: %s", got)
+	}
+	if got := look(n); got != "" {
+		t.Errorf("said again: %s", got)
+	}
+}
+
+func TestAReplicaThatNobodyReachesOnLoopbackIsElsewhereOnceItIsHeardOfAgain(t *testing.T) {
+	var said bytes.Buffer
+	at, asked := time.Now(), []string{}
+	peers := []rotation.Peer{{Replica: "gone", Admin: "http://127.0.0.1:1", At: at}, {Replica: "there", Admin: "https://192.0.2.7:18080", At: at}, {Replica: "socket", At: at}}
+	n := &neighbours{
+		self: "http://127.0.0.1:18080", log: slog.New(slog.NewTextHandler(&said, nil)), known: map[string]bool{}, silent: map[string]time.Time{},
+		peers: func() []rotation.Peer { return peers },
+		ask: func(_ context.Context, p rotation.Peer) error {
+			asked = append(asked, p.Replica)
+			return errors.New("nobody is there")
+		},
+	}
+	warned := func() (names []string) {
+		for _, name := range []string{"gone", "there", "socket"} {
+			if strings.Contains(said.String(), "replica="+name) {
+				names = append(names, name)
+			}
+		}
+		said.Reset()
+		return names
+	}
+	for i, want := range [][]string{{"there"}, nil, {"gone"}, nil} {
+		if i == 2 {
+			peers[0].At = at.Add(10 * time.Second)
+		}
+		n.look(t.Context())
+		if got := warned(); !slices.Equal(got, want) {
+			t.Errorf("look %d: warned of %v, want %v", i, got, want)
+		}
+	}
+	if !slices.Equal(asked, []string{"gone", "gone", "gone"}) {
+		t.Errorf("asked %v", asked)
+	}
+}
