@@ -143,7 +143,7 @@ func drawMembers(t *rapid.T) (ms []Member) {
 	for range rapid.IntRange(0, 5).Draw(t, "members") {
 		m := Member{
 			Node: rapid.StringN(1, 20, 100).Draw(t, "node"), Nr: rapid.IntRange(1, 3).Draw(t, "nr"), Floor: rapid.Uint64().Draw(t, "floor"),
-			Answered: rapid.Bool().Draw(t, "answered"), Connected: rapid.Bool().Draw(t, "connected"),
+			Answered: rapid.Bool().Draw(t, "answered"), Connected: rapid.Bool().Draw(t, "connected"), Brought: rapid.Bool().Draw(t, "brought"),
 			Since: epoch.Add(-time.Duration(rapid.IntRange(0, 1e9).Draw(t, "since")) * time.Millisecond),
 		}
 		if rapid.Bool().Draw(t, "refuses") {

@@ -217,3 +217,25 @@ func TestReplicasWithEventsOfTheirOwnDoNotWorkTogether(t *testing.T) {
 		r4.stop()
 	})
 }
+
+// Two nodes under one id, each on a replica of its own: the one that is slow is waited for.
+func TestTwoNodesUnderOneIdOnTwoReplicasAreBothWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
+		defer r1.stop()
+		defer r2.stop()
+		slow := r1.connect("a", "")
+		r1.phase(time.Second, Steady, 1)
+		r2.connect("a", r1.status().Rollout.Ring().Version())
+		time.Sleep(2 * heartbeat)
+		slow.mute.Store(true)
+		r2.rotate()
+		r2.phase(30*time.Second, Distributing, 2)
+		if ms := r2.status().Tally.Members; len(ms) != 2 || ms[1].Name() != "a#2" {
+			t.Errorf("the members: %+v", ms)
+		}
+		r1.accept(slow)
+		r2.phase(6*time.Second, Promoting, 3)
+	})
+}

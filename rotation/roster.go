@@ -54,7 +54,7 @@ func (o *roster) join(stream uint64, node, held string, current keysource.Ring, 
 	}
 	e := &entry{Member: Member{Node: node, Connected: true, Since: now, Stream: stream}, asked: true}
 	if generation, ok := keysource.ParseRingVersion(held); ok {
-		e.Answered = true
+		e.Answered, e.Brought = true, true
 		switch {
 		case generation > current.Generation:
 			if generation-current.Generation < maxLead {
@@ -241,34 +241,4 @@ func (o *roster) letIn(current uint64) (asked []*entry) {
 		}
 	}
 	return asked
-}
-
-// union merges the rosters of all replicas by node, so that one that moved counts once: where it is connected wins over where it is away,
-// then the newest word. Candidates hide nobody: a client's SNI can open such a stream under the name of any node, so each is a member of its own.
-func union(lists ...[]Member) []Member {
-	type slot struct {
-		node string
-		nr   int
-	}
-	best := map[slot]Member{}
-	var candidates []Member
-	for _, list := range lists {
-		for _, m := range list {
-			if !m.Answered {
-				candidates = append(candidates, m)
-				continue
-			}
-			have, ok := best[slot{m.Node, m.Nr}]
-			if !ok || m.Connected && !have.Connected || m.Connected == have.Connected && m.Since.After(have.Since) {
-				best[slot{m.Node, m.Nr}] = m
-			}
-		}
-	}
-	for _, m := range candidates {
-		for best[slot{m.Node, m.Nr}].Nr != 0 { // their numbers are those of their own replica
-			m.Nr++
-		}
-		best[slot{m.Node, m.Nr}] = m
-	}
-	return slices.SortedFunc(maps.Values(best), byName)
 }

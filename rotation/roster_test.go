@@ -175,19 +175,28 @@ func TestUnionCountsANodeOnce(t *testing.T) {
 	m := func(floor uint64, connected bool, since int) Member {
 		return Member{Node: "a", Nr: 1, Floor: floor, Answered: true, Connected: connected, Since: at(since)}
 	}
+	brought := func(floor uint64, since int) Member {
+		m := m(floor, true, since)
+		m.Brought = true
+		return m
+	}
 	candidate := Member{Node: "a", Nr: 1, Floor: 9, Connected: true, Since: at(90)}
 	for name, c := range map[string]struct {
-		one, two Member
-		want     string
+		one, two   Member
+		heard1, at int // when the replica of the first was heard; of the second
+		want       string
 	}{
-		"it moved, and the old replica knows": {m(4, false, 20), m(5, true, 10), "a 5"},
-		"it moved, and the old does not know": {m(4, true, 10), m(5, true, 20), "a 5"},
-		"it was lost at both":                 {m(4, false, 10), m(5, false, 20), "a 5"},
-		"a candidate hides no member":         {m(4, true, 10), candidate, "a 4, a#2 9"},
-		"nor one who is away":                 {m(4, false, 10), candidate, "a 4, a#2 9"},
-		"nor another candidate":               {candidate, candidate, "a 9, a#2 9"},
+		"it moved, and the old replica knows":        {m(4, false, 20), m(5, true, 10), 30, 30, "a 5"},
+		"it moved, and the old has not spoken since": {brought(4, 10), brought(5, 20), 20, 30, "a 5"},
+		"two live nodes under one id":                {brought(4, 10), brought(5, 20), 21, 30, "a 4, a#2 5"},
+		"or one that has restarted":                  {m(4, true, 10), m(5, true, 20), 20, 30, "a 4, a#2 5"},
+		"it was lost at both":                        {m(4, false, 10), m(5, false, 20), 30, 30, "a 5"},
+		"a candidate hides no member":                {m(4, true, 10), candidate, 90, 90, "a 4, a#2 9"},
+		"nor one who is away":                        {m(4, false, 10), candidate, 90, 90, "a 4, a#2 9"},
+		"nor another candidate":                      {candidate, candidate, 90, 90, "a 9, a#2 9"},
 	} {
-		for _, lists := range [][][]Member{{{c.one}, {c.two}}, {{c.two}, {c.one}}} {
+		one, two := heard{at(c.heard1), []Member{c.one}}, heard{at(c.at), []Member{c.two}}
+		for _, lists := range [][]heard{{one, two}, {two, one}} {
 			var got []string
 			for _, m := range union(lists...) {
 				got = append(got, fmt.Sprintf("%s %d", m.Name(), m.Floor))

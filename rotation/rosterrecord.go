@@ -16,6 +16,7 @@ const (
 	flagAnswered  = 1
 	flagConnected = 2
 	flagRefused   = 4
+	flagBrought   = 8
 )
 
 var errRoster = errors.New("the stored roster is not a record that this version reads")
@@ -56,6 +57,9 @@ func (r rosterRecord) encode() []byte {
 		}
 		if m.Refused != 0 {
 			flags |= flagRefused
+		}
+		if m.Brought {
+			flags |= flagBrought
 		}
 		b = append(b, flags)
 		b = binary.AppendUvarint(b, uint64(max(0, at.Sub(m.Since).Milliseconds())))
@@ -110,7 +114,7 @@ func decodeRoster(b []byte) (r rosterRecord, err error) {
 			return rosterRecord{}, errRoster
 		}
 		flags := flag()
-		m.Answered, m.Connected = flags&flagAnswered != 0, flags&flagConnected != 0
+		m.Answered, m.Connected, m.Brought = flags&flagAnswered != 0, flags&flagConnected != 0, flags&flagBrought != 0
 		m.Since = at.Add(-time.Duration(num()) * time.Millisecond)
 		if flags&flagRefused != 0 {
 			m.Refused, m.Words = num(), str()

@@ -115,8 +115,7 @@ func (s *scope) put(ctx context.Context, key string, val []byte) error {
 }
 
 // readOthers reads the rosters of the other replicas, and which of them live. A silent replica is dead: its nodes are away since it was heard of last.
-func (s *scope) readOthers(ctx context.Context, now time.Time) (_ []Member, peers []Peer, _ error) {
-	var lists [][]Member
+func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, peers []Peer, _ error) {
 	for key, err := range s.cfg.Store.Keys(ctx, store.Key(rosterPrefix, s.name)+"/") {
 		if err != nil {
 			return nil, nil, err
@@ -152,7 +151,9 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) (_ []Member, peer
 				continue
 			}
 		}
-		lists = append(lists, ms)
+		if len(ms) > 0 {
+			lists = append(lists, heard{at, ms})
+		}
 	}
-	return union(lists...), peers, nil
+	return lists, peers, nil
 }

@@ -3,6 +3,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,7 +47,7 @@ type scope struct {
 	roster  *roster
 	rollout Rollout         // as last read or written
 	ring    *keysource.Ring // of rollout; nil until the first read
-	others  []Member        // the other replicas' rosters, as last read
+	others  []heard         // the other replicas' rosters, as last read
 	peers   []Peer          // the other replicas that live, as last read
 	late    map[*entry]bool // ours that the phase waits for
 	waited  []string        // all that it waits for
@@ -99,7 +100,7 @@ func (s *scope) caughtUp(e *entry) bool {
 func (s *scope) tallied(ms []Member) Tally {
 	t := Tally{Members: s.roster.list(ms, false), Highest: s.roster.highest, Waited: s.waited}
 	if len(s.others) > 0 {
-		t.Members = union(t.Members, s.others)
+		t.Members = union(slices.Concat([]heard{{s.clock(), t.Members}}, s.others)...)
 	}
 	return t
 }

@@ -106,7 +106,7 @@ func (w *world) put(r Rollout) {
 }
 
 func (w *world) tallied(c *simReplica) Tally {
-	lists := [][]Member{c.roster.snapshot(false)}
+	lists := []heard{{w.now, c.roster.snapshot(false)}}
 	for _, other := range w.replicas {
 		if other != c && other.saved != nil {
 			lists = append(lists, w.decode(other.saved))
@@ -115,12 +115,12 @@ func (w *world) tallied(c *simReplica) Tally {
 	return Tally{Members: union(lists...), Highest: c.roster.highest}
 }
 
-func (w *world) decode(b []byte) []Member {
+func (w *world) decode(b []byte) heard {
 	r, err := decodeRoster(b)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return r.members
+	return heard{r.peer.At, r.members}
 }
 
 // advance takes the next step of look.
@@ -164,7 +164,7 @@ func (w *world) look(c *simReplica) {
 func (w *world) restart(c *simReplica) {
 	var kept []Member
 	if c.saved != nil && !w.amnesiac {
-		kept = w.decode(c.saved)
+		kept = w.decode(c.saved).members
 	}
 	for _, n := range w.nodes {
 		if n.at != c || n.stream == 0 {

@@ -13,6 +13,7 @@ type Member struct {
 	Floor     uint64    // the lowest generation that it may be holding
 	Answered  bool      // it accepted a ring; until then it is a candidate
 	Connected bool      // else away
+	Brought   bool      // it said, when it came, which ring it holds: it was here before
 	Since     time.Time // connected or away since
 	Refused   uint64    // the generation that it refused last and has not got over; 0: none
 	Words     string    // its reason

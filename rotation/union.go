@@ -1,0 +1,74 @@
+package rotation
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// heard is what one replica said of its nodes, and when.
+type heard struct {
+	at      time.Time
+	members []Member
+}
+
+// slot is a node id with a number: one node, as long as ids are unique.
+type slot struct {
+	node string
+	nr   int
+}
+
+// union merges the rosters of all replicas by node, so that one that moved counts once: where it is connected wins over where it is away,
+// then the newest word. Two that are connected under one id are one that moved only if that is certain ([replaces]); else both count.
+// Candidates hide nobody: a client's SNI can open such a stream under the name of any node, so each is a member of its own.
+func union(lists ...heard) []Member {
+	type claim struct {
+		Member
+		at time.Time
+	}
+	best := map[slot]claim{}
+	var more []Member // their numbers are those of their own replica
+	for _, list := range lists {
+		for _, m := range list.members {
+			if !m.Answered {
+				more = append(more, m)
+				continue
+			}
+			at := slot{m.Node, m.Nr}
+			have, ok := best[at]
+			older, newer := have, claim{m, list.at}
+			if m.Since.Before(have.Since) {
+				older, newer = newer, older
+			}
+			switch {
+			case !ok:
+				best[at] = newer
+			case m.Connected != have.Connected:
+				if m.Connected {
+					best[at] = claim{m, list.at}
+				}
+			case !m.Connected || newer.replaces(older.at):
+				best[at] = newer
+			default:
+				best[at] = older
+				more = append(more, newer.Member)
+			}
+		}
+	}
+	for _, m := range more {
+		for best[slot{m.Node, m.Nr}].Nr != 0 {
+			m.Nr++
+		}
+		best[slot{m.Node, m.Nr}] = claim{Member: m}
+	}
+	all := make([]Member, 0, len(best))
+	for c := range maps.Values(best) {
+		all = append(all, c.Member)
+	}
+	slices.SortFunc(all, byName)
+	return all
+}
+
+// replaces: m is what became of a stream of its id that another replica called connected at that time. It brought a ring along, so it was here
+// before, and nobody has said since that the other stream lives.
+func (m *Member) replaces(at time.Time) bool { return m.Brought && !at.After(m.Since) }
