@@ -131,7 +131,7 @@ func (s *scope) ringKey() string { return store.Key(ringPrefix, s.name) }
 func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 	v := view{r: Rollout{Scope: s.name}, p: s.policy, fresh: s.cfg.Fresh}
 	var err error
-	if v.now, err = s.cfg.Store.Now(ctx); err != nil {
+	if v.now, err = s.now(ctx); err != nil {
 		return v, 0, err
 	}
 	val, rev, err := s.cfg.Store.Get(ctx, s.ringKey())
@@ -152,11 +152,26 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 		return v, 0, err
 	}
 	s.mu.Lock()
-	s.offset, s.others, s.peers = v.now.Sub(s.cfg.Clock()), others, peers
+	s.others, s.peers = others, peers
 	v.t = s.tallied(s.members[:0])
 	s.members = v.t.Members
 	s.mu.Unlock()
 	return v, rev, nil
+}
+
+// now asks the store for its time, and sets our clock by it. How far the two are apart is known within the time that the answer took: what was known
+// before is changed by no more than it must, so that a slow store does not look like a clock that is off.
+func (s *scope) now(ctx context.Context) (time.Time, error) {
+	asked := s.cfg.Clock()
+	now, err := s.cfg.Store.Now(ctx)
+	if err != nil {
+		return now, err
+	}
+	least, most := now.Sub(s.cfg.Clock()), now.Sub(asked)
+	s.mu.Lock()
+	s.offset = max(min(s.offset, most), least)
+	s.mu.Unlock()
+	return now, nil
 }
 
 func (s *scope) swap(ctx context.Context, rev store.Rev, r Rollout) error {

@@ -2,6 +2,8 @@ package rotation
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -181,3 +183,5 @@ func holds(before, after Rollout) error {
 	}
 	return nil
 }
+
+func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

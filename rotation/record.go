@@ -54,6 +54,9 @@ type requestRecord struct {
 
 const rolloutFormat = 1
 
+// maxGeneration bounds what a record may say, so that none can use the numbers up. What others claim is believed up to half of it.
+const maxGeneration = 1 << 53
+
 func encodeRollout(r Rollout) ([]byte, error) {
 	rec := rolloutRecord{
 		Format: rolloutFormat, Scope: r.Scope, Generation: r.Generation, Phase: r.Phase, Since: r.Since,
@@ -88,6 +91,9 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 	}
 	if rec.Format != rolloutFormat {
 		return bad("has format %d, this version reads %d", rec.Format, rolloutFormat)
+	}
+	if rec.Generation > maxGeneration {
+		return bad("has generation %d, which no fleet reaches", rec.Generation)
 	}
 	if rec.Scope != scope {
 		return bad("belongs to another scope")

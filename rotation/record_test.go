@@ -65,6 +65,7 @@ func TestDecodeRolloutRefusesWhatNextCannotHaveMade(t *testing.T) {
 		{"first.demoted", 1, "begins with a key that drains"},
 		{"last.promoted", 2, "has a second key that encrypts"},
 		{"last.added", 99, "a later generation"},
+		{"generation", maxGeneration + 1, "which no fleet reaches"},
 		{"phase", "steady", "has 1 keys that wait in phase steady"},
 		{"phase", "promoting", "has 1 keys that wait"},
 		{"phase", secret, "no phase that this version knows"},
@@ -142,12 +143,12 @@ func FuzzDecodeRollout(f *testing.F) {
 func drawMembers(t *rapid.T) (ms []Member) {
 	for range rapid.IntRange(0, 5).Draw(t, "members") {
 		m := Member{
-			Node: rapid.StringN(1, 20, 100).Draw(t, "node"), Nr: rapid.IntRange(1, 3).Draw(t, "nr"), Floor: rapid.Uint64().Draw(t, "floor"),
+			Node: rapid.StringN(1, 20, 100).Draw(t, "node"), Nr: rapid.IntRange(1, 3).Draw(t, "nr"), Floor: rapid.Uint64Max(maxGeneration).Draw(t, "floor"),
 			Answered: rapid.Bool().Draw(t, "answered"), Connected: rapid.Bool().Draw(t, "connected"), Brought: rapid.Bool().Draw(t, "brought"),
 			Since: epoch.Add(-time.Duration(rapid.IntRange(0, 1e9).Draw(t, "since")) * time.Millisecond),
 		}
 		if rapid.Bool().Draw(t, "refuses") {
-			m.Refused, m.Words = rapid.Uint64Min(1).Draw(t, "refused"), rapid.String().Draw(t, "words")
+			m.Refused, m.Words = rapid.Uint64Range(1, maxGeneration).Draw(t, "refused"), rapid.String().Draw(t, "words")
 		}
 		ms = append(ms, m)
 	}

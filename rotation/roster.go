@@ -43,7 +43,7 @@ func (o *roster) restore(ms []Member, now time.Time) {
 			o.members[m.Node] = slices.Insert(all, i, &entry{Member: m})
 		}
 	}
-	o.dirty = len(ms) > 0
+	o.dirty = o.dirty || len(ms) > 0
 }
 
 // join enters a stream that asked for the ring. held is the version that the node says it holds; a node that holds one is a member from

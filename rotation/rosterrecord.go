@@ -17,6 +17,9 @@ const (
 	flagConnected = 2
 	flagRefused   = 4
 	flagBrought   = 8
+
+	maxNr  = 1 << 20 // streams under one id
+	maxAge = 1 << 42 // ms, 139 years
 )
 
 var errRoster = errors.New("the stored roster is not a record that this version reads")
@@ -106,18 +109,24 @@ func decodeRoster(b []byte) (r rosterRecord, err error) {
 	}
 	b = b[1:]
 	at := time.UnixMilli(int64(num()))
+	known := func(generation uint64) uint64 {
+		ok = ok && generation <= maxGeneration
+		return generation
+	}
 	r.peer = Peer{At: at, Alone: flag()&flagAlone != 0, Admin: str()}
 	count := num()
 	for i := uint64(0); ok && i < count; i++ {
-		m := Member{Node: str(), Nr: int(num()), Floor: num()}
-		if m.Node == "" || m.Nr < 1 {
+		m := Member{Node: str(), Nr: int(num()), Floor: known(num())}
+		if m.Node == "" || m.Nr < 1 || m.Nr > maxNr {
 			return rosterRecord{}, errRoster
 		}
 		flags := flag()
 		m.Answered, m.Connected, m.Brought = flags&flagAnswered != 0, flags&flagConnected != 0, flags&flagBrought != 0
-		m.Since = at.Add(-time.Duration(num()) * time.Millisecond)
+		age := num()
+		ok = ok && age <= maxAge
+		m.Since = at.Add(-time.Duration(age) * time.Millisecond)
 		if flags&flagRefused != 0 {
-			m.Refused, m.Words = num(), str()
+			m.Refused, m.Words = known(num()), str()
 		}
 		r.members = append(r.members, m)
 	}

@@ -3,7 +3,6 @@ package rotation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/store"
@@ -37,19 +36,18 @@ func (s *scope) restoreOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	val, _, err := s.cfg.Store.Get(ctx, s.rosterKey())
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
+	r, _, err := s.readRoster(ctx, s.rosterKey())
+	switch {
+	case errors.Is(err, errRoster):
+		s.cfg.Log.Error("what this replica had stored of its nodes cannot be read: until they are back, or their leases have ended, nothing is concluded",
+			"scope", s.name, "key", s.rosterKey(), "err", err)
+		r.members = []Member{unknown(s.cfg.Replica, now, false)}
+	case err != nil && !errors.Is(err, store.ErrNotExist):
 		return err
 	}
-	if err == nil {
-		r, err := decodeRoster(val)
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.rosterKey(), err)
-		}
-		s.mu.Lock()
-		s.roster.restore(r.members, now)
-		s.mu.Unlock()
-	}
+	s.mu.Lock()
+	s.roster.restore(r.members, now)
+	s.mu.Unlock()
 	s.restored = true
 	return nil
 }
@@ -101,59 +99,28 @@ func (s *scope) leave() error {
 	return s.saveRoster(ctx)
 }
 
+// readRoster reads one replica's record. An error that wraps errRoster says that it is there and cannot be read.
+func (s *scope) readRoster(ctx context.Context, key string) (rosterRecord, store.Rev, error) {
+	val, rev, err := s.cfg.Store.Get(ctx, key)
+	if errors.Is(err, store.ErrSealed) {
+		return rosterRecord{}, rev, errors.Join(errRoster, err)
+	}
+	if err != nil {
+		return rosterRecord{}, 0, err
+	}
+	r, err := decodeRoster(val)
+	return r, rev, err
+}
+
 // put writes a value that only this replica writes.
 func (s *scope) put(ctx context.Context, key string, val []byte) error {
 	for {
 		_, rev, err := s.cfg.Store.Get(ctx, key)
-		if err != nil && !errors.Is(err, store.ErrNotExist) {
+		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) {
 			return err
 		}
 		if _, err = s.cfg.Store.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
-}
-
-// readOthers reads the rosters of the other replicas, and which of them live. A silent replica is dead: its nodes are away since it was heard of last.
-func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, peers []Peer, _ error) {
-	for key, err := range s.cfg.Store.Keys(ctx, store.Key(rosterPrefix, s.name)+"/") {
-		if err != nil {
-			return nil, nil, err
-		}
-		if key == s.rosterKey() {
-			continue
-		}
-		val, rev, err := s.cfg.Store.Get(ctx, key)
-		if errors.Is(err, store.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		r, err := decodeRoster(val)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", key, err)
-		}
-		ms, at := r.members, r.peer.At
-		if now.Sub(at) <= silentFor {
-			if r.peer.Replica, err = store.Segment(key); err != nil {
-				return nil, nil, err
-			}
-			peers = append(peers, r.peer)
-		} else {
-			for i := range ms {
-				if ms[i].Connected {
-					ms[i].Connected, ms[i].Since = false, at
-				}
-			}
-			if now.Sub(at) > silentFor+s.policy.NodeLease {
-				_, _ = s.cfg.Store.Swap(ctx, key, rev, nil) // nobody on it can be live; whoever deletes it first is as good
-				continue
-			}
-		}
-		if len(ms) > 0 {
-			lists = append(lists, heard{at, ms})
-		}
-	}
-	return lists, peers, nil
 }

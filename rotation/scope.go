@@ -31,15 +31,16 @@ type scope struct {
 	wake   chan struct{} // capacity 1
 	open   func()        // called once the ring is known, or known to be missing
 
-	turn     chan struct{} // capacity 1; full while somebody reads the rollout and swaps it; before mu
-	restored bool          // the roster that the replica had before it stopped was read; with turn
-	unsure   bool          // the last swap failed, or it did not; with turn
-	joined   bool          // no other replica objects to this one; run's
-	missing  time.Time     // since when the store is known to be older than Marks; zero: it is not
-	known    known         // with turn
-	recorded recorded      // with turn
-	members  []Member      // room for what read reads; with turn
-	saving   []Member      // room for what saveRoster writes; run's
+	turn     chan struct{}   // capacity 1; full while somebody reads the rollout and swaps it; before mu
+	restored bool            // the roster that the replica had before it stopped was read; with turn
+	unsure   bool            // the last swap failed, or it did not; with turn
+	joined   bool            // no other replica objects to this one; run's
+	missing  time.Time       // since when the store is known to be older than Marks; zero: it is not
+	known    known           // with turn
+	dark     map[string]dark // by store key; with turn
+	recorded recorded        // with turn
+	members  []Member        // room for what read reads; with turn
+	saving   []Member        // room for what saveRoster writes; run's
 
 	strays rate.Sometimes // log lines about first refusals: any client can provoke them
 

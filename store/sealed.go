@@ -22,8 +22,7 @@ var ErrSealed = errors.New("does not open")
 // Sealed is inner with every value sealed before it leaves the process. The associated data is the store key, so that a record
 // copied under another key does not open; an older record put back under its own key does. Keys are not hidden.
 //
-// Get may also return an error that wraps [ErrSealed]; such a record is never ErrNotExist, and Swap can still replace it where its
-// revision is known.
+// Get may also return an error that wraps [ErrSealed], and the record's revision, with which Swap can replace it; such a record is never ErrNotExist.
 func Sealed(inner Store, s Sealer) Store { return sealed{inner, s} }
 
 type sealed struct {
@@ -38,7 +37,7 @@ func (s sealed) Get(ctx context.Context, key string) ([]byte, Rev, error) {
 	}
 	plain, err := s.sealer.Open(val, []byte(key))
 	if err != nil { // %v: whatever the sealer says, the record is there
-		return nil, 0, fmt.Errorf("store: record %q %w: is this the sealing key that it was written with? (%v)", key, ErrSealed, err)
+		return nil, rev, fmt.Errorf("store: record %q %w: is this the sealing key that it was written with? (%v)", key, ErrSealed, err)
 	}
 	return plain, rev, nil
 }

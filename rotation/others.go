@@ -1,0 +1,82 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// readOthers reads the rosters of the other replicas, and which of them live. A silent replica is dead: its nodes are away since it was heard of last.
+func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, peers []Peer, _ error) {
+	dark := map[string]dark{}
+	for key, err := range s.cfg.Store.Keys(ctx, store.Key(rosterPrefix, s.name)+"/") {
+		if err != nil {
+			return nil, nil, err
+		}
+		if key == s.rosterKey() {
+			continue
+		}
+		name, err := store.Segment(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		r, rev, err := s.readRoster(ctx, key)
+		switch {
+		case errors.Is(err, store.ErrNotExist):
+			continue
+		case errors.Is(err, errRoster):
+			d := s.inTheDark(key, rev, now, err)
+			dark[key] = d
+			r = rosterRecord{Peer{At: d.since}, []Member{unknown(name, d.since, true)}}
+		case err != nil:
+			return nil, nil, err
+		}
+		ms, at := r.members, r.peer.At
+		if now.Sub(at) <= silentFor {
+			if err == nil {
+				r.peer.Replica = name
+				peers = append(peers, r.peer)
+			}
+		} else {
+			for i := range ms {
+				if ms[i].Connected {
+					ms[i].Connected, ms[i].Since = false, at
+				}
+			}
+			if now.Sub(at) > silentFor+s.policy.NodeLease {
+				_, _ = s.cfg.Store.Swap(ctx, key, rev, nil) // nobody on it can be live; whoever deletes it first is as good
+				continue
+			}
+		}
+		if len(ms) > 0 {
+			lists = append(lists, heard{at, ms})
+		}
+	}
+	s.dark = dark
+	return lists, peers, nil
+}
+
+// dark is a roster that cannot be read.
+type dark struct {
+	rev   store.Rev
+	since time.Time // when this revision was seen first: its replica lived then
+}
+
+func (s *scope) inTheDark(key string, rev store.Rev, now time.Time, err error) dark {
+	d, known := s.dark[key]
+	if !known {
+		s.cfg.Log.Error("a replica's roster cannot be read; its nodes count as such that hold nothing, until it writes another or is forgotten",
+			"scope", s.name, "key", key, "err", err)
+	}
+	if !known || d.rev != rev {
+		d = dark{rev, now}
+	}
+	return d
+}
+
+// unknown stands for all nodes of a replica whose roster cannot be read: it may hold any generation.
+func unknown(replica string, since time.Time, connected bool) Member {
+	return Member{Node: "unknown nodes of replica " + replica, Nr: 1, Answered: true, Connected: connected, Since: since}
+}
