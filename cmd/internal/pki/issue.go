@@ -92,12 +92,13 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 			return nil, bad("a server needs a name or an IP address that nodes reach it by (--name, --ip)")
 		}
 	} else {
-		if _, err := NodeDir("", r.Node); err != nil {
+		id, err := nodeID(r.Node)
+		if err != nil {
 			return nil, err
 		}
-		t.Subject = pkix.Name{CommonName: r.Node}
+		t.Subject = pkix.Name{CommonName: id}
 		if r.SPIFFE == "" {
-			names = []string{r.Node}
+			names = []string{id}
 		}
 	}
 	if r.SPIFFE != "" {
@@ -124,12 +125,22 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 	return t, nil
 }
 
-// NodeDir is the folder of a node's certificate below the CA's.
+// NodeDir is the folder of a node's certificate below the CA's. Edge-1, edge-1 and edge-1. are one node, as they are one identity.
 func NodeDir(ca, node string) (string, error) {
-	if node == "" || len(node) > 64 || node[0] == '.' || strings.ContainsFunc(node, notInNode) {
+	id, err := nodeID(node)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(ca, "nodes", id), nil
+}
+
+// nodeID is a node's id as package identity writes a DNS name: in lower case, without a dot at the end.
+func nodeID(node string) (string, error) {
+	id := strings.TrimSuffix(node, ".")
+	if id == "" || len(id) > 64 || id[0] == '.' || strings.ContainsFunc(id, notInNode) {
 		return "", bad("node %q: it names a folder, so 1 to 64 of letters, digits, dots, - and _, and no dot in front", node)
 	}
-	return filepath.Join(ca, "nodes", node), nil
+	return strings.ToLower(id), nil
 }
 
 // ServerDir is the folder of lockstepd's own certificate.

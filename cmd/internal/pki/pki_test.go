@@ -93,6 +93,34 @@ func TestServerAndNodesKnowEachOther(t *testing.T) {
 	}
 }
 
+// Names that package identity takes for one are one folder, one certificate and one identity.
+func TestANodeHasOneFolderHoweverItsNameIsWritten(t *testing.T) {
+	c, dir := initCA(t)
+	for i, node := range []string{"edge-1.Example", "Edge-1.example", "EDGE-1.EXAMPLE."} {
+		folder, err := NodeDir(dir, node)
+		if err != nil || folder != filepath.Join(dir, "nodes", "edge-1.example") {
+			t.Errorf("%s: folder %s, %v", node, folder, err)
+		}
+		out, err := c.Issue(folder, Request{Node: node, TTL: year}, false)
+		switch {
+		case i > 0 && !errors.Is(err, ErrExists):
+			t.Errorf("%s is another node's: %v", node, err)
+		case i == 0 && (err != nil || out.Identity != "edge-1.example"):
+			t.Errorf("%s: identity %q, %v", node, out.Identity, err)
+		}
+		if i > 0 {
+			continue
+		}
+		pair, err := tls.LoadX509KeyPair(filepath.Join(folder, CertFile), filepath.Join(folder, KeyFile))
+		if err != nil || pair.Leaf.Subject.CommonName != "edge-1.example" {
+			t.Errorf("%v %v", pair.Leaf, err)
+		}
+	}
+	if _, err := NodeDir(dir, "edgeK"); !errors.Is(err, ErrBadRequest) { // the Kelvin sign: k, in lower case
+		t.Errorf("%v", err)
+	}
+}
+
 func TestKeysAreTheOwnersAlone(t *testing.T) {
 	c, dir := initCA(t)
 	c.mustIssue(t, ServerDir(dir), Request{Server: true, Names: []string{"a.example"}})
