@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -27,9 +28,9 @@ const settleFor = 5 * time.Minute
 // nodes hold it; the backup's come after them and only decrypt, until their last ticket is older than ticket_lifetime. The generation ends above
 // both. Where nothing is stored (nil), the backup's ring comes back as it is, above its generation. fresh makes keys. Errors quote nothing of a record.
 func Restore(scope, by string, stored, backup []byte, now time.Time, fresh func() keysource.TicketKey) (record []byte, out Restored, err error) {
-	from, err := decodeRollout(scope, backup)
+	from, err := decodeBackup(scope, backup)
 	if err != nil {
-		return nil, out, fmt.Errorf("in the backup: %w", err)
+		return nil, out, err
 	}
 	r := Rollout{Scope: scope}
 	if stored != nil {
@@ -47,11 +48,34 @@ func Restore(scope, by string, stored, backup []byte, now time.Time, fresh func(
 	return record, out, nil
 }
 
+// ErrTooHigh: a number in a backup is one that no fleet reaches. Anyone can encrypt to a public key, and from the highest numbers on a
+// generation could not grow.
+var ErrTooHigh = errors.New("higher than any that a fleet reaches")
+
+// highest is what JSON's readers carry exactly (RFC 8259 §6); at a thousand rings a second it is reached in 285 000 years.
+const highest = 1 << 53
+
+func decodeBackup(scope string, record []byte) (Rollout, error) {
+	r, err := decodeRollout(scope, record)
+	if err != nil {
+		return r, fmt.Errorf("in the backup: %w", err)
+	}
+	for _, n := range []struct {
+		of string
+		is uint64
+	}{{"generation", r.Generation}, {"number of rotations", r.Begun}, {"number of lines", r.Lines}} {
+		if n.is > highest {
+			return r, fmt.Errorf("in the backup: the %s of scope %q (%d) is %w: it was not made by lockstepd", n.of, scope, n.is, ErrTooHigh)
+		}
+	}
+	return r, nil
+}
+
 // Restore merges the record of a rollout from a backup into the scope's; see [Restore]. Errors are those of [Coordinator.Rotate].
 func (c *Coordinator) Restore(ctx context.Context, scope, by string, backup []byte) (out Restored, err error) {
-	from, err := decodeRollout(scope, backup)
+	from, err := decodeBackup(scope, backup)
 	if err != nil {
-		return out, fmt.Errorf("in the backup: %w", err)
+		return out, err
 	}
 	err = c.change(ctx, scope, func(v view) (r Rollout, _ error) {
 		r, out = v.r.restore(from, by, v.now, v.fresh)

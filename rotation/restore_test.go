@@ -1,6 +1,8 @@
 package rotation
 
 import (
+	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +102,28 @@ func TestRestore(t *testing.T) {
 		if _, _, err := Restore("default", "test", nil, bad, now, keysource.NewTicketKey); err == nil || !strings.Contains(err.Error(), "in the backup") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestABackupWithNumbersThatNoFleetReachesIsRefused(t *testing.T) {
+	now := time.Now()
+	for name, set := range map[string]func(*Rollout, uint64){
+		"generation": func(r *Rollout, n uint64) { r.Generation = n },
+		"rotations":  func(r *Rollout, n uint64) { r.Begun, r.Ended = n, n },
+		"lines":      func(r *Rollout, n uint64) { r.Lines = n },
+	} {
+		for _, n := range []uint64{1<<53 + 1, math.MaxUint64} {
+			r := begun(t, now)
+			set(&r, n)
+			for _, stored := range [][]byte{nil, record(t, begun(t, now))} {
+				if _, _, err := Restore("default", "test", stored, record(t, r), now, keysource.NewTicketKey); !errors.Is(err, ErrTooHigh) || !strings.Contains(err.Error(), name) {
+					t.Errorf("%s %d: %v", name, n, err)
+				}
+			}
+		}
+		r := begun(t, now)
+		set(&r, 1<<53)
+		restored(t, nil, record(t, r), now)
 	}
 }
 
