@@ -25,6 +25,8 @@ func (r *Rollout) step(p Policy, t Tally, now time.Time, fresh func() keysource.
 	switch {
 	case len(r.Keys) == 0:
 		r.begin(fresh(), now)
+	case r.provenOld(t):
+		r.burnRestored(t, fresh(), now)
 	case t.Highest > r.Generation:
 		r.rebase(t.Highest, now)
 	case now.Before(r.Hold):

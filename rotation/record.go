@@ -29,6 +29,7 @@ type rolloutRecord struct {
 	Refusers   map[string]Refusal   `json:"refusers,omitempty"`
 	Excluded   map[string]time.Time `json:"excluded,omitempty"`
 	Burnt      []string             `json:"burnt,omitempty"`
+	Restored   []string             `json:"restored,omitempty"`
 	History    []Line               `json:"history"`
 	Lines      uint64               `json:"lines"`
 	Audit      string               `json:"audit,omitempty"`
@@ -61,7 +62,7 @@ func encodeRollout(r Rollout) ([]byte, error) {
 	rec := rolloutRecord{
 		Format: rolloutFormat, Scope: r.Scope, Generation: r.Generation, Phase: r.Phase, Since: r.Since,
 		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Hold: r.Hold, Tries: r.Tries,
-		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, History: r.History, Lines: r.Lines, Audit: r.Audit,
+		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, Restored: r.Restored, History: r.History, Lines: r.Lines, Audit: r.Audit,
 	}
 	for _, k := range r.Keys {
 		rec.Keys = append(rec.Keys, keyRecord{k.Key[:], k.Created, k.Added, k.Promoted, k.First, k.Demoted, k.Left, k.Idle})
@@ -101,7 +102,7 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 	r := Rollout{
 		Scope: rec.Scope, Generation: rec.Generation, Phase: rec.Phase, Since: rec.Since,
 		Begun: rec.Begun, Ended: rec.Ended, RetryAt: rec.RetryAt, Hold: rec.Hold, Tries: rec.Tries,
-		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, History: rec.History, Lines: rec.Lines, Audit: rec.Audit,
+		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, Restored: rec.Restored, History: rec.History, Lines: rec.Lines, Audit: rec.Audit,
 	}
 	for i, k := range rec.Keys {
 		if len(k.Key) != keysource.TicketKeySize {

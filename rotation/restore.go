@@ -26,7 +26,8 @@ const settleFor = 5 * time.Minute
 // Burnt keys stay burnt, on whichever side they were; where a scope was burnt after the backup was made, none of the backup's keys comes back, and
 // where the stored ring holds a key that the backup knows as burnt, that ring is burnt again. The stored ring's keys stay in their order, since
 // nodes hold it; the backup's come after them and only decrypt, until their last ticket is older than ticket_lifetime. The generation ends above
-// both. Where nothing is stored (nil), the backup's ring comes back as it is, above its generation. fresh makes keys. Errors quote nothing of a record.
+// both. Where nothing is stored (nil), the backup's ring comes back as it is, above its generation. If nodes then prove that there was a later one, every
+// key is replaced: it may have been burnt meanwhile; where they have proved it before, none comes back. fresh makes keys. Errors quote nothing of a record.
 func Restore(scope, by string, stored, backup []byte, now time.Time, fresh func() keysource.TicketKey) (record []byte, out Restored, err error) {
 	from, err := decodeBackup(scope, backup)
 	if err != nil {
@@ -87,17 +88,17 @@ func (c *Coordinator) Restore(ctx context.Context, scope, by string, backup []by
 func (r Rollout) restore(from Rollout, by string, now time.Time, fresh func() keysource.TicketKey) (_ Rollout, out Restored) {
 	if len(r.Keys) == 0 {
 		r = from.clone()
-		r.rebase(from.Generation, now)
-		r.History = r.History[:len(r.History)-1] // it says that writes were lost
-		r.Lines--
+		r.above(from.Generation, now)
 		r.Audit = "" // it stands in another log
 		r.Hold = now.Add(settleFor)
 		for _, k := range r.Keys {
 			out.Back = append(out.Back, k.Key.ID())
+			r.Restored = append(r.Restored, k.Key.Fingerprint())
 		}
 		return r.restored(by, now, out)
 	}
 	r = r.clone()
+	lostSince := slices.ContainsFunc(r.History, func(l Line) bool { return l.What == "rebased" && l.Generation > from.Generation+1 })
 	burntSince := slices.ContainsFunc(r.Burnt, func(f string) bool { return !slices.Contains(from.Burnt, f) })
 	changed := r.learnBurnt(from.Burnt)
 	if slices.ContainsFunc(r.Keys, func(k Key) bool { return r.burnt(k.Key) }) {
@@ -107,11 +108,11 @@ func (r Rollout) restore(from Rollout, by string, now time.Time, fresh func() ke
 		return r.restored(by, now, out)
 	}
 	if from.Generation > r.Generation {
-		r.rebase(from.Generation, now)
+		r.above(from.Generation, now)
 		changed = true
 	}
 	for _, k := range from.Keys {
-		why := r.refuses(k.Key, burntSince)
+		why := r.refuses(k.Key, burntSince, lostSince)
 		switch {
 		case slices.ContainsFunc(r.Keys, func(have Key) bool { return have.Key == k.Key }): // it is there
 		case why != "":
@@ -119,6 +120,7 @@ func (r Rollout) restore(from Rollout, by string, now time.Time, fresh func() ke
 		default:
 			r.drain(k, now)
 			out.Back = append(out.Back, k.Key.ID())
+			r.Restored = append(r.Restored, k.Key.Fingerprint())
 		}
 	}
 	if len(out.Back) == 0 && !changed {
@@ -132,6 +134,26 @@ func (r Rollout) restored(by string, now time.Time, out Restored) (Rollout, Rest
 	r.log(Line{At: now, What: "restored", By: by, Why: "from a backup"})
 	out.Changed, out.Version = true, r.Ring().Version()
 	return r, out
+}
+
+// above lifts the generation as rebase does, and does not say that writes were lost.
+func (r *Rollout) above(generation uint64, now time.Time) {
+	r.rebase(generation, now)
+	r.History = r.History[:len(r.History)-1]
+	r.Lines--
+}
+
+// provenOld: a node holds a later ring than the backup had whose keys came back. Between the two a key that came back may have been burnt, of which
+// nothing here tells.
+func (r *Rollout) provenOld(t Tally) bool {
+	return t.Highest > r.Generation && slices.ContainsFunc(r.Keys, func(k Key) bool { return slices.Contains(r.Restored, k.Key.Fingerprint()) })
+}
+
+// burnRestored replaces every key, as where the store was put back ([ErrPutBack]): no live ticket can be told from a stolen one.
+func (r *Rollout) burnRestored(t Tally, fresh keysource.TicketKey, now time.Time) {
+	lost := r.Generation
+	r.Generation = t.Highest
+	*r, _ = r.Burn("lockstepd", fmt.Sprintf("nodes hold g%d, and keys of an older backup came back at g%d or before", t.Highest, lost), fresh, now)
 }
 
 // learnBurnt adds fingerprints and reports whether any was new. A requested key that turns out to be burnt is forgotten.
@@ -150,12 +172,14 @@ func (r *Rollout) learnBurnt(all []string) (changed bool) {
 }
 
 // refuses says why a key of a backup does not come back, or "".
-func (r *Rollout) refuses(k keysource.TicketKey, burntSince bool) string {
+func (r *Rollout) refuses(k keysource.TicketKey, burntSince, lostSince bool) string {
 	switch {
 	case r.burnt(k):
 		return "it was burnt"
 	case burntSince, r.Phase == Burning:
 		return "the scope was burnt after the backup was made"
+	case lostSince:
+		return "nodes held later rings than the backup's, of which the store knows nothing: it may have been burnt"
 	case r.full():
 		return "the ring is full"
 	case slices.ContainsFunc(r.Keys, func(have Key) bool { return have.Key.ID() == k.ID() }):

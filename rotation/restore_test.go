@@ -105,6 +105,55 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// A backup brings back a key that was burnt after it was made, in a place that knows nothing of the burn: nodes that hold a later ring prove that there
+// may have been one.
+func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
+	now := time.Now()
+	old := advanced(t, begun(t, now), 1, now)
+	own := begun(t, now) // lockstepd was started before the restore
+	held := old.Generation + 10
+	seen := Tally{Highest: held, Members: []Member{{Node: "n", Nr: 1, Floor: held, Answered: true, Connected: true, Since: now}}}
+	for name, stored := range map[string][]byte{"a new store": nil, "a store with a ring of its own": record(t, own)} {
+		r, out := restored(t, stored, record(t, old), now)
+		if len(out.Back) != 2 {
+			t.Fatalf("%s: %+v", name, out)
+		}
+		r, changed := r.Next(DefaultPolicy(), seen, now, keysource.NewTicketKey)
+		if !changed || r.Phase != Burning || len(r.Keys) != 1 || r.Generation <= held {
+			t.Errorf("%s: phase %s, g%d (nodes hold g%d), %d keys", name, r.Phase, r.Generation, held, len(r.Keys))
+		}
+		for _, k := range old.Keys {
+			if !r.burnt(k.Key) {
+				t.Errorf("%s: a key of the backup is not burnt", name)
+			}
+		}
+		if again, out := restored(t, record(t, r), record(t, old), now); len(out.Back) > 0 || len(again.Keys) != 1 {
+			t.Errorf("%s: restored again: %+v", name, out)
+		}
+		seen := Tally{Highest: r.Generation + 5}
+		if r, _ = r.Next(DefaultPolicy(), seen, now, keysource.NewTicketKey); r.Generation != seen.Highest+1 || r.History[len(r.History)-1].What != "rebased" {
+			t.Errorf("%s: a node with a still later one: g%d, %+v", name, r.Generation, r.History[len(r.History)-1])
+		}
+	}
+
+	// The nodes were first.
+	own, _ = own.Next(DefaultPolicy(), seen, now, keysource.NewTicketKey)
+	if _, out := restored(t, record(t, own), record(t, old), now); len(out.Back) > 0 || len(out.Refused) != 2 {
+		t.Errorf("after the nodes were heard: %+v", out)
+	}
+
+	// What was restored and has left the ring is no reason: the store lost writes of its own.
+	r, _ := restored(t, nil, record(t, old), now)
+	r = advanced(t, r, 2, now.Add(time.Hour))
+	now = now.Add(24 * time.Hour)
+	for changed := true; changed; {
+		r, changed = r.Next(DefaultPolicy(), Tally{}, now, keysource.NewTicketKey)
+	}
+	if r, _ = r.Next(DefaultPolicy(), Tally{Highest: r.Generation + 3}, now, keysource.NewTicketKey); r.Phase != Steady || len(r.Burnt) > 0 {
+		t.Errorf("%s, %d burnt", r.Phase, len(r.Burnt))
+	}
+}
+
 func TestABackupWithNumbersThatNoFleetReachesIsRefused(t *testing.T) {
 	now := time.Now()
 	for name, set := range map[string]func(*Rollout, uint64){

@@ -50,6 +50,7 @@ type Rollout struct {
 	Refusers map[string]Refusal   // nodes that refused a ring of the rotation under way
 	Excluded map[string]time.Time // nodes that are not waited for, until when
 	Burnt    []string             // fingerprints that no border lets in again
+	Restored []string             // fingerprints of keys that came back with a backup; see provenOld
 	History  []Line               // newest last, at most maxHistory
 	Lines    uint64               // how many lines were ever written
 	Audit    string               // what Config.Record returned for the last of them
@@ -122,6 +123,7 @@ func (r Rollout) clone() Rollout {
 	r.Refusers = maps.Clone(r.Refusers)
 	r.Excluded = maps.Clone(r.Excluded)
 	r.Burnt = slices.Clone(r.Burnt)
+	r.Restored = slices.Clone(r.Restored)
 	r.History = slices.Clone(r.History)
 	return r
 }
