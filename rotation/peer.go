@@ -1,12 +1,15 @@
 package rotation
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lockstep-tls/lockstep/store"
 )
 
 // Peer is a replica as its roster record tells of it.
@@ -30,6 +33,39 @@ func (c *Coordinator) Peers() []Peer {
 		s.mu.Unlock()
 	}
 	return slices.SortedFunc(maps.Values(all), func(a, b Peer) int { return strings.Compare(a.Replica, b.Replica) })
+}
+
+// Living are the replicas that work on a store, by name, as their rosters tell; each is taken for alive until it has been silent for 30 s, also after a
+// stop.
+func Living(ctx context.Context, s store.Store) ([]Peer, error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]Peer{}
+	for key, err := range s.Keys(ctx, rosterPrefix+"/") {
+		if err != nil {
+			return nil, err
+		}
+		val, _, err := s.Get(ctx, key)
+		if errors.Is(err, store.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		r, err := decodeRoster(val)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		if r.peer.Replica, err = store.Segment(key); err != nil {
+			return nil, err
+		}
+		if have, ok := all[r.peer.Replica]; now.Sub(r.peer.At) <= silentFor && (!ok || r.peer.At.After(have.At)) {
+			all[r.peer.Replica] = r.peer
+		}
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b Peer) int { return strings.Compare(a.Replica, b.Replica) }), nil
 }
 
 // ErrAlone: this replica cannot work beside another one on the same store.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,8 +16,10 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
+	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 )
 
 // backupFor bounds a backup or restore of a large store.
@@ -202,14 +205,13 @@ func (a *app) restorer(ctx context.Context, o offline) (put restorer, done func(
 		return nil, nil, err
 	}
 	if v != nil {
+		log, err := audit.New(audit.Config{Store: v, Replica: "offline-restore", Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return nil, nil, errors.Join(err, v.Close())
+		}
 		return func(text io.Reader, plan bool) (api.Restored, error) {
-			r, err := backup.NewReader(text)
-			if err != nil {
-				return api.Restored{}, err
-			}
-			sum, err := backup.Restore{Store: v, By: me(), Plan: plan}.Run(ctx, r)
-			return sum.Shown(plan), err
-		}, v.Close, nil
+			return restoreInto(ctx, v, log, stores.IsURL(o.store), text, plan)
+		}, func() error { return errors.Join(log.Close(), v.Close()) }, nil
 	}
 	c, err := a.writer()
 	if err != nil {
