@@ -99,7 +99,7 @@ func New(c Config) (*Log, error) {
 	if l.marks, err = readMarks(c.MarkFile); err != nil {
 		return nil, err
 	}
-	l.store = &storeSink{store: c.Store, marks: l.marks, replica: c.Replica, log: c.Log}
+	l.store = &storeSink{store: c.Store, marks: l.marks, replica: c.Replica, log: c.Log, adopt: l.adopt, wake: make(chan struct{}, 1)}
 	l.sinks = append(l.sinks, newBounded("store", l.store))
 	if c.File != "" {
 		l.sinks = append(l.sinks, newBounded("file", &fileSink{path: c.File, marks: l.marks, chain: "file/" + c.Replica, replica: c.Replica}))

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/rand"
@@ -43,6 +44,68 @@ func (l *Log) keys(ctx context.Context) (*keys, error) {
 		l.known = &keys{secret, mac}
 	}
 	return l.known, nil
+}
+
+// adopt takes over another key than the one that was used so far.
+func (l *Log) adopt(k *keys) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known = k
+	l.cfg.Log.Error("the audit log in the store has another key than before: the store was lost, and another replica began the log anew; lines with the old key, in files too, can no longer be verified",
+		"replica", l.cfg.Replica)
+}
+
+// stored are the keys by which what is stored can be verified: another replica may have made new ones after the store was lost. Where the store does not
+// say, those that were used so far have to do.
+func (l *Log) stored(ctx context.Context) (*keys, error) {
+	k, err := l.keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	other, err := l.store.otherKey(ctx, k)
+	if err != nil || other == nil {
+		return k, nil
+	}
+	l.adopt(other)
+	return other, nil
+}
+
+// errKey: the store has another key than the one that is used.
+var errKey = fmt.Errorf("%s is another one than before", keyName)
+
+// putKey stores the key, unless it is there. Another one in its place is errKey.
+func (s *storeSink) putKey(ctx context.Context, k *keys) error {
+	if s.keyed {
+		return nil
+	}
+	if _, err := s.store.Swap(ctx, keyName, 0, k.secret); err != nil && !errors.Is(err, store.ErrConflict) {
+		return err
+	} else if err != nil {
+		switch other, err := s.otherKey(ctx, k); {
+		case err != nil:
+			return err
+		case other != nil:
+			return errKey
+		}
+	}
+	s.keyed = true
+	return nil
+}
+
+// otherKey is the stored key if it is another one; nil if it is the same, or none is stored.
+func (s *storeSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
+	secret, _, err := s.store.Get(ctx, keyName)
+	if errors.Is(err, store.ErrNotExist) || err == nil && bytes.Equal(secret, k.secret) {
+		return nil, nil
+	}
+	if err == nil && len(secret) != keySize {
+		err = fmt.Errorf("%s has %d bytes, not %d: put it back from a backup", keyName, len(secret), keySize)
+	}
+	if err != nil {
+		return nil, err
+	}
+	mac, err := derive(secret)
+	return &keys{secret, mac}, err
 }
 
 // derive keeps what the key is used for apart from what it may be used for later (RFC 5869).

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -27,8 +28,9 @@ type faulty struct {
 	mu     sync.Mutex
 	before func(ctx context.Context, op, key string) error
 	swaps  int
-	keys   func() // is called before Keys
-	deaf   bool   // Swap does not heed its context
+	keys   func()                 // is called before Keys
+	deaf   bool                   // Swap does not heed its context
+	after  func(key string) error // is called after a Swap that was done
 }
 
 func newFaulty() *faulty { return &faulty{Store: memory.New()} }
@@ -66,12 +68,26 @@ func (s *faulty) Swap(ctx context.Context, key string, old store.Rev, val []byte
 	if s.deaf {
 		ctx = context.WithoutCancel(ctx)
 	}
-	return s.Store.Swap(ctx, key, old, val)
+	rev, err := s.Store.Swap(ctx, key, old, val)
+	if err == nil && s.after != nil {
+		err = s.after(key)
+	}
+	return rev, err
+}
+
+func (s *faulty) Now(ctx context.Context) (time.Time, error) {
+	if err := s.begin(ctx, "now", ""); err != nil {
+		return time.Time{}, err
+	}
+	return s.Store.Now(ctx)
 }
 
 func (s *faulty) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	if s.keys != nil {
 		s.keys()
+	}
+	if err := s.begin(ctx, "keys", prefix); err != nil {
+		return func(yield func(string, error) bool) { yield("", err) }
 	}
 	return s.Store.Keys(ctx, prefix)
 }
@@ -138,6 +154,16 @@ func edit(t *testing.T, s store.Store, key string, f func(lines [][]byte) [][]by
 	text = append(bytes.Join(f(split(text)), []byte("\n")), '\n')
 	if _, err := s.Swap(t.Context(), key, rev, text); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// tidy puts aside what is full, as Run does.
+func tidy(t *testing.T, l *Log) {
+	t.Helper()
+	for seg, ok := l.store.next(); ok; seg, ok = l.store.next() {
+		if err := l.store.putAside(t.Context(), seg); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

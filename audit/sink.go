@@ -21,6 +21,11 @@ type bounded struct {
 func newBounded(name string, s sink) *bounded { return &bounded{name, s, make(chan struct{}, 1)} }
 
 func (s *bounded) write(ctx context.Context, b batch) ([]Head, error) {
+	return s.use(ctx, func(ctx context.Context) ([]Head, error) { return s.sink.write(ctx, b) })
+}
+
+// use calls f when nobody else uses the sink.
+func (s *bounded) use(ctx context.Context, f func(context.Context) ([]Head, error)) ([]Head, error) {
 	select {
 	case s.busy <- struct{}{}:
 	case <-ctx.Done():
@@ -28,7 +33,7 @@ func (s *bounded) write(ctx context.Context, b batch) ([]Head, error) {
 	}
 	return giveUp(ctx, func(ctx context.Context) ([]Head, error) {
 		defer func() { <-s.busy }()
-		return s.sink.write(ctx, b)
+		return f(ctx)
 	})
 }
 

@@ -12,25 +12,29 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-const (
-	storeChain = "store"
-	// segmentMax bounds audit/head, in bytes: an append writes all of it.
-	segmentMax = 16 << 10
-)
+const storeChain = "store"
 
 // storeSink is the chain that all replicas share. Its newest lines are the text of one record, audit/head: appending is one compare-and-swap of
-// it. When it is full, its lines first go to a record of their own, audit/lines/<first>-<last>-<start of the last one's MAC>, which is never written again.
-// A replica that dies in between leaves lines in both, which is no harm.
+// it. Older ones go to records of their own (see segment).
+//
+// An append has little time, so whatever else takes a round trip to the store is done beforehand, by run.
 type storeSink struct {
 	store   store.Store
 	marks   *marks
 	replica string
 	log     *slog.Logger
+	adopt   func(*keys)   // the store has another key
+	wake    chan struct{} // capacity 1: run has something to do
 
+	segments
+
+	// Of those who may write:
 	read    bool // rev and text are known
 	rev     store.Rev
 	text    []byte
-	checked bool // the mark was looked for in the older records
+	keyed   bool  // the key is in the store
+	older   *Head // the newest line outside of audit/head, if that was looked for
+	checked bool  // the mark was looked for in the older records
 }
 
 var linesPrefix = store.Key("audit", "lines") + "/"
@@ -42,7 +46,19 @@ func (s *storeSink) write(ctx context.Context, b batch) ([]Head, error) {
 			return heads, nil
 		}
 		s.read = false
+		if errors.Is(err, errHead) || errors.Is(err, errKey) { // it may have been written with another key, after the store was lost
+			other, kerr := s.otherKey(ctx, b.keys)
+			if kerr != nil {
+				return nil, errors.Join(err, kerr)
+			}
+			if other != nil {
+				b.keys = other
+				s.adopt(other)
+				continue
+			}
+		}
 		if !errors.Is(err, store.ErrConflict) {
+			s.rouse()
 			return nil, err
 		}
 		if ctx.Err() != nil {
@@ -52,12 +68,7 @@ func (s *storeSink) write(ctx context.Context, b batch) ([]Head, error) {
 }
 
 func (s *storeSink) try(ctx context.Context, b batch) ([]Head, error) {
-	if !s.read {
-		if err := s.load(ctx); err != nil {
-			return nil, err
-		}
-	}
-	last, why, err := s.last(ctx, b)
+	last, why, err := s.follow(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -69,28 +80,36 @@ func (s *storeSink) try(ctx context.Context, b batch) ([]Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := s.text
-	if len(text) > 0 && len(text)+len(added) > segmentMax {
-		if err := s.archive(ctx, b, text); err != nil {
-			return nil, err
-		}
-		text = nil
+	text, err := s.shorten(ctx, b, len(added))
+	if err != nil {
+		return nil, err
 	}
 	text = append(bytes.Clone(text), added...)
-	if len(s.text) == 0 { // a store that was emptied has lost the key too
-		if _, err := s.store.Swap(ctx, keyName, 0, b.secret); err != nil && !errors.Is(err, store.ErrConflict) {
-			return nil, err
-		}
+	if err := s.putKey(ctx, b.keys); err != nil {
+		return nil, err
 	}
 	rev, err := s.store.Swap(ctx, headName, s.rev, text)
 	if err != nil {
 		return nil, err
 	}
 	s.rev, s.text = rev, text
+	if len(text) > segmentMax {
+		s.rouse()
+	}
 	if why != "" {
 		s.log.Error("the audit log is broken; the break stands in it (lockstep audit verify)", "why", why)
 	}
 	return heads[len(heads)-n:], nil
+}
+
+// follow reads audit/head, unless it is known, and returns the line that the next one follows, and what is wrong with that.
+func (s *storeSink) follow(ctx context.Context, b batch) (last Head, why string, err error) {
+	if !s.read {
+		if err := s.load(ctx); err != nil {
+			return last, "", err
+		}
+	}
+	return s.last(ctx, b)
 }
 
 func (s *storeSink) load(ctx context.Context) error {
@@ -99,24 +118,7 @@ func (s *storeSink) load(ctx context.Context) error {
 		text, rev, err = nil, 0, nil
 	}
 	s.text, s.rev, s.read = text, rev, err == nil
-	return err
-}
-
-// archive puts lines that are full into a record of their own. That it is there already is as good.
-func (s *storeSink) archive(ctx context.Context, b batch, text []byte) error {
-	lines := split(text)
-	first, err := decode(b.mac, lines[0])
-	if err != nil {
-		return errHead
-	}
-	last, err := decode(b.mac, lines[len(lines)-1])
-	if err != nil {
-		return errHead
-	}
-	name := fmt.Sprintf("%016x-%016x-%x", first.Number, last.Number, last.MAC[:4])
-	if _, err = s.store.Swap(ctx, linesPrefix+name, 0, text); errors.Is(err, store.ErrConflict) {
-		return nil
-	}
+	s.older, s.keyed = nil, len(text) > 0 // a store that was emptied has lost the key too
 	return err
 }
 
@@ -151,10 +153,14 @@ func (s *storeSink) last(ctx context.Context, b batch) (last Head, why string, e
 		}
 		last = line.Head()
 	} else {
-		last, err = s.lastArchived(ctx, b)
-		if err != nil {
-			return last, "", err
+		if s.older == nil {
+			older, err := s.lastArchived(ctx, b)
+			if err != nil {
+				return last, "", err
+			}
+			s.older = &older
 		}
+		last = *s.older
 		if last.Number > 0 || mark.Number > 0 {
 			why = fmt.Sprintf("%s was gone; the lines that stood there are lost", headName)
 		}

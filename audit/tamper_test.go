@@ -18,7 +18,9 @@ import (
 func tampered(t *testing.T) (*memory.Store, *Log, []string) {
 	s := memory.New()
 	l := open(t, s, nil)
-	fill(t, l, 100)
+	fill(t, l, 99)
+	tidy(t, l)
+	fill(t, l, 1)
 	sound(t, l, 100)
 	return s, l, archived(t, s)
 }
@@ -326,15 +328,18 @@ func TestAnyInterruptionLeavesASoundChain(t *testing.T) {
 					return nil
 				}
 				if late {
-					val, rev, _ := s.Store.Get(ctx, key)
-					if key == headName && len(val) > 0 {
-						_, _ = s.Store.Swap(ctx, key, rev, val)
-					}
+					s.after = func(string) error { return errDown }
+					return nil
 				}
 				return errDown
 			})
+			if rapid.Bool().Draw(rt, "it puts lines aside") {
+				for seg, ok := logs[i].store.next(); ok && logs[i].store.putAside(context.Background(), seg) == nil; seg, ok = logs[i].store.next() {
+				}
+			}
 			_, err := logs[i].Append(context.Background(), Entry{What: "a", Why: why}, Entry{What: "b", Why: why})
 			s.set(nil)
+			s.after = nil
 			if err != nil {
 				logs[i] = mk(fmt.Sprint("r", i))
 			}

@@ -26,7 +26,7 @@ func (l *Log) Verify(ctx context.Context, witnesses func(context.Context) ([]Wit
 		return Report{}, err
 	}
 	before = l.ours(before)
-	keys, err := l.keys(ctx)
+	keys, err := l.stored(ctx)
 	if err != nil {
 		return Report{}, err
 	}
@@ -54,8 +54,8 @@ func (l *Log) ours(ws []Witness) []Witness {
 	return ws
 }
 
-// records calls f with each record of the store's chain, oldest first, and audit/head last. A record whose lines stand in the next one too is left out. One that
-// cannot be opened is given without its text.
+// records calls f with each record of the store's chain, oldest first, and audit/head last, without lines that stand in a record before
+// it, too. One that cannot be opened is given without its text.
 func (l *Log) records(ctx context.Context, f func(key string, text []byte) error) error {
 	head, err := l.text(ctx, headName) // first: what is added meanwhile is left out
 	if err != nil && !errors.Is(err, store.ErrNotExist) {
@@ -73,18 +73,6 @@ func (l *Log) records(ctx context.Context, f func(key string, text []byte) error
 		}
 		names = append(names, key)
 	}
-	held, heldName := []byte(nil), ""
-	emit := func(key string, text []byte) error {
-		if len(held) > 0 && bytes.HasPrefix(held, text) && len(text) > 0 {
-			return nil
-		}
-		var err error
-		if heldName != "" && (len(held) == 0 || !bytes.HasPrefix(text, held)) {
-			err = f(heldName, held)
-		}
-		held, heldName = text, key
-		return err
-	}
 	for _, key := range names {
 		text, err := l.text(ctx, key)
 		if errors.Is(err, store.ErrNotExist) { // removed this moment: its lines are missing
@@ -93,14 +81,17 @@ func (l *Log) records(ctx context.Context, f func(key string, text []byte) error
 		if err != nil {
 			return err
 		}
-		if err := emit(key, text); err != nil {
+		switch { // it was put aside, and audit/head has not been written since; or had not when it was read
+		case len(text) > 0 && bytes.HasPrefix(head, text):
+			head = head[len(text):]
+		case len(head) > 0 && bytes.HasPrefix(text, head):
+			head = nil
+		}
+		if err := f(key, text); err != nil {
 			return err
 		}
 	}
-	if err := emit(headName, head); err != nil {
-		return err
-	}
-	return f(heldName, held)
+	return f(headName, head)
 }
 
 // text is a record's; what does not open is a text that was not written.
@@ -123,7 +114,7 @@ func lastNumber(text []byte) (n uint64) {
 // left out. There is a report for each chain.
 func (l *Log) VerifyLines(ctx context.Context, r io.Reader, witnesses ...Witness) ([]Report, error) {
 	witnesses = l.ours(witnesses)
-	keys, err := l.keys(ctx)
+	keys, err := l.stored(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +181,7 @@ func trim(raw []byte) []byte {
 
 // Lines returns the newest n lines of the store's chain, oldest first. Those that are not as they were written are left out; see Verify.
 func (l *Log) Lines(ctx context.Context, n int) ([]Line, error) {
-	keys, err := l.keys(ctx)
+	keys, err := l.stored(ctx)
 	if err != nil {
 		return nil, err
 	}
