@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -76,7 +77,13 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for _, s := range c.scopes {
 		g.Go(func() error { return s.run(ctx) })
 	}
-	return g.Wait()
+	err := g.Wait()
+	if errors.Is(err, ErrAlone) {
+		for _, s := range c.scopes {
+			err = errors.Join(err, s.withdraw())
+		}
+	}
+	return err
 }
 
 // Scopes are the names of the configured scopes, sorted.

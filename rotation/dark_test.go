@@ -125,24 +125,36 @@ func TestARestartWithARosterThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// The store's clock is asked by a store that takes its time, before or after it looked: that is no clock that is off.
+// slowly is a store that takes its time after it looked.
+type slowly struct{ *faulty }
+
+func (s slowly) Now(ctx context.Context) (time.Time, error) {
+	now, err := s.faulty.Now(ctx)
+	time.Sleep(2 * time.Second)
+	return now, err
+}
+
+func (s slowly) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
+	val, rev, err := s.faulty.Get(ctx, key)
+	time.Sleep(time.Second)
+	return val, rev, err
+}
+
 func TestASlowStoreDoesNotLookLikeAClockThatIsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		p := start(t, s, "r1")
-		defer p.stop()
+		p := prepare(t, newFaulty(), "r1")
+		for _, sc := range p.scopes {
+			sc.cfg.Store = slowly{p.store}
+		}
+		p.run()
+		<-p.Ready()
 		p.connect("a", "")
-		time.Sleep(time.Second)
-		s.set(func(_ context.Context, op, key string) error {
-			if op == "get" || op == "now" {
-				time.Sleep(2 * time.Second)
-			}
-			return nil
-		}, nil)
 		time.Sleep(time.Minute)
 		if got := p.Skew(); got != 0 {
 			t.Errorf("the skew is %s", got)
 		}
-		s.set(nil, nil)
+		p.hangUp()
+		p.cancel()
+		<-p.done // the last roster may not be written within a second
 	})
 }

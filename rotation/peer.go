@@ -71,6 +71,38 @@ func Living(ctx context.Context, s store.Store) ([]Peer, error) {
 // ErrAlone: this replica cannot work beside another one on the same store.
 var ErrAlone = errors.New("cannot work beside another replica")
 
+// join lets no decision be made before it is known that this replica may work beside those whose rosters were read. Once its own roster is stored, those
+// that come later see it. The caller holds turn.
+func (s *scope) join() error {
+	if !s.cfg.Shared || s.joined {
+		return nil
+	}
+	if err := s.together(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.joined = !s.stored.IsZero()
+	return nil
+}
+
+// withdraw puts back the roster that the replica found when it started: what it had told of itself since keeps nobody else from working, and the nodes that
+// it knew then are still waited for.
+func (s *scope) withdraw() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !s.restored { // it told nothing yet
+		return nil
+	}
+	return s.put(ctx, s.rosterKey(), s.earlier)
+}
+
 // together is an error if this replica and another one would work on the same store without waking each other.
 func (s *scope) together() error {
 	s.mu.Lock()

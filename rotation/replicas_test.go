@@ -1,7 +1,11 @@
 package rotation
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -237,5 +241,61 @@ func TestTwoNodesUnderOneIdOnTwoReplicasAreBothWaitedFor(t *testing.T) {
 		}
 		r1.accept(slow)
 		r2.phase(6*time.Second, Promoting, 3)
+	})
+}
+
+// A replica that is refused has decided nothing, and leaves the rosters of all its scopes as it found them: those that work go on by what they say.
+func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		begin := func(replica string, alone bool) *plane {
+			p := &plane{t: t, store: s, replica: replica, nodes: map[uint64]*client{}, done: make(chan error, 1)}
+			p.Coordinator = New(Config{
+				Store: s, Replica: replica, Scopes: map[string]Policy{"default": testPolicy(), "other": testPolicy(), "third": testPolicy()}, Refresh: 5 * time.Second, Shared: true,
+				Wake: p.wakeUp, Log: slog.New(slog.DiscardHandler), Self: Peer{Admin: "http://" + replica, Alone: alone},
+				Tell: func(_ string, l Line, _ string) { p.mu.Lock(); p.lines = append(p.lines, l); p.mu.Unlock() },
+			})
+			p.run()
+			return p
+		}
+		r2 := begin("r2", false) // it worked here before, and has a node
+		time.Sleep(time.Second)
+		r2.connect("b", "")
+		time.Sleep(2 * time.Second)
+		r2.stop()
+		r1 := begin("r1", false)
+		defer r1.stop()
+		time.Sleep(time.Second)
+		r1.rotate()
+		r1.phase(10*time.Second, Distributing, 2)
+		if _, err := r1.Rotate(t.Context(), "other", Request{By: "me"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		now := func() (all []string) {
+			for key, err := range s.Store.Keys(t.Context(), "") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.HasSuffix(key, "/r1") {
+					continue
+				}
+				val, _, err := s.Store.Get(t.Context(), key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, fmt.Sprintf("%s %x", key, sha256.Sum256(val)))
+			}
+			return all
+		}
+		before := now()
+		r2 = begin("r2", true)
+		if err := <-r2.done; !errors.Is(err, ErrAlone) {
+			t.Fatalf("it ended with %v", err)
+		}
+		r2.cancel()
+		if after := now(); !slices.Equal(before, after) || len(r2.lines) > 0 {
+			t.Errorf("it wrote %v and did %v; before, there was %v", after, r2.lines, before)
+		}
 	})
 }

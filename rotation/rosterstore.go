@@ -41,9 +41,12 @@ func (s *scope) restoreOnce(ctx context.Context) error {
 	case errors.Is(err, errRoster):
 		s.cfg.Log.Error("what this replica had stored of its nodes cannot be read: until they are back, or their leases have ended, nothing is concluded",
 			"scope", s.name, "key", s.rosterKey(), "err", err)
-		r.members = []Member{unknown(s.cfg.Replica, now, false)}
+		r = rosterRecord{Peer{At: now}, []Member{unknown(s.cfg.Replica, now, false)}}
 	case err != nil && !errors.Is(err, store.ErrNotExist):
 		return err
+	}
+	if !errors.Is(err, store.ErrNotExist) {
+		s.earlier = r.encode()
 	}
 	s.mu.Lock()
 	s.roster.restore(r.members, now)

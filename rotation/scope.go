@@ -32,9 +32,10 @@ type scope struct {
 	open   func()        // called once the ring is known, or known to be missing
 
 	turn     chan struct{}   // capacity 1; full while somebody reads the rollout and swaps it; before mu
+	joined   bool            // the others can know of this replica, and none objects; with turn
+	earlier  []byte          // its roster as it stood when the replica started; nil: there was none; with turn
 	restored bool            // the roster that the replica had before it stopped was read; with turn
 	unsure   bool            // the last swap failed, or it did not; with turn
-	joined   bool            // no other replica objects to this one; run's
 	missing  time.Time       // since when the store is known to be older than Marks; zero: it is not
 	known    known           // with turn
 	dark     map[string]dark // by store key; with turn
@@ -173,11 +174,8 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	if err == nil {
 		v, err = s.decide(ctx, nil)
 	}
-	if err == nil && s.cfg.Shared && !s.joined {
-		if err := s.together(); err != nil {
-			return 0, 0, errors.Join(err, s.put(ctx, s.rosterKey(), nil))
-		}
-		s.joined = true
+	if errors.Is(err, ErrAlone) {
+		return 0, 0, err
 	}
 	if err != nil && (s.cfg.Shared && !errors.Is(err, ErrUnrecorded) || !serving) {
 		s.askAgain(asked)
