@@ -72,16 +72,19 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 			changed = changed || stepped
 		}
 		if changed {
-			if next.Audit, err = s.record(ctx, v.r, next, from); err != nil {
+			if next.Audit, err = s.record(ctx, v.r, next, from); err == nil {
+				if err = s.swap(ctx, rev, next); errors.Is(err, store.ErrConflict) {
+					continue
+				}
+			}
+			switch {
+			case refused(err):
 				if v.r.Generation == stored.Generation && len(stored.Keys) > 0 { // it does not keep us from following the others
 					v.r = stored
 					s.adopt(v, told)
 				}
 				return v, err
-			}
-			if err := s.swap(ctx, rev, next); errors.Is(err, store.ErrConflict) {
-				continue
-			} else if err != nil {
+			case err != nil:
 				s.unsure = true
 				return v, err
 			}
@@ -99,6 +102,9 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 		}
 	}
 }
+
+// refused: a change was certainly not made, since changes cannot be written down now, or the store takes none.
+func refused(err error) bool { return errors.Is(err, ErrUnrecorded) || errors.Is(err, store.ErrFrozen) }
 
 // writeBack: a ring that was handed out is never overwritten by an older one. A store that has gone back to one, having lost writes, gets the newer
 // one again; if it has gone another way since, all begins anew above both. It returns the number of the history's lines that were told already.

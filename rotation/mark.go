@@ -8,7 +8,7 @@ import (
 
 // Marks keep, for each scope, the highest generation that this replica has ever sent, outside the store: they tell a store that was put
 // back to an earlier day from one that is as it was. Raise is called before a generation is sent; neither method blocks for long. Where a mark cannot
-// be written, the next one may be missing, and nothing else happens.
+// be written, the next one may be missing, and nothing else happens. Highest is at most 2^52.
 type Marks interface {
 	Highest(scope string) uint64
 	Raise(scope string, generation uint64)

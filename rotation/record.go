@@ -3,6 +3,7 @@ package rotation
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -55,6 +56,10 @@ type requestRecord struct {
 
 const rolloutFormat = 1
 
+// ErrTooHigh: a number in a record is one that no fleet reaches. Anyone can encrypt a backup to a public key, and from the highest numbers on a
+// generation could not grow.
+var ErrTooHigh = errors.New("higher than any that a fleet reaches")
+
 // maxGeneration bounds what a record may say, so that none can use the numbers up. What others claim is believed up to half of it.
 const maxGeneration = 1 << 53
 
@@ -93,8 +98,13 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 	if rec.Format != rolloutFormat {
 		return bad("has format %d, this version reads %d", rec.Format, rolloutFormat)
 	}
-	if rec.Generation > maxGeneration {
-		return bad("has generation %d, which no fleet reaches", rec.Generation)
+	for _, n := range []struct {
+		of string
+		is uint64
+	}{{"generation", rec.Generation}, {"number of rotations", rec.Begun}, {"number of lines", rec.Lines}} {
+		if n.is > maxGeneration {
+			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s (%d) is %w: it was not made by lockstepd", scope, n.of, n.is, ErrTooHigh)
+		}
 	}
 	if rec.Scope != scope {
 		return bad("belongs to another scope")

@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,15 +28,18 @@ const settleFor = 5 * time.Minute
 // both. Where nothing is stored (nil), the backup's ring comes back as it is, above its generation. If nodes then prove that there was a later one, every
 // key is replaced: it may have been burnt meanwhile; where they have proved it before, none comes back. fresh makes keys. Errors quote nothing of a record.
 func Restore(scope, by string, stored, backup []byte, now time.Time, fresh func() keysource.TicketKey) (record []byte, out Restored, err error) {
-	from, err := decodeBackup(scope, backup)
+	from, err := decodeRollout(scope, backup)
 	if err != nil {
-		return nil, out, err
+		return nil, out, fmt.Errorf("in the backup: %w", err)
 	}
 	r := Rollout{Scope: scope}
 	if stored != nil {
 		if r, err = decodeRollout(scope, stored); err != nil {
 			return nil, out, err
 		}
+	}
+	if err := r.mayRestore(from); err != nil {
+		return nil, out, err
 	}
 	r, out = r.restore(from, by, now, fresh)
 	if record, err = encodeRollout(r); err != nil {
@@ -49,47 +51,35 @@ func Restore(scope, by string, stored, backup []byte, now time.Time, fresh func(
 	return record, out, nil
 }
 
-// ErrTooHigh: a number in a backup is one that no fleet reaches. Anyone can encrypt to a public key, and from the highest numbers on a
-// generation could not grow.
-var ErrTooHigh = errors.New("higher than any that a fleet reaches")
-
-// highest is what JSON's readers carry exactly (RFC 8259 §6); at a thousand rings a second it is reached in 285 000 years.
-const highest = 1 << 53
-
-func decodeBackup(scope string, record []byte) (Rollout, error) {
-	r, err := decodeRollout(scope, record)
-	if err != nil {
-		return r, fmt.Errorf("in the backup: %w", err)
-	}
-	for _, n := range []struct {
-		of string
-		is uint64
-	}{{"generation", r.Generation}, {"number of rotations", r.Begun}, {"number of lines", r.Lines}} {
-		if n.is > highest {
-			return r, fmt.Errorf("in the backup: the %s of scope %q (%d) is %w: it was not made by lockstepd", n.of, scope, n.is, ErrTooHigh)
-		}
-	}
-	return r, nil
-}
-
 // Restore merges the record of a rollout from a backup into the scope's; see [Restore]. Errors are those of [Coordinator.Rotate].
 func (c *Coordinator) Restore(ctx context.Context, scope, by string, backup []byte) (out Restored, err error) {
-	from, err := decodeBackup(scope, backup)
+	from, err := decodeRollout(scope, backup)
 	if err != nil {
-		return out, err
+		return out, fmt.Errorf("in the backup: %w", err)
 	}
 	err = c.change(ctx, scope, func(v view) (r Rollout, _ error) {
+		if err := v.r.mayRestore(from); err != nil {
+			return v.r, err
+		}
 		r, out = v.r.restore(from, by, v.now, v.fresh)
 		return r, nil
 	})
 	return out, err
 }
 
+// mayRestore refuses a backup whose generation nobody can have handed out.
+func (r Rollout) mayRestore(from Rollout) error {
+	if len(r.Keys) == 0 && from.Generation <= maxGeneration/2 || believed(from.Generation, r.Generation) {
+		return nil
+	}
+	return refuse("the backup's ring is g%d, which is out of all proportion to the store's g%d: take another backup", from.Generation, r.Generation)
+}
+
 func (r Rollout) restore(from Rollout, by string, now time.Time, fresh func() keysource.TicketKey) (_ Rollout, out Restored) {
 	if len(r.Keys) == 0 {
 		r = from.clone()
 		r.above(from.Generation, now)
-		r.Audit = "" // it stands in another log
+		r.Lines, r.Audit = 0, "" // they stand in another log, and are not to be written down again
 		r.Hold = now.Add(settleFor)
 		for _, k := range r.Keys {
 			out.Back = append(out.Back, k.Key.ID())

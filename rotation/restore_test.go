@@ -171,7 +171,7 @@ func TestABackupWithNumbersThatNoFleetReachesIsRefused(t *testing.T) {
 			}
 		}
 		r := begun(t, now)
-		set(&r, 1<<53)
+		set(&r, 1<<52)
 		restored(t, nil, record(t, r), now)
 	}
 }

@@ -57,7 +57,7 @@ func (o *roster) join(stream uint64, node, held string, current keysource.Ring, 
 		e.Answered, e.Brought = true, true
 		switch {
 		case generation > current.Generation:
-			if generation-current.Generation < maxLead {
+			if believed(generation, current.Generation) {
 				o.highest = max(o.highest, generation)
 			}
 		case generation < current.Generation || held == current.Version():
@@ -74,9 +74,14 @@ func (o *roster) join(stream uint64, node, held string, current keysource.Ring, 
 	o.dirty = true
 }
 
-// maxLead is how far ahead of the store a node's word is believed. A store that lost writes is behind by what it lost, not by more than
-// a fleet rotates in a century; the bound keeps a lying node from using the numbers up.
+// maxLead is how far ahead of the store another's word is believed. A store that lost writes is behind by what it lost, not by more than
+// a fleet rotates in a century; the bound keeps a lying node, or a damaged backup, from using the numbers up.
 const maxLead = 1 << 24
+
+// believed: somebody's claim that a generation was handed out, where the store has reached another one.
+func believed(claimed, stored uint64) bool {
+	return claimed <= stored || claimed-stored < maxLead && claimed <= maxGeneration/2
+}
 
 // takeOver puts e in the place of the member of the same node that is away.
 func (o *roster) takeOver(e *entry) bool {

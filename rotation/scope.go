@@ -142,12 +142,12 @@ func (s *scope) report(err error) {
 	s.err = err
 	s.mu.Unlock()
 	switch {
-	case errors.Is(err, ErrUnrecorded):
-		if !errors.Is(before, ErrUnrecorded) {
-			s.cfg.Log.Error("changes cannot be written down and are not made; what is published goes on being served", "scope", s.name, "err", err)
+	case refused(err):
+		if !refused(before) {
+			s.cfg.Log.Error("changes are not made; what is published goes on being served", "scope", s.name, "err", err)
 		}
-	case err == nil && errors.Is(before, ErrUnrecorded):
-		s.cfg.Log.Info("changes can be written down again", "scope", s.name)
+	case err == nil && refused(before):
+		s.cfg.Log.Info("changes are made again", "scope", s.name)
 	case err != nil && before == nil:
 		s.cfg.Log.Error("the store cannot be used; what is published goes on being served", "scope", s.name, "err", err)
 	case err == nil && before != nil:
@@ -177,7 +177,7 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	if errors.Is(err, ErrAlone) {
 		return 0, 0, err
 	}
-	if err != nil && (s.cfg.Shared && !errors.Is(err, ErrUnrecorded) || !serving) {
+	if err != nil && (s.cfg.Shared && !refused(err) || !serving) {
 		s.askAgain(asked)
 		return 0, retryAfter, err
 	}

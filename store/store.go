@@ -19,7 +19,7 @@ type Rev uint64
 
 // Store is the contract that every driver keeps (package storetest checks it). All methods are safe for concurrent use.
 //
-// [ErrNotExist] and [ErrConflict] are certain. After any other error of Swap the outcome is unknown: read again. There is no TTL: a lease's
+// [ErrNotExist], [ErrConflict] and [ErrFrozen] are certain. After any other error of Swap the outcome is unknown: read again. There is no TTL: a lease's
 // end stands in its record.
 type Store interface {
 	// Get returns the value of key and its revision, or an error that wraps ErrNotExist. The caller owns the bytes.
@@ -47,6 +47,8 @@ var (
 	ErrNotExist = errors.New("no such key")
 	// ErrConflict: the key's revision is not the expected one; somebody else was first. Certain.
 	ErrConflict = errors.New("changed by somebody else")
+	// ErrFrozen: the store is being moved, and refuses changes until that has ended. Certain: nothing was written.
+	ErrFrozen = errors.New("the store is frozen")
 	// ErrLost: the store has lost everything: it is empty where this process had seen values (a stream deleted, a FLUSHALL). A driver
 	// that can tell returns it from every method, instead of ErrNotExist, until its own method Recreate(ctx) error was called, which
 	// starts anew with revisions above all that were seen. Whether, and with which values, the caller decides.

@@ -33,8 +33,16 @@ func openMarks(path string, log *slog.Logger) (*marks, error) {
 	if err := json.Unmarshal(b, &m.scopes); err != nil {
 		return nil, fmt.Errorf("%s is not the marks that lockstepd writes: %w; remove it if the store is known to be as it was", path, err)
 	}
+	for scope, mark := range m.scopes {
+		if mark > maxMark {
+			return nil, fmt.Errorf("%s says that scope %s has reached g%d, which no fleet does; remove it if the store is known to be as it was", path, scope, mark)
+		}
+	}
 	return m, nil
 }
+
+// maxMark leaves rotation numbers to go on with: a ring that is put back is replaced by one above its mark.
+const maxMark = 1 << 52
 
 // Highest implements [rotation.Marks].
 func (m *marks) Highest(scope string) uint64 {

@@ -17,8 +17,8 @@ var (
 	copyingKey = store.Key("store", "copying") // while it is there, a copy into this store has not ended
 )
 
-// ErrFrozen: the store is being moved, and refuses changes.
-var ErrFrozen = errors.New("the store is frozen")
+// ErrFrozen is [store.ErrFrozen].
+var ErrFrozen = store.ErrFrozen
 
 // Notice says who froze a store and why.
 type Notice struct {
