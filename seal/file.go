@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,8 +63,8 @@ func (f file) save(ctx context.Context, old, b []byte) error {
 		return err
 	}
 	defer dir.Close() // and gives the lock back
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", dir.Name(), err)
+	if err := lock(ctx, dir); err != nil {
+		return err
 	}
 	have, err := f.Load(ctx)
 	switch {
@@ -90,6 +91,33 @@ func (f file) save(ctx context.Context, old, b []byte) error {
 		return err
 	}
 	return dir.Sync()
+}
+
+// Whoever else changes a keyset does so in milliseconds.
+const (
+	lockWithin = 5 * time.Second
+	lockAgain  = 10 * time.Millisecond
+)
+
+// lock takes the directory's lock, which its end gives back.
+func lock(ctx context.Context, dir *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, lockWithin)
+	defer cancel()
+	for {
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock %s: %w", dir.Name(), err)
+		}
+		select {
+		case <-time.After(lockAgain):
+		case <-ctx.Done():
+			return fmt.Errorf("lock %s: another process holds it (%w): it is a lockstepd or lockstep that hangs while it changes a keyset there: `fuser %[1]s` names it; "+
+				"end it, and try again", dir.Name(), ctx.Err())
+		}
+	}
 }
 
 // write makes a synced file beside path.

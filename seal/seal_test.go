@@ -12,6 +12,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/lockstep-tls/lockstep/seal"
 	"pgregory.net/rapid"
@@ -199,4 +203,25 @@ func TestLoadOfADirectory(t *testing.T) {
 	if _, err := load(dir); err == nil || !strings.Contains(err.Error(), "regular file") {
 		t.Errorf("Load(directory) = %v", err)
 	}
+}
+
+func TestALockThatIsNotGivenBackIsAnError(t *testing.T) {
+	s, path := create(t)
+	synctest.Test(t, func(t *testing.T) {
+		dir, err := os.Open(filepath.Dir(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Stage(t.Context()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), dir.Name()) || !strings.Contains(err.Error(), "fuser") {
+			t.Errorf("%v, want one that names the directory and the next step", err)
+		}
+		time.AfterFunc(time.Second, func() { dir.Close() })
+		if _, err := s.Stage(t.Context()); err != nil {
+			t.Errorf("given back after a second: %v", err)
+		}
+	})
 }
