@@ -28,7 +28,8 @@ var (
 
 // byHand is what a read-only source says.
 const byHand = "rotate by hand: `lockstep kek rotate --file COPY` on a copy of the keyset adds a key that only opens; put the copy in its place at " +
-	"each replica, and restart those that took it from the environment; the same again has the new key seal, and lockstepd re-seals what is stored; `lockstep kek status` shows who has what"
+	"each replica, and restart those that took it from the environment; the same again has the new key seal, and lockstepd re-seals what is stored; `lockstep kek status` shows who has what; before the old key goes " +
+	"(`--file COPY --retire`), `lockstep kek retire` proves that nothing needs it"
 
 // Source is the Keys that a setting names: credential:NAME, env:VARIABLE, or the path of a file.
 func Source(setting string) (Keys, error) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -155,6 +156,12 @@ func (s *Sealer) renewed(before *opened) bool {
 func (s *Sealer) Current(sealed []byte) bool {
 	id, ok := sealedBy(sealed)
 	return ok && id == s.now.Load().state.Primary
+}
+
+// Staged returns the staged key that sealed a value, from the ID that it carries; false: it was another one.
+func (s *Sealer) Staged(sealed []byte) (KeyID, bool) {
+	id, ok := sealedBy(sealed)
+	return id, ok && slices.Contains(s.now.Load().state.Staged, id)
 }
 
 // Knows reports whether a value carries the ID of a key of the keyset: if it does not open, then it was changed.

@@ -17,12 +17,51 @@ const canaryText = "lockstep: this store opens with this key"
 var (
 	// ErrWrongKey: what is stored was sealed with another key.
 	ErrWrongKey = errors.New("the wrong sealing key")
+	// ErrBehind: the other replicas seal with a key that this one's keyset has only staged, and the source cannot be changed from here.
+	ErrBehind = errors.New("the keyset is behind the store")
 	// ErrCanary: the key is right, and the canary was changed or put in from elsewhere.
 	ErrCanary = errors.New("the canary was changed")
 )
 
 // samples is how many records are tried where the canary tells nothing: one may be damaged, not all.
 const samples = 16
+
+// Enter is called before anything is written: a replica that was away while the key was changed must not seal with one that the others have dropped. It
+// promotes the staged key that the canary is sealed with, or fails with [ErrBehind]; proves the key as [Prove] does, with its errors; and takes back the note
+// that every record is sealed with another key than this replica's.
+func Enter(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
+	if err := catchUp(ctx, raw, s); err != nil {
+		return err
+	}
+	err := Prove(ctx, sealed, raw, s)
+	if err == nil || errors.Is(err, ErrCanary) {
+		err = errors.Join(err, disown(ctx, sealed, raw, s))
+	}
+	return err
+}
+
+func catchUp(ctx context.Context, raw store.Store, s *seal.Sealer) error {
+	val, _, err := raw.Get(ctx, canaryKey)
+	if errors.Is(err, store.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	id, staged := s.Staged(val)
+	if !staged {
+		return nil
+	}
+	if _, err := s.Open(val, []byte(canaryKey)); err != nil {
+		return nil // it only carries that ID; Prove says what is wrong
+	}
+	behind := s.State().Primary
+	if _, err = s.Promote(ctx, id); errors.Is(err, seal.ErrReadOnly) {
+		return fmt.Errorf("%w: the other replicas seal with the key %s, which the keyset of %s only opens with, and may have dropped %s, with which it would seal. "+
+			"Put the keyset that the others have in its place, and start again. Nothing was changed", ErrBehind, id, s.Source(), behind)
+	}
+	return err
+}
 
 // Prove opens the canary, or writes it where a store has none: a new one, or one of an earlier version whose records open. With another key than the
 // store was written with, the error wraps [ErrWrongKey] and nothing is written. An error that wraps [ErrCanary] leaves the store usable.

@@ -5,7 +5,7 @@
 // seals; every record is sealed anew in the background; and when a full scan has proved that it alone opens them all, the old ones may go. All of it
 // follows from the keyset and the records, so that whatever a restart interrupts is taken up again.
 //
-// It owns the keys "seal/canary", "seal/done" and "seal/replica/<name>".
+// It owns the keys "seal/canary", "seal/done", "seal/ask" and "seal/replica/<name>".
 package custody
 
 import (
@@ -39,16 +39,21 @@ type Custodian struct {
 	turn chan struct{} // capacity 1: one at a time writes records anew, or changes the keyset
 
 	// Run's, with turn:
-	said   string    // what the last report said
-	saidAt time.Time // and when
-	next   time.Time // when the canary is opened next
+	said    string     // what the last report said
+	saidAt  time.Time  // and when
+	saidIn  time.Time  // and when by the store's clock
+	next    time.Time  // when the canary is opened next
+	primary seal.KeyID // the key that sealed all that this replica may still be writing
+	turning seal.KeyID // the one that seals
+	turned  time.Time  // since when
 
 	mu       sync.Mutex
 	finished seal.KeyID // every record was sealed with this one
 	err      error      // of the last look
 	canary   error      // of the last opening
 	work     Work
-	waits    []string // replicas that lack the staged key
+	waits    []string // replicas that lack the staged key, or may still write with an old one
+	unread   map[string]unread
 }
 
 // Work is how far the records are sealed with the present key.
@@ -63,12 +68,16 @@ type Work struct {
 const (
 	daily       = 24 * time.Hour
 	reportEvery = 10 * time.Minute
+	inFlight    = 6 * time.Second // a write that was sealed longer ago has arrived, or failed: drivers try for 5 s
 	silentFor   = 3 * reportEvery // a replica whose report is older is gone
 )
 
-// New returns a custodian of a store whose canary was opened ([Prove]); see [Custodian.Run].
+// New returns a custodian of a store that was entered ([Enter]); see [Custodian.Run].
 func New(c Config) *Custodian {
-	return &Custodian{Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), next: time.Now().Add(daily)}
+	primary := c.Sealer.State().Primary
+	return &Custodian{
+		Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), next: time.Now().Add(daily), primary: primary, turning: primary,
+	}
 }
 
 // Run watches the source of the key and carries a change of it on, until ctx ends.
@@ -174,28 +183,8 @@ func (c *Custodian) carryOn(ctx context.Context) error {
 			}
 		}
 	}
-	st := c.Sealer.State()
-	if len(st.Old) == 0 || c.Status().Resealed {
-		return nil
+	if st := c.Sealer.State(); len(st.Old) > 0 {
+		return c.finish(ctx, st.Primary)
 	}
-	done, err := c.done(ctx)
-	if err != nil {
-		return err
-	}
-	if done != st.Primary { // else it was done before a restart, or by another replica
-		if err := c.reseal(ctx); err != nil {
-			return err
-		}
-		if c.Sealer.State().Primary != st.Primary { // it was changed meanwhile
-			c.poke()
-			return nil
-		}
-		if err := c.setDone(ctx, st.Primary); err != nil {
-			return err
-		}
-	}
-	c.mu.Lock()
-	c.finished = st.Primary
-	c.mu.Unlock()
 	return nil
 }

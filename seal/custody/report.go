@@ -13,30 +13,37 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// replicaPrefix: seal/replica/<name> says which keys a replica holds. It is written when that changes, and every ten minutes.
+// replicaPrefix: seal/replica/<name> says which keys a replica holds. It is written when that changes, when somebody asked, and every ten minutes.
 const replicaPrefix = "seal/replica"
 
-var doneKey = store.Key("seal", "done") // the primary key with which every record was sealed
+// askKey holds the time, by the store's clock, at which somebody wanted to hear of every replica.
+var askKey = store.Key("seal", "ask")
 
 // Report is what a replica said of its keyset.
 type Report struct {
 	Replica string    `json:"-"`
-	Primary string    `json:"primary"`
+	Primary string    `json:"primary"` // everything that it wrote in the last seconds was sealed with this one
 	Keys    []string  `json:"keys"`
 	At      time.Time `json:"at"`
 }
 
 func (c *Custodian) report(ctx context.Context) error {
 	st := c.Sealer.State()
-	r := Report{Primary: st.Primary.String()}
+	if err := c.follow(ctx, st.Primary); err != nil {
+		return err
+	}
+	r := Report{Primary: c.primary.String()}
 	for _, id := range st.All() {
 		r.Keys = append(r.Keys, id.String())
 	}
+	asked, err := c.asked(ctx)
+	if err != nil {
+		return err
+	}
 	said := r.Primary + " " + strings.Join(r.Keys, " ")
-	if said == c.said && time.Since(c.saidAt) < reportEvery {
+	if said == c.said && time.Since(c.saidAt) < reportEvery && c.saidIn.After(asked) {
 		return nil
 	}
-	var err error
 	if r.At, err = c.Store.Now(ctx); err != nil {
 		return err
 	}
@@ -44,11 +51,50 @@ func (c *Custodian) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := put(ctx, c.Store, store.Key("seal", "replica", c.Replica), val); err != nil {
+	if err := c.put(ctx, store.Key("seal", "replica", c.Replica), val); err != nil {
 		return err
 	}
-	c.said, c.saidAt = said, time.Now()
+	c.said, c.saidAt, c.saidIn = said, time.Now(), r.At
 	return nil
+}
+
+// follow notes that another key seals. That is only said once what was sealed before must have arrived in the store.
+func (c *Custodian) follow(ctx context.Context, primary seal.KeyID) error {
+	if primary != c.turning {
+		c.turning, c.turned = primary, time.Now()
+		time.AfterFunc(inFlight, c.poke)
+	}
+	if c.turning == c.primary || time.Since(c.turned) < inFlight {
+		return nil
+	}
+	if err := dropNote(ctx, c.Store, c.Raw, c.Sealer, func(string) bool { return true }); err != nil {
+		return err
+	}
+	c.primary = c.turning
+	return nil
+}
+
+func (c *Custodian) asked(ctx context.Context) (at time.Time, err error) {
+	val, _, err := c.Store.Get(ctx, askKey)
+	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrSealed) { // who asks again writes it anew
+		return at, nil
+	}
+	if err == nil && at.UnmarshalText(val) != nil {
+		at = time.Time{}
+	}
+	return at, err
+}
+
+// ask has every replica report within its refresh, and returns the time from which on a report answers.
+func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
+	if at, err = c.Store.Now(ctx); err != nil {
+		return at, err
+	}
+	val, err := at.MarshalText()
+	if err != nil {
+		return at, err
+	}
+	return at, c.put(ctx, askKey, val)
 }
 
 // leave takes the report back: who is stopped is not waited for.
@@ -61,90 +107,120 @@ func (c *Custodian) leave() {
 	}
 }
 
-// put writes a value whoever wrote it before.
-func put(ctx context.Context, s store.Store, key string, val []byte) error {
+// put writes a value whoever wrote it before, and whether or not that opens.
+func (c *Custodian) put(ctx context.Context, key string, val []byte) error {
 	for {
-		_, rev, err := s.Get(ctx, key)
-		if errors.Is(err, store.ErrSealed) { // of a stranger; let it be found
-			return err
-		}
+		_, rev, err := c.Raw.Get(ctx, key)
 		if err != nil && !errors.Is(err, store.ErrNotExist) {
 			return err
 		}
-		if _, err = s.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
+		if _, err = c.Store.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
 }
 
-// Reports are those of the replicas that live, by name.
-func (c *Custodian) Reports(ctx context.Context) (out []Report, err error) {
+// unread is a report that cannot be read, at a revision.
+type unread struct {
+	rev   store.Rev
+	since time.Time // first seen
+}
+
+// Reports are those of the replicas that live, by name, and the names of those whose reports cannot be read: a living replica writes its own anew.
+func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []string, err error) {
 	now, err := c.Store.Now(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	found := map[string]unread{}
 	for key, err := range c.Store.Keys(ctx, replicaPrefix+"/") {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		val, _, err := c.Store.Get(ctx, key)
+		name, err := store.Segment(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		val, rev, err := c.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		var r Report
-		if err := json.Unmarshal(val, &r); err != nil {
-			return nil, fmt.Errorf("%s is not a record that this version reads", key)
-		}
-		if now.Sub(r.At) > silentFor {
+		r := Report{Replica: name}
+		plain, err := c.Sealer.Open(val, []byte(key))
+		if err != nil || json.Unmarshal(plain, &r) != nil {
+			if c.stillUnread(name, rev, found) {
+				unreadable = append(unreadable, name)
+			}
 			continue
 		}
-		if r.Replica, err = store.Segment(key); err != nil {
-			return nil, err
+		if now.Sub(r.At) <= silentFor {
+			out = append(out, r)
 		}
-		out = append(out, r)
 	}
-	return out, nil
+	c.mu.Lock()
+	c.unread = found
+	c.mu.Unlock()
+	return out, unreadable, nil
+}
+
+// stillUnread: the replica may live; one whose record has not changed for silentFor is gone.
+func (c *Custodian) stillUnread(name string, rev store.Rev, found map[string]unread) bool {
+	c.mu.Lock()
+	u := c.unread[name]
+	c.mu.Unlock()
+	if u.rev != rev {
+		u = unread{rev, time.Now()}
+	}
+	found[name] = u
+	return time.Since(u.since) <= silentFor
+}
+
+// those describes the replicas for which is says something, and those whose reports cannot be read.
+func (c *Custodian) those(ctx context.Context, is func(Report) string) (who []string, err error) {
+	all, unreadable, err := c.Reports(ctx)
+	for _, r := range all {
+		if s := is(r); s != "" {
+			who = append(who, s)
+		}
+	}
+	for _, name := range unreadable {
+		who = append(who, name+" (its report cannot be read)")
+	}
+	return who, err
 }
 
 // lacking names the replicas that do not hold a key.
 func (c *Custodian) lacking(ctx context.Context, id seal.KeyID) ([]string, error) {
-	return c.those(ctx, func(r Report) bool { return !slices.Contains(r.Keys, id.String()) })
-}
-
-// otherwise names the replicas that seal with another key.
-func (c *Custodian) otherwise(ctx context.Context, id seal.KeyID) ([]string, error) {
-	return c.those(ctx, func(r Report) bool { return r.Primary != id.String() })
-}
-
-func (c *Custodian) those(ctx context.Context, is func(Report) bool) (names []string, err error) {
-	all, err := c.Reports(ctx)
-	for _, r := range all {
-		if is(r) {
-			names = append(names, r.Replica)
+	return c.those(ctx, func(r Report) string {
+		if slices.Contains(r.Keys, id.String()) {
+			return ""
 		}
-	}
-	return names, err
+		return r.Replica
+	})
 }
 
-// done is the key of which a replica has noted that it sealed everything; 0 where none has.
-func (c *Custodian) done(ctx context.Context) (seal.KeyID, error) {
-	val, _, err := c.Store.Get(ctx, doneKey)
-	if errors.Is(err, store.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	var id uint32
-	if _, err := fmt.Sscanf(string(val), "%08x", &id); err != nil {
-		return 0, nil // it is only a note: the work is done again
-	}
-	return seal.KeyID(id), nil
+// otherwise names the replicas that may have written with another key.
+func (c *Custodian) otherwise(ctx context.Context, id seal.KeyID) ([]string, error) {
+	return c.those(ctx, func(r Report) string {
+		if r.Primary == id.String() {
+			return ""
+		}
+		return r.Replica
+	})
 }
 
-func (c *Custodian) setDone(ctx context.Context, id seal.KeyID) error {
-	return put(ctx, c.Store, doneKey, []byte(id.String()))
+// unshown names the replicas that have not said since a time that they seal with a key.
+func (c *Custodian) unshown(ctx context.Context, id seal.KeyID, since time.Time) ([]string, error) {
+	return c.those(ctx, func(r Report) string {
+		switch {
+		case r.Primary != id.String():
+			return fmt.Sprintf("%s (seals with %s)", r.Replica, r.Primary)
+		case r.At.Before(since):
+			return fmt.Sprintf("%s (not heard of since %s)", r.Replica, r.At.UTC().Format(time.RFC3339))
+		}
+		return ""
+	})
 }

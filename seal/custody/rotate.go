@@ -5,8 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/seal"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Retire waits so long for the reports of the other replicas, which look once in a refresh.
+const (
+	answerWithin = 30 * time.Second
+	answerPoll   = 200 * time.Millisecond
 )
 
 // ErrRefused wraps every refusal: the text says why, and what would help.
@@ -19,31 +27,18 @@ func (c *Custodian) Rotate(ctx context.Context) (seal.State, error) {
 	return st, err
 }
 
-// Retire drops the old keys from the keyset, once every replica seals with the new one and a full scan has proved that it alone opens every record.
-// It returns how many it has opened. The error wraps [ErrRefused] where that is not so.
+// Retire drops the old keys from the keyset, once every replica has said anew that it seals with the new one, which it waits for, and a full scan has proved
+// that it alone opens every record. It returns how many it has opened. The error wraps [ErrRefused] where that is not so; it wraps [seal.ErrReadOnly],
+// too, where all of it is so and the keys must be dropped by hand.
 func (c *Custodian) Retire(ctx context.Context) (records int, err error) {
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-	if _, err := c.Sealer.Reload(ctx); err != nil {
-		return 0, err
-	}
-	st := c.Sealer.State()
-	if len(st.Staged) > 0 {
-		return 0, refuse("the new key %s does not seal yet, it waits for replicas that lack it: %s (lockstep kek status)", st.Staged[len(st.Staged)-1], strings.Join(c.Status().WaitsFor, ", "))
-	}
-	if len(st.Old) == 0 {
-		return 0, refuse("the keyset holds one key only (%s): there is no old one", st.Primary)
-	}
-	late, err := c.otherwise(ctx, st.Primary)
+	st, asked, err := c.await(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if len(late) > 0 {
-		return 0, refuse("replicas still seal with an old key: %s. Bring them the keyset, or stop them (one that died is forgotten after %s)", strings.Join(late, ", "), silentFor)
+	defer func() { <-c.turn }()
+	begun, err := c.begin(ctx, st.Primary)
+	if err != nil {
+		return 0, err
 	}
 	if err := c.reseal(ctx); err != nil { // what a replica wrote before it had the new key
 		return 0, err
@@ -55,12 +50,78 @@ func (c *Custodian) Retire(ctx context.Context) (records int, err error) {
 	if len(bad) > 0 {
 		return records, refuse("not every record opens with the new key: %s. Put those again or remove them; no key was dropped", strings.Join(bad, ", "))
 	}
-	if _, err := c.Sealer.Retire(ctx, st.Primary); err != nil {
+	late, err := c.unshown(ctx, st.Primary, asked)
+	if err == nil && len(late) == 0 {
+		err = c.end(ctx, st.Primary, begun)
+	}
+	if len(late) > 0 || errors.Is(err, store.ErrConflict) {
+		return records, refuse("a replica came with another keyset meanwhile: %s. No key was dropped; try again", strings.Join(late, ", "))
+	}
+	if err != nil {
+		return records, err
+	}
+	if _, err := c.Sealer.Retire(ctx, st.Primary); errors.Is(err, seal.ErrReadOnly) {
+		return records, fmt.Errorf("%w: each of %d records opens with %s alone, and every replica seals with it, but the keyset of %s %w: drop the old keys from a copy "+
+			"(lockstep kek rotate --file COPY --retire), put it in its place at each replica, and restart those that took it from the environment",
+			ErrRefused, records, st.Primary, c.Sealer.Source(), seal.ErrReadOnly)
+	} else if err != nil {
 		return records, err
 	}
 	c.Log.Info("the old sealing keys were dropped", "records_proved", records, "key", st.Primary.String())
 	c.poke()
 	return records, nil
+}
+
+// await waits until every replica has said anew that it seals with the primary key, and returns with turn taken unless it fails.
+func (c *Custodian) await(ctx context.Context) (st seal.State, asked time.Time, err error) {
+	end := time.Now().Add(answerWithin)
+	for {
+		select {
+		case c.turn <- struct{}{}:
+		case <-ctx.Done():
+			return st, asked, ctx.Err()
+		}
+		late, err := c.ready(ctx, &st, &asked)
+		if err == nil && len(late) == 0 {
+			return st, asked, nil
+		}
+		<-c.turn
+		if err != nil {
+			return st, asked, err
+		}
+		if time.Now().After(end) {
+			return st, asked, refuse("replicas have not said within %s that they seal with the new key: %s. Bring them the keyset, or stop them (one that died is "+
+				"forgotten after %s)", answerWithin, strings.Join(late, ", "), silentFor)
+		}
+		select {
+		case <-time.After(answerPoll):
+		case <-ctx.Done():
+			return st, asked, ctx.Err()
+		}
+	}
+}
+
+// ready names the replicas that are waited for, and asks them the first time. The caller holds turn.
+func (c *Custodian) ready(ctx context.Context, st *seal.State, asked *time.Time) (late []string, err error) {
+	if _, err := c.Sealer.Reload(ctx); err != nil {
+		return nil, err
+	}
+	*st = c.Sealer.State()
+	if len(st.Staged) > 0 {
+		return nil, refuse("the new key %s does not seal yet, it waits for replicas that lack it: %s (lockstep kek status)", st.Staged[len(st.Staged)-1], strings.Join(c.Status().WaitsFor, ", "))
+	}
+	if len(st.Old) == 0 {
+		return nil, refuse("the keyset holds one key only (%s): there is no old one", st.Primary)
+	}
+	if asked.IsZero() {
+		if *asked, err = c.ask(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.report(ctx); err != nil {
+		return nil, err
+	}
+	return c.unshown(ctx, st.Primary, *asked)
 }
 
 func refuse(format string, a ...any) error {
@@ -73,7 +134,7 @@ type Status struct {
 	Keys     seal.State
 	Resealed bool // every record is known to be sealed with the primary key
 	Work     Work
-	WaitsFor []string // replicas that lack the staged key
+	WaitsFor []string // replicas that lack the staged key, or may still write with an old one
 	Canary   error    // of its last opening
 	Err      error    // of the last look
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -24,12 +25,15 @@ func (a *admin) kek(r *http.Request) (k api.KEK, err error) {
 	case st.Resealed:
 		k.Phase = "resealed"
 	default:
-		k.Phase = "resealing"
+		k.Phase, k.WaitsFor = "resealing", list(st.WaitsFor)
 	}
 	if err := errors.Join(st.Canary, st.Err); err != nil {
 		k.Problem = err.Error()
 	}
-	reports, err := a.Custody.Reports(r.Context())
+	reports, unreadable, err := a.Custody.Reports(r.Context())
+	if len(unreadable) > 0 {
+		k.Problem = strings.TrimPrefix(k.Problem+"; ", "; ") + "the reports of these replicas cannot be read, they may seal with a key that this keyset lacks: " + strings.Join(unreadable, ", ")
+	}
 	for _, p := range reports {
 		k.Replicas = append(k.Replicas, api.KEKReplica(p))
 	}

@@ -24,7 +24,7 @@ type Vault struct {
 func (v *Vault) Close() error { return v.raw.Close() }
 
 // Unlock reads the sealing key, and proves that it is the one of what is stored. Where the store is empty and the source has no keyset, one is made. It
-// takes raw over: after an error, it is closed. The errors are those of [custody.Prove] and package seal; a store into which a copy has not ended is
+// takes raw over: after an error, it is closed. The errors are those of [custody.Enter] and package seal; a store into which a copy has not ended is
 // refused.
 func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error) {
 	defer func() {
@@ -51,7 +51,7 @@ func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error
 	}
 	v := &Vault{Raw: &Freezable{Store: raw, sealer: s}, Sealer: s, raw: raw}
 	v.Store = store.Sealed(v.Raw, s)
-	v.Damage = custody.Prove(ctx, v.Store, v.Raw, s)
+	v.Damage = custody.Enter(ctx, v.Store, v.Raw, s)
 	if !errors.Is(v.Damage, custody.ErrCanary) && !errors.Is(v.Damage, ErrFrozen) {
 		return v, v.Damage
 	}
