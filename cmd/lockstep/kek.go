@@ -63,7 +63,8 @@ func (a *app) kekRotateCommand() *cobra.Command {
 		Long: "Add a new key to the keyset, let it seal once every replica has it, and seal every record anew. It goes on if this is interrupted.\n" +
 			"With --retire, then drop the old keys, once a full scan has proved that the new one opens every record.\n" +
 			"With --file, only change a keyset file by one step, for sources that lockstepd cannot write: first the new key opens, with the next call\n" +
-			"it seals. Put the file in its place at each replica after each step.",
+			"it seals. Put the file in its place at each replica after each step. Before the last one (--file with --retire), run lockstep kek retire: it proves\n" +
+			"that the old keys are not needed.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file != "" {
@@ -153,7 +154,8 @@ func (a *app) kekStep(ctx context.Context, file string, retire bool) error {
 		}
 	case retire:
 		if st, err = s.Retire(ctx, st.Primary); err == nil {
-			next = fmt.Sprintf("only the key %s is left. Put the file in its place at each replica, if `lockstep kek status` says that all is sealed with it", st.Primary)
+			next = fmt.Sprintf("only the key %s is left in this file. Before it goes anywhere, run `lockstep kek retire`: it proves that %[1]s alone opens every record and that every "+
+				"replica seals with it, and changes nothing where the source cannot be written. Only if it says so, put the file in its place at each replica", st.Primary)
 		}
 	default:
 		if st, err = s.Stage(ctx); err == nil {
@@ -181,7 +183,11 @@ func (a *app) awaitKEK(ctx context.Context, k api.KEK, poll func(context.Context
 			who := strings.Join(k.WaitsFor, ", ")
 			p.line("the new key is being distributed", "waiting for "+cmp.Or(who, "replicas"))
 		default:
-			p.line("sealing records anew", fmt.Sprintf("%d of %d", k.Seen, k.Records))
+			if len(k.WaitsFor) > 0 {
+				p.line("the new key seals", "waiting until nobody writes with an old one: "+strings.Join(k.WaitsFor, ", "))
+			} else {
+				p.line("sealing records anew", fmt.Sprintf("%d of %d", k.Seen, k.Records))
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -203,7 +209,7 @@ func waits(k api.KEK) string {
 	if len(k.WaitsFor) == 0 {
 		return ""
 	}
-	return ". The key waits for replicas that lack it: " + strings.Join(k.WaitsFor, ", ") + " (bring them the keyset)"
+	return ". It waits for replicas that lack the key, or do not seal with it yet: " + strings.Join(k.WaitsFor, ", ") + " (bring them the keyset)"
 }
 
 func kekTable(w io.Writer, k api.KEK) {
