@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -86,13 +87,11 @@ func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) erro
 	c.Tell = func(s stores.Progress) {
 		p.line(s.Step, fmt.Sprintf("pass %d, %d records written", s.Pass, s.Written))
 	}
+	if !stores.IsURL(from) && !stores.IsURL(to) {
+		c.Finish = func() error { return copyFiles(from, to) }
+	}
 	if out.Records, err = c.Run(ctx); err != nil {
 		return err
-	}
-	if !stores.IsURL(from) && !stores.IsURL(to) {
-		if err := copyFiles(from, to); err != nil {
-			return err
-		}
 	}
 	out.Next = nextSteps(from, to, out.Frozen)
 	return a.show(out, func(w io.Writer) {
@@ -135,7 +134,8 @@ func (r remote) Records(ctx context.Context, since kv.Rev, f func(key string, va
 	return kv.Rev(head), err
 }
 
-// copyFiles takes what belongs to the store, or to the replica, along to another data directory: it keeps its sealing key, its name and its tokens.
+// copyFiles takes what belongs to the store, or to the replica, along to another data directory: it keeps its sealing key, its name and its tokens. Files
+// of a copy that was interrupted are replaced, each by one rename; another sealing key is not.
 func copyFiles(from, to string) error {
 	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark"} {
 		b, err := os.ReadFile(filepath.Join(from, name))
@@ -145,19 +145,40 @@ func copyFiles(from, to string) error {
 		if err != nil {
 			return err
 		}
-		f, err := os.OpenFile(filepath.Join(to, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) { // from a copy that was interrupted
+		path := filepath.Join(to, name)
+		switch have, err := os.ReadFile(path); {
+		case err == nil && bytes.Equal(have, b):
 			continue
-		}
-		if err != nil {
+		case err == nil && name == stores.KeyFile:
+			return fail(exitRefused, "%s is another sealing key than that of %s: move it away, if nothing else needs it, and run the copy again", path, from)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		_, err = f.Write(b)
-		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-			return errors.Join(err, os.Remove(f.Name()))
+		if err := replaceFile(path, b); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// replaceFile writes a file that only its owner can read, whole or not at all, and synced.
+func replaceFile(path string, b []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func nextSteps(from, to string, frozen bool) (steps []string) {

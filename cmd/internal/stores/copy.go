@@ -52,6 +52,7 @@ type Copy struct {
 	To     store.Store
 	Freeze func(ctx context.Context) error // stops changes in From; nil: nobody has it open
 	Tell   func(Progress)                  // after each pass
+	Finish func() error                    // after the last write, while To is still marked; nil: nothing else is to be copied
 }
 
 // Progress of a [Copy].
@@ -68,7 +69,7 @@ var ErrNotEmpty = errors.New("not empty")
 const (
 	few     = 100             // changes in a pass that are worth freezing for
 	patient = 20              // passes before it freezes in any case
-	quiet   = 2 * time.Second // without a change, frozen: what was under way has arrived
+	quiet   = 6 * time.Second // without a change, frozen: what was under way has arrived, or failed: drivers try for 5 s
 	between = 200 * time.Millisecond
 	atOnce  = 8
 )
@@ -122,6 +123,11 @@ func (c *Copy) Run(ctx context.Context) (records int, err error) {
 	}
 	p.Step = "verified"
 	c.Tell(p)
+	if c.Finish != nil {
+		if err := c.Finish(); err != nil {
+			return 0, err
+		}
+	}
 	return records, c.end(ctx)
 }
 

@@ -39,7 +39,9 @@ type Freezable struct {
 	sealer store.Sealer
 }
 
-// Swap implements [store.Store]. A refused change is certain not to be made; the error wraps [ErrFrozen].
+// Swap implements [store.Store]. A refused change is certain not to be made; the error wraps [ErrFrozen]. One that was under way while the store was
+// frozen may be missing in the copy: it fails, and whether it is in either store is not known. So what was acknowledged is in the copy: it was there
+// before the record, and a copy looks again after that.
 func (f *Freezable) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
 	if !passes(key) {
 		n, frozen, err := f.Frozen(ctx)
@@ -50,7 +52,18 @@ func (f *Freezable) Swap(ctx context.Context, key string, old store.Rev, val []b
 			return 0, fmt.Errorf("store: %s was not written: %w %s", key, ErrFrozen, n)
 		}
 	}
-	return f.Store.Swap(ctx, key, old, val)
+	rev, err := f.Store.Swap(ctx, key, old, val)
+	if err != nil || passes(key) {
+		return rev, err
+	}
+	n, frozen, err := f.Frozen(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("store: whether %s was written before the store was frozen is not known: %w", key, err)
+	}
+	if frozen {
+		return 0, fmt.Errorf("store: the store was frozen while %s was written, and a copy may lack it: read it again once it is thawed (frozen %s)", key, n)
+	}
+	return rev, nil
 }
 
 // passes: a record that may change while the store is frozen, and that need not be the same in a copy.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,6 +130,72 @@ func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 		}
 		if last := told[len(told)-1]; last.Step != "verified" {
 			t.Errorf("%+v", last)
+		}
+	})
+}
+
+// lagging has each write arrive late, by less or more than a copy waits.
+type lagging struct{ store.Store }
+
+func (l lagging) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
+	if !passes(key) {
+		time.Sleep(rand.N(3 * quiet))
+	}
+	return l.Store.Swap(ctx, key, old, val)
+}
+
+// Whatever was acknowledged while the copy ran is in it, also if the write took longer than anybody waits.
+func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner, to := memory.New(), memory.New()
+		from := &Freezable{lagging{inner}, clearly{}}
+		const keys = 200
+		acked := make([]int, keys)
+		unsure, refused := 0, 0
+		var mu sync.Mutex
+		var writers sync.WaitGroup
+		for i := range keys {
+			writers.Go(func() {
+				for n := 1; ; n++ {
+					err := put(t, from, fmt.Sprintf("cert/%d", i), fmt.Sprint(n))
+					mu.Lock()
+					switch {
+					case err == nil:
+						acked[i] = n
+					case errors.Is(err, ErrFrozen):
+						refused++
+					default:
+						unsure++
+					}
+					mu.Unlock()
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		c := Copy{From: Reader{inner}, Name: "here", To: to, Tell: func(Progress) {}, Freeze: func(ctx context.Context) error {
+			return (&Freezable{inner, clearly{}}).Freeze(ctx, Notice{By: "copy"})
+		}}
+		_, err := c.Run(t.Context())
+		writers.Wait()
+		for range 3 { // a write that came after the last pass fails it: it is run again, as it says
+			if err == nil {
+				break
+			}
+			_, err = c.Run(t.Context())
+		}
+		check(t, err)
+		for i, n := range acked {
+			val, _, err := to.Get(t.Context(), fmt.Sprintf("cert/%d", i))
+			var have int
+			if fmt.Sscan(string(val), &have); have < n {
+				t.Errorf("cert/%d: %d was acknowledged, the copy has %d (%v)", i, n, have, err)
+			}
+		}
+		if unsure == 0 || refused+unsure != keys {
+			t.Errorf("%d writes were under way, %d refused: nothing was shown", unsure, refused)
 		}
 	})
 }
