@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,7 +46,7 @@ func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 			case <-stop:
 				stopped <- nil
 				return
-			default:
+			case <-time.After(2 * time.Second): // more would fill the ring
 			}
 			if r := s.lockstep("rotate", "--wait", "--timeout", "20s"); r.code != 0 {
 				stopped <- errors.New(r.err)
@@ -250,5 +252,66 @@ func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 	s.fails(4, "s0.example", "cert", "get", "s0.example")
 	if s.done("audit", "verify"); n.toldOfNone()+late.toldOfNone() > 0 {
 		t.Error("a node was told that there is no ring")
+	}
+}
+
+// TestAStoreMovesBetweenKinds: from the embedded store to Redis, to NATS and back, under rotations. The node comes back to each with the ring that it holds.
+func TestAStoreMovesBetweenKinds(t *testing.T) {
+	s := set(t, play{})
+	redis, err := s.fleet.Redis(s.ctx, "redis")
+	s.ok(err)
+	nats, err := s.fleet.NATS(s.ctx, "nats", 1)
+	s.ok(err)
+	n := s.scripted("node-1", accept)
+	s.phase("steady", 1)
+	s.put("stored.example", s.pair("stored.example"))
+	first, args := s.plane.Data, s.plane.Args
+	from := first
+	for i, to := range []string{"redis://" + redis.Addr, "nats://" + nats.Addrs() + "?replicas=1", s.path("last")} {
+		s.done("rotate", "--wait", "--timeout", "20s")
+		out := s.done("store", "copy", from, to)
+		if !strings.Contains(out, to) || !strings.Contains(out, "store thaw") {
+			t.Errorf("%s to %s: %s", from, to, out)
+		}
+		frozen := s.now()
+		s.fails(5, "frozen", "burn", "--yes")
+		s.ok(s.plane.Stop(20 * time.Second))
+		moved := *s.plane
+		moved.Process, moved.Args = nil, append(slices.Clone(args), "--store", to)
+		if i == 2 {
+			moved.Data, moved.Args = to, append(slices.Clone(args), "--kek", filepath.Join(first, "sealing.key"))
+		}
+		s.plane, err = s.fleet.Lockstepd(fmt.Sprintf("moved-%d", i), moved)
+		s.ok(err)
+		s.ok(s.plane.Ready(s.ctx))
+		if now := s.phase(frozen.Phase, 1); now.Version != frozen.Version || !slices.Equal(now.ids(), frozen.ids()) {
+			t.Errorf("in %s the ring is %s %v, was %s %v", to, now.Version, now.ids(), frozen.Version, frozen.ids())
+		}
+		s.fails(5, "frozen", "cert", "rm", "stored.example")
+		s.done("store", "thaw")
+		s.done("rotate", "--wait", "--timeout", "20s")
+		s.done("cert", "get", "stored.example")
+		s.done("audit", "verify")
+		from = to
+	}
+	// A copy that is given up leaves the store as it was.
+	ctx, cancel := context.WithCancel(s.ctx)
+	copying := exec.CommandContext(ctx, filepath.Join(bin, "lockstep"), "--data-dir", s.plane.Data, "store", "copy", s.plane.Data, s.path("half"))
+	s.ok(copying.Start())
+	s.soon(func() error {
+		if st := s.lockstep("status"); !strings.Contains(st.err, "frozen") {
+			return errNotYet
+		}
+		return nil
+	})
+	cancel()
+	if err := copying.Wait(); err == nil {
+		t.Error("it was not interrupted")
+	}
+	s.fails(5, "frozen", "burn", "--yes")
+	s.done("store", "thaw")
+	s.done("rotate", "--wait", "--timeout", "20s")
+	if n.toldOfNone() > 0 {
+		t.Error("the node was told that there is no ring")
 	}
 }
