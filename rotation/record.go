@@ -58,7 +58,7 @@ const rolloutFormat = 1
 
 // ErrTooHigh: a number in a record is one that no fleet reaches. Anyone can encrypt a backup to a public key, and from the highest numbers on a
 // generation could not grow.
-var ErrTooHigh = errors.New("higher than any that a fleet reaches")
+var ErrTooHigh = errors.New("a number which no fleet reaches")
 
 // maxGeneration bounds what a record may say, so that none can use the numbers up. What others claim is believed up to half of it.
 const maxGeneration = 1 << 53
@@ -103,7 +103,7 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 		is uint64
 	}{{"generation", rec.Generation}, {"number of rotations", rec.Begun}, {"number of lines", rec.Lines}} {
 		if n.is > maxGeneration {
-			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s (%d) is %w: it was not made by lockstepd", scope, n.of, n.is, ErrTooHigh)
+			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s is %d, %w: it was not made by lockstepd", scope, n.of, n.is, ErrTooHigh)
 		}
 	}
 	if rec.Scope != scope {
