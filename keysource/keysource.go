@@ -34,17 +34,16 @@ var (
 	ErrBadTicketKey = errors.New("bad session ticket key")
 )
 
-// Sources looks in each source in turn: the first that has the name wins, and the others are shadowed by it. A source
-// that could not look ends the search, since a later one must not answer in its place.
+// Sources are looked in one after the other: the first that has the name wins, and the others are shadowed by it.
 type Sources []Source
 
-// Certificate implements [Source].
-func (s Sources) Certificate(ctx context.Context, n Name) (Certificate, error) {
-	for _, src := range s {
-		c, err := src.Certificate(ctx, n)
-		if err == nil || !errors.Is(err, ErrNotExist) {
-			return c, err
+// Find returns a certificate and the index of the source that has it. A source that could not look ends the search, since a later one must not
+// answer in its place. Errors are those of [Source].
+func (s Sources) Find(ctx context.Context, n Name) (c Certificate, from int, err error) {
+	for i, src := range s {
+		if c, err := src.Certificate(ctx, n); err == nil || !errors.Is(err, ErrNotExist) {
+			return c, i, err
 		}
 	}
-	return Certificate{}, ErrNotExist
+	return Certificate{}, 0, ErrNotExist
 }

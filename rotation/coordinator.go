@@ -29,6 +29,8 @@ type Config struct {
 
 	// Marks outlive the store; nil: there are none.
 	Marks Marks
+	// Loss knows whether the store was emptied; nil: it is not asked.
+	Loss Loss
 
 	// Wake says that what Ring returns for the scope may have changed: for these streams, or for all where streams is nil. Tell says
 	// what was done, and the version of the ring that it led to, where that ring was sent ("" where it was replaced in the same go). Both are called from the goroutine that did it and must not block.

@@ -42,6 +42,9 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 		if err := s.join(); err != nil {
 			return v, err
 		}
+		if err := s.orphaned(ctx, v); err != nil {
+			return v, err
+		}
 		v.fresh = again(&made, s.cfg.Fresh)
 		stored := v.r
 		told := s.writeBack(&v)

@@ -131,7 +131,7 @@ type lab struct {
 
 func newLab() *lab {
 	l := &lab{source: newSource(), rings: newRings()}
-	l.Table = NewTable(Config{Source: l.source, Rings: l.rings, Log: slog.New(slog.NewTextHandler(&l.log, nil))})
+	l.Table = NewTable(Config{Sources: keysource.Sources{l.source}, Rings: l.rings, Log: slog.New(slog.NewTextHandler(&l.log, nil))})
 	return l
 }
 

@@ -7,29 +7,42 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Held is a certificate that is being sent, under the name that decides it.
+// Held is a certificate that is being sent.
 type Held struct {
-	Name       keysource.Name
-	Chain, Key []byte // PEM
+	Name       keysource.Name // under which it was found: the name that was asked for, or the wildcard that covers it
+	From       int            // where it was found: an index of [Config].Sources
+	Chain, Key []byte         // PEM
 }
 
-// Held lists the certificates that are being sent now. They hold private keys.
+// Held lists the certificates that are being sent now, each once. They hold private keys.
 func (t *Table) Held() (all []Held) {
+	type place struct {
+		name keysource.Name
+		from int
+	}
 	t.mu.Lock()
-	sent := make(map[keysource.Name][]byte, len(t.certs))
+	sent := make(map[place]*entry, len(t.certs))
+	bodies := make(map[place][]byte, len(t.certs))
 	for _, e := range t.certs {
-		if e.res != nil {
-			sent[e.name] = e.res.Body.Value
+		if e.res == nil {
+			continue
+		}
+		at := place{e.name, e.from}
+		if e.wild {
+			at.name = e.name.Wildcard()
+		}
+		if have := sent[at]; have == nil || have.notAfter < e.notAfter { // one of two spellings may not have been loaded anew yet
+			sent[at], bodies[at] = e, e.res.Body.Value
 		}
 	}
 	t.mu.Unlock()
-	for name, b := range sent {
+	for at, b := range bodies {
 		var s tlsv3.Secret
 		if err := proto.Unmarshal(b, &s); err != nil {
 			continue // we encoded it
 		}
 		c := s.GetTlsCertificate()
-		all = append(all, Held{name, c.GetCertificateChain().GetInlineBytes(), c.GetPrivateKey().GetInlineBytes()})
+		all = append(all, Held{at.name, at.from, c.GetCertificateChain().GetInlineBytes(), c.GetPrivateKey().GetInlineBytes()})
 	}
 	return all
 }

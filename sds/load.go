@@ -103,9 +103,9 @@ func (t *Table) loadAll(ctx context.Context) {
 			}
 			continue
 		}
-		c, err := t.load(ctx, e.name)
+		f, err := t.load(ctx, e)
 		if ctx.Err() == nil {
-			t.loaded(e, c, err)
+			t.loaded(e, f, err)
 		}
 	}
 }
@@ -142,22 +142,41 @@ func (t *Table) take() *entry {
 	return e
 }
 
-// load finds the certificate for a name: its own, else its wildcard's.
-func (t *Table) load(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
+// found is a certificate with the place where it was.
+type found struct {
+	keysource.Certificate
+	from int
+	wild bool // under the wildcard
+}
+
+// load finds the certificate for a name: its own, else its wildcard's. Only the loader of e changes what is read of it here.
+func (t *Table) load(ctx context.Context, e *entry) (f found, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
-	c, err := t.cfg.Source.Certificate(ctx, n)
-	if w := n.Wildcard(); w != "" && errors.Is(err, keysource.ErrNotExist) {
-		return t.cfg.Source.Certificate(ctx, w)
+	f.Certificate, f.from, err = t.cfg.Sources.Find(ctx, e.name)
+	if !errors.Is(err, keysource.ErrNotExist) {
+		return f, err
 	}
-	return c, err
+	if w := e.name.Wildcard(); w != "" {
+		f.wild = true
+		if f.Certificate, f.from, err = t.cfg.Sources.Find(ctx, w); err != nil && !errors.Is(err, keysource.ErrNotExist) {
+			return f, err
+		}
+	}
+	own := e.state == xds.Present && !e.wild
+	if t.cfg.Doubt != nil && (err != nil || own) {
+		if doubt := t.cfg.Doubt(ctx, e.name); doubt != nil {
+			return f, doubt
+		}
+	}
+	return f, err
 }
 
 // loaded takes the outcome of a load.
-func (t *Table) loaded(e *entry, c keysource.Certificate, err error) {
+func (t *Table) loaded(e *entry, f found, err error) {
 	var res *xds.Resource
 	if err == nil {
-		res, err = certificateResource(e.asked, c)
+		res, err = certificateResource(e.asked, f.Certificate)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -166,9 +185,10 @@ func (t *Table) loaded(e *entry, c keysource.Certificate, err error) {
 	switch {
 	case err == nil:
 		if e.state != xds.Present || e.res.Version != res.Version {
-			e.state, e.res, e.notAfter = xds.Present, res, c.NotAfter.Unix()
+			e.state, e.res, e.notAfter = xds.Present, res, f.NotAfter.Unix()
 			e.wake(e.asked)
 		}
+		e.from, e.wild = f.from, f.wild
 		e.fails = 0
 	case errors.Is(err, keysource.ErrNotExist):
 		if e.state != xds.Absent {

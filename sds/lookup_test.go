@@ -22,7 +22,7 @@ func BenchmarkLookup(b *testing.B) {
 	}
 	for name, policy := range map[string]Policy{"open": nil, "policy": p} {
 		l := newLab()
-		l.Table = NewTable(Config{Source: l.source, Rings: l.rings, Policy: policy, Log: l.cfg.Log})
+		l.Table = NewTable(Config{Sources: keysource.Sources{l.source}, Rings: l.rings, Policy: policy, Log: l.cfg.Log})
 		nodes := make([]xds.Node, 5000)
 		for i := range nodes {
 			nodes[i] = node(uint64(i), xds.SDS)

@@ -53,7 +53,7 @@ type guarded struct {
 
 func newGuarded(p Policy) *guarded {
 	g := &guarded{lab: &lab{source: newSource(), rings: newRings()}, nodes: map[string]xds.Node{}, boxes: map[string]*xds.Mailbox{}}
-	g.Table = NewTable(Config{Source: g.source, Rings: g.rings, Policy: p, Denied: g.denials.add, Log: newLab().cfg.Log})
+	g.Table = NewTable(Config{Sources: keysource.Sources{g.source}, Rings: g.rings, Policy: p, Denied: g.denials.add, Log: newLab().cfg.Log})
 	for i, who := range []string{"a", "b"} {
 		n := node(uint64(i+1), xds.SDS)
 		n.Identity = who

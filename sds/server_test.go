@@ -84,7 +84,7 @@ func newFleet(t *testing.T) *fleet {
 		ring: &keysource.Ring{Generation: 7, Keys: []keysource.TicketKey{keysource.NewTicketKey()}},
 	}
 	log := slog.New(slog.DiscardHandler)
-	f.table = sds.NewTable(sds.Config{Source: f, Rings: f, Log: log})
+	f.table = sds.NewTable(sds.Config{Sources: keysource.Sources{f}, Rings: f, Log: log})
 	srv := server.New(server.Config{Types: map[string]xds.Resources{sds.TypeURL: f.table}, Observe: f.observe, Log: log})
 	gs := grpc.NewServer(server.Options()...)
 	srv.RegisterADS(gs)

@@ -1,6 +1,7 @@
 package sds
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"slices"
@@ -21,9 +22,12 @@ type Rings interface {
 
 // Config of a [Table].
 type Config struct {
-	Source keysource.Source // of certificates
-	Rings  Rings
-	Policy Policy // nil: everybody may have everything
+	Sources keysource.Sources // of certificates
+	Rings   Rings
+	Policy  Policy // nil: everybody may have everything
+	// Doubt is asked before a name is called absent, and before a certificate that a name has of its own gives way to a wildcard's: its error says why it
+	// is not certain that the sources have all that they had, and what was sent stays. Nil: it always is.
+	Doubt func(context.Context, keysource.Name) error
 	// Denied is told when a node asks for what it may not have, and when a new policy takes something away that it has asked for; with the
 	// resource name as it was asked for. It is called by the goroutine of the stream and must not block. Nil: nobody is told.
 	Denied func(node xds.Node, name string)
@@ -53,6 +57,8 @@ type entry struct {
 	state    xds.State
 	res      *xds.Resource
 	notAfter int64 // of res, Unix seconds; 0: there is none
+	from     int   // the source of res
+	wild     bool  // res was found under the wildcard that covers name
 	watchers
 	wanted                 bool // somebody who may have it asked: until then nothing is spent on it
 	queued, loading, again bool // again: something changed while it was loaded

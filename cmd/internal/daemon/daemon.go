@@ -60,6 +60,8 @@ type Daemon struct {
 	seen   *observer
 	losses *losses // nil: the store is nobody else's
 
+	sources keysource.Sources // of certificates; the table's
+
 	custody *custody.Custodian
 	tls     *serverTLS  // nil: plaintext
 	policy  *policyFile // nil: whoever connects gets everything
@@ -150,32 +152,32 @@ func (d *Daemon) wire() error {
 		return err
 	}
 	d.denials.audit = d.audit.Forbidden
-	var sources keysource.Sources
 	if d.cfg.Certs != "" {
 		d.dir = dir.New(dir.Config{
 			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
 			Known:   knownNames{d.data.store, d.data.replica},
 			Changed: func(names []keysource.Name) { d.table.Refresh(names) },
 		})
-		sources = append(sources, d.dir)
+		d.sources = append(d.sources, d.dir)
 	}
 	d.certs = catalog.New(catalog.Config{
 		Store: d.data.store, Refresh: d.cfg.Refresh, Log: d.log,
 		Changed: func(names []keysource.Name) { d.table.Refresh(names) },
 		Before:  d.recordCert,
 	})
+	d.sources = append(d.sources, d.certs)
+	var loss rotation.Loss
+	var doubt func(context.Context, keysource.Name) error
 	if shared {
-		sources = append(sources, doubtful{d.certs, d.losses})
-	} else {
-		sources = append(sources, d.certs)
+		loss, doubt = d.losses, d.losses.doubt
 	}
 	d.rolls = rotation.New(rotation.Config{
 		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
-		Shared: shared, Self: rotation.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Clock: clock,
+		Shared: shared, Self: rotation.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Loss: loss, Clock: clock,
 		Wake: func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Tell: d.tell, Record: d.recordRollout,
 	})
-	d.table = sds.NewTable(sds.Config{Source: sources, Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
+	d.table = sds.NewTable(sds.Config{Sources: d.sources, Doubt: doubt, Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
 	d.seen = &observer{rolls: d.rolls, door: newDoor(d.rolls, d.policy.now(), d.log), log: d.log}
 	d.xds = server.New(server.Config{
 		Types:    map[string]xds.Resources{sds.TypeURL: d.table},
@@ -222,6 +224,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		run(d.dir.Run)
 	}
 	run(d.certs.Run)
+	if d.losses != nil {
+		run(d.losses.run)
+	}
 	run(d.rolls.Run)
 	run(d.table.Run)
 	if d.policy != nil {
@@ -309,9 +314,6 @@ func (d *Daemon) Close() {
 	}
 	if d.tls != nil {
 		d.tls.close()
-	}
-	if d.losses != nil {
-		d.losses.close()
 	}
 	if d.bus != nil {
 		d.bus.close()

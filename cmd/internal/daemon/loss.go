@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,25 +14,23 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// A store that was emptied under us (FLUSHALL, a stream deleted) must not empty the fleet. The first replica that notices makes it usable again and leaves
-// a record; every one of them writes back what it serves: rings by their generation (rotation), certificates here. While the record stands, a
-// certificate that is missing is not known to be missing: nobody is told that it is absent.
+// losses is a store that may be emptied under us (FLUSHALL, a stream deleted), or while nobody looked. That must not empty the fleet. The first
+// replica that notices makes it usable again and leaves a record; every one of them writes back what it serves: rings by their generation (rotation),
+// certificates here. While the record stands, a certificate that is missing is not known to be missing: nobody is told that it is absent.
 type losses struct {
 	store.Store
 	recreate func(context.Context) error
 	after    func(context.Context) error // writes back
 	log      *slog.Logger
 
-	ctx   context.Context
-	close context.CancelFunc
-
-	pending atomic.Bool // from when the loss was noticed until all is written back; nothing is called absent meanwhile
+	wake    chan struct{} // capacity 1: there is something to repair
+	pending atomic.Bool   // from when the loss was noticed until all is written back; nothing is called absent meanwhile
+	known   atomic.Uint64 // the revision of the record for which that was done, or is being done
 }
 
+// newLosses repairs nothing before run.
 func newLosses(s store.Store, recreate, after func(context.Context) error, log *slog.Logger) *losses {
-	l := &losses{Store: s, recreate: recreate, after: after, log: log}
-	l.ctx, l.close = context.WithCancel(context.Background())
-	return l
+	return &losses{Store: s, recreate: recreate, after: after, log: log, wake: make(chan struct{}, 1)}
 }
 
 var lostKey = store.Key("store", "lost")
@@ -51,56 +48,88 @@ const (
 )
 
 func (l *losses) look(err error) error {
-	if errors.Is(err, store.ErrLost) && l.pending.CompareAndSwap(false, true) {
-		go l.repair()
+	if errors.Is(err, store.ErrLost) {
+		l.notice()
 	}
 	return err
 }
 
-// repair tries until all is written back: once the store is usable again nobody else says that it was lost.
-func (l *losses) repair() {
-	l.log.Error("the store has lost its content; what is published goes on being served and is written back")
-	for {
-		err := l.try()
-		if err == nil {
-			l.pending.Store(false)
-			return
-		}
-		l.log.Error("what the store had lost is not written back yet; trying again", "err", err)
-		select {
-		case <-l.ctx.Done():
-			return
-		case <-time.After(repairAgain):
-		}
+func (l *losses) notice() {
+	if l.pending.CompareAndSwap(false, true) {
+		l.log.Error("the store has lost its content; what is published goes on being served and is written back")
+		l.wake <- struct{}{} // has room: who made it pending is the only one, until it is done
 	}
 }
 
-func (l *losses) try() error {
-	ctx, cancel := context.WithTimeout(l.ctx, repairWithin)
+// run repairs until ctx ends. It tries until all is written back: once the store is usable again nobody else says that it was lost.
+func (l *losses) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.wake:
+		}
+		for err := l.try(ctx); err != nil; err = l.try(ctx) {
+			l.log.Error("what the store had lost is not written back yet; trying again", "err", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(repairAgain):
+			}
+		}
+		l.pending.Store(false)
+	}
+}
+
+func (l *losses) try(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, repairWithin)
 	defer cancel()
 	if err := l.recreate(ctx); err != nil {
 		return err
 	}
-	if err := l.mark(ctx); err != nil {
+	if _, err := l.mark(ctx); err != nil {
 		return err
 	}
 	return l.after(ctx)
 }
 
-// mark leaves the record, if no other replica did.
-func (l *losses) mark(ctx context.Context) error {
+// mark leaves the record, if no other replica did, and returns its revision.
+func (l *losses) mark(ctx context.Context) (store.Rev, error) {
 	now, err := l.Store.Now(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	val, err := json.Marshal(lostRecord{At: now, By: "lockstepd"})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if _, err = l.Store.Swap(ctx, lostKey, 0, val); errors.Is(err, store.ErrConflict) {
-		return nil
+	rev, err := l.Store.Swap(ctx, lostKey, 0, val)
+	if errors.Is(err, store.ErrConflict) {
+		_, rev, err = l.Store.Get(ctx, lostKey)
 	}
-	return err
+	if err == nil {
+		l.known.Store(uint64(rev))
+	}
+	return rev, err
+}
+
+// Found implements [rotation.Loss].
+func (l *losses) Found(ctx context.Context) error {
+	before := l.known.Load()
+	rev, err := l.mark(ctx)
+	if err == nil && uint64(rev) != before {
+		l.notice()
+	}
+	return l.look(err)
+}
+
+// Since implements [rotation.Loss].
+func (l *losses) Since(ctx context.Context) (time.Time, error) {
+	r, _, err := lost(ctx, l)
+	if err != nil || r == nil {
+		return time.Time{}, err
+	}
+	return r.At, nil
 }
 
 func (l *losses) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
@@ -156,66 +185,15 @@ func forgetLoss(ctx context.Context, s store.Store) error {
 	return err
 }
 
-// doubtful is a source of certificates whose store may have lost some.
-type doubtful struct {
-	keysource.Source
-	store *losses
-}
-
-// Certificate implements [keysource.Source].
-func (d doubtful) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
-	c, err := d.Source.Certificate(ctx, n)
-	if !errors.Is(err, keysource.ErrNotExist) {
-		return c, err
+// doubt says why a certificate that is missing is not certain to be missing: the store may have lost it.
+func (l *losses) doubt(ctx context.Context, n keysource.Name) error {
+	if l.pending.Load() {
+		return fmt.Errorf("%s: the store has lost its content and is being filled again", n)
 	}
-	if d.store.pending.Load() {
-		return c, fmt.Errorf("%s: the store has lost its content and is being filled again", n)
+	r, _, err := lost(ctx, l)
+	if err != nil || r == nil {
+		return err
 	}
-	r, _, lostErr := lost(ctx, d.store)
-	if lostErr != nil {
-		return c, lostErr
-	}
-	if r != nil {
-		return c, fmt.Errorf("%s is not in the store, which lost its content at %s: put it again, restore a backup, or give up what is missing (lockstep cert rm --confirm)",
-			n, r.At.UTC().Format(time.RFC3339))
-	}
-	return c, err
-}
-
-// writeBack puts the certificates that are being sent into a store that has lost them.
-func (d *Daemon) writeBack(ctx context.Context) error {
-	n := 0
-	var errs []error
-	for _, h := range d.table.Held() {
-		if d.dir != nil {
-			if _, err := d.dir.Certificate(ctx, h.Name); err == nil {
-				continue // it never came from the store
-			}
-		}
-		name := h.Name
-		held, err := keysource.ParseCertificate(h.Chain, h.Key, time.Time{})
-		if err != nil {
-			continue // it was checked when it was put
-		}
-		if w := name.Wildcard(); w != "" && !slices.Contains(held.Names, string(name)) {
-			name = w
-		}
-		have, err := d.certs.Certificate(ctx, name)
-		if err == nil && !have.NotBefore.Before(held.NotBefore) {
-			continue
-		}
-		if _, err = d.certs.Put(ctx, name, h.Chain, h.Key); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		n++
-	}
-	for _, scope := range d.rolls.Scopes() {
-		d.rolls.Poke(scope)
-	}
-	if len(errs) > 0 {
-		return fmt.Errorf("%d certificates are still missing, the first: %w", len(errs), errs[0])
-	}
-	d.log.Info("what the store had lost was written back", "certificates", n)
-	return nil
+	return fmt.Errorf("%s is not in the store, which lost its content at %s: put it again, restore a backup, or give up what is missing (lockstep cert rm --confirm)",
+		n, r.At.UTC().Format(time.RFC3339))
 }

@@ -44,14 +44,14 @@ func until(t *testing.T, check func() error) {
 	t.Fatal(err)
 }
 
-// certify writes a certificate for name into a certificate directory.
-func certify(t *testing.T, dir, name string) {
+// certify writes a certificate for name, and more, into a certificate directory.
+func certify(t *testing.T, dir, name string, more ...string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: append(more, name), NotAfter: time.Now().Add(time.Hour)}
 	crt, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,157 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/memory"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// What a store has lost is written back from what is sent, if it came from there, and under the name under which it was there.
+func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
+	files, ours := filepath.Join(t.TempDir(), "certs"), t.TempDir()
+	certify(t, files, "file.example")
+	r := start(t, func(c *config.Config) { c.Certs, c.Refresh = files, time.Hour })
+	put := func(name, folder string) {
+		chain, err := os.ReadFile(filepath.Join(ours, folder, "tls.crt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := os.ReadFile(filepath.Join(ours, folder, "tls.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.certs.Put(t.Context(), keysource.Name(name), chain, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	certify(t, ours, "own.example")
+	certify(t, ours, "*.shop.example", "a.shop.example", "other.example") // it covers more names than the one under which it is stored
+	put("own.example", "own.example")
+	put("*.shop.example", "*.shop.example")
+	box := xds.NewMailbox()
+	node := xds.Node{ID: "n", Stream: 1, Service: xds.ADS}
+	for _, name := range []string{"file.example", "own.example", "a.shop.example", "B.shop.example"} {
+		r.table.Watch(node, name, box)
+		defer r.table.Unwatch(node, name, box)
+		until(t, func() error {
+			if _, state := r.table.Lookup(node, name); state != xds.Present {
+				return fmt.Errorf("%s: %v", name, state)
+			}
+			return nil
+		})
+	}
+	names := func() (all []string) {
+		for e, err := range r.certs.List(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, string(e.Name))
+		}
+		return all
+	}
+	before := names()
+	for _, n := range before { // under the catalog, so that the table goes on sending them
+		key := store.Key("cert", n)
+		_, rev, err := r.data.store.Get(t.Context(), key)
+		if err == nil {
+			_, err = r.data.store.Swap(t.Context(), key, rev, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.writeBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := names(); !slices.Equal(after, before) || len(after) != 2 {
+		t.Errorf("the store has %q, had %q", after, before)
+	}
+}
+
+var errDown = errors.New("the disk is on fire")
+
+func TestALossIsWrittenDownOnceAndRepairedUntilItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := memory.New()
+		var tries, fails atomic.Int64
+		l := newLosses(s, func(context.Context) error { return nil }, func(ctx context.Context) error {
+			tries.Add(1)
+			if end, ok := ctx.Deadline(); !ok || time.Until(end) > repairWithin {
+				t.Error("a try is not bounded")
+			}
+			if fails.Add(-1) >= 0 {
+				return errDown
+			}
+			return nil
+		}, slog.New(slog.DiscardHandler))
+		if at, err := l.Since(ctx); err != nil || !at.IsZero() {
+			t.Fatalf("%v %v", at, err)
+		}
+		fails.Store(3)
+		_ = l.look(fmt.Errorf("reading: %w", store.ErrLost)) // while everything is still being wired
+		time.Sleep(time.Minute)
+		if tries.Load() != 0 {
+			t.Fatal("repaired before anything runs")
+		}
+		done := make(chan error)
+		go func() { done <- l.run(ctx) }()
+		time.Sleep(repairAgain * 5 / 2)
+		if err := l.doubt(ctx, "a.example"); err == nil || !strings.Contains(err.Error(), "being filled") {
+			t.Errorf("while it is repaired: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if n := tries.Load(); n != 4 || l.pending.Load() {
+			t.Fatalf("%d tries", n)
+		}
+		at, err := l.Since(ctx)
+		if err != nil || at.IsZero() {
+			t.Fatalf("%v %v", at, err)
+		}
+		for range 3 { // rotation saw the same
+			if err := l.Found(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.doubt(ctx, "a.example"); err == nil || !strings.Contains(err.Error(), "cert rm --confirm") {
+			t.Errorf("while the record stands: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if again, _ := l.Since(ctx); tries.Load() != 4 || !again.Equal(at) {
+			t.Errorf("%d tries; found at %v, then %v", tries.Load(), at, again)
+		}
+		if err := forgetLoss(ctx, l); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.doubt(ctx, "a.example"); err != nil {
+			t.Errorf("once it was given up: %v", err)
+		}
+		if err := l.Found(ctx); err != nil { // another loss
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if at, err := l.Since(ctx); tries.Load() != 5 || at.IsZero() || err != nil {
+			t.Errorf("%d tries, %v %v", tries.Load(), at, err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
