@@ -174,6 +174,12 @@ func (r *RedisSentinel) Switched(ctx context.Context, old *RedisServer) error {
 	return nil
 }
 
+// Replicated waits until the master has a replica in order. The Sentinels make one of a master that was away only when it was back for some 10 s; until then
+// they may make it the master again, with what it had.
+func (r *RedisSentinel) Replicated(ctx context.Context, master *RedisServer) error {
+	return master.says(ctx, "state=online", "INFO", "replication")
+}
+
 // RedisCluster is a cluster of three masters with a replica each.
 type RedisCluster struct {
 	Servers []*RedisServer // at first the masters, then their replicas in the same order
