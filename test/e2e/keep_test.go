@@ -315,3 +315,31 @@ func TestAStoreMovesBetweenKinds(t *testing.T) {
 		t.Error("the node was told that there is no ring")
 	}
 }
+
+// TestTheSealingKeyIsChangedByTwoReplicas: one command has both replicas change over, and drops the old key when both have said so.
+func TestTheSealingKeyIsChangedByTwoReplicas(t *testing.T) {
+	r := replicas(t, 2, func(s *stage) string {
+		redis, err := s.fleet.Redis(s.ctx, "store")
+		s.ok(err)
+		return "redis://" + redis.Addr
+	})
+	first := r.kek()
+	began := time.Now()
+	r.done("kek", "rotate", "--retire")
+	t.Logf("changed by two replicas in %s", time.Since(began).Round(time.Second/10))
+	for _, p := range r.planes {
+		r.plane = p
+		r.soon(func() error { // the other one reads the keyset within its refresh
+			if k := r.kek(); k.Phase != "steady" || k.Primary == first.Primary || len(k.Old) > 0 {
+				return fmt.Errorf("%+v, was %+v", k, first)
+			}
+			return nil
+		})
+		r.ok(p.Kill())
+		r.ok(p.Restart())
+		r.ok(p.Ready(r.ctx))
+		r.done("cert", "get", r.hosts[0])
+		r.done("rotate", "--wait", "--timeout", "20s")
+	}
+	r.done("audit", "verify")
+}
