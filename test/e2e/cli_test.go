@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,10 +17,11 @@ type said struct {
 	out, err string
 }
 
-// lockstep runs the CLI as an operator does, with the data directory of the control plane.
+// lockstep runs the CLI as an operator does, on the machine of the control plane and with its data directory.
 func (s *stage) lockstep(args ...string) said {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.ctx, filepath.Join(bin, "lockstep"), append([]string{"--data-dir", s.plane.Data}, args...)...)
+	path, args := s.plane.Box.Enter(filepath.Join(bin, "lockstep"), slices.Concat([]string{"--data-dir", s.plane.Data}, s.tls, args)...)
+	cmd := exec.CommandContext(s.ctx, path, args...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

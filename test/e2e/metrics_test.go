@@ -11,10 +11,14 @@ import (
 // metric reads one series of /metrics, as `name{labels}`.
 func (s *stage) metric(series string) float64 {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, "http://"+s.plane.Admin+"/metrics", nil)
+	scheme := "http"
+	if s.plane.TLS != nil {
+		scheme = "https"
+	}
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, scheme+"://"+s.plane.Admin+"/metrics", nil)
 	s.ok(err)
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: s.plane.TLS}}
+	resp, err := client.Do(req)
 	s.ok(err)
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)

@@ -44,8 +44,15 @@ func replicas(t *testing.T, n int, open func(s *stage) (url string), more ...str
 
 func (r *replicated) join(name, url string, more ...string) *fleet.Lockstepd {
 	r.t.Helper()
-	p, err := r.fleet.Lockstepd(name, fleet.Lockstepd{Bin: bin, NATS: "-", Args: append([]string{"--config", r.path("lockstep.yaml"), "--store", url,
-		"--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}, more...)})
+	return r.joinIn(r.fleet, fleet.Lockstepd{}, name, url, more...)
+}
+
+// joinIn starts a replica in that fleet; o may say what join does not.
+func (r *replicated) joinIn(f *fleet.Fleet, o fleet.Lockstepd, name, url string, more ...string) *fleet.Lockstepd {
+	r.t.Helper()
+	o.Bin, o.NATS, o.Args = bin, "-", append([]string{"--config", r.path("lockstep.yaml"), "--store", url,
+		"--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}, more...)
+	p, err := f.Lockstepd(name, o)
 	r.ok(err)
 	r.ok(p.Ready(r.ctx))
 	r.planes, r.xds = append(r.planes, p), append(r.xds, p.XDS)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -43,7 +44,11 @@ type delivery struct {
 // scripted starts a node for the scope default.
 func (s *stage) scripted(id string, play script) *scripted {
 	s.t.Helper()
-	conn, err := grpc.NewClient(s.plane.XDS, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	creds := insecure.NewCredentials()
+	if s.plane.TLS != nil {
+		creds = credentials.NewTLS(s.plane.TLS)
+	}
+	conn, err := grpc.NewClient(s.plane.XDS, grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond}}))
 	s.ok(err)
 	ctx, cancel := context.WithCancel(s.ctx)

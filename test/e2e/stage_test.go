@@ -40,6 +40,7 @@ type stage struct {
 	certs    string // --certs
 	upstream *fleet.Upstream
 	plane    *fleet.Lockstepd
+	tls      []string // flags of the CLI, where the admin API speaks mTLS
 	envoys   []*envoy
 }
 

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -16,7 +18,11 @@ import (
 // Fleet is a folder and the processes that were started in it. All methods are safe for concurrent use.
 type Fleet struct {
 	dir string
+	box *Box // where processes are started; nil: here
+	*started
+}
 
+type started struct {
 	mu    sync.Mutex
 	procs []*Process
 }
@@ -30,7 +36,7 @@ func New(dir string) (*Fleet, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
-	return &Fleet{dir: dir}, nil
+	return &Fleet{dir: dir, started: &started{}}, nil
 }
 
 // Dir is the folder of the fleet, an absolute path.
@@ -87,9 +93,22 @@ func ForTest(t TB) *Fleet {
 	return f
 }
 
+// In is the fleet as seen from a box: what it starts runs there and listens on the box's address. All else is shared with f.
+func (f *Fleet) In(b *Box) *Fleet { return &Fleet{f.dir, b, f.started} }
+
+// addr is a new address, for a server that f is about to start.
+func (f *Fleet) addr() (string, error) {
+	if f.box == nil {
+		return Addr()
+	}
+	port, err := Port()
+	return net.JoinHostPort(f.box.IP, strconv.Itoa(port)), err
+}
+
 // Run runs a program to its end and returns its standard output. The error holds the exit status and what it wrote to standard error.
 func (f *Fleet) Run(ctx context.Context, program string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
+	path, args := f.box.Enter(program, args...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = f.dir
 	out, err := cmd.Output()
 	if err != nil {

@@ -1,11 +1,15 @@
 package fleet
 
-import "path/filepath"
+import (
+	"crypto/tls"
+	"path/filepath"
+)
 
 // Lockstepd says how a control plane is started, and where it then is. Empty fields are filled in: a folder of its own in the
-// fleet's, free ports on 127.0.0.1.
+// fleet's, free ports on 127.0.0.1 or the box's address.
 type Lockstepd struct {
 	*Process
+	Box   *Box   // where it runs; nil: here
 	Bin   string // the folder of the binary, from Build; needed
 	Data  string // --data-dir
 	Certs string // --certs; "" is left out
@@ -14,17 +18,19 @@ type Lockstepd struct {
 	NATS  string // --nats-listen; "-": it opens none, as with --events
 	Args  []string
 	Env   []string
+	TLS   *tls.Config // of a client of the admin API; nil: it is plaintext, as on loopback
 }
 
 // Lockstepd starts a control plane. It is ready when its /readyz is. A restart keeps data and addresses.
 func (f *Fleet) Lockstepd(name string, o Lockstepd) (*Lockstepd, error) {
+	o.Box = f.box
 	if o.Data == "" {
 		o.Data = filepath.Join(f.dir, name)
 	}
 	for _, addr := range []*string{&o.XDS, &o.Admin, &o.NATS} {
 		if *addr == "" {
 			var err error
-			if *addr, err = Addr(); err != nil {
+			if *addr, err = f.addr(); err != nil {
 				return nil, err
 			}
 		}
@@ -36,13 +42,18 @@ func (f *Fleet) Lockstepd(name string, o Lockstepd) (*Lockstepd, error) {
 	if o.Certs != "" {
 		args = append(args, "--certs", o.Certs)
 	}
+	scheme := "http"
+	if o.TLS != nil {
+		scheme = "https"
+	}
 	var err error
 	o.Process, err = f.Start(Command{
 		Name:  name,
 		Path:  filepath.Join(o.Bin, "lockstepd"),
 		Args:  append(args, o.Args...),
 		Env:   o.Env,
-		Ready: "http://" + o.Admin + "/readyz",
+		Ready: scheme + "://" + o.Admin + "/readyz",
+		TLS:   o.TLS,
 	})
 	return &o, err
 }

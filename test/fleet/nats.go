@@ -39,7 +39,7 @@ func (f *Fleet) NATS(ctx context.Context, name string, size int) (*NATS, error) 
 		s := &NATSServer{}
 		var peer string
 		for _, addr := range []*string{&s.Client, &s.Monitor, &peer} {
-			if *addr, err = Addr(); err != nil {
+			if *addr, err = f.addr(); err != nil {
 				return nil, err
 			}
 		}

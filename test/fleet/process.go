@@ -3,6 +3,7 @@ package fleet
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,14 +21,18 @@ type Command struct {
 	Name  string // names the log file, Dir()/<name>.log
 	Path  string
 	Args  []string
-	Env   []string // added to this process's own
-	Ready string   // the URL that answers 200 when the program is ready; "" when there is none
+	Env   []string    // added to this process's own
+	Ready string      // the URL that answers 200 when the program is ready; "" when there is none
+	TLS   *tls.Config // for Ready; nil: the URL is plaintext
+
+	apart bool // in a network namespace of its own
 }
 
 // Process is a program that runs, or ran. All methods are safe for concurrent use.
 type Process struct {
 	c   Command
 	dir string
+	box *Box
 
 	mu  sync.Mutex // one start or stop at a time
 	run *run
@@ -42,7 +47,7 @@ type run struct {
 
 // Start starts a program. Its standard output and error go to the log, to which a restart appends.
 func (f *Fleet) Start(c Command) (*Process, error) {
-	p := &Process{c: c, dir: f.dir}
+	p := &Process{c: c, dir: f.dir, box: f.box}
 	if err := p.Restart(); err != nil {
 		return nil, err
 	}
@@ -63,12 +68,16 @@ func (p *Process) Restart() error {
 	if err != nil {
 		return fmt.Errorf("fleet: log of %s: %w", p.c.Name, err)
 	}
-	cmd := exec.Command(p.c.Path, p.c.Args...)
+	path, args := p.box.Enter(p.c.Path, p.c.Args...)
+	cmd := exec.Command(path, args...)
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), p.c.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own keeps a Ctrl-C for the caller, who ends things in order; the death signal is for when it cannot.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if p.c.apart {
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
+	}
 	r := &run{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
@@ -111,7 +120,7 @@ func (p *Process) life() *run {
 // Ready waits until the program answers 200 at Command.Ready. If the program ends meanwhile, or ctx does, the error holds the end of the log.
 func (p *Process) Ready(ctx context.Context) error {
 	r := p.life()
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.c.TLS}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var dead bool

@@ -23,7 +23,7 @@ type RedisServer struct {
 
 // Redis starts a redis-server and waits until it answers. The lines are added to its configuration.
 func (f *Fleet) Redis(ctx context.Context, name string, lines ...string) (*RedisServer, error) {
-	addr, err := Addr()
+	addr, err := f.addr()
 	if err != nil {
 		return nil, err
 	}
@@ -45,8 +45,8 @@ func (f *Fleet) redis(name, program, addr string, lines []string) (*RedisServer,
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
-	_, port, _ := strings.Cut(addr, ":")
-	lines = append([]string{"bind 127.0.0.1", "port " + port, fmt.Sprintf("dir %q", dir)}, lines...)
+	host, port, _ := strings.Cut(addr, ":")
+	lines = append([]string{"bind " + host, "port " + port, fmt.Sprintf("dir %q", dir)}, lines...)
 	file := filepath.Join(dir, "redis.conf") // a Sentinel writes to it
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("fleet: configuration of %s: %w", name, err)
@@ -132,7 +132,7 @@ func (f *Fleet) RedisSentinel(ctx context.Context, name string) (*RedisSentinel,
 		return nil, err
 	}
 	for i := range 3 {
-		addr, err := Addr()
+		addr, err := f.addr()
 		if err != nil {
 			return nil, err
 		}
