@@ -72,7 +72,8 @@ func (a *account) cross(after string) {
 	a.s.t.Helper()
 	offered, bad := a.Cross(a.s.ctx, a.s.now().ids())
 	if want := len(traffic.Kinds) * a.up * (a.up - 1); len(bad) > 0 || offered < want {
-		a.s.t.Fatalf("after %s: %d tickets were offered at other nodes, want %d or more; these were refused: %v", after, offered, want, bad)
+		_, words := a.Counts()
+		a.s.t.Fatalf("after %s: %d tickets were offered at other nodes, want %d or more; these were refused: %v; %q", after, offered, want, bad, words)
 	}
 	a.check(after)
 }

@@ -192,6 +192,9 @@ func (t *Traffic) Dial(ctx context.Context, version uint16, node, host string, o
 		}
 	}
 	if r.Session != nil {
+		if r.Resumed && version == tls.VersionTLS12 {
+			r.Session.Issued = offer.Issued // a new ticket for the old session: Envoy counts its life from the full handshake
+		}
 		t.sessions[ticket{version, r.Session.KeyID, node}] = held{host, r.Session}
 	}
 	return r.Session, how
