@@ -100,6 +100,8 @@ func TestAChangeIsWrittenDownBeforeItIsMade(t *testing.T) {
 		if _, err := p.Burn(t.Context(), "default", "me", "stolen"); err != nil {
 			t.Fatal(err)
 		}
+		b.mu.Lock() // the burn may be ending
+		defer b.mu.Unlock()
 		if c := b.changes[old]; len(c.Burnt) != 2 || c.Lines[0].By != "me" || c.Lines[0].Why != "stolen" {
 			t.Errorf("%+v", c)
 		}
