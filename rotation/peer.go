@@ -68,6 +68,19 @@ func Living(ctx context.Context, s store.Store) ([]Peer, error) {
 	return slices.SortedFunc(maps.Values(all), func(a, b Peer) int { return strings.Compare(a.Replica, b.Replica) }), nil
 }
 
+// Unheard is how long ago this replica wrote its roster last. The others take it for dead, and its nodes for away, 30 s after it; for gone, a lease after
+// it. 0: it has not written one yet, or has its store to itself.
+func (c *Coordinator) Unheard() (d time.Duration) {
+	for _, s := range c.scopes {
+		s.mu.Lock()
+		if s.cfg.Shared && !s.stored.IsZero() {
+			d = max(d, s.clock().Sub(s.stored))
+		}
+		s.mu.Unlock()
+	}
+	return d
+}
+
 // ErrAlone: this replica cannot work beside another one on the same store.
 var ErrAlone = errors.New("cannot work beside another replica")
 

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -172,6 +173,51 @@ func TestAReplicaWhoseClockIsOffLeavesRolloutsToOthers(t *testing.T) {
 		}
 		if lines := r2.told(); lines != "" {
 			t.Errorf("it did %s", lines)
+		}
+	})
+}
+
+// TestReplicasHearOfEachOther, however seldom they look at the store, and know since when they are not heard.
+func TestReplicasHearOfEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		begin := func(replica string) *plane {
+			p := prepare(t, s, replica)
+			for _, sc := range p.scopes {
+				sc.cfg.Refresh = time.Hour
+			}
+			p.run()
+			<-p.Ready()
+			return p
+		}
+		r1, r2 := begin("r1"), begin("r2")
+		defer r1.stop()
+		defer r2.stop()
+		for range 10 {
+			time.Sleep(7 * time.Second)
+			for _, p := range []*plane{r1, r2} {
+				if d := p.Unheard(); d > heartbeat {
+					t.Errorf("%s has not been heard for %s", p.replica, d)
+				}
+			}
+		}
+		if ps := r1.Peers(); len(ps) != 1 || ps[0].Replica != "r2" {
+			t.Errorf("r1 knows %+v", ps)
+		}
+		s.set(func(_ context.Context, _, key string) error {
+			if key == "roster/default/r1" {
+				return errors.New("not written")
+			}
+			return nil
+		}, nil)
+		time.Sleep(silentFor)
+		if one, two := r1.Unheard(), r2.Unheard(); one < silentFor || one > silentFor+heartbeat || two > heartbeat {
+			t.Errorf("after %s r1 has not been heard for %s, r2 for %s", silentFor, one, two)
+		}
+		s.set(nil, nil)
+		time.Sleep(retryAfter + time.Second)
+		if d := r1.Unheard(); d > heartbeat {
+			t.Errorf("r1 has not been heard for %s", d)
 		}
 	})
 }

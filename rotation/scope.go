@@ -189,6 +189,9 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	defer s.mu.Unlock()
 	s.roster.expire(s.policy, v.now)
 	wait = s.cfg.Refresh
+	if s.cfg.Shared {
+		wait = min(wait, heartbeat)
+	}
 	if !v.due.IsZero() {
 		wait = min(wait, max(v.due.Sub(v.now), time.Millisecond))
 	}

@@ -48,7 +48,8 @@ type Server struct {
 	draining chan struct{} // closed by Drain
 
 	mu      sync.Mutex
-	last    uint64 // number of the newest stream
+	refuse  time.Time // new streams until then
+	last    uint64    // number of the newest stream
 	streams map[uint64]*stream
 }
 
@@ -103,6 +104,21 @@ func (s *Server) Drain() {
 
 var errDraining = status.Error(codes.Unavailable, "the server is going down: connect to another one")
 
+// Dismiss ends all streams, and refuses new ones with UNAVAILABLE for that long: nodes that can go to another replica. It returns how many streams
+// it ended.
+func (s *Server) Dismiss(d time.Duration) int {
+	s.mu.Lock()
+	s.refuse = time.Now().Add(d)
+	s.mu.Unlock()
+	all := s.all()
+	for _, st := range all {
+		st.end(errDismissed)
+	}
+	return len(all)
+}
+
+var errDismissed = status.Error(codes.Unavailable, "this replica is cut off from the others: connect to another one")
+
 func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stream, error) {
 	ctx := gs.Context()
 	if only != "" && s.env.types[only] == nil {
@@ -120,6 +136,10 @@ func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stre
 	st := &stream{s: s, gs: gs, since: time.Now(), abort: abort, m: &machine{env: s.env, only: only, node: s.peer(ctx, svc)}}
 	st.m.box = xds.NewWakingMailbox(func() { s.pushers.add(st) })
 	s.mu.Lock()
+	if time.Now().Before(s.refuse) {
+		s.mu.Unlock()
+		return nil, errDismissed
+	}
 	s.last++
 	st.m.node.Stream = s.last
 	s.streams[s.last] = st

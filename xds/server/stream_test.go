@@ -211,6 +211,34 @@ func TestDrainEndsStreamsAtOnce(t *testing.T) {
 	})
 }
 
+func TestDismissedNodesMayComeBackAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(newTable(), nil)
+		a, b := handle(s, newPipe()), handle(s, newPipe())
+		synctest.Wait()
+		if n := s.Dismiss(3 * time.Second); n != 2 {
+			t.Errorf("%d streams ended", n)
+		}
+		for _, d := range []<-chan error{a, b} {
+			if err := <-d; status.Code(err) != codes.Unavailable {
+				t.Error(err)
+			}
+		}
+		time.Sleep(3*time.Second - 1)
+		if err := <-handle(s, newPipe()); status.Code(err) != codes.Unavailable {
+			t.Errorf("a new stream, too early: %v", err)
+		}
+		time.Sleep(1)
+		p := newPipe()
+		back := handle(s, p)
+		synctest.Wait()
+		close(p.in)
+		if err := <-back; err != nil {
+			t.Errorf("a new stream: %v", err)
+		}
+	})
+}
+
 func TestStreamsShowsWhereEachNameStands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := newTable()

@@ -49,22 +49,52 @@ func (a *admin) ask(ctx context.Context, v *fleet, only string) (silent []string
 // AskPeer asks another replica for the nodes that are connected to it; with a node id, for that node. What anybody else answers at its address is
 // [ErrAnotherReplica]; a redirect is not followed, and an answer of more than 64 MiB is refused. A nil transport is [http.DefaultTransport].
 func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, node string) ([]api.Node, error) {
-	if p.Admin == "" {
-		return nil, errors.New("its admin API is on a socket; ask it there")
-	}
-	c := api.Client{Base: p.Admin, HTTP: &http.Client{
-		Transport:     bounded{transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what redirects is no replica
-	}}
-	n, err := c.NodesHere(ctx, node)
+	c, err := clientOf(p, transport)
 	if err != nil {
 		return nil, err
 	}
-	if n.Replica != p.Replica {
-		return nil, fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? Set its admin_listen to one that the others reach",
-			ErrAnotherReplica, p.Admin, p.Replica, n.Replica)
+	n, err := c.NodesHere(ctx, node)
+	if err == nil {
+		err = sameReplica(p, n.Replica)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return n.Nodes, nil
+}
+
+// PeerStatus asks another replica for its status, as AskPeer asks for nodes.
+func PeerStatus(ctx context.Context, transport http.RoundTripper, p rotation.Peer) (api.Status, error) {
+	c, err := clientOf(p, transport)
+	if err != nil {
+		return api.Status{}, err
+	}
+	st, err := c.Status(ctx)
+	if err == nil {
+		err = sameReplica(p, st.Replica)
+	}
+	if err != nil {
+		return api.Status{}, err
+	}
+	return st, nil
+}
+
+func clientOf(p rotation.Peer, transport http.RoundTripper) (api.Client, error) {
+	if p.Admin == "" {
+		return api.Client{}, errors.New("its admin API is on a socket; ask it there")
+	}
+	return api.Client{Base: p.Admin, HTTP: &http.Client{
+		Transport:     bounded{transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what redirects is no replica
+	}}, nil
+}
+
+func sameReplica(p rotation.Peer, answered string) error {
+	if answered == p.Replica {
+		return nil
+	}
+	return fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? Set its admin_listen to one that the others reach",
+		ErrAnotherReplica, p.Admin, p.Replica, answered)
 }
 
 // bounded cuts off answers that are too long.

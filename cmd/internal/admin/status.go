@@ -22,6 +22,7 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		}
 		s.Scopes = append(s.Scopes, scopeOf(name, st))
 		s.Degraded = append(s.Degraded, complaints(name, st)...)
+		s.StoreDown = s.StoreDown || st.Err != nil && !errors.Is(st.Err, rotation.ErrUnrecorded)
 	}
 	s.Certs, err = a.certSummary(r)
 	if n := len(s.Certs.Problems); n > 0 {

@@ -16,6 +16,8 @@ type Status struct {
 	Certs    CertSummary `json:"certificates"`
 	Streams  int         `json:"streams"`  // open xDS streams
 	Degraded []string    `json:"degraded"` // what is not as it should be, and what to do; empty when all is well
+	// StoreDown: the store could not be used at the last try. Replicas ask each other for it.
+	StoreDown bool `json:"store_down"`
 }
 
 // Scope is one set of session ticket keys.

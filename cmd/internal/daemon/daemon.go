@@ -238,6 +238,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.losses != nil && onLoopback(d.self) {
 		run(d.neighbours().run)
 	}
+	run(d.letGo)
 	run(func(ctx context.Context) error { return d.bus.run(ctx, d) })
 	g.Go(func() error { return d.serveAdmin() })
 	g.Go(func() error { return d.serveXDS(core) })
