@@ -56,7 +56,7 @@ promtool: ## install promtool into .promtool/ (it checks the alert rules)
 	@test/install-promtool
 
 .PHONY: test-packages
-test-packages: # the race detector needs a C compiler, the Redis store its servers; the rest is fetched by go and by test/install-envoy
+test-packages: # the race detector needs a C compiler, the Redis store its servers, partitions ip; the rest is fetched by go and by test/install-envoy
 	@command -v gcc >/dev/null || { \
 		echo "installing gcc (the race detector needs it)"; \
 		apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev || { \
@@ -65,6 +65,10 @@ test-packages: # the race detector needs a C compiler, the Redis store its serve
 		echo "installing redis-server and redis-sentinel (the Redis store is tested on them)"; \
 		test/install-redis || { \
 			echo "they could not be installed; as root, type: apt-get install -y redis-server redis-sentinel"; exit 1; }; }
+	@command -v ip >/dev/null || { \
+		echo "installing iproute2 (the tests that cut links need it)"; \
+		apt-get update -q && apt-get install -qy --no-install-recommends iproute2 || { \
+			echo "iproute2 could not be installed; as root, type: apt-get install -y iproute2"; exit 1; }; }
 
 .PHONY: go
 go:
