@@ -21,19 +21,19 @@ import (
 type divided struct {
 	*replicated
 	net                       *fleet.Network
-	here, one, two, redis, ev *fleet.Box
+	here, one, two, store, ev *fleet.Box
 	pki                       string
 }
 
-// divide sets the stage in a test that is secluded.
-func divide(t *testing.T) *divided {
+// divide sets the stage in a test that is secluded. open starts the store in that fleet.
+func divide(t *testing.T, open func(s *stage, f *fleet.Fleet) (url string)) *divided {
 	t.Helper()
 	d := &divided{replicated: &replicated{stage: set(t, play{later: true,
 		scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 20s}\n", lifetime)})}}
 	s := d.stage
 	own, boxes, network, err := s.fleet.Network("replica-1", "replica-2", "store", "events")
 	s.ok(err)
-	d.net, d.here, d.one, d.two, d.redis, d.ev = network, own, boxes[0], boxes[1], boxes[2], boxes[3]
+	d.net, d.here, d.one, d.two, d.store, d.ev = network, own, boxes[0], boxes[1], boxes[2], boxes[3]
 
 	d.pki = s.path("pki")
 	s.done("pki", "init", "--dir", d.pki)
@@ -52,10 +52,9 @@ func divide(t *testing.T) *divided {
 
 	d.events, err = s.fleet.In(d.ev).NATS(s.ctx, "events", 1)
 	s.ok(err)
-	redis, err := s.fleet.In(d.redis).Redis(s.ctx, "store", "protected-mode no") // its box is not open to the world
-	s.ok(err)
+	url := open(s, s.fleet.In(d.store))
 	for _, b := range []*fleet.Box{d.one, d.two} {
-		d.joinIn(s.fleet.In(b), fleet.Lockstepd{TLS: client}, b.Name, "redis://"+redis.Addr,
+		d.joinIn(s.fleet.In(b), fleet.Lockstepd{TLS: client}, b.Name, url,
 			"--xds-cert", server+"/tls.crt", "--xds-key", server+"/tls.key", "--xds-client-ca", ca)
 	}
 	s.plane = d.planes[0]
@@ -67,6 +66,20 @@ func divide(t *testing.T) *divided {
 	}
 	s.ready()
 	return d
+}
+
+func redisBox(s *stage, f *fleet.Fleet) string {
+	s.t.Helper()
+	redis, err := f.Redis(s.ctx, "store", "protected-mode no") // its box is not open to the world
+	s.ok(err)
+	return "redis://" + redis.Addr
+}
+
+func natsBox(s *stage, f *fleet.Fleet) string {
+	s.t.Helper()
+	n, err := f.NATS(s.ctx, "store", 3)
+	s.ok(err)
+	return "nats://" + n.Addrs()
 }
 
 // silent are the replicas that did not answer the one that is asked, which must list its own nodes soon all the same.
@@ -149,7 +162,7 @@ func TestReplicasApart(t *testing.T) {
 	if !fleet.Secluded(t) {
 		return
 	}
-	d := divide(t)
+	d := divide(t, natsBox)
 	one, two := d.planes[0], d.planes[1]
 	for _, p := range d.planes { // each stays at its replica
 		d.ask(p)
@@ -176,7 +189,7 @@ func TestReplicasApart(t *testing.T) {
 	})
 	d.instep(a, "a cut between the replicas", 4, 5*time.Second)
 
-	d.ok(d.net.Cut(d.one, d.redis))
+	d.ok(d.net.Cut(d.one, d.store))
 	d.ask(one)
 	began := time.Now()
 	d.refuses("a cut between a replica and the store")
@@ -184,7 +197,7 @@ func TestReplicasApart(t *testing.T) {
 	d.ask(two)
 	d.done("rotate", "--why", "the other replica cannot reach the store")
 	d.waitsFor(a, "a cut between a replica and the store", 6*time.Second)
-	d.ok(d.net.Join(d.one, d.redis))
+	d.ok(d.net.Join(d.one, d.store))
 	d.instep(a, "a cut between a replica and the store", 4, 5*time.Second)
 
 	d.ok(d.net.Cut(d.one, d.ev))
@@ -225,7 +238,7 @@ func TestNodesApart(t *testing.T) {
 	if !fleet.Secluded(t) {
 		return
 	}
-	d := divide(t)
+	d := divide(t, redisBox)
 	one, two := d.planes[0], d.planes[1]
 	d.phase("steady", 2)
 	a := d.clients()
@@ -289,7 +302,7 @@ func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	if !fleet.Secluded(t) {
 		return
 	}
-	d := divide(t)
+	d := divide(t, redisBox)
 	one, two := d.planes[0], d.planes[1]
 	d.phase("steady", 2)
 	a := d.clients()
@@ -298,7 +311,7 @@ func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	d.ok(d.net.Join(d.here, d.two))
 	d.instep(a, "the second replica was cut off from the nodes", 2, 5*time.Second)
 
-	d.ok(d.net.Cut(d.one, d.redis))
+	d.ok(d.net.Cut(d.one, d.store))
 	d.ok(d.net.Cut(d.one, d.two))
 	d.ask(two)
 	d.done("rotate", "--why", "a replica is cut off from the store for long")
@@ -316,7 +329,7 @@ func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	a.inUse()
 	a.cross("a long cut between a replica and the store")
 	t.Logf("the rotation ended with all nodes %s after the cut", time.Since(began).Round(10*time.Millisecond))
-	d.ok(d.net.Join(d.one, d.redis))
+	d.ok(d.net.Join(d.one, d.store))
 	d.ok(d.net.Join(d.one, d.two))
 	d.instep(a, "a long cut between a replica and the store", 2, 5*time.Second)
 
@@ -331,14 +344,14 @@ func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	if before == 0 {
 		t.Error("the streams that were let go are not counted")
 	}
-	d.ok(d.net.Cut(d.one, d.redis))
-	d.ok(d.net.Cut(d.two, d.redis))
+	d.ok(d.net.Cut(d.one, d.store))
+	d.ok(d.net.Cut(d.two, d.store))
 	d.serves(a, "all replicas are cut off from the store", 24*time.Second)
 	if n := ended() - before; n > 0 {
 		t.Errorf("%v streams were ended although the store is lost to all", n)
 	}
-	d.ok(d.net.Join(d.one, d.redis))
-	d.ok(d.net.Join(d.two, d.redis))
+	d.ok(d.net.Join(d.one, d.store))
+	d.ok(d.net.Join(d.two, d.store))
 	d.instep(a, "all replicas were cut off from the store", 2, 5*time.Second)
 	d.leftNobody()
 }
