@@ -39,7 +39,7 @@ type Entry struct {
 	What       string        `json:"what"`
 	Scope      string        `json:"scope,omitempty"`
 	Name       string        `json:"name,omitempty"` // of a certificate, a node, or what was asked for
-	Key        string        `json:"key,omitempty"`  // fingerprint of a ticket key, or the version of a certificate
+	Key        string        `json:"key,omitempty"`  // fingerprint of a ticket key, the version of a certificate, or the SHA-256 of a policy
 	Burnt      []string      `json:"burnt,omitempty"`
 	Generation uint64        `json:"generation,omitempty"`
 	Rotation   uint64        `json:"rotation,omitempty"`

@@ -2,14 +2,12 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
-	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
@@ -56,14 +54,6 @@ func (d *Daemon) recordCert(ctx context.Context, n keysource.Name, version strin
 		e.What = "cert-removed"
 	}
 	_, err := d.audit.Append(ctx, e)
-	return err
-}
-
-// recordPolicy is called before another policy takes effect.
-func (d *Daemon) recordPolicy(p *identity.Policy, text []byte) error {
-	_, err := d.audit.Append(context.Background(), audit.Entry{
-		Actor: "lockstepd", What: "policy", Name: d.cfg.Policy, Why: fmt.Sprintf("the file was changed: %d rules, SHA-256 %x", p.Rules(), sha256.Sum256(text)),
-	})
 	return err
 }
 

@@ -48,7 +48,7 @@ func ring(t *testing.T, r *running, node string) string {
 }
 
 // breakLog puts something into the store that no line may follow, until the function that it returns is called.
-func breakLog(t *testing.T, r *running) (repair func()) {
+func breakLog(t *testing.T, r *running) (repair func(*Daemon)) {
 	t.Helper()
 	good, rev, err := r.data.store.Get(t.Context(), "audit/head")
 	if err != nil {
@@ -57,9 +57,9 @@ func breakLog(t *testing.T, r *running) (repair func()) {
 	if rev, err = r.data.store.Swap(t.Context(), "audit/head", rev, bytes.Replace(good, []byte(`"mac":"`), []byte(`"mac":"A`), -1)); err != nil {
 		t.Fatal(err)
 	}
-	return func() {
+	return func(d *Daemon) {
 		t.Helper()
-		if _, err := r.data.store.Swap(context.Background(), "audit/head", rev, good); err != nil {
+		if _, err := d.data.store.Swap(context.Background(), "audit/head", rev, good); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,7 +95,7 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 	if err != nil || st.Scopes[0].Version != before || !strings.Contains(strings.Join(st.Degraded, "\n"), "audit log cannot be written to the store") {
 		t.Errorf("%+v %v", st, err)
 	}
-	repair()
+	repair(r.Daemon)
 	if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{By: "me"}); err != nil {
 		t.Fatal(err)
 	}

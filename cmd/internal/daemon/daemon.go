@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -67,6 +68,9 @@ type Daemon struct {
 	policy  *policyFile // nil: whoever connects gets everything
 	denials *denials
 
+	settled   chan struct{}         // closed once the audit log says which policy is in force
+	unsettled atomic.Pointer[error] // why it does not yet
+
 	xdsListener, adminListener net.Listener
 
 	self  string            // URL of the admin API for other replicas; "": on a socket
@@ -75,7 +79,7 @@ type Daemon struct {
 
 // New opens the data directory and the listeners. The caller runs Run or Close.
 func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer()}
+	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), settled: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -229,9 +233,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	run(d.rolls.Run)
 	run(d.table.Run)
-	if d.policy != nil {
-		run(d.policy.run)
-	}
+	run(func(ctx context.Context) error {
+		d.settlePolicy(ctx)
+		if d.policy == nil || ctx.Err() != nil {
+			return nil
+		}
+		return d.policy.run(ctx)
+	})
 	run(d.audit.Run)
 	run(d.custody.Run)
 	run(rest)
@@ -268,7 +276,7 @@ func (d *Daemon) serveAdmin() error {
 
 // serveXDS opens the door to nodes once sources and store were read: until then a name that is not known yet must not be called absent.
 func (d *Daemon) serveXDS(ctx context.Context) error {
-	waits := []<-chan struct{}{d.rolls.Ready(), d.certs.Ready()}
+	waits := []<-chan struct{}{d.rolls.Ready(), d.certs.Ready(), d.settled}
 	if d.dir != nil {
 		waits = append(waits, d.dir.Ready())
 	}
@@ -343,9 +351,11 @@ func (d *Daemon) ready() error {
 		}
 	}
 	if d.dir != nil {
-		return check(d.dir.Ready(), "the directory of certificates")
+		if err := check(d.dir.Ready(), "the directory of certificates"); err != nil {
+			return err
+		}
 	}
-	return nil
+	return d.policyUnsettled()
 }
 
 // degraded is what ails the daemon itself.
@@ -355,6 +365,9 @@ func (d *Daemon) degraded() (out []string) {
 	}
 	if err := d.policy.ill(); err != nil {
 		out = append(out, fmt.Sprintf("the policy cannot be used, the last good one stays in force: %v", err))
+	}
+	if err := d.policyUnsettled(); err != nil {
+		out = append(out, fmt.Sprintf("no node is let in: %v", err))
 	}
 	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
 		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))

@@ -116,6 +116,13 @@ func (f *policyFile) now() *identity.Policy {
 	return f.policy
 }
 
+// inForce is the policy in force with the text of its file.
+func (f *policyFile) inForce() (*identity.Policy, []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.policy, f.text
+}
+
 // guard is now as the table takes it.
 func (f *policyFile) guard() sds.Policy {
 	if f == nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ import (
 	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
@@ -277,6 +280,124 @@ func TestAPolicyCountsOnOpenStreams(t *testing.T) {
 		return err
 	})
 	n.gets()
+}
+
+// policyLinesOf are the digests and reasons of the lines on the policy.
+func policyLinesOf(t *testing.T, r *running) (keys, why []string) {
+	t.Helper()
+	log, err := r.client.Audit(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range log.Lines {
+		if l.What == "policy" {
+			keys, why = append(keys, l.Key), append(why, l.Why)
+		}
+	}
+	return keys, why
+}
+
+// A policy that was changed while nobody ran is written down before it counts; one that was not is not written down again.
+func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
+	g := guard(t, wide)
+	cfg := g.cfg
+	again := func(change func(*config.Config)) *running {
+		t.Helper()
+		if err := g.stop(); err != nil {
+			t.Fatal(err)
+		}
+		g.running = start(t, func(c *config.Config) {
+			*c = cfg
+			if change != nil {
+				change(c)
+			}
+		})
+		return g.running
+	}
+	without := func(c *config.Config) { c.Policy = "" }
+	digest := func() string {
+		b, err := os.ReadFile(g.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%x", sha256.Sum256(b))
+	}
+	want := []string{digest()}
+	check := func(r *running) {
+		t.Helper()
+		if keys, why := policyLinesOf(t, r); !slices.Equal(keys, want) {
+			t.Errorf("lines on the policy: %q (%q), want %q", keys, why, want)
+		}
+	}
+	check(g.running)
+	check(again(nil)) // the same
+
+	g.write(t, `rules: [{identity: "ME", scopes: ["*"], names: ["*"]}]`)
+	want = append(want, digest())
+	check(again(nil))
+
+	g.write(t, wide) // while it runs
+	want = append(want, digest())
+	until(t, func() error {
+		if keys, _ := policyLinesOf(t, g.running); len(keys) != len(want) {
+			return fmt.Errorf("%q", keys)
+		}
+		return nil
+	})
+	check(again(nil))
+
+	want = append(want, "")
+	check(again(without))
+	check(again(without))
+	_, why := policyLinesOf(t, g.running)
+	if last := why[len(why)-1]; !strings.Contains(last, "no policy") {
+		t.Error(last)
+	}
+	want = append(want, digest())
+	check(again(nil))
+
+	// Where it cannot be written down, it does not count: no node is let in, and that is said. The log is whole again, and they are.
+	repair := breakLog(t, g.running)
+	if err := g.stop(); err != nil {
+		t.Fatal(err)
+	}
+	g.write(t, `rules: [{identity: "ME", names: [b.example]}]`)
+	d, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	r := &running{Daemon: d, client: &api.Client{Base: "http://" + d.adminListener.Addr().String(), HTTP: g.client.HTTP}}
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	until(t, func() error {
+		if err := d.ready(); err == nil || !strings.Contains(err.Error(), "audit/head") {
+			return fmt.Errorf("ready: %v", err)
+		}
+		st, err := r.client.Status(t.Context())
+		if err == nil && !strings.Contains(strings.Join(st.Degraded, " "), "no node is let in") {
+			err = fmt.Errorf("degraded: %q", st.Degraded)
+		}
+		return err
+	})
+	conn, err := grpc.NewClient("unix:"+g.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	short, end := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer end()
+	if _, err := healthv1.NewHealthClient(conn).Check(short, &healthv1.HealthCheckRequest{}); err == nil {
+		t.Error("a node is let in")
+	}
+	repair(d)
+	join(t, "unix:"+g.socket, "edge-1", "a.example", "b.example").gets("-a.example", "+b.example") // waits for the door
 }
 
 func TestABadPolicyAtStartIsRefused(t *testing.T) {
