@@ -115,7 +115,7 @@ func (s *scope) readRoster(ctx context.Context, key string) (rosterRecord, store
 	return r, rev, err
 }
 
-// put writes a value that only this replica writes.
+// put writes a value that only this replica writes, over whatever is there.
 func (s *scope) put(ctx context.Context, key string, val []byte) error {
 	for {
 		_, rev, err := s.cfg.Store.Get(ctx, key)

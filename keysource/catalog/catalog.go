@@ -91,7 +91,7 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey [
 	}
 	for try := range tries {
 		old, rev, err := c.store.Get(ctx, key(n))
-		if err != nil && !errors.Is(err, store.ErrNotExist) {
+		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) {
 			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w", n, err)
 		}
 		if have, err := decode(n, old); err == nil && have.Version() == cert.Version() {
@@ -122,7 +122,7 @@ func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
 		switch {
 		case errors.Is(err, store.ErrNotExist):
 			return fmt.Errorf("%s in the store: %w", n, keysource.ErrNotExist)
-		case err != nil:
+		case err != nil && !errors.Is(err, store.ErrSealed):
 			return fmt.Errorf("removing the certificate of %s: %w", n, err)
 		}
 		if try == 0 {

@@ -51,6 +51,10 @@ func (c *Catalog) entry(ctx context.Context, key string) (Entry, error) {
 	}
 	e := Entry{Name: keysource.Name(name)}
 	val, _, err := c.store.Get(ctx, key)
+	if errors.Is(err, store.ErrSealed) {
+		e.Problem = err.Error()
+		return e, nil
+	}
 	if err != nil {
 		return e, err
 	}
