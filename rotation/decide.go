@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,7 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 			return v, err
 		}
 		skewed := s.skewed()
+		s.noteSkew(skewed)
 		next := v.r
 		switch {
 		case skewed != nil && (burn || command != nil):
@@ -147,11 +149,11 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 		return v, 0, err
 	}
 	val, rev, err := s.cfg.Store.Get(ctx, s.ringKey())
-	if err == nil && rev == s.known.rev {
+	if err == nil && bytes.Equal(val, s.known.val) {
 		v.r = s.known.r
 	} else if err == nil {
 		if v.r, err = decodeRollout(s.name, val); err == nil {
-			s.known = known{rev, v.r}
+			s.known = known{val, v.r}
 		}
 	} else if errors.Is(err, store.ErrNotExist) {
 		err = nil
@@ -191,8 +193,8 @@ func (s *scope) swap(ctx context.Context, rev store.Rev, r Rollout) error {
 	if err != nil {
 		return err
 	}
-	if rev, err = s.cfg.Store.Swap(ctx, s.ringKey(), rev, val); err == nil {
-		s.known = known{rev, r}
+	if _, err = s.cfg.Store.Swap(ctx, s.ringKey(), rev, val); err == nil {
+		s.known = known{val, r}
 	}
 	return err
 }

@@ -150,6 +150,18 @@ func (c *Coordinator) Skew() (skew time.Duration) {
 	return skew
 }
 
+// noteSkew tells when skewed's answer is another than before. The caller holds turn.
+func (s *scope) noteSkew(skewed error) {
+	if off := skewed != nil; off != s.off {
+		s.off = off
+		if off {
+			s.cfg.Log.Error("rollouts are left to the other replicas", "scope", s.name, "err", skewed)
+		} else {
+			s.cfg.Log.Info("this machine's clock is right again, and rollouts are carried", "scope", s.name)
+		}
+	}
+}
+
 // skewed is an error if this machine's clock is too far off for rollouts.
 func (s *scope) skewed() error {
 	s.mu.Lock()

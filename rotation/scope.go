@@ -10,7 +10,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/lockstep-tls/lockstep/keysource"
-	"github.com/lockstep-tls/lockstep/store"
 )
 
 const (
@@ -36,6 +35,7 @@ type scope struct {
 	earlier  []byte          // its roster as it stood when the replica started; nil: there was none; with turn
 	restored bool            // the roster that the replica had before it stopped was read; with turn
 	unsure   bool            // the last swap failed, or it did not; with turn
+	off      bool            // the clock was too far off at the last look; with turn
 	missing  time.Time       // since when the store is known to be older than Marks; zero: it is not
 	known    known           // with turn
 	dark     map[string]dark // by store key; with turn
@@ -58,9 +58,10 @@ type scope struct {
 	stored  time.Time       // when our roster was written last
 }
 
-// known is the rollout at a revision of the store: while that stands it need not be decoded again.
+// known is the rollout that a value decodes to: while that stands it need not be decoded again. A revision says less: one who writes past the store's driver, or
+// brings a part of it back, changes a value without it.
 type known struct {
-	rev store.Rev
+	val []byte
 	r   Rollout
 }
 

@@ -36,6 +36,7 @@ var (
 	nodes         = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
 	left          = desc("laggards_left_behind_total", "Nodes that a rotation went on without.", "scope")
 	storeUp       = desc("store_up", "1 while the store can be read and written.")
+	clockSkew     = desc("clock_skew_seconds", "How far the store's clock is ahead of this machine's; beyond 30 either way, rollouts are left to the other replicas.")
 	sealWell      = desc("seal_well", "1 while the canary opens with the sealing key and its source can be read.")
 	eventsUp      = desc("events_up", "1 while connected to NATS.")
 	eventCount    = desc("events_total", "Events by what became of them.", "outcome")
@@ -83,6 +84,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		c.d.seen.mu.Unlock()
 	}
 	gauge(storeUp, up)
+	gauge(clockSkew, c.d.rolls.Skew().Seconds())
 	seal := c.d.custody.Status()
 	gauge(sealWell, b2f(seal.Canary == nil && seal.Err == nil))
 	gauge(eventsUp, b2f(c.d.bus.down() == nil))
