@@ -290,6 +290,22 @@ func (t *Table) Expiry() time.Time {
 	return time.Unix(first, 0)
 }
 
+// Failing names, sorted, certificates that are watched and could not be loaded at the last try; 20 at most, of n.
+func (t *Table) Failing() (names []string, n int) {
+	const most = 20
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.certs {
+		if e.fails > 0 {
+			if n++; len(names) < most {
+				names = append(names, e.asked)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, n
+}
+
 // Watched is how many certificate names are watched now.
 func (t *Table) Watched() int {
 	t.mu.Lock()

@@ -28,6 +28,9 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	if n := len(s.Certs.Problems); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates have a problem (lockstep cert list)", n))
 	}
+	if names, n := a.Table.Failing(); n > 0 {
+		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates cannot be loaded, what was sent of them stays (lockstep cert get NAME tells why): %v", n, names))
+	}
 	if n := len(s.Certs.Held); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d names are gone from the directory and held back: is the volume mounted? (lockstep cert rm --confirm gives them up)", n))
 	}
