@@ -26,11 +26,19 @@ type replicated struct {
 // replicas starts n lockstepd on the store, and two Envoys that know them all. Certificates are in the store.
 func replicas(t *testing.T, n int, open func(s *stage) (url string), more ...string) *replicated {
 	t.Helper()
+	return replicasOver(t, n, func(s *stage) *fleet.NATS {
+		events, err := s.fleet.NATS(s.ctx, "events", 1)
+		s.ok(err)
+		return events
+	}, open, more...)
+}
+
+// replicasOver does the same with events of the caller's.
+func replicasOver(t *testing.T, n int, events func(s *stage) *fleet.NATS, open func(s *stage) (url string), more ...string) *replicated {
+	t.Helper()
 	r := &replicated{stage: set(t, play{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
 	s := r.stage
-	var err error
-	r.events, err = s.fleet.NATS(s.ctx, "events", 1)
-	s.ok(err)
+	r.events = events(s)
 	url := open(s)
 	for i := range n {
 		r.join(fmt.Sprintf("replica-%d", i+1), url, more...)

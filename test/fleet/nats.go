@@ -27,8 +27,8 @@ func BuildNATS(ctx context.Context) (string, error) {
 	return filepath.Join(bin, "nats-server"), err
 }
 
-// NATS starts a cluster of size servers, named <name>-1 and so on, and waits until it is ready.
-func (f *Fleet) NATS(ctx context.Context, name string, size int) (*NATS, error) {
+// NATS starts a cluster of size servers, named <name>-1 and so on, and waits until it is ready. The lines are added to their configuration.
+func (f *Fleet) NATS(ctx context.Context, name string, size int, lines ...string) (*NATS, error) {
 	program, err := BuildNATS(ctx)
 	if err != nil {
 		return nil, err
@@ -52,6 +52,7 @@ func (f *Fleet) NATS(ctx context.Context, name string, size int) (*NATS, error) 
 		if size > 1 {
 			config += fmt.Sprintf("cluster { name: %q, listen: %q, routes: [%s] }\n", name, peers[i], strings.Join(routes, ", "))
 		}
+		config += strings.Join(lines, "\n") + "\n"
 		file := filepath.Join(f.dir, member+".conf")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			return nil, fmt.Errorf("fleet: configuration of %s: %w", member, err)

@@ -1,0 +1,247 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/test/fleet"
+)
+
+// oneRedis is a store on one server.
+func oneRedis(s *stage, url *string, server **fleet.RedisServer) string {
+	s.t.Helper()
+	redis, err := s.fleet.Redis(s.ctx, "store")
+	s.ok(err)
+	*url = "redis://" + redis.Addr
+	if server != nil {
+		*server = redis
+	}
+	return *url
+}
+
+// TestADamagedRecordIsNotServed: each record that replicas share is flipped, truncated and exchanged for another one in the store of a running fleet. It is
+// found and named, nothing of what is served changes, and all goes on when the record is back, or at once where a replica knows what belongs there.
+func TestADamagedRecordIsNotServed(t *testing.T) {
+	var url string
+	r := replicas(t, 2, func(s *stage) string { return oneRedis(s, &url, nil) })
+	r.edges(2)
+	r.phase("steady", 2)
+	a := r.clients()
+	r.instep(a, "the start", 2, 5*time.Second)
+	raw := r.records(url)
+	flipped := func(val []byte) []byte { val = bytes.Clone(val); val[len(val)/2] ^= 1; return val }
+	truncated := func(val []byte) []byte { return val[:len(val)*2/3] }
+	all := func(key, other string) [][]byte { // the ways to damage it
+		val := raw.read(key)
+		return [][]byte{flipped(val), truncated(val), raw.read(other)}
+	}
+	named := func(r *replicated, key string) {
+		r.t.Helper()
+		r.logged(r.complains(key, "does not open"), `record \"`+key+`\" does not open`)
+	}
+	how := []string{"flipped", "truncated", "exchanged"}
+
+	t.Run("the ring", func(t *testing.T) {
+		r, a := r.in(t), a.in(r.in(t).stage)
+		before, right := r.now(), raw.read("ring/default")
+		for i, bad := range all("ring/default", "audit/head") {
+			raw.write("ring/default", bad)
+			named(r, "ring/default")
+			r.refuses("the ring " + how[i])
+			r.stays(a, before, "the ring "+how[i], 300*time.Millisecond)
+			raw.write("ring/default", right)
+			r.instep(a, "the ring "+how[i], 2, 5*time.Second)
+			before, right = r.now(), raw.read("ring/default")
+		}
+		r.content()
+	})
+	t.Run("the audit log", func(t *testing.T) {
+		r, a := r.in(t), a.in(r.in(t).stage)
+		before, right := r.now(), raw.read("audit/head")
+		for i, bad := range all("audit/head", "ring/default") {
+			raw.write("audit/head", bad)
+			r.refuses("the audit log " + how[i])
+			named(r, "audit/head")
+			r.broken("audit/head is not as it was written", "cut-off")
+			r.stays(a, before, "the audit log "+how[i], 300*time.Millisecond)
+		}
+		raw.write("audit/head", right)
+		r.instep(a, "the audit log was damaged", 2, 5*time.Second)
+		r.content()
+	})
+	t.Run("a certificate", func(t *testing.T) {
+		r, a := r.in(t), a.in(r.in(t).stage)
+		host := r.hosts[0]
+		key := store.Key("cert", host)
+		before := r.now()
+		for i, bad := range all(key, store.Key("cert", r.hosts[1])) {
+			raw.write(key, bad)
+			r.logged(r.complains(host, "cannot be loaded"), `record \"`+key+`\" does not open`)
+			if out := r.done("cert", "list"); !strings.Contains(out, "does not open") || !strings.Contains(out, r.hosts[1]) {
+				t.Errorf("cert list says %s", out)
+			}
+			r.fails(1, "does not open", "cert", "get", host)
+			r.stays(a, before, "a certificate "+how[i], 300*time.Millisecond)
+			renewed := r.pair(host)
+			r.put(host, renewed)
+			put := time.Now()
+			for _, e := range r.envoys {
+				r.soon(func() error { return r.shows(e, host, renewed) })
+			}
+			t.Logf("a certificate %s: another one is served %s after it was put", how[i], time.Since(put).Round(10*time.Millisecond))
+		}
+		r.content()
+		r.instep(a, "a certificate was damaged", 2, 5*time.Second)
+	})
+	t.Run("the rosters", func(t *testing.T) {
+		r, a := r.in(t), a.in(r.in(t).stage)
+		var keys []string
+		for _, p := range r.planes {
+			keys = append(keys, store.Key("roster", "default", r.id(p)))
+		}
+		before := r.now()
+		for i, bad := range all(keys[0], keys[1]) {
+			key := keys[i%2]
+			r.soon(func() error { // a replica that writes its own this very moment is first
+				raw.write(key, bad)
+				time.Sleep(1500 * time.Millisecond)
+				for _, p := range r.planes {
+					if said := r.complaints(p); hasAll(said, []string{key, "does not open"}) {
+						r.logged(p, `record \"`+key+`\" does not open`)
+						return nil
+					}
+				}
+				return errNotYet
+			})
+		}
+		damaged := time.Now()
+		r.stays(a, before, "the rosters were damaged", 300*time.Millisecond)
+		r.content() // each replica writes its own again
+		t.Logf("the rosters are whole again after %s, by what the replicas know", time.Since(damaged).Round(10*time.Millisecond))
+		r.instep(a, "the rosters were damaged", 2, 5*time.Second)
+	})
+	if out := r.done("audit", "verify"); !strings.Contains(out, "none missing") {
+		t.Errorf("in the end audit verify says %s", out)
+	}
+	for _, l := range r.history() {
+		if !slices.Contains([]string{"distributing", "promoting", "done", "retired"}, l.What) {
+			t.Errorf("in the history: %+v", l)
+		}
+	}
+}
+
+// in is the fleet as a subtest sees it.
+func (r *replicated) in(t *testing.T) *replicated {
+	sub := *r
+	sub.stage = r.stage.in(t)
+	return &sub
+}
+
+// broken demands that audit verify finds something, and one of these words.
+func (r *replicated) broken(words ...string) {
+	r.t.Helper()
+	got := r.lockstep("audit", "verify")
+	if got.code != 1 || !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(got.out, w) }) {
+		r.t.Errorf("audit verify: exit code %d, want 1: %s%s", got.code, got.out, got.err)
+	}
+}
+
+// TestARecordOfYesterdayIsNotServed: a ring is put back into the store of a running fleet, through the store and behind its back, and again while one replica
+// is away; then an audit log. Nobody is sent the old ring, and the audit log shows its break.
+func TestARecordOfYesterdayIsNotServed(t *testing.T) {
+	var url string
+	var redis *fleet.RedisServer
+	r := replicas(t, 2, func(s *stage) string { return oneRedis(s, &url, &redis) })
+	r.edges(2)
+	r.phase("steady", 2)
+	a := r.clients()
+	r.instep(a, "the start", 2, 5*time.Second)
+	raw := r.records(url)
+	const ring, head = "ring/default", "audit/head"
+	behind := func(key string, val []byte) { // no revision tells of it
+		t.Helper()
+		_, err := redis.Do(r.ctx, "SET", "{lockstep}:v:"+key, val)
+		r.ok(err)
+	}
+	for _, how := range []struct {
+		name string
+		put  func(key string, val []byte)
+		away bool
+	}{{"through the store", raw.write, false}, {"behind its back", behind, false}, {"while a replica is away", raw.write, true}, {"behind its back while a replica is away", behind, true}} {
+		t.Run(how.name, func(t *testing.T) {
+			r := r.in(t)
+			a := a.in(r.stage)
+			old := raw.read(ring)
+			for range 2 {
+				r.done("rotate", "--wait", "--timeout", "10s", "--why", how.name)
+			}
+			r.phase("steady", 2)
+			a.inUse()
+			a.cross(how.name)
+			before := r.now()
+			gone := r.planes[1]
+			if how.away {
+				r.ok(gone.Kill())
+			}
+			how.put(ring, old)
+			put := time.Now()
+			if how.away {
+				r.ok(gone.Restart())
+				r.ok(gone.Ready(r.ctx))
+				t.Logf("the replica that was away is ready %s after the ring was put back", time.Since(put).Round(10*time.Millisecond))
+			}
+			written := func() error {
+				if now := raw.read(ring); bytes.Equal(now, old) {
+					return fmt.Errorf("the store still holds the old ring")
+				}
+				return nil
+			}
+			r.soon(written)
+			t.Logf("the newer ring was written back after %s", time.Since(put).Round(10*time.Millisecond))
+			for _, p := range r.planes {
+				r.ask(p)
+				r.soon(func() error {
+					now := r.now()
+					if now.Version != before.Version || !slices.Equal(now.ids(), before.ids()) {
+						return fmt.Errorf("%s has %s %v, want %s %v", p.Name(), now.Version, now.ids(), before.Version, before.ids())
+					}
+					return nil
+				})
+			}
+			r.ask(r.planes[0])
+			if last := r.history(); !slices.ContainsFunc(last, func(l line) bool { return l.What == "written-back" && l.At.After(put.Add(-5*time.Second)) }) {
+				t.Errorf("the history does not say that the ring was written back: %+v", last[len(last)-1])
+			}
+			a.cross("the ring was put back")
+			r.phase("steady", 2)
+			r.instep(a, "the ring was put back "+how.name, 2, 5*time.Second)
+			if out := r.done("audit", "verify"); !strings.Contains(out, "none missing") {
+				t.Errorf("audit verify says %s", out)
+			}
+		})
+	}
+	for _, l := range r.history() {
+		if l.What == "burning" {
+			t.Errorf("keys were burnt: %+v", l)
+		}
+	}
+
+	old := raw.read(head)
+	for range 2 {
+		r.done("rotate", "--wait", "--timeout", "10s")
+	}
+	raw.write(head, old)
+	r.broken("cut-off", "missing")
+	r.instep(a, "the audit log was put back", 2, 5*time.Second)
+	r.broken("missing")
+	b := r.done("audit", "show", "--last", "20")
+	if !strings.Contains(b, "audit-broken") {
+		t.Errorf("the audit log does not show its break: %s", b)
+	}
+	a.cross("the end")
+}
