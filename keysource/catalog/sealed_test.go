@@ -14,7 +14,9 @@ import (
 // prefixSealer stands in for a seal: what does not begin with the record's key does not open.
 type prefixSealer struct{}
 
-func (prefixSealer) Seal(plain, ad []byte) ([]byte, error) { return append(ad[:len(ad):len(ad)], plain...), nil }
+func (prefixSealer) Seal(plain, ad []byte) ([]byte, error) {
+	return append(ad[:len(ad):len(ad)], plain...), nil
+}
 func (prefixSealer) Open(sealed, ad []byte) ([]byte, error) {
 	plain, ok := strings.CutPrefix(string(sealed), string(ad))
 	if !ok {

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -33,13 +31,16 @@ func replicas(t *testing.T, n int, open func(s *stage) (url string), more ...str
 	}, open, more...)
 }
 
-// replicasOver does the same with events of the caller's.
+// replicasOver does the same with events of the caller's; without open, they are the store, too.
 func replicasOver(t *testing.T, n int, events func(s *stage) *fleet.NATS, open func(s *stage) (url string), more ...string) *replicated {
 	t.Helper()
 	r := &replicated{stage: set(t, play{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
 	s := r.stage
 	r.events = events(s)
-	url := open(s)
+	url := "nats://" + r.events.Addrs()
+	if open != nil {
+		url = open(s)
+	}
 	for i := range n {
 		r.join(fmt.Sprintf("replica-%d", i+1), url, more...)
 	}
@@ -114,23 +115,27 @@ func (r *replicated) instep(a *account, after string, nodes int, within time.Dur
 // holder is the replica to which the node is connected.
 func (r *replicated) holder(node string) *fleet.Lockstepd {
 	r.t.Helper()
+	p := r.finds(node)
+	if p == nil {
+		r.t.Fatalf("nobody holds %s: %v", node, r.names())
+	}
+	return p
+}
+
+// finds is holder; nil: nobody is it now.
+func (r *replicated) finds(node string) *fleet.Lockstepd {
+	r.t.Helper()
 	var out struct {
 		Nodes []struct{ Node, Replica string }
 	}
 	r.ok(r.show(&out, "nodes"))
 	for _, n := range out.Nodes {
-		if n.Node != node {
-			continue
-		}
 		for _, p := range r.planes {
-			b, err := os.ReadFile(filepath.Join(p.Data, "replica"))
-			r.ok(err)
-			if strings.TrimSpace(string(b)) == n.Replica {
+			if n.Node == node && n.Replica == r.id(p) {
 				return p
 			}
 		}
 	}
-	r.t.Fatalf("nobody holds %s: %+v", node, out)
 	return nil
 }
 
