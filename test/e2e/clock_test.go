@@ -39,7 +39,7 @@ func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
 	start := func(offset string) *fleet.Lockstepd {
 		t.Helper()
 		if wrong.Process != nil {
-			r.ok(wrong.Stop(20 * time.Second))
+			r.ok(wrong.Kill())
 		}
 		life++
 		wrong.Env = []string{"LOCKSTEP_CLOCK_OFFSET=" + offset}
