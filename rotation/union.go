@@ -20,7 +20,7 @@ type slot struct {
 
 // union merges the rosters of all replicas by node, so that one that moved counts once: where it is connected wins over where it is away,
 // then the newest word. Two that are connected under one id are one that moved only if that is certain ([replaces]); else both count.
-// Candidates hide nobody: a client's SNI can open such a stream under the name of any node, so each is a member of its own.
+// Candidates hide nobody: a client's SNI can open such a stream under the name of any node, so each is a member of its own, unless it is [superseded].
 func union(lists ...heard) []Member {
 	type claim struct {
 		Member
@@ -28,10 +28,11 @@ func union(lists ...heard) []Member {
 	}
 	best := map[slot]claim{}
 	var more []Member // their numbers are those of their own replica
+	var candidates []claim
 	for _, list := range lists {
 		for _, m := range list.members {
 			if !m.Answered {
-				more = append(more, m)
+				candidates = append(candidates, claim{m, list.at})
 				continue
 			}
 			at := slot{m.Node, m.Nr}
@@ -55,6 +56,17 @@ func union(lists ...heard) []Member {
 			}
 		}
 	}
+	answered := map[string][]*Member{}
+	for at, c := range best {
+		if len(candidates) > 0 && c.Connected {
+			answered[at.node] = append(answered[at.node], &c.Member)
+		}
+	}
+	for _, c := range candidates {
+		if !superseded(c.Member, c.at, answered[c.Node]) {
+			more = append(more, c.Member)
+		}
+	}
 	for _, m := range more {
 		for best[slot{m.Node, m.Nr}].Nr != 0 {
 			m.Nr++
@@ -72,3 +84,11 @@ func union(lists ...heard) []Member {
 // replaces: m is what became of a stream of its id that another replica called connected at that time. It brought a ring along, so it was here
 // before, and nobody has said since that the other stream lives.
 func (m *Member) replaces(at time.Time) bool { return m.Brought && !at.After(m.Since) }
+
+// superseded: the candidate's stream has ended, or its replica has been silent since one of those came that replace it, and its node is connected elsewhere
+// by a stream that has answered. The floor of that one is true of the node, whichever of the two came first. If that one came later, the node said on it what
+// it holds. If the candidate did, the node had restarted: it holds nothing, or the ring that was read after it was let in, or a later one, and a stream that
+// ended before has accepted none beyond it. The candidate is not forgotten: it counts again when the other one is away, until its own lease ends.
+func superseded(candidate Member, at time.Time, answered []*Member) bool {
+	return slices.ContainsFunc(answered, func(m *Member) bool { return !candidate.Connected || m.replaces(at) })
+}
