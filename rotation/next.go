@@ -28,6 +28,7 @@ func (r *Rollout) step(p Policy, t Tally, now time.Time, fresh func() keysource.
 	case r.provenOld(t):
 		r.burnRestored(t, fresh(), now)
 	case t.Highest > r.Generation:
+		r.doubt(t.Highest)
 		r.rebase(t.Highest, now)
 	case now.Before(r.Hold):
 		return false
@@ -54,6 +55,7 @@ func (r *Rollout) begin(k keysource.TicketKey, now time.Time) {
 // rebase lifts the generation above one that was handed out and that this store never reached: the store lost writes. The
 // keys stay; every node must accept them anew before anything is concluded from what it holds.
 func (r *Rollout) rebase(highest uint64, now time.Time) {
+	lost := r.Generation
 	r.Generation = highest + 1
 	for i := range r.Keys {
 		k := &r.Keys[i]
@@ -65,7 +67,7 @@ func (r *Rollout) rebase(highest uint64, now time.Time) {
 			k.Demoted, k.Idle = r.Generation, time.Time{}
 		}
 	}
-	r.log(Line{At: now, What: "rebased", By: "lockstepd", Why: fmt.Sprintf("the store has lost what was handed out as g%d", highest)})
+	r.log(Line{At: now, What: "rebased", By: "lockstepd", Why: fmt.Sprintf("the store has lost what was handed out as g%d; a key that was burnt since g%d may be in use again", highest, lost)})
 }
 
 // pardon forgets exclusions that have ended.

@@ -31,6 +31,8 @@ type rolloutRecord struct {
 	Excluded   map[string]time.Time `json:"excluded,omitempty"`
 	Burnt      []string             `json:"burnt,omitempty"`
 	Restored   []string             `json:"restored,omitempty"`
+	Proven     uint64               `json:"proven,omitempty"`
+	Doubted    []string             `json:"doubted,omitempty"`
 	History    []Line               `json:"history"`
 	Lines      uint64               `json:"lines"`
 	Audit      string               `json:"audit,omitempty"`
@@ -67,7 +69,8 @@ func encodeRollout(r Rollout) ([]byte, error) {
 	rec := rolloutRecord{
 		Format: rolloutFormat, Scope: r.Scope, Generation: r.Generation, Phase: r.Phase, Since: r.Since,
 		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Hold: r.Hold, Tries: r.Tries,
-		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, Restored: r.Restored, History: r.History, Lines: r.Lines, Audit: r.Audit,
+		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, Restored: r.Restored,
+		Proven: r.Proven, Doubted: r.Doubted, History: r.History, Lines: r.Lines, Audit: r.Audit,
 	}
 	for _, k := range r.Keys {
 		rec.Keys = append(rec.Keys, keyRecord{k.Key[:], k.Created, k.Added, k.Promoted, k.First, k.Demoted, k.Left, k.Idle})
@@ -101,7 +104,7 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 	for _, n := range []struct {
 		of string
 		is uint64
-	}{{"generation", rec.Generation}, {"number of rotations", rec.Begun}, {"number of lines", rec.Lines}} {
+	}{{"generation", rec.Generation}, {"number of rotations", rec.Begun}, {"number of lines", rec.Lines}, {"generation that nodes proved", rec.Proven}} {
 		if n.is > maxGeneration {
 			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s is %d, %w: it was not made by lockstepd", scope, n.of, n.is, ErrTooHigh)
 		}
@@ -112,7 +115,8 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 	r := Rollout{
 		Scope: rec.Scope, Generation: rec.Generation, Phase: rec.Phase, Since: rec.Since,
 		Begun: rec.Begun, Ended: rec.Ended, RetryAt: rec.RetryAt, Hold: rec.Hold, Tries: rec.Tries,
-		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, Restored: rec.Restored, History: rec.History, Lines: rec.Lines, Audit: rec.Audit,
+		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, Restored: rec.Restored,
+		Proven: rec.Proven, Doubted: rec.Doubted, History: rec.History, Lines: rec.Lines, Audit: rec.Audit,
 	}
 	for i, k := range rec.Keys {
 		if len(k.Key) != keysource.TicketKeySize {

@@ -51,6 +51,8 @@ type Rollout struct {
 	Excluded map[string]time.Time // nodes that are not waited for, until when
 	Burnt    []string             // fingerprints that no border lets in again
 	Restored []string             // fingerprints of keys that came back with a backup; see provenOld
+	Proven   uint64               // with Doubted: the generation that nodes proved when the store had none so high
+	Doubted  []string             // fingerprints of the keys that were in the ring then; see Doubt
 	History  []Line               // newest last, at most maxHistory
 	Lines    uint64               // how many lines were ever written
 	Audit    string               // what Config.Record returned for the last of them
@@ -124,6 +126,7 @@ func (r Rollout) clone() Rollout {
 	r.Excluded = maps.Clone(r.Excluded)
 	r.Burnt = slices.Clone(r.Burnt)
 	r.Restored = slices.Clone(r.Restored)
+	r.Doubted = slices.Clone(r.Doubted)
 	r.History = slices.Clone(r.History)
 	return r
 }

@@ -76,6 +76,10 @@ func complaints(name string, st rotation.Status) (out []string) {
 	if len(ro.Keys) == 0 {
 		return append(out, fmt.Sprintf("scope %s: no ring yet", name))
 	}
+	if proven, keys := ro.Doubt(); len(keys) > 0 {
+		out = append(out, fmt.Sprintf("scope %s: the store was put back, or lost writes: nodes hold g%d, of which it knew nothing. A key that was burnt since its ring was made would be in use "+
+			"again, among %v: if one was burnt (lockstep audit show), run lockstep burn %s; else this ends when they have retired", name, proven, keys, name))
+	}
 	if c := ro.Count(st.Policy, st.Tally, st.Now); c.Refused > 0 {
 		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring (lockstep nodes)", name, c.Refused))
 	}

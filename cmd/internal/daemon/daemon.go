@@ -372,6 +372,11 @@ func (d *Daemon) degraded() (out []string) {
 	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
 		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
 	}
+	if d.losses != nil {
+		if lost := d.losses.stands(context.Background()); lost != "" {
+			out = append(out, lost)
+		}
+	}
 	out = append(out, d.sealComplaints()...)
 	return append(out, d.audit.Degraded()...)
 }

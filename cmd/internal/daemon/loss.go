@@ -45,6 +45,7 @@ type lostRecord struct {
 const (
 	repairWithin = 30 * time.Second
 	repairAgain  = time.Second
+	lookAtLoss   = time.Second // for a status
 )
 
 func (l *losses) look(err error) error {
@@ -183,6 +184,19 @@ func forgetLoss(ctx context.Context, s store.Store) error {
 	}
 	_, err = s.Swap(ctx, lostKey, rev, nil)
 	return err
+}
+
+// stands says that the store lost its content, and what to do, for as long as that is not settled; "" otherwise, and while the store cannot be read, which
+// others say.
+func (l *losses) stands(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, lookAtLoss)
+	defer cancel()
+	at, err := l.Since(ctx)
+	if err != nil || at.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("the store lost its content at %s; what was being served is written back, and no other certificate is called absent: put what is missing again "+
+		"(lockstep cert put, lockstep restore), then lockstep cert rm --confirm", at.UTC().Format(time.RFC3339))
 }
 
 // doubt says why a certificate that is missing is not certain to be missing: the store may have lost it.

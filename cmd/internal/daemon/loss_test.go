@@ -132,6 +132,9 @@ func TestALossIsWrittenDownOnceAndRepairedUntilItIs(t *testing.T) {
 		if err := l.doubt(ctx, "a.example"); err == nil || !strings.Contains(err.Error(), "cert rm --confirm") {
 			t.Errorf("while the record stands: %v", err)
 		}
+		if said := l.stands(ctx); !strings.Contains(said, at.UTC().Format(time.RFC3339)) || !strings.Contains(said, "cert rm --confirm") {
+			t.Errorf("status says %q", said)
+		}
 		time.Sleep(time.Minute)
 		if again, _ := l.Since(ctx); tries.Load() != 4 || !again.Equal(at) {
 			t.Errorf("%d tries; found at %v, then %v", tries.Load(), at, again)
@@ -141,6 +144,9 @@ func TestALossIsWrittenDownOnceAndRepairedUntilItIs(t *testing.T) {
 		}
 		if err := l.doubt(ctx, "a.example"); err != nil {
 			t.Errorf("once it was given up: %v", err)
+		}
+		if said := l.stands(ctx); said != "" {
+			t.Errorf("once it was given up, status says %q", said)
 		}
 		if err := l.Found(ctx); err != nil { // another loss
 			t.Fatal(err)

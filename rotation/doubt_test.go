@@ -1,0 +1,62 @@
+package rotation
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The ring is put back to yesterday's, and no replica remembers: yesterday's keys go on, one of which was burnt meanwhile. It is said for as long as they do.
+func TestWhatNodesProveIsSaidUntilYesterdaysKeysAreGone(t *testing.T) {
+	for name, settle := range map[string]func(t *testing.T, p *plane){
+		"burnt": func(t *testing.T, p *plane) {
+			if _, err := p.Burn(t.Context(), "default", "me", "one was burnt"); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"retired": func(t *testing.T, p *plane) {
+			p.rotate()
+			time.Sleep(10 * time.Second)
+			if _, keys := p.status().Rollout.Doubt(); len(keys) != 1 { // it drains
+				t.Errorf("after the rotation: %q", keys)
+			}
+			time.Sleep(testPolicy().TicketLifetime * 5 / 4)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFaulty()
+				p := startMarked(t, s, "r1", &markers{})
+				yesterday, _ := s.rollout(t)
+				if _, err := p.Burn(t.Context(), "default", "me", ""); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				held := p.status().Rollout.Ring().Version()
+				if proven, keys := p.status().Rollout.Doubt(); proven != 0 || keys != nil {
+					t.Fatalf("from the start g%d %q", proven, keys)
+				}
+				p.stop()
+				s.overwrite(t, yesterday)
+
+				p = startMarked(t, s, "r1", &markers{})
+				p.connect("a", held)
+				p.phase(time.Second, Steady, 3)
+				back := yesterday.Keys[0].Key.ID()
+				p.stop()
+				p = startMarked(t, s, "r1", &markers{}) // it is not forgotten
+				defer p.stop()
+				if proven, keys := p.status().Rollout.Doubt(); proven != 2 || len(keys) != 1 || keys[0] != back {
+					t.Fatalf("g%d %q, want g2 %s", proven, keys, back)
+				}
+				p.connect("a", p.status().Rollout.Ring().Version())
+				settle(t, p)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if proven, keys := p.status().Rollout.Doubt(); proven != 0 || keys != nil {
+					t.Errorf("in the end g%d %q", proven, keys)
+				}
+			})
+		})
+	}
+}
