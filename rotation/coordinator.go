@@ -32,6 +32,10 @@ type Config struct {
 	// Loss knows whether the store was emptied; nil: it is not asked.
 	Loss Loss
 
+	// Unsealed is asked when a ring does not open: an error says that others' records do not open, either, so that this replica lacks their key and nothing is
+	// damaged. nil: what does not open is damaged.
+	Unsealed func(ctx context.Context) error
+
 	// Wake says that what Ring returns for the scope may have changed: for these streams, or for all where streams is nil. Tell says
 	// what was done, and the version of the ring that it led to, where that ring was sent ("" where it was replaced in the same go). Both are called from the goroutine that did it and must not block.
 	Wake func(scope string, streams []uint64)
@@ -242,7 +246,11 @@ func (c *Coordinator) Rotate(ctx context.Context, scope string, q Request) (n ui
 
 // Burn replaces every key at once; see [Rollout.Burn].
 func (c *Coordinator) Burn(ctx context.Context, scope, by, why string) (n uint64, err error) {
-	err = c.change(ctx, scope, func(v view) (r Rollout, _ error) {
+	err = c.force(ctx, scope, func(v view) (r Rollout, _ error) {
+		why := why
+		if len(v.r.Keys) == 0 && v.damaged != nil {
+			why += " (the stored ring was damaged, and no replica had it)"
+		}
 		r, n = v.r.Burn(by, why, v.fresh(), v.now)
 		return r, nil
 	})
@@ -273,7 +281,18 @@ func (c *Coordinator) find(scope string) (*scope, error) {
 	return s, nil
 }
 
+// change makes a change of the ring that there is.
 func (c *Coordinator) change(ctx context.Context, scope string, f func(view) (Rollout, error)) error {
+	return c.force(ctx, scope, func(v view) (Rollout, error) {
+		if len(v.r.Keys) == 0 && v.damaged != nil {
+			return v.r, v.unmended(scope)
+		}
+		return f(v)
+	})
+}
+
+// force makes a change that needs no ring: where that is damaged and nobody has it, f gets a rollout without keys.
+func (c *Coordinator) force(ctx context.Context, scope string, f func(view) (Rollout, error)) error {
 	s, err := c.find(scope)
 	if err != nil {
 		return err

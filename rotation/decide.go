@@ -20,6 +20,8 @@ type view struct {
 	now   time.Time
 	due   time.Time // see Rollout.Due; of the view that decide returns
 	fresh func() keysource.TicketKey
+
+	damaged error // why the ring's record cannot be read; r is empty then, or what this replica has in its place
 }
 
 // decide carries the rollout as far as it can go now, and returns what it is then. A command, if there is one, changes it first. Each ring is a
@@ -43,11 +45,17 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 		if err := s.join(); err != nil {
 			return v, err
 		}
-		if err := s.orphaned(ctx, v); err != nil {
+		if v.damaged == nil {
+			err = s.orphaned(ctx, v)
+		}
+		if err != nil {
 			return v, err
 		}
 		v.fresh = again(&made, s.cfg.Fresh)
 		stored := v.r
+		if err := s.mend(&v, command != nil); err != nil {
+			return v, err
+		}
 		told := s.writeBack(&v)
 		from := stored.Lines // those beyond are new
 		if v.r.Generation != stored.Generation {
@@ -120,15 +128,20 @@ func (s *scope) writeBack(v *view) (told uint64) {
 	switch {
 	case s.ring == nil:
 	case lost < s.rollout.Generation:
-		hold := v.r.Hold
+		hold, why := v.r.Hold, fmt.Sprintf("the store had gone back to g%d", lost)
 		v.r = s.rollout.clone()
 		switch { // rosters may be lost with it
+		case v.damaged != nil: // they are not; but another replica may have a newer ring, and writes that back
+			why = fmt.Sprintf("the stored record was damaged: %v", v.damaged)
+			if s.cfg.Shared {
+				v.r.Hold = latest(v.r.Hold, v.now.Add(s.cfg.Refresh+flushAfter*3/2))
+			}
 		case lost == 0: // nobody is known to be here until all replicas have written theirs, or their nodes' leases have ended
 			v.r.Hold = latest(hold, v.now.Add(silentFor+s.policy.NodeLease))
 		case s.cfg.Shared: // the newest words of some: each replica reads this within its refresh, and writes its own again
 			v.r.Hold = latest(hold, v.now.Add(s.cfg.Refresh+flushAfter*3/2))
 		}
-		v.r.log(Line{At: v.now, What: "written-back", By: "lockstepd", Why: fmt.Sprintf("the store had gone back to g%d", lost)})
+		v.r.log(Line{At: v.now, What: "written-back", By: "lockstepd", Why: why})
 		return s.rollout.Lines
 	case lost == s.rollout.Generation && !slices.Equal(v.r.Ring().Keys, s.ring.Keys):
 		s.roster.highest = max(s.roster.highest, lost+1)
@@ -157,6 +170,14 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 		}
 	} else if errors.Is(err, store.ErrNotExist) {
 		err = nil
+	}
+	if errors.Is(err, store.ErrSealed) && s.cfg.Unsealed != nil {
+		if why := s.cfg.Unsealed(ctx); why != nil {
+			return v, 0, errors.Join(err, why)
+		}
+	}
+	if damaged(err) {
+		v.damaged, v.r, err = err, Rollout{Scope: s.name}, nil
 	}
 	if err != nil {
 		return v, 0, err

@@ -62,6 +62,9 @@ const rolloutFormat = 1
 // generation could not grow.
 var ErrTooHigh = errors.New("a number which no fleet reaches")
 
+// errDamaged: a record is not one that any lockstepd wrote.
+var errDamaged = errors.New("it is damaged")
+
 // maxGeneration bounds what a record may say, so that none can use the numbers up. What others claim is believed up to half of it.
 const maxGeneration = 1 << 53
 
@@ -87,19 +90,22 @@ func encodeRollout(r Rollout) ([]byte, error) {
 // decodeRollout reads a stored rollout and checks all that Next relies on. Its errors quote nothing of the record, which holds keys.
 func decodeRollout(scope string, b []byte) (Rollout, error) {
 	bad := func(format string, a ...any) (Rollout, error) {
-		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %s", scope, fmt.Sprintf(format, a...))
+		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %w: %s", scope, errDamaged, fmt.Sprintf(format, a...))
 	}
 	var rec rolloutRecord
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&rec); err != nil {
+		if other := new(rolloutRecord); json.Unmarshal(b, other) == nil && other.Format > 0 {
+			return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: it has fields that this one does not know", scope)
+		}
 		return bad("is not a record of format %d", rolloutFormat)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return bad("goes on after its end")
 	}
 	if rec.Format != rolloutFormat {
-		return bad("has format %d, this version reads %d", rec.Format, rolloutFormat)
+		return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: it has format %d, this one reads %d", scope, rec.Format, rolloutFormat)
 	}
 	for _, n := range []struct {
 		of string

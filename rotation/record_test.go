@@ -53,11 +53,11 @@ func TestDecodeRolloutRefusesWhatNextCannotHaveMade(t *testing.T) {
 		value any
 		want  string
 	}{
-		{"format", 2, "has format 2, this version reads 1"},
+		{"format", 2, "has format 2, this one reads 1"},
 		{"scope", secret, "belongs to another scope"},
 		{"keys", nil, "a ring of 0 keys"},
 		{"keys", secret, "is not a record"},
-		{"extra", secret, "is not a record"},
+		{"extra", secret, "written by another version"},
 		{"first.key", secret[:40], "key 0 has 30 bytes"},
 		{"last.key", secret, "two keys of one name"},
 		{"last.key", make([]byte, 80), "weak"},

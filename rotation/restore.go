@@ -25,7 +25,7 @@ const settleFor = 5 * time.Minute
 // Burnt keys stay burnt, on whichever side they were; where a scope was burnt after the backup was made, none of the backup's keys comes back, and
 // where the stored ring holds a key that the backup knows as burnt, that ring is burnt again. The stored ring's keys stay in their order, since
 // nodes hold it; the backup's come after them and only decrypt, until their last ticket is older than ticket_lifetime. The generation ends above
-// both. Where nothing is stored (nil), the backup's ring comes back as it is, above its generation. If nodes then prove that there was a later one, every
+// both. Where nothing is stored (nil), or what is stored is damaged, the backup's ring comes back as it is, above its generation. If nodes then prove that there was a later one, every
 // key is replaced: it may have been burnt meanwhile; where they have proved it before, none comes back. fresh makes keys. Errors quote nothing of a record.
 func Restore(scope, by string, stored, backup []byte, now time.Time, fresh func() keysource.TicketKey) (record []byte, out Restored, err error) {
 	from, err := decodeRollout(scope, backup)
@@ -34,7 +34,9 @@ func Restore(scope, by string, stored, backup []byte, now time.Time, fresh func(
 	}
 	r := Rollout{Scope: scope}
 	if stored != nil {
-		if r, err = decodeRollout(scope, stored); err != nil {
+		if r, err = decodeRollout(scope, stored); damaged(err) {
+			r = Rollout{Scope: scope}
+		} else if err != nil {
 			return nil, out, err
 		}
 	}
@@ -57,7 +59,7 @@ func (c *Coordinator) Restore(ctx context.Context, scope, by string, backup []by
 	if err != nil {
 		return out, fmt.Errorf("in the backup: %w", err)
 	}
-	err = c.change(ctx, scope, func(v view) (r Rollout, _ error) {
+	err = c.force(ctx, scope, func(v view) (r Rollout, _ error) {
 		if err := v.r.mayRestore(from); err != nil {
 			return v.r, err
 		}
@@ -77,7 +79,15 @@ func (r Rollout) mayRestore(from Rollout) error {
 
 func (r Rollout) restore(from Rollout, by string, now time.Time, fresh func() keysource.TicketKey) (_ Rollout, out Restored) {
 	if len(r.Keys) == 0 {
+		reached := r.Generation
 		r = from.clone()
+		if reached > from.Generation { // as in provenOld
+			why := fmt.Sprintf("the fleet had come to g%d, and the backup's ring is g%d: its keys may have been burnt in between, and every key is replaced", reached, from.Generation)
+			out.Refused = append(out.Refused, why)
+			r.Generation, r.Lines, r.Audit = reached, 0, ""
+			r, _ = r.Burn(by, why, fresh(), now)
+			return r.restored(by, now, out)
+		}
 		r.above(from.Generation, now)
 		r.Lines, r.Audit = 0, "" // they stand in another log, and are not to be written down again
 		r.Hold = now.Add(settleFor)

@@ -37,6 +37,7 @@ type scope struct {
 	unsure   bool            // the last swap failed, or it did not; with turn
 	off      bool            // the clock was too far off at the last look; with turn
 	missing  time.Time       // since when the store is known to be older than Marks; zero: it is not
+	broken   time.Time       // since when the ring's record is damaged; zero: it is not; with turn
 	known    known           // with turn
 	dark     map[string]dark // by store key; with turn
 	recorded recorded        // with turn

@@ -80,6 +80,8 @@ var ErrRefused = errors.New("refused")
 //	audit/  all of it, where the store has no such log; else what is missing of the older lines of the same one
 //	others  added where the store has none of that name
 //
+// A ring or a certificate of the store that is damaged counts as none.
+//
 // Every record is checked first, so a plan finds what would be refused. It can be run again after whatever interrupted it.
 func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 	sum := Summary{Made: r.Made, Counts: map[string]int{}}
@@ -154,13 +156,18 @@ var auditKey = store.Key("audit", "key")
 func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (Change, error) {
 	for {
 		have, rev, err := o.Store.Get(ctx, key)
-		if errors.Is(err, store.ErrNotExist) {
+		owner, _, _ := strings.Cut(key, "/")
+		broken := errors.Is(err, store.ErrSealed) && (owner == "ring" || owner == "cert") // nothing of it is of use
+		if errors.Is(err, store.ErrNotExist) || broken {
 			have, err = nil, nil
 		}
 		if err != nil {
 			return Change{}, err
 		}
 		c, next, err := o.decide(ctx, key, have, val, log)
+		if broken && c.What == Added {
+			c.What, c.Why = Replaced, strings.TrimPrefix(c.Why+"; the store's was damaged", "; ")
+		}
 		if err != nil {
 			return c, fmt.Errorf("%w: %s: %w", ErrRefused, key, err)
 		}

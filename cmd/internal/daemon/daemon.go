@@ -178,8 +178,9 @@ func (d *Daemon) wire() error {
 	d.rolls = rotation.New(rotation.Config{
 		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
 		Shared: shared, Self: rotation.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Loss: loss, Clock: clock,
-		Wake: func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
-		Tell: d.tell, Record: d.recordRollout,
+		Unsealed: d.data.vault.Unsealed,
+		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
+		Tell:     d.tell, Record: d.recordRollout,
 	})
 	d.table = sds.NewTable(sds.Config{Sources: d.sources, Doubt: doubt, Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
 	d.seen = &observer{rolls: d.rolls, door: newDoor(d.rolls, d.policy.now(), d.log), log: d.log}
