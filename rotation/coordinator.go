@@ -198,7 +198,8 @@ type Status struct {
 	Policy  Policy
 	Tally   Tally
 	Now     time.Time
-	Err     error // why the store could not be read or written at the last try
+	Err     error    // why the store could not be read or written at the last try
+	Unread  []string // rosters of other replicas that cannot be read, and why
 }
 
 // Status tells how a scope stands, from memory. The error wraps [keysource.ErrNotExist] for a scope that is not configured.
@@ -208,7 +209,7 @@ func (c *Coordinator) Status(scope string) (Status, error) {
 		return Status{}, err
 	}
 	s.mu.Lock()
-	st := Status{Rollout: s.rollout, Policy: s.policy, Tally: s.tallied(nil), Now: s.clock(), Err: s.err}
+	st := Status{Rollout: s.rollout, Policy: s.policy, Tally: s.tallied(nil), Now: s.clock(), Err: s.err, Unread: s.unread}
 	s.mu.Unlock()
 	slices.SortFunc(st.Tally.Members, byName)
 	return st, nil

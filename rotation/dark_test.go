@@ -66,6 +66,9 @@ func TestARosterThatCannotBeReadStopsNobody(t *testing.T) {
 				if strings.Count(log.String(), "key=roster/default/r2") != 1 {
 					t.Errorf("the log: %s", log.String())
 				}
+				if unread := strings.Join(r1.status().Unread, ""); !strings.HasPrefix(unread, "roster/default/r2 cannot be read: ") {
+					t.Errorf("the status says %q", unread)
+				}
 				r1.rotate()
 				r1.phase(silentFor+10*time.Second, Distributing, 2)
 				if st := r1.status(); !strings.Contains(strings.Join(st.Rollout.BlockedBy(st.Policy, st.Tally, st.Now), "\n"), "unknown nodes of replica r2") {
@@ -75,6 +78,9 @@ func TestARosterThatCannotBeReadStopsNobody(t *testing.T) {
 				time.Sleep(silentFor + heartbeat)
 				if _, _, err := s.Store.Get(t.Context(), "roster/default/r2"); !errors.Is(err, store.ErrNotExist) {
 					t.Errorf("the roster of the dead replica is still there: %v", err)
+				}
+				if unread := r1.status().Unread; unread != nil {
+					t.Errorf("in the end the status says %q", unread)
 				}
 			})
 		})

@@ -187,7 +187,7 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 		return v, 0, err
 	}
 	s.mu.Lock()
-	s.others, s.peers = others, peers
+	s.others, s.peers, s.unread = others, peers, s.unreadable()
 	v.t = s.tallied(s.members[:0])
 	s.members = v.t.Members
 	s.mu.Unlock()

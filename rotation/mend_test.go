@@ -82,7 +82,9 @@ func TestTheHighestOfTheRingsThatAreWrittenBackWins(t *testing.T) {
 		want := ahead.status().Rollout.Ring().Version()
 		s.damage(t, "ring/default")
 		sc := behind.scopes["default"] // writes it back early
+		sc.turn <- struct{}{}
 		sc.broken = time.Now().Add(-time.Hour)
+		<-sc.turn
 		sc.poke()
 		synctest.Wait()
 		if stored, _ := s.rollout(t); stored.Generation != old.Generation {

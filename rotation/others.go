@@ -3,6 +3,9 @@ package rotation
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/store"
@@ -62,6 +65,7 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, p
 type dark struct {
 	rev   store.Rev
 	since time.Time // when this revision was seen first: its replica lived then
+	err   error
 }
 
 func (s *scope) inTheDark(key string, rev store.Rev, now time.Time, err error) dark {
@@ -71,9 +75,17 @@ func (s *scope) inTheDark(key string, rev store.Rev, now time.Time, err error) d
 			"scope", s.name, "key", key, "err", err)
 	}
 	if !known || d.rev != rev {
-		d = dark{rev, now}
+		d = dark{rev, now, err}
 	}
 	return d
+}
+
+// unreadable says which rosters cannot be read. The caller holds turn.
+func (s *scope) unreadable() (out []string) {
+	for _, key := range slices.Sorted(maps.Keys(s.dark)) {
+		out = append(out, fmt.Sprintf("%s cannot be read: %v", key, s.dark[key].err))
+	}
+	return out
 }
 
 // unknown stands for all nodes of a replica whose roster cannot be read: it may hold any generation.

@@ -52,6 +52,7 @@ type scope struct {
 	ring    *keysource.Ring // of rollout; nil until the first read
 	others  []heard         // the other replicas' rosters, as last read
 	peers   []Peer          // the other replicas that live, as last read
+	unread  []string        // rosters of other replicas that cannot be read, and why
 	late    map[*entry]bool // ours that the phase waits for
 	waited  []string        // all that it waits for
 	offset  time.Duration   // the store's clock less ours

@@ -91,8 +91,36 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 			t.Logf("%s: it serves %s after the repair", f.name, time.Since(began).Round(10*time.Millisecond))
 			nodes++
 			r.phase("steady", nodes)
-			r.instep(a, f.name, nodes, 5*time.Second) // or a lease, where the replica that died had just let it in: nobody can tell that it is the same
+			r.instep(a, f.name, nodes, 5*time.Second)
 			r.done(append(r.verify(r.envoys...), "--sni", r.hosts[0])...)
+		}
+	})
+	t.Run("a node that was let in and has not answered", func(t *testing.T) { // and is killed then: nobody but the node can tell that it is the same
+		stays, r, a := r.at(one), r.in(t), a.in(r.in(t).stage)
+		silent := r.at(other).scripted("moves", withhold)
+		r.soon(func() error {
+			silent.mu.Lock()
+			defer silent.mu.Unlock()
+			if len(silent.waiting) == 0 {
+				return errNotYet
+			}
+			return nil
+		})
+		r.ok(other.Kill())
+		silent.stop()
+		stays.scripted("moves", accept)
+		nodes++
+		r.phase("steady", nodes)
+		r.ok(other.Restart())
+		r.ok(other.Ready(r.ctx))
+		r.instep(a, "it answered elsewhere", nodes, 5*time.Second)
+		for _, l := range r.history() {
+			if slices.ContainsFunc(l.WaitedFor, func(n string) bool { return strings.HasPrefix(n, "moves#") }) {
+				t.Errorf("it was waited for where it is no more: %+v", l)
+			}
+		}
+		if blocked := r.now().BlockedBy; len(blocked) > 0 {
+			t.Errorf("blocked by %v", blocked)
 		}
 	})
 	t.Run("a burn", func(t *testing.T) {

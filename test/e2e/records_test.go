@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -51,14 +52,24 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		before, right := r.now(), raw.read("ring/default")
 		for i, bad := range all("ring/default", "audit/head") {
 			raw.write("ring/default", bad)
+			damaged := time.Now()
 			named(r, "ring/default")
-			r.refuses("the ring " + how[i])
 			r.stays(a, before, "the ring "+how[i], 300*time.Millisecond)
-			raw.write("ring/default", right)
+			if i == 0 { // somebody puts it back, perhaps before the replicas do
+				raw.write("ring/default", right)
+			}
+			r.content()
+			t.Logf("the ring %s: whole again after %s", how[i], time.Since(damaged).Round(10*time.Millisecond))
+			r.same(before, "the ring was "+how[i])
 			r.instep(a, "the ring "+how[i], 2, 5*time.Second)
 			before, right = r.now(), raw.read("ring/default")
 		}
-		r.content()
+		if !slices.ContainsFunc(r.history(), func(l line) bool { return l.What == "written-back" && strings.Contains(l.Why, "damaged") }) {
+			t.Error("the history does not say that the ring was written back")
+		}
+		if out := r.done("audit", "show", "--last", "40"); !strings.Contains(out, "written-back") {
+			t.Errorf("nor does the audit log: %s", out)
+		}
 	})
 	t.Run("the audit log", func(t *testing.T) {
 		r, a := r.in(t), a.in(r.in(t).stage)
@@ -129,10 +140,40 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		t.Errorf("in the end audit verify says %s", out)
 	}
 	for _, l := range r.history() {
-		if !slices.Contains([]string{"distributing", "promoting", "done", "retired"}, l.What) {
+		if !slices.Contains([]string{"distributing", "promoting", "done", "retired", "written-back"}, l.What) {
 			t.Errorf("in the history: %+v", l)
 		}
 	}
+	t.Run("the ring, and no replica has it", func(t *testing.T) {
+		r, a := r.in(t), a.in(r.in(t).stage)
+		before := r.now()
+		for _, p := range r.planes {
+			r.ok(p.Kill())
+		}
+		raw.write("ring/default", flipped(raw.read("ring/default")))
+		for _, p := range r.planes {
+			r.ok(p.Restart())
+		}
+		for _, p := range r.planes {
+			r.soon(func() error {
+				if said := r.at(p).lockstep("-o", "json", "status"); !hasAll(said.out, []string{"lockstep burn default", "lockstep restore"}) {
+					return fmt.Errorf("%s: %s%s", p.Name(), said.out, said.err)
+				}
+				return nil
+			})
+		}
+		r.refuses("nobody has the ring")
+		r.serves(a, "the ring is damaged and no replica has it", time.Second)
+		a.stop() // the tickets of what is burnt are refused, as they must be
+		r.done("burn", "--yes", "--why", "the ring is lost")
+		r.phase("steady", 2)
+		if now := r.now(); generation(now.Version) <= generation(before.Version) || slices.Contains(now.ids(), before.key("encrypt")) {
+			t.Errorf("%s %v became %s %v", before.Version, before.ids(), now.Version, now.ids())
+		}
+		r.content()
+		b := r.clients()
+		r.instep(b, "every key was replaced", 2, 5*time.Second)
+	})
 }
 
 // in is the fleet as a subtest sees it.
@@ -260,6 +301,40 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 			t.Errorf("keys were burnt: %+v", l)
 		}
 	}
+
+	t.Run("while all replicas are away, with what they remember", func(t *testing.T) { // only the nodes know of it
+		r, b := r.in(t), a.in(r.in(t).stage)
+		old := raw.read(ring)
+		r.done("rotate", "--wait", "--timeout", "10s", "--why", "all are away")
+		b.stop() // the newest tickets are refused, as the store has lost their key
+		proven := fmt.Sprintf("nodes hold g%d,", generation(r.now().Version))
+		for _, p := range r.planes {
+			r.ok(p.Kill())
+			r.ok(os.Remove(p.Data + "/generations.json"))
+		}
+		raw.write(ring, old)
+		for _, p := range r.planes {
+			r.ok(p.Restart())
+			r.ok(p.Ready(r.ctx))
+		}
+		r.phase("steady", 2)
+		for _, p := range r.planes {
+			r.soon(func() error {
+				if said := r.complaints(p); !hasAll(said, []string{"scope default", proven, "lockstep burn default"}) {
+					return fmt.Errorf("%s says %q, want %q", p.Name(), said, proven)
+				}
+				return nil
+			})
+		}
+		if out := r.done("audit", "show", "--last", "20"); !hasAll(out, []string{"rebased", "burnt"}) {
+			t.Errorf("the audit log: %s", out)
+		}
+		r.done("burn", "--yes", "--why", "one may have been burnt")
+		r.phase("steady", 2)
+		r.content()
+	})
+	a = r.clients()
+	a.inUse()
 
 	old := raw.read(head)
 	r.done("rotate", "--wait", "--timeout", "10s")

@@ -72,6 +72,9 @@ func complaints(name string, st rotation.Status) (out []string) {
 	} else if st.Err != nil {
 		out = append(out, fmt.Sprintf("scope %s: the store cannot be used, what is published goes on being served: %v", name, st.Err))
 	}
+	for _, what := range st.Unread {
+		out = append(out, fmt.Sprintf("scope %s: %s; rotations wait for that replica's nodes until it has written another", name, what))
+	}
 	ro := st.Rollout
 	if len(ro.Keys) == 0 {
 		return append(out, fmt.Sprintf("scope %s: no ring yet", name))
