@@ -76,15 +76,19 @@ func (c *Custodian) end(ctx context.Context, id seal.KeyID, begun store.Rev) err
 // finish seals every record with the primary key, once nobody seals with another one, and notes it.
 func (c *Custodian) finish(ctx context.Context, id seal.KeyID) error {
 	late, err := c.otherwise(ctx, id)
-	c.setFinished(0, late)
-	if err != nil || len(late) > 0 {
+	if err != nil {
 		return err
+	}
+	if len(late) > 0 {
+		c.setFinished(0, late)
+		return nil
 	}
 	text, _, err := readNote(ctx, c.Raw, c.Sealer)
 	if err != nil {
 		return err
 	}
-	if text != id.String() { // else it was done before a restart, or by another replica
+	if text != id.String() { // else it was done at an earlier look, before a restart, or by another replica
+		c.setFinished(0, nil)
 		begun, err := c.begin(ctx, id)
 		if err != nil {
 			return err

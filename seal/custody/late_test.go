@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -356,4 +357,54 @@ func TestWhoStartsWithAnotherKeyTakesTheNoteAway(t *testing.T) {
 			t.Errorf("%q: %v, want it to stay: %t", note, err, stays)
 		}
 	}
+}
+
+// watching calls look before the note on what is sealed anew is read.
+type watching struct {
+	store.Store
+	look func()
+}
+
+func (w watching) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
+	if key == "seal/done" {
+		w.look()
+	}
+	return w.Store.Get(ctx, key)
+}
+
+// What was sealed anew stays so at each later look; only a replica with another key, or another note, puts it in question.
+func TestWhatIsSealedAnewStaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		raw, keyset := memory.New(), newKeyset(t)
+		a := open(t, raw, keyset, "a")
+		check(t, a.enter())
+		var looks, unsure atomic.Int64
+		a.Raw = watching{raw, func() {
+			if looks.Add(1); !a.Status().Resealed {
+				unsure.Add(1)
+			}
+		}}
+		defer a.run()()
+		time.Sleep(time.Minute)
+		_, err := a.Rotate(t.Context())
+		check(t, err)
+		time.Sleep(time.Minute)
+		if !a.Status().Resealed {
+			t.Fatalf("%+v", a.Status())
+		}
+		looks.Store(0)
+		unsure.Store(0)
+		time.Sleep(time.Minute)
+		if looks.Load() < 5 || unsure.Load() > 0 {
+			t.Fatalf("the note was read %d times in a minute, %d of them while it was in question", looks.Load(), unsure.Load())
+		}
+		_, rev, err := raw.Get(t.Context(), "seal/done")
+		check(t, err)
+		_, err = raw.Swap(t.Context(), "seal/done", rev, nil) // as who seals with another key does
+		check(t, err)
+		time.Sleep(time.Minute)
+		if unsure.Load() == 0 || !a.Status().Resealed {
+			t.Errorf("without the note: it was in question %d times, in the end %+v", unsure.Load(), a.Status())
+		}
+	})
 }
