@@ -96,22 +96,37 @@ func (l *losses) try(ctx context.Context) error {
 
 // mark leaves the record, if no other replica did, and returns its revision.
 func (l *losses) mark(ctx context.Context) (store.Rev, error) {
-	now, err := l.Store.Now(ctx)
-	if err != nil {
-		return 0, err
-	}
-	val, err := json.Marshal(lostRecord{At: now, By: "lockstepd"})
-	if err != nil {
-		return 0, err
-	}
-	rev, err := l.Store.Swap(ctx, lostKey, 0, val)
-	if errors.Is(err, store.ErrConflict) {
-		_, rev, err = l.Store.Get(ctx, lostKey)
-	}
+	_, rev, err := l.write(ctx)
 	if err == nil {
 		l.known.Store(uint64(rev))
 	}
 	return rev, err
+}
+
+// write returns the record that is there, or else writes one: anew, too, where what is there cannot be read.
+func (l *losses) write(ctx context.Context) (at time.Time, rev store.Rev, err error) {
+	if at, err = l.Store.Now(ctx); err != nil {
+		return at, 0, err
+	}
+	val, err := json.Marshal(lostRecord{At: at, By: "lockstepd"})
+	if err != nil {
+		return at, 0, err
+	}
+	rev, err = l.Store.Swap(ctx, lostKey, 0, val)
+	if !errors.Is(err, store.ErrConflict) {
+		return at, rev, err
+	}
+	r, rev, failed := lost(ctx, l.Store)
+	switch {
+	case failed != nil:
+		return at, 0, failed
+	case r == nil: // it was given up this moment
+		return at, 0, err
+	case !r.At.IsZero():
+		return r.At, rev, nil
+	}
+	rev, err = l.Store.Swap(ctx, lostKey, rev, val)
+	return at, rev, err
 }
 
 // Found implements [rotation.Loss].
@@ -124,11 +139,15 @@ func (l *losses) Found(ctx context.Context) error {
 	return l.look(err)
 }
 
-// Since implements [rotation.Loss].
+// Since implements [rotation.Loss]. Where the record does not say when, it is now, and that is written down.
 func (l *losses) Since(ctx context.Context) (time.Time, error) {
 	r, _, err := lost(ctx, l)
 	if err != nil || r == nil {
 		return time.Time{}, err
+	}
+	if r.At.IsZero() {
+		at, _, err := l.write(ctx) // not mark: that this replica has something to write back is for Found to notice
+		return at, l.look(err)
 	}
 	return r.At, nil
 }
@@ -163,17 +182,20 @@ func (l *losses) Now(ctx context.Context) (time.Time, error) {
 	return now, l.look(err)
 }
 
-// lost returns the record; nil: the store has lost nothing, or was given up on.
+// lost returns the record; nil: the store has lost nothing, or was given up on. Of one that cannot be read the time is zero, and the revision right.
 func lost(ctx context.Context, s store.Store) (*lostRecord, store.Rev, error) {
 	val, rev, err := s.Get(ctx, lostKey)
 	if errors.Is(err, store.ErrNotExist) {
 		return nil, 0, nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrSealed) {
 		return nil, 0, err
 	}
 	r := new(lostRecord)
-	return r, rev, json.Unmarshal(val, r)
+	if err != nil || json.Unmarshal(val, r) != nil {
+		r = new(lostRecord)
+	}
+	return r, rev, nil
 }
 
 // forgetLoss gives up what the store lost and nobody wrote back.
@@ -208,6 +230,9 @@ func (l *losses) doubt(ctx context.Context, n keysource.Name) error {
 	if err != nil || r == nil {
 		return err
 	}
-	return fmt.Errorf("%s is not in the store, which lost its content at %s: put it again, restore a backup, or give up what is missing (lockstep cert rm --confirm)",
-		n, r.At.UTC().Format(time.RFC3339))
+	when := "at " + r.At.UTC().Format(time.RFC3339)
+	if r.At.IsZero() {
+		when = "(when is not known: " + lostKey + " cannot be read)"
+	}
+	return fmt.Errorf("%s is not in the store, which lost its content %s: put it again, restore a backup, or give up what is missing (lockstep cert rm --confirm)", n, when)
 }

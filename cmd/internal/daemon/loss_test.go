@@ -16,6 +16,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/store/memory"
 	"github.com/lockstep-tls/lockstep/xds"
@@ -160,4 +161,60 @@ func TestALossIsWrittenDownOnceAndRepairedUntilItIs(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A record of a loss that cannot be read is one: it is written anew, with a time from which steps are held, and it can be given up.
+func TestADamagedRecordOfALossIsWrittenAnewAndCanBeGivenUp(t *testing.T) {
+	keys, err := seal.LoadOrCreate(t.Context(), seal.File(filepath.Join(t.TempDir(), "key")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for how, damage := range map[string]func(raw, sealed store.Store, rev store.Rev) error{
+		"does not open": func(raw, _ store.Store, rev store.Rev) error {
+			_, err := raw.Swap(t.Context(), lostKey, rev, []byte("x"))
+			return err
+		},
+		"is no JSON": func(_, sealed store.Store, rev store.Rev) error {
+			_, err := sealed.Swap(t.Context(), lostKey, rev, []byte("{"))
+			return err
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			raw := memory.New()
+			sealed := store.Sealed(raw, keys)
+			l := newLosses(sealed, func(context.Context) error { return nil }, func(context.Context) error { return nil }, slog.New(slog.DiscardHandler))
+			spoil := func() {
+				t.Helper()
+				rev, err := l.mark(t.Context())
+				if err == nil {
+					err = damage(raw, sealed, rev)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			spoil()
+			if err := l.doubt(t.Context(), "a.example"); err == nil || !strings.Contains(err.Error(), "cert rm --confirm") {
+				t.Errorf("while it cannot be read: %v", err)
+			}
+			if err := l.Found(t.Context()); err != nil {
+				t.Errorf("found again: %v", err)
+			}
+			spoil()
+			at, err := l.Since(t.Context())
+			if err != nil || time.Since(at).Abs() > time.Minute {
+				t.Errorf("%v %v, want the time at which it was written anew", at, err)
+			}
+			if again, err := l.Since(t.Context()); err != nil || !again.Equal(at) {
+				t.Errorf("%v, then %v %v", at, again, err)
+			}
+			spoil()
+			if err := forgetLoss(t.Context(), l); err != nil {
+				t.Errorf("it cannot be given up: %v", err)
+			}
+			if r, _, err := lost(t.Context(), l); err != nil || r != nil {
+				t.Errorf("once it was given up: %+v %v", r, err)
+			}
+		})
+	}
 }
