@@ -99,7 +99,7 @@ func (s *storeSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
 		return nil, nil
 	}
 	if err == nil && len(secret) != keySize {
-		err = fmt.Errorf("%s has %d bytes, not %d: put it back from a backup", keyName, len(secret), keySize)
+		err = fmt.Errorf("%s has %d bytes, not %d: %s", keyName, len(secret), keySize, wayOut)
 	}
 	if err != nil {
 		return nil, err
@@ -117,8 +117,8 @@ func (l *Log) loadKey(ctx context.Context) ([]byte, error) {
 	secret, _, err := l.cfg.Store.Get(ctx, keyName)
 	if errors.Is(err, store.ErrNotExist) {
 		if _, _, err = l.cfg.Store.Get(ctx, headName); err == nil {
-			return nil, fmt.Errorf("%s is gone from the store, and without it the log that is there can neither be verified nor go on: "+
-				"put it back from a backup, or remove %s to begin anew", keyName, headName)
+			return nil, fmt.Errorf("%s is gone from the store, and without it the log that is there can neither be verified nor go on: %s",
+				keyName, wayOut)
 		}
 		if !errors.Is(err, store.ErrNotExist) {
 			return nil, err
@@ -129,11 +129,14 @@ func (l *Log) loadKey(ctx context.Context) ([]byte, error) {
 			secret, _, err = l.cfg.Store.Get(ctx, keyName) // another replica was first
 		}
 	}
+	if errors.Is(err, store.ErrSealed) {
+		err = fmt.Errorf("%w; %s", err, wayOut)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if len(secret) != keySize {
-		return nil, fmt.Errorf("%s has %d bytes, not %d: put it back from a backup", keyName, len(secret), keySize)
+		return nil, fmt.Errorf("%s has %d bytes, not %d: %s", keyName, len(secret), keySize, wayOut)
 	}
 	return secret, nil
 }

@@ -117,6 +117,9 @@ func (s *storeSink) load(ctx context.Context) error {
 	if errors.Is(err, store.ErrNotExist) {
 		text, rev, err = nil, 0, nil
 	}
+	if errors.Is(err, store.ErrSealed) {
+		err = fmt.Errorf("%w; %s", err, wayOut)
+	}
 	s.text, s.rev, s.read = text, rev, err == nil
 	s.older, s.keyed = nil, len(text) > 0 // a store that was emptied has lost the key too
 	return err
@@ -138,7 +141,10 @@ func split(text []byte) [][]byte {
 	return bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
 }
 
-var errHead = fmt.Errorf("%s was changed by somebody without the audit key (lockstep audit verify): put it back from a backup, or remove it to go on above it", headName)
+// wayOut is what to do where no line can follow.
+const wayOut = "put it back from a backup (lockstep restore), or go on above the break (lockstep audit mend)"
+
+var errHead = fmt.Errorf("%s was changed by somebody without the audit key (lockstep audit verify): %s", headName, wayOut)
 
 // last is the head that the next line follows. Where the store has gone back behind what this replica knows, that is what it knows, so that
 // the chain itself shows what is missing, and why says so.

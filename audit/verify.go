@@ -181,43 +181,55 @@ func trim(raw []byte) []byte {
 
 // Lines returns the newest n lines of the store's chain, oldest first. Those that are not as they were written are left out; see Verify.
 func (l *Log) Lines(ctx context.Context, n int) ([]Line, error) {
+	lines, _, err := l.Newest(ctx, n)
+	return lines, err
+}
+
+// Newest is Lines, and tells whether that is all: no line is left out, and none that this replica knew of is missing at the end.
+func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err error) {
+	mark := l.marks.get(storeChain)
 	keys, err := l.stored(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	whole = true
 	byNumber := map[uint64]Line{}
 	take := func(text []byte) {
 		for _, raw := range split(text) {
 			if line, err := decode(keys.mac, raw); err == nil && line.Chain == storeChain {
 				byNumber[line.Number] = line
+			} else if len(text) > 0 {
+				whole = false
 			}
 		}
 	}
 	var names []string
 	for key, err := range l.cfg.Store.Keys(ctx, linesPrefix) {
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		names = append(names, key)
 	}
 	head, err := l.text(ctx, headName) // last: else lines that leave it meanwhile would be missing
 	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		return nil, err
+		return nil, false, err
 	}
 	take(head)
 	for i := len(names) - 1; i >= 0 && len(byNumber) < n; i-- {
 		text, err := l.text(ctx, names[i])
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		take(text)
 	}
 	numbers := slices.Sorted(maps.Keys(byNumber))
-	var out []Line
-	for _, number := range numbers[max(0, len(numbers)-n):] {
-		out = append(out, byNumber[number])
+	numbers = numbers[max(0, len(numbers)-n):]
+	last := uint64(0)
+	for i, number := range numbers {
+		whole = whole && (number == last+1 || i == 0 && len(numbers) == n)
+		lines, last = append(lines, byNumber[number]), number
 	}
-	return out, nil
+	return lines, whole && last >= mark.Number, nil
 }
 
 // Effect says of the lines of rollouts whether the change that they told of was made, as far as the rollouts' witnesses and the lines show it: true or false; lines

@@ -1,0 +1,126 @@
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// ErrSound: there is nothing to mend.
+var ErrSound = errors.New("the newest lines of the audit log in the store are as they were written: there is nothing to mend")
+
+// Mend is the way out where the newest lines of the store's chain (audit/head), or its key, are damaged and no backup has them: without it no line can follow.
+// It begins audit/head anew with those lines of it that are as they were written, and a line that tells of the break and names who. That one has a number above
+// all that this replica's mark and the witnesses name, and one number is left out: [Log.Verify] names the break for ever. Where the key is lost, a new one is
+// made, and no older line can be verified any more. The error wraps [ErrSound] where Append could go on by itself. Other replicas may append meanwhile.
+func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head, err error) {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return h, ctx.Err()
+	}
+	floor := uint64(0)
+	for _, w := range l.ours(witnesses) {
+		if w.Head.Chain == storeChain {
+			floor = max(floor, w.Head.Number)
+		}
+	}
+	keys, why, err := l.mendKey(ctx)
+	if err != nil {
+		return h, err
+	}
+	heads, err := l.sinks[0].use(ctx, func(ctx context.Context) ([]Head, error) {
+		h, err := l.store.mend(ctx, batch{keys: keys, of: []int{0}}, Entry{At: l.now(ctx), Actor: who, What: "audit-broken", Why: why}, floor)
+		return []Head{h}, err
+	})
+	if err != nil {
+		return h, err
+	}
+	l.marks.see(heads[0])
+	return heads[0], nil
+}
+
+// mendKey is the stored key. One that is damaged, or gone from beside a log, is replaced by the one that was used so far, or else by a new one; why says so.
+func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
+	secret, rev, err := l.cfg.Store.Get(ctx, keyName)
+	switch {
+	case errors.Is(err, store.ErrNotExist):
+		if _, _, err := l.cfg.Store.Get(ctx, headName); errors.Is(err, store.ErrNotExist) { // an append makes one
+			return nil, "", ErrSound
+		}
+	case err != nil && !errors.Is(err, store.ErrSealed):
+		return nil, "", err
+	}
+	l.mu.Lock()
+	known := l.known
+	l.mu.Unlock()
+	if err != nil || len(secret) != keySize {
+		if known != nil {
+			secret, why = known.secret, keyName+" was damaged, and was put back"
+		} else {
+			secret, why = make([]byte, keySize), keyName+" was lost: no line before this one can be verified"
+			rand.Read(secret)
+		}
+		if _, err = l.cfg.Store.Swap(ctx, keyName, rev, secret); err != nil {
+			return nil, "", fmt.Errorf("audit: %s cannot be replaced: %w", keyName, err)
+		}
+	}
+	mac, err := derive(secret)
+	if err != nil {
+		return nil, "", err
+	}
+	k = &keys{secret, mac}
+	l.mu.Lock()
+	l.known = k
+	l.mu.Unlock()
+	return k, why, nil
+}
+
+// mend writes audit/head anew, with e behind the lines of it that are as they were written. Where e does not say why, the record itself must.
+func (s *storeSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h Head, err error) {
+	s.read = false // whatever comes of it
+	text, rev, err := s.store.Get(ctx, headName)
+	sealed := errors.Is(err, store.ErrSealed)
+	if err != nil && !sealed && !errors.Is(err, store.ErrNotExist) {
+		return h, err
+	}
+	var kept []byte
+	last, bad := Head{Chain: storeChain}, 0
+	for _, raw := range split(text) {
+		if line, err := decode(b.mac, raw); err == nil && line.Chain == storeChain {
+			kept = append(append(kept, raw...), '\n')
+			last = line.Head()
+		} else if len(text) > 0 {
+			bad++
+		}
+	}
+	switch {
+	case e.Why != "":
+	case sealed:
+		e.Why = fmt.Sprintf("%s did not open: the lines that stood there are lost", headName)
+	case bad > 0:
+		e.Why = fmt.Sprintf("%d lines of %s were not as they were written, and are lost", bad, headName)
+	default:
+		return h, ErrSound
+	}
+	e.Why += "; it was begun anew (lockstep audit mend)"
+	older, err := s.lastArchived(ctx, b)
+	if err != nil {
+		return h, err
+	}
+	above := max(last.Number+uint64(bad), older.Number, floor)
+	b.entries = []Entry{e}
+	line, heads, err := b.lines(Head{Chain: storeChain, Number: above + 1}, s.replica) // so that above+1 is missing
+	if err != nil {
+		return h, err
+	}
+	if _, err := s.store.Swap(ctx, headName, rev, append(kept, line...)); err != nil {
+		return h, fmt.Errorf("audit: %s was not begun anew: %w", headName, err)
+	}
+	s.log.Error("the audit log was broken and is mended; the break stands in it (lockstep audit verify)", "by", e.Actor, "why", e.Why)
+	return heads[0], nil
+}
