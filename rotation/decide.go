@@ -267,9 +267,13 @@ func (s *scope) adopt(v view, told uint64) {
 // publish makes r the rollout whose ring is sent. It reports whether that is another ring. The caller holds mu.
 func (s *scope) publish(r Rollout) bool {
 	if !r.Hold.Equal(s.rollout.Hold) { // the store had lost something, perhaps our roster
-		s.roster.dirty, s.stored = true, time.Time{}
+		s.roster.dirty, s.rewrite = true, true
 	}
 	s.rollout = r
+	if len(r.Keys) == 0 { // left to others: there is nothing to send yet, and nothing was ever sent
+		s.open()
+		return false
+	}
 	ring := r.Ring()
 	if s.ring != nil && s.ring.Generation == ring.Generation {
 		return false

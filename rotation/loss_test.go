@@ -162,3 +162,34 @@ func TestWhereNobodyRemembersAScopeBegins(t *testing.T) {
 		q.phase(time.Millisecond, Steady, 1)
 	})
 }
+
+// A replica whose clock is off leaves a new scope's first ring to others. It was never sent, so it is not lost.
+func TestAScopeWithoutARingYetIsNotAStoreThatWasEmptied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		off := lossy(t, s, "off", &markers{})
+		for _, sc := range off.scopes {
+			sc.cfg.Clock = func() time.Time { return time.Now().Add(time.Minute) }
+		}
+		off.run()
+		defer off.stop()
+		<-off.Ready()
+		n := off.connect("n", "")
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if at, err := (losing{s}).Since(t.Context()); err != nil || !at.IsZero() {
+			t.Fatalf("a loss was written down: %v %v", at, err)
+		}
+		if n.got() != "[]" {
+			t.Errorf("a node was sent %s", n.got())
+		}
+		right := lossy(t, s, "right", &markers{})
+		right.run()
+		defer right.stop()
+		right.phase(time.Second, Steady, 1)
+		off.phase(6*time.Second, Steady, 1)
+		if n.got() != "[1]" {
+			t.Errorf("the node was sent %s", n.got())
+		}
+	})
+}

@@ -81,6 +81,20 @@ func (c *Coordinator) Unheard() (d time.Duration) {
 	return d
 }
 
+// Mute reports that this replica cannot tell the others of itself: it has just tried to write its rosters and could not, or the last one is older than a
+// store that works lets it become.
+func (c *Coordinator) Mute() bool {
+	for _, s := range c.scopes {
+		s.mu.Lock()
+		well := !s.failed && (!s.cfg.Shared || s.clock().Sub(s.stored) < heartbeat*3/2)
+		s.mu.Unlock()
+		if well {
+			return false
+		}
+	}
+	return true
+}
+
 // ErrAlone: this replica cannot work beside another one on the same store.
 var ErrAlone = errors.New("cannot work beside another replica")
 

@@ -345,3 +345,75 @@ func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
 		}
 	})
 }
+
+// A replica is unheard since it wrote last, also where it is to write anew; how long that is does not depend on when it happens to look.
+func TestARosterThatIsToBeWrittenAnewIsUnheardAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		r1 := start(t, s, "r1")
+		defer r1.stop()
+		if r1.Mute() {
+			t.Error("it is mute from the start")
+		}
+		time.Sleep(heartbeat / 2)
+		r, _ := s.rollout(t)
+		r.Hold = time.Now().Add(time.Hour)
+		s.overwrite(t, r)
+		s.set(func(_ context.Context, op, key string) error {
+			if strings.HasPrefix(key, "roster/") {
+				return errors.New("not written")
+			}
+			return nil
+		}, nil)
+		r1.Poke("default")
+		for range 4 {
+			time.Sleep(heartbeat)
+			synctest.Wait()
+			if !r1.Mute() {
+				t.Errorf("it is not mute, and has not been heard for %s", r1.Unheard())
+			}
+		}
+		if d := r1.Unheard(); d < 4*heartbeat {
+			t.Errorf("unheard for %s", d)
+		}
+		s.set(nil, nil)
+		time.Sleep(2 * retryAfter)
+		synctest.Wait()
+		if r1.Mute() || r1.Unheard() > heartbeat {
+			t.Errorf("mute %v, unheard for %s", r1.Mute(), r1.Unheard())
+		}
+		for range 20 { // events come at any time
+			r1.Poke("default")
+			time.Sleep(700 * time.Millisecond)
+			synctest.Wait()
+			if d := r1.Unheard(); d > heartbeat {
+				t.Fatalf("unheard for %s", d)
+			}
+		}
+	})
+}
+
+// A store that hangs is one that cannot be written, before its operations have failed.
+func TestAReplicaWhoseStoreHangsIsMute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		r1 := start(t, s, "r1")
+		defer r1.stop()
+		defer s.set(nil, nil)
+		s.set(func(ctx context.Context, _, _ string) error { <-ctx.Done(); return ctx.Err() }, nil)
+		time.Sleep(heartbeat*3/2 + time.Second)
+		if !r1.Mute() {
+			t.Error("it is not")
+		}
+		s.set(func(_ context.Context, op, key string) error {
+			if strings.HasPrefix(key, "ring/") {
+				return errors.New("a ring that cannot be used")
+			}
+			return nil
+		}, nil)
+		time.Sleep(heartbeat * 3 / 2)
+		if st := r1.status(); st.Err == nil || r1.Mute() {
+			t.Errorf("mute %v although its roster is written (%v)", r1.Mute(), st.Err)
+		}
+	})
+}

@@ -60,7 +60,7 @@ func (s *scope) store(ctx context.Context, must bool) error {
 	s.mu.Lock()
 	age := s.clock().Sub(s.stored)
 	complete := s.cfg.Shared && s.rollout.Phase != Steady && len(s.late) == 0 // the other replicas may be waiting for ours
-	due := must || s.roster.dirty && (age >= flushAfter || complete) ||
+	due := must || s.rewrite || s.roster.dirty && (age >= flushAfter || complete) ||
 		(s.cfg.Shared || len(s.roster.members) > 0) && age >= heartbeat
 	s.mu.Unlock()
 	if !due {
@@ -73,13 +73,15 @@ func (s *scope) saveRoster(ctx context.Context) error {
 	s.mu.Lock()
 	s.saving = s.roster.list(s.saving[:0], true)
 	now := s.clock()
-	s.roster.dirty = false
+	rewrite := s.rewrite
+	s.roster.dirty, s.rewrite = false, false
 	s.mu.Unlock()
 	err := s.put(ctx, s.rosterKey(), rosterRecord{Peer{Admin: s.cfg.Self.Admin, Alone: s.cfg.Self.Alone, At: now}, s.saving}.encode())
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failed = err != nil
 	if err != nil {
-		s.roster.dirty = true
+		s.roster.dirty, s.rewrite = true, s.rewrite || rewrite
 		return err
 	}
 	s.stored = now

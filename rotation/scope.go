@@ -57,7 +57,9 @@ type scope struct {
 	waited  []string        // all that it waits for
 	offset  time.Duration   // the store's clock less ours
 	err     error           // of the last look at the store
-	stored  time.Time       // when our roster was written last
+	stored  time.Time       // when our roster was written last; zero: never
+	rewrite bool            // the stored roster may be lost: write it anew, however young it is
+	failed  bool            // our roster could not be written at the last try
 }
 
 // known is the rollout that a value decodes to: while that stands it need not be decoded again. A revision says less: one who writes past the store's driver, or
@@ -193,7 +195,7 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	s.roster.expire(s.policy, v.now)
 	wait = s.cfg.Refresh
 	if s.cfg.Shared {
-		wait = min(wait, heartbeat)
+		wait = min(wait, max(heartbeat-s.clock().Sub(s.stored), time.Millisecond))
 	}
 	if !v.due.IsZero() {
 		wait = min(wait, max(v.due.Sub(v.now), time.Millisecond))
