@@ -69,7 +69,7 @@ func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) 
 			r.Burnt = append(r.Burnt, k.Fingerprint())
 		}
 	}
-	r.Keys = nil
+	r.Keys, r.Restored = nil, nil
 	r.end(now)
 	r.Begun++
 	r.add(fresh, now)

@@ -57,6 +57,7 @@ func (s *scope) decide(ctx context.Context, command func(view) (Rollout, error))
 			return v, err
 		}
 		told := s.writeBack(&v)
+		s.prove(&v)
 		from := stored.Lines // those beyond are new
 		if v.r.Generation != stored.Generation {
 			from = told
@@ -146,10 +147,22 @@ func (s *scope) writeBack(v *view) (told uint64) {
 	case lost == s.rollout.Generation && !slices.Equal(v.r.Ring().Keys, s.ring.Keys):
 		s.roster.highest = max(s.roster.highest, lost+1)
 		v.t.Highest = s.roster.highest
+		s.proved = v.now.Add(-patience) // we know it ourselves, and have nothing to write back
 	case s.unsure: // the lines that we read may be our own
 		return s.rollout.Lines
 	}
 	return v.r.Lines
+}
+
+// prove keeps since when nodes are known to hold a later ring than the store's. The caller holds turn.
+func (s *scope) prove(v *view) {
+	switch {
+	case v.t.Highest <= v.r.Generation:
+		s.proved = time.Time{}
+	case s.proved.IsZero():
+		s.proved = v.now
+	}
+	v.t.Proved = s.proved
 }
 
 func (s *scope) ringKey() string { return store.Key(ringPrefix, s.name) }

@@ -26,7 +26,7 @@ func (r *Rollout) step(p Policy, t Tally, now time.Time, fresh func() keysource.
 	case len(r.Keys) == 0:
 		r.begin(fresh(), now)
 	case r.provenOld(t):
-		r.burnRestored(t, fresh(), now)
+		return r.burnRestored(t, fresh, now)
 	case t.Highest > r.Generation:
 		r.doubt(t.Highest)
 		r.rebase(t.Highest, now)
@@ -270,6 +270,7 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 		}
 	}
 	at(r.RetryAt)
+	at(t.Proved.Add(patience))
 	at(r.Hold)
 	at(r.Since.Add(p.NodeLease))
 	if p.Laggard > 0 {

@@ -25,7 +25,7 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, p
 		if err != nil {
 			return nil, nil, err
 		}
-		r, rev, err := s.readRoster(ctx, key)
+		r, rev, err := readRoster(ctx, s.cfg.Store, key)
 		switch {
 		case errors.Is(err, store.ErrNotExist):
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -36,26 +37,26 @@ func (c *Coordinator) Peers() []Peer {
 }
 
 // Living are the replicas that work on a store, by name, as their rosters tell; each is taken for alive until it has been silent for 30 s, also after a
-// stop.
+// stop. Where a roster cannot be read, that takes the time until it is known whether its replica writes another.
 func Living(ctx context.Context, s store.Store) ([]Peer, error) {
 	now, err := s.Now(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all := map[string]Peer{}
+	unread := map[string]store.Rev{} // by key
 	for key, err := range s.Keys(ctx, rosterPrefix+"/") {
 		if err != nil {
 			return nil, err
 		}
-		val, _, err := s.Get(ctx, key)
-		if errors.Is(err, store.ErrNotExist) {
+		r, rev, err := readRoster(ctx, s, key)
+		switch {
+		case errors.Is(err, store.ErrNotExist):
 			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		r, err := decodeRoster(val)
-		if err != nil {
+		case errors.Is(err, errRoster):
+			unread[key] = rev
+			continue
+		case err != nil:
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		if r.peer.Replica, err = store.Segment(key); err != nil {
@@ -65,7 +66,46 @@ func Living(ctx context.Context, s store.Store) ([]Peer, error) {
 			all[r.peer.Replica] = r.peer
 		}
 	}
+	for key, err := range rewritten(ctx, s, unread) {
+		if err != nil {
+			return nil, err
+		}
+		replica, err := store.Segment(key)
+		if err != nil {
+			return nil, err
+		}
+		if _, known := all[replica]; !known {
+			all[replica] = Peer{Replica: replica, At: now}
+		}
+	}
 	return slices.SortedFunc(maps.Values(all), func(a, b Peer) int { return strings.Compare(a.Replica, b.Replica) }), nil
+}
+
+// rewritten waits for as long as a replica may be silent, and gives the rosters that were written meanwhile. It does not wait for none.
+func rewritten(ctx context.Context, s store.Store, unread map[string]store.Rev) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if len(unread) == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			yield("", ctx.Err())
+			return
+		case <-time.After(silentFor):
+		}
+		for key, before := range unread {
+			_, rev, err := readRoster(ctx, s, key)
+			if errors.Is(err, store.ErrNotExist) || rev == before {
+				continue
+			}
+			if errors.Is(err, errRoster) {
+				err = nil
+			}
+			if !yield(key, err) {
+				return
+			}
+		}
+	}
 }
 
 // Unheard is how long ago this replica wrote its roster last. The others take it for dead, and its nodes for away, 30 s after it; for gone, a lease after

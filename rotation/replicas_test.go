@@ -417,3 +417,51 @@ func TestAReplicaWhoseStoreHangsIsMute(t *testing.T) {
 		}
 	})
 }
+
+// A fail-over loses the last write, and the replica that looks first is not the one that has it: the ring came back from a backup once, and is not burnt for that.
+func TestALostWriteCostsARestoredRingNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		r1 := start(t, s, "r1")
+		defer func() { r1.stop() }()
+		r, _ := s.rollout(t)
+		r.Restored = []string{r.Keys[0].Key.Fingerprint()}
+		s.overwrite(t, r)
+		time.Sleep(6 * time.Second)
+		before, _ := s.rollout(t)
+		r1.rotate()
+		r1.phase(time.Second, Steady, 3)
+		held := r1.status().Rollout.Ring().Version()
+		s.set(func(_ context.Context, op, key string) error { // r1 sees nothing of what follows, for a while
+			return errDown
+		}, nil)
+		s.overwrite(t, before)
+		time.Sleep(time.Second)
+		view := newFaulty()
+		view.Store = s.Store
+		r2 := start(t, view, "r2")
+		defer r2.stop()
+		r2.connect("n", held)
+		time.Sleep(5 * time.Second)
+		if st := r2.status(); st.Rollout.Phase != Steady || st.Rollout.Generation != 1 {
+			t.Errorf("%s g%d", st.Rollout.Phase, st.Rollout.Generation)
+		}
+		s.set(nil, nil)
+		r1.phase(7*time.Second, Steady, 3)
+		r2.phase(6*time.Second, Steady, 3)
+		if r2.status().Rollout.Ring().Version() != held {
+			t.Error("another ring")
+		}
+		r2.phase(2*patience, Steady, 3)
+
+		r1.stop()
+		r1 = start(t, s, "r1")
+		gone, _ := s.rollout(t)
+		gone.Restored = []string{gone.Keys[0].Key.Fingerprint()}
+		s.overwrite(t, gone)
+		time.Sleep(6 * time.Second)
+		r1.connect("far", ringOf(40)) // of which nobody knows
+		r1.phase(patience-time.Second, Steady, 3)
+		r1.phase(3*time.Second, Burning, 41)
+	})
+}

@@ -149,11 +149,16 @@ func (r *Rollout) provenOld(t Tally) bool {
 	return t.Highest > r.Generation && slices.ContainsFunc(r.Keys, func(k Key) bool { return slices.Contains(r.Restored, k.Key.Fingerprint()) })
 }
 
-// burnRestored replaces every key, as where the store was put back ([ErrPutBack]): no live ticket can be told from a stolen one.
-func (r *Rollout) burnRestored(t Tally, fresh keysource.TicketKey, now time.Time) {
+// burnRestored replaces every key, as where the store was put back ([ErrPutBack]): no live ticket can be told from a stolen one. Before that it waits for a
+// replica that has the later ring and writes it back: the store may have lost no more than its last write.
+func (r *Rollout) burnRestored(t Tally, fresh func() keysource.TicketKey, now time.Time) bool {
+	if now.Before(t.Proved.Add(patience)) {
+		return false
+	}
 	lost := r.Generation
 	r.Generation = t.Highest
-	*r, _ = r.Burn("lockstepd", fmt.Sprintf("nodes hold g%d, and keys of an older backup came back at g%d or before", t.Highest, lost), fresh, now)
+	*r, _ = r.Burn("lockstepd", fmt.Sprintf("nodes hold g%d, and keys of an older backup came back at g%d or before", t.Highest, lost), fresh(), now)
+	return true
 }
 
 // learnBurnt adds fingerprints and reports whether any was new. A requested key that turns out to be burnt is forgotten.

@@ -241,3 +241,43 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 		}
 	})
 }
+
+// A restored ring that is followed by one of this fleet's own which the store then lost: who still has it writes it back before anybody's node costs the fleet
+// its keys. Only what nobody writes back is burnt.
+func TestARestoredRingIsBurntOnlyWhereNobodyWritesTheLaterOneBack(t *testing.T) {
+	now := time.Now()
+	r, _ := restored(t, nil, record(t, advanced(t, begun(t, now), 1, now)), now)
+	now = now.Add(settleFor)
+	proof := Tally{Highest: r.Generation + 1, Proved: now, Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now}}}
+	asked, _, err := r.Ask(Request{By: "test", At: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, after := range []time.Duration{0, patience - 1} {
+		if n, changed := asked.Next(DefaultPolicy(), proof, now.Add(after), keysource.NewTicketKey); changed {
+			t.Errorf("after %s: %s g%d", after, n.Phase, n.Generation)
+		}
+	}
+	if due := asked.Due(DefaultPolicy(), proof, now); !due.Equal(now.Add(patience)) {
+		t.Errorf("it is due after %s", due.Sub(now))
+	}
+	if n, _ := asked.Next(DefaultPolicy(), proof, now.Add(patience), keysource.NewTicketKey); n.Phase != Burning || n.Generation <= proof.Highest {
+		t.Errorf("in the end: %s g%d", n.Phase, n.Generation)
+	}
+}
+
+func TestAKeyThatHasLeftTheRingIsNoRestoredOne(t *testing.T) {
+	now := time.Now()
+	r, _ := restored(t, nil, record(t, advanced(t, begun(t, now), 1, now)), now)
+	if len(r.Restored) != 2 {
+		t.Fatalf("%d keys came back", len(r.Restored))
+	}
+	burnt, _ := r.Burn("test", "", keysource.NewTicketKey(), now)
+	for step := 0; step < 10 && len(r.Restored) > 0; step++ {
+		now = now.Add(24 * time.Hour)
+		r = advanced(t, r, 1, now)
+	}
+	if len(r.Restored) > 0 || len(burnt.Restored) > 0 {
+		t.Errorf("%d are known for restored, %d after a burn", len(r.Restored), len(burnt.Restored))
+	}
+}

@@ -171,5 +171,7 @@ func (r *Rollout) lead(i int, now time.Time) {
 // drop removes key i.
 func (r *Rollout) drop(i int) {
 	r.Generation++
+	f := r.Keys[i].Key.Fingerprint()
+	r.Restored = slices.DeleteFunc(r.Restored, func(have string) bool { return have == f })
 	r.Keys = slices.Delete(r.Keys, i, i+1)
 }

@@ -1,12 +1,17 @@
 package rotation
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
 // rosterLab is a roster and the ring that its streams may be sent.
@@ -206,4 +211,32 @@ func TestUnionCountsANodeOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A roster that cannot be read tells nothing of its replica; that it is written again does.
+func TestADamagedRosterIsOfALivingReplicaIfItIsWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.New()
+		key := store.Key(rosterPrefix, "default", "r1")
+		rev, err := s.Swap(t.Context(), key, 0, []byte("no roster"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ps, err := Living(t.Context(), s); err != nil || len(ps) > 0 {
+			t.Errorf("nobody writes: %v %v", ps, err)
+		}
+		time.AfterFunc(heartbeat, func() {
+			if _, err := s.Swap(context.Background(), key, rev, []byte("another")); err != nil {
+				t.Error(err)
+			}
+		})
+		if ps, err := Living(t.Context(), s); err != nil || len(ps) != 1 || ps[0].Replica != "r1" {
+			t.Errorf("it is written: %v %v", ps, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := Living(ctx, s); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("there is no time to wait: %v", err)
+		}
+	})
 }

@@ -36,7 +36,7 @@ func (s *scope) restoreOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, _, err := s.readRoster(ctx, s.rosterKey())
+	r, _, err := readRoster(ctx, s.cfg.Store, s.rosterKey())
 	switch {
 	case errors.Is(err, errRoster):
 		s.cfg.Log.Error("what this replica had stored of its nodes cannot be read: until they are back, or their leases have ended, nothing is concluded",
@@ -105,8 +105,8 @@ func (s *scope) leave() error {
 }
 
 // readRoster reads one replica's record. An error that wraps errRoster says that it is there and cannot be read.
-func (s *scope) readRoster(ctx context.Context, key string) (rosterRecord, store.Rev, error) {
-	val, rev, err := s.cfg.Store.Get(ctx, key)
+func readRoster(ctx context.Context, s store.Store, key string) (rosterRecord, store.Rev, error) {
+	val, rev, err := s.Get(ctx, key)
 	if errors.Is(err, store.ErrSealed) {
 		return rosterRecord{}, rev, errors.Join(errRoster, err)
 	}

@@ -39,6 +39,7 @@ type scope struct {
 	missing  time.Time       // since when the store is known to be older than Marks; zero: it is not
 	broken   time.Time       // since when the ring's record is damaged; zero: it is not; with turn
 	known    known           // with turn
+	proved   time.Time       // see Tally.Proved; with turn
 	dark     map[string]dark // by store key; with turn
 	recorded recorded        // with turn
 	members  []Member        // room for what read reads; with turn

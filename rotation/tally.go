@@ -37,8 +37,9 @@ func (m *Member) Live(p Policy, now time.Time) bool {
 // Tally is what is known of a scope's nodes at one moment: the union of all replicas' rosters.
 type Tally struct {
 	Members []Member
-	Highest uint64   // the highest generation that was handed out although this replica had never read it; 0: none
-	Waited  []string // whom the phase waited for at the last look; only told, never decided on
+	Highest uint64    // the highest generation that was handed out although this replica had never read it; 0: none
+	Proved  time.Time // since when Highest is known to be beyond the stored ring; zero: it is not, or always was
+	Waited  []string  // whom the phase waited for at the last look; only told, never decided on
 }
 
 // Count sums a tally up. A node counts once, under the first of: excluded, away, refused, accepted, stale.
