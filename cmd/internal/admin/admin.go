@@ -66,6 +66,7 @@ func New(c Config) http.Handler {
 	a := &admin{Config: c, started: time.Now()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answer(a.status))
+	mux.HandleFunc("GET /v1/pulse", answer(a.pulse))
 	mux.HandleFunc("GET /v1/nodes", answer(a.nodes))
 	mux.HandleFunc("GET /v1/events", a.events)
 	mux.HandleFunc("GET /v1/scopes/{scope}/history", answer(a.history))

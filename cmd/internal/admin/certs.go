@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
 )
 
 const (
@@ -61,9 +63,11 @@ func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 	if a.Dir == nil {
 		return s, nil
 	}
+	var names []keysource.Name
 	for _, e := range a.Dir.List() {
 		if e.Name != "" {
 			s.Directory++
+			names = append(names, e.Name)
 		}
 		if e.Problem != "" {
 			s.Problems = append(s.Problems, e.Problem)
@@ -71,14 +75,29 @@ func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 		if e.Held {
 			s.Held = append(s.Held, string(e.Name))
 		}
-		if e.Name == "" {
-			continue
-		}
-		if _, err := a.Catalog.Certificate(r.Context(), e.Name); !errors.Is(err, keysource.ErrNotExist) {
-			s.Clashes = append(s.Clashes, string(e.Name))
+	}
+	s.Clashes = clashes(r.Context(), names, a.Catalog)
+	return s, nil
+}
+
+// lookForClashes bounds what a status waits for the store.
+const lookForClashes = time.Second
+
+// clashes are the names that the other source has, too. If it fails, or takes too long, it is not asked for the rest.
+func clashes(ctx context.Context, names []keysource.Name, other keysource.Source) []string {
+	ctx, cancel := context.WithTimeout(ctx, lookForClashes)
+	defer cancel()
+	out := []string{}
+	for _, n := range names {
+		switch _, err := other.Certificate(ctx, n); {
+		case errors.Is(err, keysource.ErrNotExist):
+		case err == nil, errors.Is(err, store.ErrSealed), errors.Is(err, keysource.ErrBadCertificate):
+			out = append(out, string(n))
+		default:
+			return out
 		}
 	}
-	return s, nil
+	return out
 }
 
 func (a *admin) cert(r *http.Request) (out api.Cert, err error) {

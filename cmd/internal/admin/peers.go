@@ -63,20 +63,17 @@ func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, 
 	return n.Nodes, nil
 }
 
-// PeerStatus asks another replica for its status, as AskPeer asks for nodes.
-func PeerStatus(ctx context.Context, transport http.RoundTripper, p rotation.Peer) (api.Status, error) {
+// PeerMute asks another replica whether it cannot write to the store that it is there, as AskPeer asks for nodes.
+func PeerMute(ctx context.Context, transport http.RoundTripper, p rotation.Peer) (bool, error) {
 	c, err := clientOf(p, transport)
 	if err != nil {
-		return api.Status{}, err
+		return false, err
 	}
-	st, err := c.Status(ctx)
+	pulse, err := c.Pulse(ctx)
 	if err == nil {
-		err = sameReplica(p, st.Replica)
+		err = sameReplica(p, pulse.Replica)
 	}
-	if err != nil {
-		return api.Status{}, err
-	}
-	return st, nil
+	return err == nil && pulse.Mute, err
 }
 
 func clientOf(p rotation.Peer, transport http.RoundTripper) (api.Client, error) {

@@ -63,3 +63,22 @@ func TestOnlyTheReplicaThatIsAskedIsBelieved(t *testing.T) {
 		t.Errorf("a redirect was followed %d times", n)
 	}
 }
+
+func TestAReplicaTellsWhetherItIsMute(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"replica":"r2","mute":true}`:  "true <nil>",
+		`{"replica":"r2","mute":false}`: "false <nil>",
+		`{"replica":"r1","mute":true}`:  "false another",
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/pulse" {
+				fmt.Fprint(w, answer)
+			}
+		}))
+		mute, err := PeerMute(t.Context(), nil, rotation.Peer{Replica: "r2", Admin: s.URL})
+		if got := fmt.Sprint(mute, " ", err); !strings.HasPrefix(got, want) || errors.Is(err, ErrAnotherReplica) != strings.Contains(want, "another") {
+			t.Errorf("%s: %s", answer, got)
+		}
+		s.Close()
+	}
+}

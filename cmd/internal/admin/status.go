@@ -22,7 +22,6 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		}
 		s.Scopes = append(s.Scopes, scopeOf(name, st))
 		s.Degraded = append(s.Degraded, complaints(name, st)...)
-		s.StoreDown = s.StoreDown || st.Err != nil && !errors.Is(st.Err, rotation.ErrUnrecorded)
 	}
 	s.Certs, err = a.certSummary(r)
 	if n := len(s.Certs.Problems); n > 0 {
@@ -35,6 +34,10 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d names are gone from the directory and held back: is the volume mounted? (lockstep cert rm --confirm gives them up)", n))
 	}
 	return s, err
+}
+
+func (a *admin) pulse(*http.Request) (api.Pulse, error) {
+	return api.Pulse{Replica: a.Replica, Mute: a.Rollouts.Mute()}, nil
 }
 
 func scopeOf(name string, st rotation.Status) api.Scope {

@@ -28,6 +28,11 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
+// Pulse is how that very replica is.
+func (c *Client) Pulse(ctx context.Context) (p Pulse, err error) {
+	return p, c.call(ctx, http.MethodGet, "/v1/pulse", nil, &p)
+}
+
 // Nodes lists the fleet; with a node id, that node with all its secrets.
 func (c *Client) Nodes(ctx context.Context, node string) (n Nodes, err error) {
 	path := "/v1/nodes"

@@ -16,8 +16,12 @@ type Status struct {
 	Certs    CertSummary `json:"certificates"`
 	Streams  int         `json:"streams"`  // open xDS streams
 	Degraded []string    `json:"degraded"` // what is not as it should be, and what to do; empty when all is well
-	// StoreDown: the store could not be used at the last try. Replicas ask each other for it.
-	StoreDown bool `json:"store_down"`
+}
+
+// Pulse is GET /v1/pulse, for the other replicas. It is answered from memory.
+type Pulse struct {
+	Replica string `json:"replica"`
+	Mute    bool   `json:"mute"` // it cannot write to the store that it is here
 }
 
 // Scope is one set of session ticket keys.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
-	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
@@ -14,6 +13,7 @@ import (
 // would then lack the new keys.
 const (
 	letGoAfter = 20 * time.Second
+	certainFor = 6 * time.Second  // what the others say must stand that long: longer than one try to write of ours, which may just be succeeding
 	refuseFor  = 3 * time.Second  // longer than a node's longest pause between two tries (retry_back_off in its bootstrap)
 	letGoEvery = 10 * time.Second // those that came back, since they had nowhere to go, or since this one's turn came again
 )
@@ -23,7 +23,7 @@ const (
 func (d *Daemon) letGo(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var last time.Time
+	var p parting
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,10 +31,13 @@ func (d *Daemon) letGo(ctx context.Context) error {
 		case <-tick.C:
 		}
 		unheard := d.rolls.Unheard()
-		if unheard < letGoAfter || time.Since(last) < letGoEvery || !missed(ctx, d.rolls.Peers(), d.status) {
+		if unheard < letGoAfter {
+			p = parting{}
 			continue
 		}
-		last = time.Now()
+		if time.Now().Before(p.askAt) || !p.heard(askOthers(ctx, d.rolls.Peers(), d.mute), time.Now()) || ctx.Err() != nil {
+			continue
+		}
 		if n := d.xds.Dismiss(refuseFor); n > 0 {
 			d.log.Warn("this replica cannot write to the store, and the others will go on without its nodes: they are sent to them",
 				"unheard", unheard.Round(time.Second), "streams", n)
@@ -42,30 +45,71 @@ func (d *Daemon) letGo(ctx context.Context) error {
 	}
 }
 
-// missed reports whether the others may be going on without this replica: there are some, and not all that answer have lost the store, too.
-func missed(parent context.Context, peers []rotation.Peer, ask func(context.Context, rotation.Peer) (api.Status, error)) bool {
-	ctx, cancel := context.WithTimeout(parent, 2*time.Second)
+// others is what the other replicas say while this one cannot write.
+type others int
+
+const (
+	asWe      others = iota // there are none, or those that answer cannot write, either
+	unknown                 // none answers: it may be we who are cut off, or they have ended, or their addresses do not lead to them
+	betterOff               // one can write
+)
+
+// parting decides when nodes are let go. Its zero value is the start of an outage.
+type parting struct {
+	since   time.Time // the others have said since then, without a break, that they may be going on without us
+	askAt   time.Time // they need not be asked before
+	guesses int       // how often nodes were let go although nobody had answered
+}
+
+// heard takes what the others say, and reports whether nodes are to be let go now. Where nobody answers, they go seldom: if the store is lost to all, they find
+// nothing better.
+func (p *parting) heard(o others, now time.Time) bool {
+	if o == asWe {
+		p.since = time.Time{}
+		return false
+	}
+	if p.since.IsZero() {
+		p.since = now
+	}
+	if now.Sub(p.since) < certainFor {
+		return false
+	}
+	every := letGoEvery
+	if o == unknown {
+		every = []time.Duration{letGoEvery, 30 * time.Second, 2 * time.Minute}[min(p.guesses, 2)]
+		p.guesses++
+	}
+	p.since, p.askAt = time.Time{}, now.Add(every-certainFor)
+	return true
+}
+
+// askOthers asks all of them at once, for 2 s.
+func askOthers(ctx context.Context, peers []rotation.Peer, mute func(context.Context, rotation.Peer) (bool, error)) others {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	var up, down int
+	answers := map[bool]int{}
 	for _, p := range peers {
 		wg.Go(func() {
-			st, err := ask(ctx, p)
+			is, err := mute(ctx, p)
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case err == nil && st.StoreDown:
-				down++
-			case err == nil:
-				up++
+			if err == nil {
+				answers[is]++
 			}
 		})
 	}
 	wg.Wait()
-	return len(peers) > 0 && (up > 0 || down == 0) && parent.Err() == nil
+	switch {
+	case answers[false] > 0:
+		return betterOff
+	case answers[true] > 0 || len(peers) == 0:
+		return asWe
+	}
+	return unknown
 }
 
-func (d *Daemon) status(ctx context.Context, p rotation.Peer) (api.Status, error) {
-	return admin.PeerStatus(ctx, d.peers, p)
+func (d *Daemon) mute(ctx context.Context, p rotation.Peer) (bool, error) {
+	return admin.PeerMute(ctx, d.peers, p)
 }

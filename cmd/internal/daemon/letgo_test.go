@@ -3,37 +3,75 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
 // TestNodesAreKeptWhereNobodyIsBetterOff: while the store is lost to all, sending nodes around would help nobody.
 func TestNodesAreKeptWhereNobodyIsBetterOff(t *testing.T) {
-	ask := func(_ context.Context, p rotation.Peer) (api.Status, error) {
+	ask := func(_ context.Context, p rotation.Peer) (bool, error) {
 		if p.Replica == "silent" {
-			return api.Status{}, errors.New("no answer")
+			return false, errors.New("no answer")
 		}
-		return api.Status{StoreDown: p.Replica == "down"}, nil
+		return p.Replica == "down", nil
 	}
-	for peers, want := range map[string]bool{
-		"":                 false,
-		"up":               true,
-		"down":             false,
-		"down down":        false,
-		"down up":          true,
-		"silent":           true, // it may be we who are cut off
-		"silent down":      false,
-		"silent silent up": true,
+	for peers, want := range map[string]others{
+		"":                 asWe,
+		"up":               betterOff,
+		"down":             asWe,
+		"down down":        asWe,
+		"down up":          betterOff,
+		"silent":           unknown, // it may be we who are cut off
+		"silent down":      asWe,
+		"silent silent up": betterOff,
 	} {
 		var all []rotation.Peer
 		for _, name := range strings.Fields(peers) {
 			all = append(all, rotation.Peer{Replica: name})
 		}
-		if got := missed(t.Context(), all, ask); got != want {
-			t.Errorf("%q: let go %v, want %v", peers, got, want)
+		if got := askOthers(t.Context(), all, ask); got != want {
+			t.Errorf("%q: %v, want %v", peers, got, want)
+		}
+	}
+}
+
+func TestWhenNodesAreLetGo(t *testing.T) {
+	const end = 400 // seconds
+	for name, c := range map[string]struct {
+		says func(second int) others
+		want []int
+	}{
+		"all the same": {func(int) others { return asWe }, nil},
+		"one is better off": {func(s int) others {
+			if s < 40 {
+				return betterOff
+			}
+			return asWe
+		}, []int{6, 16, 26, 36}},
+		"nobody answers":                  {func(int) others { return unknown }, []int{6, 16, 46, 166, 286}},
+		"it was only the first to notice": {func(s int) others { return map[bool]others{s < 6: betterOff}[true] }, nil},
+		"nobody answers, then one": {func(s int) others {
+			if s < 20 {
+				return unknown
+			}
+			return map[bool]others{s < 60: betterOff}[true]
+		}, []int{6, 16, 46, 56}},
+	} {
+		var p parting
+		var got []int
+		start := time.Now()
+		for s := range end {
+			now := start.Add(time.Duration(s) * time.Second)
+			if !now.Before(p.askAt) && p.heard(c.says(s), now) {
+				got = append(got, s)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: at %v, want %v", name, got, c.want)
 		}
 	}
 }
