@@ -68,6 +68,13 @@ type Resources interface {
 	Unwatch(node Node, name string, box *Mailbox)
 }
 
+// Wildcard is a [Resources] so small that a node may subscribe to all of it, as Envoy does to its listeners. All returns the names; it does not
+// block, and always returns the same ones. A delta stream that subscribes to everything is subscribed to each of them.
+type Wildcard interface {
+	Resources
+	All() []string
+}
+
 // Kind is what happened to a resource on a stream.
 type Kind uint8
 

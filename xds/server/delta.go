@@ -1,9 +1,13 @@
 package server
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/lockstep-tls/lockstep/xds"
 )
 
 const wildcard = "*"
@@ -27,21 +31,20 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 			m.drop(e, now)
 		}
 	}
-	if first && len(req.GetResourceNamesSubscribe()) == 0 {
-		m.env.counters.wildcards.Add(1)
-	}
-	if err := m.room(sub, req.GetResourceNamesSubscribe()); err != nil {
-		return nil, err
-	}
 	var claims map[string]string
 	if first {
 		claims = req.GetInitialResourceVersions()
 	}
-	for _, name := range req.GetResourceNamesSubscribe() {
+	subscribe := req.GetResourceNamesSubscribe()
+	if first && len(subscribe) == 0 || slices.Contains(subscribe, wildcard) {
+		subscribe = m.everything(sub, subscribe, claims)
+	}
+	if err := m.room(sub, subscribe); err != nil {
+		return nil, err
+	}
+	for _, name := range subscribe {
 		e := sub.names[name]
 		switch {
-		case name == wildcard:
-			m.env.counters.wildcards.Add(1)
 		case name == "" || len(name) > m.env.limits.nameLen:
 			m.refused = append(m.refused, answer{sub, name})
 		case e != nil:
@@ -54,6 +57,25 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 		}
 	}
 	return m.flush(now), nil
+}
+
+// everything spells out a subscription to all names. What the node still holds of others is no longer there.
+func (m *machine) everything(sub *subscription, names []string, claims map[string]string) []string {
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == wildcard })
+	all, ok := sub.src.(xds.Wildcard)
+	if !ok {
+		m.env.counters.wildcards.Add(1)
+		return names
+	}
+	names = append(names, all.All()...)
+	gone := maps.Clone(claims)
+	for _, name := range names {
+		delete(gone, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(gone)) {
+		m.refused = append(m.refused, answer{sub, name})
+	}
+	return names
 }
 
 // room refuses a list that would exceed the names of a stream before anything is spent on it.

@@ -104,6 +104,29 @@ func TestDeltaWildcardGetsNothingAndTheStreamGoesOn(t *testing.T) {
 	expect(t, "a name", r.delta(req{sub: []string{"a"}}), "a@1")
 }
 
+// wholeTable is a table that a node may subscribe to as a whole.
+type wholeTable struct{ *table }
+
+func (wholeTable) All() []string { return []string{"a", "b"} }
+
+func TestDeltaWildcardOfASmallTypeIsEachOfItsNames(t *testing.T) {
+	for name, first := range map[string]req{"no names": {}, "star": {sub: []string{"*"}}} {
+		r := newRig(t, false, defaults)
+		r.m.env.types[testType] = wholeTable{r.src}
+		r.src.set("a", "1")
+		first.have = map[string]string{"a": "1", "old": "3"}
+		expect(t, name, r.delta(first), "-old")
+		expect(t, "events", r.told(), "asked a@1, asked b, accepted a@1")
+		r.src.set("a", "2")
+		r.src.set("b", "1")
+		expect(t, "changes", r.wake(), "a@2 b@1")
+		expect(t, "ack", r.delta(req{nonce: r.last()}), "")
+		if n := r.m.env.counters.wildcards.Load(); n != 0 {
+			t.Errorf("%s: %d wildcards counted as unanswered", name, n)
+		}
+	}
+}
+
 func TestDeltaRefusedVersionIsParkedAndRetriedWithBackoff(t *testing.T) {
 	r := newRig(t, false, defaults)
 	r.src.set("a", "1")
