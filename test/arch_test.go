@@ -20,6 +20,7 @@ var rooms = []struct {
 	{"keysource", nil, "the page of nouns: everything imports it, so it imports nothing"},
 	{"keysource/dir", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/catalog", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
+	{"keysource/eager", []string{"keysource", "store"}, "which hosts are busy is decided without knowing what a listener is"},
 	{"store", nil, "values are bytes to it"},
 	{"store/memory", []string{"store"}, "a driver knows its contract only"},
 	{"store/bolt", []string{"store"}, "a driver knows its contract only"},
@@ -36,6 +37,7 @@ var rooms = []struct {
 	{"xds/server", []string{"xds"}, "the protocol knows nothing of secrets"},
 	{"xds/client", []string{"xds"}, "a client that imports its server drags it to the edge"},
 	{"sds", []string{"keysource", "xds", "xds/server"}, "the one library room where secrets meet Envoy; it may not see the store"},
+	{"lds", []string{"keysource", "xds"}, "a listener is made of names: it never sees a certificate or a key"},
 	{"identity", []string{"keysource"}, "who may have what is decided without knowing how it is sent"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 }
@@ -91,7 +93,7 @@ func TestTheTopLevelIsTheListOfNouns(t *testing.T) {
 	if err != nil {
 		t.Skip("not a git checkout")
 	}
-	nouns := strings.Fields("keysource store seal rotation audit events identity xds sds probe cmd deploy test .ci")
+	nouns := strings.Fields("keysource store seal rotation audit events identity xds sds lds probe cmd deploy test .ci")
 	for _, f := range strings.Split(string(out), "\n") {
 		top, _, nested := strings.Cut(f, "/")
 		if nested && !slices.Contains(nouns, top) {

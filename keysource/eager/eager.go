@@ -1,0 +1,159 @@
+// Package eager decides which hosts are eager: which get a filter chain of their own, with session tickets, before any client asks for them.
+//
+// Hosts are pinned one by one, in the store, where every replica finds them; or a rule of the configuration names them, or matches the names of the
+// certificates that there are. It owns the keys "eager/<name>" of the store. Certificates are enumerated only where there is something to match.
+package eager
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"path"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Config is what an [Eager] needs. Only Store is required.
+type Config struct {
+	// Store holds the pins.
+	Store store.Store
+	// Hosts are eager by the configuration, certificate or not.
+	Hosts []keysource.Name
+	// Match are globs ([path.Match]; a star matches dots too): each name of a certificate that one of them matches is eager.
+	Match []string
+	// Max bounds the eager hosts; what is beyond goes on demand. Those of Hosts come first, then pins, the oldest first, then what is matched, by
+	// name. Default 2000.
+	Max int
+	// Names yields the name of every certificate, once it can be told; asked only where Match is not empty.
+	Names func(context.Context) iter.Seq2[keysource.Name, error]
+	// Source says whether a name has a certificate; asked only for names that Match matches.
+	Source keysource.Source
+	// Refresh is the time between two looks for pins made by other replicas. Default 5 s.
+	Refresh time.Duration
+	// Changed is called with the eager hosts, at first and whenever they may have changed, from Run's goroutine. It must not block, nor change the slice.
+	Changed func([]keysource.Name)
+	// Before is called before a pin is made or taken away, once for each change; its error refuses the change.
+	Before func(ctx context.Context, n keysource.Name, pinned bool) error
+	// Log gets what an operator should know.
+	Log *slog.Logger
+}
+
+// Host is a host that is to be eager.
+type Host struct {
+	Name keysource.Name
+	By   By
+	Over bool // beyond Max: it goes on demand
+	// Since and Who are of a pin.
+	Since time.Time
+	Who   string
+}
+
+// By is what makes a host eager.
+type By string
+
+const (
+	Configured By = "config" // [Config].Hosts names it
+	Pinned     By = "pin"
+	Matched    By = "match" // [Config].Match matches its certificate's name
+)
+
+// Eager is the set of eager hosts. All methods are safe for concurrent use.
+type Eager struct {
+	cfg  Config
+	wake chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	pins    map[keysource.Name]pin
+	matched matches
+	dirty   map[keysource.Name]struct{} // whose certificates may have come or gone
+	rescan  bool
+	ready   bool // pins and certificates were read
+
+	since store.Rev // Run's alone
+}
+
+const (
+	// DefaultMax is the default of [Config].Max: an eager chain costs each Envoy some 65 KB.
+	DefaultMax     = 2000
+	defaultRefresh = 5 * time.Second
+	maxDirty       = 10_000
+)
+
+// New starts nothing. The error says which glob is none.
+func New(c Config) (*Eager, error) {
+	for _, glob := range c.Match {
+		if _, err := path.Match(glob, ""); err != nil || glob == "" {
+			return nil, fmt.Errorf("%q is no glob", glob)
+		}
+	}
+	if c.Max <= 0 {
+		c.Max = DefaultMax
+	}
+	if c.Refresh <= 0 {
+		c.Refresh = defaultRefresh
+	}
+	if c.Changed == nil {
+		c.Changed = func([]keysource.Name) {}
+	}
+	if c.Before == nil {
+		c.Before = func(context.Context, keysource.Name, bool) error { return nil }
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Eager{
+		cfg: c, wake: make(chan struct{}, 1), rescan: true,
+		pins: map[keysource.Name]pin{}, matched: matches{keep: c.Max + keepBeyond}, dirty: map[keysource.Name]struct{}{},
+	}, nil
+}
+
+// Max is how many hosts may be eager.
+func (e *Eager) Max() int { return e.cfg.Max }
+
+// Ready reports whether pins and certificates were read: until then Hosts is not the whole truth.
+func (e *Eager) Ready() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ready
+}
+
+// Hosts lists all that is to be eager, in the order in which it counts. more is how many certificates are matched beyond those listed.
+func (e *Eager) Hosts() (hosts []Host, more int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	seen := map[keysource.Name]bool{}
+	add := func(h Host) {
+		if !seen[h.Name] {
+			seen[h.Name] = true
+			h.Over = len(hosts) >= e.cfg.Max
+			hosts = append(hosts, h)
+		}
+	}
+	for _, n := range e.cfg.Hosts {
+		add(Host{Name: n, By: Configured})
+	}
+	for _, n := range e.oldest() {
+		add(Host{Name: n, By: Pinned, Since: e.pins[n].At, Who: e.pins[n].By})
+	}
+	for _, n := range e.matched.names {
+		add(Host{Name: n, By: Matched})
+	}
+	return hosts, e.matched.more
+}
+
+// announce calls Changed with the hosts that are eager now.
+func (e *Eager) announce() {
+	hosts, _ := e.Hosts()
+	var names []keysource.Name
+	for _, h := range hosts {
+		if !h.Over {
+			names = append(names, h.Name)
+		}
+	}
+	e.cfg.Changed(slices.Clip(names))
+}

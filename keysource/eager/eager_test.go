@@ -1,0 +1,275 @@
+package eager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// inventory is certificates by name; one with an error cannot be looked up.
+type inventory struct {
+	mu    sync.Mutex
+	certs map[keysource.Name]error
+	walks int
+}
+
+func (i *inventory) set(n keysource.Name, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.certs[n] = err
+}
+func (i *inventory) drop(n keysource.Name) { i.mu.Lock(); defer i.mu.Unlock(); delete(i.certs, n) }
+
+func (i *inventory) Certificate(_ context.Context, n keysource.Name) (keysource.Certificate, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	err, ok := i.certs[n]
+	if !ok {
+		err = keysource.ErrNotExist
+	}
+	return keysource.Certificate{}, err
+}
+
+func (i *inventory) names(context.Context) iter.Seq2[keysource.Name, error] {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.walks++
+	all := slices.Collect(maps.Keys(i.certs))
+	return func(yield func(keysource.Name, error) bool) {
+		for _, n := range all {
+			if !yield(n, nil) {
+				return
+			}
+		}
+	}
+}
+
+// lab is an Eager, the inventory that it matches, and what it last said.
+type lab struct {
+	t *testing.T
+	*Eager
+	inventory
+	said  [][]keysource.Name
+	asked []string
+	deny  error
+}
+
+func newLab(t *testing.T, s store.Store, c Config) *lab {
+	t.Helper()
+	l := &lab{t: t, inventory: inventory{certs: map[keysource.Name]error{}}}
+	c.Store, c.Source, c.Names = s, &l.inventory, l.names
+	c.Changed = func(names []keysource.Name) { l.said = append(l.said, names) }
+	c.Before = func(_ context.Context, n keysource.Name, pinned bool) error {
+		l.asked = append(l.asked, fmt.Sprint(n, " ", pinned))
+		return l.deny
+	}
+	var err error
+	if l.Eager, err = New(c); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (l *lab) run() {
+	done := make(chan struct{})
+	go func() { defer close(done); l.Run(l.t.Context()) }()
+	l.t.Cleanup(func() { <-done })
+	synctest.Wait()
+}
+
+// eager waits, and demands what was said last.
+func (l *lab) eager(want string) {
+	l.t.Helper()
+	synctest.Wait()
+	if len(l.said) == 0 {
+		l.t.Fatalf("nothing was said, want %q", want)
+	}
+	if got := fmt.Sprint(l.said[len(l.said)-1]); got != "["+want+"]" {
+		l.t.Fatalf("eager are %s, want [%s]", got, want)
+	}
+}
+
+func (l *lab) ok(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func TestPinsAreSeenByEveryReplicaAndOutliveARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.New()
+		a, b := newLab(t, s, Config{}), newLab(t, s, Config{Hosts: []keysource.Name{"fixed.example"}})
+		a.run()
+		b.run()
+		a.eager("")
+		a.ok(a.Pin(t.Context(), "shop.example", "ann"))
+		a.eager("shop.example")
+		a.ok(a.Pin(t.Context(), "shop.example", "bob"))
+		time.Sleep(time.Second) // the oldest come first
+		a.ok(b.Pin(t.Context(), "*.blog.example", "bob"))
+		b.eager("fixed.example shop.example *.blog.example")
+		time.Sleep(defaultRefresh + time.Second)
+		a.eager("shop.example *.blog.example")
+		again := newLab(t, s, Config{})
+		again.run()
+		again.eager("shop.example *.blog.example")
+		if h, _ := again.Hosts(); h[0].Who != "ann" || h[0].Since.IsZero() || h[0].By != Pinned {
+			t.Errorf("%+v", h[0])
+		}
+		a.ok(again.Unpin(t.Context(), "shop.example"))
+		again.eager("*.blog.example")
+		if err := again.Unpin(t.Context(), "shop.example"); !errors.Is(err, keysource.ErrNotExist) {
+			t.Errorf("%v", err)
+		}
+		time.Sleep(defaultRefresh + time.Second)
+		b.eager("fixed.example *.blog.example")
+		if got := fmt.Sprint(a.asked, b.asked, again.asked); got != "[shop.example true] [*.blog.example true] [shop.example false]" {
+			t.Errorf("asked before: %s", got)
+		}
+		if a.walks+b.walks+again.walks > 0 {
+			t.Error("without globs certificates were enumerated")
+		}
+	})
+}
+
+func TestARefusedChangeIsNotMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, memory.New(), Config{})
+		l.ok(l.Pin(t.Context(), "a.example", "x"))
+		l.deny = errors.New("no log")
+		if err := l.Pin(t.Context(), "b.example", "x"); !errors.Is(err, l.deny) {
+			t.Errorf("%v", err)
+		}
+		if err := l.Unpin(t.Context(), "a.example"); !errors.Is(err, l.deny) {
+			t.Errorf("%v", err)
+		}
+		l.run()
+		l.eager("a.example")
+	})
+}
+
+func TestGlobsFollowTheCertificates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, memory.New(), Config{Match: []string{"api-*", "*.shop.example"}})
+		for _, n := range []keysource.Name{"api-1.example", "www.example", "*.shop.example", "a.b.shop.example"} {
+			l.set(n, nil)
+		}
+		l.run()
+		l.eager("*.shop.example a.b.shop.example api-1.example")
+		l.set("api-2.example", nil)
+		l.drop("a.b.shop.example")
+		l.set("other.example", nil)
+		l.Look([]keysource.Name{"api-2.example", "a.b.shop.example", "other.example"})
+		l.eager("*.shop.example api-1.example api-2.example")
+		if l.walks != 1 {
+			t.Errorf("all were enumerated %d times", l.walks)
+		}
+		l.set("api-1.example", errors.New("the source is down"))
+		l.Look([]keysource.Name{"api-1.example"})
+		l.eager("*.shop.example api-1.example api-2.example")
+	})
+}
+
+// What is beyond the bound is named; a glob that matches very much costs as much as is kept.
+func TestTheBoundHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, memory.New(), Config{Max: 3, Hosts: []keysource.Name{"z.example"}, Match: []string{"m*"}})
+		for i := range 2500 {
+			l.set(keysource.Name(fmt.Sprintf("m%04d.example", i)), nil)
+		}
+		l.ok(l.Pin(t.Context(), "y.example", "x"))
+		l.run()
+		l.eager("z.example y.example m0000.example")
+		hosts, more := l.Hosts()
+		if len(hosts)+more != 2502 || len(hosts) != 3+2+keepBeyond || !hosts[3].Over || hosts[2].Over || hosts[3].Name != "m0001.example" {
+			t.Errorf("%d hosts, %d more, %+v", len(hosts), more, hosts[:4])
+		}
+		l.drop("m0000.example")
+		l.Look([]keysource.Name{"m0000.example"})
+		l.eager("z.example y.example m0001.example")
+		if hosts, more := l.Hosts(); len(hosts)+more != 2501 {
+			t.Errorf("%d hosts, %d more", len(hosts), more)
+		}
+		time.Sleep(time.Second) // the oldest pins come first
+		l.ok(l.Pin(t.Context(), "a.example", "x"))
+		l.eager("z.example y.example a.example")
+	})
+}
+
+// broken is a store that cannot be read for a while.
+type broken struct {
+	store.Store
+	err error
+}
+
+func (b *broken) Changed(ctx context.Context, prefix string, since store.Rev) ([]string, store.Rev, error) {
+	if b.err != nil {
+		return nil, 0, b.err
+	}
+	return b.Store.Changed(ctx, prefix, since)
+}
+
+func TestWhileTheStoreCannotBeReadNothingChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &broken{Store: memory.New(), err: errors.New("down")}
+		l := newLab(t, s, Config{})
+		l.ok(l.Pin(t.Context(), "a.example", "x"))
+		l.run()
+		if time.Sleep(time.Minute); len(l.said) != 0 || l.Ready() {
+			t.Error("it speaks without having read the pins")
+		}
+		s.err = nil
+		time.Sleep(defaultRefresh)
+		l.eager("a.example")
+		said := len(l.said)
+		s.err = store.ErrLost
+		if time.Sleep(time.Minute); len(l.said) != said {
+			t.Error("a store that was lost changed something")
+		}
+		// It was emptied, and comes back.
+		s.Store, s.err = memory.New(), nil
+		l.ok(l.WriteBack(t.Context()))
+		time.Sleep(defaultRefresh)
+		l.eager("a.example")
+		again := newLab(t, s, Config{})
+		again.run()
+		again.eager("a.example")
+	})
+}
+
+func TestWhatIsNoPinDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.New()
+		for key, val := range map[string]string{"eager/=X": "{}", "eager/Upper.example": "{}", "eager/a.example": "{", "eager/b.example": `{"at":"2026-01-01T00:00:00Z","by":"x"}`} {
+			if _, err := s.Swap(t.Context(), key, 0, []byte(val)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := newLab(t, s, Config{})
+		l.run()
+		l.eager("b.example")
+	})
+}
+
+func TestABadGlobIsNamed(t *testing.T) {
+	if _, err := New(Config{Match: []string{"[a"}}); err == nil || !strings.Contains(err.Error(), "[a") {
+		t.Errorf("%v", err)
+	}
+}

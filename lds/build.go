@@ -1,0 +1,103 @@
+package lds
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"sync"
+
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// build is a template and the hosts that are eager: all that is served between two changes.
+type build struct {
+	template *Template
+	hosts    []keysource.Name // sorted
+	chains   map[keysource.Name][]byte
+	policy   Policy // nil: everybody may have everything
+	note     func(version string, hosts []keysource.Name)
+
+	mu   sync.Mutex
+	who  map[string]*xds.Resource            // by identity
+	sets map[[sha256.Size]byte]*xds.Resource // by the hosts: many identities share one
+}
+
+// maxKnown bounds what is kept of identities, whoever connects.
+const maxKnown = 1 << 16
+
+// newBuild encodes the chains that the last build (nil: none) does not have.
+func newBuild(t *Template, hosts []keysource.Name, p Policy, last *build, note func(string, []keysource.Name)) (*build, error) {
+	b := &build{
+		template: t, hosts: hosts, policy: p, note: note, chains: make(map[keysource.Name][]byte, len(hosts)),
+		who: map[string]*xds.Resource{}, sets: map[[sha256.Size]byte]*xds.Resource{},
+	}
+	for _, h := range hosts {
+		if last != nil && last.template == t && last.chains[h] != nil {
+			b.chains[h] = last.chains[h]
+			continue
+		}
+		chain, err := t.eager(h)
+		if err != nil {
+			return nil, err
+		}
+		b.chains[h] = chain
+	}
+	if p == nil {
+		b.who[""] = b.of(hosts)
+	}
+	return b, nil
+}
+
+// listener is what a node of that identity is sent: the chains of those hosts that it may have.
+func (b *build) listener(identity string) *xds.Resource {
+	if b.policy == nil {
+		identity = ""
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r := b.who[identity]; r != nil {
+		return r
+	}
+	var hosts []keysource.Name
+	if b.policy.AllowsScope(identity, b.template.opt.Scope) { // a chain without a ring would keep the port closed
+		hosts = slices.DeleteFunc(slices.Clone(b.hosts), func(h keysource.Name) bool { return !b.policy.AllowsName(identity, h) })
+	}
+	if len(b.who) >= maxKnown {
+		clear(b.who)
+		clear(b.sets)
+	}
+	b.who[identity] = b.of(hosts)
+	return b.who[identity]
+}
+
+// of is the listener with the chains of hosts, which must be among b.hosts, in order. The on-demand chain comes last.
+func (b *build) of(hosts []keysource.Name) *xds.Resource {
+	set := sha256.New()
+	size := len(b.template.base) + len(b.template.onDemand)
+	for _, h := range hosts {
+		set.Write([]byte(h))
+		set.Write([]byte{0})
+		size += len(b.chains[h])
+	}
+	key := [sha256.Size]byte(set.Sum(nil))
+	if r := b.sets[key]; r != nil {
+		return r
+	}
+	body := bytes.NewBuffer(make([]byte, 0, size))
+	body.Write(b.template.base)
+	for _, h := range hosts {
+		body.Write(b.chains[h])
+	}
+	body.Write(b.template.onDemand)
+	sum := sha256.Sum256(body.Bytes())
+	r := &xds.Resource{
+		Name: b.template.name, Version: hex.EncodeToString(sum[:12]), Body: &anypb.Any{TypeUrl: TypeURL, Value: body.Bytes()},
+	}
+	b.sets[key] = r
+	b.note(r.Version, hosts)
+	return r
+}

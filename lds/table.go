@@ -1,0 +1,161 @@
+package lds
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// Config of a [Table].
+type Config struct {
+	File    string        // the template; read again each Refresh
+	Refresh time.Duration // default 5 s
+	Options Options
+	Policy  Policy // nil: everybody may have everything
+	Log     *slog.Logger
+}
+
+// Table serves the listener. It implements [xds.Wildcard]. Until SetHosts was called it answers nothing: a node that comes back after a
+// restart must not lose the chains of hosts that are not known yet.
+type Table struct {
+	cfg      Config
+	name     string
+	editions editions
+	kick     chan struct{} // capacity 1: something wanted changed
+
+	mu       sync.Mutex
+	template *Template
+	text     []byte // of the template
+	err      error  // why the file is not in force; nil: it is
+	hosts    []keysource.Name
+	known    bool // SetHosts was called
+	policy   Policy
+	now      *build // nil: nothing is served yet
+	boxes    map[*xds.Mailbox]struct{}
+}
+
+// NewTable reads the template; one that cannot be used is an error that wraps [ErrBadTemplate] and names the file. It starts nothing.
+func NewTable(c Config) (*Table, error) {
+	if c.Refresh <= 0 {
+		c.Refresh = 5 * time.Second
+	}
+	t := &Table{cfg: c, policy: c.Policy, kick: make(chan struct{}, 1), boxes: map[*xds.Mailbox]struct{}{}}
+	if t.read(); t.err != nil {
+		return nil, t.err
+	}
+	t.name = t.template.name
+	return t, nil
+}
+
+// read takes over what stands in the file.
+func (t *Table) read() {
+	text, err := os.ReadFile(t.cfg.File)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil && t.template != nil && string(text) == string(t.text) {
+		t.err = nil
+		return
+	}
+	var p *Template
+	if err == nil {
+		if p, err = Parse(text, t.cfg.Options); err == nil && t.template != nil && p.name != t.name {
+			err = bad("its name was %q and is now %q, which would be another listener: restart lockstepd if that is meant", t.name, p.name)
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: %w", t.cfg.File, err)
+		}
+	}
+	if err != nil {
+		if t.template != nil && (t.err == nil || t.err.Error() != err.Error()) {
+			t.cfg.Log.Error("the listener's template cannot be used; the last good one stays in force", "err", err)
+		}
+		t.err = err
+		return
+	}
+	if t.template != nil {
+		t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", t.cfg.File)
+	}
+	t.template, t.text, t.err = p, text, nil
+	t.poke()
+}
+
+// Problem says why the template in the file is not in force; nil while it is.
+func (t *Table) Problem() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// SetHosts says which hosts are eager, each once. Run serves them after a moment, in which more may come. The slice must not be changed afterwards.
+func (t *Table) SetHosts(hosts []keysource.Name) {
+	hosts = slices.Sorted(slices.Values(hosts))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known && slices.Equal(hosts, t.hosts) {
+		return
+	}
+	t.hosts, t.known = hosts, true
+	t.poke()
+}
+
+// SetPolicy puts another policy in the place of Config.Policy.
+func (t *Table) SetPolicy(p Policy) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.policy = p
+	t.poke()
+}
+
+// HostsOf lists the hosts that have a chain in a version of the listener; ok is false for one that is not remembered. The list is shared.
+func (t *Table) HostsOf(version string) (hosts []keysource.Name, ok bool) {
+	return t.editions.of(version)
+}
+
+// All implements [xds.Wildcard].
+func (t *Table) All() []string { return []string{t.name} }
+
+// Lookup implements [xds.Resources].
+func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
+	if name != t.name {
+		return nil, xds.Absent
+	}
+	t.mu.Lock()
+	now := t.now
+	t.mu.Unlock()
+	if now == nil {
+		return nil, xds.NotYet
+	}
+	return now.listener(node.Identity), xds.Present
+}
+
+// Watch implements [xds.Resources].
+func (t *Table) Watch(_ xds.Node, name string, box *xds.Mailbox) {
+	if name == t.name {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.boxes[box] = struct{}{}
+	}
+}
+
+// Unwatch implements [xds.Resources].
+func (t *Table) Unwatch(_ xds.Node, name string, box *xds.Mailbox) {
+	if name == t.name {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.boxes, box)
+	}
+}
+
+// poke has Run look.
+func (t *Table) poke() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}

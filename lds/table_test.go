@@ -1,0 +1,191 @@
+package lds
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// run runs the table in the bubble of the test.
+func (l *lab) run() {
+	done := make(chan struct{})
+	go func() { defer close(done); l.Run(l.t.Context()) }()
+	l.t.Cleanup(func() { <-done })
+	synctest.Wait()
+}
+
+func TestNothingIsServedBeforeTheHostsAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		box := xds.NewMailbox()
+		l.Watch(xds.Node{}, "tls", box)
+		l.run()
+		if time.Sleep(time.Minute); l.sent("") != nil {
+			t.Error("a listener without chains was served")
+		}
+		if _, state := l.Lookup(xds.Node{}, "other"); state != xds.Absent {
+			t.Errorf("another listener is %v", state)
+		}
+		l.SetHosts(nil)
+		synctest.Wait()
+		if _, order := chains(t, l.sent("")); order != "on-demand" {
+			t.Errorf("chains: %s", order)
+		}
+		if got := box.Take(); len(got) != 1 || got[0] != "tls" {
+			t.Errorf("woken with %v", got)
+		}
+		l.Unwatch(xds.Node{}, "tls", box)
+		l.SetHosts(names("a.example"))
+		if time.Sleep(time.Minute); len(box.Take()) != 0 {
+			t.Error("woken after Unwatch")
+		}
+	})
+}
+
+func TestChangesWaitForQuietButNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		l.run()
+		l.SetHosts(names("a.example"))
+		synctest.Wait()
+		first := l.sent("").Version
+		l.SetHosts(names("a.example b.example"))
+		if time.Sleep(quiet - time.Millisecond); l.sent("").Version != first {
+			t.Error("it did not wait for more")
+		}
+		if time.Sleep(2 * time.Millisecond); l.sent("").Version == first {
+			t.Error("it waits although all is quiet")
+		}
+		second := l.sent("").Version
+		began := time.Now()
+		for i := 0; l.sent("").Version == second; i++ {
+			l.SetHosts(append(names("a.example"), keysource.Name(strings.Repeat("x", 1+i)+".example")))
+			time.Sleep(quiet / 2)
+			synctest.Wait()
+		}
+		if took := time.Since(began); took < quiet || took > atMost+quiet {
+			t.Errorf("under constant change it took %v", took)
+		}
+		before := l.sent("")
+		l.SetHosts(l.hosts)
+		if time.Sleep(time.Minute); l.sent("") != before {
+			t.Error("the same hosts made another listener")
+		}
+	})
+}
+
+// A change of one host leaves every other chain as it is, to the byte; the version follows the set of hosts alone.
+func TestOtherChainsStayAsTheyAre(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t, nil)
+			set := rapid.SliceOfDistinct(rapid.StringMatching(`(\*\.)?[a-z]{1,3}\.example`), rapid.ID[string])
+			var before map[string]string
+			versions := map[string]string{} // by the order of chains
+			for range 4 {
+				l.SetHosts(names(strings.Join(set.Draw(rt, "hosts"), " ")))
+				l.serve()
+				r := l.sent("")
+				now, order := chains(t, r)
+				if !strings.HasSuffix(order, onDemandName) || len(now) != len(l.hosts)+1 {
+					rt.Fatalf("hosts %v, chains %s", l.hosts, order)
+				}
+				for name, b := range now {
+					if before[name] != "" && before[name] != b {
+						rt.Fatalf("the chain of %s is another", name)
+					}
+				}
+				if v := versions[order]; v != "" && v != r.Version {
+					rt.Fatalf("one set of hosts, two versions")
+				}
+				versions[order] = r.Version
+				if has, ok := l.HostsOf(r.Version); !ok || len(has) != len(l.hosts) {
+					rt.Fatalf("the hosts of the version are said to be %v", has)
+				}
+				before = now
+			}
+		})
+	})
+}
+
+func TestANodeGetsTheChainsThatItsIdentityAllows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := grants{names: map[string]string{"one": "a.example b.example", "two": "b.example a.example c.example", "three": "b.example", "ringless": "a.example"}, scopes: "one two three"}
+		l := newLab(t, p)
+		l.SetHosts(names("a.example b.example"))
+		l.serve()
+		for identity, want := range map[string]string{
+			"one": "a.example b.example on-demand", "two": "a.example b.example on-demand", "three": "b.example on-demand", "ringless": "on-demand", "nobody": "on-demand",
+		} {
+			if _, order := chains(t, l.sent(identity)); order != want {
+				t.Errorf("%s gets %s, want %s", identity, order, want)
+			}
+		}
+		if l.sent("one") != l.sent("two") {
+			t.Error("two identities with one set of hosts have two listeners")
+		}
+		one, _ := chains(t, l.sent("one"))
+		three, _ := chains(t, l.sent("three"))
+		if one["b.example"] != three["b.example"] {
+			t.Error("the chain of one host differs from node to node")
+		}
+		l.SetPolicy(grants{names: map[string]string{"one": "a.example"}, scopes: "one"})
+		l.serve()
+		if _, order := chains(t, l.sent("one")); order != "a.example on-demand" {
+			t.Errorf("narrowed, one gets %s", order)
+		}
+	})
+}
+
+func TestABadTemplateLeavesTheLastGoodOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		l.SetHosts(names("a.example"))
+		l.run()
+		first := l.sent("")
+		for text, want := range map[string]string{
+			"filters": "unexpected", strings.Replace(example(t), `name: "tls"`, `name: "other"`, 1): "restart lockstepd",
+			strings.Replace(example(t), "envoy.extensions.filters.http.router.v3.Router", "example.Mine", 1): "example.Mine",
+		} {
+			l.write(text)
+			time.Sleep(2 * time.Minute)
+			if err := l.Problem(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), l.file) {
+				t.Errorf("the problem is said to be %v, want %q and the file in it", err, want)
+			}
+			if l.sent("").Version != first.Version {
+				t.Error("the last good listener did not stay")
+			}
+		}
+		l.write(strings.Replace(example(t), "stream_idle_timeout: \"0s\"", "stream_idle_timeout: \"9s\"", 1))
+		time.Sleep(2 * time.Minute)
+		if err := l.Problem(); err != nil {
+			t.Error(err)
+		}
+		if l.sent("").Version == first.Version {
+			t.Error("a good template was not taken over")
+		}
+		if _, order := chains(t, l.sent("")); order != "a.example on-demand" {
+			t.Errorf("chains: %s", order)
+		}
+	})
+}
+
+func TestVersionsAreRemembered(t *testing.T) {
+	var e editions
+	for i := range 3 * maxEditions {
+		e.note("often", names("o.example"))
+		e.note(time.Duration(i).String(), nil)
+	}
+	if h, ok := e.of("often"); !ok || len(h) != 1 {
+		t.Error("one that is in use was forgotten")
+	}
+	if len(e.order) != maxEditions || len(e.hosts) != maxEditions {
+		t.Errorf("%d and %d are kept", len(e.order), len(e.hosts))
+	}
+}

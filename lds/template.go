@@ -1,0 +1,173 @@
+package lds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"slices"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Template is a listener without its chains, and what they are made of. It does not change.
+type Template struct {
+	name     string
+	base     []byte                      // the encoded listener without filter chains
+	chain    *listenerv3.FilterChain     // without match, name and transport socket
+	tls      *tlsv3.DownstreamTlsContext // what all chains have in common
+	opt      Options
+	onDemand []byte // the encoded field filter_chains of the on-demand chain
+}
+
+const (
+	tlsInspector = "envoy.filters.listener.tls_inspector"
+	tlsSocket    = "envoy.transport_sockets.tls"
+)
+
+// Parse reads a template: one listener (YAML), with its name, address and exactly one filter chain, whose filters every host gets. The chain may have a
+// transport socket with what TLS is to be like (tls_params, alpn_protocols, validation_context); certificates, session tickets and matches are lockstepd's.
+// The error wraps [ErrBadTemplate].
+func Parse(text []byte, o Options) (*Template, error) {
+	l, err := decode(text)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case l.GetName() == "":
+		return nil, bad("name is missing: Envoy tells listeners apart by it")
+	case l.GetAddress() == nil:
+		return nil, bad("address is missing")
+	case l.GetUdpListenerConfig() != nil || l.GetAddress().GetSocketAddress().GetProtocol() == corev3.SocketAddress_UDP:
+		return nil, bad("it is for UDP: Envoy fetches no certificates on demand for QUIC")
+	case l.GetFilterChainMatcher() != nil || l.GetFcdsConfig() != nil:
+		return nil, bad("filter_chain_matcher and fcds_config cannot stand there: which chain takes a connection is lockstepd's to say, by server name")
+	case len(l.GetFilterChains()) != 1:
+		return nil, bad("%d filter_chains: there must be exactly one, whose filters every host gets", len(l.GetFilterChains()))
+	}
+	t := &Template{name: l.GetName(), chain: l.GetFilterChains()[0], opt: o}
+	if m := t.chain.GetFilterChainMatch(); m != nil && proto.Size(m) > 0 {
+		return nil, bad("filter_chain_match cannot stand there: lockstepd writes one for each host")
+	}
+	if len(t.chain.GetFilters()) == 0 {
+		return nil, bad("the filter chain has no filters")
+	}
+	if t.tls, err = parseTLS(t.chain.GetTransportSocket(), o); err != nil {
+		return nil, err
+	}
+	if t.chain.TransportSocketConnectTimeout == nil {
+		t.chain.TransportSocketConnectTimeout = connectTimeout
+	}
+	l.FilterChains = nil
+	if err := fill(l); err != nil {
+		return nil, err
+	}
+	if t.base, err = deterministic.Marshal(l); err != nil {
+		return nil, bad("%v", err)
+	}
+	if t.onDemand, err = t.encode(t.onDemandChain); err != nil {
+		return nil, err
+	}
+	_, err = t.eager("template.invalid") // what goes wrong with one goes wrong with all
+	return t, err
+}
+
+// Name is the listener's.
+func (t *Template) Name() string { return t.name }
+
+// fill adds what every listener with such chains needs.
+func fill(l *listenerv3.Listener) error {
+	if !slices.ContainsFunc(l.ListenerFilters, func(f *listenerv3.ListenerFilter) bool {
+		return f.GetTypedConfig().MessageIs(&tlsinspectorv3.TlsInspector{})
+	}) {
+		inspector, err := anypb.New(&tlsinspectorv3.TlsInspector{})
+		if err != nil {
+			return err
+		}
+		l.ListenerFilters = append(l.ListenerFilters, &listenerv3.ListenerFilter{
+			Name: tlsInspector, ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: inspector},
+		})
+	}
+	if l.StatsMatcher == nil { // statistics of each certificate are a good part of what a name costs
+		l.StatsMatcher = &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_ExclusionList{ExclusionList: &matcherv3.ListStringMatcher{
+			Patterns: []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: ".ssl.certificate."}}},
+		}}}
+	}
+	return nil
+}
+
+// parseTLS takes what the template says of TLS, and refuses what is not the operator's to say.
+func parseTLS(s *corev3.TransportSocket, o Options) (*tlsv3.DownstreamTlsContext, error) {
+	d := new(tlsv3.DownstreamTlsContext)
+	if s != nil {
+		if err := s.GetTypedConfig().UnmarshalTo(d); err != nil {
+			return nil, bad("transport_socket: it must hold a DownstreamTlsContext, and holds %q", s.GetTypedConfig().GetTypeUrl())
+		}
+	}
+	if d.CommonTlsContext == nil {
+		d.CommonTlsContext = new(tlsv3.CommonTlsContext)
+	}
+	c := d.CommonTlsContext
+	for _, f := range []struct {
+		set  bool
+		name string
+	}{
+		{len(c.GetTlsCertificates()) > 0, "tls_certificates"},
+		{len(c.GetTlsCertificateSdsSecretConfigs()) > 0, "tls_certificate_sds_secret_configs"},
+		{c.GetTlsCertificateProviderInstance() != nil, "tls_certificate_provider_instance"},
+		{c.GetCustomTlsCertificateSelector() != nil, "custom_tls_certificate_selector"},
+		{d.GetSessionTicketKeysType() != nil, "session_ticket_keys and disable_stateless_session_resumption"},
+		{d.GetDisableStatefulSessionResumption(), "disable_stateful_session_resumption"},
+		{d.GetSessionTimeout() != nil, "session_timeout"},
+	} {
+		if f.set {
+			return nil, bad("transport_socket: %s cannot stand there: lockstepd writes what concerns certificates and session tickets", f.name)
+		}
+	}
+	if c.TlsParams == nil {
+		c.TlsParams = &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3}
+	}
+	if s == nil {
+		c.AlpnProtocols = []string{"h2", "http/1.1"}
+	}
+	return d, checkClients(d, o)
+}
+
+// checkClients refuses a listener of another kind than the scope's.
+func checkClients(d *tlsv3.DownstreamTlsContext, o Options) error {
+	c := d.GetCommonTlsContext()
+	none := o.ClientCerts == "" || o.ClientCerts == "none"
+	ca := c.GetValidationContext().GetTrustedCa()
+	asks := d.GetRequireClientCertificate().GetValue()
+	switch {
+	case c.GetValidationContextType() == nil && !asks && none:
+		return nil
+	case none:
+		return bad("transport_socket: it asks for client certificates, and the listeners of scope %s ask for none (client_certs: none): a ticket made without one "+
+			"would pass here; use a scope of its own, whose client_certs is the SHA-256 of the CA", o.Scope)
+	case !asks || ca == nil:
+		return bad("transport_socket: the listeners of scope %s ask for client certificates (client_certs: %s): it needs require_client_certificate: true and "+
+			"validation_context.trusted_ca", o.Scope, o.ClientCerts)
+	}
+	text := ca.GetInlineBytes()
+	if s := ca.GetInlineString(); s != "" {
+		text = []byte(s)
+	}
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return bad("transport_socket: validation_context.trusted_ca must be one certificate as inline_string (PEM): lockstepd compares it with what scope %s declares", o.Scope)
+	}
+	if second, _ := pem.Decode(rest); second != nil {
+		return bad("transport_socket: validation_context.trusted_ca holds more than one certificate; a scope has one CA")
+	}
+	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != o.ClientCerts {
+		return bad("transport_socket: scope %s declares another CA (client_certs: %s) than that of validation_context.trusted_ca (%x)", o.Scope, o.ClientCerts, sum)
+	}
+	return nil
+}
