@@ -75,6 +75,16 @@ type Wildcard interface {
 	All() []string
 }
 
+// Referring is a [Resources] whose resources name others, of another type, which the node subscribes to: a listener names certificates. Brings lists
+// the names in a version of a resource that are not in the one before; it does not block.
+//
+// A node that takes such a resource may begin a second watch on something that it has already, and send no request for it, since its subscription
+// stays the same. So it is sent again what it was sent before the resource. Source: https://github.com/envoyproxy/envoy/issues/47309
+type Referring interface {
+	Resources
+	Brings(before, version string) []string
+}
+
 // Kind is what happened to a resource on a stream.
 type Kind uint8
 

@@ -43,6 +43,7 @@ func (m *machine) accept(e *entry, version string, now time.Time) {
 	if e.removed {
 		return // sent before the removal, which the node has by now or will have soon
 	}
+	m.bring(e, version)
 	e.accepted = version
 	if version == e.sent {
 		e.alone = false
@@ -52,6 +53,22 @@ func (m *machine) accept(e *entry, version string, now time.Time) {
 		e.refused = nil
 	}
 	m.emit(e, xds.Accepted, version, "", now)
+}
+
+// bring sends again what the version of e that the node has accepted names and the one before did not, as far as the node had it: see [xds.Referring].
+func (m *machine) bring(e *entry, version string) {
+	src, ok := e.sub.src.(xds.Referring)
+	if !ok || version == e.accepted {
+		return
+	}
+	for _, name := range src.Brings(e.accepted, version) {
+		for _, sub := range m.subs {
+			if other := sub.names[name]; other != nil && sub != e.sub && other.sentAt <= e.sentAt {
+				other.again = true
+				m.look(other)
+			}
+		}
+	}
 }
 
 // refuse notes that the node does not take version, and looks at once whether there is something better by now.

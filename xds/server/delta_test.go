@@ -127,6 +127,49 @@ func TestDeltaWildcardOfASmallTypeIsEachOfItsNames(t *testing.T) {
 	}
 }
 
+// referring is a table whose resource "l" names others by its versions.
+type referring struct{ *table }
+
+func (referring) Brings(before, version string) []string {
+	var names []string
+	for _, n := range strings.Fields(version) {
+		if !strings.Contains(before, n) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+func TestDeltaWhatAnAcceptedResourceNamesIsSentAgain(t *testing.T) {
+	r := newRig(t, false, defaults)
+	const other = "type.googleapis.com/test.Other"
+	r.m.env.types[other] = referring{r.src}
+	r.src.set("a", "1")
+	r.src.set("b", "1")
+	r.src.absent("gone")
+	r.delta(req{sub: []string{"a", "b", "gone"}, have: map[string]string{"b": "1"}})
+	r.src.set("l", "x")
+	r.now = r.now.Add(time.Second)
+	listener := func(q req) string { q.typeURL = other; return r.delta(q) }
+	expect(t, "a listener", listener(req{sub: []string{"l"}}), "l@x")
+	expect(t, "that names nothing new", listener(req{nonce: r.last()}), "")
+	r.now = r.now.Add(time.Second)
+	r.src.set("l", "x a gone c late")
+	expect(t, "the next", r.wake(), "l@x a gone c late")
+	nonce := r.last()
+	r.now = r.now.Add(time.Second)
+	r.src.set("late", "1")
+	expect(t, "asked for since", r.delta(req{sub: []string{"late"}}), "late@1")
+	expect(t, "its names, as far as they were sent before", listener(req{nonce: nonce}), "-gone | a@1")
+	r.now = r.now.Add(time.Second)
+	r.src.set("l", "x a gone b")
+	expect(t, "one more", r.wake(), "l@x a gone b")
+	expect(t, "its name, which the node had from another stream", listener(req{nonce: r.last()}), "b@1")
+	r.src.set("l", "x")
+	r.wake()
+	expect(t, "fewer", listener(req{nonce: r.last()}), "")
+}
+
 func TestDeltaRefusedVersionIsParkedAndRetriedWithBackoff(t *testing.T) {
 	r := newRig(t, false, defaults)
 	r.src.set("a", "1")
