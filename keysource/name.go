@@ -64,3 +64,16 @@ func (n Name) Wildcard() Name {
 	}
 	return Name("*." + parent)
 }
+
+// chainPrefix cannot stand in a server name.
+const chainPrefix = "chain:"
+
+// ChainName is the resource name under which a filter chain of n's own, in a listener that comes and goes, asks for the certificate of n. It is not n itself:
+// on ADS Envoy gives a chain that fetches certificates on demand nothing under a name that another chain watches, or did until it has drained.
+func ChainName(n Name) string { return chainPrefix + string(n) }
+
+// CertificateName is the name whose certificate a resource name asks for: a server name as [ServerName] takes it, or a [ChainName]. The error wraps
+// [ErrBadName].
+func CertificateName(resource string) (Name, error) {
+	return ServerName(strings.TrimPrefix(resource, chainPrefix))
+}

@@ -105,3 +105,19 @@ func TestWildcard(t *testing.T) {
 		}
 	}
 }
+
+func TestAChainAsksForItsHost(t *testing.T) {
+	for _, n := range []keysource.Name{"shop.example", "*.blog.example"} {
+		if _, err := keysource.ServerName(keysource.ChainName(n)); !errors.Is(err, keysource.ErrBadName) {
+			t.Errorf("%s could be a server's name: %v", keysource.ChainName(n), err)
+		}
+		for _, resource := range []string{keysource.ChainName(n), string(n)} {
+			if got, err := keysource.CertificateName(resource); err != nil || got != n {
+				t.Errorf("%s asks for %s, %v", resource, got, err)
+			}
+		}
+	}
+	if _, err := keysource.CertificateName("chain:chain:shop.example"); !errors.Is(err, keysource.ErrBadName) {
+		t.Errorf("%v", err)
+	}
+}

@@ -20,9 +20,16 @@ var (
 	// connectTimeout ends handshakes that would hang on a certificate that does not come.
 	connectTimeout = durationpb.New(10 * time.Second)
 	// certificateWithin is how long a new chain waits for its certificate: one that cannot be loaded must not hold up the listener, and with it
-	// all other hosts. A ring is waited for without end: without one every host would reset.
+	// all other hosts. It is part of certificates.
 	certificateWithin = durationpb.New(10 * time.Second)
-	ringWithin        = durationpb.New(0)
+	// certificates is where chains get theirs. Envoy keeps one watch for a name and these bytes; where they differ, a second watch on ADS gets nothing until
+	// the certificate is sent again. So they should not change, from one version of lockstepd to the next either; [Table.Brings] has sent again what a new chain
+	// names and the node already had. Source: https://github.com/envoyproxy/envoy/issues/47309
+	certificates = &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3, InitialFetchTimeout: certificateWithin,
+	}
+	// ringWithin: a ring is waited for without end, since without one every host would reset.
+	ringWithin = durationpb.New(0)
 )
 
 const (
@@ -39,7 +46,7 @@ func (t *Template) eager(host keysource.Name) ([]byte, error) {
 		c.Name = string(host)
 		c.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{string(host)}}
 		d.SessionTimeout = durationpb.New(t.opt.TicketLifetime)
-		d.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{{Name: string(host), SdsConfig: overADS(certificateWithin)}}
+		d.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{{Name: keysource.ChainName(host), SdsConfig: certificates}}
 		d.SessionTicketKeysType = &tlsv3.DownstreamTlsContext_SessionTicketKeysSdsSecretConfig{
 			SessionTicketKeysSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: keysource.RingName(t.opt.Scope), SdsConfig: overSDS()},
 		}
@@ -58,7 +65,7 @@ func (t *Template) onDemandChain(c *listenerv3.FilterChain, d *tlsv3.DownstreamT
 	if err != nil {
 		return err
 	}
-	selector, err := anypb.New(&ondemandv3.Config{ConfigSource: overADS(nil), CertificateMapper: &corev3.TypedExtensionConfig{Name: "sni", TypedConfig: mapper}})
+	selector, err := anypb.New(&ondemandv3.Config{ConfigSource: certificates, CertificateMapper: &corev3.TypedExtensionConfig{Name: "sni", TypedConfig: mapper}})
 	if err != nil {
 		return err
 	}
@@ -87,12 +94,6 @@ func (t *Template) encode(fill func(*listenerv3.FilterChain, *tlsv3.DownstreamTl
 		return nil, bad("%v", err)
 	}
 	return protowire.AppendBytes(protowire.AppendTag(nil, fieldFilterChains, protowire.BytesType), b), nil
-}
-
-func overADS(within *durationpb.Duration) *corev3.ConfigSource {
-	return &corev3.ConfigSource{
-		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3, InitialFetchTimeout: within,
-	}
 }
 
 // overSDS is for rings: on ADS a client's SNI could ask for one.

@@ -21,7 +21,7 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// Table serves the listener. It implements [xds.Wildcard]. Until SetHosts was called it answers nothing: a node that comes back after a
+// Table serves the listener. It implements [xds.Wildcard] and [xds.Referring]. Until SetHosts was called it answers nothing: a node that comes back after a
 // restart must not lose the chains of hosts that are not known yet.
 type Table struct {
 	cfg      Config
@@ -119,6 +119,18 @@ func (t *Table) HostsOf(version string) (hosts []keysource.Name, ok bool) {
 
 // All implements [xds.Wildcard].
 func (t *Table) All() []string { return []string{t.name} }
+
+// Brings implements [xds.Referring]: the certificates of the hosts that a version has a chain for and the one before has not; where that is not known, all.
+func (t *Table) Brings(before, version string) (names []string) {
+	had, _ := t.editions.of(before)
+	has, _ := t.editions.of(version)
+	for _, h := range has {
+		if _, found := slices.BinarySearch(had, h); !found {
+			names = append(names, keysource.ChainName(h))
+		}
+	}
+	return names
+}
 
 // Lookup implements [xds.Resources].
 func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {

@@ -83,34 +83,32 @@ func TestChangesWaitForQuietButNotForEver(t *testing.T) {
 // A change of one host leaves every other chain as it is, to the byte; the version follows the set of hosts alone.
 func TestOtherChainsStayAsTheyAre(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		synctest.Test(t, func(t *testing.T) {
-			l := newLab(t, nil)
-			set := rapid.SliceOfDistinct(rapid.StringMatching(`(\*\.)?[a-z]{1,3}\.example`), rapid.ID[string])
-			var before map[string]string
-			versions := map[string]string{} // by the order of chains
-			for range 4 {
-				l.SetHosts(names(strings.Join(set.Draw(rt, "hosts"), " ")))
-				l.serve()
-				r := l.sent("")
-				now, order := chains(t, r)
-				if !strings.HasSuffix(order, onDemandName) || len(now) != len(l.hosts)+1 {
-					rt.Fatalf("hosts %v, chains %s", l.hosts, order)
-				}
-				for name, b := range now {
-					if before[name] != "" && before[name] != b {
-						rt.Fatalf("the chain of %s is another", name)
-					}
-				}
-				if v := versions[order]; v != "" && v != r.Version {
-					rt.Fatalf("one set of hosts, two versions")
-				}
-				versions[order] = r.Version
-				if has, ok := l.HostsOf(r.Version); !ok || len(has) != len(l.hosts) {
-					rt.Fatalf("the hosts of the version are said to be %v", has)
-				}
-				before = now
+		l := newLab(t, nil)
+		set := rapid.SliceOfDistinct(rapid.StringMatching(`(\*\.)?[a-z]{1,3}\.example`), rapid.ID[string])
+		var before map[string]string
+		versions := map[string]string{} // by the order of chains
+		for range 4 {
+			l.SetHosts(names(strings.Join(set.Draw(rt, "hosts"), " ")))
+			l.serve()
+			r := l.sent("")
+			now, order := chains(t, r)
+			if !strings.HasSuffix(order, onDemandName) || len(now) != len(l.hosts)+1 {
+				rt.Fatalf("hosts %v, chains %s", l.hosts, order)
 			}
-		})
+			for name, b := range now {
+				if before[name] != "" && before[name] != b {
+					rt.Fatalf("the chain of %s is another", name)
+				}
+			}
+			if v := versions[order]; v != "" && v != r.Version {
+				rt.Fatalf("one set of hosts, two versions")
+			}
+			versions[order] = r.Version
+			if has, ok := l.HostsOf(r.Version); !ok || len(has) != len(l.hosts) {
+				rt.Fatalf("the hosts of the version are said to be %v", has)
+			}
+			before = now
+		}
 	})
 }
 
@@ -174,6 +172,23 @@ func TestABadTemplateLeavesTheLastGoodOne(t *testing.T) {
 			t.Errorf("chains: %s", order)
 		}
 	})
+}
+
+func TestANewChainBringsItsCertificate(t *testing.T) {
+	l := newLab(t, nil)
+	var versions []string
+	for _, hosts := range []string{"a.example b.example", "b.example c.example", ""} {
+		l.SetHosts(names(hosts))
+		l.serve()
+		versions = append(versions, l.sent("").Version)
+	}
+	for _, c := range []struct{ before, version, want string }{
+		{versions[0], versions[1], "chain:c.example"}, {"unknown", versions[1], "chain:b.example chain:c.example"}, {"", versions[0], "chain:a.example chain:b.example"}, {versions[1], versions[2], ""},
+	} {
+		if got := strings.Join(l.Brings(c.before, c.version), " "); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
 }
 
 func TestVersionsAreRemembered(t *testing.T) {

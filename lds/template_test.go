@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/cert_selectors/on_demand_secret/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -60,7 +62,7 @@ func TestEachEagerHostHasAChainOfItsOwnAndTheRestShareOne(t *testing.T) {
 			if len(m.GetServerNames()) != 1 || m.GetServerNames()[0] != c.GetName() {
 				t.Errorf("%s matches %v", c.GetName(), m)
 			}
-			if len(certs) != 1 || certs[0].GetName() != c.GetName() || certs[0].GetSdsConfig().GetAds() == nil {
+			if len(certs) != 1 || certs[0].GetName() != "chain:"+c.GetName() || certs[0].GetSdsConfig().GetAds() == nil {
 				t.Errorf("%s: certificate %v, want its own by ADS", c.GetName(), certs)
 			}
 			if certs[0].GetSdsConfig().GetInitialFetchTimeout().AsDuration() <= 0 {
@@ -74,6 +76,33 @@ func TestEachEagerHostHasAChainOfItsOwnAndTheRestShareOne(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Envoy gives a second watch on a certificate nothing: chains must name its source alike, whichever version of lockstepd has made them.
+func TestCertificatesComeFromOneSource(t *testing.T) {
+	const want = "\x1a\x00\x30\x02\x22\x02\x08\x0a" // ads {}, resource_api_version V3, initial_fetch_timeout 10s
+	p, err := Parse([]byte(example(t)), options)
+	check(t, err)
+	b, err := newBuild(p, names("a.example"), nil, nil, func(string, []keysource.Name) {})
+	check(t, err)
+	for _, c := range listenerOf(t, b.listener("")).GetFilterChains() {
+		common := downstream(t, c).GetCommonTlsContext()
+		source := new(corev3.ConfigSource)
+		if s := common.GetCustomTlsCertificateSelector(); s != nil {
+			selector := new(ondemandv3.Config)
+			check(t, s.GetTypedConfig().UnmarshalTo(selector))
+			source = selector.GetConfigSource()
+		} else {
+			source = common.GetTlsCertificateSdsSecretConfigs()[0].GetSdsConfig()
+		}
+		got, err := deterministic.Marshal(source)
+		check(t, err)
+		other := new(corev3.ConfigSource)
+		check(t, proto.Unmarshal([]byte(want), other))
+		if !proto.Equal(source, other) {
+			t.Errorf("%s: the source is %q: %v", c.GetName(), got, source)
+		}
+	}
 }
 
 func TestWhatTheTemplateSaysOfTLSStays(t *testing.T) {

@@ -188,7 +188,7 @@ func (t *Table) Unwatch(node xds.Node, name string, box *xds.Mailbox) {
 func (t *Table) enter(asked string) *entry {
 	e := &entry{asked: asked}
 	t.certs[asked] = e
-	n, err := keysource.ServerName(asked)
+	n, err := keysource.CertificateName(asked)
 	if err != nil {
 		e.state = xds.Absent // no certificate can have such a name: no look-up is spent on it
 		return e

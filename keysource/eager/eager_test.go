@@ -65,16 +65,21 @@ type lab struct {
 	t *testing.T
 	*Eager
 	inventory
-	said  [][]keysource.Name
-	asked []string
-	deny  error
+	saying sync.Mutex
+	said   [][]keysource.Name
+	asked  []string
+	deny   error
 }
 
 func newLab(t *testing.T, s store.Store, c Config) *lab {
 	t.Helper()
 	l := &lab{t: t, inventory: inventory{certs: map[keysource.Name]error{}}}
 	c.Store, c.Source, c.Names = s, &l.inventory, l.names
-	c.Changed = func(names []keysource.Name) { l.said = append(l.said, names) }
+	c.Changed = func(names []keysource.Name) {
+		l.saying.Lock()
+		defer l.saying.Unlock()
+		l.said = append(l.said, names)
+	}
 	c.Before = func(_ context.Context, n keysource.Name, pinned bool) error {
 		l.asked = append(l.asked, fmt.Sprint(n, " ", pinned))
 		return l.deny
@@ -97,6 +102,8 @@ func (l *lab) run() {
 func (l *lab) eager(want string) {
 	l.t.Helper()
 	synctest.Wait()
+	l.saying.Lock()
+	defer l.saying.Unlock()
 	if len(l.said) == 0 {
 		l.t.Fatalf("nothing was said, want %q", want)
 	}
@@ -215,36 +222,76 @@ func TestTheBoundHolds(t *testing.T) {
 
 // broken is a store that cannot be read for a while.
 type broken struct {
-	store.Store
+	mu  sync.Mutex
+	s   store.Store
 	err error
 }
 
+func (b *broken) is(s store.Store, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.s, b.err = s, err
+}
+
+func (b *broken) now() (store.Store, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.s, b.err
+}
+
 func (b *broken) Changed(ctx context.Context, prefix string, since store.Rev) ([]string, store.Rev, error) {
-	if b.err != nil {
-		return nil, 0, b.err
+	s, err := b.now()
+	if err != nil {
+		return nil, 0, err
 	}
-	return b.Store.Changed(ctx, prefix, since)
+	return s.Changed(ctx, prefix, since)
+}
+
+func (b *broken) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
+	s, _ := b.now()
+	return s.Get(ctx, key)
+}
+
+func (b *broken) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
+	s, _ := b.now()
+	return s.Swap(ctx, key, old, val)
+}
+
+func (b *broken) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	s, _ := b.now()
+	return s.Keys(ctx, prefix)
+}
+
+func (b *broken) Now(ctx context.Context) (time.Time, error) {
+	s, _ := b.now()
+	return s.Now(ctx)
 }
 
 func TestWhileTheStoreCannotBeReadNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &broken{Store: memory.New(), err: errors.New("down")}
+		s := &broken{s: memory.New(), err: errors.New("down")}
 		l := newLab(t, s, Config{})
 		l.ok(l.Pin(t.Context(), "a.example", "x"))
 		l.run()
-		if time.Sleep(time.Minute); len(l.said) != 0 || l.Ready() {
+		times := func() int {
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			l.saying.Lock()
+			defer l.saying.Unlock()
+			return len(l.said)
+		}
+		if times() != 0 || l.Ready() {
 			t.Error("it speaks without having read the pins")
 		}
-		s.err = nil
+		s.is(s.s, nil)
 		time.Sleep(defaultRefresh)
 		l.eager("a.example")
-		said := len(l.said)
-		s.err = store.ErrLost
-		if time.Sleep(time.Minute); len(l.said) != said {
+		said := times()
+		s.is(s.s, store.ErrLost)
+		if times() > said+1 { // one that was under way
 			t.Error("a store that was lost changed something")
 		}
-		// It was emptied, and comes back.
-		s.Store, s.err = memory.New(), nil
+		s.is(memory.New(), nil) // it was emptied, and comes back
 		l.ok(l.WriteBack(t.Context()))
 		time.Sleep(defaultRefresh)
 		l.eager("a.example")
