@@ -22,15 +22,27 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 		o       bootstrap.Options
 		mtls    bootstrap.TLS
 		snippet bool
+		mode    string
 		from    sources
 	)
 	cmd := &cobra.Command{
-		Use:   "envoy --node ID --host NAME...",
+		Use:   "envoy --node ID --host NAME... | envoy --node ID --mode on-demand|hybrid",
 		Short: "Write Envoy's whole bootstrap (YAML) to standard output; with --snippet, what an existing one needs",
-		Long: "Write Envoy's whole bootstrap (YAML) to standard output, with a filter chain for each host; with --snippet, the cluster and\n" +
-			"secret configs that an existing bootstrap needs. It needs no lockstepd. Try it: envoy --mode validate -c FILE",
+		Long: "Write Envoy's whole bootstrap (YAML) to standard output; with --snippet, the cluster and secret configs that an existing one needs.\n" +
+			"It needs no lockstepd. Try it: envoy --mode validate -c FILE\n\n" +
+			"  --mode eager      a filter chain for each --host; sessions resume\n" +
+			"  --mode on-demand  one chain for every name, which fetches certificates as clients ask for them; no session resumes\n" +
+			"  --mode hybrid     lockstepd serves the listener: chains for the eager hosts (lockstep host), one for all others",
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Mode = bootstrap.Mode(mode)
+			if o.Mode == bootstrap.Hybrid {
+				for _, flag := range []string{"listen", "scope", "ticket-lifetime", "client-ca"} {
+					if cmd.Flags().Changed(flag) {
+						return usage("--%s: in mode hybrid the listener comes from lockstepd (listeners: in its configuration)", flag)
+					}
+				}
+			}
 			if err := a.fill(from, &o, &mtls); err != nil {
 				return err
 			}
@@ -58,6 +70,7 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 	f.StringVar(&mtls.Key, "xds-key", "", "PEM `file` on the node: the key of --xds-cert")
 	f.StringVar(&mtls.ServerName, "xds-name", "", "the `name` that lockstepd's certificate carries: DNS, IP or SPIFFE ID (default: the hosts of --xds)")
 	f.StringVar(&o.Admin, "admin", "127.0.0.1:9901", "Envoy's admin `address`")
+	f.StringVar(&mode, "mode", "eager", "where filter chains come from: eager, on-demand or hybrid")
 	f.StringVar(&o.Listen, "listen", "0.0.0.0:8443", "the TLS listener's `address`")
 	f.StringArrayVar(&o.Hosts, "host", nil, "a server `name` to serve; again for each; *.example.com covers one label")
 	f.StringVar(&o.Upstream, "upstream", "127.0.0.1:8080", "`address` that takes the requests")

@@ -16,6 +16,8 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/cert_mappers/sni/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/cert_selectors/on_demand_secret/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/goccy/go-yaml"
@@ -119,6 +121,53 @@ func TestBootstrapHasOneChainPerHost(t *testing.T) {
 	}
 	if n := len(got.GetStaticResources().GetClusters()[0].GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()); n != 2 {
 		t.Errorf("%d endpoints of the control plane, want 2", n)
+	}
+}
+
+// statsOf lists the patterns of statistics that Envoy does not keep.
+func statsOf(b *bootstrapv3.Bootstrap) int {
+	return len(b.GetStatsConfig().GetStatsMatcher().GetExclusionList().GetPatterns())
+}
+
+func TestEachModeIsWhatEnvoyTakes(t *testing.T) {
+	for _, mode := range []Mode{"", Eager, OnDemand, Hybrid} {
+		o := example()
+		o.Mode = mode
+		if mode == OnDemand || mode == Hybrid {
+			o.Hosts = nil
+		}
+		if mode == Hybrid {
+			o.Listen = ""
+		}
+		b, err := Envoy(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fleet.ValidateEnvoy(t.Context(), b); err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+		got := new(bootstrapv3.Bootstrap)
+		decode(t, b, got)
+		if statsOf(got) != 2 {
+			t.Errorf("%s: the statistics of each certificate are kept", mode)
+		}
+		lds := got.GetDynamicResources().GetLdsConfig()
+		if (lds != nil) != (mode == Hybrid) || (len(got.GetStaticResources().GetListeners()) == 0) != (mode == Hybrid) {
+			t.Errorf("%s: listeners %v, lds_config %v", mode, got.GetStaticResources().GetListeners(), lds)
+		}
+		switch mode {
+		case Hybrid:
+			if lds.GetAds() == nil || lds.GetInitialFetchTimeout() == nil || lds.GetInitialFetchTimeout().AsDuration() != 0 {
+				t.Errorf("lds_config %v", lds)
+			}
+		case OnDemand:
+			chains := got.GetStaticResources().GetListeners()[0].GetFilterChains()
+			d := downstream(t, chains[0])
+			if len(chains) != 1 || chains[0].GetTransportSocketConnectTimeout().AsDuration() <= 0 || !d.GetDisableStatelessSessionResumption() ||
+				!d.GetDisableStatefulSessionResumption() || d.GetCommonTlsContext().GetCustomTlsCertificateSelector() == nil {
+				t.Errorf("the on-demand listener has the chains %v", chains)
+			}
+		}
 	}
 }
 
@@ -232,7 +281,10 @@ func TestSnippetFitsAnExistingBootstrap(t *testing.T) {
 	if len(docs) != 3 {
 		t.Fatalf("%d documents, want 3", len(docs))
 	}
-	decode(t, []byte(docs[0]), new(bootstrapv3.Bootstrap))
+	top := new(bootstrapv3.Bootstrap)
+	if decode(t, []byte(docs[0]), top); statsOf(top) != 2 {
+		t.Error("the statistics of each certificate are kept")
+	}
 	listener := "  listeners:\n  - name: \"mine\"\n    address: {socket_address: {address: \"127.0.0.1\", port_value: 18443}}\n" +
 		"    listener_filters: [{name: \"i\", typed_config: {\"@type\": \"type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector\"}}]\n" +
 		"    filter_chains:\n"
@@ -283,6 +335,8 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		{"hosts: at least one", func(o *Options) { o.Hosts = nil }},
 		{"hosts: not a server name", func(o *Options) { o.Hosts = []string{"tickets/default"} }},
 		{`hosts: "shop.example" stands there twice`, func(o *Options) { o.Hosts = []string{"shop.example", "SHOP.example."} }},
+		{`mode: "both" is neither`, func(o *Options) { o.Mode = "both" }},
+		{"hosts: none are named in mode hybrid", func(o *Options) { o.Mode = Hybrid }},
 		{`scope: "a/b" has a slash`, func(o *Options) { o.Scope = "a/b" }},
 		{"ticket lifetime: 25h0m0s", func(o *Options) { o.TicketLifetime = 25 * time.Hour }},
 		{"ticket lifetime: 1.5s", func(o *Options) { o.TicketLifetime = 1500 * time.Millisecond }},

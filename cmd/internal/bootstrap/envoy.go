@@ -75,10 +75,12 @@ type values struct {
 	Ring     quoted
 	Lifetime quoted
 	ClientCA quoted // empty: no client certificates
+	OnDemand bool   // one chain for all names
+	LDS      bool   // no listener: it comes from lockstepd
 }
 
 // Envoy returns a whole bootstrap (YAML) for `envoy -c`: a listener with a filter chain for each host, the certificates by ADS, the
-// ring by the SDS service. The error wraps [ErrBadOptions].
+// ring by the SDS service; or what Options.Mode says. The error wraps [ErrBadOptions].
 func Envoy(o Options) ([]byte, error) {
 	v, err := shared(o)
 	if err != nil {
@@ -92,9 +94,11 @@ func Envoy(o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	listen, err := parseListen("listen", o.Listen)
-	if err != nil {
-		return nil, err
+	listen := endpoint{}
+	if o.Mode != Hybrid {
+		if listen, err = parseListen("listen", o.Listen); err != nil {
+			return nil, err
+		}
 	}
 	upstream, err := parseEndpoint("upstream", o.Upstream)
 	if err != nil {
@@ -112,6 +116,9 @@ func Envoy(o Options) ([]byte, error) {
 // comments say where each goes. It uses only XDS, TLS, Hosts, Scope, TicketLifetime,
 // ClientCerts and ClientCA. The error wraps [ErrBadOptions].
 func Snippet(o Options) ([]byte, error) {
+	if o.Mode != Eager && o.Mode != "" {
+		return nil, bad("mode: a snippet is of mode %s only", Eager)
+	}
 	v, err := shared(o)
 	if err != nil {
 		return nil, err
@@ -123,10 +130,11 @@ func shared(o Options) (v values, err error) {
 	if v.XDS, err = parseControlPlane(o.XDS, o.TLS); err != nil {
 		return v, err
 	}
-	hosts, err := parseHosts(o.Hosts)
+	hosts, err := parseHosts(o.Mode, o.Hosts)
 	if err != nil {
 		return v, err
 	}
+	v.OnDemand, v.LDS = o.Mode == OnDemand, o.Mode == Hybrid
 	for _, h := range hosts {
 		v.Hosts = append(v.Hosts, quote(h))
 	}

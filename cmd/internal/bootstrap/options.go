@@ -28,8 +28,9 @@ type Options struct {
 	XDS     []string // the control plane's replicas, at least one; all IP addresses or all DNS names
 	TLS     *TLS     // nil: plaintext to the control plane, which it accepts on loopback only
 	Admin   string   // Envoy's admin listener
-	Listen  string   // the TLS listener; an IP address
-	Hosts   []string // the server names, each with a filter chain of its own; "*.example.com" covers one label
+	Mode    Mode     // "" is Eager
+	Listen  string   // the TLS listener; an IP address. Not of mode Hybrid
+	Hosts   []string // the server names, each with a filter chain of its own; "*.example.com" covers one label. Of mode Eager only
 	// Upstream takes the requests of all hosts.
 	Upstream       string
 	Scope          string        // whose ticket keys; "" is "default"
@@ -41,6 +42,15 @@ type Options struct {
 	ClientCerts string
 	ClientCA    *ClientCA // nil: the listener asks for no client certificates
 }
+
+// Mode is where the filter chains of a node come from.
+type Mode string
+
+const (
+	Eager    Mode = "eager"     // one for each host, in the bootstrap; sessions resume
+	OnDemand Mode = "on-demand" // one for all names, which fetches certificates as clients ask; no session resumes
+	Hybrid   Mode = "hybrid"    // lockstepd serves the listener: one for each eager host, and an on-demand one
+)
 
 // ClientCA is the CA whose clients the listener lets in, and no others.
 type ClientCA struct {
@@ -118,7 +128,17 @@ func discovery(what string, all []endpoint) (string, error) {
 	return "", bad("%s: IP addresses and DNS names are mixed; use one kind", what)
 }
 
-func parseHosts(hosts []string) ([]string, error) {
+func parseHosts(mode Mode, hosts []string) ([]string, error) {
+	switch mode {
+	case OnDemand, Hybrid:
+		if len(hosts) > 0 {
+			return nil, bad("hosts: none are named in mode %s", mode)
+		}
+		return nil, nil
+	case Eager, "":
+	default:
+		return nil, bad("mode: %q is neither %s, %s nor %s", mode, Eager, OnDemand, Hybrid)
+	}
 	if len(hosts) == 0 {
 		return nil, bad("hosts: at least one server name is needed")
 	}
