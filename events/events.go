@@ -14,6 +14,7 @@ type Kind string
 
 const (
 	Cert     Kind = "cert"     // a certificate came, changed or went
+	Host     Kind = "host"     // a host was pinned or unpinned: what gets a filter chain of its own
 	Rotation Kind = "rotation" // a scope's rollout took a step, and mostly has another ring with it
 )
 
@@ -21,7 +22,7 @@ const (
 type Event struct {
 	Kind     Kind      `json:"kind"`
 	Scope    string    `json:"scope,omitempty"`    // rotation
-	Name     string    `json:"name,omitempty"`     // cert: the server name
+	Name     string    `json:"name,omitempty"`     // cert, host: the server name
 	Version  string    `json:"version,omitempty"`  // of the ring or certificate, as nodes get it; empty: it is gone
 	Phase    string    `json:"phase,omitempty"`    // rotation: the step, as in the history: distributing, promoting, done, retired, …
 	Rotation uint64    `json:"rotation,omitempty"` // rotation: its number within the scope

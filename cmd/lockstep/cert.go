@@ -52,6 +52,9 @@ func (a *app) certPutCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			for _, warning := range stored.Warnings {
+				fmt.Fprintf(a.err, "warning: %s\n", warning)
+			}
 			return a.show(stored, func(w io.Writer) { certTable(w, stored) })
 		},
 	}

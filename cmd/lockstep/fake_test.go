@@ -78,6 +78,8 @@ var types = []struct {
 	{regexp.MustCompile(`^POST/v1/scopes/[^/]+/exclude$`), func() any { return new(struct{}) }},
 	{regexp.MustCompile(`^GET/v1/certs(\?.*)?$`), func() any { return new(api.Certs) }},
 	{regexp.MustCompile(`^(GET|PUT)/v1/certs/[^/]+$`), func() any { return new(api.Cert) }},
+	{regexp.MustCompile(`^GET/v1/hosts$`), func() any { return new(api.Hosts) }},
+	{regexp.MustCompile(`^(PUT|DELETE)/v1/hosts/[^/]+$`), func() any { return new(api.Host) }},
 	{regexp.MustCompile(`^DELETE/v1/certs/[^/]+$`), func() any { return new(struct{}) }},
 	{regexp.MustCompile(`^GET/v1/audit$`), func() any { return new(api.Audit) }},
 	{regexp.MustCompile(`^(GET|POST)/v1/audit/verify$`), func() any { return new(api.AuditReports) }},

@@ -12,12 +12,21 @@ import (
 )
 
 func (a *app) planCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "plan [SCOPE]",
-		Short:             "Say what a rotation would do now, to whom, and what would block it",
+	var cert, chain string
+	cmd := &cobra.Command{
+		Use:   "plan [SCOPE] | plan --cert NAME --chain FILE",
+		Short: "Say what a rotation would do now, to whom, and what would block it; or what a renewal would do to a host's tickets",
+		Long: "Say what a rotation would do now, to whom, and what would block it. With --cert and --chain, say whether the session tickets of a host\n" +
+			"would outlive a renewal: Envoy binds them to the issuer and the names of the certificate.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeScope,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cert != "" {
+				if len(args) > 0 {
+					return usage("give either a SCOPE or --cert")
+				}
+				return a.planRenewal(cmd, cert, chain)
+			}
 			c, err := a.reader()
 			if err != nil {
 				return err
@@ -31,6 +40,10 @@ func (a *app) planCommand() *cobra.Command {
 			return a.show(p, func(w io.Writer) { planTable(w, p) })
 		},
 	}
+	cmd.Flags().StringVar(&cert, "cert", "", "the `name` of a certificate that is to be renewed")
+	cmd.Flags().StringVar(&chain, "chain", "", "PEM `file` with the chain that would replace it, leaf first")
+	cmd.MarkFlagsRequiredTogether("cert", "chain")
+	return cmd
 }
 
 func planTable(w io.Writer, p api.Plan) {

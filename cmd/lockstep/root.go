@@ -66,7 +66,7 @@ func (a *app) root() *cobra.Command {
 
 	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.watchCommand(), a.historyCommand(), a.planCommand(),
 		a.rotateCommand(), a.rollbackCommand(), a.burnCommand(), a.excludeCommand(),
-		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.bootstrapCommand(),
+		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.hostCommand(), a.bootstrapCommand(),
 		a.pkiCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())
 	root.InitDefaultCompletionCmd()
 	a.adopt(root)

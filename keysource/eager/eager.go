@@ -31,8 +31,8 @@ type Config struct {
 	Max int
 	// Names yields the name of every certificate, once it can be told; asked only where Match is not empty.
 	Names func(context.Context) iter.Seq2[keysource.Name, error]
-	// Source says whether a name has a certificate; asked only for names that Match matches.
-	Source keysource.Source
+	// Sources say whether a name has a certificate; asked only for names that Match matches.
+	Sources keysource.Sources
 	// Refresh is the time between two looks for pins made by other replicas. Default 5 s.
 	Refresh time.Duration
 	// Changed is called with the eager hosts, at first and whenever they may have changed, from Run's goroutine. It must not block, nor change the slice.

@@ -109,7 +109,7 @@ func (e *Eager) read(ctx context.Context, all bool, dirty map[keysource.Name]str
 		return nil
 	}
 	for n := range dirty {
-		_, err := e.cfg.Source.Certificate(ctx, n)
+		_, _, err := e.cfg.Sources.Find(ctx, n)
 		gone := errors.Is(err, keysource.ErrNotExist)
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -45,6 +45,7 @@ type Config struct {
 	Metrics   http.Handler
 	Ready     func() error // why it is not ready; nil: it is
 	Degraded  func() []string
+	Listeners *Listeners // nil: no listener is served
 	Vault     *stores.Vault
 	Custody   *custody.Custodian
 	Token     string
@@ -81,6 +82,10 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("PUT /v1/certs/{name}", answer(a.putCert))
 	mux.HandleFunc("DELETE /v1/certs/{name}", answer(a.removeCert))
 	mux.HandleFunc("POST /v1/certs/confirm-loss", answer(a.confirmLoss))
+	mux.HandleFunc("GET /v1/hosts", answer(a.hosts))
+	mux.HandleFunc("PUT /v1/hosts/{name}", answer(a.pin))
+	mux.HandleFunc("DELETE /v1/hosts/{name}", answer(a.unpin))
+	mux.HandleFunc("GET /v1/listening", answer(a.listening))
 	mux.HandleFunc("GET /v1/audit", answer(a.auditLines))
 	mux.HandleFunc("GET /v1/audit/verify", answer(a.verifyAudit))
 	mux.HandleFunc("POST /v1/audit/verify", answer(a.verifyLines))

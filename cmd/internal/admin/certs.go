@@ -131,7 +131,11 @@ func (a *admin) sources() (out []named) {
 }
 
 func certOf(n keysource.Name, source string, c keysource.Certificate) api.Cert {
-	return api.Cert{Name: string(n), Source: source, Version: c.Version(), Issuer: c.Issuer, NotAfter: c.NotAfter, Chain: string(c.Chain)}
+	out := api.Cert{Name: string(n), Source: source, Version: c.Version(), Issuer: c.Issuer, NotAfter: c.NotAfter, Chain: string(c.Chain)}
+	if context, err := keysource.ResumptionContext(c.Chain, n); err == nil { // it was parsed before
+		out.Context = context.Fingerprint
+	}
+	return out
 }
 
 func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
@@ -143,16 +147,34 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	if err := body(r, &req); err != nil {
 		return out, err
 	}
+	before, notBefore := a.Catalog.Certificate(r.Context(), n)
 	c, err := a.Catalog.Put(r.Context(), n, req.Chain, req.Key)
 	if err != nil {
 		return out, err
 	}
 	out = certOf(n, inStore, c)
+	if notBefore == nil {
+		out.Warnings = ends(n, before.Chain, c.Chain)
+	}
 	out.Shadowed = a.inDirectory(r, n)
 	a.Catalog.Wake()
 	a.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
 	a.Log.Info("certificate stored", "name", n, "version", out.Version, "not_after", c.NotAfter.Format(time.RFC3339))
 	return out, nil
+}
+
+// ends says why the tickets of n end when its certificate is replaced; nothing if they live on.
+func ends(n keysource.Name, before, after []byte) []string {
+	was, err1 := keysource.ResumptionContext(before, n)
+	is, err2 := keysource.ResumptionContext(after, n)
+	if err1 != nil || err2 != nil {
+		return nil
+	}
+	var out []string
+	for _, why := range was.Changes(is) {
+		out = append(out, "the session tickets of "+string(n)+" end, clients make a full handshake next: "+why)
+	}
+	return out
 }
 
 func (a *admin) inDirectory(r *http.Request, n keysource.Name) bool {

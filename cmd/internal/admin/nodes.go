@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
@@ -134,6 +135,10 @@ func (f *fleet) stream(s server.StreamView) {
 		}
 		if secret.State == "refused" {
 			worse(n, "refusing")
+		}
+		if v.Type == lds.TypeURL {
+			n.Listeners = append(n.Listeners, secret)
+			continue
 		}
 		n.Secrets = append(n.Secrets, secret)
 	}

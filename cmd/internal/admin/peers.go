@@ -116,5 +116,5 @@ func (f *fleet) elsewhere(replica string, n api.Node) {
 		return
 	}
 	worse(have, n.State)
-	have.Replica, have.Identity, have.Remote, have.Since, have.Secrets = replica, n.Identity, n.Remote, n.Since, n.Secrets
+	have.Replica, have.Identity, have.Remote, have.Since, have.Secrets, have.Listeners = replica, n.Identity, n.Remote, n.Since, n.Secrets, n.Listeners
 }

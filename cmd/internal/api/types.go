@@ -81,6 +81,8 @@ type Node struct {
 	Remote   string    `json:"remote,omitempty"`
 	Replica  string    `json:"replica,omitempty"` // where it is connected
 	Secrets  []Secret  `json:"secrets"`
+	// Listeners are those that the node asked for; in a list of the fleet only the refused and the stale ones.
+	Listeners []Secret `json:"listeners,omitempty"`
 }
 
 // Secret is one resource on one node. Of certificates, a list of the fleet names only those that are refused or stale.
@@ -173,6 +175,9 @@ type Cert struct {
 	NotAfter time.Time `json:"not_after,omitzero"`
 	Problem  string    `json:"problem,omitempty"`
 	Chain    string    `json:"chain,omitempty"`
+	// Context is the fingerprint of what Envoy binds the host's session tickets to: names, issuer, server name. Of a single one only.
+	Context  string   `json:"context,omitempty"`
+	Warnings []string `json:"warnings,omitempty"` // what putting it ended
 }
 
 // PutCert is PUT /v1/certs/{name}.

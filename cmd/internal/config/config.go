@@ -19,7 +19,7 @@ import (
 )
 
 // Config of lockstepd: one YAML file, decoded strictly. Every key is also a flag (xds_listen: --xds-listen) and an environment
-// variable (LOCKSTEP_XDS_LISTEN); a flag wins over the environment, and that over the file. Scopes are in the file only.
+// variable (LOCKSTEP_XDS_LISTEN); a flag wins over the environment, and that over the file. Scopes and listeners are in the file only.
 type Config struct {
 	// DataDir holds the store, the sealing key, the admin token and this replica's name. One process at a time.
 	DataDir string `yaml:"data_dir"`
@@ -67,6 +67,9 @@ type Config struct {
 	// max_key_age (4h), quorum (90%), laggard (wait, or a duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
 	// CA's certificate).
 	Scopes map[string]rotation.Policy `yaml:"-"`
+
+	// Listeners is the listener that Envoys are served, in the file only.
+	Listeners Listeners `yaml:"listeners"`
 }
 
 // Default is the configuration of one who says nothing.
@@ -186,6 +189,9 @@ func (c *Config) check() error {
 		if err := p.Check(); err != nil {
 			return fmt.Errorf("scopes: %s: %w", name, err)
 		}
+	}
+	if err := c.Listeners.check(c.Scopes); err != nil {
+		return fmt.Errorf("listeners: %w", err)
 	}
 	for _, a := range []struct{ key, addr string }{{"xds_listen", c.XDSListen}, {"admin_listen", c.AdminListen}} {
 		if err := c.checkListen(a.addr); err != nil {

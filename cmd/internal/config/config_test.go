@@ -52,6 +52,17 @@ func TestScopesTakeTheirDefaultsOneByOne(t *testing.T) {
 	}
 }
 
+func TestListenersTakeTheirDefaults(t *testing.T) {
+	c, err := load(t, "listeners:\n  template: l.yaml\n  hosts: [Shop.example., \"*.Blog.example\"]\n  match: [\"API-*\"]\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := c.Listeners
+	if n := l.Names(); l.Scope != "default" || l.MaxEager != 2000 || len(n) != 2 || n[0] != "shop.example" || n[1] != "*.blog.example" || l.Match[0] != "api-*" {
+		t.Fatalf("%+v, hosts %v", l, n)
+	}
+}
+
 func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 	for _, c := range []struct{ yaml, want string }{
 		{"nonsense: 1\n", "nonsense"},
@@ -68,6 +79,13 @@ func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 		{"spiffe_socket: unix:/s\nxds_cert: a\nxds_key: b\nxds_client_ca: c\n", "takes the place"},
 		{"spiffe_socket: /run/s\n", "spiffe_socket"},
 		{"scopes:\n  default:\n    client_certs: some\n", "client_certs"},
+		{"listeners:\n  hosts: [a.example]\n", "template is missing"},
+		{"listeners:\n  template: l.yaml\n  scope: other\n", "\"other\" is not among the scopes"},
+		{"listeners:\n  template: l.yaml\n  hosts: [a_b.example]\n", "not a server name"},
+		{"listeners:\n  template: l.yaml\n  hosts: [a.example, A.example.]\n", "stands there twice"},
+		{"listeners:\n  template: l.yaml\n  match: [\"[a\"]\n", "no glob"},
+		{"listeners:\n  template: l.yaml\n  max_eager: -1\n", "max_eager"},
+		{"listeners:\n  templat: l.yaml\n", "templat"},
 	} {
 		_, err := load(t, c.yaml, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -70,6 +70,10 @@ func (b *bus) run(ctx context.Context, d *Daemon) error {
 			d.rolls.Poke(e.Scope)
 		case events.Cert:
 			d.certs.Wake()
+		case events.Host:
+			if d.listeners != nil {
+				d.listeners.eager.Wake()
+			}
 		}
 	})
 	if err != nil {

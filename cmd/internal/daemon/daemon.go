@@ -35,7 +35,6 @@ import (
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
-	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
@@ -61,7 +60,8 @@ type Daemon struct {
 	seen   *observer
 	losses *losses // nil: the store is nobody else's
 
-	sources keysource.Sources // of certificates; the table's
+	sources   keysource.Sources // of certificates; the table's
+	listeners *listeners        // nil: no listener is served
 
 	custody *custody.Custodian
 	tls     *serverTLS  // nil: plaintext
@@ -160,13 +160,13 @@ func (d *Daemon) wire() error {
 		d.dir = dir.New(dir.Config{
 			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
 			Known:   knownNames{d.data.store, d.data.replica},
-			Changed: func(names []keysource.Name) { d.table.Refresh(names) },
+			Changed: d.changed,
 		})
 		d.sources = append(d.sources, d.dir)
 	}
 	d.certs = catalog.New(catalog.Config{
 		Store: d.data.store, Refresh: d.cfg.Refresh, Log: d.log,
-		Changed: func(names []keysource.Name) { d.table.Refresh(names) },
+		Changed: d.changed,
 		Before:  d.recordCert,
 	})
 	d.sources = append(d.sources, d.certs)
@@ -183,9 +183,12 @@ func (d *Daemon) wire() error {
 		Tell:     d.tell, Record: d.recordRollout,
 	})
 	d.table = sds.NewTable(sds.Config{Sources: d.sources, Doubt: doubt, Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
-	d.seen = &observer{rolls: d.rolls, door: newDoor(d.rolls, d.policy.now(), d.log), log: d.log}
+	if err := d.openListeners(); err != nil {
+		return err
+	}
+	d.seen = &observer{rolls: d.rolls, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log}
 	d.xds = server.New(server.Config{
-		Types:    map[string]xds.Resources{sds.TypeURL: d.table},
+		Types:    d.types(),
 		Observe:  d.seen.observe,
 		Identity: peerIdentity,
 		Log:      d.log,
@@ -204,7 +207,7 @@ func (d *Daemon) admin() http.Handler {
 	return admin.New(admin.Config{
 		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Dir: d.dir, Hub: d.hub, Events: d.bus,
-		Audit: d.audit, Witnesses: d.witnesses,
+		Audit: d.audit, Witnesses: d.witnesses, Listeners: d.listeners.admin(),
 		PeerTransport: d.peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
 		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Vault: d.data.vault, Custody: d.custody, Token: d.data.token, Hosts: hosts, Log: d.log,
 	})
@@ -234,6 +237,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	run(d.rolls.Run)
 	run(d.table.Run)
+	d.listeners.run(run)
 	run(func(ctx context.Context) error {
 		d.settlePolicy(ctx)
 		if d.policy == nil || ctx.Err() != nil {
@@ -378,6 +382,7 @@ func (d *Daemon) degraded() (out []string) {
 			out = append(out, lost)
 		}
 	}
+	out = append(out, d.listeners.ills()...)
 	out = append(out, d.sealComplaints()...)
 	return append(out, d.audit.Degraded()...)
 }

@@ -6,16 +6,18 @@ import (
 	"sync/atomic"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
 // observer takes what happens on streams to the rosters, and counts it.
 type observer struct {
-	rolls *rotation.Coordinator
-	door  *door
-	log   *slog.Logger
-	kinds [6]atomic.Uint64 // by xds.Kind
+	rolls     *rotation.Coordinator
+	door      *door
+	listeners *listeners // nil: none is served
+	log       *slog.Logger
+	kinds     [6]atomic.Uint64 // by xds.Kind
 
 	mu      sync.Mutex
 	skipped map[string]int // laggards left behind, by scope
@@ -26,6 +28,13 @@ func (o *observer) observe(e xds.Event) {
 	o.kinds[e.Kind].Add(1)
 	if e.Kind == xds.Closed {
 		o.door.closed(e.Node.Stream)
+		o.listeners.observe(e)
+		return
+	}
+	if e.Type == lds.TypeURL {
+		if o.listeners.observe(e); e.Kind == xds.Refused {
+			o.log.Error("a node refused the listener; it goes on with the last one that it took", "node", e.Node.ID, "version", e.Version, "words", e.Words)
+		}
 		return
 	}
 	scope, ring := keysource.RingScope(e.Name)

@@ -54,6 +54,9 @@ func (d *Daemon) openPolicy() (err error) {
 			d.policy.apply = func(p *identity.Policy) {
 				d.table.SetPolicy(p)
 				d.seen.door.setPolicy(p)
+				if d.listeners != nil {
+					d.listeners.table.SetPolicy(p)
+				}
 			}
 			d.policy.record = d.recordPolicy
 		}

@@ -39,11 +39,16 @@ func (d *Daemon) writeBack(ctx context.Context) error {
 		}
 		n++
 	}
+	if d.listeners != nil {
+		if err := d.listeners.eager.WriteBack(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	for _, scope := range d.rolls.Scopes() {
 		d.rolls.Poke(scope)
 	}
 	if len(errs) > 0 {
-		return fmt.Errorf("%d certificates are still missing, the first: %w", len(errs), errs[0])
+		return fmt.Errorf("%d certificates or pins are still missing, the first: %w", len(errs), errs[0])
 	}
 	d.log.Info("what the store had lost was written back", "certificates", n)
 	return nil

@@ -1,0 +1,149 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/eager"
+	"github.com/lockstep-tls/lockstep/lds"
+)
+
+// Listeners is what serves Envoys their listener.
+type Listeners struct {
+	Eager *eager.Eager
+	Table *lds.Table
+	Here  func() []Listening // nodes that are connected to this replica
+}
+
+// Listening is what a node made of the listener.
+type Listening = api.ListeningNode
+
+var errNoListener = &api.Error{Message: "no listener is served: name its template in the configuration (listeners: template:)", Code: api.Refused}
+
+// Of hosts that are eager.
+const (
+	isEager   = "eager"
+	isBeyond  = "beyond"
+	isLeaving = "leaving"
+)
+
+func (a *admin) hosts(r *http.Request) (out api.Hosts, err error) {
+	l := a.Listeners
+	if l == nil {
+		return out, errNoListener
+	}
+	if !l.Eager.Ready() {
+		return out, errors.New("the pins were not read yet: the store cannot be read")
+	}
+	hosts, more := l.Eager.Hosts()
+	out = api.Hosts{Listener: l.Table.All()[0], Max: l.Eager.Max(), More: more, Hosts: []api.Host{}}
+	nodes, silent := a.fleetListening(r.Context())
+	out.Silent = silent
+	v := l.versions(nodes)
+	for _, h := range hosts {
+		one := hostOf(h)
+		one.Nodes = len(v.serving(h.Name))
+		a.certify(r.Context(), h.Name, &one)
+		out.Hosts = append(out.Hosts, one)
+	}
+	for _, n := range v.hosts() {
+		if !slices.ContainsFunc(hosts, func(h eager.Host) bool { return h.Name == n }) {
+			on := v.serving(n)
+			out.Hosts = append(out.Hosts, api.Host{Name: string(n), State: isLeaving, Nodes: len(on), Serving: on})
+		}
+	}
+	slices.SortStableFunc(out.Hosts, func(x, y api.Host) int { return cmp.Compare(x.Name, y.Name) })
+	return out, nil
+}
+
+func (a *admin) pin(r *http.Request) (out api.Host, err error) {
+	n, err := a.hostName(r)
+	if err != nil {
+		return out, err
+	}
+	if err := a.Listeners.Eager.Pin(r.Context(), n, Actor(r.Context())); err != nil {
+		return out, err
+	}
+	a.told(n, "pinned")
+	out = api.Host{Name: string(n), State: isEager, By: string(eager.Pinned)}
+	a.certify(r.Context(), n, &out)
+	return out, nil
+}
+
+func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
+	n, err := a.hostName(r)
+	if err != nil {
+		return out, err
+	}
+	err = a.Listeners.Eager.Unpin(r.Context(), n)
+	hosts, _ := a.Listeners.Eager.Hosts()
+	i := slices.IndexFunc(hosts, func(h eager.Host) bool { return h.Name == n })
+	if errors.Is(err, keysource.ErrNotExist) && i >= 0 && hosts[i].By != eager.Pinned {
+		return out, &api.Error{Message: fmt.Sprintf("%s is not pinned: the configuration makes it eager (listeners: %s)", n, map[eager.By]string{
+			eager.Configured: "hosts", eager.Matched: "match"}[hosts[i].By]), Code: api.Refused}
+	}
+	if err != nil {
+		return out, err
+	}
+	a.told(n, "unpinned")
+	nodes, _ := a.fleetListening(r.Context())
+	out = api.Host{Name: string(n), State: isLeaving, Serving: a.Listeners.versions(nodes).serving(n)}
+	out.Nodes = len(out.Serving)
+	return out, nil
+}
+
+func (a *admin) hostName(r *http.Request) (keysource.Name, error) {
+	if a.Listeners == nil {
+		return "", errNoListener
+	}
+	return keysource.ServerName(r.PathValue("name"))
+}
+
+func (a *admin) told(n keysource.Name, what string) {
+	a.Events.Publish(events.Event{Kind: events.Host, Name: string(n), Why: what, At: time.Now()})
+	a.Log.Info("a host was "+what, "name", n)
+}
+
+func hostOf(h eager.Host) api.Host {
+	out := api.Host{Name: string(h.Name), State: isEager, By: string(h.By), Since: h.Since, Who: h.Who}
+	if h.Over {
+		out.State = isBeyond
+	}
+	return out
+}
+
+// certify says which certificate a chain gets: that of the host's name, else the wildcard's.
+func (a *admin) certify(ctx context.Context, n keysource.Name, h *api.Host) {
+	for _, from := range []keysource.Name{n, n.Wildcard()} {
+		if from == "" {
+			break
+		}
+		for _, src := range a.sources() {
+			c, err := src.Certificate(ctx, from)
+			switch {
+			case errors.Is(err, keysource.ErrNotExist):
+				continue
+			case err != nil:
+				h.Problem = err.Error()
+				return
+			}
+			h.Certificate, h.From = c.Version(), string(from)
+			if context, err := keysource.ResumptionContext(c.Chain, n); err == nil {
+				h.Context = context.Fingerprint
+			}
+			if time.Now().After(c.NotAfter) {
+				h.Problem = "its certificate expired at " + c.NotAfter.UTC().Format(time.RFC3339)
+			}
+			return
+		}
+	}
+	h.Problem = "it has no certificate: its clients are turned away until there is one (lockstep cert put)"
+}

@@ -1,0 +1,91 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/lds"
+)
+
+// listening is what another replica asks for.
+func (a *admin) listening(*http.Request) (out api.Listening, err error) {
+	out.Nodes = []api.ListeningNode{}
+	if a.Listeners != nil {
+		out.Nodes = append(out.Nodes, a.Listeners.Here()...)
+	}
+	return out, nil
+}
+
+// fleetListening is what the nodes of all replicas serve, and which replicas did not answer.
+func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent []string) {
+	ctx, cancel := context.WithTimeout(ctx, askPeer)
+	defer cancel()
+	nodes = a.Listeners.Here()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, p := range a.Rollouts.Peers() {
+		wg.Go(func() {
+			var l api.Listening
+			err := fmt.Errorf("its admin API is on a socket; ask it there")
+			if p.Admin != "" {
+				c := api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.PeerTransport}}
+				l, err = c.Listening(ctx)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				silent = append(silent, fmt.Sprintf("%s: %v", p.Replica, err))
+			}
+			nodes = append(nodes, l.Nodes...)
+		})
+	}
+	wg.Wait()
+	slices.Sort(silent)
+	return nodes, silent
+}
+
+// versions are the nodes by the version of the listener that they serve. Replicas give one set of hosts one version.
+type versions struct {
+	table *lds.Table
+	nodes map[string][]string
+}
+
+func (l *Listeners) versions(nodes []Listening) versions {
+	v := versions{table: l.Table, nodes: map[string][]string{}}
+	for _, n := range nodes {
+		if n.Version != "" {
+			v.nodes[n.Version] = append(v.nodes[n.Version], n.Node)
+		}
+	}
+	return v
+}
+
+// serving lists the nodes that have a chain for n.
+func (v versions) serving(n keysource.Name) (on []string) {
+	for version, nodes := range v.nodes {
+		hosts, _ := v.table.HostsOf(version) // one that is not remembered will be replaced at once
+		if _, has := slices.BinarySearch(hosts, n); has {
+			on = append(on, nodes...)
+		}
+	}
+	slices.Sort(on)
+	return slices.Compact(on)
+}
+
+// hosts are those that some node has a chain for.
+func (v versions) hosts() []keysource.Name {
+	all := map[keysource.Name]struct{}{}
+	for version := range v.nodes {
+		hosts, _ := v.table.HostsOf(version)
+		for _, n := range hosts {
+			all[n] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
