@@ -45,10 +45,10 @@ func (s *stage) place(name string) *envoy {
 	return e
 }
 
-func (s *stage) run(e *envoy, config []byte) {
+func (s *stage) run(e *envoy, config []byte, more ...string) {
 	s.t.Helper()
 	var err error
-	e.Process, err = s.fleet.Envoy(fmt.Sprintf("%s-%d", e.name, len(s.envoys)), config, e.admin)
+	e.Process, err = s.fleet.Envoy(fmt.Sprintf("%s-%d", e.name, len(s.envoys)), config, e.admin, more...)
 	s.ok(err)
 	s.envoys = append(s.envoys, e)
 }

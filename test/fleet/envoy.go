@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// Envoy starts Envoy with a configuration (YAML) whose admin listener is at admin. It is ready when its /ready is.
-func (f *Fleet) Envoy(name string, config []byte, admin string) (*Process, error) {
+// Envoy starts Envoy with a configuration (YAML) whose admin listener is at admin, and more flags. It is ready when its /ready is.
+func (f *Fleet) Envoy(name string, config []byte, admin string, more ...string) (*Process, error) {
 	path, err := EnvoyPath()
 	if err != nil {
 		return nil, err
@@ -22,7 +22,7 @@ func (f *Fleet) Envoy(name string, config []byte, admin string) (*Process, error
 	return f.Start(Command{
 		Name:  name,
 		Path:  path,
-		Args:  []string{"-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning"},
+		Args:  append([]string{"-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning"}, more...),
 		Ready: "http://" + admin + "/ready",
 	})
 }
