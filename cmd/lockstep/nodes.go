@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -64,6 +65,9 @@ func nodesTable(w io.Writer, n api.Nodes) {
 		if others > 0 {
 			trouble = fmt.Sprintf("%d refused or stale (lockstep nodes %s)", others, n.Node)
 		}
+		for _, l := range n.Listeners {
+			trouble = strings.TrimPrefix(trouble+"; listener "+answer(l), "; ")
+		}
 		if len(rings) == 0 {
 			rings = append(rings, api.Secret{})
 		}
@@ -85,6 +89,9 @@ func nodeTable(w io.Writer, n api.Nodes) {
 		row(w, "SECRET", "VERSION", "ANSWER", "AGO")
 		for _, s := range n.Secrets {
 			row(w, s.Name, s.Version, answer(s), since(s.At))
+		}
+		for _, l := range n.Listeners {
+			row(w, "listener "+l.Name, l.Version, answer(l), since(l.At))
 		}
 	}
 }

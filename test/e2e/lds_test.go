@@ -258,6 +258,7 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 	s := set(t, play{later: true})
 	addr := s.listen("  match: [\"host-*\"]\n")
+	s.plane.Args = append(s.plane.Args, "--refresh", "1s") // the template is read again as often
 	s.start()
 	e := s.hybrid("edge-1", addr)
 	s.ready()
@@ -296,6 +297,28 @@ func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 
 	good, err := os.ReadFile(s.path("listener.yaml"))
 	s.ok(err)
+	// One that Envoy refuses: it goes on with the last one, and says why.
+	s.file("listener.yaml", bytes.Replace(good, []byte(`cluster: "upstream"`), []byte(`cluster: "nowhere"`), 1))
+	s.soon(func() error {
+		if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, "1 nodes refuse the listener") || !strings.Contains(r.err, "nowhere") {
+			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
+		}
+		return nil
+	})
+	if out := s.done("nodes"); !strings.Contains(out, "listener refused:") {
+		t.Errorf("nodes: %s", out)
+	}
+	if !s.resumes(e, s.hosts[0]) {
+		t.Error("a listener that was refused hurt a host")
+	}
+	s.file("listener.yaml", good)
+	s.soon(func() error {
+		if r := s.lockstep("status"); r.code != 0 {
+			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
+		}
+		return nil
+	})
+
 	s.file("listener.yaml", bytes.Replace(good, []byte("http.router.v3.Router"), []byte("http.mine.v3.Mine"), 1))
 	s.soon(func() error {
 		if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, "http.mine.v3.Mine") {
