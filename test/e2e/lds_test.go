@@ -513,3 +513,59 @@ func (s *stage) resident(e *envoy) int {
 	s.ok(err)
 	return kb
 }
+
+// TestReplicasDecideTogetherWhoIsEager: a host is pinned at a replica to which no node is connected, which knows nevertheless who serves it; and a store that
+// is emptied gets its pins back.
+func TestReplicasDecideTogetherWhoIsEager(t *testing.T) {
+	var addr string
+	var redis *fleet.RedisServer
+	r := replicas(t, 2, func(s *stage) string {
+		addr = s.listen("")
+		var err error
+		redis, err = s.fleet.Redis(s.ctx, "store")
+		s.ok(err)
+		return "redis://" + redis.Addr
+	})
+	e := r.hybrid("edge-1", addr, r.more()...)
+	r.ready()
+	r.soon(func() error {
+		if len(r.nodes()) == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	holder := r.holder("edge-1")
+	r.ask(r.planes[(slices.Index(r.planes, holder)+1)%2])
+	name := r.hosts[0]
+	r.done("host", "pin", name)
+	r.listed(name, "eager", 1)
+	r.soon(func() error {
+		if !r.resumes(e, name) {
+			return errNotYet
+		}
+		return nil
+	})
+	if out := r.done("host", "unpin", name); !strings.Contains(out, "still served by edge-1") {
+		t.Errorf("unpin does not say who serves the host: %s", out)
+	}
+	r.listed(name, "", 0)
+
+	r.done("host", "pin", name)
+	r.listed(name, "eager", 1)
+	updates := r.stat(e, "listener_manager.listener_modified")
+	_, err := redis.Do(r.ctx, "FLUSHALL")
+	r.ok(err)
+	r.soon(func() error {
+		n, err := redis.Do(r.ctx, "DBSIZE")
+		if err == nil && n == int64(0) {
+			err = errNotYet
+		}
+		return err
+	})
+	third := r.join("replica-3", "redis://"+redis.Addr)
+	r.ask(third)
+	r.listed(name, "eager", 1)
+	if n := r.stat(e, "listener_manager.listener_modified"); n != updates || !r.resumes(e, name) {
+		t.Errorf("the listener was changed %d times by a store that was emptied", n-updates)
+	}
+}
