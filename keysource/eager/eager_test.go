@@ -74,7 +74,7 @@ type lab struct {
 func newLab(t *testing.T, s store.Store, c Config) *lab {
 	t.Helper()
 	l := &lab{t: t, inventory: inventory{certs: map[keysource.Name]error{}}}
-	c.Store, c.Source, c.Names = s, &l.inventory, l.names
+	c.Store, c.Sources, c.Names = s, keysource.Sources{&l.inventory}, l.names
 	c.Changed = func(names []keysource.Name) {
 		l.saying.Lock()
 		defer l.saying.Unlock()
