@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 )
 
 // Sealer encrypts values and proves on opening that nobody changed them. Both methods are safe for concurrent use, and keep
@@ -35,9 +34,9 @@ func (s sealed) Get(ctx context.Context, key string) ([]byte, Rev, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	plain, err := s.sealer.Open(val, []byte(key))
-	if err != nil { // %v: whatever the sealer says, the record is there
-		return nil, rev, fmt.Errorf("store: record %q %w: is this the sealing key that it was written with? (%v)", key, ErrSealed, err)
+	plain, err := s.open(key, val)
+	if err != nil {
+		return nil, rev, err
 	}
 	return plain, rev, nil
 }
@@ -46,9 +45,9 @@ func (s sealed) Swap(ctx context.Context, key string, old Rev, val []byte) (Rev,
 	if val == nil {
 		return s.Store.Swap(ctx, key, old, nil)
 	}
-	val, err := s.sealer.Seal(val, []byte(key))
+	val, err := s.seal(key, val)
 	if err != nil {
-		return 0, fmt.Errorf("store: sealing %q: %v; nothing was written", key, err)
+		return 0, err
 	}
 	return s.Store.Swap(ctx, key, old, val)
 }

@@ -122,24 +122,29 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) 
 	var val []byte
 	var rev store.Rev
 	err := s.db.View(func(tx *bolt.Tx) error {
-		record := tx.Bucket(bucketValues).Get([]byte(key))
-		if record == nil {
-			return store.ErrNotExist
-		}
-		if len(record) < revSize {
-			return fmt.Errorf("the record of %q is damaged: restore the file from a backup", key)
-		}
-		rev = toRev(record)
-		val = append([]byte{}, record[revSize:]...) // the record is valid within the transaction only
-		return nil
+		var err error
+		val, rev, err = s.value(tx.Bucket(bucketValues), key)
+		return err
 	})
-	if err == store.ErrNotExist {
-		return nil, 0, fmt.Errorf("%w: %s", err, key)
+	if errors.Is(err, store.ErrNotExist) {
+		return nil, 0, err
 	}
 	if err != nil {
 		return nil, 0, s.explain(err, "")
 	}
 	return val, rev, nil
+}
+
+// value reads a record.
+func (s *Store) value(values *bolt.Bucket, key string) ([]byte, store.Rev, error) {
+	record := values.Get([]byte(key))
+	if record == nil {
+		return nil, 0, fmt.Errorf("%w: %s", store.ErrNotExist, key)
+	}
+	if len(record) < revSize {
+		return nil, 0, fmt.Errorf("the record of %q is damaged: restore the file from a backup", key)
+	}
+	return append([]byte{}, record[revSize:]...), toRev(record), nil // the record is valid within the transaction only
 }
 
 // Now implements [store.Store].

@@ -57,8 +57,12 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 
 // Keys implements [store.Store]. It is not a snapshot: a key that comes or goes meanwhile may be seen or not.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return s.keysAfter(ctx, prefix, nil)
+}
+
+func (s *Store) keysAfter(ctx context.Context, prefix string, last []byte) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		var last []byte
+		last := last // of this pass
 		for more := true; more; {
 			keys := make([]string, 0, page)
 			err := ctx.Err()

@@ -26,12 +26,9 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if len(key) == 0 || len(key) > bolt.MaxKeySize || len(val) > bolt.MaxValueSize-revSize {
-		return 0, fmt.Errorf("store: %.100q: a key of %d bytes and a value of %d do not fit", key, len(key), len(val))
-	}
-	c := &change{key: []byte(key), old: old, done: make(chan struct{})}
-	if val != nil { // a copy, since the caller may be gone before it is written
-		c.record = append(make([]byte, revSize, revSize+len(val)), val...)
+	c, err := newChange(key, old, val)
+	if err != nil {
+		return 0, err
 	}
 	s.mu.Lock()
 	s.waiting = append(s.waiting, c)
@@ -46,10 +43,7 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 	case <-c.done: // somebody wrote it along with theirs
 		return c.rev, c.err
 	case <-ctx.Done():
-		if s.withdraw(c) {
-			return 0, fmt.Errorf("store: %s was not written: %w", key, ctx.Err())
-		}
-		return 0, fmt.Errorf("store: %s is being written, with an unknown outcome: %w", key, ctx.Err())
+		return 0, s.giveUp(ctx, c)
 	}
 }
 

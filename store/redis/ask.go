@@ -37,6 +37,13 @@ func (r reply) number(i int) uint64 {
 	return 0
 }
 
+func (r reply) at(i int) any {
+	if i >= len(r.rest) {
+		return nil
+	}
+	return r.rest[i]
+}
+
 func (r reply) string(i int) (string, bool) {
 	if i >= len(r.rest) {
 		return "", false
@@ -60,17 +67,17 @@ func (r reply) strings(i int) []string {
 }
 
 // read runs a script that changes nothing, or nothing that may not be done twice, until it is answered, within patience.
-func (s *Store) read(ctx context.Context, script *redis.Script, key string, args ...any) (r reply, err error) {
+func (s *Store) read(ctx context.Context, script *redis.Script, keys []string, args ...any) (r reply, err error) {
 	err = s.persist(ctx, passes, func(ctx context.Context, c *redis.Client) error {
-		r, err = s.call(ctx, c, script, key, args)
+		r, err = s.call(ctx, c, script, keys, args)
 		return err
 	})
 	return r, err
 }
 
 // call runs a script once.
-func (s *Store) call(ctx context.Context, c redis.Scripter, script *redis.Script, key string, args []any) (reply, error) {
-	list, err := script.Run(ctx, c, s.layout.keys(key), append([]any{s.id()}, args...)...).Slice()
+func (s *Store) call(ctx context.Context, c redis.Scripter, script *redis.Script, keys []string, args []any) (reply, error) {
+	list, err := script.Run(ctx, c, s.layout.keys(keys...), append([]any{s.id()}, args...)...).Slice()
 	if err != nil {
 		return reply{}, err
 	}

@@ -27,7 +27,7 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 			return keys, head, nil
 		}
 		// What is given out from now on has to be above all that was.
-		if _, err := s.read(ctx, raiseScript, "", s.past.floor()); err != nil {
+		if _, err := s.read(ctx, raiseScript, nil, s.past.floor()); err != nil {
 			return nil, 0, err
 		}
 		from = 0
@@ -39,7 +39,7 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 func (s *Store) changes(ctx context.Context, prefix string, from uint64) (keys []string, head store.Rev, whole bool, err error) {
 	var history string
 	for at, more := from, true; more; {
-		r, err := s.read(ctx, changedScript, "", at, prefix, changesAtOnce)
+		r, err := s.read(ctx, changedScript, nil, at, prefix, changesAtOnce)
 		if err != nil {
 			return nil, 0, false, err
 		}
@@ -61,10 +61,15 @@ func (s *Store) changes(ctx context.Context, prefix string, from uint64) (keys [
 
 // Keys implements [store.Store]. It reads 500 keys at a time. A key that comes or goes meanwhile may be seen or not.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return s.keys(ctx, prefix, "["+prefix)
+}
+
+// keys begins at from, as ZRANGEBYLEX has it.
+func (s *Store) keys(ctx context.Context, prefix, from string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		from, to := "["+prefix, after(prefix)
+		from, to := from, after(prefix)
 		for {
-			r, err := s.read(ctx, namesScript, "", from, to, namesAtOnce)
+			r, err := s.read(ctx, namesScript, nil, from, to, namesAtOnce)
 			if err != nil {
 				yield("", err)
 				return

@@ -77,7 +77,7 @@ func (s *Store) Close() error { return s.backend.close() }
 
 // Get implements [store.Store].
 func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
-	r, err := s.read(ctx, getScript, key, key)
+	r, err := s.read(ctx, getScript, []string{key}, key)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -86,14 +86,18 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) 
 	}
 	val, ok := r.string(1)
 	if !ok {
-		return nil, 0, fmt.Errorf("store: %s has a value in Redis, but no revision in %s: it was changed by hand", key, s.layout.changes)
+		return nil, 0, s.noRevision(key)
 	}
 	return []byte(val), store.Rev(r.number(0)), nil
 }
 
+func (s *Store) noRevision(key string) error {
+	return fmt.Errorf("store: %s has a value in Redis, but no revision in %s: it was changed by hand", key, s.layout.changes)
+}
+
 // Now implements [store.Store]: the clock of the master.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
-	r, err := s.read(ctx, timeScript, "")
+	r, err := s.read(ctx, timeScript, nil)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -103,7 +107,7 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 // Recreate takes the store as it stands, or makes an empty one where there is none: the way on after [store.ErrLost]. Of several replicas
 // that call it at once, one makes the store and the others take that. Where nothing was lost it does nothing.
 func (s *Store) Recreate(ctx context.Context) error {
-	r, err := s.write(ctx, passes, makeScript, "", s.past.floor(), rand.Text())
+	r, err := s.write(ctx, passes, makeScript, nil, s.past.floor(), rand.Text())
 	if err != nil {
 		return err
 	}

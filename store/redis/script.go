@@ -15,8 +15,14 @@ func newLayout(prefix string) layout {
 	return layout{p + "meta", p + "changes", p + "names", p + "v:"}
 }
 
-// keys are the KEYS of a script; key may be "".
-func (l layout) keys(key string) []string { return []string{l.meta, l.changes, l.names, l.value + key} }
+// keys are the KEYS of a script.
+func (l layout) keys(keys ...string) []string {
+	all := []string{l.meta, l.changes, l.names}
+	for _, key := range keys {
+		all = append(all, l.value+key)
+	}
+	return all
+}
 
 // Every script begins so: it does nothing on a server that is a replica by now, whose connections are still open, nor where the store is not
 // the one that was opened. KEYS are as in layout; ARGV[1] is the store's id. Every script returns OK, the highest revision, the history that
@@ -62,6 +68,16 @@ local val = redis.call('GET', KEYS[4])
 if not val then return {'OK', head, history} end
 return {'OK', head, history, tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2])), val}`)
 
+	// From 2 on: keys, which are in KEYS too. Returns the revision and value of each, or false for both where there is none.
+	getAllScript = redis.NewScript(same + `
+local out = {'OK', head, history}
+for i = 2, #ARGV do
+	local val = redis.call('GET', KEYS[i + 2])
+	out[#out + 1] = val and (tonumber(redis.call('ZSCORE', KEYS[2], ARGV[i])) or -1)
+	out[#out + 1] = val
+end
+return out`)
+
 	// 2: the key, 3: its revision, 4: the highest revision that the caller has seen, 5: the value, or not there. Returns the new revision and
 	// whether the master has a replica in order: 1, 0, or -1 where nothing was written.
 	//
@@ -86,6 +102,34 @@ else
 	redis.call('DEL', KEYS[4])
 end
 return {'OK', rev, history, rev, replicas()}`)
+
+	// 2: the highest revision that the caller has seen; then for each change its key, its revision, whether it has a value, and that (or ""); the
+	// keys are in KEYS too. Returns the highest revision, and whether the master has a replica in order, as swapScript does;
+	// then the new revision of each change, or 0 for a conflict. Redis refuses all of it, or nothing: deletes alone pass when memory is full.
+	swapAllScript = redis.NewScript(same + `
+local now = redis.call('TIME')
+local rev = math.max(now[1] * 1000000 + now[2], head + 1, tonumber(ARGV[2]) + 1)
+if rev + #ARGV >= 9007199254740992 then return redis.error_reply('ERR revisions are at their end') end
+local out, wrote = {}, false
+for i = 0, (#ARGV - 2) / 4 - 1 do
+	local key, has, val, name = ARGV[4 * i + 3], ARGV[4 * i + 5] == '1', ARGV[4 * i + 6], KEYS[4 + i]
+	local at = 0
+	if redis.call('EXISTS', name) == 1 then at = tonumber(redis.call('ZSCORE', KEYS[2], key)) end
+	if at ~= tonumber(ARGV[4 * i + 4]) then
+		out[i + 1] = 0
+	elseif not has and at == 0 then
+		out[i + 1] = wrote and rev - 1 or head
+	else
+		if has then redis.call('SET', name, val) else redis.call('DEL', name) end
+		if has then redis.call('ZADD', KEYS[3], 0, key) else redis.call('ZREM', KEYS[3], key) end
+		redis.call('ZADD', KEYS[2], exact(rev), key)
+		out[i + 1] = rev
+		rev, wrote = rev + 1, true
+	end
+end
+if not wrote then return {'OK', head, history, head, -1, out} end
+redis.call('HSET', KEYS[1], 'rev', exact(rev - 1))
+return {'OK', rev - 1, history, rev - 1, replicas(), out}`)
 
 	// 2: a revision, 3: a prefix, 4: how many changes to look at. Returns the revision of the last one that it looked at, whether there may be
 	// more, and the keys under the prefix.

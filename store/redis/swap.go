@@ -23,7 +23,7 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 	if val != nil {
 		args = append(args, val)
 	}
-	r, err := s.write(ctx, refused, swapScript, key, args...)
+	r, err := s.write(ctx, refused, swapScript, []string{key}, args...)
 	switch {
 	case errors.Is(err, errConflict):
 		return 0, fmt.Errorf("%w: %s is not at revision %d", store.ErrConflict, key, old)
@@ -34,12 +34,12 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 }
 
 // write runs a script that returns what swapScript returns. It is tried again where again says so, but not once it may have been done.
-func (s *Store) write(ctx context.Context, again func(error) bool, script *redis.Script, key string, args ...any) (r reply, err error) {
+func (s *Store) write(ctx context.Context, again func(error) bool, script *redis.Script, keys []string, args ...any) (r reply, err error) {
 	retry := func(err error) bool { return !errors.Is(err, errUnknown) && again(err) }
 	err = s.persist(ctx, retry, func(ctx context.Context, c *redis.Client) (err error) {
 		conn := c.Conn() // WAIT is about what its own connection wrote
 		defer conn.Close()
-		r, err = s.call(ctx, conn, script, key, args)
+		r, err = s.call(ctx, conn, script, keys, args)
 		if err != nil {
 			if sent(err) {
 				err = fmt.Errorf("%w: %w", errUnknown, err)

@@ -34,6 +34,12 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"now goes forward", now},
 		{"a cancelled context is no answer", cancelled},
 		{"agrees with a model", model},
+		{"many swaps, each on its own", bulkSwap},
+		{"many reads", bulkGet},
+		{"more than a batch", bulkMany},
+		{"keys from the middle", keysAfter},
+		{"batches and single swaps", bulkAmongWriters},
+		{"a cancelled context is no answer of a batch", bulkCancelled},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, suite{t, open(t)}) })
 	}
