@@ -48,6 +48,7 @@ type Entry struct {
 	LeftBehind []string      `json:"left_behind,omitempty"`
 	Took       time.Duration `json:"took_ns,omitempty"`
 	Times      int           `json:"times,omitempty"` // for how many of the kind the line stands; 0: for one
+	Items      string        `json:"items,omitempty"` // SHA-256 of the names that it stands for, see [Log.AppendMany]
 	Why        string        `json:"why,omitempty"`
 	After      string        `json:"after,omitempty"` // [Head.Ref] of the last line of the change on which this one builds
 }

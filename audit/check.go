@@ -51,6 +51,7 @@ type checker struct {
 	witnesses map[uint64][]Witness // of this chain, not met yet
 	missing   []gap
 	odd       []string          // where the bytes stood that are no line, since the last one
+	items     map[string]uint64 // digest of names that a line stands for, and its number
 	after     map[string]uint64 // by scope: the newest line on which a change was built; so that one took effect
 }
 
@@ -58,7 +59,7 @@ type checker struct {
 type gap struct{ first, last uint64 }
 
 func newChecker(chain string, key []byte, ws []Witness) *checker {
-	c := &checker{Report: Report{Chain: chain, Head: Head{Chain: chain}}, key: key, witnesses: map[uint64][]Witness{}, after: map[string]uint64{}}
+	c := &checker{Report: Report{Chain: chain, Head: Head{Chain: chain}}, key: key, witnesses: map[uint64][]Witness{}, after: map[string]uint64{}, items: map[string]uint64{}}
 	for _, w := range ws {
 		if w.Head.Chain != chain || w.Head.IsZero() {
 			continue
@@ -90,6 +91,9 @@ func (c *checker) line(raw []byte, where string) {
 		}
 	}
 	delete(c.witnesses, l.Number)
+	if l.Items != "" {
+		c.items[l.Items] = l.Number
+	}
 	if n, ok := parseRef(l.After, c.Chain); ok && l.Scope != "" {
 		c.after[l.Scope] = max(c.after[l.Scope], n)
 	}

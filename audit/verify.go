@@ -38,6 +38,9 @@ func (l *Log) Verify(ctx context.Context, witnesses func(context.Context) ([]Wit
 	if err != nil {
 		return Report{}, err
 	}
+	if err := l.checkItems(ctx, c); err != nil {
+		return Report{}, err
+	}
 	after, err := witnesses(ctx)
 	if err != nil {
 		return Report{}, err

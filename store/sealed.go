@@ -21,7 +21,7 @@ var ErrSealed = errors.New("does not open")
 // Sealed is inner with every value sealed before it leaves the process. The associated data is the store key, so that a record
 // copied under another key does not open; an older record put back under its own key does. Keys are not hidden.
 //
-// Get may also return an error that wraps [ErrSealed], and the record's revision, with which Swap can replace it; such a record is never ErrNotExist.
+// Get may also return an error that wraps [ErrSealed], with the revision, so that Swap can still replace the record; it is never ErrNotExist.
 func Sealed(inner Store, s Sealer) Store { return sealed{inner, s} }
 
 type sealed struct {
@@ -35,10 +35,7 @@ func (s sealed) Get(ctx context.Context, key string) ([]byte, Rev, error) {
 		return nil, 0, err
 	}
 	plain, err := s.open(key, val)
-	if err != nil {
-		return nil, rev, err
-	}
-	return plain, rev, nil
+	return plain, rev, err
 }
 
 func (s sealed) Swap(ctx context.Context, key string, old Rev, val []byte) (Rev, error) {

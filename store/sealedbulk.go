@@ -13,9 +13,7 @@ func (s sealed) GetAll(ctx context.Context, keys []string) []Value {
 	all := GetAll(ctx, s.Store, keys)
 	for i, v := range all {
 		if v.Err == nil {
-			if all[i].Val, all[i].Err = s.open(keys[i], v.Val); all[i].Err != nil {
-				all[i].Rev = 0
-			}
+			all[i].Val, all[i].Err = s.open(keys[i], v.Val)
 		}
 	}
 	return all

@@ -27,6 +27,8 @@ type Config struct {
 	// Before is called before a certificate is stored (with its version) or removed (version ""), once for each change, however
 	// often it must be tried; its error refuses the change. nil: nobody is asked.
 	Before func(ctx context.Context, n keysource.Name, version string) error
+	// BeforeAll is called before many certificates are stored at once; its error refuses them all. nil: nobody is asked.
+	BeforeAll func(ctx context.Context, news []Stored) error
 	// Log gets what an operator should know. Default: nothing is logged.
 	Log *slog.Logger
 }
@@ -37,9 +39,12 @@ type Catalog struct {
 	refresh time.Duration
 	changed func([]keysource.Name)
 	before  func(context.Context, keysource.Name, string) error
-	log     *slog.Logger
-	wake    chan struct{} // capacity 1
-	ready   chan struct{} // closed after the first look
+
+	beforeAll func(context.Context, []Stored) error
+
+	log   *slog.Logger
+	wake  chan struct{} // capacity 1
+	ready chan struct{} // closed after the first look
 }
 
 const (
@@ -60,10 +65,13 @@ func New(c Config) *Catalog {
 	if c.Before == nil {
 		c.Before = func(context.Context, keysource.Name, string) error { return nil }
 	}
+	if c.BeforeAll == nil {
+		c.BeforeAll = func(context.Context, []Stored) error { return nil }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, before: c.Before, log: c.Log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
+	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, before: c.Before, beforeAll: c.BeforeAll, log: c.Log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // Certificate implements [keysource.Source]. A certificate that has expired since it was put is returned like any other: the last good one
@@ -91,10 +99,10 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey [
 	}
 	for try := range tries {
 		old, rev, err := c.store.Get(ctx, key(n))
-		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) {
+		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) { // one that does not open is replaced
 			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w", n, err)
 		}
-		if have, err := decode(n, old); err == nil && have.Version() == cert.Version() {
+		if have, bad := decode(n, old); err == nil && bad == nil && have.Version() == cert.Version() {
 			return cert, nil
 		}
 		if try == 0 {

@@ -1,0 +1,92 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Item is one of many things that a line stands for: the name of a certificate and its version, or "" where it is removed.
+type Item struct{ Name, Key string }
+
+// itemsPrefix comes behind audit/key in byte order, so that a restore knows by then whose they are.
+var itemsPrefix = store.Key("audit", "names") + "/"
+
+// AppendMany writes one line for many changes of a kind, made by one actor at one moment: a line for each would cost a write of audit/head for
+// every 32. The items go first, into a record of their own that is never written again, audit/names/<digest>: a line for each, name and key with a space
+// between. The log's line has e, with their number (Times), the first and last of their names (Name) and the digest (Items), so that [Log.Verify] finds
+// out if the record was changed or is gone. As with [Log.Append], after an error nothing of it may be done.
+func (l *Log) AppendMany(ctx context.Context, e Entry, items []Item) (Head, error) {
+	if len(items) == 0 {
+		return Head{}, errors.New("audit: no items")
+	}
+	var text bytes.Buffer
+	for _, it := range items {
+		fmt.Fprintf(&text, "%s %s\n", clip(it.Name, maxWords), clip(it.Key, maxWords))
+	}
+	digest := digestOf(text.Bytes())
+	_, err := giveUp(ctx, func(ctx context.Context) (store.Rev, error) {
+		return l.cfg.Store.Swap(ctx, itemsPrefix+digest, 0, text.Bytes())
+	})
+	if err != nil && !errors.Is(err, store.ErrConflict) { // it is there already: the same was about to be done before
+		l.mu.Lock()
+		l.counts.Refused++
+		l.mu.Unlock()
+		return Head{}, fmt.Errorf("%w: the names of %d changes: %w", ErrUnwritten, len(items), err)
+	}
+	e.Times, e.Items = len(items), digest
+	if e.Name = items[0].Name; len(items) > 1 {
+		e.Name += " … " + items[len(items)-1].Name
+	}
+	return l.Append(ctx, e)
+}
+
+// Items returns those of a line's digest. The error wraps [store.ErrNotExist] where they are gone, and says so where they were changed.
+func (l *Log) Items(ctx context.Context, digest string) ([]Item, error) {
+	text, err := l.items(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	var out []Item
+	for _, line := range split(text) {
+		name, key, _ := bytes.Cut(line, []byte(" "))
+		out = append(out, Item{string(name), string(key)})
+	}
+	return out, nil
+}
+
+func (l *Log) items(ctx context.Context, digest string) ([]byte, error) {
+	text, err := l.text(ctx, itemsPrefix+digest)
+	if err == nil && digestOf(text) != digest {
+		err = errChanged
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit: the names in %s%s: %w", itemsPrefix, digest, err)
+	}
+	return text, nil
+}
+
+// checkItems finds the records of names that are gone or were changed.
+func (l *Log) checkItems(ctx context.Context, c *checker) error {
+	for digest, n := range c.items {
+		switch _, err := l.items(ctx, digest); {
+		case errors.Is(err, store.ErrNotExist):
+			c.found(Missing, n, n, "the names that line %d stands for are gone: %s%s", n, itemsPrefix, digest)
+		case errors.Is(err, errChanged):
+			c.found(Changed, n, n, "the names that line %d stands for are not as they were written: %s%s", n, itemsPrefix, digest)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+func digestOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,115 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// Pair is what wants to be stored under a name.
+type Pair struct {
+	Name       keysource.Name
+	Chain, Key []byte // PEM, as [keysource.ParseCertificate] takes them
+}
+
+// Stored is a name with the version that it is about to have.
+type Stored struct {
+	Name    keysource.Name
+	Version string
+}
+
+// Outcome is what became of a Pair.
+type Outcome struct {
+	Same bool // it was there already
+	Err  error
+}
+
+// PutAll is [Catalog.Put] of each pair, on its own: an outcome for each, in their order; of two of one name the later one stays. It checks with all
+// processors, and each pair once; one that is stored already, byte for byte, is not checked at all. [Config].BeforeAll is asked once, for all that
+// change; its error refuses them all, and is the one that PutAll returns.
+func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
+	out := make([]Outcome, len(pairs))
+	keys := make([]string, len(pairs))
+	for i, p := range pairs {
+		keys[i] = key(p.Name)
+	}
+	have := store.GetAll(ctx, c.store, keys)
+	next := make([]admitted, len(pairs))
+	spread(len(pairs), func(i int) { next[i], out[i] = weigh(pairs[i], have[i], time.Now()) })
+
+	var news []Stored
+	var changes []store.Change
+	var at []int // where their outcomes belong
+	for i, n := range next {
+		if n.val == nil {
+			continue
+		}
+		news = append(news, Stored{pairs[i].Name, n.version})
+		changes, at = append(changes, store.Change{Key: keys[i], Old: have[i].Rev, Val: n.val}), append(at, i)
+	}
+	if len(changes) == 0 {
+		return out, nil
+	}
+	if err := c.beforeAll(ctx, news); err != nil {
+		return nil, fmt.Errorf("%d certificates were not stored: %w", len(news), err)
+	}
+	for j, o := range store.SwapAll(ctx, c.store, changes) {
+		switch i := at[j]; {
+		case errors.Is(o.Err, store.ErrConflict): // somebody else was first, or the name comes twice
+			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].Chain, pairs[i].Key)
+		case o.Err != nil:
+			out[i].Err = fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w", pairs[i].Name, o.Err)
+		}
+	}
+	c.Wake()
+	return out, nil
+}
+
+// admitted is the stored form of a pair; the zero value: there is nothing to store.
+type admitted struct {
+	version string
+	val     []byte
+}
+
+func weigh(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
+	if have.Err != nil && !errors.Is(have.Err, store.ErrNotExist) && !errors.Is(have.Err, store.ErrSealed) {
+		return admitted{}, Outcome{Err: fmt.Errorf("storing the certificate of %s: %w", p.Name, have.Err)}
+	}
+	var old keysource.Certificate
+	unread := have.Err
+	if unread == nil {
+		old, unread = decode(p.Name, have.Val)
+	}
+	if unread == nil && string(old.Chain) == string(p.Chain) && string(old.Key) == string(p.Key) {
+		return admitted{}, Outcome{Same: true}
+	}
+	cert, val, err := admit(p.Name, p.Chain, p.Key, now)
+	if err != nil {
+		return admitted{}, Outcome{Err: err}
+	}
+	version := cert.Version()
+	if unread == nil && old.Version() == version {
+		return admitted{}, Outcome{Same: true}
+	}
+	return admitted{version, val}, Outcome{}
+}
+
+// spread calls f for 0 to n-1 on all processors.
+func spread(n int, f func(int)) {
+	var wg sync.WaitGroup
+	workers := min(runtime.GOMAXPROCS(0), n)
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < n; i += workers {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
