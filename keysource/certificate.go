@@ -37,15 +37,19 @@ func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 	if len(chain) > maxPEM || len(key) > maxPEM {
 		return bad("more than %d bytes of PEM", maxPEM)
 	}
-	certs, err := parseChain(chain)
-	if err != nil {
-		return bad("chain: %v", err)
+	leaf, after, known := ends.cutLeaf(chain)
+	certs := append([]*x509.Certificate{leaf}, after.certs...)
+	if !known {
+		var err error
+		if certs, err = parseChain(chain); err != nil {
+			return bad("chain: %v", err)
+		}
+		leaf = certs[0]
 	}
 	signer, err := parseKey(key)
 	if err != nil {
 		return bad("private key: %v", err)
 	}
-	leaf := certs[0]
 	switch i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return signs(signer, c) }); {
 	case i < 0:
 		return bad("the private key does not belong to the certificate (serial %s)", leaf.SerialNumber.Text(16))
@@ -59,6 +63,9 @@ func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 		return bad("expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	for i, c := range certs[1:] {
+		if known && i > 0 {
+			break // checked when they were met first
+		}
 		if err := certs[i].CheckSignatureFrom(c); err != nil {
 			return bad("certificate %d of the chain is not signed by the next: %v", i, err)
 		}
@@ -67,12 +74,14 @@ func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 	if err != nil {
 		return bad("private key: %v", err)
 	}
-	var pemChain []byte
-	for _, c := range certs {
-		pemChain = append(pemChain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	if !known {
+		for _, c := range certs[1:] {
+			after.pem = append(after.pem, encode(c)...)
+		}
+		ends.remember(chain, certs, after.pem)
 	}
 	return Certificate{
-		Chain:     pemChain,
+		Chain:     append(encode(leaf), after.pem...),
 		Key:       pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
 		Names:     slices.Clone(leaf.DNSNames),
 		Issuer:    leaf.Issuer.String(),
@@ -81,10 +90,18 @@ func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 	}, nil
 }
 
+func encode(c *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+}
+
 // Covers reports whether the certificate is valid for n, as a client would check it.
 func (c Certificate) Covers(n Name) bool {
+	wild := n.Wildcard()
 	for _, d := range c.Names {
-		if have, err := ServerName(d); err == nil && (have == n || have == n.Wildcard()) {
+		if n != "" && (d == string(n) || wild != "" && d == string(wild)) { // as it is mostly written, and normalises to itself
+			return true
+		}
+		if have, err := ServerName(d); err == nil && (have == n || have == wild) {
 			return true
 		}
 	}

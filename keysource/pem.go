@@ -13,10 +13,12 @@ import (
 	"strings"
 )
 
+var begin = []byte("-----BEGIN")
+
 // blocks returns every PEM block of b. [pem.Decode] passes over a block that is garbled or cut short in silence, which would
 // drop a link of a chain; here such a file is refused, also one that ends within a first line.
 func blocks(b []byte) ([]*pem.Block, error) {
-	begun := bytes.Count(b, []byte("-----BEGIN"))
+	begun := bytes.Count(b, begin)
 	var out []*pem.Block
 	for {
 		block, rest := pem.Decode(b)
@@ -26,7 +28,7 @@ func blocks(b []byte) ([]*pem.Block, error) {
 		out, b = append(out, block), rest
 	}
 	last := b[bytes.LastIndexByte(b, '\n')+1:]
-	if begun != len(out) || len(last) > 0 && strings.HasPrefix("-----BEGIN", string(last)) {
+	if begun != len(out) || len(last) > 0 && bytes.HasPrefix(begin, last) {
 		return nil, fmt.Errorf("the PEM is broken or cut short after block %d: write it to another file and rename it into place", len(out))
 	}
 	return out, nil
