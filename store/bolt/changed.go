@@ -15,6 +15,9 @@ import (
 // from being used again, so none lasts while a consumer runs.
 const page = 512
 
+// firstPage is how many are read at first, then twice as many each time: who looks whether there is any key need not touch as many pages of the file.
+const firstPage = 8
+
 var (
 	metaGone  = []byte("gone")  // how many deletes stand in bucketGone
 	metaFloor = []byte("floor") // the revision of the newest delete that does not any more
@@ -63,13 +66,14 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 func (s *Store) keysAfter(ctx context.Context, prefix string, last []byte) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		last := last // of this pass
-		for more := true; more; {
-			keys := make([]string, 0, page)
+		most := firstPage
+		for more := true; more; most = min(2*most, page) {
+			keys := make([]string, 0, most)
 			err := ctx.Err()
 			if err == nil {
 				err = s.db.View(func(tx *bolt.Tx) error {
 					for k := range under(tx.Bucket(bucketValues), []byte(prefix), last) {
-						if keys = append(keys, string(k)); len(keys) == page {
+						if keys = append(keys, string(k)); len(keys) == most {
 							break
 						}
 					}
@@ -85,8 +89,8 @@ func (s *Store) keysAfter(ctx context.Context, prefix string, last []byte) iter.
 					return
 				}
 			}
-			if more = len(keys) == page; more {
-				last = []byte(keys[page-1])
+			if more = len(keys) == most; more {
+				last = []byte(keys[most-1])
 			}
 		}
 	}
