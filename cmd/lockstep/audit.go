@@ -17,7 +17,7 @@ func (a *app) auditCommand() *cobra.Command {
 		Use:   "audit",
 		Short: "Show and verify the audit log: who changed which key, when and why",
 	}
-	cmd.AddCommand(a.auditShowCommand(), a.auditVerifyCommand())
+	cmd.AddCommand(a.auditShowCommand(), a.auditItemsCommand(), a.auditVerifyCommand())
 	return cmd
 }
 
@@ -49,6 +49,31 @@ func (a *app) auditShowCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) auditItemsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "items DIGEST",
+		Short: "Show the certificates that a line of the audit log stands for, with their versions",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.reader()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := a.within(cmd, usual)
+			defer cancel()
+			all, err := c.AuditItems(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.show(all, func(w io.Writer) {
+				for _, it := range all.Items {
+					row(w, it.Name, it.Key)
+				}
+			})
+		},
+	}
+}
+
 func auditSentence(l api.AuditLine) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s %s", l.Number, l.At.Local().Format("2006-01-02 15:04:05.000"), l.What)
@@ -66,7 +91,8 @@ func auditSentence(l api.AuditLine) string {
 	say(l.Seconds > 0, ", took %s", short(time.Duration(l.Seconds*float64(time.Second))))
 	say(len(l.WaitedFor) > 0, ", waited for %s", strings.Join(l.WaitedFor, " "))
 	say(len(l.LeftBehind) > 0, ", left behind %s", strings.Join(l.LeftBehind, " "))
-	say(l.Times > 1, ", %d times", l.Times)
+	say(l.Items != "", ", %d certificates (lockstep audit items %s)", l.Times, l.Items)
+	say(l.Items == "" && l.Times > 1, ", %d times", l.Times)
 	say(l.Actor != "", ", by %s", l.Actor)
 	say(l.Replica != "", ", on %s", l.Replica)
 	say(l.Made != nil && !*l.Made, ", NOT MADE: another change came first or has still to follow")

@@ -115,23 +115,6 @@ func (a *app) certGetCommand() *cobra.Command {
 	}
 }
 
-func (a *app) certListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "list [PREFIX]",
-		Short: "List the certificates whose names begin with PREFIX",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.certificates(cmd, a.reader, func(ctx context.Context, c *api.Client) error {
-				l, err := c.Certs(ctx, strings.Join(args, ""))
-				if err != nil {
-					return err
-				}
-				return a.show(l, func(w io.Writer) { certsTable(w, l) })
-			})
-		},
-	}
-}
-
 func (a *app) certRemoveCommand() *cobra.Command {
 	var confirm bool
 	cmd := &cobra.Command{

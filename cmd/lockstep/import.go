@@ -1,11 +1,14 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"iter"
+	"os"
 	"sync"
 	"time"
 
@@ -13,23 +16,24 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
-	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
 )
 
 // imported is what cert import prints.
 type imported struct {
-	Imported []string `json:"imported"` // names
-	Failed   []failed `json:"failed"`
+	Stored   int                `json:"stored"` // now, or before
+	Same     int                `json:"same"`   // of them: were there already
+	Failed   int                `json:"failed"`
+	Failures []api.ImportFailed `json:"failures"` // the first of them
 }
 
-type failed struct {
-	Folder string `json:"folder"`
-	Error  string `json:"error"`
-}
-
+// A request brings about so much; some are under way at once, so that lockstepd checks one while it writes another.
 const (
-	importAtOnce = 8 // enough to share the store's syncs
-	importFor    = 30 * time.Minute
+	importPairs  = 1024
+	importBytes  = 8 << 20
+	importAtOnce = 6
+	importFor    = 2 * time.Hour
+	maxFailures  = 1000 // that are kept for -o json; all are named on standard error
 )
 
 func (a *app) certImportCommand() *cobra.Command {
@@ -38,7 +42,8 @@ func (a *app) certImportCommand() *cobra.Command {
 		Short: "Store many certificates: <server name>/tls.crt and <server name>/tls.key, from a directory, a tar archive or standard input",
 		Long: "Store many certificates, laid out as <server name>/tls.crt (chain, PEM, leaf first) and <server name>/tls.key (PEM), in a\n" +
 			"directory or a tar archive; - reads an archive from standard input. A wildcard's folder is _.example.com.\n" +
-			"A bad one is named, the others are stored, and the exit code is 1.",
+			"lockstepd checks each. A bad one is named, the others are stored, and the exit code is 1.\n" +
+			"It can be run again after whatever interrupted it: what is stored already, and equal, is passed over quickly.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.writer()
@@ -49,76 +54,144 @@ func (a *app) certImportCommand() *cobra.Command {
 			defer cancel()
 			done, err := a.importAll(ctx, c, args[0])
 			if err != nil {
-				return fmt.Errorf("%w (%d stored before; it can be run again)", err, len(done.Imported))
+				return fmt.Errorf("%w (%d stored before; it can be run again)", err, done.Stored)
 			}
-			if len(done.Imported)+len(done.Failed) == 0 {
+			if done.Stored+done.Failed == 0 {
 				return fmt.Errorf("%s holds no certificates: they should be <server name>/tls.crt and <server name>/tls.key", args[0])
 			}
-			if err := a.show(done, func(w io.Writer) { fmt.Fprintf(w, "%d stored, %d failed\n", len(done.Imported), len(done.Failed)) }); err != nil {
+			if err := a.show(done, func(w io.Writer) { importTable(w, done) }); err != nil {
 				return err
 			}
-			if len(done.Failed) > 0 {
-				return fail(exitFailed, "%d of %d certificates were not stored", len(done.Failed), len(done.Failed)+len(done.Imported))
+			if done.Failed > 0 {
+				return fail(exitFailed, "%d of %d certificates were not stored", done.Failed, done.Failed+done.Stored)
 			}
 			return nil
 		},
 	}
 }
 
+func importTable(w io.Writer, done imported) {
+	fmt.Fprintf(w, "%d stored, %d failed", done.Stored, done.Failed)
+	if done.Same > 0 {
+		fmt.Fprintf(w, "; %d were there already", done.Same)
+	}
+	fmt.Fprintln(w)
+}
+
 // importAll goes on after what is bad, and ends where nothing more can be stored or read.
 func (a *app) importAll(ctx context.Context, c *api.Client, from string) (imported, error) {
-	done := imported{Imported: []string{}, Failed: []failed{}}
-	var mu sync.Mutex
+	total := &importTotal{a: a, progress: newProgress(a.err), done: imported{Failures: []api.ImportFailed{}}}
+	defer total.progress.clear()
 	g, going := errgroup.WithContext(ctx)
 	g.SetLimit(importAtOnce)
 	var broken error
-	for p, err := range a.pairs(from) {
-		if err != nil {
-			broken = err
-			break
-		}
-		if going.Err() != nil {
-			break
-		}
+	next := batch{}
+	send := func() {
+		b := next
+		next = batch{}
 		g.Go(func() error {
-			name, err := store(going, c, p)
-			mu.Lock()
-			defer mu.Unlock()
-			switch answer := (*api.Error)(nil); {
-			case err == nil:
-				done.Imported = append(done.Imported, name)
-				return nil
-			case errors.Is(err, api.ErrUnreachable), going.Err() != nil, errors.As(err, &answer) && answer.Code == api.Denied:
+			body, err := b.archive()
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.err, "%s: %v\n", p.folder, err)
-			done.Failed = append(done.Failed, failed{p.folder, err.Error()})
-			return nil
+			sum, err := c.ImportCerts(going, body)
+			if err == nil {
+				total.add(sum)
+			}
+			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return done, err
+	for p, err := range a.pairs(from) {
+		if broken = err; broken != nil || going.Err() != nil {
+			break
+		}
+		if p.Err != nil { // it cannot be sent
+			total.add(api.Imported{Failed: []api.ImportFailed{{Folder: p.Folder, Error: p.Err.Error()}}})
+			continue
+		}
+		if next.add(p); next.full() {
+			send()
+		}
 	}
-	return done, errors.Join(broken, ctx.Err())
+	if len(next.pairs) > 0 && going.Err() == nil {
+		send()
+	}
+	if err := g.Wait(); err != nil {
+		return total.done, err
+	}
+	return total.done, errors.Join(broken, ctx.Err())
 }
 
-func store(ctx context.Context, c *api.Client, p pair) (string, error) {
-	if p.err != nil {
-		return "", p.err
+// pairs yields the folders of a directory, an archive, or an archive on standard input ("-"). It ends at the first error.
+func (a *app) pairs(from string) iter.Seq2[archive.Pair, error] {
+	if from == "-" {
+		return archive.Tar(a.in, "standard input")
 	}
-	name := p.folder
-	if rest, ok := strings.CutPrefix(name, "_."); ok {
-		name = "*." + rest
-	} else if strings.HasPrefix(name, "*") {
-		return "", errors.New("a wildcard's folder is written _.example.com")
+	return func(yield func(archive.Pair, error) bool) {
+		f, err := os.Open(from)
+		if err != nil {
+			yield(archive.Pair{}, err)
+			return
+		}
+		defer f.Close()
+		all := archive.Tar(f, from)
+		if fi, err := f.Stat(); err != nil {
+			yield(archive.Pair{}, err)
+			return
+		} else if fi.IsDir() {
+			all = archive.Dir(f)
+		}
+		all(yield)
 	}
-	n, err := keysource.ServerName(name)
-	if err != nil {
-		return "", err
+}
+
+// batch is what one request brings.
+type batch struct {
+	pairs []archive.Pair
+	size  int
+}
+
+func (b *batch) add(p archive.Pair) {
+	b.pairs = append(b.pairs, p)
+	b.size += p.Size()
+}
+
+func (b *batch) full() bool { return len(b.pairs) >= importPairs || b.size >= importBytes }
+
+func (b *batch) archive() (io.Reader, error) {
+	var out bytes.Buffer
+	out.Grow(b.size + 2048*len(b.pairs) + 1024) // a header and a rest for each file
+	w := tar.NewWriter(&out)
+	for _, p := range b.pairs {
+		if err := p.Write(w); err != nil {
+			return nil, err
+		}
 	}
-	if err := check(n, p.PutCert); err != nil {
-		return "", err
+	return &out, w.Close()
+}
+
+// importTotal gathers what became of all.
+type importTotal struct {
+	a        *app
+	mu       sync.Mutex
+	progress *progress
+	done     imported
+}
+
+func (t *importTotal) add(sum api.Imported) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done.Stored += sum.Stored
+	t.done.Same += sum.Same
+	t.done.Failed += len(sum.Failed)
+	for _, f := range sum.Failed {
+		t.progress.clear()
+		fmt.Fprintf(t.a.err, "%s: %s\n", f.Folder, f.Error)
+		if len(t.done.Failures) < maxFailures {
+			t.done.Failures = append(t.done.Failures, f)
+		}
 	}
-	_, err = c.PutCert(ctx, string(n), p.PutCert)
-	return string(n), err
+	if n := t.done.Stored; n > 0 {
+		t.progress.count(fmt.Sprintf("%d stored, %d failed", n, t.done.Failed), n+t.done.Failed)
+	}
 }

@@ -71,3 +71,14 @@ func cut(s string, n int) string {
 	}
 	return s
 }
+
+// count shows how many of a great number are done: in place on a terminal, elsewhere in a while.
+func (p *progress) count(news string, n int) {
+	if p.at.IsZero() {
+		p.at = p.begun
+	}
+	if p.tty == nil && time.Since(p.at) < everySoOften {
+		return
+	}
+	p.line(news, fmt.Sprintf("%.0f a second", float64(n)/time.Since(p.begun).Seconds()))
+}

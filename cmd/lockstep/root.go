@@ -60,13 +60,13 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.tlsCert, "tls-cert", "", "PEM `file` with the client certificate for an https admin address")
 	f.StringVar(&a.tlsKey, "tls-key", "", "PEM `file` with the key of --tls-cert")
 	f.StringVarP(&a.format, "output", "o", "table", "`format`: table, json or yaml")
-	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for the answer, or with --wait for the end (default 10s, with --wait 5m, verify 2m, cert import 30m)")
+	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for the answer, or with --wait for the end (default 10s, with --wait 5m, verify 2m, cert import 2h)")
 	f.VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + variable(f.Name) + "]" })
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 
 	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.watchCommand(), a.historyCommand(), a.planCommand(),
 		a.rotateCommand(), a.rollbackCommand(), a.burnCommand(), a.excludeCommand(),
-		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.hostCommand(), a.bootstrapCommand(),
+		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.explainCommand(), a.hostCommand(), a.bootstrapCommand(),
 		a.pkiCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())
 	root.InitDefaultCompletionCmd()
 	a.adopt(root)

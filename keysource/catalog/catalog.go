@@ -41,6 +41,7 @@ type Catalog struct {
 	before  func(context.Context, keysource.Name, string) error
 
 	beforeAll func(context.Context, []Stored) error
+	ills      ills
 
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
@@ -77,14 +78,32 @@ func New(c Config) *Catalog {
 // Certificate implements [keysource.Source]. A certificate that has expired since it was put is returned like any other: the last good one
 // stays. A stored value that cannot be read is an error of its own, never [keysource.ErrNotExist].
 func (c *Catalog) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
-	val, _, err := c.store.Get(ctx, key(n))
+	var v store.Value
+	v.Val, v.Rev, v.Err = c.store.Get(ctx, key(n))
+	cert, err := c.read(n, v)
 	switch {
 	case errors.Is(err, store.ErrNotExist):
 		return keysource.Certificate{}, fmt.Errorf("%s in the store: %w", n, keysource.ErrNotExist)
-	case err != nil:
+	case err != nil && !errors.Is(err, keysource.ErrBadCertificate):
 		return keysource.Certificate{}, fmt.Errorf("reading the certificate of %s: %w", n, err)
 	}
-	return decode(n, val)
+	return cert, err
+}
+
+// read decodes a stored value, and remembers what is wrong with it.
+func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certificate, err error) {
+	if err = v.Err; err == nil {
+		cert, err = decode(n, v.Val)
+	}
+	switch {
+	case err == nil:
+		c.ills.note(n, expired(cert, time.Now()))
+	case errors.Is(err, store.ErrNotExist):
+		c.ills.note(n, "")
+	case errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, store.ErrSealed):
+		c.ills.note(n, err.Error())
+	}
+	return cert, err
 }
 
 // Put stores a chain and its private key (PEM, as [keysource.ParseCertificate] takes them) under n and returns what was stored. It
@@ -93,7 +112,7 @@ func (c *Catalog) Certificate(ctx context.Context, n keysource.Name) (keysource.
 // Refused: a name that [keysource.ServerName] would not return (ErrBadName), a chain or key that is not good, or that does not cover n
 // (ErrBadCertificate). After any other error it is not known whether it was stored; to put it again is safe.
 func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey []byte) (keysource.Certificate, error) {
-	cert, val, err := admit(n, chain, privateKey, time.Now())
+	cert, next, err := admit(n, chain, privateKey, time.Now())
 	if err != nil {
 		return keysource.Certificate{}, err
 	}
@@ -102,17 +121,18 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey [
 		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) { // one that does not open is replaced
 			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w", n, err)
 		}
-		if have, bad := decode(n, old); err == nil && bad == nil && have.Version() == cert.Version() {
+		if have, bad := decode(n, old); err == nil && bad == nil && have.Version() == next.version {
 			return cert, nil
 		}
 		if try == 0 {
-			if err := c.before(ctx, n, cert.Version()); err != nil {
+			if err := c.before(ctx, n, next.version); err != nil {
 				return keysource.Certificate{}, fmt.Errorf("the certificate of %s was not stored: %w", n, err)
 			}
 		}
-		_, err = c.store.Swap(ctx, key(n), rev, val)
+		_, err = c.store.Swap(ctx, key(n), rev, next.val)
 		switch {
 		case err == nil:
+			c.ills.note(n, "")
 			c.Wake()
 			return cert, nil
 		case !errors.Is(err, store.ErrConflict):
@@ -141,6 +161,7 @@ func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
 		_, err = c.store.Swap(ctx, key(n), rev, nil)
 		switch {
 		case err == nil:
+			c.ills.note(n, "")
 			c.Wake()
 			return nil
 		case !errors.Is(err, store.ErrConflict):

@@ -90,6 +90,14 @@ func plant(t testing.TB, s store.Store, key string, val []byte) {
 	check(t, err)
 }
 
+func remove(t testing.TB, s store.Store, key string) error {
+	t.Helper()
+	_, rev, err := s.Get(t.Context(), key)
+	check(t, err)
+	_, err = s.Swap(t.Context(), key, rev, nil)
+	return err
+}
+
 func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -222,7 +230,7 @@ func TestExpiredSinceItWasPutIsServed(t *testing.T) {
 		if err != nil || got.Version() != put.Version() {
 			t.Errorf("%v, %v", got, err)
 		}
-		for e := range c.List(t.Context(), "") {
+		for e := range c.List(t.Context(), "", "") {
 			if !strings.Contains(e.Problem, "expired at") || e.Version != put.Version() {
 				t.Errorf("%+v", e)
 			}
@@ -266,7 +274,7 @@ func TestBadRecordsAreErrorsOfTheirOwn(t *testing.T) {
 			t.Errorf("%s: the error quotes the record: %v", name, err)
 		}
 		var listed []string
-		for e, err := range c.List(t.Context(), "") {
+		for e, err := range c.List(t.Context(), "", "") {
 			check(t, err)
 			listed = append(listed, fmt.Sprint(e.Name, " ", e.Problem != "", " ", e.Version != ""))
 		}
@@ -290,7 +298,8 @@ func jsonText(t *testing.T, b []byte) string {
 
 func FuzzDecode(f *testing.F) {
 	chain, key := testca.New(f).Issue(f, "shop.example")
-	_, val, err := admit("shop.example", chain, key, time.Now())
+	_, next, err := admit("shop.example", chain, key, time.Now())
+	val := next.val
 	check(f, err)
 	f.Add(val)
 	f.Add(val[:len(val)/2])
@@ -321,7 +330,7 @@ func TestList(t *testing.T) {
 		"": want, "shop": want[5:], "*": want[:2], "*.s": want[1:2], "a.": want[3:5], "x": nil,
 	} {
 		var got []keysource.Name
-		for e, err := range c.List(t.Context(), start) {
+		for e, err := range c.List(t.Context(), start, "") {
 			check(t, err)
 			if e.Version == "" || e.Issuer == "" || e.NotAfter.IsZero() || e.Problem != "" {
 				t.Errorf("%+v", e)
@@ -332,29 +341,55 @@ func TestList(t *testing.T) {
 			t.Errorf("%q: %v, want %v", start, got, want)
 		}
 	}
-	for range c.List(t.Context(), "") {
+	for range c.List(t.Context(), "", "") {
 		break // a consumer may leave
 	}
+	plant(t, s, "cert/b=ZZ", []byte("under a key that is no name"))
+	all := slices.Concat(want[:5], []keysource.Name{"cert/b=ZZ"}, want[5:])
+	for i, after := range append([]keysource.Name{"/a/folder", "folder/x"}, all...) { // from anywhere in the middle
+		var got []keysource.Name
+		for e, err := range c.List(t.Context(), "", string(after)) {
+			check(t, err)
+			got = append(got, e.Name)
+		}
+		left := all[max(0, i-1):]
+		switch i {
+		case 0:
+			left = all[2:]
+		case 1:
+			left = all[6:]
+		}
+		if !slices.Equal(got, left) {
+			t.Errorf("after %q: %v, want %v", after, got, left)
+		}
+	}
+	check(t, remove(t, s, "cert/b=ZZ"))
 
 	s.get = []error{store.ErrNotExist} // removed between Keys and Get
 	n := 0
-	for _, err := range c.List(t.Context(), "") {
+	for _, err := range c.List(t.Context(), "", "") {
 		check(t, err)
 		n++
 	}
 	if n != len(want)-1 {
 		t.Errorf("%d entries", n)
 	}
-	s.get = []error{nil, errors.New("store is down")}
-	n = 0
-	for e, err := range c.List(t.Context(), "") {
-		if n++; n == 2 && (err == nil || e.Name != "") || n > 2 {
-			t.Errorf("entry %d: %+v, %v", n, e, err)
+	s.get = []error{errors.New("store is down")} // for whichever is read first
+	failed := 0
+	for e, err := range c.List(t.Context(), "", "") {
+		if failed > 0 || err != nil && e.Name != "" {
+			t.Errorf("after the error: %+v, %v", e, err)
 		}
+		if err != nil {
+			failed++
+		}
+	}
+	if failed != 1 {
+		t.Errorf("%d errors, want the store's once", failed)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, err := range c.List(ctx, "") {
+	for _, err := range c.List(ctx, "", "") {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}

@@ -65,16 +65,12 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].Chain, pairs[i].Key)
 		case o.Err != nil:
 			out[i].Err = fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w", pairs[i].Name, o.Err)
+		default:
+			c.ills.note(pairs[i].Name, "")
 		}
 	}
 	c.Wake()
 	return out, nil
-}
-
-// admitted is the stored form of a pair; the zero value: there is nothing to store.
-type admitted struct {
-	version string
-	val     []byte
 }
 
 func weigh(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
@@ -89,15 +85,14 @@ func weigh(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	if unread == nil && string(old.Chain) == string(p.Chain) && string(old.Key) == string(p.Key) {
 		return admitted{}, Outcome{Same: true}
 	}
-	cert, val, err := admit(p.Name, p.Chain, p.Key, now)
+	_, next, err := admit(p.Name, p.Chain, p.Key, now)
 	if err != nil {
 		return admitted{}, Outcome{Err: err}
 	}
-	version := cert.Version()
-	if unread == nil && old.Version() == version {
+	if unread == nil && old.Version() == next.version {
 		return admitted{}, Outcome{Same: true}
 	}
-	return admitted{version, val}, Outcome{}
+	return next, Outcome{}
 }
 
 // spread calls f for 0 to n-1 on all processors.

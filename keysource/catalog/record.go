@@ -29,22 +29,29 @@ type record struct {
 	NotAfter  time.Time `json:"not_after"`
 }
 
-// admit checks what wants to come in and returns it parsed and in its stored form.
-func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certificate, []byte, error) {
+// admit checks what wants to come in and returns it parsed, and what is to be stored.
+func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certificate, admitted, error) {
 	if want, err := keysource.ServerName(string(n)); err != nil {
-		return keysource.Certificate{}, nil, err
+		return keysource.Certificate{}, admitted{}, err
 	} else if want != n {
-		return keysource.Certificate{}, nil, fmt.Errorf("%w: %q is written %q", keysource.ErrBadName, n, want)
+		return keysource.Certificate{}, admitted{}, fmt.Errorf("%w: %q is written %q", keysource.ErrBadName, n, want)
 	}
 	c, err := keysource.ParseCertificate(chain, key, now)
 	if err != nil {
-		return keysource.Certificate{}, nil, fmt.Errorf("%s: %w", n, err)
+		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w", n, err)
 	}
 	if !c.Covers(n) {
-		return keysource.Certificate{}, nil, fmt.Errorf("%s: %w: it is for %.200q, so that clients would refuse it there", n, keysource.ErrBadCertificate, c.Names)
+		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w: it is for %.200q, so that clients would refuse it there", n, keysource.ErrBadCertificate, c.Names)
 	}
-	val, err := json.Marshal(record{format, string(n), string(c.Chain), string(c.Key), c.Version(), c.Names, c.Issuer, c.NotBefore, c.NotAfter})
-	return c, val, err
+	version := c.Version()
+	val, err := json.Marshal(record{format, string(n), string(c.Chain), string(c.Key), version, c.Names, c.Issuer, c.NotBefore, c.NotAfter})
+	return c, admitted{version, val}, err
+}
+
+// admitted is a certificate in its stored form; the zero value: there is nothing to store.
+type admitted struct {
+	version string
+	val     []byte
 }
 
 // Check looks at a record that comes from outside, such as a backup, and returns it as it is to be stored: it must be one that decode reads, with a key that
@@ -54,8 +61,8 @@ func Check(n keysource.Name, val []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, val, err = admit(n, c.Chain, c.Key, time.Time{})
-	return val, err
+	_, next, err := admit(n, c.Chain, c.Key, time.Time{})
+	return next.val, err
 }
 
 // decode reads a stored value. Its expiry is not checked: a certificate was good when it was put, and to

@@ -40,7 +40,7 @@ func TestARecordThatDoesNotOpen(t *testing.T) {
 	}
 	damage()
 	problems := map[keysource.Name]string{}
-	for e, err := range c.List(t.Context(), "") {
+	for e, err := range c.List(t.Context(), "", "") {
 		check(t, err)
 		problems[e.Name] = e.Problem
 	}

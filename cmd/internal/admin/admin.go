@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
@@ -40,6 +41,8 @@ type Config struct {
 	Hub      *Hub
 	Events   events.Publisher
 	Audit    *audit.Log
+	// Doubt says why a name that no source has is not certain to be absent; nil: nothing ever makes it so.
+	Doubt func(context.Context, keysource.Name) error
 	// Witnesses are the lines of the audit log that the stored rollouts name.
 	Witnesses func(context.Context) ([]audit.Witness, error)
 	Metrics   http.Handler
@@ -52,6 +55,8 @@ type Config struct {
 	Hosts     []string // Host headers that are let in, besides loopback names
 	// ForgetLoss gives up certificates that a store has lost and nobody wrote back.
 	ForgetLoss func(context.Context) error
+	// Policy says what a node may have; nil: there is none, and everybody may have everything.
+	Policy func() *identity.Policy
 	// PeerTransport is how the other replicas' admin APIs are reached; nil: plaintext.
 	PeerTransport http.RoundTripper
 	Log           *slog.Logger
@@ -60,11 +65,12 @@ type Config struct {
 type admin struct {
 	Config
 	started time.Time
+	imports chan struct{} // one in it for each import that is in memory
 }
 
 // New returns the handler.
 func New(c Config) http.Handler {
-	a := &admin{Config: c, started: time.Now()}
+	a := &admin{Config: c, started: time.Now(), imports: make(chan struct{}, importsHeld)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answer(a.status))
 	mux.HandleFunc("GET /v1/pulse", answer(a.pulse))
@@ -81,12 +87,15 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /v1/certs/{name}", answer(a.cert))
 	mux.HandleFunc("PUT /v1/certs/{name}", answer(a.putCert))
 	mux.HandleFunc("DELETE /v1/certs/{name}", answer(a.removeCert))
+	mux.HandleFunc("POST /v1/certs/import", answer(a.importCerts))
 	mux.HandleFunc("POST /v1/certs/confirm-loss", answer(a.confirmLoss))
 	mux.HandleFunc("GET /v1/hosts", answer(a.hosts))
 	mux.HandleFunc("PUT /v1/hosts/{name}", answer(a.pin))
 	mux.HandleFunc("DELETE /v1/hosts/{name}", answer(a.unpin))
 	mux.HandleFunc("GET /v1/listening", answer(a.listening))
+	mux.HandleFunc("GET /v1/explain", answer(a.explain))
 	mux.HandleFunc("GET /v1/audit", answer(a.auditLines))
+	mux.HandleFunc("GET /v1/audit/items/{digest}", answer(a.auditItems))
 	mux.HandleFunc("GET /v1/audit/verify", answer(a.verifyAudit))
 	mux.HandleFunc("POST /v1/audit/verify", answer(a.verifyLines))
 	mux.HandleFunc("GET /v1/kek", answer(a.kek))

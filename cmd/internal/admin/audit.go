@@ -2,11 +2,13 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/store"
 )
 
 // maxShown bounds the lines of one answer.
@@ -32,7 +34,7 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 	for _, l := range lines {
 		line := api.AuditLine{
 			Number: l.Number, At: l.At, Actor: l.Actor, What: l.What, Scope: l.Scope, Name: l.Name, Key: l.Key, Burnt: l.Burnt, Generation: l.Generation,
-			Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Seconds: l.Took.Seconds(), Times: l.Times, Why: l.Why,
+			Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Seconds: l.Took.Seconds(), Times: l.Times, Items: l.Items, Why: l.Why,
 			Replica: l.Replica, MAC: l.MAC,
 		}
 		if m, known := made[l.Number]; known {
@@ -41,6 +43,19 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 		out.Lines = append(out.Lines, line)
 	}
 	return out, nil
+}
+
+// auditItems answers with what a line stands for.
+func (a *admin) auditItems(r *http.Request) (out api.AuditItems, err error) {
+	items, err := a.Audit.Items(r.Context(), r.PathValue("digest"))
+	if errors.Is(err, store.ErrNotExist) {
+		return out, &api.Error{Message: err.Error(), Code: api.NotFound}
+	}
+	out.Items = []api.AuditItem{}
+	for _, it := range items {
+		out.Items = append(out.Items, api.AuditItem(it))
+	}
+	return out, err
 }
 
 func (a *admin) verifyAudit(r *http.Request) (out api.AuditReports, err error) {

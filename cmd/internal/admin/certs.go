@@ -1,13 +1,10 @@
 package admin
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
@@ -22,44 +19,13 @@ const (
 	inStore   = "store"
 )
 
-// listing gathers both sources by name. The directory wins a clash, and the clash is shown.
-func (a *admin) listing(r *http.Request, prefix string) ([]api.Cert, error) {
-	var out []api.Cert
-	has := map[string]bool{}
-	if a.Dir != nil {
-		for _, e := range a.Dir.List() {
-			c := api.Cert{Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
-			if c.Name == "" {
-				c.Name = e.Folder
-			}
-			has[c.Name] = true
-			out = append(out, c)
-		}
-	}
-	for e, err := range a.Catalog.List(r.Context(), prefix) {
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, api.Cert{
-			Name: string(e.Name), Source: inStore, Shadowed: has[string(e.Name)], Version: e.Version, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem,
-		})
-	}
-	out = slices.DeleteFunc(out, func(c api.Cert) bool { return !strings.HasPrefix(c.Name, prefix) })
-	slices.SortStableFunc(out, func(x, y api.Cert) int { return cmp.Compare(x.Name, y.Name) })
-	return out, nil
-}
-
-func (a *admin) certs(r *http.Request) (c api.Certs, err error) {
-	c.Certs, err = a.listing(r, r.URL.Query().Get("prefix"))
-	if c.Certs == nil {
-		c.Certs = []api.Cert{}
-	}
-	return c, err
-}
-
-// certSummary names what is wrong. It reads the directory's list in memory, and of the store only the names that clash with it.
+// certSummary names what is wrong. It reads the directory's list in memory, and of the store only the names that clash with it; of all others, what
+// the latest look at each showed: whatever a node asks for is looked at.
 func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.Table.Watched()}
+	for _, ill := range a.Catalog.Ills() {
+		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", ill.Name, ill.Problem))
+	}
 	if a.Dir == nil {
 		return s, nil
 	}

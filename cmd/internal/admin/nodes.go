@@ -25,6 +25,9 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 		return ring || only != "" || state == "refused" || state == "stale"
 	}
 	here := r.URL.Query().Has("here") // another replica asks
+	if cert := r.URL.Query().Get("cert"); cert != "" {
+		return a.holders(r.Context(), keysource.Name(cert), here), nil
+	}
 	v := fleet{now: now, here: here, replica: a.Replica, rows: map[string]*api.Node{}, member: map[uint64]string{}}
 	for _, scope := range a.Rollouts.Scopes() {
 		st, err := a.Rollouts.Status(scope)
@@ -38,7 +41,7 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	}
 	out.Replica = a.Replica
 	if !here {
-		out.Silent = a.ask(r.Context(), &v, only)
+		out.Silent = a.ask(r.Context(), &v, api.NodesQuery{Node: only})
 	}
 	out.Nodes = v.sorted()
 	if only != "" && len(out.Nodes) == 0 && !here {

@@ -23,14 +23,14 @@ const (
 var ErrAnotherReplica = errors.New("another replica answers there")
 
 // ask has the other replicas tell what they know of the nodes that are connected to them, and puts it into v. It returns those that did not.
-func (a *admin) ask(ctx context.Context, v *fleet, only string) (silent []string) {
+func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, p := range a.Rollouts.Peers() {
 		wg.Go(func() {
-			nodes, err := AskPeer(ctx, a.PeerTransport, p, only)
+			nodes, err := AskPeer(ctx, a.PeerTransport, p, q)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -46,14 +46,14 @@ func (a *admin) ask(ctx context.Context, v *fleet, only string) (silent []string
 	return silent
 }
 
-// AskPeer asks another replica for the nodes that are connected to it; with a node id, for that node. What anybody else answers at its address is
+// AskPeer asks another replica for those nodes of q that are connected to it. What anybody else answers at its address is
 // [ErrAnotherReplica]; a redirect is not followed, and an answer of more than 64 MiB is refused. A nil transport is [http.DefaultTransport].
-func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, node string) ([]api.Node, error) {
+func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, q api.NodesQuery) ([]api.Node, error) {
 	c, err := clientOf(p, transport)
 	if err != nil {
 		return nil, err
 	}
-	n, err := c.NodesHere(ctx, node)
+	n, err := c.NodesHere(ctx, q)
 	if err == nil {
 		err = sameReplica(p, n.Replica)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
@@ -44,7 +45,7 @@ func TestOnlyTheReplicaThatIsAskedIsBelieved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(c.answer)
 			defer s.Close()
-			got, err := AskPeer(t.Context(), nil, rotation.Peer{Replica: "r2", Admin: s.URL}, "")
+			got, err := AskPeer(t.Context(), nil, rotation.Peer{Replica: "r2", Admin: s.URL}, api.NodesQuery{})
 			if c.want == "" {
 				if err != nil || len(got) != 1 || got[0].Node != "edge-1" {
 					t.Fatalf("%+v %v", got, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -30,10 +31,22 @@ type AuditLine struct {
 	LeftBehind []string  `json:"left_behind,omitempty"`
 	Seconds    float64   `json:"seconds,omitempty"`
 	Times      int       `json:"times,omitempty"`
+	Items      string    `json:"items,omitempty"` // the line stands for many certificates: GET /v1/audit/items/{items}
 	Why        string    `json:"why,omitempty"`
 	Replica    string    `json:"replica"`
 	Made       *bool     `json:"made,omitempty"`
 	MAC        string    `json:"mac"`
+}
+
+// AuditItems is GET /v1/audit/items/{digest}: what a line stands for.
+type AuditItems struct {
+	Items []AuditItem `json:"items"`
+}
+
+// AuditItem is the name of a certificate and its version.
+type AuditItem struct {
+	Name string `json:"name"`
+	Key  string `json:"key"`
 }
 
 // AuditReports is GET and POST /v1/audit/verify; a POST brings the lines of a file.
@@ -61,6 +74,11 @@ type AuditProblem struct {
 // Audit returns the newest lines of the audit log.
 func (c *Client) Audit(ctx context.Context, last int) (a Audit, err error) {
 	return a, c.call(ctx, http.MethodGet, fmt.Sprintf("/v1/audit?last=%d", last), nil, &a)
+}
+
+// AuditItems returns what a line stands for.
+func (c *Client) AuditItems(ctx context.Context, digest string) (a AuditItems, err error) {
+	return a, c.call(ctx, http.MethodGet, "/v1/audit/items/"+url.PathEscape(digest), nil, &a)
 }
 
 // VerifyAudit checks the log in the store.

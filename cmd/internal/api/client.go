@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -42,13 +43,31 @@ func (c *Client) Nodes(ctx context.Context, node string) (n Nodes, err error) {
 	return n, c.call(ctx, http.MethodGet, path, nil, &n)
 }
 
+// NodesQuery chooses nodes: one by its id, or those that have asked for a certificate, with that alone.
+type NodesQuery struct{ Node, Cert string }
+
 // NodesHere lists the nodes that are connected to that very replica.
-func (c *Client) NodesHere(ctx context.Context, node string) (n Nodes, err error) {
-	q := url.Values{"here": {""}}
-	if node != "" {
-		q.Set("node", node)
+func (c *Client) NodesHere(ctx context.Context, q NodesQuery) (n Nodes, err error) {
+	v := url.Values{"here": {""}}
+	if q.Node != "" {
+		v.Set("node", q.Node)
 	}
-	return n, c.call(ctx, http.MethodGet, "/v1/nodes?"+q.Encode(), nil, &n)
+	if q.Cert != "" {
+		v.Set("cert", q.Cert)
+	}
+	return n, c.call(ctx, http.MethodGet, "/v1/nodes?"+v.Encode(), nil, &n)
+}
+
+// Explain says which certificate a server name gets, and why.
+func (c *Client) Explain(ctx context.Context, q ExplainQuery) (e Explanation, err error) {
+	v := url.Values{"name": {q.Name}}
+	if q.Node != "" {
+		v.Set("node", q.Node)
+	}
+	if q.Identity != "" {
+		v.Set("identity", q.Identity)
+	}
+	return e, c.call(ctx, http.MethodGet, "/v1/explain?"+v.Encode(), nil, &e)
 }
 
 // Rotate, Burn and Rollback return at once; see Rotation for their progress.
@@ -86,9 +105,26 @@ func (c *Client) Plan(ctx context.Context, scope string) (p Plan, err error) {
 	return p, c.call(ctx, http.MethodGet, scoped(scope, "plan"), nil, &p)
 }
 
-// Certs lists certificates by name.
-func (c *Client) Certs(ctx context.Context, prefix string) (l Certs, err error) {
-	return l, c.call(ctx, http.MethodGet, "/v1/certs?prefix="+url.QueryEscape(prefix), nil, &l)
+// Certs lists a page of certificates by name.
+func (c *Client) Certs(ctx context.Context, q CertsQuery) (l Certs, err error) {
+	v := url.Values{}
+	set := func(key, val string) {
+		if val != "" && val != "0" {
+			v.Set(key, val)
+		}
+	}
+	set("prefix", q.Prefix)
+	set("after", q.After)
+	set("limit", strconv.Itoa(q.Limit))
+	if q.Expires != nil {
+		v.Set("expires_within", q.Expires.String())
+	}
+	return l, c.call(ctx, http.MethodGet, "/v1/certs?"+v.Encode(), nil, &l)
+}
+
+// ImportCerts stores the certificates of a small archive.
+func (c *Client) ImportCerts(ctx context.Context, archive io.Reader) (i Imported, err error) {
+	return i, c.call(ctx, http.MethodPost, "/v1/certs/import", archive, &i)
 }
 
 // Cert is one certificate with its chain.

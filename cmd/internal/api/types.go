@@ -159,10 +159,22 @@ type Plan struct {
 	BlockedBy []string `json:"blocked_by"`
 }
 
-// Certs is GET /v1/certs.
+// Certs is GET /v1/certs: one page, by name.
 type Certs struct {
 	Certs []Cert `json:"certs"`
+	Next  string `json:"next,omitempty"` // what to give as After for the next page, which may be empty; none: that is all
 }
+
+// CertsQuery chooses what GET /v1/certs returns.
+type CertsQuery struct {
+	Prefix  string         // of the names
+	After   string         // Certs.Next of the page before
+	Limit   int            // 1 to MaxPage; 0: MaxPage
+	Expires *time.Duration // only those that expire within it, or have expired; nil: all
+}
+
+// MaxPage is the most certificates of one answer. With CertsQuery.Expires the server looks at some times as many, so that a page may have fewer, or none.
+const MaxPage = 1000
 
 // Cert is one certificate, without its private key. Chain only for a single one.
 type Cert struct {
@@ -184,6 +196,19 @@ type Cert struct {
 type PutCert struct {
 	Chain []byte `json:"chain"` // PEM, leaf first
 	Key   []byte `json:"key"`   // PEM
+}
+
+// Imported answers POST /v1/certs/import, whose body is a tar archive of <server name>/tls.crt and <server name>/tls.key.
+type Imported struct {
+	Stored int            `json:"stored"` // now, or before
+	Same   int            `json:"same"`   // of them: were there already
+	Failed []ImportFailed `json:"failed"`
+}
+
+// ImportFailed is a certificate that was not stored.
+type ImportFailed struct {
+	Folder string `json:"folder"`
+	Error  string `json:"error"`
 }
 
 // Losses answers POST /v1/certs/confirm-loss.

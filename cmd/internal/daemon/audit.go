@@ -9,6 +9,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
@@ -54,6 +55,16 @@ func (d *Daemon) recordCert(ctx context.Context, n keysource.Name, version strin
 		e.What = "cert-removed"
 	}
 	_, err := d.audit.Append(ctx, e)
+	return err
+}
+
+// recordCerts is what [catalog.Config].BeforeAll calls.
+func (d *Daemon) recordCerts(ctx context.Context, news []catalog.Stored) error {
+	items := make([]audit.Item, len(news))
+	for i, n := range news {
+		items[i] = audit.Item{Name: string(n.Name), Key: n.Version}
+	}
+	_, err := d.audit.AppendMany(ctx, audit.Entry{Actor: admin.Actor(ctx), What: "certs-put"}, items)
 	return err
 }
 

@@ -167,13 +167,12 @@ func (d *Daemon) wire() error {
 	d.certs = catalog.New(catalog.Config{
 		Store: d.data.store, Refresh: d.cfg.Refresh, Log: d.log,
 		Changed: d.changed,
-		Before:  d.recordCert,
+		Before:  d.recordCert, BeforeAll: d.recordCerts,
 	})
 	d.sources = append(d.sources, d.certs)
 	var loss rotation.Loss
-	var doubt func(context.Context, keysource.Name) error
 	if shared {
-		loss, doubt = d.losses, d.losses.doubt
+		loss = d.losses
 	}
 	d.rolls = rotation.New(rotation.Config{
 		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
@@ -182,7 +181,7 @@ func (d *Daemon) wire() error {
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Tell:     d.tell, Record: d.recordRollout,
 	})
-	d.table = sds.NewTable(sds.Config{Sources: d.sources, Doubt: doubt, Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
+	d.table = sds.NewTable(sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
 	if err := d.openListeners(); err != nil {
 		return err
 	}
@@ -206,8 +205,8 @@ func (d *Daemon) admin() http.Handler {
 	}
 	return admin.New(admin.Config{
 		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
-		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Dir: d.dir, Hub: d.hub, Events: d.bus,
-		Audit: d.audit, Witnesses: d.witnesses, Listeners: d.listeners.admin(),
+		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.now, Listeners: d.listeners.admin(),
 		PeerTransport: d.peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
 		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Vault: d.data.vault, Custody: d.custody, Token: d.data.token, Hosts: hosts, Log: d.log,
 	})

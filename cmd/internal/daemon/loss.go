@@ -236,3 +236,11 @@ func (l *losses) doubt(ctx context.Context, n keysource.Name) error {
 	}
 	return fmt.Errorf("%s is not in the store, which lost its content %s: put it again, restore a backup, or give up what is missing (lockstep cert rm --confirm)", n, when)
 }
+
+// doubt is [losses.doubt]; nil: the store is nobody else's.
+func (d *Daemon) doubt() func(context.Context, keysource.Name) error {
+	if d.losses == nil {
+		return nil
+	}
+	return d.losses.doubt
+}

@@ -57,7 +57,7 @@ func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 		})
 	}
 	names := func() (all []string) {
-		for e, err := range r.certs.List(t.Context(), "") {
+		for e, err := range r.certs.List(t.Context(), "", "") {
 			if err != nil {
 				t.Fatal(err)
 			}

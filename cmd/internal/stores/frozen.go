@@ -57,13 +57,23 @@ func (f *Freezable) Swap(ctx context.Context, key string, old store.Rev, val []b
 		return rev, err
 	}
 	n, frozen, err := f.Frozen(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("store: whether %s was written before the store was frozen is not known: %w", key, err)
-	}
-	if frozen {
-		return 0, fmt.Errorf("store: the store was frozen while %s was written, and a copy may lack it: read it again once it is thawed (frozen %s)", key, n)
+	if err = overtaken(key, n, frozen, err); err != nil {
+		return 0, err
 	}
 	return rev, nil
+}
+
+// overtaken is an error if what was just written may be missing in a copy; the other arguments are what Frozen said after that.
+func overtaken(key string, n Notice, frozen bool, err error) error {
+	switch {
+	case passes(key):
+		return nil
+	case err != nil:
+		return fmt.Errorf("store: whether %s was written before the store was frozen is not known: %w", key, err)
+	case frozen:
+		return fmt.Errorf("store: the store was frozen while %s was written, and a copy may lack it: read it again once it is thawed (frozen %s)", key, n)
+	}
+	return nil
 }
 
 // passes: a record that may change while the store is frozen, and that need not be the same in a copy.

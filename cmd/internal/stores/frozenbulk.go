@@ -31,8 +31,17 @@ func (f *Freezable) SwapAll(ctx context.Context, changes []store.Change) []store
 			out[i].Err = fmt.Errorf("store: %s was not written: %w %s", c.Key, ErrFrozen, n)
 		}
 	}
+	if len(rest) == 0 {
+		return out
+	}
 	for i, o := range store.SwapAll(ctx, f.Store, rest) {
 		out[at[i]] = o
+	}
+	n, frozen, err = f.Frozen(ctx)
+	for i, c := range rest {
+		if doubt := overtaken(c.Key, n, frozen, err); doubt != nil && out[at[i]].Err == nil {
+			out[at[i]] = store.Outcome{Err: doubt}
+		}
 	}
 	return out
 }

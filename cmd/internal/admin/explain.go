@@ -1,0 +1,148 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds/server"
+)
+
+// explain goes the way of a look-up, and does not end where that does.
+func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
+	q := r.URL.Query()
+	out = api.Explanation{Asked: q.Get("name"), Found: "no", Looked: []api.Looked{}, Holders: []api.Holder{}, At: time.Now().UTC()}
+	n, err := keysource.ServerName(out.Asked)
+	if err != nil {
+		out.Verdict = err.Error() + "; no certificate can be served under it"
+		return out, nil
+	}
+	out.Name = string(n)
+	a.lookEverywhere(r.Context(), n, &out)
+	holders := a.holders(r.Context(), n, false)
+	out.Silent = holders.Silent
+	for _, node := range holders.Nodes {
+		for _, s := range node.Secrets {
+			out.Holders = append(out.Holders, api.Holder{Node: node.Node, Identity: node.Identity, Replica: node.Replica, Secret: s})
+		}
+	}
+	return out, a.judge(r.Context(), n, q.Get("node"), q.Get("identity"), &out)
+}
+
+// lookEverywhere looks for n, then for its wildcard, in each source: as sds.Table does, whose first find is the one that is served.
+func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.Explanation) {
+	decided := ""
+	for _, name := range []keysource.Name{n, n.Wildcard()} {
+		if name == "" {
+			continue
+		}
+		for _, src := range a.sources() {
+			l := api.Looked{Name: string(name), Source: src.name}
+			c, err := src.Certificate(ctx, name)
+			switch {
+			case errors.Is(err, keysource.ErrNotExist):
+				l.Outcome = "absent"
+			case decided != "":
+				l.Outcome, l.Words = "shadowed", "not used: "+decided+" comes first"
+				if err != nil {
+					l.Words += "; and it cannot be read: " + err.Error()
+				}
+			case err != nil:
+				l.Outcome, l.Words = "unreadable", err.Error()
+				decided = fmt.Sprintf("%s in the %s", name, src.name)
+				out.Found = "unknown"
+				out.Verdict = fmt.Sprintf("%s could not be read, and nothing after it is tried: a node that has the certificate keeps it, another gets none: %v", decided, err)
+			default:
+				l.Outcome = "used"
+				decided = fmt.Sprintf("%s in the %s", name, src.name)
+				cert := certOf(name, src.name, c)
+				if cert.Chain = ""; time.Now().After(c.NotAfter) {
+					cert.Problem = "expired at " + c.NotAfter.UTC().Format(time.RFC3339)
+					l.Words = cert.Problem + "; it is served nevertheless, until it is replaced"
+				}
+				out.Found, out.Cert = "yes", &cert
+				out.Verdict = fmt.Sprintf("%s gets the certificate of %s from the %s", n, name, src.name)
+				if cert.Problem != "" {
+					out.Verdict += ", which has " + cert.Problem
+				}
+			}
+			out.Looked = append(out.Looked, l)
+		}
+	}
+	if decided != "" {
+		return
+	}
+	if a.Doubt != nil {
+		if doubt := a.Doubt(ctx, n); doubt != nil {
+			out.Found, out.Verdict = "unknown", fmt.Sprintf("a node that has the certificate keeps it, another gets none: %v", doubt)
+			return
+		}
+	}
+	out.Verdict = fmt.Sprintf("%s has no certificate: neither a name nor a wildcard covers it (lockstep cert put)", n)
+}
+
+// judge says whether a node may have the certificate.
+func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity string, out *api.Explanation) error {
+	if node != "" {
+		var err error
+		if identity, err = a.identityOf(ctx, node); err != nil {
+			return err
+		}
+	}
+	if node == "" && identity == "" {
+		return nil
+	}
+	if p := a.Policy(); p != nil && !p.AllowsName(identity, n) {
+		out.Denied = fmt.Sprintf("no rule of the policy grants %s to %q, who is told that it does not exist", n, identity)
+		out.Found, out.Verdict = "no", out.Denied
+	}
+	return nil
+}
+
+// identityOf finds a node that is connected, here or to another replica.
+func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
+	now := time.Now()
+	v := fleet{now: now, replica: a.Replica, rows: map[string]*api.Node{}}
+	for _, s := range a.Streams.Streams(ctx, server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
+		v.stream(s)
+	}
+	a.ask(ctx, &v, api.NodesQuery{Node: node})
+	for _, found := range v.rows {
+		if found.Replica != "" {
+			return found.Identity, nil
+		}
+	}
+	return "", fmt.Errorf("node %q %w: it is not connected (--identity asks for an identity)", node, keysource.ErrNotExist)
+}
+
+// holders are the nodes that have asked for the certificate of n, with that alone.
+func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out api.Nodes) {
+	now := time.Now()
+	v := fleet{now: now, here: here, replica: a.Replica, rows: map[string]*api.Node{}}
+	keep := func(name string, _ server.NameState) bool {
+		if name == string(n) {
+			return true
+		}
+		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) < 0 { // cheaply: a node may have asked for 100 000 names
+			return strings.EqualFold(strings.TrimSuffix(name, "."), string(n))
+		}
+		spelt, err := keysource.ServerName(name)
+		return err == nil && spelt == n
+	}
+	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: keep}) {
+		if len(s.Names) > 0 {
+			v.stream(s)
+		}
+	}
+	if !here {
+		out.Silent = a.ask(ctx, &v, api.NodesQuery{Cert: string(n)})
+	}
+	out.Nodes = v.sorted()
+	return out
+}

@@ -1,0 +1,106 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
+	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/catalog"
+)
+
+// What one request may bring, so that memory stays bounded, and how many are in memory at once.
+const (
+	maxImport   = 64 << 20
+	maxPairs    = 4096
+	importsHeld = 6
+)
+
+// A store that is busy with the import itself may keep the audit log waiting: it is tried again before the request is refused.
+const (
+	auditTries = 4
+	auditAgain = 500 * time.Millisecond
+)
+
+// importCerts stores the certificates of an archive. A bad one is named, and the others are stored.
+func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
+	if err := guarded(r); err != nil {
+		return out, err
+	}
+	ctx := r.Context()
+	select {
+	case a.imports <- struct{}{}:
+		defer func() { <-a.imports }()
+	case <-ctx.Done():
+		return out, ctx.Err()
+	}
+	out.Failed = []api.ImportFailed{}
+	fail := func(folder string, err error, n keysource.Name) {
+		out.Failed = append(out.Failed, api.ImportFailed{Folder: folder, Error: strings.TrimPrefix(err.Error(), string(n)+": ")})
+	}
+	var pairs []catalog.Pair
+	var folders []string
+	for p, err := range archive.Tar(http.MaxBytesReader(nil, r.Body, maxImport), "the archive") {
+		if err != nil {
+			return out, &api.Error{Message: err.Error(), Code: api.Usage}
+		}
+		if len(pairs) == maxPairs {
+			return out, &api.Error{Message: "more certificates than one request may bring: lockstep cert import sends any number", Code: api.Usage}
+		}
+		n, bad := p.Name()
+		if p.Err != nil {
+			bad = p.Err
+		}
+		if bad != nil {
+			fail(p.Folder, bad, n)
+			continue
+		}
+		pairs, folders = append(pairs, catalog.Pair{Name: n, Chain: p.Chain, Key: p.Key}), append(folders, p.Folder)
+	}
+	outcomes, err := a.putAll(ctx, pairs)
+	if err != nil {
+		return out, err
+	}
+	var broken error // what is wrong is the store, not a certificate
+	for i, o := range outcomes {
+		switch {
+		case o.Err != nil:
+			if !errors.Is(o.Err, keysource.ErrBadCertificate) && !errors.Is(o.Err, keysource.ErrBadName) {
+				broken = o.Err
+			}
+			fail(folders[i], o.Err, pairs[i].Name)
+			continue
+		case o.Same:
+			out.Same++
+		}
+		out.Stored++
+	}
+	if broken != nil && out.Stored == 0 {
+		return out, broken
+	}
+	if out.Stored > out.Same {
+		a.Events.Publish(events.Event{Kind: events.Cert, At: time.Now()}) // one for all: who hears it looks what has changed
+	}
+	a.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
+	return out, nil
+}
+
+func (a *admin) putAll(ctx context.Context, pairs []catalog.Pair) (out []catalog.Outcome, err error) {
+	for try := range auditTries {
+		if out, err = a.Catalog.PutAll(ctx, pairs); !errors.Is(err, audit.ErrUnwritten) || try == auditTries-1 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(auditAgain):
+		}
+	}
+	return out, err
+}

@@ -1,0 +1,45 @@
+package archive
+
+import (
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Dir yields the folders of a directory, by name. It keeps their names in memory, some 50 MB for a million, and no more than one folder's files. After
+// an error it ends.
+func Dir(root *os.File) iter.Seq2[Pair, error] {
+	return func(yield func(Pair, error) bool) {
+		names, err := root.Readdirnames(-1)
+		if err != nil {
+			yield(Pair{}, err)
+			return
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			folder := filepath.Join(root.Name(), name)
+			if fi, err := os.Stat(folder); strings.HasPrefix(name, ".") || err == nil && !fi.IsDir() {
+				continue
+			}
+			p := Pair{Folder: name}
+			if p.Chain, p.Err = readFile(filepath.Join(folder, chainFile)); p.Err == nil {
+				p.Key, p.Err = readFile(filepath.Join(folder, keyFile))
+			}
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}

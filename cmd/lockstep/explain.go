@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+)
+
+func (a *app) explainCommand() *cobra.Command {
+	var q api.ExplainQuery
+	cmd := &cobra.Command{
+		Use:   "explain NAME",
+		Short: "Say which certificate a server name gets, from where, why not another, and which nodes hold it",
+		Long: "Say which certificate a server name gets: its own, else its wildcard's; from the directory, else from the store. With --node or\n" +
+			"--identity, also whether the policy lets that node have it. The exit code is 4 where there is none, and 3 where it could not be looked up.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if q.Node != "" && q.Identity != "" {
+				return usage("--node and --identity: give one of them")
+			}
+			q.Name = args[0]
+			c, err := a.reader()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := a.within(cmd, usual)
+			defer cancel()
+			e, err := c.Explain(ctx, q)
+			if err != nil {
+				return err
+			}
+			if err := a.show(e, func(w io.Writer) { explainTable(w, e) }); err != nil {
+				return err
+			}
+			switch e.Found {
+			case "yes":
+				return nil
+			case "unknown":
+				return fail(exitDegraded, "the certificate of %s could not be looked up", e.Name)
+			}
+			return fail(exitNotFound, "no certificate for %s", e.Asked)
+		},
+	}
+	cmd.Flags().StringVar(&q.Node, "node", "", "a connected `node`: may it have the certificate?")
+	cmd.Flags().StringVar(&q.Identity, "identity", "", "the `identity` of a client certificate: may a node with it have the certificate?")
+	cmd.RegisterFlagCompletionFunc("node", a.completeNode)
+	return cmd
+}
+
+func explainTable(w io.Writer, e api.Explanation) {
+	row(w, e.Verdict)
+	if e.Name != "" && e.Name != e.Asked {
+		row(w, fmt.Sprintf("%s is looked up as %s", e.Asked, e.Name))
+	}
+	if len(e.Looked) > 0 {
+		row(w, "LOOKED FOR", "SOURCE", "OUTCOME", "WHY")
+		for _, l := range e.Looked {
+			row(w, l.Name, l.Source, l.Outcome, l.Words)
+		}
+	}
+	if c := e.Cert; c != nil {
+		row(w, "VERSION", "EXPIRES", "ISSUER")
+		row(w, c.Version, c.NotAfter.Local().Format("2006-01-02 15:04"), c.Issuer)
+	}
+	if len(e.Holders) > 0 {
+		row(w, "NODE", "AS", "VERSION", "STATE", "WORDS")
+		for _, h := range e.Holders {
+			row(w, h.Node, h.Name, h.Version, h.State, h.Refused)
+		}
+	} else if e.Name != "" {
+		row(w, "No node that is connected holds it.")
+	}
+	list(w, "did not answer", e.Silent)
+}
