@@ -32,6 +32,7 @@ type bench struct {
 	pair  fleet.Pair // one certificate for every name under bench.example
 	count int        // names processes and folders
 	big   string     // see bigData
+	huge  string     // see hugeData
 }
 
 func newBench(ctx context.Context, quick bool) (_ *bench, err error) {

@@ -101,7 +101,9 @@ var lines = []line{
 	{"storm", "nodes that connect at once over mTLS", storm},
 	{"replicas", "two replicas on a Redis against one, and a large policy", replicas},
 	{"refuge", "nodes whose replica is killed", refuge},
+	{"import", "lockstep cert import of a million certificates, into the embedded store and into Redis", importMany},
 	{"start", "lockstepd's start with many certificates in the store", start},
+	{"held", "memory per certificate that a node holds", heldMemory},
 	{"seed", "one shared ring against a private key each, on three Envoys", seed},
 }
 

@@ -12,8 +12,8 @@ import (
 
 // start is how long lockstepd takes from exec until /readyz says yes and nodes can connect, and the memory that it holds then.
 func start(ctx context.Context, b *bench) ([]row, error) {
-	many := b.size(100_000, 2000)
-	large, err := b.bigData(ctx)
+	many := b.size(1_000_000, 20_000)
+	large, err := b.hugeData(ctx, many)
 	if err != nil {
 		return nil, err
 	}

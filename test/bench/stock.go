@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -45,7 +46,7 @@ func serveStock(ctx context.Context, arg string) error {
 	for i := range c.Certs {
 		name := certName(i)
 		resources[name] = &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
-			TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(c.Pair.Chain), PrivateKey: inline(c.Pair.Key)},
+			TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(bytes.Clone(c.Pair.Chain)), PrivateKey: inline(bytes.Clone(c.Pair.Key))}, // each its own
 		}}
 	}
 	linear := cache.NewLinearCache(sds.TypeURL, cache.WithInitialResources(resources))
