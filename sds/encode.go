@@ -12,9 +12,13 @@ import (
 
 // certificateResource is c as Envoy gets it, under the name that was asked for.
 func certificateResource(name string, c keysource.Certificate) (*xds.Resource, error) {
-	return resource(name, c.Version(), &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
+	r, err := resource(name, c.Version(), &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
 		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(c.Chain), PrivateKey: inline(c.Key)},
 	}})
+	if err == nil {
+		r.Until = c.NotAfter
+	}
+	return r, err
 }
 
 // ringResource is r as Envoy gets it: the first key encrypts, all decrypt.

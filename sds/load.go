@@ -153,19 +153,19 @@ type found struct {
 func (t *Table) load(ctx context.Context, e *entry) (f found, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
-	f.Certificate, f.from, err = t.cfg.Sources.Find(ctx, e.name)
+	f.Certificate, f.from, err = t.find(ctx, e.name)
 	if !errors.Is(err, keysource.ErrNotExist) {
 		return f, err
 	}
 	if w := e.name.Wildcard(); w != "" {
 		f.wild = true
-		if f.Certificate, f.from, err = t.cfg.Sources.Find(ctx, w); err != nil && !errors.Is(err, keysource.ErrNotExist) {
+		if f.Certificate, f.from, err = t.find(ctx, w); err != nil && !errors.Is(err, keysource.ErrNotExist) {
 			return f, err
 		}
 	}
 	own := e.state == xds.Present && !e.wild
 	if t.cfg.Doubt != nil && (err != nil || own) {
-		if doubt := t.cfg.Doubt(ctx, e.name); doubt != nil {
+		if doubt := t.doubt(ctx, e); doubt != nil {
 			return f, doubt
 		}
 	}
@@ -184,7 +184,7 @@ func (t *Table) loaded(e *entry, f found, err error) {
 	t.queue.done(e.fails)
 	switch {
 	case err == nil:
-		if e.state != xds.Present || e.res.Version != res.Version {
+		if e.state != xds.Present || e.wild != f.wild || e.res.Version != res.Version {
 			e.state, e.res, e.notAfter = xds.Present, res, f.NotAfter.Unix()
 			e.wake(e.asked)
 		}

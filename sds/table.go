@@ -28,6 +28,9 @@ type Config struct {
 	// Doubt is asked before a name is called absent, and before a certificate that a name has of its own gives way to a wildcard's: its error says why it
 	// is not certain that the sources have all that they had, and what was sent stays. Nil: it always is.
 	Doubt func(context.Context, keysource.Name) error
+	// Under is how many names under one wildcard a stream may hold at once, of those that clients ask for (on the aggregated service).
+	// Default 1000.
+	Under int
 	// Denied is told when a node asks for what it may not have, and when a new policy takes something away that it has asked for; with the
 	// resource name as it was asked for. It is called by the goroutine of the stream and must not block. Nil: nobody is told.
 	Denied func(node xds.Node, name string)
@@ -48,6 +51,8 @@ type Table struct {
 	sent  map[string]ringed                      // the last ring of a scope as it is sent
 	queue queue
 	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy
+	doors doors
+	memo  memo
 }
 
 // entry is one certificate under the name that was asked for.
@@ -77,8 +82,11 @@ func NewTable(c Config) *Table {
 	if c.Denied == nil {
 		c.Denied = func(xds.Node, string) {}
 	}
+	if c.Under <= 0 {
+		c.Under = defaultUnder
+	}
 	t := &Table{
-		cfg: c, queue: newQueue(),
+		cfg: c, queue: newQueue(), doors: newDoors(c.Under), memo: newMemo(),
 		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
 	}
@@ -101,6 +109,9 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 	case e == nil:
 		return nil, xds.NotYet
 	case !t.mayHave(node, e):
+		return nil, xds.Absent
+	}
+	if t.doors.shut(node, e) {
 		return nil, xds.Absent
 	}
 	t.want(e)
@@ -160,8 +171,12 @@ func (t *Table) watch(node xds.Node, name string, box *xds.Mailbox) bool {
 		e = t.enter(name)
 	}
 	e.add(box)
+	through := t.doors.enter(node, e)
 	if !t.mayHave(node, e) {
 		return false
+	}
+	if !through {
+		return true
 	}
 	t.want(e)
 	return true
@@ -180,6 +195,7 @@ func (t *Table) Unwatch(node xds.Node, name string, box *xds.Mailbox) {
 		return
 	}
 	if e := t.certs[name]; e != nil {
+		t.doors.leave(node, e)
 		t.unwatch(e, box)
 	}
 }
@@ -243,6 +259,7 @@ func (t *Table) unwatch(e *entry, box *xds.Mailbox) {
 
 // Refresh has the certificates of these names loaded again, where somebody watches them.
 func (t *Table) Refresh(names []keysource.Name) {
+	t.memo.forget(names)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range names {

@@ -23,48 +23,51 @@ const (
 	durationNanos   = 2
 )
 
-// wrapped is the type of a resource that carries a TTL on a state-of-the-world stream.
-// Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ttl
-const wrapped = "type.googleapis.com/envoy.service.discovery.v3.Resource"
+// head is all of an encoded resource but the value of its body.
+type head struct {
+	ttl   time.Duration
+	bytes []byte
+}
 
-// Delta returns the bytes that r is in a DeltaDiscoveryResponse, field tag included, in two parts: head, encoded once, and
+// Delta returns the bytes that r is in a DeltaDiscoveryResponse, field tag included, in two parts: head, encoded once for each TTL (0: none), and
 // the bytes of the body, which are not copied. Both are shared: do not change them. Safe for concurrent use.
-func (r *Resource) Delta() (head, body []byte) {
-	return r.once(&r.delta, func() []byte {
-		return field(responseResources, r.resource(), len(r.Body.GetValue()))
+func (r *Resource) Delta(ttl time.Duration) (head, body []byte) {
+	keep := &r.delta
+	if ttl > 0 {
+		keep = &r.timed
+	}
+	return once(keep, ttl, func() []byte {
+		return field(responseResources, r.resource(ttl), len(r.Body.GetValue()))
 	}), r.Body.GetValue()
 }
 
-// SotW returns the same for a DiscoveryResponse.
+// SotW returns the same, without a TTL, for a DiscoveryResponse.
 func (r *Resource) SotW() (head, body []byte) {
-	return r.once(&r.sotw, func() []byte {
+	return once(&r.sotw, 0, func() []byte {
 		size := len(r.Body.GetValue())
-		if r.TTL <= 0 {
-			return field(responseResources, anyHead(r.Body.GetTypeUrl(), nil, size), size)
-		}
-		return field(responseResources, anyHead(wrapped, r.resource(), size), size)
+		return field(responseResources, anyHead(r.Body.GetTypeUrl(), nil, size), size)
 	}), r.Body.GetValue()
 }
 
-func (r *Resource) once(p *atomic.Pointer[[]byte], encode func() []byte) []byte {
-	if b := p.Load(); b != nil {
-		return *b
+func once(p *atomic.Pointer[head], ttl time.Duration, encode func() []byte) []byte {
+	if h := p.Load(); h != nil && h.ttl == ttl {
+		return h.bytes
 	}
 	b := encode()
-	p.Store(&b) // two streams may both get here: they store the same bytes
+	p.Store(&head{ttl, b}) // two streams may both get here: they store the same bytes, or those of another second
 	return b
 }
 
 // resource is the head of r as a Resource message: everything but the body's value, which comes last.
-func (r *Resource) resource() []byte {
+func (r *Resource) resource(ttl time.Duration) []byte {
 	var b []byte
 	b = protowire.AppendTag(b, resourceVersion, protowire.BytesType)
 	b = protowire.AppendString(b, r.Version)
 	b = protowire.AppendTag(b, resourceName, protowire.BytesType)
 	b = protowire.AppendString(b, r.Name)
-	if r.TTL > 0 {
+	if ttl > 0 {
 		b = protowire.AppendTag(b, resourceTTL, protowire.BytesType)
-		b = protowire.AppendBytes(b, duration(r.TTL))
+		b = protowire.AppendBytes(b, duration(ttl))
 	}
 	size := len(r.Body.GetValue())
 	return append(b, field(resourceBody, anyHead(r.Body.GetTypeUrl(), nil, size), size)...)

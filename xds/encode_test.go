@@ -15,37 +15,22 @@ func TestEncodedBytesAreWhatTheGeneratedCodeWouldSend(t *testing.T) {
 	for _, ttl := range []time.Duration{0, time.Second, 90*time.Minute + 5*time.Millisecond} {
 		for _, size := range []int{0, 1, 127, 128, 20_000} {
 			body := &anypb.Any{TypeUrl: typeURL, Value: make([]byte, size)}
-			r := &Resource{Name: "shop.example", Version: "v1", Body: body, TTL: ttl}
+			r := &Resource{Name: "shop.example", Version: "v1", Body: body}
 			full := &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: body}
 			if ttl > 0 {
 				full.Ttl = durationpb.New(ttl)
 			}
 
 			var delta discoveryv3.DeltaDiscoveryResponse
-			decode(t, r.Delta, &delta)
+			decode(t, func() ([]byte, []byte) { return r.Delta(ttl) }, &delta)
 			if want := (&discoveryv3.DeltaDiscoveryResponse{Resources: []*discoveryv3.Resource{full}}); !proto.Equal(&delta, want) {
 				t.Errorf("ttl %v, %d bytes: delta: got %v", ttl, size, &delta)
 			}
 
-			plain := body
-			if ttl > 0 {
-				var err error
-				if plain, err = anypb.New(full); err != nil {
-					t.Fatal(err)
-				}
-			}
-			var sotw, want discoveryv3.DiscoveryResponse
+			var sotw discoveryv3.DiscoveryResponse
 			decode(t, r.SotW, &sotw)
-			want.Resources = []*anypb.Any{plain}
-			if ttl == 0 {
-				if !proto.Equal(&sotw, &want) {
-					t.Errorf("%d bytes: sotw: got %v", size, &sotw)
-				}
-				continue
-			}
-			var inner discoveryv3.Resource // the fields of the wrapped message may stand in any order
-			if err := sotw.Resources[0].UnmarshalTo(&inner); err != nil || !proto.Equal(&inner, full) {
-				t.Errorf("ttl %v, %d bytes: sotw: got %v, %v", ttl, size, &inner, err)
+			if want := (&discoveryv3.DiscoveryResponse{Resources: []*anypb.Any{body}}); !proto.Equal(&sotw, want) {
+				t.Errorf("%d bytes: sotw: got %v", size, &sotw)
 			}
 		}
 	}
@@ -53,10 +38,33 @@ func TestEncodedBytesAreWhatTheGeneratedCodeWouldSend(t *testing.T) {
 
 func TestEncodedOnce(t *testing.T) {
 	r := &Resource{Name: "a", Version: "1", Body: &anypb.Any{Value: []byte("x")}}
-	h1, b1 := r.Delta()
-	h2, b2 := r.Delta()
-	if &h1[0] != &h2[0] || &b1[0] != &b2[0] || &b1[0] != &r.Body.Value[0] {
-		t.Error("the bytes were encoded or copied again")
+	for _, ttl := range []time.Duration{0, time.Minute} {
+		h1, b1 := r.Delta(ttl)
+		h2, b2 := r.Delta(ttl)
+		if &h1[0] != &h2[0] || &b1[0] != &b2[0] || &b1[0] != &r.Body.Value[0] {
+			t.Errorf("TTL %s: the bytes were encoded or copied again", ttl)
+		}
+	}
+}
+
+func TestTTLIsBelowWhatIsLeft(t *testing.T) {
+	now := time.Unix(1_000_000, 123_456_789)
+	if got := (&Resource{}).TTL(now); got != 0 {
+		t.Errorf("without an end: %s", got)
+	}
+	for left, want := range map[time.Duration]time.Duration{
+		90 * 24 * time.Hour:     90*24*time.Hour - time.Second,
+		time.Minute + 1:         59 * time.Second,
+		5 * time.Second:         4 * time.Second,
+		time.Second:             500 * time.Millisecond,
+		10 * time.Microsecond:   time.Millisecond, // the least that Envoy's timers know
+		0:                       time.Minute,
+		-365 * 24 * time.Hour:   time.Minute,
+		1500 * time.Microsecond: time.Millisecond,
+	} {
+		if got := (&Resource{Until: now.Add(left)}).TTL(now); got != want {
+			t.Errorf("%s left: %s, want %s", left, got, want)
+		}
 	}
 }
 

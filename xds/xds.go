@@ -52,9 +52,29 @@ type Resource struct {
 	Name    string // the name that was asked for, to the letter
 	Version string // never empty
 	Body    *anypb.Any
-	TTL     time.Duration // how long the node may use it after receipt; 0: without end
+	Until   time.Time // when its use ends, by itself; zero: never. Only a node that asks again when it does is told (see TTL)
 
-	delta, sotw atomic.Pointer[[]byte] // see encode.go
+	delta, sotw, timed atomic.Pointer[head] // see encode.go
+}
+
+const (
+	ttlMargin = time.Second // by which a TTL ends before the resource does
+	ttlOver   = time.Minute // of a resource that has ended, and for which there is no other: the node asks again
+)
+
+// TTL is how long a node may use r that is sent to it now: less than what is left of it, in whole seconds unless it is nearly over. Zero: without end.
+func (r *Resource) TTL(now time.Time) time.Duration {
+	if r.Until.IsZero() {
+		return 0
+	}
+	left := r.Until.Sub(now)
+	switch {
+	case left <= 0:
+		return ttlOver
+	case left < 10*ttlMargin:
+		return max(left-min(ttlMargin, left/2), time.Millisecond).Truncate(time.Millisecond)
+	}
+	return (left - ttlMargin).Truncate(time.Second) // those who are sent it in the same second share its bytes
 }
 
 // Resources is what a server streams. No method blocks, and all are safe for concurrent use.

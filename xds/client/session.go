@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
@@ -91,9 +92,11 @@ func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.Del
 	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: c.Type, ResponseNonce: resp.GetNonce()}
 	resources := make([]*xds.Resource, 0, len(resp.GetResources()))
 	for _, r := range resp.GetResources() {
-		resources = append(resources, &xds.Resource{
-			Name: r.GetName(), Version: r.GetVersion(), Body: r.GetResource(), TTL: r.GetTtl().AsDuration(),
-		})
+		res := &xds.Resource{Name: r.GetName(), Version: r.GetVersion(), Body: r.GetResource()}
+		if r.GetTtl() != nil {
+			res.Until = time.Now().Add(r.GetTtl().AsDuration())
+		}
+		resources = append(resources, res)
 	}
 	if resources = c.still(resources); len(resources)+len(resp.GetRemovedResources()) == 0 {
 		return ack

@@ -12,6 +12,7 @@ type subscription struct {
 	src     xds.Resources
 	names   map[string]*entry
 	tail    []byte // the response field type_url, encoded
+	demand  bool   // nodes ask as clients come: see Config.OnDemand
 
 	list  []string // SotW: the names of the last request
 	round uint32   // SotW: numbers the lists
@@ -33,6 +34,9 @@ type entry struct {
 	claimed bool // sent is the node's claim, not yet compared
 	removed bool // the node was told that the name is absent
 	gone    bool // unsubscribed: acknowledgements that come late mean nothing
+	held    bool // in the turnover's order
+	evicted bool // removed, although it is there; the node unsubscribes, or asks again
+	pinned  bool // it did neither: something other than a client's handshake wants it
 }
 
 // refusal is the last version of a name that the node refused, and its reason.

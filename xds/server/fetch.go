@@ -9,8 +9,6 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/lockstep-tls/lockstep/xds"
 )
@@ -55,7 +53,7 @@ func (s *Server) Fetch(ctx context.Context, req *discoveryv3.DiscoveryRequest, s
 		case waiting == "" && len(found) == 0:
 			return nil, status.Errorf(codes.NotFound, "no resource %q for this node", printable(names[0], maxNodeID))
 		case waiting == "":
-			return fetched(req.GetTypeUrl(), found)
+			return fetched(req.GetTypeUrl(), found), nil
 		}
 		select {
 		case <-box.Signal():
@@ -84,23 +82,15 @@ func (s *Server) lookup(node xds.Node, src xds.Resources, names []string) (found
 	return found, waiting
 }
 
-func fetched(typeURL string, found []*xds.Resource) (*discoveryv3.DiscoveryResponse, error) {
+func fetched(typeURL string, found []*xds.Resource) *discoveryv3.DiscoveryResponse {
 	resp := &discoveryv3.DiscoveryResponse{TypeUrl: typeURL, VersionInfo: found[0].Version}
 	hash := sha256.New()
 	for _, r := range found {
-		body := r.Body
-		if r.TTL > 0 {
-			var err error
-			body, err = anypb.New(&discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body, Ttl: durationpb.New(r.TTL)})
-			if err != nil {
-				return nil, status.Errorf(codes.Internal, "encode %q: %v", r.Name, err)
-			}
-		}
-		resp.Resources = append(resp.Resources, body)
+		resp.Resources = append(resp.Resources, r.Body)
 		hash.Write([]byte(r.Version + "\n"))
 	}
 	if len(found) > 1 {
 		resp.VersionInfo = hex.EncodeToString(hash.Sum(nil)[:12])
 	}
-	return resp, nil
+	return resp
 }

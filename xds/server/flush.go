@@ -76,9 +76,15 @@ func (f *flusher) answer(e *entry) {
 func (f *flusher) wanted(e *entry, r *xds.Resource) bool {
 	again := e.again
 	e.again = false
+	if e.evicted && !again {
+		return false // the node is about to unsubscribe
+	}
 	if e.claimed {
 		e.claimed = false
 		if e.sent == r.Version {
+			if e.sub.demand {
+				f.m.turnover.hold(e)
+			}
 			e.accepted = r.Version
 			f.m.emit(e, xds.Accepted, r.Version, "", f.now)
 			return false
@@ -100,7 +106,11 @@ func (f *flusher) send(e *entry, r *xds.Resource) {
 	if f.m.sotw {
 		b.sotw(r)
 	} else {
-		b.delta(r)
+		ttl := time.Duration(0)
+		if e.sub.demand {
+			ttl = r.TTL(f.now)
+		}
+		b.delta(r, ttl)
 	}
 	b.count++
 	b.items = append(b.items, item{e: e, version: r.Version})
@@ -108,6 +118,9 @@ func (f *flusher) send(e *entry, r *xds.Resource) {
 		f.m.unpark(e)
 	}
 	e.sent, e.sentAt, e.removed = r.Version, f.now.UnixNano(), false
+	if e.sub.demand {
+		f.m.turnover.hold(e)
+	}
 	f.m.emit(e, xds.Sent, r.Version, "", f.now)
 }
 

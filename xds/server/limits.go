@@ -13,22 +13,29 @@ type limits struct {
 	burst    int // resources or removals that share a response
 	bytes    int // bytes at which a shared response is full
 
+	held      int           // names that a node holds of a type on demand; above it the oldest are evicted
+	evictGap  time.Duration // between two evictions
+	evictWait time.Duration // for the node to unsubscribe from what was evicted
+
 	retry, retryMax time.Duration // backoff of a refused version: doubles from one to the other
 	cutOff          time.Duration // how long the transport may take for one response before the stream is ended
 }
 
 var defaults = limits{
-	names:    200_000,
-	nameLen:  512,
-	unacked:  1 << 20,
-	inFlight: 1024,
-	nonces:   2048,
-	types:    16,
-	burst:    64,
-	bytes:    256 << 10,
-	retry:    time.Second,
-	retryMax: 5 * time.Minute,
-	cutOff:   20 * time.Second,
+	names:     200_000,
+	nameLen:   512,
+	unacked:   1 << 20,
+	inFlight:  1024,
+	nonces:    2048,
+	types:     16,
+	burst:     64,
+	bytes:     256 << 10,
+	held:      20_000,
+	evictGap:  20 * time.Millisecond,
+	evictWait: 10 * time.Second,
+	retry:     time.Second,
+	retryMax:  5 * time.Minute,
+	cutOff:    20 * time.Second,
 }
 
 const (

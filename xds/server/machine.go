@@ -18,6 +18,7 @@ type environment struct {
 	observe  func(xds.Event)
 	log      *slog.Logger
 	limits   limits
+	onDemand string // type URL
 	counters counters
 }
 
@@ -35,12 +36,14 @@ type machine struct {
 	names   int             // over all subscriptions
 	due     []*entry        // to be looked at, in order
 	left    int             // how many of due are gone
-	refused []answer        // names too long to be looked up
+	refused []answer        // names to call absent without a look: too long, or evicted
 	parked  parked
 	out     outstanding
+
+	turnover turnover
 }
 
-// answer is a name that is called absent without being subscribed to.
+// answer is a name that is called absent without a look.
 type answer struct {
 	sub  *subscription
 	name string
@@ -58,22 +61,24 @@ func (m *machine) changed(names []string, now time.Time) []*response {
 	return m.flush(now)
 }
 
-// timer retries what was refused and has waited long enough.
+// timer retries what was refused and has waited long enough, and evicts what is due.
 func (m *machine) timer(now time.Time) []*response {
 	for len(m.parked) > 0 && !m.parked[0].refused.retry.After(now) {
 		e := heap.Pop(&m.parked).(*entry)
 		e.again, e.alone = true, true
 		m.look(e)
 	}
+	m.turn(now)
 	return m.flush(now)
 }
 
 // next is when timer wants to be called; zero: not at all.
 func (m *machine) next() time.Time {
-	if len(m.parked) == 0 {
-		return time.Time{}
+	when := m.turnover.due(m.env.limits)
+	if len(m.parked) > 0 && (when.IsZero() || m.parked[0].refused.retry.Before(when)) {
+		when = m.parked[0].refused.retry
 	}
-	return m.parked[0].refused.retry
+	return when
 }
 
 // close ends all watches and tells why the stream ended.
@@ -110,6 +115,7 @@ func (m *machine) subscription(typeURL string) (sub *subscription, first bool, e
 		return nil, false, nil
 	}
 	sub = &subscription{typeURL: typeURL, src: src, names: make(map[string]*entry), tail: typeTail(typeURL)}
+	sub.demand = m.node.Service == xds.ADS && typeURL == m.env.onDemand && !m.sotw
 	m.subs = append(m.subs, sub)
 	return sub, true, nil
 }
@@ -148,6 +154,7 @@ func tooMany(limit int) error {
 
 func (m *machine) drop(e *entry, now time.Time) {
 	e.gone = true
+	m.turnover.dropped(e)
 	e.sub.src.Unwatch(m.node, e.name, m.box)
 	m.unpark(e)
 	delete(e.sub.names, e.name)

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"time"
+
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -45,8 +47,8 @@ func (b *batch) part(p []byte) {
 	}
 }
 
-func (b *batch) delta(r *xds.Resource) {
-	head, body := r.Delta()
+func (b *batch) delta(r *xds.Resource, ttl time.Duration) {
+	head, body := r.Delta(ttl)
 	b.part(head)
 	b.part(body)
 }

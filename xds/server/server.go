@@ -33,6 +33,11 @@ type Config struct {
 	Observe func(xds.Event)
 	// Identity returns who the peer of an incoming stream is, as the transport proved it. Nil: nobody is known.
 	Identity func(context.Context) string
+	// OnDemand is a type, of Types, whose names nodes ask for on the aggregated service as clients come, and have no other bound: each resource carries
+	// a TTL ([xds.Resource.TTL]), and a node that holds more than Hold (default 20 000) is made to let go of those that it was sent first, 50 a second
+	// at most. It unsubscribes from those then, and asks again when a client does; what it stays subscribed to it gets back, for good. Empty: none.
+	OnDemand string
+	Hold     int
 	// Log gets what an operator should look into. Nil: nowhere.
 	Log *slog.Logger
 }
@@ -64,8 +69,12 @@ func New(c Config) *Server {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	bounds := defaults
+	if c.Hold > 0 {
+		bounds.held = c.Hold
+	}
 	return &Server{
-		env:      &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: defaults},
+		env:      &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: bounds, onDemand: c.OnDemand},
 		identity: c.Identity,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),

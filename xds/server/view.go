@@ -104,7 +104,9 @@ func (m *machine) state(e *entry) NameState {
 	}
 	r, known := e.sub.src.Lookup(m.node, e.name)
 	st.Known = known
-	if known == xds.Present {
+	if e.evicted {
+		st.Known = xds.NotYet // until it asks again
+	} else if known == xds.Present {
 		st.Current = r.Version
 	}
 	if e.refused != nil {

@@ -1,0 +1,280 @@
+package sds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// caller is a stream that holds names.
+type caller struct {
+	l    *lab
+	t    *testing.T
+	node xds.Node
+	box  *xds.Mailbox
+}
+
+func (l *lab) caller(t *testing.T, stream uint64, svc xds.Service) caller {
+	return caller{l, t, node(stream, svc), xds.NewMailbox()}
+}
+
+// ask watches a name and returns what becomes of it, as Envoy does: it lets go of what is absent.
+func (c caller) ask(name string) string {
+	c.t.Helper()
+	c.l.Watch(c.node, name, c.box)
+	synctest.Wait()
+	got := c.look(name)
+	if got == "absent" {
+		c.leave(name)
+	}
+	return got
+}
+
+func (c caller) leave(name string) { c.l.Unwatch(c.node, name, c.box) }
+
+func (c caller) look(name string) string {
+	res, state := c.l.Lookup(c.node, name)
+	switch state {
+	case xds.NotYet:
+		return "-"
+	case xds.Absent:
+		return "absent"
+	}
+	return string(secret(c.t, res).GetTlsCertificate().GetCertificateChain().GetInlineBytes())
+}
+
+func (c caller) want(name, want string) {
+	c.t.Helper()
+	if got := c.ask(name); got != want {
+		c.t.Errorf("stream %d, %s: %s, want %s", c.node.Stream, name, got, want)
+	}
+}
+
+// idle demands that nothing is kept of streams that are gone.
+func (l *lab) idle(t *testing.T) {
+	t.Helper()
+	if len(l.Table.certs)+len(l.under)+len(l.doors.streams) != 0 {
+		t.Errorf("kept: %d names, %d under others, %d streams", len(l.Table.certs), len(l.under), len(l.doors.streams))
+	}
+}
+
+func TestTwoSpellingsOfANameAndNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		l.set("shop.example", "S")
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		c.want("Shop.example", "S")
+		c.want("sHop.example", "absent")
+		c.want("shop.example.", "absent")
+		c.want("shop.example", "S") // the normal one never loses its place
+		c.want("SHOP.EXAMPLE", "absent")
+		l.caller(t, 2, xds.ADS).want("SHOP.EXAMPLE", "S")
+		l.caller(t, 3, xds.SDS).want("sHOP.EXAMPLE", "S") // an operator's configuration asks there
+		c.leave("Shop.example")
+		c.want("sHop.example", "S")
+		if s, w := l.Refused(); s != 3 || w != 0 {
+			t.Errorf("refused: %d spellings, %d under wildcards", s, w)
+		}
+		if n := l.called("shop.example"); n != 5 {
+			t.Errorf("%d loads for five spellings that were let in", n)
+		}
+		c.leave("sHop.example")
+		c.leave("shop.example")
+		l.Unwatch(node(2, xds.ADS), "SHOP.EXAMPLE", nil)
+	})
+}
+
+func TestNamesUnderAWildcardAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		l.doors = newDoors(3)
+		l.set("*.shop.example", "W")
+		l.set("own.shop.example", "O")
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		for i := range 3 {
+			c.want(fmt.Sprintf("a%d.shop.example", i), "W")
+		}
+		for i := range 9 {
+			c.want(fmt.Sprintf("b%d.shop.example", i), "absent")
+		}
+		c.want("own.shop.example", "O") // what exists is not under the wildcard
+		c.want("a0.shop.example", "W")
+		if n := l.called("*.shop.example"); n != 1 {
+			t.Errorf("the wildcard was looked up %d times for 12 names", n)
+		}
+		l.caller(t, 2, xds.ADS).want("c.shop.example", "W")
+
+		// A name gets a certificate of its own: its place under the wildcard is free.
+		l.set("a1.shop.example", "A1")
+		l.Refresh([]keysource.Name{"a1.shop.example"})
+		synctest.Wait()
+		if got := c.look("a1.shop.example"); got != "A1" {
+			t.Errorf("its own: %s", got)
+		}
+		c.want("d.shop.example", "W")
+		c.want("e.shop.example", "absent")
+		if s, w := l.Refused(); s != 0 || w != 10 {
+			t.Errorf("refused: %d spellings, %d under wildcards", s, w)
+		}
+		for _, n := range []string{"a0", "a1", "a2", "d", "own"} {
+			c.leave(n + ".shop.example")
+		}
+		if len(l.doors.streams) != 1 {
+			t.Errorf("%d streams at the doors, 1 holds something", len(l.doors.streams))
+		}
+	})
+}
+
+// TestRefusalsUseNothingUp: whoever is refused leaves nothing, and a stream that does not let go of it is told the same again.
+func TestRefusalsUseNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		l.doors = newDoors(1)
+		l.set("*.shop.example", "W")
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		for i := range 1000 {
+			c.want(fmt.Sprintf("u%d.nowhere.example", i), "absent")
+			c.want(fmt.Sprintf("U%d.nowhere.example", i), "absent")
+			c.want(fmt.Sprintf("%d.\x00", i), "absent")
+		}
+		l.idle(t)
+		c.want("a.shop.example", "W")
+		l.Watch(c.node, "b.shop.example", c.box)
+		synctest.Wait()
+		for range 3 {
+			if got := c.look("b.shop.example"); got != "absent" {
+				t.Errorf("%s", got)
+			}
+		}
+		c.leave("a.shop.example")
+		if got := c.look("b.shop.example"); got != "absent" {
+			t.Errorf("while it stays: %s", got)
+		}
+		c.leave("b.shop.example")
+		l.idle(t)
+	})
+}
+
+func TestAbsencesAreRememberedUntilSomebodySaysOtherwise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		for range 100 {
+			c.want("new.shop.example", "absent")
+		}
+		for _, n := range []keysource.Name{"new.shop.example", "*.shop.example"} {
+			if calls := l.called(n); calls != 1 {
+				t.Errorf("%s was looked up %d times", n, calls)
+			}
+		}
+		l.set("new.shop.example", "N")
+		c.want("new.shop.example", "absent")
+		l.Refresh([]keysource.Name{"new.shop.example"})
+		c.want("new.shop.example", "N")
+
+		c.want("late.example", "absent") // nobody says so: it is found some time later
+		l.set("late.example", "L")
+		time.Sleep(memoFor)
+		c.want("late.example", "L")
+
+		l.set("down.example", "!")
+		for range 3 {
+			c.want("down.example", "-")
+			c.leave("down.example")
+		}
+		if calls := l.called("down.example"); calls != 3 {
+			t.Errorf("what could not be looked up was remembered: %d looks", calls)
+		}
+		c.leave("new.shop.example")
+		c.leave("late.example")
+		l.idle(t)
+	})
+}
+
+// TestAnAbsenceThatWasReadBeforeAChangeIsNotRemembered: the look-up is under way while the certificate is put.
+func TestAnAbsenceThatWasReadBeforeAChangeIsNotRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		slow := &slowSource{Source: l.source, read: make(chan struct{}), free: make(chan struct{})}
+		l.Table.cfg.Sources = keysource.Sources{slow}
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		l.Watch(c.node, "new.example", c.box)
+		<-slow.read
+		c.leave("new.example")
+		l.set("new.example", "N")
+		l.Refresh([]keysource.Name{"new.example"})
+		close(slow.free)
+		synctest.Wait()
+		c.want("new.example", "N")
+	})
+}
+
+// slowSource reads, and then takes its time to say what it saw.
+type slowSource struct {
+	keysource.Source
+	read, free chan struct{}
+}
+
+func (s *slowSource) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
+	c, err := s.Source.Certificate(ctx, n)
+	select {
+	case s.read <- struct{}{}:
+		<-s.free
+	case <-s.free:
+	}
+	return c, err
+}
+
+func TestRecentIsBounded(t *testing.T) {
+	r := newRecent[int](4)
+	now := time.Now()
+	for i := range 1000 {
+		n := keysource.Name(fmt.Sprint(i % 7))
+		r.put(n, i, now)
+		if i%3 == 0 {
+			r.drop(n)
+		}
+		if len(r.all) > 4 {
+			t.Fatalf("%d are kept", len(r.all))
+		}
+	}
+	r.put("x", 1, now)
+	if v, ok := r.get("x", now.Add(memoFor-1)); !ok || v != 1 {
+		t.Error("forgotten too early")
+	}
+	if _, ok := r.get("x", now.Add(memoFor)); ok {
+		t.Error("remembered too long")
+	}
+}
+
+func TestDoubtIsAskedOnceForManyInventedNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		asked := 0
+		var doubt error
+		l.Table.cfg.Doubt = func(context.Context, keysource.Name) error { asked++; return doubt }
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		for i := range 100 {
+			c.want(fmt.Sprintf("u%d.example", i), "absent")
+		}
+		if asked != 1 {
+			t.Errorf("asked %d times", asked)
+		}
+		doubt = errors.New("the store was emptied")
+		time.Sleep(doubtFor)
+		c.want("u.example", "-")
+		c.leave("u.example")
+	})
+}
