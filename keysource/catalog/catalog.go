@@ -1,6 +1,7 @@
 // Package catalog keeps certificates in the store, where every replica finds them.
 //
-// It owns the keys "cert/<name>". Nothing is cached: a certificate costs something while somebody asks for it. Values hold private keys; the
+// It owns the keys "cert/<name>". No certificate is cached: one costs something while somebody asks for it. Which names there are is learnt when clients
+// ask for many that are not there. Values hold private keys; the
 // store that is passed in seals them.
 package catalog
 
@@ -46,6 +47,7 @@ type Catalog struct {
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
 	ready chan struct{} // closed after the first look
+	known *known
 }
 
 const (
@@ -72,17 +74,22 @@ func New(c Config) *Catalog {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, before: c.Before, beforeAll: c.BeforeAll, log: c.Log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
+	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, before: c.Before, beforeAll: c.BeforeAll, log: c.Log, wake: make(chan struct{}, 1), ready: make(chan struct{}), known: newKnown(c.Refresh)}
 }
 
 // Certificate implements [keysource.Source]. A certificate that has expired since it was put is returned like any other: the last good one
 // stays. A stored value that cannot be read is an error of its own, never [keysource.ErrNotExist].
 func (c *Catalog) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
+	if c.known.lacks(n) {
+		return keysource.Certificate{}, fmt.Errorf("%s in the store: %w", n, keysource.ErrNotExist)
+	}
+	c.known.reads.Add(1)
 	var v store.Value
 	v.Val, v.Rev, v.Err = c.store.Get(ctx, key(n))
 	cert, err := c.read(n, v)
 	switch {
 	case errors.Is(err, store.ErrNotExist):
+		c.known.missed()
 		return keysource.Certificate{}, fmt.Errorf("%s in the store: %w", n, keysource.ErrNotExist)
 	case err != nil && !errors.Is(err, keysource.ErrBadCertificate):
 		return keysource.Certificate{}, fmt.Errorf("reading the certificate of %s: %w", n, err)
@@ -133,6 +140,7 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey [
 		switch {
 		case err == nil:
 			c.ills.note(n, "")
+			c.known.put(n)
 			c.Wake()
 			return cert, nil
 		case !errors.Is(err, store.ErrConflict):

@@ -67,6 +67,7 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 			out[i].Err = fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w", pairs[i].Name, o.Err)
 		default:
 			c.ills.note(pairs[i].Name, "")
+			c.known.put(pairs[i].Name)
 		}
 	}
 	c.Wake()

@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -26,6 +28,10 @@ func (c *Catalog) Ready() <-chan struct{} { return c.ready }
 // To be called once.
 func (c *Catalog) Run(ctx context.Context) error {
 	var since store.Rev
+	var learning sync.WaitGroup
+	defer learning.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	down, where := false, nothing
 	for {
 		keys, head, err := c.store.Changed(ctx, where, since)
@@ -36,6 +42,9 @@ func (c *Catalog) Run(ctx context.Context) error {
 			c.log.Error("cannot look for changed certificates; trying again", "every", c.refresh, "error", err)
 		case err == nil && down:
 			c.log.Info("the store can be read for changed certificates again")
+		}
+		if errors.Is(err, store.ErrLost) {
+			c.known.lost()
 		}
 		if down = err != nil; !down {
 			since = head
@@ -49,6 +58,13 @@ func (c *Catalog) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-c.wake:
+		case <-c.known.learn:
+			c.known.begin()
+			learning.Go(func() {
+				if err := c.known.read(ctx, c.store); err != nil && ctx.Err() == nil {
+					c.log.Warn("the names in the store cannot be listed; each unknown name costs a read until they can", "error", err)
+				}
+			})
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -65,6 +81,7 @@ func (c *Catalog) tell(keys []string) {
 		}
 		names = append(names, keysource.Name(name))
 	}
+	c.known.changed(names)
 	if len(names) > 0 {
 		c.changed(names)
 	}

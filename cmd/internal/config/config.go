@@ -58,6 +58,11 @@ type Config struct {
 	// for nodes that are connected, too; a bad one is refused and the last good one stays. Empty: whoever can connect gets everything.
 	Policy string `yaml:"policy"`
 
+	// NodeNames is how many names whose certificates a node fetched as clients came (on demand, over ADS) it may hold: above it those that were fetched
+	// first are taken away again, 50 a second at most. WildcardNames is how many of them may be under one wildcard: what is beyond does not exist for the node.
+	NodeNames     int `yaml:"node_names"`
+	WildcardNames int `yaml:"wildcard_names"`
+
 	// AuditFile is a file that the audit log is appended to, besides the store: JSON lines, each synced. It may be moved away (logrotate). Empty: none.
 	AuditFile string `yaml:"audit_file"`
 	// AuditSyslog sends the audit log to syslog too: local, unix:/path or tcp://host:port. Empty: none.
@@ -76,7 +81,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		DataDir: "./lockstep-data", XDSListen: "127.0.0.1:18000", AdminListen: "127.0.0.1:18080",
-		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second,
+		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, NodeNames: 20_000, WildcardNames: 1000,
 		Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
 	}
 }
@@ -95,6 +100,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this server's certificate for mTLS")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSClientCA, "xds-client-ca", c.XDSClientCA, "PEM file: the CA of the nodes' certificates")
+	f.IntVar(&c.NodeNames, "node-names", c.NodeNames, "names that a node may hold of those that it fetched on demand")
+	f.IntVar(&c.WildcardNames, "wildcard-names", c.WildcardNames, "of them, names under one wildcard")
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
 	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog, "syslog that gets the audit log too: local, unix:/path or tcp://host:port")
 	f.StringVar(&c.SPIFFESocket, "spiffe-socket", c.SPIFFESocket, "SPIFFE Workload API (unix:/path) that gives certificate and CAs, instead of the three files")
@@ -170,6 +177,10 @@ func (c *Config) check() error {
 		return errors.New("nats_listen opens the embedded NATS server, and events names another: drop one of them")
 	case c.Refresh < 100*time.Millisecond || c.Refresh > time.Hour:
 		return fmt.Errorf("refresh: %s is not between 100ms and 1h", c.Refresh)
+	case c.NodeNames < 1 || c.NodeNames > 100_000:
+		return fmt.Errorf("node_names: %d is not between 1 and 100000", c.NodeNames)
+	case c.WildcardNames < 1 || c.WildcardNames > 100_000:
+		return fmt.Errorf("wildcard_names: %d is not between 1 and 100000", c.WildcardNames)
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSClientCA == ""):
 		return errors.New("xds_cert, xds_key and xds_client_ca go together")
 	case c.SPIFFESocket != "" && c.XDSCert != "":
