@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
@@ -36,7 +37,7 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 		claims = req.GetInitialResourceVersions()
 	}
 	subscribe := req.GetResourceNamesSubscribe()
-	if first && len(subscribe) == 0 || slices.Contains(subscribe, wildcard) {
+	if !sub.demand && (first && len(subscribe) == 0 || slices.Contains(subscribe, wildcard)) { // on demand a "*" is what a client sent, and waits for an answer
 		subscribe = m.everything(sub, subscribe, claims)
 	}
 	if err := m.room(sub, subscribe); err != nil {
@@ -45,7 +46,9 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 	for _, name := range subscribe {
 		e := sub.names[name]
 		switch {
-		case name == "" || len(name) > m.env.limits.nameLen:
+		case !utf8.ValidString(name): // no protobuf can say that it is absent: Envoy ends a stream that brings the name back to it
+			m.env.counters.badNames.Add(1)
+		case name == "" || name == wildcard || len(name) > m.env.limits.nameLen:
 			m.refused = append(m.refused, answer{sub, name})
 		case e != nil:
 			e.again = true

@@ -3,6 +3,7 @@ package server
 import (
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
@@ -46,7 +47,7 @@ func (m *machine) relist(sub *subscription, names []string, claim string, now ti
 		switch e := sub.names[name]; {
 		case name == wildcard:
 			m.env.counters.wildcards.Add(1)
-		case name == "" || len(name) > m.env.limits.nameLen: // absent
+		case name == "" || len(name) > m.env.limits.nameLen || !utf8.ValidString(name): // absent
 		case e == nil:
 			fresh = append(fresh, name)
 		case e.round != sub.round:

@@ -10,12 +10,13 @@ type Stats struct {
 	Wildcards     uint64 // subscriptions to everything, which get nothing
 	UnknownNonces uint64 // requests with a nonce that is not outstanding; it acknowledges nothing
 	IgnoredTypes  uint64 // requests for a type that is not served
+	BadNames      uint64 // names that are not UTF-8, which get no answer
 	Evicted       uint64 // names that a node was made to let go of, as it held too many
 	CutOff        uint64 // streams ended since the peer did not take what was sent
 }
 
 type counters struct {
-	requests, responses, wildcards, unknownNonces, ignoredTypes, evicted, cutOff atomic.Uint64
+	requests, responses, wildcards, unknownNonces, ignoredTypes, badNames, evicted, cutOff atomic.Uint64
 }
 
 // Stats returns the counters. Safe for concurrent use.
@@ -31,6 +32,7 @@ func (s *Server) Stats() Stats {
 		Wildcards:     c.wildcards.Load(),
 		UnknownNonces: c.unknownNonces.Load(),
 		IgnoredTypes:  c.ignoredTypes.Load(),
+		BadNames:      c.badNames.Load(),
 		Evicted:       c.evicted.Load(),
 		CutOff:        c.cutOff.Load(),
 	}
