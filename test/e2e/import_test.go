@@ -32,7 +32,7 @@ func TestAnImportThatIsKilledHalfWayIsCompletedByTheSame(t *testing.T) {
 				s.plane.Args, s.plane.NATS = append(s.plane.Args, more...), "-"
 			}
 			s.start()
-			const n = 6000
+			const n = 20_000
 			file := s.file("many.tar", s.archive(n))
 
 			cmd := exec.CommandContext(s.ctx, filepath.Join(bin, "lockstep"), "--data-dir", s.plane.Data, "cert", "import", file)
@@ -41,7 +41,7 @@ func TestAnImportThatIsKilledHalfWayIsCompletedByTheSame(t *testing.T) {
 			s.ok(cmd.Start())
 			s.soon(func() error {
 				var first certList
-				if err := s.show(&first, "cert", "list", "--limit", "1"); err != nil || len(first.Certs) == 0 {
+				if err := s.show(&first, "cert", "list", "--limit", "1", "n"); err != nil || len(first.Certs) == 0 {
 					return errors.Join(errNotYet, err)
 				}
 				return nil
