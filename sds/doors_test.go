@@ -278,3 +278,35 @@ func TestDoubtIsAskedOnceForManyInventedNames(t *testing.T) {
 		c.leave("u.example")
 	})
 }
+
+// TestASourceThatHangsHoldsUpNothingThatAnEarlierOneHas: however many names wait for it.
+func TestASourceThatHangsHoldsUpNothingThatAnEarlierOneHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, files := newLab(), newSource()
+		l.Table.cfg.Sources = keysource.Sources{files, l.source}
+		files.set("file.example", "F")
+		for i := range 10 * loaders {
+			l.set(keysource.Name(fmt.Sprintf("s%d.example", i)), "…")
+		}
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		for i := range 10 * loaders {
+			l.Watch(c.node, fmt.Sprintf("s%d.example", i), c.box)
+		}
+		began := time.Now()
+		c.want("file.example", "F")
+		files.set("s1.example", "F1") // put into the first while the second hangs
+		l.Refresh([]keysource.Name{"s1.example"})
+		time.Sleep(loadWithin)
+		synctest.Wait()
+		if got := c.look("s1.example"); got != "F1" {
+			t.Errorf("s1: %s", got)
+		}
+		if got := c.look("s300.example"); got != "-" {
+			t.Errorf("s300: %s", got)
+		}
+		if took := time.Since(began); took != loadWithin {
+			t.Errorf("took %s", took)
+		}
+	})
+}

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	loaders    = 32               // loads at once: a slow source holds up as many names and no more
-	retriers   = loaders / 2      // of them for names whose last load failed, so that those never hold up all others
+	loaders    = 32               // loads at once: a slow source holds up as many names and no more; half of them at most are of names whose last load failed
+	scouts     = 8                // looks at once into the first source alone
 	loadWithin = 10 * time.Second // one load
 	retryFirst = time.Second      // after a load that failed, doubling
 	retryMost  = time.Minute
@@ -25,9 +25,11 @@ type queue struct {
 	fresh   []*entry
 	failed  []*entry // their last load failed
 	failing int      // how many of those are being loaded
+
+	retriers int // how many may be
 }
 
-func newQueue() queue { return queue{work: make(chan struct{}, 1)} }
+func newQueue(workers int) queue { return queue{work: make(chan struct{}, 1), retriers: workers / 2} }
 
 func (q *queue) put(e *entry) {
 	if e.fails > 0 {
@@ -41,7 +43,7 @@ func (q *queue) put(e *entry) {
 // take returns the next entry that a loader may take, or nil.
 func (q *queue) take() *entry {
 	e := pop(&q.fresh)
-	if e == nil && q.failing < retriers {
+	if e == nil && q.failing < q.retriers {
 		if e = pop(&q.failed); e != nil {
 			q.failing++
 		}
@@ -86,27 +88,57 @@ func (t *Table) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for range loaders {
 		g.Go(func() error {
-			t.loadAll(ctx)
+			t.work(ctx, &t.queue, func(e *entry) {
+				if f, err := t.load(ctx, e); ctx.Err() == nil {
+					t.loaded(e, &t.queue, f, err)
+				}
+			})
+			return nil
+		})
+	}
+	for range scouts {
+		g.Go(func() error {
+			t.work(ctx, &t.first, func(e *entry) { t.scout(ctx, e) })
 			return nil
 		})
 	}
 	return g.Wait()
 }
 
-func (t *Table) loadAll(ctx context.Context) {
+func (t *Table) work(ctx context.Context, q *queue, do func(*entry)) {
 	for ctx.Err() == nil {
-		e := t.take()
+		e := t.take(q)
 		if e == nil {
 			select {
 			case <-ctx.Done():
-			case <-t.queue.work:
+			case <-q.work:
 			}
 			continue
 		}
-		f, err := t.load(ctx, e)
-		if ctx.Err() == nil {
-			t.loaded(e, f, err)
+		do(e)
+	}
+}
+
+// scout looks for a name in the first source alone, so that what is there (the directory) does not wait for loaders that a later one (the store) holds up.
+func (t *Table) scout(ctx context.Context, e *entry) {
+	var f found
+	var err error
+	within, cancel := context.WithTimeout(ctx, loadWithin)
+	defer cancel()
+	f.Certificate, err = t.cfg.Sources[0].Certificate(within, e.name)
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, keysource.ErrNotExist):
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.first.done(e.fails)
+		e.loading, e.again = false, false // a loader looks everywhere, and anew
+		if !e.gone {
+			e.queued = true
+			t.queue.put(e)
 		}
+	default:
+		t.loaded(e, &t.first, f, err)
 	}
 }
 
@@ -121,7 +153,11 @@ func (t *Table) enqueue(e *entry) {
 	}
 	e.calm()
 	e.queued = true
-	t.queue.put(e)
+	if len(t.cfg.Sources) > 1 {
+		t.first.put(e)
+	} else {
+		t.queue.put(e)
+	}
 }
 
 // calm takes the next try off the clock: it comes now, or is not needed.
@@ -132,10 +168,10 @@ func (e *entry) calm() {
 	}
 }
 
-func (t *Table) take() *entry {
+func (t *Table) take(q *queue) *entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.queue.take()
+	e := q.take()
 	if e != nil {
 		e.loading = true
 	}
@@ -172,8 +208,8 @@ func (t *Table) load(ctx context.Context, e *entry) (f found, err error) {
 	return f, err
 }
 
-// loaded takes the outcome of a load.
-func (t *Table) loaded(e *entry, f found, err error) {
+// loaded takes the outcome of a load, of an entry from q.
+func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	var res *xds.Resource
 	if err == nil {
 		res, err = certificateResource(e.asked, f.Certificate)
@@ -181,7 +217,7 @@ func (t *Table) loaded(e *entry, f found, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e.loading = false
-	t.queue.done(e.fails)
+	q.done(e.fails)
 	switch {
 	case err == nil:
 		if e.state != xds.Present || e.wild != f.wild || e.res.Version != res.Version {

@@ -49,6 +49,7 @@ type Table struct {
 	under map[keysource.Name]map[*entry]struct{} // entries that another name than their own decides: another spelling's, a wildcard's
 	rings map[string]map[uint64]*xds.Mailbox     // scope, stream
 	sent  map[string]ringed                      // the last ring of a scope as it is sent
+	first queue                                  // for the first of several sources
 	queue queue
 	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy
 	doors doors
@@ -86,7 +87,7 @@ func NewTable(c Config) *Table {
 		c.Under = defaultUnder
 	}
 	t := &Table{
-		cfg: c, queue: newQueue(), doors: newDoors(c.Under), memo: newMemo(),
+		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(c.Under), memo: newMemo(),
 		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
 	}
