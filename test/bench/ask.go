@@ -100,7 +100,7 @@ func askUnknown(ctx context.Context, b *bench) ([]row, error) {
 		}
 		echoRate = append(echoRate, float64(count)/total(e.Tenths).Seconds())
 	}
-	against := compare("unknown names refused on one stream, against a bare echo stream", oursRate, echoRate, atLeast(0.3), perSecond)
+	against := compare("unknown names refused on one stream, against a bare echo stream", oursRate, echoRate, atLeast(0.5), perSecond)
 	return []row{against, flatness(fmt.Sprintf("— %d of them, first and last tenth", count), tenths, 5*count)}, nil
 }
 

@@ -98,6 +98,8 @@ var lines = []line{
 	{"memory", "server memory per node", memory},
 	{"ask", "one stream that asks for names one by one", askOneByOne},
 	{"unknown", "unknown names refused on one stream", askUnknown},
+	{"renew", "names held by one node on demand: asking, renewing, memory", renewHeld},
+	{"cold", "the first handshake of a host on a real Envoy, and a full one of a host that is there", coldHosts},
 	{"storm", "nodes that connect at once over mTLS", storm},
 	{"replicas", "two replicas on a Redis against one, and a large policy", replicas},
 	{"refuge", "nodes whose replica is killed", refuge},

@@ -34,6 +34,10 @@ func (b *bench) ours(ctx context.Context, data string, files *mTLS) (*plane, err
 	if files != nil {
 		o.Args = []string{"--xds-cert", files.server.Cert, "--xds-key", files.server.Key, "--xds-client-ca", files.server.CA}
 	}
+	return b.lockstepd(ctx, o)
+}
+
+func (b *bench) lockstepd(ctx context.Context, o fleet.Lockstepd) (*plane, error) {
 	l, err := b.fleet.Lockstepd(b.fresh("lockstepd"), o)
 	if err != nil {
 		return nil, err
