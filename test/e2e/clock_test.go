@@ -12,6 +12,7 @@ import (
 
 // TestAReplicaWhoseClockIsAnHourOff: it says so and serves, and leaves rotations to the other one.
 func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var url string
 	r := replicas(t, 1, func(s *stage) string {
 		redis, err := s.fleet.Redis(s.ctx, "store")

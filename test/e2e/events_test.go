@@ -83,6 +83,7 @@ const kicks = 100 // of each replica's connection for events; the store's are cu
 // TestTheEventsFail: they go over the NATS cluster that is the store, too. Connections are cut a hundred times, a replica that reads nothing is cut off as a slow
 // consumer, and the server that one is connected to is killed.
 func TestTheEventsFail(t *testing.T) {
+	t.Parallel() // it mostly waits
 	r := replicasOver(t, 2, func(s *stage) *fleet.NATS {
 		n, err := s.fleet.NATS(s.ctx, "nats", 3,
 			`accounts { SYS { users: [{user: sys, password: "for-the-test"}] }, APP { jetstream: enabled, users: [{user: app, password: "for-the-test"}] } }`,

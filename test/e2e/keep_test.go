@@ -112,6 +112,7 @@ func TestAWrongSealingKeyServesNothingAndOverwritesNothing(t *testing.T) {
 
 // TestBurntKeysStayBurntThroughABackup: what a backup brings back, running and stopped, with a recipient and with a passphrase.
 func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := set(t, play{})
 	n := s.scripted("node-1", accept)
 	s.phase("steady", 1)
@@ -258,6 +259,7 @@ func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 
 // TestAStoreMovesBetweenKinds: from the embedded store to Redis, to NATS and back, under rotations. The node comes back to each with the ring that it holds.
 func TestAStoreMovesBetweenKinds(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := set(t, play{})
 	redis, err := s.fleet.Redis(s.ctx, "redis")
 	s.ok(err)
@@ -319,6 +321,7 @@ func TestAStoreMovesBetweenKinds(t *testing.T) {
 
 // TestTheSealingKeyIsChangedByTwoReplicas: one command has both replicas change over, and drops the old key when both have said so.
 func TestTheSealingKeyIsChangedByTwoReplicas(t *testing.T) {
+	t.Parallel() // it mostly waits
 	r := replicas(t, 2, func(s *stage) string {
 		redis, err := s.fleet.Redis(s.ctx, "store")
 		s.ok(err)

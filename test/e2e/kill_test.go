@@ -10,6 +10,7 @@ import (
 // TestKilledInAnyPhase holds a rollout in each phase by a node that withholds its answer, kills lockstepd there, and demands after each
 // step that nothing was lost and nobody turned away.
 func TestKilledInAnyPhase(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := set(t, play{})
 	s.fleetOf(3)
 	last := s.scripted("last", accept) // the node that everybody waits for

@@ -11,6 +11,7 @@ import (
 // TestNodesComeAndGoDuringARotation: one joins while a key is distributed, one is killed and comes back, and one is killed and does not:
 // the rotation waits for the return, or the end of the lease, and no ticket is refused.
 func TestNodesComeAndGoDuringARotation(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const lease = 5 * time.Second
 	s := set(t, play{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: %s}\n", lifetime, lease)})
 	s.fleetOf(3)

@@ -11,6 +11,7 @@ import (
 // TestAReplicaFailsInTheOtherPhases: killed and stopped in those in which nobody holds the rotation up: when nothing is under way, while an old key drains, while a
 // node joins, and while keys are burnt (TestTwoReplicasAreOne has distributing and promoting). In the end a node moves while a rotation waits for it.
 func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var url string
 	r := replicas(t, 2, func(s *stage) string { return oneRedis(s, &url, nil) })
 	r.edges(2)

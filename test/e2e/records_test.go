@@ -28,6 +28,7 @@ func oneRedis(s *stage, url *string, server **fleet.RedisServer) string {
 // TestADamagedRecordIsNotServed: each record that replicas share is flipped, truncated and exchanged for another one in the store of a running fleet. It is
 // found and named, nothing of what is served changes, and all goes on when the record is back, or at once where a replica knows what belongs there.
 func TestADamagedRecordIsNotServed(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var url string
 	r := replicas(t, 2, func(s *stage) string { return oneRedis(s, &url, nil) })
 	r.edges(2)
@@ -195,6 +196,7 @@ func (r *replicated) broken(words ...string) {
 // TestARecordOfYesterdayIsNotServed: a ring is put back into the store of a running fleet, through the store and behind its back, and again while one replica
 // is away; then an audit log. Nobody is sent the old ring, and the audit log shows its break.
 func TestARecordOfYesterdayIsNotServed(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var url string
 	var redis *fleet.RedisServer
 	r := replicas(t, 2, func(s *stage) string { return oneRedis(s, &url, &redis) })

@@ -11,6 +11,7 @@ import (
 
 // TestTheRedisStoreFails: the one server is killed, stalled, out of memory, out of bounds for us, and emptied.
 func TestTheRedisStoreFails(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var redis *fleet.RedisServer
 	r := replicas(t, 2, func(s *stage) string {
 		var err error
@@ -50,6 +51,7 @@ func TestTheRedisStoreFails(t *testing.T) {
 // TestRedisSentinelFailsOver: a master that is killed, and one that stalls and comes back when another has its place. The Sentinels' own failover is
 // not ours; from its end on the clock runs.
 func TestRedisSentinelFailsOver(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var redis *fleet.RedisSentinel
 	r := replicas(t, 2, func(s *stage) string {
 		var err error
@@ -109,6 +111,7 @@ func (r *replicated) writesBack() (n int) {
 // TestAStartOnAnEmptiedRedis: all replicas are down while the store is emptied. One of them starts again, and one that is new. Envoys go on with what they
 // hold; nothing is called absent, and no ring is made that begins below those that they hold.
 func TestAStartOnAnEmptiedRedis(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var redis *fleet.RedisServer
 	r := replicas(t, 2, func(s *stage) string {
 		var err error

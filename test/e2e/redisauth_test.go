@@ -12,6 +12,7 @@ import (
 // TestTheRedisStoreShutsUsOut: the ACL user is switched off, gets another password, and may not write; each while the fleet runs, and then back. It needs no
 // channel: what wakes the replicas is NATS, and when that falls silent, a rotation is seen within a refresh.
 func TestTheRedisStoreShutsUsOut(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var redis *fleet.RedisServer
 	r := replicas(t, 2, func(s *stage) string {
 		var err error

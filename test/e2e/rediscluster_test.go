@@ -10,6 +10,7 @@ import (
 
 // TestTheRedisClusterLosesAMaster: the one that has the store's slot is killed, and comes back as the replica of the other.
 func TestTheRedisClusterLosesAMaster(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var cluster *fleet.RedisCluster
 	r := replicas(t, 2, func(s *stage) string {
 		var err error

@@ -148,6 +148,7 @@ func natsCluster(s *stage) string {
 
 // TestTwoReplicasAreOne: whichever is asked, it shows the whole fleet; each may be killed or stopped in any phase.
 func TestTwoReplicasAreOne(t *testing.T) {
+	t.Parallel() // it mostly waits
 	r := replicas(t, 2, natsCluster)
 	r.edges(2)
 	last := r.scripted("last", accept)
@@ -207,6 +208,7 @@ func TestTwoReplicasAreOne(t *testing.T) {
 // TestTheNATSStoreFails: servers of the cluster are killed, all at once restarted, and the stream is deleted. What is published goes on being
 // served, and the fleet is in step again soon after the repair.
 func TestTheNATSStoreFails(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var cluster *fleet.NATS
 	r := replicas(t, 2, func(s *stage) string {
 		var err error

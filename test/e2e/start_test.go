@@ -11,6 +11,7 @@ import (
 // TestEnvoysThatStartFirstWait: without a control plane an Envoy is not ready and its port is closed, however long it takes; then all
 // come up and resume each other's sessions.
 func TestEnvoysThatStartFirstWait(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := set(t, play{later: true})
 	for i := range 3 {
 		s.envoy(fmt.Sprintf("edge-%d", i+1))
