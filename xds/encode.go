@@ -23,38 +23,30 @@ const (
 	durationNanos   = 2
 )
 
-// head is all of an encoded resource but the value of its body.
-type head struct {
-	ttl   time.Duration
-	bytes []byte
-}
-
-// Delta returns the bytes that r is in a DeltaDiscoveryResponse, field tag included, in two parts: head, encoded once for each TTL (0: none), and
+// Delta returns the bytes that r is in a DeltaDiscoveryResponse, field tag included, in two parts: head, encoded once unless there is a TTL (0: none), and
 // the bytes of the body, which are not copied. Both are shared: do not change them. Safe for concurrent use.
 func (r *Resource) Delta(ttl time.Duration) (head, body []byte) {
-	keep := &r.delta
-	if ttl > 0 {
-		keep = &r.timed
+	encode := func() []byte { return field(responseResources, r.resource(ttl), len(r.Body.GetValue())) }
+	if ttl > 0 { // another one a second later: some hundred bytes that nobody would use again
+		return encode(), r.Body.GetValue()
 	}
-	return once(keep, ttl, func() []byte {
-		return field(responseResources, r.resource(ttl), len(r.Body.GetValue()))
-	}), r.Body.GetValue()
+	return once(&r.delta, encode), r.Body.GetValue()
 }
 
 // SotW returns the same, without a TTL, for a DiscoveryResponse.
 func (r *Resource) SotW() (head, body []byte) {
-	return once(&r.sotw, 0, func() []byte {
+	return once(&r.sotw, func() []byte {
 		size := len(r.Body.GetValue())
 		return field(responseResources, anyHead(r.Body.GetTypeUrl(), nil, size), size)
 	}), r.Body.GetValue()
 }
 
-func once(p *atomic.Pointer[head], ttl time.Duration, encode func() []byte) []byte {
-	if h := p.Load(); h != nil && h.ttl == ttl {
-		return h.bytes
+func once(p *atomic.Pointer[[]byte], encode func() []byte) []byte {
+	if b := p.Load(); b != nil {
+		return *b
 	}
 	b := encode()
-	p.Store(&head{ttl, b}) // two streams may both get here: they store the same bytes, or those of another second
+	p.Store(&b) // two streams may both get here: they store the same bytes
 	return b
 }
 

@@ -54,7 +54,7 @@ type Resource struct {
 	Body    *anypb.Any
 	Until   time.Time // when its use ends, by itself; zero: never. Only a node that asks again when it does is told (see TTL)
 
-	delta, sotw, timed atomic.Pointer[head] // see encode.go
+	delta, sotw atomic.Pointer[[]byte] // see encode.go
 }
 
 const (
@@ -74,7 +74,7 @@ func (r *Resource) TTL(now time.Time) time.Duration {
 	case left < 10*ttlMargin:
 		return max(left-min(ttlMargin, left/2), time.Millisecond).Truncate(time.Millisecond)
 	}
-	return (left - ttlMargin).Truncate(time.Second) // those who are sent it in the same second share its bytes
+	return (left - ttlMargin).Truncate(time.Second)
 }
 
 // Resources is what a server streams. No method blocks, and all are safe for concurrent use.

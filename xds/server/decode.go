@@ -81,11 +81,11 @@ func decodeNode(b []byte) (*corev3.Node, error) {
 
 func decodeStatus(b []byte) (*statusv3.Status, error) {
 	s := &statusv3.Status{}
-	return s, fields(b, func(n protowire.Number, v []byte) (err error) {
+	return s, fields(b, func(n protowire.Number, v []byte) error {
 		if n == 2 {
-			s.Message, err = text(v)
+			s.Message = string(v) // words for people: see printable
 		}
-		return err
+		return nil
 	})
 }
 

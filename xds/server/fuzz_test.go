@@ -10,6 +10,8 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+
+	"github.com/lockstep-tls/lockstep/xds"
 )
 
 func small() limits {
@@ -66,6 +68,9 @@ func (s *script) failure() *statuspb.Status {
 // play drives a machine by the script and checks after each step what must always hold.
 func play(t *testing.T, sotw bool, data []byte, request func(*rig, *script) ([]*response, error)) {
 	r := newRig(t, sotw, small())
+	if len(data)%2 == 1 { // on demand
+		r.m.env.onDemand, r.m.node.Service, r.m.env.limits.held = testType, xds.ADS, 3
+	}
 	s := script(data)
 	unbidden := 0 // bytes of responses that the bound does not hold back
 	for len(s) > 0 {
@@ -92,14 +97,20 @@ func play(t *testing.T, sotw bool, data []byte, request func(*rig, *script) ([]*
 			}
 			out = r.wake()
 		case 1:
+			before := r.m.env.counters.evicted.Load()
 			out = r.pass(time.Duration(s.pick(20)) * 100 * time.Millisecond)
+			if n := int(r.m.env.counters.evicted.Load() - before); n > 1 {
+				t.Fatalf("%d names were evicted at once", n)
+			} else if n == 1 {
+				unbidden += 100
+			}
 		default:
 			var resp []*response
 			if resp, err = request(r, &s); err == nil {
 				out = r.took(resp)
 			}
 		}
-		if strings.Contains(out, "-much-too-long") || strings.HasSuffix(out, "-") || strings.Contains(out, "- ") {
+		if strings.Contains(out, "-much-too-long") || strings.HasSuffix(out, "-") || strings.Contains(out, "-*") || strings.Contains(out, "- ") {
 			unbidden += len(out) + 80
 		}
 		for e, h := range held {
@@ -132,17 +143,34 @@ func check(t *testing.T, r *rig, unbidden int) {
 	if m.out.bytes() > l.unacked+l.bytes+255+200+unbidden {
 		t.Fatalf("%d bytes unacknowledged", m.out.bytes())
 	}
-	n, left := 0, 0
+	n, left, held, holds := 0, 0, 0, 0
+	for _, e := range m.turnover.order {
+		if !e.gone {
+			held++
+			if !e.held || e.evicted {
+				t.Fatalf("%s is in the order: %+v", e.name, e)
+			}
+		}
+	}
 	for _, sub := range m.subs {
 		n += len(sub.names)
 		for name, e := range sub.names {
 			if e.gone || e.name != name || e.refused != nil && len(e.refused.words) > maxWords {
 				t.Fatalf("entry %+v", e)
 			}
+			if e.held {
+				holds++
+			}
+			if e.evicted && (e.sent != "" || e.held || !e.removed) {
+				t.Fatalf("evicted: %+v", e)
+			}
 			if e.refused != nil && e.refused.index >= 0 && m.parked[e.refused.index] != e {
 				t.Fatal("the heap has lost an entry")
 			}
 		}
+	}
+	if held != m.turnover.count() || held != holds || len(m.turnover.order) > 2*l.names+2 {
+		t.Fatalf("%d are held, %d counted, %d say so, in an order of %d", held, m.turnover.count(), holds, len(m.turnover.order))
 	}
 	for _, e := range m.due {
 		if e.gone {
@@ -172,8 +200,8 @@ func carried(m *machine, e *entry, version string, n int) bool {
 // seeds adds long random scripts, so that a plain test run plays them too.
 func seeds(f *testing.F) {
 	rnd := rand.NewChaCha8([32]byte{1})
-	for range 300 {
-		b := make([]byte, 1000)
+	for i := range 300 {
+		b := make([]byte, 1000+i%2)
 		rnd.Read(b)
 		f.Add(b)
 	}
