@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,18 @@ func TestWhatANodeDoesNotLetGoOfIsGivenBackForGood(t *testing.T) {
 	expect(t, "another is evicted", r.pass(time.Second), "-n1")
 	r.src.set("n0", "2")
 	expect(t, "it is renewed", r.wake(), "n0@2")
+	r.delta(req{sub: names("n", 9)[4:], unsub: []string{"n1"}})
+	for range 20 {
+		if out := r.pass(time.Second); strings.HasPrefix(out, "-") {
+			if out == "-n0" {
+				t.Fatal("evicted again")
+			}
+			r.delta(req{nonce: r.last(), unsub: []string{out[1:]}})
+		}
+	}
+	if r.held() != 2 {
+		t.Errorf("%d are held", r.held())
+	}
 }
 
 func TestAbsentNamesTakeNoRoom(t *testing.T) {
