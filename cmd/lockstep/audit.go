@@ -17,7 +17,7 @@ func (a *app) auditCommand() *cobra.Command {
 		Use:   "audit",
 		Short: "Show and verify the audit log: who changed which key, when and why",
 	}
-	cmd.AddCommand(a.auditShowCommand(), a.auditItemsCommand(), a.auditVerifyCommand())
+	cmd.AddCommand(a.auditShowCommand(), a.auditItemsCommand(), a.auditVerifyCommand(), a.auditMendCommand())
 	return cmd
 }
 

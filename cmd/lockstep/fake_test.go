@@ -83,6 +83,7 @@ var types = []struct {
 	{regexp.MustCompile(`^DELETE/v1/certs/[^/]+$`), func() any { return new(struct{}) }},
 	{regexp.MustCompile(`^GET/v1/audit$`), func() any { return new(api.Audit) }},
 	{regexp.MustCompile(`^(GET|POST)/v1/audit/verify$`), func() any { return new(api.AuditReports) }},
+	{regexp.MustCompile(`^POST/v1/audit/mend$`), func() any { return new(api.AuditMended) }},
 	{regexp.MustCompile(`^(GET/v1/kek|POST/v1/kek/rotate)$`), func() any { return new(api.KEK) }},
 	{regexp.MustCompile(`^POST/v1/kek/retire$`), func() any { return new(api.KEKRetired) }},
 	{regexp.MustCompile(`^POST/v1/store/thaw$`), func() any { return new(struct{}) }},

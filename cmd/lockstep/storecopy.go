@@ -137,7 +137,7 @@ func (r remote) Records(ctx context.Context, since kv.Rev, f func(key string, va
 // copyFiles takes what belongs to the store, or to the replica, along to another data directory: it keeps its sealing key, its name and its tokens. Files
 // of a copy that was interrupted are replaced, each by one rename; another sealing key is not.
 func copyFiles(from, to string) error {
-	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark"} {
+	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark", "policy.mark"} {
 		b, err := os.ReadFile(filepath.Join(from, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -98,6 +98,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /v1/audit/items/{digest}", answer(a.auditItems))
 	mux.HandleFunc("GET /v1/audit/verify", answer(a.verifyAudit))
 	mux.HandleFunc("POST /v1/audit/verify", answer(a.verifyLines))
+	mux.HandleFunc("POST /v1/audit/mend", answer(a.mendAudit))
 	mux.HandleFunc("GET /v1/kek", answer(a.kek))
 	mux.HandleFunc("POST /v1/kek/rotate", answer(a.rotateKEK))
 	mux.HandleFunc("POST /v1/kek/retire", answer(a.retireKEK))
@@ -153,7 +154,7 @@ func fail(w http.ResponseWriter, err error) {
 		e.Code, code = api.NotFound, http.StatusNotFound
 	case errors.Is(err, audit.ErrUnwritten):
 		e.Code, code = api.Refused, http.StatusServiceUnavailable
-	case errors.Is(err, rotation.ErrRefused), errors.Is(err, stores.ErrFrozen):
+	case errors.Is(err, rotation.ErrRefused), errors.Is(err, stores.ErrFrozen), errors.Is(err, audit.ErrSound):
 		e.Code, code = api.Refused, http.StatusConflict
 	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):
 		e.Code, code = api.Refused, http.StatusUnprocessableEntity

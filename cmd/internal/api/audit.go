@@ -71,6 +71,16 @@ type AuditProblem struct {
 	Words string `json:"words"`
 }
 
+// MendRequest is POST /v1/audit/mend.
+type MendRequest struct {
+	By string `json:"by,omitempty"`
+}
+
+// AuditMended is its answer.
+type AuditMended struct {
+	Head string `json:"head"` // the line that tells of the break
+}
+
 // Audit returns the newest lines of the audit log.
 func (c *Client) Audit(ctx context.Context, last int) (a Audit, err error) {
 	return a, c.call(ctx, http.MethodGet, fmt.Sprintf("/v1/audit?last=%d", last), nil, &a)
@@ -89,4 +99,9 @@ func (c *Client) VerifyAudit(ctx context.Context) (r AuditReports, err error) {
 // VerifyAuditLines checks the lines of a file, which is read while it is sent, and not before the server knows how long it should be.
 func (c *Client) VerifyAuditLines(ctx context.Context, lines io.Reader) (r AuditReports, err error) {
 	return r, c.call(ctx, http.MethodPost, "/v1/audit/verify", lines, &r)
+}
+
+// MendAudit begins the newest lines of the log in the store anew, where no line can follow them.
+func (c *Client) MendAudit(ctx context.Context, q MendRequest) (m AuditMended, err error) {
+	return m, c.call(ctx, http.MethodPost, "/v1/audit/mend", q, &m)
 }

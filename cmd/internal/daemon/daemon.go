@@ -68,8 +68,8 @@ type Daemon struct {
 	policy  *policyFile // nil: whoever connects gets everything
 	denials *denials
 
-	settled   chan struct{}         // closed once the audit log says which policy is in force
-	unsettled atomic.Pointer[error] // why it does not yet
+	settled   chan struct{}         // closed once the policy may count
+	unsettled atomic.Pointer[error] // why the audit log does not say yet which policy is in force
 
 	xdsListener, adminListener net.Listener
 
@@ -373,6 +373,9 @@ func (d *Daemon) degraded() (out []string) {
 	}
 	if err := d.policyUnsettled(); err != nil {
 		out = append(out, fmt.Sprintf("no node is let in: %v", err))
+	}
+	if err := d.policyUnwritten(); err != nil {
+		out = append(out, err.Error())
 	}
 	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
 		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))

@@ -6,16 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/identity"
+	"github.com/lockstep-tls/lockstep/store"
 )
 
 // recordPolicy is called before another policy takes effect.
 func (d *Daemon) recordPolicy(p *identity.Policy, text []byte) error {
-	_, err := d.audit.Append(context.Background(), policyEntry(d.cfg.Policy, p, text, "the file was changed"))
-	return err
+	e := policyEntry(d.cfg.Policy, p, text, "the file was changed")
+	if _, err := d.audit.Append(context.Background(), e); err != nil {
+		return err
+	}
+	return d.data.rememberPolicy(e.Key)
 }
 
 // policyEntry tells of the policy in a file; of none, where p is nil. The digest of its text is what it is known by.
@@ -30,55 +35,77 @@ func policyEntry(file string, p *identity.Policy, text []byte, why string) audit
 // policyLines is how many lines of the log are looked through for what the policy was: a start must not take long.
 const policyLines = 4096
 
-// recordedPolicy is the digest in this replica's newest line on its policy; "" if that says that there was none, or if there is no such line.
-func (d *Daemon) recordedPolicy(ctx context.Context) (digest string, err error) {
+// recordedPolicy is the digest in this replica's newest line on its policy, which is "" if that says that there was none. found: there is such a line. whole: no line
+// is known to be missing among those that were looked through, so that none came after it.
+func (d *Daemon) recordedPolicy(ctx context.Context) (digest string, found, whole bool, err error) {
 	for n := 64; ; n *= 4 {
-		lines, err := d.audit.Lines(ctx, n)
+		lines, whole, err := d.audit.Newest(ctx, n)
 		if err != nil {
-			return "", err
+			return "", false, false, err
 		}
 		for _, l := range slices.Backward(lines) {
 			if l.What == "policy" && l.Replica == d.data.replica {
-				return l.Key, nil
+				return l.Key, true, whole, nil
 			}
 		}
 		if len(lines) < n || n >= policyLines {
-			return "", nil
+			return "", false, whole, nil
 		}
 	}
 }
 
-// recordPolicyAtStart writes a line if the policy is another one than the newest line of this replica says: it was changed, or left out, while lockstepd did not
-// run. The policy counts once it returns nil; until then no node is let in.
-func (d *Daemon) recordPolicyAtStart(ctx context.Context) error {
-	e := policyEntry("", nil, nil, "at start")
-	if d.policy != nil {
-		p, text := d.policy.inForce()
-		e = policyEntry(d.cfg.Policy, p, text, "at start")
+// policyAtStart is the line that is due if the policy is another one than before: it was changed, or left out, while lockstepd did not run.
+func (d *Daemon) policyAtStart() audit.Entry {
+	if d.policy == nil {
+		return policyEntry("", nil, nil, "at start")
 	}
-	was, err := d.recordedPolicy(ctx)
-	if err != nil {
-		return fmt.Errorf("what the policy was cannot be read in the audit log: %w", err)
-	}
-	if was == e.Key {
-		return nil
-	}
-	_, err = d.audit.Append(ctx, e)
-	return err
+	p, text := d.policy.inForce()
+	return policyEntry(d.cfg.Policy, p, text, "at start")
 }
 
-// settlePolicy calls recordPolicyAtStart until it succeeds, or ctx ends, and says why it waits.
+// recordPolicyAtStart writes the line if it is due. settled: the policy may count, since the log, or the data directory, says that it did before; or since
+// the store is frozen, and nothing says that it did not. With an error, that is to be tried again.
+func (d *Daemon) recordPolicyAtStart(ctx context.Context) (settled bool, err error) {
+	e := d.policyAtStart()
+	last, remembered := d.data.lastPolicy()
+	settled = remembered && last == e.Key
+	was, found, whole, err := d.recordedPolicy(ctx)
+	if err != nil {
+		return settled, fmt.Errorf("what the policy was cannot be read in the audit log: %w", err)
+	}
+	same := found && was == e.Key || !found && e.Key == ""
+	switch {
+	case whole && same:
+		return true, d.data.rememberPolicy(e.Key)
+	case settled && (!whole || !found): // the line is lost, or out of reach
+		return true, nil
+	}
+	if _, err = d.audit.Append(ctx, e); err == nil {
+		return true, d.data.rememberPolicy(e.Key)
+	}
+	changed := remembered && last != e.Key || found && was != e.Key
+	return settled || errors.Is(err, store.ErrFrozen) && !changed, err
+}
+
+// settlePolicy calls recordPolicyAtStart until it succeeds, or ctx ends, says why it waits, and lets nodes in as soon as the policy may count.
 func (d *Daemon) settlePolicy(ctx context.Context) {
+	settle := sync.OnceFunc(func() { close(d.settled) })
+	if last, ok := d.data.lastPolicy(); ok && last == d.policyAtStart().Key {
+		settle() // however long the log takes
+	}
 	for said := ""; ; {
-		err := d.recordPolicyAtStart(ctx)
+		settled, err := d.recordPolicyAtStart(ctx)
+		if settled {
+			settle()
+		}
 		if err == nil {
-			close(d.settled)
+			d.unsettled.Store(nil)
 			return
 		}
 		d.unsettled.Store(&err)
 		if err.Error() != said {
 			said = err.Error()
-			d.log.Error("no node is let in before the audit log says which policy is in force", "err", err)
+			d.log.Error("the audit log does not say which policy is in force; a policy that is not known to be unchanged lets no node in before it does", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -86,6 +113,14 @@ func (d *Daemon) settlePolicy(ctx context.Context) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// policyUnwritten is why the log does not say which policy is in force although nodes are let in; nil if it does.
+func (d *Daemon) policyUnwritten() error {
+	if err := d.unsettled.Load(); err != nil && d.policyUnsettled() == nil {
+		return fmt.Errorf("the audit log does not say yet which policy is in force, and until then no other one is read: %w", *err)
+	}
+	return nil
 }
 
 // policyUnsettled is why no node is let in yet as far as the policy goes; nil once it is settled.

@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+// again stops a daemon and starts it with the same configuration, once change was called.
+func again(t *testing.T, r *running, change func()) *running {
+	t.Helper()
+	cfg := r.cfg
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change()
+	}
+	return start(t, func(c *config.Config) { *c = cfg }) // waits until it is ready
+}
+
+// A log that was damaged refuses changes, not a restart with the policy that counted before; once it is mended, everything goes on, and the break is named.
+func TestADamagedLogLetsNodesInAfterARestartAndIsMended(t *testing.T) {
+	for name, policy := range map[string]string{"a policy": wide, "none": ""} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "policy.yaml")
+			r := start(t, func(c *config.Config) {
+				if policy != "" {
+					if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					c.Policy = file
+				}
+			})
+			for range 3 { // lines behind that on the policy
+				if err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "n", Seconds: 60}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			breakLog(t, r)
+			r = again(t, r, nil)
+			if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{}); err == nil || !strings.Contains(err.Error(), "lockstep audit mend") {
+				t.Errorf("rotate: %v, want the way out", err)
+			}
+			if m, err := r.client.MendAudit(t.Context(), api.MendRequest{By: "alice"}); err != nil || !strings.Contains(m.Head, "@store:") {
+				t.Fatalf("%+v %v", m, err)
+			}
+			var answer *api.Error
+			if _, err := r.client.MendAudit(t.Context(), api.MendRequest{By: "alice"}); !errors.As(err, &answer) || answer.Code != api.Refused {
+				t.Errorf("again: %v", err)
+			}
+			if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			found, err := r.client.VerifyAudit(t.Context())
+			if err != nil || len(found.Reports[0].Problems) == 0 {
+				t.Errorf("%+v %v: the break is not named", found, err)
+			}
+			log, err := r.client.Audit(t.Context(), 100)
+			if err != nil || !slices.ContainsFunc(log.Lines, func(l api.AuditLine) bool {
+				return l.What == "audit-broken" && strings.Contains(l.Actor, "alice")
+			}) {
+				t.Errorf("%+v %v", log, err)
+			}
+			again(t, r, nil)
+		})
+	}
+}
+
+// A replica whose line is out of reach, or that has none, is let in by a frozen store, and the line is written after the thaw; a policy that is known to be another
+// one is not.
+func TestAFrozenStoreLetsNodesIn(t *testing.T) {
+	g := guard(t, wide)
+	data, mark := g.cfg.DataDir, filepath.Join(g.cfg.DataDir, policyMark)
+	freeze := func() {
+		t.Helper()
+		if err := g.client.Freeze(t.Context(), api.FreezeRequest{By: "me", Why: "it moves"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := func() string {
+		st, err := g.client.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(st.Degraded, "\n")
+	}
+	freeze()
+	g.running = again(t, g.running, func() { // another replica
+		if err := errors.Join(os.Remove(mark), os.WriteFile(filepath.Join(data, "replica"), []byte("other\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	join(t, "unix:"+g.socket, "edge-1", "a.example").gets("+a.example")
+	until(t, func() error {
+		if s := status(); !strings.Contains(s, "does not say yet which policy") || strings.Contains(s, "no node is let in") {
+			return fmt.Errorf("degraded: %s", s)
+		}
+		return nil
+	})
+	if keys, _ := policyLinesOf(t, g.running); len(keys) != 1 {
+		t.Errorf("lines on the policy in a frozen store: %q", keys)
+	}
+	if err := g.client.Thaw(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.ReplaceAll(wide, "ME", fmt.Sprintf("unix:uid=%d", os.Getuid())))))
+	until(t, func() error {
+		if keys, _ := policyLinesOf(t, g.running); !slices.Equal(keys, []string{want, want}) {
+			return fmt.Errorf("%q", keys)
+		}
+		if s := status(); strings.Contains(s, "which policy") {
+			return errors.New(s)
+		}
+		return nil
+	})
+	if last, ok := g.data.lastPolicy(); !ok || last != want {
+		t.Errorf("%q %t", last, ok)
+	}
+	freeze()
+	g.running = again(t, g.running, nil) // as it was
+
+	for name, forget := range map[string]func() error{"by the data directory": func() error { return nil }, "by the log": func() error { return os.Remove(mark) }} {
+		if err := g.stop(); err != nil {
+			t.Fatal(err)
+		}
+		g.write(t, `rules: [{identity: "ME", names: [b.example]}]`)
+		if err := forget(); err != nil {
+			t.Fatal(err)
+		}
+		d, err := New(g.cfg, g.log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if settled, err := d.recordPolicyAtStart(t.Context()); settled || !errors.Is(err, store.ErrFrozen) {
+			t.Errorf("another policy, known %s: %t %v", name, settled, err)
+		}
+		d.Close()
+	}
+}
