@@ -140,6 +140,18 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 	if out := r.done("audit", "verify"); !strings.Contains(out, "none missing") {
 		t.Errorf("in the end audit verify says %s", out)
 	}
+	t.Run("the audit log, and nobody has it", func(t *testing.T) {
+		r, a := r.in(t), a.in(r.in(t).stage)
+		raw.write("audit/head", flipped(raw.read("audit/head")))
+		r.refuses("the audit log is lost")
+		r.ok(r.planes[1].Kill())
+		r.ok(r.planes[1].Restart())
+		r.ok(r.planes[1].Ready(r.ctx)) // nodes are let in
+		r.done("audit", "mend")
+		r.instep(a, "the audit log was mended", 2, 5*time.Second)
+		r.broken("is missing", "are missing")
+		r.content()
+	})
 	for _, l := range r.history() {
 		if !slices.Contains([]string{"distributing", "promoting", "done", "retired", "written-back"}, l.What) {
 			t.Errorf("in the history: %+v", l)
