@@ -65,15 +65,25 @@ func (n Name) Wildcard() Name {
 	return Name("*." + parent)
 }
 
-// chainPrefix cannot stand in a server name.
-const chainPrefix = "chain:"
+// Neither can stand in a server name.
+const (
+	chainPrefix = "chain:"
+	// istioPrefix is what Istio demands of a credentialName that an external SDS server is to answer, and sends along (istio/istio,
+	// pilot/pkg/security/model/authentication.go, ConstructSdsSecretConfigForCredential).
+	istioPrefix = "sds://"
+)
 
 // ChainName is the resource name under which a filter chain of n's own, in a listener that comes and goes, asks for the certificate of n. It is not n itself:
 // on ADS Envoy gives a chain that fetches certificates on demand nothing under a name that another chain watches, or did until it has drained.
 func ChainName(n Name) string { return chainPrefix + string(n) }
 
-// CertificateName is the name whose certificate a resource name asks for: a server name as [ServerName] takes it, or a [ChainName]. The error wraps
-// [ErrBadName].
+// CertificateName is the name whose certificate a resource name asks for: a server name as [ServerName] takes it, a [ChainName], or
+// sds:// and a server name, which is how Istio's gateways ask. The error wraps [ErrBadName].
 func CertificateName(resource string) (Name, error) {
-	return ServerName(strings.TrimPrefix(resource, chainPrefix))
+	for _, prefix := range []string{chainPrefix, istioPrefix} {
+		if name, ok := strings.CutPrefix(resource, prefix); ok {
+			return ServerName(name)
+		}
+	}
+	return ServerName(resource)
 }

@@ -117,7 +117,20 @@ func TestAChainAsksForItsHost(t *testing.T) {
 			}
 		}
 	}
-	if _, err := keysource.CertificateName("chain:chain:shop.example"); !errors.Is(err, keysource.ErrBadName) {
-		t.Errorf("%v", err)
+	for _, none := range []string{"chain:chain:shop.example", "chain:sds://shop.example", "sds://sds://shop.example", "sds://chain:shop.example", "sds:shop.example", "sds://", "kubernetes://shop.example"} {
+		if n, err := keysource.CertificateName(none); !errors.Is(err, keysource.ErrBadName) {
+			t.Errorf("%s asks for %q, %v", none, n, err)
+		}
+	}
+}
+
+func TestIstioAsksWithAPrefix(t *testing.T) {
+	for resource, want := range map[string]keysource.Name{"sds://shop.example": "shop.example", "sds://Shop.Example.": "shop.example", "sds://*.blog.example": "*.blog.example"} {
+		if n, err := keysource.CertificateName(resource); err != nil || n != want {
+			t.Errorf("%s asks for %q, %v, want %s", resource, n, err, want)
+		}
+		if n, err := keysource.ServerName(resource); !errors.Is(err, keysource.ErrBadName) {
+			t.Errorf("%s could be the server's name %q: %v", resource, n, err)
+		}
 	}
 }
