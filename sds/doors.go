@@ -11,7 +11,7 @@ import (
 const defaultUnder = 1000
 
 // doors bound what clients can make a node hold by the names that they send (SNI), where each costs it memory and us a certificate: names as the node asks for
-// them on the aggregated service. Of a name, a stream may hold the spelling that is normal and one other; under a wildcard, so many. What is
+// them on the aggregated service. Of a name, a stream may hold the spelling that is normal, what a chain of its own asks for, and one other; under a wildcard, so many. What is
 // beyond is absent for the stream, until it has unsubscribed. The table's mutex guards them.
 type doors struct {
 	under     int
@@ -48,7 +48,7 @@ func (d *doors) of(node xds.Node) *doorway {
 
 // enter reports whether the stream may ask for e at all.
 func (d *doors) enter(node xds.Node, e *entry) bool {
-	if node.Service != xds.ADS || e.name == "" || string(e.name) == e.asked {
+	if node.Service != xds.ADS || e.name == "" || string(e.name) == e.asked || e.asked == keysource.ChainName(e.name) {
 		return true
 	}
 	w := d.of(node)

@@ -91,6 +91,22 @@ func TestTwoSpellingsOfANameAndNoMore(t *testing.T) {
 	})
 }
 
+// TestAChainIsNoSpelling: what clients sent before a host was pinned does not keep its chain from its certificate, nor the other way round.
+func TestAChainIsNoSpelling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		l.set("shop.example", "S")
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		c.want("SHOP.example", "S")
+		c.want("chain:shop.example", "S")
+		c.want("chain:SHOP.example", "absent") // no chain of ours asks so
+		c.want("sds://shop.example", "absent")
+		c.leave("SHOP.example")
+		c.want("sds://shop.example", "S") // one other spelling, whichever
+	})
+}
+
 func TestNamesUnderAWildcardAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab()
