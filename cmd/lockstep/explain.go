@@ -13,9 +13,10 @@ func (a *app) explainCommand() *cobra.Command {
 	var q api.ExplainQuery
 	cmd := &cobra.Command{
 		Use:   "explain NAME",
-		Short: "Say which certificate a server name gets, from where, why not another, and which nodes hold it",
+		Short: "Say which certificate a server name gets, from where, why not another, in which chain, and which nodes hold it",
 		Long: "Say which certificate a server name gets: its own, else its wildcard's; from the directory, else from the store. With --node or\n" +
-			"--identity, also whether the policy lets that node have it. The exit code is 4 where there is none, and 3 where it could not be looked up.",
+			"--identity, also whether the policy lets that node have it. Where lockstepd serves a listener,\n" +
+			"also whether the name is eager, and why, or on demand. The exit code is 4 where there is none, and 3 where it could not be looked up.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if q.Node != "" && q.Identity != "" {
@@ -54,6 +55,9 @@ func explainTable(w io.Writer, e api.Explanation) {
 	row(w, e.Verdict)
 	if e.Name != "" && e.Name != e.Asked {
 		row(w, fmt.Sprintf("%s is looked up as %s", e.Asked, e.Name))
+	}
+	if e.Chain != nil {
+		row(w, e.Chain.Words)
 	}
 	if len(e.Looked) > 0 {
 		row(w, "LOOKED FOR", "SOURCE", "OUTCOME", "WHY")

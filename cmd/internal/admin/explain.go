@@ -25,6 +25,7 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	}
 	out.Name = string(n)
 	a.lookEverywhere(r.Context(), n, &out)
+	out.Chain = a.chainOf(n)
 	holders := a.holders(r.Context(), n, false)
 	out.Silent = holders.Silent
 	for _, node := range holders.Nodes {
@@ -129,10 +130,10 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 		if name == string(n) {
 			return true
 		}
-		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) < 0 { // cheaply: a node may have asked for 100 000 names
+		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 { // cheaply: a node may have asked for 100 000 names
 			return strings.EqualFold(strings.TrimSuffix(name, "."), string(n))
 		}
-		spelt, err := keysource.ServerName(name)
+		spelt, err := keysource.CertificateName(name)
 		return err == nil && spelt == n
 	}
 	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: keep}) {

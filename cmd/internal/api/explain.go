@@ -14,9 +14,18 @@ type Explanation struct {
 	Denied  string    `json:"denied,omitempty"`
 	Cert    *Cert     `json:"certificate,omitempty"` // that is served under it, or would be
 	Looked  []Looked  `json:"looked"`                // where, in that order
+	Chain   *Chain    `json:"chain,omitempty"`       // of the listener; none: no listener is served
 	Holders []Holder  `json:"nodes"`                 // that have asked for it, whatever the spelling
 	Silent  []string  `json:"silent,omitempty"`      // replicas that did not answer which of their nodes have
 	At      time.Time `json:"at"`
+}
+
+// Chain is the filter chain of the listener in which clients land that send the name.
+type Chain struct {
+	Kind  string `json:"kind"`           // eager, on-demand, or unknown: the pins were not read yet
+	Host  string `json:"host,omitempty"` // of an eager one, whose it is: the name, or a wildcard above it
+	By    string `json:"by,omitempty"`   // pin, config, match; what makes that host eager
+	Words string `json:"words"`          // for people
 }
 
 // Looked is a place where a certificate was looked for.

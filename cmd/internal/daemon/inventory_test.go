@@ -311,3 +311,53 @@ func TestExplainNamesTheNodesThatHoldACertificate(t *testing.T) {
 		t.Errorf("for a node that is not there: %v", err)
 	}
 }
+
+func TestExplainSaysWhichChainANameGetsAndWhoHoldsItUnderAnotherName(t *testing.T) {
+	r, s := start(t, func(c *config.Config) {
+		c.Listeners.Template, c.Listeners.Hosts = "../../../deploy/envoy/listener.yaml", []string{"shop.example"}
+	}), newShop(t)
+	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.client.PinHost(t.Context(), "*.blog.example"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"shop.example": "eager shop.example config", "a.blog.example": "eager *.blog.example pin", "tail.example": "on-demand  "} {
+		var got string
+		for deadline := time.Now().Add(10 * time.Second); got != want && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: name})
+			if err != nil || e.Chain == nil {
+				t.Fatalf("%s: %+v %v", name, e, err)
+			}
+			got = e.Chain.Kind + " " + e.Chain.Host + " " + e.Chain.By
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "127.0.0.1"}); err != nil || e.Chain != nil {
+		t.Errorf("no server name: %+v %v", e, err)
+	}
+
+	conn, err := grpc.NewClient(r.xdsListener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for name, ask := range map[string]string{"chain": "chain:shop.example", "istio": "sds://shop.example"} {
+		stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: name}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{ask}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example"})
+	if err != nil || len(e.Holders) != 2 || e.Holders[0].Name != "chain:shop.example" || e.Holders[1].Name != "sds://shop.example" {
+		t.Errorf("%+v %v", e.Holders, err)
+	}
+}
