@@ -62,6 +62,7 @@ func (f *flusher) answer(e *entry) {
 	case state == xds.Present && f.wanted(e, r):
 		f.send(e, r)
 	case state == xds.Absent && !f.m.sotw: // SotW has no words for it
+		e.evicted = false // what comes after is news
 		if e.removed && !e.again {
 			return
 		}

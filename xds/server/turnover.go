@@ -8,8 +8,13 @@ import "time"
 type turnover struct {
 	order []*entry  // what is held, in the order in which it was first sent; some have gone since
 	left  int       // how many of them have
-	told  []*entry  // evicted, in order, and perhaps still subscribed
+	told  []told    // evicted, in order, and perhaps still subscribed
 	next  time.Time // no eviction before
+}
+
+type told struct {
+	e  *entry
+	at time.Time
 }
 
 // hold notes that e is sent.
@@ -64,7 +69,7 @@ func (t *turnover) due(l limits) (when time.Time) {
 		}
 	}
 	if len(t.told) > 0 {
-		if wait := time.Unix(0, t.told[0].sentAt).Add(l.evictWait); when.IsZero() || wait.Before(when) {
+		if wait := t.told[0].at.Add(l.evictWait); when.IsZero() || wait.Before(when) {
 			when = wait
 		}
 	}
@@ -74,9 +79,9 @@ func (t *turnover) due(l limits) (when time.Time) {
 // turn evicts one name if there are too many, and gives back what the node did not let go of: an eager chain's, that has no client to ask again.
 func (m *machine) turn(now time.Time) {
 	t, l := &m.turnover, &m.env.limits
-	for len(t.told) > 0 && now.Sub(time.Unix(0, t.told[0].sentAt)) >= l.evictWait {
-		e := t.told[0]
-		t.told[0] = nil
+	for len(t.told) > 0 && now.Sub(t.told[0].at) >= l.evictWait {
+		e := t.told[0].e
+		t.told[0].e = nil
 		t.told = t.told[1:]
 		if e.evicted && !e.gone {
 			e.pinned, e.again = true, true
@@ -95,6 +100,6 @@ func (m *machine) turn(now time.Time) {
 	e.sent, e.accepted, e.refused, e.sentAt = "", "", nil, now.UnixNano()
 	e.removed, e.evicted = true, true
 	m.refused = append(m.refused, answer{e.sub, e.name})
-	t.told = append(t.told, e)
+	t.told = append(t.told, told{e, now})
 	m.env.counters.evicted.Add(1)
 }

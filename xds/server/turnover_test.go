@@ -98,6 +98,19 @@ func TestWhatANodeDoesNotLetGoOfIsGivenBackForGood(t *testing.T) {
 	}
 }
 
+// An eager chain's name that is absent while it waits to be given back is there again with the next certificate.
+func TestWhatIsAbsentWhileItIsEvictedComesBack(t *testing.T) {
+	r := demandRig(t, xds.ADS)
+	r.delta(req{sub: names("n", 3)})
+	expect(t, "evicted", r.pass(0), "-n0")
+	r.delta(req{nonce: r.last()})
+	r.src.absent("n0")
+	r.wake()
+	r.pass(defaults.evictWait)
+	r.src.set("n0", "2")
+	expect(t, "it is there again", r.wake(), "n0@2")
+}
+
 func TestAbsentNamesTakeNoRoom(t *testing.T) {
 	r := demandRig(t, xds.ADS)
 	r.delta(req{sub: names("n", 2)})
