@@ -40,8 +40,10 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 	if !sub.demand && (first && len(subscribe) == 0 || slices.Contains(subscribe, wildcard)) { // on demand a "*" is what a client sent, and waits for an answer
 		subscribe = m.everything(sub, subscribe, claims)
 	}
-	if err := m.room(sub, subscribe); err != nil {
-		return nil, err
+	if !sub.demand { // on demand clients choose the names, and a stream that ends lists them all again
+		if err := m.room(sub, subscribe); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range subscribe {
 		e := sub.names[name]
@@ -53,6 +55,8 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 		case e != nil:
 			e.again = true
 			m.look(e)
+		case sub.demand && m.names == m.env.limits.names:
+			m.refused = append(m.refused, answer{sub, name}) // the node unsubscribes, and a client that comes again finds room
 		default:
 			if _, err := m.subscribe(sub, name, claims[name], now); err != nil {
 				return nil, err

@@ -159,3 +159,20 @@ func TestOrderDoesNotGrow(t *testing.T) {
 		t.Errorf("%d entries for none that is held", n)
 	}
 }
+
+// Clients choose the names on demand: more than a stream may have are absent, and end nothing. A node that reconnects lists all that it has.
+func TestNamesBeyondTheLimitAreAbsentOnDemand(t *testing.T) {
+	for _, list := range [][]string{names("n", 5)[4:], names("n", 6)} {
+		r := demandRig(t, xds.ADS)
+		r.m.env.limits.names, r.m.env.limits.held = 4, 9
+		if len(list) == 1 {
+			r.delta(req{sub: names("n", 4)})
+		}
+		if out := r.delta(req{sub: list}); !strings.Contains(out, "-n4") {
+			t.Errorf("%d names: %q", len(list), out)
+		}
+		if r.m.names != 4 {
+			t.Errorf("%d names are kept", r.m.names)
+		}
+	}
+}
