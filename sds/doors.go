@@ -64,7 +64,7 @@ func (d *doors) enter(node xds.Node, e *entry) bool {
 
 // shut reports whether e is absent for the stream: look-ups ask each time, since it may come under a wildcard, or get a certificate of its own.
 func (d *doors) shut(node xds.Node, e *entry) bool {
-	if node.Service != xds.ADS {
+	if node.Service != xds.ADS || e.asked == keysource.ChainName(e.name) { // a chain would never ask again, however many strangers leave
 		return false
 	}
 	w := d.streams[node.Stream]

@@ -32,6 +32,7 @@ type queue struct {
 func newQueue(workers int) queue { return queue{work: make(chan struct{}, 1), retriers: workers / 2} }
 
 func (q *queue) put(e *entry) {
+	e.in = q
 	if e.fails > 0 {
 		q.failed = append(q.failed, e)
 	} else {
@@ -42,9 +43,9 @@ func (q *queue) put(e *entry) {
 
 // take returns the next entry that a loader may take, or nil.
 func (q *queue) take() *entry {
-	e := pop(&q.fresh)
+	e := q.pop(&q.fresh)
 	if e == nil && q.failing < q.retriers {
-		if e = pop(&q.failed); e != nil {
+		if e = q.pop(&q.failed); e != nil {
 			q.failing++
 		}
 	}
@@ -68,13 +69,16 @@ func (q *queue) signal() {
 	}
 }
 
-// pop takes the first entry that is still wanted.
-func pop(list *[]*entry) *entry {
+// pop takes the first entry that is still wanted, and has not gone to another queue.
+func (q *queue) pop(list *[]*entry) *entry {
 	for len(*list) > 0 {
 		e := (*list)[0]
 		(*list)[0] = nil
 		*list = (*list)[1:]
-		e.queued = false
+		if e.in != q {
+			continue
+		}
+		e.in = nil
 		if !e.gone {
 			return e
 		}
@@ -134,7 +138,6 @@ func (t *Table) scout(ctx context.Context, e *entry) {
 		t.first.done(e.fails)
 		e.loading, e.again = false, false // a loader looks everywhere, and anew
 		if !e.gone {
-			e.queued = true
 			t.queue.put(e)
 		}
 	default:
@@ -148,16 +151,15 @@ func (t *Table) enqueue(e *entry) {
 		e.again = true
 		return
 	}
-	if e.queued || e.gone || !e.wanted {
+	q := &t.queue
+	if len(t.cfg.Sources) > 1 {
+		q = &t.first // also one that waits for a loader: the first source may have it now
+	}
+	if e.in == q || e.gone || !e.wanted {
 		return
 	}
 	e.calm()
-	e.queued = true
-	if len(t.cfg.Sources) > 1 {
-		t.first.put(e)
-	} else {
-		t.queue.put(e)
-	}
+	q.put(e)
 }
 
 // calm takes the next try off the clock: it comes now, or is not needed.

@@ -66,11 +66,12 @@ type entry struct {
 	from     int   // the source of res
 	wild     bool  // res was found under the wildcard that covers name
 	watchers
-	wanted                 bool // somebody who may have it asked: until then nothing is spent on it
-	queued, loading, again bool // again: something changed while it was loaded
-	fails                  int
-	retry                  *time.Timer // after a load that failed; nil: none is set
-	gone                   bool        // nobody watches it any more
+	wanted         bool   // somebody who may have it asked: until then nothing is spent on it
+	in             *queue // where it waits; nil: nowhere
+	loading, again bool   // again: something changed while it was loaded
+	fails          int
+	retry          *time.Timer // after a load that failed; nil: none is set
+	gone           bool        // nobody watches it any more
 }
 
 type ringed struct {
