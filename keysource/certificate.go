@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"slices"
 	"time"
@@ -31,8 +30,14 @@ const maxPEM = 1 << 20
 //
 // The zero now leaves expiry unchecked: for reading back what was accepted while it was valid, and must go on being served.
 func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
-	bad := func(format string, a ...any) (Certificate, error) {
-		return Certificate{}, fmt.Errorf("%w: %s", ErrBadCertificate, fmt.Sprintf(format, a...))
+	c, _, err := ParseDER(chain, key, now)
+	return c, err
+}
+
+// ParseDER is ParseCertificate, and returns the certificate as DER too.
+func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
+	bad := func(format string, a ...any) (Certificate, DER, error) {
+		return Certificate{}, DER{}, fmt.Errorf("%w: %s", ErrBadCertificate, fmt.Sprintf(format, a...))
 	}
 	if len(chain) > maxPEM || len(key) > maxPEM {
 		return bad("more than %d bytes of PEM", maxPEM)
@@ -46,7 +51,7 @@ func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 		}
 		leaf = certs[0]
 	}
-	signer, err := parseKey(key)
+	signer, given, err := parseKey(key)
 	if err != nil {
 		return bad("private key: %v", err)
 	}
@@ -70,28 +75,27 @@ func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 			return bad("certificate %d of the chain is not signed by the next: %v", i, err)
 		}
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(signer)
-	if err != nil {
-		return bad("private key: %v", err)
+	der := DER{Key: given}
+	if !plainP256(given, leaf) {
+		if der.Key, err = x509.MarshalPKCS8PrivateKey(signer); err != nil {
+			return bad("private key: %v", err)
+		}
+	}
+	for _, c := range certs {
+		der.Chain = append(der.Chain, c.Raw)
 	}
 	if !known {
-		for _, c := range certs[1:] {
-			after.pem = append(after.pem, encode(c)...)
-		}
+		after.pem = appendChain(nil, der.Chain[1:])
 		ends.remember(chain, certs, after.pem)
 	}
 	return Certificate{
-		Chain:     append(encode(leaf), after.pem...),
-		Key:       pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+		Chain:     slices.Concat(appendChain(nil, der.Chain[:1]), after.pem),
+		Key:       appendPEM(nil, typeKey, der.Key),
 		Names:     slices.Clone(leaf.DNSNames),
 		Issuer:    leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore,
 		NotAfter:  leaf.NotAfter,
-	}, nil
-}
-
-func encode(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+	}, der, nil
 }
 
 // Covers reports whether the certificate is valid for n, as a client would check it.

@@ -56,10 +56,11 @@ func parseChain(b []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-func parseKey(b []byte) (crypto.Signer, error) {
+// parseKey returns the first private key of b, and its DER if that is PKCS#8.
+func parseKey(b []byte) (_ crypto.Signer, pkcs8 []byte, _ error) {
 	all, err := blocks(b)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, block := range all {
 		var key any
@@ -67,28 +68,29 @@ func parseKey(b []byte) (crypto.Signer, error) {
 		switch block.Type {
 		case "PRIVATE KEY":
 			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+			pkcs8 = block.Bytes
 		case "RSA PRIVATE KEY":
 			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		case "EC PRIVATE KEY":
 			key, err = x509.ParseECPrivateKey(block.Bytes)
 		case "ENCRYPTED PRIVATE KEY":
-			return nil, errEncrypted
+			return nil, nil, errEncrypted
 		default: // EC PARAMETERS stands before the key in files that openssl writes
 			continue
 		}
 		if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") { // RFC 1421, the older way of openssl
-			return nil, errEncrypted
+			return nil, nil, errEncrypted
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot be parsed as %s", block.Type) // the parser's words may quote the key
+			return nil, nil, fmt.Errorf("cannot be parsed as %s", block.Type) // the parser's words may quote the key
 		}
 		signer, ok := key.(crypto.Signer)
 		if !ok {
-			return nil, fmt.Errorf("a %T cannot sign", key)
+			return nil, nil, fmt.Errorf("a %T cannot sign", key)
 		}
-		return signer, nil
+		return signer, pkcs8, nil
 	}
-	return nil, errors.New("no PRIVATE KEY block in the PEM")
+	return nil, nil, errors.New("no PRIVATE KEY block in the PEM")
 }
 
 var errEncrypted = errors.New("it is encrypted: decrypt it first (openssl pkey)")

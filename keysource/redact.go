@@ -29,6 +29,18 @@ func (c Certificate) LogValue() slog.Value {
 // MarshalText always fails.
 func (Certificate) MarshalText() ([]byte, error) { return nil, errMarshal }
 
+// String keeps the private key out of every message.
+func (d DER) String() string { return fmt.Sprintf("%d certificates and a key, as DER", len(d.Chain)) }
+
+// Format writes String for every verb.
+func (d DER) Format(w fmt.State, _ rune) { io.WriteString(w, d.String()) }
+
+// LogValue keeps the private key out of every log.
+func (d DER) LogValue() slog.Value { return slog.StringValue(d.String()) }
+
+// MarshalText always fails.
+func (DER) MarshalText() ([]byte, error) { return nil, errMarshal }
+
 // String keeps the key out of every message.
 func (k TicketKey) String() string { return "ticket key " + k.ID() }
 

@@ -49,7 +49,7 @@ func TestLeaksHasTeeth(t *testing.T) {
 
 func TestNothingPrintsAKey(t *testing.T) {
 	chain, key := testca.New(t).Issue(t, "shop.example")
-	cert, err := keysource.ParseCertificate(chain, key, now)
+	cert, bare, err := keysource.ParseDER(chain, key, now)
 	check(t, err)
 	der, _ := pem.Decode(cert.Key)
 	tk := keysource.NewTicketKey()
@@ -57,6 +57,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 	type wrapped struct {
 		C  keysource.Certificate
 		CP *keysource.Certificate
+		D  keysource.DER
 		K  keysource.TicketKey
 		KP *keysource.TicketKey
 		R  keysource.Ring
@@ -64,11 +65,11 @@ func TestNothingPrintsAKey(t *testing.T) {
 		L  []keysource.TicketKey
 		M  map[string]keysource.Ring
 	}
-	all := wrapped{cert, &cert, tk, &tk, ring, &ring, ring.Keys, map[string]keysource.Ring{"default": ring}}
+	all := wrapped{cert, &cert, bare, tk, &tk, ring, &ring, ring.Keys, map[string]keysource.Ring{"default": ring}}
 
 	outs := map[string]string{}
 	for what, v := range map[string]any{
-		"certificate": cert, "*certificate": &cert, "ticket key": tk, "*ticket key": &tk, "ring": ring, "*ring": &ring,
+		"certificate": cert, "*certificate": &cert, "DER": bare, "*DER": &bare, "ticket key": tk, "*ticket key": &tk, "ring": ring, "*ring": &ring,
 		"keys": ring.Keys, "struct": all, "*struct": &all, "any": []any{cert, tk, ring},
 	} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%#x", "%d", "%o", "%b", "%c", "%U"} {
