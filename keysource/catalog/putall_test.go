@@ -112,7 +112,7 @@ func TestPutAllTellsWhatItDoesNotKnow(t *testing.T) {
 func TestIllsNameWhatTheLatestLookShowed(t *testing.T) {
 	c, s, ca := setUp(t)
 	put(t, c, ca, "good.example")
-	plant(t, s, "cert/broken.example", []byte("{"))
+	plant(t, s, "cert/broken.example", []byte{format})
 	if ills := c.Ills(); len(ills) != 0 {
 		t.Errorf("nobody has looked yet: %v", ills)
 	}

@@ -1,32 +1,49 @@
 package catalog
 
 import (
-	"bytes"
-	"encoding/json"
+	"encoding/binary"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// format is the version of record. Another one is not read: an older replica must not serve what it does not understand.
-const format = 1
+// format is the version of the stored form. Another one is not read: an older replica must not serve what it does not understand.
+const format = 2
 
-// record is the stored form. The name is in it so that a value which got under another key is noticed.
+// encode returns the stored form, in which every text and list of bytes stands behind its length (a uvarint), every list behind how many it has:
 //
-// A certificate is parsed and checked once, when it is put; what that found stands in the record, with the hash of what it was found in, since a node
-// that asks for ten thousand names would else have ten thousand signatures checked.
-type record struct {
-	Format    int       `json:"format"`
-	Name      string    `json:"name"`
-	Chain     string    `json:"chain"`   // PEM, as keysource.Certificate
-	Key       string    `json:"key"`     // PEM
-	Version   string    `json:"version"` // keysource.Certificate.Version
-	Names     []string  `json:"names"`
-	Issuer    string    `json:"issuer"`
-	NotBefore time.Time `json:"not_before"`
-	NotAfter  time.Time `json:"not_after"`
+//	format (one byte), name, version, names of the leaf, issuer, not before, not after (seconds since 1970, varints), key, chain (both DER)
+//
+// The name is in it so that a value which got under another key is noticed. A certificate is parsed and checked once, when it is put; what that found
+// stands in the record, with the hash of what it was found in, since a node that asks for ten thousand names would else have ten thousand signatures
+// checked. A million records are a store's file: DER takes half of what PEM within JSON takes.
+func encode(n keysource.Name, c keysource.Certificate, der keysource.DER, version string) []byte {
+	size := 128 + len(n) + len(version) + len(c.Issuer) + len(der.Key)
+	for _, d := range c.Names {
+		size += 2 + len(d)
+	}
+	for _, d := range der.Chain {
+		size += 4 + len(d)
+	}
+	b := append(make([]byte, 0, size), format)
+	b = appendText(appendText(b, string(n)), version)
+	b = binary.AppendUvarint(b, uint64(len(c.Names)))
+	for _, d := range c.Names {
+		b = appendText(b, d)
+	}
+	b = appendText(b, c.Issuer)
+	b = binary.AppendVarint(binary.AppendVarint(b, c.NotBefore.Unix()), c.NotAfter.Unix())
+	b = appendText(b, der.Key)
+	b = binary.AppendUvarint(b, uint64(len(der.Chain)))
+	for _, d := range der.Chain {
+		b = appendText(b, d)
+	}
+	return b
+}
+
+func appendText[T string | []byte](b []byte, text T) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
 // admit checks what wants to come in and returns it parsed, and what is to be stored.
@@ -36,7 +53,7 @@ func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certif
 	} else if want != n {
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%w: %q is written %q", keysource.ErrBadName, n, want)
 	}
-	c, err := keysource.ParseCertificate(chain, key, now)
+	c, der, err := keysource.ParseDER(chain, key, now)
 	if err != nil {
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w", n, err)
 	}
@@ -44,8 +61,7 @@ func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certif
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w: it is for %.200q, so that clients would refuse it there", n, keysource.ErrBadCertificate, c.Names)
 	}
 	version := c.Version()
-	val, err := json.Marshal(record{format, string(n), string(c.Chain), string(c.Key), version, c.Names, c.Issuer, c.NotBefore, c.NotAfter})
-	return c, admitted{version, val}, err
+	return c, admitted{version, encode(n, c, der, version)}, nil
 }
 
 // admitted is a certificate in its stored form; the zero value: there is nothing to store.
@@ -72,23 +88,32 @@ func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
 	bad := func(what string) (keysource.Certificate, error) {
 		return keysource.Certificate{}, fmt.Errorf("%w: the stored record of %s %s: put the certificate again", keysource.ErrBadCertificate, n, what)
 	}
-	var r record
-	d := json.NewDecoder(bytes.NewReader(val))
-	d.DisallowUnknownFields()
-	if d.Decode(&r) != nil {
+	r := fields{rest: val}
+	if got := r.byte(); got != format && !r.broken {
+		return bad(fmt.Sprintf("has format %d, this version reads %d", got, format))
+	}
+	name, version := r.text(), r.text()
+	var c keysource.Certificate
+	for range r.count() {
+		c.Names = append(c.Names, string(r.text()))
+	}
+	c.Issuer = string(r.text())
+	c.NotBefore, c.NotAfter = r.time(), r.time()
+	der := keysource.DER{Key: r.text()}
+	for range r.count() {
+		der.Chain = append(der.Chain, r.text())
+	}
+	if r.broken {
 		return bad("cannot be decoded")
 	}
-	if _, err := d.Token(); err != io.EOF {
+	if len(r.rest) > 0 {
 		return bad("is followed by something else")
 	}
-	if r.Format != format {
-		return bad(fmt.Sprintf("has format %d, this version reads %d", r.Format, format))
-	}
-	if r.Name != string(n) {
+	if string(name) != string(n) {
 		return bad("is of another name")
 	}
-	c := keysource.Certificate{Chain: []byte(r.Chain), Key: []byte(r.Key), Names: r.Names, Issuer: r.Issuer, NotBefore: r.NotBefore, NotAfter: r.NotAfter}
-	if c.Version() != r.Version {
+	c.Chain, c.Key = der.PEM()
+	if c.Version() != string(version) {
 		return bad("was changed since it was put")
 	}
 	if !c.Covers(n) {
