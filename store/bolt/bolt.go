@@ -2,10 +2,13 @@
 //
 // The file holds four buckets, so that no call costs more than what it is about:
 //
-//	values  key -> revision (8 bytes, big endian), value
-//	live    revision -> key, for each key that has a value
+//	keys    key -> revision (8 bytes, big endian)
+//	values  revision -> length of the key (uvarint), key, value
 //	gone    revision -> key, for the newest deletes
 //	meta    how many deletes are in gone, and the newest that was dropped from it
+//
+// Large values lie in the order in which they were written, so that many new keys, in whatever order, fill page after page; under their keys, each
+// would have a page of its own written anew. To look through the keys touches no value.
 package bolt
 
 import (
@@ -38,8 +41,8 @@ const mapped = 1 << 30
 const maxGone = 10_000
 
 var (
+	bucketKeys   = []byte("keys")
 	bucketValues = []byte("values")
-	bucketLive   = []byte("live")
 	bucketGone   = []byte("gone")
 	bucketMeta   = []byte("meta")
 )
@@ -93,12 +96,15 @@ func (s *Store) prepare(fresh bool) error {
 	missing := true
 	if err := s.db.View(func(tx *bolt.Tx) error {
 		missing = tx.Bucket(bucketMeta) == nil
+		if !missing && (tx.Bucket(bucketKeys) == nil || tx.Bucket(bucketValues) == nil) { // else it would look empty
+			return errors.New("there are no records in the file, or not as this version keeps them: restore it from a backup")
+		}
 		return nil
 	}); err != nil || !missing {
 		return err
 	}
 	if err := s.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketValues, bucketLive, bucketGone, bucketMeta} {
+		for _, name := range [][]byte{bucketKeys, bucketValues, bucketGone, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -123,7 +129,7 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) 
 	var rev store.Rev
 	err := s.db.View(func(tx *bolt.Tx) error {
 		var err error
-		val, rev, err = s.value(tx.Bucket(bucketValues), key)
+		val, rev, err = value(tx, key)
 		return err
 	})
 	if errors.Is(err, store.ErrNotExist) {
@@ -135,16 +141,30 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) 
 	return val, rev, nil
 }
 
-// value reads a record.
-func (s *Store) value(values *bolt.Bucket, key string) ([]byte, store.Rev, error) {
-	record := values.Get([]byte(key))
-	if record == nil {
+// value reads what is stored under a key.
+func value(tx *bolt.Tx, key string) ([]byte, store.Rev, error) {
+	rev := tx.Bucket(bucketKeys).Get([]byte(key))
+	if rev == nil {
 		return nil, 0, fmt.Errorf("%w: %s", store.ErrNotExist, key)
 	}
-	if len(record) < revSize {
-		return nil, 0, fmt.Errorf("the record of %q is damaged: restore the file from a backup", key)
+	if is, val, ok := parse(tx.Bucket(bucketValues).Get(rev)); ok && len(rev) == revSize && string(is) == key {
+		return append([]byte{}, val...), toRev(rev), nil // the record is valid within the transaction only
 	}
-	return append([]byte{}, record[revSize:]...), toRev(record), nil // the record is valid within the transaction only
+	return nil, 0, fmt.Errorf("the record of %q is damaged: restore the file from a backup", key)
+}
+
+// record is what stands in the bucket values.
+func record(key string, val []byte) []byte {
+	b := make([]byte, 0, binary.MaxVarintLen64+len(key)+len(val))
+	return append(append(binary.AppendUvarint(b, uint64(len(key))), key...), val...)
+}
+
+func parse(record []byte) (key, val []byte, ok bool) {
+	n, size := binary.Uvarint(record)
+	if size <= 0 || n > uint64(len(record)-size) {
+		return nil, nil, false
+	}
+	return record[size:][:n], record[size:][n:], true
 }
 
 // Now implements [store.Store].
@@ -154,7 +174,7 @@ const revSize = 8
 
 func fromRev(rev store.Rev) []byte { return binary.BigEndian.AppendUint64(nil, uint64(rev)) }
 
-// toRev reads the revision at the start of a record or an index key; 0 where there is none.
+// toRev reads a revision; 0 where there is none.
 func toRev(b []byte) store.Rev {
 	if len(b) < revSize {
 		return 0

@@ -163,7 +163,7 @@ func TestOldDeletesAreForgottenSafely(t *testing.T) {
 		if n := tx.Bucket(bucketGone).Stats().KeyN; n != 3 {
 			t.Errorf("%d deletes are kept, want 3", n)
 		}
-		if n := tx.Bucket(bucketLive).Stats().KeyN; n != 2 {
+		if n := tx.Bucket(bucketValues).Stats().KeyN; n != 2 {
 			t.Errorf("%d revisions are indexed for 2 keys", n)
 		}
 		return nil
@@ -286,12 +286,86 @@ func TestFaultsSayWhatToDo(t *testing.T) {
 	}
 }
 
+// Many new keys, in whatever order, fill page after page: each would else have one of its own.
+func TestValuesLieCloseTogether(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const n, batch = 3000, 100
+	for i := 0; i < n; i += batch {
+		var changes []store.Change
+		for j := i; j < i+batch; j++ {
+			changes = append(changes, store.Change{Key: fmt.Sprintf("cert/%04d", j*1009%n), Val: make([]byte, 1200)})
+		}
+		for _, o := range s.SwapAll(t.Context(), changes) {
+			if o.Err != nil {
+				t.Fatal(o.Err)
+			}
+		}
+	}
+	if err := s.db.View(func(tx *bolt.Tx) error {
+		st := tx.Bucket(bucketValues).Stats()
+		if used := float64(st.LeafInuse) / float64(st.LeafAlloc); st.KeyN != n || used < 0.8 {
+			t.Errorf("%d values; %.2f of their pages is used", st.KeyN, used)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestARecordThatIsNotTheKeysIsDamage(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	rev, err := s.Swap(t.Context(), "a", 0, []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, b := range map[string][]byte{"none": nil, "empty": {}, "of another key": record("b", []byte("secret")), "cut": record("abc", nil)[:2]} {
+		if err := s.db.Update(func(tx *bolt.Tx) error {
+			if b == nil {
+				return tx.Bucket(bucketValues).Delete(fromRev(rev))
+			}
+			return tx.Bucket(bucketValues).Put(fromRev(rev), b)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range s.GetAll(t.Context(), []string{"a"}) {
+			if v.Err == nil || errors.Is(v.Err, store.ErrNotExist) || !strings.Contains(v.Err.Error(), "damaged") {
+				t.Errorf("%s: %q %v", what, v.Val, v.Err)
+			}
+		}
+	}
+}
+
+func TestAFileThatKeepsRecordsOtherwiseIsNotTakenForEmpty(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.Update(func(tx *bolt.Tx) error { return tx.DeleteBucket(bucketKeys) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
 // fill writes n keys in one transaction.
 func fill(t testing.TB, s *Store, n int) {
 	t.Helper()
 	batch := make([]*change, n)
 	for i := range batch {
-		batch[i] = &change{key: fmt.Appendf(nil, "a/%07d", i), record: make([]byte, revSize+100), done: make(chan struct{})}
+		batch[i] = &change{key: fmt.Appendf(nil, "a/%07d", i), record: record(fmt.Sprintf("a/%07d", i), make([]byte, 100)), done: make(chan struct{})}
 	}
 	s.commit(batch)
 	if err := batch[0].err; err != nil {

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -19,10 +20,9 @@ func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
 	err := ctx.Err()
 	if err == nil {
 		err = s.db.View(func(tx *bolt.Tx) error {
-			values := tx.Bucket(bucketValues)
 			for i, key := range keys {
 				v := &out[i]
-				if v.Val, v.Rev, v.Err = s.value(values, key); v.Err != nil && !errors.Is(v.Err, store.ErrNotExist) {
+				if v.Val, v.Rev, v.Err = value(tx, key); v.Err != nil && !errors.Is(v.Err, store.ErrNotExist) {
 					v.Err = s.explain(v.Err, "")
 				}
 			}
@@ -92,12 +92,12 @@ func (s *Store) KeysAfter(ctx context.Context, prefix, last string) iter.Seq2[st
 
 // newChange is a change that waits for nothing yet.
 func newChange(key string, old store.Rev, val []byte) (*change, error) {
-	if len(key) == 0 || len(key) > bolt.MaxKeySize || len(val) > bolt.MaxValueSize-revSize {
+	if len(key) == 0 || len(key) > bolt.MaxKeySize || len(val) > bolt.MaxValueSize-bolt.MaxKeySize-binary.MaxVarintLen64 {
 		return nil, fmt.Errorf("store: %.100q: a key of %d bytes and a value of %d do not fit", key, len(key), len(val))
 	}
 	c := &change{key: []byte(key), old: old, done: make(chan struct{})}
 	if val != nil { // a copy, since the caller may be gone before it is written
-		c.record = append(make([]byte, revSize, revSize+len(val)), val...)
+		c.record = record(key, val)
 	}
 	return c, nil
 }

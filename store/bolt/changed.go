@@ -32,20 +32,20 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 	var keys []string
 	var head store.Rev
 	err := s.db.View(func(tx *bolt.Tx) error {
-		values, live, gone := tx.Bucket(bucketValues), tx.Bucket(bucketLive), tx.Bucket(bucketGone)
-		head = store.Rev(live.Sequence())
+		all, values, gone := tx.Bucket(bucketKeys), tx.Bucket(bucketValues), tx.Bucket(bucketGone)
+		head = store.Rev(values.Sequence())
 		if since == 0 || since < toRev(tx.Bucket(bucketMeta).Get(metaFloor)) {
-			for k := range under(values, []byte(prefix), nil) {
+			for k := range under(all, []byte(prefix), nil) {
 				keys = append(keys, string(k))
 			}
 		} else {
-			for key := range after(live, []byte(prefix), since) {
+			for key := range after(values, whose, []byte(prefix), since) {
 				keys = append(keys, string(key))
 			}
 		}
 		told := make(map[string]bool)
-		for key := range after(gone, []byte(prefix), since) {
-			if !told[string(key)] && values.Get(key) == nil { // one that was made again is live
+		for key := range after(gone, itself, []byte(prefix), since) {
+			if !told[string(key)] && all.Get(key) == nil { // one that was made again is live
 				told[string(key)] = true
 				keys = append(keys, string(key))
 			}
@@ -72,7 +72,7 @@ func (s *Store) keysAfter(ctx context.Context, prefix string, last []byte) iter.
 			err := ctx.Err()
 			if err == nil {
 				err = s.db.View(func(tx *bolt.Tx) error {
-					for k := range under(tx.Bucket(bucketValues), []byte(prefix), last) {
+					for k := range under(tx.Bucket(bucketKeys), []byte(prefix), last) {
 						if keys = append(keys, string(k)); len(keys) == most {
 							break
 						}
@@ -112,17 +112,21 @@ func under(b *bolt.Bucket, prefix, last []byte) iter.Seq[[]byte] {
 	}
 }
 
-// after yields the keys that begin with prefix in an index, of the revisions after since.
-func after(index *bolt.Bucket, prefix []byte, since store.Rev) iter.Seq[[]byte] {
+// after yields the keys that begin with prefix in a bucket by revision, of the revisions after since; key finds them in what stands there.
+func after(b *bolt.Bucket, key func([]byte) []byte, prefix []byte, since store.Rev) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		c := index.Cursor()
-		for k, key := c.Seek(fromRev(since + 1)); k != nil; k, key = c.Next() {
-			if bytes.HasPrefix(key, prefix) && !yield(key) {
+		c := b.Cursor()
+		for k, v := c.Seek(fromRev(since + 1)); k != nil; k, v = c.Next() {
+			if key := key(v); bytes.HasPrefix(key, prefix) && !yield(key) {
 				return
 			}
 		}
 	}
 }
+
+func whose(record []byte) []byte { key, _, _ := parse(record); return key }
+
+func itself(key []byte) []byte { return key }
 
 // bury notes a delete at the revision index, and forgets the oldest ones beyond limit.
 func bury(tx *bolt.Tx, index, key []byte, limit uint64) error {

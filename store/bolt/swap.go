@@ -14,7 +14,7 @@ import (
 type change struct {
 	key    []byte
 	old    store.Rev
-	record []byte // room for the revision, then the value; nil: delete
+	record []byte // nil: delete
 
 	done chan struct{} // closed when rev and err are set
 	rev  store.Rev
@@ -108,38 +108,38 @@ func (s *Store) write(batch []*change) error {
 
 // apply makes one change within tx; did is false where it has no effect. The error is for the whole transaction.
 func (s *Store) apply(tx *bolt.Tx, c *change) (did bool, err error) {
-	values, live := tx.Bucket(bucketValues), tx.Bucket(bucketLive)
-	now := toRev(values.Get(c.key))
+	keys, values := tx.Bucket(bucketKeys), tx.Bucket(bucketValues)
+	now := toRev(keys.Get(c.key))
 	if now != c.old {
 		c.err = fmt.Errorf("%w: %s is at revision %d, not %d", store.ErrConflict, c.key, now, c.old)
 		return false, nil
 	}
 	if now == 0 && c.record == nil { // nothing to delete
-		c.rev = store.Rev(live.Sequence())
+		c.rev = store.Rev(values.Sequence())
 		return false, nil
 	}
-	seq, err := live.NextSequence()
+	seq, err := values.NextSequence()
 	if err != nil {
 		return false, err
 	}
 	c.rev = store.Rev(seq)
 	index := fromRev(c.rev)
 	if now != 0 {
-		if err := live.Delete(fromRev(now)); err != nil {
+		if err := values.Delete(fromRev(now)); err != nil {
 			return false, err
 		}
 	}
 	if c.record == nil {
-		if err := values.Delete(c.key); err != nil {
+		if err := keys.Delete(c.key); err != nil {
 			return false, err
 		}
 		return true, bury(tx, index, c.key, s.maxGone)
 	}
-	copy(c.record, index)
-	if err := live.Put(index, c.key); err != nil {
+	values.FillPercent = 1 // revisions grow: nothing comes between
+	if err := values.Put(index, c.record); err != nil {
 		return false, err
 	}
-	return true, values.Put(c.key, c.record)
+	return true, keys.Put(c.key, index)
 }
 
 // outcome says whether the transaction id, whose commit failed, can be seen nevertheless: its last write was made, but not synced.
