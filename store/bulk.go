@@ -41,7 +41,7 @@ type Outcome struct {
 }
 
 // MaxBulk is how many keys GetAll and SwapAll take in one go: what a driver does as one transaction or script holds others up so long.
-const MaxBulk = 512
+const MaxBulk = 1024
 
 // inFlight bounds the single calls that stand in for a batch: a store over the network answers many in the time of one.
 const inFlight = 64

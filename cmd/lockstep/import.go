@@ -9,6 +9,8 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,9 +31,11 @@ type imported struct {
 
 // A request brings about so much; some are under way at once, so that lockstepd checks one while it writes another.
 const (
-	importPairs  = 1024
+	importPairs  = 2048
 	importBytes  = 8 << 20
 	importAtOnce = 6
+	windowPairs  = 16 * importPairs // that are put in order before they are sent, so that those of a request lie close together in the store
+	windowBytes  = 8 * importBytes
 	importFor    = 2 * time.Hour
 	maxFailures  = 1000 // that are kept for -o json; all are named on standard error
 )
@@ -85,10 +89,8 @@ func (a *app) importAll(ctx context.Context, c *api.Client, from string) (import
 	g, going := errgroup.WithContext(ctx)
 	g.SetLimit(importAtOnce)
 	var broken error
-	next := batch{}
-	send := func() {
-		b := next
-		next = batch{}
+	var window batch
+	send := func(b batch) {
 		g.Go(func() error {
 			body, err := b.archive()
 			if err != nil {
@@ -109,12 +111,12 @@ func (a *app) importAll(ctx context.Context, c *api.Client, from string) (import
 			total.add(api.Imported{Failed: []api.ImportFailed{{Folder: p.Folder, Error: p.Err.Error()}}})
 			continue
 		}
-		if next.add(p); next.full() {
-			send()
+		if window.add(p); window.full(windowPairs, windowBytes) {
+			window.cut(send)
 		}
 	}
-	if len(next.pairs) > 0 && going.Err() == nil {
-		send()
+	if going.Err() == nil {
+		window.cut(send)
 	}
 	if err := g.Wait(); err != nil {
 		return total.done, err
@@ -145,7 +147,7 @@ func (a *app) pairs(from string) iter.Seq2[archive.Pair, error] {
 	}
 }
 
-// batch is what one request brings.
+// batch is what one request brings, or what is to be cut into such.
 type batch struct {
 	pairs []archive.Pair
 	size  int
@@ -156,7 +158,23 @@ func (b *batch) add(p archive.Pair) {
 	b.size += p.Size()
 }
 
-func (b *batch) full() bool { return len(b.pairs) >= importPairs || b.size >= importBytes }
+func (b *batch) full(pairs, size int) bool { return len(b.pairs) >= pairs || b.size >= size }
+
+// cut sends the pairs of b in the order of their folders, and leaves b empty. Of two of one folder, the later one is sent later.
+func (b *batch) cut(send func(batch)) {
+	slices.SortStableFunc(b.pairs, func(x, y archive.Pair) int { return strings.Compare(x.Folder, y.Folder) })
+	var next batch
+	for _, p := range b.pairs {
+		if next.add(p); next.full(importPairs, importBytes) {
+			send(next)
+			next = batch{}
+		}
+	}
+	if len(next.pairs) > 0 {
+		send(next)
+	}
+	*b = batch{}
+}
 
 func (b *batch) archive() (io.Reader, error) {
 	var out bytes.Buffer
