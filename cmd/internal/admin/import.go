@@ -40,6 +40,7 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	case <-ctx.Done():
 		return out, ctx.Err()
 	}
+	defer garbage.hold()()
 	out.Failed = []api.ImportFailed{}
 	fail := func(folder string, err error, n keysource.Name) {
 		out.Failed = append(out.Failed, api.ImportFailed{Folder: folder, Error: strings.TrimPrefix(err.Error(), string(n)+": ")})
