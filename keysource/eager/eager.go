@@ -29,7 +29,7 @@ type Config struct {
 	// Max bounds the eager hosts; what is beyond goes on demand. Those of Hosts come first, then pins, the oldest first, then what is matched, by
 	// name. Default 2000.
 	Max int
-	// Names yields the name of every certificate, once it can be told; asked only where Match is not empty.
+	// Names yields the name of every certificate, each once, once it can be told; asked only where Match is not empty, and seldom.
 	Names func(context.Context) iter.Seq2[keysource.Name, error]
 	// Sources say whether a name has a certificate; asked only for names that Match matches.
 	Sources keysource.Sources
@@ -71,8 +71,13 @@ type Eager struct {
 	pins    map[keysource.Name]pin
 	matched matches
 	dirty   map[keysource.Name]struct{} // whose certificates may have come or gone
-	rescan  bool
-	ready   bool // pins and certificates were read
+	ready   bool                        // pins and certificates were read
+
+	rescan     bool // more has changed than dirty holds
+	miscounted bool // matched.more may be wrong
+	scanning   bool
+	scanned    time.Time     // when the last scan ended; zero: there was none
+	took       time.Duration // by that
 
 	since store.Rev // Run's alone
 }
@@ -107,7 +112,7 @@ func New(c Config) (*Eager, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Eager{
-		cfg: c, wake: make(chan struct{}, 1), rescan: true,
+		cfg: c, wake: make(chan struct{}, 1),
 		pins: map[keysource.Name]pin{}, matched: matches{keep: c.Max + keepBeyond}, dirty: map[keysource.Name]struct{}{},
 	}, nil
 }
@@ -122,7 +127,8 @@ func (e *Eager) Ready() bool {
 	return e.ready
 }
 
-// Hosts lists all that is to be eager, in the order in which it counts. more is how many certificates are matched beyond those listed.
+// Hosts lists all that is to be eager, in the order in which it counts. more is how many certificates were matched beyond those listed when they
+// were counted last: it may be ten minutes old.
 func (e *Eager) Hosts() (hosts []Host, more int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -26,7 +26,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type inventory struct {
 	mu    sync.Mutex
 	certs map[keysource.Name]error
-	walks int
+	walks int           // over all names
+	finds int           // of one name
+	slow  time.Duration // a walk takes that
 }
 
 func (i *inventory) set(n keysource.Name, err error) {
@@ -39,6 +41,7 @@ func (i *inventory) drop(n keysource.Name) { i.mu.Lock(); defer i.mu.Unlock(); d
 func (i *inventory) Certificate(_ context.Context, n keysource.Name) (keysource.Certificate, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.finds++
 	err, ok := i.certs[n]
 	if !ok {
 		err = keysource.ErrNotExist
@@ -50,8 +53,10 @@ func (i *inventory) names(context.Context) iter.Seq2[keysource.Name, error] {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.walks++
+	slow := i.slow
 	all := slices.Collect(maps.Keys(i.certs))
 	return func(yield func(keysource.Name, error) bool) {
+		time.Sleep(slow)
 		for _, n := range all {
 			if !yield(n, nil) {
 				return
@@ -217,6 +222,102 @@ func TestTheBoundHolds(t *testing.T) {
 		time.Sleep(time.Second) // the oldest pins come first
 		l.ok(l.Pin(t.Context(), "a.example", "x"))
 		l.eager("z.example y.example a.example")
+	})
+}
+
+// Of a million names that match, a change costs a look at what changed. All are enumerated when a place is free that none of those kept can take, and
+// seldom to count them.
+func TestBeyondTheBoundAChangeCostsWhatChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, memory.New(), Config{Max: 3, Match: []string{"m*"}})
+		l.slow = 2 * time.Second
+		name := func(i int) keysource.Name { return keysource.Name(fmt.Sprintf("m%05d.example", i)) }
+		for i := range 20_000 {
+			l.set(name(i), nil)
+		}
+		cost := func(what string, walks, finds int) {
+			t.Helper()
+			synctest.Wait()
+			l.inventory.mu.Lock()
+			defer l.inventory.mu.Unlock()
+			if l.walks != walks || l.finds != finds {
+				t.Errorf("%s: all were enumerated %d times, and %d looked up, want %d and %d", what, l.walks, l.finds, walks, finds)
+			}
+			l.finds = 0
+		}
+		drop := func(from, to int) {
+			var gone []keysource.Name
+			for i := from; i < to; i++ {
+				l.drop(name(i))
+				gone = append(gone, name(i))
+			}
+			l.Look(gone)
+		}
+		l.run()
+		time.Sleep(3 * time.Second)
+		l.eager("m00000.example m00001.example m00002.example")
+		cost("the start", 1, 0)
+		for i := range 500 {
+			l.Look([]keysource.Name{name(5000 + i), name(i), "other.example"})
+			synctest.Wait()
+		}
+		cost("renewals", 1, 500)
+		drop(0, 1000)
+		l.eager("m01000.example m01001.example m01002.example")
+		time.Sleep(5 * time.Minute)
+		cost("the places are taken by those that are kept", 1, 1000)
+		drop(1000, 1001)
+		synctest.Wait()
+		time.Sleep(8 * time.Second)
+		l.eager("m01001.example m01002.example m01003.example")
+		cost("a place is free", 2, 1)
+		drop(1001, 2004)
+		l.eager("")
+		time.Sleep(scanShare*l.slow - 10*time.Second)
+		cost("a place is free again", 2, 1003)
+		time.Sleep(20 * time.Second)
+		l.eager("m02004.example m02005.example m02006.example")
+		cost("once that is long enough ago", 3, 0)
+		drop(5000, 20_000)
+		synctest.Wait()
+		if _, more := l.Hosts(); more == 0 {
+			t.Error("they were counted at once")
+		}
+		time.Sleep(recount + 10*time.Second)
+		synctest.Wait()
+		if hosts, more := l.Hosts(); len(hosts)+more != 5000-2004 {
+			t.Errorf("%d hosts, %d more", len(hosts), more)
+		}
+		cost("counting", 4, 0)
+		time.Sleep(time.Hour)
+		cost("nothing changed", 4, 0)
+	})
+}
+
+func TestWhatChangesWhileAllAreEnumeratedIsNotMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, memory.New(), Config{Max: 1, Match: []string{"m*"}})
+		for i := range 1 + keepBeyond + 10 {
+			l.set(keysource.Name(fmt.Sprintf("m%05d.example", i)), nil)
+		}
+		l.run()
+		l.slow = 2 * time.Second
+		var gone []keysource.Name
+		for i := range 1 + keepBeyond { // only those are left that were beyond
+			gone = append(gone, keysource.Name(fmt.Sprintf("m%05d.example", i)))
+			l.drop(gone[i])
+		}
+		l.Look(gone)
+		synctest.Wait()
+		time.Sleep(defaultRefresh + time.Second) // it is being done
+		l.drop("m01001.example")
+		l.set("m01001a.example", nil)
+		l.Look([]keysource.Name{"m01001.example", "m01001a.example"})
+		time.Sleep(2 * time.Second)
+		l.eager("m01001a.example")
+		if l.walks != 2 {
+			t.Errorf("%d walks", l.walks)
+		}
 	})
 }
 

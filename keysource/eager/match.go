@@ -1,36 +1,41 @@
 package eager
 
 import (
-	"context"
-	"errors"
 	"path"
 	"slices"
 
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// keepBeyond is how many matched names beyond Max are kept, to be shown; of more than that only the number is known.
+// keepBeyond is how many matched names beyond Max are kept, to be shown, and to take the places of names that go; the rest is only counted.
 const keepBeyond = 1000
 
 // matches are the first names that a glob matches, in order, and how many more there are.
 type matches struct {
 	keep  int
 	names []keysource.Name // sorted
-	more  int
+	last  keysource.Name   // of names up to this one all are known, of those after it none; "": all are known
+	more  int              // names after last, when they were counted
 }
 
+// beyond reports whether n is one of those that are only counted.
+func (m *matches) beyond(n keysource.Name) bool { return m.last != "" && n > m.last }
+
+// add takes a name that was not added before, or is not beyond.
 func (m *matches) add(n keysource.Name) {
-	i, found := slices.BinarySearch(m.names, n)
-	switch {
-	case found:
-		return
-	case len(m.names) < m.keep:
-		m.names = slices.Insert(m.names, i, n)
-	default:
+	if m.beyond(n) {
 		m.more++
-		if i < m.keep {
-			m.names = slices.Insert(m.names[:m.keep-1], i, n)
-		}
+		return
+	}
+	i, found := slices.BinarySearch(m.names, n)
+	if found {
+		return
+	}
+	m.names = slices.Insert(m.names, i, n)
+	if len(m.names) > m.keep {
+		m.names = m.names[:m.keep]
+		m.last = m.names[m.keep-1]
+		m.more++
 	}
 }
 
@@ -54,7 +59,11 @@ func (e *Eager) Look(names []keysource.Name) {
 	}
 	e.mu.Lock()
 	for _, n := range names {
-		if e.matches(n) {
+		switch {
+		case !e.matches(n):
+		case !e.scanning && e.matched.beyond(n):
+			e.miscounted = true // whether it was counted is not known
+		default:
 			e.dirty[n] = struct{}{}
 		}
 	}
@@ -62,65 +71,9 @@ func (e *Eager) Look(names []keysource.Name) {
 		clear(e.dirty)
 		e.rescan = true
 	}
-	some := len(e.dirty) > 0 || e.rescan
+	some := len(e.dirty) > 0
 	e.mu.Unlock()
 	if some {
 		e.Wake()
 	}
-}
-
-// readMatches finds out which certificates are matched now: all of them at first, and where some are only counted; else those that may have changed.
-func (e *Eager) readMatches(ctx context.Context) error {
-	if len(e.cfg.Match) == 0 {
-		return nil
-	}
-	e.mu.Lock()
-	dirty := e.dirty
-	e.dirty = map[keysource.Name]struct{}{}
-	all := e.rescan || e.matched.more > 0 && len(dirty) > 0
-	e.rescan = false
-	e.mu.Unlock()
-	err := e.read(ctx, all, dirty)
-	if err != nil {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.rescan = e.rescan || all
-		for n := range dirty {
-			e.dirty[n] = struct{}{}
-		}
-	}
-	return err
-}
-
-func (e *Eager) read(ctx context.Context, all bool, dirty map[keysource.Name]struct{}) error {
-	if all {
-		found := matches{keep: e.matched.keep}
-		for n, err := range e.cfg.Names(ctx) {
-			if err != nil {
-				return err
-			}
-			if e.matches(n) {
-				found.add(n)
-			}
-		}
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.matched = found
-		return nil
-	}
-	for n := range dirty {
-		_, _, err := e.cfg.Sources.Find(ctx, n)
-		gone := errors.Is(err, keysource.ErrNotExist)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		e.mu.Lock()
-		if gone {
-			e.matched.remove(n)
-		} else if err == nil { // one that cannot be read now is as eager as it was
-			e.matched.add(n)
-		}
-		e.mu.Unlock()
-	}
-	return nil
 }

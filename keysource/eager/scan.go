@@ -1,0 +1,121 @@
+package eager
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
+)
+
+const (
+	// scanShare bounds the part of the time in which all certificates are enumerated, one in so much: there may be a million, and each takes part.
+	scanShare = 20
+	// recount is the time between two enumerations for nothing but the number of names beyond those that are kept.
+	recount = 10 * time.Minute
+)
+
+// readMatches finds out which certificates are matched now. It looks at those that may have changed, and at all of them only at first, when too much
+// has changed to be named, when there is a place for a host of which only the number is known, or to count those again; and then not too often.
+func (e *Eager) readMatches(ctx context.Context) error {
+	if len(e.cfg.Match) == 0 {
+		return nil
+	}
+	all := e.rescanNow(time.Now())
+	e.mu.Lock()
+	dirty := e.dirty
+	e.dirty = map[keysource.Name]struct{}{}
+	e.scanning = all
+	e.mu.Unlock()
+	var err error
+	if all {
+		err = e.scan(ctx)
+	} else {
+		err = e.read(ctx, dirty)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.scanning = false
+	if err != nil {
+		for n := range dirty {
+			e.dirty[n] = struct{}{}
+		}
+	}
+	return err
+}
+
+// rescanNow decides whether all certificates are to be enumerated now.
+func (e *Eager) rescanNow(now time.Time) bool {
+	hosts, _ := e.Hosts()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	free := e.matched.last != "" && len(hosts) < e.cfg.Max
+	since := now.Sub(e.scanned)
+	switch {
+	case e.scanned.IsZero():
+		return true
+	case e.rescan || free:
+		return since >= max(e.cfg.Refresh, scanShare*e.took)
+	}
+	return e.miscounted && since >= recount
+}
+
+// scan enumerates all certificates.
+func (e *Eager) scan(ctx context.Context) error {
+	start := time.Now()
+	e.mu.Lock()
+	e.rescan, e.miscounted = false, false
+	e.mu.Unlock()
+	found := matches{keep: e.cfg.Max + keepBeyond}
+	for n, err := range e.cfg.Names(ctx) {
+		if err != nil {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.rescan = true
+			return err
+		}
+		if e.matches(n) {
+			found.add(n)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.matched, e.scanned, e.took = found, time.Now(), time.Since(start)
+	return nil
+}
+
+// read looks at these names alone.
+func (e *Eager) read(ctx context.Context, dirty map[keysource.Name]struct{}) error {
+	for n := range dirty {
+		if e.beyond(n) {
+			continue
+		}
+		_, _, err := e.cfg.Sources.Find(ctx, n)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		e.mu.Lock()
+		switch {
+		case errors.Is(err, keysource.ErrNotExist):
+			e.matched.remove(n)
+		case err == nil, errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, store.ErrSealed): // a broken one is there, as for scan
+			e.matched.add(n)
+		default: // it is as eager as it was, until it can be looked up
+			e.dirty[n] = struct{}{}
+		}
+		e.mu.Unlock()
+	}
+	return nil
+}
+
+// beyond reports whether n is only counted, and notes that the number may be wrong now.
+func (e *Eager) beyond(n keysource.Name) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.matched.beyond(n) {
+		return false
+	}
+	e.miscounted = true
+	return true
+}
