@@ -24,10 +24,15 @@ type build struct {
 	mu   sync.Mutex
 	who  map[string]*xds.Resource            // by identity
 	sets map[[sha256.Size]byte]*xds.Resource // by the hosts: many identities share one
+	kept int                                 // bytes of sets
 }
 
-// maxKnown bounds what is kept of identities, whoever connects.
-const maxKnown = 1 << 16
+const (
+	// maxKnown bounds what is kept of identities, whoever connects.
+	maxKnown = 1 << 16
+	// maxKept bounds the bytes of listeners that are kept encoded; at 2000 hosts one is some 2 MB. What is beyond is put together each time a node is looked after.
+	maxKept = 64 << 20
+)
 
 // newBuild encodes the chains that the last build (nil: none) does not have.
 func newBuild(t *Template, hosts []keysource.Name, p Policy, last *build, note func(string, []keysource.Name)) (*build, error) {
@@ -47,7 +52,7 @@ func newBuild(t *Template, hosts []keysource.Name, p Policy, last *build, note f
 		b.chains[h] = chain
 	}
 	if p == nil {
-		b.who[""] = b.of(hosts)
+		b.who[""], _ = b.of(hosts)
 	}
 	return b, nil
 }
@@ -62,20 +67,24 @@ func (b *build) listener(identity string) *xds.Resource {
 	if r := b.who[identity]; r != nil {
 		return r
 	}
+	if len(b.who) >= maxKnown {
+		clear(b.who)
+		clear(b.sets)
+		b.kept = 0
+	}
 	var hosts []keysource.Name
 	if b.policy.AllowsScope(identity, b.template.opt.Scope) { // a chain without a ring would keep the port closed
 		hosts = slices.DeleteFunc(slices.Clone(b.hosts), func(h keysource.Name) bool { return !b.policy.AllowsName(identity, h) })
 	}
-	if len(b.who) >= maxKnown {
-		clear(b.who)
-		clear(b.sets)
+	r, kept := b.of(hosts)
+	if kept {
+		b.who[identity] = r
 	}
-	b.who[identity] = b.of(hosts)
-	return b.who[identity]
+	return r
 }
 
-// of is the listener with the chains of hosts, which must be among b.hosts, in order. The on-demand chain comes last.
-func (b *build) of(hosts []keysource.Name) *xds.Resource {
+// of is the listener with the chains of hosts, which must be among b.hosts, in order; kept: the same is returned next time. The on-demand chain comes last.
+func (b *build) of(hosts []keysource.Name) (r *xds.Resource, kept bool) {
 	set := sha256.New()
 	size := len(b.template.base) + len(b.template.onDemand)
 	for _, h := range hosts {
@@ -85,7 +94,7 @@ func (b *build) of(hosts []keysource.Name) *xds.Resource {
 	}
 	key := [sha256.Size]byte(set.Sum(nil))
 	if r := b.sets[key]; r != nil {
-		return r
+		return r, true
 	}
 	body := bytes.NewBuffer(make([]byte, 0, size))
 	body.Write(b.template.base)
@@ -94,10 +103,14 @@ func (b *build) of(hosts []keysource.Name) *xds.Resource {
 	}
 	body.Write(b.template.onDemand)
 	sum := sha256.Sum256(body.Bytes())
-	r := &xds.Resource{
+	r = &xds.Resource{
 		Name: b.template.name, Version: hex.EncodeToString(sum[:12]), Body: &anypb.Any{TypeUrl: TypeURL, Value: body.Bytes()},
 	}
-	b.sets[key] = r
 	b.note(r.Version, hosts)
-	return r
+	if len(b.sets) > 0 && b.kept+size > maxKept {
+		return r, false
+	}
+	b.sets[key] = r
+	b.kept += size
+	return r, true
 }

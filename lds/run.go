@@ -59,6 +59,7 @@ func (t *Table) serve() {
 	if !known {
 		return
 	}
+	t.editions.begin()
 	next, err := newBuild(template, hosts, policy, last, t.editions.note)
 	if err != nil { // Parse has made a chain: with these hosts it cannot fail
 		t.cfg.Log.Error("the listener cannot be encoded; the last one stays", "err", err)

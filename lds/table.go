@@ -113,6 +113,10 @@ func (t *Table) SetPolicy(p Policy) {
 }
 
 // HostsOf lists the hosts that have a chain in a version of the listener; ok is false for one that is not remembered. The list is shared.
+//
+// Remembered are the versions of the last two changes, and older ones while there is room, but of one change no more than 1024 sets of hosts. A node whose
+// policy gives it a set beyond those is served like any other; only what it serves is not known here, and after each change it is sent the
+// certificates of all its chains again.
 func (t *Table) HostsOf(version string) (hosts []keysource.Name, ok bool) {
 	return t.editions.of(version)
 }
@@ -123,7 +127,14 @@ func (t *Table) All() []string { return []string{t.name} }
 // Brings implements [xds.Referring]: the certificates of the hosts that a version has a chain for and the one before has not; where that is not known, all.
 func (t *Table) Brings(before, version string) (names []string) {
 	had, _ := t.editions.of(before)
-	has, _ := t.editions.of(version)
+	has, ok := t.editions.of(version)
+	if !ok {
+		t.mu.Lock()
+		if had = nil; t.now != nil {
+			has = t.now.hosts
+		}
+		t.mu.Unlock()
+	}
 	for _, h := range has {
 		if _, found := slices.BinarySearch(had, h); !found {
 			names = append(names, keysource.ChainName(h))

@@ -1,6 +1,8 @@
 package lds
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -193,14 +195,90 @@ func TestANewChainBringsItsCertificate(t *testing.T) {
 
 func TestVersionsAreRemembered(t *testing.T) {
 	var e editions
-	for i := range 3 * maxEditions {
-		e.note("often", names("o.example"))
+	for i := range 3 * maxBuilds {
+		e.begin()
+		if i == 0 {
+			e.note("first", names("o.example"))
+		}
 		e.note(time.Duration(i).String(), nil)
+		if h, ok := e.of("first"); ok != (i < maxBuilds) || len(h) > 1 {
+			t.Fatalf("after %d changes the first version is known: %v", i, ok)
+		}
 	}
-	if h, ok := e.of("often"); !ok || len(h) != 1 {
-		t.Error("one that is in use was forgotten")
+	if len(e.builds) != maxBuilds {
+		t.Errorf("%d changes are kept", len(e.builds))
 	}
-	if len(e.order) != maxEditions || len(e.hosts) != maxEditions {
-		t.Errorf("%d and %d are kept", len(e.order), len(e.hosts))
+	for build := range 4 {
+		e.begin()
+		for i := range 2 * maxSets {
+			e.note(fmt.Sprint(build, " ", i), nil)
+		}
+		total := 0
+		for _, b := range e.builds {
+			total += len(b)
+		}
+		if total > 3*maxSets {
+			t.Errorf("%d sets are kept", total)
+		}
+		for _, b := range []int{max(build-1, 0), build} {
+			if _, ok := e.of(fmt.Sprint(b, " ", maxSets-1)); !ok {
+				t.Errorf("during change %d one of the sets of change %d is not known", build, b)
+			}
+		}
+	}
+}
+
+// each gives every identity a set of its own: the host of its name.
+type each struct{}
+
+func (each) AllowsScope(string, string) bool { return true }
+func (each) AllowsName(identity string, n keysource.Name) bool {
+	return identity+".example" == string(n)
+}
+
+// However many sets of hosts there are, each node gets its own, what it serves is known until it has the next, and what it is new to is sent again.
+func TestManySetsOfHosts(t *testing.T) {
+	l := newLab(t, each{})
+	var hosts []keysource.Name
+	for i := range maxSets + 100 {
+		hosts = append(hosts, keysource.Name(fmt.Sprintf("n%04d.example", i)))
+	}
+	identity := func(i int) string { return strings.TrimSuffix(string(hosts[i]), ".example") }
+	var versions [2][]string
+	for change := range versions {
+		l.SetHosts(append(names(fmt.Sprintf("new%d.example", change)), hosts...))
+		l.serve()
+		for i := range hosts {
+			versions[change] = append(versions[change], l.sent(identity(i)).Version)
+		}
+	}
+	for _, v := range versions {
+		for i := range maxSets {
+			if has, ok := l.HostsOf(v[i]); !ok || len(has) != 1 || has[0] != hosts[i] {
+				t.Fatalf("the hosts of the version of node %d are said to be %v", i, has)
+			}
+		}
+	}
+	last := len(hosts) - 1
+	if _, order := chains(t, l.sent(identity(last))); order != string(hosts[last])+" on-demand" {
+		t.Errorf("a node beyond what is remembered gets %s", order)
+	}
+	if brings := l.Brings("", versions[1][last]); !slices.Contains(brings, keysource.ChainName(hosts[last])) {
+		t.Error("what a chain names is not sent again to a node beyond what is remembered")
+	}
+}
+
+// What is kept encoded is bounded, and each node gets its own nevertheless.
+func TestWhatIsKeptEncodedIsBounded(t *testing.T) {
+	l := newLab(t, each{})
+	l.SetHosts(names("a.example b.example"))
+	l.serve()
+	l.now.kept = maxKept
+	first := l.sent("a")
+	if second := l.sent("b"); l.sent("b") == second || l.sent("b").Version != second.Version || l.sent("a").Version != first.Version || second.Version == first.Version {
+		t.Error("what is beyond was kept, or is another")
+	}
+	if l.sent("a") != first {
+		t.Error("the first was not kept")
 	}
 }
