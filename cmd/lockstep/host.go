@@ -40,7 +40,7 @@ func (a *app) hostPinCommand() *cobra.Command {
 					return err
 				}
 				if parent, wild := strings.CutPrefix(string(n), "*."); wild {
-					fmt.Fprintf(a.err, "every name below %s that has no chain of its own is served with this wildcard's certificate from now on\n", parent)
+					fmt.Fprintf(a.err, "every name below %s that has no chain of its own is served with this wildcard's certificate while it is eager\n", parent)
 				}
 				return a.show(h, func(w io.Writer) { hostTable(w, h) })
 			})
@@ -53,7 +53,8 @@ func (a *app) hostUnpinCommand() *cobra.Command {
 		Use:   "unpin NAME",
 		Short: "Let a host go on demand again; says which nodes still serve its chain",
 		Long: "Let a host go on demand again. The nodes that still serve its chain are printed: they do until they take the next listener, a moment later\n" +
-			"(lockstep host list shows who has not), and connections that are open then go on until Envoy's drain time.",
+			"(lockstep host list shows who has not), and connections that are open then go on until Envoy's drain time. A host that the configuration makes\n" +
+			"eager stays so, which is said.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := keysource.ServerName(args[0])
@@ -85,6 +86,9 @@ func (a *app) hostListCommand() *cobra.Command {
 				for _, s := range l.Silent {
 					fmt.Fprintf(a.err, "not asked: %s\n", s)
 				}
+				for _, n := range l.Unknown {
+					fmt.Fprintf(a.err, "not known which hosts %s serves: it has a listener of long ago, or another's\n", n)
+				}
 				return a.show(l, func(w io.Writer) { hostsTable(w, l) })
 			})
 		},
@@ -101,8 +105,8 @@ func hostsTable(w io.Writer, l api.Hosts) {
 		if h.From != "" && h.From != h.Name {
 			notes = append(notes, "certificate of "+h.From)
 		}
-		if h.State == "beyond" {
-			notes = append(notes, fmt.Sprintf("more than %d eager hosts (max_eager): it goes on demand", l.Max))
+		if h.Note != "" {
+			notes = append(notes, h.Note)
 		}
 		if len(h.Serving) > 0 {
 			notes = append(notes, "still served by "+strings.Join(h.Serving, ", "))

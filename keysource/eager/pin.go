@@ -52,14 +52,22 @@ func (e *Eager) Pin(ctx context.Context, n keysource.Name, by string) error {
 	return nil
 }
 
+// write makes a pin, which Hosts knows of at once.
 func (e *Eager) write(ctx context.Context, n keysource.Name, p pin) error {
 	val, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
-	if _, err = e.cfg.Store.Swap(ctx, key(n), 0, val); err != nil && !errors.Is(err, store.ErrConflict) { // somebody else has pinned it
+	_, err = e.cfg.Store.Swap(ctx, key(n), 0, val)
+	if errors.Is(err, store.ErrConflict) { // somebody else has pinned it
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("pinning %s: the outcome is unknown, do it again: %w", n, err)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pins[n] = p // should a look that is under way know better, another follows
 	return nil
 }
 
@@ -81,6 +89,9 @@ func (e *Eager) Unpin(ctx context.Context, n keysource.Name) error {
 		}
 		_, err = e.cfg.Store.Swap(ctx, key(n), rev, nil)
 		if err == nil {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			delete(e.pins, n)
 			e.Wake()
 			return nil
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -30,9 +31,10 @@ var errNoListener = &api.Error{Message: "no listener is served: name its templat
 
 // Of hosts that are eager.
 const (
-	isEager   = "eager"
-	isBeyond  = "beyond"
-	isLeaving = "leaving"
+	isEager    = "eager"
+	isBeyond   = "beyond"
+	isLeaving  = "leaving"
+	isOnDemand = "on-demand"
 )
 
 func (a *admin) hosts(r *http.Request) (out api.Hosts, err error) {
@@ -46,10 +48,10 @@ func (a *admin) hosts(r *http.Request) (out api.Hosts, err error) {
 	hosts, more := l.Eager.Hosts()
 	out = api.Hosts{Listener: l.Table.All()[0], Max: l.Eager.Max(), More: more, Hosts: []api.Host{}}
 	nodes, silent := a.fleetListening(r.Context())
-	out.Silent = silent
 	v := l.versions(nodes)
+	out.Silent, out.Unknown = silent, v.unknown()
 	for _, h := range hosts {
-		one := hostOf(h)
+		one := l.hostOf(h)
 		one.Nodes = len(v.serving(h.Name))
 		a.certify(r.Context(), h.Name, &one)
 		out.Hosts = append(out.Hosts, one)
@@ -74,6 +76,9 @@ func (a *admin) pin(r *http.Request) (out api.Host, err error) {
 	}
 	a.told(n, "pinned")
 	out = api.Host{Name: string(n), State: isEager, By: string(eager.Pinned)}
+	if h, ok := a.Listeners.host(n); ok {
+		out = a.Listeners.hostOf(h)
+	}
 	a.certify(r.Context(), n, &out)
 	return out, nil
 }
@@ -84,20 +89,48 @@ func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
 		return out, err
 	}
 	err = a.Listeners.Eager.Unpin(r.Context(), n)
-	hosts, _ := a.Listeners.Eager.Hosts()
-	i := slices.IndexFunc(hosts, func(h eager.Host) bool { return h.Name == n })
-	if errors.Is(err, keysource.ErrNotExist) && i >= 0 && hosts[i].By != eager.Pinned {
-		return out, &api.Error{Message: fmt.Sprintf("%s is not pinned: the configuration makes it eager (listeners: %s)", n, map[eager.By]string{
-			eager.Configured: "hosts", eager.Matched: "match"}[hosts[i].By]), Code: api.Refused}
+	h, stays := a.Listeners.host(n)
+	if errors.Is(err, keysource.ErrNotExist) && stays && h.By != eager.Pinned {
+		return out, &api.Error{Message: fmt.Sprintf("%s is not pinned: the configuration makes it eager (%s)", n, setting[h.By]), Code: api.Refused}
 	}
 	if err != nil {
 		return out, err
 	}
 	a.told(n, "unpinned")
-	nodes, _ := a.fleetListening(r.Context())
-	out = api.Host{Name: string(n), State: isLeaving, Serving: a.Listeners.versions(nodes).serving(n)}
-	out.Nodes = len(out.Serving)
+	nodes, silent := a.fleetListening(r.Context())
+	v := a.Listeners.versions(nodes)
+	on := v.serving(n)
+	if stays {
+		out = a.Listeners.hostOf(h)
+		out.Note = strings.TrimPrefix(out.Note+"; ", "; ") + fmt.Sprintf("its pin is gone, and it stays: the configuration makes it eager (%s)", setting[h.By])
+		out.Nodes = len(on)
+		a.certify(r.Context(), n, &out)
+		return out, nil
+	}
+	out = api.Host{Name: string(n), State: isLeaving, Nodes: len(on), Serving: on, Note: a.chainOf(n).Words}
+	if len(on) == 0 {
+		out.State = isOnDemand
+	}
+	for _, node := range v.unknown() {
+		out.Note += "; it is not known whether " + node + " serves it"
+	}
+	for _, s := range silent {
+		out.Note += "; not asked: " + s
+	}
 	return out, nil
+}
+
+// setting is where the configuration makes a host eager.
+var setting = map[eager.By]string{eager.Configured: "listeners: hosts", eager.Matched: "listeners: match"}
+
+// host finds n among those that are to be eager.
+func (l *Listeners) host(n keysource.Name) (eager.Host, bool) {
+	hosts, _ := l.Eager.Hosts()
+	i := slices.IndexFunc(hosts, func(h eager.Host) bool { return h.Name == n })
+	if i < 0 {
+		return eager.Host{}, false
+	}
+	return hosts[i], true
 }
 
 func (a *admin) hostName(r *http.Request) (keysource.Name, error) {
@@ -112,10 +145,11 @@ func (a *admin) told(n keysource.Name, what string) {
 	a.Log.Info("a host was "+what, "name", n)
 }
 
-func hostOf(h eager.Host) api.Host {
+func (l *Listeners) hostOf(h eager.Host) api.Host {
 	out := api.Host{Name: string(h.Name), State: isEager, By: string(h.By), Since: h.Since, Who: h.Who}
 	if h.Over {
 		out.State = isBeyond
+		out.Note = fmt.Sprintf("it waits for a place among %d eager hosts (max_eager), and goes on demand until then", l.Eager.Max())
 	}
 	return out
 }

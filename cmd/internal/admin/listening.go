@@ -69,8 +69,19 @@ func (l *Listeners) versions(nodes []Listening) versions {
 // serving lists the nodes that have a chain for n.
 func (v versions) serving(n keysource.Name) (on []string) {
 	for version, nodes := range v.nodes {
-		hosts, _ := v.table.HostsOf(version) // one that is not remembered will be replaced at once
+		hosts, _ := v.table.HostsOf(version)
 		if _, has := slices.BinarySearch(hosts, n); has {
+			on = append(on, nodes...)
+		}
+	}
+	slices.Sort(on)
+	return slices.Compact(on)
+}
+
+// unknown lists the nodes that serve a version of which it is not remembered what it has: they refuse what is newer, or have not been sent it yet.
+func (v versions) unknown() (on []string) {
+	for version, nodes := range v.nodes {
+		if _, ok := v.table.HostsOf(version); !ok {
 			on = append(on, nodes...)
 		}
 	}

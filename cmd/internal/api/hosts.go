@@ -14,12 +14,15 @@ type Hosts struct {
 	Hosts    []Host   `json:"hosts"`
 	More     int      `json:"more,omitempty"`   // matched beyond Max, and not listed
 	Silent   []string `json:"silent,omitempty"` // replicas that did not answer: what nodes serve that are connected there is not known
+	// Unknown are nodes that have a listener of which it is not known which hosts it has: they have refused, or were not sent yet, what is served now.
+	Unknown []string `json:"unknown,omitempty"`
 }
 
 // Host is an eager host, or one that was.
 type Host struct {
 	Name string `json:"name"`
-	// State is eager, beyond (more than Max: it goes on demand), or leaving (no longer eager, and some node still serves its chain).
+	// State is eager, beyond (it waits for a place among Max, and goes on demand until then), leaving (no longer eager, and some node still serves its
+	// chain), or on-demand (not eager, and no node that is known of serves a chain of it).
 	State string    `json:"state"`
 	By    string    `json:"by,omitempty"` // pin, config, match; what makes it eager
 	Since time.Time `json:"since,omitzero"`
@@ -30,6 +33,7 @@ type Host struct {
 	From        string   `json:"from,omitempty"`
 	Context     string   `json:"context,omitempty"` // see Cert.Context
 	Problem     string   `json:"problem,omitempty"`
+	Note        string   `json:"note,omitempty"`    // for people: what else is to be known of its state
 	Nodes       int      `json:"nodes"`             // that have its chain
 	Serving     []string `json:"serving,omitempty"` // which; of hosts that are leaving
 }
