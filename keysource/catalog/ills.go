@@ -1,11 +1,13 @@
 package catalog
 
 import (
-	"maps"
+	"cmp"
+	"context"
 	"slices"
 	"sync"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
 )
 
 // Ill is a certificate in the store with which something is wrong.
@@ -17,35 +19,53 @@ type Ill struct {
 // maxIlls bounds what is remembered.
 const maxIlls = 100
 
-// ills are the problems that reads met and no later read or write has cleared: to look for them would cost a scan of all that is stored.
+// ills are the problems that reads met last and no later read or write has cleared: to look for them would cost a scan of all that is stored.
 type ills struct {
-	mu     sync.Mutex
-	byName map[keysource.Name]string
+	mu    sync.Mutex
+	order []Ill // each name once; the one that was met last is the last
 }
 
 // note remembers what is wrong with n; "": nothing.
 func (i *ills) note(n keysource.Name, problem string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	_, known := i.byName[n]
-	switch {
-	case problem == "":
-		delete(i.byName, n)
-	case known || len(i.byName) < maxIlls:
-		if i.byName == nil {
-			i.byName = map[keysource.Name]string{}
+	i.order = slices.DeleteFunc(i.order, func(ill Ill) bool { return ill.Name == n })
+	if problem == "" {
+		return
+	}
+	if len(i.order) == maxIlls {
+		i.order = slices.Delete(i.order, 0, 1)
+	}
+	i.order = append(i.order, Ill{n, problem})
+}
+
+// among lists those of names that are remembered.
+func (i *ills) among(names []keysource.Name) (ill []keysource.Name) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.order) == 0 {
+		return nil
+	}
+	for _, n := range names {
+		if slices.ContainsFunc(i.order, func(ill Ill) bool { return ill.Name == n }) {
+			ill = append(ill, n)
 		}
-		i.byName[n] = problem
+	}
+	return ill
+}
+
+// recheck reads those of names again with which something was wrong: they have changed, perhaps at another replica, and no node may ask for them.
+func (c *Catalog) recheck(ctx context.Context, names []keysource.Name) {
+	for _, n := range c.ills.among(names) {
+		var v store.Value
+		v.Val, v.Rev, v.Err = c.store.Get(ctx, key(n))
+		c.read(n, v)
 	}
 }
 
-// Ills lists the certificates whose last read, for a node or a list, met a problem, by name; 100 at most.
+// Ills lists the certificates whose last read, for a node or a list, met a problem, by name: the hundred that were met last.
 func (c *Catalog) Ills() []Ill {
 	c.ills.mu.Lock()
 	defer c.ills.mu.Unlock()
-	var out []Ill
-	for _, n := range slices.Sorted(maps.Keys(c.ills.byName)) {
-		out = append(out, Ill{n, c.ills.byName[n]})
-	}
-	return out
+	return slices.SortedFunc(slices.Values(c.ills.order), func(a, b Ill) int { return cmp.Compare(a.Name, b.Name) })
 }

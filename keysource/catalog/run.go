@@ -48,7 +48,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 		}
 		if down = err != nil; !down {
 			since = head
-			c.tell(keys)
+			c.tell(ctx, keys)
 			if where == nothing {
 				where = prefix
 				close(c.ready)
@@ -71,7 +71,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 	}
 }
 
-func (c *Catalog) tell(keys []string) {
+func (c *Catalog) tell(ctx context.Context, keys []string) {
 	names := make([]keysource.Name, 0, len(keys))
 	for _, key := range keys {
 		name, err := store.Segment(key)
@@ -84,5 +84,6 @@ func (c *Catalog) tell(keys []string) {
 	c.known.changed(names)
 	if len(names) > 0 {
 		c.changed(names)
+		c.recheck(ctx, names)
 	}
 }
