@@ -46,8 +46,12 @@ func (i *ills) among(names []keysource.Name) (ill []keysource.Name) {
 	if len(i.order) == 0 {
 		return nil
 	}
+	known := make(map[keysource.Name]bool, len(i.order)) // names may be many
+	for _, one := range i.order {
+		known[one.Name] = true
+	}
 	for _, n := range names {
-		if slices.ContainsFunc(i.order, func(ill Ill) bool { return ill.Name == n }) {
+		if known[n] {
 			ill = append(ill, n)
 		}
 	}
