@@ -64,6 +64,44 @@ func (l *lab) idle(t *testing.T) {
 	}
 }
 
+// shut demands what Shut says.
+func (l *lab) shut(t *testing.T, stream uint64, asked, want string) {
+	t.Helper()
+	got := ""
+	for _, s := range l.Shut(stream, asked) {
+		if got += s.Asked + " since " + s.Held; s.Held == "" {
+			got += fmt.Sprint(s.Names)
+		}
+	}
+	if got != want {
+		t.Errorf("stream %d, %s: shut %q, want %q", stream, asked, got, want)
+	}
+}
+
+func TestARememberedAbsenceHasAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		defer l.start(t)()
+		c := l.caller(t, 1, xds.ADS)
+		until := func() time.Duration { return max(time.Until(l.Remembered("none.example")), 0) }
+		if until() != 0 {
+			t.Error("nobody has looked yet")
+		}
+		c.want("none.example", "absent")
+		if until() != memoFor {
+			t.Errorf("remembered for %v", until())
+		}
+		l.Refresh([]keysource.Name{"none.example"})
+		if until() != 0 {
+			t.Error("it has changed since")
+		}
+		c.want("none.example", "absent")
+		if time.Sleep(memoFor); until() != 0 {
+			t.Error("it is not remembered any more")
+		}
+	})
+}
+
 func TestTwoSpellingsOfANameAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab()
@@ -75,11 +113,18 @@ func TestTwoSpellingsOfANameAndNoMore(t *testing.T) {
 		c.want("shop.example.", "absent")
 		c.want("shop.example", "S") // the normal one never loses its place
 		c.want("SHOP.EXAMPLE", "absent")
+		l.shut(t, 1, "shop.example", "")
+		l.shut(t, 1, "Shop.example", "")
+		l.shut(t, 1, "SHOP.EXAMPLE", "SHOP.EXAMPLE since Shop.example")
+		l.shut(t, 2, "SHOP.EXAMPLE", "")
+		l.Watch(c.node, "shOP.example", c.box) // it has not let go yet
+		l.shut(t, 1, "shop.example", "shOP.example since Shop.example")
+		c.leave("shOP.example")
 		l.caller(t, 2, xds.ADS).want("SHOP.EXAMPLE", "S")
 		l.caller(t, 3, xds.SDS).want("sHOP.EXAMPLE", "S") // an operator's configuration asks there
 		c.leave("Shop.example")
 		c.want("sHop.example", "S")
-		if s, w := l.Refused(); s != 3 || w != 0 {
+		if s, w := l.Refused(); s != 4 || w != 0 {
 			t.Errorf("refused: %d spellings, %d under wildcards", s, w)
 		}
 		if n := l.called("shop.example"); n != 5 {
@@ -124,6 +169,10 @@ func TestNamesUnderAWildcardAreBounded(t *testing.T) {
 		c.want("own.shop.example", "O") // what exists is not under the wildcard
 		c.want("a0.shop.example", "W")
 		c.want(keysource.ChainName("pinned.shop.example"), "W") // an operator chose it, no stranger
+		for name, want := range map[string]string{"a0.shop.example": "", "b1.shop.example": "b1.shop.example since 3", "own.shop.example": "", "chain:b1.shop.example": "", "b.other.example": ""} {
+			l.shut(t, 1, name, want)
+			l.shut(t, 2, name, "")
+		}
 		if n := l.called("*.shop.example"); n != 1 {
 			t.Errorf("the wildcard was looked up %d times for 13 names", n)
 		}

@@ -35,13 +35,24 @@ func TestTheOldestNameIsEvictedAndComesBackWhenItIsAskedFor(t *testing.T) {
 	if when := r.m.next(); when.IsZero() || when.After(r.now) {
 		t.Fatalf("three are held and the machine wants to be called at %s", when)
 	}
+	evicted := func() (names string) {
+		for _, n := range r.m.view(time.Time{}, nil).Names {
+			if n.Evicted {
+				names += n.Name
+			}
+		}
+		return names
+	}
+	expect(t, "nothing is shown as evicted", evicted(), "")
 	expect(t, "one too many", r.pass(0), "-n0")
+	expect(t, "shown as evicted", evicted(), "n0")
 	expect(t, "no more", r.pass(time.Second), "")
 	r.src.set("n0", "2")
 	expect(t, "renewed before the node has unsubscribed", r.wake(), "")
 	expect(t, "ack, and the node unsubscribes", r.delta(req{nonce: r.last(), unsub: []string{"n0"}}), "")
 	expect(t, "events", r.told(), "dropped n0")
 	expect(t, "a client comes", r.delta(req{sub: []string{"n0"}}), "n0@2")
+	expect(t, "shown no more", evicted(), "")
 	expect(t, "the next", r.pass(time.Second), "-n1")
 	expect(t, "a client was quicker than the unsubscription", r.delta(req{nonce: r.last(), sub: []string{"n1"}}), "n1@1")
 	expect(t, "and so on", r.pass(time.Second), "-n2")

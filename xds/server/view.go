@@ -18,6 +18,7 @@ type NameState struct {
 	SentAt   time.Time // zero if the node reported it
 	Accepted string    // the version last accepted
 	Refused  *Refusal  // nil unless the last word of the node was no
+	Evicted  bool      // it was removed to make room, and the node has not let go of it yet
 }
 
 // Refusal is a version that the node does not take.
@@ -98,7 +99,7 @@ func (m *machine) view(since time.Time, keep func(string, NameState) bool) Strea
 }
 
 func (m *machine) state(e *entry) NameState {
-	st := NameState{Sent: e.sent, Accepted: e.accepted}
+	st := NameState{Sent: e.sent, Accepted: e.accepted, Evicted: e.evicted}
 	if e.sentAt != 0 {
 		st.SentAt = time.Unix(0, e.sentAt)
 	}

@@ -94,6 +94,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("DELETE /v1/hosts/{name}", answer(a.unpin))
 	mux.HandleFunc("GET /v1/listening", answer(a.listening))
 	mux.HandleFunc("GET /v1/explain", answer(a.explain))
+	mux.HandleFunc("GET /v1/doors", answer(a.doors))
 	mux.HandleFunc("GET /v1/audit", answer(a.auditLines))
 	mux.HandleFunc("GET /v1/audit/items/{digest}", answer(a.auditItems))
 	mux.HandleFunc("GET /v1/audit/verify", answer(a.verifyAudit))

@@ -33,6 +33,7 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 			out.Holders = append(out.Holders, api.Holder{Node: node.Node, Identity: node.Identity, Replica: node.Replica, Secret: s})
 		}
 	}
+	a.doorsOf(r.Context(), n, &out)
 	return out, a.judge(r.Context(), n, q.Get("node"), q.Get("identity"), &out)
 }
 
@@ -126,17 +127,7 @@ func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out api.Nodes) {
 	now := time.Now()
 	v := fleet{now: now, here: here, replica: a.Replica, rows: map[string]*api.Node{}}
-	keep := func(name string, _ server.NameState) bool {
-		if name == string(n) {
-			return true
-		}
-		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 { // cheaply: a node may have asked for 100 000 names
-			return strings.EqualFold(strings.TrimSuffix(name, "."), string(n))
-		}
-		spelt, err := keysource.CertificateName(name)
-		return err == nil && spelt == n
-	}
-	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: keep}) {
+	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: spells(n)}) {
 		if len(s.Names) > 0 {
 			v.stream(s)
 		}
@@ -146,4 +137,18 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 	}
 	out.Nodes = v.sorted()
 	return out
+}
+
+// spells chooses what asks for n, in whatever spelling.
+func spells(n keysource.Name) func(string, server.NameState) bool {
+	return func(name string, _ server.NameState) bool {
+		if name == string(n) {
+			return true
+		}
+		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 { // cheaply: a node may have asked for 100 000 names
+			return strings.EqualFold(strings.TrimSuffix(name, "."), string(n))
+		}
+		spelt, err := keysource.CertificateName(name)
+		return err == nil && spelt == n
+	}
 }

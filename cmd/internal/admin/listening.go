@@ -24,30 +24,39 @@ func (a *admin) listening(*http.Request) (out api.Listening, err error) {
 
 // fleetListening is what the nodes of all replicas serve, and which replicas did not answer.
 func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent []string) {
+	all, silent := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Listening, error) { return c.Listening(ctx) })
+	nodes = a.Listeners.Here()
+	for _, l := range all {
+		nodes = append(nodes, l.Nodes...)
+	}
+	return nodes, silent
+}
+
+// peersSay asks each other replica, all at once, for a second or so, and names those that did not answer.
+func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *api.Client) (T, error)) (all []T, silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
-	nodes = a.Listeners.Here()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, p := range a.Rollouts.Peers() {
 		wg.Go(func() {
-			var l api.Listening
+			var said T
 			err := fmt.Errorf("its admin API is on a socket; ask it there")
 			if p.Admin != "" {
-				c := api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.PeerTransport}}
-				l, err = c.Listening(ctx)
+				said, err = ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.PeerTransport}})
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				silent = append(silent, fmt.Sprintf("%s: %v", p.Replica, err))
+				return
 			}
-			nodes = append(nodes, l.Nodes...)
+			all = append(all, said)
 		})
 	}
 	wg.Wait()
 	slices.Sort(silent)
-	return nodes, silent
+	return all, silent
 }
 
 // versions are the nodes by the version of the listener that they serve. Replicas give one set of hosts one version.

@@ -275,6 +275,10 @@ func TestExplainSaysWhatThePolicyForbids(t *testing.T) {
 			t.Errorf("%q: %+v %v, want %s", identity, e, err, want)
 		}
 	}
+	asks(t, r, "plain", "other.example")
+	if e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example"}); err != nil || len(e.Doors) != 1 || e.Doors[0].Node != "plain" || e.Doors[0].Why != "policy" {
+		t.Errorf("a node is connected that may not have it: %+v %v", e.Doors, err)
+	}
 }
 
 func TestExplainNamesTheNodesThatHoldACertificate(t *testing.T) {

@@ -1,0 +1,127 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/xds"
+	"github.com/lockstep-tls/lockstep/xds/server"
+)
+
+// maxDoors bounds what is listed: a policy may keep a name from thousands of nodes.
+const maxDoors = 20
+
+// Of [api.Door].
+const (
+	bySpelling = "spelling"
+	byWildcard = "wildcard"
+	byEviction = "evicted"
+	byPolicy   = "policy"
+)
+
+// doors is what another replica asks for.
+func (a *admin) doors(r *http.Request) (api.Doors, error) {
+	return a.doorsHere(r.Context(), r.URL.Query().Get("name"))
+}
+
+// doorsHere looks at each stream that is connected to this replica.
+func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err error) {
+	out = api.Doors{Replica: a.Replica, Doors: []api.Door{}}
+	n, err := keysource.ServerName(asked)
+	if err != nil {
+		return out, err
+	}
+	out.Remembered = a.remembered(n)
+	policy := a.Policy()
+	found := map[api.Door]struct{}{} // a node may have several streams
+	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: spells(n)}) {
+		if s.Node.ID == "" {
+			continue
+		}
+		door := api.Door{Node: s.Node.ID, Identity: s.Node.Identity, Replica: a.Replica, Asked: asked}
+		if policy != nil && !policy.AllowsName(s.Node.Identity, n) {
+			door.Why, door.Words = byPolicy, fmt.Sprintf("no rule of the policy grants it to %q", s.Node.Identity)
+			found[door] = struct{}{}
+			continue
+		}
+		if s.Node.Service != xds.ADS {
+			continue
+		}
+		for _, shut := range a.Table.Shut(s.Node.Stream, asked) {
+			door.Asked = shut.Asked
+			door.Why, door.Words = a.door(n, shut)
+			found[door] = struct{}{}
+		}
+		for _, name := range s.Names {
+			if name.Evicted {
+				door.Asked, door.Why = name.Name, byEviction
+				door.Words = "it was removed to make room (node_names): the node asks again when a client comes"
+				found[door] = struct{}{}
+			}
+		}
+	}
+	for d := range found {
+		out.Doors = append(out.Doors, d)
+	}
+	limitDoors(&out)
+	return out, nil
+}
+
+func (a *admin) door(n keysource.Name, s sds.Shut) (why, words string) {
+	if s.Held != "" {
+		return bySpelling, fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", s.Held, n)
+	}
+	return byWildcard, fmt.Sprintf("the node holds %d names under %s, and may hold %d (wildcard_names): a certificate of its own would let the name in, or an eager chain",
+		s.Names, n.Wildcard(), a.Table.Under())
+}
+
+// remembered is until when both n and its wildcard are called absent without a look.
+func (a *admin) remembered(n keysource.Name) time.Time {
+	until := a.Table.Remembered(n)
+	if w := n.Wildcard(); w != "" && !until.IsZero() {
+		if wild := a.Table.Remembered(w); wild.Before(until) {
+			return wild
+		}
+	}
+	return until
+}
+
+func limitDoors(d *api.Doors) {
+	slices.SortFunc(d.Doors, func(x, y api.Door) int {
+		return cmp.Or(cmp.Compare(x.Node, y.Node), cmp.Compare(x.Replica, y.Replica), cmp.Compare(x.Asked, y.Asked), cmp.Compare(x.Why, y.Why))
+	})
+	if beyond := len(d.Doors) - maxDoors; beyond > 0 {
+		d.More += beyond
+		d.Doors = d.Doors[:maxDoors]
+	}
+}
+
+// doorsOf gathers what all replicas say.
+func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanation) {
+	here, err := a.doorsHere(ctx, out.Asked)
+	if err != nil {
+		return // it is no server name: the verdict says so
+	}
+	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) { return c.Doors(ctx, out.Asked) }) // who is silent is known by then
+	sum := api.Doors{}
+	for _, d := range append(all, here) {
+		sum.More += d.More
+		sum.Doors = append(sum.Doors, d.Doors...)
+		if !d.Remembered.IsZero() {
+			out.Remembered = append(out.Remembered, api.Remembered{Replica: d.Replica, Until: d.Remembered.UTC()})
+		}
+	}
+	if out.Cert != nil && out.Cert.Name == string(n) { // a certificate of its own passes the wildcard's door
+		sum.Doors = slices.DeleteFunc(sum.Doors, func(d api.Door) bool { return d.Why == byWildcard })
+	}
+	limitDoors(&sum)
+	out.Doors, out.MoreDoors = sum.Doors, sum.More
+	slices.SortFunc(out.Remembered, func(x, y api.Remembered) int { return cmp.Compare(x.Replica, y.Replica) })
+}
