@@ -29,7 +29,11 @@ func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent [
 	for _, l := range all {
 		nodes = append(nodes, l.Nodes...)
 	}
-	return nodes, silent
+	connected := map[string]bool{} // perhaps to another replica than the one that it has left
+	for _, n := range nodes {
+		connected[n.Node] = connected[n.Node] || !n.Away
+	}
+	return slices.DeleteFunc(nodes, func(n Listening) bool { return n.Away && connected[n.Node] }), silent
 }
 
 // peersSay asks each other replica, all at once, for a second or so, and names those that did not answer.
@@ -68,8 +72,12 @@ type versions struct {
 func (l *Listeners) versions(nodes []Listening) versions {
 	v := versions{table: l.Table, nodes: map[string][]string{}}
 	for _, n := range nodes {
+		name := n.Node
+		if n.Away {
+			name += " (away)"
+		}
 		if n.Version != "" {
-			v.nodes[n.Version] = append(v.nodes[n.Version], n.Node)
+			v.nodes[n.Version] = append(v.nodes[n.Version], name)
 		}
 	}
 	return v

@@ -35,10 +35,10 @@ type Host struct {
 	Problem     string   `json:"problem,omitempty"`
 	Note        string   `json:"note,omitempty"`    // for people: what else is to be known of its state
 	Nodes       int      `json:"nodes"`             // that have its chain
-	Serving     []string `json:"serving,omitempty"` // which; of hosts that are leaving
+	Serving     []string `json:"serving,omitempty"` // which; of hosts that are leaving. Those that are away are marked
 }
 
-// Listening is GET /v1/listening: what nodes that are connected to that very replica made of the listener.
+// Listening is GET /v1/listening: what nodes that are connected to that very replica, or were, made of the listener.
 type Listening struct {
 	Nodes []ListeningNode `json:"nodes"`
 }
@@ -48,6 +48,7 @@ type ListeningNode struct {
 	Node    string `json:"node"`
 	Version string `json:"version"` // accepted last; empty: none
 	Refused string `json:"refused,omitempty"`
+	Away    bool   `json:"away,omitempty"` // it was connected less than a lease ago, and may go on serving that
 }
 
 // Hosts lists the eager hosts.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
@@ -21,9 +23,21 @@ type listeners struct {
 	table *lds.Table
 	eager *eager.Eager
 
+	lease time.Duration
+
 	mu    sync.Mutex
 	nodes map[uint64]admin.Listening // by stream
+	away  map[string]away            // by node: what it goes on serving
 }
+
+// away is a node whose stream has ended.
+type away struct {
+	admin.Listening
+	since time.Time
+}
+
+// maxAway bounds what is remembered, whatever ids nodes come under.
+const maxAway = 10_000
 
 // openListeners reads the template and wires what decides about its chains.
 func (d *Daemon) openListeners() error {
@@ -46,7 +60,7 @@ func (d *Daemon) openListeners() error {
 	if err != nil {
 		return fmt.Errorf("listeners: match: %w", err)
 	}
-	d.listeners = &listeners{table: table, eager: hosts, nodes: map[uint64]admin.Listening{}}
+	d.listeners = &listeners{table: table, eager: hosts, lease: scope.NodeLease, nodes: map[uint64]admin.Listening{}, away: map[string]away{}}
 	return nil
 }
 
@@ -132,23 +146,41 @@ func (l *listeners) observe(e xds.Event) {
 	switch e.Kind {
 	case xds.Asked: // it says what it holds
 		at.Version = e.Version
+		delete(l.away, e.Node.ID)
 	case xds.Accepted:
 		at.Version, at.Refused = e.Version, ""
 	case xds.Refused:
 		at.Refused = e.Words
 	case xds.Closed, xds.Dropped:
 		delete(l.nodes, e.Node.Stream)
+		if e.Kind == xds.Closed && at.Version != "" {
+			l.leave(at, time.Now())
+		}
 		return
 	}
 	l.nodes[e.Node.Stream] = at
 }
 
-// serving lists the nodes that are connected here and asked for the listener.
+// leave remembers, for a lease, that a node may go on serving what it has. The caller holds mu.
+func (l *listeners) leave(at admin.Listening, now time.Time) {
+	maps.DeleteFunc(l.away, func(_ string, a away) bool { return now.Sub(a.since) >= l.lease })
+	if len(l.away) < maxAway {
+		at.Away, at.Refused = true, ""
+		l.away[at.Node] = away{at, now}
+	}
+}
+
+// serving lists the nodes that are connected here and asked for the listener, and those that were, less than a lease ago.
 func (l *listeners) serving() (out []admin.Listening) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, at := range l.nodes {
 		out = append(out, at)
+	}
+	for _, at := range l.away {
+		if time.Since(at.since) < l.lease {
+			out = append(out, at.Listening)
+		}
 	}
 	return out
 }
