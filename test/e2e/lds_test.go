@@ -54,9 +54,15 @@ func (s *stage) listen(more string) (addr string) {
 // hybrid starts an Envoy whose listener comes from lockstepd. What it drops is closed after a second.
 func (s *stage) hybrid(name, addr string, more ...string) *envoy {
 	s.t.Helper()
+	return s.hybridAt(s.plane.XDS, name, addr, more...)
+}
+
+// hybridAt is one that asks for it elsewhere.
+func (s *stage) hybridAt(xds, name, addr string, more ...string) *envoy {
+	s.t.Helper()
 	e := s.place(name)
 	e.addr = addr
-	args := append([]string{"bootstrap", "envoy", "--mode", "hybrid", "--node", name, "--xds", s.plane.XDS, "--admin", e.admin, "--upstream", s.upstream.Addr}, more...)
+	args := append([]string{"bootstrap", "envoy", "--mode", "hybrid", "--node", name, "--xds", xds, "--admin", e.admin, "--upstream", s.upstream.Addr}, more...)
 	config, err := s.fleet.Run(s.ctx, filepath.Join(bin, "lockstep"), args...)
 	s.ok(err)
 	s.run(e, config, "--drain-time-s", "1", "--parent-shutdown-time-s", "2")
@@ -403,6 +409,12 @@ func TestThePlanSaysWhetherTicketsOutliveARenewal(t *testing.T) {
 	e := s.hybrid("edge-1", addr)
 	s.ready()
 	s.listed(name, "eager", 1)
+	s.soon(func() error { // it was taken; its workers may not have it yet
+		if !s.resumes(e, name) {
+			return errNotYet
+		}
+		return nil
+	})
 	for _, c := range []struct {
 		what string
 		pair fleet.Pair
@@ -457,7 +469,7 @@ func TestAListenerOfTwoThousandHosts(t *testing.T) {
 		}
 		return nil
 	})
-	idle := s.hybrid("edge-0", addr, "--xds", "127.0.0.1:1")
+	idle := s.hybridAt("127.0.0.1:1", "edge-0", addr)
 	s.soon(idle.waits)
 	before := s.resident(idle)
 	s.ok(idle.Kill())
