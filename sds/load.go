@@ -216,6 +216,9 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	if err == nil {
 		res, err = certificateResource(e.asked, f.Certificate)
 	}
+	if err == nil && f.wild && e.asked != keysource.ChainName(e.name) { // a chain's host is an operator's choice
+		res.Group = string(e.name.Wildcard())
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e.loading = false

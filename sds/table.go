@@ -28,9 +28,6 @@ type Config struct {
 	// Doubt is asked before a name is called absent, and before a certificate that a name has of its own gives way to a wildcard's: its error says why it
 	// is not certain that the sources have all that they had, and what was sent stays. Nil: it always is.
 	Doubt func(context.Context, keysource.Name) error
-	// Under is how many names under one wildcard a stream may hold at once, of those that clients ask for (on the aggregated service).
-	// Default 1000.
-	Under int
 	// Denied is told when a node asks for what it may not have, and when a new policy takes something away that it has asked for; with the
 	// resource name as it was asked for. It is called by the goroutine of the stream and must not block. Nil: nobody is told.
 	Denied func(node xds.Node, name string)
@@ -84,11 +81,8 @@ func NewTable(c Config) *Table {
 	if c.Denied == nil {
 		c.Denied = func(xds.Node, string) {}
 	}
-	if c.Under <= 0 {
-		c.Under = defaultUnder
-	}
 	t := &Table{
-		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(c.Under), memo: newMemo(),
+		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(),
 		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
 	}

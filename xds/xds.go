@@ -52,6 +52,7 @@ type Resource struct {
 	Name    string // the name that was asked for, to the letter
 	Version string // never empty
 	Body    *anypb.Any
+	Group   string    // where clients choose the names: what is bounded together, since they can invent names of it; empty: it is of none
 	Until   time.Time // when its use ends, by itself; zero: never. Only a node that asks again when it does is told (see TTL)
 
 	delta, sotw atomic.Pointer[[]byte] // see encode.go

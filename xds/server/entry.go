@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/xds"
@@ -26,6 +27,7 @@ type entry struct {
 	accepted string
 	sentAt   int64 // Unix nanoseconds; 0: never
 	refused  *refusal
+	toldAt   int64  // Unix nanoseconds: when it was evicted; 0 once nobody waits for what the node does then
 	round    uint32 // SotW: the last list that had the name
 
 	due     bool // in the queue of what to look at
@@ -35,8 +37,11 @@ type entry struct {
 	removed bool // the node was told that the name is absent
 	gone    bool // unsubscribed: acknowledgements that come late mean nothing
 	held    bool // in the turnover's order
-	evicted bool // removed, although it is there; the node unsubscribes, or asks again
+	evicted bool // removed, although it is there, or refused a place; the node unsubscribes, or asks again
 	pinned  bool // it did neither: something other than a client's handshake wants it
+
+	group *group // where it has a place; nil: in none
+	place *list.Element
 }
 
 // refusal is the last version of a name that the node refused, and its reason.

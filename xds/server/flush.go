@@ -59,6 +59,10 @@ func (f *flusher) answer(e *entry) {
 	r, state := e.sub.src.Lookup(f.m.node, e.name)
 	switch {
 	case state == xds.NotYet: // a wake-up will come; what the node asked for stands until then
+	case state == xds.Present && e.sub.demand && !f.m.admit(e, r.Group):
+		f.m.absent(e, f.now)
+		f.m.env.counters.crowded.Add(1)
+		f.remove(e.sub, e.name)
 	case state == xds.Present && f.wanted(e, r):
 		f.send(e, r)
 	case state == xds.Absent && !f.m.sotw: // SotW has no words for it
@@ -69,6 +73,7 @@ func (f *flusher) answer(e *entry) {
 		f.m.unpark(e)
 		e.sent, e.accepted, e.sentAt, e.refused = "", "", f.now.UnixNano(), nil
 		e.removed, e.again, e.claimed = true, false, false
+		f.m.groups.leave(e)
 		f.remove(e.sub, e.name)
 	}
 }

@@ -14,7 +14,10 @@ type limits struct {
 	bytes    int // bytes at which a shared response is full
 
 	held      int           // names that a node holds of a type on demand; above it the oldest are evicted
-	evictGap  time.Duration // between two evictions
+	grouped   int           // of one group of names; likewise
+	groupOver int           // names that a group may hold beyond that for a moment: so many clients that come at once find room
+	ghosts    int           // names that were evicted from a group and are let in again
+	evictGap  time.Duration // between two evictions, of either kind
 	evictWait time.Duration // for the node to unsubscribe from what was evicted
 
 	retry, retryMax time.Duration // backoff of a refused version: doubles from one to the other
@@ -31,6 +34,9 @@ var defaults = limits{
 	burst:     64,
 	bytes:     256 << 10,
 	held:      20_000,
+	grouped:   1000,
+	groupOver: 50,
+	ghosts:    16_384, // what is evicted in five minutes
 	evictGap:  20 * time.Millisecond,
 	evictWait: 10 * time.Second,
 	retry:     time.Second,

@@ -41,6 +41,7 @@ type machine struct {
 	out     outstanding
 
 	turnover turnover
+	groups   groups
 }
 
 // answer is a name that is called absent without a look.
@@ -74,7 +75,7 @@ func (m *machine) timer(now time.Time) []*response {
 
 // next is when timer wants to be called; zero: not at all.
 func (m *machine) next() time.Time {
-	when := m.turnover.due(m.env.limits)
+	when := m.turnDue()
 	if len(m.parked) > 0 && (when.IsZero() || m.parked[0].refused.retry.Before(when)) {
 		when = m.parked[0].refused.retry
 	}
@@ -155,6 +156,7 @@ func tooMany(limit int) error {
 func (m *machine) drop(e *entry, now time.Time) {
 	e.gone = true
 	m.turnover.dropped(e)
+	m.groups.leave(e)
 	e.sub.src.Unwatch(m.node, e.name, m.box)
 	m.unpark(e)
 	delete(e.sub.names, e.name)

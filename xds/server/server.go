@@ -36,8 +36,13 @@ type Config struct {
 	// OnDemand is a type, of Types, whose names nodes ask for on the aggregated service as clients come, and have no other bound: each resource carries
 	// a TTL ([xds.Resource.TTL]), and a node that holds more than Hold (default 20 000) is made to let go of those that it was sent first, 50 a second
 	// at most. It unsubscribes from those then, and asks again when a client does; what it stays subscribed to it gets back, for good. Empty: none.
-	OnDemand string
-	Hold     int
+	//
+	// HoldGroup (default 1000) is how many of a group ([xds.Resource.Group]) it may hold. Beyond that the group's oldest give way, 50 a second at most, to as many
+	// new ones, and to those that gave way in the last minutes and are asked for again, which may be twice as many as the group may hold; the others are
+	// called absent.
+	OnDemand  string
+	Hold      int
+	HoldGroup int
 	// Log gets what an operator should look into. Nil: nowhere.
 	Log *slog.Logger
 }
@@ -72,6 +77,9 @@ func New(c Config) *Server {
 	bounds := defaults
 	if c.Hold > 0 {
 		bounds.held = c.Hold
+	}
+	if c.HoldGroup > 0 {
+		bounds.grouped = c.HoldGroup
 	}
 	return &Server{
 		env:      &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: bounds, onDemand: c.OnDemand},

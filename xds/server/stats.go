@@ -12,11 +12,12 @@ type Stats struct {
 	IgnoredTypes  uint64 // requests for a type that is not served
 	BadNames      uint64 // names that are not UTF-8, which get no answer
 	Evicted       uint64 // names that a node was made to let go of, as it held too many
+	Crowded       uint64 // names that were refused since a node held too many of their group
 	CutOff        uint64 // streams ended since the peer did not take what was sent
 }
 
 type counters struct {
-	requests, responses, wildcards, unknownNonces, ignoredTypes, badNames, evicted, cutOff atomic.Uint64
+	requests, responses, wildcards, unknownNonces, ignoredTypes, badNames, evicted, crowded, cutOff atomic.Uint64
 }
 
 // Stats returns the counters. Safe for concurrent use.
@@ -34,6 +35,7 @@ func (s *Server) Stats() Stats {
 		IgnoredTypes:  c.ignoredTypes.Load(),
 		BadNames:      c.badNames.Load(),
 		Evicted:       c.evicted.Load(),
+		Crowded:       c.crowded.Load(),
 		CutOff:        c.cutOff.Load(),
 	}
 }

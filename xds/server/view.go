@@ -60,6 +60,7 @@ type StreamView struct {
 	Delta bool // false: state of the world
 	Count int  // names that it is subscribed to
 	Names []NameView
+	Full  []string // the groups ([xds.Resource.Group]) of which it holds as many names as it may, or more
 }
 
 // Query chooses what Streams returns.
@@ -87,6 +88,11 @@ func (s *Server) Streams(ctx context.Context, q Query) []StreamView {
 
 func (m *machine) view(since time.Time, keep func(string, NameState) bool) StreamView {
 	v := StreamView{Node: m.node, Since: since, Delta: !m.sotw, Count: m.names}
+	for name, g := range m.groups.all {
+		if g.names.Len() >= m.env.limits.grouped {
+			v.Full = append(v.Full, name)
+		}
+	}
 	for _, sub := range m.subs {
 		for name, e := range sub.names {
 			st := m.state(e)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
-	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
@@ -55,16 +54,24 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 			continue
 		}
 		for _, shut := range a.Table.Shut(s.Node.Stream, asked) {
-			door.Asked = shut.Asked
-			door.Why, door.Words = a.door(n, shut)
+			door.Asked, door.Why = shut.Asked, bySpelling
+			door.Words = fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", shut.Held, n)
 			found[door] = struct{}{}
 		}
+		held := false
 		for _, name := range s.Names {
+			held = held || name.Sent != "" && !name.Evicted
 			if name.Evicted {
 				door.Asked, door.Why = name.Name, byEviction
-				door.Words = "it was removed to make room (node_names): the node asks again when a client comes"
+				door.Words = "it was removed to make room (node_names, wildcard_names): the node asks again when a client comes"
 				found[door] = struct{}{}
 			}
+		}
+		if wild := n.Wildcard(); wild != "" && !held && slices.Contains(s.Full, string(wild)) {
+			door.Asked, door.Why = asked, byWildcard
+			door.Words = fmt.Sprintf("the node holds as many names under %s as it may (wildcard_names): its oldest give way, 50 a second, and what comes beyond that is refused; "+
+				"a certificate of its own would let the name in, or an eager chain", wild)
+			found[door] = struct{}{}
 		}
 	}
 	for d := range found {
@@ -72,14 +79,6 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 	}
 	limitDoors(&out)
 	return out, nil
-}
-
-func (a *admin) door(n keysource.Name, s sds.Shut) (why, words string) {
-	if s.Held != "" {
-		return bySpelling, fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", s.Held, n)
-	}
-	return byWildcard, fmt.Sprintf("the node holds %d names under %s, and may hold %d (wildcard_names): a certificate of its own would let the name in, or an eager chain",
-		s.Names, n.Wildcard(), a.Table.Under())
 }
 
 // remembered is until when both n and its wildcard are called absent without a look.

@@ -59,7 +59,8 @@ type Config struct {
 	Policy string `yaml:"policy"`
 
 	// NodeNames is how many names whose certificates a node fetched as clients came (on demand, over ADS) it may hold: above it those that were fetched
-	// first are taken away again, 50 a second at most. WildcardNames is how many of them may be under one wildcard: what is beyond does not exist for the node.
+	// first are taken away again, 50 a second at most. WildcardNames is how many of them may be under one wildcard: above it its oldest give way at the same
+	// pace, what comes more quickly does not exist for the node, and names that gave way in the last minutes come back when they are asked for.
 	NodeNames     int `yaml:"node_names"`
 	WildcardNames int `yaml:"wildcard_names"`
 

@@ -181,7 +181,7 @@ func (d *Daemon) wire() error {
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Tell:     d.tell, Record: d.recordRollout,
 	})
-	d.table = sds.NewTable(sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Under: d.cfg.WildcardNames, Log: d.log})
+	d.table = sds.NewTable(sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
 	if err := d.openListeners(); err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (d *Daemon) wire() error {
 		Types:    d.types(),
 		Observe:  d.seen.observe,
 		Identity: peerIdentity,
-		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames,
+		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
 	})
 	return nil
