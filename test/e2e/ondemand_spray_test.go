@@ -34,6 +34,7 @@ func TestSpraysOfNames(t *testing.T) {
 		s.renew(n)
 	}
 	s.put("*.wild.example", s.pair("*.wild.example"))
+	known = append(known, "known.wild.example") // gives way to strangers, and comes back
 	s.put("spelled-shop-of-many.example", s.pair("spelled-shop-of-many.example"))
 	e := s.onDemand("edge-1", false)
 	s.ready()

@@ -55,7 +55,7 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 		case e != nil:
 			e.again = true
 			m.look(e)
-		case sub.demand && m.names == m.env.limits.names:
+		case sub.demand && (m.names == m.env.limits.names || m.wire+wireSize(name) > m.env.limits.wire):
 			m.refused = append(m.refused, answer{sub, name}) // the node unsubscribes, and a client that comes again finds room
 		default:
 			if _, err := m.subscribe(sub, name, claims[name], now); err != nil {

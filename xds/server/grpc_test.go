@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/lockstep-tls/lockstep/xds"
@@ -357,4 +361,92 @@ func TestTenThousandNamesOneByOne(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "nothing is watched", func() bool { return src.watched() == 0 })
+}
+
+// TestANodeThatHoldsAllThatItMayComesBack: names as long as a client can send them, listed with their versions in one request, as Envoy does.
+func TestANodeThatHoldsAllThatItMayComesBack(t *testing.T) {
+	const version = "0123456789abcdef01234567" // as long as a certificate's
+	src := newTable()
+	long := func(i int) string { return fmt.Sprintf("%06d.%s", i, strings.Repeat("x", 248)) }
+	fit := defaults.wire / wireSize(long(0))
+	all := make([]string, fit+1000)
+	for i := range all {
+		all[i] = long(i)
+		src.put(&xds.Resource{Name: all[i], Version: version, Body: &anypb.Any{TypeUrl: testType}}, all[i])
+	}
+	s := New(Config{Types: map[string]xds.Resources{testType: src}, OnDemand: testType, Hold: len(all)})
+	addr, _ := listen(t, s, "")
+	conn := dial(t, addr)
+	ads := discoveryv3.NewAggregatedDiscoveryServiceClient(conn)
+	open := func() discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient {
+		st, err := ads.DeltaAggregatedResources(timeout(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	// take reads until all of n names are answered.
+	take := func(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, n int) (have map[string]string, removed []string) {
+		have = map[string]string{}
+		for len(have)+len(removed) < n {
+			d, err := st.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range d.Resources {
+				have[r.Name] = r.Version
+			}
+			removed = append(removed, d.RemovedResources...)
+			if err := st.Send(req{nonce: d.Nonce}.delta()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return have, removed
+	}
+	st := open()
+	have, removed := map[string]string{}, []string(nil)
+	for some := range slices.Chunk(all, 1000) { // as clients come
+		if err := st.Send(req{sub: some}.delta()); err != nil {
+			t.Fatal(err)
+		}
+		got, not := take(st, len(some))
+		maps.Copy(have, got)
+		removed = append(removed, not...)
+	}
+	if len(have) != fit || len(removed) != 1000 {
+		t.Fatalf("%d are held, %d were refused, of %d that fit", len(have), len(removed), fit)
+	}
+	if err := st.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the stream ends", func() bool { return s.Stats().Streams == 0 })
+
+	again := req{have: have}
+	for n := range have {
+		again.sub = append(again.sub, n)
+	}
+	size := proto.Size(again.delta())
+	if size > defaults.wire || size < defaults.wire*9/10 {
+		t.Errorf("the request has %d bytes, of %d that it may", size, defaults.wire)
+	}
+	st = open()
+	if err := st.Send(again.delta()); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Send(req{sub: removed[:1]}.delta()); err != nil {
+		t.Fatal(err)
+	}
+	d, err := st.Recv()
+	if err != nil || len(d.Resources) != 0 || !slices.Equal(d.RemovedResources, removed[:1]) {
+		t.Fatalf("not silence, and one refusal: %d resources, %d removed, %v", len(d.GetResources()), len(d.GetRemovedResources()), err)
+	}
+	if err := st.Send(req{nonce: d.Nonce, unsub: append(removed[:1:1], again.sub[0])}.delta()); err != nil { // and there is room
+		t.Fatal(err)
+	}
+	if err := st.Send(req{sub: removed[:1]}.delta()); err != nil {
+		t.Fatal(err)
+	}
+	if have, _ := take(st, 1); have[removed[0]] != version {
+		t.Errorf("one that left made no room: %v", have)
+	}
 }

@@ -5,6 +5,7 @@ import "time"
 // limits bound what one stream may cost. Production uses defaults; tests use small ones.
 type limits struct {
 	names    int // names on a stream; more end it
+	wire     int // bytes that a node needs at most to list its names again, on demand: more are absent
 	nameLen  int // bytes of a name; a longer one is absent
 	unacked  int // bytes sent and not acknowledged; at the bound names stay due until an acknowledgement comes
 	inFlight int // responses sent and not acknowledged, likewise
@@ -26,6 +27,7 @@ type limits struct {
 
 var defaults = limits{
 	names:     200_000,
+	wire:      24 << 20,
 	nameLen:   512,
 	unacked:   1 << 20,
 	inFlight:  1024,
@@ -43,6 +45,9 @@ var defaults = limits{
 	retryMax:  5 * time.Minute,
 	cutOff:    20 * time.Second,
 }
+
+// wireSize is what a name takes at most in the first request of a node that comes back: it subscribes to it, and says which version it holds, of 32 bytes at most.
+func wireSize(name string) int { return 2*len(name) + 48 }
 
 const (
 	maxNodeID = 256     // bytes of node.id, cluster and agent

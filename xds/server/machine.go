@@ -34,6 +34,7 @@ type machine struct {
 	subs    []*subscription // a handful
 	ignored []string        // types that were logged as not served
 	names   int             // over all subscriptions
+	wire    int             // bytes, likewise: see wireSize
 	due     []*entry        // to be looked at, in order
 	left    int             // how many of due are gone
 	refused []answer        // names to call absent without a look: too long, or evicted
@@ -144,6 +145,7 @@ func (m *machine) subscribe(sub *subscription, name, claim string, now time.Time
 	sub.src.Watch(m.node, name, m.box) // before the look, so that no change falls between
 	sub.names[name] = e
 	m.names++
+	m.wire += wireSize(name)
 	m.emit(e, xds.Asked, claim, "", now)
 	m.look(e)
 	return e, nil
@@ -161,6 +163,7 @@ func (m *machine) drop(e *entry, now time.Time) {
 	m.unpark(e)
 	delete(e.sub.names, e.name)
 	m.names--
+	m.wire -= wireSize(e.name)
 	m.emit(e, xds.Dropped, "", "", now)
 	if e.due { // a peer that comes and goes while nothing can be sent must not make the queue grow
 		if m.left++; m.left > len(m.due)/2 {

@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	window     = 1 << 20  // static: grpc's bandwidth estimator would answer each small ACK with a PING
-	readBuffer = 4 << 10  // a fleet that acknowledges at once has as many in use as it has nodes, and an ACK is some hundred bytes
-	maxRequest = 16 << 20 // 200 000 names with the versions that a node holds of them
+	window     = 1 << 20 // static: grpc's bandwidth estimator would answer each small ACK with a PING
+	readBuffer = 4 << 10 // a fleet that acknowledges at once has as many in use as it has nodes, and an ACK is some hundred bytes
+	// maxRequest: a node that comes back lists all that it holds in one request (limits.wire), along with what it says of itself, and with what clients asked it for
+	// while no server was there to say that it is absent.
+	maxRequest = 64 << 20
 	maxHeaders = 32 << 10
 	maxStreams = 1024 // on one connection; Envoy without ADS opens one for each secret, and its own breaker stands at 1024
 )
