@@ -34,6 +34,7 @@ type known struct {
 	used     time.Time // the last look-up that it answered
 	looked   time.Time // the last look at what changed
 	learning bool
+	spoilt   bool                // what is being learnt may be of a store that is no more
 	hashes   []uint64            // sorted; nil: nothing is known
 	fresh    map[uint64]struct{} // since it was learnt, or while it is
 }
@@ -117,13 +118,16 @@ func (k *known) lost() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.hashes, k.looked = nil, time.Time{}
+	if k.spoilt = k.learning; !k.learning {
+		k.fresh = nil // else every name that is put would stay in it for ever
+	}
 }
 
 // begin has changes kept from now on, for read to add. It is called between two looks, so that none falls between.
 func (k *known) begin() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.learning, k.fresh = true, map[uint64]struct{}{}
+	k.learning, k.spoilt, k.fresh = true, false, map[uint64]struct{}{}
 }
 
 // read learns the names. It may take seconds.
@@ -142,7 +146,7 @@ func (k *known) read(ctx context.Context, s store.Store) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.learning = false
-	if err != nil || k.looked.IsZero() {
+	if err != nil || k.spoilt {
 		k.fresh = nil
 		return err
 	}

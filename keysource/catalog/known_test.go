@@ -112,3 +112,41 @@ func TestManyUnknownNamesCostNoReads(t *testing.T) {
 		}
 	})
 }
+
+// TestALostStoreIsForgotten: what was known of it, and what is being learnt while it is lost; and nothing is kept of what is put afterwards.
+func TestALostStoreIsForgotten(t *testing.T) {
+	_, s, ca := setUp(t)
+	c := New(Config{Store: s})
+	put(t, c, ca, "old.example")
+	learn := func(meanwhile func()) {
+		t.Helper()
+		c.known.changed(nil)
+		c.known.begin()
+		meanwhile()
+		if err := c.known.read(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forgotten := func(what string) {
+		t.Helper()
+		put(t, c, ca, "new.example")
+		c.known.changed([]keysource.Name{"other.example"})
+		if k := c.known; k.hashes != nil || k.fresh != nil || k.lacks("unknown.example") {
+			t.Errorf("%s: %d names are known, and %d more", what, len(k.hashes), len(k.fresh))
+		}
+	}
+	learn(func() {})
+	if !c.known.lacks("unknown.example") || c.known.lacks("old.example") {
+		t.Fatal("it was not learnt")
+	}
+	c.known.lost()
+	forgotten("lost when it was known")
+	learn(func() { c.known.lost() })
+	forgotten("lost while it was learnt")
+	learn(func() { c.known.lost(); c.known.changed(nil) })
+	forgotten("lost while it was learnt, and back")
+	learn(func() {})
+	if !c.known.lacks("unknown.example") || c.known.lacks("new.example") {
+		t.Error("it was not learnt again")
+	}
+}
