@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // source is a keysource.Source by hand.
 type source struct {
 	mu    sync.Mutex
-	certs map[keysource.Name]string // what the chain says; "!" cannot look, "…" hangs until its context ends, "(" until it is let go
+	certs map[keysource.Name]string // what the chain says; "!" cannot look, "?" is no good, "…" hangs until its context ends, "(" until it is let go
 	calls map[keysource.Name]int
 	free  chan struct{} // closed: "(" goes on
 	busy  map[keysource.Name]int
@@ -52,6 +52,8 @@ func (s *source) Certificate(ctx context.Context, n keysource.Name) (keysource.C
 		return keysource.Certificate{}, fmt.Errorf("%q %w", n, keysource.ErrNotExist)
 	case what == "!":
 		return keysource.Certificate{}, fmt.Errorf("the disk is on fire")
+	case what == "?":
+		return keysource.Certificate{}, fmt.Errorf("%s: %w", n, keysource.ErrBadCertificate)
 	case what == "…":
 		<-ctx.Done()
 		return keysource.Certificate{}, ctx.Err()
@@ -126,7 +128,7 @@ type lab struct {
 	*Table
 	*source
 	rings *rings
-	log   strings.Builder // written by the table under its mutex
+	log   strings.Builder // read while the bubble waits
 }
 
 func newLab() *lab {

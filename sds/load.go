@@ -249,7 +249,11 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 // failed keeps what the entry has and tries again. The caller holds mu.
 func (t *Table) failed(e *entry, err error) {
 	if e.fails == 0 {
-		t.cfg.Log.Warn("a certificate cannot be loaded; what was sent stays", "name", e.asked, "err", err)
+		about := &t.down
+		if errors.Is(err, keysource.ErrBadCertificate) { // its own fault is not to go under in that of a source
+			about = &t.bad
+		}
+		about.add(e.asked, err)
 	}
 	wait := min(retryFirst<<min(e.fails, 6), retryMost)
 	e.fails++

@@ -51,6 +51,8 @@ type Table struct {
 	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy
 	doors doors
 	memo  memo
+
+	down, bad complaints // of certificates that cannot be loaded; that are not good
 }
 
 // entry is one certificate under the name that was asked for.
@@ -82,7 +84,7 @@ func NewTable(c Config) *Table {
 		c.Denied = func(xds.Node, string) {}
 	}
 	t := &Table{
-		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(),
+		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(), down: complaints{log: c.Log}, bad: complaints{log: c.Log},
 		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
 	}
