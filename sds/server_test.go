@@ -3,6 +3,7 @@ package sds_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -29,9 +30,11 @@ import (
 // fleet is a control plane on a port: certificates and a ring by hand, and the rule that a first refusal bars a stream.
 type fleet struct {
 	table *sds.Table
+	xds   *server.Server
 	conn  *grpc.ClientConn
 
 	mu     sync.Mutex
+	down   error // what every look-up ends in, unless it is nil
 	certs  map[keysource.Name]string
 	ring   *keysource.Ring
 	barred map[uint64]bool
@@ -40,6 +43,9 @@ type fleet struct {
 func (f *fleet) Certificate(_ context.Context, n keysource.Name) (keysource.Certificate, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.down != nil {
+		return keysource.Certificate{}, f.down
+	}
 	if what, ok := f.certs[n]; ok {
 		return keysource.Certificate{Chain: []byte(what), Key: []byte("key")}, nil
 	}
@@ -77,15 +83,19 @@ func (f *fleet) set(n keysource.Name, what string) {
 	f.table.Refresh([]keysource.Name{n})
 }
 
-func newFleet(t *testing.T) *fleet {
+func newFleet(t *testing.T) *fleet { return newFleetOf(t, server.Config{}, io.Discard) }
+
+func newFleetOf(t *testing.T, c server.Config, logged io.Writer) *fleet {
 	t.Helper()
 	f := &fleet{
 		certs: map[keysource.Name]string{}, barred: map[uint64]bool{},
 		ring: &keysource.Ring{Generation: 7, Keys: []keysource.TicketKey{keysource.NewTicketKey()}},
 	}
-	log := slog.New(slog.DiscardHandler)
+	log := slog.New(slog.NewTextHandler(logged, nil))
 	f.table = sds.NewTable(sds.Config{Sources: keysource.Sources{f}, Rings: f, Log: log})
-	srv := server.New(server.Config{Types: map[string]xds.Resources{sds.TypeURL: f.table}, Observe: f.observe, Log: log})
+	c.Types, c.Observe, c.Log = map[string]xds.Resources{sds.TypeURL: f.table}, f.observe, log
+	srv := server.New(c)
+	f.xds = srv
 	gs := grpc.NewServer(server.Options()...)
 	srv.RegisterADS(gs)
 	sds.Register(gs, srv)
