@@ -253,3 +253,37 @@ func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 		t.Errorf("a stream was ended:\n%s", log)
 	}
 }
+
+// TestNamesThatAreNotUTF8FindNoChain where all names come on demand: they are closed at once and cost Envoy nothing. Any other name is as before, and so is none.
+func TestNamesThatAreNotUTF8FindNoChain(t *testing.T) {
+	t.Parallel() // it mostly waits
+	s := demand(t)
+	p := s.pair("shop.example", "xn--bcher-kva.example", "no-sni.invalid")
+	for _, n := range []string{"shop.example", "xn--bcher-kva.example", "no-sni.invalid"} {
+		s.ok(fleet.WriteHost(s.certs, n, p))
+	}
+	e := s.place("edge-1")
+	config := s.done("bootstrap", "envoy", "--mode", "on-demand", "--node", "edge-1", "--xds", s.plane.XDS, "--admin", e.admin, "--listen", e.addr, "--upstream", s.upstream.Addr)
+	s.run(e, []byte(config))
+	s.ready()
+	s.soon(func() error { _, err := s.full(s.ctx, e, "shop.example"); return err })
+	var k traffic.Knocker
+	for name, want := range map[string]traffic.Answer{
+		"bücher.example": traffic.Taken, "𝐀.example": traffic.Closed, "unknown.example": traffic.Closed, "\x00\n": traffic.Closed,
+		"\xff": traffic.Closed, "shop\xc3.example": traffic.Closed, "\xc0\xaf": traffic.Closed, "\xed\xa0\x80": traffic.Closed, "\xf4\x90\x80\x80": traffic.Closed,
+		strings.Repeat("\xbf", 255): traffic.Closed,
+	} {
+		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+		if a, err := k.Knock(ctx, e.addr, "", name); a != want {
+			t.Errorf("%.40q: %v, want %v, %v", name, a, want, err)
+		}
+		cancel()
+	}
+	d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+	conn, err := d.DialContext(s.ctx, "tcp", e.addr) // an address is no SNI
+	s.ok(err)
+	s.ok(conn.Close())
+	if n := s.metric(`lockstep_xds_names_refused_total{door="bytes"}`); n != 0 {
+		t.Errorf("Envoy asked for %.0f names that are not UTF-8", n)
+	}
+}
