@@ -48,15 +48,16 @@ var (
 )
 
 // Store keeps the [store.Store] contract in a file. Safe for concurrent use; writers that come at the same time share a sync, and
-// one that comes alone waits for nobody.
+// one that comes alone waits for nobody. Single changes go before those of [Store.SwapAll]: a rotation waits for bulkMost records of an import at most.
 type Store struct {
 	db      *bolt.DB
 	path    string
 	maxGone uint64
 
-	turn    chan struct{} // capacity 1: whoever is in commits all that waits
-	mu      sync.Mutex
-	waiting []*change
+	turn   chan struct{} // capacity 1: whoever is in commits what waits
+	mu     sync.Mutex
+	single []*change
+	bulk   [][]*change // of bulkMost at most, in the order in which they came
 }
 
 // Open opens the store in a file, or makes it (mode 0600). Its cost does not grow with the keys. If another process has it, the

@@ -180,7 +180,7 @@ func (s *Store) waitingFor(t *testing.T, n int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		s.mu.Lock()
-		have := len(s.waiting)
+		have := len(s.single)
 		s.mu.Unlock()
 		if have == n {
 			return

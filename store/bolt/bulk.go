@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -40,10 +41,13 @@ func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
 	return out
 }
 
-// SwapAll implements [store.Bulk] in one transaction, and with others that wait.
+// bulkMost is how many changes of SwapAll one transaction makes: a single change waits for no more. Larger ones are hardly faster.
+const bulkMost = 512
+
+// SwapAll implements [store.Bulk], in transactions of bulkMost.
 func (s *Store) SwapAll(ctx context.Context, changes []store.Change) []store.Outcome {
 	out := make([]store.Outcome, len(changes))
-	batch := make([]*change, 0, len(changes))
+	all := make([]*change, 0, len(changes))
 	at := make([]int, 0, len(changes)) // where their outcomes belong
 	for i, c := range changes {
 		next, err := newChange(c.Key, c.Old, c.Val)
@@ -54,30 +58,59 @@ func (s *Store) SwapAll(ctx context.Context, changes []store.Change) []store.Out
 			out[i].Err = err
 			continue
 		}
-		batch, at = append(batch, next), append(at, i)
+		all, at = append(all, next), append(at, i)
 	}
-	if len(batch) == 0 {
+	if len(all) == 0 {
 		return out
 	}
 	s.mu.Lock()
-	s.waiting = append(s.waiting, batch...) // together, and taken together
+	s.bulk = slices.AppendSeq(s.bulk, slices.Chunk(all, bulkMost))
 	s.mu.Unlock()
-	last := batch[len(batch)-1]
-	select {
-	case s.turn <- struct{}{}:
-		s.commit(s.takeWaiting())
-		<-s.turn
-		<-last.done
-	case <-last.done:
-	case <-ctx.Done():
-		for i, c := range batch {
-			out[at[i]].Err = s.giveUp(ctx, c)
+	for last := all[len(all)-1]; !last.isDone(); {
+		select {
+		case s.turn <- struct{}{}:
+			s.commit(s.takeSingle())
+			s.commit(s.takeBulk()) // perhaps somebody else's, who came before
+			<-s.turn
+		case <-last.done:
+		case <-ctx.Done():
+			for c, withdrawn := range s.withdrawAll(all) {
+				if i := at[c]; all[c].isDone() {
+					out[i] = store.Outcome{Rev: all[c].rev, Err: all[c].err}
+				} else {
+					out[i].Err = all[c].givenUp(ctx, withdrawn)
+				}
+			}
+			return out
 		}
-		return out
 	}
-	for i, c := range batch {
-		<-c.done // by the one commit
+	for i, c := range all {
 		out[at[i]] = store.Outcome{Rev: c.rev, Err: c.err}
+	}
+	return out
+}
+
+// takeBulk returns the changes of one SwapAll that come next.
+func (s *Store) takeBulk() []*change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.bulk) == 0 {
+		return nil
+	}
+	next := s.bulk[0]
+	s.bulk = slices.Delete(s.bulk, 0, 1)
+	return next
+}
+
+// withdrawAll takes what still waits of one SwapAll out of the queue, and says of each change whether it did.
+func (s *Store) withdrawAll(all []*change) []bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]bool, 0, len(all))
+	for part := range slices.Chunk(all, bulkMost) {
+		n := len(s.bulk)
+		s.bulk = slices.DeleteFunc(s.bulk, func(waits []*change) bool { return waits[0] == part[0] })
+		out = append(out, slices.Repeat([]bool{len(s.bulk) < n}, len(part))...)
 	}
 	return out
 }
@@ -102,9 +135,18 @@ func newChange(key string, old store.Rev, val []byte) (*change, error) {
 	return c, nil
 }
 
-// giveUp is what a caller whose ctx has ended is told.
-func (s *Store) giveUp(ctx context.Context, c *change) error {
-	if s.withdraw(c) {
+func (c *change) isDone() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// givenUp is what a caller whose ctx has ended is told of c.
+func (c *change) givenUp(ctx context.Context, withdrawn bool) error {
+	if withdrawn {
 		return fmt.Errorf("store: %s was not written: %w", c.key, ctx.Err())
 	}
 	return fmt.Errorf("store: %s is being written, with an unknown outcome: %w", c.key, ctx.Err())

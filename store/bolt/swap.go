@@ -31,38 +31,39 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 		return 0, err
 	}
 	s.mu.Lock()
-	s.waiting = append(s.waiting, c)
+	s.single = append(s.single, c)
 	s.mu.Unlock()
 
 	select {
 	case s.turn <- struct{}{}: // nobody is writing: write all that waits, which may be nothing by now
-		s.commit(s.takeWaiting())
+		s.commit(s.takeSingle())
 		<-s.turn
 		<-c.done
 		return c.rev, c.err
 	case <-c.done: // somebody wrote it along with theirs
 		return c.rev, c.err
 	case <-ctx.Done():
-		return 0, s.giveUp(ctx, c)
+		return 0, c.givenUp(ctx, s.withdraw(c))
 	}
 }
 
-func (s *Store) takeWaiting() []*change {
+// takeSingle returns all single changes that wait.
+func (s *Store) takeSingle() []*change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	batch := s.waiting
-	s.waiting = nil
+	batch := s.single
+	s.single = nil
 	return batch
 }
 
 func (s *Store) withdraw(c *change) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.Index(s.waiting, c)
+	i := slices.Index(s.single, c)
 	if i < 0 {
 		return false
 	}
-	s.waiting = slices.Delete(s.waiting, i, i+1)
+	s.single = slices.Delete(s.single, i, i+1)
 	return true
 }
 
