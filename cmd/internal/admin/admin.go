@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
@@ -87,7 +88,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /v1/certs/{name}", answer(a.cert))
 	mux.HandleFunc("PUT /v1/certs/{name}", answer(a.putCert))
 	mux.HandleFunc("DELETE /v1/certs/{name}", answer(a.removeCert))
-	mux.HandleFunc("POST /v1/certs/import", answer(a.importCerts))
+	mux.Handle("POST /v1/certs/import", steadily(answer(a.importCerts)))
 	mux.HandleFunc("POST /v1/certs/confirm-loss", answer(a.confirmLoss))
 	mux.HandleFunc("GET /v1/hosts", answer(a.hosts))
 	mux.HandleFunc("PUT /v1/hosts/{name}", answer(a.pin))
@@ -159,6 +160,8 @@ func fail(w http.ResponseWriter, err error) {
 		e.Code, code = api.Refused, http.StatusConflict
 	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):
 		e.Code, code = api.Refused, http.StatusUnprocessableEntity
+	case errors.Is(err, os.ErrDeadlineExceeded): // of the request's body
+		code = http.StatusRequestTimeout
 	case errors.Is(err, context.Canceled):
 		code = 499
 	}

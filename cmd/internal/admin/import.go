@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -49,7 +51,7 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	var folders []string
 	for p, err := range archive.Tar(http.MaxBytesReader(nil, r.Body, maxImport), "the archive") {
 		if err != nil {
-			return out, &api.Error{Message: err.Error(), Code: api.Usage}
+			return out, unread(err, folders)
 		}
 		if len(pairs) == maxPairs {
 			return out, &api.Error{Message: "more certificates than one request may bring: lockstep cert import sends any number", Code: api.Usage}
@@ -90,6 +92,20 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	}
 	a.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
 	return out, nil
+}
+
+// unread says why an archive ended too soon, behind which folder.
+func unread(err error, folders []string) error {
+	if len(folders) > 0 {
+		err = fmt.Errorf("behind the folder %.300q: %w", folders[len(folders)-1], err)
+	}
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		err = fmt.Errorf("%w, which is %d MiB: lockstep cert import sends any number", err, large.Limit>>20)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("nothing came for %s: %w", maxStall, err)
+	}
+	return &api.Error{Message: err.Error(), Code: api.Usage}
 }
 
 func (a *admin) putAll(ctx context.Context, pairs []catalog.Pair) (out []catalog.Outcome, err error) {

@@ -1,12 +1,14 @@
 package archive
 
 import (
+	"fmt"
 	"io"
 	"iter"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Dir yields the folders of a directory, by name. It keeps their names in memory, some 50 MB for a million, and no more than one folder's files. After
@@ -35,11 +37,17 @@ func Dir(root *os.File) iter.Seq2[Pair, error] {
 	}
 }
 
+// readFile reads a regular file, perhaps behind links, as those of a Kubernetes volume are. Nothing else is waited for.
 func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe without a writer would hang
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if fi, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
 	return io.ReadAll(io.LimitReader(f, maxFile))
 }

@@ -76,13 +76,16 @@ func (a *reader) next() (*Pair, error) {
 	if p == nil {
 		p = &Pair{Folder: folder}
 		a.waiting[folder] = p
-		a.size += overhead
+		a.size += overhead + len(folder)
+	}
+	if sparse(h) { // a few bytes may stand for any number
+		return nil, fmt.Errorf("%.300q has holes: make the archive without --sparse (-S)", h.Name)
 	}
 	b, err := readSome(a.tar, h.Size)
 	a.size -= p.Size()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", h.Name, err)
+		return nil, fmt.Errorf("%.300q: %w", h.Name, err)
 	case h.Typeflag != tar.TypeReg:
 		p.Err = fmt.Errorf("%s is a link or no file: make the archive with tar -h", h.Name)
 	case strings.Contains(folder, "/"):
@@ -99,8 +102,21 @@ func (a *reader) next() (*Pair, error) {
 		return nil, nil
 	}
 	delete(a.waiting, folder)
-	a.size -= p.Size() + overhead
+	a.size -= p.Size() + overhead + len(folder)
 	return p, nil
+}
+
+// sparse: the file is larger than what the archive holds of it.
+func sparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // half is p with what it lacks.
