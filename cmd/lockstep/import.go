@@ -204,7 +204,7 @@ func (t *importTotal) add(sum api.Imported) {
 	t.done.Failed += len(sum.Failed)
 	for _, f := range sum.Failed {
 		t.progress.clear()
-		fmt.Fprintf(t.a.err, "%s: %s\n", f.Folder, f.Error)
+		fmt.Fprintf(t.a.err, "%s: %s\n", legible(f.Folder), strings.Map(oneLine, f.Error))
 		if len(t.done.Failures) < maxFailures {
 			t.done.Failures = append(t.done.Failures, f)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -96,6 +97,14 @@ func visible(s string) string {
 		}
 		return unicode.ReplacementChar
 	}, s)
+}
+
+// legible is s, or s in quotes with its escapes where it would not be seen as it is: a folder may be named by anybody, and with a line feed.
+func legible(s string) string {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.QuoteToGraphic(s)
+	}
+	return s
 }
 
 // firstError remembers the first failure, so that the writers of tables need not look at each.
