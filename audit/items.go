@@ -17,33 +17,49 @@ type Item struct{ Name, Key string }
 // itemsPrefix comes behind audit/key in byte order, so that a restore knows by then whose they are.
 var itemsPrefix = store.Key("audit", "names") + "/"
 
-// AppendMany writes one line for many changes of a kind, made by one actor at one moment: a line for each would cost a write of audit/head for
-// every 32. The items go first, into a record of their own that is never written again, audit/names/<digest>: a line for each, name and key with a space
-// between. The log's line has e, with their number (Times), the first and last of their names (Name) and the digest (Items), so that [Log.Verify] finds
-// out if the record was changed or is gone. As with [Log.Append], after an error nothing of it may be done.
+// maxItems bounds the names of one line, in bytes: they are one record of the store, and NATS takes 1 MiB.
+const maxItems = 512 << 10
+
+// AppendMany writes down many changes of a kind, made by one actor at one moment: a line for each would cost a write of audit/head for every 32. The
+// items go first, into a record of their own that is never written again, audit/names/<digest>: a line for each, name and key with a space between. The log's
+// line has e, with their number (Times), the first and last of their names (Name) and the digest (Items), so that [Log.Verify] finds out if the
+// record was changed or is gone. Where the items take more than half a MiB there are several such records and lines, written together; 16 MiB are too
+// many. The head is that of the last line. As with [Log.Append], after an error nothing of it may be done.
 func (l *Log) AppendMany(ctx context.Context, e Entry, items []Item) (Head, error) {
-	if len(items) == 0 {
-		return Head{}, errors.New("audit: no items")
+	var entries []Entry
+	for len(items) > 0 {
+		text, n := itemsText(items)
+		digest := digestOf(text)
+		_, err := giveUp(ctx, func(ctx context.Context) (store.Rev, error) {
+			return l.cfg.Store.Swap(ctx, itemsPrefix+digest, 0, text)
+		})
+		if err != nil && !errors.Is(err, store.ErrConflict) { // it is there already: the same was about to be done before
+			l.mu.Lock()
+			l.counts.Refused++
+			l.mu.Unlock()
+			return Head{}, fmt.Errorf("%w: the names of %d changes: %w", ErrUnwritten, n, err)
+		}
+		next := e
+		next.Times, next.Items = n, digest
+		if next.Name = items[0].Name; n > 1 {
+			next.Name += " … " + items[n-1].Name
+		}
+		entries, items = append(entries, next), items[n:]
 	}
-	var text bytes.Buffer
+	return l.Append(ctx, entries...)
+}
+
+// itemsText is the record of the first n items, as many as fit.
+func itemsText(items []Item) (text []byte, n int) {
+	var b bytes.Buffer
 	for _, it := range items {
-		fmt.Fprintf(&text, "%s %s\n", clip(it.Name, maxWords), clip(it.Key, maxWords))
+		end := b.Len()
+		if fmt.Fprintf(&b, "%s %s\n", clip(it.Name, maxWords), clip(it.Key, maxWords)); b.Len() > maxItems {
+			return b.Bytes()[:end], n
+		}
+		n++
 	}
-	digest := digestOf(text.Bytes())
-	_, err := giveUp(ctx, func(ctx context.Context) (store.Rev, error) {
-		return l.cfg.Store.Swap(ctx, itemsPrefix+digest, 0, text.Bytes())
-	})
-	if err != nil && !errors.Is(err, store.ErrConflict) { // it is there already: the same was about to be done before
-		l.mu.Lock()
-		l.counts.Refused++
-		l.mu.Unlock()
-		return Head{}, fmt.Errorf("%w: the names of %d changes: %w", ErrUnwritten, len(items), err)
-	}
-	e.Times, e.Items = len(items), digest
-	if e.Name = items[0].Name; len(items) > 1 {
-		e.Name += " … " + items[len(items)-1].Name
-	}
-	return l.Append(ctx, e)
+	return b.Bytes(), n
 }
 
 // Items returns those of a line's digest. The error wraps [store.ErrNotExist] where they are gone, and says so where they were changed.

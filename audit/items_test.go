@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +64,43 @@ func TestOneLineStandsForManyAndItsNamesAreProved(t *testing.T) {
 	}
 	if got := faults(); !slices.Equal(got, []Fault{Missing}) {
 		t.Errorf("without it: %v", got)
+	}
+}
+
+// What NATS takes in one message is 1 MiB: an archive of the longest names is more.
+func TestTheNamesOfALineAreBoundedInBytes(t *testing.T) {
+	s := newFaulty()
+	l := open(t, s, nil)
+	var items []Item
+	for i := range 4096 {
+		items = append(items, Item{fmt.Sprintf("%0253d", i), strings.Repeat("v", 24)})
+	}
+	head, err := l.AppendMany(t.Context(), Entry{What: "certs-put"}, items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := l.Lines(t.Context(), 10)
+	if err != nil || len(lines) != 3 || lines[2].Number != head.Number {
+		t.Fatalf("%+v %v", lines, err)
+	}
+	var all []Item
+	for _, line := range lines {
+		part, err := l.Items(t.Context(), line.Items)
+		if err != nil || len(part) != line.Times || line.Name != clip(part[0].Name+" … "+part[len(part)-1].Name, maxWords) {
+			t.Errorf("%+v: %d items, %v", line, len(part), err)
+		}
+		text, _, err := s.Get(t.Context(), itemsPrefix+line.Items)
+		if err != nil || len(text) > maxItems {
+			t.Errorf("a record of %d bytes, %v", len(text), err)
+		}
+		all = append(all, part...)
+	}
+	if !slices.Equal(all, items) {
+		t.Errorf("%d items of %d, or in another order", len(all), len(items))
+	}
+	sound(t, l, 3)
+	if _, err := l.AppendMany(t.Context(), Entry{What: "certs-put"}, nil); err == nil {
+		t.Error("a line for nothing")
 	}
 }
 
