@@ -62,11 +62,11 @@ func (c *Catalog) List(ctx context.Context, start, after string) iter.Seq2[Entry
 const listFirst = 16
 
 func (c *Catalog) entry(key string, v store.Value) (Entry, error) {
-	name, err := store.Segment(key)
-	if err != nil {
-		return Entry{Name: keysource.Name(key), Problem: err.Error()}, nil
+	e := Entry{Name: keysource.Name(listed(key))}
+	if name, err := store.Segment(key); err != nil || name != string(e.Name) {
+		e.Problem = fmt.Sprintf("the store's key %q is not that of a server name: nobody can ask for it", key)
+		return e, nil
 	}
-	e := Entry{Name: keysource.Name(name)}
 	cert, err := c.read(e.Name, v)
 	switch {
 	case errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, store.ErrSealed):
@@ -95,10 +95,9 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 	if start != "" {
 		return store.KeysAfter(ctx, c.store, key(keysource.Name(start)), from)
 	}
-	wildcards := key("*")
 	behind := wildcards + "\xff" // all of them
 	return func(yield func(string, error) bool) {
-		if after == "" || strings.HasPrefix(after, "*") {
+		if after < "*" || strings.HasPrefix(after, "*") { // what is less is a folder's name
 			for k, err := range store.KeysAfter(ctx, c.store, wildcards, from) {
 				if !yield(k, err) || err != nil {
 					return
@@ -124,13 +123,25 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 	}
 }
 
-// lower is the key behind which the names after after begin. It may be what no key is: the name of a key that is none (see entry), or of a folder.
-func lower(after string) string {
-	switch {
-	case after == "" || strings.HasPrefix(after, prefix):
-		return after
-	case strings.Contains(after, "/"):
-		return prefix + after
+// wildcards is how the keys of wildcards begin.
+var wildcards = key("*")
+
+// listed is the name under which a key is listed: that of a certificate, or for what is no such key the rest of it, so that the order of the list is one order of
+// names, in which pages can go on.
+func listed(key string) string {
+	if rest, ok := strings.CutPrefix(key, wildcards); ok {
+		return "*" + rest
 	}
-	return key(keysource.Name(after))
+	return strings.TrimPrefix(key, prefix)
+}
+
+// lower undoes listed: it is the key behind which the names after after begin, whatever they are.
+func lower(after string) string {
+	if after == "" {
+		return ""
+	}
+	if rest, ok := strings.CutPrefix(after, "*"); ok {
+		return wildcards + rest
+	}
+	return prefix + after
 }
