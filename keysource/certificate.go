@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"slices"
 	"time"
@@ -110,6 +111,16 @@ func (c Certificate) Covers(n Name) bool {
 		}
 	}
 	return false
+}
+
+// Fingerprint is the SHA-256 of the leaf, in lower-case hexadecimal: what openssl x509 -fingerprint -sha256 shows with colons. "" where there is none.
+func (c Certificate) Fingerprint() string {
+	leaf, _ := pem.Decode(c.Chain)
+	if leaf == nil {
+		return ""
+	}
+	sum := sha256.Sum256(leaf.Bytes)
+	return hex.EncodeToString(sum[:])
 }
 
 // Version is a hash of all that is sent: replicas agree on it, and a reconnect with the same version is silent.

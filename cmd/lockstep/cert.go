@@ -172,6 +172,9 @@ func (a *app) certificates(cmd *cobra.Command, connect func() (*api.Client, erro
 // certTable ends with the chain, as other tools read it.
 func certTable(w io.Writer, c api.Cert) {
 	certsTable(w, api.Certs{Certs: []api.Cert{c}})
+	if c.Fingerprint != "" {
+		row(w, "SHA-256: "+c.Fingerprint)
+	}
 	if c.Chain != "" {
 		fmt.Fprintf(w, "\n%s", c.Chain)
 	}

@@ -69,6 +69,9 @@ func explainTable(w io.Writer, e api.Explanation) {
 	if c := e.Cert; c != nil {
 		row(w, "VERSION", "EXPIRES", "ISSUER", "CONTEXT")
 		row(w, c.Version, c.NotAfter.Local().Format("2006-01-02 15:04"), c.Issuer, c.Context)
+		if c.Fingerprint != "" {
+			row(w, "SHA-256: "+c.Fingerprint)
+		}
 	}
 	if len(e.Holders) > 0 {
 		row(w, "NODE", "AS", "VERSION", "STATE", "WORDS")

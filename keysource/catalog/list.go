@@ -16,6 +16,7 @@ import (
 type Entry struct {
 	Name     keysource.Name
 	Version  string
+	Leaf     string // fingerprint
 	Issuer   string
 	NotAfter time.Time
 	Problem  string // why it cannot be served, or that it has expired; empty: nothing
@@ -75,7 +76,7 @@ func (c *Catalog) entry(key string, v store.Value) (Entry, error) {
 	case err != nil:
 		return e, err
 	}
-	e.Version, e.Issuer, e.NotAfter = cert.Version(), cert.Issuer, cert.NotAfter
+	e.Version, e.Leaf, e.Issuer, e.NotAfter = cert.Version(), cert.Fingerprint(), cert.Issuer, cert.NotAfter
 	e.Problem = expired(cert, time.Now())
 	return e, nil
 }

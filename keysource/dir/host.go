@@ -38,10 +38,10 @@ type host struct {
 	waiting bool                   // somebody was given an error, and is told when there is something better
 	good    *keysource.Certificate // the last good content, if asked
 
-	version, issuer string // of good, or of what the last look found
-	notAfter        time.Time
-	wrong           time.Time // since when the files are not right; zero: they are
-	problem         string    // why, once a second look found the same
+	version, leaf, issuer string // of good, or of what the last look found
+	notAfter              time.Time
+	wrong                 time.Time // since when the files are not right; zero: they are
+	problem               string    // why, once a second look found the same
 }
 
 // signature tells by stat alone whether files changed. The zero value equals no file's: it means "look again".
@@ -153,7 +153,7 @@ func (d *Dir) look(h *host) error {
 		d.wake(h)
 	}
 	h.waiting = false
-	h.version, h.issuer, h.notAfter = c.Version(), c.Issuer, c.NotAfter
+	h.version, h.leaf, h.issuer, h.notAfter = c.Version(), c.Fingerprint(), c.Issuer, c.NotAfter
 	if h.asked {
 		h.good = &c
 	}
@@ -164,7 +164,7 @@ func (d *Dir) look(h *host) error {
 func (d *Dir) blame(h *host, err error, now time.Time) {
 	h.waiting = h.asked && h.good == nil
 	if h.good == nil {
-		h.version, h.issuer, h.notAfter = "", "", time.Time{}
+		h.version, h.leaf, h.issuer, h.notAfter = "", "", "", time.Time{}
 	}
 	if h.wrong.IsZero() {
 		h.wrong = now

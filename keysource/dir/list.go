@@ -10,12 +10,13 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Entry is what is known of one folder. Version, Issuer and NotAfter are of the certificate that is served, or would be; they are empty
+// Entry is what is known of one folder. Version, Leaf, Issuer and NotAfter are of the certificate that is served, or would be; they are empty
 // where there is none, and at first, until the files were checked in the background.
 type Entry struct {
 	Name     keysource.Name // empty: the folder's name is not a server name
 	Folder   string         // with the path
 	Version  string
+	Leaf     string // fingerprint
 	Issuer   string
 	NotAfter time.Time
 	Problem  string // what is wrong and was so for a second or more; empty: nothing
@@ -31,7 +32,7 @@ func (d *Dir) List() []Entry {
 		list = append(list, Entry{Folder: filepath.Join(d.root, folder), Problem: why})
 	}
 	for _, h := range d.hosts {
-		e := Entry{h.name, h.folder, h.version, h.issuer, h.notAfter, h.problem, h.held}
+		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.problem, h.held}
 		if e.Problem == "" && e.Version != "" && now.After(e.NotAfter) {
 			e.Problem = fmt.Sprintf("%s: expired at %s", h.folder, e.NotAfter.UTC().Format(time.RFC3339))
 		}

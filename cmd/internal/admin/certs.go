@@ -97,7 +97,7 @@ func (a *admin) sources() (out []named) {
 }
 
 func certOf(n keysource.Name, source string, c keysource.Certificate) api.Cert {
-	out := api.Cert{Name: string(n), Source: source, Version: c.Version(), Issuer: c.Issuer, NotAfter: c.NotAfter, Chain: string(c.Chain)}
+	out := api.Cert{Name: string(n), Source: source, Version: c.Version(), Fingerprint: c.Fingerprint(), Issuer: c.Issuer, NotAfter: c.NotAfter, Chain: string(c.Chain)}
 	if context, err := keysource.ResumptionContext(c.Chain, n); err == nil { // it was parsed before
 		out.Context = context.Fingerprint
 	}

@@ -105,7 +105,7 @@ func (a *admin) directory(names map[string]bool) (out []api.Cert) {
 		return nil
 	}
 	for _, e := range a.Dir.List() {
-		c := api.Cert{Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
+		c := api.Cert{Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Fingerprint: e.Leaf, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
 		if c.Name == "" {
 			c.Name = e.Folder
 		}
@@ -117,5 +117,5 @@ func (a *admin) directory(names map[string]bool) (out []api.Cert) {
 }
 
 func certOfEntry(e catalog.Entry) api.Cert {
-	return api.Cert{Name: string(e.Name), Source: inStore, Version: e.Version, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
+	return api.Cert{Name: string(e.Name), Source: inStore, Version: e.Version, Fingerprint: e.Leaf, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
 }

@@ -178,15 +178,17 @@ const MaxPage = 1000
 
 // Cert is one certificate, without its private key. Chain only for a single one.
 type Cert struct {
-	Name     string    `json:"name"`
-	Source   string    `json:"source"`             // directory, store
-	Shadowed bool      `json:"shadowed,omitempty"` // the directory has the name too, and wins
-	Held     bool      `json:"held,omitempty"`
-	Version  string    `json:"version,omitempty"`
-	Issuer   string    `json:"issuer,omitempty"`
-	NotAfter time.Time `json:"not_after,omitzero"`
-	Problem  string    `json:"problem,omitempty"`
-	Chain    string    `json:"chain,omitempty"`
+	Name     string `json:"name"`
+	Source   string `json:"source"`             // directory, store
+	Shadowed bool   `json:"shadowed,omitempty"` // the directory has the name too, and wins
+	Held     bool   `json:"held,omitempty"`
+	Version  string `json:"version,omitempty"`
+	// Fingerprint is the SHA-256 of the leaf, in lower-case hexadecimal.
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	Issuer      string    `json:"issuer,omitempty"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	Problem     string    `json:"problem,omitempty"`
+	Chain       string    `json:"chain,omitempty"`
 	// Context is the fingerprint of what Envoy binds the host's session tickets to: names, issuer, server name. Of a single one only.
 	Context  string   `json:"context,omitempty"`
 	Warnings []string `json:"warnings,omitempty"` // what putting it ended

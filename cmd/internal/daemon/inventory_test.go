@@ -3,6 +3,8 @@ package daemon
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -94,7 +96,7 @@ func TestAnImportStoresTheGoodNamesTheBadAndIsWrittenDownAsOne(t *testing.T) {
 	}
 	for _, it := range items.Items {
 		c, err := r.client.Cert(t.Context(), it.Name)
-		if err != nil || c.Version != it.Key || c.Source != "store" {
+		if err != nil || c.Version != it.Key || c.Source != "store" || len(c.Fingerprint) != 64 {
 			t.Errorf("%s: %+v %v, want version %s", it.Name, c, err, it.Key)
 		}
 	}
@@ -137,7 +139,9 @@ func TestAnImportIsRefusedWithoutAnAuditLogAndWithoutTheToken(t *testing.T) {
 
 func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 	certs, s := t.TempDir(), newShop(t)
+	var folders []archive.Pair
 	write := func(p archive.Pair) {
+		folders = append(folders, p)
 		if err := fleet.WriteHost(certs, p.Folder, fleet.Pair{Chain: p.Chain, Key: p.Key}); err != nil {
 			t.Fatal(err)
 		}
@@ -162,6 +166,19 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	leaves := map[string]string{}
+	leaf := func(p archive.Pair, source string) {
+		name, err := p.Name()
+		if block, _ := pem.Decode(p.Chain); err == nil && block != nil {
+			leaves[string(name)+" "+source] = fmt.Sprintf("%x", sha256.Sum256(block.Bytes))
+		}
+	}
+	for _, p := range stored {
+		leaf(p, "store")
+	}
+	for _, p := range folders {
+		leaf(p, "directory")
+	}
 	collect := func(q api.CertsQuery) (names []string) {
 		t.Helper()
 		for range 100 {
@@ -173,6 +190,10 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 				t.Errorf("a page of %d, not %d", len(l.Certs), q.Limit)
 			}
 			for _, c := range l.Certs {
+				leaf := leaves[c.Name+" "+c.Source]
+				if c.Fingerprint != leaf {
+					t.Errorf("%s: fingerprint %q, want %q", c.Name, c.Fingerprint, leaf)
+				}
 				if names = append(names, c.Name+" "+c.Source); c.Source == "store" && strings.ContainsAny(c.Name, "=/") && !strings.Contains(c.Problem, "is not that of a server name") {
 					t.Errorf("%+v", c)
 				}
