@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +24,12 @@ import (
 //	<step>/after-wake    the streams are woken, NATS is not told
 //	roster/before-swap   a roster is about to be written
 //	roster/after-swap    it is written
+//
+// and of the fourth batch of certificates (of up to 1024) of an import, when others may have been acknowledged:
+//
+//	import/before-swap   its line in the audit log is written, nothing of it is stored
+//	import/half-way      half of it is stored
+//	import/after-swap    all of it is stored, and nobody told
 func failpoint(name string) {
 	if name != os.Getenv("LOCKSTEP_FAILPOINT") {
 		return
@@ -40,6 +48,8 @@ func clock() time.Time {
 }
 
 func withFailpoints(s store.Store) store.Store { return failing{s} }
+
+var _ store.Bulk = failing{}
 
 // failing sees what is stored before it is sealed.
 type failing struct{ store.Store }
@@ -61,4 +71,27 @@ func (f failing) Swap(ctx context.Context, key string, old store.Rev, val []byte
 		failpoint(step + "/after-swap")
 	}
 	return rev, err
+}
+
+var batches atomic.Int32
+
+func (f failing) SwapAll(ctx context.Context, changes []store.Change) []store.Outcome {
+	if batches.Add(1) != 4 {
+		return store.SwapAll(ctx, f.Store, changes)
+	}
+	failpoint("import/before-swap")
+	half := len(changes) / 2
+	out := store.SwapAll(ctx, f.Store, changes[:half])
+	failpoint("import/half-way")
+	out = append(out, store.SwapAll(ctx, f.Store, changes[half:])...)
+	failpoint("import/after-swap")
+	return out
+}
+
+func (f failing) GetAll(ctx context.Context, keys []string) []store.Value {
+	return store.GetAll(ctx, f.Store, keys)
+}
+
+func (f failing) KeysAfter(ctx context.Context, prefix, last string) iter.Seq2[string, error] {
+	return store.KeysAfter(ctx, f.Store, prefix, last)
 }
