@@ -96,7 +96,8 @@ func weigh(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	return next, Outcome{}
 }
 
-// spread calls f for 0 to n-1 on all processors.
+// spread calls f for 0 to n-1 on all processors, and lets others have a turn after each: who waits for a processor would else wait for 10 ms of each of these
+// goroutines, and a rotation that is being written waits for one several times.
 func spread(n int, f func(int)) {
 	var wg sync.WaitGroup
 	workers := min(runtime.GOMAXPROCS(0), n)
@@ -104,6 +105,7 @@ func spread(n int, f func(int)) {
 		wg.Go(func() {
 			for i := w; i < n; i += workers {
 				f(i)
+				runtime.Gosched()
 			}
 		})
 	}
