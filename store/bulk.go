@@ -43,8 +43,12 @@ type Outcome struct {
 // MaxBulk is how many keys GetAll and SwapAll take in one go: what a driver does as one transaction or script holds others up so long.
 const MaxBulk = 1024
 
-// inFlight bounds the single calls that stand in for a batch: a store over the network answers many in the time of one.
-const inFlight = 64
+// One in it for each single call of the process that stands in for a batch: a store over the network answers many in the time of one. But one that syncs
+// each write makes one after the other, and a single change, of a rotation, waits for those before it.
+var (
+	reads  = make(chan struct{}, 64)
+	writes = make(chan struct{}, 16)
+)
 
 // GetAll reads many keys; see [Bulk].
 func GetAll(ctx context.Context, s Store, keys []string) []Value {
@@ -52,7 +56,7 @@ func GetAll(ctx context.Context, s Store, keys []string) []Value {
 	b, ok := s.(Bulk)
 	if !ok {
 		out = out[:len(keys)]
-		eachOf(len(keys), func(i int) { out[i].Val, out[i].Rev, out[i].Err = s.Get(ctx, keys[i]) })
+		eachOf(reads, len(keys), func(i int) { out[i].Val, out[i].Rev, out[i].Err = s.Get(ctx, keys[i]) })
 		return out
 	}
 	for len(keys) > 0 {
@@ -93,7 +97,7 @@ func swapEach(ctx context.Context, s Store, changes []Change) []Outcome {
 		rounds[n] = append(rounds[n], i)
 	}
 	for _, round := range rounds {
-		eachOf(len(round), func(i int) {
+		eachOf(writes, len(round), func(i int) {
 			c := changes[round[i]]
 			out[round[i]].Rev, out[round[i]].Err = s.Swap(ctx, c.Key, c.Old, c.Val)
 		})
@@ -118,10 +122,9 @@ func KeysAfter(ctx context.Context, s Store, prefix, last string) iter.Seq2[stri
 	}
 }
 
-// eachOf calls f for 0 to n-1, some at the same time.
-func eachOf(n int, f func(int)) {
+// eachOf calls f for 0 to n-1, as many at the same time as gate lets in.
+func eachOf(gate chan struct{}, n int, f func(int)) {
 	var wg sync.WaitGroup
-	gate := make(chan struct{}, inFlight)
 	for i := range n {
 		gate <- struct{}{}
 		wg.Go(func() {
