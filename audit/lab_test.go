@@ -41,6 +41,13 @@ func (s *faulty) set(f func(ctx context.Context, op, key string) error) {
 	s.before = f
 }
 
+// setAfter is for tests in which a write that took too long may still go on.
+func (s *faulty) setAfter(f func(key string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = f
+}
+
 func (s *faulty) begin(ctx context.Context, op, key string) error {
 	s.mu.Lock()
 	f := s.before
@@ -69,8 +76,11 @@ func (s *faulty) Swap(ctx context.Context, key string, old store.Rev, val []byte
 		ctx = context.WithoutCancel(ctx)
 	}
 	rev, err := s.Store.Swap(ctx, key, old, val)
-	if err == nil && s.after != nil {
-		err = s.after(key)
+	s.mu.Lock()
+	after := s.after
+	s.mu.Unlock()
+	if err == nil && after != nil {
+		err = after(key)
 	}
 	return rev, err
 }

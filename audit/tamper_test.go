@@ -328,7 +328,7 @@ func TestAnyInterruptionLeavesASoundChain(t *testing.T) {
 					return nil
 				}
 				if late {
-					s.after = func(string) error { return errDown }
+					s.setAfter(func(string) error { return errDown })
 					return nil
 				}
 				return errDown
@@ -339,7 +339,7 @@ func TestAnyInterruptionLeavesASoundChain(t *testing.T) {
 			}
 			_, err := logs[i].Append(context.Background(), Entry{What: "a", Why: why}, Entry{What: "b", Why: why})
 			s.set(nil)
-			s.after = nil
+			s.setAfter(nil)
 			if err != nil {
 				logs[i] = mk(fmt.Sprint("r", i))
 			}
