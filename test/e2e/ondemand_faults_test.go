@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 	"github.com/lockstep-tls/lockstep/test/traffic"
 )
+
+// deadline is transport_socket_connect_timeout of what we ship: when Envoy gives up a client whose certificate does not come.
+const deadline = 10 * time.Second
 
 // TestTheStoreHangs: hosts that the node holds go on, and so do those of the directory, cold ones too; what only the store can tell waits, and is neither
 // refused at once nor served, until Envoy gives its client up; and all is well again when the store is.
@@ -23,10 +27,12 @@ func TestTheStoreHangs(t *testing.T) {
 	s.ok(err)
 	s.plane.Args = append(s.plane.Args, "--store", "redis://"+redis.Addr)
 	s.start()
-	cold := s.many(200)
+	const waiting = 2000 // many more than there are loaders
+	cold := s.many(400)
 	p := s.pair("*.stored.example")
-	for _, n := range []string{"known", "cold-1", "cold-2"} {
-		s.put(n+".stored.example", p)
+	there := []string{"cold-1.stored.example", "cold-2.stored.example", "cold-3.stored.example"} // and still cold when the store hangs
+	for _, n := range append(there, "known.stored.example") {
+		s.put(n, p)
 	}
 	e := s.onDemand("edge-1", false)
 	s.ready()
@@ -39,31 +45,42 @@ func TestTheStoreHangs(t *testing.T) {
 	s.ok(redis.Pause())
 	var k traffic.Knocker
 	var group sync.WaitGroup
-	for i := range 120 { // more than there are loaders
+	var mu sync.Mutex
+	var ends []time.Duration
+	for i := range waiting {
 		group.Go(func() {
 			name := fmt.Sprintf("u%d.unknown.example", i)
-			if i == 0 {
-				name = "cold-1.stored.example"
+			if i < len(there)-1 {
+				name = there[i]
 			}
-			ctx, cancel := context.WithTimeout(s.ctx, 15*time.Second)
+			ctx, cancel := context.WithTimeout(s.ctx, deadline+15*time.Second)
 			defer cancel()
 			began := time.Now()
 			a, err := k.Knock(ctx, e.addr, "", name)
-			if took := time.Since(began); a != traffic.Closed || took < 5*time.Second || took > 13*time.Second {
+			took := time.Since(began)
+			mu.Lock()
+			defer mu.Unlock()
+			if ends = append(ends, took); a != traffic.Closed || took < deadline-100*time.Millisecond {
 				t.Errorf("%s, of which nobody can tell: %v after %s, %v", name, a, took, err)
 			}
 		})
 	}
 	time.Sleep(500 * time.Millisecond)
-	during := s.warm(s.ctx, e, known, 2*time.Second)
-	first := s.warm(s.ctx, e, cold[1:], 2*time.Second)
-	t.Logf("known hosts p99 %s (%d), cold hosts of the directory p99 %s (%d)", quantile(during, 0.99), len(during), quantile(first, 0.99), len(first))
+	first := s.warm(s.ctx, e, cold[1:], 1500*time.Millisecond)
+	ctx, stop := context.WithCancel(s.ctx)
+	var during []time.Duration
+	var knows sync.WaitGroup
+	knows.Go(func() { during = s.warm(ctx, e, known, time.Hour) })
+	group.Wait()
+	stop()
+	knows.Wait()
+	t.Logf("%d names of which nobody can tell ended after %s to %s; known hosts p99 %s (%d), cold hosts of the directory p99 %s (%d)",
+		len(ends), slices.Min(ends), slices.Max(ends), quantile(during, 0.99), len(during), quantile(first, 0.99), len(first))
 	if q := max(quantile(during, 0.99), quantile(first, 0.99)); q > time.Second {
 		t.Errorf("others were held up: %s", q)
 	}
-	group.Wait()
 	s.ok(redis.Resume())
-	for _, n := range []string{"cold-1.stored.example", "cold-2.stored.example"} {
+	for _, n := range there {
 		s.within(30*time.Second, func() error { _, err := s.full(s.ctx, e, n); return err })
 	}
 	s.within(30*time.Second, func() error {
@@ -77,23 +94,25 @@ func TestTheStoreHangs(t *testing.T) {
 	})
 }
 
-// TestOneBrokenCertificateAndTenThousandRenewals: of ten thousand hosts that a node holds one is broken, which `status` names and nobody else notices; then all
-// are renewed at once, which delays no rotation.
+// TestOneBrokenCertificateAndTenThousandRenewals: of ten thousand hosts that a node holds one is broken, which `status` and `explain` name and nobody else
+// notices; then all are renewed at once, which delays no rotation by more than a second.
 func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 	const hosts = 10_000
-	s := demand(t)
+	s := set(t, play{hosts: 1, later: true, scopes: "  default: {ticket_lifetime: 2s}\n"}) // so that the ring has room for many rotations
 	s.ctx = context.WithoutCancel(s.ctx)
-	start := time.Now()
-	var names []string
-	for _, version := range []string{"v1", "v2"} { // all at once: each host's folder leads through one link
-		to := *s
-		to.certs = s.path(version)
-		names = to.many(hosts)
+	for _, version := range []string{"v1", "v2"} { // all at once: each host's folder is one link
+		s.ok(fleet.WriteHost(s.fleet.Dir(), version, s.pair("*.many.example")))
 	}
 	s.ok(os.Symlink("v1", s.path("data")))
-	for _, n := range names {
-		s.ok(os.Symlink(filepath.Join("..", "data", n), filepath.Join(s.certs, n)))
+	var names []string
+	for i := range hosts {
+		names = append(names, fmt.Sprintf("h%05d.many.example", i))
+		s.ok(os.Symlink(filepath.Join("..", "data"), filepath.Join(s.certs, names[i])))
 	}
+	const held, coldBroken = "held.many.example", "broken.example"
+	s.ok(fleet.WriteHost(s.certs, held, s.pair(held)))
+	start := time.Now()
+	s.start()
 	e := s.onDemand("edge-1", false)
 	s.ready()
 	var k traffic.Knocker
@@ -119,9 +138,8 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 	}
 	s.within(time.Minute, func() error { _, err := s.full(s.ctx, e, names[hosts-1]); return err }) // the directory was read
 	t.Logf("the directory was read %s after the start", time.Since(start).Round(time.Millisecond))
-	held, coldBroken := names[7], "broken.example"
 	began := time.Now()
-	hold(names)
+	hold(append(names, held))
 	t.Logf("%d hosts were asked for in %s", hosts, time.Since(began).Round(time.Millisecond))
 
 	s.ok(os.WriteFile(filepath.Join(fleet.HostDir(s.certs, held), "tls.crt"), []byte("broken"), 0o600))
@@ -135,6 +153,7 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		return nil
 	})
 	s.fails(3, "certificate", "status")
+	s.fails(3, "could not be looked up", "explain", coldBroken)
 	broken := make(chan traffic.Answer)
 	go func() {
 		ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
@@ -142,7 +161,7 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		a, _ := k.Knock(ctx, e.addr, "", coldBroken)
 		broken <- a
 	}()
-	busy := s.warm(s.ctx, e, names[:20], 2*time.Second) // the broken one among them: its last good certificate stays
+	busy := s.warm(s.ctx, e, append(names[:20:20], held), 2*time.Second) // the broken one among them: its last good certificate stays
 	t.Logf("all others, and the last good one: %d handshakes, p99 %s", len(busy), quantile(busy, 0.99))
 
 	rotate := func() time.Duration {
@@ -150,26 +169,35 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		s.done("rotate", "--wait", "--timeout", "30s", "--why", "test")
 		return time.Since(began)
 	}
-	idle := max(rotate(), rotate())
-	sent := s.secrets("sent")
-	s.ok(os.Symlink("v2", s.path("data.new")))
-	s.ok(os.Rename(s.path("data.new"), s.path("data")))
-	var slowest time.Duration
-	n := 0
-	for begun := time.Now(); s.secrets("sent") < sent+hosts && time.Since(begun) < time.Minute; {
-		if time.Sleep(100 * time.Millisecond); n < 11 && s.secrets("sent") > sent+100 { // a ring takes 16 keys
+	// renewed reads the other version, and rotates until all of it is sent. It returns the slowest of so many rotations.
+	renewed := func(version string) (slowest time.Duration, n int) {
+		sent, began := s.secrets("sent"), time.Now()
+		s.ok(os.Symlink(version, s.path("data.new")))
+		s.ok(os.Rename(s.path("data.new"), s.path("data")))
+		for s.secrets("sent") < sent+hosts {
+			if time.Since(began) > time.Minute {
+				t.Fatalf("%.0f renewals reached the node in a minute, of %d", s.secrets("sent")-sent, hosts)
+			}
+			if s.secrets("sent") == sent {
+				time.Sleep(20 * time.Millisecond) // the directory is being read
+				continue
+			}
 			slowest = max(slowest, rotate())
 			n++
 		}
+		return slowest, n
 	}
+	var words []string
+	for held := false; !held; {
+		idle := min(rotate(), rotate())
+		slowest, n := renewed([]string{"v2", "v1"}[len(words)%2])
+		words = append(words, fmt.Sprintf("%s idle, %s at most of %d", idle, slowest, n))
+		if held = n > 0 && slowest <= idle+time.Second; !held && len(words) == attempts {
+			t.Fatalf("rotations while %d certificates were renewed, %d times: %s", hosts, attempts, strings.Join(words, "; "))
+		}
+	}
+	t.Logf("rotations while %d certificates were renewed took %s", hosts, strings.Join(words, "; before that: "))
 	if a := <-broken; a != traffic.Closed {
 		t.Errorf("%s: %v", coldBroken, a)
-	}
-	t.Logf("rotations took %s idle, %s at most of %d while %.0f certificates were sent", idle, slowest, n, s.secrets("sent")-sent)
-	if got := s.secrets("sent") - sent; got < hosts {
-		t.Errorf("%.0f renewals reached the node, of %d", got, hosts)
-	}
-	if slowest > idle+3*time.Second { // alone: within one
-		t.Errorf("a rotation took %s, idle %s", slowest, idle)
 	}
 }

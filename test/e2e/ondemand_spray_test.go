@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -20,7 +21,15 @@ import (
 const (
 	sprayed  = 100_000 // names a spray
 	firstOf  = 2000    // after which nothing grows
+	compared = 10_000  // names while which times are compared
+	attempts = 8       // of a comparison: other tests share the two cores
 	sprayers = 6
+
+	// flat is what a process that holds no name more may grow by, in bytes: 98 000 names of 25 bytes that leave anything at all take more. A Go map's
+	// entry of such a name is 100 bytes, and twice that before its garbage is collected.
+	flat = 10 << 20
+	// hostInEnvoy is what a certificate that Envoy fetched takes there, in bytes (26 KB were measured): cold hosts are served meanwhile.
+	hostInEnvoy = 26 << 10
 )
 
 // TestSpraysOfNames: somebody sends names from many addresses. They are refused at once, and cost neither memory, nor reads of the store, nor those that know
@@ -53,7 +62,7 @@ func TestSpraysOfNames(t *testing.T) {
 				return fmt.Sprintf("u%06d.nowhere.example", i)
 			}
 			return fmt.Sprintf("www.u%06d.example", i)
-		}, 0, 3 * firstOf},
+		}, 0, 2 * firstOf},
 		{"names under one wildcard", func(i int) string { return fmt.Sprintf("u%06d.wild.example", i) }, 1050, 100},
 		{"spellings of one name", func(i int) string { return spelling("spelled-shop-of-many.example", i) }, 2, 100},
 	} {
@@ -79,41 +88,117 @@ func spelling(name string, i int) string {
 	return string(b)
 }
 
+// spraying is one spray and what those who know a name notice of it.
+type spraying struct {
+	*stage
+	e     *envoy
+	name  func(i int) string
+	known []string
+	cold  *[]string // hosts that are there and nobody has asked for yet
+
+	next                int // name to send
+	refused, taken      int
+	silent              atomic.Int64
+	visited             int           // cold hosts
+	least               [2]int64      // resident memory of Envoy and of lockstepd in the last heat, in bytes
+	slowest             time.Duration // refusal
+	coldest, knownWorst time.Duration
+}
+
+// heat is what a part of a spray, and the quiet moment before it, showed: p99s.
+type heat struct{ refused, known, idle, cold time.Duration }
+
+func (h heat) String() string {
+	return fmt.Sprintf("p99 of refusals %s, of known hosts %s, idle %s, of cold hosts %s", h.refused, h.known, h.idle, h.cold)
+}
+
+func (h heat) holds() bool {
+	return h.refused <= 50*time.Millisecond && h.known <= 3*h.idle && h.cold <= 200*time.Millisecond
+}
+
+// spray sends all names, and holds what they cost against what they may. Times are taken when half are gone, so that all that grows with names has grown,
+// and against the idle node just before. A comparison that a busy machine spoilt is made again.
 func (s *stage) spray(e *envoy, name func(int) string, mayTake int, mayRead float64, known []string, cold *[]string) {
 	t := s.t
-	idle := s.warm(s.ctx, e, known, 2*time.Second)
-	reads, evicted := s.reads(), s.metric("lockstep_xds_evicted_total")
-	ctx, stop := context.WithCancel(s.ctx)
+	p := &spraying{stage: s, e: e, name: name, known: known, cold: cold}
+	reads, evicted, began := s.reads(), s.metric("lockstep_xds_evicted_total"), time.Now()
+	p.heat(firstOf)
+	early, taken := p.memory(), p.taken
+	p.visited = 0
+	p.heat(sprayed/2 - firstOf)
+	var words []string
+	for held := false; !held && len(words) < attempts; {
+		idle := s.warm(s.ctx, e, known, time.Second)
+		h := p.heat(compared)
+		h.idle = quantile(idle, 0.99)
+		words = append(words, h.String())
+		held = h.holds()
+		if !held && len(words) == attempts {
+			t.Errorf("%d times: %s", attempts, strings.Join(words, "; "))
+		}
+	}
+	if rest := sprayed - compared - p.next; rest > 0 {
+		p.heat(rest)
+	}
+	p.heat(compared)
+	reads = s.reads() - reads
+	t.Logf("%d names in %.1f s: %d refused, %d taken; store reads %.0f; %s", p.next, time.Since(began).Seconds(), p.refused, p.taken, reads, strings.Join(words, "; before that: "))
+	t.Logf("in all of it the p99 was at most: refusals %s, known hosts %s, cold hosts %s", p.slowest, p.knownWorst, p.coldest)
+	t.Logf("memory after the first %d and at the end: Envoy %d and %d MB, with %d cold hosts more, lockstepd %d and %d MB",
+		firstOf, early[0]>>20, p.least[0]>>20, p.visited, early[1]>>20, p.least[1]>>20)
+	if p.refused+p.taken != p.next {
+		t.Errorf("%d of %d names were neither refused nor taken", p.next-p.refused-p.taken, p.next)
+	}
+	evicted = s.metric("lockstep_xds_evicted_total") - evicted
+	if most := 50*time.Since(began).Seconds() + 50; evicted > most {
+		t.Errorf("%.0f names were evicted, at most %.0f may be", evicted, most)
+	}
+	t.Logf("%.0f names under a full wildcard gave way to others", evicted)
+	if mayTake += int(evicted); p.taken > mayTake {
+		t.Errorf("%d names were taken, at most %d may be", p.taken, mayTake)
+	}
+	if reads > mayRead {
+		t.Errorf("%.0f reads of the store for %d names, at most %.0f", reads, p.next, mayRead)
+	}
+	if grown := p.least[0] - early[0] - (int64(p.visited+p.taken-taken)-int64(evicted))*hostInEnvoy; grown > flat {
+		t.Errorf("Envoy has grown by %d MB beyond the hosts that it was given", grown>>20)
+	}
+	if grown := p.least[1] - early[1]; grown > flat {
+		t.Errorf("lockstepd has grown by %d MB", grown>>20)
+	}
+}
+
+func (p *spraying) memory() [2]int64 { return [2]int64{rss(p.t, p.e.PID()), rss(p.t, p.plane.PID())} }
+
+// heat sends so many names, while others come for hosts that the node has and for such as it has not.
+func (p *spraying) heat(count int) (h heat) {
+	t := p.t
+	ctx, stop := context.WithCancel(p.ctx)
 	defer stop()
 	var (
-		k             traffic.Knocker
-		next          atomic.Int64
-		taken, silent atomic.Int64
-		group, others sync.WaitGroup
-		mu            sync.Mutex
-		refused       []time.Duration
-		early         [2]int64
+		k                    traffic.Knocker
+		next, taken          atomic.Int64
+		group, others        sync.WaitGroup
+		mu                   sync.Mutex
+		refused, busy, first []time.Duration
 	)
-	began := time.Now()
+	from := p.next
+	p.next += count
+	p.least = [2]int64{math.MaxInt64, math.MaxInt64}
 	for range sprayers {
 		group.Go(func() {
 			var mine []time.Duration
-			for i := int(next.Add(1) - 1); i < sprayed; i = int(next.Add(1) - 1) {
-				if i == firstOf {
-					mu.Lock()
-					early = [2]int64{rss(t, e.PID()), rss(t, s.plane.PID())}
-					mu.Unlock()
-				}
+			for i := int(next.Add(1) - 1); i < count; i = int(next.Add(1) - 1) {
 				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-				from := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(250), rand.IntN(256), 1+rand.IntN(250))
+				source := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(250), rand.IntN(256), 1+rand.IntN(250))
 				asked := time.Now()
-				switch a, err := k.Knock(ctx, e.addr, from, name(i)); a {
+				switch a, err := k.Knock(ctx, p.e.addr, source, p.name(from+i)); a {
 				case traffic.Closed:
 					mine = append(mine, time.Since(asked))
 				case traffic.Taken:
 					taken.Add(1)
 				default:
-					if silent.Add(1) < 5 {
+					if p.silent.Add(1) < 5 {
 						t.Error(err)
 					}
 				}
@@ -124,57 +209,43 @@ func (s *stage) spray(e *envoy, name func(int) string, mayTake int, mayRead floa
 			mu.Unlock()
 		})
 	}
-	var busy, first []time.Duration
-	others.Go(func() { busy = s.warm(ctx, e, known, time.Hour) })
-	others.Go(func() { // hosts that are there and nobody has asked for
-		for ctx.Err() == nil && len(*cold) > 0 {
+	others.Go(func() { busy = p.warm(ctx, p.e, p.known, time.Hour) })
+	others.Go(func() {
+		for ctx.Err() == nil && len(*p.cold) > 0 {
 			asked := time.Now()
-			if _, err := s.full(s.ctx, e, (*cold)[0]); err != nil {
+			if _, err := p.full(p.ctx, p.e, (*p.cold)[0]); err != nil {
 				t.Error(err)
 			}
 			first = append(first, time.Since(asked))
-			*cold = (*cold)[1:]
-			time.Sleep(50 * time.Millisecond)
+			*p.cold = (*p.cold)[1:]
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	})
+	others.Go(func() {
+		for ctx.Err() == nil {
+			now := p.memory()
+			p.least = [2]int64{min(p.least[0], now[0]), min(p.least[1], now[1])}
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
 		}
 	})
 	group.Wait()
-	took := time.Since(began)
 	stop()
 	others.Wait()
-	late := [2]int64{rss(t, e.PID()), rss(t, s.plane.PID())}
-	reads = s.reads() - reads
-	t.Logf("%d names in %.1f s; refused %d: p50 %s, p99 %s; taken %d; known hosts idle p99 %s, now %s (%d); cold hosts p50 %s, p99 %s (%d); store reads %.0f",
-		sprayed, took.Seconds(), len(refused), quantile(refused, 0.5), quantile(refused, 0.99), taken.Load(), quantile(idle, 0.99), quantile(busy, 0.99), len(busy),
-		quantile(first, 0.5), quantile(first, 0.99), len(first), reads)
-	t.Logf("memory after the first %d and at the end: Envoy %d and %d MB, lockstepd %d and %d MB", firstOf, early[0]>>20, late[0]>>20, early[1]>>20, late[1]>>20)
-	evicted = s.metric("lockstep_xds_evicted_total") - evicted
-	if most := 50*took.Seconds() + 50; evicted > most {
-		t.Errorf("%.0f names were evicted in %s, at most %.0f may be", evicted, took, most)
+	p.refused += len(refused)
+	p.taken += int(taken.Load())
+	p.visited += len(first)
+	if len(first) == 0 {
+		t.Error("no cold host was left to ask for")
 	}
-	if mayTake += int(evicted); evicted > 0 {
-		t.Logf("%.0f names under a full wildcard gave way to others", evicted)
-	}
-	if int(taken.Load()) > mayTake {
-		t.Errorf("%d names were taken, at most %d may be", taken.Load(), mayTake)
-	}
-	if reads > mayRead {
-		t.Errorf("%.0f reads of the store for %d names, at most %.0f", reads, sprayed, mayRead)
-	}
-	// These are the figures that are asked for, times three for a machine that other tests share: those that hold alone stand in the log.
-	for what, over := range map[string]bool{
-		"refused":     quantile(refused, 0.99) > 3*50*time.Millisecond,
-		"known hosts": quantile(busy, 0.99) > max(3*3*quantile(idle, 0.99), 100*time.Millisecond),
-		"cold hosts":  quantile(first, 0.99) > 3*200*time.Millisecond,
-	} {
-		if over {
-			t.Errorf("%s: too slow", what)
-		}
-	}
-	for i, what := range []string{"Envoy", "lockstepd"} {
-		if grown := late[i] - early[i]; grown > 48<<20 {
-			t.Errorf("%s has grown by %d MB", what, grown>>20)
-		}
-	}
+	h = heat{refused: quantile(refused, 0.99), known: quantile(busy, 0.99), cold: quantile(first, 0.99)}
+	p.slowest, p.knownWorst, p.coldest = max(p.slowest, h.refused), max(p.knownWorst, h.known), max(p.coldest, h.cold)
+	return h
 }
 
 // warm makes handshakes with hosts that the node has, one after the other, and returns how long each took.
