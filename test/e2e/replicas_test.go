@@ -112,13 +112,15 @@ func (r *replicated) instep(a *account, after string, nodes int, within time.Dur
 	}
 }
 
-// holder is the replica to which the node is connected.
-func (r *replicated) holder(node string) *fleet.Lockstepd {
+// holder is the replica to which the node is connected. One that the node has just come to may not have told the others yet.
+func (r *replicated) holder(node string) (p *fleet.Lockstepd) {
 	r.t.Helper()
-	p := r.finds(node)
-	if p == nil {
-		r.t.Fatalf("nobody holds %s: %v", node, r.names())
-	}
+	r.soon(func() error {
+		if p = r.finds(node); p == nil {
+			return fmt.Errorf("nobody holds %s: %v", node, r.names())
+		}
+		return nil
+	})
 	return p
 }
 
