@@ -55,22 +55,23 @@ type Table struct {
 	down, bad complaints // of certificates that cannot be loaded; that are not good
 }
 
-// entry is one certificate under the name that was asked for.
+// entry is one certificate under the name that was asked for. There is one for each name that some node holds: keep it small.
 type entry struct {
 	asked    string
 	name     keysource.Name
-	state    xds.State
 	res      *xds.Resource
 	notAfter int64 // of res, Unix seconds; 0: there is none
-	from     int   // the source of res
-	wild     bool  // res was found under the wildcard that covers name
 	watchers
-	wanted         bool   // somebody who may have it asked: until then nothing is spent on it
-	in             *queue // where it waits; nil: nowhere
-	loading, again bool   // again: something changed while it was loaded
-	fails          int
-	retry          *time.Timer // after a load that failed; nil: none is set
-	gone           bool        // nobody watches it any more
+	in    *queue      // where it waits; nil: nowhere
+	retry *time.Timer // after a load that failed; nil: none is set
+	fails int
+	from  int // the source of res
+
+	state          xds.State
+	wild           bool // res was found under the wildcard that covers name
+	wanted         bool // somebody who may have it asked: until then nothing is spent on it
+	loading, again bool // again: something changed while it was loaded
+	gone           bool // nobody watches it any more
 }
 
 type ringed struct {

@@ -23,8 +23,8 @@ const (
 	durationNanos   = 2
 )
 
-// Delta returns the bytes that r is in a DeltaDiscoveryResponse, field tag included, in two parts: head, encoded once unless there is a TTL (0: none), and
-// the bytes of the body, which are not copied. Both are shared: do not change them. Safe for concurrent use.
+// Delta returns the bytes that r is in a DeltaDiscoveryResponse, field tag included, in two parts: head, which is kept from the second time on unless there is
+// a TTL (0: none), and the bytes of the body, which are not copied. Both are shared: do not change them. Safe for concurrent use.
 func (r *Resource) Delta(ttl time.Duration) (head, body []byte) {
 	encode := func() []byte { return field(responseResources, r.resource(ttl), len(r.Body.GetValue())) }
 	if ttl > 0 { // another one a second later: some hundred bytes that nobody would use again
@@ -41,14 +41,24 @@ func (r *Resource) SotW() (head, body []byte) {
 	}), r.Body.GetValue()
 }
 
+// once encodes what p is to hold. The first time it keeps nothing: most certificates are sent to one stream, once, and what several streams are sent is
+// asked for again at once.
 func once(p *atomic.Pointer[[]byte], encode func() []byte) []byte {
-	if b := p.Load(); b != nil {
-		return *b
+	have := p.Load()
+	if have != nil && have != &asked {
+		return *have
 	}
 	b := encode()
-	p.Store(&b) // two streams may both get here: they store the same bytes
+	switch have {
+	case nil:
+		p.CompareAndSwap(nil, &asked)
+	default:
+		p.Store(&b) // two streams may both get here: they store the same bytes
+	}
 	return b
 }
+
+var asked []byte // its address says that the bytes were asked for once
 
 // resource is the head of r as a Resource message: everything but the body's value, which comes last.
 func (r *Resource) resource(ttl time.Duration) []byte {

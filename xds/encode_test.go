@@ -36,9 +36,13 @@ func TestEncodedBytesAreWhatTheGeneratedCodeWouldSend(t *testing.T) {
 	}
 }
 
-func TestEncodedOnce(t *testing.T) {
+func TestEncodedOnceForManyAndNotKeptForOne(t *testing.T) {
 	r := &Resource{Name: "a", Version: "1", Body: &anypb.Any{Value: []byte("x")}}
+	first, _ := r.Delta(0)
 	h1, b1 := r.Delta(0)
+	if &first[0] == &h1[0] {
+		t.Error("the first stream's bytes were kept")
+	}
 	h2, b2 := r.Delta(0)
 	_, b3 := r.Delta(time.Minute)
 	if &h1[0] != &h2[0] || &b1[0] != &b2[0] || &b1[0] != &r.Body.Value[0] || &b3[0] != &b1[0] {
