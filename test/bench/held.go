@@ -9,8 +9,8 @@ import (
 // stream, less that of a server before anything is asked of it; without the pages of the store's file, which the kernel takes back when it needs them.
 // Stock has them in its cache whether somebody asks or not.
 func heldMemory(ctx context.Context, b *bench) ([]row, error) {
-	certs := b.size(100_000, 10_000)
-	data, err := b.data(ctx, certs)
+	certs := b.size(100_000, 2000)
+	data, err := b.bigData(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func heldMemory(ctx context.Context, b *bench) ([]row, error) {
 	return []row{r}, nil
 }
 
-// anonymous is the memory that a server has to itself, once two readings are alike.
+// anonymous is the resident memory at rest without the pages of files: those of the embedded store come and go with what else the machine does.
 func anonymous(ctx context.Context, p *plane) (int64, error) {
 	if _, err := p.settled(ctx); err != nil {
 		return 0, err
