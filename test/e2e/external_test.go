@@ -20,6 +20,7 @@ const gatewaysRules = `- {identity: "spiffe://fleet.example/gateway/*", scopes: 
 // them, and the patches that the pages have users apply. They have node certificates: the first two by the forwarder. Certificates come, and renewals;
 // one host that has no certificate hurts no other, and is served once it has; all share a ring, and no session is lost as it rotates.
 func TestGatewaysOfOtherControlPlanes(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := set(t, play{later: true})
 	dir := s.path("pki")
 	s.done("pki", "init", "--dir", dir)

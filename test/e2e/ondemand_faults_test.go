@@ -97,6 +97,7 @@ func TestTheStoreHangs(t *testing.T) {
 // TestOneBrokenCertificateAndTenThousandRenewals: of ten thousand hosts that a node holds one is broken, which `status` and `explain` name and nobody else
 // notices; then all are renewed at once, which delays no rotation by more than a second.
 func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const hosts = 10_000
 	s := set(t, play{hosts: 1, later: true, scopes: "  default: {ticket_lifetime: 2s}\n"}) // so that the ring has room for many rotations
 	s.ctx = context.WithoutCancel(s.ctx)
