@@ -25,7 +25,7 @@ demo-break: build envoy ## the same with keys replaced abruptly: clients are ref
 	go run ./test/demo -break
 
 .PHONY: bench
-bench: build envoy ## measure lockstepd against stock go-control-plane (a quarter of an hour, on an idle machine), into test/bench/RESULTS.md
+bench: build envoy ## measure lockstepd against stock go-control-plane (about half an hour, on an idle machine), into test/bench/RESULTS.md
 	go run ./test/bench
 
 # Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.

@@ -90,7 +90,7 @@ func coldHosts(ctx context.Context, b *bench) (rows []row, err error) {
 	}{{"bbolt", "embedded", 25}, {"Redis", "redis://" + redis.Addr, 60}} {
 		p, err := b.lockstepd(ctx, fleet.Lockstepd{Bin: b.bin, Args: []string{"--store", s.store}})
 		if err != nil {
-			return nil, err
+			return rows, err
 		}
 		for i := range hosts + 1 {
 			name := eagerHost
@@ -98,30 +98,30 @@ func coldHosts(ctx context.Context, b *bench) (rows []row, err error) {
 				name = certName(i)
 			}
 			if err := p.call(ctx, http.MethodPut, "/v1/certs/"+name, body, nil); err != nil {
-				return nil, err
+				return rows, err
 			}
 		}
 		e, err := b.edge(ctx, p, up)
 		if err != nil {
-			return nil, err
+			return rows, err
 		}
 		all, err := e.shake(ctx, hosts, certName)
 		if err != nil {
-			return nil, err
+			return rows, err
 		}
 		rows = append(rows, atMostMS(fmt.Sprintf("cold host, certificate in %s: the first handshakes of %d, p99 (median)", s.name, hosts), all, 0.99, s.most))
 		if s.store != "embedded" {
 			continue
 		}
 		if e, err = b.edge(ctx, p, up); err != nil {
-			return nil, err
+			return rows, err
 		}
 		if all, err = e.shake(ctx, hosts, certName); err != nil {
-			return nil, err
+			return rows, err
 		}
 		warm, err := b.warmHosts(ctx, e)
 		if err != nil {
-			return nil, err
+			return rows, err
 		}
 		rows = append(rows, atMostMS("cold host, certificate in the server's memory, p99 (median)", all, 0.99, 20), warm)
 	}

@@ -53,12 +53,12 @@ func importMany(ctx context.Context, b *bench) ([]row, error) {
 	} {
 		p, data, err := to.start()
 		if err != nil {
-			return nil, err
+			return rows, err
 		}
 		for _, again := range []bool{false, true} {
 			took, peaks, err := b.importOnce(ctx, filepath.Join(built, "lockstep"), p, data, file, n)
 			if err != nil {
-				return nil, err
+				return rows, err
 			}
 			r := row{what: fmt.Sprintf("import of %d certificates into %s", n, to.what), ours: inSeconds(took.Seconds()), note: peaks}
 			if again {
@@ -70,7 +70,7 @@ func importMany(ctx context.Context, b *bench) ([]row, error) {
 			b.say("%s: %s, %s", r.what, r.ours, peaks)
 		}
 		if err := b.end(); err != nil { // what comes next has the machine to itself
-			return nil, err
+			return rows, err
 		}
 	}
 	return rows, nil

@@ -71,7 +71,7 @@ func orchestrate(ctx context.Context) error {
 		}
 		if err != nil { // the other lines still tell something
 			b.logs()
-			rows = append(rows, row{what: l.name, note: "failed: " + err.Error()})
+			rows = append(rows, row{what: l.name, note: "failed: " + strings.Join(strings.Fields(err.Error()), " ")}) // a table has lines
 		}
 		report.add(rows)
 		if err := b.end(); err != nil {
