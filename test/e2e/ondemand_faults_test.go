@@ -197,7 +197,7 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 			t.Fatalf("rotations while %d certificates were renewed, %d times: %s", hosts, attempts, strings.Join(words, "; "))
 		}
 	}
-	t.Logf("rotations while %d certificates were renewed took %s", hosts, strings.Join(words, "; before that: "))
+	t.Logf("rotations while %d certificates were renewed took %s", hosts, strings.Join(words, "; then "))
 	if a := <-broken; a != traffic.Closed {
 		t.Errorf("%s: %v", coldBroken, a)
 	}

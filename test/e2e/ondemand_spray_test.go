@@ -142,7 +142,7 @@ func (s *stage) spray(e *envoy, name func(int) string, mayTake int, mayRead floa
 	}
 	p.heat(compared)
 	reads = s.reads() - reads
-	t.Logf("%d names in %.1f s: %d refused, %d taken; store reads %.0f; %s", p.next, time.Since(began).Seconds(), p.refused, p.taken, reads, strings.Join(words, "; before that: "))
+	t.Logf("%d names in %.1f s: %d refused, %d taken; store reads %.0f; %s", p.next, time.Since(began).Seconds(), p.refused, p.taken, reads, strings.Join(words, "; then "))
 	t.Logf("in all of it the p99 was at most: refusals %s, known hosts %s, cold hosts %s", p.slowest, p.knownWorst, p.coldest)
 	t.Logf("memory after the first %d and at the end: Envoy %d and %d MB, with %d cold hosts more, lockstepd %d and %d MB",
 		firstOf, early[0]>>20, p.least[0]>>20, p.visited, early[1]>>20, p.least[1]>>20)
