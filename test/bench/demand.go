@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -83,15 +84,15 @@ func (h *holder) ask(from, count int) (tenths []time.Duration, err error) {
 }
 
 // renewals puts count certificates, one after the other, and returns in seconds how long each took from the request, so that the store's synced write is in it,
-// until the node had it.
-func (h *holder) renewals(ctx context.Context, p *plane, pair fleet.Pair, count, of int) (all []float64, cpu time.Duration, err error) {
+// until the node had it; stored is how long the slowest took until the request was answered.
+func (h *holder) renewals(ctx context.Context, p *plane, pair fleet.Pair, count, of int) (all []float64, stored, cpu time.Duration, err error) {
 	body, err := json.Marshal(struct{ Chain, Key []byte }{pair.Chain, pair.Key})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	before, err := cpuOf(p.proc.PID())
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	for i := range count {
 		came := make(chan error, 1)
@@ -103,20 +104,24 @@ func (h *holder) renewals(ctx context.Context, p *plane, pair fleet.Pair, count,
 		}()
 		began := time.Now()
 		if err := p.call(ctx, http.MethodPut, "/v1/certs/"+certName(i*(of/count)), body, nil); err != nil {
-			return nil, 0, err
+			return nil, 0, 0, err
 		}
+		answered := time.Since(began)
 		select {
 		case err = <-came:
 		case <-time.After(patience):
 			err = fmt.Errorf("the renewal of %s never came", certName(i*(of/count)))
 		}
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, 0, err
+		}
+		if took := at.Sub(began).Seconds(); len(all) == 0 || took > slices.Max(all) {
+			stored = answered
 		}
 		all = append(all, at.Sub(began).Seconds())
 	}
 	after, err := cpuOf(p.proc.PID())
-	return all, after - before, err
+	return all, stored, after - before, err
 }
 
 // renewHeld is one node that holds many names, against the same with a hundredth of them; and the memory that this costs.
@@ -148,7 +153,7 @@ func renewHeld(ctx context.Context, b *bench) ([]row, error) {
 		return nil, err
 	}
 	one.Chain, two.Chain = append(one.Chain, b.ca.PEM()...), append(two.Chain, b.ca.PEM()...)
-	with, cpuFew, err := h.renewals(ctx, p, one, renewed, few)
+	with, storedFew, cpuFew, err := h.renewals(ctx, p, one, renewed, few)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +169,7 @@ func renewHeld(ctx context.Context, b *bench) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, cpuMany, err := h.renewals(ctx, p, two, renewed, many)
+	all, storedMany, cpuMany, err := h.renewals(ctx, p, two, renewed, many)
 	if err != nil {
 		return nil, err
 	}
@@ -172,10 +177,15 @@ func renewHeld(ctx context.Context, b *bench) ([]row, error) {
 	cost := compare(fmt.Sprintf("renewals, server CPU of each (store included): %d names held, against %d", many, few), each(cpuMany), each(cpuFew), atMost(1.25), inUS)
 	beyond := float64(full-base)/float64(many-few) - float64(len(one.Chain)+len(one.Key))
 	held := row{what: "memory per certificate that a node holds on demand, beyond its own bytes", ours: inKB(beyond), must: "≤ 1 KB", short: beyond > 1024}
+	slowest := func(what string, all []float64, stored time.Duration) row {
+		r := atMostMS(what, all, 1, 50)
+		r.note = fmt.Sprintf("the store's synced write included: the slowest was answered after %.1f ms", stored.Seconds()*1e3)
+		return r
+	}
 	return []row{
 		flatness(fmt.Sprintf("%d names on ADS one by one, %d at a time", many-few, ahead+1), tenths, many-few),
-		atMostMS(fmt.Sprintf("%d renewals of %d names held: from the request until the node has it, slowest (median)", renewed, many), all, 1, 50),
-		atMostMS(fmt.Sprintf("— of %d names held", few), with, 1, 50),
+		slowest(fmt.Sprintf("%d renewals of %d names held: from the request until the node has it, slowest (median)", renewed, many), all, storedMany),
+		slowest(fmt.Sprintf("— of %d names held", few), with, storedFew),
 		cost, held,
 	}, nil
 }
