@@ -24,10 +24,10 @@ const (
 	importsHeld = 6
 )
 
-// A store that is busy with the import itself may keep the audit log waiting: it is tried again before the request is refused.
+// A store that is busy with the import itself may keep the audit log waiting: it is tried again, for some 15 s, before the request is refused.
 const (
-	auditTries = 4
-	auditAgain = 500 * time.Millisecond
+	auditTries = 6
+	auditAgain = 500 * time.Millisecond // and twice as long each time
 )
 
 // importCerts stores the certificates of an archive. A bad one is named, and the others are stored.
@@ -109,6 +109,7 @@ func unread(err error, folders []string) error {
 }
 
 func (a *admin) putAll(ctx context.Context, pairs []catalog.Pair) (out []catalog.Outcome, err error) {
+	pause := auditAgain
 	for try := range auditTries {
 		if out, err = a.Catalog.PutAll(ctx, pairs); !errors.Is(err, audit.ErrUnwritten) || try == auditTries-1 {
 			break
@@ -116,7 +117,8 @@ func (a *admin) putAll(ctx context.Context, pairs []catalog.Pair) (out []catalog
 		select {
 		case <-ctx.Done():
 			return nil, err
-		case <-time.After(auditAgain):
+		case <-time.After(pause):
+			pause *= 2
 		}
 	}
 	return out, err
