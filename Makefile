@@ -9,8 +9,8 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
-build: go ## build lockstepd and lockstep into bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/lockstepd ./cmd/lockstep
+build: go ## build lockstepd, lockstep and lockstep-edge into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/lockstepd ./cmd/lockstep ./cmd/lockstep-edge
 
 .PHONY: envoy
 envoy: ## install Envoy 1.40.0 into .envoy/

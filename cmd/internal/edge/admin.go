@@ -1,0 +1,81 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// state is what /readyz says.
+type state string
+
+const (
+	starting state = "the control plane has not answered yet"
+	ready    state = "ready"
+	draining state = "draining"
+)
+
+func (e *Edge) become(s state) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.state != draining {
+		e.state = s
+	}
+}
+
+func (e *Edge) is() state {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.state == "" {
+		return starting
+	}
+	return e.state
+}
+
+// admin serves /metrics, /healthz and /readyz until ctx ends.
+func (e *Edge) admin(ctx context.Context) error {
+	if e.cfg.AdminListen == "" {
+		return nil
+	}
+	ln, err := net.Listen("tcp", e.cfg.AdminListen)
+	if err != nil {
+		return fmt.Errorf("admin_listen: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(e.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		s := e.is()
+		if s != ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprintln(w, s)
+	})
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	defer context.AfterFunc(ctx, func() { srv.Close() })()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin_listen: %w", err)
+	}
+	return nil
+}
+
+// measure adds what is read off when it is asked for.
+func (e *Edge) measure() {
+	e.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_certificates", Help: "Certificates held."},
+			func() float64 { return float64(e.secrets.Held()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_ready", Help: "1 when /readyz says so."},
+			func() float64 {
+				if e.is() == ready {
+					return 1
+				}
+				return 0
+			}),
+	)
+}

@@ -1,0 +1,180 @@
+// Package edge is lockstep-edge: the bundled proxy, its secrets and its admin listener in one process.
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/pflag"
+
+	"github.com/lockstep-tls/lockstep/edgeproxy"
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// Config of lockstep-edge: one YAML file, decoded strictly. Every key that holds a text is also a flag (admin_listen: --admin-listen) and an environment variable
+// (LOCKSTEP_EDGE_ADMIN_LISTEN); a flag wins over the environment, and that over the file.
+type Config struct {
+	// Node is this edge's id at the control plane, one of its own for each.
+	Node string `yaml:"node"`
+	// Cluster is the node cluster.
+	Cluster string `yaml:"cluster"`
+	// XDS is where the control plane is: host:port, several of them with commas, or unix:/path. The first that answers is used.
+	XDS string `yaml:"xds"`
+	// XDSCert, XDSKey and XDSCA are PEM files for mTLS to the control plane: this node's certificate (its identity) and key, and the CA of the control plane.
+	// They are read again at each connection. Without them plaintext, which a control plane accepts on loopback and unix sockets only.
+	XDSCert string `yaml:"xds_cert"`
+	XDSKey  string `yaml:"xds_key"`
+	XDSCA   string `yaml:"xds_ca"`
+	// XDSName is the name that the control plane's certificate must carry. Empty: the host of XDS.
+	XDSName string `yaml:"xds_name"`
+	// AdminListen is the address of /metrics, /healthz and /readyz: loopback, or an address that only yours can reach. Empty: none.
+	AdminListen string `yaml:"admin_listen"`
+
+	Listeners []edgeproxy.Listener `yaml:"listeners"`
+	Routes    []edgeproxy.Route    `yaml:"routes"`
+	Limits    edgeproxy.Limits     `yaml:"limits"`
+	Timeouts  edgeproxy.Timeouts   `yaml:"timeouts"`
+	// Preload are server names whose certificates are asked for at the start, and never given up for others. All else is loaded when a client first asks for it.
+	Preload []string `yaml:"preload"`
+	// TrustedProxies are the networks (10.0.0.0/8) whose X-Forwarded-* are believed.
+	TrustedProxies []string `yaml:"trusted_proxies"`
+	// AccessLog is whether each request is logged: on or off.
+	AccessLog string `yaml:"access_log"`
+}
+
+// Default is the configuration of one who says nothing.
+func Default() Config {
+	return Config{
+		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on",
+		Limits: edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
+	}
+}
+
+// Flags binds c's keys to flags whose values so far are the defaults.
+func (c *Config) Flags(f *pflag.FlagSet) {
+	f.StringVar(&c.Node, "node", c.Node, "this edge's id at the control plane")
+	f.StringVar(&c.Cluster, "cluster", c.Cluster, "its node cluster")
+	f.StringVar(&c.XDS, "xds", c.XDS, "the control plane: host:port, several with commas, or unix:/path")
+	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this node's certificate for mTLS to the control plane")
+	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
+	f.StringVar(&c.XDSCA, "xds-ca", c.XDSCA, "PEM file: the CA of the control plane's certificate")
+	f.StringVar(&c.XDSName, "xds-name", c.XDSName, "the name that the control plane's certificate must carry (default: the host of --xds)")
+	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of /metrics, /healthz and /readyz; empty: none")
+	f.StringVar(&c.AccessLog, "access-log", c.AccessLog, "log each request: on or off")
+}
+
+// Load fills c, whose flags f has parsed: from file, then from the environment, then from the flags that were given.
+func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
+	given := map[string]string{}
+	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("the configuration: %w", err)
+	}
+	if err := c.parse(b); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	var errs []error
+	f.VisitAll(func(fl *pflag.Flag) {
+		env := "LOCKSTEP_EDGE_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		value, ok := given[fl.Name]
+		if !ok {
+			if value = getenv(env); value == "" {
+				return
+			}
+		}
+		if err := fl.Value.Set(value); err != nil {
+			errs = append(errs, fmt.Errorf("--%s (%s): %w", fl.Name, env, err))
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return c.check()
+}
+
+func (c *Config) parse(b []byte) error {
+	if len(strings.TrimSpace(string(b))) == 0 {
+		return nil
+	}
+	if err := yaml.UnmarshalWithOptions(b, c, yaml.Strict()); err != nil {
+		return err
+	}
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		if l.Scope == "" {
+			l.Scope = "default"
+		}
+		if l.MinVersion == "" {
+			l.MinVersion = "1.2"
+		}
+	}
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		if r.Host == "" {
+			r.Host = "*"
+		}
+		if r.Path == "" {
+			r.Path = "/"
+		}
+	}
+	return nil
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Node == "":
+		return errors.New("node is empty: give each edge an id of its own")
+	case c.XDS == "":
+		return errors.New("xds is empty: where is the control plane?")
+	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSCA == ""):
+		return errors.New("xds_cert, xds_key and xds_ca go together")
+	case c.XDSName != "" && c.XDSCert == "":
+		return errors.New("xds_name needs xds_cert, xds_key and xds_ca")
+	case c.AccessLog != "on" && c.AccessLog != "off":
+		return fmt.Errorf("access_log: %q is neither on nor off", c.AccessLog)
+	}
+	for _, at := range c.endpoints() {
+		if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasPrefix(at, "unix:") {
+			return fmt.Errorf("xds: %q is neither host:port nor unix:/path", at)
+		}
+	}
+	if _, err := c.preload(); err != nil {
+		return err
+	}
+	p, err := c.proxy()
+	if err != nil {
+		return err
+	}
+	return p.Check()
+}
+
+func (c *Config) endpoints() []string { return strings.Split(c.XDS, ",") }
+
+func (c *Config) preload() (all []keysource.Name, _ error) {
+	for _, s := range c.Preload {
+		n, err := keysource.ServerName(s)
+		if err != nil {
+			return nil, fmt.Errorf("preload: %w", err)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+func (c *Config) proxy() (edgeproxy.Config, error) {
+	p := edgeproxy.Config{Listeners: c.Listeners, Routes: c.Routes, Limits: c.Limits, Timeouts: c.Timeouts}
+	for _, s := range c.TrustedProxies {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			return p, fmt.Errorf("trusted_proxies: %q is no network such as 10.0.0.0/8", s)
+		}
+		p.TrustedProxies = append(p.TrustedProxies, prefix.Masked())
+	}
+	return p, nil
+}

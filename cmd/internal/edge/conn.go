@@ -1,0 +1,116 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+)
+
+// dial makes the connection to the control plane, to the first of its replicas that answers. It connects when it is used.
+func dial(c Config) (*grpc.ClientConn, error) {
+	creds := insecure.NewCredentials()
+	if c.XDSCert != "" {
+		if _, err := tls.LoadX509KeyPair(c.XDSCert, c.XDSKey); err != nil {
+			return nil, fmt.Errorf("xds_cert and xds_key: %w", err)
+		}
+		if _, err := roots(c.XDSCA); err != nil {
+			return nil, err
+		}
+		creds = credentials.NewTLS(mutual(c))
+	}
+	replicas := manual.NewBuilderWithScheme("lockstep")
+	var state resolver.State
+	for _, at := range c.endpoints() {
+		a := resolver.Address{Addr: strings.TrimPrefix(at, "unix:"), ServerName: c.XDSName}
+		if host, _, err := net.SplitHostPort(at); err == nil && a.ServerName == "" {
+			a.ServerName = host
+		}
+		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}})
+	}
+	replicas.InitialState(state)
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithResolvers(replicas),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}, MinConnectTimeout: 3 * time.Second,
+		}),
+		grpc.WithContextDialer(dialEither),
+	}
+	return grpc.NewClient("lockstep:///control-plane", options...)
+}
+
+// mutual is mTLS with the files as they are at each handshake: they are renewed while we run.
+func mutual(c Config) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(c.XDSCert, c.XDSKey)
+			return &pair, err
+		},
+		InsecureSkipVerify: true, // VerifyConnection does it, since crypto/tls would keep the CAs that it began with
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			cas, err := roots(c.XDSCA)
+			if err != nil {
+				return err
+			}
+			o := x509.VerifyOptions{Roots: cas, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+			for _, i := range cs.PeerCertificates[1:] {
+				o.Intermediates.AddCert(i)
+			}
+			leaf := cs.PeerCertificates[0]
+			if _, err := leaf.Verify(o); err != nil {
+				return err
+			}
+			return carries(leaf, cs.ServerName, c.XDSName)
+		},
+	}
+}
+
+// carries checks the name: host, or the SPIFFE ID where the configuration demands one.
+func carries(leaf *x509.Certificate, host, want string) error {
+	if !strings.HasPrefix(want, "spiffe://") {
+		return leaf.VerifyHostname(host)
+	}
+	for _, u := range leaf.URIs {
+		if u.String() == want {
+			return nil
+		}
+	}
+	return fmt.Errorf("the control plane's certificate does not carry %s", want)
+}
+
+func roots(file string) (*x509.CertPool, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("xds_ca: %w", err)
+	}
+	p := x509.NewCertPool()
+	if !p.AppendCertsFromPEM(b) {
+		return nil, errors.New("xds_ca: " + file + " holds no certificate")
+	}
+	return p, nil
+}
+
+// dialEither connects to host:port, or to a path.
+func dialEither(ctx context.Context, addr string) (net.Conn, error) {
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}

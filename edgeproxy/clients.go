@@ -1,0 +1,42 @@
+package edgeproxy
+
+import (
+	"crypto/x509"
+	"errors"
+	"path"
+	"strings"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+var (
+	errNoClient = errors.New("the client shows no certificate")
+	errClient   = errors.New("the client's certificate carries none of the names in client_names")
+)
+
+// allowed reports whether a client's certificate carries a name that a pattern matches: a DNS name, where a star is the whole first label, or a URI, where it is
+// what stands between two slashes.
+func allowed(patterns []string, leaf *x509.Certificate) bool {
+	for _, pattern := range patterns {
+		for _, n := range leaf.DNSNames {
+			n := keysource.Name(strings.ToLower(n))
+			if string(n) == pattern || n.Wildcard() != "" && string(n.Wildcard()) == pattern {
+				return true
+			}
+		}
+		for _, u := range leaf.URIs {
+			if ok, err := path.Match(pattern, u.String()); err == nil && ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func names(leaf *x509.Certificate) []string {
+	out := append([]string(nil), leaf.DNSNames...)
+	for _, u := range leaf.URIs {
+		out = append(out, u.String())
+	}
+	return out
+}

@@ -1,0 +1,217 @@
+package edgeproxy
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// Config of a proxy. Its zero durations and numbers are not defaults: see [DefaultLimits] and [DefaultTimeouts].
+type Config struct {
+	Listeners []Listener
+	Routes    []Route
+	Limits    Limits
+	Timeouts  Timeouts
+	// TrustedProxies are the addresses whose X-Forwarded-For, -Host and -Proto are believed and passed on; everybody else's are dropped.
+	TrustedProxies []netip.Prefix
+}
+
+// Listener is one address that speaks TLS.
+type Listener struct {
+	// Address is host:port, or :port for every address.
+	Address string `yaml:"address"`
+	// Scope is whose ticket keys it uses. Listeners of one scope take each other's tickets where they demand the same of clients.
+	Scope string `yaml:"scope"`
+	// Fallback is the server name whose certificate a client gets that sends no server name, or one without a certificate. Empty: such handshakes fail.
+	Fallback string `yaml:"fallback"`
+	// MinVersion is the oldest TLS version: "1.2" or "1.3".
+	MinVersion string `yaml:"min_version"`
+	// ClientCA is a PEM file: clients must show a certificate of these CAs. Empty: they are asked for none.
+	ClientCA string `yaml:"client_ca"`
+	// ClientNames are the DNS names and URIs (SPIFFE IDs) of which a client's certificate must carry one, globs of one label or path segment
+	// ("*.mesh.example", "spiffe://mesh.example/ns/*"). Empty: every certificate of the CA will do.
+	ClientNames []string `yaml:"client_names"`
+	// Connections is how many may be open at once; what is beyond waits to be accepted. 0: no limit.
+	Connections int `yaml:"connections"`
+}
+
+// Route says where the requests of a host and a path go. Among those that match, the most specific host wins (a name, then a wildcard, then "*"), and then the
+// longest path.
+type Route struct {
+	// Host is a server name, a wildcard ("*.example.com": one label), or "*".
+	Host string `yaml:"host"`
+	// Path is a prefix of whole segments: /api is for /api and /api/v1, not for /apis. / is for all.
+	Path string `yaml:"path"`
+	// Upstreams are the endpoints: http://host:port, https://host:port, or h2c://host:port for HTTP/2 in the clear (gRPC). They share the requests; one that
+	// fails three times in a row gets none for ten seconds.
+	Upstreams []string `yaml:"upstreams"`
+	// UpstreamCA is a PEM file with the CAs of https upstreams. Empty: the system's.
+	UpstreamCA string `yaml:"upstream_ca"`
+}
+
+// Limits bound what clients can make the proxy hold.
+type Limits struct {
+	HeaderBytes int `yaml:"header_bytes"` // of a request's header
+	Streams     int `yaml:"streams"`      // concurrent requests of an HTTP/2 connection
+	Names       int `yaml:"names"`        // certificates held
+}
+
+// Timeouts. Each is for one step: no request as a whole has an end, since streams have none.
+type Timeouts struct {
+	Header         time.Duration `yaml:"header"`          // of a handshake, and of a request's header
+	Idle           time.Duration `yaml:"idle"`            // of a connection without a request
+	Body           time.Duration `yaml:"body"`            // between two pieces of a body, to or from a client
+	Load           time.Duration `yaml:"load"`            // of a certificate, while a client waits
+	UpstreamDial   time.Duration `yaml:"upstream_dial"`   // connecting to an upstream, its handshake included
+	UpstreamHeader time.Duration `yaml:"upstream_header"` // until its response begins
+	Drain          time.Duration `yaml:"drain"`           // for requests to end, once the proxy is told to stop
+}
+
+// DefaultLimits are those of a proxy whose configuration names none.
+func DefaultLimits() Limits { return Limits{HeaderBytes: 64 << 10, Streams: 250, Names: 10_000} }
+
+// DefaultTimeouts are those of a proxy whose configuration names none.
+func DefaultTimeouts() Timeouts {
+	return Timeouts{
+		Header: 10 * time.Second, Idle: 2 * time.Minute, Body: time.Minute, Load: 5 * time.Second,
+		UpstreamDial: 5 * time.Second, UpstreamHeader: time.Minute, Drain: 30 * time.Second,
+	}
+}
+
+// ErrBadConfig: a proxy cannot be made of this; the text says what to change.
+var ErrBadConfig = errors.New("edge configuration")
+
+func bad(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrBadConfig, fmt.Sprintf(format, a...))
+}
+
+// Check refuses what cannot be served. Files that it names are not read. The error wraps ErrBadConfig.
+func (c Config) Check() error {
+	if len(c.Listeners) == 0 {
+		return bad("listeners: there must be one at least")
+	}
+	for i, l := range c.Listeners {
+		if err := l.check(); err != nil {
+			return fmt.Errorf("listeners[%d]: %w", i, err)
+		}
+	}
+	for i, r := range c.Routes {
+		if err := r.check(); err != nil {
+			return fmt.Errorf("routes[%d]: %w", i, err)
+		}
+	}
+	switch {
+	case len(c.Routes) == 0:
+		return bad("routes: there must be one at least")
+	case c.Limits.HeaderBytes < 1<<10 || c.Limits.HeaderBytes > 1<<20:
+		return bad("limits: header_bytes: %d is not between 1024 and 1048576", c.Limits.HeaderBytes)
+	case c.Limits.Streams < 1:
+		return bad("limits: streams: %d is less than 1", c.Limits.Streams)
+	case c.Limits.Names < 10 || c.Limits.Names > 1_000_000:
+		return bad("limits: names: %d is not between 10 and 1000000", c.Limits.Names)
+	}
+	t := c.Timeouts
+	for name, d := range map[string]time.Duration{
+		"header": t.Header, "idle": t.Idle, "body": t.Body, "load": t.Load, "upstream_dial": t.UpstreamDial, "upstream_header": t.UpstreamHeader, "drain": t.Drain,
+	} {
+		if d <= 0 || d > 24*time.Hour {
+			return bad("timeouts: %s: %s is not between 0 and 24h", name, d)
+		}
+	}
+	return nil
+}
+
+// Scopes lists whose ticket keys the listeners use, each once.
+func (c Config) Scopes() (all []string) {
+	for _, l := range c.Listeners {
+		if !slices.Contains(all, l.Scope) {
+			all = append(all, l.Scope)
+		}
+	}
+	return all
+}
+
+func (l Listener) check() error {
+	if _, _, err := net.SplitHostPort(l.Address); err != nil {
+		return bad("address: %q is not host:port", l.Address)
+	}
+	if l.Scope == "" {
+		return bad("scope is empty")
+	}
+	if l.Fallback != "" {
+		if _, err := keysource.ServerName(l.Fallback); err != nil {
+			return bad("fallback: %v", err)
+		}
+	}
+	if l.MinVersion != "1.2" && l.MinVersion != "1.3" {
+		return bad("min_version: %q is neither 1.2 nor 1.3", l.MinVersion)
+	}
+	if len(l.ClientNames) > 0 && l.ClientCA == "" {
+		return bad("client_names needs client_ca")
+	}
+	return nil
+}
+
+func (r Route) check() error {
+	if _, err := hostPattern(r.Host); err != nil {
+		return bad("host: %v", err)
+	}
+	if !strings.HasPrefix(r.Path, "/") {
+		return bad("path: %q does not begin with /", r.Path)
+	}
+	if len(r.Upstreams) == 0 {
+		return bad("upstreams: there must be one at least")
+	}
+	for _, up := range r.Upstreams {
+		if _, err := endpointURL(up); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hostPattern is a route's host as it is compared.
+func hostPattern(host string) (keysource.Name, error) {
+	if host == "*" {
+		return "*", nil
+	}
+	return keysource.ServerName(host)
+}
+
+func endpointURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil {
+		return nil, bad("upstreams: %q is not http://, https:// or h2c:// and host:port", s)
+	}
+	return u, nil
+}
+
+// pool reads the CA certificates in a file, which are returned as DER too.
+func pool(file string, text []byte) (p *x509.CertPool, der [][]byte, err error) {
+	p = x509.NewCertPool()
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil || block.Type != "CERTIFICATE" {
+			return nil, nil, bad("%s: a %s that is no certificate (%v)", file, block.Type, err)
+		}
+		p.AddCert(c)
+		der = append(der, c.Raw)
+	}
+	if len(der) == 0 {
+		return nil, nil, bad("%s: there is no certificate in it", file)
+	}
+	return p, der, nil
+}

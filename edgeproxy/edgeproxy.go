@@ -1,0 +1,150 @@
+// Package edgeproxy is a reverse proxy that terminates TLS with certificates that are loaded as clients first ask for them, and whose sessions resume at every
+// proxy of its scope. It is built on net/http and net/http/httputil, and keeps to what they do with requests.
+package edgeproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lockstep-tls/lockstep/edgeproxy/ticket"
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// Certificates are what the proxy serves. Both methods are safe for concurrent use.
+type Certificates interface {
+	// Certificate returns what to serve under n, with its Leaf. It may block until ctx ends.
+	Certificate(ctx context.Context, n keysource.Name) (*tls.Certificate, error)
+	// Absent reports whether it is known that there is none. It does not block.
+	Absent(n keysource.Name) bool
+}
+
+// Proxy serves the listeners of its configuration.
+type Proxy struct {
+	Config
+	Options
+	listeners []*listener
+	router    router
+	upstreams []*upstream
+	metrics   *metrics
+	buffers   buffers
+
+	requests context.Context // parent of every request's
+	abort    context.CancelFunc
+	active   sync.WaitGroup // requests, those that became something else (WebSocket) included
+}
+
+// Options are what a proxy is given by its program. All are required.
+type Options struct {
+	Certificates Certificates
+	Log          *slog.Logger
+	Access       *slog.Logger // one line for each request
+	Registry     prometheus.Registerer
+}
+
+// New reads the files that c names. It opens nothing. The error wraps ErrBadConfig.
+func New(c Config, o Options) (*Proxy, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	p := &Proxy{Config: c, Options: o, metrics: newMetrics(o.Registry)}
+	p.requests, p.abort = context.WithCancel(context.Background())
+	for i, r := range c.Routes {
+		host, err := hostPattern(r.Host)
+		if err != nil {
+			return nil, err
+		}
+		var roots *x509.CertPool
+		if r.UpstreamCA != "" {
+			pem, err := os.ReadFile(r.UpstreamCA)
+			if err != nil {
+				return nil, fmt.Errorf("%w: routes[%d]: upstream_ca: %w", ErrBadConfig, i, err)
+			}
+			if roots, _, err = pool(r.UpstreamCA, pem); err != nil {
+				return nil, err
+			}
+		}
+		u, err := newUpstream(r, roots, c.Timeouts)
+		if err != nil {
+			return nil, err
+		}
+		p.upstreams = append(p.upstreams, u)
+		p.router.add(host, r.Path, p.forward(u))
+	}
+	for i, l := range c.Listeners {
+		listener, err := p.newListener(l)
+		if err != nil {
+			return nil, fmt.Errorf("listeners[%d]: %w", i, err)
+		}
+		p.listeners = append(p.listeners, listener)
+	}
+	return p, nil
+}
+
+// Use brings a ring into use on the listeners of scope: every handshake that begins after it has returned uses it.
+func (p *Proxy) Use(scope string, r keysource.Ring) error {
+	k, err := ticket.Derive(scope, r)
+	if err != nil {
+		return err
+	}
+	for _, l := range p.listeners {
+		if l.Scope == scope {
+			l.use(k)
+		}
+	}
+	return nil
+}
+
+// Run serves lns, one for each of Config.Listeners in that order, until ctx ends. Then it accepts nothing more, lets requests end for Timeouts.Drain, and ends
+// those that are left.
+func (p *Proxy) Run(ctx context.Context, lns []net.Listener) error {
+	defer p.abort()
+	g, serving := errgroup.WithContext(ctx)
+	for i, l := range p.listeners {
+		g.Go(func() error { return l.serve(lns[i]) })
+	}
+	g.Go(func() error {
+		<-serving.Done()
+		p.drain()
+		return nil
+	})
+	err := g.Wait()
+	for _, u := range p.upstreams {
+		u.close()
+	}
+	return err
+}
+
+// drain ends the servers.
+func (p *Proxy) drain() {
+	late, cancel := context.WithTimeout(context.Background(), p.Timeouts.Drain)
+	defer cancel()
+	defer context.AfterFunc(late, p.abort)() // requests that are left end with their context
+	var g sync.WaitGroup
+	for _, l := range p.listeners {
+		g.Go(func() {
+			if err := l.server.Shutdown(late); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				p.Log.Warn("requests were cut off", "listener", l.Address, "after", p.Timeouts.Drain)
+				p.abort()
+				time.Sleep(abortGrace)
+				l.server.Close()
+			}
+		})
+	}
+	g.Wait()
+	p.active.Wait() // those that became something else; they end when late does
+}
+
+// abortGrace is what handlers get to end a request whose context has ended, before its connection is closed.
+const abortGrace = 100 * time.Millisecond

@@ -1,0 +1,62 @@
+package edgeproxy
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the proxy's.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  prometheus.Histogram
+	failed   prometheus.Counter
+	full     prometheus.Counter
+	resumed  prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lockstep_edge_requests_total", Help: "Requests that ended, by status.",
+		}, []string{"status"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "lockstep_edge_request_seconds", Help: "From a request's header to the end of its response.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
+		}),
+		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_failed_total", Help: "TLS handshakes that failed."}),
+		full:    prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_full_total", Help: "TLS handshakes that resumed nothing."}),
+		resumed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_resumed_total", Help: "TLS handshakes that resumed a session."}),
+	}
+	r.MustRegister(m.requests, m.seconds, m.failed, m.full, m.resumed)
+	return m
+}
+
+func (m *metrics) request(status int, took time.Duration) {
+	m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+	m.seconds.Observe(took.Seconds())
+}
+
+func (m *metrics) handshake(resumed bool) {
+	if resumed {
+		m.resumed.Inc()
+	} else {
+		m.full.Inc()
+	}
+}
+
+// handshakes takes what net/http logs: it has no other way to say that a handshake failed.
+type handshakes struct{ p *Proxy }
+
+func (h *handshakes) Write(b []byte) (int, error) {
+	line := bytes.TrimSpace(b)
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		h.p.metrics.failed.Inc()
+		h.p.Log.Debug("handshake failed", "reason", string(line)) // clients choose the words; debug is off unless asked for
+	} else {
+		h.p.Log.Warn("net/http", "says", string(line))
+	}
+	return len(b), nil
+}

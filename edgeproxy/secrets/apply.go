@@ -1,0 +1,95 @@
+package secrets
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/sds/wire"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// apply takes a response of the control plane: all of it, or, with an error, no certificate of it. The stream's goroutine calls it.
+func (s *Secrets) apply(resources []*xds.Resource, removed []string) error {
+	certs := make(map[keysource.Name]*certificate)
+	rings := make(map[string]keysource.Ring)
+	for _, r := range resources {
+		if scope, ok := keysource.RingScope(r.Name); ok {
+			ring, err := wire.Ring(r)
+			if err != nil {
+				return err
+			}
+			rings[scope] = ring
+			continue
+		}
+		c, err := s.equals.parse(r)
+		if err != nil {
+			s.refuse(keysource.Name(r.Name), err)
+			return err
+		}
+		certs[keysource.Name(r.Name)] = c
+	}
+	for scope, ring := range rings {
+		if err := s.take(scope, ring); err != nil {
+			return fmt.Errorf("%q: %w", keysource.RingName(scope), err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n, c := range certs {
+		if _, ok := s.pinned[n]; ok {
+			s.pinned[n] = c
+		} else {
+			s.held.Set(n, c)
+		}
+		s.absent.Invalidate(n)
+		s.finish(n, c, nil)
+	}
+	for _, name := range removed {
+		if _, ok := keysource.RingScope(name); !ok {
+			s.remove(keysource.Name(name))
+		} // a ring is never absent: the last good one stays
+	}
+	return nil
+}
+
+// refuse ends the wait for a certificate that cannot be used. It is not remembered: the control plane sends a better one.
+func (s *Secrets) refuse(n keysource.Name, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finish(n, nil, fmt.Errorf("%w that can be used: %w", ErrNotExist, err))
+}
+
+// remove gives n up. It is an absence to remember only where it answers those who wait: the control plane may also want it to be asked for anew. A name of
+// Preload stays subscribed, so that it comes when it is there. mu is held.
+func (s *Secrets) remove(n keysource.Name) {
+	s.held.Invalidate(n)
+	if _, ok := s.pinned[n]; ok {
+		s.pinned[n] = nil
+	} else {
+		s.client.Unsubscribe(string(n))
+	}
+	if s.loads[n] != nil {
+		s.absent.Set(n, struct{}{})
+	}
+	s.finish(n, nil, fmt.Errorf("%w for %s", ErrNotExist, n))
+}
+
+// take brings a ring into use.
+func (s *Secrets) take(scope string, r keysource.Ring) error {
+	if !slices.Contains(s.Scopes, scope) {
+		return errors.New("nobody asked for it")
+	}
+	if err := s.Ring(scope, r); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := len(s.rings) < len(s.Scopes)
+	s.rings[scope] = r
+	if first && len(s.rings) == len(s.Scopes) {
+		close(s.ready)
+	}
+	return nil
+}

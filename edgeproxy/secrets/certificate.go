@@ -1,0 +1,89 @@
+package secrets
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+	"weak"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/sds/wire"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// certificate is one that is served, under one name or several.
+type certificate struct {
+	tls    *tls.Certificate // with its Leaf
+	covers keysource.Certificate
+}
+
+// equals finds the certificates that are held already by their version, which is a hash of all that is sent: a wildcard's is held once, not once for each name
+// under it. The zero value is ready.
+type equals struct {
+	mu  sync.Mutex
+	all map[string]weak.Pointer[certificate]
+}
+
+// parse checks r and makes it ready for handshakes. The error names it, and quotes no key.
+func (e *equals) parse(r *xds.Resource) (*certificate, error) {
+	e.mu.Lock()
+	known := e.all[r.Version]
+	e.mu.Unlock()
+	c := known.Value()
+	if c == nil {
+		var err error
+		if c, err = parse(r); err != nil {
+			return nil, err
+		}
+		e.remember(r.Version, c)
+	}
+	if !c.covers.Covers(keysource.Name(r.Name)) {
+		return nil, fmt.Errorf("%q: %w: it is for %.200q", r.Name, keysource.ErrBadCertificate, c.covers.Names)
+	}
+	return c, nil
+}
+
+func (e *equals) remember(version string, c *certificate) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.all == nil {
+		e.all = make(map[string]weak.Pointer[certificate])
+	}
+	e.all[version] = weak.Make(c)
+	runtime.AddCleanup(c, e.forget, version)
+}
+
+func (e *equals) forget(version string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.all[version].Value() == nil {
+		delete(e.all, version)
+	}
+}
+
+func parse(r *xds.Resource) (*certificate, error) {
+	chain, key, err := wire.Certificate(r)
+	if err != nil {
+		return nil, err
+	}
+	c, der, err := keysource.ParseDER(chain, key, time.Time{}) // whether it is expired is looked at when it is served
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", r.Name, err)
+	}
+	if c.Version() != r.Version {
+		return nil, fmt.Errorf("%q: %w: it is not that of version %s", r.Name, keysource.ErrBadCertificate, r.Version)
+	}
+	leaf, err := x509.ParseCertificate(der.Chain[0])
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w: %w", r.Name, keysource.ErrBadCertificate, err)
+	}
+	signer, err := x509.ParsePKCS8PrivateKey(der.Key)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w: its private key cannot be parsed", r.Name, keysource.ErrBadCertificate)
+	}
+	c.Chain, c.Key = nil, nil // their DER is kept
+	return &certificate{&tls.Certificate{Certificate: der.Chain, PrivateKey: signer, Leaf: leaf}, c}, nil
+}

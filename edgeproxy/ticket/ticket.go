@@ -1,0 +1,86 @@
+// Package ticket makes crypto/tls issue and take session tickets with a ring's keys, each bound to the terms under which its session was made: a
+// ticket carries the client's verification along, so one that crossed from one listener to another would let in whom that one never verified.
+//
+// The state of a session travels in its ticket: any process with the same ring and the same terms resumes it.
+package ticket
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"fmt"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// label keeps these keys apart from any other use of a ring: Envoy's tickets are made with the ring's keys themselves.
+const label = "lockstep edge session ticket v1"
+
+// nameSize is how many bytes of a ticket name the key that made it, in the clear (RFC 5077, section 4): so a probe can tell which one it was, as with Envoy.
+const nameSize = 16
+
+// Keys are a ring's, as crypto/tls wants them. The zero value has none: no tickets.
+type Keys struct {
+	names [][nameSize]byte
+	keys  [][32]byte
+}
+
+// Derive makes the keys of scope from its ring: HKDF-SHA256 (RFC 5869) of each key's 64 secret bytes, with its name as the salt, and a label and the scope as info.
+func Derive(scope string, r keysource.Ring) (k Keys, err error) {
+	for _, key := range r.Keys {
+		b, err := hkdf.Key(sha256.New, key[nameSize:], key[:nameSize], label+"\x00"+scope, 32)
+		if err != nil {
+			return Keys{}, fmt.Errorf("ticket: deriving from key %s: %w", key.ID(), err)
+		}
+		k.names = append(k.names, [nameSize]byte(key[:nameSize]))
+		k.keys = append(k.keys, [32]byte(b))
+	}
+	return k, nil
+}
+
+// Install makes c issue tickets with the first key and take those of all, bound to id and to the server name that the client asked for (RFC 6066, section 3: a
+// session of another name must not be resumed). A ticket that is not of these terms is declined, so that a full handshake follows. allow (nil: all) is asked
+// whether the server name may be served now, before a session of it is resumed. c must not have been used yet, and is not cloned after.
+func (k Keys) Install(c *tls.Config, id ID, allow func(serverName string) bool) {
+	if len(k.keys) == 0 {
+		c.SessionTicketsDisabled = true
+		return
+	}
+	c.SetSessionTicketKeys(k.keys)
+	c.WrapSession = func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
+		mark := id.mark(cs.ServerName)
+		ss.Extra = append(ss.Extra, mark[:])
+		sealed, err := c.EncryptTicket(cs, ss)
+		return append(append(make([]byte, 0, nameSize+len(sealed)), k.names[0][:]...), sealed...), err
+	}
+	c.UnwrapSession = func(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
+		if !k.made(ticket) || allow != nil && !allow(cs.ServerName) {
+			return nil, nil
+		}
+		ss, err := c.DecryptTicket(ticket[nameSize:], cs)
+		if err != nil || ss == nil {
+			return nil, nil // damaged, or forged: as good as none
+		}
+		mark := id.mark(cs.ServerName)
+		for _, extra := range ss.Extra {
+			if subtle.ConstantTimeCompare(extra, mark[:]) == 1 {
+				return ss, nil
+			}
+		}
+		return nil, nil
+	}
+}
+
+// made reports whether the ticket says that a key of the ring made it.
+func (k Keys) made(ticket []byte) bool {
+	if len(ticket) <= nameSize {
+		return false
+	}
+	for i := range k.names {
+		if string(k.names[i][:]) == string(ticket[:nameSize]) {
+			return true
+		}
+	}
+	return false
+}
