@@ -73,7 +73,7 @@ func (l *listener) config(k ticket.Keys) *tls.Config {
 		GetCertificate: l.certificate,
 		ClientAuth:     l.terms.ClientAuth,
 		ClientCAs:      l.cas,
-		// Not VerifyPeerCertificate: it is not called for a session that is resumed.
+		// Not VerifyPeerCertificate, which is not called for a session that is resumed.
 		VerifyConnection: l.verify,
 	}
 	if l.MinVersion == "1.3" {
