@@ -40,6 +40,7 @@ var rooms = []struct {
 	{"sds/wire", []string{"keysource", "xds"}, "who receives secrets links nothing of who sends them"},
 	{"edgeproxy", []string{"keysource", "edgeproxy/ticket"}, "a proxy knows where certificates come from as little as net/http does"},
 	{"edgeproxy/ticket", []string{"keysource"}, "what a ticket is bound to is decided by what it is given, not by who asks"},
+	{"edgeproxy/lastgood", []string{"keysource", "seal"}, "what is kept is kept without knowing where it came from"},
 	{"edgeproxy/secrets", []string{"keysource", "sds/wire", "xds", "xds/client"}, "a client of the control plane shares no code with its server, and never sees a store"},
 	{"lds", []string{"keysource", "xds"}, "a listener is made of names: it never sees a certificate or a key"},
 	{"identity", []string{"keysource"}, "who may have what is decided without knowing how it is sent"},

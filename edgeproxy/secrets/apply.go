@@ -31,10 +31,11 @@ func (s *Secrets) apply(resources []*xds.Resource, removed []string) error {
 		certs[keysource.Name(r.Name)] = c
 	}
 	for scope, ring := range rings {
-		if err := s.take(scope, ring); err != nil {
+		if err := s.take(scope, ring, true); err != nil {
 			return fmt.Errorf("%q: %w", keysource.RingName(scope), err)
 		}
 	}
+	defer s.change()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n, c := range certs {
@@ -76,20 +77,34 @@ func (s *Secrets) remove(n keysource.Name) {
 	s.finish(n, nil, fmt.Errorf("%w for %s", ErrNotExist, n))
 }
 
-// take brings a ring into use.
-func (s *Secrets) take(scope string, r keysource.Ring) error {
+// take brings a ring into use; not where there is one already, unless it is to be replaced.
+func (s *Secrets) take(scope string, r keysource.Ring, replace bool) error {
 	if !slices.Contains(s.Scopes, scope) {
 		return errors.New("nobody asked for it")
+	}
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	s.mu.Lock()
+	_, has := s.rings[scope]
+	s.mu.Unlock()
+	if has && !replace {
+		return nil
 	}
 	if err := s.Ring(scope, r); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := len(s.rings) < len(s.Scopes)
 	s.rings[scope] = r
-	if first && len(s.rings) == len(s.Scopes) {
+	if !has && len(s.rings) == len(s.Scopes) {
 		close(s.ready)
 	}
 	return nil
+}
+
+func (s *Secrets) change() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
 }

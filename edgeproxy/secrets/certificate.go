@@ -18,6 +18,8 @@ import (
 type certificate struct {
 	tls    *tls.Certificate // with its Leaf
 	covers keysource.Certificate
+
+	version string
 }
 
 // equals finds the certificates that are held already by their version, which is a hash of all that is sent: a wildcard's is held once, not once for each name
@@ -38,7 +40,7 @@ func (e *equals) parse(r *xds.Resource) (*certificate, error) {
 		if c, err = parse(r); err != nil {
 			return nil, err
 		}
-		e.remember(r.Version, c)
+		e.remember(c)
 	}
 	if !c.covers.Covers(keysource.Name(r.Name)) {
 		return nil, fmt.Errorf("%q: %w: it is for %.200q", r.Name, keysource.ErrBadCertificate, c.covers.Names)
@@ -46,14 +48,14 @@ func (e *equals) parse(r *xds.Resource) (*certificate, error) {
 	return c, nil
 }
 
-func (e *equals) remember(version string, c *certificate) {
+func (e *equals) remember(c *certificate) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.all == nil {
 		e.all = make(map[string]weak.Pointer[certificate])
 	}
-	e.all[version] = weak.Make(c)
-	runtime.AddCleanup(c, e.forget, version)
+	e.all[c.version] = weak.Make(c)
+	runtime.AddCleanup(c, e.forget, c.version)
 }
 
 func (e *equals) forget(version string) {
@@ -69,21 +71,47 @@ func parse(r *xds.Resource) (*certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, der, err := keysource.ParseDER(chain, key, time.Time{}) // whether it is expired is looked at when it is served
+	c, err := build(chain, key)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", r.Name, err)
 	}
-	if c.Version() != r.Version {
+	if c.version != r.Version {
 		return nil, fmt.Errorf("%q: %w: it is not that of version %s", r.Name, keysource.ErrBadCertificate, r.Version)
+	}
+	return c, nil
+}
+
+// restore is parse for a certificate that was kept.
+func (e *equals) restore(chain, key []byte) (*certificate, error) {
+	c, err := build(chain, key)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	known := e.all[c.version]
+	e.mu.Unlock()
+	if have := known.Value(); have != nil {
+		return have, nil
+	}
+	e.remember(c)
+	return c, nil
+}
+
+// build checks a certificate, but for its expiry, which is looked at when it is served.
+func build(chain, key []byte) (*certificate, error) {
+	c, der, err := keysource.ParseDER(chain, key, time.Time{})
+	if err != nil {
+		return nil, err
 	}
 	leaf, err := x509.ParseCertificate(der.Chain[0])
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w: %w", r.Name, keysource.ErrBadCertificate, err)
+		return nil, fmt.Errorf("%w: %w", keysource.ErrBadCertificate, err)
 	}
 	signer, err := x509.ParsePKCS8PrivateKey(der.Key)
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w: its private key cannot be parsed", r.Name, keysource.ErrBadCertificate)
+		return nil, fmt.Errorf("%w: its private key cannot be parsed", keysource.ErrBadCertificate)
 	}
+	version := c.Version()
 	c.Chain, c.Key = nil, nil // their DER is kept
-	return &certificate{&tls.Certificate{Certificate: der.Chain, PrivateKey: signer, Leaf: leaf}, c}, nil
+	return &certificate{&tls.Certificate{Certificate: der.Chain, PrivateKey: signer, Leaf: leaf}, c, version}, nil
 }

@@ -61,11 +61,14 @@ type Secrets struct {
 	absent *otter.Cache[keysource.Name, struct{}]
 	equals equals
 
+	turn   sync.Mutex // one ring at a time; before mu
 	mu     sync.Mutex
 	pinned map[keysource.Name]*certificate // those of Preload, nil until they are there; the keys never change
 	loads  map[keysource.Name]*load
 	rings  map[string]keysource.Ring
 	ready  chan struct{} // closed when each scope has a ring
+
+	changed chan struct{} // capacity 1: what All returns is another one
 }
 
 // New returns Secrets that are empty until Run has asked for them.
@@ -79,6 +82,8 @@ func New(c Config) *Secrets {
 		loads:  make(map[keysource.Name]*load),
 		rings:  make(map[string]keysource.Ring),
 		ready:  make(chan struct{}),
+
+		changed: make(chan struct{}, 1),
 	}
 	s.held = otter.Must(&otter.Options[keysource.Name, *certificate]{MaximumSize: c.Names, OnDeletion: s.evicted})
 	s.absent = otter.Must(&otter.Options[keysource.Name, struct{}]{

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -53,7 +54,10 @@ type Client struct {
 
 	mu      sync.Mutex
 	wanted  map[string]bool
-	pending map[string]bool // not yet sent: true to subscribe, false to unsubscribe
+	pending map[string]bool   // not yet sent: true to subscribe, false to unsubscribe
+	had     map[string]string // name → version, of what the caller has from elsewhere
+
+	live atomic.Bool
 }
 
 // New returns a client; Run starts it.
@@ -70,7 +74,19 @@ func New(c Config) *Client {
 		wake:    make(chan struct{}, 1),
 		wanted:  make(map[string]bool),
 		pending: make(map[string]bool),
+		had:     make(map[string]string),
 	}
+}
+
+// Live reports whether there is a stream now: what was applied is current then, but for what is under way and for a server whose silence the connection's
+// keepalive has not noticed yet.
+func (c *Client) Live() bool { return c.live.Load() }
+
+// Hold says that the caller has a version of a name already, as if it had been applied: the next stream begins with it, and the server is silent if it is current.
+func (c *Client) Hold(name, version string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.had[name] = version
 }
 
 // Subscribe asks for names, from now on and after each reconnect. A name that is subscribed already is asked for again, and the server
@@ -122,6 +138,12 @@ func (c *Client) all() (names []string, held map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.pending)
+	for n, version := range c.had {
+		if c.applied[n] == "" {
+			c.applied[n] = version
+		}
+	}
+	clear(c.had)
 	for n := range c.applied {
 		if !c.wanted[n] {
 			delete(c.applied, n)

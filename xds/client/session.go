@@ -23,6 +23,7 @@ var desc = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 func (c *Client) session(ctx context.Context, names []string, held map[string]string) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer c.live.Store(false)
 	stream, err := c.Conn.NewStream(ctx, desc, c.Method, grpc.MaxCallRecvMsgSize(maxResponse))
 	if err != nil {
 		return false, err
@@ -35,6 +36,7 @@ func (c *Client) session(ctx context.Context, names []string, held map[string]st
 		if req != nil && stream.SendMsg(req) != nil {
 			return answered, reason(responses, ended)
 		}
+		c.live.Store(true)
 		req = nil
 		select {
 		case resp := <-responses:

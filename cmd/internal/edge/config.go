@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
@@ -16,7 +17,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Config of lockstep-edge: one YAML file, decoded strictly. Every key that holds a text is also a flag (admin_listen: --admin-listen) and an environment variable
+// Config of lockstep-edge: one YAML file, decoded strictly. Every key that holds one value is also a flag (admin_listen: --admin-listen) and an environment variable
 // (LOCKSTEP_EDGE_ADMIN_LISTEN); a flag wins over the environment, and that over the file.
 type Config struct {
 	// Node is this edge's id at the control plane, one of its own for each.
@@ -32,6 +33,13 @@ type Config struct {
 	XDSCA   string `yaml:"xds_ca"`
 	// XDSName is the name that the control plane's certificate must carry. Empty: the host of XDS.
 	XDSName string `yaml:"xds_name"`
+	// DataDir is where the last-good copy is kept: what the control plane gave, sealed, so that the edge can start without it. One process at a time (but for a
+	// hand-over). Empty: no copy.
+	DataDir string `yaml:"data_dir"`
+	// KEK is the key that seals it: a file, made if it is missing; credential:NAME, of systemd; or env:VARIABLE. Empty: DataDir/sealing.key.
+	KEK string `yaml:"kek"`
+	// TicketLifetime is that of the scopes at the control plane: ticket keys of a copy that is older are not used.
+	TicketLifetime time.Duration `yaml:"ticket_lifetime"`
 	// AdminListen is the address of /metrics, /healthz and /readyz: loopback, or an address that only yours can reach. Empty: none.
 	AdminListen string `yaml:"admin_listen"`
 
@@ -50,7 +58,7 @@ type Config struct {
 // Default is the configuration of one who says nothing.
 func Default() Config {
 	return Config{
-		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on",
+		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on", TicketLifetime: 2 * time.Hour,
 		Limits: edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
 	}
 }
@@ -64,6 +72,9 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSCA, "xds-ca", c.XDSCA, "PEM file: the CA of the control plane's certificate")
 	f.StringVar(&c.XDSName, "xds-name", c.XDSName, "the name that the control plane's certificate must carry (default: the host of --xds)")
+	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the sealed last-good copy is kept; empty: nowhere")
+	f.StringVar(&c.KEK, "kek", c.KEK, "the key that seals it: a file, credential:NAME or env:VARIABLE (default <data-dir>/sealing.key)")
+	f.DurationVar(&c.TicketLifetime, "ticket-lifetime", c.TicketLifetime, "that of the scopes at the control plane")
 	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&c.AccessLog, "access-log", c.AccessLog, "log each request: on or off")
 }
@@ -136,6 +147,10 @@ func (c *Config) check() error {
 		return errors.New("xds_cert, xds_key and xds_ca go together")
 	case c.XDSName != "" && c.XDSCert == "":
 		return errors.New("xds_name needs xds_cert, xds_key and xds_ca")
+	case c.TicketLifetime <= 0 || c.TicketLifetime > 24*time.Hour:
+		return fmt.Errorf("ticket_lifetime: %s is not between 0 and 24h", c.TicketLifetime)
+	case c.KEK != "" && c.DataDir == "":
+		return errors.New("kek needs data_dir")
 	case c.AccessLog != "on" && c.AccessLog != "off":
 		return fmt.Errorf("access_log: %q is neither on nor off", c.AccessLog)
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/lockstep-tls/lockstep/edgeproxy"
+	"github.com/lockstep-tls/lockstep/edgeproxy/lastgood"
 	"github.com/lockstep-tls/lockstep/edgeproxy/secrets"
 	"github.com/lockstep-tls/lockstep/keysource"
 )
@@ -28,6 +29,7 @@ type Edge struct {
 	proxy    *edgeproxy.Proxy
 	secrets  *secrets.Secrets
 	registry *prometheus.Registry
+	copy     *lastgood.Keeper // nil: none
 
 	mu    sync.Mutex
 	state state
@@ -61,7 +63,7 @@ func New(c Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e.measure()
-	return e, nil
+	return e, e.openCopy()
 }
 
 // Run serves until ctx ends, and then lets requests end.
@@ -73,6 +75,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	}
 	defer closeAll(lns)
 	g, ctx := errgroup.WithContext(ctx)
+	e.restore()
 	asking, stop := context.WithCancel(context.Background())
 	g.Go(func() error { return e.secrets.Run(asking) })
 	g.Go(func() error {
@@ -80,6 +83,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		return e.proxy.Run(ctx, lns)
 	})
 	g.Go(func() error { return e.admin(ctx) })
+	g.Go(func() error { return e.keep(ctx) })
 	g.Go(func() error {
 		select {
 		case <-e.secrets.Ready():

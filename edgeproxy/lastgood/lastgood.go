@@ -1,0 +1,199 @@
+// Package lastgood keeps what the control plane gave an edge in two sealed files, so that the edge can start, and its clients' sessions resume, while there is no
+// control plane.
+package lastgood
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/seal"
+)
+
+// ErrBad: a file that cannot be used. The text names it, says why, and quotes nothing of it.
+var ErrBad = errors.New("last-good copy")
+
+const (
+	ringsFile = "last-good-rings"
+	certsFile = "last-good-certificates"
+	spentFile = "spent-keys"
+	format    = 1
+)
+
+// Rings are those of an edge's scopes.
+type Rings struct {
+	At    time.Time // until when they were known to be current
+	Rings map[string]keysource.Ring
+}
+
+// Certificate is one as it was received.
+type Certificate struct {
+	Chain, Key []byte // PEM
+}
+
+// Keeper reads and writes the files of one directory. It is not safe for concurrent use.
+type Keeper struct {
+	dir   string
+	seal  *seal.Sealer
+	spent spent
+	last  map[string]keysource.Ring
+}
+
+// Open reads what the directory says of spent keys. The error wraps ErrBad where that cannot be read.
+func Open(dir string, s *seal.Sealer) (*Keeper, error) {
+	k := &Keeper{dir: dir, seal: s, last: make(map[string]keysource.Ring)}
+	return k, k.read(spentFile, &k.spent)
+}
+
+// Rings reads the copy. A missing one is empty. A ring that holds a spent key is left out, and stands in the error, which wraps ErrBad.
+func (k *Keeper) Rings() (Rings, error) {
+	var file struct {
+		At    time.Time
+		Rings map[string]ringRecord
+	}
+	out := Rings{Rings: make(map[string]keysource.Ring)}
+	if err := k.read(ringsFile, &file); err != nil {
+		return out, err
+	}
+	out.At = file.At
+	var errs []error
+	for scope, rec := range file.Rings {
+		ring := keysource.Ring{Generation: rec.Generation, Keys: rec.Keys()}
+		if err := errors.Join(ring.Check(), k.spent.check(scope, ring)); err != nil {
+			errs = append(errs, fmt.Errorf("%w: %s: the ring of scope %s: %w", ErrBad, k.path(ringsFile), scope, err))
+			continue
+		}
+		out.Rings[scope], k.last[scope] = ring, ring
+	}
+	return out, errors.Join(errs...)
+}
+
+// SaveRings writes the copy, durably. What has left a ring since the last one that was read or written here is spent from now on: retired or burnt, it never comes back.
+func (k *Keeper) SaveRings(r Rings) error {
+	changed := false
+	for scope, ring := range r.Rings {
+		if k.spent.learn(scope, k.last[scope], ring) {
+			changed = true
+		}
+	}
+	if changed { // before the copy: a copy without a key that is not known as spent would be the only trace of it
+		if err := k.write(spentFile, k.spent); err != nil {
+			return err
+		}
+	}
+	file := struct {
+		At    time.Time
+		Rings map[string]ringRecord
+	}{r.At, make(map[string]ringRecord)}
+	for scope, ring := range r.Rings {
+		file.Rings[scope] = newRecord(ring)
+	}
+	if err := k.write(ringsFile, file); err != nil {
+		return err
+	}
+	for scope, ring := range r.Rings {
+		k.last[scope] = ring
+	}
+	return nil
+}
+
+// Certificates reads the copy. A missing one is empty. The error wraps ErrBad.
+func (k *Keeper) Certificates() (map[keysource.Name]Certificate, error) {
+	out := make(map[keysource.Name]Certificate)
+	return out, k.read(certsFile, &out)
+}
+
+// SaveCertificates writes the copy, durably.
+func (k *Keeper) SaveCertificates(all map[keysource.Name]Certificate) error {
+	return k.write(certsFile, all)
+}
+
+func (k *Keeper) path(name string) string { return filepath.Join(k.dir, name) }
+
+// read opens a file into v, which stays as it is where there is none.
+func (k *Keeper) read(name string, v any) error {
+	sealed, err := os.ReadFile(k.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBad, err)
+	}
+	plain, err := k.seal.Open(sealed, associated(name))
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w: delete it to go on without it", ErrBad, k.path(name), err)
+	}
+	if err := json.Unmarshal(plain, v); err != nil {
+		return fmt.Errorf("%w: %s cannot be decoded: delete it to go on without it", ErrBad, k.path(name)) // the decoder's words may quote it
+	}
+	return nil
+}
+
+// write replaces a file, whole or not at all.
+func (k *Keeper) write(name string, v any) error {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("%w: %s cannot be encoded", ErrBad, name)
+	}
+	sealed, err := k.seal.Seal(plain, associated(name))
+	clear(plain)
+	if err != nil {
+		return fmt.Errorf("%w: sealing: %w", ErrBad, err)
+	}
+	tmp, err := os.CreateTemp(k.dir, name+".*")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBad, err)
+	}
+	defer os.Remove(tmp.Name()) // gone already where it was renamed
+	_, err = tmp.Write(sealed)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), k.path(name))
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBad, err)
+	}
+	return syncDir(k.dir)
+}
+
+// associated binds a file to its name and format, so that none stands in for another.
+func associated(name string) []byte { return fmt.Appendf(nil, "lockstep edge %s v%d", name, format) }
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBad, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", ErrBad, err)
+	}
+	return nil
+}
+
+// ringRecord is a ring in a file: its keys, one after the other. Keys refuse to be written as text themselves.
+type ringRecord struct {
+	Generation uint64
+	Bytes      []byte
+}
+
+func newRecord(r keysource.Ring) ringRecord {
+	rec := ringRecord{Generation: r.Generation}
+	for _, k := range r.Keys {
+		rec.Bytes = append(rec.Bytes, k[:]...)
+	}
+	return rec
+}
+
+// Keys leaves out what is no whole key.
+func (r ringRecord) Keys() (all []keysource.TicketKey) {
+	for b := r.Bytes; len(b) >= keysource.TicketKeySize; b = b[keysource.TicketKeySize:] {
+		all = append(all, keysource.TicketKey(b[:keysource.TicketKeySize]))
+	}
+	return all
+}
