@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -40,12 +39,8 @@ func (e *Edge) is() state {
 
 // admin serves /metrics, /healthz and /readyz until ctx ends.
 func (e *Edge) admin(ctx context.Context) error {
-	if e.cfg.AdminListen == "" {
+	if e.adminListener == nil {
 		return nil
-	}
-	ln, err := net.Listen("tcp", e.cfg.AdminListen)
-	if err != nil {
-		return fmt.Errorf("admin_listen: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.registry, promhttp.HandlerOpts{}))
@@ -59,7 +54,7 @@ func (e *Edge) admin(ctx context.Context) error {
 	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(e.adminListener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin_listen: %w", err)
 	}
 	return nil

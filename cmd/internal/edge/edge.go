@@ -2,13 +2,13 @@ package edge
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -30,6 +30,11 @@ type Edge struct {
 	secrets  *secrets.Secrets
 	registry *prometheus.Registry
 	copy     *lastgood.Keeper // nil: none
+
+	open          map[string]net.Listener // all that follow, by their addresses in the configuration
+	listeners     []net.Listener
+	adminListener net.Listener // nil: none
+	waiting       *os.File     // where the process that handed over waits for our answer; nil: nobody does
 
 	mu    sync.Mutex
 	state state
@@ -66,57 +71,75 @@ func New(c Config, log, access *slog.Logger) (*Edge, error) {
 	return e, e.openCopy()
 }
 
-// Run serves until ctx ends, and then lets requests end.
+// Run serves until ctx ends, or until a new process has taken over, and then lets requests end.
 func (e *Edge) Run(ctx context.Context) error {
 	defer e.conn.Close()
-	lns, err := e.listen()
-	if err != nil {
+	if err := e.listen(); err != nil {
 		return err
 	}
-	defer closeAll(lns)
-	g, ctx := errgroup.WithContext(ctx)
+	defer e.closeAll()
 	e.restore()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	g, ctx := errgroup.WithContext(ctx)
 	asking, stop := context.WithCancel(context.Background())
 	g.Go(func() error { return e.secrets.Run(asking) })
 	g.Go(func() error {
 		defer stop() // requests that end slowly need no secrets, but handshakes that have begun do
-		return e.proxy.Run(ctx, lns)
+		return e.proxy.Run(ctx, e.listeners)
 	})
 	g.Go(func() error { return e.admin(ctx) })
 	g.Go(func() error { return e.keep(ctx) })
+	g.Go(func() error { return e.succeed(ctx, leave) })
 	g.Go(func() error {
 		select {
 		case <-e.secrets.Ready():
 			e.become(ready)
-			e.log.Info("ready", "listeners", len(lns))
+			e.log.Info("ready", "listeners", len(e.listeners))
+			e.answer()
 		case <-ctx.Done():
 		}
 		<-ctx.Done()
 		e.become(draining)
+		e.notify(daemon.SdNotifyStopping)
 		return nil
 	})
 	return g.Wait()
 }
 
-// listen opens the listeners, in the order of the configuration.
-func (e *Edge) listen() (lns []net.Listener, err error) {
+// listen opens the listeners, in the order of the configuration, and the admin listener; those that were handed over are used.
+func (e *Edge) listen() error {
+	given, answer, err := inherit()
+	if err != nil {
+		return err
+	}
+	e.waiting = answer
+	e.open = make(map[string]net.Listener)
 	for i, l := range e.cfg.Listeners {
-		ln, err := net.Listen("tcp", l.Address)
+		ln, err := given.listen(l.Address)
 		if err != nil {
-			closeAll(lns)
-			return nil, fmt.Errorf("listeners[%d]: %w", i, err)
+			e.closeAll()
+			return fmt.Errorf("listeners[%d]: %w", i, err)
 		}
 		e.log.Info("listening", "address", ln.Addr().String(), "scope", l.Scope)
-		lns = append(lns, ln)
+		e.listeners, e.open[l.Address] = append(e.listeners, ln), ln
 	}
-	return lns, nil
+	if at := e.cfg.AdminListen; at != "" {
+		if e.adminListener, err = given.listen(at); err != nil {
+			e.closeAll()
+			return fmt.Errorf("admin_listen: %w", err)
+		}
+		e.open[at] = e.adminListener
+	}
+	if unused := given.close(); len(unused) > 0 {
+		e.log.Warn("sockets that were given are not in the configuration, and are closed", "addresses", unused)
+	}
+	return nil
 }
 
-func closeAll[C io.Closer](all []C) {
-	for _, c := range all {
-		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			continue // closing is what ends it
-		}
+func (e *Edge) closeAll() {
+	for _, ln := range e.open {
+		ln.Close() // most are closed already: who served them has done it
 	}
 }
 
