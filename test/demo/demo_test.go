@@ -14,7 +14,7 @@ import (
 
 // TestDemo runs the program in both modes, as make demo and make demo-break do.
 func TestDemo(t *testing.T) {
-	if _, err := fleet.Build(t.Context(), "lockstepd", "lockstep"); err != nil { // so that the time below is the demo's own
+	if _, err := fleet.Build(t.Context(), "lockstepd", "lockstep", "lockstep-edge"); err != nil { // so that the time below is the demo's own
 		t.Fatal(err)
 	}
 	program := filepath.Join(t.TempDir(), "demo")

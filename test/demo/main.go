@@ -1,4 +1,4 @@
-// The demo runs Lockstep's main job on real Envoys: three of them, 20 hosts, clients that carry their TLS sessions from node to node,
+// The demo runs Lockstep's main job on real Envoys and the bundled proxy: three of the one and two of the other, 20 hosts, clients that carry their TLS sessions from node to node,
 // and three rotations of the session ticket keys under that traffic, with a kill -9 of the control plane and of one Envoy on the
 // way. It prints what happened and exits with 0 only if nobody was turned away.
 package main
@@ -40,7 +40,7 @@ func run(ctx context.Context, breaks bool) error {
 		return err
 	}
 	defer s.close()
-	s.say("three Envoys serve %d hosts with one ring; %s after the start", hosts, time.Since(begin).Round(time.Millisecond))
+	s.say("three Envoys and two of lockstep-edge serve %d hosts with one ring; %s after the start", hosts, time.Since(begin).Round(time.Millisecond))
 
 	story := s.rotateUnderTraffic
 	if breaks {

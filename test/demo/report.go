@@ -40,14 +40,19 @@ func (s *stage) table(breaks bool) {
 		}
 		fmt.Fprintln(w)
 	}
-	counts, words := s.traffic.Counts()
-	fmt.Fprintln(w, "clients\thandshakes\tresumed\tlive tickets refused\thandshakes failed\tconnections cut")
-	for _, v := range kinds() {
-		c := counts[v]
-		fmt.Fprintf(w, "%s\t%d\t%d (%.1f %%)\t%d of %d\t%d\t%d\n", traffic.Kinds[v], c.Handshakes, c.Resumed, share(c), c.Refused, c.Offered, c.Failed, len(s.cut[v]))
+	fmt.Fprintln(w, "nodes\tclients\thandshakes\tresumed\tlive tickets refused\thandshakes failed\tconnections cut")
+	beats := 0
+	var words []string
+	for _, p := range s.packs {
+		counts, said := p.traffic.Counts()
+		words, beats = append(words, said...), beats+p.beats
+		for _, v := range kinds() {
+			c := counts[v]
+			fmt.Fprintf(w, "%d × %s\t%s\t%d\t%d (%.1f %%)\t%d of %d\t%d\t%d\n", len(p.nodes), p.what, traffic.Kinds[v], c.Handshakes, c.Resumed, share(c), c.Refused, c.Offered, c.Failed, len(p.cut[v]))
+		}
 	}
 	w.Flush()
-	fmt.Printf("\n%d messages and lines came over the WebSockets and streams that were held open\n", s.beats)
+	fmt.Printf("\n%d messages and lines came over the WebSockets and streams that were held open\n", beats)
 	for _, w := range words {
 		fmt.Println("  ", w)
 	}
@@ -60,24 +65,26 @@ func share(c traffic.Count) float64 {
 
 // verdict is the exit status.
 func (s *stage) verdict(breaks bool) error {
-	counts, _ := s.traffic.Counts()
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	refused := 0
-	for v, c := range counts {
-		kind := traffic.Kinds[v]
-		refused += c.Refused
-		if breaks {
-			continue
-		}
-		if c.Refused > 0 {
-			bad("%s: %d live tickets were refused", kind, c.Refused)
-		}
-		if c.Failed > 0 {
-			bad("%s: %d handshakes failed on nodes that were up", kind, c.Failed)
-		}
-		if c.Handshakes < 2000 || share(c) < 95 {
-			bad("%s: %d handshakes, %.1f %% resumed; at least 2000 and 95 %% are needed", kind, c.Handshakes, share(c))
+	for _, p := range s.packs {
+		counts, _ := p.traffic.Counts()
+		for v, c := range counts {
+			what := p.what + ", " + traffic.Kinds[v]
+			refused += c.Refused
+			if breaks {
+				continue
+			}
+			if c.Refused > 0 {
+				bad("%s: %d live tickets were refused", what, c.Refused)
+			}
+			if c.Failed > 0 {
+				bad("%s: %d handshakes failed on nodes that were up", what, c.Failed)
+			}
+			if c.Handshakes < 2000 || share(c) < 95 {
+				bad("%s: %d handshakes, %.1f %% resumed; at least 2000 and 95 %% are needed", what, c.Handshakes, share(c))
+			}
 		}
 	}
 	if breaks {
@@ -88,9 +95,11 @@ func (s *stage) verdict(breaks bool) error {
 		}
 		return errors.Join(errs...)
 	}
-	for _, cut := range s.cut {
-		for _, w := range cut {
-			bad("cut: %s", w)
+	for _, p := range s.packs {
+		for _, cut := range p.cut {
+			for _, w := range cut {
+				bad("cut: %s", w)
+			}
 		}
 	}
 	for _, w := range s.uncross {
@@ -107,7 +116,7 @@ func (s *stage) next() {
 	cli := fmt.Sprintf("%s --data-dir %s", s.cli, s.plane.Data)
 	fmt.Printf("\nThe fleet is up; Ctrl-C ends it. Try:\n  %s status\n  %s nodes\n  %s rotate --wait\n  %s history\n", cli, cli, cli, cli)
 	fmt.Printf("  %s verify --sni %s --ca %s", s.cli, s.names[0], filepath.Join(s.dir, "ca.pem"))
-	for _, n := range s.nodes {
+	for _, n := range s.packs[0].nodes {
 		fmt.Printf(" %s", n.addr)
 	}
 	fmt.Printf("\n  curl http://%s/metrics\n", s.plane.Admin)

@@ -32,16 +32,24 @@ type stage struct {
 	ca       *fleet.CA
 	upstream *fleet.Upstream
 	plane    *fleet.Lockstepd
-	nodes    []*node
+	nodes    []*node // of all packs
+	packs    []*pack
 	names    []string
-	traffic  *traffic.Traffic
-	open     *traffic.Open
 	halt     context.CancelFunc
 	busy     sync.WaitGroup
 	crossed  map[uint64]map[string]int // rotation, phase: tickets offered at other nodes after it
 	uncross  []string                  // pairs that did not resume, and keys that were not offered
-	cut      map[uint16][]string       // connections, by TLS version
-	beats    int
+}
+
+// pack is nodes of one kind: they have one ring with all others, and take each other's tickets.
+type pack struct {
+	what    string
+	nodes   []*node
+	traffic *traffic.Traffic
+	held    []*node // with connections that are held open: they are not killed
+	open    *traffic.Open
+	cut     map[uint16][]string // connections, by TLS version
+	beats   int
 }
 
 type node struct {
@@ -60,7 +68,7 @@ func setUp(ctx context.Context) (_ *stage, err error) {
 			s.close()
 		}
 	}()
-	bin, err := fleet.Build(ctx, "lockstepd", "lockstep")
+	bin, err := fleet.Build(ctx, "lockstepd", "lockstep", "lockstep-edge")
 	if err != nil {
 		return nil, err
 	}
@@ -88,23 +96,35 @@ func setUp(ctx context.Context) (_ *stage, err error) {
 	if err := s.plane.Ready(ctx); err != nil {
 		return nil, err
 	}
+	envoys, edges := &pack{what: "Envoy"}, &pack{what: "lockstep-edge"}
 	for i := range 3 {
-		if err := s.envoy(ctx, fmt.Sprintf("edge-%d", i+1)); err != nil {
+		n, err := s.envoy(ctx, fmt.Sprintf("edge-%d", i+1))
+		if err != nil {
 			return nil, err
 		}
+		envoys.nodes = append(envoys.nodes, n)
 	}
-	for _, n := range s.nodes {
-		if err := n.Ready(ctx); err != nil {
+	for i := range 2 {
+		n, err := s.edge(bin, fmt.Sprintf("lockstep-edge-%d", i+1))
+		if err != nil {
 			return nil, err
 		}
+		edges.nodes = append(edges.nodes, n)
 	}
-	addrs := map[string]string{}
-	for _, n := range s.nodes {
-		addrs[n.name] = n.addr
+	envoys.held, edges.held = envoys.nodes[:2], edges.nodes
+	for _, p := range []*pack{envoys, edges} {
+		addrs := map[string]string{}
+		for _, n := range p.nodes {
+			if err := n.Ready(ctx); err != nil {
+				return nil, err
+			}
+			addrs[n.name] = n.addr
+		}
+		p.traffic = traffic.New(traffic.Config{
+			Nodes: addrs, Hosts: s.names, Roots: s.ca.Pool(), Lifetime: lifetime, Workers: 2, Hops: 60, Pause: 2 * time.Millisecond,
+		})
+		s.packs, s.nodes = append(s.packs, p), append(s.nodes, p.nodes...)
 	}
-	s.traffic = traffic.New(traffic.Config{
-		Nodes: addrs, Hosts: s.names, Roots: s.ca.Pool(), Lifetime: lifetime, Workers: 2, Hops: 60, Pause: 2 * time.Millisecond,
-	})
 	return s, nil
 }
 
@@ -132,14 +152,10 @@ func (s *stage) renew(host string) error {
 }
 
 // envoy starts one with the bootstrap that the CLI writes.
-func (s *stage) envoy(ctx context.Context, name string) error {
-	n := &node{name: name}
-	var err error
-	if n.addr, err = fleet.Addr(); err != nil {
-		return err
-	}
-	if n.admin, err = fleet.Addr(); err != nil {
-		return err
+func (s *stage) envoy(ctx context.Context, name string) (*node, error) {
+	n, err := place(name)
+	if err != nil {
+		return nil, err
 	}
 	args := []string{"bootstrap", "envoy", "--node", name, "--xds", s.plane.XDS, "--admin", n.admin, "--listen", n.addr,
 		"--upstream", s.upstream.Addr, "--ticket-lifetime", lifetime.String()}
@@ -148,38 +164,66 @@ func (s *stage) envoy(ctx context.Context, name string) error {
 	}
 	config, err := s.fleet.Run(ctx, s.cli, args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if n.Process, err = s.fleet.Envoy(name, config, n.admin); err != nil {
-		return err
+	n.Process, err = s.fleet.Envoy(name, config, n.admin)
+	return n, err
+}
+
+// edge starts a lockstep-edge. It is told no host: certificates are loaded as clients ask for them.
+func (s *stage) edge(bin, name string) (*node, error) {
+	n, err := place(name)
+	if err != nil {
+		return nil, err
 	}
-	s.nodes = append(s.nodes, n)
-	return nil
+	config := fmt.Sprintf("node: %s\nxds: %q\nadmin_listen: %q\nticket_lifetime: %s\naccess_log: \"off\"\nlisteners:\n- address: %q\n  scope: default\n"+
+		"routes:\n- host: \"*\"\n  path: /\n  upstreams: [\"http://%s\"]\n", name, s.plane.XDS, n.admin, lifetime, n.addr, s.upstream.Addr)
+	n.Process, err = s.fleet.Edge(bin, name, []byte(config), n.admin)
+	return n, err
+}
+
+func place(name string) (*node, error) {
+	n := &node{name: name}
+	for _, addr := range []*string{&n.addr, &n.admin} {
+		var err error
+		if *addr, err = fleet.Addr(); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
 }
 
 func (s *stage) startTraffic(ctx context.Context) error {
 	ctx, s.halt = context.WithCancel(ctx)
-	s.busy.Go(func() { s.traffic.Run(ctx) })
-	held := map[string]string{}
-	for _, n := range s.nodes[:2] { // the third is killed later
-		held[n.name] = n.addr
+	for _, p := range s.packs {
+		s.busy.Go(func() { p.traffic.Run(ctx) })
+		held := map[string]string{}
+		for _, n := range p.held {
+			held[n.name] = n.addr
+		}
+		var err error
+		if p.open, err = traffic.Hold(ctx, held, s.names[0], s.ca.Pool()); err != nil {
+			return err
+		}
 	}
-	var err error
-	s.open, err = traffic.Hold(ctx, held, s.names[0], s.ca.Pool())
-	return err
+	return nil
 }
 
 func (s *stage) stopTraffic() {
 	if s.halt == nil {
 		return
 	}
-	if s.open != nil {
-		s.cut, s.beats = s.open.Cut()
+	for _, p := range s.packs {
+		if p.open != nil {
+			p.cut, p.beats = p.open.Cut()
+		}
 	}
 	s.halt()
 	s.busy.Wait()
-	if s.open != nil {
-		s.open.Close()
+	for _, p := range s.packs {
+		if p.open != nil {
+			p.open.Close()
+		}
 	}
 	s.halt = nil
 }

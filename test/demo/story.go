@@ -107,18 +107,20 @@ func (s *stage) rotation(ctx context.Context, n uint64, start func() error) erro
 	return nil
 }
 
-// cross offers the tickets made with a key at every other node.
+// cross offers the tickets made with a key at every other node of the same kind.
 func (s *stage) cross(ctx context.Context, n uint64, phase, key string) {
-	offered, bad := s.traffic.Cross(ctx, []string{key})
-	s.crossed[n][phase] += offered
-	s.uncross = append(s.uncross, bad...)
-	up := len(s.nodes)
-	if want := 2 * up * (up - 1); offered < want { // two kinds
-		s.uncross = append(s.uncross, fmt.Sprintf("rotation %d, after %s: %d of %d tickets of key %s were offered", n, phase, offered, want, key))
+	for _, p := range s.packs {
+		offered, bad := p.traffic.Cross(ctx, []string{key})
+		s.crossed[n][phase] += offered
+		s.uncross = append(s.uncross, bad...)
+		up := len(p.nodes)
+		if want := len(traffic.Kinds) * up * (up - 1); offered < want {
+			s.uncross = append(s.uncross, fmt.Sprintf("rotation %d, after %s, %s: %d of %d tickets of key %s were offered", n, phase, p.what, offered, want, key))
+		}
 	}
 }
 
-// newKeyInUse waits until every node has made tickets with the encrypting key for both kinds.
+// newKeyInUse waits until every node has made tickets with the encrypting key for both kinds of clients.
 func (s *stage) newKeyInUse(ctx context.Context) error {
 	_, key, err := s.keys(ctx)
 	if err != nil {
@@ -127,10 +129,12 @@ func (s *stage) newKeyInUse(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return fleet.Until(ctx, func() error {
-		makers := s.traffic.Makers(key)
-		for v, kind := range traffic.Kinds {
-			if len(makers[v]) < len(s.nodes) {
-				return fmt.Errorf("%s: tickets of key %s were seen from %v only", kind, key, makers[v])
+		for _, p := range s.packs {
+			makers := p.traffic.Makers(key)
+			for v, kind := range traffic.Kinds {
+				if len(makers[v]) < len(p.nodes) {
+					return fmt.Errorf("%s, %s: tickets of key %s were seen from %v only", p.what, kind, key, makers[v])
+				}
 			}
 		}
 		return nil
@@ -201,8 +205,9 @@ func (s *stage) killControlPlane(ctx context.Context) error {
 }
 
 func (s *stage) killEnvoy(ctx context.Context) error {
-	n := s.nodes[2]
-	s.traffic.Down(n.name)
+	p := s.packs[0]
+	n := p.nodes[2]
+	p.traffic.Down(n.name)
 	if err := n.Kill(); err != nil {
 		return err
 	}
@@ -223,7 +228,7 @@ func (s *stage) killEnvoy(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	s.traffic.Up(n.name)
+	p.traffic.Up(n.name)
 	s.say("%s serves again", n.name)
 	return s.newKeyInUse(ctx)
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-var bin string // the folder of lockstepd and lockstep
+var bin string // the folder of lockstepd, lockstep and lockstep-edge
 
 func TestMain(m *testing.M) {
 	var err error
-	if bin, err = fleet.Build(context.Background(), "lockstepd", "lockstep"); err != nil {
+	if bin, err = fleet.Build(context.Background(), "lockstepd", "lockstep", "lockstep-edge"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

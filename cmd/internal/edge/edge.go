@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -86,6 +87,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	g.Go(func() error { return e.secrets.Run(asking) })
 	g.Go(func() error {
 		defer stop() // requests that end slowly need no secrets, but handshakes that have begun do
+		e.hold(ctx)
 		return e.proxy.Run(ctx, e.listeners)
 	})
 	g.Go(func() error { return e.admin(ctx) })
@@ -105,6 +107,23 @@ func (e *Edge) Run(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// acceptAfter is how long clients of a process that starts are left waiting, so that their sessions resume: a little longer than the copy's rings take.
+const acceptAfter = answerWithin + time.Second
+
+// hold waits for ticket keys before the first connection is accepted: those who come meanwhile stand in the sockets' queues. Without keys there are no tickets, and those
+// that clients have would be declined. Where another process serves until we are ready, there is no hurry at all.
+func (e *Edge) hold(ctx context.Context) {
+	var late <-chan time.Time
+	if e.waiting == nil {
+		late = time.After(acceptAfter)
+	}
+	select {
+	case <-e.secrets.Ready():
+	case <-late:
+	case <-ctx.Done():
+	}
 }
 
 // listen opens the listeners, in the order of the configuration, and the admin listener; those that were handed over are used.
