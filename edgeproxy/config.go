@@ -49,7 +49,8 @@ type Listener struct {
 type Route struct {
 	// Host is a server name, a wildcard ("*.example.com": one label), or "*".
 	Host string `yaml:"host"`
-	// Path is a prefix of whole segments: /api is for /api and /api/v1, not for /apis. / is for all.
+	// Path is a prefix of whole segments: /api is for /api and /api/v1, not for /apis. / is for all. It is written decoded. Upstreams get paths as clients wrote
+	// them; a path that upstreams may understand in different ways, of which some lead elsewhere (/public/../admin, /public%2f..), is refused with 400.
 	Path string `yaml:"path"`
 	// Upstreams are the endpoints: http://host:port, https://host:port, or h2c://host:port for HTTP/2 in the clear (gRPC). They share the requests; one that
 	// fails three times in a row gets none for ten seconds.
@@ -69,7 +70,7 @@ type Limits struct {
 type Timeouts struct {
 	Header         time.Duration `yaml:"header"`          // of a handshake, and of a request's header
 	Idle           time.Duration `yaml:"idle"`            // of a connection without a request
-	Body           time.Duration `yaml:"body"`            // between two pieces of a body, to or from a client
+	Body           time.Duration `yaml:"body"`            // that a client may keep one piece of a body waiting; an upstream may be silent, and an upgraded connection too
 	Load           time.Duration `yaml:"load"`            // of a certificate, while a client waits
 	UpstreamDial   time.Duration `yaml:"upstream_dial"`   // connecting to an upstream, its handshake included
 	UpstreamHeader time.Duration `yaml:"upstream_header"` // until its response begins
@@ -152,6 +153,9 @@ func (l Listener) check() error {
 			return bad("fallback: %v", err)
 		}
 	}
+	if l.Connections < 0 {
+		return bad("connections: %d is less than 0", l.Connections)
+	}
 	if l.MinVersion != "1.2" && l.MinVersion != "1.3" {
 		return bad("min_version: %q is neither 1.2 nor 1.3", l.MinVersion)
 	}
@@ -167,6 +171,9 @@ func (r Route) check() error {
 	}
 	if !strings.HasPrefix(r.Path, "/") {
 		return bad("path: %q does not begin with /", r.Path)
+	}
+	if plain, ok := loose(r.Path); !ok || plain != r.Path {
+		return bad("path: %q: no request can match it: leave out //, dot segments, ; and \\", r.Path)
 	}
 	if len(r.Upstreams) == 0 {
 		return bad("upstreams: there must be one at least")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
+	"strings"
 	"sync"
 )
 
@@ -23,19 +24,39 @@ func (p *Proxy) forward(u *upstream) http.Handler {
 	}
 }
 
-// rewrite sets X-Forwarded-For, -Host and -Proto. What a client says of itself there was taken away (httputil), and comes back where the client is trusted.
+// rewrite sets X-Forwarded-For, -Host and -Proto. What a client says of itself there was taken away (httputil), and comes back where the client is trusted;
+// others of that family, which upstreams believe as well, are taken away here.
 func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
-	if p.trusts(r.In.RemoteAddr) {
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // httputil has edited it: no route looks at it, and it may be signed
+	r.Out.Trailer = r.In.Trailer           // the map is filled as the body ends, the copy of it would not be
+	if up := r.Out.Header.Get("Upgrade"); up != "" && !strings.EqualFold(up, "websocket") {
+		r.Out.Header.Del("Upgrade") // h2c, above all: a client would choose the upstream's next requests with no route between
+		r.Out.Header.Del("Connection")
+	}
+	trusted := p.trusts(r.In.RemoteAddr)
+	if trusted {
 		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
+	} else {
+		for name := range r.Out.Header {
+			if forwarding(name) {
+				delete(r.Out.Header, name)
+			}
+		}
 	}
 	r.SetXForwarded()
-	if p.trusts(r.In.RemoteAddr) {
+	if trusted {
 		for _, h := range []string{"X-Forwarded-Host", "X-Forwarded-Proto"} {
 			if v := r.In.Header.Values(h); len(v) > 0 {
 				r.Out.Header[h] = v
 			}
 		}
 	}
+}
+
+// forwarding reports whether a header is of the X-Forwarded family. CGI and WSGI know no difference between a dash and an underscore.
+func forwarding(name string) bool {
+	const prefix = "X-Forwarded-"
+	return len(name) > len(prefix) && (name[0] == 'X' || name[0] == 'x') && strings.EqualFold(strings.ReplaceAll(name[:len(prefix)], "_", "-"), prefix)
 }
 
 func (p *Proxy) trusts(remote string) bool {
@@ -54,15 +75,33 @@ func (p *Proxy) trusts(remote string) bool {
 	return false
 }
 
+// statusGone is for the access log: the client left before it had an answer (nginx's number).
+const statusGone = 499
+
 // fail answers a request that no upstream answered.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := entryOf(r.Context())
+	client := e.body.failed()
 	e.err = err
-	if late := (net.Error)(nil); errors.Is(err, context.DeadlineExceeded) || errors.As(err, &late) && late.Timeout() {
+	switch {
+	case p.requests.Err() != nil:
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case r.Context().Err() != nil:
+		w.WriteHeader(statusGone)
+	case client != nil && timedOut(client):
+		w.WriteHeader(http.StatusRequestTimeout)
+	case client != nil:
+		w.WriteHeader(http.StatusBadRequest)
+	case timedOut(err):
 		w.WriteHeader(http.StatusGatewayTimeout)
-		return
+	default:
+		w.WriteHeader(http.StatusBadGateway)
 	}
-	w.WriteHeader(http.StatusBadGateway)
+}
+
+func timedOut(err error) bool {
+	late := (net.Error)(nil)
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &late) && late.Timeout()
 }
 
 // buffers are what bodies are copied through.

@@ -10,8 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/net/netutil"
 
@@ -52,12 +52,19 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		ReadHeaderTimeout: p.Timeouts.Header,
 		IdleTimeout:       p.Timeouts.Idle,
 		MaxHeaderBytes:    p.Limits.HeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: p.Limits.Streams},
-		ErrorLog:          log.New(&handshakes{p}, "", 0),
-		BaseContext:       func(net.Listener) context.Context { return p.requests },
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: p.Limits.Streams,
+			MaxReadFrameSize:     frameSize,
+			WriteByteTimeout:     p.Timeouts.Body, // a client that reads nothing at all: no stream of it could be ended otherwise
+		},
+		ErrorLog:    log.New(&handshakes{p}, "", 0),
+		BaseContext: func(net.Listener) context.Context { return p.requests },
 	}
 	return out, nil
 }
+
+// frameSize bounds what net/http keeps for each HTTP/2 connection to read frames into (1 MiB unless told).
+const frameSize = 64 << 10
 
 var protocols = []string{"h2", "http/1.1"}
 
@@ -86,7 +93,7 @@ func (l *listener) config(k ticket.Keys) *tls.Config {
 // certificate finds what to serve for a client's server name, and waits for it where it must be loaded.
 func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if hello.ServerName != "" {
-		n, err := keysource.ServerName(hello.ServerName)
+		n, err := hostName(hello.ServerName)
 		if err == nil {
 			var c *tls.Certificate
 			if c, err = l.proxy.Certificates.Certificate(hello.Context(), n); err == nil {
@@ -107,8 +114,22 @@ var errNoName = errors.New("the client sends no server name, and the listener ha
 
 // may reports whether a session of a server name may be resumed: not where its certificate is gone.
 func (l *listener) may(serverName string) bool {
-	n, err := keysource.ServerName(serverName)
-	return err != nil || !l.proxy.Certificates.Absent(n) // without a name there is the fallback
+	n, err := hostName(serverName)
+	if err != nil {
+		return l.fallback != "" // whose certificate it was
+	}
+	return !l.proxy.Certificates.Absent(n)
+}
+
+var errPattern = errors.New("it is a pattern, not the name of a host")
+
+// hostName is the name that a client asks for.
+func hostName(s string) (keysource.Name, error) {
+	n, err := keysource.ServerName(s)
+	if err == nil && strings.HasPrefix(string(n), "*.") {
+		return "", fmt.Errorf("%q: %w", s, errPattern)
+	}
+	return n, err
 }
 
 // verify is called for every connection, resumed ones too, whose client certificate comes out of the ticket then.
@@ -135,51 +156,4 @@ func (l *listener) serve(ln net.Listener) error {
 		return fmt.Errorf("%s: %w", l.Address, err)
 	}
 	return nil
-}
-
-// ServeHTTP answers one request.
-func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p := l.proxy
-	p.active.Add(1)
-	defer p.active.Done()
-	start, control := time.Now(), http.NewResponseController(w)
-	e := &entry{status: http.StatusOK}
-	r = r.WithContext(context.WithValue(r.Context(), entryKey{}, e))
-	rw := &response{ResponseWriter: w, entry: e, pace: pace{timeout: p.Timeouts.Body, set: control.SetWriteDeadline}}
-	rw.pace.step() // net/http leaves that of the last request in place
-	defer func() { p.over(r, e, time.Since(start)) }()
-	host, ok := l.agrees(r)
-	if !ok {
-		// RFC 9110, section 15.5.20: a client that shares a connection among hosts comes back on one of its own.
-		rw.WriteHeader(http.StatusMisdirectedRequest)
-		return
-	}
-	h := p.router.find(host, r.URL.Path)
-	if h == nil {
-		rw.WriteHeader(http.StatusNotFound)
-		return
-	}
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &body{r.Body, pace{timeout: p.Timeouts.Body, set: control.SetReadDeadline}}
-	}
-	h.ServeHTTP(rw, r)
-}
-
-// agrees returns the host that a request is for, "" where that is no server name; ok is false where the handshake was for another. A client that sent no server
-// name has the fallback certificate: it may ask for what that one covers.
-func (l *listener) agrees(r *http.Request) (host keysource.Name, ok bool) {
-	name := r.Host
-	if h, _, err := net.SplitHostPort(name); err == nil {
-		name = h
-	}
-	host, err := keysource.ServerName(name)
-	if sni := r.TLS.ServerName; sni != "" {
-		if sni == name {
-			return host, err == nil
-		}
-		asked, bad := keysource.ServerName(sni)
-		return host, err == nil && bad == nil && asked == host
-	}
-	c, err := l.proxy.Certificates.Certificate(r.Context(), l.fallback)
-	return host, err == nil && c.Leaf.VerifyHostname(name) == nil
 }

@@ -1,66 +1,204 @@
 package edgeproxy
 
 import (
+	"bufio"
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// A client that sends or takes a piece of a body every now and then may go on for ever, one that stops is cut off: the deadline moves with each piece. It is
-// set anew at most once in a hundredth of the timeout, since it costs as much as a small write.
-type pace struct {
+// guard cuts off a client that lets one read or write wait for timeout. Time in which nothing waits for the client (its upstream is slow, a stream is silent) does
+// not count, so it is no deadline of net/http's: in HTTP/2 one of those ends a stream even where nothing is read or written.
+type guard struct {
 	timeout time.Duration
-	set     func(time.Time) error
-	at      time.Time // when it was set last
+	cut     func() // ends the read or write that waits; must not call the guard
+
+	mu    sync.Mutex
+	since time.Time // when what waits began; zero: nothing does
+	timer *time.Timer
+	done  bool
 }
 
-func (p *pace) step() {
-	now := time.Now()
-	if now.Sub(p.at) > p.timeout/100 {
-		p.at = now
-		p.set(now.Add(p.timeout)) // what cannot have a deadline is a connection that is closed already
+// enter is called before a read or write, leave after it.
+func (g *guard) enter() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.done {
+		return
+	}
+	g.since = time.Now()
+	if g.timer == nil {
+		g.timer = time.AfterFunc(g.timeout, g.look)
 	}
 }
 
-// response is an [http.ResponseWriter] that counts, and whose writes have a deadline.
+func (g *guard) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.since = time.Time{}
+}
+
+func (g *guard) look() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	waited := time.Since(g.since)
+	switch {
+	case g.done:
+	case g.since.IsZero():
+		g.timer.Reset(g.timeout) // what begins to wait now is looked at before its time, and then at its time
+	case waited < g.timeout:
+		g.timer.Reset(g.timeout - waited)
+	default:
+		g.done = true
+		g.cut()
+	}
+}
+
+// stop ends the guard; cut is not called after it has returned.
+func (g *guard) stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.done = true
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+}
+
+// response is an [http.ResponseWriter] that counts, and whose writes are guarded.
 type response struct {
 	http.ResponseWriter
-	entry *entry
-	pace  pace
-	wrote bool
+	control *http.ResponseController
+	entry   *entry
+	body    *body // the request's; nil: it has none
+	guard   guard
+	http1   bool
+	begun   bool // something was written
+	wrote   bool // the status is the last one
+}
+
+func newResponse(w http.ResponseWriter, r *http.Request, e *entry, timeout time.Duration) *response {
+	rw := &response{ResponseWriter: w, control: http.NewResponseController(w), entry: e, http1: r.ProtoMajor == 1}
+	past := func(set func(time.Time) error) { set(time.Now().Add(-time.Second)) } // an error: the connection is closed already
+	rw.guard = guard{timeout: timeout, cut: func() {
+		past(rw.control.SetReadDeadline) // net/http reads the rest of a request before it writes
+		past(rw.control.SetWriteDeadline)
+	}}
+	if r.Body != nil && r.Body != http.NoBody {
+		rw.body = &body{ReadCloser: r.Body, guard: guard{timeout: timeout, cut: func() { past(rw.control.SetReadDeadline) }}}
+		r.Body = rw.body
+	}
+	return rw
+}
+
+func (w *response) begin() {
+	if w.begun {
+		return
+	}
+	w.begun = true
+	if w.http1 {
+		w.control.SetWriteDeadline(time.Time{}) // the last request's is still in place
+	}
 }
 
 func (w *response) WriteHeader(status int) {
 	if !w.wrote {
 		w.entry.status = status
-		w.wrote = status >= 200 || status == http.StatusSwitchingProtocols
+		w.wrote = status >= 200
 	}
-	w.pace.step()
+	if w.wrote && w.body != nil {
+		w.body.guard.stop() // an upstream that answers before the request has ended is in conversation with the client: either may be silent
+	}
+	if h := w.Header(); w.wrote && h["Content-Type"] == nil {
+		h["Content-Type"] = nil // net/http would guess one
+	}
+	w.begin()
+	w.guard.enter()
+	defer w.guard.leave()
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *response) Write(b []byte) (int, error) {
-	w.wrote = true
-	w.pace.step()
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.guard.enter()
+	defer w.guard.leave()
 	n, err := w.ResponseWriter.Write(b)
 	w.entry.bytes += int64(n)
+	if err != nil && w.entry.err == nil {
+		w.entry.err = err
+	}
 	return n, err
 }
 
-// Unwrap is for [http.ResponseController].
+// FlushError is for [http.ResponseController].
+func (w *response) FlushError() error {
+	w.begin()
+	w.guard.enter()
+	defer w.guard.leave()
+	return w.control.Flush()
+}
+
+// Hijack is for it as well: an upgraded connection (WebSocket) has no timeout, either side may be silent.
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buf, err := w.control.Hijack()
+	if err == nil {
+		w.entry.status = http.StatusSwitchingProtocols
+		w.guard.stop()
+	}
+	return conn, buf, err
+}
+
+// Unwrap is for [http.ResponseController], too.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// body is a request's, whose reads have a deadline.
+// end is called when the handler has ended. What net/http still reads and writes is of limited size, and has timeout.
+func (w *response) end() {
+	w.guard.stop()
+	at := time.Now().Add(w.guard.timeout)
+	w.control.SetWriteDeadline(at)
+	if w.body != nil {
+		w.body.guard.stop()
+		if !w.body.ended() {
+			w.control.SetReadDeadline(at)
+		}
+	}
+}
+
+// body is a request's, whose reads are guarded.
 type body struct {
 	io.ReadCloser
-	pace pace
+	guard guard
+	err   atomic.Pointer[error] // of the read that was the last
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	b.pace.step()
+	b.guard.enter()
+	defer b.guard.leave()
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		b.pace.set(time.Time{}) // net/http goes on reading, to notice that the client leaves
+		b.guard.stop()
+		b.err.CompareAndSwap(nil, &err)
 	}
 	return n, err
+}
+
+// failed returns what the client did wrong, nil while it has done nothing.
+func (b *body) failed() error {
+	if b == nil {
+		return nil
+	}
+	if err := b.err.Load(); err != nil && !errors.Is(*err, io.EOF) && !errors.Is(*err, http.ErrBodyReadAfterClose) {
+		return *err
+	}
+	return nil
+}
+
+func (b *body) ended() bool {
+	err := b.err.Load()
+	return err != nil && errors.Is(*err, io.EOF)
 }

@@ -3,7 +3,7 @@ package edgeproxy
 import (
 	"cmp"
 	"net/http"
-	pathpkg "path"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -29,17 +29,58 @@ func (r *router) add(host keysource.Name, prefix string, h http.Handler) {
 	r.hosts[host] = paths
 }
 
-// find returns nil where no route matches. The path is compared as an upstream would understand it: "/public/../admin" is "/admin".
-func (r *router) find(host keysource.Name, urlPath string) http.Handler {
-	if strings.Contains(urlPath, "/.") || strings.Contains(urlPath, "//") {
-		urlPath = pathpkg.Clean(urlPath)
+// find returns nil where no route matches. Paths go to upstreams as they came, and upstreams differ in how they read them: some take %2f and \ for a slash, merge
+// slashes, or drop what follows a semicolon. So a path must lead to the same route for the strictest reader and for the loosest, and no reader may find a dot
+// segment in it; else the error is errPath.
+func (r *router) find(host keysource.Name, u *url.URL) (http.Handler, error) {
+	raw := u.EscapedPath() // what is sent
+	if !strings.ContainsAny(raw, `%;\`) && !strings.Contains(raw, "//") && !strings.Contains(raw, "/.") {
+		return r.match(host, raw).handler, nil
 	}
+	most, ok := loose(u.Path)
+	if !ok {
+		return nil, errPath
+	}
+	strict, err := url.PathUnescape(slashless.Replace(raw))
+	if err != nil {
+		return nil, errPath
+	}
+	h := r.match(host, strict)
+	if r.match(host, most) != h {
+		return nil, errPath
+	}
+	return h.handler, nil
+}
+
+// slashless makes encoded slashes something that matches no slash.
+var slashless = strings.NewReplacer("%2f", "%00", "%2F", "%00")
+
+// loose is a decoded path as the loosest reader understands it; ok is false where that one finds a dot segment.
+func loose(path string) (out string, ok bool) {
+	var b strings.Builder
+	segments := strings.Split(strings.ReplaceAll(path, `\`, "/"), "/")
+	for i, s := range segments {
+		s, _, _ = strings.Cut(s, ";")
+		if s == "." || s == ".." {
+			return "", false
+		}
+		if s != "" || i == len(segments)-1 {
+			b.WriteString("/" + s)
+		}
+	}
+	return b.String(), true
+}
+
+// match returns the route of a path, or one without a handler.
+func (r *router) match(host keysource.Name, path string) *prefixed {
 	for _, pattern := range []keysource.Name{host, host.Wildcard(), "*"} {
-		for _, p := range r.hosts[pattern] {
-			if rest, ok := strings.CutPrefix(urlPath, p.prefix); ok && (rest == "" || rest[0] == '/' || p.prefix == "") {
-				return p.handler
+		for i, p := range r.hosts[pattern] {
+			if rest, ok := strings.CutPrefix(path, p.prefix); ok && (rest == "" || rest[0] == '/') {
+				return &r.hosts[pattern][i]
 			}
 		}
 	}
-	return nil
+	return &nowhere
 }
+
+var nowhere prefixed

@@ -1,7 +1,6 @@
 package edgeproxy
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,15 +8,15 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
+	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	failuresMost = 3                // in a row, then the endpoint is out
-	outFor       = 10 * time.Second // and gets nothing for so long; then one request may try it
 	idlePerHost  = 256              // connections kept to an endpoint
+	pingAfter    = 15 * time.Second // of silence on an HTTP/2 connection to an endpoint; it is given up when nothing comes back for as long again
+	continueWait = time.Second      // for an endpoint to ask for the body of a request that expects to be asked
 )
 
 // upstream is the endpoints of a route: an [http.RoundTripper] that spreads requests over them and passes over those that fail (passive health).
@@ -27,10 +26,10 @@ type upstream struct {
 }
 
 type endpoint struct {
-	url       *url.URL
-	transport http.RoundTripper
-	failures  atomic.Int32 // in a row
-	out       atomic.Int64 // Unix nanoseconds until which it gets nothing
+	scheme, host string
+	http2        bool // in the clear
+	transport    *http.Transport
+	health       health
 }
 
 // newUpstream makes the endpoints of r. roots is nil for the system's.
@@ -47,9 +46,9 @@ func newUpstream(r Route, roots *x509.CertPool, t Timeouts) (*upstream, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := &endpoint{url: at, transport: plain}
+		e := &endpoint{scheme: at.Scheme, host: at.Host, transport: plain}
 		if at.Scheme == "h2c" {
-			at.Scheme, e.transport = "http", clear2
+			e.scheme, e.http2, e.transport = "http", true, clear2
 		}
 		u.endpoints = append(u.endpoints, e)
 	}
@@ -61,87 +60,86 @@ func transport(t Timeouts) *http.Transport {
 		DialContext:           (&net.Dialer{Timeout: t.UpstreamDial, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   t.UpstreamDial,
 		ResponseHeaderTimeout: t.UpstreamHeader,
+		ExpectContinueTimeout: continueWait,
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   idlePerHost,
 		DisableCompression:    true, // the client's Accept-Encoding counts
 		WriteBufferSize:       16 << 10,
 		ReadBufferSize:        16 << 10,
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 	}
 }
 
 // close ends idle connections.
 func (u *upstream) close() {
 	for _, e := range u.endpoints {
-		if t, ok := e.transport.(*http.Transport); ok {
-			t.CloseIdleConnections()
-		}
+		e.transport.CloseIdleConnections()
 	}
 }
 
 // errNoEndpoint carries the last reason.
 var errNoEndpoint = errors.New("no endpoint answers")
 
-// RoundTrip sends req to the endpoint whose turn it is. Where no connection to it comes about, req was not sent, and the next one is tried. The body is the
-// caller's to close: it may go on being sent after the response has begun.
+// RoundTrip sends req to the endpoint whose turn it is. Where no connection to it comes about, req was not sent, and the next one is tried; those that are out
+// only where no other is left. The body is the caller's to close: it may go on being sent after the response has begun.
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
-	var last error
-	first := u.next.Add(1)
-	for i := range uint64(len(u.endpoints)) {
-		e := u.endpoints[(first+i)%uint64(len(u.endpoints))]
-		if e.isOut(time.Now()) && u.anyIn() {
-			continue
+	last, tried := error(nil), false
+	first, n := u.next.Add(1), uint64(len(u.endpoints))
+	for _, out := range []bool{false, true} {
+		for i := range n {
+			e := u.endpoints[(first+i)%n]
+			if !out && !e.health.take(time.Now()) {
+				continue
+			}
+			tried = true
+			resp, sent, err := e.roundTrip(req)
+			if err == nil {
+				entryOf(req.Context()).upstream = e.host
+				return resp, nil
+			}
+			if sent || req.Context().Err() != nil {
+				return nil, fmt.Errorf("%s: %w", e.host, err)
+			}
+			last = err
 		}
-		out, at := req.WithContext(req.Context()), *req.URL
-		at.Scheme, at.Host = e.url.Scheme, e.url.Host
-		out.URL = &at
-		if req.Body != nil {
-			out.Body = io.NopCloser(req.Body) // a transport closes it, also where it has read nothing
-		}
-		resp, err := e.transport.RoundTrip(out)
-		e.note(req.Context(), resp, err)
-		if err == nil {
-			entryOf(req.Context()).upstream = e.url.Host
-			return resp, nil
-		}
-		last = err
-		if !neverSent(err) || req.Context().Err() != nil {
-			return nil, fmt.Errorf("%s: %w", e.url.Host, err)
+		if tried {
+			break
 		}
 	}
 	return nil, fmt.Errorf("%w: %w", errNoEndpoint, last)
 }
 
-func (u *upstream) anyIn() bool {
-	now := time.Now()
-	for _, e := range u.endpoints {
-		if !e.isOut(now) {
-			return true
-		}
+// roundTrip sends req to e. sent is false where an error came before there was a connection.
+func (e *endpoint) roundTrip(req *http.Request) (resp *http.Response, sent bool, err error) {
+	ctx := req.Context()
+	var got atomic.Bool
+	if e.scheme == "https" { // a handshake fails in many ways, and they look like others
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { got.Store(true) }})
 	}
-	return false
-}
-
-func (e *endpoint) isOut(now time.Time) bool { return e.out.Load() > now.UnixNano() }
-
-// note counts what became of a request. What the client ended says nothing of the endpoint.
-func (e *endpoint) note(ctx context.Context, resp *http.Response, err error) {
-	switch {
-	case err == nil && !gatewayFailure(resp.StatusCode):
-		e.failures.Store(0)
-	case ctx.Err() != nil:
-	case e.failures.Add(1) >= failuresMost:
-		e.out.Store(time.Now().Add(outFor).UnixNano())
-		e.failures.Store(failuresMost - 1) // the first one that tries it again decides
+	out, at := req.WithContext(ctx), *req.URL
+	at.Scheme, at.Host = e.scheme, e.host
+	out.URL = &at
+	if req.Body != nil {
+		out.Body = io.NopCloser(req.Body) // a transport closes it, also where it has read nothing
 	}
+	if e.http2 && out.Header.Get("Upgrade") != "" { // which HTTP/2 has not; the endpoint answers as it does without
+		out.Header = out.Header.Clone()
+		out.Header.Del("Upgrade")
+		out.Header.Del("Connection")
+	}
+	resp, err = e.transport.RoundTrip(out)
+	if err == nil || req.Context().Err() == nil && entryOf(ctx).body.failed() == nil { // what the client ended says nothing of the endpoint
+		e.health.note(time.Now(), err == nil && !gatewayFailure(resp.StatusCode))
+	}
+	if op := (*net.OpError)(nil); e.scheme == "https" {
+		sent = got.Load()
+	} else {
+		sent = !errors.As(err, &op) || op.Op != "dial"
+	}
+	return resp, sent, err
 }
 
 // gatewayFailure: the endpoint is a proxy that reaches nothing, or says that it is overloaded.
 func gatewayFailure(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
-}
-
-// neverSent reports whether the error came before any connection was there.
-func neverSent(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
 }
