@@ -30,10 +30,8 @@ func (p *Proxy) over(r *http.Request, e *entry, took time.Duration) {
 	attrs := append(make([]slog.Attr, 0, 12),
 		slog.String("remote", r.RemoteAddr), slog.String("method", r.Method), slog.String("host", r.Host), slog.String("path", r.URL.Path),
 		slog.String("proto", r.Proto), slog.Int("status", e.status), slog.Int64("bytes", e.bytes),
-		slog.Float64("ms", float64(took.Microseconds())/1000))
-	if r.TLS != nil { // HTTP/2 with the scheme http
-		attrs = append(attrs, slog.String("tls", tls.VersionName(r.TLS.Version)), slog.Bool("resumed", r.TLS.DidResume))
-	}
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("tls", tls.VersionName(r.TLS.Version)), slog.Bool("resumed", r.TLS.DidResume),
+	)
 	if e.upstream != "" {
 		attrs = append(attrs, slog.String("upstream", e.upstream))
 	}

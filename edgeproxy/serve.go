@@ -79,12 +79,9 @@ func sound(r *http.Request) bool {
 		httpguts.ValidHeaderFieldName(r.Method) // a token, as a method is
 }
 
-// agrees returns the host that a request is for, "" where that is no server name; ok is false where the handshake was for another, or the scheme is another. A
-// client that sent no server name has the fallback certificate: it may ask for what that one covers.
+// agrees returns the host that a request is for, "" where that is no server name; ok is false where the handshake was for another. A client that
+// sent no server name has the fallback certificate: it may ask for what that one covers.
 func (l *listener) agrees(r *http.Request) (host keysource.Name, ok bool) {
-	if r.TLS == nil { // the :scheme of HTTP/2
-		return "", false
-	}
 	name := r.Host
 	if h, _, err := net.SplitHostPort(name); err == nil {
 		name = h
