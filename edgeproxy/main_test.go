@@ -56,6 +56,7 @@ type rig struct {
 	addrs []string
 	stop  func() // ends the proxy, and waits for it
 	log   *syncBuffer
+	count func(metric string) float64
 }
 
 const shop = "shop.example"
@@ -82,8 +83,21 @@ func run(t *testing.T, c Config) *rig {
 	if c.Timeouts == (Timeouts{}) {
 		c.Timeouts = DefaultTimeouts()
 	}
+	registry := prometheus.NewRegistry()
+	r.count = func(metric string) (n float64) {
+		all, err := registry.Gather()
+		check(t, err)
+		for _, family := range all {
+			for _, m := range family.GetMetric() {
+				if family.GetName() == metric {
+					n += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				}
+			}
+		}
+		return n
+	}
 	p, err := New(c, Options{
-		Certificates: r.held, Log: slog.New(slog.DiscardHandler), Access: slog.New(slog.NewJSONHandler(r.log, nil)), Registry: prometheus.NewRegistry(),
+		Certificates: r.held, Log: slog.New(slog.DiscardHandler), Access: slog.New(slog.NewJSONHandler(r.log, nil)), Registry: registry,
 	})
 	check(t, err)
 	ring := keysource.Ring{Generation: 1, Keys: []keysource.TicketKey{keysource.NewTicketKey(), keysource.NewTicketKey()}}
