@@ -86,10 +86,10 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case p.requests.Err() != nil:
 		w.WriteHeader(http.StatusServiceUnavailable)
+	case client != nil && timedOut(client): // which ends the context, too
+		w.WriteHeader(http.StatusRequestTimeout)
 	case r.Context().Err() != nil:
 		w.WriteHeader(statusGone)
-	case client != nil && timedOut(client):
-		w.WriteHeader(http.StatusRequestTimeout)
 	case client != nil:
 		w.WriteHeader(http.StatusBadRequest)
 	case timedOut(err):

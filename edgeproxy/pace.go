@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ type guard struct {
 	since time.Time // when what waits began; zero: nothing does
 	timer *time.Timer
 	done  bool
+	fired bool
 }
 
 // enter is called before a read or write, leave after it.
@@ -53,9 +55,15 @@ func (g *guard) look() {
 	case waited < g.timeout:
 		g.timer.Reset(g.timeout - waited)
 	default:
-		g.done = true
+		g.done, g.fired = true, true
 		g.cut()
 	}
+}
+
+func (g *guard) hasCut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fired
 }
 
 // stop ends the guard; cut is not called after it has returned.
@@ -76,6 +84,7 @@ type response struct {
 	body    *body // the request's; nil: it has none
 	guard   guard
 	http1   bool
+	duplex  bool // HTTP/1.1: the response may begin while the request is read
 	begun   bool // something was written
 	wrote   bool // the status is the last one
 }
@@ -112,8 +121,13 @@ func (w *response) WriteHeader(status int) {
 	if w.wrote && w.body != nil {
 		w.body.guard.stop() // an upstream that answers before the request has ended is in conversation with the client: either may be silent
 	}
-	if h := w.Header(); w.wrote && h["Content-Type"] == nil {
-		h["Content-Type"] = nil // net/http would guess one
+	if h := w.Header(); w.wrote {
+		if h["Content-Type"] == nil {
+			h["Content-Type"] = nil // net/http would guess one
+		}
+		if w.duplex && !w.body.ended() {
+			h.Set("Connection", "close") // or net/http would take what is left of the body for the next request
+		}
 	}
 	w.begin()
 	w.guard.enter()
@@ -133,6 +147,14 @@ func (w *response) Write(b []byte) (int, error) {
 		w.entry.err = err
 	}
 	return n, err
+}
+
+// converse lets the response begin while the request is read: net/http would take what is left of an HTTP/1.1 body for itself then, and the upstream would be sent
+// the rest as though it were whole.
+func (w *response) converse() {
+	if w.http1 && w.body != nil {
+		w.duplex = w.control.EnableFullDuplex() == nil
+	}
 }
 
 // FlushError is for [http.ResponseController].
@@ -191,6 +213,9 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) failed() error {
 	if b == nil {
 		return nil
+	}
+	if b.guard.hasCut() {
+		return os.ErrDeadlineExceeded // the read has yet to return, maybe
 	}
 	if err := b.err.Load(); err != nil && !errors.Is(*err, io.EOF) && !errors.Is(*err, http.ErrBodyReadAfterClose) {
 		return *err

@@ -44,9 +44,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(status)
 		return
 	}
-	if rw.body != nil && rw.http1 {
-		rw.control.EnableFullDuplex() // or net/http takes the rest of the body for itself as soon as the upstream answers
-	}
+	rw.converse()
 	h.ServeHTTP(rw, r)
 }
 

@@ -1,0 +1,257 @@
+package edgeproxy
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+func TestAHeaderThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	r := to(t, func(c *Config) { c.Limits.HeaderBytes = 8 << 10 }, origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
+	for size, want := range map[int]string{4 << 10: "200", 13 << 10: "431"} {
+		c := r.dial(shop, "http/1.1")
+		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: shop.example\r\nX: %s\r\n\r\n", strings.Repeat("x", size))
+		if got, _ := bufio.NewReader(c).ReadString('\n'); !strings.HasPrefix(got, "HTTP/1.1 "+want) {
+			t.Errorf("%d bytes over HTTP/1.1: %q, not %s", size, got, want)
+		}
+		f := r.raw()
+		f.request(1, true, "x", strings.Repeat("~", size/2), "y", strings.Repeat("~", size/2)) // net/http closes the connection where one value is too long
+		if got := f.status(1); got != want {
+			t.Errorf("%d bytes over HTTP/2: %s, not %s", size, got, want)
+		}
+	}
+}
+
+func TestStreamsOfAConnectionAreLimited(t *testing.T) {
+	t.Parallel()
+	r := to(t, func(c *Config) { c.Limits.Streams = 2 }, origin(t, "http", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	f := r.raw()
+	f.await(func(fr http2.Frame) bool {
+		s, ok := fr.(*http2.SettingsFrame)
+		if !ok {
+			return false
+		}
+		if v, _ := s.Value(http2.SettingMaxConcurrentStreams); v != 2 {
+			t.Errorf("%d streams are offered", v)
+		}
+		return true
+	})
+	f.await(func(fr http2.Frame) bool { s, ok := fr.(*http2.SettingsFrame); return ok && s.IsAck() })
+	for i := range 3 {
+		f.request(uint32(2*i+1), true)
+	}
+	if got := f.status(5); got != "REFUSED_STREAM" && got != "PROTOCOL_ERROR" {
+		t.Errorf("the third: %s", got)
+	}
+}
+
+func TestConnectionsOfAListenerAreLimited(t *testing.T) {
+	t.Parallel()
+	r := to(t, func(c *Config) { c.Listeners[0].Connections = 2 }, "http://127.0.0.1:1")
+	first := r.dial(shop, "http/1.1")
+	r.dial(shop, "h2")
+	third := make(chan error, 1)
+	go func() {
+		c, err := tls.Dial("tcp", r.addrs[0], &tls.Config{ServerName: shop, RootCAs: r.ca.Pool()})
+		if err == nil {
+			c.Close()
+		}
+		third <- err
+	}()
+	select {
+	case err := <-third:
+		t.Fatalf("a third connection beside the two that may be: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	first.Close()
+	select {
+	case err := <-third:
+		check(t, err)
+	case <-time.After(20 * time.Second):
+		t.Error("the third is not let in when the first is gone")
+	}
+}
+
+func TestClientsThatDoNotGoOnAreCutOff(t *testing.T) {
+	t.Parallel()
+	h := func(w http.ResponseWriter, r *http.Request) (err error) {
+		switch r.URL.Path {
+		case "/up":
+			_, err = io.Copy(io.Discard, r.Body)
+		case "/down":
+			for err == nil {
+				_, err = w.Write(make([]byte, 64<<10))
+			}
+		case "/refuse":
+			w.WriteHeader(413)
+		}
+		return err
+	}
+	head := func(c io.Writer, what string) { fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: shop.example\r\n", what) }
+	for what, f := range map[string]func(*testing.T, *rig) (net.Conn, bool){
+		"no handshake": func(t *testing.T, r *rig) (net.Conn, bool) {
+			c, err := net.Dial("tcp", r.addrs[0])
+			check(t, err)
+			t.Cleanup(func() { c.Close() })
+			return c, false
+		},
+		"no request": func(_ *testing.T, r *rig) (net.Conn, bool) { return r.dial(shop, "http/1.1"), false },
+		"half a header": func(_ *testing.T, r *rig) (net.Conn, bool) {
+			c := r.dial(shop, "http/1.1")
+			head(c, "GET /")
+			go func() { // a byte now and then does not help
+				for _, err := io.WriteString(c, "X"); err == nil; _, err = io.WriteString(c, "X") {
+					time.Sleep(50 * time.Millisecond)
+				}
+			}()
+			return c, false
+		},
+		"half a body": func(_ *testing.T, r *rig) (net.Conn, bool) {
+			c := r.dial(shop, "http/1.1")
+			head(c, "POST /up")
+			io.WriteString(c, "Content-Length: 10\r\n\r\n12345")
+			return c, true
+		},
+		"half a body that nobody wants": func(_ *testing.T, r *rig) (net.Conn, bool) {
+			c := r.dial(shop, "http/1.1")
+			head(c, "POST /refuse")
+			io.WriteString(c, "Content-Length: 10\r\n\r\n12345")
+			return c, false
+		},
+		"half a body of a request that goes nowhere": func(_ *testing.T, r *rig) (net.Conn, bool) {
+			c := r.dial(shop, "http/1.1")
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: other.example\r\nContent-Length: 10\r\n\r\n12345")
+			return c, false
+		},
+		"half a body, HTTP/2": func(t *testing.T, r *rig) (net.Conn, bool) {
+			f := r.raw()
+			f.request(1, false, ":method", "POST", ":path", "/up")
+			check(t, f.WriteData(1, false, []byte("12345")))
+			if got := f.status(1); got != "408" {
+				t.Errorf("%s", got)
+			}
+			return nil, true
+		},
+		"an answer that is not read": func(_ *testing.T, r *rig) (net.Conn, bool) {
+			c := r.dial(shop, "http/1.1")
+			head(c, "GET /down")
+			io.WriteString(c, "\r\n")
+			return nil, true
+		},
+		"an answer that is not read, HTTP/2 window": func(_ *testing.T, r *rig) (net.Conn, bool) {
+			f := r.raw(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
+			f.request(1, true, ":path", "/down")
+			f.status(1)
+			if got := f.status(1); got != "INTERNAL_ERROR" {
+				t.Errorf("%s", got)
+			}
+			return nil, true
+		},
+		"an answer that is not read, HTTP/2 connection": func(t *testing.T, r *rig) (net.Conn, bool) {
+			f := r.raw(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+			check(t, f.WriteWindowUpdate(0, 1<<30))
+			f.request(1, true, ":path", "/down")
+			return nil, true
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			gone := make(chan error, 1)
+			up := origin(t, "http", func(w http.ResponseWriter, r *http.Request) { gone <- h(w, r) })
+			r := to(t, func(c *Config) { short(c); c.Timeouts.Header = 400 * time.Millisecond }, up)
+			c, upstream := f(t, r)
+			if c != nil {
+				closed(t, c)
+			}
+			if !upstream {
+				return
+			}
+			select {
+			case err := <-gone:
+				if err == nil {
+					t.Error("the upstream believes that it was all")
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("the upstream hears nothing of it")
+			}
+		})
+	}
+}
+
+func TestClientsAndUpstreamsMayTakeTheirTime(t *testing.T) {
+	t.Parallel()
+	const timeout, long = 500 * time.Millisecond, 700 * time.Millisecond
+	h := func(w http.ResponseWriter, r *http.Request) {
+		read := func() {
+			n, err := io.Copy(io.Discard, r.Body)
+			fmt.Fprint(w, n, err)
+		}
+		switch r.URL.Path {
+		case "/trickle":
+			read()
+		case "/think": // before the answer, and within
+			io.Copy(io.Discard, r.Body)
+			time.Sleep(long)
+			fmt.Fprint(w, "one ")
+			http.NewResponseController(w).Flush()
+			time.Sleep(long)
+			fmt.Fprint(w, "two")
+		case "/sized":
+			w.Header().Set("Content-Length", "8")
+			io.WriteString(w, "half")
+			http.NewResponseController(w).Flush()
+			time.Sleep(long)
+			io.WriteString(w, "full")
+		case "/late": // the body waits for its reader, and the client for both
+			time.Sleep(long)
+			read()
+		}
+	}
+	for proto, scheme := range map[string]string{"http/1.1": "http", "h2": "h2c"} {
+		t.Run(proto+" to "+scheme, func(t *testing.T) {
+			t.Parallel()
+			r := to(t, func(c *Config) { c.Timeouts.Body = timeout }, origin(t, scheme, h))
+			c := r.over(proto)
+			for _, q := range []struct {
+				path, want string
+				body       io.Reader
+			}{
+				{"/trickle", "10 <nil>", &trickle{left: 10, every: timeout / 5}}, {"/think", "one two", strings.NewReader("read")}, {"/sized", "halffull", nil},
+				{"/late", "20000000 <nil>", io.MultiReader(bytes.NewReader(make([]byte, 20_000_000)))}, {"/sized", "halffull", nil},
+			} {
+				if resp, got := r.do(c, "POST", q.path, q.body); resp.StatusCode != 200 || got != q.want {
+					t.Errorf("%s: %d %q", q.path, resp.StatusCode, got)
+				}
+				time.Sleep(timeout + 50*time.Millisecond) // no deadline of this request is left for the next one
+			}
+			if n := strings.Count(r.log.String(), "\n"); r.count("lockstep_edge_handshakes_full_total") != 1 {
+				t.Errorf("%d requests were made on more connections than one", n)
+			}
+		})
+	}
+}
+
+// trickle is a body that comes slowly.
+type trickle struct {
+	left  int
+	every time.Duration
+}
+
+func (s *trickle) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(s.every)
+	s.left--
+	return 1, nil
+}
