@@ -1,0 +1,113 @@
+package edgeproxy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+func TestADrainEndsWhatIsOpenAndAcceptsNothing(t *testing.T) {
+	t.Parallel()
+	begun, release := make(chan string, 10), make(chan struct{})
+	up := origin(t, "http", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/chat" {
+			echoSocket(w, r)
+			return
+		}
+		fmt.Fprintln(w, "begun")
+		http.NewResponseController(w).Flush()
+		begun <- r.URL.Path
+		if r.URL.Path == "/stream" {
+			<-r.Context().Done() // for ever
+			return
+		}
+		<-release
+		fmt.Fprintln(w, "ended")
+	})
+	r := to(t, func(c *Config) { c.Timeouts.Drain = 1500 * time.Millisecond }, up)
+	chat := socket(r)
+	say(t, chat, "before")
+	idle := r.dial(shop, "http/1.1")
+	fmt.Fprint(idle, "GET /none HTTP/1.1\r\nHost: other.example\r\n\r\n")
+	if l, _ := bufio.NewReader(idle).ReadString('\n'); l != "HTTP/1.1 421 Misdirected Request\r\n" {
+		t.Fatal(l)
+	}
+	bodies := make(chan string, 2)
+	for _, proto := range protos {
+		resp, err := r.over(proto).Get("https://" + shop + "/" + proto)
+		check(t, err)
+		<-begun
+		go func() {
+			b, err := io.ReadAll(resp.Body)
+			bodies <- fmt.Sprintf("%s %v", b, err)
+		}()
+	}
+	stream, err := r.over("h2").Get("https://" + shop + "/stream")
+	check(t, err)
+	<-begun
+	f := r.raw()
+	f.request(1, true, ":path", "/raw")
+	<-begun
+
+	stopped, start := make(chan struct{}), time.Now()
+	go func() {
+		r.stop() // fails the test where Run returns an error
+		close(stopped)
+	}()
+	r.until("new connections are refused", func() bool {
+		c, err := net.Dial("tcp", r.addrs[0])
+		if err == nil {
+			c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	t.Logf("the listener was closed after %v", time.Since(start))
+	closed(t, idle)
+	f.await(func(fr http2.Frame) bool { g, ok := fr.(*http2.GoAwayFrame); return ok && g.ErrCode == 0 })
+	say(t, chat, "while it drains")
+	close(release)
+	for range protos {
+		if got := <-bodies; got != "begun\nended\n <nil>" {
+			t.Errorf("a request that had begun: %q", got)
+		}
+	}
+	select {
+	case <-stopped:
+		t.Errorf("it ended after %v, with a stream and a WebSocket open", time.Since(start))
+	default:
+	}
+	if b, err := io.ReadAll(stream.Body); err == nil {
+		t.Errorf("a stream that was cut off ends as though it were whole: %q", b)
+	}
+	stream.Body.Close()
+	if _, _, err := chat.Read(shortly(t)); err == nil {
+		t.Error("the WebSocket is still open")
+	}
+	<-stopped
+	if took := time.Since(start); took < r.proxy.Timeouts.Drain {
+		t.Errorf("what was left was cut off after %v, and had %v", took, r.proxy.Timeouts.Drain)
+	} else {
+		t.Logf("it ended after %v of %v", took, r.proxy.Timeouts.Drain)
+	}
+}
+
+func TestADrainWithoutRequestsEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	r := to(t, nil, "http://127.0.0.1:1")
+	for _, proto := range protos {
+		r.do(r.over(proto), "GET", "/", nil) // leaves an idle connection
+	}
+	start := time.Now()
+	r.stop()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
