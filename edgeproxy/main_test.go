@@ -21,7 +21,16 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if order := os.Getenv(idleClients); order != "" {
+		if err := keepIdle(order); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // held is what a proxy serves here.
 type held struct {
@@ -49,7 +58,7 @@ func (h *held) Absent(n keysource.Name) bool {
 
 // rig is a proxy that runs on loopback.
 type rig struct {
-	*testing.T
+	testing.TB
 	proxy *Proxy
 	ca    *fleet.CA
 	held  *held
@@ -62,9 +71,9 @@ type rig struct {
 const shop = "shop.example"
 
 // run starts a proxy of c whose listeners, which need no address, serve shop.example and *.example.org with a ring of two keys.
-func run(t *testing.T, c Config) *rig {
+func run(t testing.TB, c Config) *rig {
 	t.Helper()
-	r := &rig{T: t, ca: ca(t, "edge"), held: &held{certs: map[keysource.Name]*tls.Certificate{}, absent: map[keysource.Name]bool{}}, log: new(syncBuffer)}
+	r := &rig{TB: t, ca: ca(t, "edge"), held: &held{certs: map[keysource.Name]*tls.Certificate{}, absent: map[keysource.Name]bool{}}, log: new(syncBuffer)}
 	r.serve(shop)
 	r.serve("*.example.org")
 	for i := range c.Listeners {
@@ -131,9 +140,9 @@ func run(t *testing.T, c Config) *rig {
 func (r *rig) serve(name string) {
 	r.Helper()
 	pair, err := r.ca.Issue(fleet.Leaf{Names: []string{name}})
-	check(r.T, err)
+	check(r.TB, err)
 	c, err := tls.X509KeyPair(pair.Chain, pair.Key)
-	check(r.T, err)
+	check(r.TB, err)
 	r.held.mu.Lock()
 	defer r.held.mu.Unlock()
 	r.held.certs[keysource.Name(name)] = &c

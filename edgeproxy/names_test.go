@@ -191,7 +191,7 @@ func TestHandshakesThatMakeNoSenseFailAtOnceAndHurtNobody(t *testing.T) {
 // answer sends the first bytes of a connection, and then nothing more, and returns what comes back until the proxy closes the connection (or serves it).
 func answer(r *rig, at int, b []byte) []byte {
 	c, err := net.Dial("tcp", r.addrs[at])
-	check(r.T, err)
+	check(r.TB, err)
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	c.Write(b)

@@ -23,7 +23,7 @@ import (
 )
 
 // origin starts an upstream, and returns its URL.
-func origin(t *testing.T, scheme string, h http.HandlerFunc) string {
+func origin(t testing.TB, scheme string, h http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -46,7 +46,7 @@ func origin(t *testing.T, scheme string, h http.HandlerFunc) string {
 }
 
 // originPair is the certificate of every https origin, for 127.0.0.1.
-func originPair(t *testing.T) tls.Certificate {
+func originPair(t testing.TB) tls.Certificate {
 	t.Helper()
 	s := httptest.NewUnstartedServer(nil)
 	s.StartTLS()
@@ -55,7 +55,7 @@ func originPair(t *testing.T) tls.Certificate {
 }
 
 // originCA is the file with its CA.
-func originCA(t *testing.T) string {
+func originCA(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "origin.pem")
 	check(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: originPair(t).Certificate[0]}), 0o600))
@@ -63,7 +63,7 @@ func originCA(t *testing.T) string {
 }
 
 // to starts a proxy that sends everything to ups.
-func to(t *testing.T, change func(*Config), ups ...string) *rig {
+func to(t testing.TB, change func(*Config), ups ...string) *rig {
 	t.Helper()
 	c := Config{Listeners: []Listener{{}}, Routes: []Route{{Host: "*", Path: "/", Upstreams: ups}}, Limits: DefaultLimits(), Timeouts: DefaultTimeouts()}
 	if strings.HasPrefix(ups[0], "https") {
@@ -91,15 +91,15 @@ var protos = []string{"http/1.1", "h2"}
 func (r *rig) do(c *http.Client, method, path string, body io.Reader, more ...func(*http.Request)) (*http.Response, string) {
 	r.Helper()
 	req, err := http.NewRequestWithContext(r.Context(), method, "https://"+shop+path, body)
-	check(r.T, err)
+	check(r.TB, err)
 	for _, f := range more {
 		f(req)
 	}
 	resp, err := c.Do(req)
-	check(r.T, err)
+	check(r.TB, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	check(r.T, err)
+	check(r.TB, err)
 	return resp, string(b)
 }
 
@@ -107,7 +107,7 @@ func (r *rig) do(c *http.Client, method, path string, body io.Reader, more ...fu
 func (r *rig) dial(name, proto string) *tls.Conn {
 	r.Helper()
 	c, err := tls.Dial("tcp", r.addrs[0], &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{proto}}) // what is verified is said by others
-	check(r.T, err)
+	check(r.TB, err)
 	r.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	return c
@@ -124,10 +124,10 @@ func (r *rig) raw(settings ...http2.Setting) *raw {
 	r.Helper()
 	conn := r.dial(shop, "h2")
 	_, err := io.WriteString(conn, http2.ClientPreface)
-	check(r.T, err)
+	check(r.TB, err)
 	f := &raw{r, http2.NewFramer(conn, conn), conn}
 	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	check(r.T, f.WriteSettings(settings...))
+	check(r.TB, f.WriteSettings(settings...))
 	return f
 }
 
@@ -141,17 +141,17 @@ func (f *raw) request(stream uint32, end bool, fields ...string) {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
 	for _, name := range []string{":method", ":scheme", ":path", ":authority"} {
-		check(f.T, e.WriteField(hpack.HeaderField{Name: name, Value: all[name]}))
+		check(f.TB, e.WriteField(hpack.HeaderField{Name: name, Value: all[name]}))
 		delete(all, name)
 	}
 	for name, value := range all {
-		check(f.T, e.WriteField(hpack.HeaderField{Name: name, Value: value}))
+		check(f.TB, e.WriteField(hpack.HeaderField{Name: name, Value: value}))
 	}
 	head := b.Next(16 << 10)
-	check(f.T, f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head, EndStream: end, EndHeaders: b.Len() == 0}))
+	check(f.TB, f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head, EndStream: end, EndHeaders: b.Len() == 0}))
 	for b.Len() > 0 {
 		head = b.Next(16 << 10)
-		check(f.T, f.WriteContinuation(stream, b.Len() == 0, head))
+		check(f.TB, f.WriteContinuation(stream, b.Len() == 0, head))
 	}
 }
 
@@ -160,9 +160,9 @@ func (f *raw) await(want func(http2.Frame) bool) http2.Frame {
 	f.Helper()
 	for {
 		frame, err := f.ReadFrame()
-		check(f.T, err)
+		check(f.TB, err)
 		if s, ok := frame.(*http2.SettingsFrame); ok && !s.IsAck() {
-			check(f.T, f.WriteSettingsAck())
+			check(f.TB, f.WriteSettingsAck())
 		}
 		if want(frame) {
 			return frame
@@ -194,7 +194,7 @@ func (r *rig) lines(n int) (out []map[string]any) {
 	r.until("there are lines in the access log", func() bool { return strings.Count(r.log.String(), "\n") >= n })
 	for line := range strings.Lines(r.log.String()) {
 		var m map[string]any
-		check(r.T, json.Unmarshal([]byte(line), &m))
+		check(r.TB, json.Unmarshal([]byte(line), &m))
 		out = append(out, m)
 	}
 	return out
@@ -223,7 +223,7 @@ func closed(t *testing.T, c net.Conn) {
 func short(c *Config) { c.Timeouts.Body = 300 * time.Millisecond }
 
 // shortly is a context that ends with the test, in 20 s at most.
-func shortly(t *testing.T) context.Context {
+func shortly(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	t.Cleanup(cancel)
 	return ctx

@@ -41,7 +41,7 @@ func echoSocket(w http.ResponseWriter, r *http.Request) {
 // socket opens a WebSocket through the proxy.
 func socket(r *rig) *websocket.Conn {
 	r.Helper()
-	c, resp, err := websocket.Dial(shortly(r.T), "wss://"+shop+"/chat", &websocket.DialOptions{HTTPClient: r.over("http/1.1")})
+	c, resp, err := websocket.Dial(shortly(r.TB), "wss://"+shop+"/chat", &websocket.DialOptions{HTTPClient: r.over("http/1.1")})
 	if err != nil {
 		r.Fatal(err, resp)
 	}
