@@ -111,3 +111,16 @@ func TestADrainWithoutRequestsEndsAtOnce(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+func TestADrainEndsWebSocketsWhereNothingElseIsOpen(t *testing.T) {
+	t.Parallel()
+	r := to(t, func(c *Config) { c.Timeouts.Drain = 300 * time.Millisecond }, origin(t, "http", echoSocket))
+	chat := socket(r)
+	say(t, chat, "before")
+	start := time.Now()
+	r.stop() // fails the test where it does not end
+	if _, _, err := chat.Read(shortly(t)); err == nil {
+		t.Error("the WebSocket is still open")
+	}
+	t.Logf("it ended after %v of %v", time.Since(start), r.proxy.Timeouts.Drain)
+}

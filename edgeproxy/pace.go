@@ -170,7 +170,6 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buf, err := w.control.Hijack()
 	if err == nil {
 		w.entry.status = http.StatusSwitchingProtocols
-		w.guard.stop()
 	}
 	return conn, buf, err
 }
