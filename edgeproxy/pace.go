@@ -85,7 +85,6 @@ type response struct {
 	guard   guard
 	http1   bool
 	duplex  bool // HTTP/1.1: the response may begin while the request is read
-	begun   bool // something was written
 	wrote   bool // the status is the last one
 }
 
@@ -101,16 +100,6 @@ func newResponse(w http.ResponseWriter, r *http.Request, e *entry, timeout time.
 		r.Body = rw.body
 	}
 	return rw
-}
-
-func (w *response) begin() {
-	if w.begun {
-		return
-	}
-	w.begun = true
-	if w.http1 {
-		w.control.SetWriteDeadline(time.Time{}) // the last request's is still in place
-	}
 }
 
 func (w *response) WriteHeader(status int) {
@@ -129,7 +118,6 @@ func (w *response) WriteHeader(status int) {
 			h.Set("Connection", "close") // or net/http would take what is left of the body for the next request
 		}
 	}
-	w.begin()
 	w.guard.enter()
 	defer w.guard.leave()
 	w.ResponseWriter.WriteHeader(status)
@@ -159,7 +147,6 @@ func (w *response) converse() {
 
 // FlushError is for [http.ResponseController].
 func (w *response) FlushError() error {
-	w.begin()
 	w.guard.enter()
 	defer w.guard.leave()
 	return w.control.Flush()
@@ -177,7 +164,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Unwrap is for [http.ResponseController], too.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// end is called when the handler has ended. What net/http still reads and writes is of limited size, and has timeout.
+// end is called when the handler has ended. What net/http still reads and writes is of limited size, and has timeout; it takes the deadlines away itself.
 func (w *response) end() {
 	w.guard.stop()
 	at := time.Now().Add(w.guard.timeout)
