@@ -206,7 +206,7 @@ func sanType(name string) string {
 	return "DNS"
 }
 
-func render(file string, v values) ([]byte, error) {
+func render(file string, v any) ([]byte, error) {
 	var b bytes.Buffer
 	if err := templates.ExecuteTemplate(&b, file, v); err != nil {
 		return nil, fmt.Errorf("bootstrap: %s: %w", file, err)

@@ -1,9 +1,15 @@
 package edge
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/bootstrap"
 )
 
 // The file says what the defaults are, and is read.
@@ -19,5 +25,36 @@ func TestTheExampleIsTheDefault(t *testing.T) {
 	}
 	if len(c.Listeners) != 1 || c.Listeners[0].Scope != "default" {
 		t.Errorf("%+v", c.Listeners)
+	}
+}
+
+// What lockstep bootstrap edge writes is read, and means what was asked for.
+func TestTheBootstrapIsRead(t *testing.T) {
+	for _, o := range []bootstrap.Options{
+		{Node: "1e3", XDS: []string{"127.0.0.1:18000"}},
+		{Node: "on", XDS: []string{"a.example:18000", "b.example:18000"}, Scope: "blue", TicketLifetime: time.Hour,
+			TLS: &bootstrap.TLS{CA: "ca.pem", Cert: "c.pem", Key: "k.pem", ServerName: "lockstepd.example"}},
+	} {
+		o.Admin, o.Listen, o.Upstream = "127.0.0.1:9901", "0.0.0.0:8443", "127.0.0.1:8080"
+		b, err := bootstrap.Edge(o, "data")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "edge.yaml")
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := Default()
+		f := pflag.NewFlagSet("edge", pflag.ContinueOnError)
+		c.Flags(f)
+		if err := c.Load(file, f, func(string) string { return "" }); err != nil {
+			t.Fatalf("%v\n%s", err, b)
+		}
+		if c.Node != o.Node || c.XDS != strings.Join(o.XDS, ",") || c.DataDir != "data" || c.Listeners[0].Address != o.Listen || c.Routes[0].Upstreams[0] != "http://"+o.Upstream {
+			t.Errorf("%+v", c)
+		}
+		if o.TLS != nil && (c.XDSCA != "ca.pem" || c.XDSName != "lockstepd.example" || c.Listeners[0].Scope != "blue" || c.TicketLifetime != time.Hour) {
+			t.Errorf("%+v", c)
+		}
 	}
 }
