@@ -191,6 +191,7 @@ func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 		label + ".example", label + "a.example", strings.Join([]string{label, label, label, label[:61]}, "."),
 		strings.Repeat("a", 254), strings.Repeat("a", 255), strings.Repeat(".", 255), strings.Repeat("\x00", 255),
 		strings.Repeat("a.", 127) + "a", strings.Repeat("ü", 127), strings.Repeat("𝐀", 63),
+		"\xff\xfe", "shop\xc3.example", strings.Repeat("\xff", 255), // find no chain: no message could say that they are absent
 	}
 	var k traffic.Knocker
 	knock := func(name string) (traffic.Answer, time.Duration) {
@@ -224,33 +225,6 @@ func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 				}
 			}
 		}
-	}
-	// What is not UTF-8 cannot be answered: Envoy ends a stream whose protobuf holds it. Its client waits for Envoy's timeout, and nobody else notices.
-	var group sync.WaitGroup
-	for _, name := range []string{"\xff\xfe", "shop\xc3.example", strings.Repeat("\xff", 255)} {
-		group.Go(func() {
-			ctx, cancel := context.WithTimeout(s.ctx, 15*time.Second)
-			defer cancel()
-			began := time.Now()
-			a, err := k.Knock(ctx, e.addr, "", name)
-			if a != traffic.Closed {
-				t.Errorf("%.40q: %v, %v", name, a, err)
-			}
-			t.Logf("%.40q: closed after %s", name, time.Since(began))
-		})
-	}
-	s.soon(func() error {
-		if n := s.metric(`lockstep_xds_names_refused_total{door="bytes"}`); n < 3 {
-			return fmt.Errorf("%.0f names were not UTF-8", n)
-		}
-		return nil
-	})
-	if a, took := knock("b.wild.example"); a != traffic.Taken || took > 2*time.Second {
-		t.Errorf("a cold host meanwhile: %v after %s", a, took)
-	}
-	group.Wait()
-	if log := e.LogTail(100); strings.Contains(log, "stream to lockstep closed") {
-		t.Errorf("a stream was ended:\n%s", log)
 	}
 }
 
