@@ -26,15 +26,8 @@ type Box struct {
 
 // Network joins this process's own namespace, which is the first box, with a new one for each name.
 func (f *Fleet) Network(names ...string) (own *Box, others []*Box, n *Network, err error) {
-	hold := func(name string) (*Box, error) {
-		p, err := f.Start(Command{Name: "box-" + name, Path: "/bin/sleep", Args: []string{"infinity"}, apart: true})
-		if err != nil {
-			return nil, fmt.Errorf("fleet: a network namespace for %s: %w", name, err)
-		}
-		return &Box{Name: name, pid: p.PID()}, nil
-	}
 	n = &Network{}
-	if n.router, err = hold("router"); err != nil {
+	if n.router, err = f.namespace("router"); err != nil {
 		return nil, nil, nil, err
 	}
 	if err := n.router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"); err != nil {
@@ -42,7 +35,7 @@ func (f *Fleet) Network(names ...string) (own *Box, others []*Box, n *Network, e
 	}
 	own = &Box{Name: "here", pid: os.Getpid()}
 	for _, name := range names {
-		b, err := hold(name)
+		b, err := f.namespace(name)
 		if err != nil {
 			return nil, nil, nil, err
 		}
@@ -55,6 +48,15 @@ func (f *Fleet) Network(names ...string) (own *Box, others []*Box, n *Network, e
 		}
 	}
 	return own, others, n, nil
+}
+
+// namespace makes a box that is linked to nothing.
+func (f *Fleet) namespace(name string) (*Box, error) {
+	p, err := f.Start(Command{Name: "box-" + name, Path: "/bin/sleep", Args: []string{"infinity"}, apart: true})
+	if err != nil {
+		return nil, fmt.Errorf("fleet: a network namespace for %s: %w", name, err)
+	}
+	return &Box{Name: name, pid: p.PID()}, nil
 }
 
 // wire links a box to the router, which has that address on the link.
