@@ -30,7 +30,7 @@ func dial(c Config) (*grpc.ClientConn, error) {
 		if _, err := roots(c.XDSCA); err != nil {
 			return nil, err
 		}
-		creds = credentials.NewTLS(mutual(c))
+		creds = mutual{credentials.NewTLS(nil), c}
 	}
 	replicas := manual.NewBuilderWithScheme("lockstep")
 	var state resolver.State
@@ -55,16 +55,31 @@ func dial(c Config) (*grpc.ClientConn, error) {
 }
 
 // mutual is mTLS with the files as they are at each handshake: they are renewed while we run.
-func mutual(c Config) *tls.Config {
+type mutual struct {
+	credentials.TransportCredentials
+	c Config
+}
+
+// ClientHandshake takes the host of the endpoint, which crypto/tls does not pass on to VerifyConnection where it is an IP address.
+func (m mutual) ClientHandshake(ctx context.Context, host string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return credentials.NewTLS(m.config(host)).ClientHandshake(ctx, host, raw)
+}
+
+// Clone implements [credentials.TransportCredentials].
+func (m mutual) Clone() credentials.TransportCredentials {
+	return mutual{m.TransportCredentials.Clone(), m.c}
+}
+
+func (m mutual) config(host string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(c.XDSCert, c.XDSKey)
+			pair, err := tls.LoadX509KeyPair(m.c.XDSCert, m.c.XDSKey)
 			return &pair, err
 		},
 		InsecureSkipVerify: true, // VerifyConnection does it, since crypto/tls would keep the CAs that it began with
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			cas, err := roots(c.XDSCA)
+			cas, err := roots(m.c.XDSCA)
 			if err != nil {
 				return err
 			}
@@ -76,7 +91,7 @@ func mutual(c Config) *tls.Config {
 			if _, err := leaf.Verify(o); err != nil {
 				return err
 			}
-			return carries(leaf, cs.ServerName, c.XDSName)
+			return carries(leaf, host, m.c.XDSName)
 		},
 	}
 }
