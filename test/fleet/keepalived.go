@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,7 +18,8 @@ type Keepalived struct {
 	Ready string  // host:port/path: the readiness of the proxy, as seen from its box
 }
 
-// Keepalived starts one in the box of f. It writes nothing outside the fleet's folder. Killing it kills its children too, so the address stays where it is.
+// Keepalived starts one in the box of f, which takes root: in a user namespace it runs no script. It writes nothing outside the fleet's folder. Kill kills its children
+// too, so the address stays where it is.
 func (f *Fleet) Keepalived(o Keepalived) (*Keepalived, error) {
 	path, err := exec.LookPath("keepalived")
 	if err != nil {
@@ -36,9 +38,23 @@ func (f *Fleet) Keepalived(o Keepalived) (*Keepalived, error) {
 		Name: name,
 		Path: path,
 		Args: []string{"--vrrp", "--dont-fork", "--log-console", "--log-detail", "--no-syslog", "--config-id", f.box.Name,
-			"--pid", file + ".pid", "--vrrp_pid", file + ".vrrp.pid", "--use-file", file + ".conf"},
+			"--pid", file + ".pid", "--vrrp_pid", file + ".vrrp.pid", "--checkers_pid", file + ".checkers.pid", "--bfd_pid", file + ".bfd.pid", "--use-file", file + ".conf"},
 	})
 	return &o, err
+}
+
+// Restart starts it again. A child of one that was killed stays in the process table where nobody reaps orphans, and then keepalived takes its pid file for that of
+// one that runs.
+func (k *Keepalived) Restart() error {
+	if err := k.Kill(); err != nil {
+		return err
+	}
+	for _, file := range []string{".pid", ".vrrp.pid"} {
+		if err := os.Remove(filepath.Join(k.dir, k.Name()+file)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("fleet: pid file of %s: %w", k.Name(), err)
+		}
+	}
+	return k.Process.Restart()
 }
 
 // config is that of deploy/. The script runs as whoever we are: the checkout may be closed to others, and keepalived trusts no folder on the way that somebody may write to.
