@@ -56,15 +56,19 @@ promtool: ## install promtool into .promtool/ (it checks the alert rules)
 	@test/install-promtool
 
 .PHONY: test-packages
-test-packages: # the race detector needs a C compiler, the Redis store its servers, partitions ip; the rest is fetched by go and by test/install-envoy
+test-packages: # the race detector needs a C compiler, the Redis store its servers, failovers keepalived, partitions ip; the rest is fetched by go and by test/install-envoy
 	@command -v gcc >/dev/null || { \
 		echo "installing gcc (the race detector needs it)"; \
 		apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev || { \
 			echo "gcc could not be installed; as root, type: apt-get install -y gcc libc6-dev"; exit 1; }; }
 	@command -v redis-server >/dev/null && command -v redis-sentinel >/dev/null || { \
 		echo "installing redis-server and redis-sentinel (the Redis store is tested on them)"; \
-		test/install-redis || { \
+		test/install-services redis-server redis-sentinel || { \
 			echo "they could not be installed; as root, type: apt-get install -y redis-server redis-sentinel"; exit 1; }; }
+	@command -v keepalived >/dev/null || test -x /usr/sbin/keepalived || { \
+		echo "installing keepalived (failovers are tested with it)"; \
+		test/install-services keepalived || { \
+			echo "keepalived could not be installed; as root, type: apt-get install -y keepalived"; exit 1; }; }
 	@command -v ip >/dev/null || { \
 		echo "installing iproute2 (the tests that cut links need it)"; \
 		apt-get update -q && apt-get install -qy --no-install-recommends iproute2 || { \
