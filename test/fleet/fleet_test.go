@@ -90,7 +90,7 @@ func TestNothingOutlivesAKilledParent(t *testing.T) {
 
 func TestProcessLife(t *testing.T) {
 	f := ForTest(t)
-	p, err := f.Start(Command{Name: "life", Path: "/bin/sh", Args: []string{"-c", `echo "begin $WHO"; trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done`}, Env: []string{"WHO=me"}})
+	p, err := f.Start(Command{Name: "life", Path: "/bin/sh", Args: []string{"-c", `trap 'echo bye; exit 0' TERM; echo "begin $WHO"; while :; do sleep 0.05; done`}, Env: []string{"WHO=me"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,13 +107,9 @@ func TestProcessLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := p.PID()
-	soon(t, func() error {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(first) + "/stat")
-		if err != nil || !strings.Contains(string(stat), ") T ") {
-			return fmt.Errorf("not stopped: %s %v", stat, err)
-		}
-		return nil
-	})
+	if stat, err := os.ReadFile("/proc/" + strconv.Itoa(first) + "/stat"); err != nil || !strings.Contains(string(stat), ") T ") {
+		t.Fatalf("not stopped: %s %v", stat, err)
+	}
 	if err := p.Restart(); err != nil { // kills the paused one
 		t.Fatal(err)
 	}

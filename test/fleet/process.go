@@ -193,8 +193,34 @@ func (p *Process) kill() error {
 	return nil
 }
 
-// Pause stops the process in its tracks (SIGSTOP): its connections stay open and nobody answers.
-func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }
+// Pause stops the process in its tracks (SIGSTOP): its connections stay open and nobody answers. Each of its threads has stopped when it returns: on a busy
+// machine some run on for a while.
+func (p *Process) Pause() error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for end := time.Now().Add(10 * time.Second); !stopped(p.PID()); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("fleet: %s does not stop", p.c.Name)
+		}
+	}
+	return nil
+}
+
+// stopped reports whether no thread of the process runs; so it is with one that has ended.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range threads {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if rest := stat[bytes.LastIndexByte(stat, ')')+1:]; !bytes.HasPrefix(rest, []byte(" T")) && !bytes.HasPrefix(rest, []byte(" Z")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Resume lets a paused process go on (SIGCONT).
 func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }
