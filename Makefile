@@ -25,10 +25,14 @@ demo-break: build envoy ## the same with keys replaced abruptly: clients are ref
 	go run ./test/demo -break
 
 .PHONY: bench
-bench: build envoy ## measure lockstepd against stock go-control-plane (about half an hour, on an idle machine), into test/bench/RESULTS.md
+bench: build envoy caddy ## measure lockstepd against stock go-control-plane and lockstep-edge against its peers (three quarters of an hour, on an idle machine), into test/bench/RESULTS.md
 	go run ./test/bench
 
 # Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
+.PHONY: caddy
+caddy: go # a peer of lockstep-edge, into .caddy/; nginx is another, which the bench asks for where it is missing
+	@test/install-caddy
+
 .PHONY: test
 test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector
 	go test -race -v -timeout 20m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'

@@ -24,7 +24,7 @@ const (
 type bench struct {
 	root  string // of the checkout
 	self  string // this binary
-	bin   string // the folder of the lockstepd that is measured
+	bin   string // the folder of the programs that are measured
 	fleet *fleet.Fleet
 	quick bool
 	begin time.Time
@@ -35,6 +35,8 @@ type bench struct {
 	huge  string     // see hugeData
 }
 
+var programs = []string{"lockstepd", "lockstep-edge"}
+
 func newBench(ctx context.Context, quick bool) (_ *bench, err error) {
 	b := &bench{quick: quick, begin: time.Now()}
 	if b.root, err = fleet.Root(); err != nil {
@@ -43,7 +45,7 @@ func newBench(ctx context.Context, quick bool) (_ *bench, err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return nil, err
 	}
-	built, err := fleet.Build(ctx, "lockstepd")
+	built, err := fleet.Build(ctx, programs...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +62,10 @@ func newBench(ctx context.Context, quick bool) (_ *bench, err error) {
 		return nil, err
 	}
 	b.bin = filepath.Join(dir, "bin") // a copy: bin/ may be built anew while this runs
-	if err := copyFile(filepath.Join(built, "lockstepd"), filepath.Join(b.bin, "lockstepd")); err != nil {
-		return nil, err
+	for _, p := range programs {
+		if err := copyFile(filepath.Join(built, p), filepath.Join(b.bin, p)); err != nil {
+			return nil, err
+		}
 	}
 	if b.ca, err = fleet.NewCA("Lockstep bench CA"); err != nil {
 		return nil, err

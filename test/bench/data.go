@@ -19,6 +19,11 @@ import (
 
 // data makes a data directory for a lockstepd with so many certificates in its store.
 func (b *bench) data(ctx context.Context, certs int) (dir string, err error) {
+	return b.dataOf(ctx, certs, func(int) ([]byte, []byte, error) { return b.pair.Chain, b.pair.Key, nil })
+}
+
+// dataOf is data with certificates (chain and key, PEM) of the caller's.
+func (b *bench) dataOf(ctx context.Context, certs int, cert func(int) (chain, key []byte, err error)) (dir string, err error) {
 	dir = filepath.Join(b.fleet.Dir(), b.fresh("data"))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
@@ -36,7 +41,11 @@ func (b *bench) data(ctx context.Context, certs int) (dir string, err error) {
 	for i := 0; i < certs; {
 		var some []catalog.Pair
 		for ; i < certs && len(some) < 4096; i++ {
-			some = append(some, catalog.Pair{Name: keysource.Name(certName(i)), Chain: b.pair.Chain, Key: b.pair.Key})
+			chain, key, err := cert(i)
+			if err != nil {
+				return "", err
+			}
+			some = append(some, catalog.Pair{Name: keysource.Name(certName(i)), Chain: chain, Key: key})
 		}
 		out, err := c.PutAll(ctx, some)
 		if err != nil {

@@ -20,16 +20,16 @@ type envoyConfig struct {
 	Node, Admin string
 	XDS         string // host:port of the control plane that sends the ring; "": Envoy makes a key of its own
 	Ring        string
+	Upstream    string // host:port; "": listeners answer each request themselves
 	Listeners   []envoyListener
 }
 
-// envoyListener answers each request itself: only handshakes are to cost something.
 type envoyListener struct {
 	Addr       string
 	Chain, Key string // PEM
 }
 
-// trio starts three Envoys whose ring comes from xds, or which keep their keys to themselves.
+// trio starts three Envoys whose ring comes from xds, or which keep their keys to themselves. They answer each request themselves: only handshakes are to cost something.
 func (b *bench) trio(ctx context.Context, name, xds string, pairs map[string]fleet.Pair) (*trio, error) {
 	t := &trio{addrs: map[string][]string{}}
 	for i := range 3 {

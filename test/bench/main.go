@@ -1,8 +1,8 @@
-// Bench measures lockstepd against stock go-control-plane (LinearCache, delta, SDS service, default server options) on this machine, and
-// prints a table of what was measured and what must be reached. A whole run is also written to test/bench/RESULTS.md. Figures that fall
+// Bench measures lockstepd against stock go-control-plane (LinearCache, delta, SDS service, default server options) and lockstep-edge against
+// nginx, Caddy, Envoy and a bare net/http server on this machine, and prints a table of what was measured and what must be reached. A whole run is also written to test/bench/RESULTS.md. Figures that fall
 // short stay in the table.
 //
-// Servers, the simulated nodes and the bench itself are processes of their own; all but lockstepd and Envoy are this binary, run again
+// Servers, the simulated nodes and the bench itself are processes of their own; all but lockstepd, lockstep-edge and those peers are this binary, run again
 // in another role. Single rounds scatter, so servers take turns, and medians count.
 package main
 
@@ -19,6 +19,7 @@ import (
 	"syscall"
 
 	"github.com/lockstep-tls/lockstep/test/bench/swarm"
+	"github.com/lockstep-tls/lockstep/test/bench/visit"
 )
 
 func main() {
@@ -32,6 +33,12 @@ func main() {
 		err = serveStock(ctx, os.Args[2])
 	case "echo":
 		err = serveEcho(os.Args[2])
+	case "visit":
+		err = visit.Main(os.Stdin, os.Stdout)
+	case "bare":
+		err = serveBare(os.Args[2])
+	case "upstream":
+		err = serveUpstream(os.Args[2])
 	default:
 		err = orchestrate(ctx)
 	}
@@ -106,6 +113,12 @@ var lines = []line{
 	{"import", "lockstep cert import of a million certificates, into the embedded store and into Redis", importMany},
 	{"start", "lockstepd's start with many certificates in the store", start},
 	{"held", "memory per certificate that a node holds", heldMemory},
+	{"edge-load", "lockstep-edge: a certificate that was loaded on demand against one of the start, CPU per full handshake", edgeLoad},
+	{"edge-handshakes", "CPU per full and per resumed handshake: lockstep-edge, a bare net/http server, Caddy, nginx, Envoy", edgeHandshakes},
+	{"edge-requests", "proxied requests on kept-alive connections: lockstep-edge, Caddy, nginx, Envoy", edgeRequests},
+	{"edge-resume", "resumption across two lockstep-edges through three rotations", edgeResume},
+	{"edge-hosts", "lockstep-edge's memory, by how many hosts it has seen", edgeHosts},
+	{"edge-idle", "lockstep-edge's memory per idle connection", edgeIdle},
 	{"seed", "one shared ring against a private key each, on three Envoys", seed},
 }
 

@@ -1,0 +1,97 @@
+package visit
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sync/errgroup"
+)
+
+func hold(c Command, held []net.Conn) ([]net.Conn, error) {
+	var mu sync.Mutex
+	var next atomic.Int64
+	var g errgroup.Group
+	for range c.Parallel {
+		g.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= c.Count {
+					return nil
+				}
+				conn, err := c.open(c.name(i))
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				held = append(held, conn)
+				mu.Unlock()
+			}
+		})
+	}
+	return held, g.Wait()
+}
+
+// open makes a connection that has carried one request.
+func (c Command) open(name string) (net.Conn, error) {
+	protocol, exchange := "http/1.1", first
+	if c.H2 {
+		protocol, exchange = "h2", firstH2
+	}
+	conn, raw, err := c.dial(name, protocol, nil)
+	if err != nil {
+		return nil, err
+	}
+	if got := conn.ConnectionState().NegotiatedProtocol; got != protocol {
+		return nil, fmt.Errorf("%s: it speaks %q", name, got)
+	}
+	if err := exchange(conn, name); err != nil {
+		return nil, err
+	}
+	return raw, raw.SetDeadline(time.Time{})
+}
+
+func first(conn net.Conn, name string) error {
+	if _, err := conn.Write(get(name)); err != nil {
+		return err
+	}
+	return answer(bufio.NewReader(conn))
+}
+
+// firstH2 is the preface and a request of HTTP/2, until its stream ends.
+func firstH2(conn net.Conn, name string) error {
+	var out, fields bytes.Buffer
+	out.WriteString(http2.ClientPreface)
+	f := http2.NewFramer(&out, conn)
+	e := hpack.NewEncoder(&fields)
+	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", name}, {":path", "/some/path"}} {
+		if err := e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}); err != nil {
+			return err
+		}
+	}
+	f.WriteSettings()
+	f.WriteSettingsAck()
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields.Bytes(), EndStream: true, EndHeaders: true})
+	if _, err := conn.Write(out.Bytes()); err != nil {
+		return err
+	}
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return err
+		}
+		switch frame := frame.(type) {
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			return fmt.Errorf("%s: the server sent %v", name, frame.Header())
+		}
+		if h := frame.Header(); h.StreamID == 1 && h.Flags.Has(http2.FlagDataEndStream) && h.Type != http2.FrameWindowUpdate {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package visit
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+func request(c Command) (int, error) {
+	var all atomic.Int64
+	var g errgroup.Group
+	conns := make([]net.Conn, c.Parallel)
+	for i := range conns {
+		conn, raw, err := c.dial(c.name(i), "http/1.1", nil)
+		if err != nil {
+			return 0, err
+		}
+		defer raw.Close()
+		conns[i] = conn
+	}
+	end := time.Now().Add(c.Time)
+	for i, conn := range conns {
+		g.Go(func() error {
+			get, r := get(c.name(i)), bufio.NewReader(conn)
+			n := int64(0)
+			for ; time.Now().Before(end); n++ {
+				if _, err := conn.Write(get); err != nil {
+					return err
+				}
+				if err := answer(r); err != nil {
+					return err
+				}
+			}
+			all.Add(n)
+			return nil
+		})
+	}
+	err := g.Wait()
+	return int(all.Load()), err
+}
+
+// get is what a client sends that says a little of itself.
+func get(host string) []byte {
+	return []byte("GET /some/path?with=a&query HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n")
+}
+
+var length = []byte("content-length:")
+
+// answer reads a response, which must be a 200 with a length.
+func answer(r *bufio.Reader) error {
+	status, err := r.ReadSlice('\n')
+	if err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(status, []byte("HTTP/1.1 200 ")) {
+		return fmt.Errorf("the answer is %q", status)
+	}
+	body := -1
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if len(line) <= 2 {
+			break
+		}
+		if len(line) > len(length) && bytes.EqualFold(line[:len(length)], length) {
+			if body, err = strconv.Atoi(string(bytes.TrimSpace(line[len(length):]))); err != nil {
+				return err
+			}
+		}
+	}
+	if body < 0 {
+		return fmt.Errorf("the answer has no length")
+	}
+	_, err = r.Discard(body)
+	return err
+}

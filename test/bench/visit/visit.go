@@ -1,0 +1,111 @@
+// Package visit is the clients of the edge's lines: TLS handshakes, requests on kept-alive connections, and connections that are held idle, at as little cost as
+// it can, so that what is measured is the server. It speaks TLS 1.3 with X25519, which every server has, and HTTP/1.1 where nothing else is said.
+//
+// The process takes commands as lines of JSON on standard input and answers each with one on standard output; it ends with its input.
+package visit
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"time"
+)
+
+// Command is one order.
+type Command struct {
+	// Op is one of:
+	//   shake    makes Count handshakes, Parallel at a time, each on a connection of its own that is ended after it
+	//   request  makes requests for Time on Parallel connections, each again as soon as it is answered
+	//   hold     opens Count connections, makes a request on each, and leaves them open
+	//   drop     ends what is held
+	Op       string
+	Addr     string
+	Pattern  string        // of the server names, with a %d if there are several
+	From     int           // number of the first name
+	Names    int           // how many, in turn; 0: one
+	Count    int           // see Op
+	Parallel int           // see Op
+	Resume   bool          // shake: with a session; else full handshakes
+	H2       bool          // hold: HTTP/2
+	Time     time.Duration // request: for how long
+}
+
+// Reply answers a command.
+type Reply struct {
+	Err      string `json:",omitempty"`
+	Took     time.Duration
+	Requests int // request: that were answered with 200
+}
+
+// Main serves commands until in ends.
+func Main(in io.Reader, out io.Writer) error {
+	debug.SetGCPercent(400) // memory is no object here; the processor is
+	dec, enc := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
+	var held []net.Conn
+	for {
+		var c Command
+		if err := dec.Decode(&c); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("visit: command: %w", err)
+		}
+		var r Reply
+		var err error
+		began := time.Now()
+		switch c.Op {
+		case "shake":
+			err = shake(c)
+		case "request":
+			r.Requests, err = request(c)
+		case "hold":
+			held, err = hold(c, held)
+		case "drop":
+			for _, conn := range held {
+				conn.Close()
+			}
+			held = nil
+		default:
+			err = fmt.Errorf("there is no %q", c.Op)
+		}
+		r.Took = time.Since(began)
+		if err != nil {
+			r.Err = fmt.Sprintf("visit: %s %s: %v", c.Op, c.Addr, err)
+		}
+		if err := enc.Encode(r); err != nil {
+			return fmt.Errorf("visit: reply: %w", err)
+		}
+	}
+}
+
+// name is the i-th server name.
+func (c Command) name(i int) string {
+	if c.Names == 0 {
+		return c.Pattern
+	}
+	return fmt.Sprintf(c.Pattern, c.From+i%c.Names)
+}
+
+// patience is for a connection with all that is done on it at once.
+const patience = 30 * time.Second
+
+// dial makes a connection with a handshake.
+func (c Command) dial(name, protocol string, sessions tls.ClientSessionCache) (*tls.Conn, *net.TCPConn, error) {
+	raw, err := net.DialTimeout("tcp", c.Addr, patience)
+	if err != nil {
+		return nil, nil, err
+	}
+	raw.SetDeadline(time.Now().Add(patience))
+	conn := tls.Client(raw, &tls.Config{
+		ServerName: name, InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519},
+		NextProtos: []string{protocol}, ClientSessionCache: sessions,
+	})
+	if err := conn.Handshake(); err != nil {
+		raw.Close()
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return conn, raw.(*net.TCPConn), nil
+}
