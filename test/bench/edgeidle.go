@@ -43,7 +43,7 @@ func edgeIdle(ctx context.Context, b *bench) (rows []row, err error) {
 		}
 		each := float64(full-base) / float64(count)
 		rows = append(rows, row{what: fmt.Sprintf("lockstep-edge, memory of an idle connection, %s, %d of them", protocol, count), ours: inKB(each), must: "≤ 60 KB", short: each > 60<<10})
-		if _, err := s.clients.do(visit.Command{Op: "drop"}); err != nil {
+		if _, err := s.clients.do(visit.Command{Op: "drop", Addr: e.addr}); err != nil {
 			return nil, err
 		}
 		if err := e.Kill(); err != nil {

@@ -16,7 +16,12 @@ func edgeRequests(ctx context.Context, b *bench) (rows []row, err error) {
 	}
 	defer f.clients.close()
 	const conns = 64
-	c := visit.Command{Op: "request", Pattern: oneHost, Parallel: conns, Time: time.Duration(b.size(1000, 300)) * time.Millisecond}
+	for _, p := range f.all {
+		if _, err := f.clients.do(visit.Command{Op: "hold", Addr: p.addr, Pattern: oneHost, Count: conns, Parallel: 8}); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	c := visit.Command{Op: "request", Pattern: oneHost, Time: time.Duration(b.size(1000, 300)) * time.Millisecond}
 	rate, cpu, busy := map[*peer][]float64{}, map[*peer][]float64{}, map[*peer][]float64{}
 	for round := range pairs + 1 { // the first warms up
 		for i := range f.all {

@@ -48,13 +48,13 @@ func (c Command) open(name string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if got := conn.ConnectionState().NegotiatedProtocol; got != protocol {
+	if got := conn.ConnectionState().NegotiatedProtocol; c.H2 && got != protocol {
 		return nil, fmt.Errorf("%s: it speaks %q", name, got)
 	}
 	if err := exchange(conn, name); err != nil {
 		return nil, err
 	}
-	return raw, raw.SetDeadline(time.Time{})
+	return conn, raw.SetDeadline(time.Time{})
 }
 
 func first(conn net.Conn, name string) error {

@@ -12,20 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-func request(c Command) (int, error) {
+func request(c Command, held []net.Conn) (int, error) {
 	var all atomic.Int64
 	var g errgroup.Group
-	conns := make([]net.Conn, c.Parallel)
-	for i := range conns {
-		conn, raw, err := c.dial(c.name(i), "http/1.1", nil)
-		if err != nil {
-			return 0, err
-		}
-		defer raw.Close()
-		conns[i] = conn
-	}
 	end := time.Now().Add(c.Time)
-	for i, conn := range conns {
+	for i, conn := range held {
 		g.Go(func() error {
 			get, r := get(c.name(i)), bufio.NewReader(conn)
 			n := int64(0)

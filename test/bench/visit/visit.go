@@ -19,8 +19,8 @@ import (
 type Command struct {
 	// Op is one of:
 	//   shake    makes Count handshakes, Parallel at a time, each on a connection of its own that is ended after it
-	//   request  makes requests for Time on Parallel connections, each again as soon as it is answered
-	//   hold     opens Count connections, makes a request on each, and leaves them open
+	//   hold     opens Count connections, Parallel at a time, makes a request on each, and leaves them open
+	//   request  makes requests on all that are held for Time, each again as soon as it is answered
 	//   drop     ends what is held
 	Op       string
 	Addr     string
@@ -37,15 +37,14 @@ type Command struct {
 // Reply answers a command.
 type Reply struct {
 	Err      string `json:",omitempty"`
-	Took     time.Duration
-	Requests int // request: that were answered with 200
+	Requests int    // request: that were answered with 200
 }
 
 // Main serves commands until in ends.
 func Main(in io.Reader, out io.Writer) error {
 	debug.SetGCPercent(400) // memory is no object here; the processor is
 	dec, enc := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
-	var held []net.Conn
+	held := map[string][]net.Conn{} // by address
 	for {
 		var c Command
 		if err := dec.Decode(&c); err == io.EOF {
@@ -55,23 +54,21 @@ func Main(in io.Reader, out io.Writer) error {
 		}
 		var r Reply
 		var err error
-		began := time.Now()
 		switch c.Op {
 		case "shake":
 			err = shake(c)
 		case "request":
-			r.Requests, err = request(c)
+			r.Requests, err = request(c, held[c.Addr])
 		case "hold":
-			held, err = hold(c, held)
+			held[c.Addr], err = hold(c, held[c.Addr])
 		case "drop":
-			for _, conn := range held {
+			for _, conn := range held[c.Addr] {
 				conn.Close()
 			}
-			held = nil
+			delete(held, c.Addr)
 		default:
 			err = fmt.Errorf("there is no %q", c.Op)
 		}
-		r.Took = time.Since(began)
 		if err != nil {
 			r.Err = fmt.Sprintf("visit: %s %s: %v", c.Op, c.Addr, err)
 		}
