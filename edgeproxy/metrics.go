@@ -2,6 +2,7 @@ package edgeproxy
 
 import (
 	"bytes"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 // metrics are the proxy's.
 type metrics struct {
 	requests *prometheus.CounterVec
+	ok       prometheus.Counter // of requests, those with status 200
 	seconds  prometheus.Histogram
 	failed   prometheus.Counter
 	full     prometheus.Counter
@@ -30,12 +32,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		full:    prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_full_total", Help: "TLS handshakes that resumed nothing."}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_resumed_total", Help: "TLS handshakes that resumed a session."}),
 	}
+	m.ok = m.requests.WithLabelValues("200")
 	r.MustRegister(m.requests, m.seconds, m.failed, m.full, m.resumed)
 	return m
 }
 
 func (m *metrics) request(status int, took time.Duration) {
-	m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+	if status == http.StatusOK {
+		m.ok.Inc()
+	} else {
+		m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+	}
 	m.seconds.Observe(took.Seconds())
 }
 

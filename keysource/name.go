@@ -11,6 +11,7 @@ import (
 
 const (
 	maxName   = 253 // RFC 1035 §2.3.4, without the trailing dot
+	maxLabel  = 63  // RFC 1035 §2.3.4
 	maxLabels = 16  // deeper names are made up by scanners; the bound keeps wildcard look-ups short
 )
 
@@ -25,6 +26,14 @@ var profile = idna.New(idna.MapForLookup(), idna.CheckHyphens(false), idna.Verif
 // Single labels ("localhost") are allowed. Underscores are not (no public CA signs them), nor are IP addresses (RFC 6066 §3). A
 // name with a slash, such as a ticket secret's, is never a server name.
 func ServerName(s string) (Name, error) {
+	if plain(s) {
+		return Name(s), nil
+	}
+	return normal(s)
+}
+
+// normal is ServerName for all names.
+func normal(s string) (Name, error) {
 	if len(s) > maxName+1 { // before any work is spent on it: clients choose SNI
 		return "", fmt.Errorf("%w: %d bytes, at most %d", ErrBadName, len(s), maxName)
 	}
@@ -53,6 +62,31 @@ func ServerName(s string) (Name, error) {
 		return "", fmt.Errorf("%w: %q: longer than %d bytes", ErrBadName, s, maxName)
 	}
 	return Name(ascii), nil
+}
+
+// plain reports whether s is its own normal form, for a name as most are: labels of a-z, 0-9 and "-" that are no Punycode, the last of which begins with a letter,
+// so that it is no IP address. Others may be, too.
+func plain(s string) bool {
+	if len(s) == 0 || len(s) > maxName {
+		return false
+	}
+	labels, at := 1, 0 // at: where the label begins
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '.':
+			if i == at || i-at > maxLabel {
+				return false
+			}
+			labels, at = labels+1, i+1
+		case c == '-':
+			if i-at == 3 && s[i-1] == '-' { // "xn--", and what else might come to mean something
+				return false
+			}
+		case (c < 'a' || c > 'z') && (c < '0' || c > '9'):
+			return false
+		}
+	}
+	return labels <= maxLabels && at < len(s) && len(s)-at <= maxLabel && s[at] >= 'a'
 }
 
 // Wildcard returns the wildcard name that covers n ("*.example.com" for "shop.example.com", RFC 9525 §6.3: one label), or ""

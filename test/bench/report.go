@@ -46,8 +46,12 @@ medians; the ratio is that of the medians, in brackets the least and greatest ra
 triggers the change, sent in the same way to both, and end when the last node has sent its ACK; a push of ours is a burn, with its
 record written to disk and synced. The nodes of a push are clients of grpc-go with Envoy's windows; they share the processors with the servers and use about
 half of the time. Bare clients, a hand-made HTTP/2 that uses a third of that, are in the lines that say so, and hold the other lines' connections. CPU is the server's own, until 0.3 s after the last ACK. Memory is resident memory once it has come to rest, garbage included. The CPU of the three Envoys is all
-that they used, divided by the handshakes; with TLS 1.3 each carries a request, as the ticket comes with the first answer. **short** marks a
-figure that does not reach what it must.
+that they used, divided by the handshakes; with TLS 1.3 each carries a request, as the ticket comes with the first answer.
+
+Lines of lockstep-edge: each server has one core (one worker, or GOMAXPROCS=1), and clients and upstream have the other; all serve the same P-256 certificate, without access
+logs, and take turns; the ratio is the median of those of single rounds. Handshakes are TLS 1.3 with X25519, each on a connection of its own that is ended after it, and
+CPU is all that the server used for it. Where a core is not fully used, the clients were what limited the rate, and the CPU of each request is what tells more.
+Idle connections have carried a request. **short** marks a figure that does not reach what it must.
 
 | | ours | stock | ratio | must be | |
 |---|---|---|---|---|---|
