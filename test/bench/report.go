@@ -50,7 +50,7 @@ that they used, divided by the handshakes; with TLS 1.3 each carries a request, 
 
 Lines of lockstep-edge: each server has one core (one worker, or GOMAXPROCS=1), and clients and upstream have the other; all serve the same P-256 certificate, without access
 logs, and take turns; the ratio is the median of those of single rounds. Handshakes are TLS 1.3 with X25519, each on a connection of its own that is ended after it, and
-CPU is all that the server used for it. Where a core is not fully used, the clients were what limited the rate, and the CPU of each request is what tells more.
+CPU is all that the server used for it. Where a server did not use all of its core, the clients or other work on the machine limited the rate, and the CPU of each request tells more.
 Idle connections have carried a request. **short** marks a figure that does not reach what it must.
 
 | | ours | stock | ratio | must be | |
