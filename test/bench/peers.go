@@ -103,7 +103,7 @@ https://:%s {
 func (b *bench) caddy(f peerFiles) (*peer, error) {
 	path := filepath.Join(b.root, ".caddy", "caddy")
 	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("Caddy %w: type: make caddy", errNotInstalled)
+		return nil, fmt.Errorf("the peer Caddy %w: type: make caddy", errNotInstalled)
 	}
 	file := filepath.Join(f.Dir, "Caddyfile")
 	if err := os.WriteFile(file, fmt.Appendf(nil, caddyfile, port(f.Addr), f.Chain, f.Key, f.Upstream), 0o600); err != nil {
@@ -128,7 +128,7 @@ var nginxTemplate = template.Must(template.New("nginx").Parse(nginxText))
 func (b *bench) nginx(f peerFiles) (*peer, error) {
 	path, err := exec.LookPath("nginx")
 	if err != nil {
-		return nil, fmt.Errorf("nginx %w: type: apt-get install -y nginx-light", errNotInstalled)
+		return nil, fmt.Errorf("the peer nginx %w: type: apt-get install -y nginx-light", errNotInstalled)
 	}
 	var config bytes.Buffer
 	if err := nginxTemplate.Execute(&config, f); err != nil {
@@ -145,7 +145,7 @@ func (b *bench) nginx(f peerFiles) (*peer, error) {
 
 func (b *bench) proxyEnvoy(f peerFiles) (*peer, error) {
 	if _, err := fleet.EnvoyPath(); err != nil {
-		return nil, fmt.Errorf("Envoy %w: type: make envoy", errNotInstalled)
+		return nil, fmt.Errorf("the peer Envoy %w: type: make envoy", errNotInstalled)
 	}
 	admin, err := fleet.Addr()
 	if err != nil {
