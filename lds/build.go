@@ -96,12 +96,18 @@ func (b *build) of(hosts []keysource.Name) (r *xds.Resource, kept bool) {
 	if r := b.sets[key]; r != nil {
 		return r, true
 	}
+	match, err := matcher(hosts)
+	if err != nil { // of names alone: it cannot be
+		match = nil
+	}
+	size += len(match)
 	body := bytes.NewBuffer(make([]byte, 0, size))
 	body.Write(b.template.base)
 	for _, h := range hosts {
 		body.Write(b.chains[h])
 	}
 	body.Write(b.template.onDemand)
+	body.Write(match)
 	sum := sha256.Sum256(body.Bytes())
 	r = &xds.Resource{
 		Name: b.template.name, Version: hex.EncodeToString(sum[:12]), Body: &anypb.Any{TypeUrl: TypeURL, Value: body.Bytes()},

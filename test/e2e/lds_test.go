@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -254,6 +255,41 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 		if out := s.done("audit", "show", "-o", "json"); !strings.Contains(out, what) {
 			t.Errorf("the audit log has no line %s", what)
 		}
+	}
+}
+
+// TestServerNamesFindTheirChain: exact names before wildcards, in any case, and the others on demand; what is not UTF-8 is closed at once, and nobody is asked for it.
+func TestServerNamesFindTheirChain(t *testing.T) {
+	t.Parallel()
+	s := set(t, play{hosts: 2, later: true})
+	addr := s.listen("  hosts: [host-1.example, \"*.wild.example\", \"*.deep.wild.example\"]\n")
+	for _, name := range []string{"*.wild.example", "*.deep.wild.example", "cold.example"} {
+		s.renew(name)
+	}
+	s.start()
+	e := s.hybrid("edge-1", addr)
+	s.ready()
+	for name, eager := range map[string]bool{
+		"host-1.example": true, "HOST-1.Example": true, "a.wild.example": true, "A.Wild.EXAMPLE": true, "a.deep.wild.example": true, "host-2.example": false, "cold.example": false,
+	} {
+		s.soon(func() error {
+			if s.resumes(e, name) != eager {
+				return fmt.Errorf("%s resumes, or does not", name)
+			}
+			return nil
+		})
+	}
+	var k traffic.Knocker
+	for _, name := range []string{"\xff\xfe", "host-1\xc3.example", "\xc0\x80", "\xed\xa0\x80.example", strings.Repeat("\xff", 255)} {
+		ctx, cancel := context.WithTimeout(s.ctx, 8*time.Second)
+		began := time.Now()
+		if a, err := k.Knock(ctx, e.addr, "", name); a != traffic.Closed || err != nil || time.Since(began) > 2*time.Second {
+			t.Errorf("%.40q: %v, %v after %s", name, a, err, time.Since(began))
+		}
+		cancel()
+	}
+	if n := s.metric(`lockstep_xds_names_refused_total{door="bytes"}`); n != 0 {
+		t.Errorf("%.0f of them were asked for", n)
 	}
 }
 
