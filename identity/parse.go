@@ -34,7 +34,7 @@ func Parse(b []byte) (*Policy, error) {
 		return nil, badYAML(err)
 	}
 	if len(tree.Docs) > 1 {
-		return nil, fmt.Errorf("%w: line %d begins a second document: put all rules under one \"rules:\"", ErrBadPolicy, line(tree.Docs[1]))
+		return nil, fmt.Errorf("%w: line %d begins a second document: put all rules under one \"rules:\"", ErrBadPolicy, firstLine(tree.Docs[1]))
 	}
 	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
 		return nil, fmt.Errorf("%w: it is empty: \"rules: []\" denies everything", ErrBadPolicy)
@@ -150,6 +150,19 @@ func ruleLines(body ast.Node) (lines []int) {
 		lines = append(lines, line(n))
 	}
 	return lines
+}
+
+// firstLine is where a document begins. One with nothing in it has no token of its own.
+func firstLine(d *ast.DocumentNode) int {
+	switch {
+	case d.Start != nil:
+		return d.Start.Position.Line
+	case d.Body != nil:
+		return line(d.Body)
+	case d.End != nil:
+		return d.End.Position.Line
+	}
+	return 0
 }
 
 func line(n ast.Node) int {
