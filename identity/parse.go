@@ -40,6 +40,10 @@ func Parse(b []byte) (*Policy, error) {
 		return nil, fmt.Errorf("%w: it is empty: \"rules: []\" denies everything", ErrBadPolicy)
 	}
 	body := tree.Docs[0].Body
+	var tags tagFinder
+	if ast.Walk(&tags, body); tags.first != nil {
+		return nil, fmt.Errorf("%w: line %d: the tag %s means nothing here: put the value in quotes", ErrBadPolicy, line(tags.first), tags.first.Start.Value)
+	}
 	var file struct {
 		Rules *[]ruleText `yaml:"rules"`
 	}
@@ -150,6 +154,16 @@ func ruleLines(body ast.Node) (lines []int) {
 		lines = append(lines, line(n))
 	}
 	return lines
+}
+
+// tagFinder is an ast.Visitor: go-yaml v1.19.2 panics when it decodes some values that have a tag.
+type tagFinder struct{ first *ast.TagNode }
+
+func (f *tagFinder) Visit(n ast.Node) ast.Visitor {
+	if t, ok := n.(*ast.TagNode); ok && f.first == nil {
+		f.first = t
+	}
+	return f
 }
 
 // firstLine is where a document begins. One with nothing in it has no token of its own.

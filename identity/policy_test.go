@@ -104,18 +104,20 @@ func TestEverybodyIncludesThoseOfWhomNothingIsKnown(t *testing.T) {
 func TestABadPolicyIsRefusedWithRuleAndLine(t *testing.T) {
 	rule := func(s string) string { return "rules:\n- {identity: ok, scopes: [default]}\n- " + s + "\n" }
 	for text, want := range map[string][]string{
-		"":                           {"empty", "rules: []"},
-		"# nothing\n":                {"empty"},
-		"{}":                         {`no "rules:"`},
-		"rules:\n":                   {`no "rules:"`},
-		"rulez: []":                  {"rulez"},
-		"rules: 7":                   {"[1:8]"},
-		"rules: []\n---\nrules: []":  {"line 2", "second document"},
-		"rules: []\n---\n":           {"line 2", "second document"},
-		"rules: []\n...\n# end\n---": {"line 4", "second document"},
-		"rules: [":                   {"at [line:column]"},
-		rule("{scopes: [default]}"):  {"rule 2 (line 3)", "identity is missing"},
-		rule("{identity: edge-1}"):   {"rule 2 (line 3)", "grants nothing"},
+		"":                                   {"empty", "rules: []"},
+		"# nothing\n":                        {"empty"},
+		"{}":                                 {`no "rules:"`},
+		"rules:\n":                           {`no "rules:"`},
+		"rulez: []":                          {"rulez"},
+		"rules: 7":                           {"[1:8]"},
+		"rules: []\n---\nrules: []":          {"line 2", "second document"},
+		"rules: !x\na":                       {"line 1", "the tag !x"},
+		rule("{identity: ok, scopes: !x b}"): {"line 3", "the tag !x"},
+		"rules: []\n---\n":                   {"line 2", "second document"},
+		"rules: []\n...\n# end\n---":         {"line 4", "second document"},
+		"rules: [":                           {"at [line:column]"},
+		rule("{scopes: [default]}"):          {"rule 2 (line 3)", "identity is missing"},
+		rule("{identity: edge-1}"):           {"rule 2 (line 3)", "grants nothing"},
 		rule("{identity: edge-1, scopes: [default], name: [a]}"):               {"[3:", "name"},
 		rule("{identity: edge-1, identity: edge-2, scopes: [default]}"):        {"[3:", "identity"},
 		rule(`{identity: "", scopes: [default]}`):                              {"rule 2", "empty"},
@@ -234,7 +236,7 @@ func TestManyIdentitiesShareWhatIsKept(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{design, "rules: []", "rules: [{identity: a, scopes: [b]}]", "rules:\n- &a {identity: \"*\", names: [\"*\"]}\n- *a\n", "rules: {a: b}", "- a", "rules: [null]"} {
+	for _, seed := range []string{design, "rules: []", "rules: [{identity: a, scopes: [b]}]", "rules:\n- &a {identity: \"*\", names: [\"*\"]}\n- *a\n", "rules: {a: b}", "- a", "rules: !x\na", "rules: [null]"} {
 		f.Add([]byte(seed), "spiffe://fleet.example/edge/1", "shop.example")
 	}
 	f.Fuzz(func(t *testing.T, b []byte, who, name string) {

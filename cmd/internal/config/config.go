@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
@@ -150,7 +150,7 @@ func (c *Config) parse(b []byte) error {
 	if len(strings.TrimSpace(string(b))) == 0 {
 		return nil
 	}
-	if err := yaml.UnmarshalWithOptions(b, &file, yaml.Strict()); err != nil {
+	if err := strictyaml.Unmarshal(b, &file); err != nil {
 		return err
 	}
 	*c = file.Config

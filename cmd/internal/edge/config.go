@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/edgeproxy"
 	"github.com/lockstep-tls/lockstep/keysource"
 )
@@ -113,7 +113,7 @@ func (c *Config) parse(b []byte) error {
 	if len(strings.TrimSpace(string(b))) == 0 {
 		return nil
 	}
-	if err := yaml.UnmarshalWithOptions(b, c, yaml.Strict()); err != nil {
+	if err := strictyaml.Unmarshal(b, c); err != nil {
 		return err
 	}
 	for i := range c.Listeners {

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,4 +59,36 @@ func TestTheBootstrapIsRead(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
+}
+
+func FuzzParse(f *testing.F) {
+	const least = "node: a\nlisteners: [{address: \"127.0.0.1:1\"}]\nroutes: [{upstreams: [\"http://127.0.0.1:1\"]}]\n"
+	for _, seed := range []string{
+		"", least, least + "limits: {names: 10}\ntimeouts: {drain: 0s}\n", least + "preload: [shop.example]\ntrusted_proxies: [10.0.0.0/8]\n",
+		least + "xds: \"a:1,[::1]:2,unix:/x\"\nkek: env:K\ndata_dir: d\n", "routes: [{host: \"*.example\", path: /a/, upstreams: [\"h2c://a:1\"]}]\n", "a: &a [*a]\n", "---\n---\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := Default()
+		if c.parse(b) != nil || c.check() != nil {
+			return
+		}
+		// What is let through can be started.
+		if c.Node == "" || len(c.Listeners) == 0 || len(c.Routes) == 0 || c.Timeouts.Drain <= 0 || c.Limits.Names <= 0 {
+			t.Errorf("%+v", c)
+		}
+		for _, l := range c.Listeners {
+			if _, _, err := net.SplitHostPort(l.Address); err != nil || l.Scope == "" || l.MinVersion == "" {
+				t.Errorf("%+v: %v", l, err)
+			}
+		}
+		for _, r := range c.Routes {
+			for _, u := range r.Upstreams {
+				if at, err := url.Parse(u); err != nil || at.Host == "" || !strings.HasPrefix(r.Path, "/") || r.Host == "" {
+					t.Errorf("%+v: %v", r, err)
+				}
+			}
+		}
+	})
 }
