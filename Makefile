@@ -28,6 +28,10 @@ demo-break: build envoy ## the same with keys replaced abruptly: clients are ref
 bench: build envoy caddy ## measure lockstepd against stock go-control-plane and lockstep-edge against its peers (three quarters of an hour, on an idle machine), into test/bench/RESULTS.md
 	go run ./test/bench
 
+.PHONY: profile
+profile: build ## take the CPU profile that the compiler optimizes lockstep-edge for, anew (two minutes, on an idle machine)
+	go run ./test/bench -profile cmd/lockstep-edge/default.pgo
+
 # Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: caddy
 caddy: go # a peer of lockstep-edge, into .caddy/; nginx is another, which the bench asks for where it is missing

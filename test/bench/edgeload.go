@@ -33,7 +33,7 @@ func edgeLoad(ctx context.Context, b *bench) (rows []row, err error) {
 	}
 	for _, conns := range []int{10, 100, 500, 1000} {
 		for _, hosts := range []int{1, 1000} {
-			c := visit.Command{Op: "shake", Pattern: certPattern, Names: hosts, Count: b.size(max(1500, 2*conns), 200), Parallel: conns}
+			c := visit.Command{Op: "shake", Pattern: certPattern, Names: hosts, Count: b.size(4000, 200), Parallel: conns}
 			var cpu [2][]float64
 			for pair := range pairs {
 				for turn := range sides {

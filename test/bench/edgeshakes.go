@@ -57,7 +57,7 @@ func edgeHandshakes(ctx context.Context, b *bench) (rows []row, err error) {
 		name   string
 		resume bool
 	}{{"full", false}, {"resumed", true}} {
-		c := visit.Command{Op: "shake", Pattern: oneHost, Count: b.size(1500, 200), Parallel: 8, Resume: kind.resume}
+		c := visit.Command{Op: "shake", Pattern: oneHost, Count: b.size(4000, 200), Parallel: 8, Resume: kind.resume}
 		cpu := map[*peer][]float64{}
 		for round := range pairs + 1 { // the first warms up
 			for i := range f.all {

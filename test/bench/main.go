@@ -51,6 +51,7 @@ func main() {
 func orchestrate(ctx context.Context) error {
 	only := flag.String("only", "", "run these `lines` (comma-separated) and write no file: "+strings.Join(names(), ", "))
 	quick := flag.Bool("quick", false, "small sizes, for work on the bench itself; writes no file")
+	into := flag.String("profile", "", "take lockstep-edge's CPU profile into this `file`, and do nothing else")
 	flag.Parse()
 	var chosen []string
 	if *only != "" {
@@ -66,6 +67,9 @@ func orchestrate(ctx context.Context) error {
 		return err
 	}
 	defer b.close()
+	if *into != "" {
+		return profile(ctx, b, *into)
+	}
 	report := newReport()
 	for _, l := range lines {
 		if chosen != nil && !slices.Contains(chosen, l.name) {
