@@ -121,6 +121,7 @@ var lines = []line{
 	{"edge-handshakes", "CPU per full and per resumed handshake: lockstep-edge, a bare net/http server, Caddy, nginx, Envoy", edgeHandshakes},
 	{"edge-requests", "proxied requests on kept-alive connections: lockstep-edge, Caddy, nginx, Envoy", edgeRequests},
 	{"edge-resume", "resumption across two lockstep-edges through three rotations", edgeResume},
+	{"edge-failover", "two proxies behind a virtual address: lockstep-edges, Envoys", failover},
 	{"edge-hosts", "lockstep-edge's memory, by how many hosts it has seen", edgeHosts},
 	{"edge-idle", "lockstep-edge's memory per idle connection", edgeIdle},
 	{"seed", "one shared ring against a private key each, on three Envoys", seed},
