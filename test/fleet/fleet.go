@@ -76,6 +76,12 @@ type TB interface {
 func ForTest(t TB) *Fleet {
 	t.Helper()
 	f, err := New(t.TempDir())
+	if err == nil {
+		var root string
+		if root, err = Root(); err == nil {
+			err = dependOn(root)
+		}
+	}
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

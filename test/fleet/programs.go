@@ -84,7 +84,7 @@ func build(ctx context.Context, packages ...string) (bin string, err error) {
 }
 
 // dependOn opens every folder of the checkout that may hold source: go test remembers which folders a test opened, and else would take the
-// result of a run before a change of the program for one after it.
+// result of a run before a change of the program for one after it. It does not remember those that were opened before the first test began, as by a TestMain.
 func dependOn(root string) error {
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "bin") {
