@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -35,7 +34,7 @@ type Edge struct {
 	open          map[string]net.Listener // all that follow, by their addresses in the configuration
 	listeners     []net.Listener
 	adminListener net.Listener // nil: none
-	waiting       *os.File     // where the process that handed over waits for our answer; nil: nobody does
+	before        *os.File     // a connection to the process that handed over to us, for as long as that lives; nil: there was none
 
 	mu    sync.Mutex
 	state state
@@ -88,11 +87,15 @@ func (e *Edge) Run(ctx context.Context) error {
 	g.Go(func() error {
 		defer stop() // requests that end slowly need no secrets, but handshakes that have begun do
 		e.hold(ctx)
-		return e.proxy.Run(ctx, e.listeners)
+		if err := e.proxy.Run(ctx, e.listeners); err != nil {
+			return err
+		}
+		e.outlast()
+		return nil
 	})
 	g.Go(func() error { return e.admin(ctx) })
 	g.Go(func() error { return e.keep(ctx) })
-	g.Go(func() error { return e.succeed(ctx, leave) })
+	g.Go(func() error { return e.succeed(ctx, asking.Done(), leave) })
 	g.Go(func() error {
 		select {
 		case <-e.secrets.Ready():
@@ -100,10 +103,10 @@ func (e *Edge) Run(ctx context.Context) error {
 			e.log.Info("ready", "listeners", len(e.listeners))
 			e.answer()
 		case <-ctx.Done():
+			e.refuse()
 		}
 		<-ctx.Done()
 		e.become(draining)
-		e.notify(daemon.SdNotifyStopping)
 		return nil
 	})
 	return g.Wait()
@@ -116,7 +119,7 @@ const acceptAfter = answerWithin + time.Second
 // that clients have would be declined. Where another process serves until we are ready, there is no hurry at all.
 func (e *Edge) hold(ctx context.Context) {
 	var late <-chan time.Time
-	if e.waiting == nil {
+	if e.before == nil {
 		late = time.After(acceptAfter)
 	}
 	select {
@@ -128,11 +131,11 @@ func (e *Edge) hold(ctx context.Context) {
 
 // listen opens the listeners, in the order of the configuration, and the admin listener; those that were handed over are used.
 func (e *Edge) listen() error {
-	given, answer, err := inherit()
+	given, before, err := inherit()
 	if err != nil {
 		return err
 	}
-	e.waiting = answer
+	e.before = before
 	e.open = make(map[string]net.Listener)
 	for i, l := range e.cfg.Listeners {
 		ln, err := given.listen(l.Address)

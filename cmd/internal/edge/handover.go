@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -17,40 +18,60 @@ import (
 const successorWithin = time.Minute
 
 // succeed waits for SIGHUP, which asks for a restart: a new process of the program and the configuration as they are on disk by now gets the listening sockets, and
-// this one leaves when that one is ready. Where it does not become ready, this one goes on.
-func (e *Edge) succeed(ctx context.Context, leave func()) error {
+// this one leaves when that one is ready. Where it does not become ready, this one goes on. It returns when requests have ended: until then SIGHUP, which would end
+// this process, is meant for the new one, by somebody who does not know of it yet.
+func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func()) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	var next *successor
 	for {
 		select {
 		case <-hup:
-		case <-ctx.Done():
+		case <-ended:
+			runtime.KeepAlive(next) // its connection
 			return nil
 		}
-		next, err := e.handOver(ctx)
-		if err != nil {
-			e.log.Error("the new process did not take over; this one goes on", "error", err)
-			continue
+		switch {
+		case next != nil:
+			if err := next.Signal(syscall.SIGHUP); err != nil {
+				e.log.Error("the new process was not asked for a restart", "pid", next.Pid, "error", err)
+			}
+		case ctx.Err() == nil: // else this one leaves, and nobody is to follow
+			var err error
+			if next, err = e.handOver(ctx); err != nil {
+				e.log.Error("the new process did not take over; this one goes on", "error", err)
+				continue
+			}
+			e.log.Info("a new process has taken over", "pid", next.Pid)
+			e.notify(fmt.Sprintf("MAINPID=%d", next.Pid))
+			leave()
 		}
-		e.log.Info("a new process has taken over", "pid", next)
-		e.notify(fmt.Sprintf("MAINPID=%d", next))
-		leave()
-		return nil
 	}
 }
 
-// handOver starts a process with our sockets, and returns its id when it is ready.
-func (e *Edge) handOver(ctx context.Context) (pid int, err error) {
+// successor is a process that has our sockets.
+type successor struct {
+	*os.Process
+	conn *os.File // by its end of which it sees whether we are still there
+}
+
+// handOver starts a process with our sockets, and returns it when it is ready.
+func (e *Edge) handOver(ctx context.Context) (next *successor, err error) {
 	program, err := os.Executable()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	ours, theirs, err := os.Pipe()
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer ours.Close()
+	ours, theirs := os.NewFile(uintptr(ends[0]), "hand-over"), os.NewFile(uintptr(ends[1]), "hand-over")
+	defer func() {
+		if err != nil {
+			ours.Close()
+		}
+	}()
 	sockets, names, err := files(e.open)
 	given := append(sockets, theirs)
 	defer func() {
@@ -59,37 +80,64 @@ func (e *Edge) handOver(ctx context.Context) (pid int, err error) {
 		}
 	}()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	cmd := exec.Command(program, os.Args[1:]...)
 	cmd.Env = append(os.Environ(), envSockets+"="+names)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, given
+	cmd.SysProcAttr = kinship()
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return nil, err
 	}
-	theirs.Close() // so that its end is the end of the pipe
+	theirs.Close() // so that its end is the end of the connection
 	defer context.AfterFunc(ctx, func() { ours.SetReadDeadline(time.Unix(1, 0)) })()
 	ours.SetReadDeadline(time.Now().Add(successorWithin))
 	if _, err := ours.Read(make([]byte, 1)); err != nil {
 		cmd.Process.Kill()
-		if ended := cmd.Wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, fmt.Errorf("it ended before it was ready: %w; its log says why", ended)
+		cmd.Wait() // fails where it is our parent's to wait for
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, errors.New("it ended before it was ready; its log says why")
 		}
-		return 0, fmt.Errorf("it was not ready within %s", successorWithin)
+		return nil, fmt.Errorf("it was not ready within %s", successorWithin)
 	}
-	pid = cmd.Process.Pid
-	return pid, cmd.Process.Release()
+	return &successor{cmd.Process, ours}, nil
 }
 
-// answer tells whoever waits that we are ready: the process that handed over, and systemd (Type=notify).
-func (e *Edge) answer() {
-	if e.waiting != nil {
-		if _, err := e.waiting.Write([]byte{1}); err != nil {
-			e.log.Warn("the process that handed over does not wait any more", "error", err)
-		}
-		e.waiting.Close()
+// kinship makes the new process a child of systemd, where that runs us, as we are. A main process that is somebody else's child would be killed at once when the
+// service is to stop, since systemd waits for its own children only (systemd 252, unit_kill_context), and its death would not be noticed.
+func kinship() *syscall.SysProcAttr {
+	if os.Getenv("NOTIFY_SOCKET") == "" || os.Getpid() == 1 { // clone(2) has nobody to give the child of a first process to
+		return nil
 	}
-	e.notify(daemon.SdNotifyReady)
+	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_PARENT}
+}
+
+// answer tells whoever waits that we are ready: the process that hands over, which systemd listens to until then (NotifyAccess=main), or systemd (Type=notify).
+func (e *Edge) answer() {
+	if e.before == nil {
+		e.notify(daemon.SdNotifyReady)
+		return
+	}
+	if _, err := e.before.Write([]byte{1}); err != nil {
+		e.log.Warn("the process that handed over does not wait any more", "error", err)
+	}
+}
+
+// refuse says that we will never be ready: the process that hands over goes on.
+func (e *Edge) refuse() {
+	if e.before != nil {
+		e.before.Close()
+	}
+}
+
+// outlast waits until the process that handed over has ended, too: systemd kills what the main process leaves behind (KillMode=mixed). That one began to drain before us.
+func (e *Edge) outlast() {
+	if e.before == nil {
+		return
+	}
+	e.before.SetReadDeadline(time.Now().Add(e.cfg.Timeouts.Drain))
+	e.before.Read(make([]byte, 1)) // which it never writes
+	e.before.Close()
 }
 
 // notify tells systemd, where it runs us (sd_notify(3)).

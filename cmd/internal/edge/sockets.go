@@ -15,13 +15,13 @@ import (
 type sockets map[string]net.Listener
 
 const (
-	// envSockets names, in the order of the file descriptors from 3 on, the addresses of the sockets that are handed over; the pipe for the answer is the one behind.
+	// envSockets names, in the order of the file descriptors from 3 on, the addresses of the sockets that are handed over; the one behind is a connection to who does it.
 	envSockets = "LOCKSTEP_EDGE_SOCKETS"
 	firstFD    = 3
 )
 
-// inherit takes the sockets that were given, and the pipe on which whoever gave them waits; nil: nobody does.
-func inherit() (s sockets, answer *os.File, err error) {
+// inherit takes the sockets that were given, and the connection to the process that gave them; nil: none did.
+func inherit() (s sockets, before *os.File, err error) {
 	s = make(sockets)
 	names := os.Getenv(envSockets)
 	if names == "" {
@@ -50,6 +50,9 @@ func inherit() (s sockets, answer *os.File, err error) {
 		s[addr] = ln
 	}
 	syscall.CloseOnExec(int(fd))
+	if err := syscall.SetNonblock(int(fd), true); err != nil { // for deadlines
+		return nil, nil, fmt.Errorf("the connection that was handed over as %d: %w", fd, err)
+	}
 	return s, os.NewFile(fd, "hand-over"), nil
 }
 
