@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Network is a network of boxes and a router between them, which can drop what one box sends to another: a partition that nobody is told of.
@@ -52,7 +53,7 @@ func (f *Fleet) Network(names ...string) (own *Box, others []*Box, n *Network, e
 
 // namespace makes a box that is linked to nothing.
 func (f *Fleet) namespace(name string) (*Box, error) {
-	p, err := f.Start(Command{Name: "box-" + name, Path: "/bin/sleep", Args: []string{"infinity"}, apart: true})
+	p, err := f.Start(Command{Name: "box-" + name, Path: "/bin/sleep", Args: []string{"infinity"}, apart: syscall.CLONE_NEWNET})
 	if err != nil {
 		return nil, fmt.Errorf("fleet: a network namespace for %s: %w", name, err)
 	}

@@ -25,7 +25,7 @@ type Command struct {
 	Ready string      // the URL that answers 200 when the program is ready; "" when there is none
 	TLS   *tls.Config // for Ready; nil: the URL is plaintext
 
-	apart bool // in a network namespace of its own
+	apart uintptr // namespaces of its own: clone flags
 }
 
 // Process is a program that runs, or ran. All methods are safe for concurrent use.
@@ -74,10 +74,7 @@ func (p *Process) Restart() error {
 	cmd.Env = append(os.Environ(), p.c.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own keeps a Ctrl-C for the caller, who ends things in order; the death signal is for when it cannot.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if p.c.apart {
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: p.c.apart}
 	r := &run{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
