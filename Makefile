@@ -64,7 +64,7 @@ promtool: ## install promtool into .promtool/ (it checks the alert rules)
 	@test/install-promtool
 
 .PHONY: test-packages
-test-packages: # the race detector needs a C compiler, the Redis store its servers, failovers keepalived, partitions ip; the rest is fetched by go and by test/install-envoy
+test-packages: # the race detector needs a C compiler, the Redis store its servers, failovers keepalived, partitions ip, units systemd (and the kill that they name); the rest is fetched by go and by test/install-envoy
 	@command -v gcc >/dev/null || { \
 		echo "installing gcc (the race detector needs it)"; \
 		apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev || { \
@@ -81,6 +81,10 @@ test-packages: # the race detector needs a C compiler, the Redis store its serve
 		echo "installing iproute2 (the tests that cut links need it)"; \
 		apt-get update -q && apt-get install -qy --no-install-recommends iproute2 || { \
 			echo "iproute2 could not be installed; as root, type: apt-get install -y iproute2"; exit 1; }; }
+	@test -x /lib/systemd/systemd && test -x /bin/kill || { \
+		echo "installing systemd and procps (the units in deploy/systemd are tested with them)"; \
+		apt-get update -q && apt-get install -qy --no-install-recommends systemd procps || { \
+			echo "they could not be installed; as root, type: apt-get install -y systemd procps"; exit 1; }; }
 
 .PHONY: go
 go:

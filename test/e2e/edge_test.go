@@ -33,8 +33,10 @@ func (s *stage) edge(name, more string) *envoy {
 }
 
 // logged returns what an edge's log says under a key in its lines with that message, in order.
-func (e *envoy) logged(message, key string) (all []string) {
-	b, _ := os.ReadFile(e.LogFile())
+func (e *envoy) logged(message, key string) []string { return logged(e.LogFile(), message, key) }
+
+func logged(file, message, key string) (all []string) {
+	b, _ := os.ReadFile(file)
 	for _, line := range bytes.Split(b, []byte("\n")) {
 		var said map[string]any
 		if json.Unmarshal(line, &said) == nil && said["msg"] == message {
@@ -43,6 +45,8 @@ func (e *envoy) logged(message, key string) (all []string) {
 	}
 	return all
 }
+
+const lastGoodUsed = "the control plane does not answer: the last-good ticket keys are used"
 
 // session makes one at a node.
 func (s *stage) ticket(e *envoy) *probe.Session {
@@ -130,7 +134,7 @@ func TestAnEdgeStartsFromItsLastGoodCopy(t *testing.T) {
 	s.ok(e.Kill())
 	restart()
 	s.ok(e.Ready(s.ctx))
-	if used := e.logged("the control plane does not answer: the last-good ticket keys are used", "version"); len(used) != 1 || used[0] != ring {
+	if used := e.logged(lastGoodUsed, "version"); len(used) != 1 || used[0] != ring {
 		t.Errorf("keys of %v are used, want %s", used, ring)
 	}
 	if !s.offered(e, live) {
