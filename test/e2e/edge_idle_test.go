@@ -1,44 +1,23 @@
 package e2e
 
 import (
-	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
 )
 
-// visitor has a connection open, which it uses now and then.
-type visitor interface {
-	RoundTrip(*http.Request) (*http.Response, error)
-}
-
-// plainVisitor speaks HTTP/1.1, one request at a time.
-type plainVisitor struct {
-	conn net.Conn
-	read *bufio.Reader
-}
-
-func (v plainVisitor) RoundTrip(r *http.Request) (*http.Response, error) {
-	if err := r.Write(v.conn); err != nil {
-		return nil, err
-	}
-	return http.ReadResponse(v.read, r)
-}
-
 // visit makes one request on the connection that is open.
-func visit(v visitor, host string) error {
+func visit(c *http.ClientConn, host string) error {
 	r, err := http.NewRequest(http.MethodGet, "https://"+host+"/", nil)
 	if err != nil {
 		return err
 	}
-	answer, err := v.RoundTrip(r)
+	answer, err := c.RoundTrip(r)
 	if err != nil {
 		return err
 	}
@@ -62,7 +41,7 @@ func TestTenThousandIdleConnections(t *testing.T) {
 	a.check("the start")
 
 	base := s.resident(e)
-	visitors, conns := make([]visitor, n), make([]net.Conn, n)
+	conns := make([]*http.ClientConn, n)
 	t.Cleanup(func() {
 		for _, c := range conns {
 			if c != nil {
@@ -70,29 +49,23 @@ func TestTenThousandIdleConnections(t *testing.T) {
 			}
 		}
 	})
-	began := time.Now()
-	configs := map[string]*tls.Config{} // resumed handshakes are cheaper
-	for _, protocol := range []string{"http/1.1", "h2"} {
-		configs[protocol] = &tls.Config{ServerName: s.hosts[0], RootCAs: s.ca.Pool(), NextProtos: []string{protocol}, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	var transports [2]*http.Transport
+	for i := range transports {
+		// Handshakes that resume are cheaper.
+		config := &tls.Config{ServerName: s.hosts[0], RootCAs: s.ca.Pool(), ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		transports[i] = &http.Transport{TLSClientConfig: config, Protocols: new(http.Protocols)}
+		transports[i].Protocols.SetHTTP1(i == 0)
+		transports[i].Protocols.SetHTTP2(i == 1)
 	}
+	began := time.Now()
 	var g errgroup.Group
 	g.SetLimit(8)
 	for i := range n {
-		g.Go(func() error {
-			protocol := []string{"http/1.1", "h2"}[i%2]
-			c, err := tls.Dial("tcp", e.addr, configs[protocol])
+		g.Go(func() (err error) {
+			if conns[i], err = transports[i%2].NewClientConn(s.ctx, "https", e.addr); err == nil {
+				err = visit(conns[i], s.hosts[0])
+			}
 			if err != nil {
-				return fmt.Errorf("connection %d: %w", i, err)
-			}
-			conns[i] = c
-			if protocol == "h2" {
-				if visitors[i], err = (&http2.Transport{}).NewClientConn(c); err != nil {
-					return fmt.Errorf("connection %d: %w", i, err)
-				}
-			} else {
-				visitors[i] = plainVisitor{c, bufio.NewReaderSize(c, 512)}
-			}
-			if err := visit(visitors[i], s.hosts[0]); err != nil {
 				return fmt.Errorf("connection %d: %w", i, err)
 			}
 			return nil
@@ -110,8 +83,8 @@ func TestTenThousandIdleConnections(t *testing.T) {
 	s.done("rotate", "--wait")
 	a.inUse()
 	a.cross("a rotation under 10 000 connections")
-	for i, v := range visitors {
-		if err := visit(v, s.hosts[0]); err != nil {
+	for i, c := range conns {
+		if err := visit(c, s.hosts[0]); err != nil {
 			t.Fatalf("connection %d, after the rotation: %v", i, err)
 		}
 	}
