@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -36,12 +37,15 @@ type Certificate struct {
 	Chain, Key []byte // PEM
 }
 
-// Keeper reads and writes the files of one directory. It is not safe for concurrent use.
+// Keeper reads and writes the files of one directory. It is safe for concurrent use.
 type Keeper struct {
-	dir   string
-	seal  *seal.Sealer
-	spent spent
-	last  map[string]keysource.Ring
+	dir  string
+	seal *seal.Sealer
+
+	mu      sync.Mutex
+	spent   spent
+	unsaved bool // spent is not in its file as it is
+	last    map[string]keysource.Ring
 }
 
 // Open reads what the directory says of spent keys. The error wraps ErrBad where that cannot be read.
@@ -61,6 +65,8 @@ func (k *Keeper) Rings() (Rings, error) {
 		return out, err
 	}
 	out.At = file.At
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	var errs []error
 	for scope, rec := range file.Rings {
 		ring := keysource.Ring{Generation: rec.Generation, Keys: rec.Keys()}
@@ -73,18 +79,37 @@ func (k *Keeper) Rings() (Rings, error) {
 	return out, errors.Join(errs...)
 }
 
-// SaveRings writes the copy, durably. What has left a ring since the last one that was read or written here is spent from now on: retired or burnt, it never comes back.
-func (k *Keeper) SaveRings(r Rings) error {
-	changed := false
-	for scope, ring := range r.Rings {
+// Spend notes, durably, that the ring of scope is now another one: what has left it since the last one that was read or written here is spent from now on, retired
+// or burnt, and never comes back. The copy stays as it is.
+func (k *Keeper) Spend(scope string, now keysource.Ring) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.spend(map[string]keysource.Ring{scope: now})
+}
+
+// spend is called with mu held.
+func (k *Keeper) spend(now map[string]keysource.Ring) error {
+	for scope, ring := range now {
 		if k.spent.learn(scope, k.last[scope], ring) {
-			changed = true
+			k.unsaved = true
 		}
 	}
-	if changed { // before the copy: a copy without a key that is not known as spent would be the only trace of it
-		if err := k.write(spentFile, k.spent); err != nil {
-			return err
-		}
+	if !k.unsaved {
+		return nil
+	}
+	if err := k.write(spentFile, k.spent); err != nil {
+		return err
+	}
+	k.unsaved = false
+	return nil
+}
+
+// SaveRings writes the copy, durably, and does what Spend does.
+func (k *Keeper) SaveRings(r Rings) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.spend(r.Rings); err != nil { // before the copy: one without a key that is not known as spent would be the only trace of it
+		return err
 	}
 	file := struct {
 		At    time.Time

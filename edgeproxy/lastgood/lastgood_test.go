@@ -152,3 +152,40 @@ func TestARestartBetweenTwoRingsForgetsNoSpentKey(t *testing.T) {
 		t.Error("the key of the ring before the restart is not known as spent")
 	}
 }
+
+// A key is spent as soon as Spend says so, whatever becomes of the copy: the process may be killed before it is written.
+func TestWhatHasLeftARingIsSpentBeforeTheCopyIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	burnt, fresh := keysource.NewTicketKey(), keysource.NewTicketKey()
+	k := keeper(t, dir)
+	check(t, k.SaveRings(Rings{At: time.Now(), Rings: ring(1, burnt, fresh)}))
+	k = keeper(t, dir)
+	if _, err := k.Rings(); err != nil {
+		t.Fatal(err)
+	}
+	check(t, k.Spend("default", ring(2, fresh)["default"]))
+	if got, err := keeper(t, dir).Rings(); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), burnt.ID()) || len(got.Rings) != 0 {
+		t.Errorf("%v", err)
+	}
+}
+
+// A disk that was full when a key left is written to when it is not.
+func TestASpentKeyThatCouldNotBeWrittenIsWrittenLater(t *testing.T) {
+	dir := t.TempDir()
+	burnt, fresh := keysource.NewTicketKey(), keysource.NewTicketKey()
+	k := keeper(t, dir)
+	check(t, k.SaveRings(Rings{At: time.Now(), Rings: ring(1, burnt)}))
+	old, err := os.ReadFile(k.path(ringsFile))
+	check(t, err)
+	check(t, os.Mkdir(k.path(spentFile), 0o700)) // nothing can be renamed to that
+	next := Rings{At: time.Now(), Rings: ring(2, fresh)}
+	if err := k.SaveRings(next); !errors.Is(err, ErrBad) {
+		t.Fatal(err)
+	}
+	check(t, os.Remove(k.path(spentFile)))
+	check(t, k.SaveRings(next))
+	check(t, os.WriteFile(k.path(ringsFile), old, 0o600))
+	if _, err := keeper(t, dir).Rings(); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), burnt.ID()) {
+		t.Errorf("%v", err)
+	}
+}

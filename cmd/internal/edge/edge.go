@@ -30,6 +30,7 @@ type Edge struct {
 	secrets  *secrets.Secrets
 	registry *prometheus.Registry
 	copy     *lastgood.Keeper // nil: none
+	old      lastgood.Rings   // of the copy, as it was at the start
 
 	open          map[string]net.Listener // all that follow, by their addresses in the configuration
 	listeners     []net.Listener
@@ -165,11 +166,13 @@ func (e *Edge) closeAll() {
 	}
 }
 
-// use is told of a ring, and returns when every new handshake uses it.
+// use is told of a ring, and returns when every new handshake uses it, and what it has lost can not come back by a restart: that is what the control plane takes
+// this edge's word for.
 func (e *Edge) use(scope string, r keysource.Ring) error {
 	if err := e.proxy.Use(scope, r); err != nil {
 		return err
 	}
+	e.spend(scope, r)
 	e.log.Info("ticket keys in use", "scope", scope, "version", r.Version())
 	return nil
 }

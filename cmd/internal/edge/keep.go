@@ -22,6 +22,8 @@ const (
 	stampEvery = 30 * time.Second
 	// certsEvery bounds how often the certificates are written, all of them.
 	certsEvery = 10 * time.Second
+	// spendWithin is how long a disk may keep a ring from being accepted: rotations wait for this edge.
+	spendWithin = time.Second
 )
 
 // openCopy makes the data directory usable. A copy that is damaged is no reason not to start.
@@ -47,10 +49,14 @@ func (e *Edge) openCopy() error {
 	return nil
 }
 
-// restore serves the certificates of the copy from now on: the control plane, which is asked about them first of all, replaces or removes what has changed.
+// restore reads the copy, and serves its certificates from now on: the control plane, which is asked about them first of all, replaces or removes what has changed.
 func (e *Edge) restore() {
 	if e.copy == nil {
 		return
+	}
+	var err error
+	if e.old, err = e.copy.Rings(); err != nil {
+		e.log.Error("refused", "error", err)
 	}
 	certs, err := e.copy.Certificates()
 	if err != nil {
@@ -71,10 +77,6 @@ func (e *Edge) keep(ctx context.Context) error {
 	if e.copy == nil {
 		return nil
 	}
-	old, err := e.copy.Rings()
-	if err != nil {
-		e.log.Error("refused", "error", err)
-	}
 	late, stamp, certs := time.NewTimer(answerWithin), time.NewTicker(stampEvery), time.NewTicker(certsEvery)
 	defer late.Stop()
 	defer stamp.Stop()
@@ -91,7 +93,7 @@ func (e *Edge) keep(ctx context.Context) error {
 				}
 			}
 		case <-late.C:
-			e.resume(old)
+			e.resume()
 		case <-stamp.C:
 			if rings := e.secrets.Rings(); len(rings) > 0 && e.secrets.Current() {
 				e.saveRings(rings)
@@ -110,9 +112,9 @@ func (e *Edge) keep(ctx context.Context) error {
 }
 
 // resume uses the rings of the copy for the scopes that have none yet.
-func (e *Edge) resume(old lastgood.Rings) {
-	age := time.Since(old.At)
-	for scope, ring := range old.Rings {
+func (e *Edge) resume() {
+	age := time.Since(e.old.At)
+	for scope, ring := range e.old.Rings {
 		if _, has := e.secrets.Rings()[scope]; has {
 			continue
 		}
@@ -125,6 +127,23 @@ func (e *Edge) resume(old lastgood.Rings) {
 			continue
 		}
 		e.log.Warn("the control plane does not answer: the last-good ticket keys are used", "scope", scope, "version", ring.Version(), "age", age.String())
+	}
+}
+
+// spend notes in the data directory what has left a ring. A disk that hangs is waited for no longer than spendWithin.
+func (e *Edge) spend(scope string, r keysource.Ring) {
+	if e.copy == nil {
+		return
+	}
+	done := make(chan error, 1)
+	go func() { done <- e.copy.Spend(scope, r) }()
+	err := fmt.Errorf("%s does not answer within %s", e.cfg.DataDir, spendWithin)
+	select {
+	case err = <-done:
+	case <-time.After(spendWithin):
+	}
+	if err != nil {
+		e.log.Error("the ticket keys that are gone are not written down: until they are, a restart without the control plane might use them again", "scope", scope, "error", err)
 	}
 }
 
