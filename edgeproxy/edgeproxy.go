@@ -26,8 +26,8 @@ import (
 type Certificates interface {
 	// Certificate returns what to serve under n, with its Leaf. It may block until ctx ends.
 	Certificate(ctx context.Context, n keysource.Name) (*tls.Certificate, error)
-	// Absent reports whether it is known that there is none. It does not block.
-	Absent(n keysource.Name) bool
+	// Serves reports whether there is one: false only where it is known that there is none. It may block for a moment.
+	Serves(n keysource.Name) bool
 }
 
 // Proxy serves the listeners of its configuration.

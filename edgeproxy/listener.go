@@ -118,7 +118,7 @@ func (l *listener) may(serverName string) bool {
 	if err != nil {
 		return l.fallback != "" // whose certificate it was
 	}
-	return !l.proxy.Certificates.Absent(n)
+	return l.proxy.Certificates.Serves(n)
 }
 
 var errPattern = errors.New("it is a pattern, not the name of a host")

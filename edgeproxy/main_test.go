@@ -34,9 +34,8 @@ func TestMain(m *testing.M) {
 
 // held is what a proxy serves here.
 type held struct {
-	mu     sync.Mutex
-	certs  map[keysource.Name]*tls.Certificate
-	absent map[keysource.Name]bool
+	mu    sync.Mutex
+	certs map[keysource.Name]*tls.Certificate
 }
 
 func (h *held) Certificate(_ context.Context, n keysource.Name) (*tls.Certificate, error) {
@@ -50,10 +49,9 @@ func (h *held) Certificate(_ context.Context, n keysource.Name) (*tls.Certificat
 	return nil, fmt.Errorf("no certificate for %s", n)
 }
 
-func (h *held) Absent(n keysource.Name) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.absent[n]
+func (h *held) Serves(n keysource.Name) bool {
+	_, err := h.Certificate(context.Background(), n)
+	return err == nil
 }
 
 // rig is a proxy that runs on loopback.
@@ -73,7 +71,7 @@ const shop = "shop.example"
 // run starts a proxy of c whose listeners, which need no address, serve shop.example and *.example.org with a ring of two keys.
 func run(t testing.TB, c Config) *rig {
 	t.Helper()
-	r := &rig{TB: t, ca: ca(t, "edge"), held: &held{certs: map[keysource.Name]*tls.Certificate{}, absent: map[keysource.Name]bool{}}, log: new(syncBuffer)}
+	r := &rig{TB: t, ca: ca(t, "edge"), held: &held{certs: map[keysource.Name]*tls.Certificate{}}, log: new(syncBuffer)}
 	r.serve(shop)
 	r.serve("*.example.org")
 	for i := range c.Listeners {

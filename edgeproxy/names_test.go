@@ -202,3 +202,37 @@ func answer(r *rig, at int, b []byte) []byte {
 	}
 	return out
 }
+
+// A session ends with its host's certificate, and goes on where another one takes that one's place.
+func TestASessionEndsWithItsCertificate(t *testing.T) {
+	t.Parallel()
+	r := to(t, nil, origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cache := tls.NewLRUClientSessionCache(4)
+		get := func() (resumed bool, err error) {
+			c := r.client(0, func(c *tls.Config) { c.ClientSessionCache, c.MinVersion, c.MaxVersion = cache, version, version })
+			defer c.CloseIdleConnections()
+			resp, err := c.Get("https://" + shop)
+			if err != nil {
+				return false, err
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			return resp.TLS.DidResume, nil
+		}
+		if _, err := get(); err != nil {
+			t.Fatal(err)
+		}
+		r.serve(shop) // a renewal
+		if resumed, err := get(); err != nil || !resumed {
+			t.Errorf("%s: after a renewal it resumes: %t, %v", tls.VersionName(version), resumed, err)
+		}
+		r.held.mu.Lock()
+		delete(r.held.certs, shop)
+		r.held.mu.Unlock()
+		if _, err := get(); err == nil {
+			t.Errorf("%s: it is served without a certificate", tls.VersionName(version))
+		}
+		r.serve(shop)
+	}
+}

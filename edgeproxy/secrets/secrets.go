@@ -36,6 +36,8 @@ const (
 	absentFor = 5 * time.Second
 	// absentMost is how many absences are remembered: clients choose the names.
 	absentMost = 10_000
+	// servesWithin is how long a client whose session might be resumed waits for the word that its host is there still.
+	servesWithin = 250 * time.Millisecond
 	// loadsMost is how many names may be waited for at once.
 	loadsMost = 4096
 )
@@ -125,10 +127,22 @@ func (s *Secrets) Certificate(ctx context.Context, n keysource.Name) (*tls.Certi
 	return s.load(ctx, n)
 }
 
-// Absent reports whether n is known to have no certificate now.
-func (s *Secrets) Absent(n keysource.Name) bool {
-	_, no := s.absent.GetIfPresent(n)
-	return no
+// Serves reports whether n has a certificate now, as far as the control plane can tell in a moment: what it was made to let go of, or has not been asked for yet, is
+// asked for, and where it is not there, or does not answer, n is not known to have none.
+func (s *Secrets) Serves(n keysource.Name) bool {
+	if s.have(n) != nil {
+		return true
+	}
+	if _, no := s.absent.GetIfPresent(n); no {
+		return false
+	}
+	if !s.client.Live() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), servesWithin)
+	defer cancel()
+	_, err := s.load(ctx, n)
+	return !errors.Is(err, ErrNotExist)
 }
 
 // have returns what is held for n and has not expired.

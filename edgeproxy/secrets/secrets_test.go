@@ -46,6 +46,7 @@ func TestARenewalComesByItself(t *testing.T) {
 
 func TestAnAbsenceIsRememberedForAWhile(t *testing.T) {
 	p := newPlane(t)
+	p.issue("shop.example")
 	e := p.edge(Config{})
 	for range 100 {
 		if _, err := e.Certificate(t.Context(), "no.example"); !errors.Is(err, ErrNotExist) {
@@ -55,7 +56,7 @@ func TestAnAbsenceIsRememberedForAWhile(t *testing.T) {
 	if n := p.saw(xds.Asked, "no.example"); n != 1 {
 		t.Errorf("it was asked for %d times", n)
 	}
-	if !e.Absent("no.example") || e.Absent("shop.example") {
+	if e.Serves("no.example") || !e.Serves("shop.example") {
 		t.Error("absences are not told apart")
 	}
 	p.issue("no.example")
@@ -72,6 +73,40 @@ func TestWhatIsRemovedIsAskedForAgain(t *testing.T) {
 	soon(t, "it is gone", func() bool { _, err := e.Certificate(t.Context(), "shop.example"); return errors.Is(err, ErrNotExist) })
 	if e.Held() != 0 {
 		t.Errorf("%d are held", e.Held())
+	}
+}
+
+// Sessions of a name that was removed must not go on, however long the removal is ago; those of one that is only not held, or whose source hangs, may.
+func TestWhatIsRemovedIsNotServedAnyMore(t *testing.T) {
+	p := newPlane(t)
+	p.issue("shop.example")
+	p.issue("cold.example")
+	p.issue("slow.example")
+	p.mu.Lock()
+	p.hangs["slow.example"] = true
+	p.mu.Unlock()
+	p.turn("default", 1)
+	e := p.edge(Config{})
+	<-e.Ready()
+	e.serves(t, "shop.example")
+	if !e.Serves("shop.example") || !e.Serves("cold.example") {
+		t.Error("what is there is not served")
+	}
+	began := time.Now()
+	if !e.Serves("slow.example") || time.Since(began) > 3*time.Second {
+		t.Errorf("a source that hangs: %s", time.Since(began))
+	}
+	p.set("shop.example", nil)
+	soon(t, "it is not served", func() bool { return !e.Serves("shop.example") })
+	e.absent.InvalidateAll() // as time does
+	if e.Serves("shop.example") {
+		t.Error("it is served again")
+	}
+	p.stop()
+	soon(t, "the stream has ended", func() bool { return !e.Current() })
+	e.absent.InvalidateAll()
+	if !e.Serves("never-asked.example") || !e.Serves("cold.example") {
+		t.Error("without a control plane nothing is known to be gone")
 	}
 }
 

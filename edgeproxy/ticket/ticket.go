@@ -41,7 +41,7 @@ func Derive(scope string, r keysource.Ring) (k Keys, err error) {
 
 // Install makes c issue tickets with the first key and take those of all, bound to id and to the server name that the client asked for (RFC 6066, section 3: a
 // session of another name must not be resumed). A ticket that is not of these terms is declined, so that a full handshake follows. allow (nil: all) is asked
-// whether the server name may be served now, before a session of it is resumed. c must not have been used yet, and is not cloned after.
+// whether the server name may be served now, before a session of it is resumed; it may block. c must not have been used yet, and is not cloned after.
 func (k Keys) Install(c *tls.Config, id ID, allow func(serverName string) bool) {
 	if len(k.keys) == 0 {
 		c.SessionTicketsDisabled = true
@@ -55,7 +55,7 @@ func (k Keys) Install(c *tls.Config, id ID, allow func(serverName string) bool) 
 		return append(append(make([]byte, 0, nameSize+len(sealed)), k.names[0][:]...), sealed...), err
 	}
 	c.UnwrapSession = func(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
-		if !k.made(ticket) || allow != nil && !allow(cs.ServerName) {
+		if !k.made(ticket) {
 			return nil, nil
 		}
 		ss, err := c.DecryptTicket(ticket[nameSize:], cs)
@@ -64,7 +64,7 @@ func (k Keys) Install(c *tls.Config, id ID, allow func(serverName string) bool) 
 		}
 		mark := id.mark(cs.ServerName)
 		for _, extra := range ss.Extra {
-			if subtle.ConstantTimeCompare(extra, mark[:]) == 1 {
+			if subtle.ConstantTimeCompare(extra, mark[:]) == 1 && (allow == nil || allow(cs.ServerName)) {
 				return ss, nil
 			}
 		}

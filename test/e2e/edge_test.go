@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -267,4 +268,38 @@ func TestAnEdgeIsRestartedUnderLoad(t *testing.T) {
 func scan(s string, into *int) error {
 	_, err := fmt.Sscanf(s, "%d", into)
 	return err
+}
+
+// TestARemovedHostEndsItsSessionsAtAnEdge: what has no certificate any more is not served by way of its tickets either, however long ago that was.
+func TestARemovedHostEndsItsSessionsAtAnEdge(t *testing.T) {
+	t.Parallel()
+	const host = "stored.example"
+	s := set(t, play{})
+	e := s.edge("edge-1", "")
+	s.ready()
+	s.put(host, s.pair(host))
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		old := s.session(e, host, version)
+		resumes := func() error {
+			if resumed, err := s.again(e, host, version, old); err != nil || !resumed {
+				return fmt.Errorf("resumed: %t, %w", resumed, err)
+			}
+			return nil
+		}
+		s.ok(resumes())
+		s.done("cert", "rm", host)
+		ended := func() error {
+			if resumed, err := s.again(e, host, version, old); err == nil {
+				return fmt.Errorf("it is served, resumed: %t", resumed)
+			}
+			return nil
+		}
+		s.soon(ended)
+		for range 12 { // longer than an absence is remembered
+			time.Sleep(500 * time.Millisecond)
+			s.ok(ended())
+		}
+		s.put(host, s.pair(host)) // it is the same host again
+		s.soon(resumes)
+	}
 }
