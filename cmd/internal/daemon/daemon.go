@@ -377,6 +377,9 @@ func (d *Daemon) degraded() (out []string) {
 	if err := d.policyUnwritten(); err != nil {
 		out = append(out, err.Error())
 	}
+	if back := d.data.policyPutBack(); back != "" {
+		out = append(out, back)
+	}
 	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
 		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
 	}

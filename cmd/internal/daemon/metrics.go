@@ -48,6 +48,7 @@ var (
 	unknownNonces = desc("xds_unknown_nonces_total", "Requests with a nonce that is not outstanding.")
 	denied        = desc("policy_denied_total", "Subscriptions to what the policy does not grant.", "kind")
 	policyGood    = desc("policy_in_force", "1 while the policy file is in force as it stands; 0 while it cannot be used and the last good one is.")
+	policyBack    = desc("policy_put_back", "1 for a day after a policy, or the lack of one, that was replaced earlier came into force again.")
 	policyReads   = desc("policy_reads_total", "Policies that took effect, and that were refused.", "outcome")
 	auditLines    = desc("audit_lines_total", "Lines written into the audit log.")
 	auditRefused  = desc("audit_refused_total", "Changes that were refused since no sink of the audit log could be written.")
@@ -113,6 +114,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(certReads, c.d.certs.Reads())
 	count(denied, c.d.denials.certificates.Load(), "certificate")
 	count(denied, c.d.denials.rings.Load(), "ring")
+	gauge(policyBack, b2f(c.d.data.policyPutBack() != ""))
 	if p := c.d.policy; p != nil {
 		gauge(policyGood, b2f(p.ill() == nil))
 		taken, bad := p.reads()

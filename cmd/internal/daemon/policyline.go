@@ -17,8 +17,20 @@ import (
 // recordPolicy is called before another policy takes effect.
 func (d *Daemon) recordPolicy(p *identity.Policy, text []byte) error {
 	e := policyEntry(d.cfg.Policy, p, text, "the file was changed")
-	if _, err := d.audit.Append(context.Background(), e); err != nil {
+	return d.appendPolicy(context.Background(), e)
+}
+
+// appendPolicy writes the line of a policy that is about to count. One that counted before and was replaced since is named as such.
+func (d *Daemon) appendPolicy(ctx context.Context, e audit.Entry) error {
+	at, back := superseded(d.data.policies(), e.Key)
+	if back {
+		e.Why += ". It was put back: another took its place at " + at.UTC().Format(time.RFC3339)
+	}
+	if _, err := d.audit.Append(ctx, e); err != nil {
 		return err
+	}
+	if back {
+		d.log.Warn("an older policy was put back", "file", e.Name, "replaced", at, "sha256", e.Key)
 	}
 	return d.data.rememberPolicy(e.Key)
 }
@@ -80,8 +92,8 @@ func (d *Daemon) recordPolicyAtStart(ctx context.Context) (settled bool, err err
 	case settled && (!whole || !found): // the line is lost, or out of reach
 		return true, nil
 	}
-	if _, err = d.audit.Append(ctx, e); err == nil {
-		return true, d.data.rememberPolicy(e.Key)
+	if err = d.appendPolicy(ctx, e); err == nil {
+		return true, nil
 	}
 	changed := remembered && last != e.Key || found && was != e.Key
 	return settled || errors.Is(err, store.ErrFrozen) && !changed, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
@@ -145,5 +146,73 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 			t.Errorf("another policy, known %s: %t %v", name, settled, err)
 		}
 		d.Close()
+	}
+}
+
+// A policy that was in force before and was replaced is named when it comes back: in the log, by status and by the metrics, also after a restart, for a day.
+func TestAPolicyThatIsPutBackIsNamed(t *testing.T) {
+	g := guard(t, wide)
+	const backLine, other = "It was put back", `rules: [{identity: "ME", scopes: [default], names: [b.example]}]`
+	status := func() string {
+		t.Helper()
+		st, err := g.client.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(st.Degraded, "\n")
+	}
+	lines := func(n int) (last string) {
+		t.Helper()
+		until(t, func() error {
+			_, why := policyLinesOf(t, g.running)
+			if len(why) != n {
+				return fmt.Errorf("%q, want %d lines", why, n)
+			}
+			last = why[n-1]
+			return nil
+		})
+		return last
+	}
+	expect := func(back bool, last string) {
+		t.Helper()
+		if strings.Contains(last, backLine) != back {
+			t.Errorf("the line says %q, put back: %t", last, back)
+		}
+		until(t, func() error {
+			if s := status(); strings.Contains(s, "put back") != back {
+				return fmt.Errorf("status says %q, put back: %t", s, back)
+			}
+			metric := "lockstep_policy_put_back 0"
+			if back {
+				metric = "lockstep_policy_put_back 1"
+			}
+			return g.metric(t, metric)
+		})
+	}
+	expect(false, lines(1))
+	g.write(t, other)
+	expect(false, lines(2))
+	g.write(t, wide) // while it runs
+	expect(true, lines(3))
+	g.running = again(t, g.running, nil)
+	expect(true, lines(3))
+	g.write(t, other+" # meant")
+	expect(false, lines(4))
+	g.running = again(t, g.running, func() { g.write(t, other) }) // while it does not
+	expect(true, lines(5))
+
+	mark := filepath.Join(g.cfg.DataDir, policyMark)
+	b, err := os.ReadFile(mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marks := strings.Split(strings.TrimSpace(string(b)), "\n")
+	digest, _, _ := strings.Cut(marks[len(marks)-1], " ")
+	marks[len(marks)-1] = digest + " " + time.Now().Add(-putBackShown-time.Second).UTC().Format(time.RFC3339)
+	if err := os.WriteFile(mark, []byte(strings.Join(marks, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s := status(); strings.Contains(s, "put back") {
+		t.Errorf("a day later: %s", s)
 	}
 }
