@@ -66,11 +66,15 @@ func (e *Edge) measure() {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_certificates", Help: "Certificates held."},
 			func() float64 { return float64(e.secrets.Held()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_ready", Help: "1 when /readyz says so."},
-			func() float64 {
-				if e.is() == ready {
-					return 1
-				}
-				return 0
-			}),
+			func() float64 { return b2f(e.is() == ready) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_control_plane_up", Help: "1 while there is a stream to the control plane."},
+			func() float64 { return b2f(e.secrets.Current()) }),
 	)
+}
+
+func b2f(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
