@@ -161,7 +161,32 @@ type loadAnswer struct {
 
 // load asks the leader of the stream, who has applied every write that was acknowledged. found is false where it has none.
 func (s *Store) load(ctx context.Context, q query) (m message, found bool, err error) {
-	a, err := ask[loadAnswer](ctx, s, "STREAM.MSG.GET."+s.stream(), q)
+	at := place{s.stream(), q.Last}
+	if m, found, err = s.loadOnce(ctx, at.stream, q); err != nil || q.Last == "" || m.seq >= s.newest.of(at) {
+		return m, found, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience) // there are two leaders, and the real one answers, too
+	defer cancel()
+	for {
+		select {
+		case <-ctx.Done():
+			return message{}, false, fmt.Errorf("store: NATS answers from the past (message %d of %s, which was at %d): %w; it is a server that is cut off from the others, or a "+
+				"cluster that was put back from a backup; for the latter, restart lockstepd", m.seq, q.Last, s.newest.of(at), ctx.Err())
+		case <-time.After(between / 5):
+		}
+		again, foundAgain, err := s.loadOnce(ctx, at.stream, q)
+		if ctx.Err() != nil {
+			continue
+		}
+		if m, found = again, foundAgain; err != nil || m.seq >= s.newest.of(at) {
+			return m, found, err
+		}
+	}
+}
+
+// loadOnce is load by whoever takes itself for the leader.
+func (s *Store) loadOnce(ctx context.Context, stream string, q query) (m message, found bool, err error) {
+	a, err := ask[loadAnswer](ctx, s, "STREAM.MSG.GET."+stream, q)
 	var e *jetstream.APIError
 	if errors.As(err, &e) && e.ErrorCode == jetstream.JSErrCodeMessageNotFound {
 		return message{}, false, nil
@@ -171,8 +196,11 @@ func (s *Store) load(ctx context.Context, q query) (m message, found bool, err e
 	}
 	header, err := nats.DecodeHeadersMsg(a.Message.Header)
 	if err != nil && len(a.Message.Header) > 0 {
-		return message{}, false, fmt.Errorf("store: the header of message %d of stream %s: %w", a.Message.Seq, s.stream(), err)
+		return message{}, false, fmt.Errorf("store: the header of message %d of stream %s: %w", a.Message.Seq, stream, err)
 	}
 	s.see(a.Message.Seq)
+	if q.Last != "" {
+		s.newest.note(place{stream, q.Last}, a.Message.Seq)
+	}
 	return message{a.Message.Subject, a.Message.Seq, a.Message.Data, isDelete(header)}, true, nil
 }

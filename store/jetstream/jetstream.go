@@ -8,7 +8,8 @@
 // others have made since. The stream refuses purges and deletes of single messages, so it loses its content only as a whole.
 //
 // Whatever has to be certain is asked of the stream's leader; other replicas answer in bulk, and the leader has the last word. No consumer is
-// used. A leader that was cut off from the majority may answer reads from the past for up to 20 s, until it steps down; it cannot write.
+// used. A leader that was cut off from the majority may answer reads from the past for up to 20 s, until it steps down; it cannot write. What is older than what
+// this process wrote or read of a key before is not believed, and asked for again.
 //
 // NATS acknowledges a write once a majority has it, by default before it is on disk: the servers need sync_interval: always.
 package jetstream
@@ -37,8 +38,9 @@ type Store struct {
 	replicas int
 	prefix   string // of all subjects, with its dot
 
-	name atomic.Pointer[string] // of the stream
-	seen atomic.Uint64          // the highest sequence that this process knows of
+	name   atomic.Pointer[string] // of the stream
+	seen   atomic.Uint64          // the highest sequence that this process knows of
+	newest newest
 }
 
 // Open connects, and makes the stream if there is none. It needs a majority of the servers.

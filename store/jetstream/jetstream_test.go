@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -327,6 +329,51 @@ func TestAServerThatIsBehindWhatWasSeenIsNotBelieved(t *testing.T) {
 	rev := put(t, s, "a/x", 0, "v")
 	if changed, head, err := s.Changed(t.Context(), "", rev+2); err == nil {
 		t.Errorf("Changed = %q, %d since a revision that the server does not know", changed, head)
+	}
+}
+
+// A leader that has been cut off gives what was there before: it is asked again until the real one answers.
+func TestAValueOlderThanWhatWasSeenIsNotBelieved(t *testing.T) {
+	s := open(t, anew([]string{single(t, nil)}, 1))
+	rev := put(t, s, "a/x", 0, "v")
+	subject, err := s.subject("a/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.newest.note(place{s.stream(), subject}, sequence(rev)+1) // as if the next one had been acknowledged
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if val, got, err := s.Get(ctx, "a/x"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "from the past") {
+		t.Errorf("Get = %q, %d, %v", val, got, err)
+	}
+	go func() {
+		time.Sleep(200 * time.Millisecond)
+		s.js.Publish(context.Background(), subject, []byte("w")) // the real leader
+	}()
+	if val, _, err := s.Get(t.Context(), "a/x"); err != nil || string(val) != "w" {
+		t.Errorf("Get = %q, %v", val, err)
+	}
+}
+
+func TestWhatIsNewestIsRememberedForALimitedNumberOfKeys(t *testing.T) {
+	var n newest
+	at := func(subject string) place { return place{"stream", subject} }
+	n.note(at("first"), 7)
+	for i := range youngMost - 1 {
+		n.note(at(strconv.Itoa(i)), 1)
+	}
+	n.note(at("first"), 5) // late word of an older one
+	if got := n.of(at("first")); got != 7 {
+		t.Errorf("first is at %d", got)
+	}
+	if got := n.of(place{"another", "first"}); got != 0 {
+		t.Errorf("another stream's first is at %d", got)
+	}
+	for i := range 3 * youngMost {
+		n.note(at("x"+strconv.Itoa(i)), 1)
+	}
+	if got := n.of(at("first")); got != 0 || len(n.young)+len(n.old) > 2*youngMost {
+		t.Errorf("first is at %d, %d are remembered", got, len(n.young)+len(n.old))
 	}
 }
 

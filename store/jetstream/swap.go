@@ -98,6 +98,7 @@ func (s *Store) publish(ctx context.Context, subject string, expected uint64, va
 			jetstream.WithRetryAttempts(0))
 		if err == nil {
 			s.see(ack.Sequence)
+			s.newest.note(place{ack.Stream, subject}, ack.Sequence)
 			return ack.Sequence, nil
 		}
 		switch {
