@@ -35,7 +35,11 @@ func TestOnACluster(t *testing.T) {
 		{"conformance", func(t *testing.T, c three) {
 			storetest.Run(t, func(t *testing.T) store.Store { return open(t, anew(c.urls(), 3)) })
 		}},
-		{"many open at once", func(t *testing.T, c three) { openAtOnce(t, anew(c.urls(), 3)) }},
+		{"many open at once", func(t *testing.T, c three) {
+			for range 20 {
+				openAtOnce(t, anew(c.urls(), 3))
+			}
+		}},
 		{"a deleted stream is lost until it is made again", func(t *testing.T, c three) {
 			cfg := anew(c.urls(), 3)
 			lostAndMadeAgain(t, open(t, cfg), open(t, cfg))

@@ -288,7 +288,7 @@ func openAtOnce(t *testing.T, cfg Config) {
 	}
 	wg.Wait()
 	for _, s := range stores {
-		if s == nil {
+		if s == nil || stores[0] == nil {
 			continue
 		}
 		if s.stream() != stores[0].stream() {

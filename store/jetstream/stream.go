@@ -43,7 +43,8 @@ var errForeign = errors.New("store: a stream is in the way")
 func transient(err error) bool {
 	var e *jetstream.APIError
 	if errors.As(err, &e) {
-		return e.Code == 503 || e.ErrorCode == subjectOverlap // somebody else is making it
+		return e.Code == 503 || e.ErrorCode == subjectOverlap || // somebody else is making it
+			e.ErrorCode == jetstream.JSErrCodeStreamNotFound // it is listed before it can be asked
 	}
 	return !errors.Is(err, errForeign)
 }
