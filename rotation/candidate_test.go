@@ -67,3 +67,96 @@ func TestACandidateOfADeadReplicaIsWaitedForWhileNobodyKnowsMore(t *testing.T) {
 		r2.phase(15*time.Second, Steady, 3)
 	})
 }
+
+// A replica is cut off before it has told the others that a node took its first ring. Until it is dead nobody knows that the node did not, and it lets it go before that.
+func TestACandidateOfAReplicaThatIsNotHeardIsWaitedForUntilThatIsDead(t *testing.T) {
+	for name, moves := range map[string]bool{"it comes in time": true, "it does not come": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, cut := newFaulty(), newFaulty()
+				cut.Store = s.Store
+				r1, r2 := start(t, cut, "r1"), start(t, s, "r2")
+				defer r1.stop()
+				defer r2.stop()
+				defer cut.set(nil, nil)
+				for _, p := range []*plane{r1, r2} {
+					p.scopes["default"].policy.NodeLease = 20 * time.Second
+				}
+				node := r1.connect("n", "")
+				time.Sleep(500 * time.Millisecond)
+				if node.got() != "[1]" {
+					t.Fatalf("it was sent %s", node.got())
+				}
+				cut.set(down, nil)
+				r2.rotate()
+				r2.phase(26*time.Second, Distributing, 2)
+				if moves {
+					r1.disconnect(node)
+					r2.connect("n", r1.status().Rollout.Ring().Version())
+					r2.phase(6*time.Second, Steady, 3)
+					if got := members(r2.status()); got != "n=3" {
+						t.Errorf("the roster: %s", got)
+					}
+				} else {
+					r2.phase(silentFor+20*time.Second-28*time.Second, Distributing, 2)
+					r2.phase(8*time.Second, Steady, 3)
+				}
+			})
+		})
+	}
+}
+
+// The store was away for longer than any lease. Whoever can use it again first has not heard of the others, who are about to: it goes on without none of their nodes.
+func TestAfterAnOutageTheOtherReplicasAreNotTakenForDead(t *testing.T) {
+	for name, restarted := range map[string]bool{"it ran all the time": false, "it was started anew": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFaulty()
+				r1, r2 := start(t, s, "r1"), start(t, s, "r2")
+				defer func() { r1.stop() }()
+				defer r2.stop()
+				a, b := r1.connect("a", ""), r2.connect("b", "")
+				time.Sleep(time.Second)
+				if restarted {
+					r1.disconnect(a)
+					r1.stop()
+				}
+				s.set(down, nil)
+				time.Sleep(silentFor + testPolicy().NodeLease + time.Minute + retryAfter*2/5) // between the times when they try
+				s.set(nil, nil)
+				if restarted {
+					r1 = start(t, s, "r1")
+				}
+				r1.rotate()
+				synctest.Wait()
+				if st := r1.status(); st.Rollout.Phase != Distributing || st.Rollout.Generation != 2 {
+					t.Errorf("%s g%d without a node that holds %s", st.Rollout.Phase, st.Rollout.Generation, b.got())
+				}
+				r1.phase(6*time.Second, Steady, 3)
+				r2.phase(6*time.Second, Steady, 3)
+				if b.got() != "[1 2 3]" {
+					t.Errorf("it was sent %s", b.got())
+				}
+			})
+		})
+	}
+}
+
+// A node asked for its first ring during an outage that was longer than its lease. It is waited for like any other: what it is sent, it is sent now.
+func TestTheTimeOfACandidateBeginsWhenItIsLetIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		r1 := start(t, s, "r1")
+		defer r1.stop()
+		s.set(down, nil)
+		time.Sleep(retryAfter)
+		node := r1.connect("n", "")
+		node.mute.Store(true)
+		time.Sleep(testPolicy().NodeLease)
+		s.set(nil, nil)
+		time.Sleep(2 * retryAfter)
+		r1.rotate()
+		r1.phase(testPolicy().NodeLease-10*time.Second, Distributing, 2)
+		r1.phase(10*time.Second, Steady, 3)
+	})
+}

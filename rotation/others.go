@@ -11,8 +11,12 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// readOthers reads the rosters of the other replicas, and which of them live. A silent replica is dead: its nodes are away since it was heard of last.
+// readOthers reads the rosters of the other replicas, and which of them live.
 func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, peers []Peer, _ error) {
+	if now.Sub(s.listened) > deafAfter {
+		s.listens = now
+	}
+	s.listened = now
 	dark := map[string]dark{}
 	for key, err := range s.cfg.Store.Keys(ctx, store.Key(rosterPrefix, s.name)+"/") {
 		if err != nil {
@@ -36,25 +40,17 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, p
 		case err != nil:
 			return nil, nil, err
 		}
-		ms, at := r.members, r.peer.At
-		if now.Sub(at) <= silentFor {
-			if err == nil {
-				r.peer.Replica = name
-				peers = append(peers, r.peer)
-			}
-		} else {
-			for i := range ms {
-				if ms[i].Connected {
-					ms[i].Connected, ms[i].Since = false, at
-				}
-			}
-			if now.Sub(at) > silentFor+s.policy.NodeLease {
-				_, _ = s.cfg.Store.Swap(ctx, key, rev, nil) // nobody on it can be live; whoever deletes it first is as good
-				continue
-			}
+		if now.Sub(latest(r.peer.At, s.listens)) > silentFor+s.policy.NodeLease {
+			_, _ = s.cfg.Store.Swap(ctx, key, rev, nil) // nobody on it can be live; whoever deletes it first is as good
+			continue
 		}
-		if len(ms) > 0 {
-			lists = append(lists, heard{at, ms})
+		if err == nil && now.Sub(r.peer.At) <= silentFor {
+			r.peer.Replica = name
+			peers = append(peers, r.peer)
+		}
+		if h := (heard{r.peer.At, r.members}); len(h.members) > 0 {
+			h.carry(now, s.listens)
+			lists = append(lists, h)
 		}
 	}
 	s.dark = dark

@@ -234,13 +234,13 @@ func byName(a, b Member) int {
 }
 
 // letIn prepares the entries that asked since the last call for being stored, and returns them. What a candidate will be sent is this
-// generation or a later one.
-func (o *roster) letIn(current uint64) (asked []*entry) {
+// generation or a later one, and its time begins: it may have asked long ago, while the store was away.
+func (o *roster) letIn(current uint64, now time.Time) (asked []*entry) {
 	for e := range maps.Values(o.streams) {
 		if e.asked {
 			e.asked = false
 			if !e.Answered {
-				e.Floor = current
+				e.Floor, e.Since = current, now
 			}
 			asked = append(asked, e)
 		}

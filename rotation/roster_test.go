@@ -31,7 +31,7 @@ func (o *rosterLab) join(stream uint64, node, held string) {
 }
 
 func (o *rosterLab) letIn() {
-	for _, e := range o.roster.letIn(o.ring.Generation) {
+	for _, e := range o.roster.letIn(o.ring.Generation, o.now) {
 		e.ready = true
 	}
 }

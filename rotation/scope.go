@@ -15,6 +15,7 @@ import (
 const (
 	heartbeat  = 10 * time.Second      // a roster is written at least so often while somebody is on it
 	silentFor  = 3 * heartbeat         // a replica whose roster is older than this is dead, and its nodes away
+	deafAfter  = heartbeat * 5 / 4     // who looked at the store no later than this has missed nothing; a look is due after a heartbeat at the latest
 	flushAfter = time.Second           // acceptances that nobody waits for are written no more often than this; joins cannot wait
 	gather     = 50 * time.Millisecond // between two looks that let somebody in: a fleet that comes at once is written down together
 	retryAfter = time.Second           // after a failed look at the store
@@ -41,6 +42,8 @@ type scope struct {
 	known    known           // with turn
 	proved   time.Time       // see Tally.Proved; with turn
 	dark     map[string]dark // by store key; with turn
+	listened time.Time       // when the others' rosters were read last; with turn
+	listens  time.Time       // since when they have been read without a gap; with turn
 	recorded recorded        // with turn
 	members  []Member        // room for what read reads; with turn
 	saving   []Member        // room for what saveRoster writes; run's
@@ -173,7 +176,7 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	}
 	s.mu.Lock()
 	serving := s.ring != nil
-	asked := s.roster.letIn(s.held().Generation)
+	asked := s.roster.letIn(s.held().Generation, s.clock())
 	s.mu.Unlock()
 	err = s.store(ctx, len(asked) > 0)
 	var v view

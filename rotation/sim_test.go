@@ -12,7 +12,9 @@ func (w *world) play(steps int) error {
 	for range steps {
 		w.happen(w.nodes[w.rnd.IntN(len(w.nodes))], w.replicas[w.rnd.IntN(len(w.replicas))])
 		for _, c := range w.replicas {
-			if w.rnd.IntN(3) == 0 { // stops in the middle
+			if c.cut {
+				// it serves what it has
+			} else if w.rnd.IntN(3) == 0 { // stops in the middle
 				w.advance(c)
 			} else {
 				w.look(c)
@@ -24,9 +26,9 @@ func (w *world) play(steps int) error {
 			return err
 		}
 		if w.rnd.IntN(3) == 0 {
-			w.now = w.now.Add(time.Duration(w.rnd.IntN(10_000)) * time.Millisecond)
+			w.pass(time.Duration(w.rnd.IntN(10_000)) * time.Millisecond)
 		} else {
-			w.now = w.now.Add(time.Duration(w.rnd.IntN(40)) * time.Millisecond)
+			w.pass(time.Duration(w.rnd.IntN(40)) * time.Millisecond)
 		}
 	}
 	return nil
@@ -56,11 +58,13 @@ func (w *world) happen(n *simNode, c *simReplica) {
 	case 5:
 		n.refuse = 1 + w.rnd.IntN(2)
 	case 6:
-		if w.rnd.IntN(3) == 0 {
+		if w.rnd.IntN(3) == 0 && !c.cut {
 			w.restart(c)
 		}
 	case 7:
-		w.ask(c)
+		if !c.cut {
+			w.ask(c)
+		}
 	case 8:
 		w.streams++
 		r := &simRogue{node: n.name, at: c, stream: w.streams}
@@ -75,8 +79,15 @@ func (w *world) happen(n *simNode, c *simReplica) {
 		}
 		w.closing = nil
 	case 10:
-		if w.rnd.IntN(3) == 0 {
+		if w.rnd.IntN(3) == 0 && !c.cut {
 			w.stampede(c)
+		}
+	case 11:
+		w.sever(c, !c.cut && w.rnd.IntN(3) == 0)
+	case 12:
+		cut := !c.cut && w.rnd.IntN(3) == 0
+		for _, c := range w.replicas {
+			w.sever(c, cut)
 		}
 	}
 }
@@ -217,8 +228,10 @@ var mutants = map[string]func(*world){
 			return n, changed
 		}
 	},
-	"let in who is not written down": func(w *world) { w.careless = true },
-	"a restart forgets the roster":   func(w *world) { w.amnesiac = true },
+	"let in who is not written down":                      func(w *world) { w.careless = true },
+	"a restart forgets the roster":                        func(w *world) { w.amnesiac = true },
+	"after an outage those who are not back yet are dead": func(w *world) { w.hasty = true },
+	"who is cut off keeps its nodes":                      func(w *world) { w.clinging = true },
 }
 
 func only(keep func(Member) bool) func(*world) {

@@ -13,7 +13,7 @@ import (
 // The simulation runs thousands of small fleets against Next and the roster, and checks P1 after each step: every ticket that a
 // live node made less than ticket_lifetime ago is decrypted by every other live node. It knows what the nodes really hold; the
 // control plane knows only what they answered, late. One or two replicas go through the steps of scope.look, and may stop
-// between any two of them while the world goes on.
+// between any two of them while the world goes on. Each may be cut off from the store, alone or together.
 
 type decision = func(Rollout, Policy, Tally, time.Time, func() keysource.TicketKey) (Rollout, bool)
 
@@ -37,6 +37,8 @@ type world struct {
 
 	next     decision // mutants replace these
 	careless bool     // who asks is let in before the roster is stored
+	hasty    bool     // after an outage those who are not back yet are taken for dead
+	clinging bool     // who is cut off does not let its nodes go
 	amnesiac bool     // a restart forgets the roster
 }
 
@@ -52,6 +54,12 @@ type simReplica struct {
 	tally Tally
 	at    time.Time // when it was read: leases are judged by what was known then
 	rev   int
+
+	cut      bool      // off from the store
+	said     time.Time // when saved was written
+	listened time.Time // see scope
+	listens  time.Time
+	unlike   time.Time // it has been cut off, and another one has not, since then; zero: not so
 }
 
 // simCommand was decided on what was read, and is not swapped in yet.
@@ -64,9 +72,10 @@ type simCommand struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)),
-		policy: Policy{Period: 60 * time.Second, TicketLifetime: 120 * time.Second, MaxKeyAge: 20 * time.Minute, Quorum: 1, RefuseGrace: 30 * time.Second, NodeLease: 75 * time.Second, ClientCerts: "none"},
+		policy: Policy{Period: 60 * time.Second, TicketLifetime: 120 * time.Second, MaxKeyAge: 20 * time.Minute, Quorum: 1, RefuseGrace: 30 * time.Second, ClientCerts: "none"},
 		now:    time.Unix(1_700_000_000, 0).UTC(), stored: Rollout{Scope: "default"}, rings: map[uint64]keysource.Ring{}, next: Rollout.Next,
 	}
+	w.policy.NodeLease = []time.Duration{40 * time.Second, 75 * time.Second}[w.rnd.IntN(2)]
 	for range 1 + w.rnd.IntN(2) {
 		w.replicas = append(w.replicas, &simReplica{roster: newRoster()})
 	}
@@ -106,10 +115,16 @@ func (w *world) put(r Rollout) {
 }
 
 func (w *world) tallied(c *simReplica) Tally {
+	if w.now.Sub(c.listened) > deafAfter && !w.hasty {
+		c.listens = w.now
+	}
+	c.listened = w.now
 	lists := []heard{{w.now, c.roster.snapshot(false)}}
 	for _, other := range w.replicas {
 		if other != c && other.saved != nil {
-			lists = append(lists, w.decode(other.saved))
+			h := w.decode(other.saved)
+			h.carry(w.now, c.listens)
+			lists = append(lists, h)
 		}
 	}
 	return Tally{Members: union(lists...), Highest: c.roster.highest}
@@ -128,8 +143,8 @@ func (w *world) advance(c *simReplica) {
 	switch c.step {
 	case 0:
 		w.lapse()
-		c.asked = c.roster.letIn(c.ring.Generation)
-		c.saved = rosterRecord{Peer{At: w.now}, c.roster.snapshot(true)}.encode()
+		c.asked = c.roster.letIn(c.ring.Generation, w.now)
+		c.saved, c.said = rosterRecord{Peer{At: w.now}, c.roster.snapshot(true)}.encode(), w.now
 		c.step = 1
 	case 1:
 		c.view, c.rev, c.tally, c.at = w.stored, w.rev, w.tallied(c), w.now
@@ -155,6 +170,9 @@ func (w *world) advance(c *simReplica) {
 
 // look is one whole turn.
 func (w *world) look(c *simReplica) {
+	if c.cut {
+		return
+	}
 	for w.advance(c); c.step != 0; {
 		w.advance(c)
 	}

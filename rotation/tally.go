@@ -14,7 +14,7 @@ type Member struct {
 	Answered  bool      // it accepted a ring; until then it is a candidate
 	Connected bool      // else away
 	Brought   bool      // it said, when it came, which ring it holds: it was here before
-	Since     time.Time // connected or away since
+	Since     time.Time // connected or away since, a candidate: let in; of another replica's candidate, so long before now as it was when that replica spoke
 	Refused   uint64    // the generation that it refused last and has not got over; 0: none
 	Words     string    // its reason
 	Stream    uint64    // the stream by which it is connected to this replica; 0: none

@@ -12,6 +12,22 @@ type heard struct {
 	members []Member
 }
 
+// carry makes of what was said what is known at now. A replica that was not heard of for silentFor, while others could be, is dead, and its nodes are away from then on:
+// one that is only cut off has had them until then. Before that nobody knows whether a candidate has answered: only the time of which its replica has spoken counts against it.
+// listens is since when it would have been heard: after an outage of the store the first to be back hears of nobody.
+func (h heard) carry(now, listens time.Time) {
+	dead := latest(h.at, listens).Add(silentFor)
+	for i := range h.members {
+		switch m := &h.members[i]; {
+		case !m.Connected:
+		case now.After(dead):
+			m.Connected, m.Since = false, dead
+		case !m.Answered:
+			m.Since = m.Since.Add(now.Sub(h.at))
+		}
+	}
+}
+
 // slot is a node id with a number: one node, as long as ids are unique.
 type slot struct {
 	node string

@@ -9,10 +9,12 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// When nodes are let go by a replica of which the others have not heard. They go on without its nodes after 30 s, or a lease, and nodes that stay here
-// would then lack the new keys.
+// When nodes are let go by a replica of which the others have not heard. They take it for dead, and its nodes for away, after 30 s, and go on without them a lease later;
+// nodes that stay here would then lack the new keys. So it is after 26 s at the latest, also where the others' answers are waited for in vain: a node's longest pause before that.
 const (
-	letGoAfter = 20 * time.Second
+	letGoAfter = 18 * time.Second
+	lookEvery  = time.Second
+	answerIn   = time.Second      // what the others are asked is in their memory
 	certainFor = 6 * time.Second  // what the others say must stand that long: longer than one try to write of ours, which may just be succeeding
 	refuseFor  = 3 * time.Second  // longer than a node's longest pause between two tries (retry_back_off in its bootstrap)
 	letGoEvery = 10 * time.Second // those that came back, since they had nowhere to go, or since this one's turn came again
@@ -21,27 +23,36 @@ const (
 // letGo sends nodes to the other replicas while this one cannot write its roster and they can. Nodes that reach no other one come back and are served
 // with what is known here.
 func (d *Daemon) letGo(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
+	ask := func(ctx context.Context) others { return askOthers(ctx, d.rolls.Peers(), d.mute) }
+	part(ctx, d.rolls.Unheard, ask, func() {
+		if n := d.xds.Dismiss(refuseFor); n > 0 {
+			d.log.Warn("this replica cannot write to the store, and the others will go on without its nodes: they are sent to them",
+				"unheard", d.rolls.Unheard().Round(time.Second), "streams", n)
+		}
+	})
+	return nil
+}
+
+// part calls dismiss whenever nodes are to be let go, until ctx ends.
+func part(ctx context.Context, unheard func() time.Duration, ask func(context.Context) others, dismiss func()) {
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var p parting
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
-		unheard := d.rolls.Unheard()
-		if unheard < letGoAfter {
+		asked := time.Now()
+		if unheard() < letGoAfter {
 			p = parting{}
 			continue
 		}
-		if time.Now().Before(p.askAt) || !p.heard(askOthers(ctx, d.rolls.Peers(), d.mute), time.Now()) || ctx.Err() != nil {
+		if asked.Before(p.askAt) || !p.heard(ask(ctx), asked, time.Now()) || ctx.Err() != nil {
 			continue
 		}
-		if n := d.xds.Dismiss(refuseFor); n > 0 {
-			d.log.Warn("this replica cannot write to the store, and the others will go on without its nodes: they are sent to them",
-				"unheard", unheard.Round(time.Second), "streams", n)
-		}
+		dismiss()
 	}
 }
 
@@ -61,15 +72,15 @@ type parting struct {
 	guesses int       // how often nodes were let go although nobody had answered
 }
 
-// heard takes what the others say, and reports whether nodes are to be let go now. Where nobody answers, they go seldom: if the store is lost to all, they find
-// nothing better.
-func (p *parting) heard(o others, now time.Time) bool {
+// heard takes what the others say at now, having been asked at asked, and reports whether nodes are to be let go now. Where nobody answers, they go seldom: if the
+// store is lost to all, they find nothing better.
+func (p *parting) heard(o others, asked, now time.Time) bool {
 	if o == asWe {
 		p.since = time.Time{}
 		return false
 	}
 	if p.since.IsZero() {
-		p.since = now
+		p.since = asked
 	}
 	if now.Sub(p.since) < certainFor {
 		return false
@@ -83,9 +94,9 @@ func (p *parting) heard(o others, now time.Time) bool {
 	return true
 }
 
-// askOthers asks all of them at once, for 2 s.
+// askOthers asks all of them at once.
 func askOthers(ctx context.Context, peers []rotation.Peer, mute func(context.Context, rotation.Peer) (bool, error)) others {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerIn)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/rotation"
@@ -66,12 +67,45 @@ func TestWhenNodesAreLetGo(t *testing.T) {
 		start := time.Now()
 		for s := range end {
 			now := start.Add(time.Duration(s) * time.Second)
-			if !now.Before(p.askAt) && p.heard(c.says(s), now) {
+			if !now.Before(p.askAt) && p.heard(c.says(s), now, now) {
 				got = append(got, s)
 			}
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: at %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// TestNodesAreLetGoBeforeTheirReplicaIsTakenForDead: in time to be at another one within 30 s, also where nobody answers and each question is waited for.
+func TestNodesAreLetGoBeforeTheirReplicaIsTakenForDead(t *testing.T) {
+	for name, mute := range map[string]func(context.Context, rotation.Peer) (bool, error){
+		"one is better off": func(context.Context, rotation.Peer) (bool, error) { return false, nil },
+		"one is slow and better off": func(context.Context, rotation.Peer) (bool, error) {
+			time.Sleep(answerIn - time.Millisecond)
+			return false, nil
+		},
+		"all hang": func(ctx context.Context, _ rotation.Peer) (bool, error) {
+			<-ctx.Done()
+			time.Sleep(5 * time.Millisecond) // a busy machine
+			return false, ctx.Err()
+		},
+	} {
+		for _, late := range []time.Duration{0, time.Millisecond, lookEvery / 2, lookEvery - time.Millisecond} { // of the last word, in the time between two looks
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				start := time.Now()
+				var at []time.Duration
+				unheard := func() time.Duration { return time.Since(start) - late }
+				ask := func(ctx context.Context) others {
+					return askOthers(ctx, []rotation.Peer{{Replica: "one"}, {Replica: "two"}}, mute)
+				}
+				part(ctx, unheard, ask, func() { at = append(at, unheard()) })
+				if len(at) != 1 || at[0] < letGoAfter+certainFor-lookEvery || at[0] > 26*time.Second {
+					t.Errorf("%s: at %v", name, at)
+				}
+			})
 		}
 	}
 }
