@@ -117,6 +117,7 @@ func TestAfterAnOutageTheOtherReplicasAreNotTakenForDead(t *testing.T) {
 				defer r2.stop()
 				a, b := r1.connect("a", ""), r2.connect("b", "")
 				time.Sleep(time.Second)
+				version := r1.status().Rollout.Ring().Version()
 				if restarted {
 					r1.disconnect(a)
 					r1.stop()
@@ -126,6 +127,7 @@ func TestAfterAnOutageTheOtherReplicasAreNotTakenForDead(t *testing.T) {
 				s.set(nil, nil)
 				if restarted {
 					r1 = start(t, s, "r1")
+					r1.connect("a", version)
 				}
 				r1.rotate()
 				synctest.Wait()
@@ -140,6 +142,31 @@ func TestAfterAnOutageTheOtherReplicasAreNotTakenForDead(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A node moved while the store was away for longer than its lease. Only the replica that it came to knows of that, and is not the first to use the store again.
+func TestANodeThatMovedDuringAnOutageIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
+		defer r1.stop()
+		defer r2.stop()
+		node := r1.connect("n", "")
+		time.Sleep(time.Second)
+		s.set(down, nil)
+		time.Sleep(time.Second)
+		r1.disconnect(node)
+		node = r2.connect("n", r1.status().Rollout.Ring().Version())
+		time.Sleep(silentFor + testPolicy().NodeLease + time.Minute + retryAfter*2/5)
+		s.set(nil, nil)
+		r1.rotate()
+		r1.phase(0, Distributing, 2)
+		r1.phase(6*time.Second, Steady, 3)
+		r2.phase(6*time.Second, Steady, 3)
+		if node.got() != "[2 3]" {
+			t.Errorf("it was sent %s", node.got())
+		}
+	})
 }
 
 // A node asked for its first ring during an outage that was longer than its lease. It is waited for like any other: what it is sent, it is sent now.

@@ -13,8 +13,11 @@ import (
 
 // readOthers reads the rosters of the other replicas, and which of them live.
 func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, peers []Peer, _ error) {
-	if now.Sub(s.listened) > deafAfter {
+	if s.cfg.Shared && now.Sub(s.listened) > deafAfter {
 		s.listens = now
+		s.mu.Lock()
+		s.roster.outage(now)
+		s.mu.Unlock()
 	}
 	s.listened = now
 	dark := map[string]dark{}

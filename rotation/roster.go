@@ -206,6 +206,18 @@ func (o *roster) expire(p Policy, now time.Time) {
 	}
 }
 
+// outage: until now nothing was heard of the other replicas. The time counts against nobody who may have come to one of them.
+func (o *roster) outage(now time.Time) {
+	for _, all := range o.members {
+		for _, e := range all {
+			if !e.Connected || !e.Answered {
+				e.Since = latest(e.Since, now)
+				o.dirty = true
+			}
+		}
+	}
+}
+
 // snapshot is list by name.
 func (o *roster) snapshot(all bool) []Member {
 	ms := o.list(nil, all)

@@ -196,6 +196,7 @@ func TestUnionCountsANodeOnce(t *testing.T) {
 		"two live nodes under one id":                {brought(4, 10), brought(5, 20), 21, 30, "a 4, a#2 5"},
 		"or one that has restarted":                  {m(4, true, 10), m(5, true, 20), 20, 30, "a 4, a#2 5"},
 		"it was lost at both":                        {m(4, false, 10), m(5, false, 20), 30, 30, "a 5"},
+		"or nobody knows at which later":             {m(4, false, 20), m(5, false, 20), 30, 30, "a 4"},
 		"a candidate hides no member":                {m(4, true, 10), candidate, 90, 90, "a 4, a#2 9"},
 		"nor one who is away":                        {m(4, false, 10), candidate, 90, 90, "a 4, a#2 9"},
 		"nor another candidate":                      {candidate, candidate, 90, 90, "a 9, a#2 9"},

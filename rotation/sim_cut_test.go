@@ -10,9 +10,6 @@ func (w *world) sever(c *simReplica, cut bool) {
 	if cut && !c.cut {
 		for _, e := range c.asked {
 			e.asked = !e.ready
-			if i := slices.IndexFunc(w.nodes, func(n *simNode) bool { return n.at == c && n.stream == e.Stream }); i >= 0 && e.asked {
-				w.nodes[i].away = w.now
-			}
 		}
 		c.step, c.asked = 0, nil
 	}
@@ -23,6 +20,11 @@ func (w *world) sever(c *simReplica, cut bool) {
 			c.unlike = time.Time{}
 		case c.unlike.IsZero():
 			c.unlike = w.now
+			for _, n := range w.nodes {
+				if n.at == c && n.stream != 0 && !w.known(n) {
+					n.back, n.away = false, w.now
+				}
+			}
 		}
 	}
 }

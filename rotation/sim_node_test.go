@@ -18,6 +18,7 @@ type simNode struct {
 	arrives   time.Time
 	acks      []simAck
 	away      time.Time // since when it is not connected
+	back      bool      // it connected again well before its lease ended
 	refuse    int       // how many more rings it refuses
 	returning bool      // is new, or was away beyond its lease, and has got no ring since
 	excused   bool      // was excluded, or met a burn, and has not got the present ring since: others' tickets may be refused there
@@ -55,6 +56,7 @@ func (w *world) connect(n *simNode, c *simReplica) {
 	w.streams++
 	n.forget()
 	n.stream, n.at = w.streams, c
+	n.back = c.unlike.IsZero() && !n.returning && w.now.Sub(n.away) < w.policy.NodeLease-30*time.Second
 	held := ""
 	if n.holds != 0 {
 		held = w.rings[n.holds].Version()
@@ -157,9 +159,10 @@ func (w *world) known(n *simNode) bool {
 	return e != nil && !e.asked
 }
 
-// present: connected, or away for less than the lease.
+// present: connected, or away for less than the lease. One that is back counts at once, although its replica may not be able to write that down, unless another one can; but
+// not if it came when its lease was about to end.
 func (w *world) present(n *simNode) bool {
-	return w.known(n) || w.now.Sub(n.away) < w.policy.NodeLease
+	return w.known(n) || w.now.Sub(n.away) < w.policy.NodeLease || n.stream != 0 && n.back
 }
 
 // lapse notes whose lease has ended.

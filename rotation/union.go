@@ -20,6 +20,7 @@ func (h heard) carry(now, listens time.Time) {
 	for i := range h.members {
 		switch m := &h.members[i]; {
 		case !m.Connected:
+			m.Since = latest(m.Since, listens)
 		case now.After(dead):
 			m.Connected, m.Since = false, dead
 		case !m.Answered:
@@ -54,7 +55,7 @@ func union(lists ...heard) []Member {
 			at := slot{m.Node, m.Nr}
 			have, ok := best[at]
 			older, newer := have, claim{m, list.at}
-			if m.Since.Before(have.Since) {
+			if m.Since.Before(have.Since) || m.Since.Equal(have.Since) && m.Floor > have.Floor {
 				older, newer = newer, older
 			}
 			switch {

@@ -189,7 +189,7 @@ func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	}
 	d.ok(d.net.Cut(d.one, d.store))
 	d.ok(d.net.Cut(d.two, d.store))
-	d.serves(a, "all replicas are cut off from the store", 24*time.Second)
+	d.serves(a, "all replicas are cut off from the store", 36*time.Second) // longer than it takes to let nodes go, to be taken for dead, and any lease
 	if n := ended() - before; n > 0 {
 		t.Errorf("%v streams were ended although the store is lost to all", n)
 	}
