@@ -195,12 +195,12 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 	if err != nil {
 		return v, 0, err
 	}
-	others, peers, err := s.readOthers(ctx, v.now)
+	others, err := s.readOthers(ctx, v.now)
 	if err != nil {
 		return v, 0, err
 	}
 	s.mu.Lock()
-	s.others, s.peers, s.unread = others, peers, s.unreadable()
+	s.others, s.unread = others, s.unreadable()
 	v.t = s.tallied(s.members[:0])
 	s.members = v.t.Members
 	s.mu.Unlock()

@@ -280,7 +280,7 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 		at(until)
 	}
 	for i := range t.Members {
-		if m := &t.Members[i]; !m.Connected || !m.Answered {
+		if m := &t.Members[i]; !m.Connected || !m.Answered && m.Stream != 0 { // the time of another replica's candidate stands still between its words
 			at(m.Since.Add(p.NodeLease))
 		}
 	}

@@ -11,26 +11,31 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
+// others is what the rosters of the other replicas tell.
+type others struct {
+	lists []heard
+	peers []Peer // those that were heard of within silentFor
+	all   []Peer // those, and those that are not taken for dead, since they had no time to be heard
+}
+
 // readOthers reads the rosters of the other replicas, and which of them live.
-func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, peers []Peer, _ error) {
-	if s.cfg.Shared && now.Sub(s.listened) > deafAfter {
-		s.listens = now
-		s.mu.Lock()
-		s.roster.outage(now)
-		s.mu.Unlock()
+func (s *scope) readOthers(ctx context.Context, now time.Time) (o others, _ error) {
+	gap := s.deaf(now)
+	listens := s.listens
+	if gap || now.Before(listens) { // the store's clock may have been set back
+		listens = now
 	}
-	s.listened = now
 	dark := map[string]dark{}
 	for key, err := range s.cfg.Store.Keys(ctx, store.Key(rosterPrefix, s.name)+"/") {
 		if err != nil {
-			return nil, nil, err
+			return o, err
 		}
 		if key == s.rosterKey() {
 			continue
 		}
 		name, err := store.Segment(key)
 		if err != nil {
-			return nil, nil, err
+			return o, err
 		}
 		r, rev, err := readRoster(ctx, s.cfg.Store, key)
 		switch {
@@ -41,23 +46,38 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) (lists []heard, p
 			dark[key] = d
 			r = rosterRecord{Peer{At: d.since}, []Member{unknown(name, d.since, true)}}
 		case err != nil:
-			return nil, nil, err
+			return o, err
 		}
-		if now.Sub(latest(r.peer.At, s.listens)) > silentFor+s.policy.NodeLease {
+		h := heard{r.peer.At, r.members}
+		dead := h.dead(listens)
+		if now.Sub(dead) > s.policy.NodeLease {
 			_, _ = s.cfg.Store.Swap(ctx, key, rev, nil) // nobody on it can be live; whoever deletes it first is as good
 			continue
 		}
-		if err == nil && now.Sub(r.peer.At) <= silentFor {
-			r.peer.Replica = name
-			peers = append(peers, r.peer)
+		if r.peer.Replica = name; err == nil && now.Sub(h.at) <= silentFor {
+			o.peers = append(o.peers, r.peer)
 		}
-		if h := (heard{r.peer.At, r.members}); len(h.members) > 0 {
-			h.carry(now, s.listens)
-			lists = append(lists, h)
+		if err == nil && !now.After(dead) {
+			o.all = append(o.all, r.peer)
+		}
+		if h.carry(now, listens); len(h.members) > 0 {
+			o.lists = append(o.lists, h)
 		}
 	}
-	s.dark = dark
-	return lists, peers, nil
+	s.mu.Lock()
+	if gap || s.err != nil || now.Before(s.listened) {
+		s.roster.outage(s.listened, now)
+	}
+	s.mu.Unlock()
+	s.dark, s.listens, s.listened = dark, listens, now
+	return o, nil
+}
+
+// deaf: the other replicas could not be heard for a while, since the store could not be read, or they could not write, as we could not. The caller holds turn.
+func (s *scope) deaf(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Sub(s.listened) > deafAfter || s.cfg.Shared && !s.stored.IsZero() && now.Sub(s.stored) > deafAfter
 }
 
 // dark is a roster that cannot be read.

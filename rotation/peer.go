@@ -22,11 +22,17 @@ type Peer struct {
 }
 
 // Peers are the other replicas that live, by name. A scope without nodes has their records, too.
-func (c *Coordinator) Peers() []Peer {
+func (c *Coordinator) Peers() []Peer { return c.list(func(o others) []Peer { return o.peers }) }
+
+// Others are the other replicas that are not taken for dead, by name: those that live, and those that may, since the store was away until just now. While this replica cannot
+// read the store it is those of before.
+func (c *Coordinator) Others() []Peer { return c.list(func(o others) []Peer { return o.all }) }
+
+func (c *Coordinator) list(of func(others) []Peer) []Peer {
 	all := map[string]Peer{}
 	for _, s := range c.scopes {
 		s.mu.Lock()
-		for _, p := range s.peers {
+		for _, p := range of(s.others) {
 			if have, ok := all[p.Replica]; !ok || p.At.After(have.At) {
 				all[p.Replica] = p
 			}
@@ -174,7 +180,7 @@ func (s *scope) withdraw() error {
 func (s *scope) together() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.peers {
+	for _, p := range s.others.peers {
 		whose := "this replica's events are"
 		switch {
 		case p.Alone:

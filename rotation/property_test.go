@@ -32,6 +32,9 @@ func drawTally(t *rapid.T, r Rollout, now time.Time) (all Tally) {
 			Connected: rapid.IntRange(0, 3).Draw(t, "away") > 0,
 			Since:     now.Add(-time.Duration(rapid.IntRange(0, 40).Draw(t, "since")) * time.Second),
 		}
+		if m.Connected {
+			m.Stream = uint64(i + 1)
+		}
 		if rapid.IntRange(0, 2).Draw(t, "holds the present ring") > 0 {
 			m.Floor = r.Generation
 		}

@@ -206,14 +206,20 @@ func (o *roster) expire(p Policy, now time.Time) {
 	}
 }
 
-// outage: until now nothing was heard of the other replicas. The time counts against nobody who may have come to one of them.
-func (o *roster) outage(now time.Time) {
+// outage: nothing was heard of the other replicas from a moment until now. That time counts against nobody who may have come to one of them.
+func (o *roster) outage(from, now time.Time) {
+	lost := max(now.Sub(from), 0) // below 0: the store's clock was set back
 	for _, all := range o.members {
 		for _, e := range all {
-			if !e.Connected || !e.Answered {
-				e.Since = latest(e.Since, now)
-				o.dirty = true
+			if e.Connected && e.Answered {
+				continue
 			}
+			if since := e.Since.Add(lost); since.Before(now) {
+				e.Since = since
+			} else {
+				e.Since = now
+			}
+			o.dirty = true
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 const (
 	heartbeat  = 10 * time.Second      // a roster is written at least so often while somebody is on it
 	silentFor  = 3 * heartbeat         // a replica whose roster is older than this is dead, and its nodes away
-	deafAfter  = heartbeat * 5 / 4     // who looked at the store no later than this has missed nothing; a look is due after a heartbeat at the latest
+	deafAfter  = heartbeat * 3 / 2     // who has read and written the store no longer ago has missed nothing; either is due after a heartbeat at the latest
 	flushAfter = time.Second           // acceptances that nobody waits for are written no more often than this; joins cannot wait
 	gather     = 50 * time.Millisecond // between two looks that let somebody in: a fleet that comes at once is written down together
 	retryAfter = time.Second           // after a failed look at the store
@@ -54,8 +54,7 @@ type scope struct {
 	roster  *roster
 	rollout Rollout         // as last read or written
 	ring    *keysource.Ring // of rollout; nil until the first read
-	others  []heard         // the other replicas' rosters, as last read
-	peers   []Peer          // the other replicas that live, as last read
+	others  others          // as last read
 	unread  []string        // rosters of other replicas that cannot be read, and why
 	late    map[*entry]bool // ours that the phase waits for
 	waited  []string        // all that it waits for
@@ -110,8 +109,8 @@ func (s *scope) caughtUp(e *entry) bool {
 // tallied counts into the room of ms. The caller holds mu.
 func (s *scope) tallied(ms []Member) Tally {
 	t := Tally{Members: s.roster.list(ms, false), Highest: s.roster.highest, Waited: s.waited}
-	if len(s.others) > 0 {
-		t.Members = union(slices.Concat([]heard{{s.clock(), t.Members}}, s.others)...)
+	if len(s.others.lists) > 0 {
+		t.Members = union(slices.Concat([]heard{{s.clock(), t.Members}}, s.others.lists)...)
 	}
 	return t
 }

@@ -12,17 +12,19 @@ type heard struct {
 	members []Member
 }
 
-// carry makes of what was said what is known at now. A replica that was not heard of for silentFor, while others could be, is dead, and its nodes are away from then on:
-// one that is only cut off has had them until then. Before that nobody knows whether a candidate has answered: only the time of which its replica has spoken counts against it.
-// listens is since when it would have been heard: after an outage of the store the first to be back hears of nobody.
+// dead is when the replica is dead if nothing more is heard of it: silentFor after its last word, or after listens, since when it would have been heard. After an
+// outage of the store the first to be back hears of nobody.
+func (h heard) dead(listens time.Time) time.Time { return latest(h.at, listens).Add(silentFor) }
+
+// carry makes of what was said what is known at now. The nodes of a dead replica are away since it was dead: one that is only cut off has had them until then. Before that
+// nobody knows whether a candidate has answered: only the time of which its replica has spoken counts against it.
 func (h heard) carry(now, listens time.Time) {
-	dead := latest(h.at, listens).Add(silentFor)
 	for i := range h.members {
 		switch m := &h.members[i]; {
 		case !m.Connected:
 			m.Since = latest(m.Since, listens)
-		case now.After(dead):
-			m.Connected, m.Since = false, dead
+		case now.After(h.dead(listens)):
+			m.Connected, m.Since = false, h.dead(listens)
 		case !m.Answered:
 			m.Since = m.Since.Add(now.Sub(h.at))
 		}

@@ -17,13 +17,14 @@ const (
 	answerIn   = time.Second      // what the others are asked is in their memory
 	certainFor = 6 * time.Second  // what the others say must stand that long: longer than one try to write of ours, which may just be succeeding
 	refuseFor  = 3 * time.Second  // longer than a node's longest pause between two tries (retry_back_off in its bootstrap)
+	guessEvery = 90 * time.Second // less than the others wait for our nodes, with the usual lease, from their start or from when they have the store again: 105 s
 	letGoEvery = 10 * time.Second // those that came back, since they had nowhere to go, or since this one's turn came again
 )
 
 // letGo sends nodes to the other replicas while this one cannot write its roster and they can. Nodes that reach no other one come back and are served
 // with what is known here.
 func (d *Daemon) letGo(ctx context.Context) error {
-	ask := func(ctx context.Context) others { return askOthers(ctx, d.rolls.Peers(), d.mute) }
+	ask := func(ctx context.Context) others { return askOthers(ctx, d.rolls.Others(), d.mute) }
 	part(ctx, d.rolls.Unheard, ask, func() {
 		if n := d.xds.Dismiss(refuseFor); n > 0 {
 			d.log.Warn("this replica cannot write to the store, and the others will go on without its nodes: they are sent to them",
@@ -49,10 +50,9 @@ func part(ctx context.Context, unheard func() time.Duration, ask func(context.Co
 			p = parting{}
 			continue
 		}
-		if asked.Before(p.askAt) || !p.heard(ask(ctx), asked, time.Now()) || ctx.Err() != nil {
-			continue
+		if p.heard(ask(ctx), asked, time.Now()) && ctx.Err() == nil {
+			dismiss()
 		}
-		dismiss()
 	}
 }
 
@@ -60,20 +60,20 @@ func part(ctx context.Context, unheard func() time.Duration, ask func(context.Co
 type others int
 
 const (
-	asWe      others = iota // there are none, or those that answer cannot write, either
-	unknown                 // none answers: it may be we who are cut off, or they have ended, or their addresses do not lead to them
+	asWe      others = iota // there are none, or all say that they cannot write, either
+	unknown                 // not all answer: it may be we who are cut off, or they have ended, or their addresses do not lead to them
 	betterOff               // one can write
 )
 
 // parting decides when nodes are let go. Its zero value is the start of an outage.
 type parting struct {
 	since   time.Time // the others have said since then, without a break, that they may be going on without us
-	askAt   time.Time // they need not be asked before
-	guesses int       // how often nodes were let go although nobody had answered
+	last    time.Time // when nodes were let go last
+	guesses int       // how often they were although not all had answered
 }
 
-// heard takes what the others say at now, having been asked at asked, and reports whether nodes are to be let go now. Where nobody answers, they go seldom: if the
-// store is lost to all, they find nothing better.
+// heard takes what the others say at now, having been asked at asked, and reports whether nodes are to be let go now. Where it is not known whether anybody is better off,
+// they go seldom: if the store is lost to all, they find nothing better.
 func (p *parting) heard(o others, asked, now time.Time) bool {
 	if o == asWe {
 		p.since = time.Time{}
@@ -82,15 +82,17 @@ func (p *parting) heard(o others, asked, now time.Time) bool {
 	if p.since.IsZero() {
 		p.since = asked
 	}
-	if now.Sub(p.since) < certainFor {
-		return false
-	}
 	every := letGoEvery
 	if o == unknown {
-		every = []time.Duration{letGoEvery, 30 * time.Second, 2 * time.Minute}[min(p.guesses, 2)]
+		every = []time.Duration{letGoEvery, letGoEvery, 30 * time.Second, guessEvery}[min(p.guesses, 3)]
+	}
+	if now.Sub(p.since) < certainFor || !p.last.IsZero() && now.Sub(p.last) < every {
+		return false
+	}
+	if o == unknown {
 		p.guesses++
 	}
-	p.since, p.askAt = time.Time{}, now.Add(every-certainFor)
+	p.last = now
 	return true
 }
 
@@ -115,7 +117,7 @@ func askOthers(ctx context.Context, peers []rotation.Peer, mute func(context.Con
 	switch {
 	case answers[false] > 0:
 		return betterOff
-	case answers[true] > 0 || len(peers) == 0:
+	case answers[true] == len(peers):
 		return asWe
 	}
 	return unknown
