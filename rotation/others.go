@@ -64,9 +64,13 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) (o others, _ erro
 			o.lists = append(o.lists, h)
 		}
 	}
+	from := s.listened
+	if gap && !s.listens.IsZero() {
+		from = time.Time{} // a whole lease anew: they may have gone to one that cannot write yet; but restarts, each with a gap before it, are to keep nobody alive
+	}
 	s.mu.Lock()
 	if gap || s.err != nil || now.Before(s.listened) {
-		s.roster.outage(s.listened, now)
+		s.roster.outage(from, now)
 	}
 	s.mu.Unlock()
 	s.dark, s.listens, s.listened = dark, listens, now

@@ -23,7 +23,12 @@ type entry struct {
 	Member
 	asked bool // joined since the roster was stored last
 	ready bool // stands in the stored roster, and the ring was read again since: may be sent to
-	stray bool // came with a ring, so it was here before, and nobody was away whose place it could take
+
+	nth uint64 // its stream, also when that has ended: later ones have higher numbers; 0: from before a restart
+
+	// When one came with a ring, so that it was here before, and nobody was away whose place it could take: this is one place too many for its node if a stream turns out to
+	// have ended before. It is the place's, whoever has it; zero: not so.
+	stray time.Time
 }
 
 func newRoster() *roster {
@@ -52,7 +57,7 @@ func (o *roster) join(stream uint64, node, held string, current keysource.Ring, 
 	if o.streams[stream] != nil || o.barred[stream] {
 		return
 	}
-	e := &entry{Member: Member{Node: node, Connected: true, Since: now, Stream: stream}, asked: true}
+	e := &entry{Member: Member{Node: node, Connected: true, Since: now, Stream: stream}, asked: true, nth: stream}
 	if generation, ok := keysource.ParseRingVersion(held); ok {
 		e.Answered, e.Brought = true, true
 		switch {
@@ -68,11 +73,16 @@ func (o *roster) join(stream uint64, node, held string, current keysource.Ring, 
 		o.streams[stream] = e
 		return
 	}
-	e.stray = e.Answered
+	if e.Answered && slices.ContainsFunc(o.members[node], func(have *entry) bool { return have.Answered }) {
+		e.stray = now
+	}
 	o.place(e)
 	o.streams[stream] = e
 	o.dirty = true
 }
+
+// strayFor is longer than it takes us to notice by our keepalive that a connection is dead.
+const strayFor = time.Minute
 
 // maxLead is how far ahead of the store another's word is believed. A store that lost writes is behind by what it lost, not by more than
 // a fleet rotates in a century; the bound keeps a lying node, or a damaged backup, from using the numbers up.
@@ -90,7 +100,7 @@ func (o *roster) takeOver(e *entry) bool {
 	if i < 0 {
 		return false
 	}
-	e.Nr = all[i].Nr
+	e.Nr, e.stray = all[i].Nr, all[i].stray
 	all[i] = e
 	o.dirty = true
 	return true
@@ -168,15 +178,33 @@ func (o *roster) closed(stream uint64, now time.Time) bool {
 	}
 	delete(o.streams, stream)
 	e.Connected, e.Since, e.Stream = false, now, 0
-	// A node notices a dead connection by its own keepalive, and may be back before we do: then the end of the old stream comes after the new one.
-	if i := slices.IndexFunc(o.members[e.Node], func(have *entry) bool { return have.Connected && have.stray }); i >= 0 {
-		back := o.members[e.Node][i]
-		back.stray = false
-		o.unplace(back)
-		o.takeOver(back)
-	}
+	o.succeed(e, now)
 	return true
 }
+
+// succeed: e's stream has ended. A node notices a dead connection by its own keepalive, and may be back before we do, or back and gone: then a later stream of it has a place of
+// its own, and takes e's. A candidate takes nobody's: any client can make a node open one.
+func (o *roster) succeed(e *entry, now time.Time) {
+	var next *entry
+	for _, have := range o.members[e.Node] {
+		if have.Answered && have.nth > e.nth && (e.isStray(now) || have.isStray(now)) && (next == nil || have.nth > next.nth) {
+			next = have
+		}
+	}
+	if next == nil {
+		return
+	}
+	if e.stray.IsZero() {
+		next.stray = time.Time{}
+	}
+	o.unplace(e)
+	if e.Nr < next.Nr {
+		o.unplace(next)
+		o.place(next)
+	}
+}
+
+func (e *entry) isStray(now time.Time) bool { return now.Sub(e.stray) < strayFor }
 
 func (o *roster) remove(e *entry) {
 	delete(o.streams, e.Stream)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -211,6 +212,51 @@ func TestUnionCountsANodeOnce(t *testing.T) {
 				t.Errorf("%s: %q, want %q", name, s, c.want)
 			}
 		}
+	}
+}
+
+// A node whose connections died comes again and again, and their ends are noticed at any time: it is one node all the same.
+func TestANodeIsCountedOnceWheneverItsOldStreamsAreSeenToEnd(t *testing.T) {
+	const streams = 4
+	var play func(events []string, joined int, open []uint64)
+	stories := 0
+	play = func(events []string, joined int, open []uint64) {
+		if joined == streams && len(open) == 1 {
+			stories++
+			for _, let := range []bool{true, false} {
+				o := newRosterLab(t)
+				o.join(1, "a", o.ring.Version())
+				o.letIn()
+				for _, event := range events {
+					var stream uint64
+					if _, err := fmt.Sscanf(event, "join %d", &stream); err == nil {
+						o.join(stream, "a", o.ring.Version())
+					} else if _, err := fmt.Sscanf(event, "end %d", &stream); err == nil {
+						o.closed(stream, o.now)
+					}
+					if let {
+						o.letIn()
+					}
+				}
+				if got := len(o.members["a"]); got != 1 || !o.members["a"][0].Connected || o.members["a"][0].Nr != 1 || o.members["a"][0].Stream != streams {
+					t.Errorf("%q: %d members: %+v", events, got, o.snapshot(true))
+				}
+			}
+			return
+		}
+		if joined < streams {
+			next := uint64(joined + 1)
+			play(append(slices.Clone(events), fmt.Sprintf("join %d", next)), joined+1, append(slices.Clone(open), next))
+		}
+		for i, stream := range open {
+			if stream < streams {
+				play(append(slices.Clone(events), fmt.Sprintf("end %d", stream)), joined, slices.Delete(slices.Clone(open), i, i+1))
+			}
+		}
+	}
+	play(nil, 1, []uint64{1})
+	if stories < 20 {
+		t.Errorf("only %d stories", stories)
 	}
 }
 

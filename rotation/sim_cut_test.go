@@ -21,7 +21,7 @@ func (w *world) sever(c *simReplica, cut bool) {
 		case c.unlike.IsZero():
 			c.unlike = w.now
 			for _, n := range w.nodes {
-				if n.at == c && n.stream != 0 && !w.known(n) {
+				if n.at == c && n.stream != 0 && !w.known(n) && n.back {
 					n.back, n.away = false, w.now
 				}
 			}
@@ -47,7 +47,7 @@ func (w *world) pass(d time.Duration) {
 
 func (w *world) dismiss(c *simReplica) {
 	for _, n := range w.nodes {
-		if n.at != c || n.stream == 0 || !w.known(n) {
+		if n.at != c || n.stream == 0 {
 			continue
 		}
 		w.disconnect(n)

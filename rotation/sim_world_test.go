@@ -117,7 +117,7 @@ func (w *world) put(r Rollout) {
 func (w *world) tallied(c *simReplica) Tally {
 	if w.now.Sub(c.listened) > deafAfter && !w.hasty {
 		c.listens = w.now
-		c.roster.outage(c.listened, w.now)
+		c.roster.outage(time.Time{}, w.now)
 	}
 	c.listened = w.now
 	lists := []heard{{w.now, c.roster.snapshot(false)}}

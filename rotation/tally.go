@@ -154,7 +154,7 @@ func (r Rollout) excuse(m Member, p Policy, now time.Time) string {
 	case m.Refused != 0:
 		return fmt.Sprintf("%s: refused g%d: %s", m.Name(), m.Refused, m.Words)
 	case !m.Answered:
-		return fmt.Sprintf("%s: has not answered its first ring for %s", m.Name(), ago)
+		return fmt.Sprintf("%s: has not answered its first ring for %s", m.Name(), ago) // of another replica's: as far as that has said
 	}
 	return fmt.Sprintf("%s: has not accepted g%d for %s; may hold g%d", m.Name(), r.target(), now.Sub(r.Since).Round(100*time.Millisecond), m.Floor)
 }
