@@ -73,15 +73,13 @@ func TestACandidateOfAReplicaThatIsNotHeardIsWaitedForUntilThatIsDead(t *testing
 	for name, moves := range map[string]bool{"it comes in time": true, "it does not come": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, cut := newFaulty(), newFaulty()
-				cut.Store = s.Store
+				s := newFaulty()
+				cut := s.another()
 				r1, r2 := start(t, cut, "r1"), start(t, s, "r2")
 				defer r1.stop()
 				defer r2.stop()
 				defer cut.set(nil, nil)
-				for _, p := range []*plane{r1, r2} {
-					p.scopes["default"].policy.NodeLease = 20 * time.Second
-				}
+				lease(20*time.Second, r1, r2)
 				node := r1.connect("n", "")
 				time.Sleep(500 * time.Millisecond)
 				if node.got() != "[1]" {
@@ -109,8 +107,8 @@ func TestACandidateOfAReplicaThatIsNotHeardIsWaitedForUntilThatIsDead(t *testing
 // A node asked for its first ring while its replica was cut off for longer than the lease. The others wait for it like for any other: what it is sent, it is sent now.
 func TestTheTimeOfACandidateBeginsWhenItIsLetIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, cut := newFaulty(), newFaulty()
-		cut.Store = s.Store
+		s := newFaulty()
+		cut := s.another()
 		r1, r2 := start(t, cut, "r1"), start(t, s, "r2")
 		defer r1.stop()
 		defer r2.stop()

@@ -206,9 +206,8 @@ func TestReplicasThatDecideAtOnceDoItOnce(t *testing.T) {
 
 func TestADeadReplicasNodesAreAwayThenForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s1, s2 := newFaulty(), newFaulty()
-		s2.Store = s1.Store // each replica's own way to the one store
-		one, two := start(t, s1, "r1"), start(t, s2, "r2")
+		s1 := newFaulty()
+		one, two := start(t, s1, "r1"), start(t, s1.another(), "r2")
 		defer one.stop()
 		one.connect("a", "")
 		two.connect("b", "")

@@ -54,11 +54,11 @@ func (s *scope) readOthers(ctx context.Context, now time.Time) (o others, _ erro
 			_, _ = s.cfg.Store.Swap(ctx, key, rev, nil) // nobody on it can be live; whoever deletes it first is as good
 			continue
 		}
-		if r.peer.Replica = name; err == nil && now.Sub(h.at) <= silentFor {
-			o.peers = append(o.peers, r.peer)
-		}
-		if err == nil && !now.After(dead) {
+		if r.peer.Replica = name; err == nil && !now.After(dead) {
 			o.all = append(o.all, r.peer)
+			if now.Sub(h.at) <= silentFor {
+				o.peers = append(o.peers, r.peer)
+			}
 		}
 		if h.carry(now, listens); len(h.members) > 0 {
 			o.lists = append(o.lists, h)

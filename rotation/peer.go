@@ -132,7 +132,7 @@ func (c *Coordinator) Unheard() (d time.Duration) {
 func (c *Coordinator) Mute() bool {
 	for _, s := range c.scopes {
 		s.mu.Lock()
-		well := !s.failed && (!s.cfg.Shared || s.clock().Sub(s.stored) < heartbeat*3/2)
+		well := !s.failed && (!s.cfg.Shared || s.clock().Sub(s.stored) < deafAfter)
 		s.mu.Unlock()
 		if well {
 			return false

@@ -29,6 +29,9 @@ type faulty struct {
 
 func newFaulty() *faulty { return &faulty{Store: memory.New()} }
 
+// another is another replica's own way to the same store.
+func (s *faulty) another() *faulty { return &faulty{Store: s.Store} }
+
 func (s *faulty) set(before func(ctx context.Context, op, key string) error, after func(op, key string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,6 +137,13 @@ func testPolicy() Policy {
 	p.MaxKeyAge = 24 * time.Hour
 	p.TicketLifetime = time.Hour
 	return p
+}
+
+// lease sets the lease of all planes.
+func lease(d time.Duration, planes ...*plane) {
+	for _, p := range planes {
+		p.scopes["default"].policy.NodeLease = d
+	}
 }
 
 // start runs a coordinator and waits until it knows the ring.

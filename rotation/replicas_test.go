@@ -437,9 +437,7 @@ func TestALostWriteCostsARestoredRingNothing(t *testing.T) {
 		}, nil)
 		s.overwrite(t, before)
 		time.Sleep(time.Second)
-		view := newFaulty()
-		view.Store = s.Store
-		r2 := start(t, view, "r2")
+		r2 := start(t, s.another(), "r2")
 		defer r2.stop()
 		r2.connect("n", held)
 		time.Sleep(5 * time.Second)

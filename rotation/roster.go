@@ -242,9 +242,7 @@ func (o *roster) outage(from, now time.Time) {
 			if e.Connected && e.Answered {
 				continue
 			}
-			if since := e.Since.Add(lost); since.Before(now) {
-				e.Since = since
-			} else {
+			if e.Since = e.Since.Add(lost); e.Since.After(now) {
 				e.Since = now
 			}
 			o.dirty = true

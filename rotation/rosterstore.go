@@ -60,8 +60,9 @@ func (s *scope) restoreOnce(ctx context.Context) error {
 func (s *scope) store(ctx context.Context, must bool) error {
 	s.mu.Lock()
 	age := s.clock().Sub(s.stored)
-	complete := s.cfg.Shared && s.rollout.Phase != Steady && len(s.late) == 0                             // the other replicas may be waiting for ours
-	due := must || s.rewrite || age < -flushAfter || s.roster.dirty && (age >= flushAfter || complete) || // below 0: the store's clock was set back
+	setBack := age < -flushAfter                                              // the store's clock
+	complete := s.cfg.Shared && s.rollout.Phase != Steady && len(s.late) == 0 // the other replicas may be waiting for ours
+	due := must || s.rewrite || setBack || s.roster.dirty && (age >= flushAfter || complete) ||
 		(s.cfg.Shared || len(s.roster.members) > 0) && age >= heartbeat
 	s.mu.Unlock()
 	if !due {

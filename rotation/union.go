@@ -19,12 +19,13 @@ func (h heard) dead(listens time.Time) time.Time { return latest(h.at, listens).
 // carry makes of what was said what is known at now. The nodes of a dead replica are away since it was dead: one that is only cut off has had them until then. Before that
 // nobody knows whether a candidate has answered: only the time of which its replica has spoken counts against it.
 func (h heard) carry(now, listens time.Time) {
+	dead := h.dead(listens)
 	for i := range h.members {
 		switch m := &h.members[i]; {
 		case !m.Connected:
 			m.Since = latest(m.Since, listens)
-		case now.After(h.dead(listens)):
-			m.Connected, m.Since = false, h.dead(listens)
+		case now.After(dead):
+			m.Connected, m.Since = false, dead
 		case !m.Answered:
 			m.Since = m.Since.Add(now.Sub(h.at))
 		}

@@ -10,7 +10,8 @@ import (
 )
 
 // When nodes are let go by a replica of which the others have not heard. They take it for dead, and its nodes for away, after 30 s, and go on without them a lease later;
-// nodes that stay here would then lack the new keys. So it is after 26 s at the latest, also where the others' answers are waited for in vain: a node's longest pause before that.
+// nodes that stay here would then lack the new keys. They are let go after 26 s at the latest, also where the others' answers are waited for in vain, so that within the 30 s
+// a node's longest pause between two tries is over.
 const (
 	letGoAfter = 18 * time.Second
 	lookEvery  = time.Second
@@ -86,7 +87,7 @@ func (p *parting) heard(o others, asked, now time.Time) bool {
 	if o == unknown {
 		every = []time.Duration{letGoEvery, letGoEvery, 30 * time.Second, guessEvery}[min(p.guesses, 3)]
 	}
-	if now.Sub(p.since) < certainFor || !p.last.IsZero() && now.Sub(p.last) < every {
+	if now.Sub(p.since) < certainFor || now.Sub(p.last) < every {
 		return false
 	}
 	if o == unknown {
