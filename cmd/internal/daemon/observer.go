@@ -17,7 +17,7 @@ type observer struct {
 	door      *door
 	listeners *listeners // nil: none is served
 	log       *slog.Logger
-	kinds     [6]atomic.Uint64 // by xds.Kind
+	kinds     [xds.Kinds]atomic.Uint64 // by xds.Kind
 
 	mu      sync.Mutex
 	skipped map[string]int // laggards left behind, by scope
