@@ -117,7 +117,7 @@ func (m *machine) refuse(it item, words string, now time.Time) {
 	if e.sub.vary != nil && e.accepted == version {
 		e.accepted = "" // an ACK of the same bytes would say nothing now
 	}
-	if e.removed || r != nil && r.version == e.sent && version != e.sent {
+	if e.removed || r != nil && version != e.sent && (r.version == e.sent || e.sub.vary != nil) {
 		return // of something older than what is known already
 	}
 	if r == nil || r.version != version {
@@ -129,7 +129,7 @@ func (m *machine) refuse(it item, words string, now time.Time) {
 	}
 	r.words = words
 	switch {
-	case version != e.sent: // something else is on its way
+	case version != e.sent || r.index >= 0: // something else is on its way, or it is parked already
 	case e.sub.vary != nil && r.stage != stuck:
 		r.stage = ill
 	default:
@@ -141,10 +141,8 @@ func (m *machine) refuse(it item, words string, now time.Time) {
 
 // park has e looked at again at a time.
 func (m *machine) park(e *entry, at time.Time) {
-	if e.refused.index < 0 {
-		e.refused.retry = at
-		heap.Push(&m.parked, e)
-	}
+	e.refused.retry = at
+	heap.Push(&m.parked, e)
 }
 
 func (m *machine) unpark(e *entry) {
