@@ -70,8 +70,14 @@ func (m *machine) try(e *entry) {
 // recover notes that the node took a remedy.
 func (m *machine) recover(it item, now time.Time) {
 	e := it.e
-	if e.removed || !e.isTreatedWith(it) {
-		m.look(e) // whatever it has now, it may have to be another
+	if e.removed {
+		return
+	}
+	if !e.isTreatedWith(it) { // it has taken something else meanwhile
+		if !it.standIn {
+			m.accept(e, it.version, now)
+		}
+		m.look(e)
 		return
 	}
 	e.refused.stage = cured

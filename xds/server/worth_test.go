@@ -277,7 +277,7 @@ func (k *keeper) take(d *discoveryv3.DeltaDiscoveryResponse, rnd *rand.Rand) (wo
 // TestWhatCountsAsAcceptedIsUsed plays a server against a node that keeps what it refuses: contents change, good and bad; streams end, and the
 // server forgets all; what helps is there or not. Whenever the server says that a content was accepted, the node must be using it.
 func TestWhatCountsAsAcceptedIsUsed(t *testing.T) {
-	for seed := range uint64(5000) {
+	for seed := range uint64(2000) {
 		if err := playKeeper(t, rand.New(rand.NewPCG(seed, 7))); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
