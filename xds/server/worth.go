@@ -97,6 +97,9 @@ func (e *entry) isTreatedWith(it item) bool {
 // refuseRemedy notes that a remedy did not help.
 func (m *machine) refuseRemedy(it item, words string) {
 	e := it.e
+	if e.accepted == it.version {
+		e.accepted = "" // an ACK of the same bytes would say nothing now
+	}
 	if !e.isTreatedWith(it) {
 		return
 	}
