@@ -36,6 +36,9 @@ type Node struct {
 	Service  Service // where the stream came in
 }
 
+// EdgeAgent is the [Node].Agent of the bundled edge proxy. It forgets what it refuses, so each of its ACKs counts.
+const EdgeAgent = "lockstep-edge"
+
 // KindHeader is the gRPC header by which a bootstrap says what a stream asks for (initial_metadata of the
 // config source). Its one value is [KindRing].
 const KindHeader = "x-lockstep-kind"

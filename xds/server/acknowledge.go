@@ -61,6 +61,7 @@ func (m *machine) take(it item, now time.Time) {
 		}
 	case it.remedy:
 		m.recover(it, now)
+	case it.standIn: // it has accepted nothing
 	default:
 		m.accept(e, it.version, now)
 	}

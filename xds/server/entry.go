@@ -31,6 +31,7 @@ type entry struct {
 	body     *anypb.Any // what was delivered last, if the node keeps what it refuses; nil: nothing, or it is not known
 	sentAt   int64      // Unix nanoseconds; 0: never
 	refused  *refusal
+	leftAt   int64  // Unix nanoseconds: when it was removed to see whether the node lets go of it; 0: it was not
 	toldAt   int64  // Unix nanoseconds: when it was evicted; 0 once nobody waits for what the node does then
 	round    uint32 // SotW: the last list that had the name
 

@@ -94,6 +94,10 @@ func (f *flusher) present(e *entry, r *xds.Resource) {
 		e.again = again
 		return // the answer brings us back
 	}
+	if r.StandIn && e.sub.vary != nil {
+		f.standIn(e, r, again)
+		return
+	}
 	content, _ := xds.Content(r.Version)
 	if e.claimed && f.believe(e, content) {
 		return
@@ -146,6 +150,9 @@ func (f *flusher) offer(e *entry, r *xds.Resource, remedy bool) {
 	content, _ := xds.Content(r.Version)
 	it := item{e: e, version: content, counts: true, remedy: remedy, standIn: r.StandIn}
 	e.second = false
+	if !r.StandIn {
+		e.leftAt = 0
+	}
 	if e.sub.vary != nil {
 		// What the node claims after a reconnect must be what it uses. Of several that it refuses together it
 		// may use some, under the version before. So what replaces another version goes alone.

@@ -39,6 +39,7 @@ type machine struct {
 	left    int             // how many of due are gone
 	refused []answer        // names to call absent without a look: too long, or evicted
 	parked  parked
+	leaving []told // removed, in order: whether the node lets go of them is looked at after leaveWait
 	out     outstanding
 
 	turnover turnover
@@ -67,8 +68,10 @@ func (m *machine) changed(names []string, now time.Time) []*response {
 func (m *machine) timer(now time.Time) []*response {
 	for len(m.parked) > 0 && !m.parked[0].refused.retry.After(now) {
 		e := heap.Pop(&m.parked).(*entry)
-		m.try(e)
+		e.again, e.alone = true, true
+		m.look(e)
 	}
+	m.stayed(now)
 	m.turn(now)
 	return m.flush(now)
 }
@@ -78,6 +81,11 @@ func (m *machine) next() time.Time {
 	when := m.turnDue()
 	if len(m.parked) > 0 && (when.IsZero() || m.parked[0].refused.retry.Before(when)) {
 		when = m.parked[0].refused.retry
+	}
+	if len(m.leaving) > 0 {
+		if wait := m.leaving[0].at.Add(m.env.limits.leaveWait); when.IsZero() || wait.Before(when) {
+			when = wait
+		}
 	}
 	return when
 }

@@ -31,12 +31,14 @@ type Refusal struct {
 	Stuck   bool // the node refused every remedy: it must be restarted
 }
 
-// State sums up n in one word: "sent", "accepted", "refused", or "stale" (not the current version, or unanswered for 10 s). It
-// is empty while the node has nothing under the name and is due nothing.
+// State sums up n in one word: "sent", "accepted", "refused", "stand-in" (there is no certificate that can be served), or "stale" (not
+// the current version, or unanswered for 10 s). It is empty while the node has nothing under the name and is due nothing.
 func (n NameState) State(now time.Time) string {
 	switch {
 	case n.Refused != nil:
 		return "refused"
+	case n.StandIn && n.Accepted == "":
+		return "stand-in"
 	case n.Known == xds.Present && n.Sent != n.Current:
 		return "stale"
 	case n.Sent == "":

@@ -41,7 +41,7 @@ func (f *flusher) treat(e *entry) {
 	case how == xds.Remove && !m.sotw:
 		ref.stage = treated
 		f.withdraw(e)
-		m.park(e, f.now.Add(m.env.limits.leaveWait)) // a client's handshake lets go of it at once; a chain of its own does not
+		m.leaving = append(m.leaving, told{e, f.now})
 	case how == xds.Remove:
 		ref.try++
 		f.treat(e)
@@ -55,16 +55,44 @@ func (f *flusher) treat(e *entry) {
 	}
 }
 
-// try has a parked entry sent: the refused version in other bytes, or the next remedy.
-func (m *machine) try(e *entry) {
-	if e.refused.stage == treated { // it was removed, and the node did not let go of it
-		e.refused.try++
-		e.refused.stage = ill
-	} else {
-		e.again = true
+// standIn sends r, which takes the place of a resource that there is not. A node that holds something
+// good keeps it. Where clients choose the names, a removal comes first: a client's handshake ends, and
+// the node lets go of the name. What it does not let go of is a filter chain's own.
+func (f *flusher) standIn(e *entry, r *xds.Resource, again bool) {
+	content, _ := xds.Content(r.Version)
+	if e.claimed {
+		claim, believed := xds.Content(e.sent)
+		e.claimed = false
+		if e.sent = claim; believed && claim != content {
+			e.accepted = claim
+		}
 	}
-	e.alone = true
-	m.look(e)
+	switch {
+	case e.accepted != "" || e.sent == content && !again:
+	case e.sub.demand && e.leftAt == 0:
+		e.leftAt = f.now.UnixNano()
+		f.withdraw(e)
+		f.m.leaving = append(f.m.leaving, told{e, f.now})
+	case e.sub.demand && f.now.UnixNano()-e.leftAt < int64(f.m.env.limits.leaveWait):
+	default:
+		f.offer(e, r, false)
+	}
+}
+
+// stayed looks again at the names that were removed, and that nodes did not let go of.
+func (m *machine) stayed(now time.Time) {
+	for len(m.leaving) > 0 && now.Sub(m.leaving[0].at) >= m.env.limits.leaveWait {
+		e := m.leaving[0].e
+		m.leaving[0].e = nil
+		if m.leaving = m.leaving[1:]; e.gone {
+			continue
+		}
+		if e.refused != nil && e.refused.stage == treated {
+			e.refused.try++
+			e.refused.stage = ill
+		}
+		m.look(e)
+	}
 }
 
 // recover notes that the node took a remedy.
