@@ -1,0 +1,50 @@
+package bootstrap
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"strconv"
+)
+
+// NewestEnvoy is the newest Envoy that was tried, and the one that `make envoy` installs.
+const NewestEnvoy = "1.40.0"
+
+// needs holds the modes that an Envoy may be too old for. A mode that is not listed works on every Envoy that was tried, from 1.36.4 on.
+// Source: the table in docs/compat.md, which `make compat` writes from real Envoys.
+var needs = map[Mode]struct {
+	first   release // first is the oldest Envoy on which the mode was seen to work.
+	lacking string  // lacking says what an older one does not have.
+}{
+	OnDemand: {release{1, 37}, "it has no certificate selector that fetches certificates on demand"},
+	Hybrid:   {release{1, 37}, "it has no certificate selector for the on-demand chain of the listener, and refuses the whole listener"},
+}
+
+// release is a minor release of Envoy. Patch releases bring no new extensions.
+type release struct{ major, minor int }
+
+func (r release) String() string { return fmt.Sprintf("%d.%d", r.major, r.minor) }
+
+func (r release) before(o release) bool {
+	return cmp.Or(cmp.Compare(r.major, o.major), cmp.Compare(r.minor, o.minor)) < 0
+}
+
+var releaseForm = regexp.MustCompile(`^([0-9]{1,4})\.([0-9]{1,4})(\.[0-9]{1,4})?$`)
+
+// parseEnvoy refuses a mode that this version of Envoy cannot do. A version that is newer than all that were tried is taken.
+func parseEnvoy(version string, mode Mode) error {
+	if version == "" {
+		return nil
+	}
+	m := releaseForm.FindStringSubmatch(version)
+	if m == nil {
+		return bad("envoy version: %q is not of the form 1.40 or 1.40.0; `envoy --version` shows it", version)
+	}
+	major, _ := strconv.Atoi(m[1]) // digits, few enough
+	minor, _ := strconv.Atoi(m[2])
+	n, ok := needs[mode]
+	if ok && (release{major, minor}).before(n.first) {
+		return bad("envoy version: Envoy %s cannot do mode %s: %s; use --mode %s, or an Envoy from %s on", version, mode, n.lacking, Eager, n.first)
+	}
+	return nil
+}
