@@ -31,7 +31,7 @@ bench: build envoy caddy ## measure lockstepd against stock go-control-plane and
 ENVOYS := 1.36.4 1.37.0 1.38.3 1.39.3 1.40.0
 
 .PHONY: compat
-compat: build ## try rotation, modes and a mixed fleet on every Envoy that can be installed (four minutes), into docs/compat.md
+compat: build ## try rotation, modes and a mixed fleet on every Envoy that can be installed (a few minutes), into docs/compat.md
 	@test/install-envoy $(ENVOYS)
 	go run ./test/compat -page docs/compat.md $(ENVOYS)
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,9 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 			b, err := write(o)
 			if err != nil {
 				return err
+			}
+			if words := bootstrap.Caution(o); words != "" {
+				fmt.Fprintln(a.err, "warning:", words)
 			}
 			_, err = a.out.Write(b)
 			return err

@@ -19,7 +19,7 @@ import (
 )
 
 // bound ends the whole run.
-const bound = 15 * time.Minute
+const bound = 12 * time.Minute
 
 func main() {
 	page := flag.String("page", "", "write the table to this `file`, too")

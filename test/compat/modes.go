@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/probe"
@@ -31,6 +31,10 @@ func yes(ok bool) string {
 // no is a cell for what does not work.
 func no(format string, a ...any) cell { return cell{Says: "no", Why: fmt.Sprintf(format, a...)} }
 
+// ownTickets is the note of an Envoy that gives session tickets in an on-demand chain. Others give none, as the configuration says.
+const ownTickets = "a session that was made in the on-demand chain resumes there, though both kinds of resumption are turned off; " +
+	"its ticket key is not one of lockstepd's ring"
+
 // tryOnDemand starts an Envoy that knows no name, and asks it for one that lockstepd has, and one that it does not have.
 func tryOnDemand(ctx context.Context, s *stage, r *row) (cell, error) {
 	n, err := s.envoy(ctx, r.binary, "on-demand", s.plane.XDS, "--mode", "on-demand")
@@ -42,22 +46,76 @@ func tryOnDemand(ctx context.Context, s *stage, r *row) (cell, error) {
 		return no("%s", words), err
 	}
 	began := time.Now()
-	for i, v := range tlsVersions {
-		if err := s.resumes(ctx, n, coldHost, v, false); err != nil {
-			return no("%s: %v", tls.VersionName(v), err), ctx.Err()
-		}
-		if i == 0 {
-			r.first = time.Since(began)
-		}
+	if _, err := s.session(ctx, n, coldHost, tls.VersionTLS13); err != nil {
+		return no("%v", err), ctx.Err()
 	}
-	took, err := s.absent(ctx, n)
+	first := time.Since(began)
+	odd, err := s.cold(ctx, n, coldHost, laterHost)
 	if err != nil {
 		return no("%v", err), ctx.Err()
 	}
-	if err := s.resumes(ctx, n, coldHost, tls.VersionTLS13, false); err != nil {
+	refusal, err := s.absent(ctx, n)
+	if err != nil {
+		return no("%v", err), ctx.Err()
+	}
+	if _, err := s.session(ctx, n, coldHost, tls.VersionTLS13); err != nil {
 		return no("after an absent name: %v", err), ctx.Err()
 	}
-	return cell{OK: true, Says: fmt.Sprintf("yes: fetched and served in %d ms, absent name refused in %d ms", r.first.Milliseconds(), took.Milliseconds())}, nil
+	c := cell{OK: true, Says: fmt.Sprintf("yes: fetched and served in %d ms, absent name refused in %d ms", first.Milliseconds(), refusal.Milliseconds())}
+	if odd {
+		c.Why = ownTickets
+		outlives, err := s.outlivesBurn(ctx, n, coldHost)
+		if err != nil {
+			return cell{}, err
+		}
+		if outlives {
+			c.Why += "; it also resumes after lockstep burn"
+		}
+	}
+	return c, nil
+}
+
+// outlivesBurn reports whether a session resumes after all keys of the ring were replaced.
+func (s *stage) outlivesBurn(ctx context.Context, n *node, host string) (bool, error) {
+	made, err := s.session(ctx, n, host, tls.VersionTLS13)
+	if err != nil {
+		return false, err
+	}
+	if _, err := s.lockstep(ctx, "burn", "--yes", "--why", "compat"); err != nil {
+		return false, err
+	}
+	return s.offered(ctx, n, host, made)
+}
+
+// cold checks a host that is served on demand, and reports whether a session that is made there resumes there. It is an error if such a session
+// resumes at another host, or has a key of the ring.
+func (s *stage) cold(ctx context.Context, n *node, host string, others ...string) (resumes bool, err error) {
+	for _, v := range tlsVersions {
+		made, err := s.session(ctx, n, host, v)
+		if err != nil {
+			return false, err
+		}
+		if made != nil {
+			own, err := s.inRing(ctx, made)
+			if err != nil {
+				return false, err
+			}
+			if own {
+				return false, fmt.Errorf("a session of %s, which is served on demand, has a key of the ring", host)
+			}
+		}
+		for _, at := range append(others, host) {
+			resumed, err := s.offered(ctx, n, at, made)
+			if err != nil {
+				return false, err
+			}
+			if resumed && at != host {
+				return false, fmt.Errorf("a session of %s resumed at %s", host, at)
+			}
+			resumes = resumes || resumed
+		}
+	}
+	return resumes, nil
 }
 
 // absent asks for a name without certificate, and returns how long the refusal took.
@@ -84,12 +142,16 @@ func tryHybrid(ctx context.Context, s *stage, r *row) (cell, error) {
 	if words, err := n.serves(ctx); err != nil || words != "" {
 		return no("%s", words), err
 	}
-	for _, v := range tlsVersions {
-		for host, eager := range map[string]bool{eagerHost: true, laterHost: false, coldHost: false} {
-			if err := s.resumes(ctx, n, host, v, eager); err != nil {
-				return no("%s: %v", tls.VersionName(v), err), ctx.Err()
-			}
+	if err := s.eager(ctx, n, eagerHost, coldHost); err != nil {
+		return no("%v", err), ctx.Err()
+	}
+	odd := false
+	for _, host := range []string{coldHost, laterHost} {
+		resumes, err := s.cold(ctx, n, host, eagerHost)
+		if err != nil {
+			return no("%v", err), ctx.Err()
 		}
+		odd = odd || resumes
 	}
 	if _, err := s.absent(ctx, n); err != nil {
 		return no("%v", err), ctx.Err()
@@ -101,58 +163,65 @@ func tryHybrid(ctx context.Context, s *stage, r *row) (cell, error) {
 	soon, cancel := context.WithTimeout(ctx, pinnedWithin)
 	defer cancel()
 	err = fleet.Until(soon, func() error {
-		for _, v := range tlsVersions {
-			for _, host := range []string{laterHost, eagerHost} {
-				if err := s.resumes(ctx, n, host, v, true); err != nil {
-					return fmt.Errorf("%s: %w", tls.VersionName(v), err)
-				}
-			}
-		}
-		return nil
+		return errors.Join(s.eager(ctx, n, laterHost, coldHost), s.eager(ctx, n, eagerHost, laterHost))
 	})
 	if err != nil {
 		return no("%s was pinned: %v %s", laterHost, err, complaint(n.LogTail(1000))), ctx.Err()
 	}
-	return cell{OK: true, Says: fmt.Sprintf("yes: sessions resume, those of a pinned host after %d ms", time.Since(began).Milliseconds())}, nil
+	c := cell{OK: true, Says: fmt.Sprintf("yes: sessions resume, those of a pinned host after %d ms", time.Since(began).Milliseconds())}
+	if odd {
+		c.Why = ownTickets
+	}
+	return c, nil
 }
 
-// resumes returns nil if the host is served with its certificate, and if a session that is made there resumes, or does not, as it should.
-func (s *stage) resumes(ctx context.Context, n *node, host string, version uint16, should bool) error {
-	c := probe.Config{SNI: host, RootCAs: s.ca.Pool(), Versions: []uint16{version}}
-	r, err := probe.Dial(ctx, n.addr, c, nil)
-	if err != nil {
-		return err
-	}
-	resumed := false
-	if r.Session != nil {
-		again, err := probe.Dial(ctx, n.addr, c, r.Session)
+// eager returns nil if sessions of the host have a key of the ring and resume there, and not at the other host.
+func (s *stage) eager(ctx context.Context, n *node, host, other string) error {
+	for _, v := range tlsVersions {
+		made, err := s.session(ctx, n, host, v)
 		if err != nil {
 			return err
 		}
-		resumed = again.Resumed
-	}
-	if resumed != should {
-		return fmt.Errorf("a session of %s resumed: %v; it should: %v", host, resumed, should)
+		if made == nil {
+			return fmt.Errorf("%s: %s gave no session", tls.VersionName(v), host)
+		}
+		own, err := s.inRing(ctx, made)
+		if err != nil {
+			return err
+		}
+		if !own {
+			return fmt.Errorf("%s: a session of %s has no key of the ring", tls.VersionName(v), host)
+		}
+		for at, should := range map[string]bool{host: true, other: false} {
+			resumed, err := s.offered(ctx, n, at, made)
+			if err != nil {
+				return err
+			}
+			if resumed != should {
+				return fmt.Errorf("%s: a session of %s resumed at %s: %v; it should: %v", tls.VersionName(v), host, at, resumed, should)
+			}
+		}
 	}
 	return nil
 }
 
-// agree returns an error unless the CLI refuses just those modes for each version that were seen not to work.
-func agree(ctx context.Context, bin string, r report) error {
-	var wrong []string
-	for _, row := range r.Rows {
-		for mode, c := range map[string]column{"on-demand": onDemand, "hybrid": hybrid} {
-			refuses, err := refuses(ctx, bin, mode, row.Version)
-			if err != nil {
-				return err
-			}
-			if refuses == row.Cells[c].OK {
-				wrong = append(wrong, fmt.Sprintf("mode %s on Envoy %s: it was seen to work: %v; lockstep bootstrap refuses it: %v", mode, row.Version, row.Cells[c].OK, refuses))
-			}
-		}
+// inRing reports whether a key of the ring made the session's ticket.
+func (s *stage) inRing(ctx context.Context, made *probe.Session) (bool, error) {
+	keys, err := s.ring(ctx)
+	return slices.ContainsFunc(keys, func(k key) bool { return k.ID == made.KeyID }), err
+}
+
+// session makes a full handshake, which checks the certificate. The session is nil if the Envoy gave no ticket.
+func (s *stage) session(ctx context.Context, n *node, host string, version uint16) (*probe.Session, error) {
+	r, err := probe.Dial(ctx, n.addr, probe.Config{SNI: host, RootCAs: s.ca.Pool(), Versions: []uint16{version}}, nil)
+	return r.Session, err
+}
+
+// offered reports whether a session resumes at a host. One that is nil does not.
+func (s *stage) offered(ctx context.Context, n *node, host string, made *probe.Session) (resumed bool, err error) {
+	if made == nil {
+		return false, nil
 	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("cmd/internal/bootstrap/versions.go is to be changed: %s", strings.Join(wrong, "; "))
-	}
-	return nil
+	r, err := probe.Dial(ctx, n.addr, probe.Config{SNI: host, RootCAs: s.ca.Pool(), Versions: []uint16{made.Version}}, made)
+	return r.Resumed, err
 }

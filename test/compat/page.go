@@ -26,7 +26,6 @@ type row struct {
 	Cells   map[column]cell
 
 	binary string
-	first  time.Duration // of the first handshake on demand
 }
 
 // cell is what was seen of one thing.
@@ -59,7 +58,7 @@ var columns = []struct{ name, means string }{
 		"has left the ring. A live ticket that is not resumed, or a failed handshake, counts against it. Afterwards a session of each Envoy is offered at each, for both versions of TLS."},
 	mixed: {"Mixed fleet", "One Envoy of each version in one fleet, with one rotation under the same clients. The figure counts the sessions that this version made, and those that " +
 		"it was offered: by and to every version, for TLS 1.2 and 1.3, before the rotation and after it."},
-	onDemand: {"On demand", "`lockstep bootstrap envoy --mode on-demand`. A name that stands in no configuration is served, and a name without certificate is refused at once. No session resumes, as it must be."},
+	onDemand: {"On demand", "`lockstep bootstrap envoy --mode on-demand`. A name that stands in no configuration is served, and a name without certificate is refused at once. No session resumes; where one does, a note says so."},
 	hybrid: {"Hybrid", "`lockstep bootstrap envoy --mode hybrid`. The listener comes from lockstepd. A session of an eager host resumes, other names are served on demand, " +
 		"and a host that is pinned later resumes too."},
 	corpus: {"Corpus", "The test `test/corpus` with this Envoy: no certificate that Envoy refuses is taken by Lockstep."},
@@ -96,7 +95,7 @@ func (r report) markdown() []byte {
 	for i, n := range notes {
 		p("%s", wrap(fmt.Sprintf("%d. %s", i+1, n), "   "))
 	}
-	p("\n`lockstep bootstrap envoy --envoy-version X.Y.Z` refuses a mode that the version cannot do.\n")
+	p("\n%s\n", wrap("`lockstep bootstrap envoy --envoy-version X.Y.Z` refuses a mode that the version cannot do, and warns of one that has a note.", ""))
 	p("## What the columns mean\n")
 	for _, c := range columns {
 		p("%s", wrap(fmt.Sprintf("- **%s**: %s", c.name, c.means), "  "))

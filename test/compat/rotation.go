@@ -137,22 +137,14 @@ func (s *stage) rotate(ctx context.Context, clients *traffic.Traffic, nodes int)
 // inUse waits until the ring has so many keys, and every node has made tickets with the first one for clients of each TLS version.
 func (s *stage) inUse(ctx context.Context, clients *traffic.Traffic, nodes, keys int) error {
 	return fleet.Until(ctx, func() error {
-		out, err := s.lockstep(ctx, "-o", "json", "status")
+		ring, err := s.ring(ctx)
 		if err != nil {
 			return err
 		}
-		var status struct {
-			Scopes []struct {
-				Keys []struct{ ID, Role string }
-			}
+		if len(ring) != keys {
+			return fmt.Errorf("the ring has %d keys, want %d: %v", len(ring), keys, ring)
 		}
-		if err := json.Unmarshal(out, &status); err != nil {
-			return err
-		}
-		if len(status.Scopes) != 1 || len(status.Scopes[0].Keys) != keys {
-			return fmt.Errorf("the ring does not have %d keys: %+v", keys, status.Scopes)
-		}
-		for _, k := range status.Scopes[0].Keys {
+		for _, k := range ring {
 			if k.Role != "encrypt" {
 				continue
 			}
@@ -167,4 +159,22 @@ func (s *stage) inUse(ctx context.Context, clients *traffic.Traffic, nodes, keys
 		}
 		return nil
 	})
+}
+
+// key is a ticket key of the ring, as the CLI shows it.
+type key struct{ ID, Role string }
+
+func (s *stage) ring(ctx context.Context) ([]key, error) {
+	out, err := s.lockstep(ctx, "-o", "json", "status")
+	if err != nil {
+		return nil, err
+	}
+	var status struct{ Scopes []struct{ Keys []key } }
+	if err := json.Unmarshal(out, &status); err != nil {
+		return nil, err
+	}
+	if len(status.Scopes) != 1 {
+		return nil, fmt.Errorf("lockstepd has %d scopes", len(status.Scopes))
+	}
+	return status.Scopes[0].Keys, nil
 }

@@ -170,7 +170,7 @@ func (n *node) serves(ctx context.Context) (words string, err error) {
 
 var (
 	logPrefix = regexp.MustCompile(`^(\[[^\]]*\])+ (\[[^\]]*\] )?`)
-	fileName  = regexp.MustCompile(`'/[^']*': `)
+	atStart   = regexp.MustCompile(`^error initializing config[a-z]* '[^']*': `)
 )
 
 // complaint returns Envoy's words from its log, if it refused its bootstrap or a resource. A configuration that is quoted in them is left out.
@@ -180,7 +180,7 @@ func complaint(log string) string {
 			continue
 		}
 		words := logPrefix.ReplaceAllString(line, "")
-		words = fileName.ReplaceAllString(words, "")
+		words = atStart.ReplaceAllString(words, "")
 		words, _, _ = strings.Cut(words, ": {")
 		words = strings.TrimPrefix(words, "error `")
 		return words
