@@ -16,7 +16,8 @@ const (
 	takes   = "takes"
 )
 
-// agree returns an error unless the CLI refuses each mode on each version where it was seen not to work, and warns of it where something was odd.
+// agree returns an error unless the CLI refuses each mode on each version where it was seen not to
+// work, and warns of it where something was odd.
 func agree(ctx context.Context, bin string, r report) error {
 	var errs []error
 	for _, row := range r.Rows {

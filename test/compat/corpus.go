@@ -18,7 +18,8 @@ const (
 	compiling    = time.Minute       // compiling is what may pass before the test begins.
 )
 
-// tryCorpus runs the corpus of certificates (test/corpus) against the Envoy, if the checkout has it.
+// tryCorpus runs the corpus of certificates (test/corpus) against the Envoy, if the checkout has
+// it.
 func tryCorpus(ctx context.Context, _ *stage, r *row) (cell, error) {
 	root, err := fleet.Root()
 	if err != nil {

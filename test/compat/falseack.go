@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// tryFalseACK gives an Envoy a good certificate, then one that it refuses, then the same bytes again. The ACK is false if the third answer
-// is one, and the good certificate is served on.
+// tryFalseACK gives an Envoy a good certificate, then one that it refuses, then the same bytes
+// again. The ACK is false if the third answer is one, and the good certificate is served on.
 func tryFalseACK(parent context.Context, s *stage, r *row) (cell, error) {
 	ctx, cancel := context.WithTimeout(parent, time.Minute)
 	defer cancel()

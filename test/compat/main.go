@@ -1,6 +1,7 @@
-// Compat tries Lockstep on real Envoys of several versions: rotation, on demand, hybrid, what an ACK is worth, the corpus of
-// certificates, and one fleet of all versions. It prints what it saw as a table; docs/compat.md is the last one. It exits with 0 if rotations
-// and resumption work on every version, and if `lockstep bootstrap` refuses what was seen not to work, and nothing else.
+// Compat tries Lockstep on real Envoys of several versions: rotation, on demand, hybrid, what an
+// ACK is worth, the corpus of certificates, and one fleet of all versions. It prints what it saw
+// as a table; docs/compat.md is the last one. It exits with 0 if rotations and resumption work on
+// every version, and if `lockstep bootstrap` refuses what was seen not to work, and nothing else.
 package main
 
 import (

@@ -9,7 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/probe"
 )
 
-// tryMixed runs one fleet with an Envoy of each version, and fills the column of each row and the matrix.
+// tryMixed runs one fleet with an Envoy of each version, and fills the column of each row and the
+// matrix.
 func tryMixed(ctx context.Context, dir, bin string, r *report) error {
 	s, err := setUp(ctx, dir, bin)
 	if err != nil {
@@ -37,7 +38,12 @@ func tryMixed(ctx context.Context, dir, bin string, r *report) error {
 	}
 	t, err := s.turn(ctx, slices.DeleteFunc(slices.Clone(nodes), func(n *node) bool { return n == nil }))
 	if err != nil {
-		return err
+		for i := range r.Rows {
+			if nodes[i] != nil {
+				r.Rows[i].Cells[mixed] = no("%v", err)
+			}
+		}
+		return ctx.Err()
 	}
 	r.Refused, r.Offered = t.refused, t.offered
 	both := slices.Concat(t.before.Pairs, t.after.Pairs)

@@ -31,11 +31,13 @@ func yes(ok bool) string {
 // no is a cell for what does not work.
 func no(format string, a ...any) cell { return cell{Says: "no", Why: fmt.Sprintf(format, a...)} }
 
-// ownTickets is the note of an Envoy that gives session tickets in an on-demand chain. Others give none, as the configuration says.
+// ownTickets is the note of an Envoy that gives session tickets in an on-demand chain. Others give
+// none, as the configuration says.
 const ownTickets = "a session that was made in the on-demand chain resumes there, though both kinds of resumption are turned off; " +
 	"its ticket key is not one of lockstepd's ring"
 
-// tryOnDemand starts an Envoy that knows no name, and asks it for one that lockstepd has, and one that it does not have.
+// tryOnDemand starts an Envoy that knows no name, and asks it for one that lockstepd has, and one
+// that it does not have.
 func tryOnDemand(ctx context.Context, s *stage, r *row) (cell, error) {
 	n, err := s.envoy(ctx, r.binary, "on-demand", s.plane.XDS, "--mode", "on-demand")
 	if err != nil {
@@ -87,8 +89,9 @@ func (s *stage) outlivesBurn(ctx context.Context, n *node, host string) (bool, e
 	return s.offered(ctx, n, host, made)
 }
 
-// cold checks a host that is served on demand, and reports whether a session that is made there resumes there. It is an error if such a session
-// resumes at another host, or has a key of the ring.
+// cold checks a host that is served on demand, and reports whether a session that is made there
+// resumes there. It is an error if such a session resumes at another host, or has a key of the
+// ring.
 func (s *stage) cold(ctx context.Context, n *node, host string, others ...string) (resumes bool, err error) {
 	for _, v := range tlsVersions {
 		made, err := s.session(ctx, n, host, v)
@@ -175,7 +178,8 @@ func tryHybrid(ctx context.Context, s *stage, r *row) (cell, error) {
 	return c, nil
 }
 
-// eager returns nil if sessions of the host have a key of the ring and resume there, and not at the other host.
+// eager returns nil if sessions of the host have a key of the ring and resume there, and not at
+// the other host.
 func (s *stage) eager(ctx context.Context, n *node, host, other string) error {
 	for _, v := range tlsVersions {
 		made, err := s.session(ctx, n, host, v)
@@ -211,7 +215,8 @@ func (s *stage) inRing(ctx context.Context, made *probe.Session) (bool, error) {
 	return slices.ContainsFunc(keys, func(k key) bool { return k.ID == made.KeyID }), err
 }
 
-// session makes a full handshake, which checks the certificate. The session is nil if the Envoy gave no ticket.
+// session makes a full handshake, which checks the certificate. The session is nil if the Envoy
+// gave no ticket.
 func (s *stage) session(ctx context.Context, n *node, host string, version uint16) (*probe.Session, error) {
 	r, err := probe.Dial(ctx, n.addr, probe.Config{SNI: host, RootCAs: s.ca.Pool(), Versions: []uint16{version}}, nil)
 	return r.Session, err

@@ -119,7 +119,8 @@ func (r report) markdown() []byte {
 	return []byte(b.String())
 }
 
-// wrap breaks a paragraph into lines that end before column 100. Every line but the first begins with the margin.
+// wrap breaks a paragraph into lines that end before column 100. Every line but the first begins
+// with the margin.
 func wrap(text, margin string) string {
 	const width = 99
 	var b strings.Builder

@@ -14,7 +14,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTheInstalledEnvoyCanDoAll runs the quick checks on the Envoy that the other tests use, so that the program works when it is needed.
+// TestTheInstalledEnvoyCanDoAll runs the quick checks on the Envoy that the other tests use, so
+// that the program works when it is needed.
 func TestTheInstalledEnvoyCanDoAll(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

@@ -72,14 +72,15 @@ func tryRotation(ctx context.Context, s *stage, r *row) (cell, error) {
 	}
 	t, err := s.turn(ctx, nodes)
 	if err != nil {
-		return cell{}, err
+		return no("%v", err), ctx.Err()
 	}
 	resumed, all := count(t.after.Pairs, func(probe.Pair) bool { return true })
 	c := cell{OK: t.ok(), Why: t.why(), Says: fmt.Sprintf("%s: %d of %d live tickets refused, %d of %d sessions resume afterwards", yes(t.ok()), t.refused, t.offered, resumed, all)}
 	return c, errors.Join(nodes[0].Kill(), nodes[1].Kill())
 }
 
-// turn makes one whole rotation under traffic, until the old key has left the ring. It offers sessions of each node at each node before and after.
+// turn makes one whole rotation under traffic, until the old key has left the ring. It offers
+// sessions of each node at each node before and after.
 func (s *stage) turn(parent context.Context, nodes []*node) (t turned, err error) {
 	ctx, cancel := context.WithTimeout(parent, 2*time.Minute)
 	defer cancel()
@@ -120,7 +121,8 @@ func (s *stage) turn(parent context.Context, nodes []*node) (t turned, err error
 	return t, nil
 }
 
-// rotate waits until every node has made tickets with the key, rotates, waits for the same of the new key, and then until the old one has left.
+// rotate waits until every node has made tickets with the key, rotates, waits for the same of the
+// new key, and then until the old one has left.
 func (s *stage) rotate(ctx context.Context, clients *traffic.Traffic, nodes int) error {
 	if err := s.inUse(ctx, clients, nodes, 1); err != nil {
 		return err
@@ -134,7 +136,8 @@ func (s *stage) rotate(ctx context.Context, clients *traffic.Traffic, nodes int)
 	return s.inUse(ctx, clients, nodes, 1)
 }
 
-// inUse waits until the ring has so many keys, and every node has made tickets with the first one for clients of each TLS version.
+// inUse waits until the ring has so many keys, and every node has made tickets with the first one
+// for clients of each TLS version.
 func (s *stage) inUse(ctx context.Context, clients *traffic.Traffic, nodes, keys int) error {
 	return fleet.Until(ctx, func() error {
 		ring, err := s.ring(ctx)

@@ -21,8 +21,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// scripted is a control plane for one Envoy that does only what the script says: it sends a certificate when it is told to, the same
-// bytes twice if that is what it is told, and shows the answer. A ring is sent at once, since a chain needs one.
+// scripted is a control plane for one Envoy that does only what the script says: it sends a
+// certificate when it is told to, the same bytes twice if that is what it is told, and shows the
+// answer. A ring is sent at once, since a chain needs one.
 type scripted struct {
 	addr string
 
@@ -113,7 +114,8 @@ func (s *scripted) serve(d delta) error {
 	}
 }
 
-// give sends a secret on the stream, and returns the words with which Envoy refuses it; "" is an ACK.
+// give sends a secret on the stream, and returns the words with which Envoy refuses it; "" is an
+// ACK.
 func (s *scripted) give(ctx context.Context, d delta, secret *tlsv3.Secret) (words string, err error) {
 	nonce, err := s.send(d, secret)
 	if err != nil {

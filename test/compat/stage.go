@@ -141,7 +141,8 @@ func (s *stage) envoy(ctx context.Context, binary, name, xds string, more ...str
 	return n, err
 }
 
-// serves waits until the Envoy listens. It returns Envoy's words if Envoy refuses what it was given, or why it does not serve.
+// serves waits until the Envoy listens. It returns Envoy's words if Envoy refuses what it was
+// given, or why it does not serve.
 func (n *node) serves(ctx context.Context) (words string, err error) {
 	end := time.Now().Add(starting)
 	for {
@@ -173,7 +174,8 @@ var (
 	atStart   = regexp.MustCompile(`^error initializing config[a-z]* '[^']*': `)
 )
 
-// complaint returns Envoy's words from its log, if it refused its bootstrap or a resource. A configuration that is quoted in them is left out.
+// complaint returns Envoy's words from its log, if it refused its bootstrap or a resource. A
+// configuration that is quoted in them is left out.
 func complaint(log string) string {
 	for line := range strings.SplitSeq(log, "\n") {
 		if !strings.Contains(line, "[critical]") && !strings.Contains(line, "rejected: ") {

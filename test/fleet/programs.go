@@ -30,10 +30,11 @@ func Root() (string, error) {
 	}
 }
 
-// EnvoyVariable names the environment variable that holds the path of another Envoy than the installed one.
+// EnvoyVariable names the environment variable with the path of another Envoy than the installed.
 const EnvoyVariable = "LOCKSTEP_ENVOY"
 
-// EnvoyPath is the Envoy that EnvoyVariable names. Where that is not set, it is the one that `make envoy` installs.
+// EnvoyPath is the Envoy that EnvoyVariable names. Where that is not set, it is the one that
+// `make envoy` installs.
 func EnvoyPath() (string, error) {
 	if path := os.Getenv(EnvoyVariable); path != "" {
 		if _, err := os.Stat(path); err != nil {

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestTheVariableNamesTheEnvoy: a run against another Envoy must never use the installed one by mistake.
+// TestTheVariableNamesTheEnvoy: a run against another Envoy must never use the installed one by
+// mistake.
 func TestTheVariableNamesTheEnvoy(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "envoy")
 	if err := os.WriteFile(other, []byte("#!/bin/sh\n"), 0o755); err != nil {

@@ -29,9 +29,10 @@ type Options struct {
 	TLS     *TLS     // nil: plaintext to the control plane, which it accepts on loopback only
 	Admin   string   // Envoy's admin listener
 	Mode    Mode     // "" is Eager
-	Envoy   string   // Envoy is the node's version, such as 1.40.0, of which some modes need a new one; "": not known. Not of an edge
 	Listen  string   // the TLS listener; an IP address. Not of mode Hybrid
 	Hosts   []string // the server names, each with a filter chain of its own; "*.example.com" covers one label. Of mode Eager only
+	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. "" means not known.
+	Envoy string
 	// Upstream takes the requests of all hosts.
 	Upstream       string
 	Scope          string        // whose ticket keys; "" is "default"

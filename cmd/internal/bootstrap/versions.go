@@ -10,7 +10,8 @@ import (
 // NewestEnvoy is the newest Envoy that was tried, and the one that `make envoy` installs.
 const NewestEnvoy = "1.40.0"
 
-// needs holds the modes that an Envoy may be too old for. A mode that is not listed works on every Envoy that was tried, from 1.36.4 on.
+// needs holds the modes that an Envoy may be too old for. A mode that is not listed works on every
+// Envoy that was tried, from 1.36.4 on.
 // Source: the table in docs/compat.md, which `make compat` writes from real Envoys.
 var needs = map[Mode]need{
 	OnDemand: {release{1, 37}, "it has no certificate selector that fetches certificates on demand", release{1, 38}},
@@ -21,7 +22,8 @@ var needs = map[Mode]need{
 type need struct {
 	first   release // first is the oldest Envoy on which the mode was seen to work.
 	lacking string  // lacking says what an older one does not have.
-	// quiet is the oldest Envoy whose on-demand chain gives no session tickets. Before it, Envoy overlooked there that resumption is turned off.
+	// quiet is the oldest Envoy whose on-demand chain gives no session tickets. Before it, Envoy
+	// overlooked there that resumption is turned off.
 	// Source: https://github.com/envoyproxy/envoy/pull/43084
 	quiet release
 }
@@ -37,7 +39,8 @@ func (r release) before(o release) bool {
 
 var releaseForm = regexp.MustCompile(`^([0-9]{1,4})\.([0-9]{1,4})(\.[0-9]{1,4})?$`)
 
-// parseEnvoy refuses a mode that this version of Envoy cannot do. A version that is newer than all that were tried is taken.
+// parseEnvoy refuses a mode that this version of Envoy cannot do. A version that is newer than all
+// that were tried is taken.
 func parseEnvoy(version string, mode Mode) error {
 	if version == "" {
 		return nil
@@ -52,7 +55,8 @@ func parseEnvoy(version string, mode Mode) error {
 	return nil
 }
 
-// Caution returns what an operator is to know of Options.Mode on Options.Envoy, which can do it. It is empty if there is nothing.
+// Caution returns what an operator is to know of Options.Mode on Options.Envoy, which can do it.
+// It is empty if there is nothing.
 func Caution(o Options) string {
 	r, ok := parseRelease(o.Envoy)
 	if n, listed := needs[o.Mode]; ok && listed && r.before(n.quiet) {

@@ -54,7 +54,8 @@ func TestAModeIsRefusedOnAnEnvoyThatCannotDoIt(t *testing.T) {
 	}
 }
 
-// TestTheCapabilitiesAreWhatTheCompatRunSaw: the table of the last `make compat` and the data here say the same.
+// TestTheCapabilitiesAreWhatTheCompatRunSaw: the table of the last `make compat` and the data here
+// say the same.
 func TestTheCapabilitiesAreWhatTheCompatRunSaw(t *testing.T) {
 	page := repoFile(t, "docs", "compat.md")
 	var columns []string
