@@ -87,6 +87,15 @@ func (s *stage) eagerAt(xds, name string, hosts []string, flags ...string) *envo
 	return e
 }
 
+// hybridVia starts an Envoy whose listener comes through a relay, with flags of its own.
+func (s *stage) hybridVia(r *fleet.Relay, name, addr string, flags ...string) *envoy {
+	s.t.Helper()
+	e := s.place(name)
+	e.addr = addr
+	s.run(e, s.bootstrap(e, r.Addr, "--mode", "hybrid"), append(flags, "--drain-time-s", "1", "--parent-shutdown-time-s", "2")...)
+	return e
+}
+
 // hotFlags are those of an Envoy that takes part in hot restarts. Its admin port makes its number its own.
 func hotFlags(t *testing.T, admin string) []string {
 	t.Helper()

@@ -42,6 +42,7 @@ type Relay struct {
 
 	mu      sync.Mutex
 	lenient bool
+	spoiled map[string]bool // hosts of which every certificate is replaced
 	to      *grpc.ClientConn
 	old     []*grpc.ClientConn
 	ends    map[int]context.CancelFunc // of the streams that are open
@@ -76,7 +77,7 @@ func NewRelay(to string, ca *CA) (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: relay: %w", err)
 	}
-	r := &Relay{Addr: addr, ca: ca, done: make(chan struct{}), ends: map[int]context.CancelFunc{}, bad: map[string]Pair{}}
+	r := &Relay{Addr: addr, ca: ca, done: make(chan struct{}), ends: map[int]context.CancelFunc{}, bad: map[string]Pair{}, spoiled: map[string]bool{}}
 	if err := r.Forward(to); err != nil {
 		l.Close()
 		return nil, err
@@ -134,6 +135,14 @@ func (r *Relay) Spare(all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lenient = all
+}
+
+// Spoil has every certificate of a host replaced, whatever its organization: no remedy helps. With false
+// that ends.
+func (r *Relay) Spoil(host string, all bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spoiled[host] = all
 }
 
 // Count returns what the relay has seen so far.
@@ -303,7 +312,7 @@ func (r *Relay) replace(body *anypb.Any) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !slices.Contains(leaf.Subject.Organization, Odd) {
+	if !slices.Contains(leaf.Subject.Organization, Odd) && !slices.ContainsFunc(leaf.DNSNames, func(n string) bool { return r.spoiled[n] }) {
 		return false, nil
 	}
 	bad, ok := r.bad[string(leaf.Raw)]
