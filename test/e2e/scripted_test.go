@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/lockstep-tls/lockstep/keysource"
 )
@@ -23,6 +24,7 @@ import (
 // goroutine reads; mu guards the rest.
 type scripted struct {
 	id, name string
+	kind     string // the value of the header that says what its stream asks for; "": it has none
 	conn     *grpc.ClientConn
 	end      context.CancelFunc
 	ended    chan struct{}
@@ -44,6 +46,12 @@ type delivery struct {
 // scripted starts a node for the scope default.
 func (s *stage) scripted(id string, play script) *scripted {
 	s.t.Helper()
+	return s.scriptedOf("", id, play)
+}
+
+// scriptedOf starts one whose stream says what it asks for.
+func (s *stage) scriptedOf(kind, id string, play script) *scripted {
+	s.t.Helper()
 	creds := insecure.NewCredentials()
 	if s.plane.TLS != nil {
 		creds = credentials.NewTLS(s.plane.TLS)
@@ -52,7 +60,7 @@ func (s *stage) scripted(id string, play script) *scripted {
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond}}))
 	s.ok(err)
 	ctx, cancel := context.WithCancel(s.ctx)
-	n := &scripted{id: id, name: keysource.RingName("default"), conn: conn, end: cancel, ended: make(chan struct{}), play: play}
+	n := &scripted{id: id, name: keysource.RingName("default"), kind: kind, conn: conn, end: cancel, ended: make(chan struct{}), play: play}
 	go n.run(ctx)
 	s.t.Cleanup(n.stop)
 	return n
@@ -105,6 +113,9 @@ func (n *scripted) run(ctx context.Context) {
 func (n *scripted) session(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if n.kind != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "x-lockstep-kind", n.kind)
+	}
 	stream, err := secretv3.NewSecretDiscoveryServiceClient(n.conn).DeltaSecrets(ctx, grpc.WaitForReady(true))
 	if err != nil {
 		return
