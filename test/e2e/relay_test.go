@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,15 @@ func (s *stage) relay(to string) *fleet.Relay {
 	s.ok(err)
 	s.t.Cleanup(r.Close)
 	return r
+}
+
+// atOnce runs a subtest of each name at the same time, whatever -parallel says: they mostly wait.
+func atOnce(t *testing.T, names []string, test func(t *testing.T, name string)) {
+	var all sync.WaitGroup
+	for _, name := range names {
+		all.Go(func() { t.Run(name, func(t *testing.T) { test(t, name) }) })
+	}
+	all.Wait()
 }
 
 // does is done, again where the change could not be written down: a busy machine's disk may be that slow.
