@@ -25,6 +25,9 @@ type HealerConfig struct {
 	Renew func(match func(xds.Node) bool, typeURL string, name func(string) bool) int
 	// Refers is the type URL of what names secrets: listeners.
 	Refers string
+	// Tell tells the other replicas that a node took a remedy, or else that it refused a ring: the node may have its
+	// certificates from one replica and its ring from another. It must not block. They call Heard.
+	Tell func(node string, cured bool)
 	// Hopeless is told that a node refuses a ring, and that nothing which can be sent helps it. It must not block.
 	Hopeless func(node string)
 }
@@ -108,9 +111,13 @@ func (h *Healer) Observe(e xds.Event) {
 		p.stuck = true
 	default: // a certificate is well again
 		delete(p.ill, at)
+		p.stuck = p.stuck && len(p.ill) > 0
 		if e.Kind == xds.Cured || len(p.refuses) > 0 {
 			h.cured[e.Node.ID] = true
 			h.poke()
+		}
+		if e.Kind == xds.Cured {
+			h.cfg.Tell(e.Node.ID, true)
 		}
 	}
 	h.forget(e.Node.ID, p)
@@ -125,7 +132,20 @@ func (h *Healer) ringRefused(node xds.Node, p *patient) {
 	case !p.probed:
 		h.probe[node.ID] = time.Now().Add(probeAfter)
 		h.poke()
+		h.cfg.Tell(node.ID, false)
 	}
+}
+
+// Heard takes what another replica tells.
+func (h *Healer) Heard(node string, cured bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if cured {
+		h.cured[node] = true
+	} else if p := h.nodes[node]; p == nil || len(p.refuses) == 0 { // else it is looked into already
+		h.probe[node] = time.Now().Add(probeAfter)
+	}
+	h.poke()
 }
 
 // forget drops a node that is well. The caller holds mu.
@@ -167,20 +187,18 @@ func (h *Healer) round(now time.Time) (next time.Time) {
 	h.mu.Lock()
 	cured := h.cured
 	h.cured = map[string]bool{}
-	probe := map[string]bool{}
+	var probe []string
 	for id, at := range h.probe {
-		p := h.nodes[id]
-		switch {
-		case at.After(now):
+		if at.After(now) {
 			if next.IsZero() || at.Before(next) {
 				next = at
 			}
 			continue
-		case p != nil && len(p.refuses) > 0 && len(p.ill) == 0 && !p.probed:
-			p.probed = true
-			probe[id] = true
 		}
 		delete(h.probe, id)
+		if p := h.nodes[id]; p == nil || len(p.ill) == 0 && !p.probed { // else the culprit is known
+			probe = append(probe, id)
+		}
 	}
 	h.mu.Unlock()
 	anyName := func(string) bool { return true }
@@ -190,8 +208,13 @@ func (h *Healer) round(now time.Time) (next time.Time) {
 		h.cfg.Renew(func(n xds.Node) bool { return of(n) && n.Service == xds.SDS }, TypeURL, isRing)
 		h.cfg.Renew(of, h.cfg.Refers, anyName)
 	}
-	if len(probe) > 0 {
-		h.cfg.Renew(func(n xds.Node) bool { return probe[n.ID] }, TypeURL, func(name string) bool { return !isRing(name) })
+	for _, id := range probe {
+		n := h.cfg.Renew(func(n xds.Node) bool { return n.ID == id }, TypeURL, func(name string) bool { return !isRing(name) })
+		h.mu.Lock()
+		if p := h.nodes[id]; p != nil && n > 0 { // where there is none, another replica has its certificates
+			p.probed = true
+		}
+		h.mu.Unlock()
 	}
 	return next
 }
