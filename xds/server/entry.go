@@ -40,6 +40,8 @@ type entry struct {
 	second  bool // that answer has come: the second is due
 	shared  bool // it is in a response with others that was not answered: until then nothing else is sent
 
+	holdsUp bool // what no longer names it waits until it is cured
+
 	due     bool // in the queue of what to look at
 	again   bool // answer even if nothing changed
 	alone   bool // shares no response, until it is accepted: it was in one that was refused

@@ -121,6 +121,9 @@ func (f *flusher) present(e *entry, r *xds.Resource) {
 		}
 		return
 	}
+	if f.leavesIll(e, content) {
+		return
+	}
 	f.offer(e, r, false)
 }
 
