@@ -11,10 +11,14 @@
 //     which carries this ring alone.
 //   - A secret with the bytes of the last stored one is answered with an ACK. Nothing else happens.
 //   - A ticket key that is not 80 bytes is refused before anything is stored.
+//   - So are a ring without keys, whose response is refused as a whole, and a secret whose own name is another one.
 //   - Every other secret is stored, also if it is refused. Then the chains that use it are told, in the order of the listener. The first
 //     chain whose context cannot be built ends that, and its words are the NACK. The chains behind learn nothing.
 //   - A chain builds from what it was told, not from what is stored. So a later certificate of a chain that a ring did not reach is
 //     answered with an ACK, and the chain goes on with the earlier ring.
+//   - A certificate secret without a private key or without a chain is refused, and makes the chain forget its certificate. The chain
+//     goes on with its context until the next ring. That ring is answered with an ACK, and the chain has no context from then on.
+//   - A secret of another kind in place of the ring is answered with an ACK, and every chain of the ring loses its context.
 //   - A chain that lacks one of its secrets has no context. That is no error. It resets its clients.
 //   - The secrets of one response are taken in no fixed order, until the first failure. All of them are decoded before the first is taken.
 //   - A removal is answered with an ACK. It changes nothing that is stored or served, but the node claims no version for the name.

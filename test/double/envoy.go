@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ type stored struct {
 
 // secret is one decoded secret. It is not changed once made.
 type secret struct {
+	name  string
 	bytes []byte
 	cert  *tlsv3.TlsCertificate
 	keys  [][]byte
@@ -168,6 +170,9 @@ func (e *Envoy) Deliver(on Stream, resources []Resource, removed []string) (word
 	}
 	for i, r := range resources {
 		if sub := e.subs[subscription{on, r.Name}]; sub != nil {
+			if decoded[i].name != r.Name {
+				return e.refuse(on, fmt.Sprintf("Unexpected SDS secret (expecting %s): %s", r.Name, decoded[i].name))
+			}
 			if words := e.take(on, r.Name, sub, decoded[i]); words != "" {
 				return e.refuse(on, words)
 			}
@@ -216,6 +221,10 @@ func (e *Envoy) take(on Stream, name string, sub *stored, s *secret) (words stri
 	for _, c := range e.chains {
 		switch {
 		case on == ADS && c.Certificate == name:
+			if words := incomplete(s.cert); words != "" {
+				c.cert = nil // the context stays until something else has it built anew
+				return words
+			}
 			c.cert = s
 		case on == SDS && c.Ring == name:
 			c.ring = s
@@ -230,9 +239,10 @@ func (e *Envoy) take(on Stream, name string, sub *stored, s *secret) (words stri
 	return ""
 }
 
-// build makes the context of a chain anew. A chain that lacks a secret has none, and that is no error.
+// build makes the context of a chain anew. A chain that lacks a secret has none, and that is no error. A secret of another kind in
+// place of the ring has no keys, and counts as lacking.
 func (e *Envoy) build(c *chain) (words string) {
-	if c.cert == nil || c.ring == nil {
+	if c.cert == nil || c.ring == nil || len(c.ring.keys) == 0 {
 		c.serves = known{}
 		return ""
 	}
@@ -247,6 +257,17 @@ func (e *Envoy) build(c *chain) (words string) {
 
 const ticketKeySize = 80
 
+// incomplete returns the words for a secret in which a part of a certificate is missing. A secret of another kind lacks both.
+func incomplete(c *tlsv3.TlsCertificate) (words string) {
+	switch {
+	case c.GetPrivateKey() == nil:
+		return "Failed to load incomplete private key from path: "
+	case c.GetCertificateChain() == nil:
+		return "Failed to load incomplete certificate from : certificate chain not set"
+	}
+	return ""
+}
+
 func checkRing(keys [][]byte) (words string) {
 	for _, k := range keys {
 		if len(k) != ticketKeySize {
@@ -256,12 +277,18 @@ func checkRing(keys [][]byte) (words string) {
 	return ""
 }
 
+// errNoKeys has words of the constraints of the message, which are checked when it is decoded.
+var errNoKeys = errors.New("TlsSessionTicketKeysValidationError.Keys: value must contain at least 1 item(s)")
+
 func decode(r Resource) (*secret, error) {
 	m := &tlsv3.Secret{}
 	if err := proto.Unmarshal(r.Secret, m); err != nil {
 		return nil, fmt.Errorf("double: secret %s: %w", r.Name, err)
 	}
-	s := &secret{bytes: r.Secret, cert: m.GetTlsCertificate()}
+	s := &secret{name: m.GetName(), bytes: r.Secret, cert: m.GetTlsCertificate()}
+	if keys := m.GetSessionTicketKeys(); keys != nil && len(keys.GetKeys()) == 0 {
+		return nil, errNoKeys
+	}
 	for _, k := range m.GetSessionTicketKeys().GetKeys() {
 		s.keys = append(s.keys, k.GetInlineBytes())
 	}

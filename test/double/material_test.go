@@ -111,6 +111,17 @@ func (i *issuer) certificate(name string, c *x509.Certificate, line string) []by
 	}})
 }
 
+// half encodes a Secret that lacks either the chain or the private key.
+func (i *issuer) half(name string, chain bool) []byte {
+	i.t.Helper()
+	m := &tlsv3.TlsCertificate{PrivateKey: inline(i.pem)}
+	if chain {
+		c := i.issue("*.example", good)
+		m = &tlsv3.TlsCertificate{CertificateChain: inline(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))}
+	}
+	return encode(i.t, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: m}})
+}
+
 // ring encodes a Secret of ticket keys.
 func ring(t testing.TB, name string, keys ...[]byte) []byte {
 	t.Helper()

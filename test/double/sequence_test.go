@@ -165,7 +165,13 @@ func (g *generator) send(on double.Stream, offers ...offer) {
 }
 
 func (g *generator) anyCertificate(name string) offer {
-	switch n := g.rnd.IntN(12); {
+	switch n := g.rnd.IntN(14); {
+	case n == 12:
+		return offer{"half of " + name, name, g.ca.half(name, g.rnd.IntN(2) == 0)}
+	case n == 13 && g.rnd.IntN(2) == 0:
+		return offer{"a ring in place of " + name, name, ring(g.t, name, g.newKey())}
+	case n == 13:
+		return offer{"another name in place of " + name, name, g.ca.certificate("x", g.ca.issue("*.example", good), "")}
 	case n < 4:
 		return g.fresh(name, good)
 	case n < 6:
@@ -193,17 +199,21 @@ func (g *generator) fresh(name string, f flaw) offer {
 
 func (g *generator) anyRing(name string) offer {
 	keys := g.rings[name]
-	switch n := g.rnd.IntN(12); {
-	case n < 5 || len(keys) == 0:
+	switch n := g.rnd.IntN(24); {
+	case n == 22:
+		return offer{"a certificate in place of " + name, name, g.ca.certificate(name, g.ca.issue("*.example", good), "")}
+	case n == 23:
+		return offer{"no keys in " + name, name, ring(g.t, name)}
+	case n < 10 || len(keys) == 0:
 		return g.rotate(name)
-	case n < 7:
+	case n < 14:
 		return offer{"the same " + name, name, g.sent[name]}
-	case n < 9:
+	case n < 17:
 		return offer{"a variant of " + name, name, ring(g.t, name, append(slices.Clone(keys), keys[0])...)}
-	case n < 10:
+	case n < 19:
 		g.rings[name] = [][]byte{g.newKey()}
 		return offer{"a burn of " + name, name, ring(g.t, name, g.rings[name]...)}
-	case n < 11:
+	case n < 21:
 		return offer{"79 bytes in " + name, name, ring(g.t, name, append(slices.Clone(keys), make([]byte, 79))...)}
 	default:
 		return offer{"the last " + name, name, ring(g.t, name, keys...)}
