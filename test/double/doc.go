@@ -1,4 +1,5 @@
-// Package double is a double of Envoy: a process that takes TLS secrets, answers, and serves as Envoy 1.40 does. [Envoy] is a pure model.
+// Package double is a double of Envoy: a process that takes TLS secrets, answers, and serves as Envoy 1.40 does. [Envoy] is a pure
+// model. [Node] connects one to a control plane.
 //
 // The double is for tests and simulations that need many nodes, or nodes that never fail by accident. It is checked against the
 // original: a test plays generated sequences to both, and compares each answer, each claim, and what each chain serves. What the double does

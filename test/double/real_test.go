@@ -13,9 +13,10 @@ import (
 	"text/template"
 	"time"
 
+	"google.golang.org/protobuf/types/known/anypb"
+
 	"github.com/lockstep-tls/lockstep/test/double"
 	"github.com/lockstep-tls/lockstep/test/fleet"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // real is one Envoy under a script.

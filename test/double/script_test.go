@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc"
@@ -47,6 +48,7 @@ type wire struct {
 	// subscribed are the names that were asked for, claims the versions of the first request of secrets.
 	subscribed []string
 	claims     map[string]string
+	node       *corev3.Node // of the first request
 }
 
 // newScript starts a server that ends with the test.
@@ -160,6 +162,9 @@ func (s *script) open(ctx context.Context, on double.Stream, names []string) (*w
 func (w *wire) next(ctx context.Context) (*request, error) {
 	select {
 	case r := <-w.requests:
+		if w.node == nil {
+			w.node = r.GetNode()
+		}
 		if r.GetTypeUrl() == secretType {
 			w.subscribed = append(w.subscribed, r.GetResourceNamesSubscribe()...)
 		}
