@@ -70,10 +70,10 @@ func (p *play) run() {
 			}
 			p.models = []*double.Envoy{p.fresh()}
 			p.real.connected(p.ctx, p.models[0])
-		case s.cut:
-			claims := p.real.cut(p.ctx, s.on, p.models[0].Names(s.on))
+		case s.cut != nil:
+			claims := p.real.cut(p.ctx, s.on, s.cut)
 			p.keep(fmt.Sprintf("claims %v", claims), func(m *double.Envoy) error {
-				if got := m.Claims(s.on); !maps.Equal(got, claims) {
+				if got := m.Claims(s.on, s.cut...); !maps.Equal(got, claims) {
 					return fmt.Errorf("claims %v", got)
 				}
 				return nil
@@ -134,7 +134,7 @@ func (p *play) look() {
 func (p *play) await() {
 	p.t.Helper()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if l, _ := observe(p.ctx, p.real.addr, "chain-0.example", p.ca.roots()); l.open {
+		if l, _ := observe(p.ctx, p.real.addr, host(0), p.ca.roots()); l.open {
 			return
 		}
 	}
@@ -142,7 +142,7 @@ func (p *play) await() {
 
 // see makes a full handshake with a chain of the original, and offers it a ticket of each key.
 func (p *play) see(i int) (look, []string, error) {
-	sni := fmt.Sprintf("chain-%d.example", i)
+	sni := host(i)
 	l, err := observe(p.ctx, p.real.addr, sni, p.ca.roots())
 	if err != nil || !l.serves {
 		return l, nil, err

@@ -126,13 +126,13 @@ func (e *Envoy) Names(on Stream) []string {
 	return names
 }
 
-// Claims returns what the process says in initial_resource_versions when it connects again: for each name the version of the last
-// response that it took. A refused response changes no claim, although its secrets were stored.
-func (e *Envoy) Claims(on Stream) map[string]string {
+// Claims returns what the process says in initial_resource_versions when it connects again for some names: for each of them the version of
+// the last response that it took. A refused response changes no claim, although its secrets may have been stored.
+func (e *Envoy) Claims(on Stream, names ...string) map[string]string {
 	claims := map[string]string{}
-	for k, s := range e.subs {
-		if k.on == on && s.claimed != "" {
-			claims[k.name] = s.claimed
+	for _, name := range names {
+		if s := e.subs[subscription{on, name}]; s != nil && s.claimed != "" {
+			claims[name] = s.claimed
 		}
 	}
 	return claims
@@ -164,17 +164,17 @@ func (e *Envoy) Deliver(on Stream, resources []Resource, removed []string) (word
 	for i, r := range resources { // before any of them is delivered
 		s, err := decode(r)
 		if err != nil {
-			return e.refuse(on, err.Error())
+			return e.refuse(on, resources, err.Error())
 		}
 		decoded[i] = s
 	}
 	for i, r := range resources {
 		if sub := e.subs[subscription{on, r.Name}]; sub != nil {
 			if decoded[i].name != r.Name {
-				return e.refuse(on, fmt.Sprintf("Unexpected SDS secret (expecting %s): %s", r.Name, decoded[i].name))
+				return e.refuse(on, resources, fmt.Sprintf("Unexpected SDS secret (expecting %s): %s", r.Name, decoded[i].name))
 			}
 			if words := e.take(on, r.Name, sub, decoded[i]); words != "" {
-				return e.refuse(on, words)
+				return e.refuse(on, resources, words)
 			}
 		}
 	}
@@ -196,10 +196,10 @@ func (e *Envoy) Deliver(on Stream, resources []Resource, removed []string) (word
 	return ""
 }
 
-// refuse ends the wait of start-up for every subscription of the stream, as any NACK does.
-func (e *Envoy) refuse(on Stream, words string) string {
+// refuse ends the wait of start-up for every subscription of the stream, as any NACK does. A ring has a stream of its own.
+func (e *Envoy) refuse(on Stream, resources []Resource, words string) string {
 	for k, s := range e.subs {
-		if k.on == on {
+		if k.on == on && (on == ADS || slices.ContainsFunc(resources, func(r Resource) bool { return r.Name == k.name })) {
 			s.ready = true
 		}
 	}

@@ -25,7 +25,7 @@ type look struct {
 	session *tls.ClientSessionState
 }
 
-// observe makes a full TLS 1.2 handshake.
+// observe makes a full TLS 1.2 handshake. Without roots it takes any certificate.
 func observe(ctx context.Context, addr, sni string, roots *x509.CertPool) (look, error) {
 	cache := &one{}
 	state, err := shake(ctx, addr, sni, roots, cache)
@@ -82,7 +82,9 @@ func shake(ctx context.Context, addr, sni string, roots *x509.CertPool, cache *o
 		return tls.ConnectionState{}, err
 	}
 	defer raw.Close()
-	conn := tls.Client(raw, &tls.Config{ServerName: sni, RootCAs: roots, MaxVersion: tls.VersionTLS12, ClientSessionCache: cache})
+	conn := tls.Client(raw, &tls.Config{
+		ServerName: sni, RootCAs: roots, InsecureSkipVerify: roots == nil, MaxVersion: tls.VersionTLS12, ClientSessionCache: cache,
+	})
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return tls.ConnectionState{}, err
 	}

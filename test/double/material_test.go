@@ -96,6 +96,12 @@ func (i *issuer) issue(host string, f flaw) *x509.Certificate {
 	return i.sign(c, i.cert, i.leaf)
 }
 
+// placeholder makes a self-signed certificate. Every Envoy takes it, and every client refuses it.
+func (i *issuer) placeholder(host string) *x509.Certificate {
+	i.t.Helper()
+	return i.sign(&x509.Certificate{DNSNames: []string{host}, KeyUsage: x509.KeyUsageDigitalSignature}, nil, i.leaf)
+}
+
 func (i *issuer) roots() *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(i.cert)

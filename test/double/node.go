@@ -196,20 +196,13 @@ func (n *Node) hello(on Stream, names []string) *discoveryv3.DeltaDiscoveryReque
 	n.state.Lock()
 	defer n.state.Unlock()
 	n.counts.Streams++
-	claims := n.envoy.Claims(on)
-	r := &discoveryv3.DeltaDiscoveryRequest{
+	return &discoveryv3.DeltaDiscoveryRequest{
 		Node: &corev3.Node{
 			Id: n.config.ID, Cluster: n.config.Cluster, UserAgentName: "envoy",
 			UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: n.config.Version}},
 		},
-		TypeUrl: secretType, ResourceNamesSubscribe: names, InitialResourceVersions: map[string]string{},
+		TypeUrl: secretType, ResourceNamesSubscribe: names, InitialResourceVersions: n.envoy.Claims(on, names...),
 	}
-	for _, name := range names {
-		if v := claims[name]; v != "" {
-			r.InitialResourceVersions[name] = v
-		}
-	}
-	return r
 }
 
 // answer takes a response and makes the ACK or NACK. The secrets are taken in any order, as in Envoy.

@@ -24,6 +24,8 @@ type script struct {
 	addr string
 	ads  chan *wire // each stream that a client opens
 	sds  chan *wire
+	// early are streams of the SDS service that were opened while another was waited for, by the ring's name.
+	early map[string]*wire
 
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	secretv3.UnimplementedSecretDiscoveryServiceServer
@@ -62,7 +64,7 @@ func newScript(t *testing.T) *script {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &script{addr: addr, ads: make(chan *wire, 8), sds: make(chan *wire, 8)}
+	s := &script{addr: addr, ads: make(chan *wire, 8), sds: make(chan *wire, 8), early: map[string]*wire{}}
 	g := grpc.NewServer()
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
 	secretv3.RegisterSecretDiscoveryServiceServer(g, s)
@@ -120,11 +122,15 @@ func (s *script) serve(stream interface {
 	}
 }
 
-// open waits for the next stream of a kind, until it has asked for the names.
+// open waits for the next stream of a kind, until it has asked for the names. A stream of the SDS service asks for one ring.
 func (s *script) open(ctx context.Context, on double.Stream, names []string) (*wire, error) {
 	from := s.ads
 	if on == double.SDS {
 		from = s.sds
+		if w := s.early[names[0]]; w != nil {
+			delete(s.early, names[0])
+			return w, nil
+		}
 	}
 	for {
 		var w *wire
@@ -153,6 +159,10 @@ func (s *script) open(ctx context.Context, on double.Stream, names []string) (*w
 			slices.Sort(w.subscribed)
 			if slices.Equal(slices.Compact(slices.Clone(w.subscribed)), names) {
 				return w, nil
+			}
+			if on == double.SDS {
+				s.early[w.subscribed[0]] = w
+				break
 			}
 		}
 	}

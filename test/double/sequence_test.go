@@ -16,8 +16,8 @@ type step struct {
 	on        double.Stream
 	resources []double.Resource // together with removed, one response
 	removed   []string
-	cut       bool // the stream ends, and the node connects again
-	restart   bool // the process is killed and started again
+	cut       []string // the stream that asked for these names ends, and the node connects again
+	restart   bool     // the process is killed and started again
 }
 
 // sequence is what is played to the double and to the original.
@@ -57,7 +57,7 @@ func generate(t testing.TB, ca *issuer, seed uint64, length int) *sequence {
 	return g.seq
 }
 
-// layout chooses the chains: most have a certificate of their own, all have one ring; some share a certificate.
+// layout chooses the chains: most have a certificate of their own and one ring; some share a certificate.
 func (g *generator) layout() {
 	names := []string{"a", "b", "c", "d"}
 	if g.rnd.IntN(2) == 0 {
@@ -67,6 +67,9 @@ func (g *generator) layout() {
 		c := double.Chain{Certificate: names[i], Ring: "ring"}
 		if i > 0 && g.rnd.IntN(6) == 0 {
 			c.Certificate = g.seq.chains[0].Certificate
+		}
+		if g.rnd.IntN(8) == 0 {
+			c.Ring = "other"
 		}
 		g.seq.chains = append(g.seq.chains, c)
 	}
@@ -134,8 +137,12 @@ func (g *generator) step() {
 		name := pick(g.rnd, g.ringNames())
 		g.add(step{what: "remove " + name, on: double.SDS, removed: []string{name}})
 	case n < 97:
-		on := double.Stream(g.rnd.IntN(2))
-		g.add(step{what: fmt.Sprintf("cut stream %d", on), on: on, cut: true})
+		s := step{on: double.ADS, cut: g.certificates()}
+		if g.rnd.IntN(2) == 0 {
+			s = step{on: double.SDS, cut: []string{pick(g.rnd, g.ringNames())}}
+		}
+		s.what = fmt.Sprintf("cut the stream of %v", s.cut)
+		g.add(s)
 	default:
 		g.add(step{what: "restart", restart: true})
 	}
