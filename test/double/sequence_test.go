@@ -38,6 +38,7 @@ type generator struct {
 	sent  map[string][]byte // the last bytes that were sent, by name
 	certs map[string]*x509.Certificate
 	rings map[string][][]byte
+	late  string // the one name that is not sent in the first steps; "" if there is none
 }
 
 // generate makes the sequence of a seed.
@@ -48,8 +49,14 @@ func generate(t testing.TB, ca *issuer, seed uint64, length int) *sequence {
 	}
 	g.seq.concurrency = 1 + g.rnd.IntN(2)
 	g.layout()
-	if g.rnd.IntN(4) > 0 { // else the start is left to chance, too
+	if g.rnd.IntN(2) == 0 { // else the start is left to chance, too
 		g.fill()
+	} else if g.rnd.IntN(3) > 0 {
+		names := g.ringNames()
+		if len(names) == 1 || g.rnd.IntN(2) == 0 {
+			names = append(names, g.certificates()...)
+		}
+		g.late = pick(g.rnd, names)
 	}
 	for len(g.seq.steps) < length {
 		g.step()
@@ -68,7 +75,7 @@ func (g *generator) layout() {
 		if i > 0 && g.rnd.IntN(6) == 0 {
 			c.Certificate = g.seq.chains[0].Certificate
 		}
-		if g.rnd.IntN(8) == 0 {
+		if g.rnd.IntN(4) == 0 {
 			c.Ring = "other"
 		}
 		g.seq.chains = append(g.seq.chains, c)
@@ -110,14 +117,23 @@ func (g *generator) fill() {
 	}
 }
 
+// without leaves the late name out.
+func (g *generator) without(names []string) []string {
+	return slices.DeleteFunc(names, func(n string) bool { return n == g.late })
+}
+
 func (g *generator) step() {
+	if len(g.seq.steps) == 15 {
+		g.late = ""
+	}
+	certificates, rings := g.without(g.certificates()), g.without(g.ringNames())
 	switch n := g.rnd.IntN(100); {
-	case n < 45:
-		g.send(double.ADS, g.anyCertificate(pick(g.rnd, g.certificates())))
+	case len(rings) > 0 && (n < 25 || len(certificates) == 0):
+		g.send(double.SDS, g.anyRing(pick(g.rnd, rings)))
 	case n < 70:
-		g.send(double.SDS, g.anyRing(pick(g.rnd, g.ringNames())))
+		g.send(double.ADS, g.anyCertificate(pick(g.rnd, certificates)))
 	case n < 84: // several certificates in one response, and perhaps a removal
-		names := g.certificates()
+		names := slices.Clone(certificates)
 		g.rnd.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 		names = names[:min(len(names), 2+g.rnd.IntN(3))]
 		var removed []string
@@ -131,10 +147,10 @@ func (g *generator) step() {
 		g.send(double.ADS, offers...)
 		g.seq.steps[len(g.seq.steps)-1].removed = removed
 	case n < 89:
-		name := pick(g.rnd, g.certificates())
+		name := pick(g.rnd, certificates)
 		g.add(step{what: "remove " + name, on: double.ADS, removed: []string{name}})
-	case n < 90:
-		name := pick(g.rnd, g.ringNames())
+	case n < 90 && len(rings) > 0:
+		name := pick(g.rnd, rings)
 		g.add(step{what: "remove " + name, on: double.SDS, removed: []string{name}})
 	case n < 97:
 		s := step{on: double.ADS, cut: g.certificates()}
