@@ -26,7 +26,7 @@ func TestTheDoubleAnswersAsTheOriginal(t *testing.T) {
 		seed := uint64(first + i)
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel() // it mostly waits for Envoy
-			p := &play{t: t, ca: ca, seq: generate(t, ca, seed, 40), ctx: within(t, 40*time.Second)}
+			p := &play{t: t, ca: ca, seq: generate(t, ca, seed, 40), ctx: within(t, 2*time.Minute)}
 			p.run()
 		})
 	}

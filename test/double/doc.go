@@ -27,4 +27,16 @@
 //     secrets of the response may be stored and served.
 //   - The port opens when no subscription is waited for. A secret that was taken, a removal, and a NACK of its own stream end the wait.
 //     So one refused certificate on ADS opens the port before the other certificates have come.
+//
+// The model has a fixed list of chains. What a listener of LDS does beside that is shown by tests without it:
+//
+//   - The order is that in which the chains were made. A chain that a later listener puts first is told last.
+//   - A chain that has left the listener is told, and refuses, for as long as it drains.
+//   - A listener with a new chain whose certificate is stored bad is refused in the certificate's words. The same bytes of the listener are
+//     looked at anew each time, and are taken once the certificate is cured.
+//   - A self-signed certificate in place of a refused one heals its chain. Chains behind it get the ring when it comes as other bytes.
+//
+// The order in which the secrets of one response are taken was the same for all responses of one process, and another in other processes.
+//
+// The double knows nothing of certificates on demand, client certificates, CRLs, a hot restart, and SotW.
 package double

@@ -35,7 +35,7 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	t.Parallel() // it mostly waits for Envoy
-	return &bench{t: t, ctx: within(t, 40*time.Second), ca: newIssuer(t)}
+	return &bench{t: t, ctx: within(t, 2*time.Minute), ca: newIssuer(t)}
 }
 
 // static starts an Envoy with chains, each of a certificate and the ring "ring".

@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,12 +40,12 @@ type issuer struct {
 	key  *ecdsa.PrivateKey
 	leaf *ecdsa.PrivateKey
 	pem  []byte // of leaf
-	n    int64
+	n    atomic.Int64
 }
 
 func newIssuer(t testing.TB) *issuer {
 	t.Helper()
-	i := &issuer{t: t, n: 1}
+	i := &issuer{t: t}
 	var err error
 	if i.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err == nil {
 		i.leaf, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -66,8 +67,8 @@ func newIssuer(t testing.TB) *issuer {
 // sign signs by parent; nil signs by the key itself.
 func (i *issuer) sign(c, parent *x509.Certificate, key *ecdsa.PrivateKey) *x509.Certificate {
 	i.t.Helper()
-	i.n++
-	c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(i.n), time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	serial := i.n.Add(1)
+	c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(serial), time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
 	by := i.key
 	if parent == nil {
 		parent, by = c, key
