@@ -62,9 +62,6 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 	case i > 0:
 		return bad("the private key belongs to certificate %d of the chain: that one must come first", i)
 	}
-	if err := usable(signer); err != nil {
-		return bad("private key: %v", err)
-	}
 	if !now.IsZero() && now.After(leaf.NotAfter) {
 		return bad("expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
@@ -81,6 +78,9 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 		if der.Key, err = x509.MarshalPKCS8PrivateKey(signer); err != nil {
 			return bad("private key: %v", err)
 		}
+	}
+	if err := (candidate{certs, der.Key}).obey(); err != nil {
+		return Certificate{}, DER{}, err
 	}
 	for _, c := range certs {
 		der.Chain = append(der.Chain, c.Raw)

@@ -119,5 +119,8 @@ func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
 	if !c.Covers(n) {
 		return bad("holds a certificate for other names")
 	}
+	if err := der.Check(); err != nil {
+		return keysource.Certificate{}, fmt.Errorf("the stored certificate of %s: %w", n, err)
+	}
 	return c, nil
 }

@@ -1,0 +1,90 @@
+package keysource
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"slices"
+)
+
+func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
+
+func isExt(id asn1.ObjectIdentifier) func(pkix.Extension) bool {
+	return func(e pkix.Extension) bool { return e.Id.Equal(id) }
+}
+
+// extKeyUsage refuses what is not for servers. An issuer's list restricts what is below it, as clients see it.
+func extKeyUsage(c candidate) string {
+	for i, cert := range c.chain[:1+len(c.issuers())] {
+		if len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 {
+			continue
+		}
+		if !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny) {
+			return fmt.Sprintf("the extendedKeyUsage of certificate %d lacks serverAuth: clients refuse it; have it issued for servers", i)
+		}
+	}
+	return ""
+}
+
+// criticalExtension refuses what clients must refuse: a critical extension that they do not know (RFC 5280, section 4.2).
+func criticalExtension(c candidate) string {
+	for i, cert := range c.chain[:1+len(c.issuers())] {
+		if len(cert.UnhandledCriticalExtensions) > 0 {
+			return fmt.Sprintf("certificate %d has the critical extension %s, which clients refuse: have it issued without it", i, cert.UnhandledCriticalExtensions[0])
+		}
+	}
+	return ""
+}
+
+// weakSignature refuses signatures with MD5 and SHA-1. The signature of a root is looked at by nobody.
+func weakSignature(c candidate) string {
+	for i, cert := range c.chain {
+		switch cert.SignatureAlgorithm {
+		case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
+			if !selfIssued(cert) {
+				return fmt.Sprintf("certificate %d is signed with %s, which clients refuse: have it issued with SHA-256", i, cert.SignatureAlgorithm)
+			}
+		}
+	}
+	return ""
+}
+
+// authority refuses issuers that are none to clients: they need basicConstraints with CA:TRUE.
+func authority(c candidate) string {
+	for i, cert := range c.issuers() {
+		if !cert.BasicConstraintsValid || !cert.IsCA {
+			return fmt.Sprintf("certificate %d of the chain is no CA (basicConstraints): clients refuse it; take the issuer's own certificate", i+1)
+		}
+	}
+	return ""
+}
+
+// pathLength counts the CAs between an issuer and the leaf, those that issued themselves aside (RFC 5280, section 4.2.1.9).
+func pathLength(c candidate) string {
+	below := 0
+	for i, cert := range c.issuers() {
+		if limited := cert.MaxPathLen > 0 || cert.MaxPathLenZero; limited && below > cert.MaxPathLen {
+			return fmt.Sprintf("certificate %d of the chain allows %d CAs below it and has %d: clients refuse it; have it issued by another CA", i+1, cert.MaxPathLen, below)
+		}
+		if !selfIssued(cert) {
+			below++
+		}
+	}
+	return ""
+}
+
+// maxChain is how many bytes of certificates OpenSSL's and BoringSSL's clients take (SSL_MAX_CERT_LIST_DEFAULT). Go's take 256 KiB.
+const maxChain = 100 << 10
+
+func chainSize(c candidate) string {
+	size := 0
+	for _, cert := range c.chain {
+		size += 3 + len(cert.Raw) // a length stands before each (RFC 5246, section 7.4.2)
+	}
+	if size > maxChain {
+		return fmt.Sprintf("the chain has %d bytes, most clients take %d at most: have it issued with fewer names", size, maxChain)
+	}
+	return ""
+}
