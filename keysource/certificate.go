@@ -26,10 +26,10 @@ const maxPEM = 1 << 20
 
 // ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or SEC1) and returns them in the
 // form that is sent. Refused, with an error that wraps [ErrBadCertificate] and says what is wrong: PEM that is broken or cut
-// short, a key of another certificate, an encrypted key, a key that Envoy takes from nobody (RSA below 2048 bits, ECDSA on P-224), a leaf
-// that has expired at now, a chain whose links do not sign each other. Text around the blocks is left out.
+// short, a key of another certificate, an encrypted key, what Envoy or every client refuses ([Rules]), a leaf or an issuer that
+// has expired or is not valid yet at now, a chain whose links do not sign each other. Text around the blocks is left out.
 //
-// The zero now leaves expiry unchecked: for reading back what was accepted while it was valid, and must go on being served.
+// The zero now leaves the validity unchecked: for reading back what was accepted while it was valid, and must go on being served.
 func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 	c, _, err := ParseDER(chain, key, now)
 	return c, err
@@ -62,8 +62,8 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 	case i > 0:
 		return bad("the private key belongs to certificate %d of the chain: that one must come first", i)
 	}
-	if !now.IsZero() && now.After(leaf.NotAfter) {
-		return bad("expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	if why := untimely(certs, now); why != "" && !now.IsZero() {
+		return bad("%s", why)
 	}
 	for i, c := range certs[1:] {
 		if known && i > 0 {

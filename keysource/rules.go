@@ -38,7 +38,6 @@ type rule struct {
 // BoringSSL's ssl/ssl_credential.cc, ssl/ssl_cert.cc, crypto/x509 and crypto/rsa.
 var rules = []rule{
 	{"rsa-size", rsaSize},
-	{"rsa-exponent", rsaExponent},
 	{"rsa-primes", rsaPrimes},
 	{"curve", curve},
 	{"structure", structure},
@@ -49,6 +48,7 @@ var rules = []rule{
 	{"extended-key-usage", extKeyUsage},
 	{"critical-extension", criticalExtension},
 	{"weak-signature", weakSignature},
+	{"issuer-name", issuerName},
 	{"authority", authority},
 	{"path-length", pathLength},
 	{"name-constraints", nameConstraints},

@@ -7,6 +7,8 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 )
 
 func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
@@ -38,14 +40,58 @@ func criticalExtension(c candidate) string {
 	return ""
 }
 
+// needed returns how many certificates of the chain every client has to use: the leaf, its issuer, and those above up to the
+// last. The last one may be a cross-certificate, of a CA that clients know by another certificate.
+func needed(chain []*x509.Certificate) int {
+	if n := len(chain); n <= 2 {
+		return n
+	}
+	return len(chain) - 1
+}
+
 // weakSignature refuses signatures with MD5 and SHA-1. The signature of a root is looked at by nobody.
 func weakSignature(c candidate) string {
-	for i, cert := range c.chain {
+	for i, cert := range c.chain[:needed(c.chain)] {
 		switch cert.SignatureAlgorithm {
 		case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
 			if !selfIssued(cert) {
 				return fmt.Sprintf("certificate %d is signed with %s, which clients refuse: have it issued with SHA-256", i, cert.SignatureAlgorithm)
 			}
+		}
+	}
+	return ""
+}
+
+// aheadOf is how far a clock may be behind that of a CA.
+const aheadOf = 5 * time.Minute
+
+// untimely says which certificate of a chain clients refuse at now, and why.
+func untimely(chain []*x509.Certificate, now time.Time) string {
+	for i, cert := range chain[:needed(chain)] {
+		which := ""
+		if i > 0 {
+			if selfIssued(cert) {
+				break
+			}
+			which = fmt.Sprintf("certificate %d of the chain, an issuer, ", i)
+		}
+		if now.After(cert.NotAfter) {
+			return which + "expired at " + cert.NotAfter.UTC().Format(time.RFC3339)
+		}
+		if now.Add(aheadOf).Before(cert.NotBefore) {
+			return which + "is not valid before " + cert.NotBefore.UTC().Format(time.RFC3339) + ": put it then"
+		}
+	}
+	return ""
+}
+
+// issuerName refuses a chain in which a name does not lead to the next certificate. Names are the same if they differ in
+// their encoding only, or in upper and lower case (RFC 5280, section 7.1).
+func issuerName(c candidate) string {
+	for i, above := range c.chain[1:] {
+		cert := c.chain[i]
+		if !bytes.Equal(cert.RawIssuer, above.RawSubject) && !strings.EqualFold(cert.Issuer.String(), above.Subject.String()) {
+			return fmt.Sprintf("certificate %d of the chain is issued by %.100q, and the next is of %.100q: put the right one there", i, cert.Issuer, above.Subject)
 		}
 	}
 	return ""
@@ -75,10 +121,17 @@ func pathLength(c candidate) string {
 	return ""
 }
 
-// maxChain is how many bytes of certificates OpenSSL's and BoringSSL's clients take (SSL_MAX_CERT_LIST_DEFAULT). Go's take 256 KiB.
-const maxChain = 100 << 10
+const (
+	// maxChain is how many bytes of certificates OpenSSL's and BoringSSL's clients take (SSL_MAX_CERT_LIST_DEFAULT). Go's take 256 KiB.
+	maxChain = 100 << 10
+	// maxCerts is how many certificates OpenSSL's and Go's clients check (X509_verify_cert, maxChainSignatureChecks).
+	maxCerts = 100
+)
 
 func chainSize(c candidate) string {
+	if len(c.chain) > maxCerts {
+		return fmt.Sprintf("the chain has %d certificates, clients take %d at most: leave out those that nobody needs", len(c.chain), maxCerts)
+	}
 	size := 0
 	for _, cert := range c.chain {
 		size += 3 + len(cert.Raw) // a length stands before each (RFC 5246, section 7.4.2)

@@ -29,14 +29,6 @@ func rsaSize(c candidate) string {
 	return ""
 }
 
-// rsaExponent refuses what BoringSSL refuses: an exponent that is even, below 3, or longer than 33 bits.
-func rsaExponent(c candidate) string {
-	if k, ok := c.leaf().PublicKey.(*rsa.PublicKey); ok && (k.E < 3 || k.E%2 == 0 || uint64(k.E) >= 1<<33) {
-		return fmt.Sprintf("the RSA key's public exponent is %d, which Envoy refuses: have it issued for a key with 65537", k.E)
-	}
-	return ""
-}
-
 // rsaPrimes refuses keys of more than two primes. Such a PKCS#1 key has version 1 (RFC 8017, appendix A.1.2).
 func rsaPrimes(c candidate) string {
 	if c.leaf().PublicKeyAlgorithm != x509.RSA {

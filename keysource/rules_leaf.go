@@ -10,13 +10,17 @@ import (
 // Envoy takes RSA and Ed25519 leaves with any keyUsage.
 func keyUsage(c candidate) string {
 	leaf := c.leaf()
-	if leaf.PublicKeyAlgorithm != x509.ECDSA || leaf.KeyUsage&x509.KeyUsageDigitalSignature != 0 {
+	i := slices.IndexFunc(leaf.Extensions, isExt(oidKeyUsage))
+	if leaf.PublicKeyAlgorithm != x509.ECDSA || i < 0 {
 		return ""
 	}
-	if !slices.ContainsFunc(leaf.Extensions, isExt(oidKeyUsage)) {
-		return ""
+	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		return "its keyUsage lacks digitalSignature: Envoy refuses it; have it issued with that usage"
 	}
-	return "its keyUsage lacks digitalSignature: Envoy refuses it; have it issued with that usage"
+	if _, set, rest := element(leaf.Extensions[i].Value); oddBits(set) || len(rest) > 0 {
+		return "its keyUsage is malformed: Envoy refuses it; have it issued anew"
+	}
+	return ""
 }
 
 // statusRequest is the TLS feature of must-staple (RFC 7633, section 6; RFC 6066, section 8).
@@ -50,10 +54,49 @@ func emptyCommonName(c candidate) string {
 // noName counts what Envoy counts: a common name, or a DNS name, IP address or URI.
 func noName(c candidate) string {
 	leaf := c.leaf()
-	if _, ok := firstCommonName(leaf); ok || len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.URIs) > 0 {
+	if _, ok := firstCommonName(leaf); ok {
 		return ""
 	}
-	return "it has neither a common name nor a subject alternative name: Envoy refuses it; have it issued for the host's name"
+	if len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
+		return "it has neither a common name nor a subject alternative name: Envoy refuses it; have it issued for the host's name"
+	}
+	if !plainAltNames(leaf) {
+		return "it has no common name, and an alternative name that Envoy may not read: have it issued with a common name, or for DNS names only"
+	}
+	return ""
+}
+
+// The tags of a GeneralName that are strings of bytes, of which BoringSSL reads any (RFC 5280, section 4.2.1.6).
+const (
+	tagOtherName = 0xa0
+	tagEmail     = 0x81
+	tagDNS       = 0x82
+	tagURI       = 0x86
+	tagIP        = 0x87
+)
+
+// plainAltNames reports whether BoringSSL certainly reads the alternative names. It counts none of them if one is broken,
+// of whatever kind; Go passes over the kinds that it does not use.
+func plainAltNames(c *x509.Certificate) bool {
+	i := slices.IndexFunc(c.Extensions, isExt(oidSubjectAltName))
+	if i < 0 {
+		return true
+	}
+	_, names, rest := element(c.Extensions[i].Value)
+	for len(names) > 0 {
+		var tag byte
+		var content []byte
+		switch tag, content, names = element(names); tag {
+		case tagEmail, tagDNS, tagURI, tagIP:
+		case tagOtherName:
+			if !otherName(content) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return len(rest) == 0
 }
 
 func firstCommonName(c *x509.Certificate) (string, bool) {

@@ -10,7 +10,7 @@ import (
 
 // nameConstraints refuses a leaf whose DNS names or IP addresses an issuer of the chain excludes (RFC 5280, section 4.2.1.10).
 func nameConstraints(c candidate) string {
-	for i, ca := range c.issuers() {
+	for i, ca := range c.chain[1:] {
 		for _, name := range c.leaf().DNSNames {
 			if !dnsAllowed(ca, name) {
 				return fmt.Sprintf("certificate %d of the chain may not issue for %.100q (nameConstraints): clients refuse it; have it issued by another CA", i+1, name)
