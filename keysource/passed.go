@@ -3,6 +3,7 @@ package keysource
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"sync"
 )
@@ -76,13 +77,19 @@ func (p *passedOf) parse(raw []byte, issuer bool) (*x509.Certificate, error) {
 	return c, nil
 }
 
-// sum is a hash of the chain and the key, with their borders.
+// sum is a hash of the key and the chain. Each stands behind its length, which keeps them apart.
 func (d DER) sum() (out [sha256.Size]byte) {
 	h := sha256.New()
-	for _, c := range d.Chain {
-		write(h, c)
+	var length [8]byte
+	for i := range len(d.Chain) + 1 {
+		part := d.Key
+		if i > 0 {
+			part = d.Chain[i-1]
+		}
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		h.Write(length[:])
+		h.Write(part)
 	}
-	write(h, d.Key)
 	h.Sum(out[:0])
 	return out
 }

@@ -19,7 +19,7 @@ func isExt(id asn1.ObjectIdentifier) func(pkix.Extension) bool {
 
 // extKeyUsage refuses what is not for servers. An issuer's list restricts what is below it, as clients see it.
 func extKeyUsage(c candidate) string {
-	for i, cert := range c.chain[:1+len(c.issuers())] {
+	for i, cert := range c.chain {
 		if len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 {
 			continue
 		}
@@ -110,7 +110,7 @@ func authority(c candidate) string {
 // pathLength counts the CAs between an issuer and the leaf, those that issued themselves aside (RFC 5280, section 4.2.1.9).
 func pathLength(c candidate) string {
 	below := 0
-	for i, cert := range c.issuers() {
+	for i, cert := range c.chain[1:] {
 		if limited := cert.MaxPathLen > 0 || cert.MaxPathLenZero; limited && below > cert.MaxPathLen {
 			return fmt.Sprintf("certificate %d of the chain allows %d CAs below it and has %d: clients refuse it; have it issued by another CA", i+1, cert.MaxPathLen, below)
 		}

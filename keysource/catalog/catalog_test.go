@@ -296,6 +296,20 @@ func TestBadRecordsAreErrorsOfTheirOwn(t *testing.T) {
 	check(t, c.Remove(t.Context(), "shop.example"))
 }
 
+func BenchmarkDecode(b *testing.B) {
+	_, _, ca := setUp(b)
+	ca = ca.Intermediate(b)
+	leaf, key := ca.Issue(b, "shop.example")
+	_, in, err := admit("shop.example", append(leaf, ca.PEM...), key, time.Now())
+	check(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decode("shop.example", in.val); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	chain, key := testca.New(f).Issue(f, "shop.example")
 	_, next, err := admit("shop.example", chain, key, time.Now())

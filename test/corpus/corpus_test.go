@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	seeds       = 6
+	seeds       = 4
 	minSamples  = 300
 	minFamilies = 40
 )
