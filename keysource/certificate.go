@@ -24,6 +24,8 @@ type Certificate struct {
 // maxPEM bounds what is parsed: a chain of RSA-4096 certificates with long lists of names stays far below.
 const maxPEM = 1 << 20
 
+const foreignWords = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P-521, RSA and Ed25519: have it issued for such a key"
+
 // ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or SEC1) and returns them in the
 // form that is sent. Refused, with an error that wraps [ErrBadCertificate] and says what is wrong: PEM that is broken or cut
 // short, a key of another certificate, an encrypted key, what Envoy or every client refuses ([Rules]), a leaf or an issuer that
@@ -48,12 +50,18 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 	if !known {
 		var err error
 		if certs, err = parseChain(chain); err != nil {
+			if kind := foreignKind(key); kind != "" {
+				return bad(foreignWords, kind)
+			}
 			return bad("chain: %v", err)
 		}
 		leaf = certs[0]
 	}
 	signer, given, err := parseKey(key)
 	if err != nil {
+		if kind := foreignKind(key); kind != "" {
+			return bad(foreignWords, kind)
+		}
 		return bad("private key: %v", err)
 	}
 	switch i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return signs(signer, c) }); {

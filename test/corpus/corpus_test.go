@@ -78,51 +78,62 @@ func TestNoCertificateIsTakenThatEnvoyOrEveryClientRefuses(t *testing.T) {
 	t.Logf("made %d samples in %v", len(samples), time.Since(began).Round(time.Millisecond))
 	verdicts := compare(t, samples, now)
 
-	var both, neither, oursOnly, envoyOnly []verdict
-	for _, v := range verdicts {
-		switch taken, served := v.ours == nil, v.served(); {
-		case taken && served:
-			both = append(both, v)
-		case taken:
-			envoyOnly = append(envoyOnly, v)
-		case served:
-			oursOnly = append(oursOnly, v)
-		default:
-			neither = append(neither, v)
-		}
-	}
-	t.Logf("taken by both %d, refused by both %d, ours only %d, Envoy's or every client's only %d; %d families", len(both), len(neither), len(oursOnly), len(envoyOnly), len(families))
-	for _, v := range envoyOnly {
-		t.Errorf("taken, and refused by Envoy or every client: %v: %.300s", v.sample, v.refusal())
-	}
-	if os.Getenv("CORPUS_VERBOSE") != "" {
-		for _, v := range oursOnly {
-			t.Logf("OURS ONLY %v: %v", v.sample, v.ours)
-		}
-		for _, v := range both {
-			t.Logf("BOTH %v: %s", v.sample, v.refusal())
-		}
-		for _, v := range neither {
-			t.Logf("NEITHER %v: %v | %s", v.sample, v.ours, v.refusal())
-		}
-	}
+	count := map[string]int{}
+	whyOurs := map[string]int{}
 	fired := map[string]int{}
 	for _, v := range verdicts {
-		if v.ours != nil {
-			words := strings.TrimPrefix(v.ours.Error(), keysource.ErrBadCertificate.Error()+": ")
-			rule, _, _ := strings.Cut(words, ": ")
-			fired[rule]++
+		for _, rule := range keysource.Rules() {
+			if v.ours != nil && strings.HasPrefix(v.ours.Error(), keysource.ErrBadCertificate.Error()+": "+rule+": ") {
+				fired[rule]++
+			}
+		}
+		switch taken, served := v.ours == nil, v.served(); {
+		case taken && served:
+			count["taken by both"]++
+		case !taken && !served:
+			count["refused by both"]++
+		case taken:
+			count["refused by Envoy or every client only"]++
+			t.Errorf("%v is taken, and refused: %.300s", v.sample, v.refusal())
+		default:
+			count["refused by lockstepd only"]++
+			reason := reasonFor(v.ours.Error())
+			whyOurs[reason]++
+			if reason == "" {
+				t.Errorf("%v is served, and refused without a reason that reasons has: %v", v.sample, v.ours)
+			}
+		}
+		if testing.Verbose() {
+			fmt.Printf("%v\n\tlockstepd: %s\n\tothers: %s\n", v.sample, orTaken(v.ours), v.refusal())
 		}
 	}
+	t.Logf("%d samples of %d families: %v", len(samples), len(families), count)
+	t.Logf("refused by lockstepd only: %s", table(whyOurs))
+	t.Logf("rules of keysource: %s", table(fired))
 	for _, r := range keysource.Rules() {
 		if fired[r] == 0 {
 			t.Errorf("the rule %s refuses nothing of the corpus", r)
 		}
 	}
-	t.Log(slices.Sorted(maps.Keys(fired)))
 	if len(samples) < minSamples || len(families) < minFamilies {
 		t.Errorf("%d samples of %d families, want %d and %d", len(samples), len(families), minSamples, minFamilies)
 	}
+}
+
+func orTaken(err error) string {
+	if err == nil {
+		return "taken"
+	}
+	return err.Error()
+}
+
+// table is a count on lines of its own.
+func table(count map[string]int) string {
+	var b strings.Builder
+	for _, what := range slices.Sorted(maps.Keys(count)) {
+		fmt.Fprintf(&b, "\n%5d %s", count[what], what)
+	}
+	return b.String()
 }
 
 // compare asks everybody.
@@ -168,7 +179,7 @@ func serve(t *testing.T, samples []sample) (addr string) {
 	t.Helper()
 	f := fleet.ForTest(t)
 	addr, admin := must(fleet.Addr()), must(fleet.Addr())
-	path, err := envoyPath()
+	path, err := fleet.EnvoyPath()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,15 +14,6 @@ import (
 
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
-
-var other = flag.String("envoy", "", "path of the Envoy to compare with (default: the one that make envoy installs)")
-
-func envoyPath() (string, error) {
-	if *other != "" {
-		return *other, nil
-	}
-	return fleet.EnvoyPath()
-}
 
 // config is the configuration of an Envoy with a filter chain for each sample.
 func config(listen, admin string, samples []sample) []byte {
@@ -57,7 +47,7 @@ func config(listen, admin string, samples []sample) []byte {
 
 // validate runs samples through one `envoy --mode validate`. The error has Envoy's words.
 func validate(ctx context.Context, dir string, samples ...sample) error {
-	path, err := envoyPath()
+	path, err := fleet.EnvoyPath()
 	if err != nil {
 		return err
 	}
@@ -70,13 +60,13 @@ func validate(ctx context.Context, dir string, samples ...sample) error {
 	if err == nil && strings.Contains(string(out), "OK") {
 		return nil
 	}
-	if said := reasons.FindStringSubmatch(string(out)); said != nil {
+	if said := saying.FindStringSubmatch(string(out)); said != nil {
 		return errors.New(said[1])
 	}
 	return fmt.Errorf("%w: %s", err, out)
 }
 
-var reasons = regexp.MustCompile(`(?s)initializing config.*?: (.*?)\n`)
+var saying = regexp.MustCompile(`(?s)initializing config.*?: (.*?)\n`)
 
 // together is how many samples that ought to be good go into one process.
 const together = 32
