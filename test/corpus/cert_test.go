@@ -25,8 +25,9 @@ type spec struct {
 	spki      []byte
 	ids       []byte // ids are the unique identifiers
 	exts      []ext
-	noExts    bool   // noExts leaves the field out
-	tail      []byte // tail stands behind the extensions
+	noExts    bool             // noExts leaves the field out
+	tail      []byte           // tail stands behind the extensions
+	mangle    func(tbs []byte) // mangle changes bytes before they are signed
 }
 
 type ext struct {
@@ -141,6 +142,9 @@ func (s *spec) sign(by key) []byte {
 		parts = append(parts, tlv(0xa3, seq(all...)))
 	}
 	tbs := seq(append(parts, s.tail)...)
+	if s.mangle != nil {
+		s.mangle(tbs)
+	}
 	var opts crypto.SignerOpts = algorithm.hash
 	digest := tbs
 	if algorithm.hash != 0 {

@@ -412,14 +412,7 @@ var families = []family{
 	{"extension: empty list", func(g *generator) { g.vary("SEQUENCE {}", func(s *spec) { s.exts = nil }) }},
 	{"extension: empty list in the CA", func(g *generator) { g.below("SEQUENCE {}", func(s *spec) { s.exts = nil }) }},
 	{"extension: SCT list and policies", func(g *generator) {
-		g.vary("all usual ones", func(s *spec) {
-			s.add("1.3.6.1.4.1.11129.2.4.2", nil, tlv(tagOctets, []byte{0, 3, 0, 1, 7}))
-			s.add("2.5.29.32", nil, seq(seq(oid("2.23.140.1.2.1"))))
-			s.add("2.5.29.14", nil, tlv(tagOctets, []byte("12345678901234567890")))
-			s.add("2.5.29.35", nil, seq(tlv(0x80, []byte("12345678901234567890"))))
-			s.add("1.3.6.1.5.5.7.1.1", nil, seq(seq(oid("1.3.6.1.5.5.7.48.1"), tlv(0x86, []byte("http://ocsp.corpus.test")))))
-			s.add("2.5.29.31", nil, seq(seq(tlv(0xa0, tlv(0xa0, tlv(0x86, []byte("http://crl.corpus.test")))))))
-		})
+		g.vary("all usual ones", g.rich)
 	}},
 	{"extension: poison", func(g *generator) {
 		g.vary("precertificate", func(s *spec) { s.add("1.3.6.1.4.1.11129.2.4.3", yes, null) })
@@ -550,12 +543,28 @@ var families = []family{
 		g.add("within", host, k, der[:len(der)-1-g.IntN(300)], g.inter.der)
 	}},
 	{"a garbled byte", func(g *generator) {
-		for range 3 {
-			host, k := g.next(), p256()
-			der := g.leaf(g.inter, k, host).sign(g.inter.key)
-			at := g.IntN(len(der))
-			der[at] ^= byte(1 + g.IntN(255))
-			g.add(fmt.Sprint("at ", at), host, k, der, g.inter.der)
+		host, k := g.next(), p256()
+		der := g.leaf(g.inter, k, host).sign(g.inter.key)
+		at := g.IntN(len(der))
+		der[at] ^= byte(1 + g.IntN(255))
+		g.add(fmt.Sprint("at ", at), host, k, der, g.inter.der)
+	}},
+	{"a garbled byte, signed", func(g *generator) {
+		for range 8 {
+			at, with := g.IntN(1000), byte(1<<g.IntN(8))
+			g.vary(fmt.Sprintf("at %d, %#x", at, with), func(s *spec) {
+				g.rich(s)
+				s.mangle = func(tbs []byte) { tbs[at%len(tbs)] ^= with }
+			})
+		}
+	}},
+	{"a garbled byte in the CA, signed", func(g *generator) {
+		for range 4 {
+			at, with := g.IntN(1000), byte(1<<g.IntN(8))
+			g.below(fmt.Sprintf("at %d, %#x", at, with), func(s *spec) {
+				g.rich(s)
+				s.mangle = func(tbs []byte) { tbs[at%len(tbs)] ^= with }
+			})
 		}
 	}},
 
@@ -788,6 +797,15 @@ var families = []family{
 			g.mixture()
 		}
 	}},
+}
+
+// rich adds the extensions that certificates of public CAs have.
+func (g *generator) rich(s *spec) {
+	s.add("1.3.6.1.4.1.11129.2.4.2", nil, tlv(tagOctets, []byte{0, 3, 0, 1, 7}))
+	s.add("2.5.29.32", nil, seq(seq(oid("2.23.140.1.2.1"))))
+	s.add("2.5.29.14", nil, tlv(tagOctets, []byte("12345678901234567890")))
+	s.add("1.3.6.1.5.5.7.1.1", nil, seq(seq(oid("1.3.6.1.5.5.7.48.1"), tlv(0x86, []byte("http://ocsp.corpus.test")))))
+	s.add("2.5.29.31", nil, seq(seq(tlv(0xa0, tlv(0xa0, tlv(0x86, []byte("http://crl.corpus.test")))))))
 }
 
 func (g *generator) rsa(size, primes int, e int64) numbers {
