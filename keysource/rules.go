@@ -14,16 +14,6 @@ type candidate struct {
 // leaf returns the certificate of the host.
 func (c candidate) leaf() *x509.Certificate { return c.chain[0] }
 
-// issuers returns what is above the leaf, except for a root, of which clients have a copy of their own.
-// What has its own name as its issuer counts as a root.
-func (c candidate) issuers() []*x509.Certificate {
-	above := c.chain[1:]
-	if n := len(above); n > 0 && selfIssued(above[n-1]) {
-		above = above[:n-1]
-	}
-	return above
-}
-
 // rule is one reason not to send a certificate.
 type rule struct {
 	name string

@@ -32,7 +32,7 @@ func extKeyUsage(c candidate) string {
 
 // criticalExtension refuses what clients must refuse: a critical extension that they do not know (RFC 5280, section 4.2).
 func criticalExtension(c candidate) string {
-	for i, cert := range c.chain[:1+len(c.issuers())] {
+	for i, cert := range c.chain {
 		if len(cert.UnhandledCriticalExtensions) > 0 {
 			return fmt.Sprintf("certificate %d has the critical extension %s, which clients refuse: have it issued without it", i, cert.UnhandledCriticalExtensions[0])
 		}
@@ -97,10 +97,10 @@ func issuerName(c candidate) string {
 	return ""
 }
 
-// authority refuses issuers that are none to clients: they need basicConstraints with CA:TRUE.
+// authority refuses issuers that are none to clients: they need basicConstraints with CA:TRUE. A root of version 1 has none.
 func authority(c candidate) string {
-	for i, cert := range c.issuers() {
-		if !cert.BasicConstraintsValid || !cert.IsCA {
+	for i, cert := range c.chain[1:] {
+		if (!cert.BasicConstraintsValid || !cert.IsCA) && !selfIssued(cert) {
 			return fmt.Sprintf("certificate %d of the chain is no CA (basicConstraints): clients refuse it; take the issuer's own certificate", i+1)
 		}
 	}

@@ -38,7 +38,7 @@ func mustStaple(c candidate) string {
 		return "its TLS feature extension is malformed: have it issued without the extension"
 	}
 	if slices.Contains(features, statusRequest) {
-		return "must-staple (TLS feature status_request) and no staple comes with it: Envoy refuses it; have it issued without the extension"
+		return "it has the TLS feature status_request, and no staple comes with it: Envoy refuses it; have it issued without the extension"
 	}
 	return ""
 }

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	seeds       = 4
+	seeds       = 3
 	minSamples  = 300
 	minFamilies = 40
 )
