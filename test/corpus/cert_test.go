@@ -8,7 +8,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha1"
-	"crypto/sha256"
+	_ "crypto/sha256"
+	_ "crypto/sha512"
 	"slices"
 	"time"
 )
@@ -195,11 +196,6 @@ func (a authority) newCA(k key, called string, now time.Time, edit func(*spec)) 
 	}
 	ca.der = s.sign(a.key)
 	return ca
-}
-
-func fingerprint(der []byte) string {
-	sum := sha256.Sum256(der)
-	return string(sum[:])
 }
 
 func pemOf(ders ...[]byte) []byte {

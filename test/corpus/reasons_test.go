@@ -8,13 +8,11 @@ var reasons = []struct{ words, reason string }{
 	{"certificate", "each certificate must be signed by the next, so that a chain in disorder is noticed; some clients refuse it"},
 	{"chain: certificate", "Go cannot read it: its clients refuse it, and lockstep-edge cannot serve it"},
 	{"private key: cannot be parsed", "Go cannot read the key (RSA exponents above 32 bits): lockstep-edge cannot serve it"},
-	{"private key: ECDSA with explicit parameters", "Go cannot read it, and Envoy's BoringSSL takes few of them"},
 	{"extended-key-usage", "only OpenSSL takes server gated crypto for serverAuth"},
 	{"must-staple", "Envoy knows one encoding of the extension; clients that heed it refuse others, too"},
 	{"chain-size", "OpenSSL's and BoringSSL's clients take 100 KiB of certificates, only Go's take more"},
+	{"structure", "BoringSSL does not read it from some version on (Envoy 1.36 serves an empty set in a name, 1.40 does not)"},
 	{"critical-extension", "Go's clients do not know it (nameConstraints for directory names)"},
-	{"no-name", "without a common name, BoringSSL may not read the alternative names; kinds that nobody uses are refused"},
-	{"structure", "BoringSSL reads it in some places only"},
 }
 
 // reasonFor returns the reason for a refusal, or "".
