@@ -246,12 +246,8 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	}
 }
 
-// failed keeps what the entry has and tries again. If it has nothing, a certificate that is bad leaves it unfit. The caller holds mu.
+// failed keeps what the entry has and tries again. The caller holds mu.
 func (t *Table) failed(e *entry, err error) {
-	if e.state == xds.NotYet && errors.Is(err, keysource.ErrBadCertificate) {
-		e.state = xds.Unfit
-		e.wake(e.asked)
-	}
 	if e.fails == 0 {
 		about := &t.down
 		if errors.Is(err, keysource.ErrBadCertificate) { // its own fault is not to go under in that of a source

@@ -27,8 +27,6 @@ func (l *lab) show(t *testing.T, name string) string {
 		return "-"
 	case state == xds.Absent:
 		return "absent"
-	case state == xds.Unfit:
-		return "unfit"
 	}
 	if res.Name != name {
 		t.Errorf("asked for %q, got %q", name, res.Name)
@@ -89,7 +87,6 @@ func TestWhatACertificateNameGets(t *testing.T) {
 		"in Unicode":                      {map[keysource.Name]string{far: "M"}, "München.example", "M", far},
 		"none":                            {nil, "no.example", "absent", "no.example"},
 		"could not look":                  {map[keysource.Name]string{"a.shop.example": "!", "*.shop.example": "W"}, "a.shop.example", "-", "a.shop.example"},
-		"one that is bad":                 {map[keysource.Name]string{"a.shop.example": "?", "*.shop.example": "W"}, "a.shop.example", "unfit", "a.shop.example"},
 		"could not look for its wildcard": {map[keysource.Name]string{"*.shop.example": "!"}, "a.shop.example", "-", "*.shop.example a.shop.example"},
 		"an address":                      {nil, "192.0.2.1", "absent", ""},
 		"no name":                         {nil, "a b", "absent", ""},
@@ -131,27 +128,6 @@ func TestWhatACertificateNameGets(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A bad certificate takes nothing away: the last good one stays, and a name without one is served once it is good.
-func TestABadCertificateIsUnfitOnlyWhereThereIsNoneBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLab()
-		l.set("a.example", "?")
-		defer l.start(t)()
-		changed, stop := l.watch(1, "a.example")
-		defer stop()
-		for _, step := range []struct{ what, want, announced string }{
-			{"?", "unfit", "a.example"}, {"!", "unfit", ""}, {"A", "A", "a.example"}, {"?", "A", ""}, {"!", "A", ""}, {"B", "B", "a.example"},
-		} {
-			l.set("a.example", step.what)
-			l.Refresh([]keysource.Name{"a.example"})
-			synctest.Wait()
-			if got, told := l.show(t, "a.example"), changed(); got != step.want || told != step.announced {
-				t.Errorf("%s: got %s and %q was announced, want %s and %q", step.what, got, told, step.want, step.announced)
-			}
-		}
-	})
 }
 
 func TestOneCertificateForAllStreams(t *testing.T) {

@@ -44,9 +44,6 @@ const (
 	Absent
 	// Present: there is a resource to send.
 	Present
-	// Unfit: there is a resource that no node may be sent. A delta node that holds none is told that it is absent, so that
-	// nobody waits for it. A node that holds one keeps it.
-	Unfit
 )
 
 // Resource is one resource as it is sent. It is shared by all streams through its pointer, never changed once a Lookup has

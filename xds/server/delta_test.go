@@ -28,24 +28,6 @@ func TestDeltaAnswersPresentAbsentAndNotYet(t *testing.T) {
 	expect(t, "back in the same version", r.wake(), "c@7")
 }
 
-// What is unfit is absent for who has nothing, and changes nothing for who has something, or says so.
-func TestDeltaUnfitTakesNothingAway(t *testing.T) {
-	r := newRig(t, false, defaults)
-	r.src.set("b", "1")
-	r.src.unfit = map[string]bool{"a": true, "c": true}
-	expect(t, "first request", r.delta(req{sub: []string{"a", "b", "c"}, have: map[string]string{"c": "7"}}), "-a | b@1")
-	r.delta(req{nonce: r.last()})
-	r.src.unfit = map[string]bool{"a": true, "b": true, "c": true}
-	for _, n := range []string{"a", "b", "c"} {
-		r.m.box.Put(n)
-	}
-	expect(t, "woken", r.wake(), "")
-	r.src.unfit = nil
-	r.src.set("a", "2")
-	r.src.set("c", "8")
-	expect(t, "fit by now", r.wake(), "a@2 c@8")
-}
-
 func TestDeltaNamesCountWhateverTheNonce(t *testing.T) {
 	r := newRig(t, false, defaults)
 	r.src.set("a", "1")

@@ -26,7 +26,6 @@ const testType = "type.googleapis.com/test.Thing"
 type table struct {
 	mu       sync.Mutex
 	known    map[string]*xds.Resource // nil: absent; no key: not yet
-	unfit    map[string]bool          // goes before known
 	watchers map[string]map[*xds.Mailbox]int
 	lookups  int
 }
@@ -41,8 +40,6 @@ func (t *table) Lookup(_ xds.Node, name string) (*xds.Resource, xds.State) {
 	t.lookups++
 	r, ok := t.known[name]
 	switch {
-	case t.unfit[name]:
-		return nil, xds.Unfit
 	case !ok:
 		return nil, xds.NotYet
 	case r == nil:

@@ -65,8 +65,7 @@ func (f *flusher) answer(e *entry) {
 		f.remove(e.sub, e.name)
 	case state == xds.Present && f.wanted(e, r):
 		f.send(e, r)
-	case state == xds.Unfit && e.sent != "": // the node keeps what it holds
-	case (state == xds.Absent || state == xds.Unfit) && !f.m.sotw: // SotW has no words for it
+	case state == xds.Absent && !f.m.sotw: // SotW has no words for it
 		e.evicted = false // what comes after is news
 		if e.removed && !e.again {
 			return
