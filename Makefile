@@ -28,6 +28,13 @@ demo-break: build envoy ## the same with keys replaced abruptly: clients are ref
 bench: build envoy caddy ## measure lockstepd against stock go-control-plane and lockstep-edge against its peers (three quarters of an hour, on an idle machine), into test/bench/RESULTS.md
 	go run ./test/bench
 
+ENVOYS := 1.36.4 1.37.0 1.38.3 1.39.3 1.40.0
+
+.PHONY: compat
+compat: build ## try rotation, modes and a mixed fleet on every Envoy that can be installed (a few minutes), into docs/compat.md
+	@test/install-envoy $(ENVOYS)
+	go run ./test/compat -page docs/compat.md $(ENVOYS)
+
 .PHONY: profile
 profile: build ## take the CPU profile that the compiler optimizes lockstep-edge for, anew (two minutes, on an idle machine)
 	go run ./test/bench -profile cmd/lockstep-edge/default.pgo

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds"
 )
 
 var (
@@ -96,13 +97,13 @@ func (t *Template) encode(fill func(*listenerv3.FilterChain, *tlsv3.DownstreamTl
 	return protowire.AppendBytes(protowire.AppendTag(nil, fieldFilterChains, protowire.BytesType), b), nil
 }
 
-// overSDS is for rings: on ADS a client's SNI could ask for one.
+// overSDS is for rings: on ADS a client's SNI could ask for one. The header says that the stream is a ring's.
 func overSDS() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ResourceApiVersion: corev3.ApiVersion_V3, InitialFetchTimeout: ringWithin,
 		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
 			ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3, SetNodeOnFirstMessageOnly: true,
-			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+			GrpcServices: []*corev3.GrpcService{{InitialMetadata: []*corev3.HeaderValue{{Key: xds.KindHeader, Value: xds.KindRing}}, TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 				ClusterName: Cluster,
 				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
 					BaseInterval: durationpb.New(200 * time.Millisecond), MaxInterval: durationpb.New(2 * time.Second),

@@ -19,7 +19,7 @@ func TestANodeThatAnswersElsewhereIsNotWaitedForWhereItDidNot(t *testing.T) {
 				r1.run()
 				<-r1.Ready()
 				late := &client{stream: streams.Add(1), name: "late"}
-				r1.Join(late.stream, late.name, "default", "")
+				r1.Join("default", Asked{Stream: late.stream, Node: late.name, Held: "", Believed: true})
 				time.Sleep(time.Second)
 				if ring, _ := r1.Ring(late.stream, "default"); ring == nil {
 					t.Fatal("it was not let in")
@@ -54,7 +54,7 @@ func TestACandidateOfADeadReplicaIsWaitedForWhileNobodyKnowsMore(t *testing.T) {
 		other := r2.connect("late", "")
 		r2.phase(time.Second, Steady, 1)
 		r1 := start(t, s, "r1")
-		r1.Join(streams.Add(1), "late", "default", "")
+		r1.Join("default", Asked{Stream: streams.Add(1), Node: "late", Held: "", Believed: true})
 		time.Sleep(time.Second)
 		r1.kill()
 		r1 = start(t, s, "r1")

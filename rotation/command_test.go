@@ -248,7 +248,7 @@ func TestPlan(t *testing.T) {
 	if !slices.Equal(p.Nodes, []string{"a", "b", "c"}) || len(p.Steps) != 3 || p.Drains != testKey(1).ID() || p.DrainsFor != 122*time.Minute {
 		t.Errorf("%+v", p)
 	}
-	if want := []string{"b: refused g1: cannot", "c: away for 0s, its lease ends in 1m15s; may hold g1"}; !slices.Equal(p.Blocked, want) {
+	if want := []string{"b: refused g1, may hold g1: cannot", "c: away for 0s, its lease ends in 1m15s; may hold g1"}; !slices.Equal(p.Blocked, want) {
 		t.Errorf("blocked by %q", p.Blocked)
 	}
 	if after, _ := encodeRollout(l.r); string(before) != string(after) {

@@ -116,11 +116,20 @@ func (c *Coordinator) Ring(stream uint64, scope string) (ring *keysource.Ring, b
 	return s.ring, false
 }
 
-// Join reports that a stream asked for the ring, and which version its node says it holds ("" for none).
-func (c *Coordinator) Join(stream uint64, node, scope, held string) {
+// Asked is a stream that asked for a ring.
+type Asked struct {
+	Stream   uint64
+	Node     string // the node id
+	Held     string // the version that the node says it holds; empty: none
+	Believed bool   // the node is certain to hold it. Else all that is known is that it was here before
+	Ring     bool   // it wants a ring and nothing else, so that a first refusal is a node's
+}
+
+// Join reports that a stream asked for the ring.
+func (c *Coordinator) Join(scope string, a Asked) {
 	if s := c.scopes[scope]; s != nil {
 		s.mu.Lock()
-		s.roster.join(stream, node, held, s.held(), s.clock())
+		s.roster.join(a, s.held(), s.clock())
 		s.mu.Unlock()
 		s.poke()
 	}
@@ -161,6 +170,19 @@ func (c *Coordinator) Refused(stream uint64, scope, version, words string) {
 		})
 	}
 	s.poke()
+}
+
+// Hopeless reports that a node refuses the ring, and that nothing which lockstepd can send helps: it must be
+// restarted. It holds for each stream of the node that refuses a ring now, until it accepts one.
+func (c *Coordinator) Hopeless(node string) {
+	for _, s := range c.scopes {
+		s.mu.Lock()
+		known := s.roster.hopeless(node)
+		s.mu.Unlock()
+		if known {
+			s.poke()
+		}
+	}
 }
 
 // Dropped reports that a stream no longer wants the ring, while its node goes on.

@@ -90,7 +90,7 @@ func TestARotationOfAnEmptyFleetSeesWhoJoinsMeanwhile(t *testing.T) {
 		s.set(func(_ context.Context, op, key string) error {
 			if op == "swap" && key == "ring/default" && slow == nil {
 				slow = &client{stream: streams.Add(1)}
-				one.Join(slow.stream, "slow", "default", "")
+				one.Join("default", Asked{Stream: slow.stream, Node: "slow", Held: "", Believed: true})
 				time.Sleep(time.Second) // the other replica lets it in, with the ring that is about to be replaced
 				if ring, _ := one.Ring(slow.stream, "default"); ring == nil || ring.Generation != 1 {
 					t.Error("it was not let in with g1")
@@ -405,7 +405,7 @@ func TestAFirstRefusalIsNoMembers(t *testing.T) {
 		p.connect("a", "")
 		p.phase(time.Second, Steady, 1)
 		sni := &client{stream: streams.Add(1)}
-		p.Join(sni.stream, "a", "default", "")
+		p.Join("default", Asked{Stream: sni.stream, Node: "a", Held: "", Believed: true})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		p.rotate()
@@ -581,7 +581,7 @@ func TestCommandsThroughTheCoordinator(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		p.Join(99, "a", "other", "") // all of these do nothing
+		p.Join("other", Asked{Stream: 99, Node: "a", Held: "", Believed: true}) // all of these do nothing
 		p.Accepted(99, "other", "g1-000000000000")
 		p.Refused(99, "other", "g1-000000000000", "")
 		p.Dropped(99, "other")
@@ -610,7 +610,7 @@ func TestCommandsThroughTheCoordinator(t *testing.T) {
 			t.Errorf("burn %d, %v", n, err)
 		}
 		p.phase(0, Burning, 7)
-		p.phase(testPolicy().NodeLease+time.Second, Steady, 7)
+		p.phase(testPolicy().NodeLease+FinishWithin+time.Second, Steady, 7)
 		if a.got() != "[1 2 3 5 6 7]" {
 			t.Errorf("a was sent %s", a.got())
 		}

@@ -204,7 +204,35 @@ func (s *scope) read(ctx context.Context) (view, store.Rev, error) {
 	v.t = s.tallied(s.members[:0])
 	s.members = v.t.Members
 	s.mu.Unlock()
+	s.reach(&v)
 	return v, rev, nil
+}
+
+// reach keeps since when the phase waits for nobody. The caller holds turn.
+func (s *scope) reach(v *view) {
+	s.settled = s.settled.after(v.r, v.p, v.t, v.now)
+	v.t.Reached = s.settled.since
+}
+
+// settled is since when nobody is waited for that a generation was sent to.
+type settled struct {
+	generation uint64
+	since      time.Time
+}
+
+// after is what s becomes at another look.
+func (s settled) after(r Rollout, p Policy, t Tally, now time.Time) settled {
+	if r.Phase != Burning {
+		return settled{}
+	}
+	late, _ := r.waiting(p, t, now)
+	switch {
+	case len(late) > 0:
+		return settled{}
+	case s.generation != r.Generation || s.since.IsZero():
+		return settled{r.Generation, now}
+	}
+	return s
 }
 
 // now asks the store for its time, and sets our clock by it. How far the two are apart is known within the time that the answer took: what was known

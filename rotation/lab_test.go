@@ -53,7 +53,7 @@ func testKey(n int) (k keysource.TicketKey) {
 }
 
 func (l *lab) tally() Tally {
-	t := Tally{Highest: l.highest}
+	t := Tally{Highest: l.highest, Reached: l.now.Add(-FinishWithin)}
 	for _, m := range l.members {
 		t.Members = append(t.Members, *m)
 	}

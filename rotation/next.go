@@ -205,6 +205,9 @@ func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 	if len(late) > 0 && !r.leaveBehind(p, len(late), waited, now) {
 		return false
 	}
+	if r.Phase == Burning && waited > 0 && (t.Reached.IsZero() || now.Sub(t.Reached) < FinishWithin) {
+		return false // a connection that was accepted before the ACK goes on with the keys of then
+	}
 	line := Line{At: now, Nodes: waited - len(late), Took: now.Sub(r.Since), WaitedFor: t.Waited, LeftBehind: names(late)}
 	switch r.Phase {
 	case Distributing:
@@ -222,6 +225,10 @@ func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 	r.log(line)
 	return true
 }
+
+// FinishWithin is how long a handshake may go on with the keys that its node had when the connection was accepted: the
+// transport_socket_connect_timeout of each chain that lockstep writes.
+const FinishWithin = 10 * time.Second
 
 // end is the end of a rotation or burn.
 func (r *Rollout) end(now time.Time) {
@@ -271,6 +278,9 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 	}
 	at(r.RetryAt)
 	at(t.Proved.Add(patience))
+	if r.Phase == Burning && !t.Reached.IsZero() {
+		at(t.Reached.Add(FinishWithin))
+	}
 	at(r.Hold)
 	at(r.Since.Add(p.NodeLease))
 	if p.Laggard > 0 {

@@ -251,7 +251,7 @@ func (p *plane) connect(name, held string) *client {
 	p.mu.Lock()
 	p.nodes[c.stream] = c
 	p.mu.Unlock()
-	p.Join(c.stream, name, "default", held)
+	p.Join("default", Asked{Stream: c.stream, Node: name, Held: held, Believed: true})
 	go c.serve(p, held)
 	return c
 }

@@ -24,6 +24,8 @@ type entry struct {
 	asked bool // joined since the roster was stored last
 	ready bool // stands in the stored roster, and the ring was read again since: may be sent to
 
+	ring bool // its stream asks for a ring and nothing else: see Asked
+
 	nth uint64 // its stream, also when that has ended: later ones have higher numbers; 0: from before a restart
 
 	// When one came with a ring, so that it was here before, and nobody was away whose place it could take: this is one place too many for its node if a stream turns out to
@@ -51,13 +53,14 @@ func (o *roster) restore(ms []Member, now time.Time) {
 	o.dirty = o.dirty || len(ms) > 0
 }
 
-// join enters a stream that asked for the ring. held is the version that the node says it holds; a node that holds one is a member from
-// the start, and back if it was away.
-func (o *roster) join(stream uint64, node, held string, current keysource.Ring, now time.Time) {
+// join enters a stream that asked for the ring. A node that says it holds one is a member from the start, and back if it was away. What it holds
+// is known only if that is believed.
+func (o *roster) join(a Asked, current keysource.Ring, now time.Time) {
+	stream, node, held := a.Stream, a.Node, a.Held
 	if o.streams[stream] != nil || o.barred[stream] {
 		return
 	}
-	e := &entry{Member: Member{Node: node, Connected: true, Since: now, Stream: stream}, asked: true, nth: stream}
+	e := &entry{Member: Member{Node: node, Connected: true, Since: now, Stream: stream}, asked: true, ring: a.Ring, nth: stream}
 	if generation, ok := keysource.ParseRingVersion(held); ok {
 		e.Answered, e.Brought = true, true
 		switch {
@@ -65,9 +68,10 @@ func (o *roster) join(stream uint64, node, held string, current keysource.Ring, 
 			if believed(generation, current.Generation) {
 				o.highest = max(o.highest, generation)
 			}
+		case !a.Believed: // its floor is unknown, and so 0
 		case generation < current.Generation || held == current.Version():
 			e.Floor = generation
-		} // else a ring of another lineage: its floor is unknown, and so 0
+		} // else a ring of another lineage: likewise
 	}
 	if e.Answered && o.takeOver(e) {
 		o.streams[stream] = e
@@ -123,36 +127,53 @@ func (o *roster) accepted(stream, generation uint64) *entry {
 	if e == nil {
 		return nil
 	}
-	if !e.Answered { // the node restarted: this stream is what became of the member that is away
-		e.Answered = true
-		o.unplace(e)
-		if !o.takeOver(e) {
-			o.place(e)
-		}
-	}
+	o.answered(e)
 	e.Floor = max(e.Floor, generation)
 	if e.Refused <= generation {
-		e.Refused, e.Words = 0, ""
+		e.Refused, e.Words, e.Stuck = 0, "", false
 	}
 	o.dirty = true
 	return e
 }
 
+// answered makes e a member. If it was none, the node restarted: the stream is what became of the member that is away.
+func (o *roster) answered(e *entry) {
+	if e.Answered {
+		return
+	}
+	e.Answered = true
+	o.unplace(e)
+	if !o.takeOver(e) {
+		o.place(e)
+	}
+}
+
 // refused notes a refusal. A stream whose first answer it is wanted a certificate: it leaves the roster without a trace, and barred
-// is true.
+// is true. But one that asks for a ring and nothing else is a node: some of its filter chains may have taken the ring.
 func (o *roster) refused(stream, generation uint64, words string) (barred bool) {
 	e := o.streams[stream]
 	if e == nil {
 		return o.barred[stream]
 	}
 	o.dirty = true
-	if !e.Answered {
+	if !e.Answered && !e.ring {
 		o.barred[stream] = true
 		o.remove(e)
 		return true
 	}
+	o.answered(e)
 	e.Refused, e.Words = generation, words
 	return false
+}
+
+// hopeless notes that nothing helps a node that refuses the ring, and reports whether there is one.
+func (o *roster) hopeless(node string) (known bool) {
+	for _, e := range o.members[node] {
+		if e.Connected && e.Refused != 0 && !e.Stuck {
+			e.Stuck, known, o.dirty = true, true, true
+		}
+	}
+	return known
 }
 
 // dropped notes that the stream lives and no longer wants the ring: the node serves without it.

@@ -28,7 +28,7 @@ func newRosterLab(t *testing.T) *rosterLab {
 }
 
 func (o *rosterLab) join(stream uint64, node, held string) {
-	o.roster.join(stream, node, held, o.ring, o.now)
+	o.roster.join(Asked{Stream: stream, Node: node, Held: held, Believed: true}, o.ring, o.now)
 }
 
 func (o *rosterLab) letIn() {

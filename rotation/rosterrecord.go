@@ -17,6 +17,7 @@ const (
 	flagConnected = 2
 	flagRefused   = 4
 	flagBrought   = 8
+	flagStuck     = 16 // an earlier version passes over it
 
 	maxNr  = 1 << 20 // streams under one id
 	maxAge = 1 << 42 // ms, 139 years
@@ -63,6 +64,9 @@ func (r rosterRecord) encode() []byte {
 		}
 		if m.Brought {
 			flags |= flagBrought
+		}
+		if m.Stuck {
+			flags |= flagStuck
 		}
 		b = append(b, flags)
 		b = binary.AppendUvarint(b, uint64(max(0, at.Sub(m.Since).Milliseconds())))
@@ -122,6 +126,7 @@ func decodeRoster(b []byte) (r rosterRecord, err error) {
 		}
 		flags := flag()
 		m.Answered, m.Connected, m.Brought = flags&flagAnswered != 0, flags&flagConnected != 0, flags&flagBrought != 0
+		m.Stuck = flags&flagStuck != 0
 		age := num()
 		ok = ok && age <= maxAge
 		m.Since = at.Add(-time.Duration(age) * time.Millisecond)

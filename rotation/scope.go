@@ -40,6 +40,7 @@ type scope struct {
 	missing  time.Time       // since when the store is known to be older than Marks; zero: it is not
 	broken   time.Time       // since when the ring's record is damaged; zero: it is not; with turn
 	known    known           // with turn
+	settled  settled         // see Tally.Reached; with turn
 	proved   time.Time       // see Tally.Proved; with turn
 	dark     map[string]dark // by store key; with turn
 	listened time.Time       // when the others' rosters were read last; with turn

@@ -20,6 +20,10 @@ type simNode struct {
 	away      time.Time // since when it is not connected
 	back      bool      // it connected again well before its lease ended
 	refuse    int       // how many more rings it refuses
+	ill       bool      // one of its filter chains cannot be built: it stores a ring, gives it to the chains before that one, and refuses it
+	stored    uint64    // generation: what it stored last. It answers the same bytes with an ACK, and does not look at them
+	partly    uint64    // generation: what the chains before the ill one have
+	same      bool      // what is on its way has the bytes of what it stored
 	returning bool      // is new, or was away beyond its lease, and has got no ring since
 	excused   bool      // was excluded, or met a burn, and has not got the present ring since: others' tickets may be refused there
 	used      map[keysource.TicketKey]time.Time
@@ -29,6 +33,7 @@ type simAck struct {
 	at         time.Time
 	generation uint64
 	refused    bool
+	worthless  bool
 }
 
 // simRogue is a stream that a client's SNI made a node open: it asks for the ring as a certificate.
@@ -49,7 +54,7 @@ func (w *world) delay() time.Duration {
 	return time.Duration(w.rnd.IntN(50)) * time.Millisecond
 }
 
-func (n *simNode) forget() { n.stream, n.sent, n.acks = 0, 0, nil }
+func (n *simNode) forget() { n.stream, n.sent, n.same, n.acks = 0, 0, false, nil }
 
 func (w *world) connect(n *simNode, c *simReplica) {
 	w.lapse()
@@ -61,7 +66,7 @@ func (w *world) connect(n *simNode, c *simReplica) {
 	if n.holds != 0 {
 		held = w.rings[n.holds].Version()
 	}
-	c.roster.join(n.stream, n.name, held, c.ring, w.now)
+	c.roster.join(Asked{Stream: n.stream, Node: n.name, Held: held, Believed: true}, c.ring, w.now)
 	if w.careless {
 		c.roster.streams[n.stream].ready = true
 	}
@@ -97,12 +102,14 @@ func (w *world) deliver() {
 			continue
 		}
 		e, now := n.at.roster.streams[n.stream], n.at.ring.Generation
-		if e == nil || !e.ready || n.sent == now || n.holds == now && n.sent == 0 || e.Refused == now {
+		again := e != nil && e.Refused == now && n.stored == now && w.rnd.IntN(20) == 0 // what was refused is tried again
+		if e == nil || !e.ready || n.sent == now || n.holds == now && n.sent == 0 || e.Refused == now && !again {
 			continue
 		}
 		if now < n.holds {
 			w.fault = fmt.Errorf("%s holds g%d and is sent g%d", n.name, n.holds, now)
 		}
+		n.same = again && w.rnd.IntN(2) == 0 // or in other bytes
 		n.sent, n.arrives = now, w.now.Add(w.delay())
 	}
 	w.rogues = slices.DeleteFunc(w.rogues, func(r *simRogue) bool {
@@ -123,17 +130,25 @@ func (w *world) act() {
 	for _, n := range w.nodes {
 		if n.stream != 0 && n.sent != 0 && !n.arrives.After(w.now) {
 			ack := simAck{at: w.now.Add(w.delay()), generation: n.sent}
-			if n.refuse > 0 && n.holds != 0 {
+			switch {
+			case n.same:
+				ack.worthless = true
+			case n.refuse > 0 && n.holds != 0:
 				n.refuse--
 				ack.refused = true
-			} else {
-				n.holds, n.returning = n.sent, false
+			case n.ill && n.holds != 0:
+				n.stored, n.partly = n.sent, n.sent
+				ack.refused = true
+			default:
+				n.stored, n.holds, n.partly, n.returning = n.sent, n.sent, n.sent, false
 			}
-			n.sent = 0
+			n.sent, n.same = 0, false
 			n.acks = append(n.acks, ack)
 		}
 		for len(n.acks) > 0 && !n.acks[0].at.After(w.now) {
-			if a := n.acks[0]; a.refused {
+			if a := n.acks[0]; a.worthless && !w.gullible {
+				// the server knows what it is worth
+			} else if a.refused {
 				n.at.roster.refused(n.stream, a.generation, "no")
 			} else {
 				n.at.roster.accepted(n.stream, a.generation)
@@ -146,6 +161,7 @@ func (w *world) act() {
 		}
 		if w.live(n) {
 			n.used[w.rings[n.holds].Keys[0]] = w.now
+			n.used[w.rings[n.partly].Keys[0]] = w.now
 		}
 	}
 }

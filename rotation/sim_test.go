@@ -54,7 +54,7 @@ func (w *world) happen(n *simNode, c *simReplica) {
 		if n.stream != 0 {
 			w.disconnect(n)
 		}
-		n.holds = 0
+		n.holds, n.partly, n.stored, n.ill = 0, 0, 0, false
 	case 5:
 		n.refuse = 1 + w.rnd.IntN(2)
 	case 6:
@@ -72,7 +72,7 @@ func (w *world) happen(n *simNode, c *simReplica) {
 			r.answers = w.now.Add(w.delay())
 		}
 		w.rogues = append(w.rogues, r)
-		c.roster.join(r.stream, n.name, "", c.ring, w.now)
+		c.roster.join(Asked{Stream: r.stream, Node: n.name}, c.ring, w.now)
 	case 9:
 		for _, end := range w.closing {
 			end()
@@ -84,6 +84,8 @@ func (w *world) happen(n *simNode, c *simReplica) {
 		}
 	case 11:
 		w.sever(c, !c.cut && w.rnd.IntN(3) == 0)
+	case 13:
+		n.ill = !n.ill
 	case 12:
 		cut := !c.cut && w.rnd.IntN(3) == 0
 		for _, c := range w.replicas {
@@ -232,6 +234,7 @@ var mutants = map[string]func(*world){
 	"a restart forgets the roster":                        func(w *world) { w.amnesiac = true },
 	"after an outage those who are not back yet are dead": func(w *world) { w.hasty = true },
 	"who is cut off keeps its nodes":                      func(w *world) { w.clinging = true },
+	"believe every ACK":                                   func(w *world) { w.gullible = true },
 }
 
 func only(keep func(Member) bool) func(*world) {

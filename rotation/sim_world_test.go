@@ -40,6 +40,7 @@ type world struct {
 	hasty    bool     // after an outage those who are not back yet are taken for dead
 	clinging bool     // who is cut off does not let its nodes go
 	amnesiac bool     // a restart forgets the roster
+	gullible bool     // an ACK of the bytes that a node stored last is believed
 }
 
 // simReplica is a control plane: what scope keeps, and where it stands in look.
@@ -59,6 +60,7 @@ type simReplica struct {
 	said     time.Time // when saved was written
 	listened time.Time // see scope
 	listens  time.Time
+	settled  settled
 	unlike   time.Time // it has been cut off, and another one has not, since then; zero: not so
 }
 
@@ -149,6 +151,8 @@ func (w *world) advance(c *simReplica) {
 		c.step = 1
 	case 1:
 		c.view, c.rev, c.tally, c.at = w.stored, w.rev, w.tallied(c), w.now
+		c.settled = c.settled.after(c.view, w.policy, c.tally, c.at)
+		c.tally.Reached = c.settled.since
 		c.step = 2
 	case 2:
 		r, changed := w.next(c.view, w.policy, c.tally, c.at, w.key)
@@ -195,7 +199,7 @@ func (w *world) restart(c *simReplica) {
 		n.forget()
 	}
 	w.rogues = slices.DeleteFunc(w.rogues, func(r *simRogue) bool { return r.at == c })
-	c.roster = newRoster()
+	c.roster, c.settled = newRoster(), settled{}
 	c.roster.restore(kept, w.now)
 	c.asked, c.step = nil, 0
 	w.look(c)

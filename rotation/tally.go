@@ -17,6 +17,7 @@ type Member struct {
 	Since     time.Time // connected or away since, a candidate: let in; of another replica's candidate, so long before now as it was when that replica spoke
 	Refused   uint64    // the generation that it refused last and has not got over; 0: none
 	Words     string    // its reason
+	Stuck     bool      // nothing that can be sent makes it take a ring: it must be restarted
 	Stream    uint64    // the stream by which it is connected to this replica; 0: none
 }
 
@@ -39,6 +40,7 @@ type Tally struct {
 	Members []Member
 	Highest uint64    // the highest generation that was handed out although this replica had never read it; 0: none
 	Proved  time.Time // since when Highest is known to be beyond the stored ring; zero: it is not, or always was
+	Reached time.Time // since when this replica knows that the phase waits for nobody; zero: it waits, or has just been seen not to
 	Waited  []string  // whom the phase waited for at the last look; only told, never decided on
 }
 
@@ -131,6 +133,9 @@ func (r Rollout) BlockedBy(p Policy, t Tally, now time.Time) (why []string) {
 	}
 	slices.Sort(why)
 	why = some(why)
+	if r.Phase == Burning && len(late) == 0 {
+		why = append(why, fmt.Sprintf("every node has accepted; connections that were accepted before may go on with a burnt key for %s", FinishWithin))
+	}
 	if r.Phase == Steady && r.due(p, now) {
 		if now.Before(r.RetryAt) {
 			for name, f := range r.Refusers {
@@ -151,8 +156,10 @@ func (r Rollout) excuse(m Member, p Policy, now time.Time) string {
 	switch {
 	case !m.Connected:
 		return fmt.Sprintf("%s: away for %s, its lease ends in %s; may hold g%d", m.Name(), ago, (p.NodeLease - now.Sub(m.Since)).Round(time.Second), m.Floor)
+	case m.Stuck:
+		return fmt.Sprintf("%s: refused g%d, and nothing helps: restart this Envoy; it may hold g%d: %s", m.Name(), m.Refused, m.Floor, m.Words)
 	case m.Refused != 0:
-		return fmt.Sprintf("%s: refused g%d: %s", m.Name(), m.Refused, m.Words)
+		return fmt.Sprintf("%s: refused g%d, may hold g%d: %s", m.Name(), m.Refused, m.Floor, m.Words)
 	case !m.Answered:
 		return fmt.Sprintf("%s: has not answered its first ring for %s", m.Name(), ago) // of another replica's: as far as that has said
 	}

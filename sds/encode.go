@@ -12,7 +12,7 @@ import (
 
 // certificateResource is c as Envoy gets it, under the name that was asked for.
 func certificateResource(name string, c keysource.Certificate) (*xds.Resource, error) {
-	r, err := resource(name, c.Version(), &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
+	r, err := resource(name, xds.Mark(c.Version(), 0, true), &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
 		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(c.Chain), PrivateKey: inline(c.Key)},
 	}})
 	if err == nil {
@@ -21,7 +21,7 @@ func certificateResource(name string, c keysource.Certificate) (*xds.Resource, e
 	return r, err
 }
 
-// ringResource is r as Envoy gets it: the first key encrypts, all decrypt.
+// ringResource is r as the edge gets it: the first key encrypts, all decrypt. To Envoy it goes under a version with a mark.
 func ringResource(scope string, r keysource.Ring) (*xds.Resource, error) {
 	keys := &tlsv3.TlsSessionTicketKeys{}
 	for _, k := range r.Keys {

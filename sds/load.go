@@ -226,17 +226,18 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	switch {
 	case err == nil:
 		if e.state != xds.Present || e.wild != f.wild || e.res.Version != res.Version {
+			e.replaced(e.res, res)
 			e.state, e.res, e.notAfter = xds.Present, res, f.NotAfter.Unix()
 			e.wake(e.asked)
 		}
 		e.from, e.wild = f.from, f.wild
-		e.fails = 0
+		e.fails, e.bad = 0, false
 	case errors.Is(err, keysource.ErrNotExist):
 		if e.state != xds.Absent {
 			e.state, e.res, e.notAfter = xds.Absent, nil, 0
 			e.wake(e.asked)
 		}
-		e.fails = 0
+		e.fails, e.bad = 0, false
 	default:
 		t.failed(e, err)
 	}
@@ -254,6 +255,10 @@ func (t *Table) failed(e *entry, err error) {
 			about = &t.bad
 		}
 		about.add(e.asked, err)
+	}
+	if bad := e.state == xds.NotYet && errors.Is(err, keysource.ErrBadCertificate); bad != e.bad {
+		e.bad = bad
+		e.wake(e.asked)
 	}
 	wait := min(retryFirst<<min(e.fails, 6), retryMost)
 	e.fails++

@@ -65,18 +65,20 @@ type entry struct {
 	in    *queue      // where it waits; nil: nowhere
 	retry *time.Timer // after a load that failed; nil: none is set
 	fails int
-	from  int // the source of res
+	from  int   // the source of res
+	past  *past // nil: the certificate has never changed, and it could be served
 
 	state          xds.State
 	wild           bool // res was found under the wildcard that covers name
+	bad            bool // what the sources have is not good, and nothing was sent before
 	wanted         bool // somebody who may have it asked: until then nothing is spent on it
 	loading, again bool // again: something changed while it was loaded
 	gone           bool // nobody watches it any more
 }
 
 type ringed struct {
-	ring *keysource.Ring
-	res  *xds.Resource
+	ring        *keysource.Ring
+	res, marked *xds.Resource // for the edge; for nodes that keep what they refuse
 }
 
 // NewTable starts nothing.
@@ -114,6 +116,11 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 		return nil, xds.Absent
 	}
 	t.want(e)
+	if e.state == xds.NotYet && e.bad && t.Varies(node) { // all others' hosts wait for it when a node starts
+		if r := e.placeholder(t); r != nil {
+			return r, xds.Present
+		}
+	}
 	return e.res, e.state
 }
 
@@ -134,16 +141,20 @@ func (t *Table) ring(node xds.Node, scope string) (*xds.Resource, xds.State) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if have := t.sent[scope]; have.ring == ring {
-		return have.res, xds.Present
+	have := t.sent[scope]
+	if have.ring != ring {
+		res, err := ringResource(scope, *ring)
+		if err != nil {
+			t.cfg.Log.Error("a ring cannot be encoded", "scope", scope, "err", err)
+			return nil, xds.NotYet
+		}
+		have = ringed{ring, res, marked(res)}
+		t.sent[scope] = have
 	}
-	res, err := ringResource(scope, *ring)
-	if err != nil {
-		t.cfg.Log.Error("a ring cannot be encoded", "scope", scope, "err", err)
-		return nil, xds.NotYet
+	if t.Varies(node) {
+		return have.marked, xds.Present
 	}
-	t.sent[scope] = ringed{ring, res}
-	return res, xds.Present
+	return have.res, xds.Present
 }
 
 // Watch implements [xds.Resources]. The first watch of a name, by one who may have it, has it loaded.

@@ -98,7 +98,7 @@ func TestTheTopLevelIsTheListOfNouns(t *testing.T) {
 	if err != nil {
 		t.Skip("not a git checkout")
 	}
-	nouns := strings.Fields("keysource store seal rotation audit events identity xds sds lds edgeproxy probe cmd deploy test .ci")
+	nouns := strings.Fields("keysource store seal rotation audit events identity xds sds lds edgeproxy probe cmd deploy docs test .ci")
 	for _, f := range strings.Split(string(out), "\n") {
 		top, _, nested := strings.Cut(f, "/")
 		if nested && !slices.Contains(nouns, top) {

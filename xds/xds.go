@@ -28,11 +28,24 @@ type Node struct {
 	ID       string  // what the node says of itself (core.Node.id)
 	Cluster  string  // core.Node.cluster
 	Agent    string  // core.Node.user_agent_name, "envoy" for Envoy
+	Build    string  // core.Node.user_agent_build_version as "1.40.0"; empty if the node does not say
+	Kind     string  // the value of [KindHeader] that the stream came with; empty: it came with none
 	Identity string  // the peer's identity as the transport proved it; empty on a plaintext stream
 	Remote   string  // the peer's address
 	Stream   uint64  // numbers the streams of this process
 	Service  Service // where the stream came in
 }
+
+// EdgeAgent is the [Node].Agent of the bundled edge proxy. It forgets what it refuses, so each of its ACKs counts.
+const EdgeAgent = "lockstep-edge"
+
+// KindHeader is the gRPC header by which a bootstrap says what a stream asks for (initial_metadata of the
+// config source). Its one value is [KindRing].
+const KindHeader = "x-lockstep-kind"
+
+// KindRing is the [Node].Kind of a stream that asks for session ticket keys, and for nothing else. A
+// stream that a client's server name makes Envoy open comes from another config source, without it.
+const KindRing = "ring"
 
 // State says what a server knows of a name.
 type State uint8
@@ -54,6 +67,7 @@ type Resource struct {
 	Body    *anypb.Any
 	Group   string    // where clients choose the names: what is bounded together, since they can invent names of it; empty: it is of none
 	Until   time.Time // when its use ends, by itself; zero: never. Only a node that asks again when it does is told (see TTL)
+	StandIn bool      // it takes the place of a resource that there is not: a node that takes it has accepted nothing
 
 	delta, sotw atomic.Pointer[[]byte] // see encode.go
 }
@@ -112,15 +126,19 @@ type Kind uint8
 const (
 	Asked    Kind = iota // the node subscribed; Version is what it says it holds already, or empty
 	Sent                 // a version was sent
-	Accepted             // the node ACKed a version, or reported on connecting that it holds the current one
+	Accepted             // the node ACKed a version, and that counts; or it reported on connecting that it holds the current one
 	Refused              // the node NACKed a version; Words is its reason
+	Cured                // the node took what was sent in the place of a version that it had refused; Version is what it took
+	Stuck                // the node refuses every remedy as well; Words is its reason
 	Dropped              // the node unsubscribed
 	Closed               // the stream ended: all that it asked for is dropped; Name is empty
+
+	Kinds = int(Closed) + 1
 )
 
 // String names the kind as metrics and logs do.
 func (k Kind) String() string {
-	return [...]string{"asked", "sent", "accepted", "refused", "dropped", "closed"}[k]
+	return [...]string{"asked", "sent", "accepted", "refused", "cured", "stuck", "dropped", "closed"}[k]
 }
 
 // Event tells that something happened on a stream. Events of one stream come in order. What a node is told of a name that is
@@ -129,10 +147,12 @@ type Event struct {
 	Node    Node
 	Type    string // the resource's type URL
 	Name    string
-	Version string
+	Version string // of the content: without the mark (see [Content])
 	Kind    Kind
-	Words   string // the node's own words, with Refused; for Closed: why
-	At      time.Time
+	// Believed says of the version that a node brought along, with Asked, that it is certain to hold it.
+	Believed bool
+	Words    string // the node's own words, with Refused; for Closed: why
+	At       time.Time
 }
 
 // Mailbox is a set of changed names and a signal of capacity 1: a wake-up costs as much as what changed, and waking a busy

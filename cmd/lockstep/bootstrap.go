@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,12 +58,16 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if words := bootstrap.Caution(o); words != "" {
+				fmt.Fprintln(a.err, "warning:", words)
+			}
 			_, err = a.out.Write(b)
 			return err
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&mode, "mode", "eager", "where filter chains come from: eager, on-demand or hybrid")
+	f.StringVar(&o.Envoy, "envoy-version", bootstrap.NewestEnvoy, "the `version` of the Envoy that the file is for, X.Y or X.Y.Z; a mode that it cannot do is refused")
 	f.StringArrayVar(&o.Hosts, "host", nil, "a server `name` to serve; again for each; *.example.com covers one label")
 	f.BoolVar(&snippet, "snippet", false, "only what an existing bootstrap needs")
 	nodeFlags(cmd, &o, &mtls, &from)

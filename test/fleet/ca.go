@@ -29,6 +29,7 @@ type Leaf struct {
 	URIs  []string      // SPIFFE IDs
 	Valid time.Duration // from now, negative for an expired one; 0: 24 h
 	RSA   bool          // the key is RSA-2048 instead of ECDSA P-256
+	Usage x509.KeyUsage // what the key may be used for; 0: digital signatures
 }
 
 // Pair is a certificate chain, leaf first, and its private key (PKCS#8), both PEM.
@@ -81,12 +82,15 @@ func (c *CA) Issue(l Leaf) (Pair, error) {
 	if l.Valid == 0 {
 		l.Valid = 24 * time.Hour
 	}
+	if l.Usage == 0 {
+		l.Usage = x509.KeyUsageDigitalSignature
+	}
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		NotBefore:    time.Now().Add(-24 * time.Hour),
 		NotAfter:     time.Now().Add(l.Valid),
 		DNSNames:     l.Names,
-		KeyUsage:     x509.KeyUsageDigitalSignature,
+		KeyUsage:     l.Usage,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, s := range l.IPs {

@@ -15,6 +15,11 @@ func (f *Fleet) Envoy(name string, config []byte, admin string, more ...string) 
 	if err != nil {
 		return nil, err
 	}
+	return f.EnvoyAt(path, name, config, admin, more...)
+}
+
+// EnvoyAt is Envoy with another binary than EnvoyPath, so that one fleet may have several versions.
+func (f *Fleet) EnvoyAt(path, name string, config []byte, admin string, more ...string) (*Process, error) {
 	file := filepath.Join(f.dir, name+".yaml")
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return nil, fmt.Errorf("fleet: configuration of %s: %w", name, err)

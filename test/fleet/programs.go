@@ -30,8 +30,18 @@ func Root() (string, error) {
 	}
 }
 
-// EnvoyPath is the Envoy that `make envoy` installs.
+// EnvoyVariable names the environment variable with the path of another Envoy than the installed.
+const EnvoyVariable = "LOCKSTEP_ENVOY"
+
+// EnvoyPath is the Envoy that EnvoyVariable names. Where that is not set, it is the one that
+// `make envoy` installs.
 func EnvoyPath() (string, error) {
+	if path := os.Getenv(EnvoyVariable); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("fleet: %s names no Envoy: give it the path of a binary, or unset it (%w)", EnvoyVariable, err)
+		}
+		return filepath.Abs(path)
+	}
 	root, err := Root()
 	if err != nil {
 		return "", err

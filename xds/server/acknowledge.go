@@ -16,26 +16,54 @@ func (m *machine) acknowledge(nonce string, failure *statuspb.Status, now time.T
 		return
 	}
 	rec := m.out.take(nonce)
-	switch {
-	case rec == nil:
+	if rec == nil {
 		m.env.counters.unknownNonces.Add(1)
+		return
+	}
+	for _, it := range rec.items {
+		if it.e.shared {
+			it.e.shared = false
+			m.look(it.e) // it may have changed since
+		}
+	}
+	switch {
 	case failure == nil:
 		for _, it := range rec.items {
 			if !it.e.gone {
-				m.accept(it.e, it.version, now)
+				m.take(it, now)
 			}
 		}
 	case len(rec.items) == 1:
 		if it := rec.items[0]; !it.e.gone {
-			m.refuse(it.e, it.version, printable(failure.GetMessage(), maxWords), now)
+			m.refuse(it, printable(failure.GetMessage(), maxWords), now)
 		}
-	default: // nobody can say which of them was meant: each is tried alone before anything counts as refused
+	default: // nobody can say which of them was meant, nor which were stored: each is tried alone before anything counts as refused
 		for _, it := range rec.items {
 			if e := it.e; !e.gone && e.sent == it.version {
+				e.doubt()
 				e.again, e.alone = true, true
 				m.look(e)
 			}
 		}
+	}
+}
+
+// take notes an ACK.
+func (m *machine) take(it item, now time.Time) {
+	e := it.e
+	switch {
+	case e.sub.vary == nil:
+		m.accept(e, it.version, now)
+	case !it.counts:
+		if e.half {
+			e.half, e.second = false, true
+			m.look(e)
+		}
+	case it.remedy:
+		m.recover(it, now)
+	case it.standIn: // it has accepted nothing
+	default:
+		m.accept(e, it.version, now)
 	}
 }
 
@@ -49,10 +77,16 @@ func (m *machine) accept(e *entry, version string, now time.Time) {
 		e.alone = false
 	}
 	if e.refused != nil && (version == e.sent || version == e.refused.version) {
-		m.unpark(e)
-		e.refused = nil
+		m.forgive(e)
+		m.look(e) // a remedy may be on its way
 	}
 	m.emit(e, xds.Accepted, version, "", now)
+}
+
+// forgive forgets what the node refused: it has taken what it should have.
+func (m *machine) forgive(e *entry) {
+	m.unpark(e)
+	e.refused = nil
 }
 
 // bring sends again what the version of e that the node has accepted names and the one before did not, as far as the node had it: see [xds.Referring].
@@ -71,11 +105,20 @@ func (m *machine) bring(e *entry, version string) {
 	}
 }
 
-// refuse notes that the node does not take version, and looks at once whether there is something better by now.
-func (m *machine) refuse(e *entry, version, words string, now time.Time) {
-	m.emit(e, xds.Refused, version, words, now)
+// refuse notes that the node does not take what it was sent, and looks at once whether there is something better by now.
+func (m *machine) refuse(it item, words string, now time.Time) {
+	e, version := it.e, it.version
 	r, l := e.refused, &m.env.limits
-	if e.removed || r != nil && r.version == e.sent && version != e.sent {
+	e.half, e.second = false, false
+	if it.remedy {
+		m.refuseRemedy(it, words)
+		return
+	}
+	m.emit(e, xds.Refused, version, words, now)
+	if e.sub.vary != nil && e.accepted == version {
+		e.accepted = "" // an ACK of the same bytes would say nothing now
+	}
+	if e.removed || r != nil && version != e.sent && (r.version == e.sent || e.sub.vary != nil) {
 		return // of something older than what is known already
 	}
 	if r == nil || r.version != version {
@@ -86,12 +129,21 @@ func (m *machine) refuse(e *entry, version, words string, now time.Time) {
 		r.wait = min(2*r.wait, l.retryMax)
 	}
 	r.words = words
-	if version == e.sent && r.index < 0 {
-		r.retry = now.Add(r.wait)
-		heap.Push(&m.parked, e)
+	switch {
+	case version != e.sent || r.index >= 0: // something else is on its way, or it is parked already
+	case e.sub.vary != nil && r.stage != stuck:
+		r.stage = ill
+	default:
+		m.park(e, now.Add(r.wait))
 	}
 	e.alone = true
 	m.look(e)
+}
+
+// park has e looked at again at a time.
+func (m *machine) park(e *entry, at time.Time) {
+	e.refused.retry = at
+	heap.Push(&m.parked, e)
 }
 
 func (m *machine) unpark(e *entry) {

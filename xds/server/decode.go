@@ -8,6 +8,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -74,9 +75,52 @@ func decodeNode(b []byte) (*corev3.Node, error) {
 			node.Cluster, err = text(v)
 		case 6:
 			node.UserAgentName, err = text(v)
+		case 8:
+			node.UserAgentVersionType, err = decodeBuild(v)
 		}
 		return err
 	})
+}
+
+// decodeBuild reads the semantic version of a BuildVersion.
+func decodeBuild(b []byte) (*corev3.Node_UserAgentBuildVersion, error) {
+	version := &typev3.SemanticVersion{}
+	err := fields(b, func(n protowire.Number, v []byte) error {
+		if n != 1 {
+			return nil
+		}
+		return numbers(v, func(n protowire.Number, v uint64) {
+			switch n {
+			case 1:
+				version.MajorNumber = uint32(v)
+			case 2:
+				version.MinorNumber = uint32(v)
+			case 3:
+				version.Patch = uint32(v)
+			}
+		})
+	})
+	return &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: version}}, err
+}
+
+// numbers calls f with each varint field of a message. Others are passed over.
+func numbers(b []byte, f func(protowire.Number, uint64)) error {
+	for len(b) > 0 {
+		n, kind, size := protowire.ConsumeTag(b)
+		if size < 0 {
+			return errWire
+		}
+		b = b[size:]
+		if size = protowire.ConsumeFieldValue(n, kind, b); size < 0 {
+			return errWire
+		}
+		if kind == protowire.VarintType {
+			v, _ := protowire.ConsumeVarint(b)
+			f(n, v)
+		}
+		b = b[size:]
+	}
+	return nil
 }
 
 func decodeStatus(b []byte) (*statusv3.Status, error) {

@@ -58,7 +58,7 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 		case sub.demand && (m.names == m.env.limits.names || m.wire+wireSize(name) > m.env.limits.wire):
 			m.refused = append(m.refused, answer{sub, name}) // the node unsubscribes, and a client that comes again finds room
 		default:
-			if _, err := m.subscribe(sub, name, claims[name], now); err != nil {
+			if _, err := m.subscribe(sub, name, claims[name], first, now); err != nil {
 				return nil, err
 			}
 		}

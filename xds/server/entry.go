@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"time"
 
+	"google.golang.org/protobuf/types/known/anypb"
+
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
@@ -11,6 +13,7 @@ import (
 type subscription struct {
 	typeURL string
 	src     xds.Resources
+	vary    xds.Varying // src, where this node keeps what it refuses; nil: each of its ACKs counts
 	names   map[string]*entry
 	tail    []byte // the response field type_url, encoded
 	demand  bool   // nodes ask as clients come: see Config.OnDemand
@@ -23,12 +26,19 @@ type subscription struct {
 type entry struct {
 	sub      *subscription
 	name     string
-	sent     string // the version last sent; with claimed, the one that the node says it holds
-	accepted string
-	sentAt   int64 // Unix nanoseconds; 0: never
+	sent     string     // the content last sent; with claimed, the version that the node says it holds
+	accepted string     // the content last accepted, by an ACK that counts
+	body     *anypb.Any // what was delivered last, if the node keeps what it refuses; nil: nothing, or it is not known
+	sentAt   int64      // Unix nanoseconds; 0: never
 	refused  *refusal
+	leftAt   int64  // Unix nanoseconds: when it was removed to see whether the node lets go of it; 0: it was not
 	toldAt   int64  // Unix nanoseconds: when it was evicted; 0 once nobody waits for what the node does then
 	round    uint32 // SotW: the last list that had the name
+
+	unknown bool // what was delivered last is not known: see worth.go
+	half    bool // the first of two encodings was sent, and its answer does not count
+	second  bool // that answer has come: the second is due
+	shared  bool // it is in a response with others that was not answered: until then nothing else is sent
 
 	due     bool // in the queue of what to look at
 	again   bool // answer even if nothing changed
@@ -53,7 +63,21 @@ type refusal struct {
 	wait  time.Duration // before the next try
 	retry time.Time     // when the version may be sent again
 	index int           // in the heap of parked entries; -1: not parked
+
+	stage stage
+	try   int // remedies that did not help
 }
+
+// stage is how far the cure of a node that keeps what it refuses has come.
+type stage uint8
+
+const (
+	refusing stage = iota // there is no remedy, or none is left: the version itself is offered again
+	ill                   // a remedy is due
+	treated               // a remedy was sent
+	cured                 // the node took the remedy: nothing is sent until the content is another one
+	stuck                 // as refusing, and every remedy was tried
+)
 
 // parkedAt reports whether version must not be sent now.
 func (e *entry) parkedAt(version string) bool {

@@ -63,47 +63,109 @@ func (f *flusher) answer(e *entry) {
 		f.m.absent(e, f.now)
 		f.m.env.counters.crowded.Add(1)
 		f.remove(e.sub, e.name)
-	case state == xds.Present && f.wanted(e, r):
-		f.send(e, r)
+	case state == xds.Present:
+		f.present(e, r)
 	case state == xds.Absent && !f.m.sotw: // SotW has no words for it
 		e.evicted = false // what comes after is news
 		if e.removed && !e.again {
 			return
 		}
-		f.m.unpark(e)
-		e.sent, e.accepted, e.sentAt, e.refused = "", "", f.now.UnixNano(), nil
-		e.removed, e.again, e.claimed = true, false, false
-		f.m.groups.leave(e)
-		f.remove(e.sub, e.name)
+		f.m.forgive(e)
+		f.withdraw(e)
 	}
 }
 
-// wanted reports whether r is to be sent now.
-func (f *flusher) wanted(e *entry, r *xds.Resource) bool {
+// withdraw tells the node that e is absent.
+func (f *flusher) withdraw(e *entry) {
+	e.sent, e.accepted, e.sentAt = "", "", f.now.UnixNano()
+	e.removed, e.again, e.claimed, e.half, e.second = true, false, false, false, false
+	f.m.groups.leave(e)
+	f.remove(e.sub, e.name)
+}
+
+// present sends r if the node is to have it now.
+func (f *flusher) present(e *entry, r *xds.Resource) {
 	again := e.again
 	e.again = false
 	if e.evicted && !again {
-		return false // the node is about to unsubscribe
+		return // the node is about to unsubscribe
 	}
-	if e.claimed {
-		e.claimed = false
-		if e.sent == r.Version {
-			if e.sub.demand {
-				f.m.turnover.hold(e)
-			}
-			e.accepted = r.Version
-			f.m.emit(e, xds.Accepted, r.Version, "", f.now)
-			return false
+	if e.shared {
+		e.again = again
+		return // the answer brings us back
+	}
+	if r.StandIn && e.sub.vary != nil {
+		f.standIn(e, r, again)
+		return
+	}
+	content, _ := xds.Content(r.Version)
+	if e.claimed && f.believe(e, content) {
+		return
+	}
+	if ref := e.refused; ref != nil && ref.version == content {
+		if ref.index >= 0 {
+			return // parked
+		}
+		if ref.stage == ill || again && (ref.stage == treated || ref.stage == cured) {
+			f.treat(e)
+			return
+		}
+		if ref.stage == treated || ref.stage == cured {
+			return
 		}
 	}
-	if e.parkedAt(r.Version) {
-		return false
+	if !again && !e.second && e.sent == content {
+		if ref := e.refused; ref != nil && ref.stage == cured && e.accepted == content { // the remedy is what the node should have by now
+			f.m.forgive(e)
+			f.m.emit(e, xds.Accepted, content, "", f.now)
+		}
+		return
 	}
-	return again || e.sent != r.Version
+	f.offer(e, r, false)
 }
 
-func (f *flusher) send(e *entry, r *xds.Resource) {
-	b, l := &f.resources, &f.m.env.limits
+// believe compares what the node says it holds, and reports whether that is content.
+func (f *flusher) believe(e *entry, content string) bool {
+	e.claimed = false
+	claim, believed := xds.Content(e.sent)
+	e.sent = claim
+	if claim != content {
+		e.alone = e.alone || believed
+		return false
+	}
+	if e.sub.vary != nil && !believed {
+		e.sent = "" // its ACK may have said nothing: it is sent again
+		return false
+	}
+	if e.sub.demand {
+		f.m.turnover.hold(e)
+	}
+	e.accepted = content
+	f.m.emit(e, xds.Accepted, content, "", f.now)
+	return true
+}
+
+// offer sends r, in the encoding whose ACK counts if there is one.
+func (f *flusher) offer(e *entry, r *xds.Resource, remedy bool) {
+	content, _ := xds.Content(r.Version)
+	it := item{e: e, version: content, counts: true, remedy: remedy, standIn: r.StandIn}
+	e.second = false
+	if !r.StandIn {
+		e.leftAt = 0
+	}
+	if e.sub.vary != nil {
+		// What the node claims after a reconnect must be what it uses. Of several that it refuses together it
+		// may use some, under the version before. So what replaces another version goes alone.
+		e.alone = e.alone || e.accepted != ""
+		r, it.counts = e.encoding(r, content)
+		e.body, e.unknown, e.half = r.Body, false, !it.counts
+	}
+	f.send(it, r)
+}
+
+// send puts r into a response.
+func (f *flusher) send(it item, r *xds.Resource) {
+	e, b, l := it.e, &f.resources, &f.m.env.limits
 	size := len(r.Name) + len(r.Body.GetValue())
 	if b.count > 0 && (f.m.sotw || e.alone || b.alone || b.sub != e.sub || b.count == l.burst || b.size+size > l.bytes) {
 		f.end(b)
@@ -119,15 +181,15 @@ func (f *flusher) send(e *entry, r *xds.Resource) {
 		b.delta(r, ttl)
 	}
 	b.count++
-	b.items = append(b.items, item{e: e, version: r.Version})
-	if e.refused != nil && e.refused.version != r.Version {
+	b.items = append(b.items, it)
+	if e.refused != nil && e.refused.version != it.version && !it.remedy {
 		f.m.unpark(e)
 	}
-	e.sent, e.sentAt, e.removed = r.Version, f.now.UnixNano(), false
+	e.sent, e.sentAt, e.removed = it.version, f.now.UnixNano(), false
 	if e.sub.demand {
 		f.m.turnover.hold(e)
 	}
-	f.m.emit(e, xds.Sent, r.Version, "", f.now)
+	f.m.emit(e, xds.Sent, it.version, "", f.now)
 }
 
 func (f *flusher) remove(sub *subscription, name string) {
@@ -150,6 +212,11 @@ func (f *flusher) end(b *batch) {
 	r.prompt = m.out.bytes() < promptBytes
 	m.out.add(&record{nonce: nonce, items: b.items}, r.size+grpcHeader, m.env.limits.nonces)
 	m.env.counters.responses.Add(1)
+	if len(b.items) > 1 && b.sub.vary != nil {
+		for _, it := range b.items {
+			it.e.shared = true
+		}
+	}
 	f.out = append(f.out, r)
 	*b = batch{}
 }

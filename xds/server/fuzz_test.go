@@ -190,7 +190,7 @@ func check(t *testing.T, r *rig, unbidden int) {
 // carried reports whether one of the last n responses carries version of e.
 func carried(m *machine, e *entry, version string, n int) bool {
 	for _, rec := range m.out.recs[max(0, len(m.out.recs)-n):] {
-		if rec != nil && slices.Contains(rec.items, item{e, version}) {
+		if rec != nil && slices.ContainsFunc(rec.items, func(it item) bool { return it.e == e && it.version == version }) {
 			return true
 		}
 	}

@@ -20,6 +20,7 @@ type limits struct {
 	ghosts    int           // names that were evicted from a group and are let in again
 	evictGap  time.Duration // between two evictions, of either kind
 	evictWait time.Duration // for the node to unsubscribe from what was evicted
+	leaveWait time.Duration // for the node to unsubscribe from what it refused, and what was removed therefore
 
 	retry, retryMax time.Duration // backoff of a refused version: doubles from one to the other
 	cutOff          time.Duration // how long the transport may take for one response before the stream is ended
@@ -41,6 +42,7 @@ var defaults = limits{
 	ghosts:    16_384, // what is evicted in five minutes
 	evictGap:  20 * time.Millisecond,
 	evictWait: 10 * time.Second,
+	leaveWait: time.Second,
 	retry:     time.Second,
 	retryMax:  5 * time.Minute,
 	cutOff:    20 * time.Second,

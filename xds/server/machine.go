@@ -39,6 +39,7 @@ type machine struct {
 	left    int             // how many of due are gone
 	refused []answer        // names to call absent without a look: too long, or evicted
 	parked  parked
+	leaving []told // removed, in order: whether the node lets go of them is looked at after leaveWait
 	out     outstanding
 
 	turnover turnover
@@ -70,6 +71,7 @@ func (m *machine) timer(now time.Time) []*response {
 		e.again, e.alone = true, true
 		m.look(e)
 	}
+	m.stayed(now)
 	m.turn(now)
 	return m.flush(now)
 }
@@ -79,6 +81,11 @@ func (m *machine) next() time.Time {
 	when := m.turnDue()
 	if len(m.parked) > 0 && (when.IsZero() || m.parked[0].refused.retry.Before(when)) {
 		when = m.parked[0].refused.retry
+	}
+	if len(m.leaving) > 0 {
+		if wait := m.leaving[0].at.Add(m.env.limits.leaveWait); when.IsZero() || wait.Before(when) {
+			when = wait
+		}
 	}
 	return when
 }
@@ -117,6 +124,9 @@ func (m *machine) subscription(typeURL string) (sub *subscription, first bool, e
 		return nil, false, nil
 	}
 	sub = &subscription{typeURL: typeURL, src: src, names: make(map[string]*entry), tail: typeTail(typeURL)}
+	if vary, ok := src.(xds.Varying); ok && vary.Varies(m.node) {
+		sub.vary = vary
+	}
 	sub.demand = m.node.Service == xds.ADS && typeURL == m.env.onDemand && !m.sotw
 	m.subs = append(m.subs, sub)
 	return sub, true, nil
@@ -136,17 +146,22 @@ func (m *machine) ignore(typeURL string) {
 	m.env.log.Warn("a node asks for a type that is not served here; it gets nothing", "node", m.node.ID, "type", typeURL, "service", m.node.Service)
 }
 
-// subscribe adds a name; claim is the version that the node says it holds.
-func (m *machine) subscribe(sub *subscription, name, claim string, now time.Time) (*entry, error) {
+// subscribe adds a name. claim is the version that the node says it holds. first is true of the names in
+// the first request of a stream: the node may have been sent something under them on an earlier one. What
+// it asks for later is new to it.
+func (m *machine) subscribe(sub *subscription, name, claim string, first bool, now time.Time) (*entry, error) {
 	if m.names == m.env.limits.names {
 		return nil, tooMany(m.env.limits.names)
 	}
-	e := &entry{sub: sub, name: name, sent: claim, claimed: claim != ""}
+	e := &entry{sub: sub, name: name, sent: claim, claimed: claim != "", unknown: first && sub.vary != nil}
 	sub.src.Watch(m.node, name, m.box) // before the look, so that no change falls between
 	sub.names[name] = e
 	m.names++
 	m.wire += wireSize(name)
-	m.emit(e, xds.Asked, claim, "", now)
+	held, believed := xds.Content(claim)
+	m.env.observe(xds.Event{
+		Node: m.node, Type: sub.typeURL, Name: name, Version: held, Kind: xds.Asked, Believed: believed || sub.vary == nil, At: now,
+	})
 	m.look(e)
 	return e, nil
 }

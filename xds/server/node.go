@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -23,5 +24,8 @@ func (m *machine) meet(n *corev3.Node) error {
 	m.node.ID = strings.Clone(id)
 	m.node.Cluster = printable(n.GetCluster(), maxNodeID)
 	m.node.Agent = printable(n.GetUserAgentName(), maxNodeID)
+	if v := n.GetUserAgentBuildVersion().GetVersion(); v != nil {
+		m.node.Build = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
+	}
 	return nil
 }

@@ -26,7 +26,10 @@ type record struct {
 
 type item struct {
 	e       *entry
-	version string
+	version string // of the content
+	counts  bool   // an ACK of it says that the node uses it
+	remedy  bool   // it was sent in the place of a version that the node had refused
+	standIn bool
 }
 
 const randomDigits = 16 // of a nonce, in hexadecimal; the response's number follows

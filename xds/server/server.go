@@ -18,6 +18,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -174,6 +175,9 @@ func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
 	n := xds.Node{Service: svc, Identity: s.identity(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
 		n.Remote = p.Addr.String()
+	}
+	if kinds := metadata.ValueFromIncomingContext(ctx, xds.KindHeader); len(kinds) == 1 && kinds[0] == xds.KindRing {
+		n.Kind = xds.KindRing
 	}
 	return n
 }

@@ -30,7 +30,7 @@ func (m *machine) stateOfTheWorld(req *discoveryv3.DiscoveryRequest, now time.Ti
 		if first && len(names) == 1 { // a version says nothing of which of several names it belongs to
 			claim = req.GetVersionInfo()
 		}
-		if err := m.relist(sub, names, claim, now); err != nil {
+		if err := m.relist(sub, names, claim, first, now); err != nil {
 			return nil, err
 		}
 	}
@@ -38,7 +38,7 @@ func (m *machine) stateOfTheWorld(req *discoveryv3.DiscoveryRequest, now time.Ti
 }
 
 // relist makes names the whole of the subscription.
-func (m *machine) relist(sub *subscription, names []string, claim string, now time.Time) error {
+func (m *machine) relist(sub *subscription, names []string, claim string, first bool, now time.Time) error {
 	sub.list = names
 	sub.round++
 	listed := 0
@@ -69,7 +69,7 @@ func (m *machine) relist(sub *subscription, names []string, claim string, now ti
 		if sub.names[name] != nil {
 			continue // listed twice
 		}
-		e, err := m.subscribe(sub, name, claim, now)
+		e, err := m.subscribe(sub, name, claim, first, now)
 		if err != nil {
 			return err
 		}

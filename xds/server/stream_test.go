@@ -266,7 +266,7 @@ func TestStreamsShowsWhereEachNameStands(t *testing.T) {
 			for _, v := range s.Streams(t.Context(), q) {
 				for _, n := range v.Names {
 					got[n.Name] = n.State(time.Now())
-					if n.Name == "bad" && (*n.Refused != Refusal{"1", "no good", since}) {
+					if n.Name == "bad" && (*n.Refused != Refusal{Version: "1", Words: "no good", Since: since}) {
 						t.Errorf("refusal %+v", n.Refused)
 					}
 				}

@@ -159,7 +159,7 @@ func (m *machine) absent(e *entry, now time.Time) {
 	m.groups.leave(e)
 	m.unpark(e)
 	e.sent, e.accepted, e.refused, e.sentAt = "", "", nil, now.UnixNano()
-	e.removed, e.evicted, e.again, e.claimed = true, true, false, false
+	e.removed, e.evicted, e.again, e.claimed, e.half, e.second = true, true, false, false, false, false
 	e.toldAt = e.sentAt
 	m.turnover.told = append(m.turnover.told, told{e, now})
 }

@@ -18,6 +18,7 @@ type NameState struct {
 	SentAt   time.Time // zero if the node reported it
 	Accepted string    // the version last accepted
 	Refused  *Refusal  // nil unless the last word of the node was no
+	StandIn  bool      // what it should have takes the place of a resource that there is not
 	Evicted  bool      // it was removed to make room, and the node has not let go of it yet
 }
 
@@ -26,14 +27,18 @@ type Refusal struct {
 	Version string
 	Words   string // the node's own
 	Since   time.Time
+	Cured   bool // the node took something in its place, and forgot it
+	Stuck   bool // the node refused every remedy: it must be restarted
 }
 
-// State sums up n in one word: "sent", "accepted", "refused", or "stale" (not the current version, or unanswered for 10 s). It
-// is empty while the node has nothing under the name and is due nothing.
+// State sums up n in one word: "sent", "accepted", "refused", "stand-in" (there is no certificate that can be served), or "stale" (not
+// the current version, or unanswered for 10 s). It is empty while the node has nothing under the name and is due nothing.
 func (n NameState) State(now time.Time) string {
 	switch {
 	case n.Refused != nil:
 		return "refused"
+	case n.StandIn && n.Accepted == "":
+		return "stand-in"
 	case n.Known == xds.Present && n.Sent != n.Current:
 		return "stale"
 	case n.Sent == "":
@@ -114,10 +119,17 @@ func (m *machine) state(e *entry) NameState {
 	if e.evicted {
 		st.Known = xds.NotYet // until it asks again
 	} else if known == xds.Present {
-		st.Current = r.Version
+		st.Current, _ = xds.Content(r.Version)
+		st.StandIn = r.StandIn
+	}
+	if e.claimed {
+		st.Sent, _ = xds.Content(e.sent)
 	}
 	if e.refused != nil {
-		st.Refused = &Refusal{Version: e.refused.version, Words: e.refused.words, Since: e.refused.since}
+		st.Refused = &Refusal{
+			Version: e.refused.version, Words: e.refused.words, Since: e.refused.since,
+			Cured: e.refused.stage == cured, Stuck: e.refused.stage == stuck,
+		}
 	}
 	return st
 }

@@ -113,7 +113,7 @@ func Envoy(o Options) ([]byte, error) {
 }
 
 // Snippet returns what an existing bootstrap needs, as a YAML document for the top of it and one for each host's filter chain; the
-// comments say where each goes. It uses only XDS, TLS, Hosts, Scope, TicketLifetime,
+// comments say where each goes. It uses only XDS, TLS, Envoy, Hosts, Scope, TicketLifetime,
 // ClientCerts and ClientCA. The error wraps [ErrBadOptions].
 func Snippet(o Options) ([]byte, error) {
 	if o.Mode != Eager && o.Mode != "" {
@@ -128,6 +128,9 @@ func Snippet(o Options) ([]byte, error) {
 
 func shared(o Options) (v values, err error) {
 	if v.XDS, err = parseControlPlane(o.XDS, o.TLS); err != nil {
+		return v, err
+	}
+	if err := parseEnvoy(o.Envoy, o.Mode); err != nil {
 		return v, err
 	}
 	hosts, err := parseHosts(o.Mode, o.Hosts)

@@ -31,6 +31,8 @@ type Options struct {
 	Mode    Mode     // "" is Eager
 	Listen  string   // the TLS listener; an IP address. Not of mode Hybrid
 	Hosts   []string // the server names, each with a filter chain of its own; "*.example.com" covers one label. Of mode Eager only
+	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. "" means not known.
+	Envoy string
 	// Upstream takes the requests of all hosts.
 	Upstream       string
 	Scope          string        // whose ticket keys; "" is "default"

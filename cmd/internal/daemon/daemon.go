@@ -31,10 +31,12 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
@@ -58,6 +60,7 @@ type Daemon struct {
 	hub    *admin.Hub
 	audit  *audit.Log
 	seen   *observer
+	healer *sds.Healer
 	losses *losses // nil: the store is nobody else's
 
 	sources   keysource.Sources // of certificates; the table's
@@ -185,7 +188,13 @@ func (d *Daemon) wire() error {
 	if err := d.openListeners(); err != nil {
 		return err
 	}
-	d.seen = &observer{rolls: d.rolls, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log}
+	d.healer = sds.NewHealer(sds.HealerConfig{
+		Renew: func(match func(xds.Node) bool, typeURL string, name func(string) bool) int {
+			return d.xds.Renew(match, typeURL, name)
+		},
+		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless,
+	})
+	d.seen = &observer{rolls: d.rolls, healer: d.healer, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.observe,
@@ -237,6 +246,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	run(d.rolls.Run)
 	run(d.table.Run)
+	run(d.healer.Run)
 	d.listeners.run(run)
 	run(func(ctx context.Context) error {
 		d.settlePolicy(ctx)

@@ -22,9 +22,9 @@ type door struct {
 
 // caller is a stream that asked for a ring.
 type caller struct {
-	node, identity string
-	held           string // the version that the node holds, as far as it said
-	in             bool
+	asked    rotation.Asked
+	identity string
+	in       bool
 }
 
 // newDoor: a nil policy is none.
@@ -44,14 +44,14 @@ func (d *door) ring(e xds.Event, scope string) {
 	c := d.streams[id][scope]
 	switch e.Kind {
 	case xds.Asked:
-		c = &caller{node: e.Node.ID, identity: e.Node.Identity, held: e.Version, in: d.policy.AllowsScope(e.Node.Identity, scope)}
+		c = &caller{asked: askedOf(e), identity: e.Node.Identity, in: d.policy.AllowsScope(e.Node.Identity, scope)}
 		if d.streams[id] == nil {
 			d.streams[id] = map[string]*caller{}
 		}
 		d.streams[id][scope] = c
 	case xds.Accepted:
 		if c != nil {
-			c.held = e.Version
+			c.asked.Held, c.asked.Believed = e.Version, true
 		}
 	case xds.Dropped:
 		delete(d.streams[id], scope)
@@ -64,7 +64,7 @@ func (d *door) ring(e xds.Event, scope string) {
 func (d *door) pass(e xds.Event, scope string) {
 	switch e.Kind {
 	case xds.Asked:
-		d.rolls.Join(e.Node.Stream, e.Node.ID, scope, e.Version)
+		d.rolls.Join(scope, askedOf(e))
 	case xds.Accepted:
 		d.rolls.Accepted(e.Node.Stream, scope, e.Version)
 	case xds.Refused:
@@ -72,6 +72,10 @@ func (d *door) pass(e xds.Event, scope string) {
 	case xds.Dropped:
 		d.rolls.Dropped(e.Node.Stream, scope)
 	}
+}
+
+func askedOf(e xds.Event) rotation.Asked {
+	return rotation.Asked{Stream: e.Node.Stream, Node: e.Node.ID, Held: e.Version, Believed: e.Believed, Ring: e.Node.Kind == xds.KindRing}
 }
 
 func (d *door) closed(stream uint64) {
@@ -90,11 +94,11 @@ func (d *door) setPolicy(p *identity.Policy) {
 		for scope, c := range scopes {
 			switch in := p.AllowsScope(c.identity, scope); {
 			case in && !c.in:
-				d.rolls.Join(stream, c.node, scope, c.held)
+				d.rolls.Join(scope, c.asked)
 			case !in && c.in:
 				d.rolls.Dropped(stream, scope)
 				d.log.Warn("a node may no longer have the ring of a scope, and gets no further one; it keeps the keys that it holds: if it must not read tickets made with them, "+
-					"burn them (lockstep burn)", "node", c.node, "identity", c.identity, "scope", scope, "holds", c.held)
+					"burn them (lockstep burn)", "node", c.asked.Node, "identity", c.identity, "scope", scope, "holds", c.asked.Held)
 			}
 			c.in = p.AllowsScope(c.identity, scope)
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
@@ -16,8 +17,9 @@ type observer struct {
 	rolls     *rotation.Coordinator
 	door      *door
 	listeners *listeners // nil: none is served
+	healer    *sds.Healer
 	log       *slog.Logger
-	kinds     [6]atomic.Uint64 // by xds.Kind
+	kinds     [xds.Kinds]atomic.Uint64 // by xds.Kind
 
 	mu      sync.Mutex
 	skipped map[string]int // laggards left behind, by scope
@@ -26,6 +28,7 @@ type observer struct {
 // observe is called by the goroutines of the streams.
 func (o *observer) observe(e xds.Event) {
 	o.kinds[e.Kind].Add(1)
+	o.healer.Observe(e)
 	if e.Kind == xds.Closed {
 		o.door.closed(e.Node.Stream)
 		o.listeners.observe(e)
@@ -39,8 +42,13 @@ func (o *observer) observe(e xds.Event) {
 	}
 	scope, ring := keysource.RingScope(e.Name)
 	if !ring || e.Node.Service != xds.SDS {
-		if e.Kind == xds.Refused {
+		switch e.Kind {
+		case xds.Refused:
 			o.log.Warn("a node refused a secret", "node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
+		case xds.Cured:
+			o.log.Warn("a node took something else in the place of a certificate that it had refused", "node", e.Node.ID, "name", e.Name, "version", e.Version)
+		case xds.Stuck:
+			o.log.Error("a node refuses a certificate and whatever is sent in its place: restart this Envoy", "node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
 		}
 		return
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-tls/lockstep/edgeproxy/lastgood"
 	"github.com/lockstep-tls/lockstep/edgeproxy/secrets"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds"
 )
 
 // Edge is one process of lockstep-edge.
@@ -61,7 +62,7 @@ func New(c Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e.secrets = secrets.New(secrets.Config{
-		Conn: conn, Node: &corev3.Node{Id: c.Node, Cluster: c.Cluster, UserAgentName: "lockstep-edge"},
+		Conn: conn, Node: &corev3.Node{Id: c.Node, Cluster: c.Cluster, UserAgentName: xds.EdgeAgent},
 		Scopes: pc.Scopes(), Preload: preload, Names: c.Limits.Names, Wait: c.Timeouts.Load,
 		Ring: e.use, Log: log,
 	})
