@@ -26,12 +26,16 @@ const maxPEM = 1 << 20
 
 const foreignWords = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P-521, RSA and Ed25519: have it issued for such a key"
 
-// ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or SEC1) and returns them in the
-// form that is sent. Refused, with an error that wraps [ErrBadCertificate] and says what is wrong: PEM that is broken or cut
-// short, a key of another certificate, an encrypted key, what Envoy or every client refuses ([Rules]), a leaf or an issuer that
-// has expired or is not valid yet at now, a chain whose links do not sign each other. Text around the blocks is left out.
+// ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or SEC1)
+// and returns them in the form that is sent. Text around the blocks is left out.
 //
-// The zero now leaves the validity unchecked: for reading back what was accepted while it was valid, and must go on being served.
+// It refuses PEM that is broken or cut short, a key of another certificate, an encrypted key, and a
+// chain whose links do not sign each other. It refuses what Envoy or every client refuses ([Rules]), and
+// a leaf or an issuer that has expired or is not valid yet at now. The error wraps [ErrBadCertificate] and
+// says what is wrong.
+//
+// The zero now leaves the validity unchecked. It is for reading back what was accepted while it was
+// valid, and must go on being served.
 func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 	c, _, err := ParseDER(chain, key, now)
 	return c, err

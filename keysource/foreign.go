@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// foreignKind names the kind of a private key (PEM) that neither Go nor Envoy takes. It returns "" for any other key.
+// foreignKind names the kind of a private key (PEM) that neither Go nor Envoy takes. It returns ""
+// for any other key.
 func foreignKind(key []byte) string {
 	all, err := blocks(key)
 	if err != nil {

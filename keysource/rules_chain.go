@@ -17,7 +17,7 @@ func isExt(id asn1.ObjectIdentifier) func(pkix.Extension) bool {
 	return func(e pkix.Extension) bool { return e.Id.Equal(id) }
 }
 
-// extKeyUsage refuses what is not for servers. An issuer's list restricts what is below it, as clients see it.
+// extKeyUsage refuses what is not for servers. An issuer's list restricts what is below it, too.
 func extKeyUsage(c candidate) string {
 	for i, cert := range c.chain {
 		if len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 {
@@ -30,7 +30,8 @@ func extKeyUsage(c candidate) string {
 	return ""
 }
 
-// criticalExtension refuses what clients must refuse: a critical extension that they do not know (RFC 5280, section 4.2).
+// criticalExtension refuses critical extensions that clients do not know and must not pass over
+// (RFC 5280, section 4.2).
 func criticalExtension(c candidate) string {
 	for i, cert := range c.chain {
 		if len(cert.UnhandledCriticalExtensions) > 0 {
@@ -40,8 +41,8 @@ func criticalExtension(c candidate) string {
 	return ""
 }
 
-// needed returns how many certificates of the chain every client has to use: the leaf, its issuer, and those above up to the
-// last. The last one may be a cross-certificate, of a CA that clients know by another certificate.
+// needed returns how many certificates of the chain every client has to use. The last one of three
+// or more may be a cross-certificate, of a CA that clients know by another certificate.
 func needed(chain []*x509.Certificate) int {
 	if n := len(chain); n <= 2 {
 		return n
@@ -49,7 +50,7 @@ func needed(chain []*x509.Certificate) int {
 	return len(chain) - 1
 }
 
-// weakSignature refuses signatures with MD5 and SHA-1. The signature of a root is looked at by nobody.
+// weakSignature refuses signatures with MD5 and SHA-1. Nobody looks at the signature of a root.
 func weakSignature(c candidate) string {
 	for i, cert := range c.chain[:needed(c.chain)] {
 		switch cert.SignatureAlgorithm {
@@ -85,8 +86,8 @@ func untimely(chain []*x509.Certificate, now time.Time) string {
 	return ""
 }
 
-// issuerName refuses a chain in which a name does not lead to the next certificate. Names are the same if they differ in
-// their encoding only, or in upper and lower case (RFC 5280, section 7.1).
+// issuerName refuses a chain in which a name does not lead to the next certificate. Names are equal
+// if only their encoding differs, or upper and lower case (RFC 5280, section 7.1).
 func issuerName(c candidate) string {
 	for i, above := range c.chain[1:] {
 		cert := c.chain[i]
@@ -97,7 +98,7 @@ func issuerName(c candidate) string {
 	return ""
 }
 
-// authority refuses issuers that are none to clients: they need basicConstraints with CA:TRUE. A root of version 1 has none.
+// authority refuses issuers without basicConstraints that say CA:TRUE. A root of version 1 has none.
 func authority(c candidate) string {
 	for i, cert := range c.chain[1:] {
 		if (!cert.BasicConstraintsValid || !cert.IsCA) && !selfIssued(cert) {
@@ -107,7 +108,8 @@ func authority(c candidate) string {
 	return ""
 }
 
-// pathLength counts the CAs between an issuer and the leaf, those that issued themselves aside (RFC 5280, section 4.2.1.9).
+// pathLength counts the CAs between an issuer and the leaf. Those that issued themselves do not
+// count (RFC 5280, section 4.2.1.9).
 func pathLength(c candidate) string {
 	below := 0
 	for i, cert := range c.chain[1:] {
@@ -122,9 +124,11 @@ func pathLength(c candidate) string {
 }
 
 const (
-	// maxChain is how many bytes of certificates OpenSSL's and BoringSSL's clients take (SSL_MAX_CERT_LIST_DEFAULT). Go's take 256 KiB.
+	// maxChain is how many bytes of certificates OpenSSL's and BoringSSL's clients take
+	// (SSL_MAX_CERT_LIST_DEFAULT). Go's clients take 256 KiB.
 	maxChain = 100 << 10
-	// maxCerts is how many certificates OpenSSL's and Go's clients check (X509_verify_cert, maxChainSignatureChecks).
+	// maxCerts is how many certificates OpenSSL's and Go's clients check (X509_verify_cert,
+	// maxChainSignatureChecks).
 	maxCerts = 100
 )
 

@@ -9,7 +9,8 @@ import (
 	"fmt"
 )
 
-// The sizes of RSA keys that are taken: Envoy takes none below, BoringSSL none above (crypto/rsa, rsa_check_public_key).
+// The sizes of RSA keys that are taken. Envoy takes none below, BoringSSL none above (crypto/rsa,
+// rsa_check_public_key).
 const (
 	minRSA = 2048
 	maxRSA = 8192
@@ -29,7 +30,8 @@ func rsaSize(c candidate) string {
 	return ""
 }
 
-// rsaPrimes refuses keys of more than two primes. Such a PKCS#1 key has version 1 (RFC 8017, appendix A.1.2).
+// rsaPrimes refuses keys of more than two primes. Such a PKCS#1 key has version 1 (RFC 8017,
+// appendix A.1.2).
 func rsaPrimes(c candidate) string {
 	if c.leaf().PublicKeyAlgorithm != x509.RSA {
 		return ""

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// keyUsage refuses an ECDSA leaf whose keyUsage lacks digitalSignature (BoringSSL, ssl/ssl_credential.cc).
+// keyUsage refuses an ECDSA leaf whose keyUsage lacks digitalSignature (BoringSSL,
+// ssl/ssl_credential.cc).
 // Envoy takes RSA and Ed25519 leaves with any keyUsage.
 func keyUsage(c candidate) string {
 	leaf := c.leaf()
@@ -66,7 +67,8 @@ func noName(c candidate) string {
 	return ""
 }
 
-// The tags of a GeneralName that are strings of bytes, of which BoringSSL reads any (RFC 5280, section 4.2.1.6).
+// The tags of GeneralNames (RFC 5280, section 4.2.1.6). BoringSSL reads any bytes in them, except in
+// an otherName.
 const (
 	tagOtherName = 0xa0
 	tagEmail     = 0x81
@@ -75,8 +77,8 @@ const (
 	tagIP        = 0x87
 )
 
-// plainAltNames reports whether BoringSSL certainly reads the alternative names. It counts none of them if one is broken,
-// of whatever kind; Go passes over the kinds that it does not use.
+// plainAltNames reports whether BoringSSL certainly reads the alternative names. If one is broken, of
+// whatever kind, it counts none of them. Go passes over the kinds that it does not use.
 func plainAltNames(c *x509.Certificate) bool {
 	i := slices.IndexFunc(c.Extensions, isExt(oidSubjectAltName))
 	if i < 0 {

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// nameConstraints refuses a leaf of which an issuer in the chain excludes a name (RFC 5280, section 4.2.1.10).
+// nameConstraints refuses a leaf of which an issuer in the chain excludes a name (RFC 5280,
+// section 4.2.1.10).
 func nameConstraints(c candidate) string {
 	for i, ca := range c.chain[1:] {
 		if name := forbidden(ca, c.leaf()); name != "" {
@@ -43,13 +44,15 @@ func forbidden(ca, leaf *x509.Certificate) string {
 	return ""
 }
 
-// allowed reports whether name is in nothing that is excluded, and in something that is permitted, if anything is listed there.
+// allowed reports whether name is in nothing that is excluded. It must be in something that is
+// permitted if anything is listed there.
 func allowed[N, C any](name N, permitted, excluded []C, within func(N, C) bool) bool {
 	in := func(c C) bool { return within(name, c) }
 	return !slices.ContainsFunc(excluded, in) && (len(permitted) == 0 || slices.ContainsFunc(permitted, in))
 }
 
-// dnsWithin reports whether name is domain or below it. A domain that begins with a dot has only what is below it.
+// dnsWithin reports whether name is domain or below it. A domain that begins with a dot has only
+// what is below it.
 func dnsWithin(name, domain string) bool {
 	below := strings.TrimPrefix(strings.ToLower(domain), ".")
 	name = strings.ToLower(name)
@@ -58,7 +61,8 @@ func dnsWithin(name, domain string) bool {
 
 func ipWithin(ip net.IP, in *net.IPNet) bool { return len(in.IP) == len(ip) && in.Contains(ip) }
 
-// mailWithin reports whether mail is the address, or at the host or in the domain (it begins with a dot), that a constraint names.
+// mailWithin reports whether mail is the address that a constraint names, or at the host, or in the
+// domain (which begins with a dot).
 func mailWithin(mail, constraint string) bool {
 	if strings.Contains(constraint, "@") {
 		return strings.EqualFold(mail, constraint)
@@ -66,7 +70,8 @@ func mailWithin(mail, constraint string) bool {
 	return hostWithin(mail[strings.LastIndexByte(mail, '@')+1:], constraint)
 }
 
-// hostWithin reports whether host is the one that a constraint names, or in the domain that it names with a dot in front.
+// hostWithin reports whether host is the one that a constraint names, or in the domain that it names
+// with a dot in front.
 func hostWithin(host, constraint string) bool {
 	host, constraint = strings.ToLower(host), strings.ToLower(constraint)
 	return host == constraint || strings.HasPrefix(constraint, ".") && strings.HasSuffix(host, constraint)

@@ -7,7 +7,8 @@ import (
 	"math/bits"
 )
 
-// structure refuses DER that Go reads and BoringSSL does not (crypto/x509/x_x509.cc, X509_parse_with_algorithms).
+// structure refuses DER that Go reads and BoringSSL does not (crypto/x509/x_x509.cc,
+// X509_parse_with_algorithms).
 func structure(c candidate) string {
 	for i, cert := range c.chain {
 		if what := oddity(cert); what != "" {
@@ -72,7 +73,7 @@ func hasEmptySet(name []byte) bool {
 	return false
 }
 
-// oddTime reports whether a time of a Validity has no seconds, or is a GeneralizedTime with a time zone.
+// oddTime reports whether a time of a Validity has no seconds, or is a GeneralizedTime with a zone.
 func oddTime(validity []byte) bool {
 	const seconds, general = len("YYMMDDhhmmssZ"), len("YYYYMMDDhhmmssZ")
 	for len(validity) > 0 {
@@ -96,7 +97,8 @@ func oddBits(b []byte) bool {
 	return b[0] > 0 && bits.TrailingZeros8(b[len(b)-1]) < int(b[0])
 }
 
-// element splits DER into the first element's tag and content, and the rest. Broken DER has no content and no rest.
+// element splits DER into the first element's tag and content, and the rest. Broken DER has neither
+// content nor rest.
 func element(der []byte) (tag byte, content, rest []byte) {
 	if len(der) < 2 {
 		return 0, nil, nil
@@ -118,7 +120,8 @@ func element(der []byte) (tag byte, content, rest []byte) {
 	return der[0], der[head : head+n], der[head+n:]
 }
 
-// otherName reports whether the content of an otherName is an OID and an explicit value (RFC 5280, section 4.2.1.6).
+// otherName reports whether the content of an otherName is an OID and an explicit value (RFC 5280,
+// section 4.2.1.6).
 func otherName(content []byte) bool {
 	tag, id, rest := element(content)
 	if tag != asn1.TagOID || len(id) == 0 {

@@ -330,6 +330,10 @@ func TestStoredCertificatesThatEnvoyRefusesAreNotServed(t *testing.T) {
 			t.Errorf("listed: %+v", e)
 		}
 	}
+	record := encode("shop.example", old, der, old.Version())
+	if back, err := Check("shop.example", record); err != nil || !bytes.Equal(back, record) {
+		t.Errorf("it stops a restore: %v", err)
+	}
 	put(t, c, ca, "shop.example")
 	if _, err := c.Certificate(t.Context(), "shop.example"); err != nil || len(c.Ills()) > 0 {
 		t.Errorf("after a good one was put: %v, %v", err, c.Ills())

@@ -2,7 +2,8 @@ package corpus
 
 import "strings"
 
-// reasons say why lockstepd refuses what Envoy serves to some client. words is what the refusal begins with, after "bad certificate: ".
+// reasons say why lockstepd refuses what Envoy serves to some client. words is what the refusal
+// begins with, after "bad certificate: ".
 var reasons = []struct{ words, reason string }{
 	{"it is for other names", "clients match the host with the alternative names; only OpenSSL goes by the common name, or by none"},
 	{"certificate", "each certificate must be signed by the next, so that a chain in disorder is noticed; some clients refuse it"},
