@@ -12,7 +12,7 @@ var reasons = []struct{ words, reason string }{
 	{"extended-key-usage", "only OpenSSL takes server gated crypto for serverAuth"},
 	{"must-staple", "Envoy knows one encoding of the extension; clients that heed it refuse others, too"},
 	{"chain-size", "OpenSSL's and BoringSSL's clients take 100 KiB of certificates, only Go's take more"},
-	{"structure", "BoringSSL does not read it from some version on (Envoy 1.36 serves an empty set in a name, 1.40 does not)"},
+	{"structure", "BoringSSL does not read it from some version on (Envoy serves an empty set in a name up to 1.37, not from 1.38 on)"},
 	{"critical-extension", "Go's clients do not know it (nameConstraints for directory names)"},
 }
 
