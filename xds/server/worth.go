@@ -70,11 +70,11 @@ func (f *flusher) standIn(e *entry, r *xds.Resource, again bool) {
 	}
 	switch {
 	case e.accepted != "" || e.sent == content && !again:
-	case e.sub.demand && e.leftAt == 0:
-		e.leftAt = f.now.UnixNano()
+	case e.sub.demand && !e.left:
+		e.left = true
 		f.withdraw(e)
 		f.m.leaving = append(f.m.leaving, told{e, f.now})
-	case e.sub.demand && f.now.UnixNano()-e.leftAt < int64(f.m.env.limits.leaveWait):
+	case e.removed && f.now.UnixNano()-e.sentAt < int64(f.m.env.limits.leaveWait):
 	default:
 		f.offer(e, r, false)
 	}
