@@ -15,6 +15,8 @@ type Kind string
 const (
 	Cert     Kind = "cert"     // a certificate came, changed or went
 	Host     Kind = "host"     // a host was pinned or unpinned: what gets a filter chain of its own
+	Cured    Kind = "cured"    // a node took something else in the place of a certificate that it had refused: its ring is to be offered again
+	Refused  Kind = "refused"  // a node refused a ring: its certificates are to be offered again
 	Rotation Kind = "rotation" // a scope's rollout took a step, and mostly has another ring with it
 )
 
@@ -22,12 +24,12 @@ const (
 type Event struct {
 	Kind     Kind      `json:"kind"`
 	Scope    string    `json:"scope,omitempty"`    // rotation
-	Name     string    `json:"name,omitempty"`     // cert, host: the server name
+	Name     string    `json:"name,omitempty"`     // cert, host: the server name; cured, refused: the node
 	Version  string    `json:"version,omitempty"`  // of the ring or certificate, as nodes get it; empty: it is gone
 	Phase    string    `json:"phase,omitempty"`    // rotation: the step, as in the history: distributing, promoting, done, retired, …
 	Rotation uint64    `json:"rotation,omitempty"` // rotation: its number within the scope
 	Why      string    `json:"why,omitempty"`      // for people
-	By       string    `json:"by,omitempty"`       // who asked
+	By       string    `json:"by,omitempty"`       // who asked; cured, refused: the replica
 	Audit    string    `json:"audit,omitempty"`    // rotation: the line of the audit log that told of the change
 	At       time.Time `json:"at"`
 }

@@ -24,12 +24,18 @@ type Certificate struct {
 // maxPEM bounds what is parsed: a chain of RSA-4096 certificates with long lists of names stays far below.
 const maxPEM = 1 << 20
 
-// ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or SEC1) and returns them in the
-// form that is sent. Refused, with an error that wraps [ErrBadCertificate] and says what is wrong: PEM that is broken or cut
-// short, a key of another certificate, an encrypted key, a key that Envoy takes from nobody (RSA below 2048 bits, ECDSA on P-224), a leaf
-// that has expired at now, a chain whose links do not sign each other. Text around the blocks is left out.
+const foreignWords = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P-521, RSA and Ed25519: have it issued for such a key"
+
+// ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or SEC1)
+// and returns them in the form that is sent. Text around the blocks is left out.
 //
-// The zero now leaves expiry unchecked: for reading back what was accepted while it was valid, and must go on being served.
+// It refuses PEM that is broken or cut short, a key of another certificate, an encrypted key, and a
+// chain whose links do not sign each other. It refuses what Envoy or every client refuses ([Rules]), and
+// a leaf or an issuer that has expired or is not valid yet at now. The error wraps [ErrBadCertificate] and
+// says what is wrong.
+//
+// The zero now leaves the validity unchecked. It is for reading back what was accepted while it was
+// valid, and must go on being served.
 func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
 	c, _, err := ParseDER(chain, key, now)
 	return c, err
@@ -48,12 +54,18 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 	if !known {
 		var err error
 		if certs, err = parseChain(chain); err != nil {
+			if kind := foreignKind(key); kind != "" {
+				return bad(foreignWords, kind)
+			}
 			return bad("chain: %v", err)
 		}
 		leaf = certs[0]
 	}
 	signer, given, err := parseKey(key)
 	if err != nil {
+		if kind := foreignKind(key); kind != "" {
+			return bad(foreignWords, kind)
+		}
 		return bad("private key: %v", err)
 	}
 	switch i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return signs(signer, c) }); {
@@ -62,11 +74,8 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 	case i > 0:
 		return bad("the private key belongs to certificate %d of the chain: that one must come first", i)
 	}
-	if err := usable(signer); err != nil {
-		return bad("private key: %v", err)
-	}
-	if !now.IsZero() && now.After(leaf.NotAfter) {
-		return bad("expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	if why := untimely(certs, now); why != "" && !now.IsZero() {
+		return bad("%s", why)
 	}
 	for i, c := range certs[1:] {
 		if known && i > 0 {
@@ -81,6 +90,9 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 		if der.Key, err = x509.MarshalPKCS8PrivateKey(signer); err != nil {
 			return bad("private key: %v", err)
 		}
+	}
+	if err := (candidate{certs, der.Key}).obey(); err != nil {
+		return Certificate{}, DER{}, err
 	}
 	for _, c := range certs {
 		der.Chain = append(der.Chain, c.Raw)

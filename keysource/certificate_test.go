@@ -139,7 +139,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 		"expired":                    {join(expired, inter.PEM), expiredKey, "expired at 2025-12-31T23:59:59Z"},
 		"encrypted PKCS#8":           {chain, block("ENCRYPTED PRIVATE KEY", []byte("x")), "encrypted: decrypt it first"},
 		"encrypted, older form":      {chain, legacy, "encrypted: decrypt it first"},
-		"key that cannot sign":       {chain, block("PRIVATE KEY", x25519DER), "cannot sign"},
+		"key that cannot sign":       {chain, block("PRIVATE KEY", x25519DER), "X25519, Envoy takes ECDSA"},
 		"RSA 1024":                   {smallLeaf, small, "RSA of 1024 bits"},
 		"P-224":                      {p224Leaf, p224Key, "P-224"},
 		"too large":                  {join(chain, bytes.Repeat([]byte{'\n'}, 1<<20)), key, "more than 1048576 bytes"},

@@ -3,9 +3,6 @@ package keysource
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -99,20 +96,4 @@ var errEncrypted = errors.New("it is encrypted: decrypt it first (openssl pkey)"
 func signs(key crypto.Signer, c *x509.Certificate) bool {
 	public, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && public.Equal(key.Public())
-}
-
-// usable refuses the keys that Envoy rejects (docs: intro/arch_overview/security/ssl, "Certificate selection"): as a first answer
-// they would leave handshakes hanging.
-func usable(key crypto.Signer) error {
-	switch k := key.Public().(type) {
-	case *rsa.PublicKey:
-		if bits := k.N.BitLen(); bits < 2048 {
-			return fmt.Errorf("RSA of %d bits, Envoy wants 2048 or more", bits)
-		}
-	case *ecdsa.PublicKey:
-		if k.Curve == elliptic.P224() {
-			return errors.New("ECDSA on P-224, Envoy wants P-256, P-384 or P-521")
-		}
-	}
-	return nil
 }

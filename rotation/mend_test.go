@@ -191,7 +191,7 @@ func TestARingOfAnotherVersionIsLeftAlone(t *testing.T) {
 		p := start(t, s, "r1")
 		defer p.stop()
 		r, rev := s.rollout(t)
-		later := edited(t, r, "extra", "of a version to come")
+		later := edited(t, r, "needs", []string{"a version to come"})
 		if _, err := s.Store.Swap(t.Context(), "ring/default", rev, later); err != nil {
 			t.Fatal(err)
 		}

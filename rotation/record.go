@@ -6,16 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// The stored form of a Rollout. It alone holds key bytes, so that no type which travels through logs or the API can be marshalled
+// The stored form of a Rollout. Replicas of two versions write it in turn, so it grows by this rule. A field of the record that a
+// version does not know is kept and written back as it is. What a version must understand to go on is named in needs: one
+// that does not know it leaves the record alone, and says so. A field within a key is never added without that.
+//
+// It alone holds key bytes, so that no type which travels through logs or the API can be marshalled
 // with a key in it. The store seals it.
 type rolloutRecord struct {
 	Format     int                  `json:"format"`
+	Needs      []string             `json:"needs,omitempty"` // this version writes and knows none
 	Scope      string               `json:"scope"`
 	Generation uint64               `json:"generation"`
 	Phase      Phase                `json:"phase"`
@@ -84,8 +91,57 @@ func encodeRollout(r Rollout) ([]byte, error) {
 			rec.Wanted.Key = w.Key[:]
 		}
 	}
-	return json.Marshal(rec)
+	b, err := json.Marshal(rec)
+	if err != nil || len(r.later) == 0 {
+		return b, err
+	}
+	later, err := json.Marshal(r.later)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(b[:len(b)-1], ','), later[1:]...), nil
 }
+
+// decodeRecord reads a record, and what it has beyond what this version knows. ok is false if it is of another version in some
+// other way, or no record at all.
+func decodeRecord(b []byte, rec *rolloutRecord) (later map[string]json.RawMessage, ok bool) {
+	strict := func(b []byte) bool {
+		*rec = rolloutRecord{}
+		dec := json.NewDecoder(bytes.NewReader(b))
+		dec.DisallowUnknownFields()
+		if dec.Decode(rec) != nil {
+			return false
+		}
+		_, err := dec.Token()
+		return err == io.EOF
+	}
+	if strict(b) {
+		return nil, true
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(b, &fields) != nil {
+		return nil, false
+	}
+	later = map[string]json.RawMessage{}
+	for name, value := range fields {
+		if !slices.Contains(recordFields, name) {
+			later[name] = value
+			delete(fields, name)
+		}
+	}
+	known, err := json.Marshal(fields)
+	return later, err == nil && strict(known)
+}
+
+// recordFields are the names of the fields that this version knows.
+var recordFields = func() (names []string) {
+	t := reflect.TypeFor[rolloutRecord]()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}()
 
 // decodeRollout reads a stored rollout and checks all that Next relies on. Its errors quote nothing of the record, which holds keys.
 func decodeRollout(scope string, b []byte) (Rollout, error) {
@@ -93,16 +149,15 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %w: %s", scope, errDamaged, fmt.Sprintf(format, a...))
 	}
 	var rec rolloutRecord
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&rec); err != nil {
+	later, ok := decodeRecord(b, &rec)
+	if !ok {
 		if other := new(rolloutRecord); json.Unmarshal(b, other) == nil && other.Format > 0 {
 			return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: it has fields that this one does not know", scope)
 		}
 		return bad("is not a record of format %d", rolloutFormat)
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return bad("goes on after its end")
+	if len(rec.Needs) > 0 {
+		return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: it needs %q, which this one does not know: use the version that wrote it", scope, rec.Needs)
 	}
 	if rec.Format != rolloutFormat {
 		return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: it has format %d, this one reads %d", scope, rec.Format, rolloutFormat)
@@ -122,7 +177,7 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 		Scope: rec.Scope, Generation: rec.Generation, Phase: rec.Phase, Since: rec.Since,
 		Begun: rec.Begun, Ended: rec.Ended, RetryAt: rec.RetryAt, Hold: rec.Hold, Tries: rec.Tries,
 		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, Restored: rec.Restored,
-		Proven: rec.Proven, Doubted: rec.Doubted, History: rec.History, Lines: rec.Lines, Audit: rec.Audit,
+		Proven: rec.Proven, Doubted: rec.Doubted, History: rec.History, Lines: rec.Lines, Audit: rec.Audit, later: later,
 	}
 	for i, k := range rec.Keys {
 		if len(k.Key) != keysource.TicketKeySize {

@@ -57,7 +57,8 @@ func TestDecodeRolloutRefusesWhatNextCannotHaveMade(t *testing.T) {
 		{"scope", secret, "belongs to another scope"},
 		{"keys", nil, "a ring of 0 keys"},
 		{"keys", secret, "is not a record"},
-		{"extra", secret, "written by another version"},
+		{"first.extra", secret, "written by another version"},
+		{"needs", []string{"more"}, "it needs [\"more\"], which this one does not know"},
 		{"first.key", secret[:40], "key 0 has 30 bytes"},
 		{"last.key", secret, "two keys of one name"},
 		{"last.key", make([]byte, 80), "weak"},
@@ -90,6 +91,28 @@ func TestDecodeRolloutRefusesWhatNextCannotHaveMade(t *testing.T) {
 	}
 	if _, err := decodeRollout("s", append(b, " \n"...)); err != nil {
 		t.Error(err)
+	}
+}
+
+// A record grows: what a later version has added is written back as it is, whatever this one does.
+func TestWhatALaterVersionAddedIsKept(t *testing.T) {
+	l := newLab(t)
+	b := edited(t, l.r, "canary", map[string]any{"of": []int{1, 2}})
+	r, err := decodeRollout("s", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.r = r
+	l.rotate()
+	if b, err = encodeRollout(l.r); err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil || string(fields["canary"]) != `{"of":[1,2]}` {
+		t.Errorf("%s, %v", fields["canary"], err)
+	}
+	if r, err := decodeRollout("s", b); err != nil || r.Generation != l.r.Generation {
+		t.Errorf("g%d, %v", r.Generation, err)
 	}
 }
 

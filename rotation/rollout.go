@@ -11,6 +11,7 @@
 package rotation
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -56,6 +57,8 @@ type Rollout struct {
 	History  []Line               // newest last, at most maxHistory
 	Lines    uint64               // how many lines were ever written
 	Audit    string               // what Config.Record returned for the last of them
+
+	later map[string]json.RawMessage // fields of the record that a later version has added; never changed
 }
 
 // Key is a ticket key with its life so far.

@@ -68,6 +68,22 @@ func TestTheEdgeGetsNoVariants(t *testing.T) {
 	if res, _ := l.Lookup(edge, "tickets/default"); l.Varies(edge) || res.Version != l.rings.ring.Version() {
 		t.Errorf("varies %v, version %s", l.Varies(edge), res.Version)
 	}
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		defer l.start(t)()
+		for _, content := range []string{"1", "2"} {
+			l.set("shop.example", content)
+			l.Watch(edge, "shop.example", xds.NewMailbox())
+			l.Refresh([]keysource.Name{"shop.example"})
+			synctest.Wait()
+			marked, _ := l.Lookup(node(2, xds.SDS), "shop.example")
+			plain, _ := l.Lookup(edge, "shop.example")
+			again, _ := l.Lookup(edge, "shop.example")
+			if plain.Version != contentOf(marked) || plain.Body != marked.Body || again != plain {
+				t.Errorf("%s: version %s for the edge, %s for others", content, plain.Version, marked.Version)
+			}
+		}
+	})
 }
 
 // The cures of a certificate that a node refused, in their order.

@@ -27,6 +27,9 @@ type HealerConfig struct {
 	Renew func(match func(xds.Node) bool, typeURL string, name func(string) bool) int
 	// Refers is the type URL of what names secrets: listeners.
 	Refers string
+	// Tell tells the other replicas that a node took a remedy, or else that it refused a ring: the node may have its
+	// certificates from one replica and its ring from another. It must not block. They call Heard.
+	Tell func(node string, cured bool)
 	// Hopeless is told that a node refuses a ring, and that nothing which can be sent helps it. It must not block.
 	Hopeless func(node string)
 }
@@ -101,7 +104,6 @@ func (h *Healer) Observe(e xds.Event) {
 		delete(h.stream, e.Node.Stream)
 	case e.Type != TypeURL:
 	case ring && e.Kind == xds.Refused:
-		p.refuses[e.Node.Stream] = true
 		h.ringRefused(e.Node, p)
 	case ring:
 		delete(p.refuses, e.Node.Stream)
@@ -112,12 +114,16 @@ func (h *Healer) Observe(e xds.Event) {
 		p.stuck = true
 	default: // a certificate is well again
 		delete(p.ill, at)
+		p.stuck = p.stuck && len(p.ill) > 0
 		if e.Kind == xds.Cured && p.probed { // there may be another behind it: until then its chain had no ring
 			p.probed, p.soon = false, true
 		}
 		if e.Kind == xds.Cured || len(p.refuses) > 0 {
 			h.cured[e.Node.ID] = true
 			h.poke()
+		}
+		if e.Kind == xds.Cured {
+			h.cfg.Tell(e.Node.ID, true)
 		}
 	}
 	h.forget(e.Node.ID, p)
@@ -126,9 +132,13 @@ func (h *Healer) Observe(e xds.Event) {
 // ringRefused sees to it that the culprit is looked for, or that the node is given up if it was looked for in
 // vain. The caller holds mu.
 func (h *Healer) ringRefused(node xds.Node, p *patient) {
+	p.refuses[node.Stream] = true
 	if p.stuck {
 		h.cfg.Hopeless(node.ID)
 		return
+	}
+	if !p.probed {
+		h.cfg.Tell(node.ID, false)
 	}
 	if _, due := h.probe[node.ID]; due {
 		return
@@ -138,6 +148,18 @@ func (h *Healer) ringRefused(node xds.Node, p *patient) {
 		at = at.Add(probeAfter)
 	}
 	h.probe[node.ID] = at
+	h.poke()
+}
+
+// Heard takes what another replica tells.
+func (h *Healer) Heard(node string, cured bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if cured {
+		h.cured[node] = true
+	} else if p := h.nodes[node]; p == nil || len(p.refuses) == 0 { // else it is looked into already
+		h.probe[node] = time.Now().Add(probeAfter)
+	}
 	h.poke()
 }
 
@@ -180,23 +202,24 @@ func (h *Healer) round(now time.Time) (next time.Time) {
 	h.mu.Lock()
 	cured := h.cured
 	h.cured = map[string]bool{}
-	probe := map[string]bool{}
+	var probe []string
 	for id, at := range h.probe {
-		p := h.nodes[id]
-		switch {
-		case at.After(now):
+		if at.After(now) {
 			if next.IsZero() || at.Before(next) {
 				next = at
 			}
 			continue
-		case p == nil || len(p.refuses) == 0 || len(p.ill) > 0:
-		case p.probed:
-			h.cfg.Hopeless(id)
-		default:
-			p.probed = true
-			probe[id] = true
 		}
 		delete(h.probe, id)
+		switch p := h.nodes[id]; {
+		case p == nil:
+			probe = append(probe, id)
+		case len(p.ill) > 0: // the culprit is known
+		case !p.probed:
+			probe = append(probe, id)
+		case len(p.refuses) > 0:
+			h.cfg.Hopeless(id)
+		}
 	}
 	h.mu.Unlock()
 	anyName := func(string) bool { return true }
@@ -206,8 +229,13 @@ func (h *Healer) round(now time.Time) (next time.Time) {
 		h.cfg.Renew(func(n xds.Node) bool { return of(n) && n.Service == xds.SDS }, TypeURL, isRing)
 		h.cfg.Renew(of, h.cfg.Refers, anyName)
 	}
-	if len(probe) > 0 {
-		h.cfg.Renew(func(n xds.Node) bool { return probe[n.ID] }, TypeURL, func(name string) bool { return !isRing(name) })
+	for _, id := range probe {
+		n := h.cfg.Renew(func(n xds.Node) bool { return n.ID == id }, TypeURL, func(name string) bool { return !isRing(name) })
+		h.mu.Lock()
+		if p := h.nodes[id]; p != nil && n > 0 { // where there is none, another replica has its certificates
+			p.probed = true
+		}
+		h.mu.Unlock()
 	}
 	return next
 }

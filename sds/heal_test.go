@@ -1,116 +1,201 @@
 package sds
 
 import (
-	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// ward is a healer with one node, and what was done for it.
-type ward struct {
+// clinic is a Healer, and what it did.
+type clinic struct {
 	*Healer
-	done []string
+	nodes []xds.Node
+	did   []string
+	said  []string // to the other replicas
 }
 
-func newWard(t *testing.T) (w *ward, stop func()) {
-	w = &ward{}
-	w.Healer = NewHealer(HealerConfig{
-		Renew: func(match func(xds.Node) bool, typeURL string, name func(string) bool) int {
-			switch {
-			case !match(w.node(xds.SDS)):
-			case typeURL != TypeURL:
-				w.done = append(w.done, "listener")
-			case name("shop.example"):
-				w.done = append(w.done, "certificates")
-			case name(keysource.RingName("default")):
-				w.done = append(w.done, "ring")
-			}
-			return 0
+const listeners = "type.googleapis.com/envoy.config.listener.v3.Listener"
+
+func newClinic(t *testing.T, nodes ...xds.Node) *clinic {
+	c := &clinic{nodes: nodes}
+	c.Healer = NewHealer(HealerConfig{
+		Refers:   listeners,
+		Hopeless: func(node string) { c.did = append(c.did, "hopeless "+node) },
+		Tell: func(node string, cured bool) {
+			c.said = append(c.said, map[bool]string{true: "cured ", false: "ring refused "}[cured]+node)
 		},
-		Refers:   "listeners",
-		Hopeless: func(string) { w.done = append(w.done, "hopeless") },
+		Renew: func(match func(xds.Node) bool, typeURL string, name func(string) bool) (n int) {
+			for _, node := range c.nodes {
+				if !match(node) {
+					continue
+				}
+				what := "listener"
+				if typeURL == TypeURL {
+					what = ""
+					for _, asked := range map[xds.Service][]string{xds.SDS: {"tickets/default"}, xds.ADS: {"a.example", "b.example"}}[node.Service] {
+						if name(asked) {
+							what += " " + asked
+							n++
+						}
+					}
+					if what == "" {
+						continue
+					}
+				}
+				c.did = append(c.did, fmt.Sprintf("%s/%s: %s", node.ID, node.Service, strings.TrimSpace(what)))
+			}
+			return n
+		},
 	})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); w.Run(ctx) }()
-	return w, func() { cancel(); <-ended }
+	done := make(chan error)
+	go func() { done <- c.Run(t.Context()) }()
+	t.Cleanup(func() { <-done })
+	return c
 }
 
-func (w *ward) node(s xds.Service) xds.Node {
-	if s == xds.SDS {
-		return xds.Node{ID: "edge-1", Stream: 1, Service: s, Kind: xds.KindRing}
-	}
-	return xds.Node{ID: "edge-1", Stream: 2, Service: s}
-}
-
-func (w *ward) ring(k xds.Kind) {
-	w.Observe(xds.Event{Node: w.node(xds.SDS), Type: TypeURL, Name: keysource.RingName("default"), Kind: k})
-}
-
-func (w *ward) cert(name string, k xds.Kind) {
-	w.Observe(xds.Event{Node: w.node(xds.ADS), Type: TypeURL, Name: name, Kind: k})
-}
-
-// after demands what was done for the node in the time that passes.
-func (w *ward) after(t *testing.T, d time.Duration, want ...string) {
-	t.Helper()
-	time.Sleep(d)
+// took returns what was done by now.
+func (c *clinic) took(after time.Duration) string {
+	time.Sleep(after)
 	synctest.Wait()
-	if !slices.Equal(w.done, want) {
-		t.Fatalf("done so far: %v, want %v", w.done, want)
+	slices.Sort(c.did)
+	did := strings.Join(c.did, ", ")
+	c.did = nil
+	return did
+}
+
+func (c *clinic) happens(kind xds.Kind, n xds.Node, name string) {
+	typeURL := TypeURL
+	if kind == xds.Closed {
+		typeURL = ""
 	}
-	w.done = nil
+	c.Observe(xds.Event{Kind: kind, Node: n, Type: typeURL, Name: name, Version: "1", Words: "no"})
 }
 
-// TestEachCulpritOfARefusedRingIsFound: Envoy stops at the first chain that it cannot build, and takes any
-// certificate for the chains behind it, which have no ring yet. So each culprit shows itself only when the
-// one before is cured.
-func TestEachCulpritOfARefusedRingIsFound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWard(t)
-		defer stop()
-		w.ring(xds.Refused)
-		w.cert("zero.example", xds.Refused) // it shows itself
-		w.after(t, probeAfter)
-		w.cert("zero.example", xds.Cured)
-		w.after(t, 0, "ring", "listener")
-		w.ring(xds.Refused)
-		w.after(t, probeAfter, "certificates")
-		for _, name := range []string{"one.example", "two.example", "three.example"} {
-			w.cert("good.example", xds.Accepted) // the others are taken, and the ring is tried
-			w.after(t, 0, "ring", "listener")
-			w.ring(xds.Refused) // the culprit has not answered yet
-			w.after(t, probeAfter/2)
-			w.cert(name, xds.Refused)
-			w.after(t, 2*probeAfter)
-			w.cert(name, xds.Cured)
-			w.after(t, 0, "ring", "listener")
-			w.ring(xds.Refused)
-			w.after(t, 0, "certificates")
-		}
-		w.cert("good.example", xds.Accepted)
-		w.after(t, 0, "ring", "listener")
-		w.ring(xds.Accepted)
-		w.after(t, 10*probeAfter)
-	})
+func TestWhatABadCertificateKeptFromANodeIsOfferedAgain(t *testing.T) {
+	a := []xds.Node{{ID: "a", Stream: 1, Service: xds.ADS}, {ID: "a", Stream: 2, Service: xds.SDS}}
+	b := []xds.Node{{ID: "b", Stream: 3, Service: xds.ADS}, {ID: "b", Stream: 4, Service: xds.SDS}}
+	const renewed = "a/ads: listener, a/sds: listener, a/sds: tickets/default"
+	for name, play := range map[string]func(*testing.T, *clinic){
+		"a certificate is cured": func(t *testing.T, c *clinic) {
+			c.happens(xds.Refused, a[0], "a.example")
+			c.want(t, "refused", time.Hour, "")
+			c.happens(xds.Cured, a[0], "a.example")
+			c.want(t, "cured", 0, renewed)
+			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.want(t, "that is all", time.Hour, "")
+		},
+		"the ring is refused, and the culprit shows itself": func(t *testing.T, c *clinic) {
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.happens(xds.Refused, a[0], "a.example")
+			c.happens(xds.Cured, a[0], "a.example")
+			c.want(t, "cured", 0, renewed)
+			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.want(t, "nothing is looked for", time.Hour, "")
+		},
+		"the ring is refused, and the culprit is not known": func(t *testing.T, c *clinic) {
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "not at once", probeAfter-1, "")
+			c.want(t, "each certificate is offered again", 1, "a/ads: a.example b.example")
+			c.happens(xds.Accepted, a[0], "a.example")
+			c.happens(xds.Refused, a[0], "b.example")
+			c.happens(xds.Cured, a[0], "b.example")
+			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.want(t, "cured", 0, renewed)
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "another time", probeAfter, "a/ads: a.example b.example")
+		},
+		// Envoy takes any certificate for the chains behind the one at which it stopped: they have no ring yet.
+		"there are two culprits, one behind the other": func(t *testing.T, c *clinic) {
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "each certificate is offered again", probeAfter, "a/ads: a.example b.example")
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "another try of the ring, before the culprit has answered", probeAfter/2, "")
+			c.happens(xds.Refused, a[0], "a.example")
+			c.happens(xds.Accepted, a[0], "b.example")
+			c.want(t, "one is known", probeAfter, renewed)
+			c.happens(xds.Cured, a[0], "a.example")
+			c.want(t, "cured", 0, renewed)
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "the next is looked for at once", 0, "a/ads: a.example b.example")
+			c.happens(xds.Refused, a[0], "b.example")
+			c.happens(xds.Cured, a[0], "b.example")
+			c.want(t, "cured", 0, renewed)
+			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.want(t, "that is all", time.Hour, "")
+		},
+		"no certificate is the culprit": func(t *testing.T, c *clinic) {
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.took(probeAfter)
+			c.happens(xds.Accepted, a[0], "a.example")
+			c.happens(xds.Accepted, a[0], "b.example")
+			c.took(0)
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "it is refused again", time.Hour, "hopeless a")
+		},
+		"a certificate has no remedy": func(t *testing.T, c *clinic) {
+			c.happens(xds.Refused, a[0], "a.example")
+			c.happens(xds.Stuck, a[0], "a.example")
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "refused", 0, "hopeless a")
+		},
+		"the certificates come from another replica": func(t *testing.T, c *clinic) {
+			c.nodes = a[1:]
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "nothing is here", time.Minute, "")
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "it is not hopeless", time.Minute, "")
+			c.Heard("a", true)
+			c.want(t, "that one cured it", 0, "a/sds: listener, a/sds: tickets/default")
+			if got := strings.Join(c.said, ", "); got != "ring refused a, ring refused a" {
+				t.Errorf("told the others: %s", got)
+			}
+		},
+		"the ring comes from another replica": func(t *testing.T, c *clinic) {
+			c.nodes = a[:1]
+			c.Heard("a", false)
+			c.want(t, "that one says that it is refused", probeAfter, "a/ads: a.example b.example")
+			c.happens(xds.Refused, a[0], "b.example")
+			c.happens(xds.Cured, a[0], "b.example")
+			c.took(0)
+			if got := strings.Join(c.said, ", "); got != "cured a" {
+				t.Errorf("told the others: %s", got)
+			}
+		},
+		"streams end, and nothing is kept": func(t *testing.T, c *clinic) {
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.happens(xds.Refused, a[0], "a.example")
+			c.happens(xds.Refused, b[0], "a.example")
+			c.happens(xds.Closed, a[0], "")
+			c.happens(xds.Closed, a[1], "")
+			c.happens(xds.Closed, b[0], "")
+			c.want(t, "nobody is here", time.Hour, "")
+			if len(c.Healer.nodes)+len(c.stream)+len(c.probe) != 0 {
+				t.Errorf("left: %v %v %v", c.Healer.nodes, c.stream, c.probe)
+			}
+		},
+		"who is well costs nothing": func(t *testing.T, c *clinic) {
+			for _, kind := range []xds.Kind{xds.Asked, xds.Sent, xds.Accepted, xds.Dropped, xds.Closed} {
+				c.happens(kind, a[0], "a.example")
+			}
+			if len(c.Healer.nodes)+len(c.stream) != 0 {
+				t.Errorf("left: %v %v", c.Healer.nodes, c.stream)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { play(t, newClinic(t, slices.Concat(a, b)...)) })
+		})
+	}
 }
 
-// TestARingThatIsRefusedWithoutACulpritIsHopeless: certificates were offered again and all taken.
-func TestARingThatIsRefusedWithoutACulpritIsHopeless(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWard(t)
-		defer stop()
-		w.ring(xds.Refused)
-		w.after(t, probeAfter, "certificates")
-		w.ring(xds.Refused) // the next try
-		w.after(t, probeAfter, "hopeless")
-		w.ring(xds.Accepted)
-		w.ring(xds.Refused) // another time
-		w.after(t, probeAfter, "certificates")
-	})
+func (c *clinic) want(t *testing.T, what string, after time.Duration, want string) {
+	t.Helper()
+	if got := c.took(after); got != want {
+		t.Errorf("%s: %q, want %q", what, got, want)
+	}
 }

@@ -59,8 +59,9 @@ type Table struct {
 type entry struct {
 	asked    string
 	name     keysource.Name
-	res      *xds.Resource
-	notAfter int64 // of res, Unix seconds; 0: there is none
+	res      *xds.Resource // as nodes get it that keep what they refuse
+	plain    *xds.Resource // as the edge gets it: under the content's version, with the same bytes; nil: none asked
+	notAfter int64         // of res, Unix seconds; 0: there is none
 	watchers
 	in    *queue      // where it waits; nil: nowhere
 	retry *time.Timer // after a load that failed; nil: none is set
@@ -121,7 +122,19 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 			return r, xds.Present
 		}
 	}
+	if e.res != nil && !t.Varies(node) {
+		return e.unmarked(), e.state
+	}
 	return e.res, e.state
+}
+
+// unmarked is res for the edge, which compares the version with the content. The caller holds mu.
+func (e *entry) unmarked() *xds.Resource {
+	if e.plain == nil || e.plain.Body != e.res.Body {
+		r := e.res
+		e.plain = &xds.Resource{Name: r.Name, Version: contentOf(r), Body: r.Body, Group: r.Group, Until: r.Until}
+	}
+	return e.plain
 }
 
 // ring: rings are for the SDS service alone. On ADS a client's SNI could ask for one (as a certificate), and so it does not exist there.

@@ -160,7 +160,7 @@ func (p *plane) edge(c Config) *edge {
 	conn, err := grpc.NewClient(p.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	check(p.T, err)
 	e := &edge{used: map[string][]string{}}
-	c.Conn, c.Node = conn, &corev3.Node{Id: "edge-1"}
+	c.Conn, c.Node = conn, &corev3.Node{Id: "edge-1", UserAgentName: xds.EdgeAgent}
 	if c.Scopes == nil {
 		c.Scopes = []string{"default"}
 	}

@@ -3,9 +3,14 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"slices"
 	"strings"
 	"sync"
@@ -294,6 +299,59 @@ func TestBadRecordsAreErrorsOfTheirOwn(t *testing.T) {
 	}
 	plant(t, s, key("shop.example"), []byte("bad again"))
 	check(t, c.Remove(t.Context(), "shop.example"))
+}
+
+// What an earlier version stored, and no node should be sent, is an error and a problem that is listed. It is not served.
+func TestStoredCertificatesThatEnvoyRefusesAreNotServed(t *testing.T) {
+	c, s, ca := setUp(t)
+	k := testca.Key(t)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"shop.example"}, NotBefore: testca.NotBefore, NotAfter: testca.NotAfter,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}},
+	}
+	leaf, err := x509.CreateCertificate(rand.Reader, tmpl, ca.Cert, k.Public(), ca.Key)
+	check(t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	check(t, err)
+	der := keysource.DER{Chain: [][]byte{leaf, ca.Cert.Raw}, Key: pkcs8}
+	old := keysource.Certificate{Names: tmpl.DNSNames, Issuer: ca.Cert.Subject.String(), NotBefore: tmpl.NotBefore, NotAfter: tmpl.NotAfter}
+	old.Chain, old.Key = der.PEM()
+	plant(t, s, key("shop.example"), encode("shop.example", old, der, old.Version()))
+
+	const words = "no staple comes with it: Envoy refuses it; have it issued without the extension"
+	if _, err := c.Certificate(t.Context(), "shop.example"); !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), words) {
+		t.Errorf("served: %v", err)
+	}
+	if ills := c.Ills(); len(ills) != 1 || !strings.Contains(ills[0].Problem, words) {
+		t.Errorf("ills: %v", ills)
+	}
+	for e, err := range c.List(t.Context(), "", "") {
+		if check(t, err); !strings.Contains(e.Problem, words) {
+			t.Errorf("listed: %+v", e)
+		}
+	}
+	record := encode("shop.example", old, der, old.Version())
+	if back, err := Check("shop.example", record); err != nil || !bytes.Equal(back, record) {
+		t.Errorf("it stops a restore: %v", err)
+	}
+	put(t, c, ca, "shop.example")
+	if _, err := c.Certificate(t.Context(), "shop.example"); err != nil || len(c.Ills()) > 0 {
+		t.Errorf("after a good one was put: %v, %v", err, c.Ills())
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	_, _, ca := setUp(b)
+	ca = ca.Intermediate(b)
+	leaf, key := ca.Issue(b, "shop.example")
+	_, in, err := admit("shop.example", append(leaf, ca.PEM...), key, time.Now())
+	check(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decode("shop.example", in.val); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func FuzzDecode(f *testing.F) {

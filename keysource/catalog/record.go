@@ -72,10 +72,16 @@ type admitted struct {
 
 // Check looks at a record that comes from outside, such as a backup, and returns it as it is to be stored: it must be one that decode reads, with a key that
 // belongs to its chain. Expiry is not looked at. The error wraps [keysource.ErrBadCertificate] or [keysource.ErrBadName].
+//
+// A certificate that only a rule of [keysource.Rules] refuses is returned as it is: it must not stop a restore,
+// and is not served as long as the rule stands.
 func Check(n keysource.Name, val []byte) ([]byte, error) {
-	c, err := decode(n, val)
+	c, der, err := unpack(n, val)
 	if err != nil {
 		return nil, err
+	}
+	if der.Check() != nil {
+		return val, nil
 	}
 	_, next, err := admit(n, c.Chain, c.Key, time.Time{})
 	return next.val, err
@@ -85,8 +91,20 @@ func Check(n keysource.Name, val []byte) ([]byte, error) {
 // stop serving it at its end would turn an expired certificate into none, and a restart into an outage for those who went on with it
 // (the last good one stays). Expiry is shown by List and alarmed on instead. Its errors quote nothing of the value, which holds a key.
 func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
-	bad := func(what string) (keysource.Certificate, error) {
-		return keysource.Certificate{}, fmt.Errorf("%w: the stored record of %s %s: put the certificate again", keysource.ErrBadCertificate, n, what)
+	c, der, err := unpack(n, val)
+	if err != nil {
+		return keysource.Certificate{}, err
+	}
+	if err := der.Check(); err != nil {
+		return keysource.Certificate{}, fmt.Errorf("the stored certificate of %s: %w", n, err)
+	}
+	return c, nil
+}
+
+// unpack is decode without the rules that the certificate must obey to be sent.
+func unpack(n keysource.Name, val []byte) (keysource.Certificate, keysource.DER, error) {
+	bad := func(what string) (keysource.Certificate, keysource.DER, error) {
+		return keysource.Certificate{}, keysource.DER{}, fmt.Errorf("%w: the stored record of %s %s: put the certificate again", keysource.ErrBadCertificate, n, what)
 	}
 	r := fields{rest: val}
 	if got := r.byte(); got != format && !r.broken {
@@ -119,5 +137,5 @@ func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
 	if !c.Covers(n) {
 		return bad("holds a certificate for other names")
 	}
-	return c, nil
+	return c, der, nil
 }

@@ -82,7 +82,7 @@ func (s *stage) node(id string) {
 	conn := s.dial()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := client.New(client.Config{
-		Conn: conn, Node: &corev3.Node{Id: id}, Type: sds.TypeURL, Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName,
+		Conn: conn, Node: &corev3.Node{Id: id, UserAgentName: xds.EdgeAgent}, Type: sds.TypeURL, Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName,
 		Apply: func(rs []*xds.Resource, _ []string) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()

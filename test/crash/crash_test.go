@@ -234,7 +234,7 @@ func (s *stage) check(before map[uint16]traffic.Count, burnt bool) {
 	}
 }
 
-// inStep: every node accepted the ring, nothing is under way.
+// inStep: every node accepted the ring, and nothing is under way that waits for a node.
 func (s *stage) inStep(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.plane.Admin+"/v1/status", nil)
 	if err != nil {
@@ -255,7 +255,8 @@ func (s *stage) inStep(ctx context.Context) error {
 	if err := json.NewDecoder(resp.Body).Decode(&st); err != nil {
 		return err
 	}
-	if sc := st.Scopes[0]; sc.Nodes.Accepted != s.nodes || sc.Underway {
+	// A burn that every node has accepted goes on until the handshakes that were under way then have ended.
+	if sc := st.Scopes[0]; sc.Nodes.Accepted != s.nodes || sc.Underway && sc.Phase != "burning" {
 		return fmt.Errorf("%+v", sc)
 	}
 	return nil

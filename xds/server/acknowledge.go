@@ -87,6 +87,7 @@ func (m *machine) accept(e *entry, version string, now time.Time) {
 func (m *machine) forgive(e *entry) {
 	m.unpark(e)
 	e.refused = nil
+	m.letPass(e)
 }
 
 // bring sends again what the version of e that the node has accepted names and the one before did not, as far as the node had it: see [xds.Referring].

@@ -31,7 +31,6 @@ type entry struct {
 	body     *anypb.Any // what was delivered last, if the node keeps what it refuses; nil: nothing, or it is not known
 	sentAt   int64      // Unix nanoseconds; 0: never
 	refused  *refusal
-	leftAt   int64  // Unix nanoseconds: when it was removed to see whether the node lets go of it; 0: it was not
 	toldAt   int64  // Unix nanoseconds: when it was evicted; 0 once nobody waits for what the node does then
 	round    uint32 // SotW: the last list that had the name
 
@@ -39,6 +38,9 @@ type entry struct {
 	half    bool // the first of two encodings was sent, and its answer does not count
 	second  bool // that answer has come: the second is due
 	shared  bool // it is in a response with others that was not answered: until then nothing else is sent
+
+	left    bool // it was removed to see whether the node lets go of it
+	holdsUp bool // what no longer names it waits until it is cured
 
 	due     bool // in the queue of what to look at
 	again   bool // answer even if nothing changed

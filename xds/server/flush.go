@@ -121,6 +121,9 @@ func (f *flusher) present(e *entry, r *xds.Resource) {
 		}
 		return
 	}
+	if f.leavesIll(e, content) {
+		return
+	}
 	f.offer(e, r, false)
 }
 
@@ -150,9 +153,7 @@ func (f *flusher) offer(e *entry, r *xds.Resource, remedy bool) {
 	content, _ := xds.Content(r.Version)
 	it := item{e: e, version: content, counts: true, remedy: remedy, standIn: r.StandIn}
 	e.second = false
-	if !r.StandIn {
-		e.leftAt = 0
-	}
+	e.left = e.left && r.StandIn
 	if e.sub.vary != nil {
 		// What the node claims after a reconnect must be what it uses. Of several that it refuses together it
 		// may use some, under the version before. So what replaces another version goes alone.

@@ -176,6 +176,7 @@ func (m *machine) drop(e *entry, now time.Time) {
 	m.groups.leave(e)
 	e.sub.src.Unwatch(m.node, e.name, m.box)
 	m.unpark(e)
+	m.letPass(e)
 	delete(e.sub.names, e.name)
 	m.names--
 	m.wire -= wireSize(e.name)

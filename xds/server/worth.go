@@ -49,6 +49,7 @@ func (f *flusher) treat(e *entry) {
 		// What ails the node may be something else, which is mended without our knowledge. What it keeps then
 		// is to be what it should have, and no remedy: so that is offered once more, and then seldom.
 		ref.stage, ref.wait = stuck, m.env.limits.retryMax
+		m.letPass(e)
 		m.emit(e, xds.Stuck, ref.version, ref.words, f.now)
 		e.again = true
 		m.look(e)
@@ -72,11 +73,11 @@ func (f *flusher) standIn(e *entry, r *xds.Resource, again bool) {
 	}
 	switch {
 	case e.accepted != "" || e.sent == content && !again:
-	case e.sub.demand && e.leftAt == 0:
-		e.leftAt = f.now.UnixNano()
+	case e.sub.demand && !e.left:
+		e.left = true
 		f.withdraw(e)
 		f.m.leaving = append(f.m.leaving, told{e, f.now})
-	case e.sub.demand && f.now.UnixNano()-e.leftAt < int64(f.m.env.limits.leaveWait):
+	case e.removed && f.now.UnixNano()-e.sentAt < int64(f.m.env.limits.leaveWait):
 	default:
 		f.offer(e, r, false)
 	}
@@ -116,8 +117,46 @@ func (m *machine) recover(it item, now time.Time) {
 	if e.accepted = it.version; it.standIn {
 		e.accepted = ""
 	}
+	m.letPass(e)
 	m.emit(e, xds.Cured, it.version, "", now)
 	m.look(e) // the content may be another one by now
+}
+
+// leavesIll reports whether content of e, which names others, leaves out one that the node refused and is being cured of. The
+// node goes on using what it refused for as long as it drains what named it, so the cure comes first.
+func (f *flusher) leavesIll(e *entry, content string) bool {
+	refers, ok := e.sub.src.(xds.Referring)
+	if !ok || e.accepted == "" || e.accepted == content {
+		return false
+	}
+	for _, name := range refers.Brings(content, e.accepted) {
+		for _, sub := range f.m.subs {
+			if other := sub.names[name]; sub != e.sub && other != nil && other.isBeingCured() {
+				other.holdsUp = true
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (e *entry) isBeingCured() bool {
+	return e.refused != nil && (e.refused.stage == ill || e.refused.stage == treated)
+}
+
+// letPass looks again at what had to wait until e was cured, or was found to have no cure.
+func (m *machine) letPass(e *entry) {
+	if !e.holdsUp || e.isBeingCured() && !e.gone {
+		return
+	}
+	e.holdsUp = false
+	for _, sub := range m.subs {
+		if _, refers := sub.src.(xds.Referring); refers {
+			for _, other := range sub.names {
+				m.look(other)
+			}
+		}
+	}
 }
 
 // isTreatedWith reports whether it is the remedy that was sent last.

@@ -437,3 +437,41 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 	}
 	return nil
 }
+
+// A listener that leaves out a chain waits until the certificate of that chain is cured: the chain drains for long, and what ails it ails all.
+func TestAChainIsCuredBeforeItLeavesAListener(t *testing.T) {
+	for how, end := range map[string]func(*rig){
+		"cured":   func(r *rig) { r.delta(req{nonce: r.last()}) },
+		"stuck":   func(r *rig) { r.delta(req{nonce: r.last(), nack: "no"}); r.delta(req{nonce: r.last(), nack: "no"}) },
+		"dropped": func(r *rig) { r.delta(req{unsub: []string{"a"}}) },
+	} {
+		r, src := started(t)
+		const other = "type.googleapis.com/test.Other"
+		l := referring{newTable()}
+		r.m.env.types[other] = l
+		listener := func(q req) string { q.typeURL = other; return r.delta(q) }
+		l.set("l", "a b")
+		expect(t, how+": the listener", listener(req{sub: []string{"l"}}), "l@a b")
+		listener(req{nonce: r.last()})
+		r.delta(req{nonce: r.last()})
+		src.good["a"] = "1"
+		src.says("a", "2")
+		r.wake()
+		expect(t, how+": a is refused", r.delta(req{nonce: r.last(), nack: "no"}), "a@1.0")
+		l.set("l", "b")
+		r.box.Put("l")
+		expect(t, how+": a is to leave the listener", r.wake(), "")
+		end(r)
+		r.now = r.now.Add(time.Second)
+		if got := r.took(r.m.flush(r.now)); got != "" {
+			t.Errorf("%s: %s is late", how, got)
+		}
+		found := false
+		for _, x := range r.responses {
+			found = found || strings.Contains(string(x.parts.Materialize()), "\x1a\x01l") && strings.Contains(string(x.parts.Materialize()), "\x0a\x01b")
+		}
+		if !found {
+			t.Errorf("%s: the listener was not sent", how)
+		}
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/xds"
 )
 
 // ring asks for the scope's ring on a stream of its own and returns its version.
@@ -36,7 +37,7 @@ func ring(t *testing.T, r *running, node string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: node}, TypeUrl: sds.TypeURL, ResourceNames: []string{"tickets/default"}}
+	ask := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: node, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL, ResourceNames: []string{"tickets/default"}}
 	if err := s.Send(ask); err != nil {
 		t.Fatal(err)
 	}

@@ -74,6 +74,10 @@ func (b *bus) run(ctx context.Context, d *Daemon) error {
 			if d.listeners != nil {
 				d.listeners.eager.Wake()
 			}
+		case events.Cured, events.Refused:
+			if e.By != d.data.replica {
+				d.healer.Heard(e.Name, e.Kind == events.Cured)
+			}
 		}
 	})
 	if err != nil {

@@ -192,7 +192,7 @@ func (d *Daemon) wire() error {
 		Renew: func(match func(xds.Node) bool, typeURL string, name func(string) bool) int {
 			return d.xds.Renew(match, typeURL, name)
 		},
-		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless,
+		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Tell: d.tellOfNode,
 	})
 	d.seen = &observer{rolls: d.rolls, healer: d.healer, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log}
 	d.xds = server.New(server.Config{
@@ -415,6 +415,15 @@ func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 	d.bus.Publish(events.Event{Kind: events.Rotation, Scope: scope, Version: version, Phase: l.What, Rotation: l.Rotation, Why: l.Why, By: l.By, At: l.At,
 		Audit: d.rolls.Audit(scope)})
 	d.hub.Tell(admin.LineOf(scope, l))
+}
+
+// tellOfNode tells the other replicas what they may have to offer a node again; see [sds.HealerConfig].
+func (d *Daemon) tellOfNode(node string, cured bool) {
+	kind := events.Refused
+	if cured {
+		kind = events.Cured
+	}
+	d.bus.Publish(events.Event{Kind: kind, Name: node, By: d.data.replica, At: time.Now()})
 }
 
 // knownNames keeps the names of the directory over a restart.

@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/xds"
 )
 
 // asks has a node ask for names on ADS, and waits for all answers; it stays connected.
@@ -28,7 +29,7 @@ func asks(t *testing.T, r *running, node string, names ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: node}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names}); err != nil {
+	if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: node, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names}); err != nil {
 		t.Fatal(err)
 	}
 	for got := 0; got < len(names); {

@@ -93,7 +93,7 @@ func join(t *testing.T, addr, id string, names ...string) *sdsNode {
 	if n.stream, err = secretv3.NewSecretDiscoveryServiceClient(conn).DeltaSecrets(ctx, grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: id}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names}); err != nil {
+	if err := n.stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: id, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names}); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
