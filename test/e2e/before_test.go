@@ -98,6 +98,7 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 			a.cross("a rotation")
 			move(round % 2)
 			both()
+			a.inUse()
 			a.cross("a move")
 		}
 
