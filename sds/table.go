@@ -31,7 +31,13 @@ type Config struct {
 	// Denied is told when a node asks for what it may not have, and when a new policy takes something away that it has asked for; with the
 	// resource name as it was asked for. It is called by the goroutine of the stream and must not block. Nil: nobody is told.
 	Denied func(node xds.Node, name string)
-	Log    *slog.Logger
+	// Trials is where the fleet writes down who gets a changed certificate first. Nil: every node gets it at once.
+	Trials Trials
+	// TryFor is how long a node that goes first may take to answer.
+	TryFor time.Duration
+	// Alone says that there is no other replica: what one stream alone has needs no trial.
+	Alone bool
+	Log   *slog.Logger
 }
 
 // Table holds the secrets that some stream wants now, and nothing else: what nobody asks for costs nothing. It implements
@@ -48,11 +54,18 @@ type Table struct {
 	sent  map[string]ringed                      // the last ring of a scope as it is sent
 	first queue                                  // for the first of several sources
 	queue queue
-	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy
+	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy, or trials
 	doors doors
 	memo  memo
 
-	down, bad complaints // of certificates that cannot be loaded; that are not good
+	down, bad        complaints // of certificates that cannot be loaded; that are not good
+	silent, declined complaints // of trials without an answer; that ended with a refusal
+
+	trials     map[keysource.Name]*trial    // the last of a name
+	attempts   []*attempt                   // that wait for their turn
+	attempted  chan struct{}                // capacity 1: there are some
+	trialsOpen atomic.Int32                 // attempts without an outcome
+	triedBy    [keysource.Silent + 1]uint64 // attempts by outcome
 }
 
 // entry is one certificate under the name that was asked for. There is one for each name that some node holds: keep it small.
@@ -68,6 +81,7 @@ type entry struct {
 	from  int   // the source of res
 	past  *past // nil: the certificate has never changed, and it could be served
 
+	trying         *trying // nil: every node gets res
 	state          xds.State
 	wild           bool // res was found under the wildcard that covers name
 	bad            bool // what the sources have is not good, and nothing was sent before
@@ -87,12 +101,16 @@ func NewTable(c Config) *Table {
 		c.Denied = func(xds.Node, string) {}
 	}
 	t := &Table{
-		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(), down: complaints{log: c.Log}, bad: complaints{log: c.Log},
+		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(), down: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded}, bad: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded},
+		silent: complaints{log: c.Log, level: slog.LevelWarn, what: unanswered}, declined: complaints{log: c.Log, level: slog.LevelError, what: declined},
 		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
+		trials: map[keysource.Name]*trial{}, attempted: make(chan struct{}, 1),
 	}
 	if c.Policy != nil {
 		t.policy.Store(&c.Policy)
+	}
+	if c.Policy != nil || c.Trials != nil {
 		t.peers = map[*xds.Mailbox]*peer{}
 	}
 	return t
@@ -120,6 +138,9 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 		if r := e.placeholder(t); r != nil {
 			return r, xds.Present
 		}
+	}
+	if e.trying != nil {
+		return t.tryingOut(node, e)
 	}
 	return e.res, e.state
 }
@@ -258,6 +279,7 @@ func (t *Table) unwatch(e *entry, box *xds.Mailbox) {
 	}
 	e.gone = true
 	e.calm()
+	t.endTrying(e)
 	delete(t.certs, e.asked)
 	for _, decides := range e.decidedBy() {
 		delete(t.under[decides], e)
