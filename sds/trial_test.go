@@ -298,11 +298,46 @@ func TestASecondChangeIsTriedAnew(t *testing.T) {
 		m.answer(xds.Accepted, "")
 		l.turn()
 		wantHolding(t, "3", l, "n0", "n1", "n2", "n3")
-		// A change back to what all have is none.
-		l.renew("4")
-		first(t, "4", l)
+	})
+}
+
+// What came before is not let out, nor complained of, when its time is over.
+func TestASecondChangeEndsTheTrialOfTheFirst(t *testing.T) {
+	trialTest(t, func(t *testing.T, l *trialLab, _ *away) {
+		for i := range 4 {
+			l.join(t, fmt.Sprintf("n%d", i), "1.40.0", "shop.example")
+		}
+		l.renew("2")
+		time.Sleep(tryFor - time.Millisecond)
 		l.renew("3")
-		wantHolding(t, "3", l, "n0", "n1", "n2", "n3")
+		time.Sleep(tryFor - time.Millisecond)
+		for _, n := range l.nodes { // as if something else had woken them
+			n.look()
+		}
+		if len(holding("2", l)) > 1 || len(holding("3", l)) != 1 {
+			t.Errorf("2 is held by %q, 3 by %q", holding("2", l), holding("3", l))
+		}
+		if l.Tried()[keysource.Silent] != 0 {
+			t.Error("the first change counts as one without an answer")
+		}
+		for _, n := range l.nodes {
+			l.Unwatch(n.node, n.name, n.box)
+		}
+		if l.trialsOpen.Load() != 0 {
+			t.Errorf("%d trials are open when nobody watches", l.trialsOpen.Load())
+		}
+	})
+}
+
+func TestAChangeBackIsNotTried(t *testing.T) {
+	trialTest(t, func(t *testing.T, l *trialLab, _ *away) {
+		for i := range 4 {
+			l.join(t, fmt.Sprintf("n%d", i), "1.40.0", "shop.example")
+		}
+		l.renew("2")
+		first(t, "2", l)
+		l.renew("1")
+		wantHolding(t, "1", l, "n0", "n1", "n2", "n3")
 		if l.trialsOpen.Load() != 0 {
 			t.Errorf("%d trials are open", l.trialsOpen.Load())
 		}
@@ -406,6 +441,7 @@ func TestWhatIsReleasedReachesAllAtOnce(t *testing.T) {
 		if err := l.book.Release(t.Context(), "shop.example", next.Version()); err != nil {
 			t.Fatal(err)
 		}
+		s.off.Store(true) // the replica that took it knows it already
 		l.renew("3")
 		wantHolding(t, "3", l, "n0", "n1")
 	})
@@ -450,7 +486,7 @@ func TestTrialsLeaveNothingBehind(t *testing.T) {
 		for i := range 3 {
 			l.join(t, fmt.Sprintf("n%d", i), "1.40.0", "shop.example")
 		}
-		for i := range 5 {
+		for i := range 6 { // the last is refused, and stands
 			chain := fmt.Sprint(i + 2)
 			l.renew(chain)
 			first(t, chain, l).answer([]xds.Kind{xds.Accepted, xds.Refused}[i%2], "no")
