@@ -18,6 +18,7 @@ import (
 const (
 	lookAgain     = 25 * time.Millisecond // for what another replica found out, doubling
 	lookAgainMost = 400 * time.Millisecond
+	storeCalls    = 16 // claims and outcomes that are written at once: the line of the audit log behind them has 250 ms
 	settleWithin  = 5 * time.Second
 	settleAgain   = 500 * time.Millisecond
 )
@@ -62,12 +63,11 @@ func (t *Table) nextAttempt() *attempt {
 
 // try carries one attempt through. Other replicas' answers are looked for again and again, since an event may be lost.
 func (t *Table) try(ctx context.Context, a *attempt) {
-	n, version := a.trial.name, a.trial.version
 	within, cancel := context.WithTimeout(ctx, t.cfg.TryFor)
 	defer cancel()
 	why := errors.New("the store was not asked in time")
 	for wait := lookAgain; within.Err() == nil; wait = min(2*wait, lookAgainMost) {
-		v, err := t.cfg.Trials.Claim(within, n, version, a.kind, a.node)
+		v, err := t.claim(within, a)
 		switch {
 		case err != nil:
 			why = err
@@ -97,9 +97,19 @@ func (t *Table) try(ctx context.Context, a *attempt) {
 		return
 	}
 	if t.decide(a, keysource.Verdict{Outcome: keysource.Silent, Node: a.node, Since: time.Now()}) {
-		t.silent.add(string(n), fmt.Errorf("kind %s: %w", a.kind, why))
+		t.silent.add(string(a.trial.name), fmt.Errorf("kind %s: %w", a.kind, why))
 	}
 	t.settle(ctx, a)
+}
+
+func (t *Table) claim(ctx context.Context, a *attempt) (keysource.Verdict, error) {
+	select {
+	case t.asking <- struct{}{}:
+		defer func() { <-t.asking }()
+		return t.cfg.Trials.Claim(ctx, a.trial.name, a.trial.version, a.kind, a.node)
+	case <-ctx.Done():
+		return keysource.Verdict{}, errors.New("the store is busy with other changed certificates")
+	}
 }
 
 func isClosed(done <-chan struct{}) bool {
@@ -209,7 +219,14 @@ func (t *Table) settle(ctx context.Context, a *attempt) {
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
 	for ctx.Err() == nil {
-		err := t.cfg.Trials.Settle(ctx, a.trial.name, a.trial.version, a.kind, how, words)
+		var err error
+		select {
+		case t.asking <- struct{}{}:
+			err = t.cfg.Trials.Settle(ctx, a.trial.name, a.trial.version, a.kind, how, words)
+			<-t.asking
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 		if err == nil {
 			return
 		}

@@ -64,6 +64,7 @@ type Table struct {
 	trials     map[keysource.Name]*trial    // the last of a name
 	attempts   []*attempt                   // that wait for their turn
 	attempted  chan struct{}                // capacity 1: there are some
+	asking     chan struct{}                // one in it for each call of Trials that may block
 	trialsOpen atomic.Int32                 // attempts without an outcome
 	triedBy    [keysource.Silent + 1]uint64 // attempts by outcome
 }
@@ -105,7 +106,7 @@ func NewTable(c Config) *Table {
 		silent: complaints{log: c.Log, level: slog.LevelWarn, what: unanswered}, declined: complaints{log: c.Log, level: slog.LevelError, what: declined},
 		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
-		trials: map[keysource.Name]*trial{}, attempted: make(chan struct{}, 1),
+		trials: map[keysource.Name]*trial{}, attempted: make(chan struct{}, 1), asking: make(chan struct{}, storeCalls),
 	}
 	if c.Policy != nil {
 		t.policy.Store(&c.Policy)
