@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -38,7 +39,8 @@ type Config struct {
 	Streams  *server.Server
 	Table    *sds.Table
 	Catalog  *catalog.Catalog
-	Dir      *dir.Dir // nil: no --certs
+	Trials   *trial.Book // nil: every node gets a changed certificate at once
+	Dir      *dir.Dir    // nil: no --certs
 	Hub      *Hub
 	Events   events.Publisher
 	Audit    *audit.Log

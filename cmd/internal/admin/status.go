@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/sds"
 )
 
 func (a *admin) status(r *http.Request) (s api.Status, err error) {
@@ -30,10 +31,23 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	if names, n := a.Table.Failing(); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates cannot be loaded, what was sent of them stays (lockstep cert get NAME tells why): %v", n, names))
 	}
+	s.Degraded = append(s.Degraded, refusedFirst(a.Table.Refusals())...)
 	if n := len(s.Certs.Held); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d names are gone from the directory and held back: is the volume mounted? (lockstep cert rm --confirm gives them up)", n))
 	}
 	return s, err
+}
+
+// refusedFirst says which changed certificates stop at the first node of a kind.
+func refusedFirst(some []sds.Refusal, n int) (out []string) {
+	for _, r := range some {
+		out = append(out, fmt.Sprintf("certificate %s: %s, the first of kind %s, refused the new one, and no other node of that kind gets it: %s; "+
+			"put another one, or give this one to all (lockstep cert put --now)", r.Name, r.Node, r.Kind, r.Words))
+	}
+	if more := n - len(some); more > 0 {
+		out = append(out, fmt.Sprintf("%d more certificates were refused by the first node of a kind", more))
+	}
+	return out
 }
 
 func (a *admin) pulse(*http.Request) (api.Pulse, error) {

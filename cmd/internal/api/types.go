@@ -198,6 +198,8 @@ type Cert struct {
 type PutCert struct {
 	Chain []byte `json:"chain"` // PEM, leaf first
 	Key   []byte `json:"key"`   // PEM
+	// Now gives it to every node at once, without one that goes first, also if it is stored already.
+	Now bool `json:"now,omitempty"`
 }
 
 // Imported answers POST /v1/certs/import, whose body is a tar archive of <server name>/tls.crt and <server name>/tls.key.

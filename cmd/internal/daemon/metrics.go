@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/xds"
 )
@@ -58,6 +59,8 @@ var (
 	doorsShut     = desc("xds_names_refused_total", "Names that nodes were refused: of which they had another spelling already, of too many under one wildcard, or that are not UTF-8.", "door")
 	certReads     = desc("certificate_reads_total", "Certificates that were asked of the store, those that are not there included.")
 	watched       = desc("certificates_watched", "Certificate names that some node wants.")
+	trials        = desc("certificate_trials_total", "Changed certificates that one node of a kind got first, by what became of it.", "outcome")
+	declined      = desc("certificates_refused_first", "Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
 	problems      = desc("certificate_problems", "Certificates of the directory that cannot be served as they are.")
 	held          = desc("certificates_held", "Names gone from the directory and held back.")
 	expiry        = desc("certificate_earliest_expiry_seconds", "Seconds until the first certificate expires that stands in the directory or that some node was sent.")
@@ -112,6 +115,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(doorsShut, s.Crowded, "wildcard")
 	count(doorsShut, s.BadNames, "bytes")
 	count(certReads, c.d.certs.Reads())
+	for how, n := range c.d.table.Tried() {
+		if how := keysource.Outcome(how); how != keysource.Trying {
+			count(trials, n, how.String())
+		}
+	}
+	_, refused := c.d.table.Refusals()
+	gauge(declined, float64(refused))
 	count(denied, c.d.denials.certificates.Load(), "certificate")
 	count(denied, c.d.denials.rings.Load(), "ring")
 	gauge(policyBack, b2f(c.d.data.policyPutBack() != ""))
