@@ -75,7 +75,7 @@ type entry struct {
 	name     keysource.Name
 	res      *xds.Resource // as nodes get it that keep what they refuse
 	plain    *xds.Resource // as the edge gets it: under the content's version, with the same bytes; nil: none asked
-	notAfter int64 // of res, Unix seconds; 0: there is none
+	notAfter int64         // of res, Unix seconds; 0: there is none
 	watchers
 	in    *queue      // where it waits; nil: nowhere
 	retry *time.Timer // after a load that failed; nil: none is set
