@@ -140,6 +140,10 @@ type Rotation struct {
 	Version   string   `json:"version"`
 	Nodes     Count    `json:"nodes"`
 	BlockedBy []string `json:"blocked_by"`
+	// Stuck are those of BlockedBy that must be restarted: they refuse whatever they are sent. OnlyStuck is true if it waits for nothing else, and
+	// so does not end by itself.
+	Stuck     []string `json:"stuck"`
+	OnlyStuck bool     `json:"only_stuck"`
 	Lines     []Line   `json:"lines"`
 }
 
