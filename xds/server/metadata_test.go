@@ -11,7 +11,9 @@ import (
 )
 
 func TestOfANodesMetadataOneFieldIsRead(t *testing.T) {
-	own := func(v any) map[string]any { return map[string]any{"a": strings.Repeat("x", 1000), "lockstep": v, "z": []any{1, 2}} }
+	own := func(v any) map[string]any {
+		return map[string]any{"a": strings.Repeat("x", 1000), "lockstep": v, "z": []any{1, 2}}
+	}
 	for name, c := range map[string]struct {
 		meta  map[string]any
 		port  uint16
