@@ -37,6 +37,7 @@ type Config struct {
 	Rollouts *rotation.Coordinator
 	Streams  *server.Server
 	Table    *sds.Table
+	Prover   *sds.Prover
 	Catalog  *catalog.Catalog
 	Dir      *dir.Dir // nil: no --certs
 	Hub      *Hub

@@ -55,6 +55,7 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 // fleet gathers the rows.
 type fleet struct {
 	now     time.Time
+	prover  *sds.Prover
 	here    bool // only what is connected to this replica
 	replica string
 	rows    map[string]*api.Node
@@ -66,7 +67,7 @@ type fleet struct {
 
 func (a *admin) fleet(here bool) *fleet {
 	return &fleet{
-		now: time.Now(), here: here, replica: a.Replica, rows: map[string]*api.Node{}, ids: map[string]string{}, member: map[uint64]string{},
+		now: time.Now(), prover: a.Prover, here: here, replica: a.Replica, rows: map[string]*api.Node{}, ids: map[string]string{}, member: map[uint64]string{},
 		lacks: map[string]bool{}, rings: map[string]bool{},
 	}
 }
@@ -164,7 +165,7 @@ func (f *fleet) stream(s server.StreamView) {
 		n.Since = s.Since
 	}
 	for _, v := range s.Names {
-		secret := secretOf(s, v, f.now)
+		secret := f.judged(s, v, secretOf(s, v, f.now))
 		if _, ring := keysource.RingScope(v.Name); ring && v.Type == sds.TypeURL {
 			f.ring(n, s, v, secret, member)
 			continue
@@ -200,6 +201,31 @@ func secretOf(s server.StreamView, v server.NameView, now time.Time) api.Secret 
 		secret.Note = "it serves " + v.Accepted + " in its place"
 	}
 	secret.Version, secret.Refused = ref.Version, ref.Words
+	return secret
+}
+
+// judged adds what handshakes with the node showed, if it has accepted the secret.
+func (f *fleet) judged(s server.StreamView, v server.NameView, secret api.Secret) api.Secret {
+	e, known := f.prover.Evidence(s.Node.ID)
+	if !known || secret.State != stateAccepted || v.Type != sds.TypeURL {
+		return secret
+	}
+	_, ring := keysource.RingScope(v.Name)
+	switch {
+	case ring && !e.Holds(v.Name, v.Accepted): // it has accepted another since
+		return secret
+	case !ring:
+		n, err := keysource.CertificateName(v.Name)
+		if _, tried := slices.BinarySearch(e.Hosts, string(n)); err != nil || !tried || !e.Proved || e.At.Before(v.SentAt) {
+			return secret
+		}
+	case e.Doubt:
+		secret.State = stateDoubt
+	}
+	secret.Note, secret.At = e.Words, e.At
+	if e.Proved {
+		secret.State = stateProved
+	}
 	return secret
 }
 

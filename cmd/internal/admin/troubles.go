@@ -44,6 +44,7 @@ type Ledger struct {
 	Streams  *server.Server
 	Table    *sds.Table
 	Rollouts *rotation.Coordinator
+	Prover   *sds.Prover
 }
 
 // trouble is an [api.Trouble] with all its nodes.
@@ -59,6 +60,7 @@ type Counts struct {
 	Stuck    int // nodes that must be restarted
 	Ringless int // nodes that asked for a ring and have none
 	Refused  int // certificates of which some node refuses what they have now
+	Doubted  int // nodes that handshakes have shown not to use their ring
 	StandIns int // certificates for which some node has a stand-in
 }
 
@@ -78,6 +80,7 @@ func (l Ledger) Counts(ctx context.Context, now time.Time) (c Counts) {
 			c.StandIns++
 		}
 	}
+	c.Doubted = len(l.Prover.Doubts())
 	for _, scope := range l.Rollouts.Scopes() {
 		st, err := l.Rollouts.Status(scope)
 		if err != nil {
@@ -108,19 +111,24 @@ func (l Ledger) Troubles(ctx context.Context, now time.Time) []api.Trouble {
 // gather looks at the names that may be in trouble on each stream, and at no others.
 func (l Ledger) gather(ctx context.Context, now time.Time) map[troubleKey]*trouble {
 	all := map[troubleKey]*trouble{}
-	note := func(s server.StreamView, v server.NameView, state, words string, since time.Time) {
-		k := troubleKey{v.Name, state}
+	note := func(node, name, state, words string, since time.Time) {
+		k := troubleKey{name, state}
 		t := all[k]
 		if t == nil {
-			t = &trouble{api.Trouble{Name: v.Name, State: state, Since: since}, map[string]struct{}{}}
+			t = &trouble{api.Trouble{Name: name, State: state, Since: since}, map[string]struct{}{}}
 			all[k] = t
 		}
-		t.nodes[s.Node.ID] = struct{}{}
-		if t.Node == "" || s.Node.ID < t.Node {
-			t.Node, t.Words = s.Node.ID, words
+		t.nodes[node] = struct{}{}
+		if t.Node == "" || node < t.Node {
+			t.Node, t.Words = node, words
 		}
 		if since.Before(t.Since) {
 			t.Since = since
+		}
+	}
+	for _, e := range l.Prover.Doubts() {
+		for name := range e.Rings {
+			note(e.Node, name, stateDoubt, e.Words, e.At)
 		}
 	}
 	names := append(l.Table.RingNames(), l.Table.Suspects()...)
@@ -137,10 +145,10 @@ func (l Ledger) gather(ctx context.Context, now time.Time) map[troubleKey]*troub
 			}
 			if scope, ring := keysource.RingScope(v.Name); !ring {
 				if state, words := certTrouble(v, now); state != "" {
-					note(s, v, state, words, sinceOf(s, v))
+					note(s.Node.ID, v.Name, state, words, sinceOf(s, v))
 				}
 			} else if why := l.ringless(s, v, scope, now); why != "" {
-				note(s, v, stateNoRing, why, s.Since)
+				note(s.Node.ID, v.Name, stateNoRing, why, s.Since)
 			}
 		}
 	}
@@ -209,7 +217,7 @@ func (a *admin) troubles(r *http.Request) (api.Troubles, error) {
 	return boundTroubles(a.Replica, a.ledger().Troubles(r.Context(), time.Now())), nil
 }
 
-func (a *admin) ledger() Ledger { return Ledger{a.Streams, a.Table, a.Rollouts} }
+func (a *admin) ledger() Ledger { return Ledger{a.Streams, a.Table, a.Rollouts, a.Prover} }
 
 func boundTroubles(replica string, all []api.Trouble) api.Troubles {
 	out := api.Troubles{Replica: replica, Troubles: all, More: max(0, len(all)-maxTroubles)}
@@ -272,5 +280,5 @@ func sentence(t api.Trouble) string {
 	case stateNoRing:
 		return fmt.Sprintf("%d nodes asked for %s and have no ring: their hosts reset every client (lockstep nodes); %s", t.Nodes, t.Name, one)
 	}
-	return fmt.Sprintf("%s is %s on %d nodes (lockstep nodes); %s", t.Name, t.State, t.Nodes, one)
+	return fmt.Sprintf("%d nodes have accepted %s, and handshakes with them show that they do not use it on every host: restart this Envoy: %s", t.Nodes, t.Name, one)
 }

@@ -61,6 +61,7 @@ type Daemon struct {
 	audit  *audit.Log
 	seen   *observer
 	healer *sds.Healer
+	prover *sds.Prover
 	losses *losses // nil: the store is nobody else's
 
 	sources   keysource.Sources // of certificates; the table's
@@ -194,7 +195,8 @@ func (d *Daemon) wire() error {
 		},
 		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless,
 	})
-	d.seen = &observer{rolls: d.rolls, healer: d.healer, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log}
+	d.prover = d.newProver()
+	d.seen = &observer{rolls: d.rolls, healer: d.healer, prover: d.prover, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.observe,
@@ -215,7 +217,7 @@ func (d *Daemon) admin() http.Handler {
 	}
 	return admin.New(admin.Config{
 		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
-		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.now, Listeners: d.listeners.admin(),
 		PeerTransport: d.peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
 		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Vault: d.data.vault, Custody: d.custody, Token: d.data.token, Hosts: hosts, Log: d.log,
@@ -247,6 +249,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
+	run(d.prover.Run)
 	d.listeners.run(run)
 	run(func(ctx context.Context) error {
 		d.settlePolicy(ctx)

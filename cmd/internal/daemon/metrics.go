@@ -24,7 +24,7 @@ func (d *Daemon) metrics() http.Handler {
 
 // ledger is what is known of the secrets on the streams.
 func (d *Daemon) ledger() admin.Ledger {
-	return admin.Ledger{Streams: d.xds, Table: d.table, Rollouts: d.rolls}
+	return admin.Ledger{Streams: d.xds, Table: d.table, Rollouts: d.rolls, Prover: d.prover}
 }
 
 type collector struct{ d *Daemon }
@@ -45,6 +45,7 @@ var (
 	stuck         = desc("nodes_stuck", "Nodes connected here that refuse whatever they are sent: they must be restarted.")
 	ringless      = desc("nodes_without_ring", "Nodes connected here that asked for a ring and have accepted none.")
 	certsRefused  = desc("certificates_refused", "Certificates of which some node that is connected here refuses what they have now.")
+	disproved     = desc("nodes_in_doubt", "Nodes connected here that accepted their ring, while handshakes with them showed that some host does not use it.")
 	standIns      = desc("certificates_stand_in", "Certificates for which some node that is connected here has a stand-in, which no client believes.")
 	left          = desc("laggards_left_behind_total", "Nodes that a rotation went on without.", "scope")
 	storeUp       = desc("store_up", "1 while the store can be read and written.")
@@ -114,6 +115,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(ringless, float64(ill.Ringless))
 	gauge(certsRefused, float64(ill.Refused))
 	gauge(standIns, float64(ill.StandIns))
+	gauge(disproved, float64(ill.Doubted))
 	s := c.d.xds.Stats()
 	gauge(streams, float64(s.Streams))
 	for kind := range c.d.seen.kinds {
