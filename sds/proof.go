@@ -154,17 +154,11 @@ func (p *Prover) Evidence(node string) (Evidence, bool) {
 	return e, ok
 }
 
-// Doubts are the nodes that handshakes have shown not to use their ring, sorted.
-func (p *Prover) Doubts() (out []Evidence) {
+// All is the evidence that there is, by node.
+func (p *Prover) All() []Evidence {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, e := range p.evidence {
-		if e.Doubt {
-			out = append(out, e)
-		}
-	}
-	slices.SortFunc(out, func(a, b Evidence) int { return strings.Compare(a.Node, b.Node) })
-	return out
+	return slices.SortedFunc(maps.Values(p.evidence), func(a, b Evidence) int { return strings.Compare(a.Node, b.Node) })
 }
 
 // Run tries what is due until ctx ends.

@@ -202,7 +202,7 @@ func TestARotationDuringATrialHasItMadeAgain(t *testing.T) {
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
 		<-time.After(2 * settleFor)
 		synctest.Wait()
-		if d := c.Doubts(); len(d) != 1 || d[0].Node != "n1" || len(c.trials) != 2 {
+		if d := c.All(); len(d) != 1 || d[0].Node != "n1" || !d[0].Doubt || len(c.trials) != 2 {
 			t.Fatalf("%+v", d)
 		}
 		// It is tried again with each ring that it accepts, until it is proved.
@@ -211,7 +211,7 @@ func TestARotationDuringATrialHasItMadeAgain(t *testing.T) {
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
 		<-time.After(2 * settleFor)
 		synctest.Wait()
-		if e, _ := c.Evidence("n1"); !e.Proved || len(c.Doubts()) != 0 {
+		if e, _ := c.Evidence("n1"); !e.Proved || len(c.All()) != 1 {
 			t.Errorf("%+v", e)
 		}
 	})

@@ -127,6 +127,9 @@ func TestANodeThatRefusedItsRingIsProvedByRealHandshakes(t *testing.T) {
 	if !strings.Contains(sec.Note, "2 hosts, TLS 1.2 and 1.3") || strings.Contains(sec.Note, "no other") {
 		t.Errorf("%+v", sec)
 	}
+	if r := s.lockstep("status"); r.code != 0 || !strings.Contains(r.out, "proved") {
+		t.Errorf("status: exit code %d: %s%s", r.code, r.out, r.err)
+	}
 	if other := s.secretOf("edge-2", ringName); other.State != "accepted" {
 		t.Errorf("nobody doubted %+v", other)
 	}

@@ -18,6 +18,9 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	troubles := a.fleetTroubles(r.Context())
 	s.Troubles = troubles.Troubles
 	for _, t := range troubles.Troubles {
+		if t.State == stateProved {
+			continue
+		}
 		s.Degraded = append(s.Degraded, sentence(t))
 	}
 	if troubles.More > 0 {

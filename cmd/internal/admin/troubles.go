@@ -80,7 +80,11 @@ func (l Ledger) Counts(ctx context.Context, now time.Time) (c Counts) {
 			c.StandIns++
 		}
 	}
-	c.Doubted = len(l.Prover.Doubts())
+	for _, e := range l.Prover.All() {
+		if e.Doubt {
+			c.Doubted++
+		}
+	}
 	for _, scope := range l.Rollouts.Scopes() {
 		st, err := l.Rollouts.Status(scope)
 		if err != nil {
@@ -96,7 +100,7 @@ func (l Ledger) Counts(ctx context.Context, now time.Time) (c Counts) {
 	return c
 }
 
-// Troubles are those of this replica's nodes, the worst first.
+// Troubles are those of this replica's nodes, the worst first. Behind them is what handshakes have proved.
 func (l Ledger) Troubles(ctx context.Context, now time.Time) []api.Trouble {
 	all := l.gather(ctx, now)
 	out := make([]api.Trouble, 0, len(all))
@@ -126,9 +130,14 @@ func (l Ledger) gather(ctx context.Context, now time.Time) map[troubleKey]*troub
 			t.Since = since
 		}
 	}
-	for _, e := range l.Prover.Doubts() {
-		for name := range e.Rings {
-			note(e.Node, name, stateDoubt, e.Words, e.At)
+	for _, e := range l.Prover.All() {
+		for name, version := range e.Rings {
+			switch scope, _ := keysource.RingScope(name); {
+			case e.Doubt:
+				note(e.Node, name, stateDoubt, e.Words, e.At)
+			case e.Proved && version == l.Rollouts.Version(scope):
+				note(e.Node, name, stateProved, e.Words, e.At)
+			}
 		}
 	}
 	names := append(l.Table.RingNames(), l.Table.Suspects()...)

@@ -9,10 +9,10 @@ type Troubles struct {
 	More     int       `json:"more,omitempty"`
 }
 
-// Trouble is a secret that some nodes do not have as they should. A node counts once for a secret, under the worst of its states.
+// Trouble is a secret that some nodes do not have as they should, or had not, and have proved by now that they do. A node counts once for a secret, under the worst of its states.
 type Trouble struct {
 	Name string `json:"name"`
-	// State is one of those of [Secret]: refused, stand-in, in doubt; or stuck (the nodes must be restarted), no ring (they asked for one, and
+	// State is one of those of [Secret]: refused, stand-in, in doubt, proved; or stuck (the nodes must be restarted), no ring (they asked for one, and
 	// have accepted none).
 	State string    `json:"state"`
 	Nodes int       `json:"nodes"` // how many

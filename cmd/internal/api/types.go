@@ -15,7 +15,7 @@ type Status struct {
 	Scopes   []Scope     `json:"scopes"`
 	Certs    CertSummary `json:"certificates"`
 	Streams  int         `json:"streams"`  // open xDS streams
-	Troubles []Trouble   `json:"troubles"` // of secrets on the nodes of all replicas; the worst 20
+	Troubles []Trouble   `json:"troubles"` // of secrets on the nodes of all replicas, and what was proved after one; the worst 20
 	Degraded []string    `json:"degraded"` // what is not as it should be, and what to do; empty when all is well
 }
 
