@@ -243,6 +243,9 @@ func (f *fleet) ring(n *api.Node, s server.StreamView, v server.NameView, secret
 		merge(n, secret)
 		return
 	}
+	if v.Took() { // a policy took it off the roster
+		return
+	}
 	if secret.State == "" {
 		secret.State = stateNoRing
 	}
