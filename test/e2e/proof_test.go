@@ -139,3 +139,28 @@ func TestANodeThatRefusedItsRingIsProvedByRealHandshakes(t *testing.T) {
 		t.Errorf("nobody doubted %+v", other)
 	}
 }
+
+// TestInHybridModeTheHostsOfTheListenerAreTried: the port is the template's, and a host on demand is not tried.
+func TestInHybridModeTheHostsOfTheListenerAreTried(t *testing.T) {
+	s := set(t, play{later: true})
+	addr := s.listen("  hosts: [host-1.example]\n")
+	s.start()
+	e := s.hybrid("edge-1", addr)
+	s.ready()
+	s.phase("steady", 1)
+	for _, h := range s.hosts { // the second one on demand
+		s.soon(func() error { _, err := s.served(e, h); return err })
+	}
+	second := s.scripted("edge-1", accept)
+	s.phase("steady", 2)
+	begun := time.Now()
+	second.follow(on(grows, refuse("no room")))
+	s.done("rotate", "--why", "test")
+	s.soon(func() error {
+		sec := s.secretOf("edge-1", ringName)
+		if sec.State != "proved" || sec.At.Before(begun) || !strings.Contains(sec.Note, "1 hosts") {
+			return fmt.Errorf("%+v", sec)
+		}
+		return nil
+	})
+}
