@@ -57,6 +57,7 @@ type Table struct {
 	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy, or trials
 	doors doors
 	memo  memo
+	ill   map[*entry]struct{} // of which some node refused a content, or that got a stand-in; few
 
 	down, bad        complaints // of certificates that cannot be loaded; that are not good
 	silent, declined complaints // of trials without an answer; that ended with a refusal
@@ -103,9 +104,10 @@ func NewTable(c Config) *Table {
 		c.Denied = func(xds.Node, string) {}
 	}
 	t := &Table{
-		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(), down: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded}, bad: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded},
+		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(),
+		down: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded}, bad: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded},
 		silent: complaints{log: c.Log, level: slog.LevelWarn, what: unanswered}, declined: complaints{log: c.Log, level: slog.LevelError, what: declined},
-		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
+		certs: map[string]*entry{}, ill: map[*entry]struct{}{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
 		trials: map[keysource.Name]*trial{}, attempted: make(chan struct{}, 1), asking: make(chan struct{}, storeCalls),
 	}
@@ -295,6 +297,7 @@ func (t *Table) unwatch(e *entry, box *xds.Mailbox) {
 	e.calm()
 	t.endTrying(e)
 	delete(t.certs, e.asked)
+	delete(t.ill, e)
 	for _, decides := range e.decidedBy() {
 		delete(t.under[decides], e)
 		if len(t.under[decides]) == 0 {
@@ -367,6 +370,32 @@ func (t *Table) Failing() (names []string, n int) {
 	}
 	slices.Sort(names)
 	return names, n
+}
+
+// Suspects are the names, sorted, of which some node refused what they have now, or that have nothing that can be
+// served. Whether a node refuses it still, only its stream knows. The cost is that of the names that ever were such.
+func (t *Table) Suspects() (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := range t.ill {
+		switch {
+		case e.state == xds.Present && slices.Contains(e.past.refused, contentOf(e.res)), e.state == xds.NotYet && e.bad:
+			names = append(names, e.asked)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// RingNames are the names, sorted, of the rings that some stream watches, those of scopes that nobody configured included.
+func (t *Table) RingNames() (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for scope := range t.rings {
+		names = append(names, keysource.RingName(scope))
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Watched is how many certificate names are watched now.

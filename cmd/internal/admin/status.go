@@ -16,6 +16,17 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		Replica: a.Replica, Version: a.Version, Started: a.started, Store: a.Store,
 		Streams: a.Streams.Stats().Streams, Degraded: list(a.Degraded()), Scopes: []api.Scope{},
 	}
+	troubles := a.fleetTroubles(r.Context())
+	s.Troubles = troubles.Troubles
+	for _, t := range troubles.Troubles {
+		if t.State == stateProved {
+			continue
+		}
+		s.Degraded = append(s.Degraded, sentence(t))
+	}
+	if troubles.More > 0 {
+		s.Degraded = append(s.Degraded, fmt.Sprintf("%d more secrets are refused or missing on some nodes (lockstep nodes)", troubles.More))
+	}
 	for _, name := range a.Rollouts.Scopes() {
 		st, err := a.Rollouts.Status(name)
 		if err != nil {
@@ -102,6 +113,16 @@ func complaints(name string, st rotation.Status) (out []string) {
 	}
 	if c := ro.Count(st.Policy, st.Tally, st.Now); c.Refused > 0 {
 		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring (lockstep nodes)", name, c.Refused))
+	}
+	stuck, example := 0, ""
+	for _, m := range st.Tally.Members {
+		if m.Stuck && m.Connected {
+			stuck++
+			example = fmt.Sprintf("%s: %s", m.Name(), m.Words)
+		}
+	}
+	if stuck > 0 {
+		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring, and nothing that is sent helps: restart this Envoy: %s", name, stuck, example))
 	}
 	for node, f := range ro.Refusers {
 		out = append(out, fmt.Sprintf("scope %s: %s refused the new key: %s", name, node, f.Words))

@@ -63,6 +63,7 @@ type Daemon struct {
 	audit  *audit.Log
 	seen   *observer
 	healer *sds.Healer
+	prover *sds.Prover
 	losses *losses // nil: the store is nobody else's
 
 	sources   keysource.Sources // of certificates; the table's
@@ -204,7 +205,10 @@ func (d *Daemon) wire() error {
 		},
 		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Tell: d.tellOfNode,
 	})
-	d.seen = &observer{rolls: d.rolls, healer: d.healer, table: d.table, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log}
+	d.prover = d.newProver()
+	d.seen = &observer{
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log,
+	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.observe,
@@ -225,7 +229,7 @@ func (d *Daemon) admin() http.Handler {
 	}
 	return admin.New(admin.Config{
 		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
-		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs, Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.now, Listeners: d.listeners.admin(),
 		PeerTransport: d.peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
 		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Vault: d.data.vault, Custody: d.custody, Token: d.data.token, Hosts: hosts, Log: d.log,
@@ -260,6 +264,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
+	run(d.prover.Run)
 	d.listeners.run(run)
 	run(func(ctx context.Context) error {
 		d.settlePolicy(ctx)

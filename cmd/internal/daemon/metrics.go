@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/xds"
@@ -19,6 +21,11 @@ func (d *Daemon) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{d}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// ledger is what is known of the secrets on the streams.
+func (d *Daemon) ledger() admin.Ledger {
+	return admin.Ledger{Streams: d.xds, Table: d.table, Rollouts: d.rolls, Prover: d.prover}
 }
 
 type collector struct{ d *Daemon }
@@ -36,6 +43,11 @@ var (
 	generation    = desc("ring_generation", "Generation of the ring.", "scope")
 	rotations     = desc("rotations_total", "Rotations and burns that ended.", "scope")
 	nodes         = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
+	stuck         = desc("nodes_stuck", "Nodes connected here that refuse whatever they are sent: they must be restarted.")
+	ringless      = desc("nodes_without_ring", "Nodes connected here that asked for a ring and have accepted none.")
+	certsRefused  = desc("certificates_refused", "Certificates of which some node that is connected here refuses what they have now.")
+	disproved     = desc("nodes_in_doubt", "Nodes connected here that accepted their ring, while handshakes with them showed that some host does not use it.")
+	standIns      = desc("certificates_stand_in", "Certificates for which some node that is connected here has a stand-in, which no client believes.")
 	left          = desc("laggards_left_behind_total", "Nodes that a rotation went on without.", "scope")
 	storeUp       = desc("store_up", "1 while the store can be read and written.")
 	clockSkew     = desc("clock_skew_seconds", "How far the store's clock is ahead of this machine's; beyond 30 either way, rollouts are left to the other replicas.")
@@ -101,6 +113,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(eventCount, n.Lost, "lost")
 	count(eventCount, n.Received, "received")
 	count(eventCount, n.Dropped, "dropped")
+	ill := c.d.ledger().Counts(context.Background(), time.Now())
+	gauge(stuck, float64(ill.Stuck))
+	gauge(ringless, float64(ill.Ringless))
+	gauge(certsRefused, float64(ill.Refused))
+	gauge(standIns, float64(ill.StandIns))
+	gauge(disproved, float64(ill.Doubted))
 	s := c.d.xds.Stats()
 	gauge(streams, float64(s.Streams))
 	for kind := range c.d.seen.kinds {

@@ -19,6 +19,7 @@ type observer struct {
 	listeners *listeners // nil: none is served
 	healer    *sds.Healer
 	table     *sds.Table
+	prover    *sds.Prover
 	log       *slog.Logger
 	kinds     [xds.Kinds]atomic.Uint64 // by xds.Kind
 
@@ -31,6 +32,7 @@ func (o *observer) observe(e xds.Event) {
 	o.kinds[e.Kind].Add(1)
 	o.healer.Observe(e)
 	o.table.Observe(e)
+	o.prover.Observe(e)
 	if e.Kind == xds.Closed {
 		o.door.closed(e.Node.Stream)
 		o.listeners.observe(e)
