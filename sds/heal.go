@@ -14,7 +14,9 @@ import (
 // A certificate that Envoy refused, and stored, spoils every later update of the ring that its filter
 // chain uses; a new chain that finds it spoils the listener. So when a node has taken the remedy for a
 // certificate, the ring and the listener are offered again. When a node refuses a ring, and none of its
-// certificates is known for the culprit, each of them is offered again, alone.
+// certificates is known for the culprit, each of them is offered again, alone. That shows one culprit: Envoy
+// stops at the first chain that it cannot build, so the chains behind have no ring yet, and Envoy takes any
+// certificate for such a chain. So it is done again after each cure, while the ring is refused.
 //
 // Source: Envoy's source/common/secret/sds_api.cc, ServerSslSocketFactory::onAddOrUpdateSecret.
 
@@ -49,7 +51,8 @@ type Healer struct {
 type patient struct {
 	ill     map[illness]bool // certificates that it refused, and for which it has not taken a remedy
 	refuses map[uint64]bool  // streams on which it refuses a ring
-	probed  bool             // its certificates were offered again since it refused the ring
+	probed  bool             // its certificates were offered again since it refused the ring, and no remedy was taken since
+	soon    bool             // they were before: the next culprit does not show itself, and is looked for at once
 	stuck   bool             // a certificate has no remedy
 }
 
@@ -104,7 +107,7 @@ func (h *Healer) Observe(e xds.Event) {
 		h.ringRefused(e.Node, p)
 	case ring:
 		delete(p.refuses, e.Node.Stream)
-		p.probed, p.stuck = false, false
+		p.probed, p.soon, p.stuck = false, false, false
 	case e.Kind == xds.Refused:
 		p.ill[at] = true
 	case e.Kind == xds.Stuck:
@@ -112,6 +115,9 @@ func (h *Healer) Observe(e xds.Event) {
 	default: // a certificate is well again
 		delete(p.ill, at)
 		p.stuck = p.stuck && len(p.ill) > 0
+		if e.Kind == xds.Cured && p.probed { // there may be another behind it: until then its chain had no ring
+			p.probed, p.soon = false, true
+		}
 		if e.Kind == xds.Cured || len(p.refuses) > 0 {
 			h.cured[e.Node.ID] = true
 			h.poke()
@@ -123,17 +129,26 @@ func (h *Healer) Observe(e xds.Event) {
 	h.forget(e.Node.ID, p)
 }
 
-// ringRefused: the caller holds mu.
+// ringRefused sees to it that the culprit is looked for, or that the node is given up if it was looked for in
+// vain. The caller holds mu.
 func (h *Healer) ringRefused(node xds.Node, p *patient) {
 	p.refuses[node.Stream] = true
-	switch {
-	case p.stuck || p.probed && len(p.ill) == 0:
+	if p.stuck {
 		h.cfg.Hopeless(node.ID)
-	case !p.probed:
-		h.probe[node.ID] = time.Now().Add(probeAfter)
-		h.poke()
+		return
+	}
+	if !p.probed {
 		h.cfg.Tell(node.ID, false)
 	}
+	if _, due := h.probe[node.ID]; due {
+		return
+	}
+	at := time.Now()
+	if p.probed || !p.soon { // a culprit may be about to show itself
+		at = at.Add(probeAfter)
+	}
+	h.probe[node.ID] = at
+	h.poke()
 }
 
 // Heard takes what another replica tells.
@@ -196,8 +211,14 @@ func (h *Healer) round(now time.Time) (next time.Time) {
 			continue
 		}
 		delete(h.probe, id)
-		if p := h.nodes[id]; p == nil || len(p.ill) == 0 && !p.probed { // else the culprit is known
+		switch p := h.nodes[id]; {
+		case p == nil:
 			probe = append(probe, id)
+		case len(p.ill) > 0: // the culprit is known
+		case !p.probed:
+			probe = append(probe, id)
+		case len(p.refuses) > 0:
+			h.cfg.Hopeless(id)
 		}
 	}
 	h.mu.Unlock()

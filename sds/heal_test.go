@@ -109,6 +109,25 @@ func TestWhatABadCertificateKeptFromANodeIsOfferedAgain(t *testing.T) {
 			c.happens(xds.Refused, a[1], "tickets/default")
 			c.want(t, "another time", probeAfter, "a/ads: a.example b.example")
 		},
+		// Envoy takes any certificate for the chains behind the one at which it stopped: they have no ring yet.
+		"there are two culprits, one behind the other": func(t *testing.T, c *clinic) {
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "each certificate is offered again", probeAfter, "a/ads: a.example b.example")
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "another try of the ring, before the culprit has answered", probeAfter/2, "")
+			c.happens(xds.Refused, a[0], "a.example")
+			c.happens(xds.Accepted, a[0], "b.example")
+			c.want(t, "one is known", probeAfter, renewed)
+			c.happens(xds.Cured, a[0], "a.example")
+			c.want(t, "cured", 0, renewed)
+			c.happens(xds.Refused, a[1], "tickets/default")
+			c.want(t, "the next is looked for at once", 0, "a/ads: a.example b.example")
+			c.happens(xds.Refused, a[0], "b.example")
+			c.happens(xds.Cured, a[0], "b.example")
+			c.want(t, "cured", 0, renewed)
+			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.want(t, "that is all", time.Hour, "")
+		},
 		"no certificate is the culprit": func(t *testing.T, c *clinic) {
 			c.happens(xds.Refused, a[1], "tickets/default")
 			c.took(probeAfter)

@@ -21,6 +21,12 @@ import (
 // edge starts a lockstep-edge in front of the upstream, with a data directory of its own. It stands among the Envoys, as a node like them; more is YAML.
 func (s *stage) edge(name, more string) *envoy {
 	s.t.Helper()
+	return s.edgeOf(bin, name, more)
+}
+
+// edgeOf starts the lockstep-edge of a folder.
+func (s *stage) edgeOf(bin, name, more string) *envoy {
+	s.t.Helper()
 	e := s.place(name)
 	s.ok(os.MkdirAll(s.path(name+".data"), 0o700))
 	config := fmt.Sprintf("node: %s\nxds: %q\ndata_dir: %s\nadmin_listen: %q\nticket_lifetime: %s\naccess_log: \"off\"\nlisteners: [{address: %q, scope: default}]\n"+

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,7 +60,7 @@ func (r *replicated) join(name, url string, more ...string) *fleet.Lockstepd {
 // joinIn starts a replica in that fleet; o may say what join does not.
 func (r *replicated) joinIn(f *fleet.Fleet, o fleet.Lockstepd, name, url string, more ...string) *fleet.Lockstepd {
 	r.t.Helper()
-	o.Bin, o.NATS, o.Args = bin, "-", append([]string{"--config", r.path("lockstep.yaml"), "--store", url,
+	o.Bin, o.NATS, o.Args = cmp.Or(o.Bin, bin), "-", append([]string{"--config", r.path("lockstep.yaml"), "--store", url,
 		"--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}, more...)
 	p, err := f.Lockstepd(name, o)
 	r.ok(err)

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/xds"
@@ -25,6 +26,7 @@ import (
 // goroutine reads; mu guards the rest.
 type scripted struct {
 	id, name string
+	kind     string // the value of the header that says what its stream asks for; "": it has none
 	conn     *grpc.ClientConn
 	end      context.CancelFunc
 	ended    chan struct{}
@@ -47,11 +49,22 @@ type delivery struct {
 // scripted starts a node for the scope default.
 func (s *stage) scripted(id string, play script) *scripted {
 	s.t.Helper()
-	return s.scriptedFor(id, keysource.RingName("default"), play)
+	return s.scriptedAs("", id, keysource.RingName("default"), play)
 }
 
 // scriptedFor starts a node that subscribes to another secret. Of a certificate it knows the version alone.
 func (s *stage) scriptedFor(id, name string, play script) *scripted {
+	s.t.Helper()
+	return s.scriptedAs("", id, name, play)
+}
+
+// scriptedOf starts one whose stream says what it asks for.
+func (s *stage) scriptedOf(kind, id string, play script) *scripted {
+	s.t.Helper()
+	return s.scriptedAs(kind, id, keysource.RingName("default"), play)
+}
+
+func (s *stage) scriptedAs(kind, id, name string, play script) *scripted {
 	s.t.Helper()
 	creds := insecure.NewCredentials()
 	if s.plane.TLS != nil {
@@ -61,7 +74,7 @@ func (s *stage) scriptedFor(id, name string, play script) *scripted {
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond}}))
 	s.ok(err)
 	ctx, cancel := context.WithCancel(s.ctx)
-	n := &scripted{id: id, name: name, conn: conn, end: cancel, ended: make(chan struct{}), play: play}
+	n := &scripted{id: id, name: name, kind: kind, conn: conn, end: cancel, ended: make(chan struct{}), play: play}
 	go n.run(ctx)
 	s.t.Cleanup(n.stop)
 	return n
@@ -121,6 +134,9 @@ func (n *scripted) run(ctx context.Context) {
 func (n *scripted) session(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if n.kind != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "x-lockstep-kind", n.kind)
+	}
 	stream, err := secretv3.NewSecretDiscoveryServiceClient(n.conn).DeltaSecrets(ctx, grpc.WaitForReady(true))
 	if err != nil {
 		return

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -30,6 +31,9 @@ type Leaf struct {
 	Valid time.Duration // from now, negative for an expired one; 0: 24 h
 	RSA   bool          // the key is RSA-2048 instead of ECDSA P-256
 	Usage x509.KeyUsage // what the key may be used for; 0: digital signatures
+
+	Organization string // of the subject; "": it has none
+	MustStaple   bool   // it has the TLS feature extension: Envoy refuses it without a staple
 }
 
 // Pair is a certificate chain, leaf first, and its private key (PKCS#8), both PEM.
@@ -92,6 +96,12 @@ func (c *CA) Issue(l Leaf) (Pair, error) {
 		DNSNames:     l.Names,
 		KeyUsage:     l.Usage,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if l.Organization != "" {
+		template.Subject.Organization = []string{l.Organization}
+	}
+	if l.MustStaple { // RFC 7633: status_request
+		template.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}}
 	}
 	for _, s := range l.IPs {
 		ip := net.ParseIP(s)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 )
 
 // Envoy starts Envoy with a configuration (YAML) whose admin listener is at admin, and more flags. It is ready when its /ready is.
@@ -27,9 +29,33 @@ func (f *Fleet) EnvoyAt(path, name string, config []byte, admin string, more ...
 	return f.Start(Command{
 		Name:  name,
 		Path:  path,
-		Args:  append([]string{"-c", file, "--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning"}, more...),
+		Args:  append(append([]string{"-c", file, "--log-level", "warning"}, usual(more)...), more...),
 		Ready: "http://" + admin + "/ready",
 	})
+}
+
+// EnvoyAgain starts the successor of an Envoy that was started with a --base-id: a hot restart of that
+// epoch, 1 the first time. The process before ends by itself.
+func (f *Fleet) EnvoyAgain(before *Process, name string, epoch int) (*Process, error) {
+	c := before.c
+	c.Name = name
+	c.Args = slices.Clone(c.Args)
+	if i := slices.Index(c.Args, "--restart-epoch"); i >= 0 {
+		c.Args = slices.Delete(c.Args, i, i+2)
+	}
+	c.Args = append(c.Args, "--restart-epoch", strconv.Itoa(epoch))
+	return f.Start(c)
+}
+
+// usual are the flags of an Envoy for which the caller has no others: one worker, no hot restart.
+func usual(more []string) (flags []string) {
+	if !slices.Contains(more, "--concurrency") {
+		flags = append(flags, "--concurrency", "1")
+	}
+	if !slices.Contains(more, "--base-id") {
+		flags = append(flags, "--use-dynamic-base-id", "--disable-hot-restart")
+	}
+	return flags
 }
 
 // ValidateEnvoy runs a configuration through `envoy --mode validate`. The error holds Envoy's words.

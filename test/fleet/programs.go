@@ -69,26 +69,105 @@ func build(ctx context.Context, packages ...string) (bin string, err error) {
 		return "", err
 	}
 	bin = filepath.Join(root, "bin")
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		return "", fmt.Errorf("fleet: %w", err)
-	}
 	if err := dependOn(root); err != nil {
 		return "", err
 	}
-	lock, err := os.OpenFile(filepath.Join(bin, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	unlock, err := lock(bin)
 	if err != nil {
-		return "", fmt.Errorf("fleet: %w", err)
+		return "", err
 	}
-	defer lock.Close() // and gives the lock back
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("fleet: lock %s: %w", lock.Name(), err)
-	}
+	defer unlock()
 	args := []string{"build", "-trimpath", "-o", bin + string(filepath.Separator)}
 	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("fleet: go build %v: %w\n%s", packages, err, out)
+	}
+	return bin, nil
+}
+
+// lock makes the folder of built programs and has this process build alone, until unlock is called.
+func lock(bin string) (unlock func(), err error) {
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(bin, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("fleet: lock %s: %w", file.Name(), err)
+	}
+	return func() { file.Close() }, nil
+}
+
+// ErrNoCommit says that the checkout does not have a commit, as one without its history.
+var ErrNoCommit = errors.New("the checkout does not have that commit")
+
+// BuildBefore builds programs as they were at an earlier commit, and returns the folder that they are in. What
+// was built once is there the next time. The error wraps [ErrNoCommit].
+func BuildBefore(ctx context.Context, commit string, programs ...string) (bin string, err error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	unlock, err := lock(filepath.Join(root, "bin"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	bin = filepath.Join(root, "bin", "before", commit)
+	if _, err := os.Stat(bin); err == nil {
+		return bin, nil
+	}
+	run := func(dir, name string, args ...string) error {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("fleet: %s %v: %w\n%s", name, args, err, out)
+		}
+		return nil
+	}
+	if run(root, "git", "cat-file", "-e", commit+"^{commit}") != nil {
+		return "", fmt.Errorf("fleet: %s: %w", commit, ErrNoCommit)
+	}
+	work, err := os.MkdirTemp("", "lockstep-before-")
+	if err != nil {
+		return "", fmt.Errorf("fleet: %w", err)
+	}
+	defer os.RemoveAll(work)
+	source, made := filepath.Join(work, "source"), filepath.Join(work, "bin")
+	if err := os.Mkdir(source, 0o755); err != nil {
+		return "", fmt.Errorf("fleet: %w", err)
+	}
+	tar := filepath.Join(work, "source.tar")
+	if err := run(root, "git", "archive", "-o", tar, commit); err != nil {
+		return "", err
+	}
+	if err := run(source, "tar", "-xf", tar); err != nil {
+		return "", err
+	}
+	args := []string{"build", "-trimpath", "-o", made + string(filepath.Separator)}
+	for _, p := range programs {
+		args = append(args, "./cmd/"+p)
+	}
+	if err := run(source, "go", args...); err != nil {
+		return "", err
+	}
+	half := bin + ".new"
+	if err := os.MkdirAll(half, 0o755); err != nil {
+		return "", fmt.Errorf("fleet: %w", err)
+	}
+	for _, p := range programs {
+		if err := run(root, "cp", filepath.Join(made, p), half); err != nil {
+			return "", err
+		}
+	}
+	if err := os.Rename(half, bin); err != nil {
+		return "", fmt.Errorf("fleet: %w", err)
 	}
 	return bin, nil
 }

@@ -46,10 +46,13 @@ func (f *flusher) treat(e *entry) {
 		ref.try++
 		f.treat(e)
 	case how == xds.Hopeless:
+		// What ails the node may be something else, which is mended without our knowledge. What it keeps then
+		// is to be what it should have, and no remedy: so that is offered once more, and then seldom.
 		ref.stage, ref.wait = stuck, m.env.limits.retryMax
-		m.park(e, f.now.Add(ref.wait))
 		m.letPass(e)
 		m.emit(e, xds.Stuck, ref.version, ref.words, f.now)
+		e.again = true
+		m.look(e)
 	default:
 		ref.stage = refusing
 		m.park(e, f.now.Add(ref.wait))

@@ -185,15 +185,17 @@ func TestANodeThatRefusesEveryRemedyIsStuck(t *testing.T) {
 	r.wake()
 	expect(t, "refused", r.delta(req{nonce: r.last(), nack: "no"}), "a@1.0")
 	expect(t, "and the last good one", r.delta(req{nonce: r.last(), nack: "no CA"}), "a@stand-in.0")
-	expect(t, "and the stand-in", r.delta(req{nonce: r.last(), nack: "no CA"}), "")
-	expect(t, "events", r.told(), "sent a@2, refused a@2 (no), sent a@1, sent a@stand-in, stuck a@2 (no CA)")
+	expect(t, "and the stand-in: it is left with what it should have", r.delta(req{nonce: r.last(), nack: "no CA"}), "a@2.0")
+	expect(t, "events", r.told(), "sent a@2, refused a@2 (no), sent a@1, sent a@stand-in, stuck a@2 (no CA), sent a@2")
+	expect(t, "which it refuses, too", r.delta(req{nonce: r.last(), nack: "no CA"}), "")
+	expect(t, "events", r.told(), "refused a@2 (no CA)")
 	if st := r.m.state(r.m.subs[0].names["a"]); !st.Refused.Stuck {
 		t.Errorf("%+v", st.Refused)
 	}
 	expect(t, "seldom", r.pass(5*time.Minute-1), "")
-	expect(t, "the version itself is tried again", r.pass(1), "a@2.0")
+	expect(t, "the version itself is tried again", r.pass(1), "a@2.1")
 	r.delta(req{nonce: r.last(), nack: "no CA"})
-	expect(t, "not the remedies", r.pass(5*time.Minute), "a@2.1")
+	expect(t, "not the remedies", r.pass(5*time.Minute), "a@2.0")
 	r.delta(req{nonce: r.last()})
 	expect(t, "somebody mended the node", r.told(), "sent a@2, refused a@2 (no CA), sent a@2, accepted a@2")
 }
