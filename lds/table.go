@@ -92,6 +92,13 @@ func (t *Table) Problem() error {
 	return t.err
 }
 
+// Port is where a node listens that has taken the listener; 0: not on a port.
+func (t *Table) Port() uint16 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.template.port
+}
+
 // SetHosts says which hosts are eager, each once. Run serves them after a moment, in which more may come. The slice must not be changed afterwards.
 func (t *Table) SetHosts(hosts []keysource.Name) {
 	hosts = slices.Sorted(slices.Values(hosts))

@@ -19,6 +19,7 @@ import (
 // Template is a listener without its chains, and what they are made of. It does not change.
 type Template struct {
 	name     string
+	port     uint16                      // where it listens; 0: not on a port
 	base     []byte                      // the encoded listener without filter chains
 	chain    *listenerv3.FilterChain     // without match, name and transport socket
 	tls      *tlsv3.DownstreamTlsContext // what all chains have in common
@@ -51,7 +52,7 @@ func Parse(text []byte, o Options) (*Template, error) {
 	case len(l.GetFilterChains()) != 1:
 		return nil, bad("%d filter_chains: there must be exactly one, whose filters every host gets", len(l.GetFilterChains()))
 	}
-	t := &Template{name: l.GetName(), chain: l.GetFilterChains()[0], opt: o}
+	t := &Template{name: l.GetName(), port: uint16(l.GetAddress().GetSocketAddress().GetPortValue()), chain: l.GetFilterChains()[0], opt: o}
 	if m := t.chain.GetFilterChainMatch(); m != nil && proto.Size(m) > 0 {
 		return nil, bad("filter_chain_match cannot stand there: lockstepd writes one for each host")
 	}

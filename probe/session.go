@@ -79,7 +79,14 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 	if offer != nil {
 		keep.offer = offer.state
 	}
+	asked := false
 	versions := c.versions()
+	judge := func(err error) error {
+		if asked {
+			err = fmt.Errorf("%w: %w", ErrClientCertificate, err)
+		}
+		return fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
+	}
 	conn := tls.Client(raw, &tls.Config{
 		ServerName:         c.SNI,
 		RootCAs:            c.RootCAs,
@@ -88,11 +95,15 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 		MaxVersion:         slices.Max(versions),
 		NextProtos:         []string{"http/1.1"},
 		ClientSessionCache: keep,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			asked = true
+			return new(tls.Certificate), nil // none
+		},
 	})
 	defer conn.Close()
 	start := time.Now()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return Result{}, fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
+		return Result{}, judge(err)
 	}
 	state := conn.ConnectionState()
 	r := Result{Resumed: state.DidResume, Handshake: time.Since(start)}
@@ -100,7 +111,7 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 		err := keep.await(conn, c.SNI)
 		if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" {
 			// In TLS 1.3 the client is done before the server has judged it.
-			return Result{}, fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
+			return Result{}, judge(err)
 		}
 		if parent.Err() != nil {
 			return Result{}, fmt.Errorf("probe: waiting for the session ticket of %s: %w", addr, context.Cause(parent))

@@ -252,6 +252,17 @@ func (c *Coordinator) Version(scope string) string {
 	return ring.Version()
 }
 
+// Current is the ring that a scope sends now; nil while it has none. It is not to be changed.
+func (c *Coordinator) Current(scope string) *keysource.Ring {
+	s := c.scopes[scope]
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ring
+}
+
 // Has reports whether the scope is configured.
 func (c *Coordinator) Has(scope string) bool { return c.scopes[scope] != nil }
 

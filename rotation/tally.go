@@ -150,20 +150,38 @@ func (r Rollout) BlockedBy(p Policy, t Tally, now time.Time) (why []string) {
 	return why
 }
 
+// Stuck says in words which nodes the phase waits for that must be restarted, by node; nil if there is none. Such a node has
+// refused a ring of this phase, and nothing that can be sent helps it. only is true if the phase waits for nothing else.
+func (r Rollout) Stuck(p Policy, t Tally, now time.Time) (why []string, only bool) {
+	late, _ := r.waiting(p, t, now)
+	for _, m := range late {
+		if m.Stuck && m.Connected && m.Refused >= r.target() {
+			why = append(why, r.excuse(*m, p, now))
+		}
+	}
+	only = len(why) > 0 && len(why) == len(late) && !now.Before(r.Hold)
+	slices.Sort(why)
+	return some(why), only
+}
+
 // excuse says in words why m is waited for.
 func (r Rollout) excuse(m Member, p Policy, now time.Time) string {
 	ago := now.Sub(m.Since).Round(100 * time.Millisecond)
+	holds := fmt.Sprintf("may hold g%d", m.Floor)
+	if r.Phase == Burning {
+		holds += " and take a burnt key"
+	}
 	switch {
 	case !m.Connected:
-		return fmt.Sprintf("%s: away for %s, its lease ends in %s; may hold g%d", m.Name(), ago, (p.NodeLease - now.Sub(m.Since)).Round(time.Second), m.Floor)
+		return fmt.Sprintf("%s: away for %s, its lease ends in %s; %s", m.Name(), ago, (p.NodeLease - now.Sub(m.Since)).Round(time.Second), holds)
 	case m.Stuck:
-		return fmt.Sprintf("%s: refused g%d, and nothing helps: restart this Envoy; it may hold g%d: %s", m.Name(), m.Refused, m.Floor, m.Words)
+		return fmt.Sprintf("%s: refused g%d, and nothing helps: restart this Envoy; it %s: %s", m.Name(), m.Refused, holds, m.Words)
 	case m.Refused != 0:
-		return fmt.Sprintf("%s: refused g%d, may hold g%d: %s", m.Name(), m.Refused, m.Floor, m.Words)
+		return fmt.Sprintf("%s: refused g%d, %s: %s", m.Name(), m.Refused, holds, m.Words)
 	case !m.Answered:
 		return fmt.Sprintf("%s: has not answered its first ring for %s", m.Name(), ago) // of another replica's: as far as that has said
 	}
-	return fmt.Sprintf("%s: has not accepted g%d for %s; may hold g%d", m.Name(), r.target(), now.Sub(r.Since).Round(100*time.Millisecond), m.Floor)
+	return fmt.Sprintf("%s: has not accepted g%d for %s; %s", m.Name(), r.target(), now.Sub(r.Since).Round(100*time.Millisecond), holds)
 }
 
 func names(ms []*Member) (out []string) {

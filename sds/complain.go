@@ -1,17 +1,20 @@
 package sds
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
 )
 
-// complainEvery is how often the log is told that certificates cannot be loaded: while a source is down, clients can make as many fail as they send names.
+// complainEvery is how often the log is told what happens to certificates: while a source is down, clients can make as many fail as they send names.
 const complainEvery = 10 * time.Second
 
 // complaints writes a failure to the log at once, and of those that follow it the last one, with their number. Safe for concurrent use.
 type complaints struct {
-	log *slog.Logger
+	log   *slog.Logger
+	level slog.Level
+	what  string // happened to a certificate
 
 	mu    sync.Mutex
 	quiet bool // a line was written less than complainEvery ago
@@ -34,9 +37,9 @@ func (c *complaints) add(name string, err error) {
 // write: the caller holds mu.
 func (c *complaints) write(name string, err error, others int) {
 	if others == 0 {
-		c.log.Warn("a certificate cannot be loaded; what was sent stays", "name", name, "err", err)
+		c.log.Log(context.Background(), c.level, c.what, "name", name, "err", err)
 	} else {
-		c.log.Warn("a certificate cannot be loaded, nor could others; what was sent stays", "name", name, "err", err, "others", others)
+		c.log.Log(context.Background(), c.level, c.what, "name", name, "err", err, "others", others)
 	}
 	c.quiet, c.since, c.name, c.err = true, 0, "", nil
 	time.AfterFunc(complainEvery, c.again)
@@ -49,3 +52,10 @@ func (c *complaints) again() {
 		c.write(c.name, c.err, c.since-1)
 	}
 }
+
+// What complaints say.
+const (
+	unloaded   = "a certificate cannot be loaded; what was sent stays"
+	declined   = "the node that gets a changed certificate first refused it; no other of its kind gets it: issue another one, or give this one to all (lockstep cert put --now)"
+	unanswered = "a changed certificate was not accepted in time by the node that gets it first; all nodes of its kind get it now"
+)

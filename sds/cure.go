@@ -70,6 +70,7 @@ func (t *Table) Cure(node xds.Node, name, refused, accepted string, try int) (*x
 		return nil, xds.Retry
 	}
 	p := e.history()
+	t.ill[e] = struct{}{}
 	if !slices.Contains(p.refused, refused) {
 		p.refused = append(p.refused, refused)
 		if len(p.refused) > maxRefused {
@@ -113,6 +114,7 @@ const standInFor = 30 * 24 * time.Hour
 // caller holds mu.
 func (e *entry) placeholder(t *Table) *xds.Resource {
 	p := e.history()
+	t.ill[e] = struct{}{}
 	if p.standIn != nil {
 		return p.standIn
 	}

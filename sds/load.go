@@ -106,6 +106,9 @@ func (t *Table) Run(ctx context.Context) error {
 			return nil
 		})
 	}
+	if t.cfg.Trials != nil {
+		g.Go(func() error { return t.tryAll(ctx) })
+	}
 	return g.Wait()
 }
 
@@ -226,15 +229,18 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	switch {
 	case err == nil:
 		if e.state != xds.Present || e.wild != f.wild || e.res.Version != res.Version {
-			e.replaced(e.res, res)
+			before := e.res
+			e.replaced(before, res)
 			e.state, e.res, e.notAfter = xds.Present, res, f.NotAfter.Unix()
-			e.wake(e.asked)
+			e.from, e.wild = f.from, f.wild
+			t.change(e, before)
 		}
 		e.from, e.wild = f.from, f.wild
 		e.fails, e.bad = 0, false
 	case errors.Is(err, keysource.ErrNotExist):
 		if e.state != xds.Absent {
 			e.state, e.res, e.notAfter = xds.Absent, nil, 0
+			t.endTrying(e)
 			e.wake(e.asked)
 		}
 		e.fails, e.bad = 0, false

@@ -31,7 +31,13 @@ type Config struct {
 	// Denied is told when a node asks for what it may not have, and when a new policy takes something away that it has asked for; with the
 	// resource name as it was asked for. It is called by the goroutine of the stream and must not block. Nil: nobody is told.
 	Denied func(node xds.Node, name string)
-	Log    *slog.Logger
+	// Trials is where the fleet writes down who gets a changed certificate first. Nil: every node gets it at once.
+	Trials Trials
+	// TryFor is how long a node that goes first may take to answer.
+	TryFor time.Duration
+	// Alone says that there is no other replica: what one stream alone has needs no trial.
+	Alone bool
+	Log   *slog.Logger
 }
 
 // Table holds the secrets that some stream wants now, and nothing else: what nobody asks for costs nothing. It implements
@@ -48,11 +54,20 @@ type Table struct {
 	sent  map[string]ringed                      // the last ring of a scope as it is sent
 	first queue                                  // for the first of several sources
 	queue queue
-	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy
+	peers map[*xds.Mailbox]*peer // who watches; only where there is a policy, or trials
 	doors doors
 	memo  memo
+	ill   map[*entry]struct{} // of which some node refused a content, or that got a stand-in; few
 
-	down, bad complaints // of certificates that cannot be loaded; that are not good
+	down, bad        complaints // of certificates that cannot be loaded; that are not good
+	silent, declined complaints // of trials without an answer; that ended with a refusal
+
+	trials     map[keysource.Name]*trial    // the last of a name
+	attempts   []*attempt                   // that wait for their turn
+	attempted  chan struct{}                // capacity 1: there are some
+	asking     chan struct{}                // one in it for each call of Trials that may block
+	trialsOpen atomic.Int32                 // attempts without an outcome
+	triedBy    [keysource.Silent + 1]uint64 // attempts by outcome
 }
 
 // entry is one certificate under the name that was asked for. There is one for each name that some node holds: keep it small.
@@ -69,6 +84,7 @@ type entry struct {
 	from  int   // the source of res
 	past  *past // nil: the certificate has never changed, and it could be served
 
+	trying         *trying // nil: every node gets res
 	state          xds.State
 	wild           bool // res was found under the wildcard that covers name
 	bad            bool // what the sources have is not good, and nothing was sent before
@@ -88,12 +104,17 @@ func NewTable(c Config) *Table {
 		c.Denied = func(xds.Node, string) {}
 	}
 	t := &Table{
-		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(), down: complaints{log: c.Log}, bad: complaints{log: c.Log},
-		certs: map[string]*entry{}, under: map[keysource.Name]map[*entry]struct{}{},
+		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(),
+		down: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded}, bad: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded},
+		silent: complaints{log: c.Log, level: slog.LevelWarn, what: unanswered}, declined: complaints{log: c.Log, level: slog.LevelError, what: declined},
+		certs: map[string]*entry{}, ill: map[*entry]struct{}{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
+		trials: map[keysource.Name]*trial{}, attempted: make(chan struct{}, 1), asking: make(chan struct{}, storeCalls),
 	}
 	if c.Policy != nil {
 		t.policy.Store(&c.Policy)
+	}
+	if c.Policy != nil || c.Trials != nil {
 		t.peers = map[*xds.Mailbox]*peer{}
 	}
 	return t
@@ -122,16 +143,19 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 			return r, xds.Present
 		}
 	}
-	if e.res != nil && !t.Varies(node) {
-		return e.unmarked(), e.state
+	res, state := e.res, e.state
+	if e.trying != nil {
+		res, state = t.tryingOut(node, e)
 	}
-	return e.res, e.state
+	if res != nil && !t.Varies(node) {
+		res = e.unmarked(res)
+	}
+	return res, state
 }
 
-// unmarked is res for the edge, which compares the version with the content. The caller holds mu.
-func (e *entry) unmarked() *xds.Resource {
-	if e.plain == nil || e.plain.Body != e.res.Body {
-		r := e.res
+// unmarked is r for the edge, which compares the version with the content. The caller holds mu.
+func (e *entry) unmarked(r *xds.Resource) *xds.Resource {
+	if e.plain == nil || e.plain.Body != r.Body {
 		e.plain = &xds.Resource{Name: r.Name, Version: contentOf(r), Body: r.Body, Group: r.Group, Until: r.Until}
 	}
 	return e.plain
@@ -271,7 +295,9 @@ func (t *Table) unwatch(e *entry, box *xds.Mailbox) {
 	}
 	e.gone = true
 	e.calm()
+	t.endTrying(e)
 	delete(t.certs, e.asked)
+	delete(t.ill, e)
 	for _, decides := range e.decidedBy() {
 		delete(t.under[decides], e)
 		if len(t.under[decides]) == 0 {
@@ -344,6 +370,32 @@ func (t *Table) Failing() (names []string, n int) {
 	}
 	slices.Sort(names)
 	return names, n
+}
+
+// Suspects are the names, sorted, of which some node refused what they have now, or that have nothing that can be
+// served. Whether a node refuses it still, only its stream knows. The cost is that of the names that ever were such.
+func (t *Table) Suspects() (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := range t.ill {
+		switch {
+		case e.state == xds.Present && slices.Contains(e.past.refused, contentOf(e.res)), e.state == xds.NotYet && e.bad:
+			names = append(names, e.asked)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// RingNames are the names, sorted, of the rings that some stream watches, those of scopes that nobody configured included.
+func (t *Table) RingNames() (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for scope := range t.rings {
+		names = append(names, keysource.RingName(scope))
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Watched is how many certificate names are watched now.

@@ -21,6 +21,7 @@ var rooms = []struct {
 	{"keysource/dir", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/catalog", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/eager", []string{"keysource", "store"}, "which hosts are busy is decided without knowing what a listener is"},
+	{"keysource/trial", []string{"keysource", "store"}, "who goes first is written down without knowing what a stream is, or how a certificate is sent"},
 	{"store", nil, "values are bytes to it"},
 	{"store/memory", []string{"store"}, "a driver knows its contract only"},
 	{"store/bolt", []string{"store"}, "a driver knows its contract only"},

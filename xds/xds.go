@@ -30,6 +30,8 @@ type Node struct {
 	Agent    string  // core.Node.user_agent_name, "envoy" for Envoy
 	Build    string  // core.Node.user_agent_build_version as "1.40.0"; empty if the node does not say
 	Kind     string  // the value of [KindHeader] that the stream came with; empty: it came with none
+	Port     uint16  // where it says that its clients connect ([MetadataPort]); 0: it does not say
+	Eager    bool    // it says that each of its filter chains has a ring ([MetadataEager])
 	Identity string  // the peer's identity as the transport proved it; empty on a plaintext stream
 	Remote   string  // the peer's address
 	Stream   uint64  // numbers the streams of this process
@@ -46,6 +48,14 @@ const KindHeader = "x-lockstep-kind"
 // KindRing is the [Node].Kind of a stream that asks for session ticket keys, and for nothing else. A
 // stream that a client's server name makes Envoy open comes from another config source, without it.
 const KindRing = "ring"
+
+// A bootstrap says in core.Node.metadata where its listener is: {lockstep: {port: 8443, eager: true}}. Nothing but a
+// proof that the node uses its ring goes by it, and that connects to no other machine than the node's own.
+const (
+	MetadataKey   = "lockstep"
+	MetadataPort  = "port"
+	MetadataEager = "eager"
+)
 
 // State says what a server knows of a name.
 type State uint8

@@ -37,8 +37,12 @@ func (a *app) poll(s api.Started) pollFunc {
 	}
 }
 
-// await polls until the rotation has ended. It goes on while lockstepd cannot be reached: a rollout survives a restart.
-func (a *app) await(ctx context.Context, s api.Started, poll pollFunc) (api.Rotation, error) {
+// errStuck is the end of a wait for nodes that must be restarted.
+var errStuck = errors.New("nodes must be restarted")
+
+// await polls until the rotation has ended. It goes on while lockstepd cannot be reached: a rollout survives a restart. With giveUp it ends with
+// [errStuck] once all that the rotation waits for are nodes that must be restarted.
+func (a *app) await(ctx context.Context, s api.Started, giveUp bool, poll pollFunc) (api.Rotation, error) {
 	p := newProgress(a.err)
 	defer p.clear()
 	tick := time.NewTicker(pollEvery)
@@ -52,6 +56,9 @@ func (a *app) await(ctx context.Context, s api.Started, poll pollFunc) (api.Rota
 			last, lost = r, nil
 			if r.Ended {
 				return r, nil
+			}
+			if giveUp && r.OnlyStuck {
+				return r, exit{exitDegraded, fmt.Errorf("%w: rotation %d of scope %q goes on, and waits for nothing else: %s", errStuck, r.Rotation, r.Scope, strings.Join(r.Stuck, "; "))}
 			}
 			p.show(r)
 		case ctx.Err() != nil: // below

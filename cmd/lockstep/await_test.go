@@ -31,7 +31,7 @@ func TestAwaitGoesOnWhileLockstepdIsAway(t *testing.T) {
 		a := &app{err: &errs}
 		start := time.Now()
 		polls := 0
-		r, err := a.await(t.Context(), began, func(context.Context) (api.Rotation, error) {
+		r, err := a.await(t.Context(), began, false, func(context.Context) (api.Rotation, error) {
 			polls++
 			switch since := time.Since(start); {
 			case since < time.Second:
@@ -61,7 +61,7 @@ func TestAwaitEndsByTimeNamingWhatBlocks(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), a.limit)
 		defer cancel()
 		start := time.Now()
-		_, err := a.await(ctx, began, func(ctx context.Context) (api.Rotation, error) {
+		_, err := a.await(ctx, began, false, func(ctx context.Context) (api.Rotation, error) {
 			if time.Since(start) < 30*time.Second {
 				return underway(2), nil
 			}
@@ -86,7 +86,7 @@ func TestAwaitEndsAtOnceOnAFinalAnswer(t *testing.T) {
 	for code, want := range map[api.Code]int{api.NotFound: exitNotFound, api.Denied: exitRefused, api.Refused: exitRefused, api.Usage: exitUsage} {
 		a := &app{err: io.Discard}
 		polls := 0
-		_, err := a.await(t.Context(), began, func(context.Context) (api.Rotation, error) {
+		_, err := a.await(t.Context(), began, false, func(context.Context) (api.Rotation, error) {
 			polls++
 			return api.Rotation{}, &api.Error{Message: "no", Code: code}
 		})
@@ -99,7 +99,7 @@ func TestAwaitEndsAtOnceOnAFinalAnswer(t *testing.T) {
 func TestAwaitInterruptedSaysThatTheRotationGoesOn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	a := &app{err: io.Discard}
-	_, err := a.await(ctx, began, func(context.Context) (api.Rotation, error) {
+	_, err := a.await(ctx, began, false, func(context.Context) (api.Rotation, error) {
 		cancel()
 		return underway(1), nil
 	})

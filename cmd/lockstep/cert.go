@@ -26,10 +26,13 @@ func (a *app) certCommand() *cobra.Command {
 
 func (a *app) certPutCommand() *cobra.Command {
 	var chain, key string
+	var now bool
 	cmd := &cobra.Command{
 		Use:   "put NAME --cert FILE --key FILE",
-		Short: "Store a certificate; nodes that serve the name get it at once",
-		Args:  cobra.ExactArgs(1),
+		Short: "Store a certificate; nodes that serve the name get it",
+		Long: "Store a certificate. Nodes that serve the name get it: where it replaces another one, first one node of each kind and version,\n" +
+			"and the others of that kind when that one has accepted it (lockstepd's setting canary). With --now every node gets it at once.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := keysource.ServerName(args[0])
 			if err != nil {
@@ -42,6 +45,7 @@ func (a *app) certPutCommand() *cobra.Command {
 			if err := check(name, p); err != nil {
 				return fmt.Errorf("%s, %s: %w", chain, key, err)
 			}
+			p.Now = now
 			c, err := a.writer()
 			if err != nil {
 				return err
@@ -60,6 +64,7 @@ func (a *app) certPutCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&chain, "cert", "", "PEM `file` with the chain, leaf first")
 	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with the private key")
+	cmd.Flags().BoolVar(&now, "now", false, "every node gets it at once, without one that tries it first; also one that is stored already")
 	cmd.MarkFlagRequired("cert")
 	cmd.MarkFlagRequired("key")
 	return cmd

@@ -74,9 +74,9 @@ func explainTable(w io.Writer, e api.Explanation) {
 		}
 	}
 	if len(e.Holders) > 0 {
-		row(w, "NODE", "AS", "VERSION", "STATE", "WORDS")
+		row(w, "NODE", "AS", "VERSION", "STATE", "SINCE", "WORDS")
 		for _, h := range e.Holders {
-			row(w, h.Node, h.Name, h.Version, h.State, h.Refused)
+			row(w, h.Node, h.Name, h.Version, h.State, ago(h.Secret), wordsOf(h.Secret))
 		}
 	} else if e.Name != "" {
 		row(w, "No node that is connected holds it.")
@@ -96,4 +96,12 @@ func explainTable(w io.Writer, e api.Explanation) {
 		row(w, "No node that is connected is denied it: not by the policy, nor by the bounds on spellings and on names under a wildcard.")
 	}
 	list(w, "did not answer", e.Silent)
+}
+
+// wordsOf is what the node said where it refused, in its own words, and what more there is to say.
+func wordsOf(s api.Secret) string {
+	if s.Refused == "" || s.Note == "" {
+		return s.Refused + s.Note
+	}
+	return s.Refused + " (" + s.Note + ")"
 }

@@ -50,7 +50,7 @@ func (a *app) nodesCommand() *cobra.Command {
 }
 
 func nodesTable(w io.Writer, n api.Nodes) {
-	row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "RING", "VERSION", "ANSWER", "CERTIFICATES")
+	row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "RING", "VERSION", "ANSWER", "SINCE", "CERTIFICATES")
 	for _, n := range n.Nodes {
 		var rings []api.Secret
 		others := 0
@@ -63,7 +63,7 @@ func nodesTable(w io.Writer, n api.Nodes) {
 		}
 		trouble := ""
 		if others > 0 {
-			trouble = fmt.Sprintf("%d refused or stale (lockstep nodes %s)", others, n.Node)
+			trouble = fmt.Sprintf("%d not as they should be (lockstep nodes %s)", others, n.Node)
 		}
 		for _, l := range n.Listeners {
 			trouble = strings.TrimPrefix(trouble+"; listener "+answer(l), "; ")
@@ -72,7 +72,7 @@ func nodesTable(w io.Writer, n api.Nodes) {
 			rings = append(rings, api.Secret{})
 		}
 		for _, s := range rings {
-			row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote, s.Name, s.Version, answer(s), trouble)
+			row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote, s.Name, s.Version, answer(s), ago(s), trouble)
 		}
 	}
 }
@@ -88,7 +88,7 @@ func nodeTable(w io.Writer, n api.Nodes) {
 		fmt.Fprintln(w)
 		row(w, "SECRET", "VERSION", "ANSWER", "AGO")
 		for _, s := range n.Secrets {
-			row(w, s.Name, s.Version, answer(s), since(s.At))
+			row(w, s.Name, s.Version, answer(s), ago(s))
 		}
 		for _, l := range n.Listeners {
 			row(w, "listener "+l.Name, l.Version, answer(l), since(l.At))
@@ -96,10 +96,18 @@ func nodeTable(w io.Writer, n api.Nodes) {
 	}
 }
 
-// answer is what the node said, in its own words where it refused.
+// answer is what the node said, in its own words where it refused, and what more there is to say.
 func answer(s api.Secret) string {
-	if s.Refused != "" {
-		return s.State + ": " + s.Refused
+	if more := wordsOf(s); more != "" {
+		return s.State + ": " + more
 	}
 	return s.State
+}
+
+// ago is since when the state is what it is.
+func ago(s api.Secret) string {
+	if s.At.IsZero() {
+		return ""
+	}
+	return since(s.At)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,9 +18,10 @@ import (
 
 // change is what rotate, rollback and burn have in common.
 type change struct {
-	wait bool
-	why  string
-	call func(c *api.Client, ctx context.Context, scope string, r api.RotateRequest) (api.Started, error)
+	wait   bool
+	giveUp bool // a wait ends when only nodes that must be restarted are left
+	why    string
+	call   func(c *api.Client, ctx context.Context, scope string, r api.RotateRequest) (api.Started, error)
 }
 
 func (a *app) rotateCommand() *cobra.Command {
@@ -62,13 +64,14 @@ func (a *app) rollbackCommand() *cobra.Command {
 }
 
 func (a *app) burnCommand() *cobra.Command {
-	ch := change{call: (*api.Client).Burn}
+	ch := change{call: (*api.Client).Burn, giveUp: true}
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "burn [SCOPE]",
 		Short: "Replace every key of the scope at once, since one has leaked: live tickets are refused",
 		Long: "Replace every key of the scope at once, since one has leaked. No key that is burnt is ever taken again.\n" +
-			"Live tickets are refused from then on: every client makes a full handshake.",
+			"Live tickets are refused from then on: every client makes a full handshake. With --wait the exit code is 3 as soon as all nodes that\n" +
+			"may still take a burnt key are such that must be restarted; they are named.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeScope,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -132,12 +135,15 @@ func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) er
 		return a.show(began, func(w io.Writer) { row(w, began.Message) })
 	}
 	fmt.Fprintln(a.err, began.Message)
-	end, err := a.await(ctx, began, a.poll(began))
-	if err != nil {
-		return err
+	end, stuck := a.await(ctx, began, ch.giveUp, a.poll(began))
+	if stuck != nil && !errors.Is(stuck, errStuck) {
+		return stuck
 	}
 	if err := a.show(end, func(w io.Writer) { endTable(w, end) }); err != nil {
 		return err
+	}
+	if stuck != nil {
+		return stuck
 	}
 	if end.Outcome != "done" && end.Outcome != "burnt" {
 		return fail(exitFailed, "rotation %d of scope %q was %s: lockstep history %[2]s tells by whom and why", end.Rotation, end.Scope, end.Outcome)
@@ -146,6 +152,11 @@ func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) er
 }
 
 func endTable(w io.Writer, r api.Rotation) {
+	if !r.Ended {
+		row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Phase, r.Version, countText(r.Nodes)))
+		list(w, "restart this Envoy", r.Stuck)
+		return
+	}
 	row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Outcome, r.Version, countText(r.Nodes)))
 	for _, l := range r.Lines {
 		row(w, "  "+sentence(l))

@@ -43,6 +43,13 @@ func statusTable(w io.Writer, s api.Status) {
 		fmt.Fprintln(w)
 		scopeTable(w, sc)
 	}
+	if len(s.Troubles) > 0 {
+		fmt.Fprintln(w)
+		row(w, "SECRET", "STATE", "NODES", "FOR", "ONE OF THEM", "ITS WORDS")
+		for _, t := range s.Troubles {
+			row(w, t.Name, t.State, fmt.Sprint(t.Nodes), since(t.Since), t.Node, t.Words)
+		}
+	}
 	c := s.Certs
 	fmt.Fprintf(w, "\ncertificates: %d in the directory, %d wanted by nodes\n", c.Directory, c.Watched)
 	list(w, "problem", c.Problems)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/xds"
 )
 
 // scripted is a node that subscribes to a scope's ring as Envoy does and answers as it is told. It reconnects when its stream breaks. One
@@ -36,6 +38,7 @@ type scripted struct {
 	held    ring
 	waiting []delivery // withheld
 	removed int        // times that it was told that there is no such secret
+	sent    []string   // contents, in their order
 }
 
 type delivery struct {
@@ -46,11 +49,22 @@ type delivery struct {
 // scripted starts a node for the scope default.
 func (s *stage) scripted(id string, play script) *scripted {
 	s.t.Helper()
-	return s.scriptedOf("", id, play)
+	return s.scriptedAs("", id, keysource.RingName("default"), play)
+}
+
+// scriptedFor starts a node that subscribes to another secret. Of a certificate it knows the version alone.
+func (s *stage) scriptedFor(id, name string, play script) *scripted {
+	s.t.Helper()
+	return s.scriptedAs("", id, name, play)
 }
 
 // scriptedOf starts one whose stream says what it asks for.
 func (s *stage) scriptedOf(kind, id string, play script) *scripted {
+	s.t.Helper()
+	return s.scriptedAs(kind, id, keysource.RingName("default"), play)
+}
+
+func (s *stage) scriptedAs(kind, id, name string, play script) *scripted {
 	s.t.Helper()
 	creds := insecure.NewCredentials()
 	if s.plane.TLS != nil {
@@ -60,7 +74,7 @@ func (s *stage) scriptedOf(kind, id string, play script) *scripted {
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond}}))
 	s.ok(err)
 	ctx, cancel := context.WithCancel(s.ctx)
-	n := &scripted{id: id, name: keysource.RingName("default"), kind: kind, conn: conn, end: cancel, ended: make(chan struct{}), play: play}
+	n := &scripted{id: id, name: name, kind: kind, conn: conn, end: cancel, ended: make(chan struct{}), play: play}
 	go n.run(ctx)
 	s.t.Cleanup(n.stop)
 	return n
@@ -97,6 +111,13 @@ func (n *scripted) toldOfNone() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.removed
+}
+
+// wasSent reports whether the node was sent that content.
+func (n *scripted) wasSent(content string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Contains(n.sent, content)
 }
 
 func (n *scripted) run(ctx context.Context) {
@@ -163,6 +184,8 @@ func (n *scripted) take(resp *discoveryv3.DeltaDiscoveryResponse) {
 			return
 		}
 		d := delivery{resp.GetNonce(), ring{version: r.GetVersion()}}
+		content, _ := xds.Content(r.GetVersion())
+		n.sent = append(n.sent, content)
 		for _, k := range secret.GetSessionTicketKeys().GetKeys() {
 			d.ring.keys = append(d.ring.keys, keysource.TicketKey(k.GetInlineBytes()).ID())
 		}

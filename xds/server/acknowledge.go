@@ -72,7 +72,7 @@ func (m *machine) accept(e *entry, version string, now time.Time) {
 		return // sent before the removal, which the node has by now or will have soon
 	}
 	m.bring(e, version)
-	e.accepted = version
+	e.accepted, e.doubted = version, false
 	if version == e.sent {
 		e.alone = false
 	}
@@ -117,7 +117,7 @@ func (m *machine) refuse(it item, words string, now time.Time) {
 	}
 	m.emit(e, xds.Refused, version, words, now)
 	if e.sub.vary != nil && e.accepted == version {
-		e.accepted = "" // an ACK of the same bytes would say nothing now
+		e.accepted, e.doubted = "", true // an ACK of the same bytes would say nothing now
 	}
 	if e.removed || r != nil && version != e.sent && (r.version == e.sent || e.sub.vary != nil) {
 		return // of something older than what is known already

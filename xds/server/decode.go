@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Requests are decoded by hand, field by field, and what nobody here reads is passed over: a node's metadata, its extensions and
+// Requests are decoded by hand, field by field, and what nobody here reads is passed over: a node's metadata but for one field, its extensions and
 // locality. So an ACK makes little garbage, and megabytes of metadata are not turned into maps.
 
 var errWire = errors.New("not a discovery request: the protobuf is malformed")
@@ -73,6 +73,8 @@ func decodeNode(b []byte) (*corev3.Node, error) {
 			node.Id, err = text(v)
 		case 2:
 			node.Cluster, err = text(v)
+		case 3:
+			node.Metadata, err = decodeMetadata(v)
 		case 6:
 			node.UserAgentName, err = text(v)
 		case 8:

@@ -37,6 +37,7 @@ type entry struct {
 	unknown bool // what was delivered last is not known: see worth.go
 	half    bool // the first of two encodings was sent, and its answer does not count
 	second  bool // that answer has come: the second is due
+	doubted bool // it accepted something, or claims so, and it is not known whether it uses that: see worth.go
 	shared  bool // it is in a response with others that was not answered: until then nothing else is sent
 
 	left    bool // it was removed to see whether the node lets go of it
@@ -80,11 +81,6 @@ const (
 	cured                 // the node took the remedy: nothing is sent until the content is another one
 	stuck                 // as refusing, and every remedy was tried
 )
-
-// parkedAt reports whether version must not be sent now.
-func (e *entry) parkedAt(version string) bool {
-	return e.refused != nil && e.refused.index >= 0 && e.refused.version == version
-}
 
 // parked is a heap of entries with a refused version, by the time of the next try.
 type parked []*entry

@@ -78,7 +78,7 @@ func (f *flusher) answer(e *entry) {
 // withdraw tells the node that e is absent.
 func (f *flusher) withdraw(e *entry) {
 	e.sent, e.accepted, e.sentAt = "", "", f.now.UnixNano()
-	e.removed, e.again, e.claimed, e.half, e.second = true, false, false, false, false
+	e.removed, e.again, e.claimed, e.half, e.second, e.doubted = true, false, false, false, false, false
 	f.m.groups.leave(e)
 	f.remove(e.sub, e.name)
 }
@@ -131,7 +131,7 @@ func (f *flusher) present(e *entry, r *xds.Resource) {
 func (f *flusher) believe(e *entry, content string) bool {
 	e.claimed = false
 	claim, believed := xds.Content(e.sent)
-	e.sent = claim
+	e.sent, e.doubted = claim, e.sub.vary != nil
 	if claim != content {
 		e.alone = e.alone || believed
 		return false
@@ -143,7 +143,7 @@ func (f *flusher) believe(e *entry, content string) bool {
 	if e.sub.demand {
 		f.m.turnover.hold(e)
 	}
-	e.accepted = content
+	e.accepted, e.doubted = content, false
 	f.m.emit(e, xds.Accepted, content, "", f.now)
 	return true
 }

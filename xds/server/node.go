@@ -23,6 +23,7 @@ func (m *machine) meet(n *corev3.Node) error {
 	}
 	m.node.ID = strings.Clone(id)
 	m.node.Cluster = printable(n.GetCluster(), maxNodeID)
+	m.listens(n.GetMetadata())
 	m.node.Agent = printable(n.GetUserAgentName(), maxNodeID)
 	if v := n.GetUserAgentBuildVersion().GetVersion(); v != nil {
 		m.node.Build = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())

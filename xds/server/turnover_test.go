@@ -36,7 +36,7 @@ func TestTheOldestNameIsEvictedAndComesBackWhenItIsAskedFor(t *testing.T) {
 		t.Fatalf("three are held and the machine wants to be called at %s", when)
 	}
 	evicted := func() (names string) {
-		for _, n := range r.m.view(time.Time{}, nil).Names {
+		for _, n := range r.m.view(time.Time{}, Query{}).Names {
 			if n.Evicted {
 				names += n.Name
 			}

@@ -19,7 +19,10 @@ type NameState struct {
 	Accepted string    // the version last accepted
 	Refused  *Refusal  // nil unless the last word of the node was no
 	StandIn  bool      // what it should have takes the place of a resource that there is not
-	Evicted  bool      // it was removed to make room, and the node has not let go of it yet
+	// InDoubt: the node accepted something, or said so when it came, and it is not known whether it uses that. It was
+	// offered it again in other bytes, at SentAt, and has not accepted those.
+	InDoubt bool
+	Evicted bool // it was removed to make room, and the node has not let go of it yet
 }
 
 // Refusal is a version that the node does not take.
@@ -31,8 +34,8 @@ type Refusal struct {
 	Stuck   bool // the node refused every remedy: it must be restarted
 }
 
-// State sums up n in one word: "sent", "accepted", "refused", "stand-in" (there is no certificate that can be served), or "stale" (not
-// the current version, or unanswered for 10 s). It is empty while the node has nothing under the name and is due nothing.
+// State sums up n: "refused", "stand-in" (there is no certificate that can be served), "stale" (not the current version, or
+// unanswered for 10 s), "in doubt", "accepted" or "sent". It is empty while the node has nothing under the name and is due nothing.
 func (n NameState) State(now time.Time) string {
 	switch {
 	case n.Refused != nil:
@@ -47,9 +50,14 @@ func (n NameState) State(now time.Time) string {
 		return "accepted"
 	case !n.SentAt.IsZero() && now.Sub(n.SentAt) >= unanswered:
 		return "stale"
+	case n.InDoubt:
+		return "in doubt"
 	}
 	return "sent"
 }
+
+// Took reports whether the node has ever accepted something under the name, as far as is known, and holds it still.
+func (n NameState) Took() bool { return n.Accepted != "" || n.InDoubt }
 
 // NameView is one name of a stream.
 type NameView struct {
@@ -70,7 +78,8 @@ type StreamView struct {
 
 // Query chooses what Streams returns.
 type Query struct {
-	Node string // only the streams of this node ID; empty: all
+	Node  string   // only the streams of this node ID; empty: all
+	Names []string // only these are looked at, however many a stream has; nil: all
 	// Keep chooses the names that are listed; nil: all. It must not block: a stream waits for it.
 	Keep func(name string, st NameState) bool
 }
@@ -84,25 +93,36 @@ func (s *Server) Streams(ctx context.Context, q Query) []StreamView {
 		}
 		st.mu.Lock()
 		if !st.over && (q.Node == "" || st.m.node.ID == q.Node) {
-			views = append(views, st.m.view(st.since, q.Keep))
+			views = append(views, st.m.view(st.since, q))
 		}
 		st.mu.Unlock()
 	}
 	return views
 }
 
-func (m *machine) view(since time.Time, keep func(string, NameState) bool) StreamView {
+func (m *machine) view(since time.Time, q Query) StreamView {
 	v := StreamView{Node: m.node, Since: since, Delta: !m.sotw, Count: m.names}
 	for name, g := range m.groups.all {
 		if g.names.Len() >= m.env.limits.grouped {
 			v.Full = append(v.Full, name)
 		}
 	}
+	look := func(sub *subscription, e *entry) {
+		st := m.state(e)
+		if q.Keep == nil || q.Keep(e.name, st) {
+			v.Names = append(v.Names, NameView{Type: sub.typeURL, Name: e.name, NameState: st})
+		}
+	}
 	for _, sub := range m.subs {
-		for name, e := range sub.names {
-			st := m.state(e)
-			if keep == nil || keep(name, st) {
-				v.Names = append(v.Names, NameView{Type: sub.typeURL, Name: name, NameState: st})
+		if q.Names == nil {
+			for _, e := range sub.names {
+				look(sub, e)
+			}
+			continue
+		}
+		for _, name := range q.Names {
+			if e := sub.names[name]; e != nil {
+				look(sub, e)
 			}
 		}
 	}
@@ -110,7 +130,7 @@ func (m *machine) view(since time.Time, keep func(string, NameState) bool) Strea
 }
 
 func (m *machine) state(e *entry) NameState {
-	st := NameState{Sent: e.sent, Accepted: e.accepted, Evicted: e.evicted}
+	st := NameState{Sent: e.sent, Accepted: e.accepted, InDoubt: e.doubted && !e.claimed, Evicted: e.evicted}
 	if e.sentAt != 0 {
 		st.SentAt = time.Unix(0, e.sentAt)
 	}

@@ -113,7 +113,7 @@ func (m *machine) recover(it item, now time.Time) {
 		return
 	}
 	e.refused.stage = cured
-	e.alone = false
+	e.alone, e.doubted = false, false
 	if e.accepted = it.version; it.standIn {
 		e.accepted = ""
 	}
@@ -168,7 +168,7 @@ func (e *entry) isTreatedWith(it item) bool {
 func (m *machine) refuseRemedy(it item, words string) {
 	e := it.e
 	if e.accepted == it.version {
-		e.accepted = "" // an ACK of the same bytes would say nothing now
+		e.accepted, e.doubted = "", true // an ACK of the same bytes would say nothing now
 	}
 	if !e.isTreatedWith(it) {
 		return
@@ -191,6 +191,7 @@ func (m *machine) renew(e *entry) {
 		return // a remedy is on its way, or was taken; or there is no doubt
 	}
 	if e.sub.vary != nil {
+		e.doubted = e.doubted || e.accepted != ""
 		if e.accepted = ""; e.body == nil {
 			e.doubt()
 		}

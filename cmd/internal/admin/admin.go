@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -37,8 +38,10 @@ type Config struct {
 	Rollouts *rotation.Coordinator
 	Streams  *server.Server
 	Table    *sds.Table
+	Prover   *sds.Prover
 	Catalog  *catalog.Catalog
-	Dir      *dir.Dir // nil: no --certs
+	Trials   *trial.Book // nil: every node gets a changed certificate at once
+	Dir      *dir.Dir    // nil: no --certs
 	Hub      *Hub
 	Events   events.Publisher
 	Audit    *audit.Log
@@ -76,6 +79,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /v1/status", answer(a.status))
 	mux.HandleFunc("GET /v1/pulse", answer(a.pulse))
 	mux.HandleFunc("GET /v1/nodes", answer(a.nodes))
+	mux.HandleFunc("GET /v1/troubles", answer(a.troubles))
 	mux.HandleFunc("GET /v1/events", a.events)
 	mux.HandleFunc("GET /v1/scopes/{scope}/history", answer(a.history))
 	mux.HandleFunc("GET /v1/scopes/{scope}/plan", answer(a.plan))

@@ -113,6 +113,9 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	if err := body(r, &req); err != nil {
 		return out, err
 	}
+	if err := a.release(r.Context(), n, req); err != nil {
+		return out, err
+	}
 	before, notBefore := a.Catalog.Certificate(r.Context(), n)
 	c, err := a.Catalog.Put(r.Context(), n, req.Chain, req.Key)
 	if err != nil {
@@ -127,6 +130,23 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	a.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
 	a.Log.Info("certificate stored", "name", n, "version", out.Version, "not_after", c.NotAfter.Format(time.RFC3339))
 	return out, nil
+}
+
+// release notes that every node gets the certificate at once, if that is asked for. A certificate that Put refuses is none of its business.
+func (a *admin) release(ctx context.Context, n keysource.Name, req api.PutCert) error {
+	if !req.Now || a.Trials == nil {
+		return nil
+	}
+	c, err := keysource.ParseCertificate(req.Chain, req.Key, time.Now())
+	if err != nil || !c.Covers(n) {
+		return nil
+	}
+	if err := a.Trials.Release(ctx, n, c.Version()); err != nil {
+		return fmt.Errorf("the certificate of %s was not stored: %w", n, err)
+	}
+	a.Trials.Wake()
+	a.Log.Info("a certificate goes to every node at once", "name", n, "version", c.Version())
+	return nil
 }
 
 // ends says why the tickets of n end when its certificate is replaced; nothing if they live on.

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
@@ -24,12 +26,15 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 		return out, nil
 	}
 	out.Name = string(n)
-	a.lookEverywhere(r.Context(), n, &out)
+	unusable := a.lookEverywhere(r.Context(), n, &out)
 	out.Chain = a.chainOf(n)
 	holders := a.holders(r.Context(), n, false)
 	out.Silent = holders.Silent
 	for _, node := range holders.Nodes {
 		for _, s := range node.Secrets {
+			if unusable != "" && (s.State == stateAccepted || s.State == stateProved) {
+				s.State, s.Note = stateStale, "it serves an earlier certificate, since the newest cannot be used: "+unusable
+			}
 			out.Holders = append(out.Holders, api.Holder{Node: node.Node, Identity: node.Identity, Replica: node.Replica, Secret: s})
 		}
 	}
@@ -38,7 +43,8 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 }
 
 // lookEverywhere looks for n, then for its wildcard, in each source: as sds.Table does, whose first find is the one that is served.
-func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.Explanation) {
+// unusable says why the newest certificate of what is found cannot be; empty: it can be.
+func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.Explanation) (unusable string) {
 	decided := ""
 	for _, name := range []keysource.Name{n, n.Wildcard()} {
 		if name == "" {
@@ -58,6 +64,9 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 			case err != nil:
 				l.Outcome, l.Words = "unreadable", err.Error()
 				decided = fmt.Sprintf("%s in the %s", name, src.name)
+				if src.name == directory || errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, store.ErrSealed) { // else the store is away
+					unusable = err.Error()
+				}
 				out.Found = "unknown"
 				out.Verdict = fmt.Sprintf("%s could not be read, and nothing after it is tried: a node that has the certificate keeps it, another gets none: %v", decided, err)
 			default:
@@ -67,6 +76,9 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 				if cert.Chain = ""; time.Now().After(c.NotAfter) {
 					cert.Problem = "expired at " + c.NotAfter.UTC().Format(time.RFC3339)
 					l.Words = cert.Problem + "; it is served nevertheless, until it is replaced"
+				} else if unusable = a.problemOf(src, name); unusable != "" {
+					cert.Problem = "a newer version that cannot be used: " + unusable
+					l.Words = "the last good one: " + unusable
 				}
 				out.Found, out.Cert = "yes", &cert
 				out.Verdict = fmt.Sprintf("%s gets the certificate of %s from the %s", n, name, src.name)
@@ -78,15 +90,29 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 		}
 	}
 	if decided != "" {
-		return
+		return unusable
 	}
 	if a.Doubt != nil {
 		if doubt := a.Doubt(ctx, n); doubt != nil {
 			out.Found, out.Verdict = "unknown", fmt.Sprintf("a node that has the certificate keeps it, another gets none: %v", doubt)
-			return
+			return ""
 		}
 	}
 	out.Verdict = fmt.Sprintf("%s has no certificate: neither a name nor a wildcard covers it (lockstep cert put)", n)
+	return ""
+}
+
+// problemOf says what is wrong with the files of a name in the directory, of which the last good content is served.
+func (a *admin) problemOf(src named, n keysource.Name) string {
+	if src.name != directory {
+		return ""
+	}
+	for _, e := range a.Dir.List() {
+		if e.Name == n {
+			return e.Problem
+		}
+	}
+	return ""
 }
 
 // judge says whether a node may have the certificate.
@@ -109,12 +135,11 @@ func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity stri
 
 // identityOf finds a node that is connected, here or to another replica.
 func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
-	now := time.Now()
-	v := fleet{now: now, replica: a.Replica, rows: map[string]*api.Node{}}
+	v := a.fleet(false)
 	for _, s := range a.Streams.Streams(ctx, server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
 		v.stream(s)
 	}
-	a.ask(ctx, &v, api.NodesQuery{Node: node})
+	a.ask(ctx, v, api.NodesQuery{Node: node})
 	for _, found := range v.rows {
 		if found.Replica != "" {
 			return found.Identity, nil
@@ -125,17 +150,33 @@ func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 
 // holders are the nodes that have asked for the certificate of n, with that alone.
 func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out api.Nodes) {
-	now := time.Now()
-	v := fleet{now: now, here: here, replica: a.Replica, rows: map[string]*api.Node{}}
-	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: spells(n)}) {
+	v := a.fleet(here)
+	for _, scope := range a.Rollouts.Scopes() {
+		if st, err := a.Rollouts.Status(scope); err == nil {
+			for _, m := range st.Tally.Members {
+				v.has(m)
+			}
+		}
+	}
+	wanted := spells(n)
+	keep := func(name string, st server.NameState) bool {
+		_, ring := keysource.RingScope(name)
+		return ring || wanted(name, st)
+	}
+	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: keep}) {
 		if len(s.Names) > 0 {
 			v.stream(s)
 		}
 	}
 	if !here {
-		out.Silent = a.ask(ctx, &v, api.NodesQuery{Cert: string(n)})
+		out.Silent = a.ask(ctx, v, api.NodesQuery{Cert: string(n)})
 	}
-	out.Nodes = v.sorted()
+	for _, node := range v.sorted() {
+		node.Secrets = slices.DeleteFunc(node.Secrets, func(s api.Secret) bool { _, ring := keysource.RingScope(s.Name); return ring })
+		if len(node.Secrets) > 0 {
+			out.Nodes = append(out.Nodes, node)
+		}
+	}
 	return out
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -110,9 +111,19 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // elsewhere takes over what another replica knows of a node that is connected to it.
 func (f *fleet) elsewhere(replica string, n api.Node) {
-	have := f.row(n.Node)
+	id, _, _ := strings.Cut(n.Node, "#")
+	if f.ids[n.Node] != "" {
+		id = f.ids[n.Node]
+	}
+	have := f.row(id, n.Node)
 	if have.Replica != "" { // it is connected here, too: two nodes under one id, or one that has just moved
-		have.Secrets = append(have.Secrets, n.Secrets...)
+		for _, s := range n.Secrets {
+			have.Secrets = add(have.Secrets, s)
+		}
+		for _, l := range n.Listeners {
+			have.Listeners = add(have.Listeners, l)
+		}
+		worse(have, n.State)
 		return
 	}
 	worse(have, n.State)

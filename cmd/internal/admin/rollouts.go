@@ -65,7 +65,11 @@ func (a *admin) rotation(r *http.Request) (out api.Rotation, err error) {
 	}
 	out = api.Rotation{
 		Scope: scope, Rotation: n, Ended: ro.Ended >= n, Phase: string(ro.Phase), Version: ro.Ring().Version(),
-		Nodes: api.Count(ro.Count(st.Policy, st.Tally, st.Now)), BlockedBy: list(ro.BlockedBy(st.Policy, st.Tally, st.Now)), Lines: []api.Line{},
+		Nodes: api.Count(ro.Count(st.Policy, st.Tally, st.Now)), BlockedBy: list(ro.BlockedBy(st.Policy, st.Tally, st.Now)), Stuck: []string{}, Lines: []api.Line{},
+	}
+	if !out.Ended {
+		stuck, only := ro.Stuck(st.Policy, st.Tally, st.Now)
+		out.Stuck, out.OnlyStuck = list(stuck), only
 	}
 	if out.Ended {
 		out.Outcome = "replaced" // unless the history knows better

@@ -8,12 +8,24 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/sds"
 )
 
 func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	s = api.Status{
 		Replica: a.Replica, Version: a.Version, Started: a.started, Store: a.Store,
 		Streams: a.Streams.Stats().Streams, Degraded: list(a.Degraded()), Scopes: []api.Scope{},
+	}
+	troubles := a.fleetTroubles(r.Context())
+	s.Troubles = troubles.Troubles
+	for _, t := range troubles.Troubles {
+		if t.State == stateProved {
+			continue
+		}
+		s.Degraded = append(s.Degraded, sentence(t))
+	}
+	if troubles.More > 0 {
+		s.Degraded = append(s.Degraded, fmt.Sprintf("%d more secrets are refused or missing on some nodes (lockstep nodes)", troubles.More))
 	}
 	for _, name := range a.Rollouts.Scopes() {
 		st, err := a.Rollouts.Status(name)
@@ -30,10 +42,23 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	if names, n := a.Table.Failing(); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates cannot be loaded, what was sent of them stays (lockstep cert get NAME tells why): %v", n, names))
 	}
+	s.Degraded = append(s.Degraded, refusedFirst(a.Table.Refusals())...)
 	if n := len(s.Certs.Held); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d names are gone from the directory and held back: is the volume mounted? (lockstep cert rm --confirm gives them up)", n))
 	}
 	return s, err
+}
+
+// refusedFirst says which changed certificates stop at the first node of a kind.
+func refusedFirst(some []sds.Refusal, n int) (out []string) {
+	for _, r := range some {
+		out = append(out, fmt.Sprintf("certificate %s: %s, the first of kind %s, refused the new one, and no other node of that kind gets it: %s; "+
+			"put another one, or give this one to all (lockstep cert put --now)", r.Name, r.Node, r.Kind, r.Words))
+	}
+	if more := n - len(some); more > 0 {
+		out = append(out, fmt.Sprintf("%d more certificates were refused by the first node of a kind", more))
+	}
+	return out
 }
 
 func (a *admin) pulse(*http.Request) (api.Pulse, error) {
@@ -88,6 +113,16 @@ func complaints(name string, st rotation.Status) (out []string) {
 	}
 	if c := ro.Count(st.Policy, st.Tally, st.Now); c.Refused > 0 {
 		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring (lockstep nodes)", name, c.Refused))
+	}
+	stuck, example := 0, ""
+	for _, m := range st.Tally.Members {
+		if m.Stuck && m.Connected {
+			stuck++
+			example = fmt.Sprintf("%s: %s", m.Name(), m.Words)
+		}
+	}
+	if stuck > 0 {
+		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring, and nothing that is sent helps: restart this Envoy: %s", name, stuck, example))
 	}
 	for node, f := range ro.Refusers {
 		out = append(out, fmt.Sprintf("scope %s: %s refused the new key: %s", name, node, f.Words))

@@ -43,6 +43,11 @@ func (c *Client) Nodes(ctx context.Context, node string) (n Nodes, err error) {
 	return n, c.call(ctx, http.MethodGet, path, nil, &n)
 }
 
+// Troubles are those of the nodes that are connected to that very replica.
+func (c *Client) Troubles(ctx context.Context) (t Troubles, err error) {
+	return t, c.call(ctx, http.MethodGet, "/v1/troubles", nil, &t)
+}
+
 // NodesQuery chooses nodes: one by its id, or those that have asked for a certificate, with that alone.
 type NodesQuery struct{ Node, Cert string }
 

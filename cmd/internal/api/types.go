@@ -15,6 +15,7 @@ type Status struct {
 	Scopes   []Scope     `json:"scopes"`
 	Certs    CertSummary `json:"certificates"`
 	Streams  int         `json:"streams"`  // open xDS streams
+	Troubles []Trouble   `json:"troubles"` // of secrets on the nodes of all replicas, and what was proved after one; the worst 20
 	Degraded []string    `json:"degraded"` // what is not as it should be, and what to do; empty when all is well
 }
 
@@ -85,13 +86,25 @@ type Node struct {
 	Listeners []Secret `json:"listeners,omitempty"`
 }
 
-// Secret is one resource on one node. Of certificates, a list of the fleet names only those that are refused or stale.
+// Secret is one resource on one node. Of certificates, a list of the fleet names only those that are neither accepted nor sent. A node may
+// have a name more than once: on several streams, of several processes. Then the worst of them counts.
 type Secret struct {
-	Name    string    `json:"name"`
-	Version string    `json:"version"`
-	State   string    `json:"state"` // sent, accepted, refused, stale
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	// State is, from best to worst:
+	//   - proved: full handshakes with the node have shown that it uses the ring;
+	//   - accepted: the node acknowledged it, and that counts;
+	//   - sent: it has not answered yet;
+	//   - "waits for its ring": it took the certificate, and cannot serve it, since the node has no ring yet;
+	//   - "in doubt": it accepted it once, and it is not known whether it uses it;
+	//   - stale: it has an earlier version, or has not answered for 10 s;
+	//   - "no ring": it asked for the ring of a scope that it does not get;
+	//   - stand-in: it has what takes the place of a certificate that there is not;
+	//   - refused: in its own words, under Refused.
+	State   string    `json:"state"`
 	Refused string    `json:"refused,omitempty"`
-	At      time.Time `json:"at"`
+	Note    string    `json:"note,omitempty"` // what more there is to say, and to do
+	At      time.Time `json:"at"`             // since when
 }
 
 // RotateRequest is POST /v1/scopes/{scope}/rotate. Burn and rollback take Why alone.
@@ -127,6 +140,10 @@ type Rotation struct {
 	Version   string   `json:"version"`
 	Nodes     Count    `json:"nodes"`
 	BlockedBy []string `json:"blocked_by"`
+	// Stuck are those of BlockedBy that must be restarted: they refuse whatever they are sent. OnlyStuck is true if it waits for nothing else, and
+	// so does not end by itself.
+	Stuck     []string `json:"stuck"`
+	OnlyStuck bool     `json:"only_stuck"`
 	Lines     []Line   `json:"lines"`
 }
 
@@ -198,6 +215,8 @@ type Cert struct {
 type PutCert struct {
 	Chain []byte `json:"chain"` // PEM, leaf first
 	Key   []byte `json:"key"`   // PEM
+	// Now gives it to every node at once, without one that goes first, also if it is stored already.
+	Now bool `json:"now,omitempty"`
 }
 
 // Imported answers POST /v1/certs/import, whose body is a tar archive of <server name>/tls.crt and <server name>/tls.key.

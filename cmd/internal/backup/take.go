@@ -50,7 +50,7 @@ func Take(ctx context.Context, w io.Writer, to []age.Recipient, s store.Store) (
 
 // leftOut: what is true of the moment, or of this store only.
 func leftOut(key string) bool {
-	for _, p := range []string{"roster/", "seal/", "store/"} {
+	for _, p := range []string{"roster/", "seal/", "store/", "trial/"} {
 		if strings.HasPrefix(key, p) {
 			return true
 		}

@@ -40,6 +40,10 @@ type Config struct {
 	Events string `yaml:"events"`
 	// Refresh is how often everything that is watched is read again, although no event said so.
 	Refresh time.Duration `yaml:"refresh"`
+	// Canary is how long the first node may take to answer, when the chain or key of a name changes: one node of each kind (what it says it is, and
+	// its version) gets the new certificate before the others of that kind. They get it when that one has accepted it, or when this time is over, with
+	// a warning; they keep the last one if that one refuses it. 0: all get it at once, as they do by lockstep cert put --now.
+	Canary time.Duration `yaml:"canary"`
 	// Certs is a directory of certificates, watched: <server name>/tls.crt and tls.key; a wildcard's folder is _.example.com. Empty: none.
 	Certs string `yaml:"certs"`
 	// KEK is where the key that seals everything stored is kept: a file, made if it is missing while the store is empty; credential:NAME, of systemd; or
@@ -82,7 +86,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		DataDir: "./lockstep-data", XDSListen: "127.0.0.1:18000", AdminListen: "127.0.0.1:18080",
-		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, NodeNames: 20_000, WildcardNames: 1000,
+		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000, WildcardNames: 1000,
 		Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
 	}
 }
@@ -96,6 +100,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded, or the URL of a NATS JetStream or Redis store that replicas share")
 	f.StringVar(&c.Events, "events", c.Events, "embedded, or the URL of a NATS server")
 	f.DurationVar(&c.Refresh, "refresh", c.Refresh, "how often all that is watched is read again")
+	f.DurationVar(&c.Canary, "canary", c.Canary, "how long the first node of a kind may take to accept a changed certificate, before the others get it; 0: all at once")
 	f.StringVar(&c.Certs, "certs", c.Certs, "directory of certificates: <server name>/tls.crt and tls.key")
 	f.StringVar(&c.KEK, "kek", c.KEK, "the sealing key: a file, credential:NAME or env:VARIABLE (default <data-dir>/sealing.key)")
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this server's certificate for mTLS")
@@ -178,6 +183,8 @@ func (c *Config) check() error {
 		return errors.New("nats_listen opens the embedded NATS server, and events names another: drop one of them")
 	case c.Refresh < 100*time.Millisecond || c.Refresh > time.Hour:
 		return fmt.Errorf("refresh: %s is not between 100ms and 1h", c.Refresh)
+	case c.Canary != 0 && (c.Canary < 100*time.Millisecond || c.Canary > time.Minute):
+		return fmt.Errorf("canary: %s is neither 0 nor between 100ms and 1m", c.Canary)
 	case c.NodeNames < 1 || c.NodeNames > 100_000:
 		return fmt.Errorf("node_names: %d is not between 1 and 100000", c.NodeNames)
 	case c.WildcardNames < 1 || c.WildcardNames > 100_000:

@@ -70,6 +70,9 @@ func (b *bus) run(ctx context.Context, d *Daemon) error {
 			d.rolls.Poke(e.Scope)
 		case events.Cert:
 			d.certs.Wake()
+			if d.trials != nil {
+				d.trials.Wake() // it may have been released
+			}
 		case events.Host:
 			if d.listeners != nil {
 				d.listeners.eager.Wake()

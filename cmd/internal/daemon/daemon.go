@@ -31,6 +31,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/sds"
@@ -51,7 +52,8 @@ type Daemon struct {
 	bus    *bus
 	table  *sds.Table
 	certs  *catalog.Catalog
-	dir    *dir.Dir // nil: no --certs
+	trials *trial.Book // nil: every node gets a changed certificate at once
+	dir    *dir.Dir    // nil: no --certs
 	rolls  *rotation.Coordinator
 	xds    *server.Server
 	grpc   *grpc.Server
@@ -61,6 +63,7 @@ type Daemon struct {
 	audit  *audit.Log
 	seen   *observer
 	healer *sds.Healer
+	prover *sds.Prover
 	losses *losses // nil: the store is nobody else's
 
 	sources   keysource.Sources // of certificates; the table's
@@ -184,7 +187,15 @@ func (d *Daemon) wire() error {
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Tell:     d.tell, Record: d.recordRollout,
 	})
-	d.table = sds.NewTable(sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log})
+	table := sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log}
+	if d.cfg.Canary > 0 {
+		d.trials = trial.New(trial.Config{
+			Store: d.data.store, Replica: d.data.replica, Refresh: d.cfg.Refresh, Log: d.log,
+			Changed: func(names []keysource.Name) { d.table.TrialsChanged(names) },
+		})
+		table.Trials, table.TryFor, table.Alone = d.trials, d.cfg.Canary, !shared
+	}
+	d.table = sds.NewTable(table)
 	if err := d.openListeners(); err != nil {
 		return err
 	}
@@ -194,7 +205,10 @@ func (d *Daemon) wire() error {
 		},
 		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Tell: d.tellOfNode,
 	})
-	d.seen = &observer{rolls: d.rolls, healer: d.healer, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log}
+	d.prover = d.newProver()
+	d.seen = &observer{
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log,
+	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.observe,
@@ -215,7 +229,7 @@ func (d *Daemon) admin() http.Handler {
 	}
 	return admin.New(admin.Config{
 		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
-		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Catalog: d.certs, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs, Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.now, Listeners: d.listeners.admin(),
 		PeerTransport: d.peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
 		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Vault: d.data.vault, Custody: d.custody, Token: d.data.token, Hosts: hosts, Log: d.log,
@@ -241,12 +255,16 @@ func (d *Daemon) Run(ctx context.Context) error {
 		run(d.dir.Run)
 	}
 	run(d.certs.Run)
+	if d.trials != nil {
+		run(d.trials.Run)
+	}
 	if d.losses != nil {
 		run(d.losses.run)
 	}
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
+	run(d.prover.Run)
 	d.listeners.run(run)
 	run(func(ctx context.Context) error {
 		d.settlePolicy(ctx)
@@ -294,6 +312,9 @@ func (d *Daemon) serveXDS(ctx context.Context) error {
 	waits := []<-chan struct{}{d.rolls.Ready(), d.certs.Ready(), d.settled}
 	if d.dir != nil {
 		waits = append(waits, d.dir.Ready())
+	}
+	if d.trials != nil {
+		waits = append(waits, d.trials.Ready())
 	}
 	for _, ready := range waits {
 		select {

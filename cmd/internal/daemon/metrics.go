@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/xds"
 )
@@ -18,6 +21,11 @@ func (d *Daemon) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{d}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// ledger is what is known of the secrets on the streams.
+func (d *Daemon) ledger() admin.Ledger {
+	return admin.Ledger{Streams: d.xds, Table: d.table, Rollouts: d.rolls, Prover: d.prover}
 }
 
 type collector struct{ d *Daemon }
@@ -35,6 +43,11 @@ var (
 	generation    = desc("ring_generation", "Generation of the ring.", "scope")
 	rotations     = desc("rotations_total", "Rotations and burns that ended.", "scope")
 	nodes         = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
+	stuck         = desc("nodes_stuck", "Nodes connected here that refuse whatever they are sent: they must be restarted.")
+	ringless      = desc("nodes_without_ring", "Nodes connected here that asked for a ring and have accepted none.")
+	certsRefused  = desc("certificates_refused", "Certificates of which some node that is connected here refuses what they have now.")
+	disproved     = desc("nodes_in_doubt", "Nodes connected here that accepted their ring, while handshakes with them showed that some host does not use it.")
+	standIns      = desc("certificates_stand_in", "Certificates for which some node that is connected here has a stand-in, which no client believes.")
 	left          = desc("laggards_left_behind_total", "Nodes that a rotation went on without.", "scope")
 	storeUp       = desc("store_up", "1 while the store can be read and written.")
 	clockSkew     = desc("clock_skew_seconds", "How far the store's clock is ahead of this machine's; beyond 30 either way, rollouts are left to the other replicas.")
@@ -58,6 +71,8 @@ var (
 	doorsShut     = desc("xds_names_refused_total", "Names that nodes were refused: of which they had another spelling already, of too many under one wildcard, or that are not UTF-8.", "door")
 	certReads     = desc("certificate_reads_total", "Certificates that were asked of the store, those that are not there included.")
 	watched       = desc("certificates_watched", "Certificate names that some node wants.")
+	trials        = desc("certificate_trials_total", "Changed certificates that one node of a kind got first, by what became of it.", "outcome")
+	declined      = desc("certificates_refused_first", "Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
 	problems      = desc("certificate_problems", "Certificates of the directory that cannot be served as they are.")
 	held          = desc("certificates_held", "Names gone from the directory and held back.")
 	expiry        = desc("certificate_earliest_expiry_seconds", "Seconds until the first certificate expires that stands in the directory or that some node was sent.")
@@ -98,6 +113,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(eventCount, n.Lost, "lost")
 	count(eventCount, n.Received, "received")
 	count(eventCount, n.Dropped, "dropped")
+	ill := c.d.ledger().Counts(context.Background(), time.Now())
+	gauge(stuck, float64(ill.Stuck))
+	gauge(ringless, float64(ill.Ringless))
+	gauge(certsRefused, float64(ill.Refused))
+	gauge(standIns, float64(ill.StandIns))
+	gauge(disproved, float64(ill.Doubted))
 	s := c.d.xds.Stats()
 	gauge(streams, float64(s.Streams))
 	for kind := range c.d.seen.kinds {
@@ -112,6 +133,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(doorsShut, s.Crowded, "wildcard")
 	count(doorsShut, s.BadNames, "bytes")
 	count(certReads, c.d.certs.Reads())
+	for how, n := range c.d.table.Tried() {
+		if how := keysource.Outcome(how); how != keysource.Trying {
+			count(trials, n, how.String())
+		}
+	}
+	_, refused := c.d.table.Refusals()
+	gauge(declined, float64(refused))
 	count(denied, c.d.denials.certificates.Load(), "certificate")
 	count(denied, c.d.denials.rings.Load(), "ring")
 	gauge(policyBack, b2f(c.d.data.policyPutBack() != ""))

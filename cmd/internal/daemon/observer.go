@@ -18,6 +18,8 @@ type observer struct {
 	door      *door
 	listeners *listeners // nil: none is served
 	healer    *sds.Healer
+	table     *sds.Table
+	prover    *sds.Prover
 	log       *slog.Logger
 	kinds     [xds.Kinds]atomic.Uint64 // by xds.Kind
 
@@ -29,6 +31,8 @@ type observer struct {
 func (o *observer) observe(e xds.Event) {
 	o.kinds[e.Kind].Add(1)
 	o.healer.Observe(e)
+	o.table.Observe(e)
+	o.prover.Observe(e)
 	if e.Kind == xds.Closed {
 		o.door.closed(e.Node.Stream)
 		o.listeners.observe(e)

@@ -1,0 +1,39 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/lds"
+	"github.com/lockstep-tls/lockstep/probe"
+	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/xds/server"
+)
+
+// newProver has the nodes that were in doubt tried by real handshakes.
+func (d *Daemon) newProver() *sds.Prover {
+	prover := probe.NewProver()
+	return sds.NewProver(sds.ProverConfig{
+		Streams: func(ctx context.Context, q server.Query) []server.StreamView { return d.xds.Streams(ctx, q) },
+		Ring:    d.rolls.Current,
+		Refers:  lds.TypeURL, Listener: d.listeners.of,
+		Handshakes: func(ctx context.Context, t sds.Trial) sds.Verdict {
+			s := probe.Subject{Addr: t.Addr, Keys: t.Keys}
+			for _, h := range t.Hosts {
+				s.Hosts = append(s.Hosts, probe.Host(h))
+			}
+			p := prover.Prove(ctx, s)
+			return sds.Verdict{Proved: p.Finding == probe.Proved, Doubt: p.Finding == probe.Disproved, Words: p.Words, At: p.At}
+		},
+		Log: d.log,
+	})
+}
+
+// of says where a version of the listener listens, and which hosts have a chain in it.
+func (l *listeners) of(version string) (port uint16, hosts []keysource.Name) {
+	if l == nil {
+		return 0, nil
+	}
+	hosts, _ = l.table.HostsOf(version)
+	return l.table.Port(), hosts
+}

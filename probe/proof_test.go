@@ -1,0 +1,146 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+// named has a server's tickets begin with the name of their key, as Envoy's do.
+func named(key byte, more func(*tls.Config)) func(*tls.Config) {
+	name := bytes.Repeat([]byte{key}, 16)
+	return func(c *tls.Config) {
+		c.WrapSession = func(s tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
+			b, err := c.EncryptTicket(s, ss)
+			return append(bytes.Clone(name), b...), err
+		}
+		c.UnwrapSession = func(b []byte, s tls.ConnectionState) (*tls.SessionState, error) {
+			if !bytes.HasPrefix(b, name) {
+				return nil, nil
+			}
+			return c.DecryptTicket(b[16:], s)
+		}
+		if more != nil {
+			more(c)
+		}
+	}
+}
+
+func keyID(key byte) string { return keysource.TicketKeyID(bytes.Repeat([]byte{key}, 16)) }
+
+func prover() *Prover {
+	p := NewProver()
+	p.pause = 10 * time.Millisecond
+	return p
+}
+
+func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
+	cert, _ := certify(t)
+	node := func(key, secret byte, more func(*tls.Config)) string {
+		addr, _ := serve(t, cert, secret, named(key, more))
+		return addr
+	}
+	good, twin := node(1, 1, nil), node(1, 1, nil)
+	old := node(2, 2, nil)  // it encrypts with another key
+	liar := node(1, 9, nil) // a key of that name, with other bytes
+	silent := node(1, 1, func(c *tls.Config) { c.SessionTicketsDisabled = true })
+	asks := node(1, 1, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert })
+	may := node(1, 1, func(c *tls.Config) { c.ClientAuth = tls.RequestClientCert })
+	tls13 := node(1, 1, func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 })
+	spoilt := node(1, 1, func(c *tls.Config) { // one of its hosts goes on with the key that it had
+		stale := c.Clone()
+		stale.SetSessionTicketKeys([][32]byte{{2}})
+		named(2, nil)(stale)
+		c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			if h.ServerName == "blog.example" {
+				return stale, nil
+			}
+			return nil, nil
+		}
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := l.Addr().String()
+	l.Close()
+	hosts := func(names ...string) (out []Host) {
+		for _, n := range names {
+			out = append(out, Host{Name: n, Others: []string{gone, old, twin}})
+		}
+		return out
+	}
+	for what, c := range map[string]struct {
+		addr  string
+		hosts []Host
+		want  Finding
+		words []string
+	}{
+		"all is well":                {good, hosts(host, "blog.example", "*.wild.example"), Proved, []string{"3 hosts"}},
+		"nobody to compare with":     {good, []Host{{Name: host}}, Proved, []string{"no other node"}},
+		"no host":                    {good, nil, Unproved, []string{"no host"}},
+		"another key":                {old, hosts(host), Disproved, []string{host, keyID(2), keyID(1)}},
+		"one host of several":        {spoilt, hosts(host, "blog.example"), Disproved, []string{"blog.example", keyID(2)}},
+		"equal names, unequal bytes": {liar, hosts(host), Disproved, []string{host, twin, "does not resume"}},
+		"no tickets":                 {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
+		"it demands a certificate":   {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},
+		"it would take one":          {may, hosts(host), Proved, nil},
+		"TLS 1.3 alone":              {tls13, hosts(host), Proved, nil},
+		"it is not there":            {gone, hosts(host), Disproved, []string{host, "connect"}},
+	} {
+		p := prover().Prove(t.Context(), Subject{Addr: c.addr, Hosts: c.hosts, Keys: []string{keyID(7), keyID(1)}})
+		if p.Finding != c.want || p.At.IsZero() {
+			t.Errorf("%s: %d (%s), want %d", what, p.Finding, p.Words, c.want)
+		}
+		for _, w := range c.words {
+			if !strings.Contains(p.Words, w) {
+				t.Errorf("%s: %q does not say %q", what, p.Words, w)
+			}
+		}
+	}
+}
+
+func TestAProofIsBounded(t *testing.T) {
+	cert, _ := certify(t)
+	var now, most atomic.Int64
+	addr, _ := serve(t, cert, 1, named(1, func(c *tls.Config) {
+		c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			n := now.Add(1)
+			defer now.Add(-1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			time.Sleep(5 * time.Millisecond)
+			return nil, nil
+		}
+	}))
+	s := Subject{Addr: addr, Keys: []string{keyID(1)}}
+	for i := range 50 {
+		s.Hosts = append(s.Hosts, Host{Name: fmt.Sprintf("h%d.example", i)})
+	}
+	p := prover()
+	done := make(chan Proof)
+	for range 3 {
+		go func() { done <- p.Prove(t.Context(), s) }()
+	}
+	for range 3 {
+		if got := <-done; got.Finding != Proved {
+			t.Errorf("%+v", got)
+		}
+	}
+	if m := most.Load(); m > atOnce || m < 2 {
+		t.Errorf("%d handshakes at once", m)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := p.Prove(ctx, s); got.Finding != Unproved {
+		t.Errorf("after the end of ctx: %+v", got)
+	}
+}
