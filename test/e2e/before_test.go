@@ -49,7 +49,11 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 		}
 		planes := map[string]*fleet.Lockstepd{}
 		for _, name := range names {
-			planes[name] = r.joinIn(r.fleet, fleet.Lockstepd{Bin: bins[name]}, name, url)
+			var more []string
+			if name == "now" {
+				more = []string{"--canary", "0s"} // the version before has none, either
+			}
+			planes[name] = r.joinIn(r.fleet, fleet.Lockstepd{Bin: bins[name]}, name, url, more...)
 		}
 		r.ask(planes[first])
 		for _, h := range r.hosts {

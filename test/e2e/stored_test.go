@@ -19,7 +19,7 @@ func TestAListenerIsRefusedForAStoredCertificate(t *testing.T) {
 		t.Run(bad, func(t *testing.T) {
 			s := set(t, play{later: true})
 			addr := s.listen("  hosts: [host-1.example, host-2.example]\n")
-			s.plane.Args = append(s.plane.Args, "--refresh", "1s") // the template is read again as often
+			s.plane.Args = append(s.plane.Args, "--canary", "0s", "--refresh", "1s") // the template is read again as often
 			s.start()
 			relay := s.relay(s.plane.XDS)
 			e := s.hybridVia(relay, "edge-1", addr)
