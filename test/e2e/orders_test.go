@@ -293,7 +293,7 @@ func (o *order) accepted(n *relayed, version string) (all bool) {
 		}
 		for _, secret := range row.Secrets {
 			if strings.HasPrefix(secret.Name, "tickets/") {
-				if secret.State != "accepted" || secret.Version != version {
+				if secret.State != "accepted" && secret.State != "proved" || secret.Version != version {
 					return false
 				}
 				all = true
