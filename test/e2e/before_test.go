@@ -143,7 +143,7 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 		relays[0].Spoil(r.hosts[0], true) // at one node no remedy helps
 		r.ask(planes["now"])
 		r.soon(func() error {
-			if out := r.lockstep("nodes").out; strings.Count(out, "refused") < 2 {
+			if out := r.lockstep("nodes").out; strings.Count(out, "refusing") < 2 {
 				return errors.New(out)
 			}
 			return nil

@@ -34,7 +34,7 @@ func TestAListenerIsRefusedForAStoredCertificate(t *testing.T) {
 			relay.Spoil(bad, true) // no remedy helps
 			s.renew(bad)
 			s.soon(func() error {
-				if r := s.lockstep("nodes"); !strings.Contains(r.out, "refused") {
+				if r := s.lockstep("nodes"); !strings.Contains(r.out, "refusing") {
 					return fmt.Errorf("nodes: %s", r.out)
 				}
 				return nil
