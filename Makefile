@@ -46,7 +46,7 @@ caddy: go # a peer of lockstep-edge, into .caddy/; nginx is another, which the b
 
 .PHONY: test
 test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector
-	go test -race -v -timeout 20m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
+	go test -race -v -timeout 30m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
 	@test/fuzz
 
 .PHONY: fuzz
