@@ -93,7 +93,7 @@ func (t *Table) Cure(node xds.Node, name, refused, accepted string, try int) (*x
 		return good[try], xds.Replace
 	}
 	try -= len(good)
-	if node.Service == xds.ADS && e.asked != keysource.ChainName(e.name) {
+	if node.Service == xds.ADS && !node.Eager && e.asked != keysource.ChainName(e.name) {
 		if try == 0 {
 			return nil, xds.Remove
 		}

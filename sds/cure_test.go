@@ -126,6 +126,11 @@ func TestWhatCuresARefusedCertificate(t *testing.T) {
 		if got := cure(eager, versions[1], 0); got != versions[1] {
 			t.Errorf("the one that the node had accepted comes first: %s", got)
 		}
+		told := node(3, xds.ADS)
+		told.Eager = true
+		if got := cure(told, "", 2); got != "stand-in" {
+			t.Errorf("a node that says that it is eager: %s", got)
+		}
 		for i, want := range []string{versions[2], versions[1], "remove", "stand-in", "hopeless"} {
 			if got := cure(demand, "", i); got != want {
 				t.Errorf("on demand, try %d: %s, want %s", i, got, want)

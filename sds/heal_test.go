@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,8 +16,10 @@ import (
 type clinic struct {
 	*Healer
 	nodes []xds.Node
-	did   []string
-	said  []string // to the other replicas
+
+	mu   sync.Mutex
+	did  []string
+	said []string // to the other replicas
 }
 
 const listeners = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -25,7 +28,7 @@ func newClinic(t *testing.T, nodes ...xds.Node) *clinic {
 	c := &clinic{nodes: nodes}
 	c.Healer = NewHealer(HealerConfig{
 		Refers:   listeners,
-		Hopeless: func(node string) { c.did = append(c.did, "hopeless "+node) },
+		Hopeless: func(node string) { c.note("hopeless " + node) },
 		Tell: func(node string, cured bool) {
 			c.said = append(c.said, map[bool]string{true: "cured ", false: "ring refused "}[cured]+node)
 		},
@@ -47,7 +50,7 @@ func newClinic(t *testing.T, nodes ...xds.Node) *clinic {
 						continue
 					}
 				}
-				c.did = append(c.did, fmt.Sprintf("%s/%s: %s", node.ID, node.Service, strings.TrimSpace(what)))
+				c.note(fmt.Sprintf("%s/%s: %s", node.ID, node.Service, strings.TrimSpace(what)))
 			}
 			return n
 		},
@@ -58,10 +61,18 @@ func newClinic(t *testing.T, nodes ...xds.Node) *clinic {
 	return c
 }
 
+func (c *clinic) note(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.did = append(c.did, what)
+}
+
 // took returns what was done by now.
 func (c *clinic) took(after time.Duration) string {
 	time.Sleep(after)
 	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	slices.Sort(c.did)
 	did := strings.Join(c.did, ", ")
 	c.did = nil

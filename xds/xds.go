@@ -49,8 +49,9 @@ const KindHeader = "x-lockstep-kind"
 // stream that a client's server name makes Envoy open comes from another config source, without it.
 const KindRing = "ring"
 
-// A bootstrap says in core.Node.metadata where its listener is: {lockstep: {port: 8443, eager: true}}. Nothing but a
-// proof that the node uses its ring goes by it, and that connects to no other machine than the node's own.
+// A bootstrap says in core.Node.metadata where its listener is: {lockstep: {port: 8443, eager: true}}. The port is for a
+// proof that the node uses its ring, which connects to no other machine than the node's own. A node that is eager has no
+// chain that fetches certificates on demand, so it lets go of no name that is removed: it gets a stand-in at once.
 const (
 	MetadataKey   = "lockstep"
 	MetadataPort  = "port"

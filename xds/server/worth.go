@@ -73,7 +73,7 @@ func (f *flusher) standIn(e *entry, r *xds.Resource, again bool) {
 	}
 	switch {
 	case e.accepted != "" || e.sent == content && !again:
-	case e.sub.demand && !e.left:
+	case e.sub.demand && !f.m.node.Eager && !e.left:
 		e.left = true
 		f.withdraw(e)
 		f.m.leaving = append(f.m.leaving, told{e, f.now})

@@ -475,3 +475,23 @@ func TestAChainIsCuredBeforeItLeavesAListener(t *testing.T) {
 		}
 	}
 }
+
+// Where there is a stand-in alone, a removal comes first, unless the node says that each name is a filter chain's own.
+func TestAStandInComesAfterARemovalUnlessTheNodeIsEager(t *testing.T) {
+	for _, eager := range []bool{false, true} {
+		r, src := newVaryingRig(t, false)
+		r.m.env.onDemand = testType
+		r.m.node.ID, r.m.node.Service, r.m.node.Eager = "n1", xds.ADS, eager
+		standIn := saying("a", "stand-in", 0, true)
+		standIn.StandIn = true
+		src.put(standIn, "a")
+		got := r.delta(req{sub: []string{"a"}, typeURL: testType})
+		if eager {
+			expect(t, "eager", got, "a@stand-in.2?")
+			continue
+		}
+		expect(t, "not eager", got, "-a")
+		expect(t, "not at once", r.pass(time.Second-1), "")
+		expect(t, "it did not let go", r.pass(1), "a@stand-in.2?")
+	}
+}
