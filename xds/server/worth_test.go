@@ -326,6 +326,18 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 		send(out)
 		return err
 	}
+	answer := func() *discoveryv3.DeltaDiscoveryRequest { // to the first response that is on its way
+		var d discoveryv3.DeltaDiscoveryResponse
+		if err := proto.Unmarshal(wire[0], &d); err != nil {
+			t.Fatal(err)
+		}
+		wire = wire[1:]
+		q := &discoveryv3.DeltaDiscoveryRequest{ResponseNonce: d.Nonce}
+		if words := k.take(&d, rnd); words != "" {
+			q.ErrorDetail = &statuspb.Status{Message: words}
+		}
+		return q
+	}
 	first := func() error {
 		wire = nil
 		some := all[:1+rnd.IntN(len(all))]
@@ -377,15 +389,7 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 				send(r.m.changed(r.box.Take(), r.now))
 				continue
 			}
-			var d discoveryv3.DeltaDiscoveryResponse
-			if err := proto.Unmarshal(wire[0], &d); err != nil {
-				return err
-			}
-			wire = wire[1:]
-			q := &discoveryv3.DeltaDiscoveryRequest{ResponseNonce: d.Nonce}
-			if words := k.take(&d, rnd); words != "" {
-				q.ErrorDetail = &statuspb.Status{Message: words}
-			}
+			q := answer()
 			if rnd.IntN(8) == 0 { // it took it, and the answer is lost
 				connect()
 				err = first()
@@ -411,16 +415,7 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 		if len(wire) == 0 {
 			break
 		}
-		var d discoveryv3.DeltaDiscoveryResponse
-		if err := proto.Unmarshal(wire[0], &d); err != nil {
-			return err
-		}
-		wire = wire[1:]
-		q := &discoveryv3.DeltaDiscoveryRequest{ResponseNonce: d.Nonce}
-		if words := k.take(&d, rnd); words != "" {
-			q.ErrorDetail = &statuspb.Status{Message: words}
-		}
-		if err := ask(q); err != nil {
+		if err := ask(answer()); err != nil {
 			return err
 		}
 	}
