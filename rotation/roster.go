@@ -24,7 +24,8 @@ type entry struct {
 	asked bool // joined since the roster was stored last
 	ready bool // stands in the stored roster, and the ring was read again since: may be sent to
 
-	ring bool // its stream asks for a ring and nothing else: see Asked
+	ring   bool // its stream asks for a ring and nothing else: see Asked
+	unsure bool // it says that it holds a ring, and is not believed: see Asked
 
 	nth uint64 // its stream, also when that has ended: later ones have higher numbers; 0: from before a restart
 
@@ -68,7 +69,8 @@ func (o *roster) join(a Asked, current keysource.Ring, now time.Time) {
 			if believed(generation, current.Generation) {
 				o.highest = max(o.highest, generation)
 			}
-		case !a.Believed: // its floor is unknown, and so 0
+		case !a.Believed: // its floor is unknown, and so 0, unless it is known from before
+			e.unsure = true
 		case generation < current.Generation || held == current.Version():
 			e.Floor = generation
 		} // else a ring of another lineage: likewise
@@ -105,6 +107,9 @@ func (o *roster) takeOver(e *entry) bool {
 		return false
 	}
 	e.Nr, e.stray = all[i].Nr, all[i].stray
+	if e.unsure { // it has not been restarted, so it holds what it had accepted, or something later
+		e.Floor = all[i].Floor
+	}
 	all[i] = e
 	o.dirty = true
 	return true

@@ -287,3 +287,28 @@ func TestADamagedRosterIsOfALivingReplicaIfItIsWrittenAgain(t *testing.T) {
 		}
 	})
 }
+
+// A claim that is not believed says that the node was not restarted: what it had accepted, as far as that is known, is still its floor.
+func TestAClaimThatIsNotBelievedKeepsTheFloorThatIsKnown(t *testing.T) {
+	for _, c := range []struct {
+		what     string
+		away     uint64 // the floor of the member that is away; 0: there is none
+		believed bool
+		want     uint64
+	}{
+		{"believed", 3, true, 5},
+		{"not believed, and known from before", 3, false, 3},
+		{"not believed, and not known", 0, false, 0},
+	} {
+		o := newRoster()
+		now := epoch
+		ring := keysource.Ring{Generation: 5, Keys: []keysource.TicketKey{testKey(1)}}
+		if c.away != 0 {
+			o.restore([]Member{{Node: "a", Nr: 1, Floor: c.away, Answered: true, Connected: true, Since: now}}, now)
+		}
+		o.join(Asked{Stream: 1, Node: "a", Held: ring.Version(), Believed: c.believed}, ring, now)
+		if e := o.streams[1]; e.Floor != c.want || !e.Answered || len(o.members["a"]) != 1 {
+			t.Errorf("%s: floor %d, answered %v, %d members; want floor %d", c.what, e.Floor, e.Answered, len(o.members["a"]), c.want)
+		}
+	}
+}
