@@ -64,6 +64,7 @@ type Evidence struct {
 	Rings  map[string]string // versions for which it holds, by the ring's name
 	Hosts  []string          // sorted
 	stream uint64            // that of a ring
+	tries  int               // that left it in doubt, one after the other
 }
 
 // Holds reports whether the evidence is about that version of a ring.
@@ -74,6 +75,8 @@ const (
 	provedOnce  = 4                      // nodes that are tried at once
 	othersTried = 8                      // other nodes that are looked at to compare with
 	othersNamed = 3                      // of these, for one host
+	tryAgain    = 5 * time.Second        // after a verdict that left the node in doubt, doubling: what was seen may have been of a process that ends
+	tryAtMost   = 5 * time.Minute
 )
 
 // Prover has nodes tried that were in doubt: each once after a cure. Its methods are safe for concurrent use.
@@ -218,7 +221,12 @@ func (p *Prover) try(ctx context.Context, node string, stream uint64) {
 		return
 	}
 	p.mu.Lock()
-	p.evidence[node] = Evidence{Verdict: v, Node: node, Rings: at.rings, Hosts: at.hosts, stream: stream}
+	e := Evidence{Verdict: v, Node: node, Rings: at.rings, Hosts: at.hosts, stream: stream}
+	if v.Doubt {
+		e.tries = p.evidence[node].tries + 1
+		time.AfterFunc(min(tryAgain<<min(e.tries-1, 6), tryAtMost), func() { p.retry(node, stream) })
+	}
+	p.evidence[node] = e
 	p.mu.Unlock()
 	switch {
 	case v.Proved:
@@ -227,6 +235,20 @@ func (p *Prover) try(ctx context.Context, node string, stream uint64) {
 		p.cfg.Log.Error("a node has accepted its ring, and handshakes show that it does not use it: restart this Envoy", "node", node, "words", v.Words)
 	default:
 		p.cfg.Log.Info("a node was in doubt, and handshakes cannot show whether it uses its ring", "node", node, "words", v.Words)
+	}
+}
+
+// retry has a node tried again that was left in doubt, if nothing else has come meanwhile.
+func (p *Prover) retry(node string, stream uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.evidence[node]; !e.Doubt || e.stream != stream || p.due[node] != 0 {
+		return
+	}
+	p.due[node] = stream
+	select {
+	case p.wake <- struct{}{}:
+	default:
 	}
 }
 
