@@ -233,3 +233,37 @@ func TestTheEdgeIsNeverInDoubt(t *testing.T) {
 		}
 	})
 }
+
+// A verdict may be of a process that is about to end: a node that is in doubt is tried again, ever more seldom, until it is proved.
+func TestANodeThatIsLeftInDoubtIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, stop := newCourt(t)
+		defer stop()
+		n := at("n1", "192.0.2.1:5000", 1)
+		n.Port, n.Eager = 8443, true
+		c.streams(n, "shop.example")
+		c.verdict = Verdict{Doubt: true, Words: "another key"}
+		c.said(xds.Refused, n, "tickets/default", c.ring.Version())
+		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
+		tried := func(after time.Duration) int {
+			time.Sleep(after)
+			synctest.Wait()
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return len(c.trials)
+		}
+		for i, wait := range []time.Duration{settleFor, tryAgain + settleFor, 2*tryAgain + settleFor} {
+			if got := tried(wait); got != i+1 {
+				t.Fatalf("tried %d times, want %d", got, i+1)
+			}
+		}
+		c.verdict = Verdict{Proved: true, Words: "seen"}
+		tried(4*tryAgain + settleFor)
+		if e, ok := c.Evidence("n1"); !ok || !e.Proved {
+			t.Errorf("%+v", e)
+		}
+		if got := tried(time.Hour); got != 4 {
+			t.Errorf("a node that is proved was tried again: %d times in all", got)
+		}
+	})
+}
