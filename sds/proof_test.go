@@ -54,11 +54,12 @@ func newCourt(t *testing.T) (*court, func()) {
 		Handshakes: func(_ context.Context, trial Trial) Verdict {
 			c.mu.Lock()
 			c.trials = append(c.trials, trial)
+			verdict := c.verdict
 			c.mu.Unlock()
 			if c.during != nil {
 				c.during()
 			}
-			return c.verdict
+			return verdict
 		},
 		Log: slog.New(slog.DiscardHandler),
 	})
@@ -257,7 +258,9 @@ func TestANodeThatIsLeftInDoubtIsTriedAgain(t *testing.T) {
 				t.Fatalf("tried %d times, want %d", got, i+1)
 			}
 		}
+		c.mu.Lock()
 		c.verdict = Verdict{Proved: true, Words: "seen"}
+		c.mu.Unlock()
 		tried(4*tryAgain + settleFor)
 		if e, ok := c.Evidence("n1"); !ok || !e.Proved {
 			t.Errorf("%+v", e)
