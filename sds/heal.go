@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -38,7 +39,8 @@ type HealerConfig struct {
 type Healer struct {
 	cfg HealerConfig
 
-	wake chan struct{} // capacity 1
+	wake     chan struct{} // capacity 1
+	patients atomic.Int64  // streams in stream
 
 	mu     sync.Mutex
 	cured  map[string]bool      // nodes that took a remedy
@@ -77,6 +79,9 @@ func (h *Healer) Observe(e xds.Event) {
 	switch e.Kind {
 	case xds.Refused, xds.Cured, xds.Stuck:
 	case xds.Accepted, xds.Dropped, xds.Closed:
+		if h.patients.Load() == 0 { // nearly always: an ACK of a whole fleet must not wait for one mutex
+			return
+		}
 		h.mu.Lock()
 		_, known := h.stream[e.Node.Stream]
 		h.mu.Unlock()
@@ -127,6 +132,7 @@ func (h *Healer) Observe(e xds.Event) {
 		}
 	}
 	h.forget(e.Node.ID, p)
+	h.patients.Store(int64(len(h.stream)))
 }
 
 // ringRefused sees to it that the culprit is looked for, or that the node is given up if it was looked for in
