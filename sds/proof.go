@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -83,6 +84,7 @@ const (
 type Prover struct {
 	cfg  ProverConfig
 	wake chan struct{} // capacity 1
+	some atomic.Bool   // there is something in refused, cured or evidence
 
 	mu       sync.Mutex
 	refused  map[uint64]bool     // streams that refused a ring and have not accepted one since
@@ -113,11 +115,16 @@ func (p *Prover) Observe(e xds.Event) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.refused[n.Stream] = true
+		p.some.Store(true)
 	case e.Kind == xds.Cured && e.Type == TypeURL:
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.cured[n.ID] = n.Stream
+		p.some.Store(true)
 	case ring && e.Kind == xds.Accepted:
+		if !p.some.Load() { // nearly always: an ACK of a whole fleet must not wait for one mutex
+			return
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		_, cured := p.cured[n.ID]
@@ -147,6 +154,7 @@ func (p *Prover) forget(n xds.Node) {
 	if p.evidence[n.ID].stream == n.Stream {
 		delete(p.evidence, n.ID)
 	}
+	p.some.Store(len(p.refused)+len(p.cured)+len(p.evidence) > 0)
 }
 
 // Evidence is the last verdict on a node, while it is connected by the stream of its ring.
@@ -227,6 +235,7 @@ func (p *Prover) try(ctx context.Context, node string, stream uint64) {
 		time.AfterFunc(min(tryAgain<<min(e.tries-1, 6), tryAtMost), func() { p.retry(node, stream) })
 	}
 	p.evidence[node] = e
+	p.some.Store(true)
 	p.mu.Unlock()
 	switch {
 	case v.Proved:
@@ -257,6 +266,7 @@ func (p *Prover) again(stream uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refused[stream] = true
+	p.some.Store(true)
 }
 
 // siteOf sums up the streams of one node.
