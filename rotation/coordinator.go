@@ -119,6 +119,7 @@ func (c *Coordinator) Ring(stream uint64, scope string) (ring *keysource.Ring, b
 // Asked is a stream that asked for a ring.
 type Asked struct {
 	Stream   uint64
+	Conn     uint64 // its connection: one that came later has a higher number; 0: not known, the stream's number counts
 	Node     string // the node id
 	Held     string // the version that the node says it holds; empty: none
 	Believed bool   // the node is certain to hold it. Else all that is known is that it was here before

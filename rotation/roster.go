@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -27,11 +28,19 @@ type entry struct {
 	ring   bool // its stream asks for a ring and nothing else: see Asked
 	unsure bool // it says that it holds a ring, and is not believed: see Asked
 
-	nth uint64 // its stream, also when that has ended: later ones have higher numbers; 0: from before a restart
+	nth nth // its stream's, also when that has ended; zero: from before a restart
 
 	// When one came with a ring, so that it was here before, and nobody was away whose place it could take: this is one place too many for its node if a stream turns out to
 	// have ended before. It is the place's, whoever has it; zero: not so.
 	stray time.Time
+}
+
+// nth says which of two streams of a node came later. Streams are numbered as they are served, and after a pause those of dead
+// connections are served beside the living one, in any order: their connections tell. One connection's streams come in order.
+type nth struct{ conn, stream uint64 }
+
+func (n nth) after(other nth) bool {
+	return cmp.Or(cmp.Compare(n.conn, other.conn), cmp.Compare(n.stream, other.stream)) > 0
 }
 
 func newRoster() *roster {
@@ -61,7 +70,7 @@ func (o *roster) join(a Asked, current keysource.Ring, now time.Time) {
 	if o.streams[stream] != nil || o.barred[stream] {
 		return
 	}
-	e := &entry{Member: Member{Node: node, Connected: true, Since: now, Stream: stream}, asked: true, ring: a.Ring, nth: stream}
+	e := &entry{Member: Member{Node: node, Connected: true, Since: now, Stream: stream}, asked: true, ring: a.Ring, nth: nth{a.Conn, stream}}
 	if generation, ok := keysource.ParseRingVersion(held); ok {
 		e.Answered, e.Brought = true, true
 		switch {
@@ -213,7 +222,7 @@ func (o *roster) closed(stream uint64, now time.Time) bool {
 func (o *roster) succeed(e *entry, now time.Time) {
 	var next *entry
 	for _, have := range o.members[e.Node] {
-		if have.Answered && have.nth > e.nth && (e.isStray(now) || have.isStray(now)) && (next == nil || have.nth > next.nth) {
+		if have.Answered && have.nth.after(e.nth) && (e.isStray(now) || have.isStray(now)) && (next == nil || have.nth.after(next.nth)) {
 			next = have
 		}
 	}

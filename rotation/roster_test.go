@@ -215,47 +215,48 @@ func TestUnionCountsANodeOnce(t *testing.T) {
 	}
 }
 
-// A node whose connections died comes again and again, and their ends are noticed at any time: it is one node all the same.
+// A node whose connections died comes again and again. After a pause its streams are served in any order, and their ends are noticed at
+// any time: it is one node all the same.
 func TestANodeIsCountedOnceWheneverItsOldStreamsAreSeenToEnd(t *testing.T) {
-	const streams = 4
-	var play func(events []string, joined int, open []uint64)
+	const conns = 4 // the first is served before the pause; the last one lives
 	stories := 0
-	play = func(events []string, joined int, open []uint64) {
-		if joined == streams && len(open) == 1 {
+	var play func(events []string, waiting, open []uint64)
+	play = func(events []string, waiting, open []uint64) {
+		if len(waiting) == 0 && len(open) == 1 {
 			stories++
 			for _, let := range []bool{true, false} {
 				o := newRosterLab(t)
-				o.join(1, "a", o.ring.Version())
-				o.letIn()
-				for _, event := range events {
-					var stream uint64
-					if _, err := fmt.Sscanf(event, "join %d", &stream); err == nil {
-						o.join(stream, "a", o.ring.Version())
-					} else if _, err := fmt.Sscanf(event, "end %d", &stream); err == nil {
-						o.closed(stream, o.now)
+				streams, live := map[uint64]uint64{}, uint64(0) // by connection
+				for _, event := range append([]string{"join 1"}, events...) {
+					var conn uint64
+					if _, err := fmt.Sscanf(event, "join %d", &conn); err == nil {
+						streams[conn] = uint64(len(streams) + 1)
+						o.roster.join(Asked{Stream: streams[conn], Conn: conn, Node: "a", Held: o.ring.Version(), Believed: true}, o.ring, o.now)
+						live = streams[conns]
+					} else if _, err := fmt.Sscanf(event, "end %d", &conn); err == nil {
+						o.closed(streams[conn], o.now)
 					}
-					if let {
+					if let || len(streams) == 1 {
 						o.letIn()
 					}
 				}
-				if got := len(o.members["a"]); got != 1 || !o.members["a"][0].Connected || o.members["a"][0].Nr != 1 || o.members["a"][0].Stream != streams {
+				if got := len(o.members["a"]); got != 1 || !o.members["a"][0].Connected || o.members["a"][0].Nr != 1 || o.members["a"][0].Stream != live {
 					t.Errorf("%q: %d members: %+v", events, got, o.snapshot(true))
 				}
 			}
 			return
 		}
-		if joined < streams {
-			next := uint64(joined + 1)
-			play(append(slices.Clone(events), fmt.Sprintf("join %d", next)), joined+1, append(slices.Clone(open), next))
+		for i, conn := range waiting {
+			play(append(slices.Clone(events), fmt.Sprintf("join %d", conn)), slices.Delete(slices.Clone(waiting), i, i+1), append(slices.Clone(open), conn))
 		}
-		for i, stream := range open {
-			if stream < streams {
-				play(append(slices.Clone(events), fmt.Sprintf("end %d", stream)), joined, slices.Delete(slices.Clone(open), i, i+1))
+		for i, conn := range open {
+			if conn < conns {
+				play(append(slices.Clone(events), fmt.Sprintf("end %d", conn)), waiting, slices.Delete(slices.Clone(open), i, i+1))
 			}
 		}
 	}
-	play(nil, 1, []uint64{1})
-	if stories < 20 {
+	play(nil, []uint64{2, 3, 4}, []uint64{1})
+	if stories < 100 {
 		t.Errorf("only %d stories", stories)
 	}
 }

@@ -35,6 +35,7 @@ type Node struct {
 	Identity string  // the peer's identity as the transport proved it; empty on a plaintext stream
 	Remote   string  // the peer's address
 	Stream   uint64  // numbers the streams of this process
+	Conn     uint64  // numbers their connections in the order in which they came (server.Ordered)
 	Service  Service // where the stream came in
 }
 

@@ -172,7 +172,7 @@ func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stre
 
 // peer is what is known of a node before it has said anything.
 func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
-	n := xds.Node{Service: svc, Identity: s.identity(ctx)}
+	n := xds.Node{Service: svc, Identity: s.identity(ctx), Conn: connOf(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
 		n.Remote = p.Addr.String()
 	}

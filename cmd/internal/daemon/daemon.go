@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -123,14 +124,15 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if err := d.wire(); err != nil {
 		return nil, err
 	}
-	opts := server.Options()
+	opts, creds := server.Options(), insecure.NewCredentials()
 	if files != nil && !isSocket(c.XDSListen) {
 		// TLS brings buffers of its own: another would only copy, and cost each node 4 KiB.
-		opts = append(opts, grpc.ReadBufferSize(0), grpc.Creds(credentials.NewTLS(files.config("h2"))))
+		opts, creds = append(opts, grpc.ReadBufferSize(0)), credentials.NewTLS(files.config("h2"))
 	} else if isSocket(c.XDSListen) {
-		opts = append(opts, grpc.Creds(newSocketCredentials()))
+		creds = newSocketCredentials()
 	}
-	d.grpc = grpc.NewServer(opts...)
+	d.xdsListener, creds = server.Ordered(d.xdsListener, creds)
+	d.grpc = grpc.NewServer(append(opts, grpc.Creds(creds))...)
 	d.xds.RegisterADS(d.grpc)
 	sds.Register(d.grpc, d.xds)
 	healthv1.RegisterHealthServer(d.grpc, d.up)

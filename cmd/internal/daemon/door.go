@@ -75,7 +75,7 @@ func (d *door) pass(e xds.Event, scope string) {
 }
 
 func askedOf(e xds.Event) rotation.Asked {
-	return rotation.Asked{Stream: e.Node.Stream, Node: e.Node.ID, Held: e.Version, Believed: e.Believed, Ring: e.Node.Kind == xds.KindRing}
+	return rotation.Asked{Stream: e.Node.Stream, Conn: e.Node.Conn, Node: e.Node.ID, Held: e.Version, Believed: e.Believed, Ring: e.Node.Kind == xds.KindRing}
 }
 
 func (d *door) closed(stream uint64) {
