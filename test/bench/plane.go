@@ -24,8 +24,8 @@ type plane struct {
 	client  *http.Client
 	token   string
 
-	push func(context.Context) error // one push of the ring; what it sets off may go on
-	rest func(context.Context) error // until all that a push or a rotation set off is over
+	push func(context.Context) error // one push of the ring; what it sets off may go on: a burn ends 10 s after the last ACK
+	rest func(context.Context) error // until all that the last push or rotation set off is over
 }
 
 // ours starts a lockstepd on a data directory, or on a new one where data is "". With TLS files, nodes come over mTLS.

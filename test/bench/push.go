@@ -35,7 +35,7 @@ func pushes(ctx context.Context, b *bench) ([]row, error) {
 	return all, nil
 }
 
-// takeTurns alternates: ours pushes, stock pushes, ours rotates, stock pushes.
+// takeTurns alternates: ours pushes, stock pushes; and once the last push of ours is over: ours rotates, stock pushes.
 func (b *bench) takeTurns(ctx context.Context, nodes int, grpc bool) (ours, stock, rotations, beside []sample, err error) {
 	d, err := b.duel(ctx, nodes, 0, grpc)
 	if err != nil {
@@ -43,23 +43,23 @@ func (b *bench) takeTurns(ctx context.Context, nodes int, grpc bool) (ours, stoc
 	}
 	defer b.end()
 	defer d.close()
-	turns := []struct {
+	type turn struct {
 		into *[]sample
 		take func() (sample, error)
-	}{
-		{&ours, func() (sample, error) { return d.push(ctx, d.ours) }},
-		{&stock, func() (sample, error) { return d.push(ctx, d.stock) }},
-		{&rotations, func() (sample, error) { return d.rotate(ctx) }},
-		{&beside, func() (sample, error) { return d.push(ctx, d.stock) }},
 	}
-	for i := range warmUp + b.size(rounds, 4) {
-		for _, t := range turns {
-			s, err := t.take()
-			if err != nil {
-				return nil, nil, nil, nil, err
-			}
-			if i >= warmUp {
-				*t.into = append(*t.into, s)
+	for _, turns := range [][]turn{
+		{{&ours, func() (sample, error) { return d.push(ctx, d.ours) }}, {&stock, func() (sample, error) { return d.push(ctx, d.stock) }}},
+		{{&rotations, func() (sample, error) { return d.rotate(ctx) }}, {&beside, func() (sample, error) { return d.push(ctx, d.stock) }}},
+	} {
+		for i := range warmUp + b.size(rounds, 4) {
+			for _, t := range turns {
+				s, err := t.take()
+				if err != nil {
+					return nil, nil, nil, nil, err
+				}
+				if i >= warmUp {
+					*t.into = append(*t.into, s)
+				}
 			}
 		}
 	}

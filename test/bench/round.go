@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -53,9 +52,7 @@ func round(ctx context.Context, c *crowd, p *plane, accepts int, trigger func(co
 		return s, err
 	}
 	s = sample{last: time.Unix(0, r.Last).Sub(at), median: time.Unix(0, r.Median).Sub(at), cpu: after - before}
-	resting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return s, errors.Join(p.rest(resting), sleep(ctx, pause))
+	return s, sleep(ctx, pause)
 }
 
 // duel is ours and stock, each with so many nodes that hold the same names, connected and idle.
@@ -111,6 +108,11 @@ func (d *duel) push(ctx context.Context, p *plane) (sample, error) {
 
 // rotate is a whole rotation: two pushes, the second once every node has accepted the first.
 func (d *duel) rotate(ctx context.Context) (sample, error) {
+	resting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := d.ours.rest(resting); err != nil {
+		return sample{}, err
+	}
 	return round(ctx, d.crowd, d.ours, 2, func(ctx context.Context) error { return d.ours.begin(ctx, "rotate") })
 }
 
