@@ -56,7 +56,7 @@ func (b *book) said() string {
 	var out []string
 	for _, c := range b.changes {
 		for _, l := range c.Lines {
-			out = append(out, l.What)
+			out = append(out, string(l.What))
 		}
 	}
 	return strings.Join(out, " ")

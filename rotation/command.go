@@ -3,6 +3,7 @@ package rotation
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -50,6 +51,7 @@ func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
 	}
 	r = r.clone()
 	if r.Wanted == nil {
+		q.By, q.Why = brief(q.By, maxBy), brief(q.Why, maxWhy)
 		r.Wanted = &q
 		r.RetryAt = time.Time{}
 	}
@@ -65,9 +67,8 @@ func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) 
 		gone = append(gone, *w.Key)
 	}
 	for _, k := range gone {
-		if !r.burnt(k) {
-			r.Burnt = append(r.Burnt, k.Fingerprint())
-		}
+		f := k.Fingerprint() // the newest stand last: those are kept for longest
+		r.Burnt = append(slices.DeleteFunc(r.Burnt, func(have string) bool { return have == f }), f)
 	}
 	r.Keys, r.Restored = nil, nil
 	r.end(now)
@@ -75,7 +76,7 @@ func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) 
 	r.add(fresh, now)
 	r.Keys[0].Promoted, r.Keys[0].First = r.Generation, now
 	r.enter(Burning, now)
-	r.log(Line{At: now, What: string(Burning), Key: fresh.ID(), By: by, Why: why})
+	r.log(Line{At: now, What: LineBurning, Key: fresh.ID(), By: by, Why: why})
 	return r, r.Begun
 }
 
@@ -95,7 +96,7 @@ func (r Rollout) Rollback(by, why string, p Policy, t Tally, now time.Time, fres
 		r.drop(r.next())
 		r.end(now)
 		r.RetryAt = now.Add(p.Period) // else the period would bring a new key the next moment
-		r.log(Line{At: now, What: "rolled-back", Key: id, By: by, Why: why})
+		r.log(Line{At: now, What: LineRolledBack, Key: id, By: by, Why: why})
 		return r, 0, nil
 	}
 	if r.full() {
@@ -110,8 +111,8 @@ func (r Rollout) Rollback(by, why string, p Policy, t Tally, now time.Time, fres
 	r.Begun++
 	r.add(fresh, now)
 	r.enter(Distributing, now)
-	r.log(Line{At: now, What: "rolled-back", Key: r.Keys[0].Key.ID(), By: by, Why: why})
-	r.log(Line{At: now, What: string(Distributing), Key: fresh.ID(), By: by, Why: "follows the rollback"})
+	r.log(Line{At: now, What: LineRolledBack, Key: r.Keys[0].Key.ID(), By: by, Why: why})
+	r.log(Line{At: now, What: LineDistributing, Key: fresh.ID(), By: by, Why: "follows the rollback"})
 	return r, r.Begun, nil
 }
 
@@ -138,17 +139,22 @@ func (r Rollout) back(p Policy, t Tally, now time.Time) (int, error) {
 
 // Exclude lets rollouts go on without a node until the given time; a time that is not after now takes the exclusion back.
 func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, error) {
-	if node == "" {
+	switch _, known := r.Excluded[node]; {
+	case node == "":
 		return r, errors.New("no node is named")
+	case len(node) > maxNode:
+		return r, fmt.Errorf("no node has an id of more than %d bytes", maxNode)
+	case !known && len(r.Excluded) >= maxExcluded && until.After(now):
+		return r, refuse("%d nodes are excluded already: take some of them back (--for 0)", len(r.Excluded))
 	}
 	r = r.clone()
-	what := "excluded"
+	what := LineExcluded
 	if !until.After(now) {
 		if _, ok := r.Excluded[node]; !ok {
 			return r, fmt.Errorf("an exclusion of node %q %w", node, keysource.ErrNotExist)
 		}
 		delete(r.Excluded, node)
-		what = "included"
+		what = LineIncluded
 	} else {
 		if r.Excluded == nil {
 			r.Excluded = map[string]time.Time{}

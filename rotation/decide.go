@@ -142,7 +142,7 @@ func (s *scope) writeBack(v *view) (told uint64) {
 		case s.cfg.Shared: // the newest words of some: each replica reads this within its refresh, and writes its own again
 			v.r.Hold = latest(hold, v.now.Add(s.cfg.Refresh+flushAfter*3/2))
 		}
-		v.r.log(Line{At: v.now, What: "written-back", By: "lockstepd", Why: why})
+		v.r.log(Line{At: v.now, What: LineWrittenBack, By: "lockstepd", Why: why})
 		return s.rollout.Lines
 	case lost == s.rollout.Generation && !slices.Equal(v.r.Ring().Keys, s.ring.Keys):
 		s.roster.highest = max(s.roster.highest, lost+1)

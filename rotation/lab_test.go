@@ -82,7 +82,7 @@ func (l *lab) wrote(from uint64, want ...string) {
 	l.t.Helper()
 	var got []string
 	for _, line := range l.r.History[len(l.r.History)-int(l.r.Lines-from):] {
-		got = append(got, line.What)
+		got = append(got, string(line.What))
 	}
 	if !slices.Equal(got, want) {
 		l.t.Fatalf("after %s: wrote %q, want %q (%s g%d)", l.now.Sub(epoch), got, want, l.r.Phase, l.r.Generation)

@@ -49,7 +49,7 @@ func (r *Rollout) begin(k keysource.TicketKey, now time.Time) {
 	r.add(k, now)
 	r.Keys[0].Promoted, r.Keys[0].First = r.Generation, now
 	r.enter(Steady, now)
-	r.log(Line{At: now, What: "done", Key: k.ID(), By: "lockstepd", Why: "the scope is new"})
+	r.log(Line{At: now, What: LineDone, Key: k.ID(), By: "lockstepd", Why: "the scope is new"})
 }
 
 // rebase lifts the generation above one that was handed out and that this store never reached: the store lost writes. The
@@ -67,7 +67,7 @@ func (r *Rollout) rebase(highest uint64, now time.Time) {
 			k.Demoted, k.Idle = r.Generation, time.Time{}
 		}
 	}
-	r.log(Line{At: now, What: "rebased", By: "lockstepd", Why: fmt.Sprintf("the store has lost what was handed out as g%d; a key that was burnt since g%d may be in use again", highest, lost)})
+	r.log(Line{At: now, What: LineRebased, By: "lockstepd", Why: fmt.Sprintf("the store has lost what was handed out as g%d; a key that was burnt since g%d may be in use again", highest, lost)})
 }
 
 // pardon forgets exclusions that have ended.
@@ -115,7 +115,7 @@ func (r *Rollout) retire(p Policy, now time.Time) bool {
 	for i, k := range r.Keys {
 		if k.Demoted != 0 && !k.Idle.IsZero() && now.Sub(k.Idle) >= p.TicketLifetime+p.margin() {
 			r.drop(i)
-			r.log(Line{At: now, What: "retired", Key: k.Key.ID(), By: "lockstepd", Why: "its last ticket is older than ticket_lifetime", Took: now.Sub(k.Left)})
+			r.log(Line{At: now, What: LineRetired, Key: k.Key.ID(), By: "lockstepd", Why: "its last ticket is older than ticket_lifetime", Took: now.Sub(k.Left)})
 			return true
 		}
 	}
@@ -152,7 +152,7 @@ func (r *Rollout) distribute(p Policy, now time.Time, fresh func() keysource.Tic
 	}
 	r.add(k, now)
 	r.enter(Distributing, now)
-	r.log(Line{At: now, What: string(Distributing), Key: k.ID(), By: by, Why: why})
+	r.log(Line{At: now, What: LineDistributing, Key: k.ID(), By: by, Why: why})
 	return true
 }
 
@@ -169,7 +169,7 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 			continue
 		}
 		first, again := r.Refusers[m.Name()]
-		if again && now.Sub(first.At) >= p.RefuseGrace {
+		if again && now.Sub(first.At) >= p.RefuseGrace || !again && len(r.Refusers) >= maxRefusers {
 			continue
 		}
 		if !again {
@@ -181,7 +181,7 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 		r.drop(i)
 		took := now.Sub(r.Since)
 		r.enter(Steady, now)
-		r.log(Line{At: now, What: "taken-back", Key: id, By: m.Name(), Why: m.Words, Took: took})
+		r.log(Line{At: now, What: LineTakenBack, Key: id, By: m.Name(), Why: m.Words, Took: took})
 		return true
 	}
 	return false
@@ -191,7 +191,7 @@ func (r *Rollout) refusedBy(m *Member, now time.Time) {
 	if r.Refusers == nil {
 		r.Refusers = map[string]Refusal{}
 	}
-	r.Refusers[m.Name()] = Refusal{At: now, Words: m.Words}
+	r.Refusers[m.Name()] = Refusal{At: now, Words: brief(m.Words, maxReason)}
 }
 
 // backoff before the next try: 1 s, doubling to 5 min.
@@ -208,18 +208,18 @@ func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 	if r.Phase == Burning && waited > 0 && (t.Reached.IsZero() || now.Sub(t.Reached) < FinishWithin) {
 		return false // a connection that was accepted before the ACK goes on with the keys of then
 	}
-	line := Line{At: now, Nodes: waited - len(late), Took: now.Sub(r.Since), WaitedFor: t.Waited, LeftBehind: names(late)}
+	line := Line{At: now, Nodes: waited - len(late), Took: now.Sub(r.Since), WaitedFor: t.Waited, LeftBehind: someNames(late)}
 	switch r.Phase {
 	case Distributing:
 		r.lead(r.next(), now)
 		r.enter(Promoting, now)
-		line.What = string(Promoting)
+		line.What = LinePromoting
 	case Promoting:
 		r.end(now)
-		line.What = "done"
+		line.What = LineDone
 	case Burning:
 		r.end(now)
-		line.What = "burnt"
+		line.What = LineBurnt
 	}
 	line.Key = r.Keys[0].Key.ID()
 	r.log(line)

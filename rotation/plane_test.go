@@ -329,7 +329,7 @@ func (p *plane) told() string {
 	defer p.mu.Unlock()
 	var out []string
 	for _, l := range p.lines {
-		out = append(out, l.What)
+		out = append(out, string(l.What))
 	}
 	return strings.Join(out, " ")
 }

@@ -75,7 +75,48 @@ var errDamaged = errors.New("it is damaged")
 // maxGeneration bounds what a record may say, so that none can use the numbers up. What others claim is believed up to half of it.
 const maxGeneration = 1 << 53
 
+// What a record holds at most. A NATS server takes messages of 1 MiB, and what is stored is sealed.
+const (
+	maxRecord   = 768 << 10 // bytes; the oldest lines of the history give way
+	maxBurnt    = 4096      // keys; a border lets in what was burnt before so many others
+	maxRefusers = 100       // nodes whose refusals have a rotation taken back
+	maxExcluded = 500       // nodes
+	maxNode     = 256       // bytes of a node id; no stream says more
+	maxReason   = 200       // bytes of the words of a Refusal
+)
+
+// encodeRollout returns the record of r, of at most maxRecord bytes.
 func encodeRollout(r Rollout) ([]byte, error) {
+	r.Burnt = r.Burnt[max(0, len(r.Burnt)-maxBurnt):]
+	b, err := marshalRollout(r)
+	for err == nil && len(b) > maxRecord && len(r.History) > 1 {
+		tooMany := len(b) - maxRecord
+		for tooMany > 0 && len(r.History) > 1 {
+			line, err := marshal(r.History[0])
+			if err != nil {
+				return nil, err
+			}
+			tooMany -= len(line)
+			r.History = r.History[1:]
+		}
+		b, err = marshalRollout(r)
+	}
+	if err == nil && len(b) > maxRecord {
+		return nil, fmt.Errorf("the rollout of scope %q has %d bytes, %d at most are stored", r.Scope, len(b), maxRecord)
+	}
+	return b, err
+}
+
+// marshal is [json.Marshal] without the escapes that only HTML needs: each has six bytes.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+func marshalRollout(r Rollout) ([]byte, error) {
 	rec := rolloutRecord{
 		Format: rolloutFormat, Scope: r.Scope, Generation: r.Generation, Phase: r.Phase, Since: r.Since,
 		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Hold: r.Hold, Tries: r.Tries,
@@ -91,11 +132,11 @@ func encodeRollout(r Rollout) ([]byte, error) {
 			rec.Wanted.Key = w.Key[:]
 		}
 	}
-	b, err := json.Marshal(rec)
+	b, err := marshal(rec)
 	if err != nil || len(r.later) == 0 {
 		return b, err
 	}
-	later, err := json.Marshal(r.later)
+	later, err := marshal(r.later)
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func (r Rollout) restore(from Rollout, by string, now time.Time, fresh func() ke
 		return r.restored(by, now, out)
 	}
 	r = r.clone()
-	lostSince := slices.ContainsFunc(r.History, func(l Line) bool { return l.What == "rebased" && l.Generation > from.Generation+1 })
+	lostSince := r.Proven > from.Generation
 	burntSince := slices.ContainsFunc(r.Burnt, func(f string) bool { return !slices.Contains(from.Burnt, f) })
 	changed := r.learnBurnt(from.Burnt)
 	if slices.ContainsFunc(r.Keys, func(k Key) bool { return r.burnt(k.Key) }) {
@@ -131,7 +131,7 @@ func (r Rollout) restore(from Rollout, by string, now time.Time, fresh func() ke
 }
 
 func (r Rollout) restored(by string, now time.Time, out Restored) (Rollout, Restored) {
-	r.log(Line{At: now, What: "restored", By: by, Why: "from a backup"})
+	r.log(Line{At: now, What: LineRestored, By: by, Why: "from a backup"})
 	out.Changed, out.Version = true, r.Ring().Version()
 	return r, out
 }
@@ -163,12 +163,8 @@ func (r *Rollout) burnRestored(t Tally, fresh func() keysource.TicketKey, now ti
 
 // learnBurnt adds fingerprints and reports whether any was new. A requested key that turns out to be burnt is forgotten.
 func (r *Rollout) learnBurnt(all []string) (changed bool) {
-	for _, f := range all {
-		if !slices.Contains(r.Burnt, f) {
-			r.Burnt = append(r.Burnt, f)
-			changed = true
-		}
-	}
+	news := slices.DeleteFunc(slices.Clone(all), func(f string) bool { return slices.Contains(r.Burnt, f) })
+	r.Burnt, changed = slices.Concat(news, r.Burnt), len(news) > 0
 	if w := r.Wanted; w != nil && w.Key != nil && r.burnt(*w.Key) {
 		r.Wanted = nil
 		changed = true

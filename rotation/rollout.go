@@ -86,23 +86,6 @@ type Refusal struct {
 	Words string // the node's own
 }
 
-// Line of the history: what was done to the keys, by whom and why, how long it took and whom it waited for.
-type Line struct {
-	At         time.Time     `json:"at"`
-	What       string        `json:"what"` // distributing, promoting, done, taken-back, rolled-back, burning, burnt, retired, excluded, included, rebased, written-back, restored
-	Rotation   uint64        `json:"rotation,omitempty"`
-	Generation uint64        `json:"generation"`
-	Key        string        `json:"key,omitempty"` // keysource.TicketKey.ID
-	By         string        `json:"by,omitempty"`
-	Why        string        `json:"why,omitempty"`
-	Nodes      int           `json:"nodes,omitempty"`      // live members that had accepted
-	Took       time.Duration `json:"took_ns,omitempty"`    // the phase that ended with this line
-	WaitedFor  []string      `json:"waited_for,omitempty"` // the last ones that the phase waited for
-	LeftBehind []string      `json:"left_behind,omitempty"`
-}
-
-const maxHistory = 200
-
 // Ring is what is sent.
 func (r Rollout) Ring() keysource.Ring {
 	ring := keysource.Ring{Generation: r.Generation}
@@ -132,18 +115,6 @@ func (r Rollout) clone() Rollout {
 	r.Doubted = slices.Clone(r.Doubted)
 	r.History = slices.Clone(r.History)
 	return r
-}
-
-func (r *Rollout) log(l Line) {
-	l.Generation = r.Generation
-	if l.Rotation == 0 {
-		l.Rotation = r.Begun
-	}
-	r.History = append(r.History, l)
-	r.Lines++
-	if extra := len(r.History) - maxHistory; extra > 0 {
-		r.History = slices.Delete(r.History, 0, extra)
-	}
 }
 
 func (r *Rollout) enter(p Phase, now time.Time) {

@@ -183,31 +183,3 @@ func (r Rollout) excuse(m Member, p Policy, now time.Time) string {
 	}
 	return fmt.Sprintf("%s: has not accepted g%d for %s; %s", m.Name(), r.target(), now.Sub(r.Since).Round(100*time.Millisecond), holds)
 }
-
-func names(ms []*Member) (out []string) {
-	for _, m := range ms {
-		out = append(out, m.Name())
-	}
-	return out
-}
-
-// someNames is some of names, without making those of a whole fleet.
-func someNames(ms []*Member) []string {
-	if len(ms) <= told {
-		return names(ms)
-	}
-	return andMore(names(ms[:told]), len(ms)-told)
-}
-
-// told is how many nodes are named one by one where all of a fleet may be meant.
-const told = 20
-
-// some shortens a list for people.
-func some(list []string) []string {
-	if len(list) <= told {
-		return list
-	}
-	return andMore(slices.Clone(list[:told]), len(list)-told)
-}
-
-func andMore(list []string, n int) []string { return append(list, fmt.Sprintf("and %d more", n)) }

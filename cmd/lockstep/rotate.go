@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/rotation"
 )
 
 // change is what rotate, rollback and burn have in common.
@@ -145,7 +147,7 @@ func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) er
 	if stuck != nil {
 		return stuck
 	}
-	if end.Outcome != "done" && end.Outcome != "burnt" {
+	if !slices.Contains([]rotation.LineKind{rotation.LineDone, rotation.LineBurnt}, rotation.LineKind(end.Outcome)) {
 		return fail(exitFailed, "rotation %d of scope %q was %s: lockstep history %[2]s tells by whom and why", end.Rotation, end.Scope, end.Outcome)
 	}
 	return nil

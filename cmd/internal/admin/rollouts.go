@@ -14,7 +14,7 @@ import (
 // LineOf is a line of history as the API shows it.
 func LineOf(scope string, l rotation.Line) api.Line {
 	return api.Line{
-		At: l.At, Scope: scope, What: l.What, Rotation: l.Rotation, Generation: l.Generation, Key: l.Key, By: l.By, Why: l.Why,
+		At: l.At, Scope: scope, What: string(l.What), Rotation: l.Rotation, Generation: l.Generation, Key: l.Key, By: l.By, Why: l.Why,
 		Nodes: l.Nodes, Seconds: l.Took.Seconds(), WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind,
 	}
 }
@@ -75,16 +75,19 @@ func (a *admin) rotation(r *http.Request) (out api.Rotation, err error) {
 		out.Outcome = "replaced" // unless the history knows better
 	}
 	for _, l := range ro.History {
-		if l.Rotation != n || l.What == "retired" {
+		if l.Rotation != n || l.What == rotation.LineRetired {
 			continue
 		}
 		out.Lines = append(out.Lines, LineOf(scope, l))
-		if out.Ended && slices.Contains([]string{"done", "burnt", "rolled-back"}, l.What) {
-			out.Outcome = l.What
+		if out.Ended && slices.Contains(endings, l.What) {
+			out.Outcome = string(l.What)
 		}
 	}
 	return out, nil
 }
+
+// endings are the lines with which a rotation or a burn ends.
+var endings = []rotation.LineKind{rotation.LineDone, rotation.LineBurnt, rotation.LineRolledBack}
 
 func (a *admin) rotate(r *http.Request) (s api.Started, err error) {
 	req, err := request(r)

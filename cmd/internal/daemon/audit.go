@@ -30,7 +30,7 @@ func (d *Daemon) recordRollout(ctx context.Context, scope string, c rotation.Cha
 	var entries []audit.Entry
 	for i, l := range c.Lines {
 		e := audit.Entry{
-			At: l.At, Actor: l.By, What: l.What, Scope: scope, Key: c.Keys[i], Generation: l.Generation, Rotation: l.Rotation,
+			At: l.At, Actor: l.By, What: string(l.What), Scope: scope, Key: c.Keys[i], Generation: l.Generation, Rotation: l.Rotation,
 			Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Took: l.Took, Why: l.Why, After: on.Ref(),
 		}
 		if e.Key == "" {

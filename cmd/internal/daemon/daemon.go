@@ -428,14 +428,14 @@ func (d *Daemon) degraded() (out []string) {
 
 // tell passes on what was done to a ring: to the log, to NATS and to those who watch.
 func (d *Daemon) tell(scope string, l rotation.Line, version string) {
-	failpoint(l.What + "/after-wake")
-	d.log.Info("ring "+l.What, "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key, "by", l.By, "why", l.Why,
+	failpoint(string(l.What) + "/after-wake")
+	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key, "by", l.By, "why", l.Why,
 		"nodes", l.Nodes, "took", l.Took, "waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
-	if len(l.LeftBehind) > 0 {
-		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there", "scope", scope, "nodes", l.LeftBehind)
-		d.seen.leftBehind(scope, len(l.LeftBehind))
+	if n := l.Behind(); n > 0 {
+		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there", "scope", scope, "count", n, "nodes", l.LeftBehind)
+		d.seen.leftBehind(scope, n)
 	}
-	d.bus.Publish(events.Event{Kind: events.Rotation, Scope: scope, Version: version, Phase: l.What, Rotation: l.Rotation, Why: l.Why, By: l.By, At: l.At,
+	d.bus.Publish(events.Event{Kind: events.Rotation, Scope: scope, Version: version, Phase: string(l.What), Rotation: l.Rotation, Why: l.Why, By: l.By, At: l.At,
 		Audit: d.rolls.Audit(scope)})
 	d.hub.Tell(admin.LineOf(scope, l))
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -60,9 +61,9 @@ func (f failing) Swap(ctx context.Context, key string, old store.Rev, val []byte
 	case strings.HasPrefix(key, "roster/"):
 		step = "roster"
 	case strings.HasPrefix(key, "ring/"):
-		var r struct{ History []struct{ What string } }
+		var r struct{ History []rotation.Line }
 		if json.Unmarshal(val, &r) == nil && len(r.History) > 0 {
-			step = r.History[len(r.History)-1].What
+			step = string(r.History[len(r.History)-1].What)
 		}
 	}
 	failpoint(step + "/before-swap")
