@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
 // fileSink appends to a file of this replica's own, one line of JSON each, synced. A file that was moved away is begun anew where the chain had come to, so
@@ -78,7 +80,7 @@ func (s *fileSink) resume(b batch) error {
 	s.last = s.marks.get(s.chain)
 	s.last.Chain = s.chain
 	if info.Size() == 0 {
-		return syncDir(filepath.Dir(s.path))
+		return atomicfile.SyncDir(filepath.Dir(s.path))
 	}
 	from := max(0, info.Size()-4*maxLine)
 	tail, err := io.ReadAll(io.NewSectionReader(s.f, from, info.Size()-from))
@@ -103,13 +105,4 @@ func (s *fileSink) Close() error {
 	f := s.f
 	s.f = nil
 	return f.Close()
-}
-
-// syncDir makes a file that is new in dir last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

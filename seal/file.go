@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
 // maxFile bounds what is read, in bytes; a key takes about 250.
@@ -75,22 +77,10 @@ func (f file) save(ctx context.Context, old, b []byte) error {
 	case old != nil && !bytes.Equal(have, old):
 		return ErrConflict
 	}
-	tmp, err := f.write(b)
-	if err != nil {
-		return err
-	}
 	if old != nil {
-		err = os.Rename(tmp, f.path)
-	} else { // what was put there without the lock stays: rename would overwrite it
-		err = os.Link(tmp, f.path)
+		return atomicfile.Write(f.path, b, 0o600)
 	}
-	if err != nil || old == nil {
-		err = errors.Join(err, os.Remove(tmp))
-	}
-	if err != nil {
-		return err
-	}
-	return dir.Sync()
+	return atomicfile.Create(f.path, b, 0o600) // what was put there without the lock stays
 }
 
 // Whoever else changes a keyset does so in milliseconds.
@@ -118,20 +108,4 @@ func lock(ctx context.Context, dir *os.File) error {
 				"end it, and try again", dir.Name(), ctx.Err())
 		}
 	}
-}
-
-// write makes a synced file beside path.
-func (f file) write(b []byte) (tmp string, err error) {
-	t, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+"-*") // 0600
-	if err != nil {
-		return "", err
-	}
-	_, err = t.Write(b)
-	if err == nil {
-		err = t.Sync()
-	}
-	if err = errors.Join(err, t.Close()); err != nil {
-		err = errors.Join(err, os.Remove(t.Name()))
-	}
-	return t.Name(), err
 }

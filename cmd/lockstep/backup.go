@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
 // backupFor bounds a backup or restore of a large store.
@@ -32,7 +32,7 @@ func (a *app) backupCommand() *cobra.Command {
 		o          offline
 	)
 	cmd := &cobra.Command{
-		Use:   "backup [-o FILE] --recipient AGE... | --passphrase-file FILE",
+		Use:   "backup [--to FILE] --recipient AGE... | --passphrase-file FILE",
 		Short: "Take an encrypted backup of all that is stored: certificates, rollouts with their keys, policies, known names, the audit log",
 		Long: "Take an encrypted backup (age) of all that is stored, from a running lockstepd, or from the data directory of one that is stopped. It is\n" +
 			"encrypted before it leaves lockstepd, and needs neither the sealing key nor the store to be restored. It goes to standard output without -o.",
@@ -55,7 +55,7 @@ func (a *app) backupCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&out, "output", "o", "", "`file` to write, whole or not at all (default: standard output)")
+	f.StringVar(&out, "to", "", "`file` to write, whole or not at all (default: standard output)")
 	f.StringArrayVar(&q.Recipients, "recipient", nil, "public `key` that can open it (age1…, from age-keygen); again for each")
 	f.StringVar(&words, "passphrase-file", "", "`file` whose first line is the passphrase that opens it")
 	o.flags(cmd)
@@ -82,30 +82,14 @@ func (a *app) takeBackup(ctx context.Context, w io.Writer, o offline, q api.Back
 }
 
 // toFile writes a file whole or not at all, readable by its owner only; "" is standard output.
-func (a *app) toFile(name string, write func(io.Writer) error) (err error) {
+func (a *app) toFile(name string, write func(io.Writer) error) error {
 	if name == "" {
 		if f, ok := a.out.(*os.File); ok && width(f) > 0 {
-			return usage("standard output is a terminal: give -o FILE, or lead it elsewhere")
+			return usage("standard output is a terminal: give --to FILE, or lead it elsewhere")
 		}
 		return write(a.out)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return atomicfile.WriteWith(name, 0o600, write)
 }
 
 // passphrase reads one from a file. Errors name the file and hold nothing of what is in it.

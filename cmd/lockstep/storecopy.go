@@ -15,6 +15,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 	kv "github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/store/bolt"
 )
@@ -154,31 +155,11 @@ func copyFiles(from, to string) error {
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		if err := replaceFile(path, b); err != nil {
+		if err := atomicfile.Write(path, b, 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// replaceFile writes a file that only its owner can read, whole or not at all, and synced.
-func replaceFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func nextSteps(from, to string, frozen bool) (steps []string) {

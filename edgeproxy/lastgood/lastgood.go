@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/seal"
 )
@@ -170,36 +171,14 @@ func (k *Keeper) write(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("%w: sealing: %w", ErrBad, err)
 	}
-	tmp, err := os.CreateTemp(k.dir, name+".*")
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBad, err)
-	}
-	defer os.Remove(tmp.Name()) // gone already where it was renamed
-	_, err = tmp.Write(sealed)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), k.path(name))
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBad, err)
-	}
-	return syncDir(k.dir)
-}
-
-// associated binds a file to its name and format, so that none stands in for another.
-func associated(name string) []byte { return fmt.Appendf(nil, "lockstep edge %s v%d", name, format) }
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBad, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := atomicfile.Write(k.path(name), sealed, 0o600); err != nil {
 		return fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	return nil
 }
+
+// associated binds a file to its name and format, so that none stands in for another.
+func associated(name string) []byte { return fmt.Appendf(nil, "lockstep edge %s v%d", name, format) }
 
 // ringRecord is a ring in a file: its keys, one after the other. Keys refuse to be written as text themselves.
 type ringRecord struct {

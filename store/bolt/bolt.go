@@ -24,6 +24,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -114,11 +115,7 @@ func (s *Store) prepare(fresh bool) error {
 	}); err != nil || !fresh {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(s.path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return atomicfile.SyncDir(filepath.Dir(s.path))
 }
 
 // Get implements [store.Store].

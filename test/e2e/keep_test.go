@@ -125,9 +125,9 @@ func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
 	phrase := s.file("phrase", []byte(words+"\n"))
 	file, other := s.path("backup.age"), s.path("other.age")
 	said := []said{
-		s.lockstep("backup", "-o", file, "--recipient", id.Recipient().String()),
-		s.lockstep("backup", "-o", other, "--passphrase-file", phrase),
-		s.lockstep("backup", "-o", s.path("none.age"), "--recipient", id.String()), // by mistake
+		s.lockstep("backup", "--to", file, "--recipient", id.Recipient().String()),
+		s.lockstep("backup", "--to", other, "--passphrase-file", phrase),
+		s.lockstep("backup", "--to", s.path("none.age"), "--recipient", id.String()), // by mistake
 	}
 	for i, want := range []int{0, 0, 2} {
 		if r := said[i]; r.code != want || strings.Contains(r.out+r.err, words) || strings.Contains(r.out+r.err, id.String()) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store"
@@ -86,7 +87,7 @@ func (d *dataDir) secret(name string) (string, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		b = []byte(rand.Text() + "\n")
-		if err := writeFile(path, b); err != nil {
+		if err := atomicfile.Write(path, b, 0o600); err != nil {
 			return "", err
 		}
 	} else if err != nil {
@@ -105,21 +106,7 @@ func (d *dataDir) writeAddr(scheme string, a net.Addr) error {
 	if a.Network() == "unix" {
 		addr = "unix:" + a.String()
 	}
-	return writeFile(filepath.Join(d.path, "admin.addr"), []byte(addr+"\n"))
-}
-
-// writeFile is atomic and synced, and readable by the owner only.
-func writeFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return atomicfile.Write(filepath.Join(d.path, "admin.addr"), []byte(addr+"\n"), 0o600)
 }
 
 func (d *dataDir) close() {

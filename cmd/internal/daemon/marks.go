@@ -9,6 +9,8 @@ import (
 	"maps"
 	"os"
 	"sync"
+
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
 // marks is a [rotation.Marks] in a file of the data directory: the high-water mark of each scope's ring. It is not synced: after a power failure the
@@ -61,9 +63,7 @@ func (m *marks) Raise(scope string, generation uint64) {
 	m.scopes[scope] = generation
 	b, err := json.Marshal(maps.Clone(m.scopes))
 	if err == nil {
-		if err = os.WriteFile(m.path+".new", b, 0o600); err == nil {
-			err = os.Rename(m.path+".new", m.path)
-		}
+		err = atomicfile.Write(m.path, b, 0o600)
 	}
 	if err != nil {
 		m.log.Warn("the high-water mark of a ring cannot be written: a store that is put back would not be noticed after a restart", "file", m.path, "err", err)

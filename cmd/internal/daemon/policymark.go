@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
 // policyMark is the file of the data directory with the policies that counted and stand in the audit log: for each, a line with its digest, or noPolicy, and when it
@@ -84,7 +86,7 @@ func (d *dataDir) rememberPolicy(digest string) error {
 		}
 		fmt.Fprintln(&b, word, t.from.UTC().Format(time.RFC3339))
 	}
-	if err := writeFile(filepath.Join(d.path, policyMark), b.Bytes()); err != nil {
+	if err := atomicfile.Write(filepath.Join(d.path, policyMark), b.Bytes(), 0o600); err != nil {
 		return fmt.Errorf("which policy counts cannot be written to the data directory: %w", err)
 	}
 	return nil

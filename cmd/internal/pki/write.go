@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
 type file struct {
@@ -14,7 +16,7 @@ type file struct {
 	mode fs.FileMode
 }
 
-// write puts files into dir, which is made if it is missing, each by one rename, in this order: the key first. Unless force is set nothing is
+// write puts files into dir, which is made if it is missing, each whole or not at all, in this order: the key first. Unless force is set nothing is
 // written if any of them is there.
 func write(dir string, force bool, files ...file) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -28,17 +30,7 @@ func write(dir string, force bool, files ...file) error {
 	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.name)
-		tmp, err := os.CreateTemp(dir, "."+f.name+"-*") // 0600
-		if err != nil {
-			return err
-		}
-		_, err = tmp.Write(f.b)
-		err = errors.Join(err, tmp.Chmod(f.mode), tmp.Sync(), tmp.Close())
-		if err == nil {
-			err = os.Rename(tmp.Name(), path)
-		}
-		if err != nil {
-			os.Remove(tmp.Name())
+		if err := atomicfile.Write(path, f.b, f.mode); err != nil {
 			return err
 		}
 	}
