@@ -14,8 +14,9 @@ import (
 // goroutine of its own, so that after a pause the streams of several begin in any order. The gRPC server must use what is
 // returned, both.
 //
-// A connection is known by its address in memory until its handshake, and is not wrapped before: gRPC sets TCP_USER_TIMEOUT on a bare
-// TCP connection only.
+// A connection is never wrapped: gRPC sets TCP_USER_TIMEOUT on a bare TCP connection only, and without TLS it needs no buffer for
+// what an idle one may send. It is known by its address in memory until its handshake, and then by the
+// [credentials.AuthInfo] of its streams, which has a method Unwrap.
 func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listener, credentials.TransportCredentials) {
 	o := &order{}
 	return orderedListener{l, o}, orderedCredentials{creds, o}
@@ -52,7 +53,7 @@ func (c orderedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 	if err != nil || !known {
 		return conn, info, err
 	}
-	return orderedConn{conn, number.(uint64)}, info, nil
+	return conn, orderedInfo{info, number.(uint64)}, nil
 }
 
 // Clone implements [credentials.TransportCredentials].
@@ -60,24 +61,20 @@ func (c orderedCredentials) Clone() credentials.TransportCredentials {
 	return orderedCredentials{c.TransportCredentials.Clone(), c.order}
 }
 
-type orderedConn struct {
-	net.Conn
+// orderedInfo is what the inner credentials found out, with the number.
+type orderedInfo struct {
+	credentials.AuthInfo
 	number uint64
 }
 
-// RemoteAddr implements [net.Conn]. It is what gRPC tells a stream of its connection.
-func (c orderedConn) RemoteAddr() net.Addr { return orderedAddr{c.Conn.RemoteAddr(), c.number} }
+// Unwrap returns what the inner credentials found out.
+func (i orderedInfo) Unwrap() credentials.AuthInfo { return i.AuthInfo }
 
-type orderedAddr struct {
-	net.Addr
-	number uint64
-}
-
-// connOf is the number of a stream's connection, 0 where it has none.
+// connOf is the number of a stream's connection, 0 if it has none.
 func connOf(ctx context.Context) uint64 {
 	if p, ok := peer.FromContext(ctx); ok {
-		if a, ok := p.Addr.(orderedAddr); ok {
-			return a.number
+		if i, ok := p.AuthInfo.(orderedInfo); ok {
+			return i.number
 		}
 	}
 	return 0
