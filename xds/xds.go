@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -81,7 +82,8 @@ type Resource struct {
 	Until   time.Time // when its use ends, by itself; zero: never. Only a node that asks again when it does is told (see TTL)
 	StandIn bool      // it takes the place of a resource that there is not: a node that takes it has accepted nothing
 
-	delta, sotw atomic.Pointer[[]byte] // see encode.go
+	delta, sotw atomic.Pointer[[]byte]                    // see encode.go
+	others      [2]atomic.Pointer[weak.Pointer[Resource]] // see Encoded
 }
 
 const (
