@@ -10,12 +10,12 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Ordered numbers the connections of a listener in the order in which they came, for [xds.Node.Conn]. gRPC serves each connection in a
-// goroutine of its own, so that after a pause the streams of several begin in any order. The gRPC server must use what is
-// returned, both.
+// Ordered numbers the connections of a listener in the order in which they are accepted, for
+// [xds.Node.Conn]. gRPC serves each connection in its own goroutine, so after a pause the streams
+// of several connections begin in any order. The gRPC server must use both returned values.
 //
-// A connection is known by its address in memory until its handshake, and is not wrapped before: gRPC sets TCP_USER_TIMEOUT on a bare
-// TCP connection only.
+// A connection is known by its address in memory until its handshake. It is not wrapped before
+// that, since gRPC sets TCP_USER_TIMEOUT only on a bare TCP connection.
 func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listener, credentials.TransportCredentials) {
 	o := &order{}
 	return orderedListener{l, o}, orderedCredentials{creds, o}
@@ -23,7 +23,7 @@ func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listen
 
 type order struct {
 	last    atomic.Uint64
-	waiting sync.Map // net.Conn, before its handshake, to its number
+	waiting sync.Map // net.Conn before its handshake → its number
 }
 
 type orderedListener struct {
@@ -65,7 +65,8 @@ type orderedConn struct {
 	number uint64
 }
 
-// RemoteAddr implements [net.Conn]. It is what gRPC tells a stream of its connection.
+// RemoteAddr implements [net.Conn]. It is the only thing that gRPC tells a stream of its
+// connection.
 func (c orderedConn) RemoteAddr() net.Addr { return orderedAddr{c.Conn.RemoteAddr(), c.number} }
 
 type orderedAddr struct {
@@ -73,7 +74,7 @@ type orderedAddr struct {
 	number uint64
 }
 
-// connOf is the number of a stream's connection, 0 where it has none.
+// connOf returns the number of a stream's connection, or 0 if it has none.
 func connOf(ctx context.Context) uint64 {
 	if p, ok := peer.FromContext(ctx); ok {
 		if a, ok := p.Addr.(orderedAddr); ok {
