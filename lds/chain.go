@@ -124,7 +124,8 @@ func overSDS() *corev3.ConfigSource {
 				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 					ClusterName: Cluster,
 					RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-						BaseInterval: durationpb.New(200 * time.Millisecond), MaxInterval: durationpb.New(2 * time.Second),
+						BaseInterval: durationpb.New(200 * time.Millisecond),
+						MaxInterval:  durationpb.New(2 * time.Second),
 					}},
 				}},
 			}},
