@@ -39,7 +39,7 @@ func newStore() *away { return &away{Store: memory.New()} }
 // trialLab is a table with trials, and the nodes that watch one name there.
 type trialLab struct {
 	*lab
-	book  *trialbook.Book
+	book  *trialbook.Records
 	nodes map[string]*tester
 	next  uint64
 }

@@ -53,8 +53,8 @@ type Daemon struct {
 	bus    *bus
 	table  *sds.Table
 	certs  *catalog.Catalog
-	trials *trial.Book // nil: every node gets a changed certificate at once
-	dir    *dir.Dir    // nil: no --certs
+	trials *trial.Records // nil: every node gets a changed certificate at once
+	dir    *dir.Dir       // nil: no --certs
 	rolls  *rotation.Coordinator
 	xds    *server.Server
 	grpc   *grpc.Server
