@@ -30,6 +30,20 @@ func (c Certificate) LogValue() slog.Value {
 func (Certificate) MarshalText() ([]byte, error) { return nil, errMarshal }
 
 // String keeps the private key out of every message.
+func (p PEM) String() string {
+	return fmt.Sprintf("a chain of %d bytes and a key, as PEM", len(p.Chain))
+}
+
+// Format writes String for every verb.
+func (p PEM) Format(w fmt.State, _ rune) { io.WriteString(w, p.String()) }
+
+// LogValue keeps the private key out of every log.
+func (p PEM) LogValue() slog.Value { return slog.StringValue(p.String()) }
+
+// MarshalText always fails.
+func (PEM) MarshalText() ([]byte, error) { return nil, errMarshal }
+
+// String keeps the private key out of every message.
 func (d DER) String() string { return fmt.Sprintf("%d certificates and a key, as DER", len(d.Chain)) }
 
 // Format writes String for every verb.

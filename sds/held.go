@@ -9,9 +9,11 @@ import (
 
 // Held is a certificate that is being sent.
 type Held struct {
-	Name       keysource.Name // under which it was found: the name that was asked for, or the wildcard that covers it
-	From       int            // where it was found: an index of [Config].Sources
-	Chain, Key []byte         // PEM
+	// Name is under which it was found: the name that was asked for, or the wildcard that covers it.
+	Name keysource.Name
+	// From is where it was found, as an index of [Config].Sources.
+	From int
+	keysource.PEM
 }
 
 // Held lists the certificates that are being sent now, each once. They hold private keys.
@@ -42,7 +44,9 @@ func (t *Table) Held() (all []Held) {
 			continue // we encoded it
 		}
 		c := s.GetTlsCertificate()
-		all = append(all, Held{at.name, at.from, c.GetCertificateChain().GetInlineBytes(), c.GetPrivateKey().GetInlineBytes()})
+		all = append(all, Held{at.name, at.from, keysource.PEM{
+			Chain: c.GetCertificateChain().GetInlineBytes(), Key: c.GetPrivateKey().GetInlineBytes(),
+		}})
 	}
 	return all
 }

@@ -45,9 +45,9 @@ func (a *app) certPutCommand() *cobra.Command {
 			if err := check(name, p); err != nil {
 				return fmt.Errorf("%s, %s: %w", chain, key, err)
 			}
-			p.Now = now
+			q := api.PutCert{Chain: p.Chain, Key: p.Key, Now: now}
 			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
-				stored, err := c.PutCert(ctx, string(name), p)
+				stored, err := c.PutCert(ctx, string(name), q)
 				if err != nil {
 					return err
 				}
@@ -69,7 +69,7 @@ func (a *app) certPutCommand() *cobra.Command {
 // maxPEMFile bounds what is read of a file. A file of this size is refused when it is parsed.
 const maxPEMFile = 1<<20 + 1
 
-func readPair(chain, key string) (p api.PutCert, err error) {
+func readPair(chain, key string) (p keysource.PEM, err error) {
 	if p.Chain, err = readSome(chain); err != nil {
 		return p, err
 	}
@@ -87,8 +87,8 @@ func readSome(file string) ([]byte, error) {
 }
 
 // check refuses what lockstepd would refuse. So a mistake is named before a private key is sent.
-func check(n keysource.Name, p api.PutCert) error {
-	c, err := keysource.ParseCertificate(p.Chain, p.Key, time.Now())
+func check(n keysource.Name, p keysource.PEM) error {
+	c, err := keysource.ParseCertificate(p, time.Now())
 	if err == nil && !c.Covers(n) {
 		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
 	}

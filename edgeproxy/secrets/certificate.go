@@ -67,11 +67,11 @@ func (e *equals) forget(version string) {
 }
 
 func parse(r *xds.Resource) (*certificate, error) {
-	chain, key, err := wire.Certificate(r)
+	p, err := wire.Certificate(r)
 	if err != nil {
 		return nil, err
 	}
-	c, err := build(chain, key)
+	c, err := build(p)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", r.Name, err)
 	}
@@ -82,8 +82,8 @@ func parse(r *xds.Resource) (*certificate, error) {
 }
 
 // restore is parse for a certificate that was kept.
-func (e *equals) restore(chain, key []byte) (*certificate, error) {
-	c, err := build(chain, key)
+func (e *equals) restore(p keysource.PEM) (*certificate, error) {
+	c, err := build(p)
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func (e *equals) restore(chain, key []byte) (*certificate, error) {
 }
 
 // build checks a certificate, but for its expiry, which is looked at when it is served.
-func build(chain, key []byte) (*certificate, error) {
-	c, der, err := keysource.ParseDER(chain, key, time.Time{})
+func build(p keysource.PEM) (*certificate, error) {
+	c, der, err := keysource.ParseDER(p, time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +112,6 @@ func build(chain, key []byte) (*certificate, error) {
 		return nil, fmt.Errorf("%w: its private key cannot be parsed", keysource.ErrBadCertificate)
 	}
 	version := c.Version()
-	c.Chain, c.Key = nil, nil // their DER is kept
+	c.PEM = keysource.PEM{} // its DER is kept
 	return &certificate{&tls.Certificate{Certificate: der.Chain, PrivateKey: signer, Leaf: leaf}, c, version}, nil
 }

@@ -45,7 +45,7 @@ func (s *Secrets) Certificates() map[keysource.Name]keysource.Certificate {
 			continue // it was parsed from that
 		}
 		out := c.covers
-		out.Chain, out.Key = keysource.DER{Chain: c.tls.Certificate, Key: key}.PEM()
+		out.PEM = keysource.DER{Chain: c.tls.Certificate, Key: key}.PEM()
 		all[n] = out
 	}
 	return all
@@ -53,8 +53,8 @@ func (s *Secrets) Certificates() map[keysource.Name]keysource.Certificate {
 
 // Restore takes a certificate that was held before this process began. It is served at once, and the control plane, which is told of it, replaces it if it is not
 // the current one. Call it before Run. An expired one is passed over.
-func (s *Secrets) Restore(n keysource.Name, chain, key []byte) error {
-	c, err := s.equals.restore(chain, key)
+func (s *Secrets) Restore(n keysource.Name, p keysource.PEM) error {
+	c, err := s.equals.restore(p)
 	if err != nil {
 		return err
 	}

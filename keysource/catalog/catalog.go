@@ -113,13 +113,13 @@ func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certific
 	return cert, err
 }
 
-// Put stores a chain and its private key (PEM, as [keysource.ParseCertificate] takes them) under n and returns what was stored. It
-// replaces whatever is there. Putting the same again changes nothing and wakes nobody.
+// Put stores a chain and its private key under n and returns what was stored. It replaces whatever is there.
+// Putting the same again changes nothing and wakes nobody.
 //
 // Refused: a name that [keysource.ServerName] would not return (ErrBadName), a chain or key that is not good, or that does not cover n
 // (ErrBadCertificate). After any other error it is not known whether it was stored; to put it again is safe.
-func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey []byte) (keysource.Certificate, error) {
-	cert, next, err := admit(n, chain, privateKey, time.Now())
+func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (keysource.Certificate, error) {
+	cert, next, err := admit(n, p, time.Now())
 	if err != nil {
 		return keysource.Certificate{}, err
 	}

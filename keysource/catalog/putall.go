@@ -14,8 +14,8 @@ import (
 
 // Pair is what wants to be stored under a name.
 type Pair struct {
-	Name       keysource.Name
-	Chain, Key []byte // PEM, as [keysource.ParseCertificate] takes them
+	Name keysource.Name
+	keysource.PEM
 }
 
 // Stored is a name with the version that it is about to have.
@@ -62,7 +62,7 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 	for j, o := range store.SwapAll(ctx, c.store, changes) {
 		switch i := at[j]; {
 		case errors.Is(o.Err, store.ErrConflict): // somebody else was first, or the name comes twice
-			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].Chain, pairs[i].Key)
+			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].PEM)
 		case o.Err != nil:
 			out[i].Err = fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w", pairs[i].Name, o.Err)
 		default:
@@ -86,7 +86,7 @@ func weigh(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	if unread == nil && string(old.Chain) == string(p.Chain) && string(old.Key) == string(p.Key) {
 		return admitted{}, Outcome{Same: true}
 	}
-	_, next, err := admit(p.Name, p.Chain, p.Key, now)
+	_, next, err := admit(p.Name, p.PEM, now)
 	if err != nil {
 		return admitted{}, Outcome{Err: err}
 	}

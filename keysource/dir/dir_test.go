@@ -154,7 +154,7 @@ func putPEM(t testing.TB, folder string, chain, key []byte) string {
 
 func version(t testing.TB, chain, key []byte) string {
 	t.Helper()
-	c, err := keysource.ParseCertificate(chain, key, time.Time{})
+	c, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{})
 	check(t, err)
 	return c.Version()
 }

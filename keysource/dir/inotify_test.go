@@ -258,7 +258,7 @@ func TestReadersNeverSeeTwoHalves(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if _, err := keysource.ParseCertificate(c.Chain, c.Key, time.Time{}); err != nil {
+				if _, err := keysource.ParseCertificate(c.PEM, time.Time{}); err != nil {
 					t.Error(err)
 					return
 				}

@@ -113,11 +113,14 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	if err := body(r, &req); err != nil {
 		return out, err
 	}
-	if err := a.release(r.Context(), n, req); err != nil {
-		return out, err
+	p := keysource.PEM{Chain: req.Chain, Key: req.Key}
+	if req.Now {
+		if err := a.release(r.Context(), n, p); err != nil {
+			return out, err
+		}
 	}
 	before, notBefore := a.Catalog.Certificate(r.Context(), n)
-	c, err := a.Catalog.Put(r.Context(), n, req.Chain, req.Key)
+	c, err := a.Catalog.Put(r.Context(), n, p)
 	if err != nil {
 		return out, err
 	}
@@ -132,12 +135,12 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	return out, nil
 }
 
-// release notes that every node gets the certificate at once, if that is asked for. A certificate that Put refuses is none of its business.
-func (a *admin) release(ctx context.Context, n keysource.Name, req api.PutCert) error {
-	if !req.Now || a.Trials == nil {
+// release notes that every node gets the certificate at once. It passes over one that Put refuses.
+func (a *admin) release(ctx context.Context, n keysource.Name, p keysource.PEM) error {
+	if a.Trials == nil {
 		return nil
 	}
-	c, err := keysource.ParseCertificate(req.Chain, req.Key, time.Now())
+	c, err := keysource.ParseCertificate(p, time.Now())
 	if err != nil || !c.Covers(n) {
 		return nil
 	}

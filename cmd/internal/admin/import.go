@@ -64,7 +64,7 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 			fail(p.Folder, bad, n)
 			continue
 		}
-		pairs, folders = append(pairs, catalog.Pair{Name: n, Chain: p.Chain, Key: p.Key}), append(folders, p.Folder)
+		pairs, folders = append(pairs, catalog.Pair{Name: n, PEM: p.PEM}), append(folders, p.Folder)
 	}
 	outcomes, err := a.putAll(ctx, pairs)
 	if err != nil {

@@ -23,9 +23,9 @@ const maxFile = 1<<20 + 1
 
 // Pair is what one folder holds, or why it cannot be read.
 type Pair struct {
-	Folder     string
-	Chain, Key []byte // PEM, unchecked
-	Err        error
+	Folder string
+	keysource.PEM
+	Err error
 }
 
 // Size is what the pair takes, in bytes.

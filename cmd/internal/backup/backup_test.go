@@ -65,7 +65,7 @@ func certify(t testing.TB, s store.Store, ca *fleet.CA, name string) string {
 	t.Helper()
 	p, err := ca.Issue(fleet.Leaf{Names: []string{name}})
 	check(t, err)
-	_, err = catalog.New(catalog.Config{Store: s}).Put(t.Context(), keysource.Name(name), p.Chain, p.Key)
+	_, err = catalog.New(catalog.Config{Store: s}).Put(t.Context(), keysource.Name(name), keysource.PEM{Chain: p.Chain, Key: p.Key})
 	check(t, err)
 	return get(t, s, "cert/"+name)
 }

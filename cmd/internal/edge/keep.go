@@ -63,7 +63,7 @@ func (e *Edge) restore() {
 		e.log.Error("refused", "error", err)
 	}
 	for n, c := range certs {
-		if err := e.secrets.Restore(n, c.Chain, c.Key); err != nil {
+		if err := e.secrets.Restore(n, c); err != nil {
 			e.log.Error("refused a certificate of the last-good copy", "name", string(n), "error", err)
 		}
 	}
@@ -156,11 +156,7 @@ func (e *Edge) saveRings(rings map[string]keysource.Ring) bool {
 }
 
 func (e *Edge) saveCertificates() bool {
-	all := make(map[keysource.Name]lastgood.Certificate)
-	for n, c := range e.secrets.Certificates() {
-		all[n] = lastgood.Certificate{Chain: c.Chain, Key: c.Key}
-	}
-	err := e.copy.SaveCertificates(all)
+	err := e.copy.SaveCertificates(e.secrets.Certificates())
 	if err != nil {
 		e.log.Error("the last-good copy is not written", "error", err)
 	}
