@@ -60,14 +60,14 @@ func forwarding(name string) bool {
 }
 
 func (p *Proxy) trusts(remote string) bool {
-	if len(p.TrustedProxies) == 0 {
+	if len(p.cfg.TrustedProxies) == 0 {
 		return false
 	}
 	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return false
 	}
-	for _, prefix := range p.TrustedProxies {
+	for _, prefix := range p.cfg.TrustedProxies {
 		if prefix.Contains(at.Addr().Unmap()) {
 			return true
 		}

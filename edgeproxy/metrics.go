@@ -61,9 +61,9 @@ func (h *handshakes) Write(b []byte) (int, error) {
 	line := bytes.TrimSpace(b)
 	if bytes.Contains(line, []byte("TLS handshake error")) {
 		h.p.metrics.failed.Inc()
-		h.p.Log.Debug("handshake failed", "reason", string(line)) // clients choose the words; debug is off unless asked for
+		h.p.opts.Log.Debug("handshake failed", "reason", string(line)) // clients choose the words; debug is off unless asked for
 	} else {
-		h.p.Log.Warn("net/http", "says", string(line))
+		h.p.opts.Log.Warn("net/http", "says", string(line))
 	}
 	return len(b), nil
 }

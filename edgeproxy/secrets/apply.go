@@ -79,7 +79,7 @@ func (s *Secrets) remove(n keysource.Name) {
 
 // take brings a ring into use; not where there is one already, unless it is to be replaced.
 func (s *Secrets) take(scope string, r keysource.Ring, replace bool) error {
-	if !slices.Contains(s.Scopes, scope) {
+	if !slices.Contains(s.cfg.Scopes, scope) {
 		return errors.New("nobody asked for it")
 	}
 	s.turn.Lock()
@@ -90,13 +90,13 @@ func (s *Secrets) take(scope string, r keysource.Ring, replace bool) error {
 	if has && !replace {
 		return nil
 	}
-	if err := s.Ring(scope, r); err != nil {
+	if err := s.cfg.Ring(scope, r); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rings[scope] = r
-	if !has && len(s.rings) == len(s.Scopes) {
+	if !has && len(s.rings) == len(s.cfg.Scopes) {
 		close(s.ready)
 	}
 	return nil
