@@ -55,7 +55,9 @@ func (c *complaints) again() {
 
 // What complaints say.
 const (
-	unloaded   = "a certificate cannot be loaded; what was sent stays"
-	declined   = "the node that gets a changed certificate first refused it; no other of its kind gets it: issue another one, or give this one to all (lockstep cert put --now)"
+	unloaded = "a certificate cannot be loaded; what was sent stays"
+	// declined lacks what to type.
+	declined = "the node that gets a changed certificate first refused it; no other of its kind gets it: " +
+		"issue another one, or give this one to all (%s)"
 	unanswered = "a changed certificate was not accepted in time by the node that gets it first; all nodes of its kind get it now"
 )

@@ -2,6 +2,7 @@ package sds
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -35,6 +36,8 @@ type Config struct {
 	Trials Trials
 	// TryFor is how long a node that goes first may take to answer.
 	TryFor time.Duration
+	// GiveToAll is what an operator types so that every node gets a certificate at once. The log names it.
+	GiveToAll string
 	// Alone says that there is no other replica: what one stream alone has needs no trial.
 	Alone bool
 	Log   *slog.Logger
@@ -106,7 +109,7 @@ func NewTable(c Config) *Table {
 	t := &Table{
 		cfg: c, first: newQueue(scouts), queue: newQueue(loaders), doors: newDoors(), memo: newMemo(),
 		down: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded}, bad: complaints{log: c.Log, level: slog.LevelWarn, what: unloaded},
-		silent: complaints{log: c.Log, level: slog.LevelWarn, what: unanswered}, declined: complaints{log: c.Log, level: slog.LevelError, what: declined},
+		silent: complaints{log: c.Log, level: slog.LevelWarn, what: unanswered}, declined: complaints{log: c.Log, level: slog.LevelError, what: fmt.Sprintf(declined, c.GiveToAll)},
 		certs: map[string]*entry{}, ill: map[*entry]struct{}{}, under: map[keysource.Name]map[*entry]struct{}{},
 		rings: map[string]map[uint64]*xds.Mailbox{}, sent: map[string]ringed{},
 		trials: map[keysource.Name]*trial{}, attempted: make(chan struct{}, 1), asking: make(chan struct{}, storeCalls),

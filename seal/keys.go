@@ -13,7 +13,7 @@ type Keys interface {
 	Load(ctx context.Context) ([]byte, error)
 	// Save replaces old by b, which is durable when it returns. A nil old is for a keyset where there was none: the error wraps fs.ErrExist if
 	// there is one by now. If the source holds another one than old, the error wraps ErrConflict, and ErrReadOnly if it cannot be written from here:
-	// then its text says how to rotate by hand.
+	// then its text ends with the advice to rotate by hand.
 	Save(ctx context.Context, old, b []byte) error
 	// String names the source for people.
 	String() string
@@ -26,10 +26,8 @@ var (
 	ErrReadOnly = errors.New("cannot be written from here")
 )
 
-// byHand is what a read-only source says.
-const byHand = "rotate by hand: `lockstep kek rotate --file COPY` on a copy of the keyset adds a key that only opens; put the copy in its place at " +
-	"each replica, and restart those that took it from the environment; the same again has the new key seal, and lockstepd re-seals what is stored; `lockstep kek status` shows who has what; before the old key goes " +
-	"(`--file COPY --retire`), `lockstep kek retire` proves that nothing needs it"
+// byHand ends the words of a read-only source. Programs add what to type.
+const byHand = "rotate by hand"
 
 // Source is the Keys that a setting names: credential:NAME, env:VARIABLE, or the path of a file.
 func Source(setting string) (Keys, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/seal"
 )
 
@@ -119,7 +120,7 @@ func (a *app) kekNewCommand() *cobra.Command {
 
 // kekStep changes a keyset file by one step.
 func (a *app) kekStep(ctx context.Context, file string, retire bool) error {
-	s, err := seal.Load(ctx, seal.File(file))
+	s, err := seal.Load(ctx, kek.File(file))
 	if err != nil {
 		return err
 	}

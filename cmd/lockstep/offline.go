@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
-	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store/bolt"
 )
 
@@ -46,7 +46,7 @@ func (a *app) openOffline(ctx context.Context, o offline, create bool) (*stores.
 	if err != nil {
 		return nil, err
 	}
-	keys, err := seal.Source(cmp.Or(o.kek, filepath.Join(a.dataDir, stores.KeyFile)))
+	keys, err := kek.Source(cmp.Or(o.kek, filepath.Join(a.dataDir, stores.KeyFile)))
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}

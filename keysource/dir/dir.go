@@ -36,6 +36,8 @@ type Config struct {
 	Changed func([]keysource.Name)
 	// Known remembers the names over a restart, so that a volume that is not mounted at start is seen as a loss. nil: it is not.
 	Known Known
+	// AcceptLoss is what an operator types to accept a loss. Errors and the log name it.
+	AcceptLoss string
 	// Log gets what an operator should know. Default: nothing is logged.
 	Log *slog.Logger
 }
@@ -54,6 +56,7 @@ type Dir struct {
 	rescan  time.Duration
 	changed func([]keysource.Name)
 	known   Known
+	accept  string // what an operator types to accept a loss
 	log     *slog.Logger
 	open    func() (*watcher, error)
 
@@ -102,7 +105,7 @@ func New(c Config) *Dir {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Dir{
-		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, known: c.Known, log: c.Log, open: openWatcher,
+		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, known: c.Known, accept: c.AcceptLoss, log: c.Log, open: openWatcher,
 		ready: make(chan struct{}), kick: make(chan struct{}, 1),
 		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recent: map[keysource.Name]lost{},
 		woken: map[keysource.Name]struct{}{}, dirty: map[string]struct{}{},

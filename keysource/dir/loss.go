@@ -100,13 +100,13 @@ func (d *Dir) judge(gone []*host, now time.Time) {
 		h.wrong, h.problem = time.Time{}, d.heldError(h).Error()
 		d.wake(h)
 	}
-	d.log.Error("many certificates are gone at once and are held back; is the volume mounted? `lockstep cert rm --confirm` accepts the loss",
+	d.log.Error("many certificates are gone at once and are held back; is the volume mounted? `"+d.accept+"` accepts the loss",
 		"dir", d.root, "gone", missing, "of", all, "one of them", gone[0].name)
 }
 
 // heldError says what a node's certificate waits for. It never wraps keysource.ErrNotExist.
 func (d *Dir) heldError(h *host) error {
-	return fmt.Errorf("held back: %s is gone from %s; is the volume mounted? `lockstep cert rm --confirm` accepts the loss", h.name, d.root)
+	return fmt.Errorf("held back: %s is gone from %s; is the volume mounted? `%s` accepts the loss", h.name, d.root, d.accept)
 }
 
 // Held returns the names that are gone from the directory and held back, in order.

@@ -52,11 +52,11 @@ func dropNote(ctx context.Context, sealed, raw store.Store, s *seal.Sealer, says
 // begin notes that every record is being sealed with id, unless that or more is noted, and returns the revision by which end knows it.
 func (c *Custodian) begin(ctx context.Context, id seal.KeyID) (store.Rev, error) {
 	for {
-		text, rev, err := readNote(ctx, c.Raw, c.Sealer)
+		text, rev, err := readNote(ctx, c.cfg.Raw, c.cfg.Sealer)
 		if err != nil || strings.TrimPrefix(text, scanning) == id.String() {
 			return rev, err
 		}
-		if rev, err = c.Store.Swap(ctx, doneKey, rev, []byte(scanning+id.String())); !errors.Is(err, store.ErrConflict) {
+		if rev, err = c.cfg.Store.Swap(ctx, doneKey, rev, []byte(scanning+id.String())); !errors.Is(err, store.ErrConflict) {
 			return rev, err
 		}
 	}
@@ -64,9 +64,9 @@ func (c *Custodian) begin(ctx context.Context, id seal.KeyID) (store.Rev, error)
 
 // end notes that every record is sealed with id. It fails with ErrConflict if somebody took the note away since begin.
 func (c *Custodian) end(ctx context.Context, id seal.KeyID, begun store.Rev) error {
-	_, err := c.Store.Swap(ctx, doneKey, begun, []byte(id.String()))
+	_, err := c.cfg.Store.Swap(ctx, doneKey, begun, []byte(id.String()))
 	if errors.Is(err, store.ErrConflict) {
-		if text, _, failed := readNote(ctx, c.Raw, c.Sealer); failed == nil && text == id.String() { // another one ended it
+		if text, _, failed := readNote(ctx, c.cfg.Raw, c.cfg.Sealer); failed == nil && text == id.String() { // another one ended it
 			return nil
 		}
 	}
@@ -83,7 +83,7 @@ func (c *Custodian) finish(ctx context.Context, id seal.KeyID) error {
 		c.setFinished(0, late)
 		return nil
 	}
-	text, _, err := readNote(ctx, c.Raw, c.Sealer)
+	text, _, err := readNote(ctx, c.cfg.Raw, c.cfg.Sealer)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (c *Custodian) finish(ctx context.Context, id seal.KeyID) error {
 		if err := c.reseal(ctx); err != nil {
 			return err
 		}
-		if late, err = c.otherwise(ctx, id); err != nil || len(late) > 0 || c.Sealer.State().Primary != id { // it was changed meanwhile
+		if late, err = c.otherwise(ctx, id); err != nil || len(late) > 0 || c.cfg.Sealer.State().Primary != id { // it was changed meanwhile
 			c.poke()
 			return err
 		}

@@ -28,7 +28,7 @@ type Report struct {
 }
 
 func (c *Custodian) report(ctx context.Context) error {
-	st := c.Sealer.State()
+	st := c.cfg.Sealer.State()
 	if err := c.follow(ctx, st.Primary); err != nil {
 		return err
 	}
@@ -44,14 +44,14 @@ func (c *Custodian) report(ctx context.Context) error {
 	if said == c.said && time.Since(c.saidAt) < reportEvery && c.saidIn.After(asked) {
 		return nil
 	}
-	if r.At, err = c.Store.Now(ctx); err != nil {
+	if r.At, err = c.cfg.Store.Now(ctx); err != nil {
 		return err
 	}
 	val, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	if err := c.put(ctx, store.Key("seal", "replica", c.Replica), val); err != nil {
+	if err := c.put(ctx, store.Key("seal", "replica", c.cfg.Replica), val); err != nil {
 		return err
 	}
 	c.said, c.saidAt, c.saidIn = said, time.Now(), r.At
@@ -67,7 +67,7 @@ func (c *Custodian) follow(ctx context.Context, primary seal.KeyID) error {
 	if c.turning == c.primary || time.Since(c.turned) < inFlight {
 		return nil
 	}
-	if err := dropNote(ctx, c.Store, c.Raw, c.Sealer, func(string) bool { return true }); err != nil {
+	if err := dropNote(ctx, c.cfg.Store, c.cfg.Raw, c.cfg.Sealer, func(string) bool { return true }); err != nil {
 		return err
 	}
 	c.primary = c.turning
@@ -75,7 +75,7 @@ func (c *Custodian) follow(ctx context.Context, primary seal.KeyID) error {
 }
 
 func (c *Custodian) asked(ctx context.Context) (at time.Time, err error) {
-	val, _, err := c.Store.Get(ctx, askKey)
+	val, _, err := c.cfg.Store.Get(ctx, askKey)
 	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrSealed) { // who asks again writes it anew
 		return at, nil
 	}
@@ -87,7 +87,7 @@ func (c *Custodian) asked(ctx context.Context) (at time.Time, err error) {
 
 // ask has every replica report within its refresh, and returns the time from which on a report answers.
 func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
-	if at, err = c.Store.Now(ctx); err != nil {
+	if at, err = c.cfg.Store.Now(ctx); err != nil {
 		return at, err
 	}
 	val, err := at.MarshalText()
@@ -101,20 +101,20 @@ func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
 func (c *Custodian) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	key := store.Key("seal", "replica", c.Replica)
-	if _, rev, err := c.Raw.Get(ctx, key); err == nil {
-		_, _ = c.Raw.Swap(ctx, key, rev, nil) // if not, it ends by its age
+	key := store.Key("seal", "replica", c.cfg.Replica)
+	if _, rev, err := c.cfg.Raw.Get(ctx, key); err == nil {
+		_, _ = c.cfg.Raw.Swap(ctx, key, rev, nil) // if not, it ends by its age
 	}
 }
 
 // put writes a value whoever wrote it before, and whether or not that opens.
 func (c *Custodian) put(ctx context.Context, key string, val []byte) error {
 	for {
-		_, rev, err := c.Raw.Get(ctx, key)
+		_, rev, err := c.cfg.Raw.Get(ctx, key)
 		if err != nil && !errors.Is(err, store.ErrNotExist) {
 			return err
 		}
-		if _, err = c.Store.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
+		if _, err = c.cfg.Store.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -128,12 +128,12 @@ type unread struct {
 
 // Reports are those of the replicas that live, by name, and the names of those whose reports cannot be read: a living replica writes its own anew.
 func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []string, err error) {
-	now, err := c.Store.Now(ctx)
+	now, err := c.cfg.Store.Now(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	found := map[string]unread{}
-	for key, err := range c.Store.Keys(ctx, replicaPrefix+"/") {
+	for key, err := range c.cfg.Store.Keys(ctx, replicaPrefix+"/") {
 		if err != nil {
 			return nil, nil, err
 		}
@@ -141,7 +141,7 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 		if err != nil {
 			return nil, nil, err
 		}
-		val, rev, err := c.Raw.Get(ctx, key)
+		val, rev, err := c.cfg.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {
 			continue
 		}
@@ -149,7 +149,7 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 			return nil, nil, err
 		}
 		r := Report{Replica: name}
-		plain, err := c.Sealer.Open(val, []byte(key))
+		plain, err := c.cfg.Sealer.Open(val, []byte(key))
 		if err != nil || json.Unmarshal(plain, &r) != nil {
 			if c.stillUnread(name, rev, found) {
 				unreadable = append(unreadable, name)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/edgeproxy/lastgood"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/seal"
@@ -34,7 +35,7 @@ func (e *Edge) openCopy() error {
 	if err := os.MkdirAll(e.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	keys, err := seal.Source(cmp.Or(e.cfg.KEK, filepath.Join(e.cfg.DataDir, "sealing.key")))
+	keys, err := kek.Source(cmp.Or(e.cfg.KEK, filepath.Join(e.cfg.DataDir, "sealing.key")))
 	if err != nil {
 		return fmt.Errorf("kek: %w", err)
 	}
