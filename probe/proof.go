@@ -42,8 +42,8 @@ type Proof struct {
 	At      time.Time
 }
 
-// ErrClientCertificate: the node asks for a client certificate, which a probe has not, and let nobody in without one.
-var ErrClientCertificate = errors.New("the node asks for a client certificate")
+// errClientCertificate: the node asks for a client certificate, which a probe has not, and let nobody in without one.
+var errClientCertificate = errors.New("the node asks for a client certificate")
 
 const proofTries = 3 // of one handshake that fails before TLS has said anything: a worker may be busy
 
@@ -126,8 +126,8 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 	}
 	full, err := p.dial(ctx, s.Addr, c, nil)
 	switch {
-	case errors.Is(err, ErrClientCertificate):
-		return Unproved, what("%v: no ticket can be had", ErrClientCertificate), false
+	case errors.Is(err, errClientCertificate):
+		return Unproved, what("%v: no ticket can be had", errClientCertificate), false
 	case judged(err) && strings.Contains(err.Error(), "protocol version"):
 		return Unproved, "", false
 	case err != nil:
@@ -157,7 +157,7 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 // dial tries again while the node cannot be reached.
 func (p *Prover) dial(ctx context.Context, addr string, c Config, offer *Session) (r Result, err error) {
 	for try := range proofTries {
-		if r, err = Dial(ctx, addr, c, offer); err == nil || ctx.Err() != nil || errors.Is(err, ErrClientCertificate) || judged(err) {
+		if r, err = Dial(ctx, addr, c, offer); err == nil || ctx.Err() != nil || errors.Is(err, errClientCertificate) || judged(err) {
 			return r, err
 		}
 		if try < proofTries-1 {

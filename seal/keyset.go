@@ -27,8 +27,8 @@ type State struct {
 	Old     []KeyID // open what they sealed
 }
 
-// Has reports whether a key is in the keyset.
-func (s State) Has(id KeyID) bool {
+// has reports whether a key is in the keyset.
+func (s State) has(id KeyID) bool {
 	return s.Primary == id || slices.Contains(s.Staged, id) || slices.Contains(s.Old, id)
 }
 
@@ -46,7 +46,7 @@ type opened struct {
 
 func (o *opened) knows(sealed []byte) bool {
 	id, ok := sealedBy(sealed)
-	return ok && o.state.Has(id)
+	return ok && o.state.has(id)
 }
 
 // sealedBy reads the ID of the key that sealed b: a byte 1, then the ID, big endian (Tink's output prefix).

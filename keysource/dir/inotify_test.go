@@ -263,7 +263,7 @@ func TestReadersNeverSeeTwoHalves(t *testing.T) {
 					return
 				}
 				b.List()
-				b.Held()
+				b.held()
 			}
 		})
 	}

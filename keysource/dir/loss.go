@@ -109,8 +109,8 @@ func (d *Dir) heldError(h *host) error {
 	return fmt.Errorf("held back: %s is gone from %s; is the volume mounted? `%s` accepts the loss", h.name, d.root, d.accept)
 }
 
-// Held returns the names that are gone from the directory and held back, in order.
-func (d *Dir) Held() []keysource.Name {
+// held returns the names that are gone from the directory and held back, in order.
+func (d *Dir) held() []keysource.Name {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var names []keysource.Name
@@ -126,7 +126,7 @@ func (d *Dir) Held() []keysource.Name {
 // ConfirmLoss accepts that the held names are gone, and returns them: from now on they do not exist. It refuses while the directory is there
 // and cannot be read, since then nobody can know.
 func (d *Dir) ConfirmLoss() ([]keysource.Name, error) {
-	names := d.Held()
+	names := d.held()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.unread != nil && !missing(d.unread) {

@@ -57,8 +57,8 @@ const (
 	keepRefused    = 30 * 24 * time.Hour
 )
 
-// ErrFull means that there are too many records: no trial is begun until some are gone.
-var ErrFull = errors.New("too many changed certificates are on trial")
+// errFull means that there are too many records: no trial is begun until some are gone.
+var errFull = errors.New("too many changed certificates are on trial")
 
 // New returns a book that was not read yet. Only [Book.Run] needs a goroutine.
 func New(c Config) *Book {
@@ -87,7 +87,7 @@ func (b *Book) Claim(ctx context.Context, n keysource.Name, version, kind, node 
 		o := c.Kinds[kind]
 		switch {
 		case o == nil && len(c.Kinds) >= maxKinds:
-			return false, fmt.Errorf("%w: there are %d kinds of nodes", ErrFull, len(c.Kinds))
+			return false, fmt.Errorf("%w: there are %d kinds of nodes", errFull, len(c.Kinds))
 		case o == nil:
 			if c.Kinds == nil {
 				c.Kinds = map[string]*one{}
@@ -146,7 +146,7 @@ func (b *Book) change(ctx context.Context, n keysource.Name, f func(*record, tim
 			}
 		}
 		if rev == 0 && b.full() {
-			return ErrFull
+			return errFull
 		}
 		write, err := f(&r, time.Now())
 		if err != nil {
