@@ -45,7 +45,7 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 	return out, nil
 }
 
-// auditItems answers with what a line stands for.
+// auditItems answers with the certificates that a line stands for.
 func (a *admin) auditItems(r *http.Request) (out api.AuditItems, err error) {
 	items, err := a.Audit.Items(r.Context(), r.PathValue("digest"))
 	if errors.Is(err, store.ErrNotExist) {
@@ -66,7 +66,7 @@ func (a *admin) verifyAudit(r *http.Request) (out api.AuditReports, err error) {
 	return reportsOf(report), nil
 }
 
-// verifyLines checks a file that the client sends: the key stays here.
+// verifyLines checks a file that the client sends, since the key stays here.
 func (a *admin) verifyLines(r *http.Request) (out api.AuditReports, err error) {
 	rollouts, err := a.Witnesses(r.Context())
 	if err != nil {
@@ -79,7 +79,7 @@ func (a *admin) verifyLines(r *http.Request) (out api.AuditReports, err error) {
 	return reportsOf(reports...), nil
 }
 
-// mendAudit has no line written before: none can be.
+// mendAudit writes no line before it mends, since none can be written.
 func (a *admin) mendAudit(r *http.Request) (out api.AuditMended, err error) {
 	var q api.MendRequest
 	if err := body(r, &q); err != nil {
@@ -115,7 +115,7 @@ func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
 
 type actorKey struct{}
 
-// Actor is who sent the request that ctx belongs to: by certificate where there is one. Without a request it is lockstepd itself.
+// Actor returns who sent the request of ctx, by certificate if there is one. Without a request it is lockstepd itself.
 func Actor(ctx context.Context) string {
 	if who, ok := ctx.Value(actorKey{}).(string); ok {
 		return who
@@ -123,7 +123,7 @@ func Actor(ctx context.Context) string {
 	return "lockstepd"
 }
 
-// signed notes who sends a request.
+// signed notes in the context who sends a request.
 func signed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who := "admin API"

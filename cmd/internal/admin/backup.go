@@ -18,8 +18,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// guarded lets through only what came over a connection that nobody else can read: TLS, loopback or a unix socket. The configuration allows no other;
-// this is for the day when it does.
+// guarded refuses a request that came over a connection that others can read. TLS, loopback and unix sockets are good.
+// The configuration allows no other today.
 func guarded(r *http.Request) error {
 	if r.TLS != nil {
 		return nil
@@ -36,7 +36,8 @@ func guarded(r *http.Request) error {
 	return &api.Error{Message: "this is only for loopback, a unix socket or mTLS", Code: api.Denied}
 }
 
-// backup streams. A failure in the middle breaks the connection, so that no client takes the beginning for the whole.
+// backup streams a backup. A failure in the middle breaks the connection, so that no client takes the beginning for the
+// whole.
 func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	deny := func(err error) {
 		w.Header().Set("Content-Type", "application/json")
@@ -160,7 +161,7 @@ func (a *admin) freeze(r *http.Request) (struct{}, error) {
 }
 
 func (a *admin) thaw(r *http.Request) (struct{}, error) {
-	err := a.Vault.Thaw(r.Context()) // before the line: the store takes none while it is frozen
+	err := a.Vault.Thaw(r.Context()) // the line comes later, since a frozen store takes none
 	if err == nil {
 		err = a.writeDown(r.Context(), audit.Entry{What: "store-thawed"})
 		a.Log.Warn("the store was thawed")

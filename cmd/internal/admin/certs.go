@@ -19,8 +19,8 @@ const (
 	inStore   = "store"
 )
 
-// certSummary names what is wrong. It reads the directory's list in memory, and of the store only the names that clash with it; of all others, what
-// the latest look at each showed: whatever a node asks for is looked at.
+// certSummary names what is wrong. It reads the directory's list in memory, and of the store only the names that clash
+// with it. For all other names it goes by what the latest look at each showed. A name is looked at when a node asks.
 func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.Table.Watched()}
 	for _, ill := range a.Catalog.Ills() {
@@ -46,10 +46,10 @@ func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 	return s, nil
 }
 
-// lookForClashes bounds what a status waits for the store.
+// lookForClashes is how long a status waits for the store.
 const lookForClashes = time.Second
 
-// clashes are the names that the other source has, too. If it fails, or takes too long, it is not asked for the rest.
+// clashes returns the names that the other source has too. If that fails or takes too long, the rest is not asked for.
 func clashes(ctx context.Context, names []keysource.Name, other keysource.Source) []string {
 	ctx, cancel := context.WithTimeout(ctx, lookForClashes)
 	defer cancel()
@@ -152,7 +152,7 @@ func (a *admin) release(ctx context.Context, n keysource.Name, p keysource.PEM) 
 	return nil
 }
 
-// ends says why the tickets of n end when its certificate is replaced; nothing if they live on.
+// ends says why the tickets of n end when its certificate is replaced. It is empty if they do not.
 func ends(n keysource.Name, before, after []byte) []string {
 	was, err1 := keysource.ResumptionContext(before, n)
 	is, err2 := keysource.ResumptionContext(after, n)

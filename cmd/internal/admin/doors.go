@@ -14,10 +14,10 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// maxDoors bounds what is listed: a policy may keep a name from thousands of nodes.
+// maxDoors bounds the list, since a policy may deny a name to thousands of nodes.
 const maxDoors = 20
 
-// Of [api.Door].
+// These are the values of Why in [api.Door].
 const (
 	bySpelling = "spelling"
 	byWildcard = "wildcard"
@@ -25,7 +25,7 @@ const (
 	byPolicy   = "policy"
 )
 
-// doors is what another replica asks for.
+// doors answers another replica.
 func (a *admin) doors(r *http.Request) (api.Doors, error) {
 	return a.doorsHere(r.Context(), r.URL.Query().Get("name"))
 }
@@ -81,7 +81,7 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 	return out, nil
 }
 
-// remembered is until when both n and its wildcard are called absent without a look.
+// remembered is until when both n and its wildcard count as absent without a look.
 func (a *admin) remembered(n keysource.Name) time.Time {
 	until := a.Table.Remembered(n)
 	if w := n.Wildcard(); w != "" && !until.IsZero() {
@@ -102,11 +102,11 @@ func limitDoors(d *api.Doors) {
 	}
 }
 
-// doorsOf gathers what all replicas say.
+// doorsOf adds what all replicas say.
 func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanation) {
 	here, err := a.doorsHere(ctx, out.Asked)
 	if err != nil {
-		return // it is no server name: the verdict says so
+		return // it is no server name, and the verdict says so
 	}
 	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) { return c.Doors(ctx, out.Asked) }) // who is silent is known by then
 	sum := api.Doors{}
@@ -117,7 +117,7 @@ func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanat
 			out.Remembered = append(out.Remembered, api.Remembered{Replica: d.Replica, Until: d.Remembered.UTC()})
 		}
 	}
-	if out.Cert != nil && out.Cert.Name == string(n) { // a certificate of its own passes the wildcard's door
+	if out.Cert != nil && out.Cert.Name == string(n) { // the limit of a wildcard does not count for a certificate of its own
 		sum.Doors = slices.DeleteFunc(sum.Doors, func(d api.Door) bool { return d.Why == byWildcard })
 	}
 	limitDoors(&sum)

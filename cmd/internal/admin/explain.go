@@ -16,7 +16,7 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// explain goes the way of a look-up, and does not end where that does.
+// explain takes the steps of a look-up, and goes on where a look-up would end.
 func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	q := r.URL.Query()
 	out = api.Explanation{Asked: q.Get("name"), Found: "no", Looked: []api.Looked{}, Holders: []api.Holder{}, At: time.Now().UTC()}
@@ -42,8 +42,8 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	return out, a.judge(r.Context(), n, q.Get("node"), q.Get("identity"), &out)
 }
 
-// lookEverywhere looks for n, then for its wildcard, in each source: as sds.Table does, whose first find is the one that is served.
-// unusable says why the newest certificate of what is found cannot be; empty: it can be.
+// lookEverywhere looks for n, then for its wildcard, in each source, in the order of sds.Table, which serves the first.
+// unusable says why the newest certificate of what was found cannot be served. It is empty if it can.
 func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.Explanation) (unusable string) {
 	decided := ""
 	for _, name := range []keysource.Name{n, n.Wildcard()} {
@@ -102,7 +102,7 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 	return ""
 }
 
-// problemOf says what is wrong with the files of a name in the directory, of which the last good content is served.
+// problemOf says what is wrong with the files of a name in the directory. Their last good content is served.
 func (a *admin) problemOf(src named, n keysource.Name) string {
 	if src.name != directory {
 		return ""
@@ -148,7 +148,7 @@ func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 	return "", fmt.Errorf("node %q %w: it is not connected (--identity asks for an identity)", node, keysource.ErrNotExist)
 }
 
-// holders are the nodes that have asked for the certificate of n, with that alone.
+// holders returns the nodes that have asked for the certificate of n, each with that secret alone.
 func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out api.Nodes) {
 	v := a.fleet(here)
 	for _, scope := range a.Rollouts.Scopes() {
@@ -180,13 +180,13 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 	return out
 }
 
-// spells chooses what asks for n, in whatever spelling.
+// spells matches the names that ask for n, in whatever spelling.
 func spells(n keysource.Name) func(string, server.NameState) bool {
 	return func(name string, _ server.NameState) bool {
 		if name == string(n) {
 			return true
 		}
-		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 { // cheaply: a node may have asked for 100 000 names
+		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 { // this test is cheap, and a node may have asked for 100 000 names
 			return strings.EqualFold(strings.TrimSuffix(name, "."), string(n))
 		}
 		spelt, err := keysource.CertificateName(name)

@@ -17,19 +17,19 @@ import (
 	"github.com/lockstep-tls/lockstep/lds"
 )
 
-// Listeners is what serves Envoys their listener.
+// Listeners is the part that serves a listener to Envoys.
 type Listeners struct {
 	Eager *eager.Eager
 	Table *lds.Table
-	Here  func() []Listening // nodes that are connected to this replica
+	Here  func() []Listening // Here are the nodes that are connected to this replica.
 }
 
-// Listening is what a node made of the listener.
+// Listening is what a node answered to the listener.
 type Listening = api.ListeningNode
 
 var errNoListener = &api.Error{Message: "no listener is served: name its template in the configuration (listeners: template:)", Code: api.Refused}
 
-// Of hosts that are eager.
+// These are the values of State in [api.Host].
 const (
 	isEager    = "eager"
 	isBeyond   = "beyond"
@@ -120,10 +120,10 @@ func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
 	return out, nil
 }
 
-// setting is where the configuration makes a host eager.
+// setting names the place where the configuration makes a host eager.
 var setting = map[eager.By]string{eager.Configured: "listeners: hosts", eager.Matched: "listeners: match"}
 
-// host finds n among those that are to be eager.
+// host finds n among the hosts that are to be eager.
 func (l *Listeners) host(n keysource.Name) (eager.Host, bool) {
 	hosts, _ := l.Eager.Hosts()
 	i := slices.IndexFunc(hosts, func(h eager.Host) bool { return h.Name == n })
@@ -154,7 +154,7 @@ func (l *Listeners) hostOf(h eager.Host) api.Host {
 	return out
 }
 
-// certify says which certificate a chain gets: that of the host's name, else the wildcard's.
+// certify notes which certificate a chain gets. It is that of the host's name, else the wildcard's.
 func (a *admin) certify(ctx context.Context, n keysource.Name, h *api.Host) {
 	for _, from := range []keysource.Name{n, n.Wildcard()} {
 		if from == "" {

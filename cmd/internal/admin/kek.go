@@ -68,7 +68,7 @@ func (a *admin) retireKEK(r *http.Request) (out api.KEKRetired, err error) {
 	return out, refused(err)
 }
 
-// refused marks what would be no better for being asked again.
+// refused marks errors that another try would not change.
 func refused(err error) error {
 	for _, e := range []error{seal.ErrReadOnly, seal.ErrRefused, custody.ErrRefused} {
 		if errors.Is(err, e) {

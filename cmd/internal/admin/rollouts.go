@@ -11,7 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// LineOf is a line of history as the API shows it.
+// LineOf returns a line of history as the API shows it.
 func LineOf(scope string, l rotation.Line) api.Line {
 	return api.Line{
 		At: l.At, Scope: scope, What: string(l.What), Rotation: l.Rotation, Generation: l.Generation, Key: l.Key, By: l.By, Why: l.Why,
@@ -41,7 +41,7 @@ func (a *admin) plan(r *http.Request) (p api.Plan, err error) {
 	return api.Plan{Scope: plan.Scope, Steps: list(plan.Steps), Nodes: list(plan.Nodes), BlockedBy: list(plan.Blocked)}, nil
 }
 
-// list makes an empty list of none, since scripts iterate over it.
+// list turns nil into an empty list, since scripts iterate over it.
 func list(s []string) []string {
 	if s == nil {
 		return []string{}
@@ -72,7 +72,7 @@ func (a *admin) rotation(r *http.Request) (out api.Rotation, err error) {
 		out.Stuck, out.OnlyStuck = list(stuck), only
 	}
 	if out.Ended {
-		out.Outcome = "replaced" // unless the history knows better
+		out.Outcome = "replaced" // the history may say something else
 	}
 	for _, l := range ro.History {
 		if l.Rotation != n || l.What == rotation.LineRetired {

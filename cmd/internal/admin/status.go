@@ -49,7 +49,7 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	return s, err
 }
 
-// refusedFirst says which changed certificates stop at the first node of a kind.
+// refusedFirst says which changed certificates were refused by the first node of a kind.
 func refusedFirst(some []sds.Refusal, n int) (out []string) {
 	for _, r := range some {
 		out = append(out, fmt.Sprintf("certificate %s: %s, the first of kind %s, refused the new one, and no other node of that kind gets it: %s; "+
@@ -93,7 +93,7 @@ func scopeOf(name string, st rotation.Status) api.Scope {
 	return s
 }
 
-// complaints are what is not as it should be in a scope.
+// complaints says what is wrong in a scope.
 func complaints(name string, st rotation.Status) (out []string) {
 	if errors.Is(st.Err, rotation.ErrUnrecorded) {
 		out = append(out, fmt.Sprintf("%v; what is published goes on being served", st.Err))

@@ -17,7 +17,7 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// Of [api.Secret] and [api.Trouble].
+// These are values of State in [api.Secret] and [api.Trouble].
 const (
 	stateSent     = "sent"
 	stateAccepted = "accepted"
@@ -32,7 +32,7 @@ const (
 )
 
 const (
-	maxTroubles = 20 // that are listed
+	maxTroubles = 20 // maxTroubles are listed.
 	// ringWithin is how long a node may take for its first ring. A stream that does not say that it asks for a
 	// ring may be one that a client's server name opened; Envoy ends such a stream within ringWithinUnsaid.
 	ringWithin       = 10 * time.Second
@@ -189,7 +189,7 @@ func servesStandIn(st server.NameState) bool {
 	return st.Refused.Cured && st.Accepted == "" && st.Sent != ""
 }
 
-// ringless says why a node that asks for a ring has none; empty: it has one, or it is too early to say.
+// ringless says why a node that asks for a ring has none. It is empty if the node has one, or if it is too early to say.
 func (l Ledger) ringless(s server.StreamView, v server.NameView, scope string, now time.Time) string {
 	if s.Node.Service != xds.SDS || v.Took() || v.Known == xds.Absent {
 		return ""
@@ -221,7 +221,7 @@ func sinceOf(s server.StreamView, v server.NameView) time.Time {
 	return s.Since // it brought it along
 }
 
-// troubles is what another replica asks for.
+// troubles answers another replica.
 func (a *admin) troubles(r *http.Request) (api.Troubles, error) {
 	return boundTroubles(a.Replica, a.ledger().Troubles(r.Context(), time.Now())), nil
 }
@@ -237,10 +237,10 @@ func boundTroubles(replica string, all []api.Trouble) api.Troubles {
 	return out
 }
 
-// askForTroubles is how long a status waits for the other replicas; it goes without what those know that do not answer.
+// askForTroubles is how long a status waits for the other replicas. It leaves out what silent ones know.
 const askForTroubles = 500 * time.Millisecond
 
-// fleetTroubles are those of all replicas.
+// fleetTroubles returns those of all replicas.
 func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	within, cancel := context.WithTimeout(ctx, askForTroubles)
 	defer cancel()
