@@ -10,23 +10,28 @@ import (
 	"time"
 )
 
-// PEM is a chain and its private key, as a file, a request or a secret holds them. Nothing of it is checked.
+// PEM is a chain and its private key, as a file, a request or a secret holds them. Nothing of it is
+// checked.
 type PEM struct {
 	Chain []byte // Chain is leaf first.
 	Key   []byte
 }
 
-// Certificate is what a node needs to serve one name. Values are made by [ParseCertificate] and never changed.
+// Certificate is what a node needs to serve one name. Values are made by [ParseCertificate] and
+// never changed.
 type Certificate struct {
 	PEM // PEM is what is sent. Its Key is one PKCS#8 block.
 
-	Names     []string // DNS names of the leaf
-	Issuer    string   // the issuer's distinguished name: another one ends the tickets of the host (Envoy's session context)
+	Names []string // DNS names of the leaf
+	// the issuer's distinguished name: another one ends the tickets of the host (Envoy's session
+	// context)
+	Issuer    string
 	NotBefore time.Time
 	NotAfter  time.Time
 }
 
-// maxPEM bounds what is parsed: a chain of RSA-4096 certificates with long lists of names stays far below.
+// maxPEM bounds what is parsed: a chain of RSA-4096 certificates with long lists of names stays far
+// below.
 const maxPEM = 1 << 20
 
 const foreignWords = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P-521, RSA and Ed25519: have it issued for such a key"
@@ -35,9 +40,9 @@ const foreignWords = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P-5
 // and returns them in the form that is sent. Text around the blocks is left out.
 //
 // It refuses PEM that is broken or cut short, a key of another certificate, an encrypted key, and a
-// chain whose links do not sign each other. It refuses what Envoy or every client refuses ([Rules]), and
-// a leaf or an issuer that has expired or is not valid yet at now. The error wraps [ErrBadCertificate] and
-// says what is wrong.
+// chain whose links do not sign each other. It refuses what Envoy or every client refuses
+// ([Rules]), and a leaf or an issuer that has expired or is not valid yet at now. The error wraps
+// [ErrBadCertificate] and says what is wrong.
 //
 // The zero now leaves the validity unchecked. It is for reading back what was accepted while it was
 // valid, and must go on being served.
@@ -120,7 +125,8 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 func (c Certificate) Covers(n Name) bool {
 	wild := n.Wildcard()
 	for _, d := range c.Names {
-		if n != "" && (d == string(n) || wild != "" && d == string(wild)) { // as it is mostly written, and normalises to itself
+		if n != "" && (d == string(n) || wild != "" && d == string(wild)) {
+			// as it is mostly written, and normalises to itself
 			return true
 		}
 		if have, err := ServerName(d); err == nil && (have == n || have == wild) {
@@ -130,7 +136,8 @@ func (c Certificate) Covers(n Name) bool {
 	return false
 }
 
-// Fingerprint is the SHA-256 of the leaf, in lower-case hexadecimal: what openssl x509 -fingerprint -sha256 shows with colons. "" where there is none.
+// Fingerprint is the SHA-256 of the leaf, in lower-case hexadecimal: what openssl x509 -fingerprint
+// -sha256 shows with colons. "" where there is none.
 func (c Certificate) Fingerprint() string {
 	leaf, _ := pem.Decode(c.Chain)
 	if leaf == nil {
@@ -140,7 +147,8 @@ func (c Certificate) Fingerprint() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Version is a hash of all that is sent: replicas agree on it, and a reconnect with the same version is silent.
+// Version is a hash of all that is sent: replicas agree on it, and a reconnect with the same
+// version is silent.
 func (c Certificate) Version() string {
 	h := sha256.New()
 	for _, part := range [][]byte{c.Chain, c.Key} {

@@ -18,8 +18,9 @@ const (
 	doubtFor   = time.Second
 )
 
-// memo remembers what clients could have us look up again and again: names for which there is no certificate, and the certificates of wildcards. A name is
-// forgotten as soon as somebody says that it changed.
+// memo remembers what clients could have us look up again and again: names for which there is no
+// certificate, and the certificates of wildcards. A name is forgotten as soon as somebody says that
+// it changed.
 type memo struct {
 	mu     sync.Mutex
 	epoch  uint64 // grows with each change: what was read before one is not remembered after it
@@ -77,7 +78,8 @@ func (m *memo) forget(names []keysource.Name) {
 	}
 }
 
-// doubt asks Config.Doubt; at most once a second for names that had no certificate, which clients can invent as quickly as they like.
+// doubt asks Config.Doubt; at most once a second for names that had no certificate, which clients
+// can invent as quickly as they like.
 func (t *Table) doubt(ctx context.Context, e *entry) error {
 	if e.state == xds.Present {
 		return t.cfg.Doubt(ctx, e.name)
@@ -101,10 +103,11 @@ func (t *Table) doubt(ctx context.Context, e *entry) error {
 
 // recent is a map of the entries that were put last. It holds at most so many, each for memoFor.
 //
-// It is no otter cache, since it promises that a name which was put is found again until most others
-// came, or memoFor has passed. A cache that weighs how often a name is asked for gives up new names
-// first. While clients ask for ever new names, otter finds 77 of 100 names again after 100 others,
-// and 15 after 1000, where recent finds all. There, putting one costs 3 µs, here 0.5 µs.
+// It is no otter cache, since it promises that a name which was put is found again until most
+// others came, or memoFor has passed. A cache that weighs how often a name is asked for gives up
+// new names first. While clients ask for ever new names, otter finds 77 of 100 names again after
+// 100 others, and 15 after 1000, where recent finds all. There, putting one costs 3 µs, here 0.5
+// µs.
 type recent[V any] struct {
 	most  int
 	all   map[keysource.Name]dated[V]

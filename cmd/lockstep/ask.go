@@ -39,7 +39,8 @@ func (a *app) with(cmd *cobra.Command, connect func() (*api.Client, error), limi
 	return do(ctx, c)
 }
 
-// within bounds a command by --timeout, or by limit if that flag is not given. The limit 0 never ends.
+// within bounds a command by --timeout, or by limit if that flag is not given. The limit 0 never
+// ends.
 func (a *app) within(cmd *cobra.Command, limit time.Duration) (context.Context, context.CancelFunc) {
 	a.limit = limit
 	if a.timeout > 0 {

@@ -144,7 +144,8 @@ func (a *app) verifyAudit(cmd *cobra.Command, files []string) (found api.AuditRe
 				return err
 			}
 			defer f.Close()
-			all = append(all, f, strings.NewReader("\n")) // the next one begins on a line of its own
+			// the next one begins on a line of its own
+			all = append(all, f, strings.NewReader("\n"))
 		}
 		found, err = c.VerifyAuditLines(ctx, io.MultiReader(all...))
 		return err

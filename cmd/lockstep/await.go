@@ -19,8 +19,8 @@ const (
 // pollFunc returns how a rotation stands.
 type pollFunc func(context.Context) (api.Rotation, error)
 
-// poll returns a pollFunc that finds lockstepd anew after each failure, since a restart may have given it
-// another address.
+// poll returns a pollFunc that finds lockstepd anew after each failure, since a restart may have
+// given it another address.
 func (a *app) poll(s api.Started) pollFunc {
 	var c *api.Client
 	return func(ctx context.Context) (r api.Rotation, err error) {
@@ -42,9 +42,9 @@ func (a *app) poll(s api.Started) pollFunc {
 // errStuck ends a wait for nodes that must be restarted.
 var errStuck = errors.New("nodes must be restarted")
 
-// await polls until the rotation has ended. It goes on while lockstepd cannot be reached, since a rollout
-// survives a restart. With giveUp it ends with [errStuck] once the rotation waits only for nodes that must
-// be restarted.
+// await polls until the rotation has ended. It goes on while lockstepd cannot be reached, since a
+// rollout survives a restart. With giveUp it ends with [errStuck] once the rotation waits only for
+// nodes that must be restarted.
 func (a *app) await(ctx context.Context, s api.Started, giveUp bool, poll pollFunc) (api.Rotation, error) {
 	p := newProgress(a.err)
 	defer p.clear()
@@ -79,8 +79,8 @@ func (a *app) await(ctx context.Context, s api.Started, giveUp bool, poll pollFu
 	}
 }
 
-// final reports whether err is an answer that will not change. A server that is starting, or cannot reach its
-// store, answers too, but may do better soon.
+// final reports whether err is an answer that will not change. A server that is starting, or cannot
+// reach its store, answers too, but may do better soon.
 func final(err error) bool {
 	var answer *api.Error
 	return errors.As(err, &answer) && answer.Code != api.Failed

@@ -38,7 +38,8 @@ func (a *app) backupCommand() *cobra.Command {
 					return err
 				}
 			}
-			to, err := backup.Recipients(q.Recipients, q.Passphrase) // a mistake is named without lockstepd
+			// a mistake is named without lockstepd
+			to, err := backup.Recipients(q.Recipients, q.Passphrase)
 			if err != nil {
 				return exit{exitUsage, err}
 			}
@@ -75,7 +76,8 @@ func (a *app) takeBackup(ctx context.Context, w io.Writer, o offline, q api.Back
 	return err
 }
 
-// toFile writes a file whole or not at all. Only its owner can read it. An empty name is standard output.
+// toFile writes a file whole or not at all. Only its owner can read it. An empty name is standard
+// output.
 func (a *app) toFile(name string, write func(io.Writer) error) error {
 	if name == "" {
 		if f, ok := a.out.(*os.File); ok && width(f) > 0 {

@@ -34,7 +34,8 @@ func (a *app) completeNode(cmd *cobra.Command, args []string, _ string) ([]cobra
 	})
 }
 
-// complete asks lockstepd for names, unless the command has all its arguments. Errors are not shown by the shell.
+// complete asks lockstepd for names, unless the command has all its arguments. Errors are not shown
+// by the shell.
 func (a *app) complete(
 	cmd *cobra.Command, full bool, find func(context.Context, *api.Client) ([]cobra.Completion, error),
 ) (names []cobra.Completion, _ cobra.ShellCompDirective) {

@@ -76,8 +76,8 @@ func (a *app) address() (base, socket string, err error) {
 	return u.String(), "", nil
 }
 
-// token reads the admin token. The token in the data directory belongs to the lockstepd of that directory. It is
-// not sent to another server unless both were named.
+// token reads the admin token. The token in the data directory belongs to the lockstepd of that
+// directory. It is not sent to another server unless both were named.
 func (a *app) token(base string) (string, error) {
 	if u, err := url.Parse(base); err != nil || u.Scheme == "http" && !loopback(u.Hostname()) {
 		return "", usage("%s is neither https nor on this machine: the token would be sent in the clear", base)

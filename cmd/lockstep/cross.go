@@ -15,8 +15,8 @@ type crossed struct {
 	Crossings []string `json:"crossings"`
 }
 
-// showCross shows which sessions of different scopes were resumed. It fails unless they prove that no ticket
-// crosses from one scope to another.
+// showCross shows which sessions of different scopes were resumed. It fails unless they prove that
+// no ticket crosses from one scope to another.
 func (a *app) showCross(addrs []string, m probe.Matrix) error {
 	why := m.Crossings()
 	out := crossed{m, len(why) == 0, why}

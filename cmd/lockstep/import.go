@@ -23,20 +23,23 @@ import (
 
 // imported is what cert import prints.
 type imported struct {
-	Stored   int                `json:"stored"` // Stored counts those that are in the store now.
-	Same     int                `json:"same"`   // Same counts those of Stored that were there already.
-	Failed   int                `json:"failed"`
-	Failures []api.ImportFailed `json:"failures"` // Failures are the first of Failed, maxFailures at most.
+	Stored int `json:"stored"` // Stored counts those that are in the store now.
+	// Same counts those of Stored that were there already.
+	Same   int `json:"same"`
+	Failed int `json:"failed"`
+	// Failures are the first of Failed, maxFailures at most.
+	Failures []api.ImportFailed `json:"failures"`
 }
 
 const (
 	// importPairs and importBytes are about the size of one request.
 	importPairs = 2048
 	importBytes = 8 << 20
-	// importAtOnce is how many requests are under way, so that lockstepd checks one while it writes another.
+	// importAtOnce is how many requests are under way, so that lockstepd checks one while it writes
+	// another.
 	importAtOnce = 6
-	// windowPairs and windowBytes are how much is put in order before it is sent. So the names of one request
-	// lie close together in the store.
+	// windowPairs and windowBytes are how much is put in order before it is sent. So the names of
+	// one request lie close together in the store.
 	windowPairs = 16 * importPairs
 	windowBytes = 8 * importBytes
 	importFor   = 2 * time.Hour
@@ -128,8 +131,8 @@ func (a *app) importAll(ctx context.Context, c *api.Client, from string) (import
 	return total.done, errors.Join(broken, ctx.Err())
 }
 
-// pairs yields the folders of a directory, of an archive, or of an archive on standard input ("-"). It ends
-// at the first error.
+// pairs yields the folders of a directory, of an archive, or of an archive on standard input ("-").
+// It ends at the first error.
 func (a *app) pairs(from string) iter.Seq2[archive.Pair, error] {
 	if from == "-" {
 		return archive.Tar(a.in, "standard input")
@@ -165,8 +168,8 @@ func (b *batch) add(p archive.Pair) {
 
 func (b *batch) full(pairs, size int) bool { return len(b.pairs) >= pairs || b.size >= size }
 
-// cut sends the pairs of b in the order of their folders, and leaves b empty. Two pairs of one folder keep
-// their order.
+// cut sends the pairs of b in the order of their folders, and leaves b empty. Two pairs of one
+// folder keep their order.
 func (b *batch) cut(send func(batch)) {
 	slices.SortStableFunc(b.pairs, func(x, y archive.Pair) int { return strings.Compare(x.Folder, y.Folder) })
 	var next batch

@@ -41,8 +41,8 @@ func show[T any](a *app, v T, table func(io.Writer, T)) error {
 	return w.err
 }
 
-// toJSON returns v as JSON with a newline at the end. It escapes everything that cannot be printed: JSON itself
-// would leave much that a terminal obeys.
+// toJSON returns v as JSON with a newline at the end. It escapes everything that cannot be printed:
+// JSON itself would leave much that a terminal obeys.
 func toJSON(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -65,8 +65,8 @@ func toJSON(v any, indent string) ([]byte, error) {
 	return out, nil
 }
 
-// toYAML returns v as YAML, with the keys that it has in JSON. Where a terminal would obey something in it, it
-// stays JSON, which is YAML too and has it escaped.
+// toYAML returns v as YAML, with the keys that it has in JSON. Where a terminal would obey
+// something in it, it stays JSON, which is YAML too and has it escaped.
 func toYAML(v any) ([]byte, error) {
 	js, err := toJSON(v, "  ")
 	if err != nil {
@@ -104,8 +104,8 @@ func oneLine(r rune) rune {
 	return r
 }
 
-// plain replaces everything that cannot be seen. Names and words come from nodes and clients, and a terminal
-// obeys escape sequences.
+// plain replaces everything that cannot be seen. Names and words come from nodes and clients, and a
+// terminal obeys escape sequences.
 type plain struct{ w io.Writer }
 
 func (p plain) Write(b []byte) (int, error) {
@@ -124,8 +124,8 @@ func visible(s string) string {
 	}, s)
 }
 
-// legible returns s, in quotes and with escapes if it would not be seen as it is. The name of a folder may hold
-// anything, even a line feed.
+// legible returns s, in quotes and with escapes if it would not be seen as it is. The name of a
+// folder may hold anything, even a line feed.
 func legible(s string) string {
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.QuoteToGraphic(s)

@@ -9,8 +9,9 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// progress shows how a long command gets on. On a terminal it is one line that is rewritten in place. Elsewhere it
-// is a line for each change, and one every everySoOften, so that a log shows that the command is alive.
+// progress shows how a long command gets on. On a terminal it is one line that is rewritten in
+// place. Elsewhere it is a line for each change, and one every everySoOften, so that a log shows
+// that the command is alive.
 type progress struct {
 	w     io.Writer
 	tty   *terminal // tty is nil if w is no terminal.
@@ -72,7 +73,8 @@ func cut(s string, n int) string {
 	return s
 }
 
-// count shows how many of a great number are done, elsewhere than on a terminal only every everySoOften.
+// count shows how many of a great number are done, elsewhere than on a terminal only every
+// everySoOften.
 func (p *progress) count(news string, n int) {
 	if p.at.IsZero() {
 		p.at = p.begun

@@ -114,8 +114,8 @@ func (a *app) restorer(ctx context.Context, o offline) (put restorer, done func(
 	}, func() error { return nil }, nil
 }
 
-// restoreFile reads the file twice, the first time to its end for a plan. So a fault of the file is found before
-// anything is written.
+// restoreFile reads the file twice, the first time to its end for a plan. So a fault of the file is
+// found before anything is written.
 func restoreFile(f *os.File, ids []age.Identity, put restorer, plan bool) (r api.Restored, err error) {
 	for _, plan := range []bool{true, plan} {
 		if r.Plan && plan {

@@ -15,8 +15,9 @@ import (
 	kv "github.com/lockstep-tls/lockstep/store"
 )
 
-// restoreInto brings a backup back into a store that no lockstepd uses. It writes each change into the audit log
-// before it makes it. With shared, only the replicas' own records say whether a lockstepd uses the store.
+// restoreInto brings a backup back into a store that no lockstepd uses. It writes each change into
+// the audit log before it makes it. With shared, only the replicas' own records say whether a
+// lockstepd uses the store.
 func restoreInto(ctx context.Context, s kv.Store, log *audit.Log, shared bool, text io.Reader, plan bool) (api.Restored, error) {
 	r, err := backup.NewReader(text)
 	if err != nil {
@@ -33,7 +34,8 @@ func restoreInto(ctx context.Context, s kv.Store, log *audit.Log, shared bool, t
 		return err
 	})
 	sum, err := backup.Restore{Store: s, By: who, Plan: plan, Before: func(ctx context.Context, c backup.Change) error {
-		if strings.HasPrefix(c.Key, "audit/") { // the log itself comes first, and the lines about this restore go behind it
+		if strings.HasPrefix(c.Key, "audit/") {
+			// the log itself comes first, and the lines about this restore go behind it
 			return nil
 		}
 		if err := head(); err != nil {

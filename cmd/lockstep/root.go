@@ -23,9 +23,11 @@ type app struct {
 	format                     string
 	timeout                    time.Duration
 
-	explicitDir bool          // explicitDir reports whether --data-dir was given, by flag or variable.
+	// explicitDir reports whether --data-dir was given, by flag or variable.
+	explicitDir bool
 	limit       time.Duration // limit is that of the present command, for the words of a timeout.
-	running     bool          // running is set once the command line was understood. A later error is none of usage.
+	// running is set once the command line was understood. A later error is none of usage.
+	running bool
 }
 
 func run(ctx context.Context, args []string, in *os.File, out, errs io.Writer) int {
@@ -73,8 +75,8 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// adopt makes every command note that it was reached. It makes every group of commands refuse a name that it does
-// not have, for which cobra would show the help and succeed.
+// adopt makes every command note that it was reached. It makes every group of commands refuse a
+// name that it does not have, for which cobra would show the help and succeed.
 func (a *app) adopt(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		a.adopt(sub)

@@ -99,7 +99,8 @@ func (a *app) confirm(cmd *cobra.Command, scope string) error {
 		return usage("burn makes every client of scope %q do a full handshake: say --yes", scope)
 	}
 	fmt.Fprintf(a.err, "Burn every key of scope %s? Every client makes a full handshake. [y/N] ", scope)
-	read := make(chan string, 1) // nothing ends a read from a terminal early, but the process ends soon
+	// nothing ends a read from a terminal early, but the process ends soon
+	read := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(a.in).ReadString('\n')
 		read <- strings.ToLower(strings.TrimSpace(line))

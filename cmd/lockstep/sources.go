@@ -62,8 +62,8 @@ func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) erro
 	return nil
 }
 
-// certFolder finds the folder with a node's certificate, below the CA's folder or in the one that was copied to the
-// node. The path is absolute, since Envoy may run in another directory.
+// certFolder finds the folder with a node's certificate, below the CA's folder or in the one that
+// was copied to the node. The path is absolute, since Envoy may run in another directory.
 func certFolder(dir, node string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -126,9 +126,9 @@ func (r remote) Records(ctx context.Context, since kv.Rev, f func(key string, va
 	return kv.Rev(head), err
 }
 
-// copyFiles copies the files that belong to the store or to the replica to another data directory: the sealing key,
-// the name, the tokens and the marks. It replaces files that an interrupted copy left, but never a sealing key
-// by another one.
+// copyFiles copies the files that belong to the store or to the replica to another data directory:
+// the sealing key, the name, the tokens and the marks. It replaces files that an interrupted copy
+// left, but never a sealing key by another one.
 func copyFiles(from, to string) error {
 	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark", "policy.mark"} {
 		b, err := os.ReadFile(filepath.Join(from, name))

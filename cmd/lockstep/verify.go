@@ -101,8 +101,8 @@ func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
 	}
 }
 
-// grid writes a row for each node that made a session, and a column for each node that was offered it. The pairs
-// are in the order of the rows.
+// grid writes a row for each node that made a session, and a column for each node that was offered
+// it. The pairs are in the order of the rows.
 func grid(w io.Writer, addrs []string, pairs []probe.Pair) {
 	head := []string{"", "made at / offered to"}
 	for i := range addrs {

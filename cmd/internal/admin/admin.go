@@ -1,7 +1,9 @@
-// Package admin serves lockstepd's JSON API (see package api for the types), /metrics, /healthz, /readyz and pprof.
+// Package admin serves lockstepd's JSON API (see package api for the types), /metrics, /healthz,
+// /readyz and pprof.
 //
-// A request that changes something needs the admin token. Host and Origin are checked, so that a web page cannot use the
-// API through a name that it points at 127.0.0.1. No key leaves through it in the clear. A backup is encrypted here.
+// A request that changes something needs the admin token. Host and Origin are checked, so that a
+// web page cannot use the API through a name that it points at 127.0.0.1. No key leaves through it
+// in the clear. A backup is encrypted here.
 package admin
 
 import (
@@ -45,7 +47,8 @@ type Config struct {
 	Hub      *Hub
 	Events   events.Publisher
 	Audit    *audit.Log
-	// Doubt returns an error if a name that no source has is not certain to be absent. It may be nil.
+	// Doubt returns an error if a name that no source has is not certain to be absent. It may be
+	// nil.
 	Doubt func(context.Context, keysource.Name) error
 	// Witnesses are the lines of the audit log that the stored rollouts name.
 	Witnesses func(context.Context) ([]audit.Witness, error)
@@ -59,7 +62,8 @@ type Config struct {
 	Hosts     []string // Hosts are the Host headers that are accepted, besides loopback names.
 	// ForgetLoss gives up certificates that a store has lost and nobody wrote back.
 	ForgetLoss func(context.Context) error
-	// Policy returns what nodes may have. It is nil, or returns nil, if everybody may have everything.
+	// Policy returns what nodes may have. It is nil, or returns nil, if everybody may have
+	// everything.
 	Policy func() *identity.Policy
 	// PeerTransport is how the other replicas' admin APIs are reached. It is nil for plaintext.
 	PeerTransport http.RoundTripper
@@ -178,7 +182,8 @@ func body(r *http.Request, v any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 4<<20))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		return &api.Error{Message: "the request's JSON cannot be read", Code: api.Usage} // the decoder's words may quote a key
+		// the decoder's words may quote a key
+		return &api.Error{Message: "the request's JSON cannot be read", Code: api.Usage}
 	}
 	return nil
 }

@@ -87,7 +87,8 @@ func (a *admin) mendAudit(r *http.Request) (out api.AuditMended, err error) {
 	}
 	rollouts, err := a.Witnesses(r.Context())
 	if err != nil {
-		a.Log.Warn("the audit log is mended without the lines that the rollouts name", "err", err) // they may wait for the log themselves
+		// they may wait for the log themselves
+		a.Log.Warn("the audit log is mended without the lines that the rollouts name", "err", err)
 	}
 	head, err := a.Audit.Mend(r.Context(), Actor(r.Context())+", by "+by(q.By), rollouts)
 	out.Head = head.String()
@@ -106,7 +107,8 @@ func reportsOf(reports ...audit.Report) (out api.AuditReports) {
 	return out
 }
 
-// writeDown writes what the request is about to do into the audit log. Its error refuses the request.
+// writeDown writes what the request is about to do into the audit log. Its error refuses the
+// request.
 func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
 	e.Actor = Actor(ctx)
 	_, err := a.Audit.Append(ctx, e)
@@ -115,7 +117,8 @@ func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
 
 type actorKey struct{}
 
-// Actor returns who sent the request of ctx, by certificate if there is one. Without a request it is lockstepd itself.
+// Actor returns who sent the request of ctx, by certificate if there is one. Without a request it
+// is lockstepd itself.
 func Actor(ctx context.Context) string {
 	if who, ok := ctx.Value(actorKey{}).(string); ok {
 		return who

@@ -18,8 +18,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// guarded refuses a request that came over a connection that others can read. TLS, loopback and unix sockets are good.
-// The configuration allows no other today.
+// guarded refuses a request that came over a connection that others can read. TLS, loopback and
+// unix sockets are good. The configuration allows no other today.
 func guarded(r *http.Request) error {
 	if r.TLS != nil {
 		return nil
@@ -36,8 +36,8 @@ func guarded(r *http.Request) error {
 	return &api.Error{Message: "this is only for loopback, a unix socket or mTLS", Code: api.Denied}
 }
 
-// backup streams a backup. A failure in the middle breaks the connection, so that no client takes the beginning for the
-// whole.
+// backup streams a backup. A failure in the middle breaks the connection, so that no client takes
+// the beginning for the whole.
 func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	deny := func(err error) {
 		w.Header().Set("Content-Type", "application/json")

@@ -19,8 +19,9 @@ const (
 	inStore   = "store"
 )
 
-// certSummary names what is wrong. It reads the directory's list in memory, and of the store only the names that clash
-// with it. For all other names it goes by what the latest look at each showed. A name is looked at when a node asks.
+// certSummary names what is wrong. It reads the directory's list in memory, and of the store only
+// the names that clash with it. For all other names it goes by what the latest look at each showed.
+// A name is looked at when a node asks.
 func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.Table.Watched()}
 	for _, ill := range a.Catalog.Ills() {
@@ -49,7 +50,8 @@ func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 // lookForClashes is how long a status waits for the store.
 const lookForClashes = time.Second
 
-// clashes returns the names that the other source has too. If that fails or takes too long, the rest is not asked for.
+// clashes returns the names that the other source has too. If that fails or takes too long, the
+// rest is not asked for.
 func clashes(ctx context.Context, names []keysource.Name, other keysource.Source) []string {
 	ctx, cancel := context.WithTimeout(ctx, lookForClashes)
 	defer cancel()

@@ -108,7 +108,8 @@ func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanat
 	if err != nil {
 		return // it is no server name, and the verdict says so
 	}
-	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) { return c.Doors(ctx, out.Asked) }) // who is silent is known by then
+	// who is silent is known by then
+	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) { return c.Doors(ctx, out.Asked) })
 	sum := api.Doors{}
 	for _, d := range append(all, here) {
 		sum.More += d.More
@@ -117,7 +118,8 @@ func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanat
 			out.Remembered = append(out.Remembered, api.Remembered{Replica: d.Replica, Until: d.Remembered.UTC()})
 		}
 	}
-	if out.Cert != nil && out.Cert.Name == string(n) { // the limit of a wildcard does not count for a certificate of its own
+	if out.Cert != nil && out.Cert.Name == string(n) {
+		// the limit of a wildcard does not count for a certificate of its own
 		sum.Doors = slices.DeleteFunc(sum.Doors, func(d api.Door) bool { return d.Why == byWildcard })
 	}
 	limitDoors(&sum)

@@ -42,8 +42,9 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	return out, a.judge(r.Context(), n, q.Get("node"), q.Get("identity"), &out)
 }
 
-// lookEverywhere looks for n, then for its wildcard, in each source, in the order of sds.Table, which serves the first.
-// unusable says why the newest certificate of what was found cannot be served. It is empty if it can.
+// lookEverywhere looks for n, then for its wildcard, in each source, in the order of sds.Table,
+// which serves the first. unusable says why the newest certificate of what was found cannot be
+// served. It is empty if it can.
 func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.Explanation) (unusable string) {
 	decided := ""
 	for _, name := range []keysource.Name{n, n.Wildcard()} {
@@ -64,7 +65,8 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 			case err != nil:
 				l.Outcome, l.Words = "unreadable", err.Error()
 				decided = fmt.Sprintf("%s in the %s", name, src.name)
-				if src.name == directory || errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, store.ErrSealed) { // else the store is away
+				if src.name == directory || errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, store.ErrSealed) {
+					// else the store is away
 					unusable = err.Error()
 				}
 				out.Found = "unknown"
@@ -102,7 +104,8 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 	return ""
 }
 
-// problemOf says what is wrong with the files of a name in the directory. Their last good content is served.
+// problemOf says what is wrong with the files of a name in the directory. Their last good content
+// is served.
 func (a *admin) problemOf(src named, n keysource.Name) string {
 	if src.name != directory {
 		return ""
@@ -186,7 +189,8 @@ func spells(n keysource.Name) func(string, server.NameState) bool {
 		if name == string(n) {
 			return true
 		}
-		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 { // this test is cheap, and a node may have asked for 100 000 names
+		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 {
+			// this test is cheap, and a node may have asked for 100 000 names
 			return strings.EqualFold(strings.TrimSuffix(name, "."), string(n))
 		}
 		spelt, err := keysource.CertificateName(name)

@@ -6,8 +6,9 @@ import (
 	"sync"
 )
 
-// importGarbage is how many bytes of garbage may be in memory during an import. Little is in use then. Without this the
-// collector would run many times a second, and take a tenth of the processors.
+// importGarbage is how many bytes of garbage may be in memory during an import. Little is in use
+// then. Without this the collector would run many times a second, and take a tenth of the
+// processors.
 const importGarbage = 128 << 20
 
 // garbage is the allowance of this process.
@@ -40,8 +41,8 @@ func (a *allowance) hold() (release func()) {
 	})
 }
 
-// roomy returns how much garbage may be in memory, as a percentage of the live bytes. If it is negative, the collector
-// is off.
+// roomy returns how much garbage may be in memory, as a percentage of the live bytes. If it is
+// negative, the collector is off.
 func roomy(live uint64, percent int) int {
 	if percent < 0 {
 		return percent
@@ -49,7 +50,8 @@ func roomy(live uint64, percent int) int {
 	return max(percent, int(importGarbage*100/max(live, 4<<20))) // Go's own least heap
 }
 
-// collector returns how many bytes were in use after the latest collection, and the percentage that is set.
+// collector returns how many bytes were in use after the latest collection, and the percentage that
+// is set.
 func collector() (live uint64, percent int) {
 	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/gogc:percent"}}
 	metrics.Read(s)

@@ -9,8 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// Hub hands each line of history to those who watch. A watcher that does not keep up is cut off. It can connect again and
-// read the history.
+// Hub hands each line of history to those who watch. A watcher that does not keep up is cut off. It
+// can connect again and read the history.
 type Hub struct {
 	mu  sync.Mutex
 	out map[chan api.Line]bool

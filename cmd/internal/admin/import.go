@@ -24,8 +24,8 @@ const (
 	importsHeld = 6
 )
 
-// A store that is busy with the import itself may delay the audit log. The log is tried again, for some 15 s, before the
-// request is refused.
+// A store that is busy with the import itself may delay the audit log. The log is tried again, for
+// some 15 s, before the request is refused.
 const (
 	auditTries = 6
 	auditAgain = 500 * time.Millisecond // auditAgain doubles each time.
@@ -89,7 +89,8 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 		return out, broken
 	}
 	if out.Stored > out.Same {
-		a.Events.Publish(events.Event{Kind: events.Cert, At: time.Now()}) // one for all, since whoever hears it looks what has changed
+		// one for all, since whoever hears it looks what has changed
+		a.Events.Publish(events.Event{Kind: events.Cert, At: time.Now()})
 	}
 	a.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
 	return out, nil

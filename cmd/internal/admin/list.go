@@ -12,11 +12,12 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 )
 
-// maxScan bounds the records of the store that one answer looks at, since a filter may leave most of them out.
+// maxScan bounds the records of the store that one answer looks at, since a filter may leave most
+// of them out.
 const maxScan = 5 * api.MaxPage
 
-// certs answers with one page of both sources, by name. The directory wins a clash, and the clash is shown. It costs as
-// much as the records that it looks at, if the store can begin in the middle.
+// certs answers with one page of both sources, by name. The directory wins a clash, and the clash
+// is shown. It costs as much as the records that it looks at, if the store can begin in the middle.
 func (a *admin) certs(r *http.Request) (out api.Certs, err error) {
 	p, err := pageOf(r)
 	if err != nil {
@@ -82,8 +83,8 @@ func (p *page) wants(c api.Cert) bool {
 	return strings.HasPrefix(c.Name, p.Prefix) && (p.After == "" || c.Name > p.After) && (p.before.IsZero() || !c.NotAfter.IsZero() && c.NotAfter.Before(p.before))
 }
 
-// take moves the entries of dir before the name until, or all if that is empty, to the page. It returns those that do
-// not fit.
+// take moves the entries of dir before the name until, or all if that is empty, to the page. It
+// returns those that do not fit.
 func (p *page) take(dir []api.Cert, until string) []api.Cert {
 	for len(dir) > 0 && (until == "" || dir[0].Name < until) && (!p.full() || dir[0].Name == p.last) {
 		p.last = dir[0].Name

@@ -36,7 +36,8 @@ func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent [
 	return slices.DeleteFunc(nodes, func(n Listening) bool { return n.Away && connected[n.Node] }), silent
 }
 
-// peersSay asks each other replica, all at once, for a second or so, and names those that did not answer.
+// peersSay asks each other replica, all at once, for a second or so, and names those that did not
+// answer.
 func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *api.Client) (T, error)) (all []T, silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
@@ -63,8 +64,8 @@ func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *a
 	return all, silent
 }
 
-// versions maps each version of the listener to the nodes that serve it. All replicas give one set of hosts the same
-// version.
+// versions maps each version of the listener to the nodes that serve it. All replicas give one set
+// of hosts the same version.
 type versions struct {
 	table *lds.Table
 	nodes map[string][]string
@@ -96,8 +97,8 @@ func (v versions) serving(n keysource.Name) (on []string) {
 	return slices.Compact(on)
 }
 
-// unknown lists the nodes that serve a version of which the hosts are not remembered. They refuse what is newer, or were
-// not sent it yet.
+// unknown lists the nodes that serve a version of which the hosts are not remembered. They refuse
+// what is newer, or were not sent it yet.
 func (v versions) unknown() (on []string) {
 	for version, nodes := range v.nodes {
 		if _, ok := v.table.HostsOf(version); !ok {

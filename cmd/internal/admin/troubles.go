@@ -33,8 +33,9 @@ const (
 
 const (
 	maxTroubles = 20 // maxTroubles are listed.
-	// ringWithin is how long a node may take for its first ring. A stream that does not say that it asks for a
-	// ring may be one that a client's server name opened; Envoy ends such a stream within ringWithinUnsaid.
+	// ringWithin is how long a node may take for its first ring. A stream that does not say that it
+	// asks for a ring may be one that a client's server name opened; Envoy ends such a stream
+	// within ringWithinUnsaid.
 	ringWithin       = 10 * time.Second
 	ringWithinUnsaid = time.Minute
 )
@@ -100,7 +101,8 @@ func (l Ledger) Counts(ctx context.Context, now time.Time) (c Counts) {
 	return c
 }
 
-// Troubles are those of this replica's nodes, the worst first. Behind them is what handshakes have proved.
+// Troubles are those of this replica's nodes, the worst first. Behind them is what handshakes have
+// proved.
 func (l Ledger) Troubles(ctx context.Context, now time.Time) []api.Trouble {
 	all := l.gather(ctx, now)
 	out := make([]api.Trouble, 0, len(all))
@@ -168,7 +170,8 @@ func byTrouble(a, b api.Trouble) int {
 	return cmp.Or(badness(b.State)-badness(a.State), cmp.Compare(a.Name, b.Name))
 }
 
-// certTrouble is the worst state of a certificate on a stream; empty if there is nothing to be done.
+// certTrouble is the worst state of a certificate on a stream; empty if there is nothing to be
+// done.
 func certTrouble(v server.NameView, now time.Time) (state, words string) {
 	switch ref := v.Refused; {
 	case ref != nil && ref.Stuck:
@@ -189,7 +192,8 @@ func servesStandIn(st server.NameState) bool {
 	return st.Refused.Cured && st.Accepted == "" && st.Sent != ""
 }
 
-// ringless says why a node that asks for a ring has none. It is empty if the node has one, or if it is too early to say.
+// ringless says why a node that asks for a ring has none. It is empty if the node has one, or if it
+// is too early to say.
 func (l Ledger) ringless(s server.StreamView, v server.NameView, scope string, now time.Time) string {
 	if s.Node.Service != xds.SDS || v.Took() || v.Known == xds.Absent {
 		return ""
@@ -237,7 +241,8 @@ func boundTroubles(replica string, all []api.Trouble) api.Troubles {
 	return out
 }
 
-// askForTroubles is how long a status waits for the other replicas. It leaves out what silent ones know.
+// askForTroubles is how long a status waits for the other replicas. It leaves out what silent ones
+// know.
 const askForTroubles = 500 * time.Millisecond
 
 // fleetTroubles returns those of all replicas.

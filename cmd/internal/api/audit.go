@@ -16,26 +16,28 @@ type Audit struct {
 
 // AuditLine says what was about to be done. Made says whether it then was, where the log shows it.
 type AuditLine struct {
-	Number     uint64    `json:"n"`
-	At         time.Time `json:"at"`
-	Actor      string    `json:"actor,omitempty"`
-	What       string    `json:"what"`
-	Scope      string    `json:"scope,omitempty"`
-	Name       string    `json:"name,omitempty"`
-	Key        string    `json:"key,omitempty"` // Key is the fingerprint of a ticket key, or the version of a certificate.
-	Burnt      []string  `json:"burnt,omitempty"`
-	Generation uint64    `json:"generation,omitempty"`
-	Rotation   uint64    `json:"rotation,omitempty"`
-	Nodes      int       `json:"nodes,omitempty"`
-	WaitedFor  []string  `json:"waited_for,omitempty"`
-	LeftBehind []string  `json:"left_behind,omitempty"`
-	Seconds    float64   `json:"seconds,omitempty"`
-	Times      int       `json:"times,omitempty"`
-	Items      string    `json:"items,omitempty"` // Items is set if the line stands for many, see GET /v1/audit/items/{items}.
-	Why        string    `json:"why,omitempty"`
-	Replica    string    `json:"replica"`
-	Made       *bool     `json:"made,omitempty"`
-	MAC        string    `json:"mac"`
+	Number uint64    `json:"n"`
+	At     time.Time `json:"at"`
+	Actor  string    `json:"actor,omitempty"`
+	What   string    `json:"what"`
+	Scope  string    `json:"scope,omitempty"`
+	Name   string    `json:"name,omitempty"`
+	// Key is the fingerprint of a ticket key, or the version of a certificate.
+	Key        string   `json:"key,omitempty"`
+	Burnt      []string `json:"burnt,omitempty"`
+	Generation uint64   `json:"generation,omitempty"`
+	Rotation   uint64   `json:"rotation,omitempty"`
+	Nodes      int      `json:"nodes,omitempty"`
+	WaitedFor  []string `json:"waited_for,omitempty"`
+	LeftBehind []string `json:"left_behind,omitempty"`
+	Seconds    float64  `json:"seconds,omitempty"`
+	Times      int      `json:"times,omitempty"`
+	// Items is set if the line stands for many, see GET /v1/audit/items/{items}.
+	Items   string `json:"items,omitempty"`
+	Why     string `json:"why,omitempty"`
+	Replica string `json:"replica"`
+	Made    *bool  `json:"made,omitempty"`
+	MAC     string `json:"mac"`
 }
 
 // AuditItems is GET /v1/audit/items/{digest}. It has what a line stands for.
@@ -65,7 +67,8 @@ type AuditReport struct {
 
 // AuditProblem is one fault, of the lines First to Last.
 type AuditProblem struct {
-	Fault string `json:"fault"` // Fault is changed, inserted, missing, reordered, repeated, replaced, cut-off or stale.
+	// Fault is changed, inserted, missing, reordered, repeated, replaced, cut-off or stale.
+	Fault string `json:"fault"`
 	First uint64 `json:"first"`
 	Last  uint64 `json:"last"`
 	Words string `json:"words"`
@@ -96,7 +99,8 @@ func (c *Client) VerifyAudit(ctx context.Context) (r AuditReports, err error) {
 	return r, c.call(ctx, http.MethodGet, "/v1/audit/verify", nil, &r)
 }
 
-// VerifyAuditLines checks the lines of a file, which is read while it is sent, and not before the server knows how long it should be.
+// VerifyAuditLines checks the lines of a file, which is read while it is sent, and not before the
+// server knows how long it should be.
 func (c *Client) VerifyAuditLines(ctx context.Context, lines io.Reader) (r AuditReports, err error) {
 	return r, c.call(ctx, http.MethodPost, "/v1/audit/verify", lines, &r)
 }

@@ -48,7 +48,8 @@ func (c *Client) Troubles(ctx context.Context) (t Troubles, err error) {
 	return t, c.call(ctx, http.MethodGet, "/v1/troubles", nil, &t)
 }
 
-// NodesQuery chooses a node by its id, or the nodes that have asked for a certificate, with that alone.
+// NodesQuery chooses a node by its id, or the nodes that have asked for a certificate, with that
+// alone.
 type NodesQuery struct{ Node, Cert string }
 
 // NodesHere lists the nodes that are connected to this replica.

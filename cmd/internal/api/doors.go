@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Doors is GET /v1/doors. It says what makes a name absent, certificate or not, for nodes that are connected to this
-// replica.
+// Doors is GET /v1/doors. It says what makes a name absent, certificate or not, for nodes that are
+// connected to this replica.
 type Doors struct {
 	Replica string `json:"replica"`
 	Doors   []Door `json:"doors"`          // Doors are 20 at most.
 	More    int    `json:"more,omitempty"` // More are not listed.
-	// Remembered is until when the replica remembers that neither the name nor its wildcard has a certificate. If it
-	// is zero, the replica would look.
+	// Remembered is until when the replica remembers that neither the name nor its wildcard has a
+	// certificate. If it is zero, the replica would look.
 	Remembered time.Time `json:"remembered_until,omitzero"`
 }
 
@@ -24,8 +24,8 @@ type Door struct {
 	Identity string `json:"identity,omitempty"`
 	Replica  string `json:"replica"`
 	Asked    string `json:"asked"` // Asked is the spelling of the name that is refused.
-	// Why is spelling, wildcard (too many names under it), evicted (removed to make room, until a client comes
-	// again) or policy.
+	// Why is spelling, wildcard (too many names under it), evicted (removed to make room, until a
+	// client comes again) or policy.
 	Why   string `json:"why"`
 	Words string `json:"words"` // Words are for people.
 }

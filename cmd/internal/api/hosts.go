@@ -7,16 +7,17 @@ import (
 	"time"
 )
 
-// Hosts is GET /v1/hosts. It lists the hosts that have a filter chain of their own in the listener that lockstepd
-// serves.
+// Hosts is GET /v1/hosts. It lists the hosts that have a filter chain of their own in the listener
+// that lockstepd serves.
 type Hosts struct {
-	Listener string   `json:"listener"` // Listener is its name.
-	Max      int      `json:"max"`      // Max is how many hosts may be eager.
-	Hosts    []Host   `json:"hosts"`
-	More     int      `json:"more,omitempty"`   // More matched beyond Max, and are not listed.
-	Silent   []string `json:"silent,omitempty"` // Silent are replicas that did not answer. What their nodes serve is not known.
-	// Unknown are nodes of whose listener it is not known which hosts it has. They refused the present listener, or
-	// were not sent it yet.
+	Listener string `json:"listener"` // Listener is its name.
+	Max      int    `json:"max"`      // Max is how many hosts may be eager.
+	Hosts    []Host `json:"hosts"`
+	More     int    `json:"more,omitempty"` // More matched beyond Max, and are not listed.
+	// Silent are replicas that did not answer. What their nodes serve is not known.
+	Silent []string `json:"silent,omitempty"`
+	// Unknown are nodes of whose listener it is not known which hosts it has. They refused the
+	// present listener, or were not sent it yet.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
@@ -32,19 +33,21 @@ type Host struct {
 	By    string    `json:"by,omitempty"` // By is what makes it eager: pin, config or match.
 	Since time.Time `json:"since,omitzero"`
 	Who   string    `json:"who,omitempty"` // Who pinned it.
-	// Certificate is the version of what the host is served with, and From the name that it stands under. If they
-	// are empty, there is no certificate, and the clients of this host alone are refused.
-	Certificate string   `json:"certificate,omitempty"`
-	From        string   `json:"from,omitempty"`
-	Context     string   `json:"context,omitempty"` // Context is as in Cert.
-	Problem     string   `json:"problem,omitempty"`
-	Note        string   `json:"note,omitempty"`    // Note says more about the state, for people.
-	Nodes       int      `json:"nodes"`             // Nodes counts those that have its chain.
-	Serving     []string `json:"serving,omitempty"` // Serving names those nodes, for a host that is leaving. Nodes that are away are marked.
+	// Certificate is the version of what the host is served with, and From the name that it stands
+	// under. If they are empty, there is no certificate, and the clients of this host alone are
+	// refused.
+	Certificate string `json:"certificate,omitempty"`
+	From        string `json:"from,omitempty"`
+	Context     string `json:"context,omitempty"` // Context is as in Cert.
+	Problem     string `json:"problem,omitempty"`
+	Note        string `json:"note,omitempty"` // Note says more about the state, for people.
+	Nodes       int    `json:"nodes"`          // Nodes counts those that have its chain.
+	// Serving names those nodes, for a host that is leaving. Nodes that are away are marked.
+	Serving []string `json:"serving,omitempty"`
 }
 
-// Listening is GET /v1/listening. It says what the nodes that are connected to this replica, or were, answered to
-// the listener.
+// Listening is GET /v1/listening. It says what the nodes that are connected to this replica, or
+// were, answered to the listener.
 type Listening struct {
 	Nodes []ListeningNode `json:"nodes"`
 }
@@ -54,7 +57,8 @@ type ListeningNode struct {
 	Node    string `json:"node"`
 	Version string `json:"version"` // Version is the last one that it accepted, or empty.
 	Refused string `json:"refused,omitempty"`
-	Away    bool   `json:"away,omitempty"` // Away reports that it is not connected, and was less than a lease ago. It may go on serving.
+	// Away reports that it is not connected, and was less than a lease ago. It may go on serving.
+	Away bool `json:"away,omitempty"`
 }
 
 // Hosts lists the eager hosts.

@@ -14,12 +14,15 @@ import (
 
 // KEK is GET /v1/kek. It says how the sealing of the store stands. Keys are named by Tink's IDs.
 type KEK struct {
-	Source   string       `json:"source"`   // Source is where the keyset is kept.
-	Primary  string       `json:"primary"`  // Primary seals.
-	Staged   []string     `json:"staged"`   // Staged only open. They wait until every replica has them.
-	Old      []string     `json:"old"`      // Old open what they sealed.
-	Phase    string       `json:"phase"`    // Phase is steady, distributing, resealing or resealed (old keys may be retired).
-	Records  int          `json:"records"`  // Records counts those in the store when resealing began.
+	Source  string `json:"source"`  // Source is where the keyset is kept.
+	Primary string `json:"primary"` // Primary seals.
+	// Staged only open. They wait until every replica has them.
+	Staged []string `json:"staged"`
+	Old    []string `json:"old"` // Old open what they sealed.
+	// Phase is steady, distributing, resealing or resealed (old keys may be retired).
+	Phase string `json:"phase"`
+	// Records counts those in the store when resealing began.
+	Records  int          `json:"records"`
 	Seen     int          `json:"seen"`     // Seen counts those that were looked at so far.
 	Resealed int          `json:"resealed"` // Resealed counts those of Seen that had another key.
 	Bad      []string     `json:"bad"`      // Bad names some of the records that no key opens.
@@ -66,8 +69,8 @@ type RestoredItem struct {
 	Refused []string `json:"refused,omitempty"` // Refused are those that do not, and why.
 }
 
-// StoreRecord is a line of what POST /v1/store/records answers. It is a record as it is sealed, or the last line,
-// which alone has Head.
+// StoreRecord is a line of what POST /v1/store/records answers. It is a record as it is sealed, or
+// the last line, which alone has Head.
 type StoreRecord struct {
 	Key   string  `json:"key,omitempty"`
 	Value []byte  `json:"value,omitempty"`
@@ -119,8 +122,8 @@ func (c *Client) Restore(ctx context.Context, text io.Reader, plan bool, by stri
 	return r, json.NewDecoder(resp.Body).Decode(&r)
 }
 
-// StoreRecords calls f with each record, as it is sealed, that was changed after since. The value is nil for a
-// record that is gone. It returns the revision up to which f has seen all.
+// StoreRecords calls f with each record, as it is sealed, that was changed after since. The value
+// is nil for a record that is gone. It returns the revision up to which f has seen all.
 func (c *Client) StoreRecords(ctx context.Context, since uint64, f func(key string, val []byte) error) (head uint64, err error) {
 	resp, err := c.do(ctx, http.MethodPost, "/v1/store/records?since="+strconv.FormatUint(since, 10), nil)
 	if err != nil {

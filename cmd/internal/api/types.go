@@ -1,5 +1,5 @@
-// Package api is the admin API of lockstepd as its users see it. It has the types of the JSON, and a client. The
-// server is package admin, which this package does not import.
+// Package api is the admin API of lockstepd as its users see it. It has the types of the JSON, and
+// a client. The server is package admin, which this package does not import.
 //
 // Keys and private keys appear in requests only. No type of an answer can hold one.
 package api
@@ -8,21 +8,23 @@ import "time"
 
 // Status is GET /v1/status.
 type Status struct {
-	Replica  string      `json:"replica"`
-	Version  string      `json:"version"`
-	Started  time.Time   `json:"started"`
-	Store    string      `json:"store"` // Store is the kind of the store.
-	Scopes   []Scope     `json:"scopes"`
-	Certs    CertSummary `json:"certificates"`
-	Streams  int         `json:"streams"`  // Streams counts the open xDS streams.
-	Troubles []Trouble   `json:"troubles"` // Troubles are the worst 20, over the nodes of all replicas.
-	Degraded []string    `json:"degraded"` // Degraded says what is not well, and what to do.
+	Replica string      `json:"replica"`
+	Version string      `json:"version"`
+	Started time.Time   `json:"started"`
+	Store   string      `json:"store"` // Store is the kind of the store.
+	Scopes  []Scope     `json:"scopes"`
+	Certs   CertSummary `json:"certificates"`
+	Streams int         `json:"streams"` // Streams counts the open xDS streams.
+	// Troubles are the worst 20, over the nodes of all replicas.
+	Troubles []Trouble `json:"troubles"`
+	Degraded []string  `json:"degraded"` // Degraded says what is not well, and what to do.
 }
 
 // Pulse is GET /v1/pulse, for the other replicas. It is answered from memory.
 type Pulse struct {
 	Replica string `json:"replica"`
-	Mute    bool   `json:"mute"` // Mute reports that the replica cannot write to the store that it is alive.
+	// Mute reports that the replica cannot write to the store that it is alive.
+	Mute bool `json:"mute"`
 }
 
 // Scope is one set of session ticket keys.
@@ -41,10 +43,12 @@ type Scope struct {
 
 // Key is what may be shown of a ticket key.
 type Key struct {
-	ID       string     `json:"id"`   // ID is the first 8 bytes of the SHA-256 of the key's name, in hexadecimal.
-	Role     string     `json:"role"` // Role is encrypt, next or drain.
-	Created  time.Time  `json:"created"`
-	RetireAt *time.Time `json:"retire_at,omitempty"` // RetireAt is set for a drain key with which no live node encrypts.
+	// ID is the first 8 bytes of the SHA-256 of the key's name, in hexadecimal.
+	ID      string    `json:"id"`
+	Role    string    `json:"role"` // Role is encrypt, next or drain.
+	Created time.Time `json:"created"`
+	// RetireAt is set for a drain key with which no live node encrypts.
+	RetireAt *time.Time `json:"retire_at,omitempty"`
 }
 
 // Count sums up the nodes of a scope.
@@ -62,15 +66,17 @@ type CertSummary struct {
 	Directory int      `json:"directory"` // Directory counts the names in --certs.
 	Held      []string `json:"held"`      // Held are gone from the directory, and not given up.
 	Problems  []string `json:"problems"`  // Problems are texts of the form "name: what is wrong".
-	Clashes   []string `json:"clashes"`   // Clashes are in the directory, which wins, and in the store.
-	Watched   int      `json:"watched"`   // Watched counts the names that some node wants now.
+	// Clashes are in the directory, which wins, and in the store.
+	Clashes []string `json:"clashes"`
+	Watched int      `json:"watched"` // Watched counts the names that some node wants now.
 }
 
 // Nodes is GET /v1/nodes.
 type Nodes struct {
-	Replica string   `json:"replica"` // Replica is the one that answers.
-	Nodes   []Node   `json:"nodes"`
-	Silent  []string `json:"silent,omitempty"` // Silent are replicas that did not answer. Of their nodes only the rings are known.
+	Replica string `json:"replica"` // Replica is the one that answers.
+	Nodes   []Node `json:"nodes"`
+	// Silent are replicas that did not answer. Of their nodes only the rings are known.
+	Silent []string `json:"silent,omitempty"`
 }
 
 // Node is one Envoy or edge proxy.
@@ -80,14 +86,17 @@ type Node struct {
 	State    string    `json:"state"` // State is live, away, refusing or excluded.
 	Since    time.Time `json:"since"`
 	Remote   string    `json:"remote,omitempty"`
-	Replica  string    `json:"replica,omitempty"` // Replica is the one to which the node is connected.
-	Secrets  []Secret  `json:"secrets"`
-	// Listeners are those that the node asked for. A list of the fleet has only the refused and the stale ones.
+	// Replica is the one to which the node is connected.
+	Replica string   `json:"replica,omitempty"`
+	Secrets []Secret `json:"secrets"`
+	// Listeners are those that the node asked for. A list of the fleet has only the refused and the
+	// stale ones.
 	Listeners []Secret `json:"listeners,omitempty"`
 }
 
-// Secret is one resource on one node. A list of the fleet leaves out the certificates that are accepted or sent. A
-// node may have a name on several streams, of several processes. Then the worst state counts.
+// Secret is one resource on one node. A list of the fleet leaves out the certificates that are
+// accepted or sent. A node may have a name on several streams, of several processes. Then the worst
+// state counts.
 type Secret struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
@@ -95,7 +104,8 @@ type Secret struct {
 	//   - proved: full handshakes with the node have shown that it uses the ring;
 	//   - accepted: the node acknowledged it, and that counts;
 	//   - sent: it has not answered yet;
-	//   - "waits for its ring": it took the certificate, and cannot serve it, since it has no ring yet;
+	//   - "waits for its ring": it took the certificate, and cannot serve it, since it has no ring
+	//     yet;
 	//   - "in doubt": it accepted it once, and it is not known whether it uses it;
 	//   - stale: it has an earlier version, or has not answered for 10 s;
 	//   - "no ring": it asked for the ring of a scope that it does not get;
@@ -111,7 +121,8 @@ type Secret struct {
 type RotateRequest struct {
 	By  string `json:"by,omitempty"`
 	Why string `json:"why,omitempty"`
-	Key []byte `json:"key,omitempty"` // Key is 80 raw bytes. If it is empty, lockstepd makes a fresh key.
+	// Key is 80 raw bytes. If it is empty, lockstepd makes a fresh key.
+	Key []byte `json:"key,omitempty"`
 }
 
 // ExcludeRequest is POST /v1/scopes/{scope}/exclude.
@@ -132,23 +143,25 @@ type Started struct {
 
 // Rotation is GET /v1/scopes/{scope}/rotations/{n}.
 type Rotation struct {
-	Scope     string   `json:"scope"`
-	Rotation  uint64   `json:"rotation"`
-	Ended     bool     `json:"ended"`
-	Outcome   string   `json:"outcome"` // Outcome is done, burnt, rolled-back or replaced. It is empty while the rotation is under way.
+	Scope    string `json:"scope"`
+	Rotation uint64 `json:"rotation"`
+	Ended    bool   `json:"ended"`
+	// Outcome is done, burnt, rolled-back or replaced. It is empty while the rotation is under way.
+	Outcome   string   `json:"outcome"`
 	Phase     string   `json:"phase"`
 	Version   string   `json:"version"`
 	Nodes     Count    `json:"nodes"`
 	BlockedBy []string `json:"blocked_by"`
-	// Stuck are the nodes of BlockedBy that must be restarted, since they refuse whatever they are sent. OnlyStuck
-	// reports that the rotation waits for nothing else, and so does not end by itself.
+	// Stuck are the nodes of BlockedBy that must be restarted, since they refuse whatever they are
+	// sent. OnlyStuck reports that the rotation waits for nothing else, and so does not end by
+	// itself.
 	Stuck     []string `json:"stuck"`
 	OnlyStuck bool     `json:"only_stuck"`
 	Lines     []Line   `json:"lines"`
 }
 
-// Line is one entry of a scope's history, GET /v1/scopes/{scope}/history. GET /v1/events streams the same, one
-// a line.
+// Line is one entry of a scope's history, GET /v1/scopes/{scope}/history. GET /v1/events streams
+// the same, one a line.
 type Line struct {
 	At         time.Time `json:"at"`
 	Scope      string    `json:"scope"`
@@ -159,9 +172,10 @@ type Line struct {
 	By         string    `json:"by,omitempty"`
 	Why        string    `json:"why,omitempty"`
 	Nodes      int       `json:"nodes,omitempty"`
-	Seconds    float64   `json:"seconds,omitempty"` // Seconds is how long the phase took that ended with this line.
-	WaitedFor  []string  `json:"waited_for,omitempty"`
-	LeftBehind []string  `json:"left_behind,omitempty"`
+	// Seconds is how long the phase took that ended with this line.
+	Seconds    float64  `json:"seconds,omitempty"`
+	WaitedFor  []string `json:"waited_for,omitempty"`
+	LeftBehind []string `json:"left_behind,omitempty"`
 }
 
 // History is GET /v1/scopes/{scope}/history.
@@ -180,26 +194,31 @@ type Plan struct {
 // Certs is GET /v1/certs. It is one page, in the order of the names.
 type Certs struct {
 	Certs []Cert `json:"certs"`
-	Next  string `json:"next,omitempty"` // Next is CertsQuery.After for the next page, which may be empty. Without it this is the last page.
+	// Next is CertsQuery.After for the next page, which may be empty. Without it this is the last
+	// page.
+	Next string `json:"next,omitempty"`
 }
 
 // CertsQuery chooses what GET /v1/certs returns.
 type CertsQuery struct {
-	Prefix  string         // Prefix is how the names begin.
-	After   string         // After is Certs.Next of the page before.
-	Limit   int            // Limit is 1 to MaxPage. 0 stands for MaxPage.
-	Expires *time.Duration // Expires leaves out those that expire later than within this time, unless it is nil.
+	Prefix string // Prefix is how the names begin.
+	After  string // After is Certs.Next of the page before.
+	Limit  int    // Limit is 1 to MaxPage. 0 stands for MaxPage.
+	// Expires leaves out those that expire later than within this time, unless it is nil.
+	Expires *time.Duration
 }
 
-// MaxPage is the most certificates of one answer. With CertsQuery.Expires the server bounds how many it looks at,
-// so that a page may have fewer, or none.
+// MaxPage is the most certificates of one answer. With CertsQuery.Expires the server bounds how
+// many it looks at, so that a page may have fewer, or none.
 const MaxPage = 1000
 
-// Cert is one certificate, without its private key. Only the answer about a single one has Chain and Context.
+// Cert is one certificate, without its private key. Only the answer about a single one has Chain
+// and Context.
 type Cert struct {
-	Name     string `json:"name"`
-	Source   string `json:"source"`             // Source is directory or store.
-	Shadowed bool   `json:"shadowed,omitempty"` // Shadowed reports that the directory has the name too, and wins.
+	Name   string `json:"name"`
+	Source string `json:"source"` // Source is directory or store.
+	// Shadowed reports that the directory has the name too, and wins.
+	Shadowed bool   `json:"shadowed,omitempty"`
 	Held     bool   `json:"held,omitempty"`
 	Version  string `json:"version,omitempty"`
 	// Fingerprint is the SHA-256 of the leaf, in lower-case hexadecimal.
@@ -208,16 +227,19 @@ type Cert struct {
 	NotAfter    time.Time `json:"not_after,omitzero"`
 	Problem     string    `json:"problem,omitempty"`
 	Chain       string    `json:"chain,omitempty"`
-	// Context is the fingerprint of what Envoy binds the host's session tickets to: names, issuer, server name.
-	Context  string   `json:"context,omitempty"`
-	Warnings []string `json:"warnings,omitempty"` // Warnings say what the new certificate ends, such as session tickets.
+	// Context is the fingerprint of what Envoy binds the host's session tickets to: names, issuer,
+	// server name.
+	Context string `json:"context,omitempty"`
+	// Warnings say what the new certificate ends, such as session tickets.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // PutCert is PUT /v1/certs/{name}.
 type PutCert struct {
 	Chain []byte `json:"chain"` // Chain is PEM, leaf first.
 	Key   []byte `json:"key"`   // Key is PEM.
-	// Now gives the certificate to every node at once, also if it is stored already. No node tries it first.
+	// Now gives the certificate to every node at once, also if it is stored already. No node tries
+	// it first.
 	Now bool `json:"now,omitempty"`
 }
 

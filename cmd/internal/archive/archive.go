@@ -1,6 +1,7 @@
-// Package archive reads certificates in great numbers, from a directory or a tar archive. Each stands there as
-// <server name>/tls.crt (chain, PEM, leaf first) and <server name>/tls.key (PEM). A wildcard's folder is
-// _.example.com. Files of other names and hidden folders, such as the "..data" of a Kubernetes volume, are left out.
+// Package archive reads certificates in great numbers, from a directory or a tar archive. Each
+// stands there as <server name>/tls.crt (chain, PEM, leaf first) and <server name>/tls.key (PEM). A
+// wildcard's folder is _.example.com. Files of other names and hidden folders, such as the "..data"
+// of a Kubernetes volume, are left out.
 //
 // It checks no certificate. It bounds what it keeps in memory, since an archive comes from outside.
 package archive
@@ -33,8 +34,8 @@ type Pair struct {
 // Size returns the size of both files, in bytes.
 func (p Pair) Size() int { return len(p.Chain) + len(p.Key) }
 
-// Name returns the server name that the folder stands for. The error wraps [keysource.ErrBadName], or says how the
-// folder is to be named.
+// Name returns the server name that the folder stands for. The error wraps [keysource.ErrBadName],
+// or says how the folder is to be named.
 func (p Pair) Name() (keysource.Name, error) {
 	name := p.Folder
 	if rest, ok := strings.CutPrefix(name, "_."); ok {

@@ -19,9 +19,9 @@ const maxWaiting = 256 << 20
 // overhead is about how many bytes a waiting folder takes besides its files.
 const overhead = 256
 
-// Tar yields each folder of an archive when both its files have been read, in whatever order they come. Until then
-// one of them waits in memory. Folders with one file only come last, with their Err. After an error, which begins
-// with name, it ends.
+// Tar yields each folder of an archive when both its files have been read, in whatever order they
+// come. Until then one of them waits in memory. Folders with one file only come last, with their
+// Err. After an error, which begins with name, it ends.
 func Tar(r io.Reader, name string) iter.Seq2[Pair, error] {
 	return func(yield func(Pair, error) bool) {
 		a := newReader(r)

@@ -13,8 +13,8 @@ import (
 // ErrLocked means that the backup does not open with the given identities.
 var ErrLocked = errors.New("the backup does not open")
 
-// Recipients returns the recipients of a backup, from public keys (age1…, also post-quantum ones) or from a
-// passphrase. No error quotes them.
+// Recipients returns the recipients of a backup, from public keys (age1…, also post-quantum ones)
+// or from a passphrase. No error quotes them.
 func Recipients(public []string, passphrase string) ([]age.Recipient, error) {
 	if (len(public) > 0) == (passphrase != "") {
 		return nil, errors.New("a backup is encrypted either to recipients or with a passphrase: give one of them")
@@ -56,7 +56,8 @@ func Passphrase(r io.Reader) (string, error) {
 func Identities(r io.Reader) ([]age.Identity, error) {
 	ids, err := age.ParseIdentities(r)
 	if err != nil {
-		return nil, errors.New("it holds no secret key of age (AGE-SECRET-KEY-…), or a line that is none") // age's words may quote it
+		// age's words may quote it
+		return nil, errors.New("it holds no secret key of age (AGE-SECRET-KEY-…), or a line that is none")
 	}
 	return ids, nil
 }
@@ -70,8 +71,8 @@ func Unlock(passphrase string) ([]age.Identity, error) {
 	return []age.Identity{id}, nil
 }
 
-// Decrypt returns the inner text. The error wraps [ErrLocked] if no identity fits, else [ErrBad]. Reading the text
-// may also return either.
+// Decrypt returns the inner text. The error wraps [ErrLocked] if no identity fits, else [ErrBad].
+// Reading the text may also return either.
 func Decrypt(r io.Reader, ids []age.Identity) (io.Reader, error) {
 	plain, err := age.Decrypt(r, ids...)
 	var none *age.NoIdentityMatchError

@@ -245,7 +245,8 @@ func TestForgedRecordsDoNotComeIn(t *testing.T) {
 	}
 }
 
-// keyIn finds the private key in a certificate's record: PKCS#8 of 138 bytes, since it is on P-256 (RFC 5915).
+// keyIn finds the private key in a certificate's record: PKCS#8 of 138 bytes, since it is on P-256
+// (RFC 5915).
 func keyIn(t *testing.T, record string) string {
 	t.Helper()
 	at := strings.Index(record, "\x30\x81\x87\x02\x01\x00")
@@ -378,7 +379,8 @@ func read(text []byte) (map[string][]byte, error) {
 	}
 }
 
-// FuzzReader: whatever is wrong with a text is said as such, and what is read before that keeps its order.
+// FuzzReader: whatever is wrong with a text is said as such, and what is read before that keeps its
+// order.
 func FuzzReader(f *testing.F) {
 	var b bytes.Buffer
 	w, err := backup.NewWriter(&b, time.Unix(1e9, 0))

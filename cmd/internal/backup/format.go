@@ -1,4 +1,5 @@
-// Package backup packs the records of a store into one age stream (age-encryption.org/v1), and brings them back.
+// Package backup packs the records of a store into one age stream (age-encryption.org/v1), and
+// brings them back.
 //
 // What is encrypted is JSON, one value a line:
 //
@@ -6,12 +7,14 @@
 //	{"key":"cert/shop.example","value":"…"}                 a record: its store key, and its value as it is before sealing, in base64
 //	{"records":2,"sha256":"…"}                              the last: how many, and the hash of all lines before, each with its newline
 //
-// The keys grow in byte order. So a reader of the inner text notices a stream that was cut at a line, joined or
-// reordered. Age itself notices every change of what is encrypted. With recipients (not a passphrase) age does not
-// say who made a backup. So each record is checked, like anything else that comes from outside.
+// The keys grow in byte order. So a reader of the inner text notices a stream that was cut at a
+// line, joined or reordered. Age itself notices every change of what is encrypted. With recipients
+// (not a passphrase) age does not say who made a backup. So each record is checked, like anything
+// else that comes from outside.
 //
-// Some records are left out, since they are true only for the moment or for that store: "roster/", "seal/", "store/"
-// and "trial/". The format's number grows with every change that an older version could not read.
+// Some records are left out, since they are true only for the moment or for that store: "roster/",
+// "seal/", "store/" and "trial/". The format's number grows with every change that an older version
+// could not read.
 package backup
 
 import (
@@ -103,8 +106,8 @@ type Reader struct {
 	n    int
 }
 
-// NewReader returns a Reader, and reads the first line. Errors of this package's readers wrap [ErrBad], or are those
-// of the underlying reader. None quotes a value.
+// NewReader returns a Reader, and reads the first line. Errors of this package's readers wrap
+// [ErrBad], or are those of the underlying reader. None quotes a value.
 func NewReader(r io.Reader) (*Reader, error) {
 	b := &Reader{r: bufio.NewReaderSize(r, 64<<10), hash: sha256.New()}
 	line, err := b.line()

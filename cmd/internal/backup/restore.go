@@ -23,10 +23,11 @@ type Restore struct {
 	Store store.Store
 	By    string // By is who asks, for the history.
 	Plan  bool   // Plan only says what would change.
-	// Before is called before each change that is made, one call at a time. Its error ends the restore. It may be
-	// nil.
+	// Before is called before each change that is made, one call at a time. Its error ends the
+	// restore. It may be nil.
 	Before func(ctx context.Context, c Change) error
-	// Ring restores the ring of a scope if a coordinator looks after it, and then ok is true. It may be nil.
+	// Ring restores the ring of a scope if a coordinator looks after it, and then ok is true. It
+	// may be nil.
 	Ring func(ctx context.Context, scope string, record []byte) (r rotation.Restored, ok bool, err error)
 }
 
@@ -72,11 +73,12 @@ const (
 	atOnce     = 8 // atOnce certificates are written together, to share the store's syncs.
 )
 
-// ErrRefused means that a record of the backup may not come in. The records before it are in the store, unless this
-// was a plan.
+// ErrRefused means that a record of the backup may not come in. The records before it are in the
+// store, unless this was a plan.
 var ErrRefused = errors.New("refused")
 
-// Run brings back what r holds by the following rules. It removes nothing that is only in the store.
+// Run brings back what r holds by the following rules. It removes nothing that is only in the
+// store.
 //
 //	cert/   the backup's replaces the store's
 //	ring/   merged, see [rotation.Restore]
@@ -85,7 +87,8 @@ var ErrRefused = errors.New("refused")
 //
 // A ring or a certificate of the store that is damaged counts as none.
 //
-// Every record is checked first, so a plan finds what would be refused. Run can be repeated after any interruption.
+// Every record is checked first, so a plan finds what would be refused. Run can be repeated after
+// any interruption.
 func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 	sum := Summary{Made: r.Made, Counts: map[string]int{}}
 	log := &chain{}
@@ -147,8 +150,8 @@ func (o Restore) all(ctx context.Context, r *Reader, f func(key string, val []by
 	return ctx.Err()
 }
 
-// chain is the audit log of the store. Its key (package audit) says whether it is the backup's. In byte order, the
-// key comes before the older lines.
+// chain is the audit log of the store. Its key (package audit) says whether it is the backup's. In
+// byte order, the key comes before the older lines.
 type chain struct {
 	there bool // there reports whether the store had one before the restore.
 	same  bool
@@ -161,7 +164,8 @@ func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (C
 	for {
 		have, rev, err := o.Store.Get(ctx, key)
 		owner, _, _ := strings.Cut(key, "/")
-		broken := errors.Is(err, store.ErrSealed) && (owner == "ring" || owner == "cert") // nothing of it is of use
+		// nothing of it is of use
+		broken := errors.Is(err, store.ErrSealed) && (owner == "ring" || owner == "cert")
 		if errors.Is(err, store.ErrNotExist) || broken {
 			have, err = nil, nil
 		}

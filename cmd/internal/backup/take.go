@@ -13,9 +13,9 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Take writes the records of a store, encrypted. Each is as it was at one moment during the call. Nothing is kept in
-// memory or on disk. It fails at a record that does not open, and names it, since a backup with a hole would be
-// noticed too late.
+// Take writes the records of a store, encrypted. Each is as it was at one moment during the call.
+// Nothing is kept in memory or on disk. It fails at a record that does not open, and names it,
+// since a backup with a hole would be noticed too late.
 func Take(ctx context.Context, w io.Writer, to []age.Recipient, s store.Store) (records int, err error) {
 	enc, err := age.Encrypt(w, to...)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package bootstrap writes Envoy's configuration, whole or as the parts that an existing one needs. It has the settings
-// that keep tickets alive and handshakes from hanging. Each setting carries its reason as a comment in what is written.
+// Package bootstrap writes Envoy's configuration, whole or as the parts that an existing one needs.
+// It has the settings that keep tickets alive and handshakes from hanging. Each setting carries its
+// reason as a comment in what is written.
 //
 // Source: https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/bootstrap/v3/bootstrap.proto
 package bootstrap
@@ -18,7 +19,8 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// ErrBadOptions means that no configuration can be made of these options. The text names the option.
+// ErrBadOptions means that no configuration can be made of these options. The text names the
+// option.
 var ErrBadOptions = errors.New("bad bootstrap options")
 
 // Options say what one Envoy serves and where its control plane is. Addresses are host:port.
@@ -30,19 +32,21 @@ type Options struct {
 	Admin   string   // Admin is Envoy's admin listener.
 	Mode    Mode     // Mode is Eager if it is empty.
 	Listen  string   // Listen is the TLS listener, an IP address. Mode Hybrid has none.
-	// Hosts are the server names, each with a filter chain of its own. "*.example.com" covers one label. Only mode
-	// Eager has them.
+	// Hosts are the server names, each with a filter chain of its own. "*.example.com" covers one
+	// label. Only mode Eager has them.
 	Hosts []string
-	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. Empty means not known.
+	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. Empty means not
+	// known.
 	Envoy string
 	// Upstream takes the requests of all hosts.
 	Upstream       string
 	Scope          string        // Scope is whose ticket keys are used. Empty is "default".
 	TicketLifetime time.Duration // TicketLifetime is the scope's, at most 24 h. 0 is 2 h.
 
-	// ClientCerts is what the scope declares: "none" or empty, or the SHA-256 (64 hex digits, lower case) of the CA
-	// with which its listeners verify client certificates. A ticket carries the client's verification along. So a
-	// listener of another kind in the scope would accept clients that nobody has verified.
+	// ClientCerts is what the scope declares: "none" or empty, or the SHA-256 (64 hex digits, lower
+	// case) of the CA with which its listeners verify client certificates. A ticket carries the
+	// client's verification along. So a listener of another kind in the scope would accept clients
+	// that nobody has verified.
 	ClientCerts string
 	ClientCA    *ClientCA // ClientCA is nil if the listener asks for no client certificates.
 }
@@ -51,9 +55,11 @@ type Options struct {
 type Mode string
 
 const (
-	Eager    Mode = "eager"     // Eager has a chain for each host in the bootstrap. Sessions resume.
-	OnDemand Mode = "on-demand" // OnDemand has one chain for all names, which fetches certificates. No session resumes.
-	Hybrid   Mode = "hybrid"    // Hybrid has a listener from lockstepd, with both kinds of chains.
+	// Eager has a chain for each host in the bootstrap. Sessions resume.
+	Eager Mode = "eager"
+	// OnDemand has one chain for all names, which fetches certificates. No session resumes.
+	OnDemand Mode = "on-demand"
+	Hybrid   Mode = "hybrid" // Hybrid has a listener from lockstepd, with both kinds of chains.
 )
 
 // ClientCA is the CA whose clients the listener accepts, and no others.
@@ -67,9 +73,9 @@ type TLS struct {
 	CA   string // CA signs the control plane's certificate.
 	Cert string // Cert is the node's own certificate, its identity.
 	Key  string
-	// ServerName is what the control plane's certificate must carry: a DNS name, an IP address or a SPIFFE ID. Empty
-	// stands for the hosts of Options.XDS. Without this check every certificate of the CA could pose as the control
-	// plane, also that of a node.
+	// ServerName is what the control plane's certificate must carry: a DNS name, an IP address or a
+	// SPIFFE ID. Empty stands for the hosts of Options.XDS. Without this check every certificate of
+	// the CA could pose as the control plane, also that of a node.
 	ServerName string
 }
 
@@ -116,7 +122,8 @@ func parseListen(what, addr string) (endpoint, error) {
 	return e, err
 }
 
-// discovery is how Envoy finds the endpoints of a cluster. It looks up DNS names again and again, addresses never.
+// discovery is how Envoy finds the endpoints of a cluster. It looks up DNS names again and again,
+// addresses never.
 func discovery(what string, all []endpoint) (string, error) {
 	names := 0
 	for _, e := range all {

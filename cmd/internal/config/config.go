@@ -18,77 +18,85 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// Config is the configuration of lockstepd. It is one YAML file, decoded strictly. Every key is also a flag
-// (xds_listen: --xds-listen) and an environment variable (LOCKSTEP_XDS_LISTEN). A flag wins over the environment, and
-// the environment over the file. Scopes and listeners stand in the file only.
+// Config is the configuration of lockstepd. It is one YAML file, decoded strictly. Every key is
+// also a flag (xds_listen: --xds-listen) and an environment variable (LOCKSTEP_XDS_LISTEN). A flag
+// wins over the environment, and the environment over the file. Scopes and listeners stand in the
+// file only.
 type Config struct {
-	// DataDir holds the store, the sealing key, the admin token and this replica's name. One process uses it at a time.
+	// DataDir holds the store, the sealing key, the admin token and this replica's name. One
+	// process uses it at a time.
 	DataDir string `yaml:"data_dir"`
-	// XDSListen is the address for nodes (gRPC: ADS, SDS, health). With XDSCert, XDSKey and XDSClientCA it speaks mTLS,
-	// on loopback too. Without them it speaks plaintext, on loopback and unix:/path only. On unix:/path it always
-	// speaks plaintext.
+	// XDSListen is the address for nodes (gRPC: ADS, SDS, health). With XDSCert, XDSKey and
+	// XDSClientCA it speaks mTLS, on loopback too. Without them it speaks plaintext, on loopback
+	// and unix:/path only. On unix:/path it always speaks plaintext.
 	XDSListen string `yaml:"xds_listen"`
-	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. On loopback and unix:/path it always
-	// speaks plaintext, so that the CLI finds it. Elsewhere it speaks mTLS with the files of XDSListen, and the CLI
-	// needs --tls-ca, --tls-cert and --tls-key. Replicas ask each other here for their nodes. If they are on several
-	// machines, it must be an address or a name by which the others reach it. 0.0.0.0 stands for the machine's name.
+	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. On loopback and
+	// unix:/path it always speaks plaintext, so that the CLI finds it. Elsewhere it speaks mTLS
+	// with the files of XDSListen, and the CLI needs --tls-ca, --tls-cert and --tls-key. Replicas
+	// ask each other here for their nodes. If they are on several machines, it must be an address
+	// or a name by which the others reach it. 0.0.0.0 stands for the machine's name.
 	AdminListen string `yaml:"admin_listen"`
 	// NATSListen opens the embedded NATS server to others, on loopback only. They need the token in
 	// DataDir/nats.token. Without it no port is open.
 	NATSListen string `yaml:"nats_listen"`
-	// Store is where keys are stored. It is embedded, or the URL of a store that several replicas share:
-	// nats://host:4222,… or tls:// (JetStream), redis:// or rediss:// (one server), redis+sentinel://host:26379,…/master,
-	// redis+cluster://host:6379,…. Passwords and other secrets are given as paths of files: ?password_file=, ?creds=,
-	// ?tls_ca= and others (package store/redis and store/jetstream list them). Replicas on one store need the same KEK.
+	// Store is where keys are stored. It is embedded, or the URL of a store that several replicas
+	// share: nats://host:4222,… or tls:// (JetStream), redis:// or rediss:// (one server),
+	// redis+sentinel://host:26379,…/master, redis+cluster://host:6379,…. Passwords and other
+	// secrets are given as paths of files: ?password_file=, ?creds=, ?tls_ca= and others (package
+	// store/redis and store/jetstream list them). Replicas on one store need the same KEK.
 	Store string `yaml:"store"`
-	// Events carries events to other replicas and listeners. It is embedded, or the URL of a NATS server
-	// (nats://host:4222).
+	// Events carries events to other replicas and listeners. It is embedded, or the URL of a NATS
+	// server (nats://host:4222).
 	Events string `yaml:"events"`
 	// Refresh is how often everything that is watched is read again without an event.
 	Refresh time.Duration `yaml:"refresh"`
-	// Canary is how long the first node may take to answer when the chain or key of a name changes. One node of each
-	// kind (what it says it is, and its version) gets the new certificate before the others. They get it when the first
-	// node has accepted it. They also get it when this time is over, with a warning. They keep the last certificate if
-	// the first node refuses the new one. With 0 all get it at once, as with lockstep cert put --now.
+	// Canary is how long the first node may take to answer when the chain or key of a name changes.
+	// One node of each kind (what it says it is, and its version) gets the new certificate before
+	// the others. They get it when the first node has accepted it. They also get it when this time
+	// is over, with a warning. They keep the last certificate if the first node refuses the new
+	// one. With 0 all get it at once, as with lockstep cert put --now.
 	Canary time.Duration `yaml:"canary"`
-	// Certs is a directory of certificates, which is watched: <server name>/tls.crt and tls.key. A wildcard's folder is
-	// _.example.com. It may be empty.
+	// Certs is a directory of certificates, which is watched: <server name>/tls.crt and tls.key. A
+	// wildcard's folder is _.example.com. It may be empty.
 	Certs string `yaml:"certs"`
-	// KEK is where the sealing key is kept. It is a file, which is made if it is missing while the store is empty. Or it
-	// is credential:NAME, of systemd, or env:VARIABLE, in base64, which is unset once it was read. Empty stands for
-	// DataDir/sealing.key.
+	// KEK is where the sealing key is kept. It is a file, which is made if it is missing while the
+	// store is empty. Or it is credential:NAME, of systemd, or env:VARIABLE, in base64, which is
+	// unset once it was read. Empty stands for DataDir/sealing.key.
 	KEK string `yaml:"kek"`
-	// XDSCert, XDSKey and XDSClientCA are PEM files for mTLS: this server's certificate and key, and the CA of those who
-	// may connect. They are read again as they change.
+	// XDSCert, XDSKey and XDSClientCA are PEM files for mTLS: this server's certificate and key,
+	// and the CA of those who may connect. They are read again as they change.
 	XDSCert     string `yaml:"xds_cert"`
 	XDSKey      string `yaml:"xds_key"`
 	XDSClientCA string `yaml:"xds_client_ca"`
-	// SPIFFESocket is the address of a SPIFFE Workload API (unix:/run/spire/agent.sock). It replaces the three files:
-	// this server's certificate, and the CAs of those who may connect, come from there. Without a policy, nodes of its
-	// own trust domain are accepted.
+	// SPIFFESocket is the address of a SPIFFE Workload API (unix:/run/spire/agent.sock). It
+	// replaces the three files: this server's certificate, and the CAs of those who may connect,
+	// come from there. Without a policy, nodes of its own trust domain are accepted.
 	SPIFFESocket string `yaml:"spiffe_socket"`
-	// Policy is the file that says which node may have what (policy.yaml), by its identity. That is the SPIFFE ID or the
-	// DNS names of its certificate, or unix:uid=1000 on a unix socket, which is then open to all users. What no rule
-	// grants is denied. The file is read again as it changes, and then counts for connected nodes too. A bad one is
-	// refused, and the last good one stays. Without a policy whoever can connect gets everything.
+	// Policy is the file that says which node may have what (policy.yaml), by its identity. That is
+	// the SPIFFE ID or the DNS names of its certificate, or unix:uid=1000 on a unix socket, which
+	// is then open to all users. What no rule grants is denied. The file is read again as it
+	// changes, and then counts for connected nodes too. A bad one is refused, and the last good one
+	// stays. Without a policy whoever can connect gets everything.
 	Policy string `yaml:"policy"`
 
-	// NodeNames is how many names a node may hold whose certificates it fetched on demand, over ADS. Above it those that
-	// were fetched first are removed again, 50 a second at most. WildcardNames is how many of them may be under one
-	// wildcard. Above it the oldest of them are removed at the same pace, and names that come more quickly do not exist
-	// for the node. Names that were removed in the last minutes come back when they are asked for.
+	// NodeNames is how many names a node may hold whose certificates it fetched on demand, over
+	// ADS. Above it those that were fetched first are removed again, 50 a second at most.
+	// WildcardNames is how many of them may be under one wildcard. Above it the oldest of them are
+	// removed at the same pace, and names that come more quickly do not exist for the node. Names
+	// that were removed in the last minutes come back when they are asked for.
 	NodeNames     int `yaml:"node_names"`
 	WildcardNames int `yaml:"wildcard_names"`
 
-	// AuditFile is a file to which the audit log is appended, besides the store. It has JSON lines, each synced. It may
-	// be moved away (logrotate).
+	// AuditFile is a file to which the audit log is appended, besides the store. It has JSON lines,
+	// each synced. It may be moved away (logrotate).
 	AuditFile string `yaml:"audit_file"`
 	// AuditSyslog sends the audit log to syslog too. It is local, unix:/path or tcp://host:port.
 	AuditSyslog string `yaml:"audit_syslog"`
 
-	// Scopes are the sets of ticket keys, by name. The scope "default" always exists. Each takes: period (1h),
-	// ticket_lifetime (2h), max_key_age (4h), quorum (90%), laggard (wait, or a duration), refuse_grace (5m), node_lease
-	// (75s), client_certs (none, or the SHA-256 of the CA's certificate).
+	// Scopes are the sets of ticket keys, by name. The scope "default" always exists. Each takes:
+	// period (1h), ticket_lifetime (2h), max_key_age (4h), quorum (90%), laggard (wait, or a
+	// duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
+	// CA's certificate).
 	Scopes map[string]rotation.Policy `yaml:"-"`
 
 	// Listeners is the listener that lockstepd serves to Envoys.
@@ -127,8 +135,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Policy, "policy", c.Policy, "file that says which node may have what (policy.yaml); without it whoever can connect gets everything")
 }
 
-// Load fills c, whose flags f has parsed. It reads file (if not empty), then the environment, then the flags that were
-// given.
+// Load fills c, whose flags f has parsed. It reads file (if not empty), then the environment, then
+// the flags that were given.
 func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
 	given := map[string]string{}
 	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })

@@ -59,8 +59,8 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 	return p, nil
 }
 
-// clientCerts returns none, or a SHA-256 fingerprint as 64 hex digits in lower case, so that two of them can be compared.
-// openssl x509 -fingerprint writes it with colons.
+// clientCerts returns none, or a SHA-256 fingerprint as 64 hex digits in lower case, so that two of
+// them can be compared. openssl x509 -fingerprint writes it with colons.
 func clientCerts(s string) (string, error) {
 	if s == "none" {
 		return s, nil

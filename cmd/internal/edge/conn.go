@@ -20,7 +20,8 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 )
 
-// dial returns a connection to the first replica of the control plane that answers. It connects when it is used.
+// dial returns a connection to the first replica of the control plane that answers. It connects
+// when it is used.
 func dial(c Config) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if c.XDSCert != "" {
@@ -60,8 +61,8 @@ type mutual struct {
 	c Config
 }
 
-// ClientHandshake notes the host of the endpoint. If that is an IP address, crypto/tls does not pass it on to
-// VerifyConnection.
+// ClientHandshake notes the host of the endpoint. If that is an IP address, crypto/tls does not
+// pass it on to VerifyConnection.
 func (m mutual) ClientHandshake(ctx context.Context, host string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return credentials.NewTLS(m.config(host)).ClientHandshake(ctx, host, raw)
 }
@@ -78,7 +79,8 @@ func (m mutual) config(host string) *tls.Config {
 			pair, err := tls.LoadX509KeyPair(m.c.XDSCert, m.c.XDSKey)
 			return &pair, err
 		},
-		InsecureSkipVerify: true, // VerifyConnection does it, since crypto/tls would keep the CAs that it began with
+		// VerifyConnection does it, since crypto/tls would keep the CAs that it began with
+		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			cas, err := roots(m.c.XDSCA)
 			if err != nil {
@@ -97,7 +99,8 @@ func (m mutual) config(host string) *tls.Config {
 	}
 }
 
-// carries checks that the certificate carries host, or the SPIFFE ID if the configuration demands one.
+// carries checks that the certificate carries host, or the SPIFFE ID if the configuration demands
+// one.
 func carries(leaf *x509.Certificate, host, want string) error {
 	if !strings.HasPrefix(want, "spiffe://") {
 		return leaf.VerifyHostname(host)

@@ -33,11 +33,12 @@ type Edge struct {
 	copy     *lastgood.Keeper // copy is nil if there is none.
 	old      lastgood.Rings   // old are those of the copy at the start.
 
-	open          map[string]net.Listener // open are all listeners, by their addresses in the configuration.
+	// open are all listeners, by their addresses in the configuration.
+	open          map[string]net.Listener
 	listeners     []net.Listener
 	adminListener net.Listener // adminListener is nil if there is none.
-	// before is a connection to the process that handed over to this one. It ends with that process. It is nil if
-	// there was none.
+	// before is a connection to the process that handed over to this one. It ends with that
+	// process. It is nil if there was none.
 	before *os.File
 
 	mu    sync.Mutex
@@ -116,13 +117,13 @@ func (e *Edge) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// acceptAfter is how long clients of a starting process wait, so that their sessions resume. It is a little longer than
-// the copy's rings take.
+// acceptAfter is how long clients of a starting process wait, so that their sessions resume. It is
+// a little longer than the copy's rings take.
 const acceptAfter = answerWithin + time.Second
 
-// hold waits for ticket keys before the first connection is accepted. Clients wait in the queues of the sockets meanwhile.
-// Without keys there are no tickets, and those that clients have would be declined. If another process serves until
-// this one is ready, hold waits as long as it takes.
+// hold waits for ticket keys before the first connection is accepted. Clients wait in the queues of
+// the sockets meanwhile. Without keys there are no tickets, and those that clients have would be
+// declined. If another process serves until this one is ready, hold waits as long as it takes.
 func (e *Edge) hold(ctx context.Context) {
 	var late <-chan time.Time
 	if e.before == nil {
@@ -135,8 +136,8 @@ func (e *Edge) hold(ctx context.Context) {
 	}
 }
 
-// listen opens the listeners, in the order of the configuration, and the admin listener. It uses those that were handed
-// over.
+// listen opens the listeners, in the order of the configuration, and the admin listener. It uses
+// those that were handed over.
 func (e *Edge) listen() error {
 	given, before, err := inherit()
 	if err != nil {
@@ -172,8 +173,8 @@ func (e *Edge) closeAll() {
 	}
 }
 
-// use takes a ring into use. When it returns, every new handshake uses the ring, and the keys that it lost cannot come
-// back by a restart. The control plane relies on both.
+// use takes a ring into use. When it returns, every new handshake uses the ring, and the keys that
+// it lost cannot come back by a restart. The control plane relies on both.
 func (e *Edge) use(scope string, r keysource.Ring) error {
 	if err := e.proxy.Use(scope, r); err != nil {
 		return err

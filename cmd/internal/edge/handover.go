@@ -17,10 +17,11 @@ import (
 // successorWithin is how long a new process has to be ready.
 const successorWithin = time.Minute
 
-// succeed waits for SIGHUP, which asks for a restart. It starts a new process, of the program and the configuration that
-// are on disk by then, and gives it the listening sockets. This process leaves when the new one is ready, and goes on
-// if it does not become ready. succeed returns when requests have ended. Until then it catches SIGHUP, which would end
-// this process. Somebody who does not know of the new process yet may send it.
+// succeed waits for SIGHUP, which asks for a restart. It starts a new process, of the program and
+// the configuration that are on disk by then, and gives it the listening sockets. This process
+// leaves when the new one is ready, and goes on if it does not become ready. succeed returns when
+// requests have ended. Until then it catches SIGHUP, which would end this process. Somebody who
+// does not know of the new process yet may send it.
 func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func()) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -57,7 +58,8 @@ type successor struct {
 	conn *os.File // conn ends when this process does. The successor watches its other end.
 }
 
-// handOver starts a process with the sockets of this one. It returns the process when that is ready.
+// handOver starts a process with the sockets of this one. It returns the process when that is
+// ready.
 func (e *Edge) handOver(ctx context.Context) (next *successor, err error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -104,18 +106,19 @@ func (e *Edge) handOver(ctx context.Context) (next *successor, err error) {
 	return &successor{cmd.Process, ours}, nil
 }
 
-// kinship makes the new process a child of systemd, if systemd runs this one. Else systemd would kill the new main
-// process at once when the service is to stop, and would not notice its death. It waits for its own children only
-// (systemd 252, unit_kill_context).
+// kinship makes the new process a child of systemd, if systemd runs this one. Else systemd would
+// kill the new main process at once when the service is to stop, and would not notice its death. It
+// waits for its own children only (systemd 252, unit_kill_context).
 func kinship() *syscall.SysProcAttr {
-	if os.Getenv("NOTIFY_SOCKET") == "" || os.Getpid() == 1 { // clone(2) has nobody to give the child of a first process to
+	if os.Getenv("NOTIFY_SOCKET") == "" || os.Getpid() == 1 {
+		// clone(2) has nobody to give the child of a first process to
 		return nil
 	}
 	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_PARENT}
 }
 
-// answer says that this process is ready. It says so to the process that hands over, to which systemd listens until then
-// (NotifyAccess=main), or to systemd (Type=notify).
+// answer says that this process is ready. It says so to the process that hands over, to which
+// systemd listens until then (NotifyAccess=main), or to systemd (Type=notify).
 func (e *Edge) answer() {
 	if e.before == nil {
 		e.notify(daemon.SdNotifyReady)
@@ -133,8 +136,8 @@ func (e *Edge) refuse() {
 	}
 }
 
-// outlast waits until the process that handed over has ended too, since systemd kills what the main process leaves behind
-// (KillMode=mixed). That process began to drain earlier.
+// outlast waits until the process that handed over has ended too, since systemd kills what the main
+// process leaves behind (KillMode=mixed). That process began to drain earlier.
 func (e *Edge) outlast() {
 	if e.before == nil {
 		return

@@ -17,13 +17,15 @@ import (
 )
 
 const (
-	// answerWithin is how long the control plane has to give rings before those of the copy are used.
+	// answerWithin is how long the control plane has to give rings before those of the copy are
+	// used.
 	answerWithin = 2 * time.Second
 	// stampEvery is how often the copy notes that its rings are still current.
 	stampEvery = 30 * time.Second
 	// certsEvery bounds how often the certificates are written, all of them.
 	certsEvery = 10 * time.Second
-	// spendWithin is how long a disk may delay the acceptance of a ring. Rotations wait for this edge.
+	// spendWithin is how long a disk may delay the acceptance of a ring. Rotations wait for this
+	// edge.
 	spendWithin = time.Second
 )
 
@@ -50,8 +52,8 @@ func (e *Edge) openCopy() error {
 	return nil
 }
 
-// restore reads the copy, and serves its certificates from now on. The control plane is asked about them first, and
-// replaces or removes what has changed.
+// restore reads the copy, and serves its certificates from now on. The control plane is asked about
+// them first, and replaces or removes what has changed.
 func (e *Edge) restore() {
 	if e.copy == nil {
 		return
@@ -74,8 +76,8 @@ func (e *Edge) restore() {
 	}
 }
 
-// keep writes the copy as things change, until ctx ends. If the control plane does not answer at the start, keep uses the
-// rings of the copy.
+// keep writes the copy as things change, until ctx ends. If the control plane does not answer at
+// the start, keep uses the rings of the copy.
 func (e *Edge) keep(ctx context.Context) error {
 	if e.copy == nil {
 		return nil
@@ -133,7 +135,8 @@ func (e *Edge) resume() {
 	}
 }
 
-// spend notes in the data directory what has left a ring. It waits for a hanging disk no longer than spendWithin.
+// spend notes in the data directory what has left a ring. It waits for a hanging disk no longer
+// than spendWithin.
 func (e *Edge) spend(scope string, r keysource.Ring) {
 	if e.copy == nil {
 		return

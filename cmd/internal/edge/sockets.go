@@ -11,23 +11,26 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// sockets are the listening sockets that this process was started with, by address. They come from the process before it,
-// or from systemd.
+// sockets are the listening sockets that this process was started with, by address. They come from
+// the process before it, or from systemd.
 type sockets map[string]net.Listener
 
 const (
-	// envSockets names the addresses of the sockets that are handed over, in the order of the file descriptors from 3 on.
-	// The descriptor after them is a connection to the process that hands over.
+	// envSockets names the addresses of the sockets that are handed over, in the order of the file
+	// descriptors from 3 on. The descriptor after them is a connection to the process that hands
+	// over.
 	envSockets = "LOCKSTEP_EDGE_SOCKETS"
 	firstFD    = 3
 )
 
-// inherit returns the sockets that were given, and the connection to the process that gave them, or nil if there is none.
+// inherit returns the sockets that were given, and the connection to the process that gave them, or
+// nil if there is none.
 func inherit() (s sockets, before *os.File, err error) {
 	s = make(sockets)
 	names := os.Getenv(envSockets)
 	if names == "" {
-		all, err := activation.Listeners() // it unsets $LISTEN_FDS, so that no child takes the sockets for its own
+		// it unsets $LISTEN_FDS, so that no child takes the sockets for its own
+		all, err := activation.Listeners()
 		if err != nil {
 			return nil, nil, fmt.Errorf("sockets of systemd: %w", err)
 		}
@@ -82,8 +85,8 @@ func (s sockets) close() (unused []string) {
 	return unused
 }
 
-// sameAddress reports whether the address of a socket is that of a configuration. All ways to write "all addresses" are
-// the same.
+// sameAddress reports whether the address of a socket is that of a configuration. All ways to write
+// "all addresses" are the same.
 func sameAddress(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)

@@ -1,5 +1,5 @@
-// Package kek opens the source of the sealing key for a program. Package seal says what is wrong with a source; this
-// one adds what an operator types.
+// Package kek opens the source of the sealing key for a program. Package seal says what is wrong
+// with a source; this one adds what an operator types.
 package kek
 
 import (

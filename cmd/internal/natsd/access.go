@@ -7,7 +7,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// ownInbox begins the subjects on which lockstepd's own connections get answers. No client may listen there.
+// ownInbox begins the subjects on which lockstepd's own connections get answers. No client may
+// listen there.
 const ownInbox = "_LOCKSTEP"
 
 // clientInbox begins those of clients, by NATS custom.
@@ -44,7 +45,8 @@ func same(given, want string) bool {
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && want != ""
 }
 
-// clientPermissions let a client ask for a rotation, follow the events, and find the service as `nats micro` does.
+// clientPermissions let a client ask for a rotation, follow the events, and find the service as
+// `nats micro` does.
 func clientPermissions() *server.Permissions {
 	return &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
@@ -55,8 +57,9 @@ func clientPermissions() *server.Permissions {
 	}
 }
 
-// servicePermissions let the service answer, and nothing else. A requester names the subject of the answer. So a
-// connection that may publish anything would publish for a client what the client itself may not.
+// servicePermissions let the service answer, and nothing else. A requester names the subject of the
+// answer. So a connection that may publish anything would publish for a client what the client
+// itself may not.
 func servicePermissions() *server.Permissions {
 	return &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: []string{clientInbox + ".>", ownInbox + ".>"}},

@@ -1,5 +1,6 @@
-// Package natsd is the NATS server inside lockstepd. It carries events between lockstepd's own parts. If it has an
-// address, others may follow the events and ask for a rotation, and do nothing else.
+// Package natsd is the NATS server inside lockstepd. It carries events between lockstepd's own
+// parts. If it has an address, others may follow the events and ask for a rotation, and do nothing
+// else.
 package natsd
 
 import (
@@ -29,10 +30,12 @@ const (
 
 // Config is what a [Server] needs.
 type Config struct {
-	Listen string      // Listen is host:port for other processes. Without it there is no port. Port 0 is any.
-	Token  string      // Token authenticates them, as in nats://TOKEN@host:port. It has 16 bytes at least.
-	TLS    *tls.Config // TLS is nil for plaintext, which only a loopback address may have.
-	Log    *slog.Logger
+	// Listen is host:port for other processes. Without it there is no port. Port 0 is any.
+	Listen string
+	// Token authenticates them, as in nats://TOKEN@host:port. It has 16 bytes at least.
+	Token string
+	TLS   *tls.Config // TLS is nil for plaintext, which only a loopback address may have.
+	Log   *slog.Logger
 }
 
 const minToken = 16 // bytes

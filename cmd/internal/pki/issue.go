@@ -22,8 +22,10 @@ import (
 
 // Request says what a certificate is for.
 type Request struct {
-	Server bool          // Server is for lockstepd, which also calls other replicas with it. Else it is for a node.
-	Node   string        // Node is the node's id. It names the certificate if there is no SPIFFE ID.
+	// Server is for lockstepd, which also calls other replicas with it. Else it is for a node.
+	Server bool
+	// Node is the node's id. It names the certificate if there is no SPIFFE ID.
+	Node   string
 	SPIFFE string        // SPIFFE is a SPIFFE ID. With it the certificate has no other name.
 	Names  []string      // Names are DNS names, of a server.
 	IPs    []string      // IPs are IP addresses, of a server.
@@ -38,8 +40,8 @@ type Issued struct {
 	NotAfter time.Time `json:"not_after"`
 }
 
-// Issue makes a new key and a certificate for it. It writes both with the CA's certificate into dir. Errors wrap
-// [ErrBadRequest] or [ErrExists], or are those of the file system.
+// Issue makes a new key and a certificate for it. It writes both with the CA's certificate into
+// dir. Errors wrap [ErrBadRequest] or [ErrExists], or are those of the file system.
 func (c *CA) Issue(dir string, r Request, force bool) (Issued, error) {
 	template, err := c.template(r)
 	if err != nil {
@@ -125,8 +127,8 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 	return t, nil
 }
 
-// NodeDir returns the folder of a node's certificate below the CA's folder. Edge-1, edge-1 and edge-1. are one node,
-// as they are one identity.
+// NodeDir returns the folder of a node's certificate below the CA's folder. Edge-1, edge-1 and
+// edge-1. are one node, as they are one identity.
 func NodeDir(ca, node string) (string, error) {
 	id, err := nodeID(node)
 	if err != nil {
@@ -135,7 +137,8 @@ func NodeDir(ca, node string) (string, error) {
 	return filepath.Join(ca, "nodes", id), nil
 }
 
-// nodeID returns a node's id as package identity writes a DNS name, in lower case and without a dot at the end.
+// nodeID returns a node's id as package identity writes a DNS name, in lower case and without a dot
+// at the end.
 func nodeID(node string) (string, error) {
 	id := strings.TrimSuffix(node, ".")
 	if id == "" || len(id) > 64 || id[0] == '.' || strings.ContainsFunc(id, notInNode) {

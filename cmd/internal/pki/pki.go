@@ -1,8 +1,10 @@
-// Package pki is a small certificate authority for those who have none. It issues the certificates with which lockstepd
-// and its nodes prove to each other who they are. The certificates that hosts show to clients come from another CA.
+// Package pki is a small certificate authority for those who have none. It issues the certificates
+// with which lockstepd and its nodes prove to each other who they are. The certificates that hosts
+// show to clients come from another CA.
 //
-// A directory holds ca.crt and ca.key. Each issued certificate has a folder of its own with tls.crt, tls.key and a copy
-// of ca.crt, which is all that a machine needs. Keys are ECDSA P-256, PKCS#8, mode 0600.
+// A directory holds ca.crt and ca.key. Each issued certificate has a folder of its own with
+// tls.crt, tls.key and a copy of ca.crt, which is all that a machine needs. Keys are ECDSA P-256,
+// PKCS#8, mode 0600.
 package pki
 
 import (
@@ -23,7 +25,8 @@ import (
 var (
 	// ErrExists means that a file is there already and was not overwritten.
 	ErrExists = errors.New("exists already; --force overwrites it")
-	// ErrBadRequest means that no certificate can be made of the request. The text says what is wrong.
+	// ErrBadRequest means that no certificate can be made of the request. The text says what is
+	// wrong.
 	ErrBadRequest = errors.New("bad request for a certificate")
 )
 
