@@ -71,14 +71,14 @@ type Config struct {
 }
 
 type admin struct {
-	Config
+	cfg     Config
 	started time.Time
 	imports chan struct{} // imports has one element for each import that is in memory.
 }
 
 // New returns the handler of the whole admin address.
 func New(c Config) http.Handler {
-	a := &admin{Config: c, started: time.Now(), imports: make(chan struct{}, importsHeld)}
+	a := &admin{cfg: c, started: time.Now(), imports: make(chan struct{}, importsHeld)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answer(a.status))
 	mux.HandleFunc("GET /v1/pulse", answer(a.pulse))
@@ -129,7 +129,7 @@ func New(c Config) http.Handler {
 }
 
 func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := a.Config.Ready(); err != nil {
+	if err := a.cfg.Ready(); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

@@ -22,11 +22,11 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 			return out, &api.Error{Message: "last is a number of lines, 1 to " + strconv.Itoa(maxShown), Code: api.Usage}
 		}
 	}
-	lines, err := a.Audit.Lines(r.Context(), n)
+	lines, err := a.cfg.Audit.Lines(r.Context(), n)
 	if err != nil {
 		return out, err
 	}
-	rollouts, err := a.Witnesses(r.Context())
+	rollouts, err := a.cfg.Witnesses(r.Context())
 	if err != nil {
 		return out, err
 	}
@@ -47,7 +47,7 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 
 // auditItems answers with the certificates that a line stands for.
 func (a *admin) auditItems(r *http.Request) (out api.AuditItems, err error) {
-	items, err := a.Audit.Items(r.Context(), r.PathValue("digest"))
+	items, err := a.cfg.Audit.Items(r.Context(), r.PathValue("digest"))
 	if errors.Is(err, store.ErrNotExist) {
 		return out, &api.Error{Message: err.Error(), Code: api.NotFound}
 	}
@@ -59,7 +59,7 @@ func (a *admin) auditItems(r *http.Request) (out api.AuditItems, err error) {
 }
 
 func (a *admin) verifyAudit(r *http.Request) (out api.AuditReports, err error) {
-	report, err := a.Audit.Verify(r.Context(), a.Witnesses)
+	report, err := a.cfg.Audit.Verify(r.Context(), a.cfg.Witnesses)
 	if err != nil {
 		return out, err
 	}
@@ -68,11 +68,11 @@ func (a *admin) verifyAudit(r *http.Request) (out api.AuditReports, err error) {
 
 // verifyLines checks a file that the client sends, since the key stays here.
 func (a *admin) verifyLines(r *http.Request) (out api.AuditReports, err error) {
-	rollouts, err := a.Witnesses(r.Context())
+	rollouts, err := a.cfg.Witnesses(r.Context())
 	if err != nil {
 		return out, err
 	}
-	reports, err := a.Audit.VerifyLines(r.Context(), r.Body, rollouts...)
+	reports, err := a.cfg.Audit.VerifyLines(r.Context(), r.Body, rollouts...)
 	if err != nil {
 		return out, err
 	}
@@ -85,12 +85,12 @@ func (a *admin) mendAudit(r *http.Request) (out api.AuditMended, err error) {
 	if err := body(r, &q); err != nil {
 		return out, err
 	}
-	rollouts, err := a.Witnesses(r.Context())
+	rollouts, err := a.cfg.Witnesses(r.Context())
 	if err != nil {
 		// they may wait for the log themselves
-		a.Log.Warn("the audit log is mended without the lines that the rollouts name", "err", err)
+		a.cfg.Log.Warn("the audit log is mended without the lines that the rollouts name", "err", err)
 	}
-	head, err := a.Audit.Mend(r.Context(), Actor(r.Context())+", by "+by(q.By), rollouts)
+	head, err := a.cfg.Audit.Mend(r.Context(), Actor(r.Context())+", by "+by(q.By), rollouts)
 	out.Head = head.String()
 	return out, err
 }
@@ -111,7 +111,7 @@ func reportsOf(reports ...audit.Report) (out api.AuditReports) {
 // request.
 func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
 	e.Actor = Actor(ctx)
-	_, err := a.Audit.Append(ctx, e)
+	_, err := a.cfg.Audit.Append(ctx, e)
 	return err
 }
 

@@ -20,7 +20,7 @@ const (
 // chainOf returns the filter chain of the listener that serves clients which send n. It is nil if
 // no listener is served.
 func (a *admin) chainOf(n keysource.Name) *api.Chain {
-	l := a.Listeners
+	l := a.cfg.Listeners
 	if l == nil {
 		return nil
 	}

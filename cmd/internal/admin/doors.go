@@ -32,19 +32,19 @@ func (a *admin) doors(r *http.Request) (api.Doors, error) {
 
 // doorsHere looks at each stream that is connected to this replica.
 func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err error) {
-	out = api.Doors{Replica: a.Replica, Doors: []api.Door{}}
+	out = api.Doors{Replica: a.cfg.Replica, Doors: []api.Door{}}
 	n, err := keysource.ServerName(asked)
 	if err != nil {
 		return out, err
 	}
 	out.Remembered = a.remembered(n)
-	policy := a.Policy()
+	policy := a.cfg.Policy()
 	found := map[api.Door]struct{}{} // a node may have several streams
-	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: spells(n)}) {
+	for _, s := range a.cfg.Streams.Streams(ctx, server.Query{Keep: spells(n)}) {
 		if s.Node.ID == "" {
 			continue
 		}
-		door := api.Door{Node: s.Node.ID, Identity: s.Node.Identity, Replica: a.Replica, Asked: asked}
+		door := api.Door{Node: s.Node.ID, Identity: s.Node.Identity, Replica: a.cfg.Replica, Asked: asked}
 		if policy != nil && !policy.AllowsName(s.Node.Identity, n) {
 			door.Why, door.Words = byPolicy, fmt.Sprintf("no rule of the policy grants it to %q", s.Node.Identity)
 			found[door] = struct{}{}
@@ -53,7 +53,7 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 		if s.Node.Service != xds.ADS {
 			continue
 		}
-		for _, shut := range a.Table.Shut(s.Node.Stream, asked) {
+		for _, shut := range a.cfg.Table.Shut(s.Node.Stream, asked) {
 			door.Asked, door.Why = shut.Asked, bySpelling
 			door.Words = fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", shut.Held, n)
 			found[door] = struct{}{}
@@ -83,9 +83,9 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 
 // remembered is until when both n and its wildcard count as absent without a look.
 func (a *admin) remembered(n keysource.Name) time.Time {
-	until := a.Table.Remembered(n)
+	until := a.cfg.Table.Remembered(n)
 	if w := n.Wildcard(); w != "" && !until.IsZero() {
-		if wild := a.Table.Remembered(w); wild.Before(until) {
+		if wild := a.cfg.Table.Remembered(w); wild.Before(until) {
 			return wild
 		}
 	}

@@ -94,8 +94,8 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 	if decided != "" {
 		return unusable
 	}
-	if a.Doubt != nil {
-		if doubt := a.Doubt(ctx, n); doubt != nil {
+	if a.cfg.Doubt != nil {
+		if doubt := a.cfg.Doubt(ctx, n); doubt != nil {
 			out.Found, out.Verdict = "unknown", fmt.Sprintf("a node that has the certificate keeps it, another gets none: %v", doubt)
 			return ""
 		}
@@ -110,7 +110,7 @@ func (a *admin) problemOf(src named, n keysource.Name) string {
 	if src.name != directory {
 		return ""
 	}
-	for _, e := range a.Dir.List() {
+	for _, e := range a.cfg.Dir.List() {
 		if e.Name == n {
 			return e.Problem
 		}
@@ -129,7 +129,7 @@ func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity stri
 	if node == "" && identity == "" {
 		return nil
 	}
-	if p := a.Policy(); p != nil && !p.AllowsName(identity, n) {
+	if p := a.cfg.Policy(); p != nil && !p.AllowsName(identity, n) {
 		out.Denied = fmt.Sprintf("no rule of the policy grants %s to %q, who is told that it does not exist", n, identity)
 		out.Found, out.Verdict = "no", out.Denied
 	}
@@ -139,7 +139,7 @@ func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity stri
 // identityOf finds a node that is connected, here or to another replica.
 func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 	v := a.fleet(false)
-	for _, s := range a.Streams.Streams(ctx, server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
+	for _, s := range a.cfg.Streams.Streams(ctx, server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
 		v.stream(s)
 	}
 	a.ask(ctx, v, api.NodesQuery{Node: node})
@@ -154,8 +154,8 @@ func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 // holders returns the nodes that have asked for the certificate of n, each with that secret alone.
 func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out api.Nodes) {
 	v := a.fleet(here)
-	for _, scope := range a.Rollouts.Scopes() {
-		if st, err := a.Rollouts.Status(scope); err == nil {
+	for _, scope := range a.cfg.Rollouts.Scopes() {
+		if st, err := a.cfg.Rollouts.Status(scope); err == nil {
 			for _, m := range st.Tally.Members {
 				v.has(m)
 			}
@@ -166,7 +166,7 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 		_, ring := keysource.RingScope(name)
 		return ring || wanted(name, st)
 	}
-	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: keep}) {
+	for _, s := range a.cfg.Streams.Streams(ctx, server.Query{Keep: keep}) {
 		if len(s.Names) > 0 {
 			v.stream(s)
 		}

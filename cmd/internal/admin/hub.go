@@ -57,7 +57,7 @@ func (h *Hub) watch() (lines <-chan api.Line, stop func()) {
 
 // events streams lines as JSON, one a line. An empty line now and then shows a broken connection.
 func (a *admin) events(w http.ResponseWriter, r *http.Request) {
-	lines, stop := a.Hub.watch()
+	lines, stop := a.cfg.Hub.watch()
 	defer stop()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	rc := http.NewResponseController(w)

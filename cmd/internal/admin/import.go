@@ -90,9 +90,9 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	}
 	if out.Stored > out.Same {
 		// one for all, since whoever hears it looks what has changed
-		a.Events.Publish(events.Event{Kind: events.Cert, At: time.Now()})
+		a.cfg.Events.Publish(events.Event{Kind: events.Cert, At: time.Now()})
 	}
-	a.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
+	a.cfg.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
 	return out, nil
 }
 
@@ -113,7 +113,7 @@ func unread(err error, folders []string) error {
 func (a *admin) putAll(ctx context.Context, pairs []catalog.Pair) (out []catalog.Outcome, err error) {
 	pause := auditAgain
 	for try := range auditTries {
-		if out, err = a.Catalog.PutAll(ctx, pairs); !errors.Is(err, audit.ErrUnwritten) || try == auditTries-1 {
+		if out, err = a.cfg.Catalog.PutAll(ctx, pairs); !errors.Is(err, audit.ErrUnwritten) || try == auditTries-1 {
 			break
 		}
 		select {

@@ -28,7 +28,7 @@ func (a *admin) certs(r *http.Request) (out api.Certs, err error) {
 	dir = slices.DeleteFunc(dir, func(c api.Cert) bool { return !p.wants(c) })
 	p.out = []api.Cert{}
 	scanned := 0
-	for e, err := range a.Catalog.List(r.Context(), p.Prefix, p.After) {
+	for e, err := range a.cfg.Catalog.List(r.Context(), p.Prefix, p.After) {
 		if err != nil {
 			return out, err
 		}
@@ -103,10 +103,10 @@ func (p *page) answer(more bool) api.Certs {
 
 // directory lists the directory by name, and notes the names.
 func (a *admin) directory(names map[string]bool) (out []api.Cert) {
-	if a.Dir == nil {
+	if a.cfg.Dir == nil {
 		return nil
 	}
-	for _, e := range a.Dir.List() {
+	for _, e := range a.cfg.Dir.List() {
 		c := api.Cert{Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Fingerprint: e.Leaf, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
 		if c.Name == "" {
 			c.Name = e.Folder

@@ -16,8 +16,8 @@ import (
 // listening answers another replica.
 func (a *admin) listening(*http.Request) (out api.Listening, err error) {
 	out.Nodes = []api.ListeningNode{}
-	if a.Listeners != nil {
-		out.Nodes = append(out.Nodes, a.Listeners.Here()...)
+	if a.cfg.Listeners != nil {
+		out.Nodes = append(out.Nodes, a.cfg.Listeners.Here()...)
 	}
 	return out, nil
 }
@@ -25,7 +25,7 @@ func (a *admin) listening(*http.Request) (out api.Listening, err error) {
 // fleetListening returns what the nodes of all replicas serve, and which replicas did not answer.
 func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent []string) {
 	all, silent := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Listening, error) { return c.Listening(ctx) })
-	nodes = a.Listeners.Here()
+	nodes = a.cfg.Listeners.Here()
 	for _, l := range all {
 		nodes = append(nodes, l.Nodes...)
 	}
@@ -43,12 +43,12 @@ func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *a
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, p := range a.Rollouts.Peers() {
+	for _, p := range a.cfg.Rollouts.Peers() {
 		wg.Go(func() {
 			var said T
 			err := fmt.Errorf("its admin API is on a socket; ask it there")
 			if p.Admin != "" {
-				said, err = ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.PeerTransport}})
+				said, err = ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.cfg.PeerTransport}})
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -32,17 +32,17 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 		return a.holders(r.Context(), keysource.Name(cert), here), nil
 	}
 	v := a.fleet(here)
-	for _, scope := range a.Rollouts.Scopes() {
-		st, err := a.Rollouts.Status(scope)
+	for _, scope := range a.cfg.Rollouts.Scopes() {
+		st, err := a.cfg.Rollouts.Status(scope)
 		if err != nil {
 			return out, err
 		}
 		v.roster(scope, st, only)
 	}
-	for _, s := range a.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}) {
+	for _, s := range a.cfg.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}) {
 		v.stream(s)
 	}
-	out.Replica = a.Replica
+	out.Replica = a.cfg.Replica
 	if !here {
 		out.Silent = a.ask(r.Context(), v, api.NodesQuery{Node: only})
 	}
@@ -68,7 +68,7 @@ type fleet struct {
 
 func (a *admin) fleet(here bool) *fleet {
 	return &fleet{
-		now: time.Now(), prover: a.Prover, here: here, replica: a.Replica, rows: map[string]*api.Node{}, ids: map[string]string{}, member: map[uint64]string{},
+		now: time.Now(), prover: a.cfg.Prover, here: here, replica: a.cfg.Replica, rows: map[string]*api.Node{}, ids: map[string]string{}, member: map[uint64]string{},
 		lacks: map[string]bool{}, rings: map[string]bool{},
 	}
 }

@@ -31,9 +31,9 @@ func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []s
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, p := range a.Rollouts.Peers() {
+	for _, p := range a.cfg.Rollouts.Peers() {
 		wg.Go(func() {
-			nodes, err := AskPeer(ctx, a.PeerTransport, p, q)
+			nodes, err := AskPeer(ctx, a.cfg.PeerTransport, p, q)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

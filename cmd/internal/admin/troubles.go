@@ -227,10 +227,12 @@ func sinceOf(s server.StreamView, v server.NameView) time.Time {
 
 // troubles answers another replica.
 func (a *admin) troubles(r *http.Request) (api.Troubles, error) {
-	return boundTroubles(a.Replica, a.ledger().Troubles(r.Context(), time.Now())), nil
+	return boundTroubles(a.cfg.Replica, a.ledger().Troubles(r.Context(), time.Now())), nil
 }
 
-func (a *admin) ledger() Ledger { return Ledger{a.Streams, a.Table, a.Rollouts, a.Prover} }
+func (a *admin) ledger() Ledger {
+	return Ledger{a.cfg.Streams, a.cfg.Table, a.cfg.Rollouts, a.cfg.Prover}
+}
 
 func boundTroubles(replica string, all []api.Trouble) api.Troubles {
 	out := api.Troubles{Replica: replica, Troubles: all, More: max(0, len(all)-maxTroubles)}
@@ -250,7 +252,7 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	within, cancel := context.WithTimeout(ctx, askForTroubles)
 	defer cancel()
 	said, _ := peersSay(within, a, func(ctx context.Context, c *api.Client) (api.Troubles, error) { return c.Troubles(ctx) })
-	said = append(said, boundTroubles(a.Replica, a.ledger().Troubles(ctx, time.Now())))
+	said = append(said, boundTroubles(a.cfg.Replica, a.ledger().Troubles(ctx, time.Now())))
 	sum := map[troubleKey]api.Trouble{}
 	heard := map[string]bool{} // two replicas' addresses may lead to one
 	more := 0
@@ -273,7 +275,7 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 			sum[k] = t
 		}
 	}
-	out := boundTroubles(a.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
+	out := boundTroubles(a.cfg.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
 	out.More += more
 	return out
 }
