@@ -25,7 +25,7 @@ func entryOf(ctx context.Context) *entry { return ctx.Value(entryKey{}).(*entry)
 // logRequest writes the line of a request that has ended.
 func (p *Proxy) logRequest(r *http.Request, e *entry, took time.Duration) {
 	p.metrics.request(e.status, took)
-	if !p.Access.Enabled(r.Context(), slog.LevelInfo) {
+	if !p.opts.Access.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}
 	attrs := append(make([]slog.Attr, 0, 12),
@@ -41,5 +41,5 @@ func (p *Proxy) logRequest(r *http.Request, e *entry, took time.Duration) {
 	if e.err != nil {
 		attrs = append(attrs, slog.String("error", e.err.Error()))
 	}
-	p.Access.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+	p.opts.Access.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 }

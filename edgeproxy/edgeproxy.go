@@ -44,8 +44,8 @@ type Certificates interface {
 
 // Proxy serves the listeners of its configuration.
 type Proxy struct {
-	Config
-	Options
+	cfg       Config
+	opts      Options
 	listeners []*listener
 	router    router
 	upstreams []*upstream
@@ -71,7 +71,7 @@ func New(c Config, o Options) (*Proxy, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{Config: c, Options: o, metrics: newMetrics(o.Registry)}
+	p := &Proxy{cfg: c, opts: o, metrics: newMetrics(o.Registry)}
 	p.requests, p.abort = context.WithCancel(context.Background())
 	for i, r := range c.Routes {
 		host, err := hostPattern(r.Host)
@@ -142,14 +142,14 @@ func (p *Proxy) Run(ctx context.Context, lns []net.Listener) error {
 
 // drain ends the servers.
 func (p *Proxy) drain() {
-	late, cancel := context.WithTimeout(context.Background(), p.Timeouts.Drain)
+	late, cancel := context.WithTimeout(context.Background(), p.cfg.Timeouts.Drain)
 	defer cancel()
 	defer context.AfterFunc(late, p.abort)() // remaining requests end with their context
 	var g sync.WaitGroup
 	for _, l := range p.listeners {
 		g.Go(func() {
 			if err := l.server.Shutdown(late); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				p.Log.Warn("requests were cut off", "listener", l.Address, "after", p.Timeouts.Drain)
+				p.opts.Log.Warn("requests were cut off", "listener", l.Address, "after", p.cfg.Timeouts.Drain)
 				p.abort()
 				time.Sleep(abortGrace)
 				l.server.Close()

@@ -67,14 +67,14 @@ func forwarding(name string) bool {
 
 // trusts reports whether remote is the address of a trusted proxy.
 func (p *Proxy) trusts(remote string) bool {
-	if len(p.TrustedProxies) == 0 {
+	if len(p.cfg.TrustedProxies) == 0 {
 		return false
 	}
 	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return false
 	}
-	for _, prefix := range p.TrustedProxies {
+	for _, prefix := range p.cfg.TrustedProxies {
 		if prefix.Contains(at.Addr().Unmap()) {
 			return true
 		}

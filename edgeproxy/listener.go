@@ -50,15 +50,15 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 	out.server = &http.Server{
 		Handler:           out,
 		TLSConfig:         &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols},
-		ReadHeaderTimeout: p.Timeouts.Header,
-		IdleTimeout:       p.Timeouts.Idle,
-		MaxHeaderBytes:    p.Limits.HeaderBytes,
+		ReadHeaderTimeout: p.cfg.Timeouts.Header,
+		IdleTimeout:       p.cfg.Timeouts.Idle,
+		MaxHeaderBytes:    p.cfg.Limits.HeaderBytes,
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: p.Limits.Streams,
+			MaxConcurrentStreams: p.cfg.Limits.Streams,
 			MaxReadFrameSize:     frameSize,
 			// A client that reads nothing at all is ended by this. No stream of it could be ended
 			// otherwise.
-			WriteByteTimeout: p.Timeouts.Body,
+			WriteByteTimeout: p.cfg.Timeouts.Body,
 		},
 		ErrorLog:    log.New(&handshakes{p}, "", 0),
 		BaseContext: func(net.Listener) context.Context { return p.requests },
@@ -100,7 +100,7 @@ func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 		n, err := hostName(hello.ServerName)
 		if err == nil {
 			var c *tls.Certificate
-			if c, err = l.proxy.Certificates.Certificate(hello.Context(), n); err == nil {
+			if c, err = l.proxy.opts.Certificates.Certificate(hello.Context(), n); err == nil {
 				return c, nil
 			}
 		}
@@ -111,7 +111,7 @@ func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	if l.fallback == "" {
 		return nil, errNoName
 	}
-	return l.proxy.Certificates.Certificate(hello.Context(), l.fallback)
+	return l.proxy.opts.Certificates.Certificate(hello.Context(), l.fallback)
 }
 
 var errNoName = errors.New("the client sends no server name, and the listener has no fallback")
@@ -123,7 +123,7 @@ func (l *listener) mayResume(serverName string) bool {
 	if err != nil {
 		return l.fallback != "" // it was the fallback's certificate
 	}
-	return l.proxy.Certificates.Serves(n)
+	return l.proxy.opts.Certificates.Serves(n)
 }
 
 var errPattern = errors.New("it is a pattern, not the name of a host")

@@ -65,9 +65,9 @@ func (h *handshakes) Write(b []byte) (int, error) {
 	if bytes.Contains(line, []byte("TLS handshake error")) {
 		h.p.metrics.failed.Inc()
 		// Clients choose the words. Debug is off by default.
-		h.p.Log.Debug("handshake failed", "reason", string(line))
+		h.p.opts.Log.Debug("handshake failed", "reason", string(line))
 	} else {
-		h.p.Log.Warn("net/http", "says", string(line))
+		h.p.opts.Log.Warn("net/http", "says", string(line))
 	}
 	return len(b), nil
 }

@@ -26,7 +26,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.active.Done()
 	start, e := time.Now(), &entry{status: http.StatusOK}
 	r = r.WithContext(context.WithValue(r.Context(), entryKey{}, e))
-	rw := newResponse(w, r, e, p.Timeouts.Body)
+	rw := newResponse(w, r, e, p.cfg.Timeouts.Body)
 	e.body = rw.body
 	defer func() {
 		aborted := recover()
@@ -96,6 +96,6 @@ func (l *listener) requestHost(r *http.Request) (host keysource.Name, ok bool) {
 		asked, bad := hostName(sni)
 		return host, err == nil && bad == nil && asked == host
 	}
-	c, err := l.proxy.Certificates.Certificate(r.Context(), l.fallback)
+	c, err := l.proxy.opts.Certificates.Certificate(r.Context(), l.fallback)
 	return host, err == nil && c.Leaf.VerifyHostname(name) == nil
 }

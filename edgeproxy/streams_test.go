@@ -69,7 +69,7 @@ func TestAWebSocketMayBeSilent(t *testing.T) {
 			r := to(t, short, origin(t, scheme, echoSocket))
 			c := socket(r)
 			say(t, c, "first")
-			time.Sleep(5 * r.proxy.Timeouts.Body / 2) // real connections: it is the absence of a timeout that is shown
+			time.Sleep(5 * r.proxy.cfg.Timeouts.Body / 2) // real connections: it is the absence of a timeout that is shown
 			say(t, c, strings.Repeat("second", 5000))
 			check(t, c.Close(websocket.StatusNormalClosure, "bye"))
 			if l := r.lines(1)[0]; l["status"] != 101.0 || l["path"] != "/chat" {
@@ -168,7 +168,7 @@ func TestGRPC(t *testing.T) {
 					t.Errorf("%d: %v", i, got)
 				}
 				if i == 1 {
-					time.Sleep(5 * r.proxy.Timeouts.Body / 2) // both sides are silent
+					time.Sleep(5 * r.proxy.cfg.Timeouts.Body / 2) // both sides are silent
 				}
 			}
 			check(t, stream.CloseSend())

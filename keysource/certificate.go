@@ -10,11 +10,17 @@ import (
 	"time"
 )
 
+// PEM is a chain and its private key, as a file, a request or a secret holds them. Nothing of it is
+// checked.
+type PEM struct {
+	Chain []byte // Chain is leaf first.
+	Key   []byte
+}
+
 // Certificate is what a node needs to serve one name. [ParseCertificate] makes values, and nobody
 // changes them.
 type Certificate struct {
-	Chain []byte // PEM, leaf first
-	Key   []byte // PEM of a PKCS#8 block
+	PEM // PEM is what is sent. Its Key is one PKCS#8 block.
 
 	Names []string // DNS names of the leaf
 	// Issuer is the issuer's distinguished name. Another issuer ends the tickets of the host
@@ -31,8 +37,8 @@ const maxPEM = 1 << 20
 const unsupportedKey = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P-521, RSA and Ed25519: have it " +
 	"issued for such a key"
 
-// ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or
-// SEC1) and returns them in the form that is sent. Text around the blocks is left out.
+// ParseCertificate checks a chain and its private key (PKCS#8, PKCS#1 or SEC1) and returns them in
+// the form that is sent. Text around the blocks is left out.
 //
 // It refuses PEM that is broken or cut short, a key of another certificate, an encrypted key, and
 // a chain whose links do not sign each other. It refuses what Envoy or every client refuses
@@ -41,34 +47,34 @@ const unsupportedKey = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P
 //
 // The zero now leaves the validity unchecked. It is for reading back what was accepted while it
 // was valid, and must go on being served.
-func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
-	c, _, err := ParseDER(chain, key, now)
+func ParseCertificate(p PEM, now time.Time) (Certificate, error) {
+	c, _, err := ParseDER(p, now)
 	return c, err
 }
 
 // ParseDER does what ParseCertificate does, and returns the certificate as DER too.
-func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
+func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 	bad := func(format string, a ...any) (Certificate, DER, error) {
 		return Certificate{}, DER{}, fmt.Errorf("%w: %s", ErrBadCertificate, fmt.Sprintf(format, a...))
 	}
-	if len(chain) > maxPEM || len(key) > maxPEM {
+	if len(p.Chain) > maxPEM || len(p.Key) > maxPEM {
 		return bad("more than %d bytes of PEM", maxPEM)
 	}
-	leaf, after, known := ends.cutLeaf(chain)
+	leaf, after, known := ends.cutLeaf(p.Chain)
 	certs := append([]*x509.Certificate{leaf}, after.certs...)
 	if !known {
 		var err error
-		if certs, err = parseChain(chain); err != nil {
-			if kind := unsupportedKind(key); kind != "" {
+		if certs, err = parseChain(p.Chain); err != nil {
+			if kind := unsupportedKind(p.Key); kind != "" {
 				return bad(unsupportedKey, kind)
 			}
 			return bad("chain: %v", err)
 		}
 		leaf = certs[0]
 	}
-	signer, given, err := parseKey(key)
+	signer, given, err := parseKey(p.Key)
 	if err != nil {
-		if kind := unsupportedKind(key); kind != "" {
+		if kind := unsupportedKind(p.Key); kind != "" {
 			return bad(unsupportedKey, kind)
 		}
 		return bad("private key: %v", err)
@@ -104,11 +110,11 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 	}
 	if !known {
 		after.pem = appendChain(nil, der.Chain[1:])
-		ends.remember(chain, certs, after.pem)
+		ends.remember(p.Chain, certs, after.pem)
 	}
+	sent := PEM{slices.Concat(appendChain(nil, der.Chain[:1]), after.pem), appendPEM(nil, typeKey, der.Key)}
 	return Certificate{
-		Chain:     slices.Concat(appendChain(nil, der.Chain[:1]), after.pem),
-		Key:       appendPEM(nil, typeKey, der.Key),
+		PEM:       sent,
 		Names:     slices.Clone(leaf.DNSNames),
 		Issuer:    leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore,

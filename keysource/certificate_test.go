@@ -60,7 +60,7 @@ func TestParseCertificateTakesEveryUsualForm(t *testing.T) {
 				"no last newline": bytes.TrimSpace(join(leaf, inter.PEM)),
 				"CRLF":            bytes.ReplaceAll(join(leaf, inter.PEM), []byte("\n"), []byte("\r\n")),
 			} {
-				got, err := keysource.ParseCertificate(chain, join(key, []byte("trailing text\n")), now)
+				got, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: join(key, []byte("trailing text\n"))}, now)
 				if err != nil {
 					t.Fatalf("%s: %v", form, err)
 				}
@@ -77,7 +77,7 @@ func TestParseCertificateTakesEveryUsualForm(t *testing.T) {
 					got.Issuer != inter.Cert.Subject.String() {
 					t.Errorf("%s: wrong facts: %v %v %q", form, got.NotBefore, got.NotAfter, got.Issuer)
 				}
-				again, err := keysource.ParseCertificate(got.Chain, got.Key, now)
+				again, err := keysource.ParseCertificate(got.PEM, now)
 				if err != nil || again.Version() != got.Version() {
 					t.Errorf("%s: what was parsed does not parse to itself: %v", form, err)
 				}
@@ -155,7 +155,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 			if name == "RSA 1024" && len(small) == 0 {
 				t.Skip("this Go makes no such key")
 			}
-			got, err := keysource.ParseCertificate(c.chain, c.key, now)
+			got, err := keysource.ParseCertificate(keysource.PEM{Chain: c.chain, Key: c.key}, now)
 			if !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), c.words) {
 				t.Fatalf("got %v, want ErrBadCertificate with %q", err, c.words)
 			}
@@ -174,7 +174,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 func TestParseCertificateWithoutATimeTakesTheExpired(t *testing.T) {
 	ca := testca.New(t)
 	chain, key := ca.IssueFor(t, testca.Key(t), now.Add(-time.Hour), "shop.example")
-	if _, err := keysource.ParseCertificate(chain, key, time.Time{}); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -191,13 +191,13 @@ func TestParseCertificateNoticesEveryCut(t *testing.T) {
 		whole[n], whole[n-1] = true, true
 	}
 	for n := range chain {
-		_, err := keysource.ParseCertificate(chain[:n], key, now)
+		_, err := keysource.ParseCertificate(keysource.PEM{Chain: chain[:n], Key: key}, now)
 		if (err == nil) != whole[n] {
 			t.Fatalf("chain cut at %d of %d (…%q): %v", n, len(chain), chain[max(0, n-12):n], err)
 		}
 	}
 	for n := range key {
-		_, err := keysource.ParseCertificate(chain, key[:n], now)
+		_, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key[:n]}, now)
 		if (err == nil) != (n == len(key)-1) {
 			t.Fatalf("key cut at %d of %d: %v", n, len(key), err)
 		}
@@ -207,9 +207,9 @@ func TestParseCertificateNoticesEveryCut(t *testing.T) {
 func TestVersionIsOfAllThatIsSent(t *testing.T) {
 	ca := testca.New(t)
 	chain, key := ca.Issue(t, "shop.example")
-	base, err := keysource.ParseCertificate(chain, key, now)
+	base, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, now)
 	check(t, err)
-	longer, err := keysource.ParseCertificate(join(chain, ca.PEM), key, now)
+	longer, err := keysource.ParseCertificate(keysource.PEM{Chain: join(chain, ca.PEM), Key: key}, now)
 	check(t, err)
 	if base.Version() == longer.Version() {
 		t.Error("another chain, the same version")
@@ -243,14 +243,14 @@ func FuzzParseCertificate(f *testing.F) {
 	f.Add(leaf[:len(leaf)/2], key)
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), []byte("-----BEGIN"))
 	f.Fuzz(func(t *testing.T, chain, key []byte) {
-		c, err := keysource.ParseCertificate(chain, key, now)
+		c, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, now)
 		if err != nil {
 			if !errors.Is(err, keysource.ErrBadCertificate) {
 				t.Fatalf("%v is no ErrBadCertificate", err)
 			}
 			return
 		}
-		again, err := keysource.ParseCertificate(c.Chain, c.Key, now)
+		again, err := keysource.ParseCertificate(c.PEM, now)
 		if err != nil || again.Version() != c.Version() {
 			t.Fatalf("not stable: %v", err)
 		}

@@ -15,9 +15,9 @@ type DER struct {
 	Key   []byte   // PKCS#8
 }
 
-// PEM returns the Chain and the Key of the [Certificate].
-func (d DER) PEM() (chain, key []byte) {
-	return appendChain(nil, d.Chain), appendPEM(nil, typeKey, d.Key)
+// PEM returns the PEM of the [Certificate].
+func (d DER) PEM() PEM {
+	return PEM{appendChain(nil, d.Chain), appendPEM(nil, typeKey, d.Key)}
 }
 
 const (

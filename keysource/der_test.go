@@ -74,16 +74,16 @@ func TestAKeyIsSentAsItWouldBeWrittenAnew(t *testing.T) {
 				odd = bytes.Clone(want)
 				odd[i] ^= 1
 			}
-			_, der, err := ParseDER(chain, appendPEM(nil, typeKey, odd), time.Time{})
+			_, der, err := ParseDER(PEM{chain, appendPEM(nil, typeKey, odd)}, time.Time{})
 			if err == nil && !bytes.Equal(der.Key, want) {
 				t.Errorf("%s: with byte %d of %d changed, it is sent as it came", name, i, len(want))
 			}
 		}
-		c, der, err := ParseDER(chain, appendPEM(nil, typeKey, want), time.Time{})
+		c, der, err := ParseDER(PEM{chain, appendPEM(nil, typeKey, want)}, time.Time{})
 		if err != nil || !bytes.Equal(der.Key, want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if chain, key := der.PEM(); !bytes.Equal(chain, c.Chain) || !bytes.Equal(key, c.Key) {
+		if p := der.PEM(); !bytes.Equal(p.Chain, c.Chain) || !bytes.Equal(p.Key, c.Key) {
 			t.Errorf("%s: the DER is of another certificate than the PEM", name)
 		}
 	}

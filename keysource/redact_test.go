@@ -53,12 +53,13 @@ func TestLeaksHasTeeth(t *testing.T) {
 
 func TestNothingPrintsAKey(t *testing.T) {
 	chain, key := testca.New(t).Issue(t, "shop.example")
-	cert, bare, err := keysource.ParseDER(chain, key, now)
+	cert, bare, err := keysource.ParseDER(keysource.PEM{Chain: chain, Key: key}, now)
 	check(t, err)
 	der, _ := pem.Decode(cert.Key)
 	tk := keysource.NewTicketKey()
 	ring := keysource.Ring{Generation: 7, Keys: []keysource.TicketKey{tk}}
 	type wrapped struct {
+		P  keysource.PEM
 		C  keysource.Certificate
 		CP *keysource.Certificate
 		D  keysource.DER
@@ -69,10 +70,11 @@ func TestNothingPrintsAKey(t *testing.T) {
 		L  []keysource.TicketKey
 		M  map[string]keysource.Ring
 	}
-	all := wrapped{cert, &cert, bare, tk, &tk, ring, &ring, ring.Keys, map[string]keysource.Ring{"default": ring}}
+	all := wrapped{cert.PEM, cert, &cert, bare, tk, &tk, ring, &ring, ring.Keys, map[string]keysource.Ring{"default": ring}}
 
 	outs := map[string]string{}
 	for what, v := range map[string]any{
+		"PEM": cert.PEM, "*PEM": &cert.PEM,
 		"certificate": cert, "*certificate": &cert, "DER": bare, "*DER": &bare, "ticket key": tk, "*ticket key": &tk,
 		"ring": ring, "*ring": &ring,
 		"keys": ring.Keys, "struct": all, "*struct": &all, "any": []any{cert, tk, ring},

@@ -104,7 +104,7 @@ func TestRulesRefuse(t *testing.T) {
 	} {
 		t.Run(rule, func(t *testing.T) {
 			chain, key := issue(t, c.ca, c.key, c.edit)
-			_, err := keysource.ParseCertificate(chain, key, time.Time{})
+			_, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{})
 			if !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), rule+": ") ||
 				!strings.Contains(err.Error(), c.words) {
 				t.Fatalf("got %v, want ErrBadCertificate for %s with %q", err, rule, c.words)
@@ -115,7 +115,7 @@ func TestRulesRefuse(t *testing.T) {
 		})
 	}
 	chain, key := issue(t, sub(t, root, nothing), ec, nothing)
-	if _, err := keysource.ParseCertificate(chain, key, now); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, now); err != nil {
 		t.Error(err)
 	}
 }
@@ -126,7 +126,7 @@ func TestKeyUsageIsForECDSA(t *testing.T) {
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
 	check(t, err)
 	chain, key := issue(t, ca, k, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })
-	if _, err := keysource.ParseCertificate(chain, key, now); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, now); err != nil {
 		t.Error(err)
 	}
 }
@@ -140,12 +140,12 @@ func TestTheValidityOfALeafAndItsIssuerCounts(t *testing.T) {
 		"certificate 1 of the chain, an issuer, is not valid before 2026-01-01T00:": now.Add(-time.Hour),
 		"": now.Add(-time.Minute),
 	} {
-		_, err := keysource.ParseCertificate(chain, key, at)
+		_, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, at)
 		if words == "" && err != nil || words != "" && (err == nil || !strings.Contains(err.Error(), words)) {
 			t.Errorf("at %v: %v, want %q", at, err, words)
 		}
 	}
-	if _, err := keysource.ParseCertificate(chain, key, time.Time{}); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{}); err != nil {
 		t.Errorf("without a time: %v", err)
 	}
 }

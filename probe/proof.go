@@ -46,9 +46,9 @@ type Proof struct {
 	At      time.Time
 }
 
-// ErrClientCertificate means that the node asks for a client certificate, which a probe has not,
+// errClientCertificate means that the node asks for a client certificate, which a probe has not,
 // and lets nobody in without one.
-var ErrClientCertificate = errors.New("the node asks for a client certificate")
+var errClientCertificate = errors.New("the node asks for a client certificate")
 
 // maxTries is for one handshake that fails before TLS has said anything. A worker of the node may
 // be busy.
@@ -135,8 +135,8 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 	}
 	full, err := p.dial(ctx, s.Addr, c, nil)
 	switch {
-	case errors.Is(err, ErrClientCertificate):
-		return Unproved, what("%v: no ticket can be had", ErrClientCertificate), false
+	case errors.Is(err, errClientCertificate):
+		return Unproved, what("%v: no ticket can be had", errClientCertificate), false
 	case isAlert(err) && strings.Contains(err.Error(), "protocol version"):
 		return Unproved, "", false
 	case err != nil:
@@ -169,7 +169,7 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 func (p *Prover) dial(ctx context.Context, addr string, c Config, offer *Session) (r Result, err error) {
 	for try := range maxTries {
 		if r, err = Dial(ctx, addr, c, offer); err == nil || ctx.Err() != nil ||
-			errors.Is(err, ErrClientCertificate) || isAlert(err) {
+			errors.Is(err, errClientCertificate) || isAlert(err) {
 			return r, err
 		}
 		if try < maxTries-1 {

@@ -97,7 +97,7 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 	versions := c.versions()
 	handshakeError := func(err error) error {
 		if asked {
-			err = fmt.Errorf("%w: %w", ErrClientCertificate, err)
+			err = fmt.Errorf("%w: %w", errClientCertificate, err)
 		}
 		return fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"math/big"
 	"slices"
 	"strings"
@@ -167,6 +166,5 @@ func selfSigned(n keysource.Name, now time.Time) (keysource.Certificate, error) 
 	if err != nil {
 		return keysource.Certificate{}, err
 	}
-	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return keysource.ParseCertificate(chain, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), now)
+	return keysource.ParseCertificate(keysource.DER{Chain: [][]byte{der}, Key: raw}.PEM(), now)
 }

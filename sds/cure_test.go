@@ -55,8 +55,8 @@ func TestVariantsMeanTheSameInOtherBytes(t *testing.T) {
 	if string(v.GetCertificateChain().GetInlineBytes()) == string(c.Chain) {
 		t.Error("the bytes are the same")
 	}
-	if _, err := keysource.ParseCertificate(v.GetCertificateChain().GetInlineBytes(),
-		v.GetPrivateKey().GetInlineBytes(), time.Now()); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: v.GetCertificateChain().GetInlineBytes(),
+		Key: v.GetPrivateKey().GetInlineBytes()}, time.Now()); err != nil {
 		t.Error(err)
 	}
 }

@@ -58,8 +58,9 @@ func (c *failureLog) again() {
 // These are the texts of the failure logs.
 const (
 	msgNotLoaded = "a certificate cannot be loaded; what was sent stays"
-	msgRefused   = "the node that gets a changed certificate first refused it; no other of its kind gets it: " +
-		"issue another one, or give this one to all (lockstep cert put --now)"
+	// msgRefused lacks what to type.
+	msgRefused = "the node that gets a changed certificate first refused it; no other of its kind gets it: " +
+		"issue another one, or give this one to all (%s)"
 	msgUnanswered = "a changed certificate was not accepted in time by the node that gets it first; " +
 		"all nodes of its kind get it now"
 )

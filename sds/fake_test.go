@@ -61,7 +61,7 @@ func (s *source) Certificate(ctx context.Context, n keysource.Name) (keysource.C
 		<-ctx.Done()
 		return keysource.Certificate{}, ctx.Err()
 	}
-	return keysource.Certificate{Chain: []byte(what), Key: []byte("key of " + what)}, nil
+	return keysource.Certificate{PEM: keysource.PEM{Chain: []byte(what), Key: []byte("key of " + what)}}, nil
 }
 
 func (s *source) set(n keysource.Name, what string) {

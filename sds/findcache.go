@@ -121,6 +121,12 @@ func (t *Table) AbsentUntil(n keysource.Name) time.Time {
 }
 
 // recent is a map of what was put last. It holds most values, each for cacheFor.
+//
+// It is no otter cache, since it promises that a name which was put is found again until most
+// others came, or cacheFor has passed. A cache that weighs how often a name is asked for gives up
+// new names first. While clients ask for ever new names, otter finds 77 of 100 names again after
+// 100 others, and 15 after 1000, where recent finds all. There, putting one costs 3 µs, here 0.5
+// µs.
 type recent[V any] struct {
 	most  int
 	all   map[keysource.Name]dated[V]

@@ -11,9 +11,9 @@ import (
 type SentCertificate struct {
 	// Name is the name under which the certificate was found: the name that was asked for, or the
 	// wildcard that covers it.
-	Name       keysource.Name
-	From       int    // the index in [Config].Sources of where it was found
-	Chain, Key []byte // PEM
+	Name keysource.Name
+	From int // the index in [Config].Sources of where it was found
+	keysource.PEM
 }
 
 // Sent lists the certificates that are being sent now, each once. They contain private keys.
@@ -45,8 +45,9 @@ func (t *Table) Sent() (all []SentCertificate) {
 			continue // it was encoded here
 		}
 		c := s.GetTlsCertificate()
-		all = append(all, SentCertificate{at.name, at.from, c.GetCertificateChain().GetInlineBytes(),
-			c.GetPrivateKey().GetInlineBytes()})
+		all = append(all, SentCertificate{at.name, at.from, keysource.PEM{
+			Chain: c.GetCertificateChain().GetInlineBytes(), Key: c.GetPrivateKey().GetInlineBytes(),
+		}})
 	}
 	return all
 }

@@ -48,7 +48,7 @@ func (f *fleet) Certificate(_ context.Context, n keysource.Name) (keysource.Cert
 		return keysource.Certificate{}, f.down
 	}
 	if what, ok := f.certs[n]; ok {
-		return keysource.Certificate{Chain: []byte(what), Key: []byte("key")}, nil
+		return keysource.Certificate{PEM: keysource.PEM{Chain: []byte(what), Key: []byte("key")}}, nil
 	}
 	return keysource.Certificate{}, keysource.ErrNotExist
 }

@@ -2,6 +2,7 @@ package sds
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -39,6 +40,9 @@ type Config struct {
 	Trials Trials
 	// TryFor is how long a node that goes first may take to answer.
 	TryFor time.Duration
+	// GiveToAll is what an operator types so that every node gets a certificate at once. The log
+	// names it.
+	GiveToAll string
 	// OnlyReplica reports that there is no other replica. Then a certificate that only one stream
 	// has needs no trial.
 	OnlyReplica bool
@@ -128,7 +132,7 @@ func NewTable(c Config) *Table {
 		notLoaded:  failureLog{log: c.Log, level: slog.LevelWarn, what: msgNotLoaded},
 		notGood:    failureLog{log: c.Log, level: slog.LevelWarn, what: msgNotLoaded},
 		unanswered: failureLog{log: c.Log, level: slog.LevelWarn, what: msgUnanswered},
-		refused:    failureLog{log: c.Log, level: slog.LevelError, what: msgRefused},
+		refused:    failureLog{log: c.Log, level: slog.LevelError, what: fmt.Sprintf(msgRefused, c.GiveToAll)},
 		certs:      map[string]*entry{}, suspects: map[*entry]struct{}{},
 		dependents: map[keysource.Name]map[*entry]struct{}{},
 		rings:      map[string]map[uint64]*xds.Mailbox{}, sent: map[string]encodedRing{},

@@ -437,7 +437,7 @@ func TestRefreshRingWakesWhomItNames(t *testing.T) {
 }
 
 func TestACertificateAsEnvoyGetsIt(t *testing.T) {
-	c := keysource.Certificate{Chain: []byte("chain"), Key: []byte("key")}
+	c := keysource.Certificate{PEM: keysource.PEM{Chain: []byte("chain"), Key: []byte("key")}}
 	res, err := certificateResource("Shop.example", c)
 	if err != nil {
 		t.Fatal(err)

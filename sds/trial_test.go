@@ -445,7 +445,7 @@ func TestWhatIsReleasedReachesAllAtOnce(t *testing.T) {
 		l.book.Wake()
 		l.turn()
 		wantHolding(t, "2", l, "n0", "n1")
-		next := keysource.Certificate{Chain: []byte("3"), Key: []byte("key of 3")}
+		next := keysource.Certificate{PEM: keysource.PEM{Chain: []byte("3"), Key: []byte("key of 3")}}
 		if err := l.book.Release(t.Context(), "shop.example", next.Version()); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ type Keys interface {
 	// Save replaces old by b, which is durable when it returns. A nil old means that there was no
 	// keyset: the error wraps fs.ErrExist if there is one by now. If the source has another keyset
 	// than old, the error wraps ErrConflict. If it cannot be written from here, the error wraps
-	// ErrReadOnly, and its text says how to rotate by hand.
+	// ErrReadOnly, and its text ends with the advice to rotate by hand.
 	Save(ctx context.Context, old, b []byte) error
 	// String names the source for people.
 	String() string
@@ -28,12 +28,8 @@ var (
 	ErrReadOnly = errors.New("cannot be written from here")
 )
 
-// byHand is what the error of a read-only source says.
-const byHand = "rotate by hand: `lockstep kek rotate --file COPY` on a copy of the keyset adds a key that only " +
-	"opens; put the copy in its place at " +
-	"each replica, and restart those that took it from the environment; the same again has the new key seal, " +
-	"and lockstepd re-seals what is stored; `lockstep kek status` shows who has what; before the old key goes " +
-	"(`--file COPY --retire`), `lockstep kek retire` proves that nothing needs it"
+// byHand ends the text of the error of a read-only source. Programs add what to type.
+const byHand = "rotate by hand"
 
 // Source returns the Keys that a setting names: credential:NAME, env:VARIABLE, or the path of a
 // file.

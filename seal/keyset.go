@@ -27,8 +27,8 @@ type State struct {
 	Old     []KeyID // open what they sealed
 }
 
-// Has reports whether a key is in the keyset.
-func (s State) Has(id KeyID) bool {
+// has reports whether a key is in the keyset.
+func (s State) has(id KeyID) bool {
 	return s.Primary == id || slices.Contains(s.Staged, id) || slices.Contains(s.Old, id)
 }
 
@@ -47,7 +47,7 @@ type openKeyset struct {
 // knows reports whether a value names a key of the keyset.
 func (o *openKeyset) knows(sealed []byte) bool {
 	id, ok := sealedBy(sealed)
-	return ok && o.state.Has(id)
+	return ok && o.state.has(id)
 }
 
 // sealedBy returns the ID of the key that sealed b. A value begins with a byte 1 and the ID, big

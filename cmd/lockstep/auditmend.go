@@ -32,7 +32,9 @@ func (a *app) auditMendCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(m, func(w io.Writer) { row(w, "the audit log goes on with line "+m.Head) })
+			return show(a, m, func(w io.Writer, m api.AuditMended) {
+				row(w, "the audit log goes on with line "+m.Head)
+			})
 		},
 	}
 	o.flags(cmd)
@@ -53,7 +55,7 @@ func (a *app) mendAudit(ctx context.Context, o offline) (m api.AuditMended, err 
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
 	c := audit.Config{Store: v, Replica: "offline-mend", Log: slog.New(slog.DiscardHandler)}
-	if o.store == "" { // what the lockstepd that is stopped knew of it
+	if o.store == "" { // the lockstepd that is stopped left its mark there
 		c.MarkFile = filepath.Join(a.dataDir, "audit.mark")
 	}
 	log, err := audit.New(c)

@@ -106,7 +106,7 @@ func (a *app) bootstrapEdgeCommand() *cobra.Command {
 	return cmd
 }
 
-// nodeFlags are those of every kind of node.
+// nodeFlags adds the flags that every kind of node has.
 func nodeFlags(cmd *cobra.Command, o *bootstrap.Options, mtls *bootstrap.TLS, from *sources) {
 	f := cmd.Flags()
 	f.StringVar(&o.Node, "node", "", "the node `id`, one of its own for each")

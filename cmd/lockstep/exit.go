@@ -17,7 +17,7 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 )
 
-// Scripts hold on to these.
+// These exit codes are part of the interface: scripts use them.
 const (
 	exitDone     = 0
 	exitFailed   = 1
@@ -70,7 +70,7 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// report says what went wrong and returns the exit code.
+// report prints what went wrong and returns the exit code.
 func (a *app) report(cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitDone

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -24,17 +25,10 @@ func (a *app) explainCommand() *cobra.Command {
 				return usage("--node and --identity: give one of them")
 			}
 			q.Name = args[0]
-			c, err := a.reader()
+			e, err := ask(a, cmd, func(c *api.Client, ctx context.Context) (api.Explanation, error) {
+				return c.Explain(ctx, q)
+			}, explainTable)
 			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			e, err := c.Explain(ctx, q)
-			if err != nil {
-				return err
-			}
-			if err := a.show(e, func(w io.Writer) { explainTable(w, e) }); err != nil {
 				return err
 			}
 			switch e.Found {
@@ -96,12 +90,4 @@ func explainTable(w io.Writer, e api.Explanation) {
 		row(w, "No node that is connected is denied it: not by the policy, nor by the bounds on spellings and on names under a wildcard.")
 	}
 	list(w, "did not answer", e.Silent)
-}
-
-// wordsOf is what the node said where it refused, in its own words, and what more there is to say.
-func wordsOf(s api.Secret) string {
-	if s.Refused == "" || s.Note == "" {
-		return s.Refused + s.Note
-	}
-	return s.Refused + " (" + s.Note + ")"
 }

@@ -34,7 +34,7 @@ func (a *app) hostPinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.certificates(cmd, a.writer, func(ctx context.Context, c *api.Client) error {
+			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				h, err := c.PinHost(ctx, string(n))
 				if err != nil {
 					return err
@@ -42,7 +42,7 @@ func (a *app) hostPinCommand() *cobra.Command {
 				if parent, wild := strings.CutPrefix(string(n), "*."); wild {
 					fmt.Fprintf(a.err, "every name below %s that has no chain of its own is served with this wildcard's certificate while it is eager\n", parent)
 				}
-				return a.show(h, func(w io.Writer) { hostTable(w, h) })
+				return show(a, h, hostTable)
 			})
 		},
 	}
@@ -61,12 +61,12 @@ func (a *app) hostUnpinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.certificates(cmd, a.writer, func(ctx context.Context, c *api.Client) error {
+			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				h, err := c.UnpinHost(ctx, string(n))
 				if err != nil {
 					return err
 				}
-				return a.show(h, func(w io.Writer) { hostTable(w, h) })
+				return show(a, h, hostTable)
 			})
 		},
 	}
@@ -78,7 +78,7 @@ func (a *app) hostListCommand() *cobra.Command {
 		Short: "List the eager hosts, why they are, and what tickets are bound to",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.certificates(cmd, a.reader, func(ctx context.Context, c *api.Client) error {
+			return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				l, err := c.Hosts(ctx)
 				if err != nil {
 					return err
@@ -89,7 +89,7 @@ func (a *app) hostListCommand() *cobra.Command {
 				for _, n := range l.Unknown {
 					fmt.Fprintf(a.err, "not known which hosts %s serves: it has a listener of long ago, or another's\n", n)
 				}
-				return a.show(l, func(w io.Writer) { hostsTable(w, l) })
+				return show(a, l, hostsTable)
 			})
 		},
 	}

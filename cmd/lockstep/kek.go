@@ -12,10 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/seal"
 )
 
-// kekFor bounds the re-sealing of a large store.
+// kekFor bounds the sealing anew of a large store.
 const kekFor = 30 * time.Minute
 
 func (a *app) kekCommand() *cobra.Command {
@@ -33,23 +34,11 @@ func (a *app) kekStatusCommand() *cobra.Command {
 		Short: "Show the sealing keys, who has them, and how far the records are sealed with the present one (exit code 3: not well)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.reader()
-			if err != nil {
-				return err
+			k, err := ask(a, cmd, (*api.Client).KEK, kekTable)
+			if err == nil && k.Problem != "" {
+				err = fail(exitDegraded, "degraded: %s", k.Problem)
 			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			k, err := c.KEK(ctx)
-			if err != nil {
-				return err
-			}
-			if err := a.show(k, func(w io.Writer) { kekTable(w, k) }); err != nil {
-				return err
-			}
-			if k.Problem != "" {
-				return fail(exitDegraded, "degraded: %s", k.Problem)
-			}
-			return nil
+			return err
 		},
 	}
 }
@@ -70,23 +59,19 @@ func (a *app) kekRotateCommand() *cobra.Command {
 			if file != "" {
 				return a.kekStep(cmd.Context(), file, retire)
 			}
-			c, err := a.writer()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, kekFor)
-			defer cancel()
-			k, err := c.RotateKEK(ctx)
-			if err != nil {
-				return err
-			}
-			if k, err = a.awaitKEK(ctx, k, c.KEK); err != nil {
-				return err
-			}
-			if retire {
-				return a.retireKEK(ctx, c)
-			}
-			return a.show(k, func(w io.Writer) { kekTable(w, k) })
+			return a.write(cmd, kekFor, func(ctx context.Context, c *api.Client) error {
+				k, err := c.RotateKEK(ctx)
+				if err != nil {
+					return err
+				}
+				if k, err = a.awaitKEK(ctx, k, c.KEK); err != nil {
+					return err
+				}
+				if retire {
+					return a.retireKEK(ctx, c)
+				}
+				return show(a, k, kekTable)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&retire, "retire", false, "drop the old keys in the end")
@@ -100,13 +85,7 @@ func (a *app) kekRetireCommand() *cobra.Command {
 		Short: "Drop the old sealing keys, once a full scan has proved that the present one opens every record",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.writer()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, kekFor)
-			defer cancel()
-			return a.retireKEK(ctx, c)
+			return a.write(cmd, kekFor, a.retireKEK)
 		},
 	}
 }
@@ -116,7 +95,7 @@ func (a *app) retireKEK(ctx context.Context, c *api.Client) error {
 	if err != nil {
 		return err
 	}
-	return a.show(r, func(w io.Writer) {
+	return show(a, r, func(w io.Writer, r api.KEKRetired) {
 		row(w, fmt.Sprintf("the key %s opens each of %d records; the old keys were dropped", r.Primary, r.Proved))
 	})
 }
@@ -141,7 +120,7 @@ func (a *app) kekNewCommand() *cobra.Command {
 
 // kekStep changes a keyset file by one step.
 func (a *app) kekStep(ctx context.Context, file string, retire bool) error {
-	s, err := seal.Load(ctx, seal.File(file))
+	s, err := seal.Load(ctx, kek.File(file))
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (a *app) pkiInitCommand() *cobra.Command {
 				return err
 			}
 			out := pki.Issued{Dir: dir, Identity: name, NotAfter: ca.NotAfter()}
-			if err := a.show(out, func(w io.Writer) { issuedTable(w, out) }); err != nil {
+			if err := show(a, out, issuedTable); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.err, "next: lockstep pki issue server --dir %s --name HOST --ip IP\n", dir)
@@ -100,7 +100,7 @@ func (a *app) issueCommand(r *pki.Request, folder func(dir string) (string, erro
 			if err != nil {
 				return err
 			}
-			return a.show(issued, func(w io.Writer) { issuedTable(w, issued) })
+			return show(a, issued, issuedTable)
 		},
 	}
 	f := cmd.Flags()

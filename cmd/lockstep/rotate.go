@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/user"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +19,7 @@ import (
 // change is what rotate, rollback and burn have in common.
 type change struct {
 	wait   bool
-	giveUp bool // a wait ends when only nodes that must be restarted are left
+	giveUp bool // giveUp ends a wait when it is only for nodes that must be restarted.
 	why    string
 	call   func(c *api.Client, ctx context.Context, scope string, r api.RotateRequest) (api.Started, error)
 }
@@ -95,13 +93,14 @@ func (ch *change) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&ch.why, "why", "", "the `reason`, for the history")
 }
 
-// confirm asks on a terminal.
+// confirm asks a person on a terminal, and fails elsewhere.
 func (a *app) confirm(cmd *cobra.Command, scope string) error {
 	if width(a.in) == 0 {
 		return usage("burn makes every client of scope %q do a full handshake: say --yes", scope)
 	}
 	fmt.Fprintf(a.err, "Burn every key of scope %s? Every client makes a full handshake. [y/N] ", scope)
-	read := make(chan string, 1) // nothing ends a read from a terminal early; the process ends soon
+	// nothing ends a read from a terminal early, but the process ends soon
+	read := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(a.in).ReadString('\n')
 		read <- strings.ToLower(strings.TrimSpace(line))
@@ -117,31 +116,35 @@ func (a *app) confirm(cmd *cobra.Command, scope string) error {
 	}
 }
 
-// change asks for it, and shows what began, or with --wait how it ended.
+// waitFor bounds a command with --wait.
+const waitFor = 5 * time.Minute
+
+// change asks lockstepd for a change, and shows what began, or with --wait how it ended.
 func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) error {
-	c, err := a.writer()
-	if err != nil {
-		return err
-	}
-	patience := usual
+	limit := usual
 	if ch.wait {
-		patience = 5 * time.Minute
+		limit = waitFor
 	}
-	ctx, cancel := a.within(cmd, patience)
-	defer cancel()
-	began, err := ch.call(c, ctx, scope, api.RotateRequest{By: me(), Why: ch.why, Key: key})
+	q := api.RotateRequest{By: me(), Why: ch.why, Key: key}
+	return a.write(cmd, limit, func(ctx context.Context, c *api.Client) error {
+		return a.carryOut(ctx, c, ch, scope, q)
+	})
+}
+
+func (a *app) carryOut(ctx context.Context, c *api.Client, ch change, scope string, q api.RotateRequest) error {
+	began, err := ch.call(c, ctx, scope, q)
 	if err != nil {
 		return err
 	}
 	if !ch.wait || began.Rotation == 0 {
-		return a.show(began, func(w io.Writer) { row(w, began.Message) })
+		return show(a, began, func(w io.Writer, s api.Started) { row(w, s.Message) })
 	}
 	fmt.Fprintln(a.err, began.Message)
 	end, stuck := a.await(ctx, began, ch.giveUp, a.poll(began))
 	if stuck != nil && !errors.Is(stuck, errStuck) {
 		return stuck
 	}
-	if err := a.show(end, func(w io.Writer) { endTable(w, end) }); err != nil {
+	if err := show(a, end, endTable); err != nil {
 		return err
 	}
 	if stuck != nil {
@@ -163,16 +166,4 @@ func endTable(w io.Writer, r api.Rotation) {
 	for _, l := range r.Lines {
 		row(w, "  "+sentence(l))
 	}
-}
-
-// me is who asks, for the history.
-func me() string {
-	name := "somebody"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if host, err := os.Hostname(); err == nil {
-		name += "@" + host
-	}
-	return name
 }

@@ -17,10 +17,10 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/pki"
 )
 
-// sources are files that options of bootstrap are read from.
+// sources are files from which options of bootstrap are read.
 type sources struct{ pki, config, clientCA string }
 
-// expiresSoon is when the certificate of a node is worth a word.
+// expiresSoon is how long before its end the certificate of a node is warned about.
 const expiresSoon = 30 * 24 * time.Hour
 
 func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) error {
@@ -62,8 +62,8 @@ func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) erro
 	return nil
 }
 
-// certFolder finds a node's certificate: in the CA's folder, or in the one that was copied to the node. The path is absolute, since Envoy may run
-// elsewhere.
+// certFolder finds the folder with a node's certificate, below the CA's folder or in the one that
+// was copied to the node. The path is absolute, since Envoy may run in another directory.
 func certFolder(dir, node string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -22,15 +22,6 @@ import (
 
 const copyFor = 2 * time.Hour
 
-func (a *app) storeCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "store",
-		Short: "Move what is stored to another store",
-	}
-	cmd.AddCommand(a.storeCopyCommand(), a.storeThawCommand())
-	return cmd
-}
-
 func (a *app) storeCopyCommand() *cobra.Command {
 	var stopped bool
 	cmd := &cobra.Command{
@@ -57,7 +48,7 @@ type copied struct {
 	To      string   `json:"to"`
 	Records int      `json:"records"`
 	Frozen  bool     `json:"frozen"`
-	Next    []string `json:"next"` // what to do now
+	Next    []string `json:"next"` // Next is what to do now.
 }
 
 func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) error {
@@ -95,13 +86,13 @@ func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) erro
 		return err
 	}
 	out.Next = nextSteps(from, to, out.Frozen)
-	return a.show(out, func(w io.Writer) {
+	return show(a, out, func(w io.Writer, out copied) {
 		row(w, fmt.Sprintf("%d records of %s are in %s, and compared", out.Records, out.From, out.To))
 		list(w, "next", out.Next)
 	})
 }
 
-// copyFrom finds who can be asked for the records: the lockstepd that uses the store, or the store itself.
+// copyFrom returns the lockstepd that uses the store, or else the store itself.
 func (a *app) copyFrom(ctx context.Context, from string, stopped bool) (*api.Client, stores.Store, error) {
 	if stores.IsURL(from) && !stopped {
 		c, err := a.writer()
@@ -135,8 +126,9 @@ func (r remote) Records(ctx context.Context, since kv.Rev, f func(key string, va
 	return kv.Rev(head), err
 }
 
-// copyFiles takes what belongs to the store, or to the replica, along to another data directory: it keeps its sealing key, its name and its tokens. Files
-// of a copy that was interrupted are replaced, each by one rename; another sealing key is not.
+// copyFiles copies the files that belong to the store or to the replica to another data directory:
+// the sealing key, the name, the tokens and the marks. It replaces files that an interrupted copy
+// left, but never a sealing key by another one.
 func copyFiles(from, to string) error {
 	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark", "policy.mark"} {
 		b, err := os.ReadFile(filepath.Join(from, name))
@@ -175,21 +167,4 @@ func nextSteps(from, to string, frozen bool) (steps []string) {
 		steps = append(steps, "then let changes happen again: "+thaw)
 	}
 	return steps
-}
-
-func (a *app) storeThawCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "thaw",
-		Short: "Let changes happen again in a store that was frozen, once each lockstepd uses it",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.writer()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			return c.Thaw(ctx)
-		},
-	}
 }

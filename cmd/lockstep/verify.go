@@ -59,7 +59,7 @@ func (a *app) verifyCommand() *cobra.Command {
 			if cross != nil {
 				return a.showCross(c.Addrs, m)
 			}
-			if err := a.show(m, func(w io.Writer) { matrixTable(w, args, m) }); err != nil {
+			if err := show(a, m, func(w io.Writer, m probe.Matrix) { matrixTable(w, args, m) }); err != nil {
 				return err
 			}
 			if !m.OK() {
@@ -77,7 +77,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	return cmd
 }
 
-// words are what a cell of the matrix says.
+// words are the texts of the cells of the matrix.
 var words = map[probe.Outcome]string{probe.Resumed: "resumed", probe.Full: "FULL", probe.Failed: "ERROR"}
 
 func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
@@ -101,7 +101,8 @@ func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
 	}
 }
 
-// grid has a row for each node that made a session and a column for each that was offered it. Pairs come by row.
+// grid writes a row for each node that made a session, and a column for each node that was offered
+// it. The pairs are in the order of the rows.
 func grid(w io.Writer, addrs []string, pairs []probe.Pair) {
 	head := []string{"", "made at / offered to"}
 	for i := range addrs {
@@ -117,7 +118,7 @@ func grid(w io.Writer, addrs []string, pairs []probe.Pair) {
 	}
 }
 
-// sampleTable sums up each node, both ways.
+// sampleTable sums up, for each node, its sessions at other nodes and the others' sessions there.
 func sampleTable(w io.Writer, addrs []string, pairs []probe.Pair) {
 	row(w, "NODE", "ITS SESSIONS RESUMED ELSEWHERE", "OTHERS' RESUMED HERE")
 	of := func(keep func(probe.Pair) bool) string {
@@ -129,7 +130,7 @@ func sampleTable(w io.Writer, addrs []string, pairs []probe.Pair) {
 	}
 }
 
-// blamed bounds what one table says in words; -o json says all.
+// blamed is how many failures a table explains. With -o json all are explained.
 const blamed = 20
 
 func blame(w io.Writer, pairs []probe.Pair) {

@@ -41,11 +41,6 @@ type Rings struct {
 	Rings map[string]keysource.Ring
 }
 
-// Certificate is a certificate as it was received.
-type Certificate struct {
-	Chain, Key []byte // PEM
-}
-
 // Keeper reads and writes the files of one directory. It is safe for concurrent use.
 type Keeper struct {
 	dir  string
@@ -143,14 +138,23 @@ func (k *Keeper) SaveRings(r Rings) error {
 
 // Certificates reads the copy of the certificates. A missing copy is empty. The error wraps
 // ErrBad.
-func (k *Keeper) Certificates() (map[keysource.Name]Certificate, error) {
-	out := make(map[keysource.Name]Certificate)
-	return out, k.read(certsFile, &out)
+func (k *Keeper) Certificates() (map[keysource.Name]keysource.PEM, error) {
+	var file map[keysource.Name]certRecord
+	err := k.read(certsFile, &file)
+	out := make(map[keysource.Name]keysource.PEM, len(file))
+	for n, rec := range file {
+		out[n] = keysource.PEM(rec)
+	}
+	return out, err
 }
 
 // SaveCertificates writes the copy durably.
-func (k *Keeper) SaveCertificates(all map[keysource.Name]Certificate) error {
-	return k.write(certsFile, all)
+func (k *Keeper) SaveCertificates(all map[keysource.Name]keysource.Certificate) error {
+	file := make(map[keysource.Name]certRecord, len(all))
+	for n, c := range all {
+		file[n] = certRecord(c.PEM)
+	}
+	return k.write(certsFile, file)
 }
 
 func (k *Keeper) path(name string) string { return filepath.Join(k.dir, name) }
@@ -195,6 +199,9 @@ func (k *Keeper) write(name string, v any) error {
 // associated returns associated data that binds a file to its name and format, so that no other
 // file can replace it.
 func associated(name string) []byte { return fmt.Appendf(nil, "lockstep edge %s v%d", name, format) }
+
+// certRecord is a certificate in a file. Its PEM refuses to be written as text itself.
+type certRecord struct{ Chain, Key []byte }
 
 // ringRecord is a ring in a file. Bytes has its keys, one after the other, since keys refuse to be
 // written as text.

@@ -46,9 +46,9 @@ func TestWhatWasKeptComesBack(t *testing.T) {
 	want := Rings{At: time.Now().UTC().Truncate(time.Microsecond),
 		Rings: ring(7, keysource.NewTicketKey(), keysource.NewTicketKey())}
 	check(t, k.SaveRings(want))
-	certs := map[keysource.Name]Certificate{"shop.example": {Chain: []byte("chain"),
+	certs := map[keysource.Name]keysource.PEM{"shop.example": {Chain: []byte("chain"),
 		Key: []byte("the private key of shop.example")}}
-	check(t, k.SaveCertificates(certs))
+	check(t, k.SaveCertificates(map[keysource.Name]keysource.Certificate{"shop.example": {PEM: certs["shop.example"]}}))
 
 	k = keeper(t, dir)
 	got, err := k.Rings()
@@ -85,7 +85,7 @@ func TestADamagedCopyIsRefusedByName(t *testing.T) {
 	dir := t.TempDir()
 	k := keeper(t, dir)
 	check(t, k.SaveRings(Rings{At: time.Now(), Rings: ring(1, keysource.NewTicketKey())}))
-	check(t, k.SaveCertificates(map[keysource.Name]Certificate{"shop.example": {Key: []byte("key")}}))
+	check(t, k.SaveCertificates(map[keysource.Name]keysource.Certificate{"shop.example": {PEM: keysource.PEM{Key: []byte("key")}}}))
 	rings, certs := k.path(ringsFile), k.path(certsFile)
 	good, err := os.ReadFile(rings)
 	check(t, err)

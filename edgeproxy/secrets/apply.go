@@ -82,7 +82,7 @@ func (s *Secrets) remove(n keysource.Name) {
 
 // useRing brings a ring into use. If there is one already, it does so only with replace.
 func (s *Secrets) useRing(scope string, r keysource.Ring, replace bool) error {
-	if !slices.Contains(s.Scopes, scope) {
+	if !slices.Contains(s.cfg.Scopes, scope) {
 		return errors.New("nobody asked for it")
 	}
 	s.ringTurn.Lock()
@@ -93,13 +93,13 @@ func (s *Secrets) useRing(scope string, r keysource.Ring, replace bool) error {
 	if has && !replace {
 		return nil
 	}
-	if err := s.Ring(scope, r); err != nil {
+	if err := s.cfg.Ring(scope, r); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rings[scope] = r
-	if !has && len(s.rings) == len(s.Scopes) {
+	if !has && len(s.rings) == len(s.cfg.Scopes) {
 		close(s.ready)
 	}
 	return nil

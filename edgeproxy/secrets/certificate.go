@@ -68,11 +68,11 @@ func (e *sharedCertificates) forget(version string) {
 }
 
 func parse(r *xds.Resource) (*certificate, error) {
-	chain, key, err := wire.Certificate(r)
+	p, err := wire.Certificate(r)
 	if err != nil {
 		return nil, err
 	}
-	c, err := build(chain, key)
+	c, err := build(p)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", r.Name, err)
 	}
@@ -83,8 +83,8 @@ func parse(r *xds.Resource) (*certificate, error) {
 }
 
 // restore does what parse does for a certificate that was kept.
-func (e *sharedCertificates) restore(chain, key []byte) (*certificate, error) {
-	c, err := build(chain, key)
+func (e *sharedCertificates) restore(p keysource.PEM) (*certificate, error) {
+	c, err := build(p)
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +99,8 @@ func (e *sharedCertificates) restore(chain, key []byte) (*certificate, error) {
 }
 
 // build checks a certificate, except for its expiry, which is checked when it is served.
-func build(chain, key []byte) (*certificate, error) {
-	c, der, err := keysource.ParseDER(chain, key, time.Time{})
+func build(p keysource.PEM) (*certificate, error) {
+	c, der, err := keysource.ParseDER(p, time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +113,6 @@ func build(chain, key []byte) (*certificate, error) {
 		return nil, fmt.Errorf("%w: its private key cannot be parsed", keysource.ErrBadCertificate)
 	}
 	version := c.Version()
-	c.Chain, c.Key = nil, nil // their DER is kept instead
+	c.PEM = keysource.PEM{} // its DER is kept instead
 	return &certificate{&tls.Certificate{Certificate: der.Chain, PrivateKey: signer, Leaf: leaf}, c, version}, nil
 }

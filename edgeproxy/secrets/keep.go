@@ -47,7 +47,7 @@ func (s *Secrets) Certificates() map[keysource.Name]keysource.Certificate {
 			continue // cannot happen: it was parsed from that
 		}
 		out := c.covers
-		out.Chain, out.Key = keysource.DER{Chain: c.tls.Certificate, Key: key}.PEM()
+		out.PEM = keysource.DER{Chain: c.tls.Certificate, Key: key}.PEM()
 		all[n] = out
 	}
 	return all
@@ -56,8 +56,8 @@ func (s *Secrets) Certificates() map[keysource.Name]keysource.Certificate {
 // Restore takes a certificate that was held before this process began. It is served at once. The
 // control plane is told of it, and replaces it if it is not the current one. Restore must be
 // called before Run. It skips a certificate that has expired.
-func (s *Secrets) Restore(n keysource.Name, chain, key []byte) error {
-	c, err := s.shared.restore(chain, key)
+func (s *Secrets) Restore(n keysource.Name, p keysource.PEM) error {
+	c, err := s.shared.restore(p)
 	if err != nil {
 		return err
 	}

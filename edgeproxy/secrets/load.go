@@ -36,7 +36,7 @@ func (s *Secrets) load(ctx context.Context, n keysource.Name) (*tls.Certificate,
 	l.waiting++
 	s.mu.Unlock()
 
-	timeout := time.NewTimer(s.Wait)
+	timeout := time.NewTimer(s.cfg.Wait)
 	defer timeout.Stop()
 	select {
 	case <-l.done:

@@ -80,7 +80,7 @@ func (p *plane) put(name string, l fleet.Leaf) string {
 	p.Helper()
 	pair, err := p.ca.Issue(l)
 	check(p.T, err)
-	c, err := keysource.ParseCertificate(pair.Chain, pair.Key, time.Time{})
+	c, err := keysource.ParseCertificate(keysource.PEM{Chain: pair.Chain, Key: pair.Key}, time.Time{})
 	check(p.T, err)
 	p.set(keysource.Name(name), &c)
 	return c.Version()

@@ -70,7 +70,7 @@ type Config struct {
 
 // Secrets has the certificates and rings of an edge. It is safe for concurrent use.
 type Secrets struct {
-	Config
+	cfg    Config
 	client *client.Client
 	held   *otter.Cache[keysource.Name, *certificate]
 	absent *otter.Cache[keysource.Name, struct{}]
@@ -93,7 +93,7 @@ func New(c Config) *Secrets {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Secrets{
-		Config: c,
+		cfg:    c,
 		pinned: make(map[keysource.Name]*certificate),
 		loads:  make(map[keysource.Name]*load),
 		rings:  make(map[string]keysource.Ring),
@@ -167,7 +167,7 @@ func (s *Secrets) Serves(n keysource.Name) bool {
 func (s *Secrets) have(n keysource.Name) *certificate {
 	c, ok := s.held.GetIfPresent(n)
 	if !ok {
-		if len(s.Preload) == 0 {
+		if len(s.cfg.Preload) == 0 {
 			return nil
 		}
 		s.mu.Lock()
@@ -181,4 +181,4 @@ func (s *Secrets) have(n keysource.Name) *certificate {
 }
 
 // Held returns how many certificates are held.
-func (s *Secrets) Held() int { return s.held.EstimatedSize() + len(s.Preload) }
+func (s *Secrets) Held() int { return s.held.EstimatedSize() + len(s.cfg.Preload) }

@@ -125,15 +125,14 @@ func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certific
 	return cert, err
 }
 
-// Put stores a chain and its private key (PEM, as [keysource.ParseCertificate] takes them) under
-// n, and returns what was stored. It replaces what is there. Putting the same again changes
-// nothing and wakes nobody.
+// Put stores a chain and its private key under n, and returns what was stored. It replaces what is
+// there. Putting the same again changes nothing and wakes nobody.
 //
 // Put refuses a name that [keysource.ServerName] would not return (ErrBadName). It refuses a chain
 // or key that is not good, or that does not cover n (ErrBadCertificate). After any other error it
 // is not known whether the certificate was stored, and it is safe to put it again.
-func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey []byte) (keysource.Certificate, error) {
-	cert, next, err := admit(n, chain, privateKey, time.Now())
+func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (keysource.Certificate, error) {
+	cert, next, err := admit(n, p, time.Now())
 	if err != nil {
 		return keysource.Certificate{}, err
 	}

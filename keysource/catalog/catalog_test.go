@@ -79,7 +79,7 @@ func setUp(t testing.TB) (*Catalog, *faulty, testca.CA) {
 func put(t testing.TB, c *Catalog, ca testca.CA, n keysource.Name) keysource.Certificate {
 	t.Helper()
 	chain, key := ca.Issue(t, string(n))
-	cert, err := c.Put(t.Context(), n, chain, key)
+	cert, err := c.Put(t.Context(), n, keysource.PEM{Chain: chain, Key: key})
 	check(t, err)
 	return cert
 }
@@ -128,7 +128,7 @@ func TestPutGetRemove(t *testing.T) {
 			t.Errorf("%s: another one came back", n)
 		}
 		swaps := s.swaps
-		if _, err := c.Put(t.Context(), n, want.Chain, want.Key); err != nil || s.swaps != swaps {
+		if _, err := c.Put(t.Context(), n, want.PEM); err != nil || s.swaps != swaps {
 			t.Errorf("%s: putting the same again wrote it: %v", n, err)
 		}
 		check(t, c.Remove(t.Context(), n))
@@ -159,7 +159,7 @@ func TestPutRefuses(t *testing.T) {
 		"no name":            {"", chain, key, keysource.ErrBadName, ""},
 		"not normalised":     {"Shop.Example", chain, key, keysource.ErrBadName, `is written "shop.example"`},
 	} {
-		_, err := c.Put(t.Context(), x.n, x.chain, x.key)
+		_, err := c.Put(t.Context(), x.n, keysource.PEM{Chain: x.chain, Key: x.key})
 		if !errors.Is(err, x.err) || !strings.Contains(err.Error(), x.words) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -174,7 +174,7 @@ func TestWritesStartAgainAfterAConflictOnly(t *testing.T) {
 	chain, key := ca.Issue(t, "shop.example")
 	conflicts := slices.Repeat([]error{store.ErrConflict}, 3)
 	s.swap = slices.Clone(conflicts)
-	if _, err := c.Put(t.Context(), "shop.example", chain, key); err != nil {
+	if _, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key}); err != nil {
 		t.Errorf("put: %v", err)
 	}
 	s.swap = slices.Clone(conflicts)
@@ -182,13 +182,14 @@ func TestWritesStartAgainAfterAConflictOnly(t *testing.T) {
 		t.Errorf("remove: %v", err)
 	}
 	s.swap = slices.Repeat([]error{store.ErrConflict}, maxTries)
-	if _, err := c.Put(t.Context(), "shop.example", chain, key); !errors.Is(err, store.ErrConflict) {
+	if _, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key}); !errors.Is(err,
+		store.ErrConflict) {
 		t.Errorf("put without end: %v", err)
 	}
 
 	down := errors.New("timed out")
 	s.swap = []error{down}
-	if _, err := c.Put(t.Context(), "shop.example", chain, key); !errors.Is(err, down) ||
+	if _, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key}); !errors.Is(err, down) ||
 		!strings.Contains(err.Error(), "unknown") {
 		t.Errorf("put: %v", err)
 	}
@@ -198,7 +199,10 @@ func TestWritesStartAgainAfterAConflictOnly(t *testing.T) {
 		t.Errorf("remove: %v", err)
 	}
 	for name, f := range map[string]func() error{
-		"put":    func() error { _, err := c.Put(t.Context(), "shop.example", chain, key); return err },
+		"put": func() error {
+			_, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key})
+			return err
+		},
 		"remove": func() error { return c.Remove(t.Context(), "shop.example") },
 		"get":    func() error { _, err := c.Certificate(t.Context(), "shop.example"); return err },
 	} {
@@ -215,7 +219,7 @@ func TestConcurrentPutsAllEndWell(t *testing.T) {
 	for range 8 {
 		chain, key := ca.Issue(t, "shop.example")
 		all.Go(func() {
-			if _, err := c.Put(t.Context(), "shop.example", chain, key); err != nil {
+			if _, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -230,7 +234,7 @@ func TestExpiredSinceItWasPutIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _, ca := setUp(t)
 		chain, key := ca.IssueFor(t, testca.Key(t), time.Now().Add(time.Hour), "shop.example")
-		put, err := c.Put(t.Context(), "shop.example", chain, key)
+		put, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key})
 		check(t, err)
 		time.Sleep(2 * time.Hour)
 		got, err := c.Certificate(t.Context(), "shop.example")
@@ -251,15 +255,15 @@ func TestBadRecordsAreErrorsOfTheirOwn(t *testing.T) {
 	bothChain, bothKey := ca.Issue(t, "good.example", "shop.example")
 	mine := put(t, c, ca, "shop.example")
 	of := func(n keysource.Name, c keysource.Certificate) []byte {
-		parsed, der, err := keysource.ParseDER(c.Chain, c.Key, time.Time{})
+		parsed, der, err := keysource.ParseDER(c.PEM, time.Time{})
 		check(t, err)
 		return encode(n, parsed, der, parsed.Version())
 	}
-	both, err := keysource.ParseCertificate(bothChain, bothKey, time.Time{})
+	both, err := keysource.ParseCertificate(keysource.PEM{Chain: bothChain, Key: bothKey}, time.Time{})
 	check(t, err)
 	whole := of("shop.example", mine)
 	derOf := func(c keysource.Certificate) []byte {
-		_, der, err := keysource.ParseDER(c.Chain, c.Key, time.Time{})
+		_, der, err := keysource.ParseDER(c.PEM, time.Time{})
 		check(t, err)
 		return der.Key
 	}
@@ -326,7 +330,7 @@ func TestStoredCertificatesThatEnvoyRefusesAreNotServed(t *testing.T) {
 	der := keysource.DER{Chain: [][]byte{leaf, ca.Cert.Raw}, Key: pkcs8}
 	old := keysource.Certificate{Names: tmpl.DNSNames, Issuer: ca.Cert.Subject.String(), NotBefore: tmpl.NotBefore,
 		NotAfter: tmpl.NotAfter}
-	old.Chain, old.Key = der.PEM()
+	old.PEM = der.PEM()
 	plant(t, s, key("shop.example"), encode("shop.example", old, der, old.Version()))
 
 	const words = "no staple comes with it: Envoy refuses it; have it issued without the extension"
@@ -356,7 +360,7 @@ func BenchmarkDecode(b *testing.B) {
 	_, _, ca := setUp(b)
 	ca = ca.Intermediate(b)
 	leaf, key := ca.Issue(b, "shop.example")
-	_, in, err := admit("shop.example", append(leaf, ca.PEM...), key, time.Now())
+	_, in, err := admit("shop.example", keysource.PEM{Chain: append(leaf, ca.PEM...), Key: key}, time.Now())
 	check(b, err)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -368,7 +372,7 @@ func BenchmarkDecode(b *testing.B) {
 
 func FuzzDecode(f *testing.F) {
 	chain, key := testca.New(f).Issue(f, "shop.example")
-	_, next, err := admit("shop.example", chain, key, time.Now())
+	_, next, err := admit("shop.example", keysource.PEM{Chain: chain, Key: key}, time.Now())
 	val := next.val
 	check(f, err)
 	f.Add(val)

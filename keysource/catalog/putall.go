@@ -14,8 +14,8 @@ import (
 
 // Pair is a certificate that is to be stored under a name.
 type Pair struct {
-	Name       keysource.Name
-	Chain, Key []byte // PEM, as [keysource.ParseCertificate] takes them
+	Name keysource.Name
+	keysource.PEM
 }
 
 // Stored is a name with the version that it is about to have.
@@ -65,7 +65,7 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 		switch i := at[j]; {
 		// Somebody else was first, or the name comes twice.
 		case errors.Is(o.Err, store.ErrConflict):
-			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].Chain, pairs[i].Key)
+			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].PEM)
 		case o.Err != nil:
 			out[i].Err = fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w",
 				pairs[i].Name, o.Err)
@@ -91,7 +91,7 @@ func admitPair(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	if unread == nil && string(old.Chain) == string(p.Chain) && string(old.Key) == string(p.Key) {
 		return admitted{}, Outcome{Same: true}
 	}
-	_, next, err := admit(p.Name, p.Chain, p.Key, now)
+	_, next, err := admit(p.Name, p.PEM, now)
 	if err != nil {
 		return admitted{}, Outcome{Err: err}
 	}

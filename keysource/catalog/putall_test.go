@@ -26,10 +26,10 @@ func TestPutAllStoresWhatIsGoodAndNamesWhatIsNot(t *testing.T) {
 	ca := testca.New(t)
 	pair := func(n keysource.Name, of string) Pair {
 		chain, key := ca.Issue(t, of)
-		return Pair{n, chain, key}
+		return Pair{n, keysource.PEM{Chain: chain, Key: key}}
 	}
 	kept := pair("kept.example", "kept.example")
-	_, err := c.Put(t.Context(), kept.Name, kept.Chain, kept.Key)
+	_, err := c.Put(t.Context(), kept.Name, kept.PEM)
 	check(t, err)
 	plant(t, s, "cert/broken.example", []byte("{"))
 	first, second := pair("twice.example", "twice.example"), pair("twice.example", "twice.example")
@@ -39,11 +39,11 @@ func TestPutAllStoresWhatIsGoodAndNamesWhatIsNot(t *testing.T) {
 		kept,
 		pair("wrong.example", "other.example"),
 		pair("broken.example", "broken.example"),
-		{"cut.example", kept.Chain[:100], kept.Key},
+		{"cut.example", keysource.PEM{Chain: kept.Chain[:100], Key: kept.Key}},
 		first,
 		second,
-		{"Bad Name", kept.Chain, kept.Key},
-		{"kept.example", append([]byte("another one\n"), spaced...), spacedKey},
+		{"Bad Name", kept.PEM},
+		{"kept.example", keysource.PEM{Chain: append([]byte("another one\n"), spaced...), Key: spacedKey}},
 		pair("*.wild.example", "*.wild.example"),
 	}
 	out, err := c.PutAll(t.Context(), pairs)
@@ -73,7 +73,7 @@ func TestPutAllStoresWhatIsGoodAndNamesWhatIsNot(t *testing.T) {
 		}
 	}
 	again, err := c.PutAll(t.Context(), []Pair{pairs[0], second,
-		{"new.example", append([]byte("\n"), pairs[0].Chain...), pairs[0].Key}})
+		{"new.example", keysource.PEM{Chain: append([]byte("\n"), pairs[0].Chain...), Key: pairs[0].Key}}})
 	check(t, err)
 	for i, o := range again {
 		if !o.Same || o.Err != nil {
@@ -90,7 +90,7 @@ func TestPutAllIsRefusedAsAWhole(t *testing.T) {
 	s := memory.New()
 	c := New(Config{Store: s, BeforeAll: func(context.Context, []Stored) error { return refused }})
 	chain, key := testca.New(t).Issue(t, "a.example")
-	if _, err := c.PutAll(t.Context(), []Pair{{"a.example", chain, key}}); !errors.Is(err, refused) {
+	if _, err := c.PutAll(t.Context(), []Pair{{"a.example", keysource.PEM{Chain: chain, Key: key}}}); !errors.Is(err, refused) {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.Certificate(t.Context(), "a.example"); !errors.Is(err, keysource.ErrNotExist) {
@@ -103,12 +103,12 @@ func TestPutAllTellsWhatItDoesNotKnow(t *testing.T) {
 	chain, key := ca.Issue(t, "a.example")
 	down := errors.New("store is down")
 	s.get = []error{down}
-	out, err := c.PutAll(t.Context(), []Pair{{"a.example", chain, key}})
+	out, err := c.PutAll(t.Context(), []Pair{{"a.example", keysource.PEM{Chain: chain, Key: key}}})
 	if check(t, err); !errors.Is(out[0].Err, down) {
 		t.Errorf("read: %+v", out)
 	}
 	s.swap = []error{down}
-	out, err = c.PutAll(t.Context(), []Pair{{"a.example", chain, key}})
+	out, err = c.PutAll(t.Context(), []Pair{{"a.example", keysource.PEM{Chain: chain, Key: key}}})
 	if check(t, err); !errors.Is(out[0].Err, down) || !strings.Contains(out[0].Err.Error(), "put it again") {
 		t.Errorf("write: %+v", out)
 	}
@@ -161,11 +161,11 @@ func TestARecordThatDoesNotOpenIsReplaced(t *testing.T) {
 	ca := testca.New(t)
 	for what, again := range map[string]func(n keysource.Name, chain, key []byte) error{
 		"put": func(n keysource.Name, chain, key []byte) error {
-			_, err := c.Put(t.Context(), n, chain, key)
+			_, err := c.Put(t.Context(), n, keysource.PEM{Chain: chain, Key: key})
 			return err
 		},
 		"all": func(n keysource.Name, chain, key []byte) error {
-			out, err := c.PutAll(t.Context(), []Pair{{n, chain, key}})
+			out, err := c.PutAll(t.Context(), []Pair{{n, keysource.PEM{Chain: chain, Key: key}}})
 			return errors.Join(err, out[0].Err)
 		},
 		"rm": func(n keysource.Name, _, _ []byte) error { return c.Remove(t.Context(), n) },

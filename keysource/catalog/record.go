@@ -53,13 +53,13 @@ func appendText[T string | []byte](b []byte, text T) []byte {
 
 // admit checks a certificate that is to be stored under n. It returns the certificate parsed, and
 // what is to be stored.
-func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certificate, admitted, error) {
+func admit(n keysource.Name, p keysource.PEM, now time.Time) (keysource.Certificate, admitted, error) {
 	if want, err := keysource.ServerName(string(n)); err != nil {
 		return keysource.Certificate{}, admitted{}, err
 	} else if want != n {
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%w: %q is written %q", keysource.ErrBadName, n, want)
 	}
-	c, der, err := keysource.ParseDER(chain, key, now)
+	c, der, err := keysource.ParseDER(p, now)
 	if err != nil {
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w", n, err)
 	}
@@ -93,7 +93,7 @@ func Check(n keysource.Name, val []byte) ([]byte, error) {
 	if der.Check() != nil {
 		return val, nil
 	}
-	_, next, err := admit(n, c.Chain, c.Key, time.Time{})
+	_, next, err := admit(n, c.PEM, time.Time{})
 	return next.val, err
 }
 
@@ -143,7 +143,7 @@ func unpack(n keysource.Name, val []byte) (keysource.Certificate, keysource.DER,
 	if string(name) != string(n) {
 		return bad("is of another name")
 	}
-	c.Chain, c.Key = der.PEM()
+	c.PEM = der.PEM()
 	if c.Version() != string(version) {
 		return bad("was changed since it was put")
 	}

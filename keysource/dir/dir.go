@@ -46,6 +46,8 @@ type Config struct {
 	// Known remembers the names over a restart, so that a volume that is not mounted at the start
 	// is noticed as a loss. If it is nil, that is not noticed.
 	Known Known
+	// AcceptLoss is what an operator types to accept a loss. Errors and the log name it.
+	AcceptLoss string
 	// Log gets what an operator should know. If it is nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -65,6 +67,7 @@ type Dir struct {
 	rescan  time.Duration
 	changed func([]keysource.Name)
 	known   Known
+	accept  string // what an operator types to accept a loss
 	log     *slog.Logger
 	open    func() (*watcher, error)
 
@@ -120,7 +123,7 @@ func New(c Config) *Dir {
 	}
 	return &Dir{
 		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, known: c.Known, log: c.Log,
-		open:  openWatcher,
+		open: openWatcher, accept: c.AcceptLoss,
 		ready: make(chan struct{}), wakeup: make(chan struct{}, 1),
 		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recentlyGone: map[keysource.Name]goneName{},
 		woken: map[keysource.Name]struct{}{}, dirty: map[string]struct{}{},

@@ -55,7 +55,7 @@ func launch(t testing.TB, root string, inotify bool, change ...func(*Config)) *b
 
 func newBench(t testing.TB, root string, change ...func(*Config)) *bench {
 	b := &bench{t: t, ca: testca.New(t), logs: &syncBuffer{}, done: make(chan error, 1)}
-	c := Config{Dir: root, Log: slog.New(slog.NewTextHandler(b.logs, nil)), Changed: func(names []keysource.Name) {
+	c := Config{Dir: root, AcceptLoss: "lockstep cert rm --confirm", Log: slog.New(slog.NewTextHandler(b.logs, nil)), Changed: func(names []keysource.Name) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.told = append(b.told, names...)
@@ -155,7 +155,7 @@ func putPEM(t testing.TB, folder string, chain, key []byte) string {
 
 func version(t testing.TB, chain, key []byte) string {
 	t.Helper()
-	c, err := keysource.ParseCertificate(chain, key, time.Time{})
+	c, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{})
 	check(t, err)
 	return c.Version()
 }

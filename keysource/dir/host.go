@@ -93,15 +93,14 @@ func read(folder string, n keysource.Name, now time.Time) (keysource.Certificate
 	if err != nil {
 		return keysource.Certificate{}, signature{}, err
 	}
-	chain, err := readFile(filepath.Join(folder, crtFile))
-	if err != nil {
+	var p keysource.PEM
+	if p.Chain, err = readFile(filepath.Join(folder, crtFile)); err != nil {
 		return keysource.Certificate{}, signature{}, err
 	}
-	key, err := readFile(filepath.Join(folder, keyFile))
-	if err != nil {
+	if p.Key, err = readFile(filepath.Join(folder, keyFile)); err != nil {
 		return keysource.Certificate{}, signature{}, err
 	}
-	c, err := keysource.ParseCertificate(chain, key, now)
+	c, err := keysource.ParseCertificate(p, now)
 	if err == nil && !c.Covers(n) {
 		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
 	}

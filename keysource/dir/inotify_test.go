@@ -261,12 +261,12 @@ func TestReadersNeverSeeTwoHalves(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if _, err := keysource.ParseCertificate(c.Chain, c.Key, time.Time{}); err != nil {
+				if _, err := keysource.ParseCertificate(c.PEM, time.Time{}); err != nil {
 					t.Error(err)
 					return
 				}
 				b.List()
-				b.Held()
+				b.held()
 			}
 		})
 	}

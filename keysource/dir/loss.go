@@ -105,19 +105,19 @@ func (d *Dir) removeOrHold(gone []*host, now time.Time) {
 		h.wrongSince, h.problem = time.Time{}, d.heldError(h).Error()
 		d.wake(h)
 	}
-	d.log.Error("many certificates are gone at once and are held back; is the volume mounted? `lockstep cert rm "+
-		"--confirm` accepts the loss",
+	d.log.Error("many certificates are gone at once and are held back; is the volume mounted? `"+d.accept+
+		"` accepts the loss",
 		"dir", d.root, "gone", missing, "of", all, "one of them", gone[0].name)
 }
 
 // heldError says why the certificate of h is held back. It never wraps keysource.ErrNotExist.
 func (d *Dir) heldError(h *host) error {
-	return fmt.Errorf("held back: %s is gone from %s; is the volume mounted? `lockstep cert rm --confirm` "+
-		"accepts the loss", h.name, d.root)
+	return fmt.Errorf("held back: %s is gone from %s; is the volume mounted? `%s` accepts the loss",
+		h.name, d.root, d.accept)
 }
 
-// Held returns, in order, the names that are gone from the directory and held back.
-func (d *Dir) Held() []keysource.Name {
+// held returns, in order, the names that are gone from the directory and held back.
+func (d *Dir) held() []keysource.Name {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var names []keysource.Name
@@ -133,7 +133,7 @@ func (d *Dir) Held() []keysource.Name {
 // ConfirmLoss accepts that the held names are gone, and returns them. From now on they do not
 // exist. It refuses if the directory exists and cannot be read, since nobody can know then.
 func (d *Dir) ConfirmLoss() ([]keysource.Name, error) {
-	names := d.Held()
+	names := d.held()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.unread != nil && !missing(d.unread) {

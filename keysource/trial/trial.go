@@ -65,8 +65,8 @@ const (
 	keepRefused    = 30 * 24 * time.Hour
 )
 
-// ErrFull means that there are too many records: no trial is begun until some are gone.
-var ErrFull = errors.New("too many changed certificates are on trial")
+// errFull means that there are too many records: no trial is begun until some are gone.
+var errFull = errors.New("too many changed certificates are on trial")
 
 // New returns a Records that has read nothing yet. Only [Records.Run] needs a goroutine.
 func New(c Config) *Records {
@@ -98,7 +98,7 @@ func (t *Records) Claim(ctx context.Context, n keysource.Name, version, kind, no
 		o := c.Kinds[kind]
 		switch {
 		case o == nil && len(c.Kinds) >= maxKinds:
-			return false, fmt.Errorf("%w: there are %d kinds of nodes", ErrFull, len(c.Kinds))
+			return false, fmt.Errorf("%w: there are %d kinds of nodes", errFull, len(c.Kinds))
 		case o == nil:
 			if c.Kinds == nil {
 				c.Kinds = map[string]*firstNode{}
@@ -163,7 +163,7 @@ func (t *Records) change(ctx context.Context, n keysource.Name, f func(*record, 
 			}
 		}
 		if rev == 0 && t.full() {
-			return ErrFull
+			return errFull
 		}
 		write, err := f(&r, time.Now())
 		if err != nil {

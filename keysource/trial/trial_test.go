@@ -81,7 +81,7 @@ func TestARecordIsBounded(t *testing.T) {
 	for i := range maxKinds {
 		claim(t, b, "1", fmt.Sprint(i), "n")
 	}
-	if _, err := b.Claim(t.Context(), shop, "1", "another", "n"); !errors.Is(err, ErrFull) {
+	if _, err := b.Claim(t.Context(), shop, "1", "another", "n"); !errors.Is(err, errFull) {
 		t.Errorf("kinds without end: %v", err)
 	}
 	for i := range 3 * maxContents {

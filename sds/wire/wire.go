@@ -22,18 +22,20 @@ import (
 // TypeURL is the resource type of secrets.
 const TypeURL = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
-// Certificate returns the chain and the private key of r (PEM), unchecked. The error names the
-// resource, and quotes nothing of it.
-func Certificate(r *xds.Resource) (chain, key []byte, err error) {
+// Certificate returns the chain and the private key of r, unchecked. The error names the resource,
+// and quotes nothing of it.
+func Certificate(r *xds.Resource) (keysource.PEM, error) {
 	s, err := secret(r)
 	if err != nil {
-		return nil, nil, err
+		return keysource.PEM{}, err
 	}
 	c := s.GetTlsCertificate()
 	if c == nil {
-		return nil, nil, fmt.Errorf("%q is a %T, not a certificate", r.Name, s.GetType())
+		return keysource.PEM{}, fmt.Errorf("%q is a %T, not a certificate", r.Name, s.GetType())
 	}
-	return c.GetCertificateChain().GetInlineBytes(), c.GetPrivateKey().GetInlineBytes(), nil
+	return keysource.PEM{
+		Chain: c.GetCertificateChain().GetInlineBytes(), Key: c.GetPrivateKey().GetInlineBytes(),
+	}, nil
 }
 
 // Ring returns r, checked by [keysource.Ring.Check]. r must have the name of a ring. Its generation

@@ -27,9 +27,6 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Prefix is the prefix of all keys of this package.
-const Prefix = "seal/"
-
 // Config is what a [Custodian] needs. Every field is required.
 type Config struct {
 	Store   store.Store // Raw, sealed with Sealer
@@ -38,12 +35,20 @@ type Config struct {
 	Replica string        // names the report of this replica; the same after a restart
 	Refresh time.Duration // how often the source of the key is read again
 	Log     *slog.Logger
+	// Commands are what an operator types. Errors name them.
+	Commands Commands
+}
+
+// Commands are what an operator types. Errors name them.
+type Commands struct {
+	Status string // Status shows how the seal stands.
+	Retire string // Retire drops the old keys from a copy of the keyset.
 }
 
 // Custodian looks after the seal of a store for one replica. All methods are safe for concurrent
 // use.
 type Custodian struct {
-	Config
+	cfg  Config
 	wake chan struct{} // capacity 1
 	// turn has capacity 1: one holder at a time writes records anew, or changes the keyset.
 	turn chan struct{}
@@ -89,14 +94,14 @@ const (
 func New(c Config) *Custodian {
 	primary := c.Sealer.State().Primary
 	return &Custodian{
-		Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), next: time.Now().Add(daily),
+		cfg: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), next: time.Now().Add(daily),
 		primary: primary, nextPrimary: primary,
 	}
 }
 
 // Run watches the source of the key, and continues a change of it, until ctx ends.
 func (c *Custodian) Run(ctx context.Context) error {
-	tick := time.NewTicker(c.Refresh)
+	tick := time.NewTicker(c.cfg.Refresh)
 	defer tick.Stop()
 	for {
 		err := c.look(ctx)
@@ -130,9 +135,9 @@ func (c *Custodian) note(err error) {
 	c.mu.Unlock()
 	switch {
 	case err != nil && (before == nil || before.Error() != err.Error()):
-		c.Log.Error("the sealing key: the last good keyset stays in use", "source", c.Sealer.Source(), "err", err)
+		c.cfg.Log.Error("the sealing key: the last good keyset stays in use", "source", c.cfg.Sealer.Source(), "err", err)
 	case err == nil && before != nil:
-		c.Log.Info("the sealing key is well again", "source", c.Sealer.Source())
+		c.cfg.Log.Info("the sealing key is well again", "source", c.cfg.Sealer.Source())
 	}
 }
 
@@ -144,10 +149,10 @@ func (c *Custodian) look(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	changed, err := c.Sealer.Reload(ctx)
+	changed, err := c.cfg.Sealer.Reload(ctx)
 	if changed {
-		c.Log.Info("another keyset was read", "source", c.Sealer.Source(), "primary",
-			c.Sealer.State().Primary.String())
+		c.cfg.Log.Info("another keyset was read", "source", c.cfg.Sealer.Source(), "primary",
+			c.cfg.Sealer.State().Primary.String())
 	}
 	return errors.Join(err, c.check(ctx), c.advance(ctx))
 }
@@ -157,7 +162,7 @@ func (c *Custodian) check(ctx context.Context) error {
 	if time.Now().Before(c.next) {
 		return nil
 	}
-	err := Prove(ctx, c.Store, c.Raw, c.Sealer)
+	err := Prove(ctx, c.cfg.Store, c.cfg.Raw, c.cfg.Sealer)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -169,7 +174,7 @@ func (c *Custodian) check(ctx context.Context) error {
 	c.canary = err
 	c.mu.Unlock()
 	if err != nil {
-		c.Log.Error("the canary of the sealing key does not open", "source", c.Sealer.Source(), "err", err)
+		c.cfg.Log.Error("the canary of the sealing key does not open", "source", c.cfg.Sealer.Source(), "err", err)
 	}
 	return nil
 }
@@ -179,7 +184,7 @@ func (c *Custodian) advance(ctx context.Context) error {
 	if err := c.report(ctx); err != nil {
 		return err
 	}
-	if st := c.Sealer.State(); len(st.Staged) > 0 {
+	if st := c.cfg.Sealer.State(); len(st.Staged) > 0 {
 		id := st.Staged[len(st.Staged)-1]
 		lacking, err := c.lacking(ctx, id)
 		c.mu.Lock()
@@ -189,16 +194,16 @@ func (c *Custodian) advance(ctx context.Context) error {
 			return err
 		}
 		if len(lacking) == 0 {
-			if st, err = c.Sealer.Promote(ctx, id); err != nil {
+			if st, err = c.cfg.Sealer.Promote(ctx, id); err != nil {
 				return err
 			}
-			c.Log.Info("a new sealing key seals from now on", "key", st.Primary.String())
+			c.cfg.Log.Info("a new sealing key seals from now on", "key", st.Primary.String())
 			if err := c.report(ctx); err != nil {
 				return err
 			}
 		}
 	}
-	if st := c.Sealer.State(); len(st.Old) > 0 {
+	if st := c.cfg.Sealer.State(); len(st.Old) > 0 {
 		return c.finish(ctx, st.Primary)
 	}
 	return nil

@@ -51,20 +51,26 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func open(t *testing.T, raw store.Store, keyset, replica string) *vault {
+func open(t *testing.T, raw store.Store, keyset, replica string, other ...func(*custody.Config)) *vault {
 	t.Helper()
-	return openKeys(t, raw, seal.File(keyset), replica)
+	return openKeys(t, raw, seal.File(keyset), replica, other...)
 }
 
-func openKeys(t *testing.T, raw store.Store, keys seal.Keys, replica string) *vault {
+// openKeys lets other change the configuration.
+func openKeys(t *testing.T, raw store.Store, keys seal.Keys, replica string, other ...func(*custody.Config)) *vault {
 	t.Helper()
 	s, err := seal.Load(t.Context(), keys)
 	check(t, err)
 	v := &vault{t: t, raw: raw, sealed: store.Sealed(raw, s), sealer: s}
-	v.Custodian = custody.New(custody.Config{
+	c := custody.Config{
 		Store: v.sealed, Raw: raw, Sealer: s, Replica: replica, Refresh: 5 * time.Second,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Commands: custody.Commands{Status: "lockstep kek status", Retire: "lockstep kek rotate --file COPY --retire"},
+	}
+	for _, change := range other {
+		change(&c)
+	}
+	v.Custodian = custody.New(c)
 	return v
 }
 

@@ -56,11 +56,11 @@ func dropNote(ctx context.Context, sealed, raw store.Store, s *seal.Sealer, says
 // returns the revision by which noteDone recognises the note.
 func (c *Custodian) noteScan(ctx context.Context, id seal.KeyID) (store.Rev, error) {
 	for {
-		text, rev, err := readNote(ctx, c.Raw, c.Sealer)
+		text, rev, err := readNote(ctx, c.cfg.Raw, c.cfg.Sealer)
 		if err != nil || strings.TrimPrefix(text, scanning) == id.String() {
 			return rev, err
 		}
-		if rev, err = c.Store.Swap(ctx, doneKey, rev, []byte(scanning+id.String())); !errors.Is(err,
+		if rev, err = c.cfg.Store.Swap(ctx, doneKey, rev, []byte(scanning+id.String())); !errors.Is(err,
 			store.ErrConflict) {
 			return rev, err
 		}
@@ -70,10 +70,10 @@ func (c *Custodian) noteScan(ctx context.Context, id seal.KeyID) (store.Rev, err
 // noteDone notes that every record is sealed with id. It fails with ErrConflict if somebody
 // removed the note since noteScan.
 func (c *Custodian) noteDone(ctx context.Context, id seal.KeyID, begun store.Rev) error {
-	_, err := c.Store.Swap(ctx, doneKey, begun, []byte(id.String()))
+	_, err := c.cfg.Store.Swap(ctx, doneKey, begun, []byte(id.String()))
 	if errors.Is(err, store.ErrConflict) {
 		// Another replica noted it.
-		if text, _, failed := readNote(ctx, c.Raw, c.Sealer); failed == nil && text == id.String() {
+		if text, _, failed := readNote(ctx, c.cfg.Raw, c.cfg.Sealer); failed == nil && text == id.String() {
 			return nil
 		}
 	}
@@ -91,7 +91,7 @@ func (c *Custodian) finish(ctx context.Context, id seal.KeyID) error {
 		c.setFinished(0, late)
 		return nil
 	}
-	text, _, err := readNote(ctx, c.Raw, c.Sealer)
+	text, _, err := readNote(ctx, c.cfg.Raw, c.cfg.Sealer)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (c *Custodian) finish(ctx context.Context, id seal.KeyID) error {
 			return err
 		}
 		// It has changed meanwhile.
-		if late, err = c.sealingOtherwise(ctx, id); err != nil || len(late) > 0 || c.Sealer.State().Primary != id {
+		if late, err = c.sealingOtherwise(ctx, id); err != nil || len(late) > 0 || c.cfg.Sealer.State().Primary != id {
 			c.signal()
 			return err
 		}

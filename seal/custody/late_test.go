@@ -286,8 +286,8 @@ func (l lagging) Swap(ctx context.Context, key string, old store.Rev, val []byte
 func TestAWriteThatIsUnderWayIsSealedAnewToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw, keyset := memory.New(), newKeyset(t)
-		a, b := open(t, raw, keyset, "a"), open(t, raw, keyset, "b")
-		a.Refresh, b.Refresh = time.Second, time.Second
+		often := func(c *custody.Config) { c.Refresh = time.Second }
+		a, b := open(t, raw, keyset, "a", often), open(t, raw, keyset, "b", often)
 		check(t, a.enter())
 		defer a.run()()
 		time.Sleep(time.Second / 2)
@@ -389,14 +389,16 @@ func (w watching) Get(ctx context.Context, key string) ([]byte, store.Rev, error
 func TestWhatIsSealedAnewStaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw, keyset := memory.New(), newKeyset(t)
-		a := open(t, raw, keyset, "a")
-		check(t, a.enter())
 		var looks, unsure atomic.Int64
-		a.Raw = watching{raw, func() {
-			if looks.Add(1); !a.Status().Resealed {
-				unsure.Add(1)
-			}
-		}}
+		var a *vault
+		a = open(t, raw, keyset, "a", func(c *custody.Config) {
+			c.Raw = watching{raw, func() {
+				if looks.Add(1); !a.Status().Resealed {
+					unsure.Add(1)
+				}
+			}}
+		})
+		check(t, a.enter())
 		defer a.run()()
 		time.Sleep(time.Minute)
 		_, err := a.Rotate(t.Context())

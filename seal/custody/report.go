@@ -31,7 +31,7 @@ type Report struct {
 
 // report writes this replica's report, if it changed, is old, or was asked for.
 func (c *Custodian) report(ctx context.Context) error {
-	st := c.Sealer.State()
+	st := c.cfg.Sealer.State()
 	if err := c.notePrimary(ctx, st.Primary); err != nil {
 		return err
 	}
@@ -47,14 +47,14 @@ func (c *Custodian) report(ctx context.Context) error {
 	if said == c.reported && time.Since(c.reportedAt) < reportEvery && c.reportedIn.After(asked) {
 		return nil
 	}
-	if r.At, err = c.Store.Now(ctx); err != nil {
+	if r.At, err = c.cfg.Store.Now(ctx); err != nil {
 		return err
 	}
 	val, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	if err := c.put(ctx, store.Key("seal", "replica", c.Replica), val); err != nil {
+	if err := c.put(ctx, store.Key("seal", "replica", c.cfg.Replica), val); err != nil {
 		return err
 	}
 	c.reported, c.reportedAt, c.reportedIn = said, time.Now(), r.At
@@ -71,7 +71,7 @@ func (c *Custodian) notePrimary(ctx context.Context, primary seal.KeyID) error {
 	if c.nextPrimary == c.primary || time.Since(c.changedAt) < inFlight {
 		return nil
 	}
-	if err := dropNote(ctx, c.Store, c.Raw, c.Sealer, func(string) bool { return true }); err != nil {
+	if err := dropNote(ctx, c.cfg.Store, c.cfg.Raw, c.cfg.Sealer, func(string) bool { return true }); err != nil {
 		return err
 	}
 	c.primary = c.nextPrimary
@@ -80,7 +80,7 @@ func (c *Custodian) notePrimary(ctx context.Context, primary seal.KeyID) error {
 
 // asked returns when somebody asked for reports last.
 func (c *Custodian) asked(ctx context.Context) (at time.Time, err error) {
-	val, _, err := c.Store.Get(ctx, askKey)
+	val, _, err := c.cfg.Store.Get(ctx, askKey)
 	// Whoever asks again writes it anew.
 	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrSealed) {
 		return at, nil
@@ -94,7 +94,7 @@ func (c *Custodian) asked(ctx context.Context) (at time.Time, err error) {
 // ask makes every replica report within its refresh. It returns the time from which on a report is
 // an answer.
 func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
-	if at, err = c.Store.Now(ctx); err != nil {
+	if at, err = c.cfg.Store.Now(ctx); err != nil {
 		return at, err
 	}
 	val, err := at.MarshalText()
@@ -108,20 +108,20 @@ func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
 func (c *Custodian) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	key := store.Key("seal", "replica", c.Replica)
-	if _, rev, err := c.Raw.Get(ctx, key); err == nil {
-		_, _ = c.Raw.Swap(ctx, key, rev, nil) // if this fails, the report ends by its age
+	key := store.Key("seal", "replica", c.cfg.Replica)
+	if _, rev, err := c.cfg.Raw.Get(ctx, key); err == nil {
+		_, _ = c.cfg.Raw.Swap(ctx, key, rev, nil) // if this fails, the report ends by its age
 	}
 }
 
 // put writes a value, whoever wrote the last one, and whether or not that opens.
 func (c *Custodian) put(ctx context.Context, key string, val []byte) error {
 	for {
-		_, rev, err := c.Raw.Get(ctx, key)
+		_, rev, err := c.cfg.Raw.Get(ctx, key)
 		if err != nil && !errors.Is(err, store.ErrNotExist) {
 			return err
 		}
-		if _, err = c.Store.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
+		if _, err = c.cfg.Store.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -136,12 +136,12 @@ type unread struct {
 // Reports returns the reports of the replicas that live, by name, and the names of those whose
 // reports cannot be read. A living replica writes its report anew.
 func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []string, err error) {
-	now, err := c.Store.Now(ctx)
+	now, err := c.cfg.Store.Now(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	found := map[string]unread{}
-	for key, err := range c.Store.Keys(ctx, replicaPrefix+"/") {
+	for key, err := range c.cfg.Store.Keys(ctx, replicaPrefix+"/") {
 		if err != nil {
 			return nil, nil, err
 		}
@@ -149,7 +149,7 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 		if err != nil {
 			return nil, nil, err
 		}
-		val, rev, err := c.Raw.Get(ctx, key)
+		val, rev, err := c.cfg.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {
 			continue
 		}
@@ -157,7 +157,7 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 			return nil, nil, err
 		}
 		r := Report{Replica: name}
-		plain, err := c.Sealer.Open(val, []byte(key))
+		plain, err := c.cfg.Sealer.Open(val, []byte(key))
 		if err != nil || json.Unmarshal(plain, &r) != nil {
 			if c.stillUnread(name, rev, found) {
 				unreadable = append(unreadable, name)

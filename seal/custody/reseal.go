@@ -22,7 +22,7 @@ const (
 // new key already, and the record is looked at again.
 func (c *Custodian) reseal(ctx context.Context) error {
 	records := 0
-	for _, err := range c.Raw.Keys(ctx, "") {
+	for _, err := range c.cfg.Raw.Keys(ctx, "") {
 		if err != nil {
 			return err
 		}
@@ -30,7 +30,7 @@ func (c *Custodian) reseal(ctx context.Context) error {
 	}
 	c.setWork(func(w *Work) { *w = Work{Underway: true, Records: records} })
 	defer c.setWork(func(w *Work) { w.Underway = false })
-	c.Log.Info("sealing every record with the new key", "records", records, "key", c.Sealer.State().Primary.String())
+	c.cfg.Log.Info("sealing every record with the new key", "records", records, "key", c.cfg.Sealer.State().Primary.String())
 	var n atomic.Int64
 	err := c.each(ctx, func(ctx context.Context, key string) error {
 		changed, err := c.resealOne(ctx, key)
@@ -52,7 +52,7 @@ func (c *Custodian) reseal(ctx context.Context) error {
 		return nil
 	})
 	if err == nil {
-		c.Log.Info("every record is sealed with the new key", "resealed", n.Load())
+		c.cfg.Log.Info("every record is sealed with the new key", "resealed", n.Load())
 	}
 	return err
 }
@@ -68,7 +68,7 @@ func (c *Custodian) each(ctx context.Context, f func(ctx context.Context, key st
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
 	var listing error
-	for key, err := range c.Raw.Keys(ctx, "") {
+	for key, err := range c.cfg.Raw.Keys(ctx, "") {
 		if listing = err; err != nil || ctx.Err() != nil {
 			break
 		}
@@ -83,21 +83,21 @@ func (c *Custodian) each(ctx context.Context, f func(ctx context.Context, key st
 // resealOne seals one record anew, and reports whether it changed.
 func (c *Custodian) resealOne(ctx context.Context, key string) (changed bool, err error) {
 	for {
-		val, rev, err := c.Raw.Get(ctx, key)
+		val, rev, err := c.cfg.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {
 			return false, nil
 		}
-		if err != nil || c.Sealer.Current(val) {
+		if err != nil || c.cfg.Sealer.Current(val) {
 			return false, err
 		}
-		plain, err := c.Sealer.Open(val, []byte(key))
+		plain, err := c.cfg.Sealer.Open(val, []byte(key))
 		if err != nil {
 			return false, err
 		}
-		if val, err = c.Sealer.Seal(plain, []byte(key)); err != nil {
+		if val, err = c.cfg.Sealer.Seal(plain, []byte(key)); err != nil {
 			return false, err
 		}
-		if _, err = c.Raw.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
+		if _, err = c.cfg.Raw.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
 			return err == nil, err
 		}
 	}
@@ -108,7 +108,7 @@ func (c *Custodian) prove(ctx context.Context) (records int, bad []string, err e
 	var n atomic.Int64
 	found := make(chan string, maxBad)
 	err = c.each(ctx, func(ctx context.Context, key string) error {
-		val, _, err := c.Raw.Get(ctx, key)
+		val, _, err := c.cfg.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {
 			return nil
 		}
@@ -116,7 +116,7 @@ func (c *Custodian) prove(ctx context.Context) (records int, bad []string, err e
 			return err
 		}
 		n.Add(1)
-		if c.Sealer.Prove(val, []byte(key)) != nil {
+		if c.cfg.Sealer.Prove(val, []byte(key)) != nil {
 			select {
 			case found <- key:
 			default:

@@ -23,7 +23,7 @@ var ErrRefused = errors.New("refused")
 // Rotate stages a new key, unless one is staged, and returns at once. Run does the rest. Errors
 // may wrap [seal.ErrReadOnly].
 func (c *Custodian) Rotate(ctx context.Context) (seal.State, error) {
-	st, err := c.Sealer.Stage(ctx)
+	st, err := c.cfg.Sealer.Stage(ctx)
 	c.signal()
 	return st, err
 }
@@ -65,16 +65,17 @@ func (c *Custodian) Retire(ctx context.Context) (records int, err error) {
 	if err != nil {
 		return records, err
 	}
-	if _, err := c.Sealer.Retire(ctx, st.Primary); errors.Is(err, seal.ErrReadOnly) {
+	if _, err := c.cfg.Sealer.Retire(ctx, st.Primary); errors.Is(err, seal.ErrReadOnly) {
 		return records, fmt.Errorf("%w: each of %d records opens with %s alone, and every replica seals with it, "+
 			"but the keyset of %s %w: drop the old keys from a copy "+
-			"(lockstep kek rotate --file COPY --retire), put it in its place at each replica, "+
+			"(%s), put it in its place at each replica, "+
 			"and restart those that took it from the environment",
-			ErrRefused, records, st.Primary, c.Sealer.Source(), seal.ErrReadOnly)
+			ErrRefused, records, st.Primary, c.cfg.Sealer.Source(), seal.ErrReadOnly,
+			c.cfg.Commands.Retire)
 	} else if err != nil {
 		return records, err
 	}
-	c.Log.Info("the old sealing keys were dropped", "records_proved", records, "key", st.Primary.String())
+	c.cfg.Log.Info("the old sealing keys were dropped", "records_proved", records, "key", st.Primary.String())
 	c.signal()
 	return records, nil
 }
@@ -113,13 +114,13 @@ func (c *Custodian) awaitReports(ctx context.Context) (st seal.State, asked time
 // ready names the replicas that are waited for, and asks them the first time. The caller holds
 // turn.
 func (c *Custodian) ready(ctx context.Context, st *seal.State, asked *time.Time) (late []string, err error) {
-	if _, err := c.Sealer.Reload(ctx); err != nil {
+	if _, err := c.cfg.Sealer.Reload(ctx); err != nil {
 		return nil, err
 	}
-	*st = c.Sealer.State()
+	*st = c.cfg.Sealer.State()
 	if len(st.Staged) > 0 {
-		return nil, refuse("the new key %s does not seal yet, it waits for replicas that lack it: %s (lockstep "+
-			"kek status)", st.Staged[len(st.Staged)-1], strings.Join(c.Status().WaitsFor, ", "))
+		return nil, refuse("the new key %s does not seal yet, it waits for replicas that lack it: %s (%s)",
+			st.Staged[len(st.Staged)-1], strings.Join(c.Status().WaitsFor, ", "), c.cfg.Commands.Status)
 	}
 	if len(st.Old) == 0 {
 		return nil, refuse("the keyset holds one key only (%s): there is no old one", st.Primary)
@@ -155,11 +156,11 @@ type Status struct {
 func (c *Custodian) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := c.Sealer.State()
+	st := c.cfg.Sealer.State()
 	w := c.work
 	w.Bad = append([]string(nil), w.Bad...)
 	return Status{
-		Source: c.Sealer.Source(), Keys: st, Resealed: len(st.Old) == 0 || c.finished == st.Primary, Work: w,
+		Source: c.cfg.Sealer.Source(), Keys: st, Resealed: len(st.Old) == 0 || c.finished == st.Primary, Work: w,
 		WaitsFor: append([]string(nil), c.waits...), Canary: c.canary, Err: c.err,
 	}
 }

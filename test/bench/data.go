@@ -45,7 +45,7 @@ func (b *bench) dataOf(ctx context.Context, certs int, cert func(int) (chain, ke
 			if err != nil {
 				return "", err
 			}
-			some = append(some, catalog.Pair{Name: keysource.Name(certName(i)), Chain: chain, Key: key})
+			some = append(some, catalog.Pair{Name: keysource.Name(certName(i)), PEM: keysource.PEM{Chain: chain, Key: key}})
 		}
 		out, err := c.PutAll(ctx, some)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 // contentOf is the version of a pair's content.
 func (s *stage) contentOf(p fleet.Pair) string {
 	s.t.Helper()
-	c, err := keysource.ParseCertificate(p.Chain, p.Key, time.Now())
+	c, err := keysource.ParseCertificate(keysource.PEM{Chain: p.Chain, Key: p.Key}, time.Now())
 	s.ok(err)
 	return c.Version()
 }

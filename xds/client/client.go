@@ -57,7 +57,7 @@ const (
 
 // Client subscribes to resources by name.
 type Client struct {
-	Config
+	cfg     Config
 	applied map[string]string // name → version; owned by the goroutine of Run
 
 	wake chan struct{} // capacity 1; ready when pending has something
@@ -79,7 +79,7 @@ func New(c Config) *Client {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Client{
-		Config:  c,
+		cfg:     c,
 		applied: make(map[string]string),
 		wake:    make(chan struct{}, 1),
 		wanted:  make(map[string]bool),
@@ -197,7 +197,7 @@ func (c *Client) Run(ctx context.Context) error {
 			ceiling = firstCeiling
 		}
 		pause := ceiling/2 + rand.N(ceiling/2)
-		c.Log.Warn("xDS stream ended; connecting again", "type", c.Type, "error", err, "after", pause)
+		c.cfg.Log.Warn("xDS stream ended; connecting again", "type", c.cfg.Type, "error", err, "after", pause)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -24,13 +24,13 @@ func (c *Client) session(ctx context.Context, names []string, held map[string]st
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer c.live.Store(false)
-	stream, err := c.Conn.NewStream(ctx, desc, c.Method, grpc.MaxCallRecvMsgSize(maxResponse))
+	stream, err := c.cfg.Conn.NewStream(ctx, desc, c.cfg.Method, grpc.MaxCallRecvMsgSize(maxResponse))
 	if err != nil {
 		return false, err
 	}
 	responses, ended := receive(ctx, stream)
 	req := &discoveryv3.DeltaDiscoveryRequest{
-		Node: c.Node, TypeUrl: c.Type, ResourceNamesSubscribe: names, InitialResourceVersions: held,
+		Node: c.cfg.Node, TypeUrl: c.cfg.Type, ResourceNamesSubscribe: names, InitialResourceVersions: held,
 	}
 	for {
 		if req != nil && stream.SendMsg(req) != nil {
@@ -45,7 +45,7 @@ func (c *Client) session(ctx context.Context, names []string, held map[string]st
 		case <-c.wake:
 			if subscribe, unsubscribe := c.changes(); len(subscribe)+len(unsubscribe) > 0 {
 				req = &discoveryv3.DeltaDiscoveryRequest{
-					TypeUrl: c.Type, ResourceNamesSubscribe: subscribe, ResourceNamesUnsubscribe: unsubscribe,
+					TypeUrl: c.cfg.Type, ResourceNamesSubscribe: subscribe, ResourceNamesUnsubscribe: unsubscribe,
 				}
 			}
 		case err := <-ended:
@@ -92,7 +92,7 @@ func reason(responses <-chan *discoveryv3.DeltaDiscoveryResponse, ended <-chan e
 
 // take applies a response and returns its acknowledgement.
 func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryRequest {
-	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: c.Type, ResponseNonce: resp.GetNonce()}
+	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: c.cfg.Type, ResponseNonce: resp.GetNonce()}
 	resources := make([]*xds.Resource, 0, len(resp.GetResources()))
 	for _, r := range resp.GetResources() {
 		res := &xds.Resource{Name: r.GetName(), Version: r.GetVersion(), Body: r.GetResource()}
@@ -104,8 +104,8 @@ func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.Del
 	if resources = c.dropUnwanted(resources); len(resources)+len(resp.GetRemovedResources()) == 0 {
 		return ack
 	}
-	if err := c.Apply(resources, resp.GetRemovedResources()); err != nil {
-		c.Log.Warn("refused what the server sent", "type", c.Type, "nonce", resp.GetNonce(), "error", err)
+	if err := c.cfg.Apply(resources, resp.GetRemovedResources()); err != nil {
+		c.cfg.Log.Warn("refused what the server sent", "type", c.cfg.Type, "nonce", resp.GetNonce(), "error", err)
 		ack.ErrorDetail = &statuspb.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
 		return ack
 	}

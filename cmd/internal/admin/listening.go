@@ -13,41 +13,42 @@ import (
 	"github.com/lockstep-tls/lockstep/lds"
 )
 
-// listening is what another replica asks for.
+// listening answers another replica.
 func (a *admin) listening(*http.Request) (out api.Listening, err error) {
 	out.Nodes = []api.ListeningNode{}
-	if a.Listeners != nil {
-		out.Nodes = append(out.Nodes, a.Listeners.Here()...)
+	if a.cfg.Listeners != nil {
+		out.Nodes = append(out.Nodes, a.cfg.Listeners.Here()...)
 	}
 	return out, nil
 }
 
-// fleetListening is what the nodes of all replicas serve, and which replicas did not answer.
+// fleetListening returns what the nodes of all replicas serve, and which replicas did not answer.
 func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent []string) {
 	all, silent := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Listening, error) { return c.Listening(ctx) })
-	nodes = a.Listeners.Here()
+	nodes = a.cfg.Listeners.Here()
 	for _, l := range all {
 		nodes = append(nodes, l.Nodes...)
 	}
-	connected := map[string]bool{} // perhaps to another replica than the one that it has left
+	connected := map[string]bool{} // a node may have moved from one replica to another
 	for _, n := range nodes {
 		connected[n.Node] = connected[n.Node] || !n.Away
 	}
 	return slices.DeleteFunc(nodes, func(n Listening) bool { return n.Away && connected[n.Node] }), silent
 }
 
-// peersSay asks each other replica, all at once, for a second or so, and names those that did not answer.
+// peersSay asks each other replica, all at once, for a second or so, and names those that did not
+// answer.
 func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *api.Client) (T, error)) (all []T, silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, p := range a.Rollouts.Peers() {
+	for _, p := range a.cfg.Rollouts.Peers() {
 		wg.Go(func() {
 			var said T
 			err := fmt.Errorf("its admin API is on a socket; ask it there")
 			if p.Admin != "" {
-				said, err = ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.PeerTransport}})
+				said, err = ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.cfg.PeerTransport}})
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -63,7 +64,8 @@ func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *a
 	return all, silent
 }
 
-// versions are the nodes by the version of the listener that they serve. Replicas give one set of hosts one version.
+// versions maps each version of the listener to the nodes that serve it. All replicas give one set
+// of hosts the same version.
 type versions struct {
 	table *lds.Table
 	nodes map[string][]string
@@ -95,7 +97,8 @@ func (v versions) serving(n keysource.Name) (on []string) {
 	return slices.Compact(on)
 }
 
-// unknown lists the nodes that serve a version of which it is not remembered what it has: they refuse what is newer, or have not been sent it yet.
+// unknown lists the nodes that serve a version of which the hosts are not remembered. They refuse
+// what is newer, or were not sent it yet.
 func (v versions) unknown() (on []string) {
 	for version, nodes := range v.nodes {
 		if _, ok := v.table.HostsOf(version); !ok {
@@ -106,7 +109,7 @@ func (v versions) unknown() (on []string) {
 	return slices.Compact(on)
 }
 
-// hosts are those that some node has a chain for.
+// hosts returns those for which some node has a chain.
 func (v versions) hosts() []keysource.Name {
 	all := map[keysource.Name]struct{}{}
 	for version := range v.nodes {

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// A replica that does not answer within this is named, and the list comes without what only it knows.
+	// A replica that does not answer within this is named, and the list comes without what only it
+	// knows.
 	askPeer = 2 * time.Second
 	// maxPeerAnswer bounds an answer, in bytes: 100 000 nodes with a ring each stay below it.
 	maxPeerAnswer = 64 << 20
@@ -23,15 +24,16 @@ const (
 // ErrAnotherReplica: at the address that a replica gave for its admin API, another one answers.
 var ErrAnotherReplica = errors.New("another replica answers there")
 
-// ask has the other replicas tell what they know of the nodes that are connected to them, and puts it into v. It returns those that did not.
+// ask has the other replicas tell what they know of the nodes that are connected to them, and puts
+// it into v. It returns those that did not.
 func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, p := range a.Rollouts.Peers() {
+	for _, p := range a.cfg.Rollouts.Peers() {
 		wg.Go(func() {
-			nodes, err := AskPeer(ctx, a.PeerTransport, p, q)
+			nodes, err := AskPeer(ctx, a.cfg.PeerTransport, p, q)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -47,8 +49,9 @@ func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []s
 	return silent
 }
 
-// AskPeer asks another replica for those nodes of q that are connected to it. What anybody else answers at its address is
-// [ErrAnotherReplica]; a redirect is not followed, and an answer of more than 64 MiB is refused. A nil transport is [http.DefaultTransport].
+// AskPeer asks another replica for those nodes of q that are connected to it. What anybody else
+// answers at its address is [ErrAnotherReplica]; a redirect is not followed, and an answer of more
+// than 64 MiB is refused. A nil transport is [http.DefaultTransport].
 func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, q api.NodesQuery) ([]api.Node, error) {
 	c, err := clientOf(p, transport)
 	if err != nil {
@@ -64,7 +67,8 @@ func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, 
 	return n.Nodes, nil
 }
 
-// PeerMute asks another replica whether it cannot write to the store that it is there, as AskPeer asks for nodes.
+// PeerMute asks another replica whether it cannot write to the store that it is there, as AskPeer
+// asks for nodes.
 func PeerMute(ctx context.Context, transport http.RoundTripper, p rotation.Peer) (bool, error) {
 	c, err := clientOf(p, transport)
 	if err != nil {
@@ -82,8 +86,9 @@ func clientOf(p rotation.Peer, transport http.RoundTripper) (api.Client, error) 
 		return api.Client{}, errors.New("its admin API is on a socket; ask it there")
 	}
 	return api.Client{Base: p.Admin, HTTP: &http.Client{
-		Transport:     bounded{transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what redirects is no replica
+		Transport: bounded{transport},
+		// what redirects is no replica
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
@@ -116,7 +121,8 @@ func (f *fleet) elsewhere(replica string, n api.Node) {
 		id = f.ids[n.Node]
 	}
 	have := f.row(id, n.Node)
-	if have.Replica != "" { // it is connected here, too: two nodes under one id, or one that has just moved
+	if have.Replica != "" {
+		// it is connected here, too: two nodes under one id, or one that has just moved
 		for _, s := range n.Secrets {
 			have.Secrets = add(have.Secrets, s)
 		}

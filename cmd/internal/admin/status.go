@@ -13,8 +13,8 @@ import (
 
 func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	s = api.Status{
-		Replica: a.Replica, Version: a.Version, Started: a.started, Store: a.Store,
-		Streams: a.Streams.Stats().Streams, Degraded: list(a.Degraded()), Scopes: []api.Scope{},
+		Replica: a.cfg.Replica, Version: a.cfg.Version, Started: a.started, Store: a.cfg.Store,
+		Streams: a.cfg.Streams.Stats().Streams, Degraded: list(a.cfg.Degraded()), Scopes: []api.Scope{},
 	}
 	troubles := a.fleetTroubles(r.Context())
 	s.Troubles = troubles.Troubles
@@ -27,8 +27,8 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	if troubles.More > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d more secrets are refused or missing on some nodes (lockstep nodes)", troubles.More))
 	}
-	for _, name := range a.Rollouts.Scopes() {
-		st, err := a.Rollouts.Status(name)
+	for _, name := range a.cfg.Rollouts.Scopes() {
+		st, err := a.cfg.Rollouts.Status(name)
 		if err != nil {
 			return s, err
 		}
@@ -39,17 +39,17 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	if n := len(s.Certs.Problems); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates have a problem (lockstep cert list)", n))
 	}
-	if names, n := a.Table.Failing(); n > 0 {
+	if names, n := a.cfg.Table.Failing(); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates cannot be loaded, what was sent of them stays (lockstep cert get NAME tells why): %v", n, names))
 	}
-	s.Degraded = append(s.Degraded, refusedFirst(a.Table.Refusals())...)
+	s.Degraded = append(s.Degraded, refusedFirst(a.cfg.Table.Refusals())...)
 	if n := len(s.Certs.Held); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d names are gone from the directory and held back: is the volume mounted? (lockstep cert rm --confirm gives them up)", n))
 	}
 	return s, err
 }
 
-// refusedFirst says which changed certificates stop at the first node of a kind.
+// refusedFirst says which changed certificates were refused by the first node of a kind.
 func refusedFirst(some []sds.Refusal, n int) (out []string) {
 	for _, r := range some {
 		out = append(out, fmt.Sprintf("certificate %s: %s, the first of kind %s, refused the new one, and no other node of that kind gets it: %s; "+
@@ -62,7 +62,7 @@ func refusedFirst(some []sds.Refusal, n int) (out []string) {
 }
 
 func (a *admin) pulse(*http.Request) (api.Pulse, error) {
-	return api.Pulse{Replica: a.Replica, Mute: a.Rollouts.Mute()}, nil
+	return api.Pulse{Replica: a.cfg.Replica, Mute: a.cfg.Rollouts.Mute()}, nil
 }
 
 func scopeOf(name string, st rotation.Status) api.Scope {
@@ -93,7 +93,7 @@ func scopeOf(name string, st rotation.Status) api.Scope {
 	return s
 }
 
-// complaints are what is not as it should be in a scope.
+// complaints says what is wrong in a scope.
 func complaints(name string, st rotation.Status) (out []string) {
 	if errors.Is(st.Err, rotation.ErrUnrecorded) {
 		out = append(out, fmt.Sprintf("%v; what is published goes on being served", st.Err))

@@ -173,7 +173,7 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 	if found, err = r.client.VerifyAuditLines(t.Context(), bytes.NewReader(text[:len(text)/2])); err != nil || len(found.Reports[0].Problems) == 0 {
 		t.Fatalf("%+v %v", found, err)
 	}
-	_, err = r.certs.Put(t.Context(), keysource.Name("a.example"), nil, nil)
+	_, err = r.certs.Put(t.Context(), keysource.Name("a.example"), keysource.PEM{})
 	if err == nil {
 		t.Error("a bad certificate was stored")
 	}

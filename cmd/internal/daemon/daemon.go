@@ -167,8 +167,9 @@ func (d *Daemon) wire() error {
 	if d.cfg.Certs != "" {
 		d.dir = dir.New(dir.Config{
 			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
-			Known:   knownNames{d.data.store, d.data.replica},
-			Changed: d.changed,
+			Known:      knownNames{d.data.store, d.data.replica},
+			Changed:    d.changed,
+			AcceptLoss: "lockstep cert rm --confirm",
 		})
 		d.sources = append(d.sources, d.dir)
 	}
@@ -196,6 +197,7 @@ func (d *Daemon) wire() error {
 			Changed: func(names []keysource.Name) { d.table.TrialsChanged(names) },
 		})
 		table.Trials, table.TryFor, table.OnlyReplica = d.trials, d.cfg.Canary, !shared
+		table.GiveToAll = "lockstep cert put --now"
 	}
 	d.table = sds.NewTable(table)
 	if err := d.openListeners(); err != nil {

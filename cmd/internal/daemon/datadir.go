@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 	"github.com/lockstep-tls/lockstep/keysource"
-	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -51,7 +51,7 @@ func openDataDir(c config.Config) (_ *dataDir, err error) {
 	if where == "embedded" {
 		where = c.DataDir
 	}
-	keys, err := seal.Source(cmp.Or(c.KEK, filepath.Join(c.DataDir, stores.KeyFile)))
+	keys, err := kek.Source(cmp.Or(c.KEK, filepath.Join(c.DataDir, stores.KeyFile)))
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ func (d *Daemon) openCustody() {
 	v := d.data.vault
 	d.custody = custody.New(custody.Config{
 		Store: v.Store, Raw: v.Raw, Sealer: v.Sealer, Replica: d.data.replica, Refresh: d.cfg.Refresh, Log: d.log,
+		Commands: custody.Commands{Status: "lockstep kek status", Retire: "lockstep kek rotate --file COPY --retire"},
 	})
 	if v.Damage != nil {
 		d.log.Error("the canary of the sealing key", "err", v.Damage)

@@ -36,7 +36,7 @@ func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.certs.Put(t.Context(), keysource.Name(name), chain, key); err != nil {
+		if _, err := r.certs.Put(t.Context(), keysource.Name(name), keysource.PEM{Chain: chain, Key: key}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,7 @@ func (d *Daemon) writeBack(ctx context.Context) error {
 			errs = append(errs, err)
 			break
 		}
-		held, err := keysource.ParseCertificate(h.Chain, h.Key, time.Time{})
+		held, err := keysource.ParseCertificate(h.PEM, time.Time{})
 		if err != nil {
 			continue // it was checked when it was put
 		}
@@ -29,7 +29,7 @@ func (d *Daemon) writeBack(ctx context.Context) error {
 		if err == nil && !have.NotBefore.Before(held.NotBefore) {
 			continue
 		}
-		if _, err = d.certs.Put(ctx, h.Name, h.Chain, h.Key); errors.Is(err, keysource.ErrBadCertificate) {
+		if _, err = d.certs.Put(ctx, h.Name, h.PEM); errors.Is(err, keysource.ErrBadCertificate) {
 			d.log.Error("a certificate that the store has lost is not good any more and is not written back; it goes on being sent: put another", "name", h.Name, "err", err)
 			continue
 		}

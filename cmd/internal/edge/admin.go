@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// state is what /readyz says.
+// state is what /readyz answers.
 type state string
 
 const (
@@ -60,7 +60,7 @@ func (e *Edge) admin(ctx context.Context) error {
 	return nil
 }
 
-// measure adds what is read off when it is asked for.
+// measure adds the metrics that are read when somebody asks for them.
 func (e *Edge) measure() {
 	e.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_certificates", Help: "Certificates held."},

@@ -20,26 +20,28 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Request is what a certificate is to be for.
+// Request says what a certificate is for.
 type Request struct {
-	Server bool          // lockstepd's own: it may also call other replicas with it. Else a node's, which can pose as no server
-	Node   string        // the node's id; names its certificate where there is no SPIFFE ID
-	SPIFFE string        // a SPIFFE ID; then the certificate has no other name
-	Names  []string      // DNS names, of a server
-	IPs    []string      // IP addresses, of a server
-	TTL    time.Duration // from now
+	// Server is for lockstepd, which also calls other replicas with it. Else it is for a node.
+	Server bool
+	// Node is the node's id. It names the certificate if there is no SPIFFE ID.
+	Node   string
+	SPIFFE string        // SPIFFE is a SPIFFE ID. With it the certificate has no other name.
+	Names  []string      // Names are DNS names, of a server.
+	IPs    []string      // IPs are IP addresses, of a server.
+	TTL    time.Duration // TTL counts from now.
 }
 
 // Issued is a certificate that was written.
 type Issued struct {
-	Dir      string    `json:"dir"` // holds tls.crt, tls.key and ca.crt
+	Dir      string    `json:"dir"` // Dir holds tls.crt, tls.key and ca.crt.
 	Identity string    `json:"identity"`
 	IPs      []string  `json:"ips,omitempty"`
 	NotAfter time.Time `json:"not_after"`
 }
 
-// Issue makes a new key and a certificate for it, and writes both with the CA's certificate into dir. Errors wrap [ErrBadRequest], [ErrExists], or
-// are the file system's.
+// Issue makes a new key and a certificate for it. It writes both with the CA's certificate into
+// dir. Errors wrap [ErrBadRequest] or [ErrExists], or are those of the file system.
 func (c *CA) Issue(dir string, r Request, force bool) (Issued, error) {
 	template, err := c.template(r)
 	if err != nil {
@@ -125,7 +127,8 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 	return t, nil
 }
 
-// NodeDir is the folder of a node's certificate below the CA's. Edge-1, edge-1 and edge-1. are one node, as they are one identity.
+// NodeDir returns the folder of a node's certificate below the CA's folder. Edge-1, edge-1 and
+// edge-1. are one node, as they are one identity.
 func NodeDir(ca, node string) (string, error) {
 	id, err := nodeID(node)
 	if err != nil {
@@ -134,7 +137,8 @@ func NodeDir(ca, node string) (string, error) {
 	return filepath.Join(ca, "nodes", id), nil
 }
 
-// nodeID is a node's id as package identity writes a DNS name: in lower case, without a dot at the end.
+// nodeID returns a node's id as package identity writes a DNS name, in lower case and without a dot
+// at the end.
 func nodeID(node string) (string, error) {
 	id := strings.TrimSuffix(node, ".")
 	if id == "" || len(id) > 64 || id[0] == '.' || strings.ContainsFunc(id, notInNode) {
@@ -143,7 +147,7 @@ func nodeID(node string) (string, error) {
 	return strings.ToLower(id), nil
 }
 
-// ServerDir is the folder of lockstepd's own certificate.
+// ServerDir returns the folder of lockstepd's own certificate.
 func ServerDir(ca string) string { return filepath.Join(ca, "server") }
 
 func notInNode(r rune) bool {

@@ -1,5 +1,5 @@
-// Package stores opens the store that a setting names, with the key that it is sealed with, freezes it while it is moved, and copies one to
-// another.
+// Package stores opens the store that a setting names, with the key that it is sealed with. It freezes a store while it is
+// moved, and copies one to another.
 package stores
 
 import (
@@ -56,22 +56,22 @@ type natsStore struct{ *jetstream.Store }
 
 func (s natsStore) Close() error { s.Store.Close(); return nil }
 
-// What stands in a data directory: the embedded store, and the sealing key unless --kek names another.
+// These stand in a data directory: the embedded store, and the sealing key unless --kek names another.
 const (
 	embedded = "store.db"
 	KeyFile  = "sealing.key"
 )
 
-// HasEmbedded: the data directory holds an embedded store.
+// HasEmbedded reports whether the data directory holds an embedded store.
 func HasEmbedded(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, embedded))
 	return err == nil
 }
 
-// IsURL: where names a store by its URL, not a data directory.
+// IsURL reports whether where names a store by its URL, and not a data directory.
 func IsURL(where string) bool { return strings.Contains(where, "://") }
 
-// Redact takes the password out of a URL.
+// Redact removes the password from a URL.
 func Redact(where string) string {
 	if !IsURL(where) {
 		return where

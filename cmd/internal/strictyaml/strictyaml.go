@@ -1,4 +1,5 @@
-// Package strictyaml reads configuration files.
+// Package strictyaml reads configuration files. It refuses what a configuration cannot mean, and
+// says where it stands.
 package strictyaml
 
 import (
@@ -9,8 +10,9 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// Unmarshal decodes a file of one YAML document over what v points to. Keys that v does not know are refused, and tags (!x), which have no meaning in any of our files
-// and bring go-yaml v1.19.2 down. A file without a document leaves v as it is. Errors say where, as [line:column].
+// Unmarshal decodes a file of one YAML document over what v points to. It refuses keys that v does
+// not know. It refuses tags (!x), which mean nothing in our files and crash go-yaml v1.19.2. A file
+// without a document leaves v as it is. Errors say where, as [line:column].
 func Unmarshal(b []byte, v any) error {
 	tree, err := parser.ParseBytes(b, 0)
 	if err != nil {
