@@ -96,7 +96,8 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [--file FILE]",
 		Short: "Look for lines that were changed, left out, reordered or cut off (then the exit code is 1)",
-		Long: "verify looks for lines of the audit log that were changed, left out, reordered or cut off: in the store, or in a file that\n" +
+		Long: "verify looks for lines of the audit log that were changed, left out, reordered or cut off: in the " +
+			"store, or in a file that\n" +
 			"--audit-file or syslog wrote. lockstepd does it, which has the key; the file is sent to it.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -120,7 +121,8 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringArrayVar(&files, "file", nil, "a `file` with the log instead of the store; once for each piece where it was rotated, oldest first")
+	cmd.Flags().StringArrayVar(&files, "file", nil,
+		"a `file` with the log instead of the store; once for each piece where it was rotated, oldest first")
 	return cmd
 }
 

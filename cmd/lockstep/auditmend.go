@@ -18,9 +18,12 @@ func (a *app) auditMendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mend",
 		Short: "Let lines follow again where the newest ones in the store were damaged; the break stays named",
-		Long: "Where the newest lines of the audit log in the store (audit/head), or its key, are damaged, no line can follow, and nothing may be changed. If no\n" +
-			"backup has them, mend begins them anew, in a running lockstepd or in the data directory of one that is stopped: lines that are as they were\n" +
-			"written stay, and a line tells of the break. lockstep audit verify goes on to find that lines are missing there.",
+		Long: "Where the newest lines of the audit log in the store (audit/head), or its key, are damaged, no " +
+			"line can follow, and nothing may be changed. If no\n" +
+			"backup has them, mend begins them anew, in a running lockstepd or in the data directory of one that " +
+			"is stopped: lines that are as they were\n" +
+			"written stay, and a line tells of the break. lockstep audit verify goes on to find that lines are " +
+			"missing there.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.within(cmd, usual)

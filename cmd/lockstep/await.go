@@ -61,7 +61,9 @@ func (a *app) await(ctx context.Context, s api.Started, giveUp bool, poll pollFu
 				return r, nil
 			}
 			if giveUp && r.OnlyStuck {
-				return r, exit{exitDegraded, fmt.Errorf("%w: rotation %d of scope %q goes on, and waits for nothing else: %s", errStuck, r.Rotation, r.Scope, strings.Join(r.Stuck, "; "))}
+				return r, exit{
+					exitDegraded, fmt.Errorf("%w: rotation %d of scope %q goes on, and waits for nothing else: %s",
+						errStuck, r.Rotation, r.Scope, strings.Join(r.Stuck, "; "))}
 			}
 			p.show(r)
 		case ctx.Err() != nil: // the select below reports it
@@ -96,7 +98,8 @@ func (a *app) outOfTime(ctx context.Context, r api.Rotation, lost error) error {
 		said += fmt.Sprintf(". It is %s, accepted by %d of %d", r.Phase, r.Nodes.Accepted, r.Nodes.Live)
 	}
 	if len(r.BlockedBy) > 0 {
-		said += ". Blocked by: " + strings.Join(r.BlockedBy, "; ") + " (lockstep exclude NODE --for 1h lets the others go on)"
+		said += ". Blocked by: " + strings.Join(r.BlockedBy, "; ") +
+			" (lockstep exclude NODE --for 1h lets the others go on)"
 	}
 	if lost != nil {
 		said += ". At last: " + lost.Error()

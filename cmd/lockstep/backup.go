@@ -26,10 +26,13 @@ func (a *app) backupCommand() *cobra.Command {
 		o          offline
 	)
 	cmd := &cobra.Command{
-		Use:   "backup [--to FILE] --recipient AGE... | --passphrase-file FILE",
-		Short: "Take an encrypted backup of all that is stored: certificates, rollouts with their keys, policies, known names, the audit log",
-		Long: "Take an encrypted backup (age) of all that is stored, from a running lockstepd, or from the data directory of one that is stopped. It is\n" +
-			"encrypted before it leaves lockstepd, and needs neither the sealing key nor the store to be restored. It goes to standard output without --to.",
+		Use: "backup [--to FILE] --recipient AGE... | --passphrase-file FILE",
+		Short: "Take an encrypted backup of all that is stored: certificates, rollouts with their keys, policies, " +
+			"known names, the audit log",
+		Long: "Take an encrypted backup (age) of all that is stored, from a running lockstepd, or from the data " +
+			"directory of one that is stopped. It is\n" +
+			"encrypted before it leaves lockstepd, and needs neither the sealing key nor the store to be " +
+			"restored. It goes to standard output without --to.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if words != "" {
@@ -51,7 +54,8 @@ func (a *app) backupCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&out, "to", "", "`file` to write, whole or not at all (default: standard output)")
-	f.StringArrayVar(&q.Recipients, "recipient", nil, "public `key` that can open it (age1…, from age-keygen); again for each")
+	f.StringArrayVar(&q.Recipients, "recipient", nil,
+		"public `key` that can open it (age1…, from age-keygen); again for each")
 	f.StringVar(&words, "passphrase-file", "", "`file` whose first line is the passphrase that opens it")
 	o.flags(cmd)
 	return cmd
@@ -105,6 +109,7 @@ func (a *app) passphrase(file string) (string, error) {
 
 func (a *app) warnIfOpen(f *os.File, what string) {
 	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(a.err, "warning: others can read %s in %s (mode %04o): chmod 600 it\n", what, f.Name(), st.Mode().Perm())
+		fmt.Fprintf(a.err, "warning: others can read %s in %s (mode %04o): chmod 600 it\n", what, f.Name(),
+			st.Mode().Perm())
 	}
 }

@@ -20,7 +20,8 @@ func (a *app) certCommand() *cobra.Command {
 		Use:   "cert",
 		Short: "Put, get, list, remove and import certificates",
 	}
-	cmd.AddCommand(a.certPutCommand(), a.certGetCommand(), a.certListCommand(), a.certRemoveCommand(), a.certImportCommand())
+	cmd.AddCommand(a.certPutCommand(), a.certGetCommand(), a.certListCommand(), a.certRemoveCommand(),
+		a.certImportCommand())
 	return cmd
 }
 
@@ -30,8 +31,10 @@ func (a *app) certPutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put NAME --cert FILE --key FILE",
 		Short: "Store a certificate; nodes that serve the name get it",
-		Long: "Store a certificate. Nodes that serve the name get it: where it replaces another one, first one node of each kind and version,\n" +
-			"and the others of that kind when that one has accepted it (lockstepd's setting canary). With --now every node gets it at once.",
+		Long: "Store a certificate. Nodes that serve the name get it: where it replaces another one, first one " +
+			"node of each kind and version,\n" +
+			"and the others of that kind when that one has accepted it (lockstepd's setting canary). With --now " +
+			"every node gets it at once.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := keysource.ServerName(args[0])
@@ -60,7 +63,9 @@ func (a *app) certPutCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&chain, "cert", "", "PEM `file` with the chain, leaf first")
 	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with the private key")
-	cmd.Flags().BoolVar(&now, "now", false, "every node gets it at once, without one that tries it first; also one that is stored already")
+	cmd.Flags().BoolVar(
+		&now, "now", false, "every node gets it at once, without one that tries it first; also one that is stored "+
+			"already")
 	cmd.MarkFlagRequired("cert")
 	cmd.MarkFlagRequired("key")
 	return cmd
@@ -118,8 +123,10 @@ func (a *app) certRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm NAME | rm --confirm",
 		Short: "Remove a certificate from the store; with --confirm, give up the names that are held back",
-		Long: "Remove a certificate from the store. One in lockstepd's --certs directory is removed by removing its folder.\n" +
-			"When many names leave that directory at once, as when it is not mounted, they are held back: --confirm gives them up.",
+		Long: "Remove a certificate from the store. One in lockstepd's --certs directory is removed by removing " +
+			"its folder.\n" +
+			"When many names leave that directory at once, as when it is not mounted, they are held back: " +
+			"--confirm gives them up.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if confirm && len(args) > 0 || !confirm && len(args) != 1 {
 				return errors.New("give either one NAME or --confirm")

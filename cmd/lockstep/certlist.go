@@ -25,7 +25,8 @@ func (a *app) certListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List the certificates whose names begin with PREFIX",
-		Long: "List the certificates whose names begin with PREFIX, by name, at most --limit of them. Where there are more, standard error says how\n" +
+		Long: "List the certificates whose names begin with PREFIX, by name, at most --limit of them. Where there " +
+			"are more, standard error says how\n" +
 			"to go on, and -o json has .next, for --after.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -12,7 +12,9 @@ import (
 // completeWithin bounds a completion. A shell should not hang.
 const completeWithin = 2 * time.Second
 
-func (a *app) completeScope(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *app) completeScope(
+	cmd *cobra.Command, args []string, _ string,
+) ([]cobra.Completion, cobra.ShellCompDirective) {
 	full := len(args) > 0 && cmd.Name() != "exclude"
 	return a.complete(cmd, full, func(ctx context.Context, c *api.Client) (names []cobra.Completion, err error) {
 		s, err := c.Status(ctx)

@@ -59,7 +59,9 @@ func (a *app) address() (base, socket string, err error) {
 		from = filepath.Join(a.dataDir, addrFile)
 		b, err := os.ReadFile(from)
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", "", fmt.Errorf("no lockstepd has left its address in %s: start it, or name its directory with --data-dir, or its address with --server", from)
+			return "", "", fmt.Errorf(
+				"no lockstepd has left its address in %s: start it, or name its directory with --data-dir, or its "+
+					"address with --server", from)
 		}
 		if err != nil {
 			return "", "", unreadable(err, "--server")
@@ -83,19 +85,24 @@ func (a *app) token(base string) (string, error) {
 		return "", usage("%s is neither https nor on this machine: the token would be sent in the clear", base)
 	}
 	if a.tokenFile == "" && a.server != "" && !a.explicitDir {
-		return "", usage("this needs the admin token: give --token-file (lockstepd keeps it as %s in its data directory)", tokenFile)
+		return "", usage(
+			"this needs the admin token: give --token-file (lockstepd keeps it as %s in its data directory)", tokenFile)
 	}
 	file := cmp.Or(a.tokenFile, filepath.Join(a.dataDir, tokenFile))
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("this needs the admin token, and %s is missing: lockstepd makes it when it starts; --token-file names another", file)
+		return "", fmt.Errorf(
+			"this needs the admin token, and %s is missing: lockstepd makes it when it starts; --token-file names "+
+				"another", file)
 	}
 	if err != nil {
 		return "", unreadable(err, "--token-file")
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" || strings.ContainsAny(token, "\r\n") {
-		return "", fmt.Errorf("%s holds no token: it should be one line; restart lockstepd after removing it to have a new one made", file)
+		return "", fmt.Errorf(
+			"%s holds no token: it should be one line; restart lockstepd after removing it to have a new one made",
+			file)
 	}
 	return token, nil
 }

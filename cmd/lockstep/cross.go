@@ -29,7 +29,8 @@ func (a *app) showCross(addrs []string, m probe.Matrix) error {
 					home++
 				}
 			}
-			fmt.Fprintf(w, "%s: %d of %d sessions resumed at their own node, %d of %d at another\n", tls.VersionName(of[0].Version),
+			fmt.Fprintf(w, "%s: %d of %d sessions resumed at their own node, %d of %d at another\n",
+				tls.VersionName(of[0].Version),
 				home, len(addrs), count(of, probe.Resumed)-home, len(of)-len(addrs))
 			grid(w, addrs, of)
 		}

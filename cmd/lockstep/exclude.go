@@ -34,7 +34,9 @@ func (a *app) excludeCommand() *cobra.Command {
 			if d == 0 {
 				fmt.Fprintf(a.err, "rotations of scope %s wait for %s again\n", scope, args[0])
 			} else {
-				fmt.Fprintf(a.err, "rotations of scope %s go on without %s for %s; a ticket that it cannot read is refused there\n", scope, args[0], short(d))
+				fmt.Fprintf(
+					a.err, "rotations of scope %s go on without %s for %s; a ticket that it cannot read is "+
+						"refused there\n", scope, args[0], short(d))
 			}
 			return nil
 		},

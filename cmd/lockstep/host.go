@@ -16,8 +16,10 @@ func (a *app) hostCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "host",
 		Short: "Decide which hosts get a filter chain of their own, with session tickets",
-		Long: "Decide which hosts are eager: they get a filter chain of their own in the listener that lockstepd serves, and their sessions resume. All\n" +
-			"others share one chain that fetches certificates on demand and resumes nothing. Nodes take a change in place: other hosts, their connections and\n" +
+		Long: "Decide which hosts are eager: they get a filter chain of their own in the listener that lockstepd " +
+			"serves, and their sessions resume. All\n" +
+			"others share one chain that fetches certificates on demand and resumes nothing. Nodes take a change " +
+			"in place: other hosts, their connections and\n" +
 			"their tickets are left alone.",
 	}
 	cmd.AddCommand(a.hostPinCommand(), a.hostUnpinCommand(), a.hostListCommand())
@@ -40,7 +42,9 @@ func (a *app) hostPinCommand() *cobra.Command {
 					return err
 				}
 				if parent, wild := strings.CutPrefix(string(n), "*."); wild {
-					fmt.Fprintf(a.err, "every name below %s that has no chain of its own is served with this wildcard's certificate while it is eager\n", parent)
+					fmt.Fprintf(
+						a.err, "every name below %s that has no chain of its own is served with this wildcard's "+
+							"certificate while it is eager\n", parent)
 				}
 				return show(a, h, hostTable)
 			})
@@ -52,8 +56,10 @@ func (a *app) hostUnpinCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "unpin NAME",
 		Short: "Let a host go on demand again; says which nodes still serve its chain",
-		Long: "Let a host go on demand again. The nodes that still serve its chain are printed: they do until they take the next listener, a moment later\n" +
-			"(lockstep host list shows who has not), and connections that are open then go on until Envoy's drain time. A host that the configuration makes\n" +
+		Long: "Let a host go on demand again. The nodes that still serve its chain are printed: they do until " +
+			"they take the next listener, a moment later\n" +
+			"(lockstep host list shows who has not), and connections that are open then go on until Envoy's drain " +
+			"time. A host that the configuration makes\n" +
 			"eager stays so, which is said.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -87,7 +93,8 @@ func (a *app) hostListCommand() *cobra.Command {
 					fmt.Fprintf(a.err, "not asked: %s\n", s)
 				}
 				for _, n := range l.Unknown {
-					fmt.Fprintf(a.err, "not known which hosts %s serves: it has a listener of long ago, or another's\n", n)
+					fmt.Fprintf(a.err, "not known which hosts %s serves: it has a listener of long ago, or another's\n",
+						n)
 				}
 				return show(a, l, hostsTable)
 			})

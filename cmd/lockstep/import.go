@@ -49,12 +49,16 @@ const (
 
 func (a *app) certImportCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "import DIR | FILE.tar | -",
-		Short: "Store many certificates: <server name>/tls.crt and <server name>/tls.key, from a directory, a tar archive or standard input",
-		Long: "Store many certificates, laid out as <server name>/tls.crt (chain, PEM, leaf first) and <server name>/tls.key (PEM), in a\n" +
-			"directory or a tar archive; - reads an archive from standard input. A wildcard's folder is _.example.com.\n" +
+		Use: "import DIR | FILE.tar | -",
+		Short: "Store many certificates: <server name>/tls.crt and <server name>/tls.key, from a directory, a tar " +
+			"archive or standard input",
+		Long: "Store many certificates, laid out as <server name>/tls.crt (chain, PEM, leaf first) and <server " +
+			"name>/tls.key (PEM), in a\n" +
+			"directory or a tar archive; - reads an archive from standard input. A wildcard's folder is " +
+			"_.example.com.\n" +
 			"lockstepd checks each. A bad one is named, the others are stored, and the exit code is 1.\n" +
-			"It can be run again after whatever interrupted it: what is stored already, and equal, is passed over quickly.",
+			"It can be run again after whatever interrupted it: what is stored already, and equal, is passed over " +
+			"quickly.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var done imported
@@ -68,7 +72,8 @@ func (a *app) certImportCommand() *cobra.Command {
 				return err
 			}
 			if done.Stored+done.Failed == 0 {
-				return fmt.Errorf("%s holds no certificates: they should be <server name>/tls.crt and <server name>/tls.key", args[0])
+				return fmt.Errorf(
+					"%s holds no certificates: they should be <server name>/tls.crt and <server name>/tls.key", args[0])
 			}
 			if err := show(a, done, importTable); err != nil {
 				return err

@@ -30,9 +30,10 @@ func (a *app) kekCommand() *cobra.Command {
 
 func (a *app) kekStatusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "status",
-		Short: "Show the sealing keys, who has them, and how far the records are sealed with the present one (exit code 3: not well)",
-		Args:  cobra.NoArgs,
+		Use: "status",
+		Short: "Show the sealing keys, who has them, and how far the records are sealed with the present one " +
+			"(exit code 3: not well)",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			k, err := ask(a, cmd, (*api.Client).KEK, kekTable)
 			if err == nil && k.Problem != "" {
@@ -49,10 +50,14 @@ func (a *app) kekRotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate [--retire] | rotate --file KEYSET",
 		Short: "Seal everything that is stored with a new key, without a stop",
-		Long: "Add a new key to the keyset, let it seal once every replica has it, and seal every record anew. It goes on if this is interrupted.\n" +
-			"With --retire, then drop the old keys, once a full scan has proved that the new one opens every record.\n" +
-			"With --file, only change a keyset file by one step, for sources that lockstepd cannot write: first the new key opens, with the next call\n" +
-			"it seals. Put the file in its place at each replica after each step. Before the last one (--file with --retire), run lockstep kek retire: it proves\n" +
+		Long: "Add a new key to the keyset, let it seal once every replica has it, and seal every record anew. It " +
+			"goes on if this is interrupted.\n" +
+			"With --retire, then drop the old keys, once a full scan has proved that the new one opens every " +
+			"record.\n" +
+			"With --file, only change a keyset file by one step, for sources that lockstepd cannot write: first " +
+			"the new key opens, with the next call\n" +
+			"it seals. Put the file in its place at each replica after each step. Before the last one (--file " +
+			"with --retire), run lockstep kek retire: it proves\n" +
 			"that the old keys are not needed.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -104,7 +109,8 @@ func (a *app) kekNewCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "new FILE",
 		Short: "Make a keyset in a new file (mode 0600); it needs no lockstepd",
-		Long: "Make a keyset in a new file (mode 0600). lockstepd takes it by --kek FILE, --kek credential:NAME (systemd), or --kek env:VARIABLE, which\n" +
+		Long: "Make a keyset in a new file (mode 0600). lockstepd takes it by --kek FILE, --kek credential:NAME " +
+			"(systemd), or --kek env:VARIABLE, which\n" +
 			"holds it in base64 (base64 -w0 FILE).",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -112,7 +118,8 @@ func (a *app) kekNewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.err, "%s holds the key %s; keep a copy where the store's backups are not\n", args[0], s.State().Primary)
+			fmt.Fprintf(a.err, "%s holds the key %s; keep a copy where the store's backups are not\n", args[0],
+				s.State().Primary)
 			return nil
 		},
 	}
@@ -129,16 +136,23 @@ func (a *app) kekStep(ctx context.Context, file string, retire bool) error {
 	switch {
 	case len(st.Staged) > 0:
 		if st, err = s.Promote(ctx, st.Staged[len(st.Staged)-1]); err == nil {
-			next = fmt.Sprintf("the key %s seals. Put the file in its place at each replica; lockstepd then seals every record anew (lockstep kek status)", st.Primary)
+			next = fmt.Sprintf(
+				"the key %s seals. Put the file in its place at each replica; lockstepd then seals every record "+
+					"anew (lockstep kek status)", st.Primary)
 		}
 	case retire:
 		if st, err = s.Retire(ctx, st.Primary); err == nil {
-			next = fmt.Sprintf("only the key %s is left in this file. Before it goes anywhere, run `lockstep kek retire`: it proves that %[1]s alone opens every record and that every "+
-				"replica seals with it, and changes nothing where the source cannot be written. Only if it says so, put the file in its place at each replica", st.Primary)
+			next = fmt.Sprintf(
+				"only the key %s is left in this file. Before it goes anywhere, run `lockstep kek retire`: it "+
+					"proves that %[1]s alone opens every record and that every "+
+					"replica seals with it, and changes nothing where the source cannot be written. Only if it "+
+					"says so, put the file in its place at each replica", st.Primary)
 		}
 	default:
 		if st, err = s.Stage(ctx); err == nil {
-			next = fmt.Sprintf("the key %s was added, and only opens. Put the file in its place at each replica, wait until `lockstep kek status` shows it with all of them, and call this again", st.Staged[0])
+			next = fmt.Sprintf(
+				"the key %s was added, and only opens. Put the file in its place at each replica, wait until "+
+					"`lockstep kek status` shows it with all of them, and call this again", st.Staged[0])
 		}
 	}
 	if err != nil {
@@ -163,7 +177,8 @@ func (a *app) awaitKEK(ctx context.Context, k api.KEK, poll func(context.Context
 			p.line("the new key is being distributed", "waiting for "+cmp.Or(who, "replicas"))
 		default:
 			if len(k.WaitsFor) > 0 {
-				p.line("the new key seals", "waiting until nobody writes with an old one: "+strings.Join(k.WaitsFor, ", "))
+				p.line("the new key seals", "waiting until nobody writes with an old one: "+strings.Join(k.WaitsFor,
+					", "))
 			} else {
 				p.line("sealing records anew", fmt.Sprintf("%d of %d", k.Seen, k.Records))
 			}
@@ -171,7 +186,9 @@ func (a *app) awaitKEK(ctx context.Context, k api.KEK, poll func(context.Context
 		select {
 		case <-ctx.Done():
 			if ctx.Err() == context.DeadlineExceeded {
-				return k, fail(exitTimedOut, "not every record was sealed anew within %s (--timeout); it goes on: lockstep kek status shows it%s", a.limit, waits(k))
+				return k, fail(
+					exitTimedOut, "not every record was sealed anew within %s (--timeout); it goes on: lockstep "+
+						"kek status shows it%s", a.limit, waits(k))
 			}
 			return k, errors.New("interrupted; it goes on: lockstep kek status shows it")
 		case <-tick.C:
@@ -188,7 +205,8 @@ func waits(k api.KEK) string {
 	if len(k.WaitsFor) == 0 {
 		return ""
 	}
-	return ". It waits for replicas that lack the key, or do not seal with it yet: " + strings.Join(k.WaitsFor, ", ") + " (bring them the keyset)"
+	return ". It waits for replicas that lack the key, or do not seal with it yet: " + strings.Join(k.WaitsFor, ", ") +
+		" (bring them the keyset)"
 }
 
 func kekTable(w io.Writer, k api.KEK) {

@@ -31,7 +31,9 @@ func (a *app) readKey(file string) ([]byte, error) {
 			return nil, err
 		}
 		if mode := fi.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
-			fmt.Fprintf(a.err, "warning: others can read the key in %s (mode %04o): chmod 600 it, and take a fresh key if it was ever in use\n", name, mode.Perm())
+			fmt.Fprintf(
+				a.err, "warning: others can read the key in %s (mode %04o): chmod 600 it, and take a fresh key if "+
+					"it was ever in use\n", name, mode.Perm())
 		}
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
@@ -39,7 +41,8 @@ func (a *app) readKey(file string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(b) > maxKeyFile {
-		return nil, fmt.Errorf("%s: %w: more than %d bytes, must be %d", name, keysource.ErrBadTicketKey, maxKeyFile, keysource.TicketKeySize)
+		return nil, fmt.Errorf("%s: %w: more than %d bytes, must be %d", name, keysource.ErrBadTicketKey, maxKeyFile,
+			keysource.TicketKeySize)
 	}
 	k, err := keysource.ParseTicketKey(decodeKey(b))
 	if err != nil {

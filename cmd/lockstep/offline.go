@@ -19,8 +19,11 @@ import (
 type offline struct{ store, kek string }
 
 func (o *offline) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.store, "store", "", "`URL` of a store to work on without lockstepd, instead of the one in --data-dir")
-	cmd.Flags().StringVar(&o.kek, "kek", "", "its sealing key without lockstepd: a file, credential:NAME or env:VARIABLE (default: in --data-dir)")
+	cmd.Flags().StringVar(
+		&o.store, "store", "", "`URL` of a store to work on without lockstepd, instead of the one in --data-dir")
+	cmd.Flags().StringVar(
+		&o.kek, "kek", "", "its sealing key without lockstepd: a file, credential:NAME or env:VARIABLE (default: "+
+			"in --data-dir)")
 }
 
 // openOffline opens the store that is named, or that of the data directory. If a lockstepd has it

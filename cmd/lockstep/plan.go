@@ -14,9 +14,11 @@ import (
 func (a *app) planCommand() *cobra.Command {
 	var cert, chain string
 	cmd := &cobra.Command{
-		Use:   "plan [SCOPE] | plan --cert NAME --chain FILE",
-		Short: "Say what a rotation would do now, to whom, and what would block it; or what a renewal would do to a host's tickets",
-		Long: "Say what a rotation would do now, to whom, and what would block it. With --cert and --chain, say whether the session tickets of a host\n" +
+		Use: "plan [SCOPE] | plan --cert NAME --chain FILE",
+		Short: "Say what a rotation would do now, to whom, and what would block it; or what a renewal would do to " +
+			"a host's tickets",
+		Long: "Say what a rotation would do now, to whom, and what would block it. With --cert and --chain, say " +
+			"whether the session tickets of a host\n" +
 			"would outlive a renewal: Envoy binds them to the issuer and the names of the certificate.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeScope,

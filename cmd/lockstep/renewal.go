@@ -43,7 +43,8 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 		if err != nil {
 			return err
 		}
-		r := renewal{Name: string(n), Context: now.Fingerprint, Next: next.Fingerprint, Why: append([]string{}, now.Changes(next)...)}
+		r := renewal{Name: string(n), Context: now.Fingerprint, Next: next.Fingerprint,
+			Why: append([]string{}, now.Changes(next)...)}
 		r.Ends = len(r.Why) > 0
 		return show(a, r, renewalTable)
 	})
@@ -51,10 +52,13 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 
 func renewalTable(w io.Writer, r renewal) {
 	if !r.Ends {
-		row(w, fmt.Sprintf("The session tickets of %s outlive it: issuer and names stay (context %s).", r.Name, r.Context))
+		row(w, fmt.Sprintf("The session tickets of %s outlive it: issuer and names stay (context %s).", r.Name,
+			r.Context))
 		return
 	}
-	row(w, fmt.Sprintf("It ends the session tickets of %s, and clients make a full handshake next (context %s becomes %s):", r.Name, r.Context, r.Next))
+	row(w, fmt.Sprintf(
+		"It ends the session tickets of %s, and clients make a full handshake next (context %s becomes %s):", r.Name,
+		r.Context, r.Next))
 	for _, why := range r.Why {
 		row(w, "  "+why)
 	}

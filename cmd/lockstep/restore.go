@@ -30,8 +30,10 @@ func (a *app) restoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore FILE --identity FILE | --passphrase-file FILE",
 		Short: "Bring a backup back, into a running lockstepd or into the data directory of one that is stopped",
-		Long: "Bring a backup back. Its certificates replace those in the store, and nothing is removed. Ticket keys come back behind those in use, and only\n" +
-			"decrypt; burnt ones never do, and generations never go back. The whole file is checked before anything is written.\n" +
+		Long: "Bring a backup back. Its certificates replace those in the store, and nothing is removed. Ticket " +
+			"keys come back behind those in use, and only\n" +
+			"decrypt; burnt ones never do, and generations never go back. The whole file is checked before " +
+			"anything is written.\n" +
 			"With --plan, only say what would change.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

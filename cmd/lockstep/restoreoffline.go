@@ -18,7 +18,9 @@ import (
 // restoreInto brings a backup back into a store that no lockstepd uses. It writes each change into
 // the audit log before it makes it. With shared, only the replicas' own records say whether a
 // lockstepd uses the store.
-func restoreInto(ctx context.Context, s kv.Store, log *audit.Log, shared bool, text io.Reader, plan bool) (api.Restored, error) {
+func restoreInto(
+	ctx context.Context, s kv.Store, log *audit.Log, shared bool, text io.Reader, plan bool,
+) (api.Restored, error) {
 	r, err := backup.NewReader(text)
 	if err != nil {
 		return api.Restored{}, err
@@ -30,7 +32,8 @@ func restoreInto(ctx context.Context, s kv.Store, log *audit.Log, shared bool, t
 	}
 	who := me()
 	head := sync.OnceValue(func() error {
-		_, err := log.Append(ctx, audit.Entry{Actor: who, What: "restore", Why: "a backup of " + r.Made.Format(time.RFC3339) + ", without lockstepd"})
+		_, err := log.Append(ctx, audit.Entry{Actor: who, What: "restore",
+			Why: "a backup of " + r.Made.Format(time.RFC3339) + ", without lockstepd"})
 		return err
 	})
 	sum, err := backup.Restore{Store: s, By: who, Plan: plan, Before: func(ctx context.Context, c backup.Change) error {
@@ -60,5 +63,6 @@ func unused(ctx context.Context, s kv.Store) error {
 	for _, p := range live {
 		who = append(who, fmt.Sprintf("%s (%s, heard of %s)", p.Replica, p.Admin, p.At.UTC().Format(time.RFC3339)))
 	}
-	return fail(exitRefused, "lockstepd uses this store: %s: restore through one of them (without --store), or stop them all, and try again 30 s later", strings.Join(who, ", "))
+	return fail(exitRefused, "lockstepd uses this store: %s: restore through one of them (without --store), or "+
+		"stop them all, and try again 30 s later", strings.Join(who, ", "))
 }

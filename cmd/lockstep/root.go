@@ -45,7 +45,8 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lockstep",
 		Short: "Keep the TLS secrets of a fleet in step",
-		Long: "lockstep shows and changes what lockstepd streams to its fleet: session ticket keys and certificates.\n\n" +
+		Long: "lockstep shows and changes what lockstepd streams to its fleet: session ticket keys and " +
+			"certificates.\n\n" +
 			"Data goes to standard output, talk to standard error.\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 degraded, 4 not found, 5 refused or denied, 6 timed out.",
 		SilenceErrors:     true,
@@ -55,16 +56,19 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	f := root.PersistentFlags()
-	f.StringVar(&a.dataDir, "data-dir", "./lockstep-data", "lockstepd's data directory: its address and token are read there")
+	f.StringVar(&a.dataDir, "data-dir", "./lockstep-data",
+		"lockstepd's data directory: its address and token are read there")
 	f.StringVar(&a.server, "server", "", "`URL` of lockstepd's admin address, instead of the one in --data-dir")
 	f.StringVar(&a.tokenFile, "token-file", "", "`file` with the admin token, instead of the one in --data-dir")
 	f.StringVar(&a.tlsCA, "tls-ca", "", "PEM `file` with the CA of an https admin address (default: the system's)")
 	f.StringVar(&a.tlsCert, "tls-cert", "", "PEM `file` with the client certificate for an https admin address")
 	f.StringVar(&a.tlsKey, "tls-key", "", "PEM `file` with the key of --tls-cert")
 	f.StringVarP(&a.format, "output", "o", "table", "`format`: table, json or yaml")
-	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for the answer, or with --wait for the end (default 10s, with --wait 5m, verify 2m, cert import 2h)")
+	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for the answer, or with --wait for the end (default "+
+		"10s, with --wait 5m, verify 2m, cert import 2h)")
 	f.VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + variable(f.Name) + "]" })
-	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"},
+		cobra.ShellCompDirectiveNoFileComp))
 
 	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.watchCommand(), a.historyCommand(), a.planCommand(),
 		a.rotateCommand(), a.rollbackCommand(), a.burnCommand(), a.excludeCommand(),

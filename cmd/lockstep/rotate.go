@@ -28,8 +28,9 @@ func (a *app) rotateCommand() *cobra.Command {
 	ch := change{call: (*api.Client).Rotate}
 	var file string
 	cmd := &cobra.Command{
-		Use:               "rotate [SCOPE]",
-		Short:             "Bring a new key into use, without refusing a live ticket; joins a rotation that is under way",
+		Use: "rotate [SCOPE]",
+		Short: "Bring a new key into use, without refusing a live ticket; joins a rotation that is " +
+			"under way",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeScope,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,7 +45,9 @@ func (a *app) rotateCommand() *cobra.Command {
 		},
 	}
 	ch.flags(cmd)
-	cmd.Flags().StringVar(&file, "key-file", "", "`file` with the key, as nginx and Envoy have it: 80 bytes, raw, base64 or hex; - is standard input (default: lockstepd makes a key)")
+	cmd.Flags().StringVar(
+		&file, "key-file", "", "`file` with the key, as nginx and Envoy have it: 80 bytes, raw, base64 or hex; - "+
+			"is standard input (default: lockstepd makes a key)")
 	return cmd
 }
 
@@ -69,8 +72,10 @@ func (a *app) burnCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "burn [SCOPE]",
 		Short: "Replace every key of the scope at once, since one has leaked: live tickets are refused",
-		Long: "Replace every key of the scope at once, since one has leaked. No key that is burnt is ever taken again.\n" +
-			"Live tickets are refused from then on: every client makes a full handshake. With --wait the exit code is 3 as soon as all nodes that\n" +
+		Long: "Replace every key of the scope at once, since one has leaked. No key that is burnt is ever taken " +
+			"again.\n" +
+			"Live tickets are refused from then on: every client makes a full handshake. With --wait the exit " +
+			"code is 3 as soon as all nodes that\n" +
 			"may still take a burnt key are such that must be restarted; they are named.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeScope,
@@ -151,18 +156,21 @@ func (a *app) carryOut(ctx context.Context, c *api.Client, ch change, scope stri
 		return stuck
 	}
 	if !slices.Contains([]rotation.LineKind{rotation.LineDone, rotation.LineBurnt}, rotation.LineKind(end.Outcome)) {
-		return fail(exitFailed, "rotation %d of scope %q was %s: lockstep history %[2]s tells by whom and why", end.Rotation, end.Scope, end.Outcome)
+		return fail(exitFailed, "rotation %d of scope %q was %s: lockstep history %[2]s tells by whom and why",
+			end.Rotation, end.Scope, end.Outcome)
 	}
 	return nil
 }
 
 func endTable(w io.Writer, r api.Rotation) {
 	if !r.Ended {
-		row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Phase, r.Version, countText(r.Nodes)))
+		row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Phase, r.Version,
+			countText(r.Nodes)))
 		list(w, "restart this Envoy", r.Stuck)
 		return
 	}
-	row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Outcome, r.Version, countText(r.Nodes)))
+	row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Outcome, r.Version,
+		countText(r.Nodes)))
 	for _, l := range r.Lines {
 		row(w, "  "+sentence(l))
 	}

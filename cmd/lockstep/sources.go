@@ -29,13 +29,15 @@ func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) erro
 		if err != nil {
 			return err
 		}
-		mtls.CA, mtls.Cert, mtls.Key = filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile)
+		mtls.CA = filepath.Join(dir, pki.CAFile)
+		mtls.Cert, mtls.Key = filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile)
 		at, err := pki.Expiry(dir)
 		if err != nil {
 			return err
 		}
 		if left := time.Until(at); left < expiresSoon {
-			fmt.Fprintf(a.err, "warning: the certificate in %s expires %s: lockstep pki issue node --force\n", dir, until(at))
+			fmt.Fprintf(a.err, "warning: the certificate in %s expires %s: lockstep pki issue node --force\n", dir,
+				until(at))
 		}
 	}
 	if from.clientCA != "" {
@@ -56,7 +58,8 @@ func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) erro
 	}
 	p, ok := c.Scopes[o.Scope]
 	if !ok {
-		return fail(exitNotFound, "scope %q is not configured in %s; it has %v", o.Scope, from.config, slices.Sorted(maps.Keys(c.Scopes)))
+		return fail(exitNotFound, "scope %q is not configured in %s; it has %v", o.Scope, from.config,
+			slices.Sorted(maps.Keys(c.Scopes)))
 	}
 	o.ClientCerts, o.TicketLifetime = p.ClientCerts, p.TicketLifetime
 	return nil
@@ -78,5 +81,6 @@ func certFolder(dir, node string) (string, error) {
 			return folder, err
 		}
 	}
-	return "", fail(exitNotFound, "%s holds no certificate of node %q: lockstep pki issue node --dir %s --node %s", dir, node, dir, node)
+	return "", fail(exitNotFound, "%s holds no certificate of node %q: lockstep pki issue node --dir %s --node %s", dir,
+		node, dir, node)
 }

@@ -26,7 +26,8 @@ func (a *app) statusCommand() *cobra.Command {
 }
 
 func statusTable(w io.Writer, s api.Status) {
-	fmt.Fprintf(w, "lockstepd %s, replica %s, up %s, store %s, %d xDS streams\n", s.Version, s.Replica, since(s.Started), s.Store, s.Streams)
+	fmt.Fprintf(w, "lockstepd %s, replica %s, up %s, store %s, %d xDS streams\n", s.Version, s.Replica,
+		since(s.Started), s.Store, s.Streams)
 	for _, sc := range s.Scopes {
 		fmt.Fprintln(w)
 		scopeTable(w, sc)

@@ -27,9 +27,12 @@ func (a *app) storeCopyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy FROM TO",
 		Short: "Copy a store to another, while nodes stay connected",
-		Long: "Copy a store, named by its URL or by lockstepd's data directory, to an empty one. The records stay sealed with the same key.\n\n" +
-			"While lockstepd uses FROM, changes are followed until few are left; then both stores are frozen: lockstepd goes on serving, and refuses\n" +
-			"changes, so that none is lost between the copy and its restart. Restart each lockstepd on TO, then thaw: lockstep store thaw.\n" +
+		Long: "Copy a store, named by its URL or by lockstepd's data directory, to an empty one. The records stay " +
+			"sealed with the same key.\n\n" +
+			"While lockstepd uses FROM, changes are followed until few are left; then both stores are frozen: " +
+			"lockstepd goes on serving, and refuses\n" +
+			"changes, so that none is lost between the copy and its restart. Restart each lockstepd on TO, then " +
+			"thaw: lockstep store thaw.\n" +
 			"What was begun and interrupted can be run again; to give it up, thaw FROM.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,7 +41,8 @@ func (a *app) storeCopyCommand() *cobra.Command {
 			return a.copyStore(ctx, args[0], args[1], stopped)
 		},
 	}
-	cmd.Flags().BoolVar(&stopped, "stopped", false, "every lockstepd that uses FROM is stopped: do not freeze (a data directory shows it by itself)")
+	cmd.Flags().BoolVar(&stopped, "stopped", false,
+		"every lockstepd that uses FROM is stopped: do not freeze (a data directory shows it by itself)")
 	return cmd
 }
 
@@ -65,7 +69,8 @@ func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) erro
 		out.Frozen = true
 		c.From = remote{client}
 		c.Freeze = func(ctx context.Context) error {
-			return client.Freeze(ctx, api.FreezeRequest{By: me(), Why: "it was copied to " + out.To + ": restart each lockstepd on that one"})
+			return client.Freeze(ctx, api.FreezeRequest{By: me(), Why: "it was copied to " + out.To +
+				": restart each lockstepd on that one"})
 		}
 	}
 	dest, err := stores.Open(ctx, to)
@@ -97,7 +102,8 @@ func (a *app) copyFrom(ctx context.Context, from string, stopped bool) (*api.Cli
 	if stores.IsURL(from) && !stopped {
 		c, err := a.writer()
 		if err != nil {
-			return nil, nil, fmt.Errorf("a lockstepd that uses %s is needed, to freeze it (--stopped if none runs): %w", stores.Redact(from), err)
+			return nil, nil, fmt.Errorf("a lockstepd that uses %s is needed, to freeze it (--stopped if none runs): %w",
+				stores.Redact(from), err)
 		}
 		st, err := c.Status(ctx)
 		if err == nil && stores.Redact(st.Store) != stores.Redact(from) {
@@ -130,7 +136,8 @@ func (r remote) Records(ctx context.Context, since kv.Rev, f func(key string, va
 // the sealing key, the name, the tokens and the marks. It replaces files that an interrupted copy
 // left, but never a sealing key by another one.
 func copyFiles(from, to string) error {
-	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark", "policy.mark"} {
+	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark",
+		"policy.mark"} {
 		b, err := os.ReadFile(filepath.Join(from, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -143,7 +150,9 @@ func copyFiles(from, to string) error {
 		case err == nil && bytes.Equal(have, b):
 			continue
 		case err == nil && name == stores.KeyFile:
-			return fail(exitRefused, "%s is another sealing key than that of %s: move it away, if nothing else needs it, and run the copy again", path, from)
+			return fail(
+				exitRefused, "%s is another sealing key than that of %s: move it away, if nothing else needs it, "+
+					"and run the copy again", path, from)
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return err
 		}

@@ -23,11 +23,14 @@ func (a *app) verifyCommand() *cobra.Command {
 		cross []string
 	)
 	cmd := &cobra.Command{
-		Use:   "verify --sni NAME (ADDR... | --cross ADDR,ADDR)",
-		Short: "Make a TLS session at each node and offer it to each: shows which resume (exit code 1 where one does not)",
-		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the same one included.\n" +
+		Use: "verify --sni NAME (ADDR... | --cross ADDR,ADDR)",
+		Short: "Make a TLS session at each node and offer it to each: shows which resume (exit code 1 where one " +
+			"does not)",
+		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the " +
+			"same one included.\n" +
 			"Above 20 addresses the pairs are sampled. It needs no lockstepd.\n\n" +
-			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own node and at no other, and no two\n" +
+			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own " +
+			"node and at no other, and no two\n" +
 			"nodes may make tickets with the same key.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if (len(args) > 0) == (cross != nil) {
@@ -51,7 +54,8 @@ func (a *app) verifyCommand() *cobra.Command {
 			}
 			m, err := probing(ctx, c)
 			if cmd.Context().Err() == nil && ctx.Err() != nil {
-				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs), a.limit)
+				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs),
+					a.limit)
 			}
 			if err != nil {
 				return err
@@ -63,7 +67,8 @@ func (a *app) verifyCommand() *cobra.Command {
 				return err
 			}
 			if !m.OK() {
-				return fail(exitFailed, "%d of %d sessions did not resume", len(m.Pairs)-count(m.Pairs, probe.Resumed), len(m.Pairs))
+				return fail(exitFailed, "%d of %d sessions did not resume", len(m.Pairs)-count(m.Pairs, probe.Resumed),
+					len(m.Pairs))
 			}
 			return nil
 		},
@@ -71,7 +76,8 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd.Flags().StringVar(&c.SNI, "sni", "", "the server `name` to ask for")
 	cmd.Flags().StringVar(&ca, "ca", "", "PEM `file` with the CA of the nodes' certificates (default: the system's)")
 	cmd.Flags().BoolVar(&c.Insecure, "insecure", false, "do not check the nodes' certificates")
-	cmd.Flags().StringSliceVar(&cross, "cross", nil, "`addresses` of nodes of different scopes: prove that no ticket crosses")
+	cmd.Flags().StringSliceVar(&cross, "cross", nil,
+		"`addresses` of nodes of different scopes: prove that no ticket crosses")
 	cmd.MarkFlagRequired("sni")
 	cmd.MarkFlagsMutuallyExclusive("ca", "insecure")
 	return cmd
@@ -87,7 +93,8 @@ func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
 		if end < 0 {
 			end = len(m.Pairs)
 		}
-		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", tls.VersionName(version), count(m.Pairs[:end], probe.Resumed), end)
+		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", tls.VersionName(version), count(m.Pairs[:end], probe.Resumed),
+			end)
 		if m.Sampled {
 			sampleTable(w, addrs, m.Pairs[:end])
 		} else {
@@ -126,7 +133,8 @@ func sampleTable(w io.Writer, addrs []string, pairs []probe.Pair) {
 		return fmt.Sprintf("%d of %d", count(some, probe.Resumed), len(some))
 	}
 	for _, addr := range addrs {
-		row(w, addr, of(func(p probe.Pair) bool { return p.From == addr }), of(func(p probe.Pair) bool { return p.To == addr }))
+		row(w, addr, of(func(p probe.Pair) bool { return p.From == addr }),
+			of(func(p probe.Pair) bool { return p.To == addr }))
 	}
 }
 

@@ -21,7 +21,8 @@ func (a *app) watchCommand() *cobra.Command {
 			case cmd.Context().Err() != nil:
 				return nil // a person ends it so
 			case err == nil:
-				return fmt.Errorf("lockstepd closed the stream of events: it is stopping; start this again once it is back")
+				return fmt.Errorf(
+					"lockstepd closed the stream of events: it is stopping; start this again once it is back")
 			}
 			return err
 		},

@@ -224,7 +224,8 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		}
 		next := "is it running? (--server or --data-dir names another)"
 		if strings.HasPrefix(c.Base, "https:") {
-			next = "is it running, and are --tls-ca, --tls-cert and --tls-key right? It lets nobody in without a client certificate"
+			next = "is it running, and are --tls-ca, --tls-cert and --tls-key right? It lets nobody in without a " +
+				"client certificate"
 		}
 		return nil, fmt.Errorf("%w at %s: %v: %s", ErrUnreachable, c.Base, errors.Unwrap(err), next)
 	}

@@ -114,7 +114,8 @@ func (c *Client) Backup(ctx context.Context, q BackupRequest, w io.Writer) error
 
 // Restore sends the inner text of a backup.
 func (c *Client) Restore(ctx context.Context, text io.Reader, plan bool, by string) (r Restored, err error) {
-	resp, err := c.do(ctx, http.MethodPost, "/v1/restore?plan="+strconv.FormatBool(plan)+"&by="+url.QueryEscape(by), text)
+	resp, err := c.do(ctx, http.MethodPost, "/v1/restore?plan="+strconv.FormatBool(plan)+"&by="+url.QueryEscape(by),
+		text)
 	if err != nil {
 		return r, err
 	}
@@ -124,7 +125,9 @@ func (c *Client) Restore(ctx context.Context, text io.Reader, plan bool, by stri
 
 // StoreRecords calls f with each record, as it is sealed, that was changed after since. The value
 // is nil for a record that is gone. It returns the revision up to which f has seen all.
-func (c *Client) StoreRecords(ctx context.Context, since uint64, f func(key string, val []byte) error) (head uint64, err error) {
+func (c *Client) StoreRecords(
+	ctx context.Context, since uint64, f func(key string, val []byte) error,
+) (head uint64, err error) {
 	resp, err := c.do(ctx, http.MethodPost, "/v1/store/records?since="+strconv.FormatUint(since, 10), nil)
 	if err != nil {
 		return 0, err

@@ -97,7 +97,8 @@ func (a *reader) next() (*Pair, error) {
 		p.Key = b
 	}
 	if a.size += p.Size(); a.size > a.most {
-		return nil, errors.New("too many folders are only half there: make the archive folder by folder (tar -C DIR -cf FILE .)")
+		return nil, errors.New(
+			"too many folders are only half there: make the archive folder by folder (tar -C DIR -cf FILE .)")
 	}
 	if p.Err != nil || p.Chain == nil || p.Key == nil {
 		return nil, nil

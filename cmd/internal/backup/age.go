@@ -29,7 +29,9 @@ func Recipients(public []string, passphrase string) ([]age.Recipient, error) {
 	var all []age.Recipient
 	for i, text := range public {
 		if strings.HasPrefix(strings.ToUpper(text), "AGE-SECRET-KEY") {
-			return nil, fmt.Errorf("recipient %d is a secret key, and by now others may have seen it: make another, and give its public key (age-keygen -y)", i+1)
+			return nil, fmt.Errorf(
+				"recipient %d is a secret key, and by now others may have seen it: make another, and give its "+
+					"public key (age-keygen -y)", i+1)
 		}
 		rs, err := age.ParseRecipients(strings.NewReader(text))
 		if err != nil || len(rs) != 1 {

@@ -3,9 +3,13 @@
 //
 // What is encrypted is JSON, one value a line:
 //
-//	{"lockstep_backup":1,"made":"2026-01-02T03:04:05Z"}     the first: format and time
-//	{"key":"cert/shop.example","value":"…"}                 a record: its store key, and its value as it is before sealing, in base64
-//	{"records":2,"sha256":"…"}                              the last: how many, and the hash of all lines before, each with its newline
+//	{"lockstep_backup":1,"made":"2026-01-02T03:04:05Z"}
+//	{"key":"cert/shop.example","value":"…"}
+//	{"records":2,"sha256":"…"}
+//
+// The first line has the format and the time. A record has its store key, and its value before
+// sealing, in base64. The last line has how many records there are, and the hash of all lines before
+// it, each with its newline.
 //
 // The keys grow in byte order. So a reader of the inner text notices a stream that was cut at a
 // line, joined or reordered. Age itself notices every change of what is encrypted. With recipients

@@ -82,7 +82,7 @@ var ErrRefused = errors.New("refused")
 //
 //	cert/   the backup's replaces the store's
 //	ring/   merged, see [rotation.Restore]
-//	audit/  all of it, where the store has no such log; else what is missing of the older lines of the same one
+//	audit/  all of it if the store has no log, else what is missing of the same log
 //	others  added where the store has none of that name
 //
 // A ring or a certificate of the store that is damaged counts as none.
@@ -194,7 +194,9 @@ func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (C
 }
 
 // decide returns what becomes of a record, and what is to be written, or nil.
-func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *chain) (c Change, next []byte, err error) {
+func (o Restore) decide(
+	ctx context.Context, key string, have, val []byte, log *chain,
+) (c Change, next []byte, err error) {
 	c = Change{Key: key}
 	owner, _, _ := strings.Cut(key, "/")
 	name, err := store.Segment(key)
@@ -219,7 +221,8 @@ func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *
 			break
 		}
 		if c.What = Same; !bytes.Equal(have, val) {
-			c.What, c.Why = Kept, "the store has an audit log that goes on, and chains cannot be merged; the backup's stays in the backup"
+			c.What, c.Why = Kept, "the store has an audit log that goes on, and chains cannot be merged; the "+
+				"backup's stays in the backup"
 		}
 		return c, nil, nil
 	}

@@ -43,8 +43,10 @@ func Edge(o Options, dataDir string) ([]byte, error) {
 		}
 	}
 	v := edgeValues{
-		Node: quote(o.Node), Cluster: quote(cmp.Or(o.Cluster, defaultCluster)), XDS: quote(strings.Join(o.XDS, ",")), DataDir: quote(dataDir),
-		Lifetime: quote(lifetime.String()), Admin: quote(o.Admin), Listen: quote(o.Listen), Scope: quote(scope), ClientCA: ca, Upstream: quote("http://" + o.Upstream),
+		Node: quote(o.Node), Cluster: quote(cmp.Or(o.Cluster, defaultCluster)), XDS: quote(strings.Join(o.XDS, ",")),
+		DataDir:  quote(dataDir),
+		Lifetime: quote(lifetime.String()), Admin: quote(o.Admin), Listen: quote(o.Listen), Scope: quote(scope),
+		ClientCA: ca, Upstream: quote("http://" + o.Upstream),
 	}
 	if o.TLS != nil {
 		v.TLS = &edgeTLS{CA: quote(o.TLS.CA), Cert: quote(o.TLS.Cert), Key: quote(o.TLS.Key)}

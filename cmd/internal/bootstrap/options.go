@@ -197,10 +197,14 @@ func parseClientCA(scope, declared string, ca *ClientCA) (quoted, error) {
 	case ca == nil && none:
 		return "", nil
 	case ca == nil:
-		return "", bad("client certificates: the listeners of scope %s ask for them (client_certs: %s), and this one would not: give its CA", scope, declared)
+		return "", bad(
+			"client certificates: the listeners of scope %s ask for them (client_certs: %s), and this one would "+
+				"not: give its CA", scope, declared)
 	case none:
-		return "", bad("client certificates: the listeners of scope %s ask for none (client_certs: none), and this one would: a ticket made without one would pass here; "+
-			"use a scope of its own, whose client_certs is the SHA-256 of the CA", scope)
+		return "", bad(
+			"client certificates: the listeners of scope %s ask for none (client_certs: none), and this one "+
+				"would: a ticket made without one would pass here; "+
+				"use a scope of its own, whose client_certs is the SHA-256 of the CA", scope)
 	}
 	block, rest := pem.Decode(ca.PEM)
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -210,7 +214,8 @@ func parseClientCA(scope, declared string, ca *ClientCA) (quoted, error) {
 		return "", bad("client certificates: %s holds more than one certificate; a scope has one CA", ca.File)
 	}
 	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != declared {
-		return "", bad("client certificates: scope %s declares another CA (client_certs: %s) than %s (%x)", scope, declared, ca.File, sum)
+		return "", bad("client certificates: scope %s declares another CA (client_certs: %s) than %s (%x)", scope,
+			declared, ca.File, sum)
 	}
 	return quote(ca.File), nil
 }

@@ -107,32 +107,42 @@ type Config struct {
 func Default() Config {
 	return Config{
 		DataDir: "./lockstep-data", XDSListen: "127.0.0.1:18000", AdminListen: "127.0.0.1:18080",
-		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000, WildcardNames: 1000,
-		Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
+		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000,
+		WildcardNames: 1000,
+		Scopes:        map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
 	}
 }
 
 // Flags binds c's keys to flags whose values so far are the defaults.
 func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the store, the sealing key and the admin token live")
-	f.StringVar(&c.XDSListen, "xds-listen", c.XDSListen, "address for nodes; mTLS with --xds-cert, else loopback or unix:/path only")
-	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of the admin API, /metrics, /healthz, /readyz; mTLS unless loopback or unix:/path")
-	f.StringVar(&c.NATSListen, "nats-listen", c.NATSListen, "open the embedded NATS server to others on this loopback address")
-	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded, or the URL of a NATS JetStream or Redis store that replicas share")
+	f.StringVar(&c.XDSListen, "xds-listen", c.XDSListen,
+		"address for nodes; mTLS with --xds-cert, else loopback or unix:/path only")
+	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen,
+		"address of the admin API, /metrics, /healthz, /readyz; mTLS unless loopback or unix:/path")
+	f.StringVar(&c.NATSListen, "nats-listen", c.NATSListen,
+		"open the embedded NATS server to others on this loopback address")
+	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded, or the URL of a NATS JetStream or Redis "+
+		"store that replicas share")
 	f.StringVar(&c.Events, "events", c.Events, "embedded, or the URL of a NATS server")
 	f.DurationVar(&c.Refresh, "refresh", c.Refresh, "how often all that is watched is read again")
-	f.DurationVar(&c.Canary, "canary", c.Canary, "how long the first node of a kind may take to accept a changed certificate, before the others get it; 0: all at once")
+	f.DurationVar(&c.Canary, "canary", c.Canary, "how long the first node of a kind may take to accept a changed "+
+		"certificate, before the others get it; 0: all at once")
 	f.StringVar(&c.Certs, "certs", c.Certs, "directory of certificates: <server name>/tls.crt and tls.key")
-	f.StringVar(&c.KEK, "kek", c.KEK, "the sealing key: a file, credential:NAME or env:VARIABLE (default <data-dir>/sealing.key)")
+	f.StringVar(&c.KEK, "kek", c.KEK, "the sealing key: a file, credential:NAME or env:VARIABLE (default "+
+		"<data-dir>/sealing.key)")
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this server's certificate for mTLS")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSClientCA, "xds-client-ca", c.XDSClientCA, "PEM file: the CA of the nodes' certificates")
 	f.IntVar(&c.NodeNames, "node-names", c.NodeNames, "names that a node may hold of those that it fetched on demand")
 	f.IntVar(&c.WildcardNames, "wildcard-names", c.WildcardNames, "of them, names under one wildcard")
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
-	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog, "syslog that gets the audit log too: local, unix:/path or tcp://host:port")
-	f.StringVar(&c.SPIFFESocket, "spiffe-socket", c.SPIFFESocket, "SPIFFE Workload API (unix:/path) that gives certificate and CAs, instead of the three files")
-	f.StringVar(&c.Policy, "policy", c.Policy, "file that says which node may have what (policy.yaml); without it whoever can connect gets everything")
+	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog,
+		"syslog that gets the audit log too: local, unix:/path or tcp://host:port")
+	f.StringVar(&c.SPIFFESocket, "spiffe-socket", c.SPIFFESocket,
+		"SPIFFE Workload API (unix:/path) that gives certificate and CAs, instead of the three files")
+	f.StringVar(&c.Policy, "policy", c.Policy, "file that says which node may have what (policy.yaml); without it "+
+		"whoever can connect gets everything")
 }
 
 // Load fills c, whose flags f has parsed. It reads file (if not empty), then the environment, then
@@ -191,16 +201,19 @@ func (c *Config) parse(b []byte) error {
 	return nil
 }
 
-var storeURLs = []string{"nats://", "tls://", "redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://"}
+var storeURLs = []string{"nats://", "tls://", "redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://",
+	"redis+cluster://", "rediss+cluster://"}
 
 func (c *Config) check() error {
 	switch {
 	case c.DataDir == "":
 		return errors.New("data_dir is empty")
-	case c.Store != "embedded" && !slices.ContainsFunc(storeURLs, func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }):
+	case c.Store != "embedded" && !slices.ContainsFunc(storeURLs,
+		func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }):
 		return fmt.Errorf("store: %q is neither embedded nor one of %s", redact(c.Store), strings.Join(storeURLs, " "))
 	case c.Events != "embedded" && !strings.HasPrefix(c.Events, "nats://") && !strings.HasPrefix(c.Events, "tls://"):
-		return fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)", redact(c.Events))
+		return fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)",
+			redact(c.Events))
 	case c.Events != "embedded" && c.NATSListen != "":
 		return errors.New("nats_listen opens the embedded NATS server, and events names another: drop one of them")
 	case c.Refresh < 100*time.Millisecond || c.Refresh > time.Hour:
@@ -215,7 +228,8 @@ func (c *Config) check() error {
 		return errors.New("xds_cert, xds_key and xds_client_ca go together")
 	case c.SPIFFESocket != "" && c.XDSCert != "":
 		return errors.New("spiffe_socket takes the place of xds_cert, xds_key and xds_client_ca: drop one of them")
-	case c.SPIFFESocket != "" && !strings.HasPrefix(c.SPIFFESocket, "unix:") && !strings.HasPrefix(c.SPIFFESocket, "tcp:"):
+	case c.SPIFFESocket != "" && !strings.HasPrefix(c.SPIFFESocket, "unix:") && !strings.HasPrefix(c.SPIFFESocket,
+		"tcp:"):
 		return fmt.Errorf("spiffe_socket: %q is neither unix:/path nor tcp://address:port", c.SPIFFESocket)
 	}
 	if c.AuditSyslog != "" {
@@ -251,7 +265,9 @@ func (c *Config) checkListen(addr string) error {
 		return fmt.Errorf("%q is not host:port or unix:/path: %w", addr, err)
 	}
 	if !Loopback(addr) && !c.MTLS() {
-		return fmt.Errorf("%s is not a loopback address: plaintext is refused there; give xds_cert, xds_key and xds_client_ca, or spiffe_socket", addr)
+		return fmt.Errorf(
+			"%s is not a loopback address: plaintext is refused there; give xds_cert, xds_key and xds_client_ca, "+
+				"or spiffe_socket", addr)
 	}
 	return nil
 }

@@ -67,7 +67,9 @@ func clientCerts(s string) (string, error) {
 	}
 	hash := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s, "sha256:"), ":", ""))
 	if len(hash) != 64 || strings.Trim(hash, "0123456789abcdef") != "" {
-		return "", fmt.Errorf("client_certs: %q is neither none nor the SHA-256 of the CA's certificate (openssl x509 -noout -fingerprint -sha256 -in ca.crt)", s)
+		return "", fmt.Errorf(
+			"client_certs: %q is neither none nor the SHA-256 of the CA's certificate (openssl x509 -noout "+
+				"-fingerprint -sha256 -in ca.crt)", s)
 	}
 	return hash, nil
 }

@@ -67,7 +67,8 @@ func (e *Edge) measure() {
 			func() float64 { return float64(e.secrets.Held()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_ready", Help: "1 when /readyz says so."},
 			func() float64 { return b2f(e.is() == ready) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_control_plane_up", Help: "1 while there is a stream to the control plane."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "lockstep_edge_control_plane_up", Help: "1 while there is a stream to the control plane."},
 			func() float64 { return b2f(e.secrets.Current()) }),
 	)
 }

@@ -70,8 +70,9 @@ type Config struct {
 // Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
-		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on", TicketLifetime: 2 * time.Hour,
-		Limits: edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
+		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on",
+		TicketLifetime: 2 * time.Hour,
+		Limits:         edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
 	}
 }
 
@@ -83,9 +84,11 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this node's certificate for mTLS to the control plane")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSCA, "xds-ca", c.XDSCA, "PEM file: the CA of the control plane's certificate")
-	f.StringVar(&c.XDSName, "xds-name", c.XDSName, "the name that the control plane's certificate must carry (default: the host of --xds)")
+	f.StringVar(&c.XDSName, "xds-name", c.XDSName,
+		"the name that the control plane's certificate must carry (default: the host of --xds)")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the sealed last-good copy is kept; empty: nowhere")
-	f.StringVar(&c.KEK, "kek", c.KEK, "the key that seals it: a file, credential:NAME or env:VARIABLE (default <data-dir>/sealing.key)")
+	f.StringVar(&c.KEK, "kek", c.KEK, "the key that seals it: a file, credential:NAME or env:VARIABLE (default "+
+		"<data-dir>/sealing.key)")
 	f.DurationVar(&c.TicketLifetime, "ticket-lifetime", c.TicketLifetime, "that of the scopes at the control plane")
 	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&c.AccessLog, "access-log", c.AccessLog, "log each request: on or off")

@@ -46,9 +46,11 @@ func dial(c Config) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithResolvers(replicas),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second,
+			PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}, MinConnectTimeout: 3 * time.Second,
+			Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2,
+				MaxDelay: 2 * time.Second}, MinConnectTimeout: 3 * time.Second,
 		}),
 		grpc.WithContextDialer(dialEither),
 	}
@@ -63,7 +65,8 @@ type mutual struct {
 
 // ClientHandshake notes the host of the endpoint. If that is an IP address, crypto/tls does not
 // pass it on to VerifyConnection.
-func (m mutual) ClientHandshake(ctx context.Context, host string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (m mutual) ClientHandshake(ctx context.Context, host string, raw net.Conn) (net.Conn, credentials.AuthInfo,
+	error) {
 	return credentials.NewTLS(m.config(host)).ClientHandshake(ctx, host, raw)
 }
 
@@ -86,7 +89,8 @@ func (m mutual) config(host string) *tls.Config {
 			if err != nil {
 				return err
 			}
-			o := x509.VerifyOptions{Roots: cas, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+			o := x509.VerifyOptions{Roots: cas, Intermediates: x509.NewCertPool(),
+				KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 			for _, i := range cs.PeerCertificates[1:] {
 				o.Intermediates.AddCert(i)
 			}

@@ -52,7 +52,8 @@ func New(c Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{cfg: c, log: log, conn: conn, registry: prometheus.NewRegistry()}
-	e.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	e.registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	pc, err := c.proxy()
 	if err != nil {
 		return nil, err
@@ -69,7 +70,8 @@ func New(c Config, log, access *slog.Logger) (*Edge, error) {
 		Scopes: pc.Scopes(), Preload: preload, Names: c.Limits.Names, Wait: c.Timeouts.Load,
 		Ring: e.use, Log: log,
 	})
-	if e.proxy, err = edgeproxy.New(pc, edgeproxy.Options{Certificates: e.secrets, Log: log, Access: access, Registry: e.registry}); err != nil {
+	if e.proxy, err = edgeproxy.New(pc, edgeproxy.Options{Certificates: e.secrets, Log: log, Access: access,
+		Registry: e.registry}); err != nil {
 		return nil, err
 	}
 	e.measure()

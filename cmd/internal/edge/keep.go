@@ -124,14 +124,16 @@ func (e *Edge) resume() {
 			continue
 		}
 		if age > e.cfg.TicketLifetime || age < -time.Minute {
-			e.log.Warn("the last-good ticket keys are too old: no tickets until the control plane answers", "scope", scope, "version", ring.Version(), "age", age.String())
+			e.log.Warn("the last-good ticket keys are too old: no tickets until the control plane answers", "scope",
+				scope, "version", ring.Version(), "age", age.String())
 			continue
 		}
 		if err := e.secrets.Resume(scope, ring); err != nil {
 			e.log.Error("refused a ring of the last-good copy", "scope", scope, "error", err)
 			continue
 		}
-		e.log.Warn("the control plane does not answer: the last-good ticket keys are used", "scope", scope, "version", ring.Version(), "age", age.String())
+		e.log.Warn("the control plane does not answer: the last-good ticket keys are used", "scope", scope, "version",
+			ring.Version(), "age", age.String())
 	}
 }
 
@@ -149,7 +151,9 @@ func (e *Edge) spend(scope string, r keysource.Ring) {
 	case <-time.After(spendWithin):
 	}
 	if err != nil {
-		e.log.Error("the ticket keys that are gone are not written down: until they are, a restart without the control plane might use them again", "scope", scope, "error", err)
+		e.log.Error(
+			"the ticket keys that are gone are not written down: until they are, a restart without the control "+
+				"plane might use them again", "scope", scope, "error", err)
 	}
 }
 

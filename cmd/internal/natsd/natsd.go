@@ -147,7 +147,9 @@ func splitListen(listen string, encrypted bool) (host string, port int, err erro
 		port = server.RANDOM_PORT
 	}
 	if ip := net.ParseIP(host); !encrypted && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return "", 0, fmt.Errorf("natsd: %s is not a loopback address, and NATS in plaintext would show the token to the network: listen on 127.0.0.1, or give TLS files", listen)
+		return "", 0, fmt.Errorf(
+			"natsd: %s is not a loopback address, and NATS in plaintext would show the token to the network: "+
+				"listen on 127.0.0.1, or give TLS files", listen)
 	}
 	return host, port, nil
 }

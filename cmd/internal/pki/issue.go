@@ -68,7 +68,8 @@ func (c *CA) Issue(dir string, r Request, force bool) (Issued, error) {
 		out.IPs = append(out.IPs, ip.String())
 	}
 	return out, write(dir, force, file{KeyFile, keyPEM, 0o600},
-		file{CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644}, file{CAFile, c.PEM(), 0o644})
+		file{CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644},
+		file{CAFile, c.PEM(), 0o644})
 }
 
 func bad(format string, args ...any) error {
@@ -85,7 +86,8 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 	case r.TTL <= 0:
 		return nil, bad("a lifetime of %s", r.TTL)
 	case t.NotAfter.After(c.cert.NotAfter):
-		return nil, bad("it would outlive its CA, which ends at %s: shorten --ttl, or make a new CA", c.cert.NotAfter.UTC().Format(time.RFC3339))
+		return nil, bad("it would outlive its CA, which ends at %s: shorten --ttl, or make a new CA",
+			c.cert.NotAfter.UTC().Format(time.RFC3339))
 	}
 	names := r.Names
 	if r.Server {
@@ -142,7 +144,8 @@ func NodeDir(ca, node string) (string, error) {
 func nodeID(node string) (string, error) {
 	id := strings.TrimSuffix(node, ".")
 	if id == "" || len(id) > 64 || id[0] == '.' || strings.ContainsFunc(id, notInNode) {
-		return "", bad("node %q: it names a folder, so 1 to 64 of letters, digits, dots, - and _, and no dot in front", node)
+		return "", bad("node %q: it names a folder, so 1 to 64 of letters, digits, dots, - and _, and no dot in front",
+			node)
 	}
 	return strings.ToLower(id), nil
 }

@@ -29,7 +29,8 @@ func Unmarshal(b []byte, v any) error {
 	ast.Walk(&tags, body)
 	if tags.first != nil {
 		at := tags.first.GetToken().Position
-		return fmt.Errorf("[%d:%d] the tag %s means nothing here: take it away, or put the value in quotes", at.Line, at.Column, tags.first.Start.Value)
+		return fmt.Errorf("[%d:%d] the tag %s means nothing here: take it away, or put the value in quotes", at.Line,
+			at.Column, tags.first.Start.Value)
 	}
 	return yaml.NodeToValue(body, v, yaml.Strict())
 }
