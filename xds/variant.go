@@ -1,6 +1,9 @@
 package xds
 
-import "strings"
+import (
+	"strings"
+	"weak"
+)
 
 // An ACK of Envoy says something only if the bytes differ from those that it stored last. Envoy
 // stores an update before it rebuilds the TLS contexts that use it, and keeps what it refused. It
@@ -71,4 +74,20 @@ type Varying interface {
 	// is the content that it accepted last, or empty. try counts the remedies that did not help,
 	// from 0. The resource is nil unless the remedy is Replace.
 	Cure(node Node, name, refused, accepted string, try int) (*Resource, Remedy)
+}
+
+// Encoded returns v.Variant(r, n, counts). It is made once for all who ask for it while any of
+// them uses it. A fleet that connects is sent the same encodings a thousand times, and needs none
+// of them afterwards. n is 1 or 2, and counts is the same for each n.
+func Encoded(v Varying, r *Resource, n int, counts bool) *Resource {
+	kept := &r.variants[n-1]
+	if p := kept.Load(); p != nil {
+		if have := p.Value(); have != nil {
+			return have
+		}
+	}
+	made := v.Variant(r, n, counts)
+	p := weak.Make(made)
+	kept.Store(&p)
+	return made
 }

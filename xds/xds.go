@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -106,7 +107,8 @@ type Resource struct {
 	// it has accepted nothing.
 	StandIn bool
 
-	delta, sotw atomic.Pointer[[]byte] // see encode.go
+	delta, sotw atomic.Pointer[[]byte]                    // see encode.go
+	variants    [2]atomic.Pointer[weak.Pointer[Resource]] // see Encoded
 }
 
 const (

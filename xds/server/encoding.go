@@ -18,9 +18,9 @@ import (
 func (e *entry) encoding(r *xds.Resource, content string) (_ *xds.Resource, counts bool) {
 	switch {
 	case e.bodyUnknown:
-		return e.sub.vary.Variant(r, 2, false), false
+		return xds.Encoded(e.sub.vary, r, 2, false), false
 	case e.accepted != content && e.body != nil && (e.body == r.Body || bytes.Equal(e.body.Value, r.Body.GetValue())):
-		return e.sub.vary.Variant(r, 1, true), true
+		return xds.Encoded(e.sub.vary, r, 1, true), true
 	}
 	return r, true
 }

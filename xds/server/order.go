@@ -14,8 +14,10 @@ import (
 // [xds.Node.Conn]. gRPC serves each connection in its own goroutine, so after a pause the streams
 // of several connections begin in any order. The gRPC server must use both returned values.
 //
-// A connection is known by its address in memory until its handshake. It is not wrapped before
-// that, since gRPC sets TCP_USER_TIMEOUT only on a bare TCP connection.
+// A connection is never wrapped. gRPC sets TCP_USER_TIMEOUT only on a bare TCP connection. Without
+// TLS it keeps no read buffer for a bare one that is idle. A connection is known by its address in
+// memory until its handshake. After that it is known by the [credentials.AuthInfo] of its streams,
+// which has a method Unwrap.
 func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listener, credentials.TransportCredentials) {
 	o := &order{}
 	return orderedListener{l, o}, orderedCredentials{creds, o}
@@ -52,7 +54,7 @@ func (c orderedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 	if err != nil || !known {
 		return conn, info, err
 	}
-	return orderedConn{conn, number.(uint64)}, info, nil
+	return conn, orderedInfo{info, number.(uint64)}, nil
 }
 
 // Clone implements [credentials.TransportCredentials].
@@ -60,25 +62,20 @@ func (c orderedCredentials) Clone() credentials.TransportCredentials {
 	return orderedCredentials{c.TransportCredentials.Clone(), c.order}
 }
 
-type orderedConn struct {
-	net.Conn
+// orderedInfo is what the inner credentials found out, with the number of the connection.
+type orderedInfo struct {
+	credentials.AuthInfo
 	number uint64
 }
 
-// RemoteAddr implements [net.Conn]. It is the only thing that gRPC tells a stream of its
-// connection.
-func (c orderedConn) RemoteAddr() net.Addr { return orderedAddr{c.Conn.RemoteAddr(), c.number} }
-
-type orderedAddr struct {
-	net.Addr
-	number uint64
-}
+// Unwrap returns what the inner credentials found out.
+func (i orderedInfo) Unwrap() credentials.AuthInfo { return i.AuthInfo }
 
 // connOf returns the number of a stream's connection, or 0 if it has none.
 func connOf(ctx context.Context) uint64 {
 	if p, ok := peer.FromContext(ctx); ok {
-		if a, ok := p.Addr.(orderedAddr); ok {
-			return a.number
+		if i, ok := p.AuthInfo.(orderedInfo); ok {
+			return i.number
 		}
 	}
 	return 0

@@ -100,5 +100,9 @@ func (c bareCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.Au
 	default:
 		c.t.Errorf("gRPC got a %T", raw)
 	}
-	return c.TransportCredentials.ServerHandshake(raw)
+	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
+	if conn != raw {
+		c.t.Errorf("gRPC serves a %T: it has a buffer for each connection", conn)
+	}
+	return conn, info, err
 }

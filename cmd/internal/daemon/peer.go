@@ -20,7 +20,11 @@ func peerIdentity(ctx context.Context) string {
 	if !ok {
 		return ""
 	}
-	switch info := p.AuthInfo.(type) {
+	info := p.AuthInfo
+	if ordered, ok := info.(interface{ Unwrap() credentials.AuthInfo }); ok { // see server.Ordered
+		info = ordered.Unwrap()
+	}
+	switch info := info.(type) {
 	case socketPeer:
 		return info.identity
 	case credentials.TLSInfo:
