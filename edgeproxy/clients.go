@@ -14,9 +14,9 @@ var (
 	errClient   = errors.New("the client's certificate carries none of the names in client_names")
 )
 
-// allowed reports whether a client's certificate has a name that a pattern matches. The name is a
-// DNS name, in which a star is the whole first label, or a URI, in which a star is what stands
-// between two slashes.
+// allowed reports whether a client's certificate has a name that a pattern matches. It is a DNS
+// name, in which a star is the whole first label. Or it is a URI, in which a star stands between
+// two slashes.
 func allowed(patterns []string, leaf *x509.Certificate) bool {
 	for _, pattern := range patterns {
 		for _, n := range leaf.DNSNames {

@@ -78,8 +78,7 @@ func (w *response) Write(b []byte) (int, error) {
 }
 
 // allowFullDuplex lets the response begin while the request is read. Otherwise net/http would read
-// the rest of an HTTP/1.1 body itself, and the upstream would be sent what it got as if it were
-// whole.
+// the rest of an HTTP/1.1 body itself. The upstream would be sent what it got as if it were whole.
 func (w *response) allowFullDuplex() {
 	if w.http1 && w.body != nil {
 		w.duplex = w.control.EnableFullDuplex() == nil

@@ -32,8 +32,8 @@ func (r *router) add(host keysource.Name, prefix string, h http.Handler) {
 
 // find returns nil if no route matches. Paths go to upstreams as they came, and upstreams read
 // them in different ways. Some take %2f and \ for a slash, merge slashes, or drop what follows a
-// semicolon. So a path must lead to the same route for the strictest reader and for the loosest,
-// and no reader may find a dot segment in it. Otherwise the error is errPath.
+// semicolon. So a path must lead to the same route for the strictest and for the loosest reader.
+// No reader may find a dot segment in it. Otherwise the error is errPath.
 func (r *router) find(host keysource.Name, u *url.URL) (http.Handler, error) {
 	raw := u.EscapedPath() // this is what is sent
 	if !strings.ContainsAny(raw, `%;\`) && !strings.Contains(raw, "//") && !strings.Contains(raw, "/.") {

@@ -82,7 +82,7 @@ func wellFormed(r *http.Request) bool {
 
 // requestHost returns the host for which a request is. It is empty if that is no server name. ok
 // is false if the handshake was for another host. A client that sent no server name has the
-// fallback certificate, so it may ask for the names that this one covers.
+// fallback certificate. So it may ask for the names that this one covers.
 func (l *listener) requestHost(r *http.Request) (host keysource.Name, ok bool) {
 	name := r.Host
 	if h, _, err := net.SplitHostPort(name); err == nil {

@@ -40,10 +40,10 @@ const unsupportedKey = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P
 // ParseCertificate checks a chain and its private key (PKCS#8, PKCS#1 or SEC1) and returns them in
 // the form that is sent. Text around the blocks is left out.
 //
-// It refuses PEM that is broken or cut short, a key of another certificate, an encrypted key, and
-// a chain whose links do not sign each other. It refuses what Envoy or every client refuses
-// ([Rules]), and a leaf or an issuer that has expired or is not valid yet at now. The error wraps
-// [ErrBadCertificate] and says what is wrong.
+// It refuses PEM that is broken or cut short, an encrypted key, and a key of another certificate.
+// It refuses a chain whose links do not sign each other. It refuses what Envoy or every client
+// refuses ([Rules]). It refuses a leaf or an issuer that has expired or is not valid yet at now.
+// The error wraps [ErrBadCertificate] and says what is wrong.
 //
 // The zero now leaves the validity unchecked. It is for reading back what was accepted while it
 // was valid, and must go on being served.

@@ -28,9 +28,9 @@ type end struct {
 	pem   []byte // the PEM as it is sent
 }
 
-// cutLeaf parses the first block of a chain, and returns what follows it. ok is true only if that
-// block is a certificate without a broken block before it, and what follows is an end that is
-// known to be good.
+// cutLeaf parses the first block of a chain, and returns what follows it. ok is true only if two
+// things hold. That block is a certificate without a broken block before it, and what follows is
+// an end that is known to be good.
 func (e *endsOf) cutLeaf(chain []byte) (leaf *x509.Certificate, after end, ok bool) {
 	block, rest := pem.Decode(chain)
 	if block == nil || block.Type != "CERTIFICATE" || bytes.Count(chain[:len(chain)-len(rest)], begin) != 1 {

@@ -1,8 +1,8 @@
 // Package keysource has the nouns of the project: what a secret is called, what it consists of,
 // and where it comes from.
 //
-// Everything that a node is sent is either a [Certificate], found under its server name through a
-// [Source], or a [Ring] of session ticket keys, which belongs to a scope.
+// A node is sent certificates and rings. A [Certificate] is found under its server name through a
+// [Source]. A [Ring] of session ticket keys belongs to a scope.
 //
 // Its rules:
 //

@@ -68,8 +68,8 @@ func normal(s string) (Name, error) {
 }
 
 // plain reports whether s is certainly its own normal form, as most names are. Then it has labels
-// of a-z, 0-9 and "-" that are no Punycode, and the last label begins with a letter, so that s is
-// no IP address. Other names may be their own normal form, too.
+// of a-z, 0-9 and "-" that are no Punycode. The last label begins with a letter, so s is no IP
+// address. Other names may be their own normal form, too.
 func plain(s string) bool {
 	if len(s) == 0 || len(s) > maxName {
 		return false
@@ -113,14 +113,14 @@ const (
 )
 
 // ChainName returns the resource name under which a filter chain of n's own asks for the
-// certificate of n, in a listener whose chains come and go. It is not n itself. On ADS Envoy gives
-// nothing to a chain that fetches certificates on demand under a name that another chain watches,
-// or watched until it has drained.
+// certificate of n. Such chains are in a listener whose chains come and go. It is not n itself. On
+// ADS another chain may watch the same name, or may have watched it until it has drained. Then
+// Envoy gives nothing to a chain that fetches certificates on demand.
 func ChainName(n Name) string { return chainPrefix + string(n) }
 
 // CertificateName returns the name whose certificate a resource name asks for. The resource name
-// is a server name as [ServerName] takes it, a [ChainName], or sds:// and a server name, as
-// Istio's gateways ask. The error wraps [ErrBadName].
+// is a server name as [ServerName] takes it, or a [ChainName]. It may also be sds:// and a server
+// name, as Istio's gateways ask. The error wraps [ErrBadName].
 func CertificateName(resource string) (Name, error) {
 	for _, prefix := range []string{chainPrefix, istioPrefix} {
 		if name, ok := strings.CutPrefix(resource, prefix); ok {

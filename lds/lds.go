@@ -3,8 +3,8 @@
 //
 // Envoy resumes no session in a chain that fetches certificates on demand. It binds a ticket to
 // the names, the issuer and the server names of its chain. So each busy host gets a chain of its
-// own, with its certificate by ADS, the ring of the scope by the SDS service, and tickets. Every
-// other name goes to one chain without tickets.
+// own, with tickets. Its certificate comes by ADS, and the ring of the scope by the SDS service.
+// Every other name goes to one chain without tickets.
 //
 // Envoy updates a listener in place if only filter chains differ. It leaves alone those chains
 // whose bytes are the same, with their connections and tickets. So a chain is encoded once, from
@@ -37,10 +37,9 @@ var ErrBadTemplate = errors.New("bad listener template")
 type Options struct {
 	Scope          string        // the scope of the ticket keys
 	TicketLifetime time.Duration // of the scope, in whole seconds
-	// ClientCerts is what the scope declares: "none", which is also the meaning of "", or the
-	// SHA-256 (64 hex digits, lower case) of the CA by which its listeners verify client
-	// certificates. A template that differs is refused, since a ticket carries the client's
-	// verification along.
+	// ClientCerts is what the scope declares: "none" or the SHA-256 (64 hex digits, lower case) of
+	// the CA by which its listeners verify client certificates. "" means "none", too. A template
+	// that differs is refused, since a ticket carries the client's verification along.
 	ClientCerts string
 }
 

@@ -127,9 +127,9 @@ func (t *Table) SetPolicy(p Policy) {
 // HostsOf lists the hosts that have a chain in a version of the listener. ok is false if the
 // version is not remembered. The list is shared.
 //
-// The versions of the last two changes are remembered, and older ones while there is room, but of
-// one change at most 1024 sets of hosts. A node whose policy gives it a further set is served like
-// any other. But what it serves is not known here, and after each change it is sent the
+// The versions of the last two changes are remembered, and older ones while there is room. Of one
+// change at most 1024 sets of hosts are remembered. A node whose policy gives it a further set is
+// served like any other. But what it serves is not known here. After each change it is sent the
 // certificates of all its chains again.
 func (t *Table) HostsOf(version string) (hosts []keysource.Name, ok bool) {
 	return t.editions.of(version)

@@ -46,8 +46,8 @@ type Proof struct {
 	At      time.Time
 }
 
-// errClientCertificate means that the node asks for a client certificate, which a probe has not,
-// and lets nobody in without one.
+// errClientCertificate means that the node lets nobody in without a client certificate, which a
+// probe has not.
 var errClientCertificate = errors.New("the node asks for a client certificate")
 
 // maxTries is for one handshake that fails before TLS has said anything. A worker of the node may

@@ -86,7 +86,7 @@ func (m *findCache) forget(names []keysource.Name) {
 }
 
 // checkAbsence calls Config.CheckComplete. For names that had no certificate it does so at most
-// once a second, since clients can invent such names as fast as they like.
+// once a second. Clients can invent such names as fast as they like.
 func (t *Table) checkAbsence(ctx context.Context, e *entry) error {
 	if e.state == xds.Present {
 		return t.cfg.CheckComplete(ctx, e.name)

@@ -16,10 +16,10 @@ import (
 // its filter chain fails. A new chain that uses the certificate makes the listener fail. So when a
 // node has taken the remedy for a certificate, the ring and the listener are offered again.
 //
-// When a node refuses a ring and none of its certificates is known to be the cause, each
-// certificate is offered again, alone. That shows one cause only: Envoy stops at the first chain
-// that it cannot build. The chains behind it have no ring yet, and for such a chain Envoy takes
-// any certificate. So the search is repeated after each cure, while the ring is refused.
+// When a node refuses a ring, the cause may not be known. Then each of its certificates is offered
+// again, alone. That shows one cause only: Envoy stops at the first chain that it cannot build.
+// The chains behind it have no ring yet, and for such a chain Envoy takes any certificate. So the
+// search is repeated after each cure, while the ring is refused.
 //
 // Source: Envoy's source/common/secret/sds_api.cc, ServerSslSocketFactory::onAddOrUpdateSecret.
 

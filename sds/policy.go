@@ -117,7 +117,7 @@ func (t *Table) judgeName(e *entry, old, now Policy, deny func(*peer, string)) {
 }
 
 // judgeRing does the same for the ring of scope. A node that may not have the ring any more is
-// sent none from now on, but keeps the one that it holds.
+// sent none from now on. It keeps the one that it holds.
 func (t *Table) judgeRing(scope string, old, now Policy, deny func(*peer, string)) {
 	name := keysource.RingName(scope)
 	for _, mailbox := range t.rings[scope] {

@@ -21,9 +21,9 @@ import (
 )
 
 // An ACK says that Envoy built its TLS contexts. If a context failed before, that is not enough.
-// So a node that refused a ring, or took the remedy for a certificate, is proved by handshakes
-// once it has accepted the ring again. Each of its hosts that has session tickets must make one
-// with the ring's first key.
+// So a node that refused a ring, or took a remedy, is proved by handshakes. That happens once it
+// has accepted the ring again. Each of its hosts that has session tickets must make one with the
+// ring's first key.
 
 // ProverConfig is what a [Prover] needs.
 type ProverConfig struct {
@@ -31,8 +31,9 @@ type ProverConfig struct {
 	// Ring returns what a scope sends now, or nil if it has no ring.
 	Ring func(scope string) *keysource.Ring
 	// Refers is the type URL of listeners. Listener returns the port on which a version of one
-	// listens (0 if none), and the hosts that have a chain of their own in it, sorted. A client
-	// can make a node ask for the certificate of any chain, but only these hosts have one.
+	// listens (0 if none). It also returns, sorted, the hosts that have a chain of their own in
+	// it. A client can make a node ask for the certificate of any chain, but only these hosts have
+	// one.
 	Refers   string
 	Listener func(version string) (port uint16, hosts []keysource.Name)
 	// Handshakes makes handshakes with a node; see [ProofTarget]. It ends with its context.

@@ -7,9 +7,9 @@
 //   - The last good secret stays. A certificate that cannot be loaded, or is bad, changes nothing.
 //   - What nobody asks for costs nothing: the table holds only what some stream watches.
 //   - A ring is sent on the SDS service only. A node whose ring is not ready, or not allowed, is
-//     sent nothing, and is not told that the ring is absent.
-//   - A refused certificate is replaced by a remedy (cure.go). Then what it kept from other filter
-//     chains is offered again (healer.go), and handshakes prove that the node uses its ring
+//     sent nothing. It is not told that the ring is absent.
+//   - A refused certificate is replaced by a remedy (cure.go). Then what it kept from other
+//     filter chains is offered again (healer.go). Handshakes prove that the node uses its ring
 //     (prover.go).
 //   - A changed certificate goes to one node of each kind first (trial.go).
 //

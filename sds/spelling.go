@@ -10,8 +10,8 @@ import (
 // spellings bounds how many spellings of a name a stream may hold, where a node asks for names on
 // the aggregated service. Clients choose the spelling (SNI), and each one costs the node memory
 // and us a certificate. A stream may hold the normal spelling, the name that a chain of its own
-// asks for, and one other spelling. Any further spelling is absent for the stream, until the stream
-// has unsubscribed from it and asks again.
+// asks for, and one other spelling. Any further spelling is absent for the stream, until the
+// stream has unsubscribed from it and asks again.
 //
 // The server bounds how many names under one wildcard a stream holds ([xds.Resource.Group]). The
 // table's mutex guards spellings.
@@ -28,8 +28,8 @@ type streamSpellings struct {
 
 func newSpellings() spellings { return spellings{streams: map[uint64]*streamSpellings{}} }
 
-// normal reports whether the node may ask for e in any case. A chain's own name must not be refused:
-// a filter chain never asks again.
+// normal reports whether the node may ask for e in any case. A chain's own name must not be
+// refused: a filter chain never asks again.
 func normal(node xds.Node, e *entry) bool {
 	return node.Service != xds.ADS || e.name == "" || string(e.name) == e.asked ||
 		e.asked == keysource.ChainName(e.name)
@@ -82,8 +82,8 @@ func (d *spellings) leave(node xds.Node, e *entry) {
 // SpellingsRefused counts the names that were called absent since a stream held another spelling.
 func (t *Table) SpellingsRefused() uint64 { return t.spellings.refused.Load() }
 
-// RefusedSpelling is a spelling that is absent for a stream, whether or not there is a
-// certificate, since the stream holds another one.
+// RefusedSpelling is a spelling that is absent for a stream, since the stream holds another one.
+// There may be a certificate for it.
 type RefusedSpelling struct {
 	Asked string // the spelling that a client asked for
 	Held  string // the spelling that the stream holds
@@ -91,7 +91,7 @@ type RefusedSpelling struct {
 
 // RefusedSpellings returns the spellings of the name asked that the stream may not add now: those
 // that it was refused, and asked itself. Look-ups on the SDS service have no such limit.
-func (t *Table) RefusedSpellings(stream uint64, asked string) (shut []RefusedSpelling) {
+func (t *Table) RefusedSpellings(stream uint64, asked string) (refused []RefusedSpelling) {
 	n, err := keysource.CertificateName(asked)
 	if err != nil {
 		return nil
@@ -106,14 +106,14 @@ func (t *Table) RefusedSpellings(stream uint64, asked string) (shut []RefusedSpe
 	for e := range w.refused {
 		if e.name == n {
 			asks = asks || e.asked == asked
-			shut = append(shut, RefusedSpelling{Asked: e.asked, Held: w.held[n].spelling()})
+			refused = append(refused, RefusedSpelling{Asked: e.asked, Held: w.held[n].spelling()})
 		}
 	}
 	if held := w.held[n]; !asks && string(n) != asked && asked != keysource.ChainName(n) && held != nil &&
 		held.asked != asked {
-		shut = append(shut, RefusedSpelling{Asked: asked, Held: held.asked})
+		refused = append(refused, RefusedSpelling{Asked: asked, Held: held.asked})
 	}
-	return shut
+	return refused
 }
 
 // spelling returns how e was asked for. e is nil if the spelling that was held has gone since.

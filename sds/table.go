@@ -31,9 +31,9 @@ type Config struct {
 	// gives way to that of its wildcard. Its error says why the sources may lack something that
 	// they had, and what was sent stays. If CheckComplete is nil, the sources always have all.
 	CheckComplete func(context.Context, keysource.Name) error
-	// Denied is called when a node asks for what it may not have, and when a new policy takes away
-	// something that it has asked for. name is the resource name as it was asked for. The
-	// goroutine of the stream calls it, so it must not block. It may be nil.
+	// Denied is called when a node asks for what it may not have. It is called, too, when a new
+	// policy takes away something that a node has asked for. name is the resource name as it was
+	// asked for. The goroutine of the stream calls it, so it must not block. It may be nil.
 	Denied func(node xds.Node, name string)
 	// Trials records for the fleet who gets a changed certificate first. If it is nil, every node
 	// gets it at once.
@@ -409,9 +409,9 @@ func (t *Table) Failing() (names []string, n int) {
 	return names, n
 }
 
-// Suspects lists the names, sorted, of which some node refused what they have now, and those that
-// have nothing that can be served. Whether a node still refuses it, only its stream knows. The
-// cost depends on how many names were ever suspects.
+// Suspects lists, sorted, the names of which some node refused what they have now. It also lists
+// those that have nothing that can be served. Whether a node still refuses it, only its stream
+// knows. The cost depends on how many names were ever suspects.
 func (t *Table) Suspects() (names []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -38,8 +38,8 @@ type Sealer struct {
 	reloadedAt time.Time
 }
 
-// ErrOpen means that the bytes were not sealed with a key of this keyset, or not with that
-// associated data, or were changed since.
+// ErrOpen means that bytes do not open. They were sealed with another key or other associated
+// data, or were changed since.
 var ErrOpen = errors.New("seal: wrong key, wrong associated data, or changed bytes")
 
 const (
@@ -136,7 +136,7 @@ func (s *Sealer) Seal(plain, ad []byte) ([]byte, error) {
 }
 
 // Open is the inverse of Seal. If a value names a key that is not in the keyset, the source is
-// read again first, at most once a second: another replica may just have been given a new key. The
+// read again first, at most once a second. Another replica may just have been given a new key. The
 // error is [ErrOpen].
 func (s *Sealer) Open(sealed, ad []byte) ([]byte, error) {
 	o := s.keyset.Load()

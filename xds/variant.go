@@ -76,11 +76,11 @@ type Varying interface {
 	Cure(node Node, name, refused, accepted string, try int) (*Resource, Remedy)
 }
 
-// Encoded is v.Variant(r, n, counts), made once for all who ask while any of them uses it. A fleet that
-// connects is sent the same encodings a thousand times, and needs none of them afterwards. n is 1 or 2,
-// and counts is the same for each n.
+// Encoded returns v.Variant(r, n, counts). It is made once for all who ask for it while any of
+// them uses it. A fleet that connects is sent the same encodings a thousand times, and needs none
+// of them afterwards. n is 1 or 2, and counts is the same for each n.
 func Encoded(v Varying, r *Resource, n int, counts bool) *Resource {
-	kept := &r.others[n-1]
+	kept := &r.variants[n-1]
 	if p := kept.Load(); p != nil {
 		if have := p.Value(); have != nil {
 			return have

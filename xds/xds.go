@@ -108,7 +108,7 @@ type Resource struct {
 	StandIn bool
 
 	delta, sotw atomic.Pointer[[]byte]                    // see encode.go
-	others      [2]atomic.Pointer[weak.Pointer[Resource]] // see Encoded
+	variants    [2]atomic.Pointer[weak.Pointer[Resource]] // see Encoded
 }
 
 const (

@@ -20,8 +20,8 @@ import (
 )
 
 // ballast makes the garbage collector wait for 48 MiB more of garbage before it begins. It is
-// never touched, so it takes no memory. An edge often holds little more than what a few requests
-// leave behind, and without it the collector would run all the time.
+// never touched, so it takes no memory. An edge often holds little more than a few requests leave
+// behind. Without ballast the collector would run all the time.
 var ballast = make([]byte, 48<<20)
 
 func main() {

@@ -79,8 +79,8 @@ func (s *Secrets) Restore(n keysource.Name, p keysource.PEM) error {
 	return nil
 }
 
-// Resume brings a ring into use that was in use before this process began, unless the control
-// plane has given one for its scope.
+// Resume brings a ring into use again that was in use before this process began. It does nothing
+// if the control plane has given one for its scope.
 func (s *Secrets) Resume(scope string, r keysource.Ring) error {
 	s.client.Hold(keysource.RingName(scope), r.Version())
 	return s.useRing(scope, r, false)

@@ -132,7 +132,7 @@ func (s *Secrets) Run(ctx context.Context) error {
 func (s *Secrets) Ready() <-chan struct{} { return s.ready }
 
 // Certificate returns the certificate to serve under n. If it is not held it is asked for, once
-// for all who wait, and waited for until ctx ends or Config.Wait is over. Errors wrap ErrNotExist,
+// for all who wait. The wait ends with ctx, or when Config.Wait is over. Errors wrap ErrNotExist,
 // ErrTimeout or ErrBusy.
 func (s *Secrets) Certificate(ctx context.Context, n keysource.Name) (*tls.Certificate, error) {
 	if c := s.have(n); c != nil {

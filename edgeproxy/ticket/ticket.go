@@ -39,7 +39,7 @@ type Keys struct {
 }
 
 // Derive makes the keys of scope from its ring. It is HKDF-SHA256 (RFC 5869) of each key's 64
-// secret bytes, with the key's name as the salt, and a label and the scope as info.
+// secret bytes. The salt is the key's name, the info is a label and the scope.
 func Derive(scope string, r keysource.Ring) (k Keys, err error) {
 	for _, key := range r.Keys {
 		b, err := hkdf.Key(sha256.New, key[nameSize:], key[:nameSize], label+"\x00"+scope, 32)

@@ -93,7 +93,7 @@ func expired(c keysource.Certificate, now time.Time) string {
 }
 
 // keys yields the store's keys in the order of the names. That order differs from the store's in
-// one point: the "*" of a wildcard is the first character of a name, but in a key it is escaped
+// one point. The "*" of a wildcard is the first character of a name. In a key it is escaped
 // ("=2A"), and comes after the digits.
 func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[string, error] {
 	from := keyAfter(after)

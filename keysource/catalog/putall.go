@@ -102,8 +102,8 @@ func admitPair(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 }
 
 // onAllProcessors calls f for 0 to n-1 on all processors, and lets other goroutines run after each
-// call. Otherwise a goroutine that waits for a processor would wait 10 ms for each of these, and a
-// rotation that is being written waits for a processor several times.
+// call. Otherwise a goroutine that waits for a processor would wait 10 ms for each of these. A
+// rotation that is being written waits several times.
 func onAllProcessors(n int, f func(int)) {
 	var wg sync.WaitGroup
 	workers := min(runtime.GOMAXPROCS(0), n)

@@ -98,9 +98,9 @@ func Check(n keysource.Name, val []byte) ([]byte, error) {
 }
 
 // decode reads a stored value. It does not check expiry. A certificate was good when it was put.
-// To stop serving it when it expires would leave no certificate, and would make a restart an
-// outage for clients that accept it. So the last good one stays. List shows expiry, and alarms
-// report it. The errors of decode quote nothing of the value, which has a key.
+// To stop serving it when it expires would leave no certificate. A restart would become an outage
+// for clients that accept it. So the last good one stays. List shows expiry, and alarms report it.
+// The errors of decode quote nothing of the value, which has a key.
 func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
 	c, der, err := unpack(n, val)
 	if err != nil {

@@ -11,7 +11,8 @@
 //   - Files that are broken, expired, half-written or do not belong together change nothing. The
 //     last good certificate of that name stays, and [Dir.List] says what is wrong.
 //   - A name is gone only when its folder is. When many go at once, as when a volume is not
-//     mounted, they are held back until they return or [Dir.ConfirmLoss] accepts the loss.
+//     mounted, they are held back. They are so until they return or [Dir.ConfirmLoss] accepts the
+//     loss.
 //   - Files are read only when their name was asked for, or in the background.
 //
 // It does not know the store. What it must remember over a restart goes through [Known].
@@ -43,8 +44,8 @@ type Config struct {
 	// Run's goroutine calls it, so it must not block. It may name more than what changed. It may
 	// be nil.
 	Changed func([]keysource.Name)
-	// Known remembers the names over a restart, so that a volume that is not mounted at the start
-	// is noticed as a loss. If it is nil, that is not noticed.
+	// Known remembers the names over a restart. So it is noticed as a loss that a volume is not
+	// mounted at the start. If it is nil, that is not noticed.
 	Known Known
 	// AcceptLoss is what an operator types to accept a loss. Errors and the log name it.
 	AcceptLoss string
@@ -135,8 +136,8 @@ func New(c Config) *Dir {
 func (d *Dir) Ready() <-chan struct{} { return d.ready }
 
 // Certificate implements [keysource.Source]. It blocks until Ready. The files of a name are read
-// when it is first asked for. From then on its last good certificate stays in memory, and is
-// returned whatever happens to the files, until the name is gone.
+// when it is first asked for. From then on its last good certificate stays in memory until the
+// name is gone, whatever happens to the files.
 func (d *Dir) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
 	select {
 	case <-d.ready:

@@ -1,8 +1,8 @@
 // Package eager decides which hosts are eager: those that get a filter chain of their own, with
 // session tickets, before any client asks for them.
 //
-// A host is eager if it is pinned, if the configuration names it, or if a glob of the
-// configuration matches the name of a certificate.
+// A host is eager if it is pinned, or if the configuration names it. It is eager, too, if a glob
+// of the configuration matches the name of a certificate.
 //
 // Its rules:
 //

@@ -19,9 +19,9 @@ const (
 )
 
 // readMatches finds out which certificates are matched now. It looks at those that may have
-// changed. It looks at all of them at first, when too much has changed to be named, when there is
-// room for a host of which only the number is known, and to count these again. It does so not too
-// often.
+// changed. It looks at all of them at first, and when too much has changed to be named. It does
+// so, too, when there is room for a host of which only the number is known, and to count these
+// again. It looks at all of them not too often.
 func (e *Eager) readMatches(ctx context.Context) error {
 	if len(e.cfg.Match) == 0 {
 		return nil

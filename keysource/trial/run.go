@@ -95,7 +95,7 @@ func (t *Records) forget(n keysource.Name) {
 }
 
 // sweep removes records that are no longer needed. It keeps one that was first seen less than two
-// refreshes and 10 s ago, since another replica may still want to read it.
+// refreshes and 10 s ago. Another replica may still want to read it.
 func (t *Records) sweep(ctx context.Context) {
 	now := time.Now()
 	t.mu.Lock()

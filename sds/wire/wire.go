@@ -38,8 +38,8 @@ func Certificate(r *xds.Resource) (keysource.PEM, error) {
 	}, nil
 }
 
-// Ring returns r, checked by [keysource.Ring.Check]. r must have the name of a ring. Its generation
-// is that of the version. The error names the resource, and quotes no key.
+// Ring returns r, checked by [keysource.Ring.Check]. r must have the name of a ring. Its
+// generation is that of the version. The error names the resource, and quotes no key.
 func Ring(r *xds.Resource) (keysource.Ring, error) {
 	s, err := secret(r)
 	if err != nil {

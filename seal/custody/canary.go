@@ -18,7 +18,7 @@ var (
 	// ErrWrongKey means that what is stored was sealed with another key.
 	ErrWrongKey = errors.New("the wrong sealing key")
 	// ErrBehind means that the other replicas seal with a key that is only staged in this one's
-	// keyset, and that the source cannot be changed from here.
+	// keyset. The source of the keyset cannot be changed from here.
 	ErrBehind = errors.New("the keyset is behind the store")
 	// ErrCanary means that the key is right, and the canary was changed or comes from elsewhere.
 	ErrCanary = errors.New("the canary was changed")

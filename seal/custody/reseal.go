@@ -18,8 +18,8 @@ const (
 )
 
 // reseal seals every record with the primary key that is not sealed with it yet. Each is a
-// compare-and-swap. A change that comes between wins, since a replica sealed it that may have the
-// new key already, and the record is looked at again.
+// compare-and-swap. A change that comes between wins, and the record is looked at again. The
+// replica that made it may have the new key already.
 func (c *Custodian) reseal(ctx context.Context) error {
 	records := 0
 	for _, err := range c.cfg.Raw.Keys(ctx, "") {

@@ -29,10 +29,10 @@ func (c *Custodian) Rotate(ctx context.Context) (seal.State, error) {
 }
 
 // Retire drops the old keys from the keyset. Before that every replica must have reported anew
-// that it seals with the new key, for which Retire waits, and a full scan must have proved that
-// the new key alone opens every record. Retire returns how many records it has opened. The error
-// wraps [ErrRefused] if one of these is not so. It wraps [seal.ErrReadOnly], too, if both are so
-// and the keys must be dropped by hand.
+// that it seals with the new key. Retire waits for that. A full scan must have proved that the new
+// key alone opens every record. Retire returns how many records it has opened. The error wraps
+// [ErrRefused] if one of these is not so. It wraps [seal.ErrReadOnly], too, if both are so and the
+// keys must be dropped by hand.
 func (c *Custodian) Retire(ctx context.Context) (records int, err error) {
 	st, asked, err := c.awaitReports(ctx)
 	if err != nil {

@@ -89,7 +89,7 @@ func New(c Config) *Client {
 }
 
 // Live reports whether there is a stream now. Then what was applied is current, except for what is
-// under way, and for a lost server that the connection's keepalive has not noticed yet.
+// under way. The connection's keepalive may not have noticed yet that the server is lost.
 func (c *Client) Live() bool { return c.live.Load() }
 
 // Hold says that the caller has a version of a name already, as if it had been applied. The next
@@ -102,8 +102,8 @@ func (c *Client) Hold(name, version string) {
 
 // Subscribe asks for names, from now on and after each reconnect. If a name is subscribed already,
 // it is asked for again, and the server answers again. Subscribe skips the empty name and "*",
-// which would both mean everything, and a name that is not UTF-8, which cannot be sent. It never
-// blocks, and any goroutine may call it at any time.
+// which would both mean everything. It skips a name that is not UTF-8, which cannot be sent. It
+// never blocks, and any goroutine may call it at any time.
 func (c *Client) Subscribe(names ...string) { c.want(true, names) }
 
 // Unsubscribe ends what Subscribe began. The client forgets what it applied under the names. It

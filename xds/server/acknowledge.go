@@ -93,8 +93,8 @@ func (m *machine) clearRefusal(e *entry) {
 	m.unblock(e)
 }
 
-// resendNamed sends again the resources that the accepted version of e names and the version
-// before did not name, if the node had them before. See [xds.Referring].
+// resendNamed sends again resources that the accepted version of e names and the version before
+// did not name. It does so only if the node had them before. See [xds.Referring].
 func (m *machine) resendNamed(e *entry, version string) {
 	src, ok := e.sub.src.(xds.Referring)
 	if !ok || version == e.accepted {

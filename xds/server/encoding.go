@@ -8,10 +8,10 @@ import (
 )
 
 // A node that keeps what it refuses (see [xds.Varying]) is offered a content in bytes that differ
-// from those that it was delivered last. Only then does its ACK say that it uses them. If it is
-// not known what was delivered last, two encodings are sent one after the other. The answer to the
-// second counts, since the first was delivered between. This is done for every name in the first
-// request of a stream, unless the node says that it holds a version that is believed.
+// from those delivered last. Only then does its ACK say that it uses them. If it is not known what
+// was delivered last, two encodings are sent one after the other. The answer to the second counts,
+// since the first was delivered between. This is done for every name in the first request of a
+// stream. The exception is a name for which the node claims a version that is believed.
 
 // encoding returns r in the encoding in which it is to be sent for e, and whether an ACK of it
 // counts.
@@ -51,10 +51,9 @@ func (m *machine) renew(e *entry) {
 	m.look(e)
 }
 
-// Renew has the streams that match chooses offer again what they were sent under the names that
-// name chooses, each name alone and in other bytes. A name counts as sent until the node has
-// accepted that. Names that the node refused are offered again at once. Renew returns how many
-// names it chose.
+// Renew makes streams offer again what they were sent, each name alone and in other bytes. match
+// chooses the streams, and name the names. A name counts as sent until the node has accepted that.
+// Names that the node refused are offered again at once. Renew returns how many names it chose.
 func (s *Server) Renew(match func(xds.Node) bool, typeURL string, name func(string) bool) (n int) {
 	for _, st := range s.all() {
 		// An error has ended the stream already.

@@ -50,8 +50,8 @@ type entry struct {
 	firstSent bool
 	// secondDue reports that this answer has come, and the second encoding is to be sent.
 	secondDue bool
-	// inDoubt reports that the node accepted something, or claims so, and that it is not known
-	// whether the node uses it.
+	// inDoubt reports that it is not known whether the node uses what it accepted, or claims to
+	// have accepted.
 	inDoubt bool
 	// shared reports that the entry is in a response with others that was not answered yet.
 	// Nothing else is sent for it until then.

@@ -24,8 +24,8 @@ type limits struct {
 	// evicted.
 	held    int
 	grouped int // the same for the names of one group
-	// groupSlack is how many names more a group may hold for a moment, so that clients that come
-	// at the same time find room.
+	// groupSlack is how many more names a group may hold for a moment. So clients that come at the
+	// same time find room.
 	groupSlack int
 	// recentlyEvicted is how many names evicted from groups are remembered, and let in again.
 	recentlyEvicted int

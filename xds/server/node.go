@@ -19,7 +19,8 @@ func (m *machine) learnNode(n *corev3.Node) error {
 	switch {
 	case id == "":
 		return status.Error(codes.InvalidArgument,
-			"node.id is missing: the first request of a stream must carry it (Envoy: set node.id in the bootstrap or --service-node)")
+			"node.id is missing: the first request of a stream must carry it "+
+				"(Envoy: set node.id in the bootstrap or --service-node)")
 	case len(id) > maxNodeID || strings.ContainsFunc(id, unprintable):
 		return status.Errorf(codes.InvalidArgument,
 			"node.id %q: more than %d bytes, or characters that cannot be shown", printable(id, 64), maxNodeID)

@@ -18,8 +18,8 @@ const (
 	// nodes. An ACK has some hundred bytes.
 	readBuffer = 4 << 10
 	// maxRequest bounds one request. A node that reconnects lists in one request all that it holds
-	// (limits.wire), what it says of itself, and the names that clients asked for while no server
-	// could answer that they are absent.
+	// (limits.wire), and what it says of itself. The request also has the names that clients asked
+	// for while no server could answer.
 	maxRequest = 64 << 20
 	maxHeaders = 32 << 10
 	// maxStreams is for one connection. Envoy without ADS opens a stream for each secret, and its

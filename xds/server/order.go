@@ -14,9 +14,10 @@ import (
 // [xds.Node.Conn]. gRPC serves each connection in its own goroutine, so after a pause the streams
 // of several connections begin in any order. The gRPC server must use both returned values.
 //
-// A connection is never wrapped. gRPC sets TCP_USER_TIMEOUT on a bare TCP connection only, and reads
-// a bare connection without a buffer of its own. A connection is known by its address in memory until
-// its handshake, and then by the [credentials.AuthInfo] of its streams, which has a method Unwrap.
+// A connection is never wrapped. gRPC sets TCP_USER_TIMEOUT only on a bare TCP connection. Without
+// TLS it keeps no read buffer for a bare one that is idle. A connection is known by its address in
+// memory until its handshake. After that it is known by the [credentials.AuthInfo] of its streams,
+// which has a method Unwrap.
 func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listener, credentials.TransportCredentials) {
 	o := &order{}
 	return orderedListener{l, o}, orderedCredentials{creds, o}
@@ -61,7 +62,7 @@ func (c orderedCredentials) Clone() credentials.TransportCredentials {
 	return orderedCredentials{c.TransportCredentials.Clone(), c.order}
 }
 
-// orderedInfo is what the inner credentials found out, with the number.
+// orderedInfo is what the inner credentials found out, with the number of the connection.
 type orderedInfo struct {
 	credentials.AuthInfo
 	number uint64

@@ -10,7 +10,7 @@ import (
 //
 // Responses arrive in order. So the acknowledgement of one shows that all before it were read,
 // whether or not they will be acknowledged themselves. A nonce is random and stands at the end of
-// its response, so a node that names it has read the bytes before it.
+// its response. So a node that names it has read the bytes before it.
 type outstanding struct {
 	first uint64 // number of recs[0]
 	recs  []*record

@@ -44,16 +44,16 @@ type Config struct {
 	// nil, nobody has an identity.
 	Identity func(context.Context) string
 	// OnDemand is a type of Types whose names nodes ask for on the aggregated service as clients
-	// come. They have no other bound, so each resource carries a TTL ([xds.Resource.TTL]). A node
-	// that holds more than Hold of them (default 20 000) is told that the ones sent first are
-	// absent, at most 50 a second. It unsubscribes from those, and asks again when a client does.
-	// A name from which it does not unsubscribe is sent again, and stays. If OnDemand is empty,
-	// there is no such type.
+	// come. They have no other bound, so each resource carries a TTL ([xds.Resource.TTL]). If a
+	// node holds more than Hold of them (default 20 000), those that were sent first are removed,
+	// at most 50 a second. It unsubscribes from those, and asks again when a client does. A name
+	// from which it does not unsubscribe is sent again, and stays. If OnDemand is empty, there is
+	// no such type.
 	//
 	// HoldGroup (default 1000) is how many names of a group ([xds.Resource.Group]) a node may
-	// hold. Beyond that the oldest of the group are evicted, at most 50 a second, and as many new
-	// ones are let in. Names that were evicted in the last minutes and are asked for again are let
-	// in too, up to twice HoldGroup. The others are called absent.
+	// hold. Beyond that its oldest are evicted, at most 50 a second, and as many new ones are let
+	// in. Names that were evicted in the last minutes and are asked for again are let in, too.
+	// They are so up to twice HoldGroup. The others are called absent.
 	OnDemand  string
 	Hold      int
 	HoldGroup int

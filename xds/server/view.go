@@ -19,9 +19,9 @@ type NameState struct {
 	Accepted string    // the version last accepted
 	Refused  *Refusal  // nil unless the node refused last what it was sent
 	StandIn  bool      // the resource takes the place of one that does not exist
-	// InDoubt reports that the node accepted something, or said so when it connected, and that it
-	// is not known whether the node uses it. It was offered again in other bytes, at SentAt, and
-	// the node has not accepted those.
+	// InDoubt reports that it is not known whether the node uses what it accepted, or said when it
+	// connected that it accepted. It was offered again in other bytes, at SentAt, and the node has
+	// not accepted those.
 	InDoubt bool
 	Evicted bool // it was removed to make room, and the node has not unsubscribed yet
 }
