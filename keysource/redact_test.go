@@ -70,7 +70,8 @@ func TestNothingPrintsAKey(t *testing.T) {
 		L  []keysource.TicketKey
 		M  map[string]keysource.Ring
 	}
-	all := wrapped{cert.PEM, cert, &cert, bare, tk, &tk, ring, &ring, ring.Keys, map[string]keysource.Ring{"default": ring}}
+	all := wrapped{cert.PEM, cert, &cert, bare, tk, &tk, ring, &ring, ring.Keys,
+		map[string]keysource.Ring{"default": ring}}
 
 	outs := map[string]string{}
 	for what, v := range map[string]any{

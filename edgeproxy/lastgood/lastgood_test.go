@@ -85,7 +85,8 @@ func TestADamagedCopyIsRefusedByName(t *testing.T) {
 	dir := t.TempDir()
 	k := keeper(t, dir)
 	check(t, k.SaveRings(Rings{At: time.Now(), Rings: ring(1, keysource.NewTicketKey())}))
-	check(t, k.SaveCertificates(map[keysource.Name]keysource.Certificate{"shop.example": {PEM: keysource.PEM{Key: []byte("key")}}}))
+	check(t, k.SaveCertificates(map[keysource.Name]keysource.Certificate{
+		"shop.example": {PEM: keysource.PEM{Key: []byte("key")}}}))
 	rings, certs := k.path(ringsFile), k.path(certsFile)
 	good, err := os.ReadFile(rings)
 	check(t, err)

@@ -90,7 +90,8 @@ func TestPutAllIsRefusedAsAWhole(t *testing.T) {
 	s := memory.New()
 	c := New(Config{Store: s, BeforeAll: func(context.Context, []Stored) error { return refused }})
 	chain, key := testca.New(t).Issue(t, "a.example")
-	if _, err := c.PutAll(t.Context(), []Pair{{"a.example", keysource.PEM{Chain: chain, Key: key}}}); !errors.Is(err, refused) {
+	pair := Pair{"a.example", keysource.PEM{Chain: chain, Key: key}}
+	if _, err := c.PutAll(t.Context(), []Pair{pair}); !errors.Is(err, refused) {
 		t.Errorf("%v", err)
 	}
 	if _, err := c.Certificate(t.Context(), "a.example"); !errors.Is(err, keysource.ErrNotExist) {

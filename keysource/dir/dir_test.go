@@ -55,11 +55,14 @@ func launch(t testing.TB, root string, inotify bool, change ...func(*Config)) *b
 
 func newBench(t testing.TB, root string, change ...func(*Config)) *bench {
 	b := &bench{t: t, ca: testca.New(t), logs: &syncBuffer{}, done: make(chan error, 1)}
-	c := Config{Dir: root, AcceptLoss: "lockstep cert rm --confirm", Log: slog.New(slog.NewTextHandler(b.logs, nil)), Changed: func(names []keysource.Name) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.told = append(b.told, names...)
-	}}
+	c := Config{
+		Dir: root, AcceptLoss: "lockstep cert rm --confirm", Log: slog.New(slog.NewTextHandler(b.logs, nil)),
+		Changed: func(names []keysource.Name) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.told = append(b.told, names...)
+		},
+	}
 	for _, f := range change {
 		f(&c)
 	}

@@ -30,7 +30,8 @@ func (c *Custodian) reseal(ctx context.Context) error {
 	}
 	c.setWork(func(w *Work) { *w = Work{Underway: true, Records: records} })
 	defer c.setWork(func(w *Work) { w.Underway = false })
-	c.cfg.Log.Info("sealing every record with the new key", "records", records, "key", c.cfg.Sealer.State().Primary.String())
+	c.cfg.Log.Info("sealing every record with the new key", "records", records,
+		"key", c.cfg.Sealer.State().Primary.String())
 	var n atomic.Int64
 	err := c.each(ctx, func(ctx context.Context, key string) error {
 		changed, err := c.resealOne(ctx, key)
