@@ -64,7 +64,7 @@ var tlsFeature = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
 func TestRulesRefuse(t *testing.T) {
 	root := testca.New(t)
 	ec := testca.Key(t)
-	// lint:ignore SA1019 such keys are what is refused
+	//lint:ignore SA1019 such keys are what is refused
 	threePrimes, err := rsa.GenerateMultiPrimeKey(rand.Reader, 3, 2048)
 	check(t, err)
 	nothing := func(*x509.Certificate) {}
