@@ -53,9 +53,10 @@ func TestParseCertificateTakesEveryUsualForm(t *testing.T) {
 				key = pkcs8
 			}
 			for form, chain := range map[string][]byte{
-				"leaf":            leaf,
-				"whole chain":     join(leaf, inter.PEM, ca.PEM),
-				"text around":     join([]byte("subject=shop\n\n"), leaf, []byte("issuer=x\n"), inter.PEM, []byte("\nthe end\n")),
+				"leaf":        leaf,
+				"whole chain": join(leaf, inter.PEM, ca.PEM),
+				"text around": join([]byte("subject=shop\n\n"), leaf, []byte("issuer=x\n"), inter.PEM,
+					[]byte("\nthe end\n")),
 				"no last newline": bytes.TrimSpace(join(leaf, inter.PEM)),
 				"CRLF":            bytes.ReplaceAll(join(leaf, inter.PEM), []byte("\n"), []byte("\r\n")),
 			} {
@@ -72,7 +73,8 @@ func TestParseCertificateTakesEveryUsualForm(t *testing.T) {
 				if _, err := tls.X509KeyPair(got.Chain, got.Key); err != nil {
 					t.Errorf("%s: crypto/tls refuses it: %v", form, err)
 				}
-				if !got.NotAfter.Equal(testca.NotAfter) || !got.NotBefore.Equal(testca.NotBefore) || got.Issuer != inter.Cert.Subject.String() {
+				if !got.NotAfter.Equal(testca.NotAfter) || !got.NotBefore.Equal(testca.NotBefore) ||
+					got.Issuer != inter.Cert.Subject.String() {
 					t.Errorf("%s: wrong facts: %v %v %q", form, got.NotBefore, got.NotAfter, got.Issuer)
 				}
 				again, err := keysource.ParseCertificate(got.Chain, got.Key, now)
@@ -120,30 +122,34 @@ func TestParseCertificateRefuses(t *testing.T) {
 		chain, key []byte
 		words      string
 	}{
-		"nothing at all":             {nil, nil, "no CERTIFICATE block"},
-		"empty key":                  {chain, nil, "no PRIVATE KEY block"},
-		"chain and key exchanged":    {key, chain, "no CERTIFICATE block"},
-		"DER, not PEM":               {inter.Cert.Raw, key, "no CERTIFICATE block"},
-		"not a certificate inside":   {block("CERTIFICATE", []byte("hello")), key, "certificate 0"},
-		"garbled leaf":               {join(garble(leaf), inter.PEM), key, "broken or cut short"},
-		"garbled intermediate":       {join(leaf, garble(inter.PEM), ca.PEM), key, "broken or cut short"},
-		"garbled root":               {join(leaf, inter.PEM, garble(ca.PEM)), key, "broken or cut short"},
-		"garbled key":                {chain, garble(key), "broken or cut short"},
-		"not a key inside":           {chain, block("PRIVATE KEY", []byte("hello")), "cannot be parsed as PRIVATE KEY"},
+		"nothing at all":           {nil, nil, "no CERTIFICATE block"},
+		"empty key":                {chain, nil, "no PRIVATE KEY block"},
+		"chain and key exchanged":  {key, chain, "no CERTIFICATE block"},
+		"DER, not PEM":             {inter.Cert.Raw, key, "no CERTIFICATE block"},
+		"not a certificate inside": {block("CERTIFICATE", []byte("hello")), key, "certificate 0"},
+		"garbled leaf":             {join(garble(leaf), inter.PEM), key, "broken or cut short"},
+		"garbled intermediate":     {join(leaf, garble(inter.PEM), ca.PEM), key, "broken or cut short"},
+		"garbled root":             {join(leaf, inter.PEM, garble(ca.PEM)), key, "broken or cut short"},
+		"garbled key":              {chain, garble(key), "broken or cut short"},
+		"not a key inside": {chain, block("PRIVATE KEY", []byte("hello")),
+			"cannot be parsed as PRIVATE KEY"},
 		"key of another certificate": {chain, otherKey, "does not belong to the certificate"},
 		"certificate of another key": {join(otherLeaf, inter.PEM), key, "does not belong to the certificate"},
 		"intermediate first":         {join(inter.PEM, leaf, ca.PEM), key, "must come first"},
-		"upper links swapped":        {join(leaf, ca.PEM, inter.PEM), key, "certificate 0 of the chain is not signed by the next"},
-		"another CA's link":          {join(leaf, inter.PEM, stranger.PEM), key, "certificate 1 of the chain is not signed by the next"},
-		"leaf twice":                 {join(leaf, leaf), key, "not signed by the next"},
-		"expired":                    {join(expired, inter.PEM), expiredKey, "expired at 2025-12-31T23:59:59Z"},
-		"encrypted PKCS#8":           {chain, block("ENCRYPTED PRIVATE KEY", []byte("x")), "encrypted: decrypt it first"},
-		"encrypted, older form":      {chain, legacy, "encrypted: decrypt it first"},
-		"key that cannot sign":       {chain, block("PRIVATE KEY", x25519DER), "X25519, Envoy takes ECDSA"},
-		"RSA 1024":                   {smallLeaf, small, "RSA of 1024 bits"},
-		"P-224":                      {p224Leaf, p224Key, "P-224"},
-		"too large":                  {join(chain, bytes.Repeat([]byte{'\n'}, 1<<20)), key, "more than 1048576 bytes"},
-		"too large a key":            {chain, join(key, bytes.Repeat([]byte{'\n'}, 1<<20)), "more than 1048576 bytes"},
+		"upper links swapped": {join(leaf, ca.PEM, inter.PEM), key,
+			"certificate 0 of the chain is not signed by the next"},
+		"another CA's link": {join(leaf, inter.PEM, stranger.PEM), key,
+			"certificate 1 of the chain is not signed by the next"},
+		"leaf twice": {join(leaf, leaf), key, "not signed by the next"},
+		"expired":    {join(expired, inter.PEM), expiredKey, "expired at 2025-12-31T23:59:59Z"},
+		"encrypted PKCS#8": {chain, block("ENCRYPTED PRIVATE KEY", []byte("x")),
+			"encrypted: decrypt it first"},
+		"encrypted, older form": {chain, legacy, "encrypted: decrypt it first"},
+		"key that cannot sign":  {chain, block("PRIVATE KEY", x25519DER), "X25519, Envoy takes ECDSA"},
+		"RSA 1024":              {smallLeaf, small, "RSA of 1024 bits"},
+		"P-224":                 {p224Leaf, p224Key, "P-224"},
+		"too large":             {join(chain, bytes.Repeat([]byte{'\n'}, 1<<20)), key, "more than 1048576 bytes"},
+		"too large a key":       {chain, join(key, bytes.Repeat([]byte{'\n'}, 1<<20)), "more than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "RSA 1024" && len(small) == 0 {
@@ -173,7 +179,8 @@ func TestParseCertificateWithoutATimeTakesTheExpired(t *testing.T) {
 	}
 }
 
-// A file that is still being written may end anywhere. Only an end between two blocks leaves a whole, shorter chain.
+// A file that is still being written may end anywhere. Only an end between two blocks leaves a
+// whole, shorter chain.
 func TestParseCertificateNoticesEveryCut(t *testing.T) {
 	ca := testca.New(t)
 	inter := ca.Intermediate(t)
@@ -215,10 +222,13 @@ func TestVersionIsOfAllThatIsSent(t *testing.T) {
 }
 
 func TestCovers(t *testing.T) {
-	c := keysource.Certificate{Names: []string{"Shop.example", "*.api.example", "bücher.example", "under_score.example"}}
+	c := keysource.Certificate{Names: []string{"Shop.example", "*.api.example", "bücher.example",
+		"under_score.example"}}
 	for n, want := range map[keysource.Name]bool{
-		"shop.example": true, "www.shop.example": false, "a.api.example": true, "a.b.api.example": false, "api.example": false,
-		"*.api.example": true, "*.shop.example": false, "xn--bcher-kva.example": true, "": false, "other.example": false,
+		"shop.example": true, "www.shop.example": false, "a.api.example": true, "a.b.api.example": false,
+		"api.example":   false,
+		"*.api.example": true, "*.shop.example": false, "xn--bcher-kva.example": true, "": false,
+		"other.example": false,
 	} {
 		if c.Covers(n) != want {
 			t.Errorf("Covers(%q) = %v", n, !want)

@@ -33,7 +33,8 @@ func TestPEMIsWrittenAsTheStandardLibraryWritesIt(t *testing.T) {
 // selfSigned returns a certificate of key, as PEM, and key in PKCS#8.
 func selfSigned(t *testing.T, key crypto.Signer) (chain, pkcs8 []byte) {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"shop.example"}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"shop.example"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

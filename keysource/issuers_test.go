@@ -41,10 +41,12 @@ func TestAChainWhoseIssuersWereMetBeforeIsCheckedAsMuch(t *testing.T) {
 		"a key of the issuer":      {join(inter.PEM, ca.PEM), key, now, "does not belong"},
 		"a leaf cut short":         {join(cut, []byte("\n"), behind), key, now, "broken or cut short"},
 		"expired since":            {join(leaf, behind), key, testca.NotAfter.Add(time.Second), "expired"},
-		"a broken block first":     {join([]byte("-----BEGIN CERTIFICATE-----\n?\n"), leaf, behind), key, now, "broken or cut short"},
+		"a broken block first": {join([]byte("-----BEGIN CERTIFICATE-----\n?\n"), leaf, behind), key, now,
+			"broken or cut short"},
 	} {
 		for range 2 {
-			if _, err := keysource.ParseCertificate(c.chain, c.key, c.now); !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), c.words) {
+			if _, err := keysource.ParseCertificate(c.chain, c.key, c.now); !errors.Is(err,
+				keysource.ErrBadCertificate) || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("%s: %v, want %q", what, err, c.words)
 			}
 		}

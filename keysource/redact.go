@@ -8,11 +8,13 @@ import (
 	"strings"
 )
 
-// Somebody will print these types. Every fmt verb, slog, and everything built on encoding.TextMarshaler (JSON, YAML, XML) gets a
-// harmless name, or an error (a ring from its keys); fmt cannot reach them in a struct's unexported field, so none is kept in one that is printed.
+// Somebody will print these types. Every fmt verb, slog, and everything built on
+// encoding.TextMarshaler (JSON, YAML, XML) gets a harmless name or an error. A ring gets the error
+// from its keys. fmt cannot call these methods on an unexported field of a struct. So no struct
+// that is printed keeps a key in one.
 
-// errMarshal makes json.Marshal of a key fail rather than leak, or rather than lose the key unseen. Who stores keys writes the bytes into a
-// record of his own, which is sealed.
+// errMarshal makes json.Marshal of a key fail. Otherwise the key would leak, or would be lost
+// unseen. Code that stores keys writes the bytes into a record of its own, which is sealed.
 var errMarshal = errors.New("keysource: a key does not marshal itself: put its bytes into a sealed record")
 
 // String keeps the private key out of every message.

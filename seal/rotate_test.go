@@ -178,7 +178,8 @@ func TestSources(t *testing.T) {
 		if sealed == nil {
 			sealed = ok(s.Seal([]byte("v"), nil))(t)
 		} else {
-			if _, err := s.Stage(t.Context()); !errors.Is(err, seal.ErrReadOnly) || !strings.Contains(err.Error(), "by hand") || !strings.Contains(err.Error(), k.String()) {
+			if _, err := s.Stage(t.Context()); !errors.Is(err, seal.ErrReadOnly) ||
+				!strings.Contains(err.Error(), "by hand") || !strings.Contains(err.Error(), k.String()) {
 				t.Errorf("%s: Stage = %v, want the way to do it by hand", setting, err)
 			}
 		}

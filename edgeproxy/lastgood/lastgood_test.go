@@ -43,9 +43,11 @@ func TestWhatWasKeptComesBack(t *testing.T) {
 	if len(none.Rings) != 0 {
 		t.Errorf("%v in an empty directory", none.Rings)
 	}
-	want := Rings{At: time.Now().UTC().Truncate(time.Microsecond), Rings: ring(7, keysource.NewTicketKey(), keysource.NewTicketKey())}
+	want := Rings{At: time.Now().UTC().Truncate(time.Microsecond),
+		Rings: ring(7, keysource.NewTicketKey(), keysource.NewTicketKey())}
 	check(t, k.SaveRings(want))
-	certs := map[keysource.Name]Certificate{"shop.example": {Chain: []byte("chain"), Key: []byte("the private key of shop.example")}}
+	certs := map[keysource.Name]Certificate{"shop.example": {Chain: []byte("chain"),
+		Key: []byte("the private key of shop.example")}}
 	check(t, k.SaveCertificates(certs))
 
 	k = keeper(t, dir)
@@ -153,7 +155,8 @@ func TestARestartBetweenTwoRingsForgetsNoSpentKey(t *testing.T) {
 	}
 }
 
-// A key is spent as soon as Spend says so, whatever becomes of the copy: the process may be killed before it is written.
+// A key is spent as soon as Spend says so, whatever becomes of the copy: the process may be killed
+// before it is written.
 func TestWhatHasLeftARingIsSpentBeforeTheCopyIsWritten(t *testing.T) {
 	dir := t.TempDir()
 	burnt, fresh := keysource.NewTicketKey(), keysource.NewTicketKey()
@@ -164,7 +167,8 @@ func TestWhatHasLeftARingIsSpentBeforeTheCopyIsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, k.Spend("default", ring(2, fresh)["default"]))
-	if got, err := keeper(t, dir).Rings(); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), burnt.ID()) || len(got.Rings) != 0 {
+	if got, err := keeper(t, dir).Rings(); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), burnt.ID()) ||
+		len(got.Rings) != 0 {
 		t.Errorf("%v", err)
 	}
 }

@@ -51,7 +51,8 @@ func TestPutAllStoresWhatIsGoodAndNamesWhatIsNot(t *testing.T) {
 	for i, want := range []struct {
 		same bool
 		err  error
-	}{{}, {same: true}, {err: keysource.ErrBadCertificate}, {}, {err: keysource.ErrBadCertificate}, {}, {}, {err: keysource.ErrBadName}, {}, {}} {
+	}{{}, {same: true}, {err: keysource.ErrBadCertificate}, {}, {err: keysource.ErrBadCertificate}, {}, {},
+		{err: keysource.ErrBadName}, {}, {}} {
 		if out[i].Same != want.same || !errors.Is(out[i].Err, want.err) || want.err == nil && out[i].Err != nil {
 			t.Errorf("%d %s: %+v, want %+v", i, pairs[i].Name, out[i], want)
 		}
@@ -64,11 +65,15 @@ func TestPutAllStoresWhatIsGoodAndNamesWhatIsNot(t *testing.T) {
 		if check(t, err); string(got.Chain) != string(p.Chain) {
 			t.Errorf("%s is not the one that was put last", p.Name)
 		}
-		if i := slices.IndexFunc(asked, func(s Stored) bool { return s.Name == p.Name && s.Version == got.Version() }); i < 0 {
+		if i := slices.IndexFunc(asked, func(s Stored) bool {
+			return s.Name == p.Name &&
+				s.Version == got.Version()
+		}); i < 0 {
 			t.Errorf("nobody was asked about %s %s", p.Name, got.Version())
 		}
 	}
-	again, err := c.PutAll(t.Context(), []Pair{pairs[0], second, {"new.example", append([]byte("\n"), pairs[0].Chain...), pairs[0].Key}})
+	again, err := c.PutAll(t.Context(), []Pair{pairs[0], second,
+		{"new.example", append([]byte("\n"), pairs[0].Chain...), pairs[0].Key}})
 	check(t, err)
 	for i, o := range again {
 		if !o.Same || o.Err != nil {
@@ -113,41 +118,43 @@ func TestIllsNameWhatTheLatestLookShowed(t *testing.T) {
 	c, s, ca := setUp(t)
 	put(t, c, ca, "good.example")
 	plant(t, s, "cert/broken.example", []byte{format})
-	if ills := c.Ills(); len(ills) != 0 {
+	if ills := c.BadEntries(); len(ills) != 0 {
 		t.Errorf("nobody has looked yet: %v", ills)
 	}
 	for _, n := range []keysource.Name{"good.example", "broken.example", "none.example"} {
 		_, _ = c.Certificate(t.Context(), n)
 	}
-	if ills := c.Ills(); len(ills) != 1 || ills[0].Name != "broken.example" || !strings.Contains(ills[0].Problem, "cannot be decoded") {
+	if ills := c.BadEntries(); len(ills) != 1 || ills[0].Name != "broken.example" ||
+		!strings.Contains(ills[0].Problem, "cannot be decoded") {
 		t.Errorf("%v", ills)
 	}
 	put(t, c, ca, "broken.example")
-	if ills := c.Ills(); len(ills) != 0 {
+	if ills := c.BadEntries(); len(ills) != 0 {
 		t.Errorf("it was put again: %v", ills)
 	}
 	plant(t, s, "cert/broken.example", []byte("{"))
 	for _, err := range c.List(t.Context(), "", "") {
 		check(t, err)
 	}
-	if ills := c.Ills(); len(ills) != 1 {
+	if ills := c.BadEntries(); len(ills) != 1 {
 		t.Errorf("a list has met it: %v", ills)
 	}
 	check(t, c.Remove(t.Context(), "broken.example"))
-	if ills := c.Ills(); len(ills) != 0 {
+	if ills := c.BadEntries(); len(ills) != 0 {
 		t.Errorf("it was removed: %v", ills)
 	}
-	for i := range 2 * maxIlls {
+	for i := range 2 * maxProblems {
 		n := keysource.Name(fmt.Sprintf("h%d.example", i))
 		plant(t, s, key(n), []byte("{"))
 		_, _ = c.Certificate(t.Context(), n)
 	}
-	if n := len(c.Ills()); n != maxIlls {
+	if n := len(c.BadEntries()); n != maxProblems {
 		t.Errorf("%d are remembered", n)
 	}
 }
 
-// A record that somebody changed is replaced by putting the certificate again, alone or with others.
+// A record that somebody changed is replaced by putting the certificate again, alone or with
+// others.
 func TestARecordThatDoesNotOpenIsReplaced(t *testing.T) {
 	inner := memory.New()
 	c := New(Config{Store: store.Sealed(inner, flip{})})
@@ -167,10 +174,11 @@ func TestARecordThatDoesNotOpenIsReplaced(t *testing.T) {
 		chain, k := ca.Issue(t, string(n))
 		put(t, c, ca, n)
 		plant(t, inner, key(n), []byte("?"))
-		if _, err := c.Certificate(t.Context(), n); !errors.Is(err, store.ErrSealed) || errors.Is(err, keysource.ErrNotExist) {
+		if _, err := c.Certificate(t.Context(), n); !errors.Is(err, store.ErrSealed) ||
+			errors.Is(err, keysource.ErrNotExist) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if ills := c.Ills(); len(ills) != 1 || ills[0].Name != n {
+		if ills := c.BadEntries(); len(ills) != 1 || ills[0].Name != n {
 			t.Errorf("%s: %v", what, ills)
 		}
 		check(t, again(n, chain, k))

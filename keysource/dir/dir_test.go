@@ -127,7 +127,8 @@ func (b *bench) entry(n keysource.Name) Entry {
 
 var writes atomic.Int64
 
-// replace writes a file as careful tools do: another file, renamed into place. Each gets a time of its own, in the past.
+// replace writes a file as careful tools do: another file, renamed into place. Each gets a time of
+// its own, in the past.
 func replace(t testing.TB, path string, content []byte) {
 	t.Helper()
 	check(t, os.MkdirAll(filepath.Dir(path), 0o755))
@@ -264,7 +265,8 @@ func TestNothingIsAbsentBeforeTheFirstScan(t *testing.T) {
 		b := launch(t, t.TempDir(), false, func(c *Config) { c.Known = known })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := b.Certificate(ctx, "shop.example"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, keysource.ErrNotExist) {
+		if _, err := b.Certificate(ctx, "shop.example"); !errors.Is(err, context.DeadlineExceeded) ||
+			errors.Is(err, keysource.ErrNotExist) {
 			t.Fatalf("got %v", err)
 		}
 		known.set(nil, nil)
@@ -378,7 +380,8 @@ func TestTheLastGoodStays(t *testing.T) {
 					}
 					b.wants("other.example", other)
 					synctest.Wait()
-					if e := b.entry("shop.example"); e.Problem != "" || e.Version != v || !e.NotAfter.Equal(testca.NotAfter) || e.Issuer == "" {
+					if e := b.entry("shop.example"); e.Problem != "" || e.Version != v ||
+						!e.NotAfter.Equal(testca.NotAfter) || e.Issuer == "" {
 						t.Fatalf("while all is well: %+v", e)
 					}
 					b.news()
@@ -386,7 +389,8 @@ func TestTheLastGoodStays(t *testing.T) {
 					c.spoil(t, ca, folder, chain, key)
 					time.Sleep(5*time.Second + 2*secondLook)
 					synctest.Wait()
-					if e := b.entry("shop.example"); !strings.Contains(e.Problem, c.words) || !strings.Contains(e.Problem, folder) || asked != (e.Version == v) {
+					if e := b.entry("shop.example"); !strings.Contains(e.Problem, c.words) ||
+						!strings.Contains(e.Problem, folder) || asked != (e.Version == v) {
 						t.Errorf("the list says %+v, want %q", e, c.words)
 					}
 					if asked {
@@ -469,7 +473,8 @@ func TestFoldersThatAreNoHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ca := t.TempDir(), testca.New(t)
 		chain, key := ca.Issue(t, "shop.example", "*.shop.example")
-		for _, f := range []string{"shop.example", "Shop.Example", "_.shop.example", "*.shop.example", "under_score", "lost+found", ".hidden", "..2026_01_01"} {
+		for _, f := range []string{"shop.example", "Shop.Example", "_.shop.example", "*.shop.example", "under_score",
+			"lost+found", ".hidden", "..2026_01_01"} {
 			putPEM(t, filepath.Join(root, f), chain, key)
 		}
 		check(t, os.WriteFile(filepath.Join(root, "readme.md"), nil, 0o600))

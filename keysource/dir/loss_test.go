@@ -108,7 +108,8 @@ func TestLossThreshold(t *testing.T) {
 				t.Errorf("%+v: held %v", c, b.Held())
 			}
 			b.wants(gone[0], v) // it was loaded
-			b.fails(gone[1], "held back: "+string(gone[1])+" is gone from "+root+"; is the volume mounted? `lockstep cert rm --confirm` accepts the loss")
+			b.fails(gone[1], "held back: "+string(gone[1])+" is gone from "+root+"; is the volume mounted? "+
+				"`lockstep cert rm --confirm` accepts the loss")
 			if e := b.entry(gone[1]); !e.Held || !strings.Contains(e.Problem, "held back") {
 				t.Errorf("%+v: %+v", c, e)
 			}
@@ -279,7 +280,8 @@ func TestMissingDirectoryAtStart(t *testing.T) {
 			t.Fatalf("a mistyped path: %v", err)
 		}
 
-		known := &fakeKnown{names: []keysource.Name{"shop.example"}} // fewer than lossCount, but the directory itself is gone
+		// fewer than lossCount, but the directory itself is gone
+		known := &fakeKnown{names: []keysource.Name{"shop.example"}}
 		withKnown := func(c *Config) { c.Known = known }
 		b = start(t, root, false, withKnown)
 		b.fails("shop.example", "held back")

@@ -13,12 +13,13 @@ import (
 )
 
 const (
-	atOnce = 8  // enough to share the store's syncs
-	named  = 10 // of the bad records
+	atOnce = 8  // records that are sealed at the same time; enough to share the store's syncs
+	maxBad = 10 // how many bad records are named
 )
 
-// reseal seals every record with the primary key that is not yet. Each is a compare-and-swap: a change that comes between wins, since it was
-// sealed by somebody who may have the new key already, and is looked at again.
+// reseal seals every record with the primary key that is not sealed with it yet. Each is a
+// compare-and-swap. A change that comes between wins, since a replica sealed it that may have the
+// new key already, and the record is looked at again.
 func (c *Custodian) reseal(ctx context.Context) error {
 	records := 0
 	for _, err := range c.Raw.Keys(ctx, "") {
@@ -36,7 +37,7 @@ func (c *Custodian) reseal(ctx context.Context) error {
 		switch {
 		case errors.Is(err, seal.ErrOpen):
 			c.setWork(func(w *Work) {
-				if w.Seen++; len(w.Bad) < named {
+				if w.Seen++; len(w.Bad) < maxBad {
 					w.Bad = append(w.Bad, key)
 				}
 			})
@@ -79,6 +80,7 @@ func (c *Custodian) each(ctx context.Context, f func(ctx context.Context, key st
 	return listing
 }
 
+// resealOne seals one record anew, and reports whether it changed.
 func (c *Custodian) resealOne(ctx context.Context, key string) (changed bool, err error) {
 	for {
 		val, rev, err := c.Raw.Get(ctx, key)
@@ -104,7 +106,7 @@ func (c *Custodian) resealOne(ctx context.Context, key string) (changed bool, er
 // prove opens every record with the primary key alone, and names those that do not open.
 func (c *Custodian) prove(ctx context.Context) (records int, bad []string, err error) {
 	var n atomic.Int64
-	found := make(chan string, named)
+	found := make(chan string, maxBad)
 	err = c.each(ctx, func(ctx context.Context, key string) error {
 		val, _, err := c.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {

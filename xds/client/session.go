@@ -15,11 +15,11 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-const maxResponse = 16 << 20 // bytes; the servers of this project stay far below
+const maxResponse = 16 << 20 // bytes of one response; the servers of this project stay far below
 
 var desc = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 
-// session is one stream, from its first request to its end. answered is true if a response came.
+// session runs one stream, from its first request to its end. answered is true if a response came.
 func (c *Client) session(ctx context.Context, names []string, held map[string]string) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -54,8 +54,9 @@ func (c *Client) session(ctx context.Context, names []string, held map[string]st
 	}
 }
 
-// receive hands over responses, and then why there are no more.
-func receive(ctx context.Context, stream grpc.ClientStream) (<-chan *discoveryv3.DeltaDiscoveryResponse, <-chan error) {
+// receive returns a channel of responses, and one that gets the reason when there are no more.
+func receive(ctx context.Context, stream grpc.ClientStream) (<-chan *discoveryv3.DeltaDiscoveryResponse,
+	<-chan error) {
 	responses, ended := make(chan *discoveryv3.DeltaDiscoveryResponse), make(chan error, 1)
 	go func() {
 		for {
@@ -78,11 +79,11 @@ func receive(ctx context.Context, stream grpc.ClientStream) (<-chan *discoveryv3
 	return responses, ended
 }
 
-// reason is why a send failed: the stream has ended, and the receiver knows.
+// reason returns why a send failed: the stream has ended, and the receiver knows why.
 func reason(responses <-chan *discoveryv3.DeltaDiscoveryResponse, ended <-chan error) error {
 	for {
 		select {
-		case <-responses: // comes again: it was not applied
+		case <-responses: // it was not applied, so it is sent again
 		case err := <-ended:
 			return err
 		}
@@ -100,7 +101,7 @@ func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.Del
 		}
 		resources = append(resources, res)
 	}
-	if resources = c.still(resources); len(resources)+len(resp.GetRemovedResources()) == 0 {
+	if resources = c.dropUnwanted(resources); len(resources)+len(resp.GetRemovedResources()) == 0 {
 		return ack
 	}
 	if err := c.Apply(resources, resp.GetRemovedResources()); err != nil {

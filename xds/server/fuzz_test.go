@@ -110,14 +110,16 @@ func play(t *testing.T, sotw bool, data []byte, request func(*rig, *script) ([]*
 				out = r.took(resp)
 			}
 		}
-		if strings.Contains(out, "-much-too-long") || strings.HasSuffix(out, "-") || strings.Contains(out, "-*") || strings.Contains(out, "- ") {
+		if strings.Contains(out, "-much-too-long") || strings.HasSuffix(out, "-") || strings.Contains(out, "-*") ||
+			strings.Contains(out, "- ") {
 			unbidden += len(out) + 80
 		}
 		for e, h := range held {
 			if e.gone || e.refused == nil || !h.retry.After(r.now) {
 				continue // it left, accepted another copy, or its time has come
 			}
-			if e.sent == h.version && e.sentAt == r.now.UnixNano() && carried(r.m, e, h.version, strings.Count(out, "|")+1) {
+			if e.sent == h.version && e.sentAt == r.now.UnixNano() &&
+				carried(r.m, e, h.version, strings.Count(out, "|")+1) {
 				t.Fatalf("%s@%s was answered while parked: %s", e.name, h.version, out)
 			}
 		}
@@ -144,7 +146,7 @@ func check(t *testing.T, r *rig, unbidden int) {
 		t.Fatalf("%d bytes unacknowledged", m.out.bytes())
 	}
 	n, left, held, holds := 0, 0, 0, 0
-	for _, e := range m.turnover.order {
+	for _, e := range m.eviction.order {
 		if !e.gone {
 			held++
 			if !e.held || e.evicted {
@@ -169,16 +171,17 @@ func check(t *testing.T, r *rig, unbidden int) {
 			}
 		}
 	}
-	if held != m.turnover.count() || held != holds || len(m.turnover.order) > 2*l.names+2 {
-		t.Fatalf("%d are held, %d counted, %d say so, in an order of %d", held, m.turnover.count(), holds, len(m.turnover.order))
+	if held != m.eviction.count() || held != holds || len(m.eviction.order) > 2*l.names+2 {
+		t.Fatalf("%d are held, %d counted, %d say so, in an order of %d", held, m.eviction.count(), holds,
+			len(m.eviction.order))
 	}
 	for _, e := range m.due {
 		if e.gone {
 			left++
 		}
 	}
-	if n != m.names || left != m.left {
-		t.Fatalf("counted %d names and %d left, there are %d and %d", m.names, m.left, n, left)
+	if n != m.names || left != m.dueGone {
+		t.Fatalf("counted %d names and %d left, there are %d and %d", m.names, m.dueGone, n, left)
 	}
 	for _, e := range m.parked {
 		if e.gone {
@@ -190,7 +193,8 @@ func check(t *testing.T, r *rig, unbidden int) {
 // carried reports whether one of the last n responses carries version of e.
 func carried(m *machine, e *entry, version string, n int) bool {
 	for _, rec := range m.out.recs[max(0, len(m.out.recs)-n):] {
-		if rec != nil && slices.ContainsFunc(rec.items, func(it item) bool { return it.e == e && it.version == version }) {
+		if rec != nil && slices.ContainsFunc(rec.items,
+			func(it item) bool { return it.e == e && it.version == version }) {
 			return true
 		}
 	}
@@ -212,8 +216,9 @@ func FuzzDelta(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		play(t, false, data, func(r *rig, s *script) ([]*response, error) {
 			q := &discoveryv3.DeltaDiscoveryRequest{
-				Node: testNode, TypeUrl: testType, ResourceNamesSubscribe: s.names(), ResourceNamesUnsubscribe: s.names(),
-				ResponseNonce: s.nonce(r), ErrorDetail: s.failure(),
+				Node: testNode, TypeUrl: testType, ResourceNamesSubscribe: s.names(),
+				ResourceNamesUnsubscribe: s.names(),
+				ResponseNonce:            s.nonce(r), ErrorDetail: s.failure(),
 			}
 			if s.pick(3) == 0 {
 				q.InitialResourceVersions = map[string]string{"n1": "v2", "n2": "v3"}
@@ -228,7 +233,8 @@ func FuzzSotW(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		play(t, true, data, func(r *rig, s *script) ([]*response, error) {
 			q := &discoveryv3.DiscoveryRequest{
-				Node: testNode, TypeUrl: testType, ResourceNames: s.names(), ResponseNonce: s.nonce(r), ErrorDetail: s.failure(),
+				Node: testNode, TypeUrl: testType, ResourceNames: s.names(), ResponseNonce: s.nonce(r),
+				ErrorDetail: s.failure(),
 			}
 			if s.pick(2) == 0 {
 				q.VersionInfo = "v2"

@@ -10,13 +10,13 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Ordered numbers the connections of a listener in the order in which they came, for [xds.Node.Conn]. gRPC serves each connection in a
-// goroutine of its own, so that after a pause the streams of several begin in any order. The gRPC server must use what is
-// returned, both.
+// Ordered numbers the connections of a listener in the order in which they are accepted, for
+// [xds.Node.Conn]. gRPC serves each connection in its own goroutine, so after a pause the streams
+// of several connections begin in any order. The gRPC server must use both returned values.
 //
-// A connection is never wrapped: gRPC sets TCP_USER_TIMEOUT on a bare TCP connection only, and without TLS it needs no buffer for
-// what an idle one may send. It is known by its address in memory until its handshake, and then by the
-// [credentials.AuthInfo] of its streams, which has a method Unwrap.
+// A connection is never wrapped. gRPC sets TCP_USER_TIMEOUT on a bare TCP connection only, and reads
+// a bare connection without a buffer of its own. A connection is known by its address in memory until
+// its handshake, and then by the [credentials.AuthInfo] of its streams, which has a method Unwrap.
 func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listener, credentials.TransportCredentials) {
 	o := &order{}
 	return orderedListener{l, o}, orderedCredentials{creds, o}
@@ -24,7 +24,7 @@ func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listen
 
 type order struct {
 	last    atomic.Uint64
-	waiting sync.Map // net.Conn, before its handshake, to its number
+	waiting sync.Map // net.Conn before its handshake → its number
 }
 
 type orderedListener struct {
@@ -70,7 +70,7 @@ type orderedInfo struct {
 // Unwrap returns what the inner credentials found out.
 func (i orderedInfo) Unwrap() credentials.AuthInfo { return i.AuthInfo }
 
-// connOf is the number of a stream's connection, 0 if it has none.
+// connOf returns the number of a stream's connection, or 0 if it has none.
 func connOf(ctx context.Context) uint64 {
 	if p, ok := peer.FromContext(ctx); ok {
 		if i, ok := p.AuthInfo.(orderedInfo); ok {

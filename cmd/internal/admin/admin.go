@@ -40,8 +40,8 @@ type Config struct {
 	Table    *sds.Table
 	Prover   *sds.Prover
 	Catalog  *catalog.Catalog
-	Trials   *trial.Book // nil: every node gets a changed certificate at once
-	Dir      *dir.Dir    // nil: no --certs
+	Trials   *trial.Records // nil: every node gets a changed certificate at once
+	Dir      *dir.Dir       // nil: no --certs
 	Hub      *Hub
 	Events   events.Publisher
 	Audit    *audit.Log

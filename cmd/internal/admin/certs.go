@@ -23,8 +23,8 @@ const (
 // the latest look at each showed: whatever a node asks for is looked at.
 func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.Table.Watched()}
-	for _, ill := range a.Catalog.Ills() {
-		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", ill.Name, ill.Problem))
+	for _, bad := range a.Catalog.BadEntries() {
+		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", bad.Name, bad.Problem))
 	}
 	if a.Dir == nil {
 		return s, nil

@@ -38,7 +38,7 @@ func chainAmong(hosts []eager.Host, n keysource.Name, most int) *api.Chain {
 		if i < 0 {
 			continue
 		}
-		if hosts[i].Over {
+		if hosts[i].BeyondMax {
 			over = over || name == n
 			continue
 		}

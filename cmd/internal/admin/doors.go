@@ -53,9 +53,9 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 		if s.Node.Service != xds.ADS {
 			continue
 		}
-		for _, shut := range a.Table.Shut(s.Node.Stream, asked) {
-			door.Asked, door.Why = shut.Asked, bySpelling
-			door.Words = fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", shut.Held, n)
+		for _, refused := range a.Table.RefusedSpellings(s.Node.Stream, asked) {
+			door.Asked, door.Why = refused.Asked, bySpelling
+			door.Words = fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", refused.Held, n)
 			found[door] = struct{}{}
 		}
 		held := false
@@ -83,9 +83,9 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 
 // remembered is until when both n and its wildcard are called absent without a look.
 func (a *admin) remembered(n keysource.Name) time.Time {
-	until := a.Table.Remembered(n)
+	until := a.Table.AbsentUntil(n)
 	if w := n.Wildcard(); w != "" && !until.IsZero() {
-		if wild := a.Table.Remembered(w); wild.Before(until) {
+		if wild := a.Table.AbsentUntil(w); wild.Before(until) {
 			return wild
 		}
 	}

@@ -147,7 +147,7 @@ func (a *admin) told(n keysource.Name, what string) {
 
 func (l *Listeners) hostOf(h eager.Host) api.Host {
 	out := api.Host{Name: string(h.Name), State: isEager, By: string(h.By), Since: h.Since, Who: h.Who}
-	if h.Over {
+	if h.BeyondMax {
 		out.State = isBeyond
 		out.Note = fmt.Sprintf("it waits for a place among %d eager hosts (max_eager), and goes on demand until then", l.Eager.Max())
 	}

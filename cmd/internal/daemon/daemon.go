@@ -53,8 +53,8 @@ type Daemon struct {
 	bus    *bus
 	table  *sds.Table
 	certs  *catalog.Catalog
-	trials *trial.Book // nil: every node gets a changed certificate at once
-	dir    *dir.Dir    // nil: no --certs
+	trials *trial.Records // nil: every node gets a changed certificate at once
+	dir    *dir.Dir       // nil: no --certs
 	rolls  *rotation.Coordinator
 	xds    *server.Server
 	grpc   *grpc.Server
@@ -189,13 +189,13 @@ func (d *Daemon) wire() error {
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Tell:     d.tell, Record: d.recordRollout,
 	})
-	table := sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log}
+	table := sds.Config{Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log}
 	if d.cfg.Canary > 0 {
 		d.trials = trial.New(trial.Config{
 			Store: d.data.store, Replica: d.data.replica, Refresh: d.cfg.Refresh, Log: d.log,
 			Changed: func(names []keysource.Name) { d.table.TrialsChanged(names) },
 		})
-		table.Trials, table.TryFor, table.Alone = d.trials, d.cfg.Canary, !shared
+		table.Trials, table.TryFor, table.OnlyReplica = d.trials, d.cfg.Canary, !shared
 	}
 	d.table = sds.NewTable(table)
 	if err := d.openListeners(); err != nil {
@@ -205,7 +205,7 @@ func (d *Daemon) wire() error {
 		Renew: func(match func(xds.Node) bool, typeURL string, name func(string) bool) int {
 			return d.xds.Renew(match, typeURL, name)
 		},
-		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Tell: d.tellOfNode,
+		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Announce: d.tellOfNode,
 	})
 	d.prover = d.newProver()
 	d.seen = &observer{

@@ -129,7 +129,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(unknownNonces, s.UnknownNonces)
 	count(cutOff, s.CutOff)
 	count(evicted, s.Evicted)
-	count(doorsShut, c.d.table.Refused(), "spelling")
+	count(doorsShut, c.d.table.SpellingsRefused(), "spelling")
 	count(doorsShut, s.Crowded, "wildcard")
 	count(doorsShut, s.BadNames, "bytes")
 	count(certReads, c.d.certs.Reads())

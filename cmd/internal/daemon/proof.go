@@ -17,13 +17,13 @@ func (d *Daemon) newProver() *sds.Prover {
 		Streams: func(ctx context.Context, q server.Query) []server.StreamView { return d.xds.Streams(ctx, q) },
 		Ring:    d.rolls.Current,
 		Refers:  lds.TypeURL, Listener: d.listeners.of,
-		Handshakes: func(ctx context.Context, t sds.Trial) sds.Verdict {
+		Handshakes: func(ctx context.Context, t sds.ProofTarget) sds.ProofResult {
 			s := probe.Subject{Addr: t.Addr, Keys: t.Keys}
 			for _, h := range t.Hosts {
 				s.Hosts = append(s.Hosts, probe.Host(h))
 			}
 			p := prover.Prove(ctx, s)
-			return sds.Verdict{Proved: p.Finding == probe.Proved, Doubt: p.Finding == probe.Disproved, Words: p.Words, At: p.At}
+			return sds.ProofResult{Proved: p.Finding == probe.Proved, Doubt: p.Finding == probe.Disproved, Words: p.Words, At: p.At}
 		},
 		Log: d.log,
 	})

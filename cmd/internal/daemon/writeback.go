@@ -13,7 +13,7 @@ import (
 func (d *Daemon) writeBack(ctx context.Context) error {
 	n := 0
 	var errs []error
-	for _, h := range d.table.Held() {
+	for _, h := range d.table.Sent() {
 		if d.sources[h.From] != keysource.Source(d.certs) {
 			continue
 		}

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// foreignKind names the kind of a private key (PEM) that neither Go nor Envoy takes. It returns ""
-// for any other key.
-func foreignKind(key []byte) string {
+// unsupportedKind names the kind of a private key (PEM) that neither Go nor Envoy takes. It
+// returns "" for any other key.
+func unsupportedKind(key []byte) string {
 	all, err := blocks(key)
 	if err != nil {
 		return ""
@@ -27,9 +27,9 @@ func foreignKind(key []byte) string {
 				return ""
 			}
 			if outer.Algorithm.Algorithm.Equal(oidEC) {
-				return foreignCurve(outer.Algorithm.Parameters)
+				return unsupportedCurve(outer.Algorithm.Parameters)
 			}
-			return foreignKinds[outer.Algorithm.Algorithm.String()]
+			return unsupportedKinds[outer.Algorithm.Algorithm.String()]
 		}
 	}
 	return ""
@@ -37,8 +37,8 @@ func foreignKind(key []byte) string {
 
 var oidEC = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1} // RFC 5480, section 2.1.1
 
-// foreignKinds are the algorithms of RFC 8410, RFC 4055 and RFC 3279.
-var foreignKinds = map[string]string{
+// unsupportedKinds are the algorithms of RFC 8410, RFC 4055 and RFC 3279.
+var unsupportedKinds = map[string]string{
 	"1.3.101.110":           "X25519",
 	"1.3.101.111":           "X448",
 	"1.3.101.113":           "Ed448",
@@ -46,7 +46,7 @@ var foreignKinds = map[string]string{
 	"1.2.840.10040.4.1":     "DSA",
 }
 
-func foreignCurve(parameters asn1.RawValue) string {
+func unsupportedCurve(parameters asn1.RawValue) string {
 	var curve asn1.ObjectIdentifier
 	if _, err := asn1.Unmarshal(parameters.FullBytes, &curve); err != nil {
 		return "ECDSA with explicit parameters"

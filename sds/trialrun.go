@@ -16,30 +16,35 @@ import (
 )
 
 const (
-	lookAgain     = 25 * time.Millisecond // for what another replica found out, doubling
-	lookAgainMost = 400 * time.Millisecond
-	storeCalls    = 16 // claims and outcomes that are written at once: the line of the audit log behind them has 250 ms
-	settleWithin  = 5 * time.Second
-	settleAgain   = 500 * time.Millisecond
+	// claimRetry is the wait before the store is asked again for another replica's outcome. It
+	// doubles up to claimRetryMost.
+	claimRetry     = 25 * time.Millisecond
+	claimRetryMost = 400 * time.Millisecond
+	// storeCalls is how many claims and outcomes are written at the same time. The line of the
+	// audit log that each of them writes has 250 ms.
+	storeCalls   = 16
+	recordWithin = 5 * time.Second
+	recordRetry  = 500 * time.Millisecond
 )
 
-// tryAll carries attempts through, in their order and [maxAttempts] at once. An attempt's time begins when its turn has come, so a change of very
-// many certificates takes longer, and is still tried.
-func (t *Table) tryAll(ctx context.Context) error {
+// runTrials runs trials in their order, [maxTrialsAtOnce] at the same time. The time of a trial
+// begins when its turn has come. So a change of very many certificates takes longer, and is still
+// tried.
+func (t *Table) runTrials(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxAttempts + 1)
+	g.SetLimit(maxTrialsAtOnce + 1)
 	g.Go(func() error {
 		for ctx.Err() == nil {
-			a := t.nextAttempt()
+			a := t.nextTrial()
 			if a == nil {
 				select {
 				case <-ctx.Done():
-				case <-t.attempted:
+				case <-t.trialQueued:
 				}
 				continue
 			}
 			g.Go(func() error {
-				t.try(ctx, a)
+				t.runTrial(ctx, a)
 				return nil
 			})
 		}
@@ -48,35 +53,37 @@ func (t *Table) tryAll(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (t *Table) nextAttempt() *attempt {
+// nextTrial takes the next trial from the queue, or nil.
+func (t *Table) nextTrial() *kindTrial {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.attempts) == 0 {
-		t.attempts = nil
+	if len(t.trialQueue) == 0 {
+		t.trialQueue = nil
 		return nil
 	}
-	a := t.attempts[0]
-	t.attempts[0] = nil
-	t.attempts = t.attempts[1:]
+	a := t.trialQueue[0]
+	t.trialQueue[0] = nil
+	t.trialQueue = t.trialQueue[1:]
 	return a
 }
 
-// try carries one attempt through. Other replicas' answers are looked for again and again, since an event may be lost.
-func (t *Table) try(ctx context.Context, a *attempt) {
+// runTrial runs one trial. It asks for other replicas' outcomes again and again, since an event
+// may be lost.
+func (t *Table) runTrial(ctx context.Context, a *kindTrial) {
 	within, cancel := context.WithTimeout(ctx, t.cfg.TryFor)
 	defer cancel()
 	why := errors.New("the store was not asked in time")
-	for wait := lookAgain; within.Err() == nil; wait = min(2*wait, lookAgainMost) {
+	for wait := claimRetry; within.Err() == nil; wait = min(2*wait, claimRetryMost) {
 		v, err := t.claim(within, a)
 		switch {
 		case err != nil:
 			why = err
 		case v.Ours:
 			why = fmt.Errorf("node %s has not answered", a.node)
-			t.goFirst(a)
+			t.sendFirst(a)
 			wait = t.cfg.TryFor
 		case v.Outcome != keysource.Trying:
-			t.decide(a, v)
+			t.setOutcome(a, v)
 			return
 		default:
 			why = fmt.Errorf("node %s of another replica has not answered", v.Node)
@@ -89,23 +96,24 @@ func (t *Table) try(ctx context.Context, a *attempt) {
 		}
 		timer.Stop()
 		if isClosed(a.done) {
-			t.settle(ctx, a)
+			t.recordOutcome(ctx, a)
 			return
 		}
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	if t.decide(a, keysource.Verdict{Outcome: keysource.Silent, Node: a.node, Since: time.Now()}) {
-		t.silent.add(string(a.trial.name), fmt.Errorf("kind %s: %w", a.kind, why))
+	if t.setOutcome(a, keysource.Verdict{Outcome: keysource.Silent, Node: a.node, Since: time.Now()}) {
+		t.unanswered.add(string(a.trial.name), fmt.Errorf("kind %s: %w", a.kind, why))
 	}
-	t.settle(ctx, a)
+	t.recordOutcome(ctx, a)
 }
 
-func (t *Table) claim(ctx context.Context, a *attempt) (keysource.Verdict, error) {
+// claim asks the store that a's node go first, when one of the storeCalls is free.
+func (t *Table) claim(ctx context.Context, a *kindTrial) (keysource.Verdict, error) {
 	select {
-	case t.asking <- struct{}{}:
-		defer func() { <-t.asking }()
+	case t.storeSlots <- struct{}{}:
+		defer func() { <-t.storeSlots }()
 		return t.cfg.Trials.Claim(ctx, a.trial.name, a.trial.version, a.kind, a.node)
 	case <-ctx.Done():
 		return keysource.Verdict{}, errors.New("the store is busy with other changed certificates")
@@ -121,8 +129,9 @@ func isClosed(done <-chan struct{}) bool {
 	}
 }
 
-// goFirst sends the new certificate to the first node, or to another of its kind if that has gone.
-func (t *Table) goFirst(a *attempt) {
+// sendFirst sends the new certificate to the first node, or to another of its kind if that one has
+// gone.
+func (t *Table) sendFirst(a *kindTrial) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if a.ours || isClosed(a.done) {
@@ -142,12 +151,13 @@ func (t *Table) goFirst(a *attempt) {
 }
 
 // eligible yields the nodes of a's kind that watch something on trial, and may have it.
-func (t *Table) eligible(a *attempt) iter.Seq2[*entry, xds.Node] {
+func (t *Table) eligible(a *kindTrial) iter.Seq2[*entry, xds.Node] {
 	return func(yield func(*entry, xds.Node) bool) {
 		for e := range a.trial.entries {
-			for box := range e.all() {
-				p := t.peers[box]
-				if p == nil || a.trial.kindOf(p.node) != a.kind || !t.mayHave(p.node, e) || t.doors.shut(p.node, e) {
+			for mailbox := range e.all() {
+				p := t.peers[mailbox]
+				if p == nil || a.trial.kindOf(p.node) != a.kind || !t.mayHave(p.node, e) ||
+					t.spellings.refuses(p.node, e) {
 					continue
 				}
 				if !yield(e, p.node) {
@@ -158,40 +168,40 @@ func (t *Table) eligible(a *attempt) iter.Seq2[*entry, xds.Node] {
 	}
 }
 
-// wakeFor wakes the streams of a's kind that get the new certificate by now.
-func (t *Table) wakeFor(a *attempt) {
+// wakeFor wakes the streams of a's kind that get the new certificate now.
+func (t *Table) wakeFor(a *kindTrial) {
 	for e := range a.trial.entries {
-		for box := range e.all() {
-			if p := t.peers[box]; p != nil && a.trial.kindOf(p.node) == a.kind && a.trial.gets(p.node) {
-				box.Put(e.asked)
+		for mailbox := range e.all() {
+			if p := t.peers[mailbox]; p != nil && a.trial.kindOf(p.node) == a.kind && a.trial.gets(p.node) {
+				mailbox.Put(e.asked)
 			}
 		}
 	}
 }
 
-// decide gives a its outcome, and reports whether it had none.
-func (t *Table) decide(a *attempt, v keysource.Verdict) bool {
+// setOutcome gives a its outcome, and reports whether it had none.
+func (t *Table) setOutcome(a *kindTrial, v keysource.Verdict) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.decided(a, v)
+	return t.setOutcomeLocked(a, v)
 }
 
-// decided: the caller holds mu.
-func (t *Table) decided(a *attempt, v keysource.Verdict) bool {
+// setOutcomeLocked does what setOutcome does. The caller holds mu.
+func (t *Table) setOutcomeLocked(a *kindTrial, v keysource.Verdict) bool {
 	if isClosed(a.done) {
 		return false
 	}
 	a.outcome, a.words, a.by, a.since = v.Outcome, v.Words, v.Node, v.Since
-	t.triedBy[v.Outcome]++
-	t.close(a)
+	t.outcomes[v.Outcome]++
+	t.closeKind(a)
 	tr := a.trial
 	t.wakeFor(a)
-	if !tr.over() {
+	if !tr.everyKindGets() {
 		return true
 	}
 	for e := range tr.entries {
-		if e.trying != nil && e.trying.trial == tr {
-			e.trying = nil
+		if e.pending != nil && e.pending.trial == tr {
+			e.pending = nil
 		}
 	}
 	clear(tr.entries)
@@ -205,8 +215,8 @@ func (t *Table) decided(a *attempt, v keysource.Verdict) bool {
 	return true
 }
 
-// settle writes down what became of a, for the other replicas.
-func (t *Table) settle(ctx context.Context, a *attempt) {
+// recordOutcome records the outcome of a, for the other replicas.
+func (t *Table) recordOutcome(ctx context.Context, a *kindTrial) {
 	t.mu.Lock()
 	how, words, by, ours := a.outcome, a.words, a.by, a.ours
 	t.mu.Unlock()
@@ -214,33 +224,36 @@ func (t *Table) settle(ctx context.Context, a *attempt) {
 		return
 	}
 	if how == keysource.Refused {
-		t.declined.add(string(a.trial.name), fmt.Errorf("node %s of kind %s: %s", by, a.kind, words))
+		t.refused.add(string(a.trial.name), fmt.Errorf("node %s of kind %s: %s", by, a.kind, words))
 	}
-	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	ctx, cancel := context.WithTimeout(ctx, recordWithin)
 	defer cancel()
 	for ctx.Err() == nil {
 		var err error
 		select {
-		case t.asking <- struct{}{}:
+		case t.storeSlots <- struct{}{}:
 			err = t.cfg.Trials.Settle(ctx, a.trial.name, a.trial.version, a.kind, how, words)
-			<-t.asking
+			<-t.storeSlots
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
 		if err == nil {
 			return
 		}
-		timer := time.NewTimer(settleAgain)
+		timer := time.NewTimer(recordRetry)
 		select {
 		case <-ctx.Done():
-			t.cfg.Log.Warn("what became of a changed certificate at the first node cannot be written down for other replicas", "name", a.trial.name, "kind", a.kind, "outcome", how, "err", err)
+			t.cfg.Log.Warn("what became of a changed certificate at the first node "+
+				"cannot be written down for other replicas",
+				"name", a.trial.name, "kind", a.kind, "outcome", how, "err", err)
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 }
 
-// Observe takes what happened on a stream. It does not block, and costs nothing while no certificate is on trial.
+// Observe takes an event of a stream. It does not block, and costs nothing while no certificate is
+// on trial.
 func (t *Table) Observe(ev xds.Event) {
 	if t.trialsOpen.Load() == 0 || ev.Type != TypeURL || ev.Kind != xds.Accepted && ev.Kind != xds.Refused {
 		return
@@ -248,10 +261,10 @@ func (t *Table) Observe(ev xds.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := t.certs[ev.Name]
-	if e == nil || e.trying == nil || e.trying.trial.version != ev.Version {
+	if e == nil || e.pending == nil || e.pending.trial.version != ev.Version {
 		return
 	}
-	tr := e.trying.trial
+	tr := e.pending.trial
 	a := tr.kinds[tr.kindOf(ev.Node)]
 	if a == nil {
 		return
@@ -261,12 +274,12 @@ func (t *Table) Observe(ev xds.Event) {
 		v.Outcome, v.Words = keysource.Refused, ev.Words
 	}
 	if !isClosed(a.done) && ev.Kind == xds.Refused {
-		a.stream = ev.Node.Stream // whichever it was, it is offered what cures it in the place of this one
+		a.stream = ev.Node.Stream // whichever stream refused it is offered the remedy next
 	}
-	t.decided(a, v)
+	t.setOutcomeLocked(a, v)
 }
 
-// TrialsChanged takes over what was written of trials of these names.
+// TrialsChanged takes over what was recorded of trials of these names.
 func (t *Table) TrialsChanged(names []keysource.Name) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -285,12 +298,12 @@ func (t *Table) TrialsChanged(names []keysource.Name) {
 func (t *Table) release(tr *trial) {
 	for _, a := range tr.kinds {
 		if a.outcome == keysource.Trying {
-			t.decided(a, keysource.Verdict{Outcome: keysource.Accepted, Since: time.Now()})
+			t.setOutcomeLocked(a, keysource.Verdict{Outcome: keysource.Accepted, Since: time.Now()})
 		}
 	}
 	for e := range tr.entries {
-		if e.trying != nil && e.trying.trial == tr {
-			e.trying = nil
+		if e.pending != nil && e.pending.trial == tr {
+			e.pending = nil
 			e.wake(e.asked)
 		}
 	}
@@ -300,17 +313,18 @@ func (t *Table) release(tr *trial) {
 	}
 }
 
-// Refusal is a certificate that some kind of node does not get, since the first one refused it.
+// Refusal is a certificate that some kind of node does not get, since the first node refused it.
 type Refusal struct {
 	Name    keysource.Name
 	Version string
 	Kind    string // what the nodes call themselves, and their version
-	Node    string // that refused it
+	Node    string // the node that refused it
 	Words   string
 	Since   time.Time
 }
 
-// Refusals lists, by name, the certificates that nodes watch and that some kind of node does not get; 20 at most, of n.
+// Refusals lists the watched certificates that some kind of node does not get: at most 20, by
+// name. n counts all of them.
 func (t *Table) Refusals() (some []Refusal, n int) {
 	const most = 20
 	t.mu.Lock()
@@ -323,13 +337,16 @@ func (t *Table) Refusals() (some []Refusal, n int) {
 			}
 		}
 	}
-	slices.SortFunc(some, func(a, b Refusal) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind)) })
+	slices.SortFunc(some, func(a, b Refusal) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Kind, b.Kind))
+	})
 	return some[:min(len(some), most)], n
 }
 
-// Tried counts the trials, by outcome, since the start.
+// Tried counts the trials with one kind of node since the start, by outcome.
 func (t *Table) Tried() (n [keysource.Silent + 1]uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.triedBy
+	return t.outcomes
 }

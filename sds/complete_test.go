@@ -13,18 +13,20 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// While it is not certain what the sources have lost, nothing is called absent and nothing gives way to a wildcard; what is there is sent.
+// While it is not certain what the sources have lost, nothing is called absent and nothing gives
+// way to a wildcard; what is there is sent.
 func TestInDoubtWhatWasSentStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab()
 		var lost atomic.Bool
-		l.Table.cfg.Doubt = func(_ context.Context, n keysource.Name) error {
+		l.Table.cfg.CheckComplete = func(_ context.Context, n keysource.Name) error {
 			if lost.Load() {
 				return errors.New("the store was emptied")
 			}
 			return nil
 		}
-		for n, what := range map[keysource.Name]string{"own.shop.example": "O", "*.shop.example": "W", "gone.example": "G"} {
+		for n, what := range map[keysource.Name]string{"own.shop.example": "O", "*.shop.example": "W",
+			"gone.example": "G"} {
 			l.set(n, what)
 		}
 		defer l.start(t)()
@@ -66,18 +68,21 @@ func TestHeldSaysWhereACertificateWasFound(t *testing.T) {
 		l, files := newLab(), newSource()
 		l.Table.cfg.Sources = keysource.Sources{files, l.source}
 		files.set("file.example", "F")
-		for n, what := range map[keysource.Name]string{"file.example": "shadowed", "*.shop.example": "W", "a.shop.example": "A", "gone.example": "!"} {
+		for n, what := range map[keysource.Name]string{"file.example": "shadowed", "*.shop.example": "W",
+			"a.shop.example": "A", "gone.example": "!"} {
 			l.set(n, what)
 		}
 		defer l.start(t)()
-		l.watch(1, "file.example", "a.shop.example", "b.shop.example", "C.shop.example", "A.shop.example", "gone.example", "none.example")
+		l.watch(1, "file.example", "a.shop.example", "b.shop.example", "C.shop.example", "A.shop.example",
+			"gone.example", "none.example")
 		synctest.Wait()
 		var got []string
-		for _, h := range l.Held() {
+		for _, h := range l.Sent() {
 			got = append(got, fmt.Sprintf("%s %s of %d", h.Name, h.Chain, h.From))
 		}
 		slices.Sort(got)
-		if want := []string{"*.shop.example W of 1", "a.shop.example A of 1", "file.example F of 0"}; !slices.Equal(got, want) {
+		if want := []string{"*.shop.example W of 1", "a.shop.example A of 1",
+			"file.example F of 0"}; !slices.Equal(got, want) {
 			t.Errorf("held %q, want %q", got, want)
 		}
 	})

@@ -6,15 +6,17 @@ import (
 	"unicode/utf8"
 )
 
-// printable makes what a peer wrote fit to be shown on one line: at most limit bytes, no control characters, valid UTF-8.
+// printable makes what a peer wrote fit to be shown on one line. The result has at most limit
+// bytes, no control characters, and is valid UTF-8.
 func printable(s string, limit int) string {
 	if len(s) > limit {
-		s = strings.ToValidUTF8(s[:limit], "") // the cut may go through a character
+		s = strings.ToValidUTF8(s[:limit], "") // the cut may split a character
 	}
 	if !strings.ContainsFunc(s, unprintable) {
 		return s
 	}
-	return strings.Map(func(r rune) rune { // each replacement is one byte: the result stays within limit
+	// Each replacement is one byte, so the result stays within limit.
+	return strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '

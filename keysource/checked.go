@@ -8,21 +8,22 @@ import (
 	"sync"
 )
 
-// passed remembers which certificates obeyed the rules, by a hash of what would be sent.
-var passed = passedOf{leaves: map[[sha256.Size]byte]struct{}{}, issuers: map[string]*x509.Certificate{}}
+// checked remembers which certificates obeyed the rules, by a hash of what would be sent.
+var checked = checkedCertificates{leaves: map[[sha256.Size]byte]struct{}{}, issuers: map[string]*x509.Certificate{}}
 
 const (
-	maxPassed  = 32 << 10 // leaves; 32 bytes each
+	maxChecked = 32 << 10 // leaves; 32 bytes each
 	maxIssuers = 256
 )
 
-type passedOf struct {
+type checkedCertificates struct {
 	mu      sync.RWMutex
 	leaves  map[[sha256.Size]byte]struct{}
-	issuers map[string]*x509.Certificate // by DER; many leaves have the same ones
+	issuers map[string]*x509.Certificate // by DER; many leaves have the same issuers
 }
 
-func (p *passedOf) check(d DER) error {
+// check applies the rules to d, unless d obeyed them before.
+func (p *checkedCertificates) check(d DER) error {
 	if len(d.Chain) == 0 {
 		return fmt.Errorf("%w: there is no certificate", ErrBadCertificate)
 	}
@@ -46,15 +47,15 @@ func (p *passedOf) check(d DER) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.leaves) >= maxPassed {
+	if len(p.leaves) >= maxChecked {
 		clear(p.leaves)
 	}
 	p.leaves[sum] = struct{}{}
 	return nil
 }
 
-// parse parses a certificate. One of an issuer is remembered.
-func (p *passedOf) parse(raw []byte, issuer bool) (*x509.Certificate, error) {
+// parse parses a certificate. It remembers those of issuers.
+func (p *checkedCertificates) parse(raw []byte, issuer bool) (*x509.Certificate, error) {
 	if !issuer {
 		return x509.ParseCertificate(raw)
 	}
@@ -77,7 +78,8 @@ func (p *passedOf) parse(raw []byte, issuer bool) (*x509.Certificate, error) {
 	return c, nil
 }
 
-// sum is a hash of the key and the chain. Each stands behind its length, which keeps them apart.
+// sum returns a hash of the key and the chain. Each part follows its length, so that parts cannot
+// run into each other.
 func (d DER) sum() (out [sha256.Size]byte) {
 	h := sha256.New()
 	var length [8]byte

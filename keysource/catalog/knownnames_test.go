@@ -18,7 +18,8 @@ func vain(t *testing.T, c *Catalog, round string, n int) uint64 {
 	t.Helper()
 	before := c.Reads()
 	for i := range n {
-		if _, err := c.Certificate(t.Context(), keysource.Name(fmt.Sprintf("u%d.%s.example", i, round))); !errors.Is(err, keysource.ErrNotExist) {
+		if _, err := c.Certificate(t.Context(),
+			keysource.Name(fmt.Sprintf("u%d.%s.example", i, round))); !errors.Is(err, keysource.ErrNotExist) {
 			t.Fatal(err)
 		}
 	}
@@ -77,7 +78,8 @@ func TestManyUnknownNamesCostNoReads(t *testing.T) {
 			t.Errorf("removed: %v", err)
 		}
 
-		// While the store cannot be read, what was known of it becomes too old to call a name absent.
+		// While the store cannot be read, what was known of it becomes too old to call a name
+		// absent.
 		cut := errors.New("cut off")
 		fail(slices.Repeat([]error{cut}, 100))
 		time.Sleep((knownStale + 1) * defaultRefresh)
@@ -113,7 +115,8 @@ func TestManyUnknownNamesCostNoReads(t *testing.T) {
 	})
 }
 
-// TestALostStoreIsForgotten: what was known of it, and what is being learnt while it is lost; and nothing is kept of what is put afterwards.
+// TestALostStoreIsForgotten: what was known of it, and what is being learnt while it is lost; and
+// nothing is kept of what is put afterwards.
 func TestALostStoreIsForgotten(t *testing.T) {
 	_, s, ca := setUp(t)
 	c := New(Config{Store: s})
@@ -121,9 +124,9 @@ func TestALostStoreIsForgotten(t *testing.T) {
 	learn := func(meanwhile func()) {
 		t.Helper()
 		c.known.changed(nil)
-		c.known.begin()
+		c.known.startLearning()
 		meanwhile()
-		if err := c.known.read(t.Context(), s); err != nil {
+		if err := c.known.learnFrom(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -139,11 +142,11 @@ func TestALostStoreIsForgotten(t *testing.T) {
 	if !c.known.lacks("unknown.example") || c.known.lacks("old.example") {
 		t.Fatal("it was not learnt")
 	}
-	c.known.lost()
+	c.known.forget()
 	forgotten("lost when it was known")
-	learn(func() { c.known.lost() })
+	learn(func() { c.known.forget() })
 	forgotten("lost while it was learnt")
-	learn(func() { c.known.lost(); c.known.changed(nil) })
+	learn(func() { c.known.forget(); c.known.changed(nil) })
 	forgotten("lost while it was learnt, and back")
 	learn(func() {})
 	if !c.known.lacks("unknown.example") || c.known.lacks("new.example") {

@@ -21,22 +21,23 @@ type court struct {
 	mu      sync.Mutex
 	views   []server.StreamView
 	ring    *keysource.Ring
-	trials  []Trial
-	verdict Verdict
+	trials  []ProofTarget
+	verdict ProofResult
 	during  func()
 }
 
 const listenerType = "type.googleapis.com/test.Listener"
 
 func newCourt(t *testing.T) (*court, func()) {
-	c := &court{ring: ring(2), verdict: Verdict{Proved: true, Words: "seen"}}
+	c := &court{ring: ring(2), verdict: ProofResult{Proved: true, Words: "seen"}}
 	c.Prover = NewProver(ProverConfig{
 		Streams: func(_ context.Context, q server.Query) (out []server.StreamView) {
 			for _, v := range c.views {
 				if q.Node == "" || q.Node == v.Node.ID {
 					var names []server.NameView
 					for _, n := range v.Names {
-						if (q.Names == nil || slices.Contains(q.Names, n.Name)) && (q.Keep == nil || q.Keep(n.Name, n.NameState)) {
+						if (q.Names == nil || slices.Contains(q.Names, n.Name)) &&
+							(q.Keep == nil || q.Keep(n.Name, n.NameState)) {
 							names = append(names, n)
 						}
 					}
@@ -51,7 +52,7 @@ func newCourt(t *testing.T) (*court, func()) {
 		Listener: func(version string) (uint16, []keysource.Name) {
 			return 9443, []keysource.Name{"blog.example", "shop.example"}
 		},
-		Handshakes: func(_ context.Context, trial Trial) Verdict {
+		Handshakes: func(_ context.Context, trial ProofTarget) ProofResult {
 			c.mu.Lock()
 			c.trials = append(c.trials, trial)
 			verdict := c.verdict
@@ -80,7 +81,8 @@ func (c *court) streams(n xds.Node, certs ...string) {
 	r.Service, r.Kind = xds.SDS, xds.KindRing
 	v := c.ring.Version()
 	has := func(typeURL, name, version string) server.NameView {
-		return server.NameView{Type: typeURL, Name: name, NameState: server.NameState{Known: xds.Present, Current: version, Sent: version, Accepted: version}}
+		return server.NameView{Type: typeURL, Name: name,
+			NameState: server.NameState{Known: xds.Present, Current: version, Sent: version, Accepted: version}}
 	}
 	a := n
 	a.Service, a.Stream = xds.ADS, n.Stream+100
@@ -92,7 +94,8 @@ func (c *court) streams(n xds.Node, certs ...string) {
 		}
 		view.Names = append(view.Names, has(typeURL, name, "1"))
 	}
-	c.views = append(c.views, server.StreamView{Node: r, Names: []server.NameView{has(TypeURL, "tickets/default", v)}}, view)
+	c.views = append(c.views, server.StreamView{Node: r, Names: []server.NameView{has(TypeURL, "tickets/default", v)}},
+		view)
 }
 
 func (c *court) said(kind xds.Kind, n xds.Node, name, version string) {
@@ -123,7 +126,7 @@ func TestANodeIsTriedOnceAfterACureAndWithAllItsHosts(t *testing.T) {
 		c.streams(n, "shop.example", "blog.example")
 		c.streams(other, "chain:shop.example", "chain:strangers.example", "ondemand.example", "tls")
 		v := c.ring.Version()
-		settle := func() { synctest.Wait(); <-time.After(2 * settleFor); synctest.Wait() }
+		settle := func() { synctest.Wait(); <-time.After(2 * quietFor); synctest.Wait() }
 
 		c.said(xds.Accepted, n, "tickets/default", v)
 		settle()
@@ -139,7 +142,8 @@ func TestANodeIsTriedOnceAfterACureAndWithAllItsHosts(t *testing.T) {
 			c.said(xds.Accepted, n, "tickets/default", v)
 			settle()
 		}
-		if len(c.trials) != 1 || c.trials[0].Addr != "192.0.2.1:8443" || !slices.Equal(c.trials[0].Keys, []string{c.ring.Keys[0].ID()}) {
+		if len(c.trials) != 1 || c.trials[0].Addr != "192.0.2.1:8443" ||
+			!slices.Equal(c.trials[0].Keys, []string{c.ring.Keys[0].ID()}) {
 			t.Fatalf("%+v", c.trials)
 		}
 		if got := c.hosts(0); !slices.Equal(got, []string{"blog.example", "shop.example 192.0.2.2:9443"}) {
@@ -149,11 +153,13 @@ func TestANodeIsTriedOnceAfterACureAndWithAllItsHosts(t *testing.T) {
 		if !ok || !e.Proved || !e.Holds("tickets/default", v) || e.Holds("tickets/default", "g9-0") {
 			t.Errorf("%+v", e)
 		}
-		// In hybrid mode the chains are those of the listener: a client can make a node ask for others.
+		// In hybrid mode the chains are those of the listener: a client can make a node ask for
+		// others.
 		c.said(xds.Refused, other, "tickets/default", v)
 		c.said(xds.Accepted, other, "tickets/default", v)
 		settle()
-		if got := c.hosts(1); c.trials[1].Addr != "192.0.2.2:9443" || !slices.Equal(got, []string{"shop.example 192.0.2.1:8443"}) {
+		if got := c.hosts(1); c.trials[1].Addr != "192.0.2.2:9443" ||
+			!slices.Equal(got, []string{"shop.example 192.0.2.1:8443"}) {
 			t.Errorf("%+v", c.trials[1])
 		}
 		c.Observe(xds.Event{Node: n, Kind: xds.Closed})
@@ -173,9 +179,10 @@ func TestWhatCannotBeTriedSaysWhy(t *testing.T) {
 			c.streams(n, "shop.example")
 			c.said(xds.Refused, n, "tickets/default", c.ring.Version())
 			c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
-			<-time.After(2 * settleFor)
+			<-time.After(2 * quietFor)
 			synctest.Wait()
-			if e, ok := c.Evidence("n1"); len(c.trials) != 0 || !ok || e.Proved || e.Doubt || !strings.Contains(e.Words, "not provable") {
+			if e, ok := c.Evidence("n1"); len(c.trials) != 0 || !ok || e.Proved || e.Doubt ||
+				!strings.Contains(e.Words, "not provable") {
 				t.Errorf("%q: %+v, %d trials", remote, e, len(c.trials))
 			}
 		})
@@ -189,11 +196,11 @@ func TestARotationDuringATrialHasItMadeAgain(t *testing.T) {
 		n := at("n1", "192.0.2.1:5000", 1)
 		n.Port, n.Eager = 8443, true
 		c.streams(n, "shop.example")
-		c.verdict = Verdict{Doubt: true, Words: "another key"}
+		c.verdict = ProofResult{Doubt: true, Words: "another key"}
 		c.during = func() { c.ring = ring(3) }
 		c.said(xds.Cured, n, "shop.example", "1")
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
-		<-time.After(2 * settleFor)
+		<-time.After(2 * quietFor)
 		synctest.Wait()
 		if e, ok := c.Evidence("n1"); ok {
 			t.Fatalf("the verdict may be of either ring: %+v", e)
@@ -201,16 +208,16 @@ func TestARotationDuringATrialHasItMadeAgain(t *testing.T) {
 		c.during, c.views = nil, nil
 		c.streams(n, "shop.example")
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
-		<-time.After(2 * settleFor)
+		<-time.After(2 * quietFor)
 		synctest.Wait()
 		if d := c.All(); len(d) != 1 || d[0].Node != "n1" || !d[0].Doubt || len(c.trials) != 2 {
 			t.Fatalf("%+v", d)
 		}
 		// It is tried again with each ring that it accepts, until it is proved.
-		c.ring, c.views, c.verdict = ring(4), nil, Verdict{Proved: true}
+		c.ring, c.views, c.verdict = ring(4), nil, ProofResult{Proved: true}
 		c.streams(n, "shop.example")
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
-		<-time.After(2 * settleFor)
+		<-time.After(2 * quietFor)
 		synctest.Wait()
 		if e, _ := c.Evidence("n1"); !e.Proved || len(c.All()) != 1 {
 			t.Errorf("%+v", e)
@@ -227,7 +234,7 @@ func TestTheEdgeIsNeverInDoubt(t *testing.T) {
 		c.streams(n, "shop.example")
 		c.said(xds.Refused, n, "tickets/default", c.ring.Version())
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
-		<-time.After(2 * settleFor)
+		<-time.After(2 * quietFor)
 		synctest.Wait()
 		if _, ok := c.Evidence("n1"); ok {
 			t.Error("it was tried")
@@ -235,7 +242,8 @@ func TestTheEdgeIsNeverInDoubt(t *testing.T) {
 	})
 }
 
-// A verdict may be of a process that is about to end: a node that is in doubt is tried again, ever more seldom, until it is proved.
+// A verdict may be of a process that is about to end: a node that is in doubt is tried again, ever
+// more seldom, until it is proved.
 func TestANodeThatIsLeftInDoubtIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, stop := newCourt(t)
@@ -243,7 +251,7 @@ func TestANodeThatIsLeftInDoubtIsTriedAgain(t *testing.T) {
 		n := at("n1", "192.0.2.1:5000", 1)
 		n.Port, n.Eager = 8443, true
 		c.streams(n, "shop.example")
-		c.verdict = Verdict{Doubt: true, Words: "another key"}
+		c.verdict = ProofResult{Doubt: true, Words: "another key"}
 		c.said(xds.Refused, n, "tickets/default", c.ring.Version())
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
 		tried := func(after time.Duration) int {
@@ -253,15 +261,15 @@ func TestANodeThatIsLeftInDoubtIsTriedAgain(t *testing.T) {
 			defer c.mu.Unlock()
 			return len(c.trials)
 		}
-		for i, wait := range []time.Duration{settleFor, tryAgain + settleFor, 2*tryAgain + settleFor} {
+		for i, wait := range []time.Duration{quietFor, proveRetry + quietFor, 2*proveRetry + quietFor} {
 			if got := tried(wait); got != i+1 {
 				t.Fatalf("tried %d times, want %d", got, i+1)
 			}
 		}
 		c.mu.Lock()
-		c.verdict = Verdict{Proved: true, Words: "seen"}
+		c.verdict = ProofResult{Proved: true, Words: "seen"}
 		c.mu.Unlock()
-		tried(4*tryAgain + settleFor)
+		tried(4*proveRetry + quietFor)
 		if e, ok := c.Evidence("n1"); !ok || !e.Proved {
 			t.Errorf("%+v", e)
 		}

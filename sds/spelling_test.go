@@ -14,10 +14,10 @@ import (
 
 // caller is a stream that holds names.
 type caller struct {
-	l    *lab
-	t    *testing.T
-	node xds.Node
-	box  *xds.Mailbox
+	l       *lab
+	t       *testing.T
+	node    xds.Node
+	mailbox *xds.Mailbox
 }
 
 func (l *lab) caller(t *testing.T, stream uint64, svc xds.Service) caller {
@@ -27,7 +27,7 @@ func (l *lab) caller(t *testing.T, stream uint64, svc xds.Service) caller {
 // ask watches a name and returns what becomes of it, as Envoy does: it lets go of what is absent.
 func (c caller) ask(name string) string {
 	c.t.Helper()
-	c.l.Watch(c.node, name, c.box)
+	c.l.Watch(c.node, name, c.mailbox)
 	synctest.Wait()
 	got := c.look(name)
 	if got == "absent" {
@@ -36,7 +36,7 @@ func (c caller) ask(name string) string {
 	return got
 }
 
-func (c caller) leave(name string) { c.l.Unwatch(c.node, name, c.box) }
+func (c caller) leave(name string) { c.l.Unwatch(c.node, name, c.mailbox) }
 
 func (c caller) look(name string) string {
 	res, state := c.l.Lookup(c.node, name)
@@ -59,16 +59,17 @@ func (c caller) want(name, want string) {
 // idle demands that nothing is kept of streams that are gone.
 func (l *lab) idle(t *testing.T) {
 	t.Helper()
-	if len(l.Table.certs)+len(l.under)+len(l.doors.streams) != 0 {
-		t.Errorf("kept: %d names, %d under others, %d streams", len(l.Table.certs), len(l.under), len(l.doors.streams))
+	if len(l.Table.certs)+len(l.dependents)+len(l.spellings.streams) != 0 {
+		t.Errorf("kept: %d names, %d under others, %d streams", len(l.Table.certs), len(l.dependents),
+			len(l.spellings.streams))
 	}
 }
 
-// shut demands what Shut says.
+// shut demands what RefusedSpelling says.
 func (l *lab) shut(t *testing.T, stream uint64, asked, want string) {
 	t.Helper()
 	got := ""
-	for _, s := range l.Shut(stream, asked) {
+	for _, s := range l.RefusedSpellings(stream, asked) {
 		got += s.Asked + " since " + s.Held
 	}
 	if got != want {
@@ -81,12 +82,12 @@ func TestARememberedAbsenceHasAnEnd(t *testing.T) {
 		l := newLab()
 		defer l.start(t)()
 		c := l.caller(t, 1, xds.ADS)
-		until := func() time.Duration { return max(time.Until(l.Remembered("none.example")), 0) }
+		until := func() time.Duration { return max(time.Until(l.AbsentUntil("none.example")), 0) }
 		if until() != 0 {
 			t.Error("nobody has looked yet")
 		}
 		c.want("none.example", "absent")
-		if until() != memoFor {
+		if until() != cacheFor {
 			t.Errorf("remembered for %v", until())
 		}
 		l.Refresh([]keysource.Name{"none.example"})
@@ -94,7 +95,7 @@ func TestARememberedAbsenceHasAnEnd(t *testing.T) {
 			t.Error("it has changed since")
 		}
 		c.want("none.example", "absent")
-		if time.Sleep(memoFor); until() != 0 {
+		if time.Sleep(cacheFor); until() != 0 {
 			t.Error("it is not remembered any more")
 		}
 	})
@@ -115,14 +116,14 @@ func TestTwoSpellingsOfANameAndNoMore(t *testing.T) {
 		l.shut(t, 1, "Shop.example", "")
 		l.shut(t, 1, "SHOP.EXAMPLE", "SHOP.EXAMPLE since Shop.example")
 		l.shut(t, 2, "SHOP.EXAMPLE", "")
-		l.Watch(c.node, "shOP.example", c.box) // it has not let go yet
+		l.Watch(c.node, "shOP.example", c.mailbox) // it has not let go yet
 		l.shut(t, 1, "shop.example", "shOP.example since Shop.example")
 		c.leave("shOP.example")
 		l.caller(t, 2, xds.ADS).want("SHOP.EXAMPLE", "S")
 		l.caller(t, 3, xds.SDS).want("sHOP.EXAMPLE", "S") // an operator's configuration asks there
 		c.leave("Shop.example")
 		c.want("sHop.example", "S")
-		if n := l.Refused(); n != 4 {
+		if n := l.SpellingsRefused(); n != 4 {
 			t.Errorf("%d spellings were refused", n)
 		}
 		if n := l.called("shop.example"); n != 5 {
@@ -134,7 +135,8 @@ func TestTwoSpellingsOfANameAndNoMore(t *testing.T) {
 	})
 }
 
-// TestAChainIsNoSpelling: what clients sent before a host was pinned does not keep its chain from its certificate, nor the other way round.
+// TestAChainIsNoSpelling: what clients sent before a host was pinned does not keep its chain from
+// its certificate, nor the other way round.
 func TestAChainIsNoSpelling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab()
@@ -180,7 +182,8 @@ func TestWhatIsBoundedTogether(t *testing.T) {
 	})
 }
 
-// TestRefusalsUseNothingUp: whoever is refused leaves nothing, and a stream that does not let go of it is told the same again.
+// TestRefusalsUseNothingUp: whoever is refused leaves nothing, and a stream that does not let go
+// of it is told the same again.
 func TestRefusalsUseNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab()
@@ -194,7 +197,7 @@ func TestRefusalsUseNothingUp(t *testing.T) {
 		}
 		l.idle(t)
 		c.want("A.shop.example", "W")
-		l.Watch(c.node, "a.Shop.example", c.box)
+		l.Watch(c.node, "a.Shop.example", c.mailbox)
 		synctest.Wait()
 		for range 3 {
 			if got := c.look("a.Shop.example"); got != "absent" {
@@ -230,7 +233,7 @@ func TestAbsencesAreRememberedUntilSomebodySaysOtherwise(t *testing.T) {
 
 		c.want("late.example", "absent") // nobody says so: it is found some time later
 		l.set("late.example", "L")
-		time.Sleep(memoFor)
+		time.Sleep(cacheFor)
 		c.want("late.example", "L")
 
 		l.set("down.example", "!")
@@ -247,7 +250,8 @@ func TestAbsencesAreRememberedUntilSomebodySaysOtherwise(t *testing.T) {
 	})
 }
 
-// TestAnAbsenceThatWasReadBeforeAChangeIsNotRemembered: the look-up is under way while the certificate is put.
+// TestAnAbsenceThatWasReadBeforeAChangeIsNotRemembered: the look-up is under way while the
+// certificate is put.
 func TestAnAbsenceThatWasReadBeforeAChangeIsNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab()
@@ -255,7 +259,7 @@ func TestAnAbsenceThatWasReadBeforeAChangeIsNotRemembered(t *testing.T) {
 		l.Table.cfg.Sources = keysource.Sources{slow}
 		defer l.start(t)()
 		c := l.caller(t, 1, xds.ADS)
-		l.Watch(c.node, "new.example", c.box)
+		l.Watch(c.node, "new.example", c.mailbox)
 		<-slow.read
 		c.leave("new.example")
 		l.set("new.example", "N")
@@ -296,10 +300,10 @@ func TestRecentIsBounded(t *testing.T) {
 		}
 	}
 	r.put("x", 1, now)
-	if v, ok := r.get("x", now.Add(memoFor-1)); !ok || v != 1 {
+	if v, ok := r.get("x", now.Add(cacheFor-1)); !ok || v != 1 {
 		t.Error("forgotten too early")
 	}
-	if _, ok := r.get("x", now.Add(memoFor)); ok {
+	if _, ok := r.get("x", now.Add(cacheFor)); ok {
 		t.Error("remembered too long")
 	}
 }
@@ -309,7 +313,7 @@ func TestDoubtIsAskedOnceForManyInventedNames(t *testing.T) {
 		l := newLab()
 		asked := 0
 		var doubt error
-		l.Table.cfg.Doubt = func(context.Context, keysource.Name) error { asked++; return doubt }
+		l.Table.cfg.CheckComplete = func(context.Context, keysource.Name) error { asked++; return doubt }
 		defer l.start(t)()
 		c := l.caller(t, 1, xds.ADS)
 		for i := range 100 {
@@ -319,7 +323,7 @@ func TestDoubtIsAskedOnceForManyInventedNames(t *testing.T) {
 			t.Errorf("asked %d times", asked)
 		}
 		doubt = errors.New("the store was emptied")
-		time.Sleep(doubtFor)
+		time.Sleep(completeFor)
 		c.want("u.example", "-")
 		c.leave("u.example")
 	})
@@ -337,7 +341,7 @@ func TestASourceThatHangsHoldsUpNothingThatAnEarlierOneHas(t *testing.T) {
 		defer l.start(t)()
 		c := l.caller(t, 1, xds.ADS)
 		for i := range 10 * loaders {
-			l.Watch(c.node, fmt.Sprintf("s%d.example", i), c.box)
+			l.Watch(c.node, fmt.Sprintf("s%d.example", i), c.mailbox)
 		}
 		c.want("file.example", "F")
 		files.set("s1.example", "F1") // put into the first while the second hangs

@@ -12,8 +12,8 @@ import (
 )
 
 func (c *Catalog) illNames() (names []keysource.Name) {
-	for _, ill := range c.Ills() {
-		names = append(names, ill.Name)
+	for _, bad := range c.BadEntries() {
+		names = append(names, bad.Name)
 	}
 	return names
 }
@@ -21,7 +21,7 @@ func (c *Catalog) illNames() (names []keysource.Name) {
 func TestTheLatestProblemsAreNamed(t *testing.T) {
 	c, s, _ := setUp(t)
 	var names []keysource.Name
-	for i := range maxIlls + 50 {
+	for i := range maxProblems + 50 {
 		names = append(names, keysource.Name(fmt.Sprintf("h%03d.example", i)))
 		plant(t, s, key(names[i]), []byte("broken"))
 		c.Certificate(t.Context(), names[i])
@@ -32,8 +32,8 @@ func TestTheLatestProblemsAreNamed(t *testing.T) {
 	}
 }
 
-// What was wrong with a certificate is gone from every replica once it was put again, or removed, at another; no node need ask for it. One that is
-// broken still is named still.
+// What was wrong with a certificate is gone from every replica once it was put again, or removed,
+// at another; no node need ask for it. One that is broken still is named still.
 func TestAProblemThatWasHealedElsewhereIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, s, ca := setUp(t)

@@ -29,7 +29,7 @@ func newClinic(t *testing.T, nodes ...xds.Node) *clinic {
 	c.Healer = NewHealer(HealerConfig{
 		Refers:   listeners,
 		Hopeless: func(node string) { c.note("hopeless " + node) },
-		Tell: func(node string, cured bool) {
+		Announce: func(node string, cured bool) {
 			c.said = append(c.said, map[bool]string{true: "cured ", false: "ring refused "}[cured]+node)
 		},
 		Renew: func(match func(xds.Node) bool, typeURL string, name func(string) bool) (n int) {
@@ -40,7 +40,8 @@ func newClinic(t *testing.T, nodes ...xds.Node) *clinic {
 				what := "listener"
 				if typeURL == TypeURL {
 					what = ""
-					for _, asked := range map[xds.Service][]string{xds.SDS: {"tickets/default"}, xds.ADS: {"a.example", "b.example"}}[node.Service] {
+					for _, asked := range map[xds.Service][]string{xds.SDS: {"tickets/default"},
+						xds.ADS: {"a.example", "b.example"}}[node.Service] {
 						if name(asked) {
 							what += " " + asked
 							n++
@@ -87,6 +88,22 @@ func (c *clinic) happens(kind xds.Kind, n xds.Node, name string) {
 	c.Observe(xds.Event{Kind: kind, Node: n, Type: typeURL, Name: name, Version: "1", Words: "no"})
 }
 
+func (c *clinic) refusesRing(n xds.Node) { c.happens(xds.Refused, n, "tickets/default") }
+func (c *clinic) acceptsRing(n xds.Node) { c.happens(xds.Accepted, n, "tickets/default") }
+
+// isCured has n refuse a certificate, and take the remedy for it.
+func (c *clinic) isCured(n xds.Node, name string) {
+	c.happens(xds.Refused, n, name)
+	c.happens(xds.Cured, n, name)
+}
+
+// searchesCause has n refuse its ring, and sees each certificate of node a offered again.
+func (c *clinic) searchesCause(t *testing.T, n xds.Node) {
+	t.Helper()
+	c.refusesRing(n)
+	c.want(t, "each certificate is offered again", checkAfter, "a/ads: a.example b.example")
+}
+
 func TestWhatABadCertificateKeptFromANodeIsOfferedAgain(t *testing.T) {
 	a := []xds.Node{{ID: "a", Stream: 1, Service: xds.ADS}, {ID: "a", Stream: 2, Service: xds.SDS}}
 	b := []xds.Node{{ID: "b", Stream: 3, Service: xds.ADS}, {ID: "b", Stream: 4, Service: xds.SDS}}
@@ -97,68 +114,64 @@ func TestWhatABadCertificateKeptFromANodeIsOfferedAgain(t *testing.T) {
 			c.want(t, "refused", time.Hour, "")
 			c.happens(xds.Cured, a[0], "a.example")
 			c.want(t, "cured", 0, renewed)
-			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.acceptsRing(a[1])
 			c.want(t, "that is all", time.Hour, "")
 		},
 		"the ring is refused, and the culprit shows itself": func(t *testing.T, c *clinic) {
-			c.happens(xds.Refused, a[1], "tickets/default")
-			c.happens(xds.Refused, a[0], "a.example")
-			c.happens(xds.Cured, a[0], "a.example")
+			c.refusesRing(a[1])
+			c.isCured(a[0], "a.example")
 			c.want(t, "cured", 0, renewed)
-			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.acceptsRing(a[1])
 			c.want(t, "nothing is looked for", time.Hour, "")
 		},
 		"the ring is refused, and the culprit is not known": func(t *testing.T, c *clinic) {
-			c.happens(xds.Refused, a[1], "tickets/default")
-			c.want(t, "not at once", probeAfter-1, "")
+			c.refusesRing(a[1])
+			c.want(t, "not at once", checkAfter-1, "")
 			c.want(t, "each certificate is offered again", 1, "a/ads: a.example b.example")
 			c.happens(xds.Accepted, a[0], "a.example")
-			c.happens(xds.Refused, a[0], "b.example")
-			c.happens(xds.Cured, a[0], "b.example")
-			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.isCured(a[0], "b.example")
+			c.acceptsRing(a[1])
 			c.want(t, "cured", 0, renewed)
-			c.happens(xds.Refused, a[1], "tickets/default")
-			c.want(t, "another time", probeAfter, "a/ads: a.example b.example")
+			c.refusesRing(a[1])
+			c.want(t, "another time", checkAfter, "a/ads: a.example b.example")
 		},
-		// Envoy takes any certificate for the chains behind the one at which it stopped: they have no ring yet.
+		// Envoy takes any certificate for the chains behind the one at which it stopped: they have
+		// no ring yet.
 		"there are two culprits, one behind the other": func(t *testing.T, c *clinic) {
-			c.happens(xds.Refused, a[1], "tickets/default")
-			c.want(t, "each certificate is offered again", probeAfter, "a/ads: a.example b.example")
-			c.happens(xds.Refused, a[1], "tickets/default")
-			c.want(t, "another try of the ring, before the culprit has answered", probeAfter/2, "")
+			c.searchesCause(t, a[1])
+			c.refusesRing(a[1])
+			c.want(t, "another try of the ring, before the culprit has answered", checkAfter/2, "")
 			c.happens(xds.Refused, a[0], "a.example")
 			c.happens(xds.Accepted, a[0], "b.example")
-			c.want(t, "one is known", probeAfter, renewed)
+			c.want(t, "one is known", checkAfter, renewed)
 			c.happens(xds.Cured, a[0], "a.example")
 			c.want(t, "cured", 0, renewed)
-			c.happens(xds.Refused, a[1], "tickets/default")
+			c.refusesRing(a[1])
 			c.want(t, "the next is looked for at once", 0, "a/ads: a.example b.example")
-			c.happens(xds.Refused, a[0], "b.example")
-			c.happens(xds.Cured, a[0], "b.example")
+			c.isCured(a[0], "b.example")
 			c.want(t, "cured", 0, renewed)
-			c.happens(xds.Accepted, a[1], "tickets/default")
+			c.acceptsRing(a[1])
 			c.want(t, "that is all", time.Hour, "")
 		},
 		"no certificate is the culprit": func(t *testing.T, c *clinic) {
-			c.happens(xds.Refused, a[1], "tickets/default")
-			c.took(probeAfter)
+			c.searchesCause(t, a[1])
 			c.happens(xds.Accepted, a[0], "a.example")
 			c.happens(xds.Accepted, a[0], "b.example")
 			c.took(0)
-			c.happens(xds.Refused, a[1], "tickets/default")
+			c.refusesRing(a[1])
 			c.want(t, "it is refused again", time.Hour, "hopeless a")
 		},
 		"a certificate has no remedy": func(t *testing.T, c *clinic) {
 			c.happens(xds.Refused, a[0], "a.example")
 			c.happens(xds.Stuck, a[0], "a.example")
-			c.happens(xds.Refused, a[1], "tickets/default")
+			c.refusesRing(a[1])
 			c.want(t, "refused", 0, "hopeless a")
 		},
 		"the certificates come from another replica": func(t *testing.T, c *clinic) {
 			c.nodes = a[1:]
-			c.happens(xds.Refused, a[1], "tickets/default")
+			c.refusesRing(a[1])
 			c.want(t, "nothing is here", time.Minute, "")
-			c.happens(xds.Refused, a[1], "tickets/default")
+			c.refusesRing(a[1])
 			c.want(t, "it is not hopeless", time.Minute, "")
 			c.Heard("a", true)
 			c.want(t, "that one cured it", 0, "a/sds: listener, a/sds: tickets/default")
@@ -169,32 +182,31 @@ func TestWhatABadCertificateKeptFromANodeIsOfferedAgain(t *testing.T) {
 		"the ring comes from another replica": func(t *testing.T, c *clinic) {
 			c.nodes = a[:1]
 			c.Heard("a", false)
-			c.want(t, "that one says that it is refused", probeAfter, "a/ads: a.example b.example")
-			c.happens(xds.Refused, a[0], "b.example")
-			c.happens(xds.Cured, a[0], "b.example")
+			c.want(t, "that one says that it is refused", checkAfter, "a/ads: a.example b.example")
+			c.isCured(a[0], "b.example")
 			c.took(0)
 			if got := strings.Join(c.said, ", "); got != "cured a" {
 				t.Errorf("told the others: %s", got)
 			}
 		},
 		"streams end, and nothing is kept": func(t *testing.T, c *clinic) {
-			c.happens(xds.Refused, a[1], "tickets/default")
+			c.refusesRing(a[1])
 			c.happens(xds.Refused, a[0], "a.example")
 			c.happens(xds.Refused, b[0], "a.example")
 			c.happens(xds.Closed, a[0], "")
 			c.happens(xds.Closed, a[1], "")
 			c.happens(xds.Closed, b[0], "")
 			c.want(t, "nobody is here", time.Hour, "")
-			if len(c.Healer.nodes)+len(c.stream)+len(c.probe) != 0 {
-				t.Errorf("left: %v %v %v", c.Healer.nodes, c.stream, c.probe)
+			if len(c.Healer.nodes)+len(c.streams)+len(c.checks) != 0 {
+				t.Errorf("left: %v %v %v", c.Healer.nodes, c.streams, c.checks)
 			}
 		},
 		"who is well costs nothing": func(t *testing.T, c *clinic) {
 			for _, kind := range []xds.Kind{xds.Asked, xds.Sent, xds.Accepted, xds.Dropped, xds.Closed} {
 				c.happens(kind, a[0], "a.example")
 			}
-			if len(c.Healer.nodes)+len(c.stream) != 0 {
-				t.Errorf("left: %v %v", c.Healer.nodes, c.stream)
+			if len(c.Healer.nodes)+len(c.streams) != 0 {
+				t.Errorf("left: %v %v", c.Healer.nodes, c.streams)
 			}
 		},
 	} {

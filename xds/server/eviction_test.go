@@ -24,7 +24,7 @@ func demandRig(t testing.TB, svc xds.Service) *rig {
 	return r
 }
 
-func (r *rig) held() int { return r.m.turnover.count() }
+func (r *rig) held() int { return r.m.eviction.count() }
 
 func TestTheOldestNameIsEvictedAndComesBackWhenItIsAskedFor(t *testing.T) {
 	r := demandRig(t, xds.ADS)
@@ -54,7 +54,8 @@ func TestTheOldestNameIsEvictedAndComesBackWhenItIsAskedFor(t *testing.T) {
 	expect(t, "a client comes", r.delta(req{sub: []string{"n0"}}), "n0@2")
 	expect(t, "shown no more", evicted(), "")
 	expect(t, "the next", r.pass(time.Second), "-n1")
-	expect(t, "a client was quicker than the unsubscription", r.delta(req{nonce: r.last(), sub: []string{"n1"}}), "n1@1")
+	expect(t, "a client was quicker than the unsubscription", r.delta(req{nonce: r.last(), sub: []string{"n1"}}),
+		"n1@1")
 	expect(t, "and so on", r.pass(time.Second), "-n2")
 	if r.m.env.counters.evicted.Load() != 3 || r.held() != 2 {
 		t.Errorf("%d evicted, %d held", r.m.env.counters.evicted.Load(), r.held())
@@ -109,7 +110,8 @@ func TestWhatANodeDoesNotLetGoOfIsGivenBackForGood(t *testing.T) {
 	}
 }
 
-// An eager chain's name that is absent while it waits to be given back is there again with the next certificate.
+// An eager chain's name that is absent while it waits to be given back is there again with the
+// next certificate.
 func TestWhatIsAbsentWhileItIsEvictedComesBack(t *testing.T) {
 	r := demandRig(t, xds.ADS)
 	r.delta(req{sub: names("n", 3)})
@@ -136,7 +138,8 @@ func TestAbsentNamesTakeNoRoom(t *testing.T) {
 
 func TestANodeThatComesBackHoldsWhatItSays(t *testing.T) {
 	r := demandRig(t, xds.ADS)
-	expect(t, "a reconnect is silent", r.delta(req{sub: names("n", 3), have: map[string]string{"n0": "1", "n1": "1", "n2": "1"}}), "")
+	expect(t, "a reconnect is silent", r.delta(req{sub: names("n", 3),
+		have: map[string]string{"n0": "1", "n1": "1", "n2": "1"}}), "")
 	expect(t, "and counts", r.pass(0), "-n0")
 }
 
@@ -148,7 +151,8 @@ func TestOnTheServiceOfATypeNothingIsEvictedAndNothingEnds(t *testing.T) {
 		r.src.put(res, "n0")
 		r.delta(req{sub: []string{"n0"}})
 		var d discoveryv3.DeltaDiscoveryResponse
-		if err := proto.Unmarshal(r.responses[0].parts.Materialize(), &d); err != nil || d.Resources[0].Ttl.AsDuration() != want {
+		if err := proto.Unmarshal(r.responses[0].parts.Materialize(), &d); err != nil ||
+			d.Resources[0].Ttl.AsDuration() != want {
 			t.Errorf("%s: TTL %s, want %s, %v", svc, d.Resources[0].Ttl.AsDuration(), want, err)
 		}
 		r.delta(req{sub: names("n", 9)})
@@ -166,12 +170,13 @@ func TestOrderDoesNotGrow(t *testing.T) {
 		r.delta(req{sub: []string{"n0"}, nonce: append([]string{""}, r.nonces...)[len(r.nonces)]})
 		r.delta(req{unsub: []string{"n0"}})
 	}
-	if n := len(r.m.turnover.order); n > 4 {
+	if n := len(r.m.eviction.order); n > 4 {
 		t.Errorf("%d entries for none that is held", n)
 	}
 }
 
-// Clients choose the names on demand: more than a stream may have are absent, and end nothing. A node that reconnects lists all that it has.
+// Clients choose the names on demand: more than a stream may have are absent, and end nothing. A
+// node that reconnects lists all that it has.
 func TestNamesBeyondTheLimitAreAbsentOnDemand(t *testing.T) {
 	for _, list := range [][]string{names("n", 5)[4:], names("n", 6)} {
 		r := demandRig(t, xds.ADS)

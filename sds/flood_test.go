@@ -20,7 +20,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// edge is a node that asks as clients come, on the aggregated service, and lets go of what is removed.
+// edge is a node that asks as clients come, on the aggregated service, and lets go of what is
+// removed.
 type edge struct {
 	t      *testing.T
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
@@ -91,7 +92,8 @@ func (e *edge) ask(names ...string) {
 	e.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: names})
 }
 
-// serves is a handshake: it reports whether there is a certificate for it, and how long that took. Callers use names of their own.
+// serves is a handshake: it reports whether there is a certificate for it, and how long that took.
+// Callers use names of their own.
 func (e *edge) serves(name string) (bool, time.Duration) {
 	began := time.Now()
 	e.mu.Lock()
@@ -165,8 +167,9 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestASprayWhileTheStoreIsDown: nobody says of a name that it is absent; what is known is served, memory and log stay small, and when the store is back
-// hosts that exist are served before the rest is refused.
+// TestASprayWhileTheStoreIsDown: nobody says of a name that it is absent; what is known is served,
+// memory and log stay small, and when the store is back hosts that exist are served before the
+// rest is refused.
 func TestASprayWhileTheStoreIsDown(t *testing.T) {
 	var log lines
 	f := newFleetOf(t, server.Config{OnDemand: sds.TypeURL}, &log)
@@ -211,7 +214,8 @@ func TestASprayWhileTheStoreIsDown(t *testing.T) {
 	stop()
 }
 
-// TestASprayOfHostsThatExist: more than a node may hold. Each is served, those that clients use too, and the node is brought down to what it may hold.
+// TestASprayOfHostsThatExist: more than a node may hold. Each is served, those that clients use
+// too, and the node is brought down to what it may hold.
 func TestASprayOfHostsThatExist(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const most, sprayed = 700, 850
@@ -239,7 +243,8 @@ func TestASprayOfHostsThatExist(t *testing.T) {
 	}
 }
 
-// TestASprayUnderOneWildcard: what clients use is served throughout, hosts of their own certificates come in, others are refused at once, and after it there is room.
+// TestASprayUnderOneWildcard: what clients use is served throughout, hosts of their own
+// certificates come in, others are refused at once, and after it there is room.
 func TestASprayUnderOneWildcard(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const most = 100
@@ -263,7 +268,8 @@ func TestASprayUnderOneWildcard(t *testing.T) {
 	}
 	slices.Sort(refused)
 	s := f.xds.Stats()
-	t.Logf("%d refused, p50 %s, p99 %s; %d evicted; %d held at most", len(refused), refused[len(refused)/2], refused[len(refused)*99/100], s.Evicted, e.peak())
+	t.Logf("%d refused, p50 %s, p99 %s; %d evicted; %d held at most", len(refused), refused[len(refused)/2],
+		refused[len(refused)*99/100], s.Evicted, e.peak())
 	if n := e.peak(); n > 2*most {
 		t.Errorf("%d were held", n)
 	}

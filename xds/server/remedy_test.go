@@ -18,7 +18,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// varying is a table for nodes that keep what they refuse. The body of a resource says its content.
+// varying is a table for nodes that keep what they refuse. The body of a resource says its
+// content.
 type varying struct {
 	*table
 	good map[string]string // the content that helps who refused another, by name; "-": removal; "": nothing does
@@ -51,24 +52,27 @@ func (v varying) Cure(_ xds.Node, name, refused, _ string, try int) (*xds.Resour
 // saying is a resource whose bytes say content, and differ by the encoding n.
 func saying(name, content string, n int, counts bool) *xds.Resource {
 	body := content + strings.Repeat("!", n)
-	return &xds.Resource{Name: name, Version: xds.Mark(content, n, counts), Body: &anypb.Any{TypeUrl: testType, Value: []byte(body)}}
+	return &xds.Resource{Name: name, Version: xds.Mark(content, n, counts),
+		Body: &anypb.Any{TypeUrl: testType, Value: []byte(body)}}
 }
 
 func (v varying) says(name, content string) { v.put(saying(name, content, 0, true), name) }
 
-func newVaryingRig(t *testing.T, sotw bool) (*rig, varying) {
+// newVaryingRig is a rig whose node keeps what it refuses. Each of names has the content.
+func newVaryingRig(t *testing.T, sotw bool, content string, names ...string) (*rig, varying) {
 	r := newRig(t, sotw, defaults)
 	src := varying{r.src, map[string]string{}}
 	r.m.env.types[testType] = src
+	for _, name := range names {
+		src.says(name, content)
+	}
 	return r, src
 }
 
 // started is a rig whose node holds content 1 of a and of b, on a stream that knows it.
 func started(t *testing.T) (*rig, varying) {
 	t.Helper()
-	r, src := newVaryingRig(t, false)
-	src.says("a", "1")
-	src.says("b", "1")
+	r, src := newVaryingRig(t, false, "1", "a", "b")
 	expect(t, "nothing is known: first of two", r.delta(req{sub: []string{"a"}}), "a@1.2?")
 	expect(t, "its ACK does not count", r.delta(req{nonce: r.last()}), "a@1.0")
 	expect(t, "events", r.told(), "asked a, sent a@1, sent a@1")
@@ -77,6 +81,17 @@ func started(t *testing.T) (*rig, varying) {
 	expect(t, "a later name is new to the node", r.delta(req{sub: []string{"b"}}), "b@1.0")
 	r.delta(req{nonce: r.last()})
 	expect(t, "events", r.told(), "asked b, sent b@1, accepted b@1")
+	return r, src
+}
+
+// offered is a started rig whose node was then sent content 2 of a. remedy is what helps a node that
+// refuses it: see varying.
+func offered(t *testing.T, remedy string) (*rig, varying) {
+	t.Helper()
+	r, src := started(t)
+	src.good["a"] = remedy
+	src.says("a", "2")
+	expect(t, "content 2", r.wake(), "a@2.0")
 	return r, src
 }
 
@@ -100,8 +115,7 @@ func TestWhatANodeBringsIsBelievedByItsMark(t *testing.T) {
 		"1.0": "", "1.1": "", "1.2": "", // its ACK counted
 		"1": "a@1.2?", "1.0?": "a@1.2?", "1.2?": "a@1.2?", "2.0": "a@1.2?", "1.7": "a@1.2?",
 	} {
-		r, src := newVaryingRig(t, false)
-		src.says("a", "1")
+		r, src := newVaryingRig(t, false, "1", "a")
 		expect(t, claim, r.delta(req{sub: []string{"a"}, have: map[string]string{"a": claim}}), want)
 		if want != "" {
 			expect(t, claim+": the second", r.delta(req{nonce: r.last()}), "a@1.0")
@@ -115,8 +129,7 @@ func TestWhatANodeBringsIsBelievedByItsMark(t *testing.T) {
 
 func TestSotWClaimsAreBelievedByTheirMark(t *testing.T) {
 	for claim, want := range map[string]string{"1.0": "", "1": "1.2?", "1.2?": "1.2?", "": "1.2?"} {
-		r, src := newVaryingRig(t, true)
-		src.says("a", "1")
+		r, _ := newVaryingRig(t, true, "1", "a")
 		expect(t, claim, r.list([]string{"a"}, claim, "", ""), want)
 		if want != "" {
 			expect(t, claim+": the second", r.list([]string{"a"}, "1.2?", r.last(), ""), "1.0")
@@ -129,10 +142,7 @@ func TestSotWClaimsAreBelievedByTheirMark(t *testing.T) {
 }
 
 func TestARefusalIsCuredByTheLastGoodOne(t *testing.T) {
-	r, src := started(t)
-	src.good["a"] = "1"
-	src.says("a", "2")
-	r.wake()
+	r, src := offered(t, "1")
 	expect(t, "refused", r.delta(req{nonce: r.last(), nack: "no"}), "a@1.0")
 	expect(t, "cured", r.delta(req{nonce: r.last()}), "")
 	expect(t, "events", r.told(), "sent a@2, refused a@2 (no), sent a@1, cured a@1")
@@ -140,7 +150,7 @@ func TestARefusalIsCuredByTheLastGoodOne(t *testing.T) {
 	if st.Refused == nil || !st.Refused.Cured || st.Refused.Version != "2" || st.Accepted != "1" {
 		t.Errorf("state %+v, refused %+v", st, st.Refused)
 	}
-	r.box.Put("a")
+	r.mailbox.Put("a")
 	expect(t, "woken without need", r.wake(), "")
 	expect(t, "it is not repeated", r.pass(time.Hour), "")
 	if !r.m.next().IsZero() {
@@ -156,10 +166,7 @@ func TestARefusalIsCuredByTheLastGoodOne(t *testing.T) {
 }
 
 func TestWithoutAGoodOneANameIsRemovedOrGetsAStandIn(t *testing.T) {
-	r, src := started(t)
-	src.good["a"] = "-"
-	src.says("a", "2")
-	r.wake()
+	r, src := offered(t, "-")
 	expect(t, "refused", r.delta(req{nonce: r.last(), nack: "no"}), "-a")
 	expect(t, "the node lets go of it", r.delta(req{nonce: r.last(), unsub: []string{"a"}}), "")
 	expect(t, "nothing is left to do", r.pass(time.Hour), "")
@@ -179,13 +186,11 @@ func TestWithoutAGoodOneANameIsRemovedOrGetsAStandIn(t *testing.T) {
 }
 
 func TestANodeThatRefusesEveryRemedyIsStuck(t *testing.T) {
-	r, src := started(t)
-	src.good["a"] = "1"
-	src.says("a", "2")
-	r.wake()
+	r, _ := offered(t, "1")
 	expect(t, "refused", r.delta(req{nonce: r.last(), nack: "no"}), "a@1.0")
 	expect(t, "and the last good one", r.delta(req{nonce: r.last(), nack: "no CA"}), "a@stand-in.0")
-	expect(t, "and the stand-in: it is left with what it should have", r.delta(req{nonce: r.last(), nack: "no CA"}), "a@2.0")
+	expect(t, "and the stand-in: it is left with what it should have", r.delta(req{nonce: r.last(), nack: "no CA"}),
+		"a@2.0")
 	expect(t, "events", r.told(), "sent a@2, refused a@2 (no), sent a@1, sent a@stand-in, stuck a@2 (no CA), sent a@2")
 	expect(t, "which it refuses, too", r.delta(req{nonce: r.last(), nack: "no CA"}), "")
 	expect(t, "events", r.told(), "refused a@2 (no CA)")
@@ -201,12 +206,11 @@ func TestANodeThatRefusesEveryRemedyIsStuck(t *testing.T) {
 }
 
 func TestOfSeveralThatWereRefusedTogetherEachIsOfferedAloneInTwoEncodings(t *testing.T) {
-	r, src := newVaryingRig(t, false)
-	src.says("a", "2")
-	src.says("b", "2")
+	r, _ := newVaryingRig(t, false, "2", "a", "b")
 	expect(t, "together", r.delta(req{sub: []string{"a", "b"}}), "a@2.2? b@2.2?")
 	r.told()
-	expect(t, "refused: which of them was stored is not known", r.delta(req{nonce: r.last(), nack: "no"}), "a@2.2? | b@2.2?")
+	expect(t, "refused: which of them was stored is not known", r.delta(req{nonce: r.last(), nack: "no"}),
+		"a@2.2? | b@2.2?")
 	first := len(r.nonces) - 2
 	expect(t, "a", r.delta(req{nonce: r.nonces[first]}), "a@2.0")
 	expect(t, "b is the one", r.delta(req{nonce: r.nonces[first+1], nack: "bad b"}), "")
@@ -222,9 +226,7 @@ func TestWhatReplacesAnotherVersionGoesAlone(t *testing.T) {
 }
 
 func TestWhatIsInASharedResponseIsSentNothingElseUntilTheAnswer(t *testing.T) {
-	r, src := newVaryingRig(t, false)
-	src.says("a", "1")
-	src.says("b", "1")
+	r, src := newVaryingRig(t, false, "1", "a", "b")
 	r.delta(req{sub: []string{"a", "b"}})
 	src.says("a", "2")
 	expect(t, "a change before the answer", r.wake(), "")
@@ -242,8 +244,7 @@ func TestWhatIsInDoubtIsOfferedAgainInOtherBytes(t *testing.T) {
 	r.delta(req{nonce: r.last()})
 	expect(t, "events", r.told(), "sent a@1, accepted a@1")
 
-	r, src := newVaryingRig(t, false)
-	src.says("a", "1")
+	r, _ = newVaryingRig(t, false, "1", "a")
 	r.delta(req{sub: []string{"a"}, have: map[string]string{"a": "1.0"}})
 	r.m.renew(r.m.subs[0].names["a"])
 	expect(t, "what it holds in which bytes is not known", r.took(r.m.flush(r.now)), "a@1.2?")
@@ -276,8 +277,9 @@ func (k *keeper) take(d *discoveryv3.DeltaDiscoveryResponse, rnd *rand.Rand) (wo
 	return ""
 }
 
-// TestWhatCountsAsAcceptedIsUsed plays a server against a node that keeps what it refuses: contents change, good and bad; streams end, and the
-// server forgets all; what helps is there or not. Whenever the server says that a content was accepted, the node must be using it.
+// TestWhatCountsAsAcceptedIsUsed plays a server against a node that keeps what it refuses:
+// contents change, good and bad; streams end, and the server forgets all; what helps is there or
+// not. Whenever the server says that a content was accepted, the node must be using it.
 func TestWhatCountsAsAcceptedIsUsed(t *testing.T) {
 	for seed := range uint64(2000) {
 		if err := playKeeper(t, rand.New(rand.NewPCG(seed, 7))); err != nil {
@@ -288,7 +290,8 @@ func TestWhatCountsAsAcceptedIsUsed(t *testing.T) {
 
 func playKeeper(t *testing.T, rnd *rand.Rand) error {
 	all := []string{"a", "b", "c"}
-	k := &keeper{stored: map[string]string{}, uses: map[string]string{}, claims: map[string]string{}, bad: func(b string) bool { return strings.Contains(b, "bad") }}
+	k := &keeper{stored: map[string]string{}, uses: map[string]string{}, claims: map[string]string{},
+		bad: func(b string) bool { return strings.Contains(b, "bad") }}
 	now := map[string]string{}
 	good := map[string]string{}
 	if rnd.IntN(2) == 0 {
@@ -348,7 +351,8 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 				delete(k.uses, n)
 			}
 		}
-		return ask(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: some, InitialResourceVersions: maps.Clone(k.claims)})
+		return ask(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: some,
+			InitialResourceVersions: maps.Clone(k.claims)})
 	}
 	for _, n := range all {
 		now[n] = []string{"1", "bad0"}[rnd.IntN(5)/4]
@@ -369,12 +373,12 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 		case 2:
 			now[n] = fmt.Sprintf("bad%d", rnd.IntN(3))
 			varying{r.src, good}.says(n, now[n])
-			send(r.m.changed(r.box.Take(), r.now))
+			send(r.m.changed(r.mailbox.Take(), r.now))
 		case 3, 4:
 			now[n] = fmt.Sprint(1 + rnd.IntN(3))
 			varying{r.src, good}.says(n, now[n])
 			if rnd.IntN(2) == 0 {
-				send(r.m.changed(r.box.Take(), r.now))
+				send(r.m.changed(r.mailbox.Take(), r.now))
 			}
 		case 5:
 			if len(r.m.subs) > 0 && r.m.subs[0].names[n] != nil {
@@ -386,7 +390,7 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 			send(r.m.timer(r.now))
 		default:
 			if len(wire) == 0 {
-				send(r.m.changed(r.box.Take(), r.now))
+				send(r.m.changed(r.mailbox.Take(), r.now))
 				continue
 			}
 			q := answer()
@@ -407,7 +411,7 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 	// In the end, what can be used is used, and counts as accepted.
 	k.broken = false
 	for range 200 {
-		send(r.m.changed(r.box.Take(), r.now))
+		send(r.m.changed(r.mailbox.Take(), r.now))
 		if len(wire) == 0 {
 			r.now = r.now.Add(301 * time.Second)
 			send(r.m.timer(r.now))
@@ -425,7 +429,8 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 		switch good := !k.bad(now[n]); {
 		case st.Refused != nil && st.Refused.Cured: // it refused it once, and is not asked again until it changes
 		case good && (uses != now[n] || st.State(r.now) != "accepted"):
-			return fmt.Errorf("in the end %s uses %q, its state is %s, and it should have %s\n%s", n, uses, st.State(r.now), now[n], strings.Join(log, "\n"))
+			return fmt.Errorf("in the end %s uses %q, its state is %s, and it should have %s\n%s", n, uses,
+				st.State(r.now), now[n], strings.Join(log, "\n"))
 		case !good && st.State(r.now) == "accepted":
 			return fmt.Errorf("in the end %s has %s, and counts as accepted\n%s", n, now[n], strings.Join(log, "\n"))
 		}
@@ -433,11 +438,16 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 	return nil
 }
 
-// A listener that leaves out a chain waits until the certificate of that chain is cured: the chain drains for long, and what ails it ails all.
+// A listener that leaves out a chain waits until the certificate of that chain is cured: the chain
+// drains for long, and what ails it ails all.
 func TestAChainIsCuredBeforeItLeavesAListener(t *testing.T) {
 	for how, end := range map[string]func(*rig){
-		"cured":   func(r *rig) { r.delta(req{nonce: r.last()}) },
-		"stuck":   func(r *rig) { r.delta(req{nonce: r.last(), nack: "no"}); r.delta(req{nonce: r.last(), nack: "no"}) },
+		"cured": func(r *rig) { r.delta(req{nonce: r.last()}) },
+		"stuck": func(r *rig) {
+			r.delta(req{nonce: r.last(), nack: "no"})
+			r.delta(req{nonce: r.last(),
+				nack: "no"})
+		},
 		"dropped": func(r *rig) { r.delta(req{unsub: []string{"a"}}) },
 	} {
 		r, src := started(t)
@@ -454,7 +464,7 @@ func TestAChainIsCuredBeforeItLeavesAListener(t *testing.T) {
 		r.wake()
 		expect(t, how+": a is refused", r.delta(req{nonce: r.last(), nack: "no"}), "a@1.0")
 		l.set("l", "b")
-		r.box.Put("l")
+		r.mailbox.Put("l")
 		expect(t, how+": a is to leave the listener", r.wake(), "")
 		end(r)
 		r.now = r.now.Add(time.Second)
@@ -463,7 +473,8 @@ func TestAChainIsCuredBeforeItLeavesAListener(t *testing.T) {
 		}
 		found := false
 		for _, x := range r.responses {
-			found = found || strings.Contains(string(x.parts.Materialize()), "\x1a\x01l") && strings.Contains(string(x.parts.Materialize()), "\x0a\x01b")
+			found = found || strings.Contains(string(x.parts.Materialize()), "\x1a\x01l") &&
+				strings.Contains(string(x.parts.Materialize()), "\x0a\x01b")
 		}
 		if !found {
 			t.Errorf("%s: the listener was not sent", how)
@@ -471,10 +482,11 @@ func TestAChainIsCuredBeforeItLeavesAListener(t *testing.T) {
 	}
 }
 
-// Where there is a stand-in alone, a removal comes first, unless the node says that each name is a filter chain's own.
+// Where there is a stand-in alone, a removal comes first, unless the node says that each name is a
+// filter chain's own.
 func TestAStandInComesAfterARemovalUnlessTheNodeIsEager(t *testing.T) {
 	for _, eager := range []bool{false, true} {
-		r, src := newVaryingRig(t, false)
+		r, src := newVaryingRig(t, false, "")
 		r.m.env.onDemand = testType
 		r.m.node.ID, r.m.node.Service, r.m.node.Eager = "n1", xds.ADS, eager
 		standIn := saying("a", "stand-in", 0, true)
