@@ -38,10 +38,8 @@ type entry struct {
 	body    *anypb.Any
 	sentAt  int64 // Unix nanoseconds; 0: never
 	refused *refusal
-	// evictedAt is when the entry was evicted, in Unix nanoseconds. It is 0 once nobody waits for
-	// the node's reaction.
-	evictedAt int64
-	round     uint32 // SotW: the last list that contained the name
+	seat    *seat  // nil: it has none of what stands there
+	round   uint32 // SotW: the last list that contained the name
 
 	// The next four belong to a node that keeps what it refuses: see encoding.go. bodyUnknown
 	// reports that it is not known what was delivered last.
@@ -78,9 +76,39 @@ type entry struct {
 	// pinned reports that the node did neither: something other than a client's handshake wants
 	// the name. It is never evicted again.
 	pinned bool
+}
 
+// seat is what an entry needs that can be evicted. Most entries cannot, so they have none.
+type seat struct {
 	group *group // nil: in none
 	place *list.Element
+	// evictedAt is when the entry was evicted, in Unix nanoseconds. It is 0 once nobody waits for
+	// the node's reaction.
+	evictedAt int64
+}
+
+// takeSeat returns the seat of e, which has one afterwards.
+func (e *entry) takeSeat() *seat {
+	if e.seat == nil {
+		e.seat = &seat{}
+	}
+	return e.seat
+}
+
+// group returns the group that e is in, or nil.
+func (e *entry) group() *group {
+	if e.seat == nil {
+		return nil
+	}
+	return e.seat.group
+}
+
+// evictedAt is [seat].evictedAt, 0 without a seat.
+func (e *entry) evictedAt() int64 {
+	if e.seat == nil {
+		return 0
+	}
+	return e.seat.evictedAt
 }
 
 // refusal is the last version of a name that the node refused, and its reason.

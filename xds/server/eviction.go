@@ -43,7 +43,7 @@ func (t *eviction) count() int { return len(t.order) - t.orderGone }
 // dropped notes that the node unsubscribed from e. It keeps the lists short, however many names
 // come and go.
 func (t *eviction) dropped(e *entry) {
-	if e.evictedAt != 0 {
+	if e.evictedAt() != 0 {
 		if t.awaitedGone++; t.awaitedGone > len(t.awaited)/2 {
 			t.awaited = slices.DeleteFunc(t.awaited, func(x calledAbsent) bool { return x.e.gone })
 			t.awaitedGone = 0
@@ -128,10 +128,10 @@ func (m *machine) evictExcess(now time.Time) {
 		x := t.awaited[0]
 		t.awaited[0].e = nil
 		t.awaited = t.awaited[1:]
-		if x.e.evictedAt != x.at.UnixNano() {
+		if x.e.evictedAt() != x.at.UnixNano() {
 			continue // it was called absent once more since
 		}
-		x.e.evictedAt = 0
+		x.e.seat.evictedAt = 0
 		if x.e.gone {
 			t.awaitedGone--
 		} else if x.e.evicted {
@@ -158,7 +158,7 @@ func (m *machine) evictExcess(now time.Time) {
 
 // evict has e, which the node holds, answered with removal.
 func (m *machine) evict(e *entry, now time.Time) {
-	if e.group != nil {
+	if e.group() != nil {
 		m.groups.evicted.add(e.name, m.env.limits.recentlyEvicted)
 	}
 	m.markEvicted(e, now)
@@ -172,6 +172,6 @@ func (m *machine) markEvicted(e *entry, now time.Time) {
 	m.unpark(e)
 	e.sent, e.accepted, e.refused, e.sentAt = "", "", nil, now.UnixNano()
 	e.removed, e.evicted, e.again, e.claimed, e.firstSent, e.secondDue = true, true, false, false, false, false
-	e.evictedAt = e.sentAt
+	e.takeSeat().evictedAt = e.sentAt
 	m.eviction.awaited = append(m.eviction.awaited, calledAbsent{e, now})
 }

@@ -29,7 +29,7 @@ type group struct {
 // admit reports whether e may be sent, and gives it a place in its group. name is the group of its
 // resource now, or empty if it has none.
 func (m *machine) admit(e *entry, name string) bool {
-	if e.group != nil && e.group.name == name {
+	if g := e.group(); g != nil && g.name == name {
 		return true
 	}
 	s, l := &m.groups, &m.env.limits
@@ -52,7 +52,8 @@ func (m *machine) admit(e *entry, name string) bool {
 	if !(n < l.grouped+l.groupSlack || back || e.claimed) {
 		return false
 	}
-	e.group, e.place = g, g.names.PushBack(e)
+	seat := e.takeSeat()
+	seat.group, seat.place = g, g.names.PushBack(e)
 	if n >= l.grouped && !g.queued {
 		g.queued = true
 		s.full = append(s.full, g)
@@ -62,12 +63,12 @@ func (m *machine) admit(e *entry, name string) bool {
 
 // leave takes e out of its group, if it is in one.
 func (s *groups) leave(e *entry) {
-	g := e.group
+	g := e.group()
 	if g == nil {
 		return
 	}
-	g.names.Remove(e.place)
-	e.group, e.place = nil, nil
+	g.names.Remove(e.seat.place)
+	e.seat.group, e.seat.place = nil, nil
 	if g.names.Len() == 0 {
 		delete(s.all, g.name)
 	}

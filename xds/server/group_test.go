@@ -258,8 +258,8 @@ func TestGroupsKeepTheirBounds(t *testing.T) {
 				continue
 			}
 			for _, e := range r.m.subs[0].names {
-				if e.group != nil {
-					members[e.group.name]++
+				if g := e.group(); g != nil {
+					members[g.name]++
 					if e.pinned || e.removed {
 						rt.Fatalf("%s has a place: pinned %v, removed %v", e.name, e.pinned, e.removed)
 					}
