@@ -43,9 +43,10 @@ var rooms = []struct {
 	{"edgeproxy/ticket", []string{"keysource"}, "what a ticket is bound to is decided by what it is given, not by who asks"},
 	{"edgeproxy/lastgood", []string{"internal/atomicfile", "keysource", "seal"}, "what is kept is kept without knowing where it came from"},
 	{"edgeproxy/secrets", []string{"keysource", "sds/wire", "xds", "xds/client"}, "a client of the control plane shares no code with its server, and never sees a store"},
-	{"lds", []string{"keysource", "xds"}, "a listener is made of names: it never sees a certificate or a key"},
+	{"lds", []string{"internal/watchfile", "keysource", "xds"}, "a listener is made of names: it never sees a certificate or a key"},
 	{"identity", []string{"keysource"}, "who may have what is decided without knowing how it is sent"},
 	{"internal/atomicfile", nil, "it knows files, and no noun of ours"},
+	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 }
 
