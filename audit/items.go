@@ -15,7 +15,7 @@ import (
 type Item struct{ Name, Key string }
 
 // itemsPrefix comes behind audit/key in byte order, so that a restore knows by then whose they are.
-var itemsPrefix = store.Key("audit", "names") + "/"
+var itemsPrefix = store.AuditLog.Key("names") + "/"
 
 // maxItems bounds the names of one line, in bytes: they are one record of the store, and NATS takes 1 MiB.
 const maxItems = 512 << 10

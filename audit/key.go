@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	keyName  = store.Key("audit", "key")
-	headName = store.Key("audit", "head")
+	keyName  = store.AuditLog.Key("key")
+	headName = store.AuditLog.Key("head")
 )
 
 const keySize = 32

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-tls/lockstep/seal"
-	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -52,7 +52,7 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw, mark := memory.New(), temp(t, "mark")
-			sealed := store.Sealed(raw, keys)
+			sealed := guard.Sealed(raw, keys)
 			l := open(t, sealed, func(c *Config) { c.MarkFile = mark })
 			if _, err := l.Mend(t.Context(), "alice", nil); !errors.Is(err, ErrSound) {
 				t.Errorf("an empty store: %v", err)

@@ -37,7 +37,7 @@ type storeSink struct {
 	checked bool  // the mark was looked for in the older records
 }
 
-var linesPrefix = store.Key("audit", "lines") + "/"
+var linesPrefix = store.AuditLog.Key("lines") + "/"
 
 func (s *storeSink) write(ctx context.Context, b batch) ([]Head, error) {
 	for {

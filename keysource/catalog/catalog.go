@@ -50,8 +50,9 @@ type Catalog struct {
 	known *known
 }
 
+var prefix = store.Certificates.All()
+
 const (
-	prefix         = "cert/"
 	defaultRefresh = 5 * time.Second
 	// tries bounds how often a write starts again because somebody else wrote the same name; more is a loop, not bad luck.
 	tries = 10
@@ -179,4 +180,4 @@ func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
 	return fmt.Errorf("removing the certificate of %s: %w %d times; remove it again when they have come to rest", n, store.ErrConflict, tries)
 }
 
-func key(n keysource.Name) string { return store.Key("cert", string(n)) }
+func key(n keysource.Name) string { return store.Certificates.Key(string(n)) }

@@ -62,6 +62,23 @@ func (c *Catalog) List(ctx context.Context, start, after string) iter.Seq2[Entry
 // listFirst is how many are read at first; then twice as many each time.
 const listFirst = 16
 
+// Names yields the name of every certificate of the store, in the order of its keys. It reads no
+// certificate. After an error it ends.
+func (c *Catalog) Names(ctx context.Context) iter.Seq2[keysource.Name, error] {
+	return func(yield func(keysource.Name, error) bool) {
+		for key, err := range c.store.Keys(ctx, prefix) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			name, err := store.Segment(key)
+			if err == nil && !yield(keysource.Name(name), nil) {
+				return
+			}
+		}
+	}
+}
+
 func (c *Catalog) entry(key string, v store.Value) (Entry, error) {
 	e := Entry{Name: keysource.Name(listed(key))}
 	if name, err := store.Segment(key); err != nil || name != string(e.Name) {
@@ -94,12 +111,12 @@ func expired(c keysource.Certificate, now time.Time) string {
 func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[string, error] {
 	from := lower(after)
 	if start != "" {
-		return store.KeysAfter(ctx, c.store, key(keysource.Name(start)), from)
+		return c.store.KeysAfter(ctx, key(keysource.Name(start)), from)
 	}
 	behind := wildcards + "\xff" // all of them
 	return func(yield func(string, error) bool) {
 		if after < "*" || strings.HasPrefix(after, "*") { // what is less is a folder's name
-			for k, err := range store.KeysAfter(ctx, c.store, wildcards, from) {
+			for k, err := range c.store.KeysAfter(ctx, wildcards, from) {
 				if !yield(k, err) || err != nil {
 					return
 				}
@@ -107,7 +124,7 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 			from = ""
 		}
 		if from < wildcards {
-			for k, err := range store.KeysAfter(ctx, c.store, prefix, from) {
+			for k, err := range c.store.KeysAfter(ctx, prefix, from) {
 				if err == nil && k >= wildcards {
 					break
 				}
@@ -116,7 +133,7 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 				}
 			}
 		}
-		for k, err := range store.KeysAfter(ctx, c.store, prefix, max(from, behind)) {
+		for k, err := range c.store.KeysAfter(ctx, prefix, max(from, behind)) {
 			if !yield(k, err) {
 				return
 			}

@@ -19,7 +19,7 @@ func (c *Catalog) Wake() {
 }
 
 // nothing is a prefix that no key has: a look there says only how far the store is. What was stored before costs nothing until somebody asks.
-const nothing = prefix + " "
+var nothing = prefix + " "
 
 // Ready is closed once changes are followed: what is read from now on, Changed will be called for when it becomes old.
 func (c *Catalog) Ready() <-chan struct{} { return c.ready }

@@ -14,13 +14,12 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-const (
-	prefix = "eager/"
-	// tries bounds how often a write starts again because somebody else wrote the same name.
-	tries = 10
-)
+var prefix = store.EagerHosts.All()
 
-func key(n keysource.Name) string { return store.Key("eager", string(n)) }
+// tries bounds how often a write starts again because somebody else wrote the same name.
+const tries = 10
+
+func key(n keysource.Name) string { return store.EagerHosts.Key(string(n)) }
 
 // pin is how it is stored.
 type pin struct {

@@ -49,8 +49,9 @@ type page struct {
 	at  time.Time // when this revision was met, by this machine's clock
 }
 
+var prefix = store.Trials.All()
+
 const (
-	prefix         = "trial/"
 	defaultRefresh = 5 * time.Second
 	tries          = 10 // of a write, if others write the same record
 	maxKnown       = 10_000
@@ -202,4 +203,4 @@ func (b *Book) Known(n keysource.Name, version string) (released bool, kinds map
 	return c.Released, kinds
 }
 
-func key(n keysource.Name) string { return store.Key("trial", string(n)) }
+func key(n keysource.Name) string { return store.Trials.Key(string(n)) }

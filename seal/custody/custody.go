@@ -19,9 +19,6 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Prefix is that of all keys of this package.
-const Prefix = "seal/"
-
 // Config of a [Custodian]. Every field is needed.
 type Config struct {
 	Store   store.Store // Raw, sealed with Sealer

@@ -12,7 +12,7 @@ import (
 // doneKey: the key with which every record is sealed; behind "scan ", the one with which somebody is sealing them. A replica that starts with another key takes
 // the note away before it writes anything ([Enter]), and one that changes to another when it has done so: so who wrote the first and finds it
 // in the end as it was knows that nobody wrote with another key meanwhile.
-var doneKey = store.Key("seal", "done")
+var doneKey = store.Seal.Key("done")
 
 const scanning = "scan "
 

@@ -13,13 +13,11 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// replicaPrefix: seal/replica/<name> says which keys a replica holds. It is written when that changes, when somebody asked, and every ten minutes.
-const replicaPrefix = "seal/replica"
-
 // askKey holds the time, by the store's clock, at which somebody wanted to hear of every replica.
-var askKey = store.Key("seal", "ask")
+var askKey = store.Seal.Key("ask")
 
-// Report is what a replica said of its keyset.
+// Report is what a replica said of its keyset. It is written when that changes, when somebody asked, and
+// every ten minutes.
 type Report struct {
 	Replica string    `json:"-"`
 	Primary string    `json:"primary"` // everything that it wrote in the last seconds was sealed with this one
@@ -51,7 +49,7 @@ func (c *Custodian) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.put(ctx, store.Key("seal", "replica", c.Replica), val); err != nil {
+	if err := c.put(ctx, store.SealReports.Key(c.Replica), val); err != nil {
 		return err
 	}
 	c.said, c.saidAt, c.saidIn = said, time.Now(), r.At
@@ -101,7 +99,7 @@ func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
 func (c *Custodian) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	key := store.Key("seal", "replica", c.Replica)
+	key := store.SealReports.Key(c.Replica)
 	if _, rev, err := c.Raw.Get(ctx, key); err == nil {
 		_, _ = c.Raw.Swap(ctx, key, rev, nil) // if not, it ends by its age
 	}
@@ -133,7 +131,7 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 		return nil, nil, err
 	}
 	found := map[string]unread{}
-	for key, err := range c.Store.Keys(ctx, replicaPrefix+"/") {
+	for key, err := range c.Store.Keys(ctx, store.SealReports.All()) {
 		if err != nil {
 			return nil, nil, err
 		}

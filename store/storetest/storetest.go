@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"keys from the middle", keysAfter},
 		{"batches and single swaps", bulkAmongWriters},
 		{"a cancelled context is no answer of a batch", bulkCancelled},
+		{"what was not lost stays", recreated},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, suite{t, open(t)}) })
 	}

@@ -10,8 +10,8 @@
 // text; age itself notices every change of what is encrypted. With recipients (not a passphrase) age does not say who made a backup: what comes back is
 // checked record by record, like anything else that comes from outside.
 //
-// Left out is what is only true of the moment or of that store: "roster/", "seal/", "store/" and "trial/". The format's number grows with every
-// change that an older version could not read.
+// Left out is what is true of the moment only, or of that store only, by the register of prefixes in package
+// store. The format's number grows with every change that an older version could not read.
 package backup
 
 import (

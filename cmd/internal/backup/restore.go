@@ -98,7 +98,7 @@ func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 		defer close(counted)
 		for c := range changes {
 			sum.Counts[c.What]++
-			plain := strings.HasPrefix(c.Key, "cert/") && (c.What == Added || c.What == Same)
+			plain := store.Certificates.Has(c.Key) && (c.What == Added || c.What == Same)
 			if !plain && len(sum.Details) < maxDetails {
 				sum.Details = append(sum.Details, c)
 			}
@@ -114,7 +114,7 @@ func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 			}
 			return err
 		}
-		if strings.HasPrefix(key, "cert/") {
+		if store.Certificates.Has(key) {
 			g.Go(do)
 			return nil
 		}
@@ -150,14 +150,13 @@ type chain struct {
 	same  bool
 }
 
-var auditKey = store.Key("audit", "key")
+var auditKey = store.AuditLog.Key("key")
 
 // one brings back one record, and starts again when somebody else was first.
 func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (Change, error) {
 	for {
 		have, rev, err := o.Store.Get(ctx, key)
-		owner, _, _ := strings.Cut(key, "/")
-		broken := errors.Is(err, store.ErrSealed) && (owner == "ring" || owner == "cert") // nothing of it is of use
+		broken := errors.Is(err, store.ErrSealed) && (store.Rings.Has(key) || store.Certificates.Has(key)) // of no use
 		if errors.Is(err, store.ErrNotExist) || broken {
 			have, err = nil, nil
 		}
@@ -188,7 +187,6 @@ func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (C
 // decide says what becomes of a record, and what is to be written; nil: nothing.
 func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *chain) (c Change, next []byte, err error) {
 	c = Change{Key: key}
-	owner, _, _ := strings.Cut(key, "/")
 	name, err := store.Segment(key)
 	if err != nil {
 		return c, nil, err
@@ -197,13 +195,13 @@ func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *
 	case leftOut(key):
 		c.What, c.Why = Left, "it was only true where the backup was made"
 		return c, nil, nil
-	case owner == "ring":
+	case store.Rings.Has(key):
 		return o.ring(ctx, c, name, have, val)
-	case owner == "cert":
+	case store.Certificates.Has(key):
 		if val, err = catalog.Check(keysource.Name(name), val); err != nil {
 			return c, nil, err
 		}
-	case owner == "audit" && log.there:
+	case store.AuditLog.Has(key) && log.there:
 		if key == auditKey {
 			log.same = bytes.Equal(have, val)
 		}
@@ -221,7 +219,7 @@ func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *
 	case bytes.Equal(have, val):
 		c.What = Same
 		return c, nil, nil
-	case owner == "cert":
+	case store.Certificates.Has(key):
 		c.What = Replaced
 	default:
 		c.What, c.Why = Kept, "the store has one"

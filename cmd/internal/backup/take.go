@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -48,12 +47,5 @@ func Take(ctx context.Context, w io.Writer, to []age.Recipient, s store.Store) (
 	return b.n, enc.Close()
 }
 
-// leftOut: what is true of the moment, or of this store only.
-func leftOut(key string) bool {
-	for _, p := range []string{"roster/", "seal/", "store/", "trial/"} {
-		if strings.HasPrefix(key, p) {
-			return true
-		}
-	}
-	return false
-}
+// leftOut reports whether a record is true of the moment only, or of this store only.
+func leftOut(key string) bool { return !store.PrefixOf(key).Backup }

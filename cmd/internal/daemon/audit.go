@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
@@ -15,8 +14,8 @@ import (
 
 func (d *Daemon) openAudit() (err error) {
 	d.audit, err = audit.New(audit.Config{
-		Store: d.data.store, Replica: d.data.replica, File: d.cfg.AuditFile, Syslog: d.cfg.AuditSyslog,
-		MarkFile: filepath.Join(d.data.path, "audit.mark"), Log: d.log,
+		Store: d.store, Replica: d.data.Replica, File: d.cfg.AuditFile, Syslog: d.cfg.AuditSyslog,
+		MarkFile: d.data.File("audit.mark"), Log: d.log,
 	})
 	return err
 }
@@ -85,4 +84,14 @@ func (d *Daemon) witnesses(ctx context.Context) (out []audit.Witness, err error)
 		out = append(out, audit.Witness{Who: "the rollout of scope " + scope, Scope: scope, Head: h})
 	}
 	return out, nil
+}
+
+// recordHost is what [eager.Config].Before calls.
+func (d *Daemon) recordHost(ctx context.Context, n keysource.Name, pinned bool) error {
+	e := audit.Entry{Actor: admin.Actor(ctx), What: "host-pinned", Name: string(n)}
+	if !pinned {
+		e.What = "host-unpinned"
+	}
+	_, err := d.audit.Append(ctx, e)
+	return err
 }

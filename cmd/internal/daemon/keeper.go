@@ -10,9 +10,9 @@ import (
 
 // openCustody puts somebody in charge of the store's seal.
 func (d *Daemon) openCustody() {
-	v := d.data.vault
+	v := d.data.Vault
 	d.custody = custody.New(custody.Config{
-		Store: v.Store, Raw: v.Raw, Sealer: v.Sealer, Replica: d.data.replica, Refresh: d.cfg.Refresh, Log: d.log,
+		Store: v.Store, Raw: v.Raw, Sealer: v.Sealer, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
 	})
 	if v.Damage != nil {
 		d.log.Error("the canary of the sealing key", "err", v.Damage)
@@ -34,7 +34,7 @@ func (d *Daemon) sealComplaints() (out []string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if n, frozen, err := d.data.vault.Raw.Frozen(ctx); err == nil && frozen {
+	if n, frozen, err := d.data.Vault.Raw.Frozen(ctx); err == nil && frozen {
 		out = append(out, fmt.Sprintf("the store is frozen, nothing changes and no key rotates: %s", n))
 	}
 	return out

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 
-	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/probe"
 	"github.com/lockstep-tls/lockstep/sds"
@@ -16,7 +15,7 @@ func (d *Daemon) newProver() *sds.Prover {
 	return sds.NewProver(sds.ProverConfig{
 		Streams: func(ctx context.Context, q server.Query) []server.StreamView { return d.xds.Streams(ctx, q) },
 		Ring:    d.rolls.Current,
-		Refers:  lds.TypeURL, Listener: d.listeners.of,
+		Refers:  lds.TypeURL, Listener: d.listeners.Of,
 		Handshakes: func(ctx context.Context, t sds.Trial) sds.Verdict {
 			s := probe.Subject{Addr: t.Addr, Keys: t.Keys}
 			for _, h := range t.Hosts {
@@ -27,13 +26,4 @@ func (d *Daemon) newProver() *sds.Prover {
 		},
 		Log: d.log,
 	})
-}
-
-// of says where a version of the listener listens, and which hosts have a chain in it.
-func (l *listeners) of(version string) (port uint16, hosts []keysource.Name) {
-	if l == nil {
-		return 0, nil
-	}
-	hosts, _ = l.table.HostsOf(version)
-	return l.table.Port(), hosts
 }

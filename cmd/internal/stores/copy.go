@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 )
 
 // Records is what a copy reads: the records of a store as they are sealed.
@@ -133,7 +134,7 @@ func (c *Copy) Run(ctx context.Context) (records int, err error) {
 
 // begin marks an empty store, or goes on with one that was marked.
 func (c *Copy) begin(ctx context.Context) error {
-	_, _, err := c.To.Get(ctx, copyingKey)
+	_, _, err := c.To.Get(ctx, guard.CopyingKey)
 	if err == nil {
 		return nil
 	}
@@ -146,16 +147,16 @@ func (c *Copy) begin(ctx context.Context) error {
 		}
 		return fmt.Errorf("%w: it holds %s: copy into a store of its own, or empty this one", ErrNotEmpty, key)
 	}
-	_, err = c.To.Swap(ctx, copyingKey, 0, []byte(c.Name))
+	_, err = c.To.Swap(ctx, guard.CopyingKey, 0, []byte(c.Name))
 	return err
 }
 
 func (c *Copy) end(ctx context.Context) error {
-	_, rev, err := c.To.Get(ctx, copyingKey)
+	_, rev, err := c.To.Get(ctx, guard.CopyingKey)
 	if err != nil {
 		return err
 	}
-	_, err = c.To.Swap(ctx, copyingKey, rev, nil)
+	_, err = c.To.Swap(ctx, guard.CopyingKey, rev, nil)
 	return err
 }
 
@@ -165,11 +166,11 @@ func (c *Copy) pass(ctx context.Context, since store.Rev, p *Progress) (head sto
 	g.SetLimit(atOnce)
 	var written atomic.Int64
 	head, err = c.From.Records(going, since, func(key string, val []byte) error {
-		if key == copyingKey {
+		if key == guard.CopyingKey {
 			return nil
 		}
 		p.Changed++
-		if !passes(key) {
+		if !store.PrefixOf(key).WhileFrozen {
 			changed++
 		}
 		g.Go(func() error {
@@ -204,14 +205,14 @@ func (c *Copy) put(ctx context.Context, key string, val []byte) (written bool, e
 
 // verify compares both stores, record by record, and takes away what is only in To: deletes that From no longer remembers.
 func (c *Copy) verify(ctx context.Context) (records int, err error) {
-	seen := map[string]bool{copyingKey: true}
+	seen := map[string]bool{guard.CopyingKey: true}
 	_, err = c.From.Records(ctx, 0, func(key string, val []byte) error {
-		if val == nil || key == copyingKey {
+		if val == nil || key == guard.CopyingKey {
 			return nil
 		}
 		seen[key] = true
 		records++
-		if passes(key) {
+		if store.PrefixOf(key).WhileFrozen {
 			_, err := c.put(ctx, key, val)
 			return err
 		}
