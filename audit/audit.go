@@ -1,14 +1,3 @@
-// Package audit writes down what changes keys, before it does, in a log that shows when somebody tampered with it.
-//
-// Each sink (the store, a file, syslog) holds a chain of lines of its own. A line has a number, the MAC of the line before, and a MAC over
-// all of it, under a key that only those who hold the sealing key can read. [Log.Verify] finds a line that was changed, left out, put elsewhere, or cut
-// off at the end; the last one by heads that are kept elsewhere: in the record of each rollout, and in a file of each replica.
-//
-// A line is an intent: it says what is about to be done. Where the change behind it then loses its compare-and-swap, the line stays, and the change
-// that is made in its place gets a line of its own. What took effect is known nevertheless: a rollout's record names the line of its last change, and each
-// line of a rollout names the one of the change before it (After). Lines off that path changed nothing.
-//
-// It owns the keys "audit/" of the store.
 package audit
 
 import (
@@ -22,8 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
 // within bounds what one sink may take; a sink that hangs is a sink that is down.
@@ -55,10 +42,10 @@ type Entry struct {
 
 // Config of a [Log].
 type Config struct {
-	Store   store.Store // sealed
-	Replica string      // this replica's name: letters, digits, dots, dashes
-	File    string      // a further sink: lines are appended to this file; "": none
-	Syslog  string      // a further sink: local, unix:/path or tcp://host:port; "": none
+	Records Records // of the chain that all replicas share
+	Replica string  // this replica's name: letters, digits, dots, dashes
+	File    string  // a further sink: lines are appended to this file; "": none
+	Syslog  string  // a further sink: local, unix:/path or tcp://host:port; "": none
 	// MarkFile remembers how far the chains had come, so that a store or file that was put back is noticed. "": only while the process lasts.
 	MarkFile string
 	Log      *slog.Logger
@@ -67,11 +54,11 @@ type Config struct {
 // Log appends to the chains, and checks them. All methods are safe for concurrent use. Several replicas append to the store's one chain, without a leader;
 // files and syslog are each replica's own.
 type Log struct {
-	cfg   Config
-	sinks []*bounded
-	store *storeSink
-	marks *marks
-	turn  chan struct{} // capacity 1; full while somebody writes
+	cfg    Config
+	sinks  []*bounded
+	shared *sharedSink
+	marks  *marks
+	turn   chan struct{} // capacity 1; full while somebody writes
 
 	mu      sync.Mutex
 	known   *keys
@@ -100,8 +87,8 @@ func New(c Config) (*Log, error) {
 	if l.marks, err = readMarks(c.MarkFile); err != nil {
 		return nil, err
 	}
-	l.store = &storeSink{store: c.Store, marks: l.marks, replica: c.Replica, log: c.Log, adopt: l.adopt, wake: make(chan struct{}, 1)}
-	l.sinks = append(l.sinks, newBounded("store", l.store))
+	l.shared = &sharedSink{records: c.Records, marks: l.marks, replica: c.Replica, log: c.Log, adopt: l.adopt, wake: make(chan struct{}, 1)}
+	l.sinks = append(l.sinks, newBounded("store", l.shared))
 	if c.File != "" {
 		l.sinks = append(l.sinks, newBounded("file", &fileSink{path: c.File, marks: l.marks, chain: "file/" + c.Replica, replica: c.Replica}))
 	}
@@ -154,7 +141,7 @@ func (l *Log) Counts() Counts {
 
 // now is the store's clock, or this machine's where the store does not say.
 func (l *Log) now(ctx context.Context) time.Time {
-	t, err := giveUp(ctx, l.cfg.Store.Now)
+	t, err := giveUp(ctx, l.cfg.Records.Now)
 	if err != nil {
 		t = time.Now()
 	}

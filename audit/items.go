@@ -7,15 +7,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
 // Item is one of many things that a line stands for: the name of a certificate and its version, or "" where it is removed.
 type Item struct{ Name, Key string }
 
 // itemsPrefix comes behind audit/key in byte order, so that a restore knows by then whose they are.
-var itemsPrefix = store.AuditLog.Key("names") + "/"
+const itemsPrefix = prefix + "names/"
 
 // maxItems bounds the names of one line, in bytes: they are one record of the store, and NATS takes 1 MiB.
 const maxItems = 512 << 10
@@ -30,10 +28,10 @@ func (l *Log) AppendMany(ctx context.Context, e Entry, items []Item) (Head, erro
 	for len(items) > 0 {
 		text, n := itemsText(items)
 		digest := digestOf(text)
-		_, err := giveUp(ctx, func(ctx context.Context) (store.Rev, error) {
-			return l.cfg.Store.Swap(ctx, itemsPrefix+digest, 0, text)
+		_, err := giveUp(ctx, func(ctx context.Context) (uint64, error) {
+			return l.cfg.Records.Swap(ctx, itemsPrefix+digest, 0, text)
 		})
-		if err != nil && !errors.Is(err, store.ErrConflict) { // it is there already: the same was about to be done before
+		if err != nil && !errors.Is(err, ErrConflict) { // it is there already: the same was about to be done before
 			l.mu.Lock()
 			l.counts.Refused++
 			l.mu.Unlock()
@@ -62,7 +60,7 @@ func itemsText(items []Item) (text []byte, n int) {
 	return b.Bytes(), n
 }
 
-// Items returns those of a line's digest. The error wraps [store.ErrNotExist] where they are gone, and says so where they were changed.
+// Items returns those of a line's digest. The error wraps [ErrNotExist] where they are gone, and says so where they were changed.
 func (l *Log) Items(ctx context.Context, digest string) ([]Item, error) {
 	text, err := l.items(ctx, digest)
 	if err != nil {
@@ -91,7 +89,7 @@ func (l *Log) items(ctx context.Context, digest string) ([]byte, error) {
 func (l *Log) checkItems(ctx context.Context, c *checker) error {
 	for digest, n := range c.items {
 		switch _, err := l.items(ctx, digest); {
-		case errors.Is(err, store.ErrNotExist):
+		case errors.Is(err, ErrNotExist):
 			c.found(Missing, n, n, "the names that line %d stands for are gone: %s%s", n, itemsPrefix, digest)
 		case errors.Is(err, errChanged):
 			c.found(Changed, n, n, "the names that line %d stands for are not as they were written: %s%s", n, itemsPrefix, digest)

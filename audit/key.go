@@ -8,13 +8,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
-var (
-	keyName  = store.AuditLog.Key("key")
-	headName = store.AuditLog.Key("head")
+// Names of records.
+const (
+	prefix   = "audit/"
+	keyName  = prefix + "key"
+	headName = prefix + "head"
 )
 
 const keySize = 32
@@ -62,7 +62,7 @@ func (l *Log) stored(ctx context.Context) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	other, err := l.store.otherKey(ctx, k)
+	other, err := l.shared.otherKey(ctx, k)
 	if err != nil || other == nil {
 		return k, nil
 	}
@@ -74,11 +74,11 @@ func (l *Log) stored(ctx context.Context) (*keys, error) {
 var errKey = fmt.Errorf("%s is another one than before", keyName)
 
 // putKey stores the key, unless it is there. Another one in its place is errKey.
-func (s *storeSink) putKey(ctx context.Context, k *keys) error {
+func (s *sharedSink) putKey(ctx context.Context, k *keys) error {
 	if s.keyed {
 		return nil
 	}
-	if _, err := s.store.Swap(ctx, keyName, 0, k.secret); err != nil && !errors.Is(err, store.ErrConflict) {
+	if _, err := s.records.Swap(ctx, keyName, 0, k.secret); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	} else if err != nil {
 		switch other, err := s.otherKey(ctx, k); {
@@ -93,9 +93,9 @@ func (s *storeSink) putKey(ctx context.Context, k *keys) error {
 }
 
 // otherKey is the stored key if it is another one; nil if it is the same, or none is stored.
-func (s *storeSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
-	secret, _, err := s.store.Get(ctx, keyName)
-	if errors.Is(err, store.ErrNotExist) || err == nil && bytes.Equal(secret, k.secret) {
+func (s *sharedSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
+	secret, _, err := s.records.Get(ctx, keyName)
+	if errors.Is(err, ErrNotExist) || err == nil && bytes.Equal(secret, k.secret) {
 		return nil, nil
 	}
 	if err == nil && len(secret) != keySize {
@@ -114,22 +114,22 @@ func derive(secret []byte) ([]byte, error) {
 }
 
 func (l *Log) loadKey(ctx context.Context) ([]byte, error) {
-	secret, _, err := l.cfg.Store.Get(ctx, keyName)
-	if errors.Is(err, store.ErrNotExist) {
-		if _, _, err = l.cfg.Store.Get(ctx, headName); err == nil {
+	secret, _, err := l.cfg.Records.Get(ctx, keyName)
+	if errors.Is(err, ErrNotExist) {
+		if _, _, err = l.cfg.Records.Get(ctx, headName); err == nil {
 			return nil, fmt.Errorf("%s is gone from the store, and without it the log that is there can neither be verified nor go on: %s",
 				keyName, wayOut)
 		}
-		if !errors.Is(err, store.ErrNotExist) {
+		if !errors.Is(err, ErrNotExist) {
 			return nil, err
 		}
 		secret = make([]byte, keySize)
 		rand.Read(secret)
-		if _, err = l.cfg.Store.Swap(ctx, keyName, 0, secret); errors.Is(err, store.ErrConflict) {
-			secret, _, err = l.cfg.Store.Get(ctx, keyName) // another replica was first
+		if _, err = l.cfg.Records.Swap(ctx, keyName, 0, secret); errors.Is(err, ErrConflict) {
+			secret, _, err = l.cfg.Records.Get(ctx, keyName) // another replica was first
 		}
 	}
-	if errors.Is(err, store.ErrSealed) {
+	if errors.Is(err, ErrSealed) {
 		err = fmt.Errorf("%w; %s", err, wayOut)
 	}
 	if err != nil {

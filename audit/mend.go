@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
 // ErrSound: there is nothing to mend.
@@ -25,7 +23,7 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 	}
 	floor := uint64(0)
 	for _, w := range l.ours(witnesses) {
-		if w.Head.Chain == storeChain {
+		if w.Head.Chain == sharedChain {
 			floor = max(floor, w.Head.Number)
 		}
 	}
@@ -34,7 +32,7 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 		return h, err
 	}
 	heads, err := l.sinks[0].use(ctx, func(ctx context.Context) ([]Head, error) {
-		h, err := l.store.mend(ctx, batch{keys: keys, of: []int{0}}, Entry{At: l.now(ctx), Actor: who, What: "audit-broken", Why: why}, floor)
+		h, err := l.shared.mend(ctx, batch{keys: keys, of: []int{0}}, Entry{At: l.now(ctx), Actor: who, What: "audit-broken", Why: why}, floor)
 		return []Head{h}, err
 	})
 	if err != nil {
@@ -46,13 +44,13 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 
 // mendKey is the stored key. One that is damaged, or gone from beside a log, is replaced by the one that was used so far, or else by a new one; why says so.
 func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
-	secret, rev, err := l.cfg.Store.Get(ctx, keyName)
+	secret, rev, err := l.cfg.Records.Get(ctx, keyName)
 	switch {
-	case errors.Is(err, store.ErrNotExist):
-		if _, _, err := l.cfg.Store.Get(ctx, headName); errors.Is(err, store.ErrNotExist) { // an append makes one
+	case errors.Is(err, ErrNotExist):
+		if _, _, err := l.cfg.Records.Get(ctx, headName); errors.Is(err, ErrNotExist) { // an append makes one
 			return nil, "", ErrSound
 		}
-	case err != nil && !errors.Is(err, store.ErrSealed):
+	case err != nil && !errors.Is(err, ErrSealed):
 		return nil, "", err
 	}
 	l.mu.Lock()
@@ -65,7 +63,7 @@ func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 			secret, why = make([]byte, keySize), keyName+" was lost: no line before this one can be verified"
 			rand.Read(secret)
 		}
-		if _, err = l.cfg.Store.Swap(ctx, keyName, rev, secret); err != nil {
+		if _, err = l.cfg.Records.Swap(ctx, keyName, rev, secret); err != nil {
 			return nil, "", fmt.Errorf("audit: %s cannot be replaced: %w", keyName, err)
 		}
 	}
@@ -81,17 +79,17 @@ func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 }
 
 // mend writes audit/head anew, with e behind the lines of it that are as they were written. Where e does not say why, the record itself must.
-func (s *storeSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h Head, err error) {
+func (s *sharedSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h Head, err error) {
 	s.read = false // whatever comes of it
-	text, rev, err := s.store.Get(ctx, headName)
-	sealed := errors.Is(err, store.ErrSealed)
-	if err != nil && !sealed && !errors.Is(err, store.ErrNotExist) {
+	text, rev, err := s.records.Get(ctx, headName)
+	sealed := errors.Is(err, ErrSealed)
+	if err != nil && !sealed && !errors.Is(err, ErrNotExist) {
 		return h, err
 	}
 	var kept []byte
-	last, bad := Head{Chain: storeChain}, 0
+	last, bad := Head{Chain: sharedChain}, 0
 	for _, raw := range split(text) {
-		if line, err := decode(b.mac, raw); err == nil && line.Chain == storeChain {
+		if line, err := decode(b.mac, raw); err == nil && line.Chain == sharedChain {
 			kept = append(append(kept, raw...), '\n')
 			last = line.Head()
 		} else if len(text) > 0 {
@@ -114,11 +112,11 @@ func (s *storeSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h
 	}
 	above := max(last.Number+uint64(bad), older.Number, floor)
 	b.entries = []Entry{e}
-	line, heads, err := b.lines(Head{Chain: storeChain, Number: above + 1}, s.replica) // so that above+1 is missing
+	line, heads, err := b.lines(Head{Chain: sharedChain, Number: above + 1}, s.replica) // so that above+1 is missing
 	if err != nil {
 		return h, err
 	}
-	if _, err := s.store.Swap(ctx, headName, rev, append(kept, line...)); err != nil {
+	if _, err := s.records.Swap(ctx, headName, rev, append(kept, line...)); err != nil {
 		return h, fmt.Errorf("audit: %s was not begun anew: %w", headName, err)
 	}
 	s.log.Error("the audit log was broken and is mended; the break stands in it (lockstep audit verify)", "by", e.Actor, "why", e.Why)

@@ -85,7 +85,7 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 					t.Error("the log is called whole")
 				}
 			}
-			h, err := l.Mend(t.Context(), "alice", []Witness{{Who: "w", Head: Head{Chain: storeChain, Number: 50, MAC: before.MAC}}})
+			h, err := l.Mend(t.Context(), "alice", []Witness{{Who: "w", Head: Head{Chain: sharedChain, Number: 50, MAC: before.MAC}}})
 			if err != nil || h.Number != 52 {
 				t.Fatalf("%v %v", h, err)
 			}

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
 const (
@@ -93,7 +91,7 @@ func (s *segments) done(seg segment) {
 }
 
 // shorten returns audit/head without the segments that have their record; if it would be too long with so many bytes more, others get theirs now.
-func (s *storeSink) shorten(ctx context.Context, b batch, added int) (text []byte, err error) {
+func (s *sharedSink) shorten(ctx context.Context, b batch, added int) (text []byte, err error) {
 	all, err := cut(s.text, b.mac)
 	if err != nil {
 		return nil, err
@@ -113,8 +111,8 @@ func (s *storeSink) shorten(ctx context.Context, b batch, added int) (text []byt
 }
 
 // putAside gives a segment its record. That it is there already is as good.
-func (s *storeSink) putAside(ctx context.Context, seg segment) error {
-	if _, err := s.store.Swap(ctx, seg.name, 0, seg.text); err != nil && !errors.Is(err, store.ErrConflict) {
+func (s *sharedSink) putAside(ctx context.Context, seg segment) error {
+	if _, err := s.records.Swap(ctx, seg.name, 0, seg.text); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
 	s.done(seg)
@@ -122,7 +120,7 @@ func (s *storeSink) putAside(ctx context.Context, seg segment) error {
 }
 
 // rouse wakes run.
-func (s *storeSink) rouse() {
+func (s *sharedSink) rouse() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -130,7 +128,7 @@ func (s *storeSink) rouse() {
 }
 
 // prepare reads what an append needs to know, so that the append itself is one write. Its caller may write.
-func (s *storeSink) prepare(ctx context.Context, k *keys) error {
+func (s *sharedSink) prepare(ctx context.Context, k *keys) error {
 	b := batch{keys: k}
 	if _, _, err := s.follow(ctx, b); err != nil {
 		s.read = false
@@ -150,22 +148,22 @@ func (s *storeSink) prepare(ctx context.Context, k *keys) error {
 // does not refuse every append. What fails is tried again; that it fails is for an append to say.
 func (l *Log) ready(ctx context.Context) {
 	sink := l.sinks[0] // the store's
-	for l.store.rouse(); ; {
+	for l.shared.rouse(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.store.wake:
+		case <-l.shared.wake:
 		}
 		err := l.within(ctx, func(ctx context.Context) error {
 			k, err := l.keys(ctx)
 			if err != nil {
 				return err
 			}
-			_, err = sink.use(ctx, func(ctx context.Context) ([]Head, error) { return nil, l.store.prepare(ctx, k) })
+			_, err = sink.use(ctx, func(ctx context.Context) ([]Head, error) { return nil, l.shared.prepare(ctx, k) })
 			return err
 		})
-		for seg, ok := l.store.next(); ok && err == nil; seg, ok = l.store.next() {
-			err = l.within(ctx, func(ctx context.Context) error { return l.store.putAside(ctx, seg) })
+		for seg, ok := l.shared.next(); ok && err == nil; seg, ok = l.shared.next() {
+			err = l.within(ctx, func(ctx context.Context) error { return l.shared.putAside(ctx, seg) })
 		}
 		if err == nil {
 			continue
@@ -175,7 +173,7 @@ func (l *Log) ready(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
-			l.store.rouse()
+			l.shared.rouse()
 		}
 	}
 }

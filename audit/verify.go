@@ -10,8 +10,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
 // Verify goes through the store's chain. It finds each line that was changed, left out, put elsewhere or cut off; the last only if a witness or the mark of
@@ -30,7 +28,7 @@ func (l *Log) Verify(ctx context.Context, witnesses func(context.Context) ([]Wit
 	if err != nil {
 		return Report{}, err
 	}
-	c := newChecker(storeChain, keys.mac, before)
+	c := newChecker(sharedChain, keys.mac, before)
 	err = l.records(ctx, func(key string, text []byte) error {
 		c.record(text, key)
 		return nil
@@ -61,12 +59,12 @@ func (l *Log) ours(ws []Witness) []Witness {
 // it, too. One that cannot be opened is given without its text.
 func (l *Log) records(ctx context.Context, f func(key string, text []byte) error) error {
 	head, err := l.text(ctx, headName) // first: what is added meanwhile is left out
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
+	if err != nil && !errors.Is(err, ErrNotExist) {
 		return err
 	}
 	end := lastNumber(head)
 	var names []string
-	for key, err := range l.cfg.Store.Keys(ctx, linesPrefix) {
+	for key, err := range l.cfg.Records.Keys(ctx, linesPrefix) {
 		if err != nil {
 			return err
 		}
@@ -78,7 +76,7 @@ func (l *Log) records(ctx context.Context, f func(key string, text []byte) error
 	}
 	for _, key := range names {
 		text, err := l.text(ctx, key)
-		if errors.Is(err, store.ErrNotExist) { // removed this moment: its lines are missing
+		if errors.Is(err, ErrNotExist) { // removed this moment: its lines are missing
 			continue
 		}
 		if err != nil {
@@ -99,8 +97,8 @@ func (l *Log) records(ctx context.Context, f func(key string, text []byte) error
 
 // text is a record's; what does not open is a text that was not written.
 func (l *Log) text(ctx context.Context, key string) ([]byte, error) {
-	b, _, err := l.cfg.Store.Get(ctx, key)
-	if errors.Is(err, store.ErrSealed) {
+	b, _, err := l.cfg.Records.Get(ctx, key)
+	if errors.Is(err, ErrSealed) {
 		return []byte("does not open"), nil
 	}
 	return b, err
@@ -190,7 +188,7 @@ func (l *Log) Lines(ctx context.Context, n int) ([]Line, error) {
 
 // Newest is Lines, and tells whether that is all: no line is left out, and none that this replica knew of is missing at the end.
 func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err error) {
-	mark := l.marks.get(storeChain)
+	mark := l.marks.get(sharedChain)
 	keys, err := l.stored(ctx)
 	if err != nil {
 		return nil, false, err
@@ -199,7 +197,7 @@ func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err 
 	byNumber := map[uint64]Line{}
 	take := func(text []byte) {
 		for _, raw := range split(text) {
-			if line, err := decode(keys.mac, raw); err == nil && line.Chain == storeChain {
+			if line, err := decode(keys.mac, raw); err == nil && line.Chain == sharedChain {
 				byNumber[line.Number] = line
 			} else if len(text) > 0 {
 				whole = false
@@ -207,14 +205,14 @@ func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err 
 		}
 	}
 	var names []string
-	for key, err := range l.cfg.Store.Keys(ctx, linesPrefix) {
+	for key, err := range l.cfg.Records.Keys(ctx, linesPrefix) {
 		if err != nil {
 			return nil, false, err
 		}
 		names = append(names, key)
 	}
 	head, err := l.text(ctx, headName) // last: else lines that leave it meanwhile would be missing
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
+	if err != nil && !errors.Is(err, ErrNotExist) {
 		return nil, false, err
 	}
 	take(head)
@@ -242,7 +240,7 @@ func Effect(lines []Line, rollouts []Witness) map[uint64]bool {
 	next := map[string]uint64{}
 	rest := map[string]int{} // lines of the same change that come before
 	for _, w := range rollouts {
-		if w.Head.Chain == storeChain {
+		if w.Head.Chain == sharedChain {
 			next[w.Scope] = w.Head.Number
 		}
 	}
@@ -264,7 +262,7 @@ func Effect(lines []Line, rollouts []Witness) map[uint64]bool {
 		if rest[l.Scope] > 0 {
 			continue
 		}
-		if n, ok := parseRef(l.After, storeChain); ok {
+		if n, ok := parseRef(l.After, sharedChain); ok {
 			next[l.Scope] = n
 		} else {
 			delete(next, l.Scope)

@@ -21,7 +21,7 @@ type Prefix struct {
 var (
 	Certificates = Prefix{Name: "cert", Owner: "keysource/catalog", Backup: true}
 	Rings        = Prefix{Name: "ring", Owner: "rotation", Backup: true}
-	AuditLog     = Prefix{Name: "audit", Owner: "audit", Backup: true}
+	AuditLog     = Prefix{Name: "audit", Owner: "audit/storesink", Backup: true}
 	EagerHosts   = Prefix{Name: "eager", Owner: "keysource/eager", Backup: true}
 	// DirectoryNames are the names that the certificate directory of a replica had.
 	DirectoryNames = Prefix{Name: "dir", Owner: "cmd/internal/datadir", Backup: true}

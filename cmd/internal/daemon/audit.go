@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
@@ -14,7 +15,7 @@ import (
 
 func (d *Daemon) openAudit() (err error) {
 	d.audit, err = audit.New(audit.Config{
-		Store: d.store, Replica: d.data.Replica, File: d.cfg.AuditFile, Syslog: d.cfg.AuditSyslog,
+		Records: storesink.New(d.store), Replica: d.data.Replica, File: d.cfg.AuditFile, Syslog: d.cfg.AuditSyslog,
 		MarkFile: d.data.File("audit.mark"), Log: d.log,
 	})
 	return err

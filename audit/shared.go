@@ -8,38 +8,38 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
-const storeChain = "store"
+// sharedChain is the name of the chain in Records, whatever keeps them. It stands in every line.
+const sharedChain = "store"
 
-// storeSink is the chain that all replicas share. Its newest lines are the text of one record, audit/head: appending is one compare-and-swap of
-// it. Older ones go to records of their own (see segment).
+// sharedSink is the chain that all replicas share. Its newest lines are the text of one record,
+// audit/head, and appending is one compare-and-swap of it. Older lines go to records of their own (see
+// segment).
 //
-// An append has little time, so whatever else takes a round trip to the store is done beforehand, by run.
-type storeSink struct {
-	store   store.Store
+// An append has little time. So whatever else takes a round trip is done beforehand, by run.
+type sharedSink struct {
+	records Records
 	marks   *marks
 	replica string
 	log     *slog.Logger
-	adopt   func(*keys)   // the store has another key
+	adopt   func(*keys)   // the records have another key
 	wake    chan struct{} // capacity 1: run has something to do
 
 	segments
 
-	// Of those who may write:
+	// What follows belongs to those who may write.
 	read    bool // rev and text are known
-	rev     store.Rev
+	rev     uint64
 	text    []byte
 	keyed   bool  // the key is in the store
 	older   *Head // the newest line outside of audit/head, if that was looked for
 	checked bool  // the mark was looked for in the older records
 }
 
-var linesPrefix = store.AuditLog.Key("lines") + "/"
+const linesPrefix = prefix + "lines/"
 
-func (s *storeSink) write(ctx context.Context, b batch) ([]Head, error) {
+func (s *sharedSink) write(ctx context.Context, b batch) ([]Head, error) {
 	for {
 		heads, err := s.try(ctx, b)
 		if err == nil {
@@ -57,7 +57,7 @@ func (s *storeSink) write(ctx context.Context, b batch) ([]Head, error) {
 				continue
 			}
 		}
-		if !errors.Is(err, store.ErrConflict) {
+		if !errors.Is(err, ErrConflict) {
 			s.rouse()
 			return nil, err
 		}
@@ -67,7 +67,7 @@ func (s *storeSink) write(ctx context.Context, b batch) ([]Head, error) {
 	}
 }
 
-func (s *storeSink) try(ctx context.Context, b batch) ([]Head, error) {
+func (s *sharedSink) try(ctx context.Context, b batch) ([]Head, error) {
 	last, why, err := s.follow(ctx, b)
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (s *storeSink) try(ctx context.Context, b batch) ([]Head, error) {
 	if err := s.putKey(ctx, b.keys); err != nil {
 		return nil, err
 	}
-	rev, err := s.store.Swap(ctx, headName, s.rev, text)
+	rev, err := s.records.Swap(ctx, headName, s.rev, text)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (s *storeSink) try(ctx context.Context, b batch) ([]Head, error) {
 }
 
 // follow reads audit/head, unless it is known, and returns the line that the next one follows, and what is wrong with that.
-func (s *storeSink) follow(ctx context.Context, b batch) (last Head, why string, err error) {
+func (s *sharedSink) follow(ctx context.Context, b batch) (last Head, why string, err error) {
 	if !s.read {
 		if err := s.load(ctx); err != nil {
 			return last, "", err
@@ -112,12 +112,12 @@ func (s *storeSink) follow(ctx context.Context, b batch) (last Head, why string,
 	return s.last(ctx, b)
 }
 
-func (s *storeSink) load(ctx context.Context) error {
-	text, rev, err := s.store.Get(ctx, headName)
-	if errors.Is(err, store.ErrNotExist) {
+func (s *sharedSink) load(ctx context.Context) error {
+	text, rev, err := s.records.Get(ctx, headName)
+	if errors.Is(err, ErrNotExist) {
 		text, rev, err = nil, 0, nil
 	}
-	if errors.Is(err, store.ErrSealed) {
+	if errors.Is(err, ErrSealed) {
 		err = fmt.Errorf("%w; %s", err, wayOut)
 	}
 	s.text, s.rev, s.read = text, rev, err == nil
@@ -148,13 +148,13 @@ var errHead = fmt.Errorf("%s was changed by somebody without the audit key (lock
 
 // last is the head that the next line follows. Where the store has gone back behind what this replica knows, that is what it knows, so that
 // the chain itself shows what is missing, and why says so.
-func (s *storeSink) last(ctx context.Context, b batch) (last Head, why string, err error) {
-	mark := s.marks.get(storeChain)
-	mark.Chain = storeChain
+func (s *sharedSink) last(ctx context.Context, b batch) (last Head, why string, err error) {
+	mark := s.marks.get(sharedChain)
+	mark.Chain = sharedChain
 	if len(s.text) > 0 {
 		lines := split(s.text)
 		line, err := decode(b.mac, lines[len(lines)-1])
-		if err != nil || line.Chain != storeChain {
+		if err != nil || line.Chain != sharedChain {
 			return last, "", errHead
 		}
 		last = line.Head()
@@ -183,7 +183,7 @@ func (s *storeSink) last(ctx context.Context, b batch) (last Head, why string, e
 }
 
 // compare looks whether the line of mark is still the one that it was. Lines of older records are looked for once: later marks are our own.
-func (s *storeSink) compare(ctx context.Context, b batch, mark Head) (why string, err error) {
+func (s *sharedSink) compare(ctx context.Context, b batch, mark Head) (why string, err error) {
 	if mark.Number == 0 {
 		return "", nil
 	}
@@ -209,14 +209,14 @@ func (s *storeSink) compare(ctx context.Context, b batch, mark Head) (why string
 }
 
 // find returns the lines of the records that say they hold number n.
-func (s *storeSink) find(ctx context.Context, n uint64) (text []byte, err error) {
-	for key, err := range s.store.Keys(ctx, linesPrefix) {
+func (s *sharedSink) find(ctx context.Context, n uint64) (text []byte, err error) {
+	for key, err := range s.records.Keys(ctx, linesPrefix) {
 		if err != nil {
 			return nil, err
 		}
 		if first, last, ok := parseName(key); ok && first <= n && n <= last {
-			b, _, err := s.store.Get(ctx, key)
-			if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) {
+			b, _, err := s.records.Get(ctx, key)
+			if err != nil && !errors.Is(err, ErrNotExist) && !errors.Is(err, ErrSealed) {
 				return nil, err
 			}
 			text = append(text, b...)
@@ -226,9 +226,9 @@ func (s *storeSink) find(ctx context.Context, n uint64) (text []byte, err error)
 }
 
 // lastArchived is the newest line outside of audit/head.
-func (s *storeSink) lastArchived(ctx context.Context, b batch) (last Head, err error) {
+func (s *sharedSink) lastArchived(ctx context.Context, b batch) (last Head, err error) {
 	newest := uint64(0)
-	for key, err := range s.store.Keys(ctx, linesPrefix) {
+	for key, err := range s.records.Keys(ctx, linesPrefix) {
 		if err != nil {
 			return last, err
 		}
@@ -236,7 +236,7 @@ func (s *storeSink) lastArchived(ctx context.Context, b batch) (last Head, err e
 			newest = max(newest, n)
 		}
 	}
-	last = Head{Chain: storeChain, Number: newest}
+	last = Head{Chain: sharedChain, Number: newest}
 	if newest == 0 {
 		return last, nil
 	}
