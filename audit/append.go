@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// maxBatch bounds the entries that are written in one go, and so with maxLine a record of the store: NATS takes 1 MiB.
+// maxBatch bounds the entries that are written in one go, and so with maxLine a record of the
+// store: NATS takes 1 MiB.
 const maxBatch = 32
 
 // call is one Append that waits.
@@ -19,10 +20,12 @@ type call struct {
 	err     error
 }
 
-// Append writes the entries to every sink, one line each and next to each other, and returns the head of the last one: the store's, or
-// that of the next sink where the store could not be written. One sink that took them is enough; the others are counted and named by [Log.Degraded].
-// If none did, the error wraps [ErrUnwritten]: a line may then be there or not, and the change must not be made. If ctx ends first, likewise.
-// Calls that come while others are being written are written together.
+// Append writes the entries to every sink, one line each and next to each other, and returns the
+// head of the last one: the store's, or that of the next sink where the store could not be
+// written. One sink that took them is enough; the others are counted and named by [Log.Degraded].
+// If none did, the error wraps [ErrUnwritten]: a line may then be there or not, and the change
+// must not be made. If ctx ends first, likewise. Calls that come while others are being written
+// are written together.
 func (l *Log) Append(ctx context.Context, entries ...Entry) (Head, error) {
 	if len(entries) == 0 || len(entries) > maxBatch {
 		return Head{}, fmt.Errorf("audit: %d entries in one call; it takes 1 to %d", len(entries), maxBatch)
@@ -71,7 +74,8 @@ func (l *Log) take() (calls []*call) {
 	return calls
 }
 
-// write writes calls to all sinks at once, each in its own time, and tells each call what became of it. The caller holds turn.
+// write writes calls to all sinks at once, each in its own time, and tells each call what became
+// of it. The caller holds turn.
 func (l *Log) write(ctx context.Context, calls []*call) {
 	err := l.writeAll(ctx, calls)
 	l.mu.Lock()

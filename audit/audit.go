@@ -46,13 +46,15 @@ type Config struct {
 	Replica string  // this replica's name: letters, digits, dots, dashes
 	File    string  // a further sink: lines are appended to this file; "": none
 	Syslog  string  // a further sink: local, unix:/path or tcp://host:port; "": none
-	// MarkFile remembers how far the chains had come, so that a store or file that was put back is noticed. "": only while the process lasts.
+	// MarkFile remembers how far the chains had come, so that a store or file that was put back
+	// is noticed. "": only while the process lasts.
 	MarkFile string
 	Log      *slog.Logger
 }
 
-// Log appends to the chains, and checks them. All methods are safe for concurrent use. Several replicas append to the store's one chain, without a leader;
-// files and syslog are each replica's own.
+// Log appends to the chains, and checks them. All methods are safe for concurrent use. Several
+// replicas append to the store's one chain, without a leader; files and syslog are each replica's
+// own.
 type Log struct {
 	cfg    Config
 	sinks  []*bounded
@@ -76,7 +78,8 @@ type Counts struct {
 	Failed  map[string]uint64 // writes that a sink failed, by sink; every sink is in it
 }
 
-// New reads the mark file. It neither starts anything nor touches the sinks. The caller closes the log.
+// New reads the mark file. It neither starts anything nor touches the sinks. The caller closes
+// the log.
 func New(c Config) (*Log, error) {
 	if strings.Trim(c.Replica, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != "" || c.Replica == "" {
 		return nil, fmt.Errorf("audit: %q is no name of a replica", c.Replica)

@@ -37,7 +37,8 @@ type Report struct {
 
 const maxProblems = 1000
 
-// Witness is a head that stands elsewhere: a chain that does not hold it is not the one that was written.
+// Witness is a head that stands elsewhere: a chain that does not hold it is not the one that was
+// written.
 type Witness struct {
 	Who   string // for people, such as: the rollout of scope default
 	Scope string // whose last change it names; "": it does not name a change
@@ -114,7 +115,8 @@ func (c *checker) line(raw []byte, where string) {
 	c.Head = l.Head()
 }
 
-// settle gives the bytes that are no line the numbers that lack before the line with number end (0: the chain ended), and returns the first number that is left.
+// settle gives the bytes that are no line the numbers that lack before the line with number end
+// (0: the chain ended), and returns the first number that is left.
 func (c *checker) settle(end uint64) uint64 {
 	next := c.Head.Number + 1
 	for _, where := range c.odd {

@@ -38,8 +38,9 @@ func (s *strangers) init() {
 	s.all = rate.NewLimiter(rate.Every(everyoneEvery), everyBurst)
 }
 
-// Forbidden notes that an identity asked for what it may not have. It never blocks: [Log.Run] writes the line. Of many in a short time some are left out, of
-// each identity; its next line says for how many it stands.
+// Forbidden notes that an identity asked for what it may not have. It never blocks: [Log.Run]
+// writes the line. Of many in a short time some are left out, of each identity; its next line
+// says for how many it stands.
 func (l *Log) Forbidden(identity, what string) {
 	s := &l.strangers
 	s.mu.Lock()

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Head names the last line of a chain: its number, and its MAC, which covers all the lines before. It is no secret.
+// Head names the last line of a chain: its number, and its MAC, which covers all the lines
+// before. It is no secret.
 type Head struct {
 	Chain  string // store, file/<replica>, syslog/<replica>
 	Number uint64 // from 1

@@ -9,20 +9,25 @@ import (
 	"fmt"
 )
 
-// Item is one of many things that a line stands for: the name of a certificate and its version, or "" where it is removed.
+// Item is one of many things that a line stands for: the name of a certificate and its version,
+// or "" where it is removed.
 type Item struct{ Name, Key string }
 
 // itemsPrefix comes behind audit/key in byte order, so that a restore knows by then whose they are.
 const itemsPrefix = prefix + "names/"
 
-// maxItems bounds the names of one line, in bytes: they are one record of the store, and NATS takes 1 MiB.
+// maxItems bounds the names of one line, in bytes: they are one record of the store, and NATS
+// takes 1 MiB.
 const maxItems = 512 << 10
 
-// AppendMany writes down many changes of a kind, made by one actor at one moment: a line for each would cost a write of audit/head for every 32. The
-// items go first, into a record of their own that is never written again, audit/names/<digest>: a line for each, name and key with a space between. The log's
-// line has e, with their number (Times), the first and last of their names (Name) and the digest (Items), so that [Log.Verify] finds out if the
-// record was changed or is gone. Where the items take more than half a MiB there are several such records and lines, written together; 16 MiB are too
-// many. The head is that of the last line. As with [Log.Append], after an error nothing of it may be done.
+// AppendMany writes down many changes of a kind, made by one actor at one moment: a line for each
+// would cost a write of audit/head for every 32. The items go first, into a record of their own
+// that is never written again, audit/names/<digest>: a line for each, name and key with a space
+// between. The log's line has e, with their number (Times), the first and last of their names
+// (Name) and the digest (Items), so that [Log.Verify] finds out if the record was changed or is
+// gone. Where the items take more than half a MiB there are several such records and lines,
+// written together; 16 MiB are too many. The head is that of the last line. As with [Log.Append],
+// after an error nothing of it may be done.
 func (l *Log) AppendMany(ctx context.Context, e Entry, items []Item) (Head, error) {
 	var entries []Entry
 	for len(items) > 0 {
@@ -60,7 +65,8 @@ func itemsText(items []Item) (text []byte, n int) {
 	return b.Bytes(), n
 }
 
-// Items returns those of a line's digest. The error wraps [ErrNotExist] where they are gone, and says so where they were changed.
+// Items returns those of a line's digest. The error wraps [ErrNotExist] where they are gone, and
+// says so where they were changed.
 func (l *Log) Items(ctx context.Context, digest string) ([]Item, error) {
 	text, err := l.items(ctx, digest)
 	if err != nil {

@@ -19,8 +19,9 @@ const (
 
 const keySize = 32
 
-// keys is the random secret that is made once and kept in the store, which seals it, and the key of the MACs, which is derived from it. Whoever
-// changes the sealing key seals the secret anew, so every line stays verifiable.
+// keys is the random secret that is made once and kept in the store, which seals it, and the key
+// of the MACs, which is derived from it. Whoever changes the sealing key seals the secret anew,
+// so every line stays verifiable.
 type keys struct{ secret, mac []byte }
 
 func (l *Log) keys(ctx context.Context) (*keys, error) {
@@ -55,8 +56,9 @@ func (l *Log) adopt(k *keys) {
 		"replica", l.cfg.Replica)
 }
 
-// stored are the keys by which what is stored can be verified: another replica may have made new ones after the store was lost. Where the store does not
-// say, those that were used so far have to do.
+// stored are the keys by which what is stored can be verified: another replica may have made new
+// ones after the store was lost. Where the store does not say, those that were used so far have
+// to do.
 func (l *Log) stored(ctx context.Context) (*keys, error) {
 	k, err := l.keys(ctx)
 	if err != nil {

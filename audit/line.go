@@ -89,7 +89,8 @@ func (l *Line) clip() {
 	}
 }
 
-// clip cuts s to n bytes, visibly. What JSON would write as six bytes, and a terminal might obey, becomes U+FFFD: a line must always fit.
+// clip cuts s to n bytes, visibly. What JSON would write as six bytes, and a terminal might obey,
+// becomes U+FFFD: a line must always fit.
 func clip(s string, n int) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -110,7 +111,8 @@ func clip(s string, n int) string {
 // errChanged: these bytes are no line that was written with the key.
 var errChanged = errors.New("is not as it was written")
 
-// decode reads a line without its newline. It returns errChanged unless the MAC is right: what does not come from us is not even parsed.
+// decode reads a line without its newline. It returns errChanged unless the MAC is right: what
+// does not come from us is not even parsed.
 func decode(key, b []byte) (l Line, err error) {
 	body, mac, ok := cutMAC(b)
 	if !ok || !hmac.Equal([]byte(sum(key, body)), mac) {

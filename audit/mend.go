@@ -10,10 +10,13 @@ import (
 // ErrSound: there is nothing to mend.
 var ErrSound = errors.New("the newest lines of the audit log in the store are as they were written: there is nothing to mend")
 
-// Mend is the way out where the newest lines of the store's chain (audit/head), or its key, are damaged and no backup has them: without it no line can follow.
-// It begins audit/head anew with those lines of it that are as they were written, and a line that tells of the break and names who. That one has a number above
-// all that this replica's mark and the witnesses name, and one number is left out: [Log.Verify] names the break for ever. Where the key is lost, a new one is
-// made, and no older line can be verified any more. The error wraps [ErrSound] where Append could go on by itself. Other replicas may append meanwhile.
+// Mend is the way out where the newest lines of the store's chain (audit/head), or its key, are
+// damaged and no backup has them: without it no line can follow. It begins audit/head anew with
+// those lines of it that are as they were written, and a line that tells of the break and names
+// who. That one has a number above all that this replica's mark and the witnesses name, and one
+// number is left out: [Log.Verify] names the break for ever. Where the key is lost, a new one is
+// made, and no older line can be verified any more. The error wraps [ErrSound] where Append could
+// go on by itself. Other replicas may append meanwhile.
 func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head, err error) {
 	select {
 	case l.turn <- struct{}{}:
@@ -42,7 +45,8 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 	return heads[0], nil
 }
 
-// mendKey is the stored key. One that is damaged, or gone from beside a log, is replaced by the one that was used so far, or else by a new one; why says so.
+// mendKey is the stored key. One that is damaged, or gone from beside a log, is replaced by the
+// one that was used so far, or else by a new one; why says so.
 func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 	secret, rev, err := l.cfg.Records.Get(ctx, keyName)
 	switch {
@@ -78,7 +82,8 @@ func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 	return k, why, nil
 }
 
-// mend writes audit/head anew, with e behind the lines of it that are as they were written. Where e does not say why, the record itself must.
+// mend writes audit/head anew, with e behind the lines of it that are as they were written. Where
+// e does not say why, the record itself must.
 func (s *sharedSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h Head, err error) {
 	s.read = false // whatever comes of it
 	text, rev, err := s.records.Get(ctx, headName)

@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// markEvery bounds how often the mark file is written: it may lag, since it shows what was put back from yesterday.
+// markEvery bounds how often the mark file is written: it may lag, since it shows what was put
+// back from yesterday.
 const markEvery = time.Second
 
-// Run writes what [Log.Forbidden] was told, and the mark file, and keeps the store's chain ready for the next append, until ctx ends.
+// Run writes what [Log.Forbidden] was told, and the mark file, and keeps the store's chain ready
+// for the next append, until ctx ends.
 func (l *Log) Run(ctx context.Context) error {
 	readied := make(chan struct{})
 	go func() { defer close(readied); l.ready(ctx) }()

@@ -11,9 +11,11 @@ import (
 )
 
 const (
-	// segmentMax bounds, in bytes, the lines that are put into a record of their own; once audit/head has more, it is time.
+	// segmentMax bounds, in bytes, the lines that are put into a record of their own; once
+	// audit/head has more, it is time.
 	segmentMax = 16 << 10
-	// headMax bounds audit/head itself: an append writes all of it, and puts lines aside if that was not done in time. One append may exceed it.
+	// headMax bounds audit/head itself: an append writes all of it, and puts lines aside if that
+	// was not done in time. One append may exceed it.
 	headMax = 2 * segmentMax
 	// patience bounds what is done for an append beforehand, one step of it.
 	patience = 5 * time.Second
@@ -21,10 +23,13 @@ const (
 	pause = time.Second
 )
 
-// segment is the oldest lines of audit/head once there are more than a record takes. They are put into a record of their own, audit/lines/<first>-<last>-<start
-// of the last one's MAC>, which is never written again, and then left out of audit/head by the next append. In between they stand in both, which is no harm.
+// segment is the oldest lines of audit/head once there are more than a record takes. They are put
+// into a record of their own, audit/lines/<first>-<last>-<start of the last one's MAC>, which is
+// never written again, and then left out of audit/head by the next append. In between they stand
+// in both, which is no harm.
 //
-// Where one ends follows from where it begins, so that replicas that do it at the same time write the same record.
+// Where one ends follows from where it begins, so that replicas that do it at the same time write
+// the same record.
 type segment struct {
 	name string
 	text []byte
@@ -90,7 +95,8 @@ func (s *segments) done(seg segment) {
 	s.due = slices.DeleteFunc(slices.Clone(s.due), func(d segment) bool { return d.name == seg.name })
 }
 
-// shorten returns audit/head without the segments that have their record; if it would be too long with so many bytes more, others get theirs now.
+// shorten returns audit/head without the segments that have their record; if it would be too long
+// with so many bytes more, others get theirs now.
 func (s *sharedSink) shorten(ctx context.Context, b batch, added int) (text []byte, err error) {
 	all, err := cut(s.text, b.mac)
 	if err != nil {
@@ -127,7 +133,8 @@ func (s *sharedSink) rouse() {
 	}
 }
 
-// prepare reads what an append needs to know, so that the append itself is one write. Its caller may write.
+// prepare reads what an append needs to know, so that the append itself is one write. Its caller
+// may write.
 func (s *sharedSink) prepare(ctx context.Context, k *keys) error {
 	b := batch{keys: k}
 	if _, _, err := s.follow(ctx, b); err != nil {
@@ -144,8 +151,9 @@ func (s *sharedSink) prepare(ctx context.Context, k *keys) error {
 	return err
 }
 
-// ready has the store's sink prepared, and segments put aside, whenever there is need, until ctx ends. Each step has a time of its own, so that a slow store
-// does not refuse every append. What fails is tried again; that it fails is for an append to say.
+// ready has the store's sink prepared, and segments put aside, whenever there is need, until ctx
+// ends. Each step has a time of its own, so that a slow store does not refuse every append. What
+// fails is tried again; that it fails is for an append to say.
 func (l *Log) ready(ctx context.Context) {
 	sink := l.sinks[0] // the store's
 	for l.shared.rouse(); ; {

@@ -14,8 +14,8 @@ import (
 const sharedChain = "store"
 
 // sharedSink is the chain that all replicas share. Its newest lines are the text of one record,
-// audit/head, and appending is one compare-and-swap of it. Older lines go to records of their own (see
-// segment).
+// audit/head, and appending is one compare-and-swap of it. Older lines go to records of their own
+// (see segment).
 //
 // An append has little time. So whatever else takes a round trip is done beforehand, by run.
 type sharedSink struct {
@@ -102,7 +102,8 @@ func (s *sharedSink) try(ctx context.Context, b batch) ([]Head, error) {
 	return heads[len(heads)-n:], nil
 }
 
-// follow reads audit/head, unless it is known, and returns the line that the next one follows, and what is wrong with that.
+// follow reads audit/head, unless it is known, and returns the line that the next one follows,
+// and what is wrong with that.
 func (s *sharedSink) follow(ctx context.Context, b batch) (last Head, why string, err error) {
 	if !s.read {
 		if err := s.load(ctx); err != nil {
@@ -146,8 +147,9 @@ const wayOut = "put it back from a backup (lockstep restore), or go on above the
 
 var errHead = fmt.Errorf("%s was changed by somebody without the audit key (lockstep audit verify): %s", headName, wayOut)
 
-// last is the head that the next line follows. Where the store has gone back behind what this replica knows, that is what it knows, so that
-// the chain itself shows what is missing, and why says so.
+// last is the head that the next line follows. Where the store has gone back behind what this
+// replica knows, that is what it knows, so that the chain itself shows what is missing, and why
+// says so.
 func (s *sharedSink) last(ctx context.Context, b batch) (last Head, why string, err error) {
 	mark := s.marks.get(sharedChain)
 	mark.Chain = sharedChain
@@ -182,7 +184,8 @@ func (s *sharedSink) last(ctx context.Context, b batch) (last Head, why string, 
 	return last, why, err
 }
 
-// compare looks whether the line of mark is still the one that it was. Lines of older records are looked for once: later marks are our own.
+// compare looks whether the line of mark is still the one that it was. Lines of older records are
+// looked for once: later marks are our own.
 func (s *sharedSink) compare(ctx context.Context, b batch, mark Head) (why string, err error) {
 	if mark.Number == 0 {
 		return "", nil

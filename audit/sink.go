@@ -5,13 +5,15 @@ import (
 	"fmt"
 )
 
-// sink holds a chain. write is called by one goroutine at a time, appends the batch, as durable as the sink can make it, and returns the head after each entry.
-// After an error it may be there or not; the next call must find out.
+// sink holds a chain. write is called by one goroutine at a time, appends the batch, as durable
+// as the sink can make it, and returns the head after each entry. After an error it may be there
+// or not; the next call must find out.
 type sink interface {
 	write(ctx context.Context, b batch) ([]Head, error)
 }
 
-// bounded is a sink that cannot hold up anybody: a write that takes too long is given up, and the sink is busy until it returns.
+// bounded is a sink that cannot hold up anybody: a write that takes too long is given up, and the
+// sink is busy until it returns.
 type bounded struct {
 	name string
 	sink sink

@@ -12,9 +12,10 @@ import (
 	"slices"
 )
 
-// Verify goes through the store's chain. It finds each line that was changed, left out, put elsewhere or cut off; the last only if a witness or the mark of
-// this replica names it. The error is that of the store or of witnesses, not what was found. It may run while others append: witnesses, which must
-// read what is stored, is called before and after (nil: there are none).
+// Verify goes through the store's chain. It finds each line that was changed, left out, put
+// elsewhere or cut off; the last only if a witness or the mark of this replica names it. The
+// error is that of the store or of witnesses, not what was found. It may run while others append:
+// witnesses, which must read what is stored, is called before and after (nil: there are none).
 func (l *Log) Verify(ctx context.Context, witnesses func(context.Context) ([]Witness, error)) (Report, error) {
 	if witnesses == nil {
 		witnesses = func(context.Context) ([]Witness, error) { return nil, nil }
@@ -55,8 +56,9 @@ func (l *Log) ours(ws []Witness) []Witness {
 	return ws
 }
 
-// records calls f with each record of the store's chain, oldest first, and audit/head last, without lines that stand in a record before
-// it, too. One that cannot be opened is given without its text.
+// records calls f with each record of the store's chain, oldest first, and audit/head last,
+// without lines that stand in a record before it, too. One that cannot be opened is given without
+// its text.
 func (l *Log) records(ctx context.Context, f func(key string, text []byte) error) error {
 	head, err := l.text(ctx, headName) // first: what is added meanwhile is left out
 	if err != nil && !errors.Is(err, ErrNotExist) {
@@ -111,8 +113,9 @@ func lastNumber(text []byte) (n uint64) {
 	return n
 }
 
-// VerifyLines goes through the chains in r: a file, or several one after the other, or what syslog made of the lines, where all before each line's JSON is
-// left out. There is a report for each chain.
+// VerifyLines goes through the chains in r: a file, or several one after the other, or what
+// syslog made of the lines, where all before each line's JSON is left out. There is a report for
+// each chain.
 func (l *Log) VerifyLines(ctx context.Context, r io.Reader, witnesses ...Witness) ([]Report, error) {
 	witnesses = l.ours(witnesses)
 	keys, err := l.stored(ctx)
@@ -180,13 +183,15 @@ func trim(raw []byte) []byte {
 	return bytes.TrimSpace(raw)
 }
 
-// Lines returns the newest n lines of the store's chain, oldest first. Those that are not as they were written are left out; see Verify.
+// Lines returns the newest n lines of the store's chain, oldest first. Those that are not as they
+// were written are left out; see Verify.
 func (l *Log) Lines(ctx context.Context, n int) ([]Line, error) {
 	lines, _, err := l.Newest(ctx, n)
 	return lines, err
 }
 
-// Newest is Lines, and tells whether that is all: no line is left out, and none that this replica knew of is missing at the end.
+// Newest is Lines, and tells whether that is all: no line is left out, and none that this replica
+// knew of is missing at the end.
 func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err error) {
 	mark := l.marks.get(sharedChain)
 	keys, err := l.stored(ctx)
@@ -233,8 +238,9 @@ func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err 
 	return lines, whole && last >= mark.Number, nil
 }
 
-// Effect says of the lines of rollouts whether the change that they told of was made, as far as the rollouts' witnesses and the lines show it: true or false; lines
-// that are not in the map say nothing of it.
+// Effect says of the lines of rollouts whether the change that they told of was made, as far as
+// the rollouts' witnesses and the lines show it: true or false; lines that are not in the map say
+// nothing of it.
 func Effect(lines []Line, rollouts []Witness) map[uint64]bool {
 	made := map[uint64]bool{}
 	next := map[string]uint64{}

@@ -41,8 +41,8 @@ func GetAll(ctx context.Context, s Store, keys []string) []Value {
 	return out
 }
 
-// SwapAll makes any number of changes, in calls of at most [MaxBulk]. It is no transaction: some may
-// be seen before others, and after a crash some may be there and others not.
+// SwapAll makes any number of changes, in calls of at most [MaxBulk]. It is no transaction: some
+// may be seen before others, and after a crash some may be there and others not.
 func SwapAll(ctx context.Context, s Store, changes []Change) []Outcome {
 	out := make([]Outcome, 0, len(changes))
 	for len(changes) > 0 {
@@ -59,9 +59,9 @@ func OneByOne(s Single) Store { return oneByOne{s} }
 
 type oneByOne struct{ Single }
 
-// The gates bound how many single calls of the process stand in for batches at once. A store over the
-// network answers many in the time of one. But a store that syncs each write makes one after the
-// other, and a single change, of a rotation, waits for those before it.
+// The gates bound how many single calls of the process stand in for batches at once. A store over
+// the network answers many in the time of one. But a store that syncs each write makes one after
+// the other, and a single change, of a rotation, waits for those before it.
 var (
 	reads  = make(chan struct{}, 64)
 	writes = make(chan struct{}, 16)

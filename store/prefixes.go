@@ -9,11 +9,11 @@ type Prefix struct {
 	Name string
 	// Owner is the room that reads and writes these keys and knows what their values mean.
 	Owner string
-	// Backup reports whether a backup holds them. What is true of the moment, or of one store only, is
-	// left out of it.
+	// Backup reports whether a backup holds them. What is true of the moment, or of one store
+	// only, is left out of it.
 	Backup bool
-	// WhileFrozen reports whether they may change while the store is frozen. A copy need not have their
-	// last state.
+	// WhileFrozen reports whether they may change while the store is frozen. A copy need not have
+	// their last state.
 	WhileFrozen bool
 }
 
@@ -51,8 +51,8 @@ func (p Prefix) All() string { return p.Name + "/" }
 // Has reports whether key is one of the prefix's.
 func (p Prefix) Has(key string) bool { return strings.HasPrefix(key, p.All()) }
 
-// PrefixOf returns the prefix of key. For a key that nobody owns, such as one of a later version, it
-// is zero but for Backup, so that a backup holds it.
+// PrefixOf returns the prefix of key. For a key that nobody owns, such as one of a later version,
+// it is zero but for Backup, so that a backup holds it.
 func PrefixOf(key string) Prefix {
 	for _, p := range Prefixes {
 		if p.Has(key) {

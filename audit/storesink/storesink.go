@@ -1,7 +1,7 @@
 // Package storesink keeps the audit log in a store: it makes [audit.Records] of one.
 //
-// The store must be sealed, since the key of the log is one of its records. The package maps names and
-// errors, and knows nothing of lines: the chain is package audit's.
+// The store must be sealed, since the key of the log is one of its records. The package maps
+// names and errors, and knows nothing of lines: the chain is package audit's.
 package storesink
 
 import (
@@ -67,7 +67,9 @@ func ours(name string) error {
 // said is err, which also is what [audit.Records] promise.
 func said(err error) error {
 	for _, m := range []struct{ from, to error }{
-		{store.ErrNotExist, audit.ErrNotExist}, {store.ErrConflict, audit.ErrConflict}, {store.ErrSealed, audit.ErrSealed},
+		{store.ErrNotExist, audit.ErrNotExist},
+		{store.ErrConflict, audit.ErrConflict},
+		{store.ErrSealed, audit.ErrSealed},
 	} {
 		if errors.Is(err, m.from) {
 			return also{err, m.to}

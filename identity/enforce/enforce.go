@@ -47,7 +47,8 @@ type Line struct {
 	Why    string
 }
 
-// Enforcer knows the policy in force. All methods are safe for concurrent use, but Run is called once.
+// Enforcer knows the policy in force. All methods are safe for concurrent use, but Run is called
+// once.
 type Enforcer struct {
 	cfg     Config
 	file    *watchfile.Watched[policy] // nil: there is no policy
@@ -63,7 +64,8 @@ type policy struct {
 	digest string
 }
 
-// New reads the policy for the first time. It must be there and good before anything is served by it.
+// New reads the policy for the first time. It must be there and good before anything is served by
+// it.
 func New(c Config) (*Enforcer, error) {
 	e := &Enforcer{cfg: c, history: history{c.HistoryFile}, settled: make(chan struct{})}
 	if c.File == "" {

@@ -11,10 +11,10 @@ import (
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
-// history is a file with the policies that counted and stand in the audit log, the newest last. Each
-// line has the digest of a policy, or noPolicy, and when it came into force. The file is written
-// after the line of the log, and before the policy counts. So a restart with the same policy needs no
-// log, and a policy that is put back is noticed.
+// history is a file with the policies that counted and stand in the audit log, the newest last.
+// Each line has the digest of a policy, or noPolicy, and when it came into force. The file is
+// written after the line of the log, and before the policy counts. So a restart with the same
+// policy needs no log, and a policy that is put back is noticed.
 type history struct{ path string }
 
 const (
@@ -95,7 +95,8 @@ func superseded(all []term, digest string) (at time.Time, ok bool) {
 	return time.Time{}, false
 }
 
-// putBackShown is how long a policy that was put back is named as a problem. It may have been meant.
+// putBackShown is how long a policy that was put back is named as a problem. It may have been
+// meant.
 const putBackShown = 24 * time.Hour
 
 // PutBack says that the policy in force counted before and was replaced since. It is empty if that

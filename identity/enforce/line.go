@@ -12,8 +12,8 @@ import (
 // digest identifies a policy by its text.
 func digest(text []byte) string { return fmt.Sprintf("%x", sha256.Sum256(text)) }
 
-// lineOf is the line of a policy that stands in file. Without a policy inside p it says that there is
-// none.
+// lineOf is the line of a policy that stands in file. Without a policy inside p it says that
+// there is none.
 func lineOf(file string, p policy, why string) Line {
 	if p.Policy == nil {
 		return Line{Why: why + ": no policy: whoever can connect gets everything"}
@@ -37,13 +37,14 @@ func (e *Enforcer) record(ctx context.Context, l Line) error {
 	return e.history.add(l.Digest)
 }
 
-// maxLines bounds how many lines of the log are looked through for what the policy was. A start must
-// not take long.
+// maxLines bounds how many lines of the log are looked through for what the policy was. A start
+// must not take long.
 const maxLines = 4096
 
-// recorded returns the digest in this replica's newest line on its policy. The digest is empty if the
-// line says that there was no policy. found reports that there is such a line, and whole that no
-// line is known to be missing among those that were looked through. So with whole none came later.
+// recorded returns the digest in this replica's newest line on its policy. The digest is empty if
+// the line says that there was no policy. found reports that there is such a line, and whole that
+// no line is known to be missing among those that were looked through. So with whole none came
+// later.
 func (e *Enforcer) recorded(ctx context.Context) (digest string, found, whole bool, err error) {
 	for n := 64; ; n *= 4 {
 		lines, seen, whole, err := e.cfg.Audit.Newest(ctx, n)
@@ -93,8 +94,8 @@ func (e *Enforcer) recordAtStart(ctx context.Context) (settled bool, err error) 
 	return settled || e.cfg.Frozen(err) && !changed, err
 }
 
-// settle calls recordAtStart until it succeeds or ctx ends, and closes settled as soon as the policy
-// may count.
+// settle calls recordAtStart until it succeeds or ctx ends, and closes settled as soon as the
+// policy may count.
 func (e *Enforcer) settle(ctx context.Context) {
 	settle := sync.OnceFunc(func() { close(e.settled) })
 	if last, ok := e.history.last(); ok && last == e.atStart().Digest {

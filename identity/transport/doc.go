@@ -1,5 +1,5 @@
-// Package transport is what the listeners of nodes and of the admin API speak: mTLS, or plaintext on
-// a unix socket, and who the peer of a connection proved to be.
+// Package transport is what the listeners of nodes and of the admin API speak: mTLS, or plaintext
+// on a unix socket, and who the peer of a connection proved to be.
 //
 // Its rules:
 //   - A TLS listener lets nobody in without a client certificate that it has verified.

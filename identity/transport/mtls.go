@@ -13,13 +13,13 @@ import (
 
 // Config of [Open].
 type Config struct {
-	// Cert, Key and ClientCA are PEM files: the own certificate, its key, and the CA of those who may
-	// connect. They go together.
+	// Cert, Key and ClientCA are PEM files: the own certificate, its key, and the CA of those who
+	// may connect. They go together.
 	Cert, Key, ClientCA string
 	// SPIFFESocket is the address of a SPIFFE Workload API. It takes the place of the files.
 	SPIFFESocket string
-	// Federated lets in nodes of other trust domains whose bundles the Workload API gives out. Set it
-	// only where a policy says what each of them may have.
+	// Federated lets in nodes of other trust domains whose bundles the Workload API gives out.
+	// Set it only where a policy says what each of them may have.
 	Federated bool
 	Log       *slog.Logger
 }
@@ -57,7 +57,8 @@ func (m *MTLS) Close() { m.close() }
 // spiffeWithin bounds the wait for the first SVID.
 const spiffeWithin = 10 * time.Second
 
-// openSPIFFE takes certificate and bundles from the Workload API, which replaces them as they change.
+// openSPIFFE takes certificate and bundles from the Workload API, which replaces them as they
+// change.
 func openSPIFFE(c Config, within time.Duration) (*MTLS, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()

@@ -13,8 +13,9 @@ import (
 	"github.com/lockstep-tls/lockstep/identity"
 )
 
-// Identity returns who the peer of a stream proved to be. It is empty on plaintext TCP. The leaf of a
-// TLS connection can be believed, since [MTLS] lets in only certificates that it has verified.
+// Identity returns who the peer of a stream proved to be. It is empty on plaintext TCP. The leaf
+// of a TLS connection can be believed, since [MTLS] lets in only certificates that it has
+// verified.
 func Identity(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {

@@ -29,15 +29,15 @@ func (n Notice) String() string {
 	return fmt.Sprintf("by %s at %s: %s (lockstep store thaw ends it)", n.By, n.At.UTC().Format(time.RFC3339), n.Why)
 }
 
-// Freezable is a store, beneath its seal, that refuses changes while a record in it says so. Every
-// replica goes by that record, and a copy of the store has it too. So neither the old nor the new
-// store changes until the last replica has moved. What the register allows ([store.Prefix],
-// WhileFrozen) changes nevertheless.
+// Freezable is a store, beneath its seal, that refuses changes while a record in it says so.
+// Every replica goes by that record, and a copy of the store has it too. So neither the old nor
+// the new store changes until the last replica has moved. What the register allows
+// ([store.Prefix], WhileFrozen) changes nevertheless.
 //
-// A refused change was certainly not made, and its error wraps [store.ErrFrozen]. A change that was
-// under way while the store was frozen may be missing in a copy. It fails, and whether it is in either
-// store is not known. So a copy holds all that was acknowledged: that was there before the record,
-// and a copy looks again after it.
+// A refused change was certainly not made, and its error wraps [store.ErrFrozen]. A change that
+// was under way while the store was frozen may be missing in a copy. It fails, and whether it is
+// in either store is not known. So a copy holds all that was acknowledged: that was there before
+// the record, and a copy looks again after it.
 type Freezable struct {
 	hooks
 	sealer Sealer
@@ -85,8 +85,8 @@ func (f *Freezable) unfrozen(ctx context.Context, changes []store.Change, do swa
 	return out
 }
 
-// overtaken is an error if a change that was just made may be missing in a copy. The other arguments
-// are what Frozen said after the change.
+// overtaken is an error if a change that was just made may be missing in a copy. The other
+// arguments are what Frozen said after the change.
 func overtaken(key string, n Notice, frozen bool, err error) error {
 	switch {
 	case err != nil:

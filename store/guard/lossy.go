@@ -11,10 +11,10 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Lossy is a store that may be emptied under the process (FLUSHALL, a stream deleted), or while nobody
-// looked. That must not empty the fleet. The first replica that notices makes the store usable again
-// and leaves a record. Every replica writes back what it serves. While the record stands, a record
-// that is missing is not known to be missing.
+// Lossy is a store that may be emptied under the process (FLUSHALL, a stream deleted), or while
+// nobody looked. That must not empty the fleet. The first replica that notices makes the store
+// usable again and leaves a record. Every replica writes back what it serves. While the record
+// stands, a record that is missing is not known to be missing.
 type Lossy struct {
 	hooks
 	refill func(context.Context) error
@@ -25,8 +25,8 @@ type Lossy struct {
 	known   atomic.Uint64 // revision of the record for which that was done, or is being done
 }
 
-// NewLossy returns inner with an eye on losses. Run calls refill, again and again until it succeeds,
-// to write back what this process serves. Before Run nothing is repaired.
+// NewLossy returns inner with an eye on losses. Run calls refill, again and again until it
+// succeeds, to write back what this process serves. Before Run nothing is repaired.
 func NewLossy(inner store.Store, refill func(context.Context) error, log *slog.Logger) *Lossy {
 	l := &Lossy{refill: refill, log: log, wake: make(chan struct{}, 1)}
 	l.hooks = hooks{inner: inner, saw: l.look}
@@ -102,8 +102,8 @@ func (l *Lossy) mark(ctx context.Context) (store.Rev, error) {
 	return rev, err
 }
 
-// write returns when the loss was, by the record that is there. It writes the record if there is none,
-// or if it cannot be read.
+// write returns when the loss was, by the record that is there. It writes the record if there is
+// none, or if it cannot be read.
 func (l *Lossy) write(ctx context.Context) (at time.Time, rev store.Rev, err error) {
 	if at, err = l.inner.Now(ctx); err != nil {
 		return at, 0, err
@@ -129,8 +129,8 @@ func (l *Lossy) write(ctx context.Context) (at time.Time, rev store.Rev, err err
 	return at, rev, err
 }
 
-// Found says that records are missing which this process knows of. It leaves the record of a loss. If
-// that is a new one, Run writes back what this process serves.
+// Found says that records are missing which this process knows of. It leaves the record of a
+// loss. If that is a new one, Run writes back what this process serves.
 func (l *Lossy) Found(ctx context.Context) error {
 	before := l.known.Load()
 	rev, err := l.mark(ctx)
@@ -141,15 +141,16 @@ func (l *Lossy) Found(ctx context.Context) error {
 	return err
 }
 
-// Since returns when the store was found empty. It is zero if the store has lost nothing, or if that
-// was given up. If the record does not say when, it is now, and that is written down.
+// Since returns when the store was found empty. It is zero if the store has lost nothing, or if
+// that was given up. If the record does not say when, it is now, and that is written down.
 func (l *Lossy) Since(ctx context.Context) (time.Time, error) {
 	r, err := l.Stands(ctx)
 	if err != nil || r == nil {
 		return time.Time{}, err
 	}
 	if r.At.IsZero() {
-		at, _, err := l.write(ctx) // not mark: that there is something to write back is for Found to notice
+		// write and not mark, since Found must notice that there is something to write back
+		at, _, err := l.write(ctx)
 		l.look(err)
 		return at, err
 	}
@@ -159,8 +160,8 @@ func (l *Lossy) Since(ctx context.Context) (time.Time, error) {
 // Filling reports whether a loss was noticed here and not all is written back yet.
 func (l *Lossy) Filling() bool { return l.filling.Load() }
 
-// Stands returns the loss that is on record. It is nil if the store has lost nothing, or if that was
-// given up.
+// Stands returns the loss that is on record. It is nil if the store has lost nothing, or if that
+// was given up.
 func (l *Lossy) Stands(ctx context.Context) (*Loss, error) {
 	r, _, err := lost(ctx, l)
 	return r, err

@@ -16,12 +16,12 @@ type Sealer interface {
 	Open(sealed, ad []byte) ([]byte, error)
 }
 
-// Sealed is inner with every value sealed before it leaves the process. The associated data is the
-// store key, so a record that was copied under another key does not open. An older record that is put
-// back under its own key does. Keys are not hidden.
+// Sealed is inner with every value sealed before it leaves the process. The associated data is
+// the store key, so a record that was copied under another key does not open. An older record
+// that is put back under its own key does. Keys are not hidden.
 //
-// Get may return an error that wraps [store.ErrSealed], with the revision, so that Swap can replace
-// the record. It is never ErrNotExist.
+// Get may return an error that wraps [store.ErrSealed], with the revision, so that Swap can
+// replace the record. It is never ErrNotExist.
 func Sealed(inner store.Store, s Sealer) store.Store {
 	return &hooks{
 		inner: inner,

@@ -10,11 +10,11 @@ import (
 	"filippo.io/age"
 )
 
-// ErrLocked: the backup does not open with what was given.
+// ErrLocked says that the backup does not open with what was given.
 var ErrLocked = errors.New("the backup does not open")
 
-// Recipients makes those to whom a backup is encrypted: public keys (age1…, also post-quantum ones), or a passphrase. No error quotes
-// either.
+// Recipients makes those to whom a backup is encrypted: public keys (age1…, also post-quantum
+// ones), or a passphrase. No error quotes either.
 func Recipients(public []string, passphrase string) ([]age.Recipient, error) {
 	if (len(public) > 0) == (passphrase != "") {
 		return nil, errors.New("a backup is encrypted either to recipients or with a passphrase: give one of them")
@@ -29,7 +29,8 @@ func Recipients(public []string, passphrase string) ([]age.Recipient, error) {
 	var all []age.Recipient
 	for i, text := range public {
 		if strings.HasPrefix(strings.ToUpper(text), "AGE-SECRET-KEY") {
-			return nil, fmt.Errorf("recipient %d is a secret key, and by now others may have seen it: make another, and give its public key (age-keygen -y)", i+1)
+			return nil, fmt.Errorf("recipient %d is a secret key, and by now others may have seen it: "+
+				"make another, and give its public key (age-keygen -y)", i+1)
 		}
 		rs, err := age.ParseRecipients(strings.NewReader(text))
 		if err != nil || len(rs) != 1 {
@@ -40,7 +41,7 @@ func Recipients(public []string, passphrase string) ([]age.Recipient, error) {
 	return all, nil
 }
 
-// Passphrase reads one: the first line, as it stands, without its end.
+// Passphrase reads a passphrase: the first line without its end.
 func Passphrase(r io.Reader) (string, error) {
 	line, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
 	if err != nil && err != io.EOF {
@@ -56,7 +57,8 @@ func Passphrase(r io.Reader) (string, error) {
 func Identities(r io.Reader) ([]age.Identity, error) {
 	ids, err := age.ParseIdentities(r)
 	if err != nil {
-		return nil, errors.New("it holds no secret key of age (AGE-SECRET-KEY-…), or a line that is none") // age's words may quote it
+		// The error of age is left out, since it may quote the key.
+		return nil, errors.New("it holds no secret key of age (AGE-SECRET-KEY-…), or a line that is none")
 	}
 	return ids, nil
 }
@@ -70,7 +72,8 @@ func Unlock(passphrase string) ([]age.Identity, error) {
 	return []age.Identity{id}, nil
 }
 
-// Decrypt returns the inner text. Where no identity fits, the error wraps [ErrLocked], else [ErrBad]; one of them may also come later, from reading.
+// Decrypt returns the inner text. If no identity fits, the error wraps [ErrLocked], else [ErrBad]. Both
+// may also come later, from reading.
 func Decrypt(r io.Reader, ids []age.Identity) (io.Reader, error) {
 	plain, err := age.Decrypt(r, ids...)
 	var none *age.NoIdentityMatchError

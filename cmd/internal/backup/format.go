@@ -1,17 +1,3 @@
-// Package backup packs the records of a store into one age stream (age-encryption.org/v1), and brings them back.
-//
-// What is encrypted is JSON, one value a line:
-//
-//	{"lockstep_backup":1,"made":"2026-01-02T03:04:05Z"}     the first: format and time
-//	{"key":"cert/shop.example","value":"…"}                 a record: its store key, and its value as it is before sealing, in base64
-//	{"records":2,"sha256":"…"}                              the last: how many, and the hash of all lines before, each with its newline
-//
-// The keys grow in byte order. So a stream that was cut at a line, glued together or reordered is noticed even by one who has only the inner
-// text; age itself notices every change of what is encrypted. With recipients (not a passphrase) age does not say who made a backup: what comes back is
-// checked record by record, like anything else that comes from outside.
-//
-// Left out is what is true of the moment only, or of that store only, by the register of prefixes in package
-// store. The format's number grows with every change that an older version could not read.
 package backup
 
 import (
@@ -29,10 +15,10 @@ import (
 
 const format = 1
 
-// maxLine bounds a line, in bytes: the largest record is a ring with its history, far below.
+// maxLine bounds a line, in bytes. The largest record, a ring with its history, is far smaller.
 const maxLine = 32 << 20
 
-// ErrBad: not a backup, or one that was cut short or changed.
+// ErrBad says that this is no backup, or one that was cut short or changed.
 var ErrBad = errors.New("not a whole backup")
 
 type header struct {
@@ -77,7 +63,7 @@ func (b *Writer) Record(key string, val []byte) error {
 	return b.line(record{key, &val})
 }
 
-// Close writes the last line; it closes nothing else.
+// Close writes the last line. It closes nothing else.
 func (b *Writer) Close() error {
 	return b.line(trailer{b.n, hex.EncodeToString(b.hash.Sum(nil))})
 }
@@ -103,7 +89,8 @@ type Reader struct {
 	n    int
 }
 
-// NewReader reads the first line. Errors of this package's readers wrap [ErrBad], or are the underlying reader's; none quotes a value.
+// NewReader reads the first line. Errors of this package's readers wrap [ErrBad], or are those of the
+// underlying reader. None quotes a value.
 func NewReader(r io.Reader) (*Reader, error) {
 	b := &Reader{r: bufio.NewReaderSize(r, 64<<10), hash: sha256.New()}
 	line, err := b.line()

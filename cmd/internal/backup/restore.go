@@ -23,9 +23,11 @@ type Restore struct {
 	Store store.Store
 	By    string // who, for the history
 	Plan  bool   // only say what would change
-	// Before is called before each change that is made, one call at a time; an error ends the restore. nil: nobody wants to know.
+	// Before is called before each change that is made, one call at a time. An error of it ends the
+	// restore. It may be nil.
 	Before func(ctx context.Context, c Change) error
-	// Ring restores the ring of a scope where a coordinator has it in hand; ok: it has. nil: nobody has.
+	// Ring restores the ring of a scope if a coordinator carries its rollout, and reports by ok whether
+	// one does. It is nil if there is no coordinator.
 	Ring func(ctx context.Context, scope string, record []byte) (r rotation.Restored, ok bool, err error)
 }
 
@@ -53,7 +55,7 @@ type Change struct {
 type Summary struct {
 	Made    time.Time // when the backup was made
 	Counts  map[string]int
-	Details []Change // all that is not a certificate which was added or is the same; at most maxDetails
+	Details []Change // at most maxDetails; certificates that were added or are the same are left out
 }
 
 // Shown is the summary as the API shows it.
@@ -70,19 +72,21 @@ const (
 	atOnce     = 8 // certificates, to share the store's syncs
 )
 
-// ErrRefused: a record of the backup is not one that may come in. What came before it is in the store, unless this was a plan.
+// ErrRefused says that a record of the backup may not come in. The records before it are in the store,
+// unless this was a plan.
 var ErrRefused = errors.New("refused")
 
 // Run brings back what r holds, by these rules. Nothing that is only in the store is removed.
 //
 //	cert/   the backup's replaces the store's
 //	ring/   merged, see [rotation.Restore]
-//	audit/  all of it, where the store has no such log; else what is missing of the older lines of the same one
-//	others  added where the store has none of that name
+//	audit/  all of it if the store has no such log, else what is missing of the older lines of the same log
+//	others  added if the store has none of that name
 //
 // A ring or a certificate of the store that is damaged counts as none.
 //
-// Every record is checked first, so a plan finds what would be refused. It can be run again after whatever interrupted it.
+// Every record is checked first, so a plan finds what would be refused. It can be run again after
+// whatever interrupted it.
 func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 	sum := Summary{Made: r.Made, Counts: map[string]int{}}
 	log := &chain{}
@@ -144,7 +148,8 @@ func (o Restore) all(ctx context.Context, r *Reader, f func(key string, val []by
 	return ctx.Err()
 }
 
-// chain is the audit log of the store. Its key (package audit) tells whether it is the backup's: in byte order, that comes before the older lines.
+// chain is the audit log of the store. Its key (package audit) tells whether it is the backup's:
+// in byte order, that comes before the older lines.
 type chain struct {
 	there bool // before the restore
 	same  bool
@@ -156,7 +161,8 @@ var auditKey = store.AuditLog.Key("key")
 func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (Change, error) {
 	for {
 		have, rev, err := o.Store.Get(ctx, key)
-		broken := errors.Is(err, store.ErrSealed) && (store.Rings.Has(key) || store.Certificates.Has(key)) // of no use
+		// Of a ring or a certificate that is damaged nothing is of use.
+		broken := errors.Is(err, store.ErrSealed) && (store.Rings.Has(key) || store.Certificates.Has(key))
 		if errors.Is(err, store.ErrNotExist) || broken {
 			have, err = nil, nil
 		}
@@ -185,7 +191,9 @@ func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (C
 }
 
 // decide says what becomes of a record, and what is to be written; nil: nothing.
-func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *chain) (c Change, next []byte, err error) {
+func (o Restore) decide(
+	ctx context.Context, key string, have, val []byte, log *chain,
+) (c Change, next []byte, err error) {
 	c = Change{Key: key}
 	name, err := store.Segment(key)
 	if err != nil {
@@ -209,7 +217,8 @@ func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *
 			break
 		}
 		if c.What = Same; !bytes.Equal(have, val) {
-			c.What, c.Why = Kept, "the store has an audit log that goes on, and chains cannot be merged; the backup's stays in the backup"
+			c.What, c.Why = Kept, "the store has an audit log that goes on, and chains cannot be merged; "+
+				"the backup's stays in the backup"
 		}
 		return c, nil, nil
 	}

@@ -12,8 +12,9 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Take writes the records of a store, encrypted. Each is as it was at one moment during the call; nothing is kept in memory or on disk. A record that
-// does not open fails it, by name: a backup with a hole would be found out too late.
+// Take writes the records of a store, encrypted. Each is as it was at one moment during the call;
+// nothing is kept in memory or on disk. A record that does not open fails it, by name: a backup
+// with a hole would be found out too late.
 func Take(ctx context.Context, w io.Writer, to []age.Recipient, s store.Store) (records int, err error) {
 	enc, err := age.Encrypt(w, to...)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package bus is NATS as lockstepd uses it: the embedded server, or a connection to another one. It
-// publishes and delivers wake-ups, and answers requests for a rotation. What a wake-up means is decided
-// by who handles it.
+// Package bus is NATS as lockstepd uses it: the embedded server, or a connection to another one.
+// It publishes and delivers wake-ups, and answers requests for a rotation. What a wake-up means
+// is decided by who handles it.
 package bus
 
 import (
@@ -34,7 +34,7 @@ type Bus struct {
 	*eventsnats.Bus
 	server  *natsd.Server // nil: events go over another server
 	conn    *nats.Conn
-	service *nats.Conn // the rotate service's; may only answer where the server is ours
+	service *nats.Conn // of the rotate service; it may only answer
 }
 
 // Open starts the embedded server, or connects to another one. A server that is down is no error.
@@ -60,8 +60,8 @@ func Open(c Config) (b *Bus, err error) {
 		b.conn, err = nats.Connect(c.Events, nats.Name("lockstepd "+c.Replica),
 			nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(time.Second),
 			nats.FlusherTimeout(time.Second), nats.Timeout(2*time.Second),
-			// A server that is cut off says nothing. It is missed after 4 to 6 s, and left for another one.
-			// With the client's defaults that takes minutes.
+			// A server that is cut off says nothing. It is missed after 4 to 6 s, and left for
+			// another one. With the client's defaults that takes minutes.
 			nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2))
 		if err != nil {
 			return b, err
@@ -72,8 +72,8 @@ func Open(c Config) (b *Bus, err error) {
 	return b, nil
 }
 
-// Run serves NATS if the server is embedded, calls heard with each event, and has rolls answer requests
-// for a rotation, until ctx ends.
+// Run serves NATS if the server is embedded, calls heard with each event, and has rolls answer
+// requests for a rotation, until ctx ends.
 func (b *Bus) Run(ctx context.Context, heard func(events.Event), rolls *rotation.Coordinator) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if b.server != nil {
@@ -103,7 +103,9 @@ func rotate(ctx context.Context, rolls *rotation.Coordinator, scope, by string) 
 	case err != nil:
 		return eventsnats.Reply{}, err
 	}
-	return eventsnats.Reply{Scope: scope, Rotation: n, Version: rolls.Version(scope), Message: "the rotation has begun"}, nil
+	return eventsnats.Reply{
+		Scope: scope, Rotation: n, Version: rolls.Version(scope), Message: "the rotation has begun",
+	}, nil
 }
 
 // Down returns why events do not flow. It is nil while they do.

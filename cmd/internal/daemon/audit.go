@@ -30,11 +30,12 @@ func (d *Daemon) recordRollout(ctx context.Context, scope string, c rotation.Cha
 	var entries []audit.Entry
 	for i, l := range c.Lines {
 		e := audit.Entry{
-			At: l.At, Actor: l.By, What: string(l.What), Scope: scope, Key: c.Keys[i], Generation: l.Generation, Rotation: l.Rotation,
-			Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Took: l.Took, Why: l.Why, After: on.Ref(),
+			At: l.At, Actor: l.By, What: string(l.What), Scope: scope, Key: c.Keys[i],
+			Generation: l.Generation, Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor,
+			LeftBehind: l.LeftBehind, Took: l.Took, Why: l.Why, After: on.Ref(),
 		}
 		if e.Key == "" {
-			e.Key = l.Key // it has left the ring
+			e.Key = l.Key // the key has left the ring
 		}
 		if e.Actor == "" {
 			e.Actor = "lockstepd"

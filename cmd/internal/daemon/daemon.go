@@ -44,7 +44,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// drainWithin bounds how long a stop waits for streams and requests to end. A supervisor waits longer.
+// drainWithin bounds how long a stop waits for streams and requests to end. A supervisor waits
+// longer.
 const drainWithin = 5 * time.Second
 
 // Daemon is a lockstepd that has opened everything and started nothing.
@@ -161,7 +162,8 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	return d, d.data.WriteAddr(scheme, d.adminListener.Addr())
 }
 
-// wire connects the rooms. Each knows the others by the narrow interface or function that it gets here.
+// wire connects the rooms. Each knows the others by the narrow interface or function that it gets
+// here.
 func (d *Daemon) wire() error {
 	highest, err := datadir.OpenMarks(d.data.File("generations.json"), d.log)
 	if err != nil {
@@ -265,8 +267,8 @@ func Version() string {
 	return "(devel)"
 }
 
-// Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the roster is
-// written a last time.
+// Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the
+// roster is written a last time.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.Close()
 	core, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx while we drain
@@ -323,8 +325,8 @@ func (d *Daemon) serveAdmin() error {
 	return nil
 }
 
-// serveXDS serves nodes once sources and store were read. Before that a name that is not known yet must
-// not be called absent.
+// serveXDS serves nodes once sources and store were read. Before that a name that is not known
+// yet must not be called absent.
 func (d *Daemon) serveXDS(ctx context.Context) error {
 	waits := []<-chan struct{}{d.rolls.Ready(), d.certs.Ready(), d.policy.Settled()}
 	if d.dir != nil {
@@ -414,7 +416,8 @@ func (d *Daemon) ready() error {
 // degraded is what is wrong with the daemon itself, for people.
 func (d *Daemon) degraded() (out []string) {
 	if err := d.bus.Down(); err != nil {
-		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v", d.cfg.Refresh, err))
+		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v",
+			d.cfg.Refresh, err))
 	}
 	out = append(out, d.policy.Problems()...)
 	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
@@ -435,7 +438,8 @@ func (d *Daemon) degraded() (out []string) {
 func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 	failpoint.Hit(string(l.What) + "/after-wake")
 	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key,
-		"by", l.By, "why", l.Why, "nodes", l.Nodes, "took", l.Took, "waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
+		"by", l.By, "why", l.Why, "nodes", l.Nodes, "took", l.Took,
+		"waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
 	if n := l.Behind(); n > 0 {
 		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there",
 			"scope", scope, "count", n, "nodes", l.LeftBehind)
@@ -448,7 +452,8 @@ func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 	d.hub.Tell(admin.LineOf(scope, l))
 }
 
-// tellOfNode tells the other replicas what they may have to offer a node again; see [sds.HealerConfig].
+// tellOfNode tells the other replicas what they may have to offer a node again; see
+// [sds.HealerConfig].
 func (d *Daemon) tellOfNode(node string, cured bool) {
 	kind := events.Refused
 	if cured {

@@ -36,7 +36,8 @@ func (d *Daemon) heard(e events.Event) {
 	}
 }
 
-// openListeners reads the template, and has the policy and the configured scope decide about its chains.
+// openListeners reads the template, and has the policy and the configured scope decide about its
+// chains.
 func (d *Daemon) openListeners() (err error) {
 	c := d.cfg.Listeners
 	scope := d.cfg.Scopes[c.Scope]
@@ -122,7 +123,8 @@ func (d *Daemon) writeBack(ctx context.Context) error {
 	}.Run(ctx)
 }
 
-// doubt says why a certificate that is missing may be lost. It is nil if the store is nobody else's.
+// doubt says why a certificate that is missing may be lost. It is nil if the store is nobody
+// else's.
 func (d *Daemon) doubt() func(context.Context, keysource.Name) error {
 	if d.lossy == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/lockstep-tls/lockstep/seal/custody"
 )
 
-// openCustody puts somebody in charge of the store's seal.
+// openCustody makes the custodian of the store's seal.
 func (d *Daemon) openCustody() {
 	v := d.data.Vault
 	d.custody = custody.New(custody.Config{
@@ -20,7 +20,7 @@ func (d *Daemon) openCustody() {
 	}
 }
 
-// sealComplaints are what ails the sealing of the store, and that it is frozen.
+// sealComplaints says what is wrong with the sealing of the store, and that it is frozen, for people.
 func (d *Daemon) sealComplaints() (out []string) {
 	st := d.custody.Status()
 	if st.Canary != nil {
@@ -30,7 +30,8 @@ func (d *Daemon) sealComplaints() (out []string) {
 		out = append(out, fmt.Sprintf("the sealing key cannot be looked after: %v", st.Err))
 	}
 	if n := len(st.Work.Bad); n > 0 && !st.Work.Underway {
-		out = append(out, fmt.Sprintf("records open with no sealing key (lockstep kek status names them): %v", st.Work.Bad))
+		out = append(out, fmt.Sprintf("records open with no sealing key "+
+			"(lockstep kek status names them): %v", st.Work.Bad))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

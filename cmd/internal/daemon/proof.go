@@ -9,7 +9,7 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// newProver has the nodes that were in doubt tried by real handshakes.
+// newProver tries the nodes that were in doubt by real handshakes.
 func (d *Daemon) newProver() *sds.Prover {
 	prover := probe.NewProver()
 	return sds.NewProver(sds.ProverConfig{
@@ -22,7 +22,9 @@ func (d *Daemon) newProver() *sds.Prover {
 				s.Hosts = append(s.Hosts, probe.Host(h))
 			}
 			p := prover.Prove(ctx, s)
-			return sds.Verdict{Proved: p.Finding == probe.Proved, Doubt: p.Finding == probe.Disproved, Words: p.Words, At: p.At}
+			return sds.Verdict{
+				Proved: p.Finding == probe.Proved, Doubt: p.Finding == probe.Disproved, Words: p.Words, At: p.At,
+			}
 		},
 		Log: d.log,
 	})

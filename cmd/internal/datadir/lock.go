@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// lockDir makes the data directory this process's own until the file is closed. The file lock of the
-// embedded store does the same. With a store elsewhere, two processes under one replica's name would
-// overwrite each other's rosters.
+// lockDir makes the data directory this process's own until the file is closed. The file lock of
+// the embedded store does the same. With a store elsewhere, two processes under one replica's
+// name would overwrite each other's rosters.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

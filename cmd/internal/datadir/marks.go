@@ -13,8 +13,8 @@ import (
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
-// Marks is a [rotation.Marks] in a file: the highest generation of each scope's ring that this replica
-// has seen. A store that is put back is noticed by it.
+// Marks is a [rotation.Marks] in a file: the highest generation of each scope's ring that this
+// replica has seen. A store that is put back is noticed by it.
 type Marks struct {
 	path string
 	log  *slog.Logger
@@ -34,17 +34,20 @@ func OpenMarks(path string, log *slog.Logger) (*Marks, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(b, &m.scopes); err != nil {
-		return nil, fmt.Errorf("%s is not the marks that lockstepd writes: %w; remove it if the store is known to be as it was", path, err)
+		return nil, fmt.Errorf("%s is not the marks that lockstepd writes: %w; "+
+			"remove it if the store is known to be as it was", path, err)
 	}
 	for scope, mark := range m.scopes {
 		if mark > maxMark {
-			return nil, fmt.Errorf("%s says that scope %s has reached g%d, which no fleet does; remove it if the store is known to be as it was", path, scope, mark)
+			return nil, fmt.Errorf("%s says that scope %s has reached g%d, which no fleet does; "+
+				"remove it if the store is known to be as it was", path, scope, mark)
 		}
 	}
 	return m, nil
 }
 
-// maxMark leaves generations to go on with. A ring that is put back is replaced by one above its mark.
+// maxMark leaves generations to go on with. A ring that is put back is replaced by one above its
+// mark.
 const maxMark = 1 << 52
 
 // Highest implements [rotation.Marks].

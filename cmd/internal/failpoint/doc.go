@@ -1,10 +1,10 @@
-// Package failpoint kills the process at a named point, for tests of crashes. Only a build with the tag
-// failpoint does so; in any other build nothing here does anything.
+// Package failpoint kills the process at a named point, for tests of crashes. Only a build with
+// the tag failpoint does so; in any other build nothing here does anything.
 //
-// Such a build kills itself (SIGKILL) at the point that $LOCKSTEP_FAILPOINT names, after it has written
-// the name to $LOCKSTEP_FAILPOINT_HIT. The points are:
+// Such a build kills itself (SIGKILL) at the point that $LOCKSTEP_FAILPOINT names, after it has
+// written the name to $LOCKSTEP_FAILPOINT_HIT. The points are:
 //
-//	<step>/before-swap   the step is decided and not written; steps are those of the history (distributing, …)
+//	<step>/before-swap   the step is decided and not written; its name is that of the history
 //	<step>/after-swap    it is written, and nobody knows of it
 //	<step>/after-wake    the streams are woken, NATS knows nothing
 //	roster/before-swap   a roster is about to be written

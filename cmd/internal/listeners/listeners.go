@@ -1,5 +1,5 @@
-// Package listeners has Envoys served their listener: it wires the table of it (package lds) to what makes
-// a host eager, and keeps which node serves which version.
+// Package listeners has Envoys served their listener: it wires the table of it (package lds) to
+// what makes a host eager, and keeps which node serves which version.
 package listeners
 
 import (
@@ -30,8 +30,8 @@ type Config struct {
 	Log            *slog.Logger
 }
 
-// Listeners serve Envoys their listener. All methods may be called of a nil one, which serves none, and
-// by any goroutine.
+// Listeners serve Envoys their listener. All methods may be called of a nil one, which serves
+// none, and by any goroutine.
 type Listeners struct {
 	Table *lds.Table
 	Eager *eager.Eager
@@ -119,8 +119,8 @@ func (l *Listeners) leave(at admin.Listening, now time.Time) {
 	}
 }
 
-// serving lists the nodes that asked for the listener here, and are connected or were so less than a
-// lease ago.
+// serving lists the nodes that asked for the listener here, and are connected or were so less
+// than a lease ago.
 func (l *Listeners) serving() (out []admin.Listening) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,12 +149,14 @@ func (l *Listeners) Problems() (out []string) {
 		return nil
 	}
 	if err := l.Table.Problem(); err != nil {
-		out = append(out, fmt.Sprintf("the listener's template cannot be used, the last good one stays in force: %v", err))
+		out = append(out, fmt.Sprintf("the listener's template cannot be used, "+
+			"the last good one stays in force: %v", err))
 	}
 	hosts, more := l.Eager.Hosts()
 	if beyond := max(len(hosts)-l.Eager.Max(), 0) + more; beyond > 0 {
 		out = append(out, fmt.Sprintf("%d hosts that should be eager are beyond max_eager (%d) and go on demand, "+
-			"without session resumption, the first of them %s (lockstep host list)", beyond, l.Eager.Max(), hosts[min(l.Eager.Max(), len(hosts)-1)].Name))
+			"without session resumption, the first of them %s (lockstep host list)",
+			beyond, l.Eager.Max(), hosts[min(l.Eager.Max(), len(hosts)-1)].Name))
 	}
 	refusing, words := 0, ""
 	for _, at := range l.serving() {

@@ -22,9 +22,9 @@ type Refill struct {
 	Log  *slog.Logger
 }
 
-// Run puts the certificates into the store that are missing there, under the names under which they
-// were there, and calls Also. After an error it is to be called again, and goes on with what is still
-// missing.
+// Run puts the certificates into the store that are missing there, under the names under which
+// they were there, and calls Also. After an error it is to be called again, and goes on with what
+// is still missing.
 func (r Refill) Run(ctx context.Context) error {
 	n := 0
 	var errs []error

@@ -12,8 +12,8 @@ import (
 // lookWithin bounds a look at the record for a status.
 const lookWithin = time.Second
 
-// Problem says that the store lost its content, and what to do, while that is not settled. Otherwise it
-// is empty, and also while the store cannot be read, which others say.
+// Problem says that the store lost its content, and what to do, while that is not settled.
+// Otherwise it is empty, and also while the store cannot be read, which others say.
 func Problem(ctx context.Context, l *guard.Lossy) string {
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
@@ -26,8 +26,8 @@ func Problem(ctx context.Context, l *guard.Lossy) string {
 		"(lockstep cert put, lockstep restore), then lockstep cert rm --confirm", at.UTC().Format(time.RFC3339))
 }
 
-// Doubt returns a function that says why a certificate that is missing is not certain to be missing:
-// the store may have lost it. The error is nil if it is certain.
+// Doubt returns a function that says why a certificate that is missing is not certain to be
+// missing: the store may have lost it. The error is nil if it is certain.
 func Doubt(l *guard.Lossy) func(context.Context, keysource.Name) error {
 	return func(ctx context.Context, n keysource.Name) error {
 		if l.Filling() {

@@ -1,5 +1,6 @@
-// Package metrics is /metrics of lockstepd. Each value is read from the room that knows it at each scrape.
-// No metric has a label for a host or a node, so their number does not grow with the fleet.
+// Package metrics is /metrics of lockstepd. Each value is read from the room that knows it at
+// each scrape. No metric has a label for a host or a node, so their number does not grow with the
+// fleet.
 package metrics
 
 import (
@@ -55,23 +56,36 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	phaseSeconds  = desc("scope_phase_seconds", "Seconds in the present phase of the scope's rollout; 0 for the other phases.", "scope", "phase")
-	keyAge        = desc("encrypting_key_age_seconds", "Age of the oldest key that a live node may encrypt with.", "scope")
-	maxKeyAge     = desc("max_key_age_seconds", "The policy's max_key_age.", "scope")
-	ringKeys      = desc("ring_keys", "Keys in the ring.", "scope")
-	doubted       = desc("ring_keys_in_doubt", "Keys in the ring from before the store was put back or lost writes: one of them may have been burnt since.", "scope")
-	generation    = desc("ring_generation", "Generation of the ring.", "scope")
-	rotations     = desc("rotations_total", "Rotations and burns that ended.", "scope")
-	nodes         = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
-	stuck         = desc("nodes_stuck", "Nodes connected here that refuse whatever they are sent: they must be restarted.")
-	ringless      = desc("nodes_without_ring", "Nodes connected here that asked for a ring and have accepted none.")
-	certsRefused  = desc("certificates_refused", "Certificates of which some node that is connected here refuses what they have now.")
-	disproved     = desc("nodes_in_doubt", "Nodes connected here that accepted their ring, while handshakes with them showed that some host does not use it.")
-	standIns      = desc("certificates_stand_in", "Certificates for which some node that is connected here has a stand-in, which no client believes.")
-	left          = desc("laggards_left_behind_total", "Nodes that a rotation went on without.", "scope")
-	storeUp       = desc("store_up", "1 while the store can be read and written.")
-	clockSkew     = desc("clock_skew_seconds", "How far the store's clock is ahead of this machine's; beyond 30 either way, rollouts are left to the other replicas.")
-	sealWell      = desc("seal_well", "1 while the canary opens with the sealing key and its source can be read.")
+	phaseSeconds = desc("scope_phase_seconds",
+		"Seconds in the present phase of the scope's rollout; 0 for the other phases.", "scope", "phase")
+	keyAge = desc("encrypting_key_age_seconds",
+		"Age of the oldest key that a live node may encrypt with.", "scope")
+	maxKeyAge = desc("max_key_age_seconds", "The policy's max_key_age.", "scope")
+	ringKeys  = desc("ring_keys", "Keys in the ring.", "scope")
+	doubted   = desc("ring_keys_in_doubt",
+		"Keys in the ring from before the store was put back or lost writes: one of them "+
+			"may have been burnt since.", "scope")
+	generation = desc("ring_generation", "Generation of the ring.", "scope")
+	rotations  = desc("rotations_total", "Rotations and burns that ended.", "scope")
+	nodes      = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
+	stuck      = desc("nodes_stuck",
+		"Nodes connected here that refuse whatever they are sent: they must be restarted.")
+	ringless = desc("nodes_without_ring",
+		"Nodes connected here that asked for a ring and have accepted none.")
+	certsRefused = desc("certificates_refused",
+		"Certificates of which some node that is connected here refuses what they have now.")
+	disproved = desc("nodes_in_doubt",
+		"Nodes connected here that accepted their ring, while handshakes with them "+
+			"showed that some host does not use it.")
+	standIns = desc("certificates_stand_in",
+		"Certificates for which some node that is connected here has a stand-in, which no client believes.")
+	left      = desc("laggards_left_behind_total", "Nodes that a rotation went on without.", "scope")
+	storeUp   = desc("store_up", "1 while the store can be read and written.")
+	clockSkew = desc("clock_skew_seconds",
+		"How far the store's clock is ahead of this machine's; beyond 30 either way, "+
+			"rollouts are left to the other replicas.")
+	sealWell = desc("seal_well",
+		"1 while the canary opens with the sealing key and its source can be read.")
 	eventsUp      = desc("events_up", "1 while connected to NATS.")
 	eventCount    = desc("events_total", "Events by what became of them.", "outcome")
 	streams       = desc("xds_streams", "Open xDS streams.")
@@ -80,22 +94,32 @@ var (
 	wildcards     = desc("xds_wildcards_total", "Subscriptions to everything, which get nothing.")
 	unknownNonces = desc("xds_unknown_nonces_total", "Requests with a nonce that is not outstanding.")
 	denied        = desc("policy_denied_total", "Subscriptions to what the policy does not grant.", "kind")
-	policyGood    = desc("policy_in_force", "1 while the policy file is in force as it stands; 0 while it cannot be used and the last good one is.")
-	policyBack    = desc("policy_put_back", "1 for a day after a policy, or the lack of one, that was replaced earlier came into force again.")
-	policyReads   = desc("policy_reads_total", "Policies that took effect, and that were refused.", "outcome")
-	auditLines    = desc("audit_lines_total", "Lines written into the audit log.")
-	auditRefused  = desc("audit_refused_total", "Changes that were refused since no sink of the audit log could be written.")
-	auditFailed   = desc("audit_sink_failures_total", "Writes that a sink of the audit log failed.", "sink")
-	cutOff        = desc("xds_cut_off_total", "Streams ended because the peer did not take what was sent.")
-	evicted       = desc("xds_evicted_total", "Names that nodes were made to let go of, as they held too many.")
-	doorsShut     = desc("xds_names_refused_total", "Names that nodes were refused: of which they had another spelling already, of too many under one wildcard, or that are not UTF-8.", "door")
-	certReads     = desc("certificate_reads_total", "Certificates that were asked of the store, those that are not there included.")
-	watched       = desc("certificates_watched", "Certificate names that some node wants.")
-	trials        = desc("certificate_trials_total", "Changed certificates that one node of a kind got first, by what became of it.", "outcome")
-	declined      = desc("certificates_refused_first", "Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
-	problems      = desc("certificate_problems", "Certificates of the directory that cannot be served as they are.")
-	held          = desc("certificates_held", "Names gone from the directory and held back.")
-	expiry        = desc("certificate_earliest_expiry_seconds", "Seconds until the first certificate expires that stands in the directory or that some node was sent.")
+	policyGood    = desc("policy_in_force",
+		"1 while the policy file is in force as it stands; 0 while it cannot be used and the last good one is.")
+	policyBack = desc("policy_put_back",
+		"1 for a day after a policy, or the lack of one, that was replaced earlier came into force again.")
+	policyReads  = desc("policy_reads_total", "Policies that took effect, and that were refused.", "outcome")
+	auditLines   = desc("audit_lines_total", "Lines written into the audit log.")
+	auditRefused = desc("audit_refused_total",
+		"Changes that were refused since no sink of the audit log could be written.")
+	auditFailed = desc("audit_sink_failures_total", "Writes that a sink of the audit log failed.", "sink")
+	cutOff      = desc("xds_cut_off_total", "Streams ended because the peer did not take what was sent.")
+	evicted     = desc("xds_evicted_total", "Names that nodes were made to let go of, as they held too many.")
+	doorsShut   = desc("xds_names_refused_total",
+		"Names that nodes were refused: of which they had another spelling already, of "+
+			"too many under one wildcard, or that are not UTF-8.", "door")
+	certReads = desc("certificate_reads_total",
+		"Certificates that were asked of the store, those that are not there included.")
+	watched = desc("certificates_watched", "Certificate names that some node wants.")
+	trials  = desc("certificate_trials_total",
+		"Changed certificates that one node of a kind got first, by what became of it.", "outcome")
+	declined = desc("certificates_refused_first",
+		"Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
+	problems = desc("certificate_problems",
+		"Certificates of the directory that cannot be served as they are.")
+	held   = desc("certificates_held", "Names gone from the directory and held back.")
+	expiry = desc("certificate_earliest_expiry_seconds",
+		"Seconds until the first certificate expires that stands in the directory or that some node was sent.")
 )
 
 // Describe sends nothing, since scopes come from the configuration. So the collector is unchecked.
@@ -178,7 +202,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	c.certificates(gauge)
 }
 
-func scopeMetrics(gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string), name string, st rotation.Status) {
+func scopeMetrics(
+	gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string),
+	name string, st rotation.Status,
+) {
 	ro := st.Rollout
 	for _, p := range []rotation.Phase{rotation.Steady, rotation.Distributing, rotation.Promoting, rotation.Burning} {
 		v := 0.0
@@ -201,7 +228,10 @@ func scopeMetrics(gauge func(*prometheus.Desc, float64, ...string), count func(*
 	gauge(generation, float64(ro.Generation), name)
 	count(rotations, ro.Ended, name)
 	n := ro.Count(st.Policy, st.Tally, st.Now)
-	for state, v := range map[string]int{"live": n.Live, "accepted": n.Accepted, "refused": n.Refused, "stale": n.Stale, "away": n.Away, "excluded": n.Excluded} {
+	for state, v := range map[string]int{
+		"live": n.Live, "accepted": n.Accepted, "refused": n.Refused,
+		"stale": n.Stale, "away": n.Away, "excluded": n.Excluded,
+	} {
 		gauge(nodes, float64(v), name, state)
 	}
 }

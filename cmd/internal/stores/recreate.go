@@ -15,8 +15,9 @@ func (v *Vault) Recreate(ctx context.Context) error {
 	return custody.Prove(ctx, v.Store, v.Raw, v.Sealer)
 }
 
-// Unsealed returns why a record that does not open need not be damaged. Then no record of the store opens,
-// since this is not the sealing key that it is written with, or the store cannot be read.
+// Unsealed returns why a record that does not open need not be damaged. Then no record of the
+// store opens, since this is not the sealing key that it is written with, or the store cannot be
+// read.
 func (v *Vault) Unsealed(ctx context.Context) error {
 	err := custody.Prove(ctx, v.Store, v.Raw, v.Sealer)
 	if errors.Is(err, custody.ErrCanary) { // others open

@@ -18,7 +18,7 @@ var ErrFrozen = store.ErrFrozen
 // Vault is a store that was opened with its sealing key.
 type Vault struct {
 	store.Store                  // sealed
-	Raw         *guard.Freezable // beneath the seal
+	Raw         *guard.Freezable // the store beneath the seal
 	Sealer      *seal.Sealer
 	Damage      error // what is wrong with the canary although the key is right
 	raw         Store
@@ -27,9 +27,9 @@ type Vault struct {
 // Close ends all use.
 func (v *Vault) Close() error { return v.raw.Close() }
 
-// Unlock reads the sealing key, and proves that it is the one of what is stored. Where the store is empty and the source has no keyset, one is made. It
-// takes raw over: after an error, it is closed. The errors are those of [custody.Enter] and package seal; a store into which a copy has not ended is
-// refused.
+// Unlock reads the sealing key, and proves that it opens what is stored. If the store is empty and the
+// source has no keyset, it makes one. After an error raw is closed. The errors are those of
+// [custody.Enter] and package seal. A store into which a copy has not ended is refused.
 func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error) {
 	defer func() {
 		if err != nil {
@@ -62,7 +62,7 @@ func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error
 	return v, nil
 }
 
-// Records implements [Records]: what a copy of the store reads.
+// Records implements [Records].
 func (v *Vault) Records(ctx context.Context, since store.Rev, f func(key string, val []byte) error) (store.Rev, error) {
 	return Reader{v.Raw}.Records(ctx, since, f)
 }
