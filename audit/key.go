@@ -19,9 +19,9 @@ const (
 
 const keySize = 32
 
-// keys is the random secret that is made once and kept in the store, which seals it, and the key
-// of the MACs, which is derived from it. Whoever changes the sealing key seals the secret anew,
-// so every line stays verifiable.
+// keys is a random secret and the key of the MACs, which is derived from it. The secret is made
+// once and is a record. Whoever changes the sealing key seals that record anew, so every line
+// stays verifiable.
 type keys struct{ secret, mac []byte }
 
 func (l *Log) keys(ctx context.Context) (*keys, error) {
@@ -47,18 +47,19 @@ func (l *Log) keys(ctx context.Context) (*keys, error) {
 	return l.known, nil
 }
 
-// adopt takes over another key than the one that was used so far.
+// adopt goes on with another key than the one that was used so far.
 func (l *Log) adopt(k *keys) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.known = k
-	l.cfg.Log.Error("the audit log in the store has another key than before: the store was lost, and another replica began the log anew; lines with the old key, in files too, can no longer be verified",
+	l.cfg.Log.Error("the audit log in the store has another key than before: the store was lost, "+
+		"and another replica began the log anew; lines with the old key, in files too, can no longer be verified",
 		"replica", l.cfg.Replica)
 }
 
-// stored are the keys by which what is stored can be verified: another replica may have made new
-// ones after the store was lost. Where the store does not say, those that were used so far have
-// to do.
+// stored returns the keys by which the records can be verified. Another replica may have made new
+// ones after the store was lost. If the records do not say, these are the ones that were used so
+// far.
 func (l *Log) stored(ctx context.Context) (*keys, error) {
 	k, err := l.keys(ctx)
 	if err != nil {
@@ -72,10 +73,10 @@ func (l *Log) stored(ctx context.Context) (*keys, error) {
 	return other, nil
 }
 
-// errKey: the store has another key than the one that is used.
+// errKey says that the records have another key than the one that is used.
 var errKey = fmt.Errorf("%s is another one than before", keyName)
 
-// putKey stores the key, unless it is there. Another one in its place is errKey.
+// putKey stores the key unless it is there. If another one is there, the error is errKey.
 func (s *sharedSink) putKey(ctx context.Context, k *keys) error {
 	if s.keyed {
 		return nil
@@ -94,7 +95,8 @@ func (s *sharedSink) putKey(ctx context.Context, k *keys) error {
 	return nil
 }
 
-// otherKey is the stored key if it is another one; nil if it is the same, or none is stored.
+// otherKey returns the stored key if it is another one than k. It is nil if it is the same, or if
+// none is stored.
 func (s *sharedSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
 	secret, _, err := s.records.Get(ctx, keyName)
 	if errors.Is(err, ErrNotExist) || err == nil && bytes.Equal(secret, k.secret) {
@@ -110,7 +112,7 @@ func (s *sharedSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
 	return &keys{secret, mac}, err
 }
 
-// derive keeps what the key is used for apart from what it may be used for later (RFC 5869).
+// derive separates what the key is used for from later uses of the secret (RFC 5869).
 func derive(secret []byte) ([]byte, error) {
 	return hkdf.Key(sha256.New, secret, nil, "lockstep audit line v1", keySize)
 }
@@ -119,7 +121,8 @@ func (l *Log) loadKey(ctx context.Context) ([]byte, error) {
 	secret, _, err := l.cfg.Records.Get(ctx, keyName)
 	if errors.Is(err, ErrNotExist) {
 		if _, _, err = l.cfg.Records.Get(ctx, headName); err == nil {
-			return nil, fmt.Errorf("%s is gone from the store, and without it the log that is there can neither be verified nor go on: %s",
+			return nil, fmt.Errorf("%s is gone from the store, and without it the log that is there "+
+				"can neither be verified nor go on: %s",
 				keyName, wayOut)
 		}
 		if !errors.Is(err, ErrNotExist) {

@@ -7,16 +7,18 @@ import (
 	"fmt"
 )
 
-// ErrSound: there is nothing to mend.
-var ErrSound = errors.New("the newest lines of the audit log in the store are as they were written: there is nothing to mend")
+// ErrSound says that there is nothing to mend.
+var ErrSound = errors.New("the newest lines of the audit log in the store are as they were written: " +
+	"there is nothing to mend")
 
-// Mend is the way out where the newest lines of the store's chain (audit/head), or its key, are
-// damaged and no backup has them: without it no line can follow. It begins audit/head anew with
-// those lines of it that are as they were written, and a line that tells of the break and names
-// who. That one has a number above all that this replica's mark and the witnesses name, and one
-// number is left out: [Log.Verify] names the break for ever. Where the key is lost, a new one is
-// made, and no older line can be verified any more. The error wraps [ErrSound] where Append could
-// go on by itself. Other replicas may append meanwhile.
+// Mend is for a shared chain whose newest lines (audit/head), or whose key, are damaged, while no
+// backup has them. No line can follow then. Mend begins audit/head anew with those of its lines
+// that are as they were written, and a line that tells of the break and names who. The number of
+// that line is above all that this replica's mark and the witnesses name, and one number is left
+// out. So [Log.Verify] names the break for ever.
+//
+// If the key is lost, Mend makes a new one, and no older line can be verified any more. The error
+// wraps [ErrSound] if Append could go on by itself. Other replicas may append meanwhile.
 func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head, err error) {
 	select {
 	case l.turn <- struct{}{}:
@@ -35,7 +37,8 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 		return h, err
 	}
 	heads, err := l.sinks[0].use(ctx, func(ctx context.Context) ([]Head, error) {
-		h, err := l.shared.mend(ctx, batch{keys: keys, of: []int{0}}, Entry{At: l.now(ctx), Actor: who, What: "audit-broken", Why: why}, floor)
+		e := Entry{At: l.now(ctx), Actor: who, What: "audit-broken", Why: why}
+		h, err := l.shared.mend(ctx, batch{keys: keys, of: []int{0}}, e, floor)
 		return []Head{h}, err
 	})
 	if err != nil {
@@ -45,8 +48,8 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 	return heads[0], nil
 }
 
-// mendKey is the stored key. One that is damaged, or gone from beside a log, is replaced by the
-// one that was used so far, or else by a new one; why says so.
+// mendKey returns the stored key. If that is damaged, or gone while there is a log, mendKey
+// replaces it by the one that was used so far, or else by a new one. why says so.
 func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 	secret, rev, err := l.cfg.Records.Get(ctx, keyName)
 	switch {
@@ -82,8 +85,8 @@ func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 	return k, why, nil
 }
 
-// mend writes audit/head anew, with e behind the lines of it that are as they were written. Where
-// e does not say why, the record itself must.
+// mend writes audit/head anew, with e behind those of its lines that are as they were written. If
+// e does not say why, there must be a fault in audit/head that does.
 func (s *sharedSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h Head, err error) {
 	s.read = false // whatever comes of it
 	text, rev, err := s.records.Get(ctx, headName)
@@ -124,6 +127,7 @@ func (s *sharedSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (
 	if _, err := s.records.Swap(ctx, headName, rev, append(kept, line...)); err != nil {
 		return h, fmt.Errorf("audit: %s was not begun anew: %w", headName, err)
 	}
-	s.log.Error("the audit log was broken and is mended; the break stands in it (lockstep audit verify)", "by", e.Actor, "why", e.Why)
+	s.log.Error("the audit log was broken and is mended; the break stands in it (lockstep audit verify)",
+		"by", e.Actor, "why", e.Why)
 	return heads[0], nil
 }

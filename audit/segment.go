@@ -23,13 +23,13 @@ const (
 	pause = time.Second
 )
 
-// segment is the oldest lines of audit/head once there are more than a record takes. They are put
-// into a record of their own, audit/lines/<first>-<last>-<start of the last one's MAC>, which is
-// never written again, and then left out of audit/head by the next append. In between they stand
-// in both, which is no harm.
+// segment is the oldest lines of audit/head once there are more than a record takes. They get a
+// record of their own, audit/lines/<first>-<last>-<start of the last MAC>, which is never written
+// again. The next append leaves them out of audit/head. In between they stand in both, which does
+// no harm.
 //
-// Where one ends follows from where it begins, so that replicas that do it at the same time write
-// the same record.
+// Where a segment ends follows from where it begins. So replicas that put it aside at the same
+// time write the same record.
 type segment struct {
 	name string
 	text []byte
@@ -48,7 +48,8 @@ func cut(text, mac []byte) (all []segment, err error) {
 		if err != nil {
 			return nil, errHead
 		}
-		all = append(all, segment{fmt.Sprintf("%s%016x-%016x-%x", linesPrefix, first.Number, last.Number, last.MAC[:4]), text[:end]})
+		name := fmt.Sprintf("%s%016x-%016x-%x", linesPrefix, first.Number, last.Number, last.MAC[:4])
+		all = append(all, segment{name, text[:end]})
 		text = text[end:]
 	}
 	return all, nil
@@ -95,8 +96,8 @@ func (s *segments) done(seg segment) {
 	s.due = slices.DeleteFunc(slices.Clone(s.due), func(d segment) bool { return d.name == seg.name })
 }
 
-// shorten returns audit/head without the segments that have their record; if it would be too long
-// with so many bytes more, others get theirs now.
+// shorten returns audit/head without the segments that have their record. If it would be too long
+// with so many bytes added, further segments get their record now.
 func (s *sharedSink) shorten(ctx context.Context, b batch, added int) (text []byte, err error) {
 	all, err := cut(s.text, b.mac)
 	if err != nil {
@@ -116,7 +117,7 @@ func (s *sharedSink) shorten(ctx context.Context, b batch, added int) (text []by
 	return s.text[done:], nil
 }
 
-// putAside gives a segment its record. That it is there already is as good.
+// putAside gives a segment its record, unless the segment has one.
 func (s *sharedSink) putAside(ctx context.Context, seg segment) error {
 	if _, err := s.records.Swap(ctx, seg.name, 0, seg.text); err != nil && !errors.Is(err, ErrConflict) {
 		return err
@@ -125,7 +126,7 @@ func (s *sharedSink) putAside(ctx context.Context, seg segment) error {
 	return nil
 }
 
-// rouse wakes run.
+// rouse wakes ready.
 func (s *sharedSink) rouse() {
 	select {
 	case s.wake <- struct{}{}:
@@ -133,8 +134,8 @@ func (s *sharedSink) rouse() {
 	}
 }
 
-// prepare reads what an append needs to know, so that the append itself is one write. Its caller
-// may write.
+// prepare reads what an append needs to know, so that the append itself is one write. The caller
+// must be the one who may write.
 func (s *sharedSink) prepare(ctx context.Context, k *keys) error {
 	b := batch{keys: k}
 	if _, _, err := s.follow(ctx, b); err != nil {
@@ -151,9 +152,9 @@ func (s *sharedSink) prepare(ctx context.Context, k *keys) error {
 	return err
 }
 
-// ready has the store's sink prepared, and segments put aside, whenever there is need, until ctx
-// ends. Each step has a time of its own, so that a slow store does not refuse every append. What
-// fails is tried again; that it fails is for an append to say.
+// ready prepares the shared chain, and puts segments aside, whenever there is need, until ctx
+// ends. Each step has a time of its own, so a slow store does not refuse every append. What fails
+// is tried again. An append reports that it fails.
 func (l *Log) ready(ctx context.Context) {
 	sink := l.sinks[0] // the store's
 	for l.shared.rouse(); ; {

@@ -17,7 +17,7 @@ const sharedChain = "store"
 // audit/head, and appending is one compare-and-swap of it. Older lines go to records of their own
 // (see segment).
 //
-// An append has little time. So whatever else takes a round trip is done beforehand, by run.
+// An append has little time. So whatever else takes a round trip is done beforehand, by ready.
 type sharedSink struct {
 	records Records
 	marks   *marks
@@ -46,7 +46,7 @@ func (s *sharedSink) write(ctx context.Context, b batch) ([]Head, error) {
 			return heads, nil
 		}
 		s.read = false
-		if errors.Is(err, errHead) || errors.Is(err, errKey) { // it may have been written with another key, after the store was lost
+		if errors.Is(err, errHead) || errors.Is(err, errKey) { // the store may have been lost, and have another key
 			other, kerr := s.otherKey(ctx, b.keys)
 			if kerr != nil {
 				return nil, errors.Join(err, kerr)
@@ -102,8 +102,8 @@ func (s *sharedSink) try(ctx context.Context, b batch) ([]Head, error) {
 	return heads[len(heads)-n:], nil
 }
 
-// follow reads audit/head, unless it is known, and returns the line that the next one follows,
-// and what is wrong with that.
+// follow reads audit/head, unless it is known. It returns the line that the next one follows, and
+// what is wrong with that line.
 func (s *sharedSink) follow(ctx context.Context, b batch) (last Head, why string, err error) {
 	if !s.read {
 		if err := s.load(ctx); err != nil {
@@ -142,14 +142,15 @@ func split(text []byte) [][]byte {
 	return bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
 }
 
-// wayOut is what to do where no line can follow.
+// wayOut is what to do if no line can follow.
 const wayOut = "put it back from a backup (lockstep restore), or go on above the break (lockstep audit mend)"
 
-var errHead = fmt.Errorf("%s was changed by somebody without the audit key (lockstep audit verify): %s", headName, wayOut)
+var errHead = fmt.Errorf("%s was changed by somebody without the audit key (lockstep audit verify): %s",
+	headName, wayOut)
 
-// last is the head that the next line follows. Where the store has gone back behind what this
-// replica knows, that is what it knows, so that the chain itself shows what is missing, and why
-// says so.
+// last is the head that the next line follows. If the records have gone back behind what this
+// replica knows, it is the head that this replica knows, and why says so. Then the chain itself
+// shows what is missing.
 func (s *sharedSink) last(ctx context.Context, b batch) (last Head, why string, err error) {
 	mark := s.marks.get(sharedChain)
 	mark.Chain = sharedChain
@@ -175,7 +176,8 @@ func (s *sharedSink) last(ctx context.Context, b batch) (last Head, why string, 
 	}
 	switch {
 	case last.Number < mark.Number:
-		why = fmt.Sprintf("the store's log had gone back to line %d; replica %s knew line %d", last.Number, s.replica, mark.Number)
+		why = fmt.Sprintf("the store's log had gone back to line %d; replica %s knew line %d",
+			last.Number, s.replica, mark.Number)
 		last = mark
 	case why == "":
 		why, err = s.compare(ctx, b, mark)
@@ -185,7 +187,7 @@ func (s *sharedSink) last(ctx context.Context, b batch) (last Head, why string, 
 }
 
 // compare looks whether the line of mark is still the one that it was. Lines of older records are
-// looked for once: later marks are our own.
+// looked for once, since later marks are of lines that this replica wrote.
 func (s *sharedSink) compare(ctx context.Context, b batch, mark Head) (why string, err error) {
 	if mark.Number == 0 {
 		return "", nil
