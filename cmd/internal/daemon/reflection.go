@@ -9,8 +9,8 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 )
 
-// withReflection answers gRPC reflection for the services of nodes, on the admin address. What is served
-// is an operator's question, and nodes do not get to ask it. Everything else goes to next.
+// withReflection answers gRPC reflection for the services of nodes, on the admin address. What is
+// served is an operator's question, and nodes do not get to ask it. Everything else goes to next.
 func withReflection(services *grpc.Server, next http.Handler) http.Handler {
 	describe := grpc.NewServer()
 	reflectionv1.RegisterServerReflectionServer(describe,

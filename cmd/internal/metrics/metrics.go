@@ -102,10 +102,10 @@ var (
 	auditLines   = desc("audit_lines_total", "Lines written into the audit log.")
 	auditRefused = desc("audit_refused_total",
 		"Changes that were refused since no sink of the audit log could be written.")
-	auditFailed = desc("audit_sink_failures_total", "Writes that a sink of the audit log failed.", "sink")
-	cutOff      = desc("xds_cut_off_total", "Streams ended because the peer did not take what was sent.")
-	evicted     = desc("xds_evicted_total", "Names that nodes were made to let go of, as they held too many.")
-	doorsShut   = desc("xds_names_refused_total",
+	auditFailed  = desc("audit_sink_failures_total", "Writes that a sink of the audit log failed.", "sink")
+	cutOff       = desc("xds_cut_off_total", "Streams ended because the peer did not take what was sent.")
+	evicted      = desc("xds_evicted_total", "Names that nodes were made to let go of, as they held too many.")
+	namesRefused = desc("xds_names_refused_total",
 		"Names that nodes were refused: of which they had another spelling already, of "+
 			"too many under one wildcard, or that are not UTF-8.", "door")
 	certReads = desc("certificate_reads_total",
@@ -155,12 +155,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(eventCount, n.Lost, "lost")
 	count(eventCount, n.Received, "received")
 	count(eventCount, n.Dropped, "dropped")
-	ill := c.c.Ledger.Counts(context.Background(), time.Now())
-	gauge(stuck, float64(ill.Stuck))
-	gauge(ringless, float64(ill.Ringless))
-	gauge(certsRefused, float64(ill.Refused))
-	gauge(standIns, float64(ill.StandIns))
-	gauge(disproved, float64(ill.Doubted))
+	troubles := c.c.Ledger.Counts(context.Background(), time.Now())
+	gauge(stuck, float64(troubles.Stuck))
+	gauge(ringless, float64(troubles.Ringless))
+	gauge(certsRefused, float64(troubles.Refused))
+	gauge(standIns, float64(troubles.StandIns))
+	gauge(disproved, float64(troubles.Doubted))
 	s := c.c.Ledger.Streams.Stats()
 	gauge(streams, float64(s.Streams))
 	happened := c.c.Happened()
@@ -172,9 +172,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(unknownNonces, s.UnknownNonces)
 	count(cutOff, s.CutOff)
 	count(evicted, s.Evicted)
-	count(doorsShut, c.c.Ledger.Table.Refused(), "spelling")
-	count(doorsShut, s.Crowded, "wildcard")
-	count(doorsShut, s.BadNames, "bytes")
+	count(namesRefused, c.c.Ledger.Table.Refused(), "spelling")
+	count(namesRefused, s.Crowded, "wildcard")
+	count(namesRefused, s.BadNames, "bytes")
 	count(certReads, c.c.Catalog.Reads())
 	for how, n := range c.c.Ledger.Table.Tried() {
 		if how := keysource.Outcome(how); how != keysource.Trying {

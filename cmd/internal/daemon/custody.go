@@ -20,7 +20,8 @@ func (d *Daemon) openCustody() {
 	}
 }
 
-// sealComplaints says what is wrong with the sealing of the store, and that it is frozen, for people.
+// sealComplaints says, for people, what is wrong with the sealing of the store, and that it is
+// frozen.
 func (d *Daemon) sealComplaints() (out []string) {
 	st := d.custody.Status()
 	if st.Canary != nil {
