@@ -3,11 +3,11 @@ package lds
 import (
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/internal/watchfile"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/xds"
 )
@@ -26,14 +26,13 @@ type Config struct {
 // hosts that are not known yet.
 type Table struct {
 	cfg      Config
-	name     string
+	name     string // of the listener; set once
+	file     *watchfile.Watched[*Template]
 	editions editions
 	changed  chan struct{} // capacity 1; ready when something to serve has changed
 
 	mu        sync.Mutex
 	template  *Template
-	text      []byte // the text of template
-	err       error  // why the file is not in force; nil while it is
 	hosts     []keysource.Name
 	hostsSet  bool // SetHosts was called
 	policy    Policy
@@ -48,52 +47,51 @@ func NewTable(c Config) (*Table, error) {
 		c.Refresh = 5 * time.Second
 	}
 	t := &Table{cfg: c, policy: c.Policy, changed: make(chan struct{}, 1), mailboxes: map[*xds.Mailbox]struct{}{}}
-	if t.read(); t.err != nil {
-		return nil, t.err
+	file, err := watchfile.Open(t.parse, c.File)
+	if err != nil {
+		return nil, err
 	}
+	t.file, t.template = file, file.Now()
 	t.name = t.template.name
+	t.signal()
 	return t, nil
+}
+
+// parse makes a template of the file. After the first one, its name must not change.
+func (t *Table) parse(files []watchfile.File) (*Template, error) {
+	f := files[0]
+	if f.Err != nil {
+		return nil, f.Err
+	}
+	p, err := Parse(f.Bytes, t.cfg.Options)
+	if err == nil && t.name != "" && p.name != t.name {
+		err = bad("its name was %q and is now %q, which would be another listener: "+
+			"restart lockstepd if that is meant", t.name, p.name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	return p, nil
 }
 
 // read takes over the content of the file, if it can be used.
 func (t *Table) read() {
-	text, err := os.ReadFile(t.cfg.File)
+	changed, fault := t.file.Look()
+	if fault != nil {
+		t.cfg.Log.Error("the listener's template cannot be used; the last good one stays in force", "err", fault)
+	}
+	if !changed {
+		return
+	}
+	t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", t.cfg.File)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err == nil && t.template != nil && string(text) == string(t.text) {
-		t.err = nil
-		return
-	}
-	var p *Template
-	if err == nil {
-		if p, err = Parse(text, t.cfg.Options); err == nil && t.template != nil && p.name != t.name {
-			err = bad("its name was %q and is now %q, which would be another listener: restart lockstepd if that "+
-				"is meant", t.name, p.name)
-		}
-		if err != nil {
-			err = fmt.Errorf("%s: %w", t.cfg.File, err)
-		}
-	}
-	if err != nil {
-		if t.template != nil && (t.err == nil || t.err.Error() != err.Error()) {
-			t.cfg.Log.Error("the listener's template cannot be used; the last good one stays in force", "err", err)
-		}
-		t.err = err
-		return
-	}
-	if t.template != nil {
-		t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", t.cfg.File)
-	}
-	t.template, t.text, t.err = p, text, nil
+	t.template = t.file.Now()
 	t.signal()
 }
 
 // Problem returns why the template in the file is not in force, or nil while it is.
-func (t *Table) Problem() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.err
-}
+func (t *Table) Problem() error { return t.file.Err() }
 
 // Port returns the port on which a node listens that has the listener. It is 0 if the node does
 // not listen on a port.

@@ -57,7 +57,7 @@ type tester struct {
 
 func newTrialLab(replica string, s store.Store) *trialLab {
 	l := &trialLab{lab: &lab{source: newSource(), rings: newRings()}, nodes: map[string]*tester{}}
-	l.book = trialbook.New(trialbook.Config{Store: s, Replica: replica,
+	l.book = trialbook.New(trialbook.Config{Store: store.OneByOne(s), Replica: replica,
 		Changed: func(names []keysource.Name) { l.TrialsChanged(names) }})
 	l.Table = NewTable(Config{
 		Sources: keysource.Sources{l.source}, Rings: l.rings, Log: slog.New(slog.NewTextHandler(&l.log, nil)),
@@ -438,7 +438,7 @@ func TestWhatIsReleasedReachesAllAtOnce(t *testing.T) {
 		n := first(t, "2", l)
 		n.answer(xds.Refused, "no")
 		version := contentOf(n.res)
-		other := trialbook.New(trialbook.Config{Store: s, Replica: "b"})
+		other := trialbook.New(trialbook.Config{Store: store.OneByOne(s), Replica: "b"})
 		if err := other.Release(t.Context(), "shop.example", version); err != nil {
 			t.Fatal(err)
 		}

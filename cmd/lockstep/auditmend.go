@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
@@ -57,7 +58,7 @@ func (a *app) mendAudit(ctx context.Context, o offline) (m api.AuditMended, err 
 		return c.MendAudit(ctx, api.MendRequest{By: me()})
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	c := audit.Config{Store: v, Replica: "offline-mend", Log: slog.New(slog.DiscardHandler)}
+	c := audit.Config{Records: storesink.New(v), Replica: "offline-mend", Log: slog.New(slog.DiscardHandler)}
 	if o.store == "" { // the lockstepd that is stopped left its mark there
 		c.MarkFile = filepath.Join(a.dataDir, "audit.mark")
 	}

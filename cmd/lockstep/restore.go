@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
@@ -99,7 +100,7 @@ func (a *app) restorer(ctx context.Context, o offline) (put restorer, done func(
 		return nil, nil, err
 	}
 	if v != nil {
-		log, err := audit.New(audit.Config{Store: v, Replica: "offline-restore", Log: slog.New(slog.DiscardHandler)})
+		log, err := audit.New(audit.Config{Records: storesink.New(v), Replica: "offline-restore", Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			return nil, nil, errors.Join(err, v.Close())
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/rotation"
 	kv "github.com/lockstep-tls/lockstep/store"
@@ -27,7 +28,7 @@ func must(t *testing.T, err error) {
 
 func logOf(t *testing.T, s kv.Store, replica string) *audit.Log {
 	t.Helper()
-	l, err := audit.New(audit.Config{Store: s, Replica: replica, Log: slog.New(slog.DiscardHandler)})
+	l, err := audit.New(audit.Config{Records: storesink.New(s), Replica: replica, Log: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	return l
 }

@@ -57,8 +57,9 @@ type Catalog struct {
 	known *knownNames
 }
 
+var prefix = store.Certificates.All()
+
 const (
-	prefix         = "cert/"
 	defaultRefresh = 5 * time.Second
 	// maxTries bounds how often a write starts again because somebody else wrote the same name.
 	// More tries than that mean a loop, not bad luck.
@@ -197,4 +198,4 @@ func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
 		store.ErrConflict, maxTries)
 }
 
-func key(n keysource.Name) string { return store.Key("cert", string(n)) }
+func key(n keysource.Name) string { return store.Certificates.Key(string(n)) }

@@ -73,7 +73,7 @@ func (f *faulty) Changed(ctx context.Context, prefix string, since store.Rev) ([
 
 func setUp(t testing.TB) (*Catalog, *faulty, testca.CA) {
 	s := &faulty{Store: memory.New()}
-	return New(Config{Store: s}), s, testca.New(t)
+	return New(Config{Store: store.OneByOne(s)}), s, testca.New(t)
 }
 
 func put(t testing.TB, c *Catalog, ca testca.CA, n keysource.Name) keysource.Certificate {
@@ -478,7 +478,7 @@ func TestRunTellsWhatChanged(t *testing.T) {
 		var logs bytes.Buffer
 		var mu sync.Mutex
 		var told []keysource.Name
-		reader := New(Config{Store: s, Log: slog.New(slog.NewTextHandler(&logs, nil)),
+		reader := New(Config{Store: store.OneByOne(s), Log: slog.New(slog.NewTextHandler(&logs, nil)),
 			Changed: func(n []keysource.Name) {
 				mu.Lock()
 				defer mu.Unlock()

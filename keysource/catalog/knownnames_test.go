@@ -29,7 +29,7 @@ func vain(t *testing.T, c *Catalog, round string, n int) uint64 {
 func TestManyUnknownNamesCostNoReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, s, ca := setUp(t)
-		c, other := New(Config{Store: s}), New(Config{Store: s.Store})
+		c, other := New(Config{Store: store.OneByOne(s)}), New(Config{Store: s.Store})
 		old := put(t, other, ca, "old.example")
 		put(t, other, ca, "*.wild.example")
 		put(t, other, ca, "gone.example")
@@ -119,7 +119,7 @@ func TestManyUnknownNamesCostNoReads(t *testing.T) {
 // nothing is kept of what is put afterwards.
 func TestALostStoreIsForgotten(t *testing.T) {
 	_, s, ca := setUp(t)
-	c := New(Config{Store: s})
+	c := New(Config{Store: store.OneByOne(s)})
 	put(t, c, ca, "old.example")
 	learn := func(meanwhile func()) {
 		t.Helper()

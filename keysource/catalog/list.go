@@ -64,6 +64,23 @@ func (c *Catalog) List(ctx context.Context, start, after string) iter.Seq2[Entry
 // listFirst is how many certificates are read at first. Then it is twice as many each time.
 const listFirst = 16
 
+// Names yields the name of every certificate of the store, in the order of its keys. It reads no
+// certificate. After an error it ends.
+func (c *Catalog) Names(ctx context.Context) iter.Seq2[keysource.Name, error] {
+	return func(yield func(keysource.Name, error) bool) {
+		for key, err := range c.store.Keys(ctx, prefix) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			name, err := store.Segment(key)
+			if err == nil && !yield(keysource.Name(name), nil) {
+				return
+			}
+		}
+	}
+}
+
 // entry returns the list's entry for a key and its value.
 func (c *Catalog) entry(key string, v store.Value) (Entry, error) {
 	e := Entry{Name: keysource.Name(listName(key))}
@@ -98,13 +115,13 @@ func expired(c keysource.Certificate, now time.Time) string {
 func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[string, error] {
 	from := keyAfter(after)
 	if start != "" {
-		return store.KeysAfter(ctx, c.store, key(keysource.Name(start)), from)
+		return c.store.KeysAfter(ctx, key(keysource.Name(start)), from)
 	}
 	pastWildcards := wildcards + "\xff" // all wildcards are before it
 	return func(yield func(string, error) bool) {
 		// An after below "*" is no server name. It may be the name of a folder.
 		if after < "*" || strings.HasPrefix(after, "*") {
-			for k, err := range store.KeysAfter(ctx, c.store, wildcards, from) {
+			for k, err := range c.store.KeysAfter(ctx, wildcards, from) {
 				if !yield(k, err) || err != nil {
 					return
 				}
@@ -112,7 +129,7 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 			from = ""
 		}
 		if from < wildcards {
-			for k, err := range store.KeysAfter(ctx, c.store, prefix, from) {
+			for k, err := range c.store.KeysAfter(ctx, prefix, from) {
 				if err == nil && k >= wildcards {
 					break
 				}
@@ -121,7 +138,7 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 				}
 			}
 		}
-		for k, err := range store.KeysAfter(ctx, c.store, prefix, max(from, pastWildcards)) {
+		for k, err := range c.store.KeysAfter(ctx, prefix, max(from, pastWildcards)) {
 			if !yield(k, err) {
 				return
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store"
 )
 
 func (c *Catalog) illNames() (names []keysource.Name) {
@@ -37,7 +38,7 @@ func TestTheLatestProblemsAreNamed(t *testing.T) {
 func TestAProblemThatWasHealedElsewhereIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, s, ca := setUp(t)
-		here, there := New(Config{Store: s}), New(Config{Store: s.Store})
+		here, there := New(Config{Store: store.OneByOne(s)}), New(Config{Store: s.Store})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- here.Run(ctx) }()

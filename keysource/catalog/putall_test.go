@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/internal/testca"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -18,7 +19,7 @@ func TestPutAllStoresWhatIsGoodAndNamesWhatIsNot(t *testing.T) {
 	s := memory.New()
 	var asked []Stored
 	calls := 0
-	c := New(Config{Store: s, BeforeAll: func(_ context.Context, news []Stored) error {
+	c := New(Config{Store: store.OneByOne(s), BeforeAll: func(_ context.Context, news []Stored) error {
 		calls++
 		asked = news
 		return nil
@@ -88,7 +89,7 @@ func TestPutAllStoresWhatIsGoodAndNamesWhatIsNot(t *testing.T) {
 func TestPutAllIsRefusedAsAWhole(t *testing.T) {
 	refused := errors.New("the log is full")
 	s := memory.New()
-	c := New(Config{Store: s, BeforeAll: func(context.Context, []Stored) error { return refused }})
+	c := New(Config{Store: store.OneByOne(s), BeforeAll: func(context.Context, []Stored) error { return refused }})
 	chain, key := testca.New(t).Issue(t, "a.example")
 	pair := Pair{"a.example", keysource.PEM{Chain: chain, Key: key}}
 	if _, err := c.PutAll(t.Context(), []Pair{pair}); !errors.Is(err, refused) {
@@ -158,7 +159,7 @@ func TestIllsNameWhatTheLatestLookShowed(t *testing.T) {
 // others.
 func TestARecordThatDoesNotOpenIsReplaced(t *testing.T) {
 	inner := memory.New()
-	c := New(Config{Store: store.Sealed(inner, flip{})})
+	c := New(Config{Store: guard.Sealed(inner, flip{})})
 	ca := testca.New(t)
 	for what, again := range map[string]func(n keysource.Name, chain, key []byte) error{
 		"put": func(n keysource.Name, chain, key []byte) error {

@@ -20,7 +20,7 @@ func (c *Catalog) Wake() {
 
 // noKeys is a prefix that no key has. A look there only returns the store's current revision. What
 // was stored before costs nothing until somebody asks for it.
-const noKeys = prefix + " "
+var noKeys = prefix + " "
 
 // Ready is closed once changes are followed. For what is read after that, Changed is called when
 // it becomes old.

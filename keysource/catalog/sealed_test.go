@@ -8,6 +8,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/internal/testca"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -29,7 +30,7 @@ func (prefixSealer) Open(sealed, ad []byte) ([]byte, error) {
 // removed.
 func TestARecordThatDoesNotOpen(t *testing.T) {
 	inner, ca := memory.New(), testca.New(t)
-	c := New(Config{Store: store.Sealed(inner, prefixSealer{})})
+	c := New(Config{Store: guard.Sealed(inner, prefixSealer{})})
 	put(t, c, ca, "good.example")
 	cert := put(t, c, ca, "bad.example")
 	damage := func() {

@@ -139,7 +139,7 @@ func TestPinsAreSeenByEveryReplicaAndOutliveARestart(t *testing.T) {
 		b.eager("fixed.example shop.example *.blog.example")
 		time.Sleep(defaultRefresh + time.Second)
 		a.eager("shop.example *.blog.example")
-		again := newLab(t, s, Config{})
+		again := newLab(t, store.OneByOne(s), Config{})
 		again.run()
 		again.eager("shop.example *.blog.example")
 		if h, _ := again.Hosts(); h[0].Who != "ann" || h[0].Since.IsZero() || h[0].By != Pinned {
@@ -374,7 +374,7 @@ func (b *broken) Now(ctx context.Context) (time.Time, error) {
 func TestWhileTheStoreCannotBeReadNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &broken{s: memory.New(), err: errors.New("down")}
-		l := newLab(t, s, Config{})
+		l := newLab(t, store.OneByOne(s), Config{})
 		l.ok(l.Pin(t.Context(), "a.example", "x"))
 		l.run()
 		times := func() int {
@@ -399,7 +399,7 @@ func TestWhileTheStoreCannotBeReadNothingChanges(t *testing.T) {
 		l.ok(l.WriteBack(t.Context()))
 		time.Sleep(defaultRefresh)
 		l.eager("a.example")
-		again := newLab(t, s, Config{})
+		again := newLab(t, store.OneByOne(s), Config{})
 		again.run()
 		again.eager("a.example")
 	})

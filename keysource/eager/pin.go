@@ -14,13 +14,12 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-const (
-	prefix = "eager/"
-	// maxTries bounds how often a write starts again because somebody else wrote the same name.
-	maxTries = 10
-)
+var prefix = store.EagerHosts.All()
 
-func key(n keysource.Name) string { return store.Key("eager", string(n)) }
+// maxTries bounds how often a write starts again because somebody else wrote the same name.
+const maxTries = 10
+
+func key(n keysource.Name) string { return store.EagerHosts.Key(string(n)) }
 
 // pin is the stored form of a pin.
 type pin struct {

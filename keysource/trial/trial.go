@@ -57,8 +57,9 @@ type knownRecord struct {
 	at  time.Time // when this revision was first seen, by this machine's clock
 }
 
+var prefix = store.Trials.All()
+
 const (
-	prefix         = "trial/"
 	defaultRefresh = 5 * time.Second
 	maxTries       = 10 // of a write, if others write the same record
 	maxKnown       = 10_000
@@ -220,4 +221,4 @@ func (t *Records) Known(n keysource.Name, version string) (released bool, kinds 
 	return c.Released, kinds
 }
 
-func key(n keysource.Name) string { return store.Key("trial", string(n)) }
+func key(n keysource.Name) string { return store.Trials.Key(string(n)) }

@@ -9,7 +9,7 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-var canaryKey = store.Key("seal", "canary")
+var canaryKey = store.Seal.Key("canary")
 
 // canaryText is the plain text of the canary.
 const canaryText = "lockstep: this store opens with this key"

@@ -22,6 +22,7 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -61,7 +62,7 @@ func openKeys(t *testing.T, raw store.Store, keys seal.Keys, replica string, oth
 	t.Helper()
 	s, err := seal.Load(t.Context(), keys)
 	check(t, err)
-	v := &vault{t: t, raw: raw, sealed: store.Sealed(raw, s), sealer: s}
+	v := &vault{t: t, raw: raw, sealed: guard.Sealed(raw, s), sealer: s}
 	c := custody.Config{
 		Store: v.sealed, Raw: raw, Sealer: s, Replica: replica, Refresh: 5 * time.Second,
 		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),

@@ -14,7 +14,7 @@ import (
 // the note before it writes anything ([Enter]). A replica that changes to another key removes it
 // when it has changed. So if the note is in the end as it was written first, nobody wrote with
 // another key meanwhile.
-var doneKey = store.Key("seal", "done")
+var doneKey = store.Seal.Key("done")
 
 const scanning = "scan "
 

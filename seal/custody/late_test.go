@@ -15,6 +15,7 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -307,7 +308,7 @@ func TestAWriteThatIsUnderWayIsSealedAnewToo(t *testing.T) {
 			slow = b
 		}
 		slow.raw = lagging{raw}
-		slow.sealed = store.Sealed(slow.raw, slow.sealer)
+		slow.sealed = guard.Sealed(slow.raw, slow.sealer)
 		done := make(chan struct{})
 		go func() { defer close(done); slow.put("cert/slow", "v") }()
 		for range 60_000 {

@@ -13,14 +13,11 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// replicaPrefix is the prefix of the reports. seal/replica/<name> says which keys a replica has.
-// It is written when that changes, when somebody asked, and every ten minutes.
-const replicaPrefix = "seal/replica"
-
 // askKey has the time, by the store's clock, at which somebody asked every replica to report.
-var askKey = store.Key("seal", "ask")
+var askKey = store.Seal.Key("ask")
 
-// Report is what a replica says of its keyset.
+// Report is what a replica says of its keyset, under seal/replica/<name>. It is written when that
+// changes, when somebody asked, and every ten minutes.
 type Report struct {
 	Replica string `json:"-"`
 	// Primary is the key with which everything was sealed that it wrote in the last seconds.
@@ -54,7 +51,7 @@ func (c *Custodian) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.put(ctx, store.Key("seal", "replica", c.cfg.Replica), val); err != nil {
+	if err := c.put(ctx, store.SealReports.Key(c.cfg.Replica), val); err != nil {
 		return err
 	}
 	c.reported, c.reportedAt, c.reportedIn = said, time.Now(), r.At
@@ -108,7 +105,7 @@ func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
 func (c *Custodian) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	key := store.Key("seal", "replica", c.cfg.Replica)
+	key := store.SealReports.Key(c.cfg.Replica)
 	if _, rev, err := c.cfg.Raw.Get(ctx, key); err == nil {
 		_, _ = c.cfg.Raw.Swap(ctx, key, rev, nil) // if this fails, the report ends by its age
 	}
@@ -141,7 +138,7 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 		return nil, nil, err
 	}
 	found := map[string]unread{}
-	for key, err := range c.cfg.Store.Keys(ctx, replicaPrefix+"/") {
+	for key, err := range c.cfg.Store.Keys(ctx, store.SealReports.All()) {
 		if err != nil {
 			return nil, nil, err
 		}

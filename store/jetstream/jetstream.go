@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync/atomic"
 	"time"
 
@@ -84,6 +85,21 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) 
 		m.data = []byte{} // nil is no value
 	}
 	return m.data, rev(m.seq, false), nil
+}
+
+// GetAll implements [store.Store].
+func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
+	return store.OneByOne(s).GetAll(ctx, keys)
+}
+
+// SwapAll implements [store.Store].
+func (s *Store) SwapAll(ctx context.Context, changes []store.Change) []store.Outcome {
+	return store.OneByOne(s).SwapAll(ctx, changes)
+}
+
+// KeysAfter implements [store.Store].
+func (s *Store) KeysAfter(ctx context.Context, prefix, last string) iter.Seq2[string, error] {
+	return store.OneByOne(s).KeysAfter(ctx, prefix, last)
 }
 
 // Now implements [store.Store]: the clock of the server that leads the stream.

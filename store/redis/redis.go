@@ -104,8 +104,8 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return time.Unix(int64(r.number(0)), int64(r.number(1))*1000), nil
 }
 
-// Recreate takes the store as it stands, or makes an empty one where there is none: the way on after [store.ErrLost]. Of several replicas
-// that call it at once, one makes the store and the others take that. Where nothing was lost it does nothing.
+// Recreate implements [store.Store]. It takes the store as it stands, or makes an empty one if there is
+// none.
 func (s *Store) Recreate(ctx context.Context) error {
 	r, err := s.write(ctx, passes, makeScript, nil, s.past.floor(), rand.Text())
 	if err != nil {

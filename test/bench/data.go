@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/seal"
-	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/store/bolt"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
@@ -37,7 +37,7 @@ func (b *bench) dataOf(ctx context.Context, certs int, cert func(int) (chain, ke
 		return "", err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	c := catalog.New(catalog.Config{Store: store.Sealed(db, sealer)})
+	c := catalog.New(catalog.Config{Store: guard.Sealed(db, sealer)})
 	for i := 0; i < certs; {
 		var some []catalog.Pair
 		for ; i < certs && len(some) < 4096; i++ {

@@ -104,7 +104,7 @@ func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 		defer close(counted)
 		for c := range changes {
 			sum.Counts[c.What]++
-			plain := strings.HasPrefix(c.Key, "cert/") && (c.What == Added || c.What == Same)
+			plain := store.Certificates.Has(c.Key) && (c.What == Added || c.What == Same)
 			if !plain && len(sum.Details) < maxDetails {
 				sum.Details = append(sum.Details, c)
 			}
@@ -120,7 +120,7 @@ func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 			}
 			return err
 		}
-		if strings.HasPrefix(key, "cert/") {
+		if store.Certificates.Has(key) {
 			g.Go(do)
 			return nil
 		}
@@ -157,15 +157,14 @@ type chain struct {
 	same  bool
 }
 
-var auditKey = store.Key("audit", "key")
+var auditKey = store.AuditLog.Key("key")
 
 // one brings back one record. It starts again if somebody else changed the record meanwhile.
 func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (Change, error) {
 	for {
 		have, rev, err := o.Store.Get(ctx, key)
-		owner, _, _ := strings.Cut(key, "/")
-		// nothing of it is of use
-		broken := errors.Is(err, store.ErrSealed) && (owner == "ring" || owner == "cert")
+		// Of a ring or a certificate that is damaged nothing is of use.
+		broken := errors.Is(err, store.ErrSealed) && (store.Rings.Has(key) || store.Certificates.Has(key))
 		if errors.Is(err, store.ErrNotExist) || broken {
 			have, err = nil, nil
 		}
@@ -198,7 +197,6 @@ func (o Restore) decide(
 	ctx context.Context, key string, have, val []byte, log *chain,
 ) (c Change, next []byte, err error) {
 	c = Change{Key: key}
-	owner, _, _ := strings.Cut(key, "/")
 	name, err := store.Segment(key)
 	if err != nil {
 		return c, nil, err
@@ -207,13 +205,13 @@ func (o Restore) decide(
 	case leftOut(key):
 		c.What, c.Why = Left, "it was only true where the backup was made"
 		return c, nil, nil
-	case owner == "ring":
+	case store.Rings.Has(key):
 		return o.ring(ctx, c, name, have, val)
-	case owner == "cert":
+	case store.Certificates.Has(key):
 		if val, err = catalog.Check(keysource.Name(name), val); err != nil {
 			return c, nil, err
 		}
-	case owner == "audit" && log.there:
+	case store.AuditLog.Has(key) && log.there:
 		if key == auditKey {
 			log.same = bytes.Equal(have, val)
 		}
@@ -232,7 +230,7 @@ func (o Restore) decide(
 	case bytes.Equal(have, val):
 		c.What = Same
 		return c, nil, nil
-	case owner == "cert":
+	case store.Certificates.Has(key):
 		c.What = Replaced
 	default:
 		c.What, c.Why = Kept, "the store has one"

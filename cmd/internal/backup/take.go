@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -50,11 +49,4 @@ func Take(ctx context.Context, w io.Writer, to []age.Recipient, s store.Store) (
 }
 
 // leftOut reports whether a record is true only for the moment or for this store.
-func leftOut(key string) bool {
-	for _, p := range []string{"roster/", "seal/", "store/", "trial/"} {
-		if strings.HasPrefix(key, p) {
-			return true
-		}
-	}
-	return false
-}
+func leftOut(key string) bool { return !store.PrefixOf(key).Backup }

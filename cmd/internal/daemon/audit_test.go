@@ -51,16 +51,16 @@ func ring(t *testing.T, r *running, node string) string {
 // breakLog puts something into the store that no line may follow, until the function that it returns is called.
 func breakLog(t *testing.T, r *running) (repair func(*Daemon)) {
 	t.Helper()
-	good, rev, err := r.data.store.Get(t.Context(), "audit/head")
+	good, rev, err := r.store.Get(t.Context(), "audit/head")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rev, err = r.data.store.Swap(t.Context(), "audit/head", rev, bytes.Replace(good, []byte(`"mac":"`), []byte(`"mac":"A`), -1)); err != nil {
+	if rev, err = r.store.Swap(t.Context(), "audit/head", rev, bytes.Replace(good, []byte(`"mac":"`), []byte(`"mac":"A`), -1)); err != nil {
 		t.Fatal(err)
 	}
 	return func(d *Daemon) {
 		t.Helper()
-		if _, err := d.data.store.Swap(context.Background(), "audit/head", rev, good); err != nil {
+		if _, err := d.store.Swap(context.Background(), "audit/head", rev, good); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -127,7 +127,7 @@ func TestAnImportIsRefusedWithoutAnAuditLogAndWithoutTheToken(t *testing.T) {
 	if _, err := stranger.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) || answer.Code != api.Denied {
 		t.Errorf("without the token: %v", err)
 	}
-	if err := r.data.vault.Freeze(t.Context(), "me", "moving", time.Now()); err != nil {
+	if err := r.data.Vault.Freeze(t.Context(), "me", "moving", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) || answer.Code != api.Refused {
@@ -163,7 +163,7 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 		t.Fatalf("%+v %v", done, err)
 	}
 	for _, key := range []string{"cert/n05=ZZ", "cert/=2Am=zz", "cert/=2A", "cert/n10/x", "cert/m=20.example"} { // no names, as only somebody else writes them
-		if _, err := r.data.vault.Raw.Swap(t.Context(), key, 0, []byte("x")); err != nil {
+		if _, err := r.data.Vault.Raw.Swap(t.Context(), key, 0, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -246,12 +246,12 @@ func TestExplainSaysWhichCertificateANameGetsAndWhyNotAnother(t *testing.T) {
 		t.Fatalf("%+v %v", done, err)
 	}
 	for _, key := range []string{"cert/broken.example", "cert/x.b.example"} { // somebody changes what is stored
-		raw, rev, err := r.data.vault.Raw.Get(t.Context(), key)
+		raw, rev, err := r.data.Vault.Raw.Get(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)
 		}
 		raw[len(raw)-1] ^= 1
-		if _, err := r.data.vault.Raw.Swap(t.Context(), key, rev, raw); err != nil {
+		if _, err := r.data.Vault.Raw.Swap(t.Context(), key, rev, raw); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -26,7 +26,7 @@ type neighbours struct {
 
 func (d *Daemon) neighbours() *neighbours {
 	return &neighbours{self: d.self, peers: d.rolls.Peers, log: d.log, known: map[string]bool{}, silent: map[string]time.Time{}, ask: func(ctx context.Context, p rotation.Peer) error {
-		_, err := admin.AskPeer(ctx, d.peers, p, api.NodesQuery{Node: d.data.replica}) // of no node: the answer shall be short
+		_, err := admin.AskPeer(ctx, d.peers, p, api.NodesQuery{Node: d.data.Replica}) // of no node: the answer shall be short
 		return err
 	}}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
@@ -16,7 +17,7 @@ import (
 type observer struct {
 	rolls     *rotation.Coordinator
 	door      *door
-	listeners *listeners // nil: none is served
+	listeners *listeners.Listeners // nil: none is served
 	healer    *sds.Healer
 	table     *sds.Table
 	prover    *sds.Prover
@@ -35,11 +36,11 @@ func (o *observer) observe(e xds.Event) {
 	o.prover.Observe(e)
 	if e.Kind == xds.Closed {
 		o.door.closed(e.Node.Stream)
-		o.listeners.observe(e)
+		o.listeners.Observe(e)
 		return
 	}
 	if e.Type == lds.TypeURL {
-		if o.listeners.observe(e); e.Kind == xds.Refused {
+		if o.listeners.Observe(e); e.Kind == xds.Refused {
 			o.log.Error("a node refused the listener; it goes on with the last one that it took", "node", e.Node.ID, "version", e.Version, "words", e.Words)
 		}
 		return
@@ -69,4 +70,11 @@ func (o *observer) leftBehind(scope string, n int) {
 		o.skipped = map[string]int{}
 	}
 	o.skipped[scope] += n
+}
+
+// behind returns how many nodes the rotations of a scope went on without.
+func (o *observer) behind(scope string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.skipped[scope]
 }

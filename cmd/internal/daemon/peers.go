@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/lockstep-tls/lockstep/identity/transport"
 )
 
 // adminURL is where the other replicas find this one's admin API; empty on a socket. A name in listen stays one, since certificates are issued to names;
@@ -33,13 +35,13 @@ func adminURL(scheme, listen string, a net.Addr) string {
 }
 
 // peerTransport reaches the other replicas' admin APIs: with the server's own certificate, against the CA of those who may connect.
-func peerTransport(files *serverTLS) http.RoundTripper {
+func peerTransport(files *transport.MTLS) http.RoundTripper {
 	t := &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 5 * time.Second}
 	if files == nil {
 		return t
 	}
 	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d := tls.Dialer{Config: files.client()}
+		d := tls.Dialer{Config: files.Client()}
 		return d.DialContext(ctx, network, addr)
 	}
 	return t

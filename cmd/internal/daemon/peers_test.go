@@ -53,7 +53,7 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, dir := newAuthority(t, "fleet.example"), t.TempDir()
+	ca, dir := newAuthority(t), t.TempDir()
 	crt, key := ca.sign(&x509.Certificate{DNSNames: []string{host}, KeyUsage: x509.KeyUsageDigitalSignature}, ca)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -116,7 +116,7 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 	join(t, two.xdsListener.Addr().String(), "edge-1", "tickets/default").gets("+tickets/default")
 	until(t, func() error { // as one fleet
 		nodes, err := one.client.Nodes(t.Context(), "")
-		if err == nil && (len(nodes.Silent) > 0 || len(nodes.Nodes) != 1 || nodes.Nodes[0].Replica != two.data.replica || nodes.Replica != one.data.replica) {
+		if err == nil && (len(nodes.Silent) > 0 || len(nodes.Nodes) != 1 || nodes.Nodes[0].Replica != two.data.Replica || nodes.Replica != one.data.Replica) {
 			err = fmt.Errorf("%+v", nodes)
 		}
 		return err
@@ -144,7 +144,7 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, want := range []string{two.data.replica, third.data.replica, "another replica answers there", "admin_listen", addr} {
+		for _, want := range []string{two.data.Replica, third.data.Replica, "another replica answers there", "admin_listen", addr} {
 			if !strings.Contains(nodes.Silent[0], want) {
 				return fmt.Errorf("%q has no %q", nodes.Silent, want)
 			}
@@ -152,7 +152,7 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 		return nil
 	})
 	n := one.neighbours()
-	if got := look(n); !strings.Contains(got, "admin_listen") || !strings.Contains(got, two.data.replica) {
+	if got := look(n); !strings.Contains(got, "admin_listen") || !strings.Contains(got, two.data.Replica) {
 		t.Errorf("said: %s", got)
 	}
 	if got := look(n); got != "" {
