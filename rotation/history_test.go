@@ -87,11 +87,11 @@ func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 		l.now = l.now.Add(30 * time.Second)
 		l.r, _ = l.r.Next(l.p, l.tally(), l.now, l.key)
 	}
-	b, err := encodeRollout(l.r)
+	b, err := l.r.Encode()
 	if err != nil || len(b) > maxRecord {
 		t.Fatalf("%d bytes: %v", len(b), err)
 	}
-	r, err := decodeRollout("s", b)
+	r, err := Decode("s", b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 	// The ring can still be burnt, and nothing of it comes back.
 	gone := r.Keys[0].Key
 	r, _ = r.Burn("me", "", keysource.NewTicketKey(), l.now)
-	if r, err = decodeRollout("s", record(t, r)); err != nil || !r.burnt(gone) {
+	if r, err = Decode("s", record(t, r)); err != nil || !r.isBurnt(gone) {
 		t.Errorf("after a burn: %v", err)
 	}
 }

@@ -89,7 +89,7 @@ func (s *story) promoted(before, after Rollout, all Tally) error {
 		return nil
 	}
 	for _, m := range all.Members {
-		if m.Live(s.p, s.now) && !before.excluded(&m, s.now) && m.Floor < after.Keys[0].Added {
+		if m.Live(s.p, s.now) && !before.isExcluded(&m, s.now) && m.Floor < after.Keys[0].Added {
 			return fmt.Errorf("%s encrypts, and %s may lack it (g%d, added g%d)", after.Keys[0].Key.ID(), m.Name(), m.Floor, after.Keys[0].Added)
 		}
 	}
@@ -165,15 +165,15 @@ func TestRolloutRecordRoundTrip(t *testing.T) {
 			}
 			s.now = s.now.Add(time.Duration(rapid.IntRange(0, 20_000_000_000).Draw(t, "pass")))
 		}
-		b, err := encodeRollout(s.r)
+		b, err := s.r.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := decodeRollout("s", b)
+		got, err := Decode("s", b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := encodeRollout(got)
+		again, err := got.Encode()
 		if err != nil || string(again) != string(b) {
 			t.Fatalf("%v\n%s\n%s", err, b, again)
 		}

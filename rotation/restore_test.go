@@ -33,7 +33,7 @@ func begun(t interface{ Fatal(...any) }, now time.Time) Rollout {
 }
 
 func record(t interface{ Fatal(...any) }, r Rollout) []byte {
-	b, err := encodeRollout(r)
+	b, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func restored(t interface{ Fatal(...any) }, stored, backup []byte, now time.Time
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := decodeRollout("default", b)
+	r, err := Decode("default", b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 			t.Errorf("%s: phase %s, g%d (nodes hold g%d), %d keys", name, r.Phase, r.Generation, held, len(r.Keys))
 		}
 		for _, k := range old.Keys {
-			if !r.burnt(k.Key) {
+			if !r.isBurnt(k.Key) {
 				t.Errorf("%s: a key of the backup is not burnt", name)
 			}
 		}
@@ -247,21 +247,22 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 func TestARestoredRingIsBurntOnlyWhereNobodyWritesTheLaterOneBack(t *testing.T) {
 	now := time.Now()
 	r, _ := restored(t, nil, record(t, advanced(t, begun(t, now), 1, now)), now)
-	now = now.Add(settleFor)
-	proof := Tally{Highest: r.Generation + 1, Proved: now, Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now}}}
+	const writeBack = 30 * time.Second
+	now = now.Add(holdEmpty)
+	proof := Tally{Highest: r.Generation + 1, WriteBackUntil: now.Add(writeBack), Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now}}}
 	asked, _, err := r.Ask(Request{By: "test", At: now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, after := range []time.Duration{0, patience - 1} {
+	for _, after := range []time.Duration{0, writeBack - 1} {
 		if n, changed := asked.Next(DefaultPolicy(), proof, now.Add(after), keysource.NewTicketKey); changed {
 			t.Errorf("after %s: %s g%d", after, n.Phase, n.Generation)
 		}
 	}
-	if due := asked.Due(DefaultPolicy(), proof, now); !due.Equal(now.Add(patience)) {
+	if due := asked.Due(DefaultPolicy(), proof, now); !due.Equal(now.Add(writeBack)) {
 		t.Errorf("it is due after %s", due.Sub(now))
 	}
-	if n, _ := asked.Next(DefaultPolicy(), proof, now.Add(patience), keysource.NewTicketKey); n.Phase != Burning || n.Generation <= proof.Highest {
+	if n, _ := asked.Next(DefaultPolicy(), proof, now.Add(writeBack), keysource.NewTicketKey); n.Phase != Burning || n.Generation <= proof.Highest {
 		t.Errorf("in the end: %s g%d", n.Phase, n.Generation)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
-	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
 const (
@@ -20,37 +20,38 @@ const (
 	maxPeerAnswer = 64 << 20
 )
 
-// ErrAnotherReplica: at the address that a replica gave for its admin API, another one answers.
-var ErrAnotherReplica = errors.New("another replica answers there")
+// Peers reaches the admin APIs of other replicas. It is a [replicas.Peers]. What anybody else answers at a
+// replica's address is [replicas.ErrAnotherReplica]. A redirect is not followed, and an answer of more than
+// 64 MiB is refused.
+type Peers struct {
+	Self      string            // Self is this replica's name.
+	Transport http.RoundTripper // Transport is http.DefaultTransport if it is nil.
+}
 
-// ask has the other replicas tell what they know of the nodes that are connected to them, and puts it into v. It returns those that did not.
+// ask puts into v what the other replicas know of the nodes that are connected to them. It returns those that
+// did not answer.
 func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
+	peers := Peers{a.Replica, a.PeerTransport}
 	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, p := range a.Rollouts.Peers() {
-		wg.Go(func() {
-			nodes, err := AskPeer(ctx, a.PeerTransport, p, q)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				silent = append(silent, fmt.Sprintf("%s: %v", p.Replica, err))
-				return
-			}
-			for _, n := range nodes {
-				v.elsewhere(p.Replica, n)
-			}
-		})
-	}
-	wg.Wait()
-	return silent
+	return a.Rollouts.AskPeers(ctx, func(ctx context.Context, p replicas.Peer) error {
+		nodes, err := peers.Nodes(ctx, p, q)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, n := range nodes {
+			v.elsewhere(p.Replica, n)
+		}
+		return nil
+	})
 }
 
-// AskPeer asks another replica for those nodes of q that are connected to it. What anybody else answers at its address is
-// [ErrAnotherReplica]; a redirect is not followed, and an answer of more than 64 MiB is refused. A nil transport is [http.DefaultTransport].
-func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, q api.NodesQuery) ([]api.Node, error) {
-	c, err := clientOf(p, transport)
+// Nodes asks another replica for those nodes of q that are connected to it.
+func (o Peers) Nodes(ctx context.Context, p replicas.Peer, q api.NodesQuery) ([]api.Node, error) {
+	c, err := clientOf(p, o.Transport)
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +65,15 @@ func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, 
 	return n.Nodes, nil
 }
 
-// PeerMute asks another replica whether it cannot write to the store that it is there, as AskPeer asks for nodes.
-func PeerMute(ctx context.Context, transport http.RoundTripper, p rotation.Peer) (bool, error) {
-	c, err := clientOf(p, transport)
+// Reach implements [replicas.Peers]. It asks for a node that there is none of, so that the answer is short.
+func (o Peers) Reach(ctx context.Context, p replicas.Peer) error {
+	_, err := o.Nodes(ctx, p, api.NodesQuery{Node: o.Self})
+	return err
+}
+
+// Mute implements [replicas.Peers].
+func (o Peers) Mute(ctx context.Context, p replicas.Peer) (bool, error) {
+	c, err := clientOf(p, o.Transport)
 	if err != nil {
 		return false, err
 	}
@@ -77,7 +84,7 @@ func PeerMute(ctx context.Context, transport http.RoundTripper, p rotation.Peer)
 	return err == nil && pulse.Mute, err
 }
 
-func clientOf(p rotation.Peer, transport http.RoundTripper) (api.Client, error) {
+func clientOf(p replicas.Peer, transport http.RoundTripper) (api.Client, error) {
 	if p.Admin == "" {
 		return api.Client{}, errors.New("its admin API is on a socket; ask it there")
 	}
@@ -87,12 +94,12 @@ func clientOf(p rotation.Peer, transport http.RoundTripper) (api.Client, error) 
 	}}, nil
 }
 
-func sameReplica(p rotation.Peer, answered string) error {
+func sameReplica(p replicas.Peer, answered string) error {
 	if answered == p.Replica {
 		return nil
 	}
 	return fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? Set its admin_listen to one that the others reach",
-		ErrAnotherReplica, p.Admin, p.Replica, answered)
+		replicas.ErrAnotherReplica, p.Admin, p.Replica, answered)
 }
 
 // bounded cuts off answers that are too long.

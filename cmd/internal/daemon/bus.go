@@ -16,6 +16,7 @@ import (
 	eventsnats "github.com/lockstep-tls/lockstep/events/nats"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
 // bus is NATS as the daemon uses it: the embedded server, or a connection to another.
@@ -96,7 +97,7 @@ func (b *bus) run(ctx context.Context, d *Daemon) error {
 	return err
 }
 
-func rotateByRequest(ctx context.Context, rolls *rotation.Coordinator, scope, by string) (eventsnats.Reply, error) {
+func rotateByRequest(ctx context.Context, rolls *fleet.Coordinator, scope, by string) (eventsnats.Reply, error) {
 	n, err := rolls.Rotate(ctx, scope, rotation.Request{By: by, Why: "requested over NATS"})
 	switch {
 	case errors.Is(err, keysource.ErrNotExist):

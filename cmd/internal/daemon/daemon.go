@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
@@ -55,7 +57,7 @@ type Daemon struct {
 	certs  *catalog.Catalog
 	trials *trial.Book // nil: every node gets a changed certificate at once
 	dir    *dir.Dir    // nil: no --certs
-	rolls  *rotation.Coordinator
+	rolls  *fleet.Coordinator
 	xds    *server.Server
 	grpc   *grpc.Server
 	up     *health.Server
@@ -178,16 +180,18 @@ func (d *Daemon) wire() error {
 		Before:  d.recordCert, BeforeAll: d.recordCerts,
 	})
 	d.sources = append(d.sources, d.certs)
-	var loss rotation.Loss
+	var loss fleet.Loss
 	if shared {
 		loss = d.losses
 	}
-	d.rolls = rotation.New(rotation.Config{
+	d.rolls = fleet.New(fleet.Config{
 		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
-		Shared: shared, Self: rotation.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Loss: loss, Clock: clock,
+		Shared: shared, Self: fleet.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Loss: loss, Clock: clock,
+		Peers:    admin.Peers{Self: d.data.replica, Transport: d.peers},
 		Unsealed: d.data.vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
-		Tell:     d.tell, Record: d.recordRollout,
+		Announce: d.tell, Record: d.recordRollout,
+		Allows: scopesOf(d.policy.now()), Revoked: d.revoked,
 	})
 	table := sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log}
 	if d.cfg.Canary > 0 {
@@ -209,7 +213,7 @@ func (d *Daemon) wire() error {
 	})
 	d.prover = d.newProver()
 	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log,
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, log: d.log,
 	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
@@ -278,10 +282,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.audit.Run)
 	run(d.custody.Run)
 	run(rest)
-	if d.losses != nil && onLoopback(d.self) {
-		run(d.neighbours().run)
+	if d.losses != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
+		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
-	run(d.letGo)
+	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.xds.Dismiss) })
 	run(func(ctx context.Context) error { return d.bus.run(ctx, d) })
 	g.Go(func() error { return d.serveAdmin() })
 	g.Go(func() error { return d.serveXDS(core) })
@@ -384,7 +388,7 @@ func (d *Daemon) ready() error {
 		}
 	}
 	for _, scope := range d.rolls.Scopes() {
-		if st, err := d.rolls.Status(scope); err != nil || len(st.Rollout.Keys) == 0 {
+		if st, err := d.rolls.Status(scope); err != nil || len(st.Keys) == 0 {
 			return fmt.Errorf("the ring of scope %s was not read yet", scope)
 		}
 	}
@@ -413,7 +417,7 @@ func (d *Daemon) degraded() (out []string) {
 	if back := d.data.policyPutBack(); back != "" {
 		out = append(out, back)
 	}
-	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
+	if skew, off := d.rolls.Skew(); off {
 		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
 	}
 	if d.losses != nil {

@@ -129,7 +129,7 @@ func (l *losses) write(ctx context.Context) (at time.Time, rev store.Rev, err er
 	return at, rev, err
 }
 
-// Found implements [rotation.Loss].
+// Found implements [fleet.Loss].
 func (l *losses) Found(ctx context.Context) error {
 	before := l.known.Load()
 	rev, err := l.mark(ctx)
@@ -139,7 +139,7 @@ func (l *losses) Found(ctx context.Context) error {
 	return l.look(err)
 }
 
-// Since implements [rotation.Loss]. Where the record does not say when, it is now, and that is written down.
+// Since implements [fleet.Loss]. Where the record does not say when, it is now, and that is written down.
 func (l *losses) Since(ctx context.Context) (time.Time, error) {
 	r, _, err := lost(ctx, l)
 	if err != nil || r == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
@@ -95,7 +96,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		if err != nil {
 			continue
 		}
-		if st.Err != nil && !errors.Is(st.Err, rotation.ErrUnrecorded) {
+		if st.Err != nil && !errors.Is(st.Err, fleet.ErrUnrecorded) {
 			up = 0
 		}
 		scopeMetrics(gauge, count, name, st)
@@ -104,7 +105,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		c.d.seen.mu.Unlock()
 	}
 	gauge(storeUp, up)
-	gauge(clockSkew, c.d.rolls.Skew().Seconds())
+	skew, _ := c.d.rolls.Skew()
+	gauge(clockSkew, skew.Seconds())
 	seal := c.d.custody.Status()
 	gauge(sealWell, b2f(seal.Canary == nil && seal.Err == nil))
 	gauge(eventsUp, b2f(c.d.bus.down() == nil))
@@ -158,29 +160,27 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	c.certificates(gauge)
 }
 
-func scopeMetrics(gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string), name string, st rotation.Status) {
-	ro := st.Rollout
+func scopeMetrics(gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string), name string, st fleet.Status) {
 	for _, p := range []rotation.Phase{rotation.Steady, rotation.Distributing, rotation.Promoting, rotation.Burning} {
 		v := 0.0
-		if ro.Phase == p {
-			v = st.Now.Sub(ro.Since).Seconds()
+		if st.Phase == p {
+			v = st.Now.Sub(st.Since).Seconds()
 		}
 		gauge(phaseSeconds, v, name, string(p))
 	}
 	age := 0.0
-	for i, k := range ro.Keys {
-		if i == 0 || k.Demoted != 0 && k.Idle.IsZero() {
-			age = max(age, st.Now.Sub(k.First).Seconds())
+	for _, k := range st.Keys {
+		if k.MayEncrypt {
+			age = max(age, st.Now.Sub(k.FirstUsed).Seconds())
 		}
 	}
 	gauge(keyAge, age, name)
 	gauge(maxKeyAge, st.Policy.MaxKeyAge.Seconds(), name)
-	gauge(ringKeys, float64(len(ro.Keys)), name)
-	_, doubt := ro.Doubt()
-	gauge(doubted, float64(len(doubt)), name)
-	gauge(generation, float64(ro.Generation), name)
-	count(rotations, ro.Ended, name)
-	n := ro.Count(st.Policy, st.Tally, st.Now)
+	gauge(ringKeys, float64(len(st.Keys)), name)
+	gauge(doubted, float64(len(st.Doubted)), name)
+	gauge(generation, float64(st.Generation), name)
+	count(rotations, st.Ended, name)
+	n := st.Count
 	for state, v := range map[string]int{"live": n.Live, "accepted": n.Accepted, "refused": n.Refused, "stale": n.Stale, "away": n.Away, "excluded": n.Excluded} {
 		gauge(nodes, float64(v), name, state)
 	}

@@ -7,15 +7,14 @@ import (
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
-	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
 // observer takes what happens on streams to the rosters, and counts it.
 type observer struct {
-	rolls     *rotation.Coordinator
-	door      *door
+	rolls     *fleet.Coordinator
 	listeners *listeners // nil: none is served
 	healer    *sds.Healer
 	table     *sds.Table
@@ -34,7 +33,7 @@ func (o *observer) observe(e xds.Event) {
 	o.table.Observe(e)
 	o.prover.Observe(e)
 	if e.Kind == xds.Closed {
-		o.door.closed(e.Node.Stream)
+		o.rolls.Closed(e.Node.Stream)
 		o.listeners.observe(e)
 		return
 	}
@@ -59,7 +58,24 @@ func (o *observer) observe(e xds.Event) {
 	if e.Kind == xds.Asked && !o.rolls.Has(scope) {
 		o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer", "node", e.Node.ID, "scope", scope, "configured", o.rolls.Scopes())
 	}
-	o.door.ring(e, scope)
+	o.ring(e, scope)
+}
+
+// ring takes what happened to a ring on a stream of the SDS service to the rosters.
+func (o *observer) ring(e xds.Event, scope string) {
+	switch n := e.Node; e.Kind {
+	case xds.Asked:
+		o.rolls.Join(scope, fleet.Asked{
+			Stream: n.Stream, Conn: n.Conn, Node: n.ID, Identity: n.Identity,
+			Held: e.Version, Believed: e.Believed, Ring: n.Kind == xds.KindRing,
+		})
+	case xds.Accepted:
+		o.rolls.Accepted(n.Stream, scope, e.Version)
+	case xds.Refused:
+		o.rolls.Refused(n.Stream, scope, e.Version, e.Words)
+	case xds.Dropped:
+		o.rolls.Dropped(n.Stream, scope)
+	}
 }
 
 func (o *observer) leftBehind(scope string, n int) {

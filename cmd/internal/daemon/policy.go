@@ -53,7 +53,7 @@ func (d *Daemon) openPolicy() (err error) {
 		if err == nil {
 			d.policy.apply = func(p *identity.Policy) {
 				d.table.SetPolicy(p)
-				d.seen.door.setPolicy(p)
+				d.rolls.SetAllows(scopesOf(p))
 				if d.listeners != nil {
 					d.listeners.table.SetPolicy(p)
 				}
