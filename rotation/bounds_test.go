@@ -57,7 +57,8 @@ func TestABackupCannotEndRotation(t *testing.T) {
 	}
 }
 
-// What stands in another log is not written down again: a record has few lines, whatever the backup's history.
+// What stands in another log is not written down again: a record has few lines, whatever the
+// backup's history.
 func TestARestoreIntoNothingIsOneLine(t *testing.T) {
 	now := time.Now()
 	backup := begun(t, now)

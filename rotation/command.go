@@ -79,7 +79,7 @@ func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) 
 	r.add(fresh, now)
 	r.Keys[0].Promoted, r.Keys[0].FirstUsed = r.Generation, now
 	r.enter(Burning, now)
-	r.log(Line{At: now, What: LineBurning, Key: fresh.ID(), By: by, Why: why})
+	r.log(Line{At: now, What: lineBurning, Key: fresh.ID(), By: by, Why: why})
 	return r, r.Begun
 }
 
@@ -120,7 +120,7 @@ func (r Rollout) Rollback(
 	r.add(fresh, now)
 	r.enter(Distributing, now)
 	r.log(Line{At: now, What: LineRolledBack, Key: r.Keys[0].Key.ID(), By: by, Why: why})
-	r.log(Line{At: now, What: LineDistributing, Key: fresh.ID(), By: by, Why: "follows the rollback"})
+	r.log(Line{At: now, What: lineDistributing, Key: fresh.ID(), By: by, Why: "follows the rollback"})
 	return r, r.Begun, nil
 }
 
@@ -158,13 +158,13 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 		return r, refuse("%d nodes are excluded already: take some of them back (--for 0)", len(r.Excluded))
 	}
 	r = r.clone()
-	what := LineExcluded
+	what := lineExcluded
 	if !until.After(now) {
 		if _, ok := r.Excluded[node]; !ok {
 			return r, fmt.Errorf("an exclusion of node %q %w", node, keysource.ErrNotExist)
 		}
 		delete(r.Excluded, node)
-		what = LineIncluded
+		what = lineIncluded
 	} else {
 		if r.Excluded == nil {
 			r.Excluded = map[string]time.Time{}

@@ -14,19 +14,19 @@ type LineKind string
 
 // The kinds of a line. The first three are named like the phase that begins with them.
 const (
-	LineDistributing LineKind = "distributing" // LineDistributing: a new key is sent, and only decrypts.
-	LinePromoting    LineKind = "promoting"    // LinePromoting: the new key encrypts.
-	LineBurning      LineKind = "burning"      // LineBurning: a fresh key has replaced every key.
+	lineDistributing LineKind = "distributing" // lineDistributing: a new key is sent, and only decrypts.
+	linePromoting    LineKind = "promoting"    // linePromoting: the new key encrypts.
+	lineBurning      LineKind = "burning"      // lineBurning: a fresh key has replaced every key.
 	LineDone         LineKind = "done"         // LineDone: a rotation has ended, or a scope has begun.
 	LineBurnt        LineKind = "burnt"        // LineBurnt: a burn has ended, and no node may hold a burnt key.
-	LineTakenBack    LineKind = "taken-back"   // LineTakenBack: a node refused the new key, which has left the ring.
+	lineTakenBack    LineKind = "taken-back"   // lineTakenBack: a node refused the new key, which has left the ring.
 	LineRolledBack   LineKind = "rolled-back"  // LineRolledBack: an operator has undone the newest change.
 	LineRetired      LineKind = "retired"      // LineRetired: a drained key has left the ring.
-	LineExcluded     LineKind = "excluded"     // LineExcluded: a node is not waited for.
-	LineIncluded     LineKind = "included"     // LineIncluded: an exclusion was taken back.
-	LineRebased      LineKind = "rebased"      // LineRebased: the generation was lifted above one that nodes hold.
-	LineWrittenBack  LineKind = "written-back" // LineWrittenBack: a replica has stored the ring that it held.
-	LineRestored     LineKind = "restored"     // LineRestored: keys of a backup came back.
+	lineExcluded     LineKind = "excluded"     // lineExcluded: a node is not waited for.
+	lineIncluded     LineKind = "included"     // lineIncluded: an exclusion was taken back.
+	lineRebased      LineKind = "rebased"      // lineRebased: the generation was lifted above one that nodes hold.
+	lineWrittenBack  LineKind = "written-back" // lineWrittenBack: a replica has stored the ring that it held.
+	lineRestored     LineKind = "restored"     // lineRestored: keys of a backup came back.
 )
 
 // Line is one entry of a rollout's history. It tells what was done to the keys, by whom and why,

@@ -9,7 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// A line names some of those who were left behind, and counts all: a thousand laggards do not fill the record.
+// A line names some of those who were left behind, and counts all: a thousand laggards do not fill
+// the record.
 func TestALineNamesTwentyLaggardsAndCountsAll(t *testing.T) {
 	for _, late := range []int{0, 1, maxNamed, maxNamed + 1, 1000} {
 		l := newLab(t)
@@ -37,7 +38,8 @@ func TestALineNamesTwentyLaggardsAndCountsAll(t *testing.T) {
 	}
 }
 
-// A rollout can be stored whatever has grown in it. What is left out is the oldest of its history, and of what was burnt.
+// A rollout can be stored whatever has grown in it. What is left out is the oldest of its history,
+// and of what was burnt.
 func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 	long := func(what string, i int) string {
 		return fmt.Sprintf("%s-%06d-", what, i) + strings.Repeat(`"`, maxNode-len(what)-8)
@@ -112,7 +114,8 @@ func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 	}
 }
 
-// That a store has lost rings stays known for longer than its history reaches: a key that may have been burnt does not come back.
+// That a store has lost rings stays known for longer than its history reaches: a key that may have
+// been burnt does not come back.
 func TestALossIsKnownForLongerThanTheHistory(t *testing.T) {
 	now := time.Now()
 	old := advanced(t, begun(t, now), 1, now)
@@ -120,7 +123,7 @@ func TestALossIsKnownForLongerThanTheHistory(t *testing.T) {
 	r, _ = r.Next(DefaultPolicy(), Tally{Highest: old.Generation + 10}, now, keysource.NewTicketKey)
 	for _, lines := range []int{0, 1, maxHistory + 1} {
 		for i := range lines {
-			r.log(Line{At: now, What: LineExcluded, Why: fmt.Sprint(i)})
+			r.log(Line{At: now, What: lineExcluded, Why: fmt.Sprint(i)})
 		}
 		if _, out := restored(t, record(t, r), record(t, old), now); len(out.Back) > 0 || len(out.Refused) == 0 {
 			t.Errorf("after %d lines: %+v", lines, out)

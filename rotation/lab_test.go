@@ -55,7 +55,8 @@ func (l *lab) tally() Tally {
 	return t
 }
 
-// next calls Next until nothing changes, checks what must hold after each call, and compares the lines that were written.
+// next calls Next until nothing changes, checks what must hold after each call, and compares the
+// lines that were written.
 func (l *lab) next(want ...string) {
 	l.t.Helper()
 	from := l.r.Lines

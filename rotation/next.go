@@ -71,7 +71,7 @@ func (r *Rollout) rebase(highest uint64, now time.Time) {
 			k.Demoted, k.UnusedSince = r.Generation, time.Time{}
 		}
 	}
-	r.log(Line{At: now, What: LineRebased, By: "lockstepd", Why: fmt.Sprintf(
+	r.log(Line{At: now, What: lineRebased, By: "lockstepd", Why: fmt.Sprintf(
 		"the store has lost what was handed out as g%d; a key that was burnt since g%d may be in use again", highest, lost)})
 }
 
@@ -159,7 +159,7 @@ func (r *Rollout) distribute(p Policy, now time.Time, fresh func() keysource.Tic
 	}
 	r.add(k, now)
 	r.enter(Distributing, now)
-	r.log(Line{At: now, What: LineDistributing, Key: k.ID(), By: by, Why: why})
+	r.log(Line{At: now, What: lineDistributing, Key: k.ID(), By: by, Why: why})
 	return true
 }
 
@@ -189,7 +189,7 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 		r.drop(i)
 		took := now.Sub(r.Since)
 		r.enter(Steady, now)
-		r.log(Line{At: now, What: LineTakenBack, Key: id, By: m.Name(), Why: m.Words, Took: took})
+		r.log(Line{At: now, What: lineTakenBack, Key: id, By: m.Name(), Why: m.Words, Took: took})
 		return true
 	}
 	return false
@@ -223,7 +223,7 @@ func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 	case Distributing:
 		r.promote(r.pendingKey(), now)
 		r.enter(Promoting, now)
-		line.What = LinePromoting
+		line.What = linePromoting
 	case Promoting:
 		r.end(now)
 		line.What = LineDone

@@ -69,7 +69,8 @@ func TestASettledEmptyFleetRotatesWithoutWaiting(t *testing.T) {
 	l.want(Steady, "2 1")
 }
 
-// A decision is made on rosters that were read before it: one swap must not lead further than to the next ring.
+// A decision is made on rosters that were read before it: one swap must not lead further than to
+// the next ring.
 func TestNextMakesOneRingACall(t *testing.T) {
 	l := newLab(t)
 	clear(l.members)

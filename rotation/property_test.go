@@ -80,7 +80,8 @@ func (s *story) command(t *rapid.T, all Tally) (r Rollout, err error) {
 	return r, err
 }
 
-// live: whoever may encrypt with a key that another live member may lack was left behind by name, or excluded, or met a burn.
+// live: whoever may encrypt with a key that another live member may lack was left behind by name,
+// or excluded, or met a burn.
 func (s *story) promoted(before, after Rollout, all Tally) error {
 	if after.Phase != Promoting || before.Phase != Distributing {
 		return nil

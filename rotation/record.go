@@ -66,9 +66,9 @@ type requestRecord struct {
 
 const rolloutFormat = 1
 
-// ErrTooHigh is wrapped where a number in a record is one that no fleet reaches. Anyone can
+// errTooHigh is wrapped where a number in a record is one that no fleet reaches. Anyone can
 // encrypt a backup to a public key, and from the highest numbers on a generation could not grow.
-var ErrTooHigh = errors.New("a number which no fleet reaches")
+var errTooHigh = errors.New("a number which no fleet reaches")
 
 // ErrDamaged is wrapped where a record is not one that any lockstepd wrote.
 var ErrDamaged = errors.New("it is damaged")
@@ -186,7 +186,7 @@ var recordFields = func() (names []string) {
 }()
 
 // Decode reads the record of a scope's rollout and checks all that [Rollout.Next] relies on. Its
-// errors quote nothing of the record, which holds keys. They wrap [ErrDamaged] or [ErrTooHigh], or
+// errors quote nothing of the record, which holds keys. They wrap [ErrDamaged] or [errTooHigh], or
 // say that another version wrote the record.
 func Decode(scope string, b []byte) (Rollout, error) {
 	bad := func(format string, a ...any) (Rollout, error) {
@@ -218,7 +218,7 @@ func Decode(scope string, b []byte) (Rollout, error) {
 	} {
 		if n.is > MaxGeneration {
 			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s is %d, %w: it was not made by lockstepd",
-				scope, n.of, n.is, ErrTooHigh)
+				scope, n.of, n.is, errTooHigh)
 		}
 	}
 	if rec.Scope != scope {

@@ -145,7 +145,7 @@ func (r Rollout) mergeBackup(
 }
 
 func (r Rollout) endRestore(by string, now time.Time, out Restored) (Rollout, Restored) {
-	r.log(Line{At: now, What: LineRestored, By: by, Why: "from a backup"})
+	r.log(Line{At: now, What: lineRestored, By: by, Why: "from a backup"})
 	out.Changed, out.Version = true, r.Ring().Version()
 	return r, out
 }

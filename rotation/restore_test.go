@@ -105,8 +105,8 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// A backup brings back a key that was burnt after it was made, in a place that knows nothing of the burn: nodes that hold a later ring prove that there
-// may have been one.
+// A backup brings back a key that was burnt after it was made, in a place that knows nothing of
+// the burn: nodes that hold a later ring prove that there may have been one.
 func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 	now := time.Now()
 	old := advanced(t, begun(t, now), 1, now)
@@ -165,7 +165,7 @@ func TestABackupWithNumbersThatNoFleetReachesIsRefused(t *testing.T) {
 			r := begun(t, now)
 			set(&r, n)
 			for _, stored := range [][]byte{nil, record(t, begun(t, now))} {
-				if _, _, err := Restore("default", "test", stored, record(t, r), now, keysource.NewTicketKey); !errors.Is(err, ErrTooHigh) || !strings.Contains(err.Error(), name) {
+				if _, _, err := Restore("default", "test", stored, record(t, r), now, keysource.NewTicketKey); !errors.Is(err, errTooHigh) || !strings.Contains(err.Error(), name) {
 					t.Errorf("%s %d: %v", name, n, err)
 				}
 			}
@@ -176,8 +176,9 @@ func TestABackupWithNumbersThatNoFleetReachesIsRefused(t *testing.T) {
 	}
 }
 
-// Whatever happened to a scope before and after its backup was made: no burnt key is in what is restored, the key that nodes encrypt with stays
-// unless it was burnt, every stored key still decrypts, the generation does not go back, and doing it again changes nothing.
+// Whatever happened to a scope before and after its backup was made: no burnt key is in what is
+// restored, the key that nodes encrypt with stays unless it was burnt, every stored key still
+// decrypts, the generation does not go back, and doing it again changes nothing.
 func TestRestoreKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Now()
@@ -242,8 +243,9 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 	})
 }
 
-// A restored ring that is followed by one of this fleet's own which the store then lost: who still has it writes it back before anybody's node costs the fleet
-// its keys. Only what nobody writes back is burnt.
+// A restored ring that is followed by one of this fleet's own which the store then lost: who still
+// has it writes it back before anybody's node costs the fleet its keys. Only what nobody writes
+// back is burnt.
 func TestARestoredRingIsBurntOnlyWhereNobodyWritesTheLaterOneBack(t *testing.T) {
 	now := time.Now()
 	r, _ := restored(t, nil, record(t, advanced(t, begun(t, now), 1, now)), now)

@@ -148,6 +148,6 @@ func (r *Rollout) drop(i int) {
 func (r Rollout) WrittenBack(hold time.Time, why string, now time.Time) Rollout {
 	r = r.clone()
 	r.Hold = hold
-	r.log(Line{At: now, What: LineWrittenBack, By: "lockstepd", Why: why})
+	r.log(Line{At: now, What: lineWrittenBack, By: "lockstepd", Why: why})
 	return r
 }

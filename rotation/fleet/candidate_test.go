@@ -8,8 +8,8 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// A replica is killed before it heard whether a node took its first ring. The node goes elsewhere and says there what it holds: from then on nobody waits for
-// what the dead replica had let in.
+// A replica is killed before it heard whether a node took its first ring. The node goes elsewhere
+// and says there what it holds: from then on nobody waits for what the dead replica had let in.
 func TestANodeThatAnswersElsewhereIsNotWaitedForWhereItDidNot(t *testing.T) {
 	for name, took := range map[string]bool{"it holds the ring": true, "it never got the ring": false} {
 		t.Run(name, func(t *testing.T) {
@@ -46,8 +46,8 @@ func TestANodeThatAnswersElsewhereIsNotWaitedForWhereItDidNot(t *testing.T) {
 	}
 }
 
-// Elsewhere, too, only an answer says what a node holds, and only while it stays: a candidate whose replica died is waited for beside one of its id that is
-// away or has not answered.
+// Elsewhere, too, only an answer says what a node holds, and only while it stays: a candidate
+// whose replica died is waited for beside one of its id that is away or has not answered.
 func TestACandidateOfADeadReplicaIsWaitedForWhileNobodyKnowsMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -70,7 +70,8 @@ func TestACandidateOfADeadReplicaIsWaitedForWhileNobodyKnowsMore(t *testing.T) {
 	})
 }
 
-// A replica is cut off before it has told the others that a node took its first ring. Until it is dead nobody knows that the node did not, and it lets it go before that.
+// A replica is cut off before it has told the others that a node took its first ring. Until it is
+// dead nobody knows that the node did not, and it lets it go before that.
 func TestACandidateOfAReplicaThatIsNotHeardIsWaitedForUntilThatIsDead(t *testing.T) {
 	for name, moves := range map[string]bool{"it comes in time": true, "it does not come": false} {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +107,8 @@ func TestACandidateOfAReplicaThatIsNotHeardIsWaitedForUntilThatIsDead(t *testing
 	}
 }
 
-// A node asked for its first ring while its replica was cut off for longer than the lease. The others wait for it like for any other: what it is sent, it is sent now.
+// A node asked for its first ring while its replica was cut off for longer than the lease. The
+// others wait for it like for any other: what it is sent, it is sent now.
 func TestTheTimeOfACandidateBeginsWhenItIsLetIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()

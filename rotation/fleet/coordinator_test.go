@@ -27,17 +27,18 @@ func TestARotationThroughTheCoordinator(t *testing.T) {
 		if a.got() != "[1 2 3]" || b.got() != "[1 2 3]" {
 			t.Errorf("a was sent %s, b %s", a.got(), b.got())
 		}
-		if p.told() != "done distributing promoting done" {
-			t.Errorf("told %q", p.told())
+		if p.announced() != "done distributing promoting done" {
+			t.Errorf("announced %q", p.announced())
 		}
 		p.phase(time.Hour+time.Minute, rotation.Steady, 4)
-		if p.told() != "done distributing promoting done retired" {
-			t.Errorf("told %q", p.told())
+		if p.announced() != "done distributing promoting done retired" {
+			t.Errorf("announced %q", p.announced())
 		}
 	})
 }
 
-// What makes a joining node safe is an order: its name stands in the store, then the ring is read, then it is sent.
+// What makes a joining node safe is an order: its name stands in the store, then the ring is read,
+// then it is sent.
 func TestAJoinerIsWrittenDownBeforeTheRingIsReadThatItGets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -79,8 +80,8 @@ func TestAJoinerIsWrittenDownBeforeTheRingIsReadThatItGets(t *testing.T) {
 	})
 }
 
-// A replica that admits a node between another one's look at the rosters and its swap must not have it hold a ring that lacks the key which
-// encrypts next; see Next.
+// A replica that admits a node between another one's look at the rosters and its swap must not
+// have it hold a ring that lacks the key which encrypts next; see Next.
 func TestARotationOfAnEmptyFleetSeesWhoJoinsMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -131,8 +132,8 @@ func TestTwoReplicasOfOneFleet(t *testing.T) {
 		if a.got() != "[1 2 3]" || b.got() != "[1 2 3]" {
 			t.Errorf("a was sent %s, b %s", a.got(), b.got())
 		}
-		if told := one.told() + " " + two.told(); strings.Count(told, "distributing") != 1 || strings.Count(told, "promoting") != 1 {
-			t.Errorf("told %q and %q", one.told(), two.told())
+		if lines := one.announced() + " " + two.announced(); strings.Count(lines, "distributing") != 1 || strings.Count(lines, "promoting") != 1 {
+			t.Errorf("announced %q and %q", one.announced(), two.announced())
 		}
 
 		moved := two.connect("a", two.status().Version) // the old stream ends later
@@ -256,7 +257,8 @@ func TestAReplicaIsHeardOfWhileNothingHappens(t *testing.T) {
 	})
 }
 
-// A replica that is alone on its store serves what is published to nodes that come while it cannot write.
+// A replica that is alone on its store serves what is published to nodes that come while it cannot
+// write.
 func TestAloneItServesNewNodesWhileTheStoreIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -357,8 +359,8 @@ func TestASwapOfUnknownOutcome(t *testing.T) {
 				if done {
 					want += " distributing promoting done" // each told once, though the first was in doubt
 				}
-				if p.told() != want {
-					t.Errorf("told %q, want %q", p.told(), want)
+				if p.announced() != want {
+					t.Errorf("announced %q, want %q", p.announced(), want)
 				}
 				_ = a
 			})
@@ -434,9 +436,9 @@ func TestARefusingMemberThroughTheCoordinator(t *testing.T) {
 		p.phase(time.Second, rotation.Steady, 1)
 		b.refuses.Store(true)
 		p.rotate()
-		p.phase(0, rotation.Steady, 3)                                                                            // the new key came and went
-		if got := p.told(); got != "done distributing taken-back" || a.got() != "[1 2 3]" && a.got() != "[1 3]" { // a may have been too busy to notice
-			t.Errorf("told %q, a was sent %s", got, a.got())
+		p.phase(0, rotation.Steady, 3)                                                                                 // the new key came and went
+		if got := p.announced(); got != "done distributing taken-back" || a.got() != "[1 2 3]" && a.got() != "[1 3]" { // a may have been too busy to notice
+			t.Errorf("announced %q, a was sent %s", got, a.got())
 		}
 		b.refuses.Store(false)
 		p.phase(2*time.Second, rotation.Steady, 5)
@@ -463,8 +465,8 @@ func TestAStoreThatWentBackGetsTheNewerRingAgain(t *testing.T) {
 		if now.Ring().Version() != held || a.got() != "[1 2 3]" {
 			t.Errorf("the store holds %s, a was sent %s", now.Ring(), a.got())
 		}
-		if got := p.told(); got != "done distributing promoting done written-back" {
-			t.Errorf("told %q", got)
+		if got := p.announced(); got != "done distributing promoting done written-back" {
+			t.Errorf("announced %q", got)
 		}
 	})
 }

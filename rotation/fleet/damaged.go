@@ -55,8 +55,8 @@ func (s *scope) highestKnown(t rotation.Tally) (g uint64) {
 	for _, m := range t.Members {
 		g = max(g, m.Floor, m.Refused)
 	}
-	if s.cfg.Marks != nil {
-		g = max(g, s.cfg.Marks.Highest(s.name))
+	if s.cfg.HighestSent != nil {
+		g = max(g, s.cfg.HighestSent.Highest(s.name))
 	}
 	return g
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// The ring is put back to yesterday's, and no replica remembers: yesterday's keys go on, one of which was burnt meanwhile. It is said for as long as they do.
+// The ring is put back to yesterday's, and no replica remembers: yesterday's keys go on, one of
+// which was burnt meanwhile. It is said for as long as they do.
 func TestWhatNodesProveIsSaidUntilYesterdaysKeysAreGone(t *testing.T) {
 	for name, settle := range map[string]func(t *testing.T, p *plane){
 		"burnt": func(t *testing.T, p *plane) {
@@ -28,7 +29,7 @@ func TestWhatNodesProveIsSaidUntilYesterdaysKeysAreGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFaulty()
-				p := startMarked(t, s, "r1", &markers{})
+				p := startWithMemory(t, s, "r1", &sentMost{})
 				yesterday, _ := s.rollout(t)
 				if _, err := p.Burn(t.Context(), "default", "me", ""); err != nil {
 					t.Fatal(err)
@@ -41,12 +42,12 @@ func TestWhatNodesProveIsSaidUntilYesterdaysKeysAreGone(t *testing.T) {
 				p.stop()
 				s.overwrite(t, yesterday)
 
-				p = startMarked(t, s, "r1", &markers{})
+				p = startWithMemory(t, s, "r1", &sentMost{})
 				p.connect("a", held)
 				p.phase(time.Second, rotation.Steady, 3)
 				back := yesterday.Keys[0].Key.ID()
 				p.stop()
-				p = startMarked(t, s, "r1", &markers{}) // it is not forgotten
+				p = startWithMemory(t, s, "r1", &sentMost{}) // it is not forgotten
 				defer p.stop()
 				if proven, keys := p.status().Proven, p.status().Doubted; proven != 2 || len(keys) != 1 || keys[0] != back {
 					t.Fatalf("g%d %q, want g2 %s", proven, keys, back)

@@ -13,7 +13,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// A store that is being moved takes rosters and nothing else: nodes come and go, and no key changes.
+// A store that is being moved takes rosters and nothing else: nodes come and go, and no key
+// changes.
 func TestAFrozenStoreKeepsNoNodeOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()

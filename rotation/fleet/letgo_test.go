@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestNodesAreKeptWhereNobodyIsBetterOff: while the store is lost to all, sending nodes around would help nobody.
+// TestNodesAreKeptWhereNobodyIsBetterOff: while the store is lost to all, sending nodes around
+// would help nobody.
 func TestNodesAreKeptWhereNobodyIsBetterOff(t *testing.T) {
 	ask := func(_ context.Context, p Peer) (bool, error) {
 		if p.Replica == "silent" {
@@ -81,7 +82,8 @@ func TestWhenNodesAreLetGo(t *testing.T) {
 	}
 }
 
-// TestNodesAreLetGoBeforeTheirReplicaIsTakenForDead: in time to be at another one within 30 s, also where nobody answers and each question is waited for.
+// TestNodesAreLetGoBeforeTheirReplicaIsTakenForDead: in time to be at another one within 30 s,
+// also where nobody answers and each question is waited for.
 func TestNodesAreLetGoBeforeTheirReplicaIsTakenForDead(t *testing.T) {
 	for name, mute := range map[string]func(context.Context, Peer) (bool, error){
 		"one is better off": func(context.Context, Peer) (bool, error) { return false, nil },

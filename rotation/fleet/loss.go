@@ -20,7 +20,7 @@ func (t *turn) findLoss(ctx context.Context, a *attempt) error {
 	t.mu.Lock()
 	sent := t.ring != nil
 	t.mu.Unlock()
-	if sent || t.cfg.Marks != nil && t.cfg.Marks.Highest(t.name) > 0 {
+	if sent || t.cfg.HighestSent != nil && t.cfg.HighestSent.Highest(t.name) > 0 {
 		return t.cfg.Loss.Found(ctx)
 	}
 	since, err := t.cfg.Loss.Since(ctx)

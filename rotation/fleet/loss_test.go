@@ -41,25 +41,26 @@ func (l losing) Since(ctx context.Context) (at time.Time, err error) {
 }
 
 // lossy prepares a replica that knows of losses, with what it remembers.
-func lossy(t *testing.T, s *faulty, replica string, m Marks) *plane {
+func lossy(t *testing.T, s *faulty, replica string, m HighestSent) *plane {
 	p := prepare(t, s, replica)
 	for _, sc := range p.scopes {
-		sc.cfg.Marks, sc.cfg.Loss = m, losing{s}
+		sc.cfg.HighestSent, sc.cfg.Loss = m, losing{s}
 	}
 	return p
 }
 
-// All replicas are started anew on a store that was emptied meanwhile. One remembers how far the ring had come, one is new.
+// All replicas are started anew on a store that was emptied meanwhile. One remembers how far the
+// ring had come, one is new.
 func TestAStartOnAnEmptiedStoreIsNoNewFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, marks := newFaulty(), &markers{m: map[string]uint64{"default": 7}}
+		s, memory := newFaulty(), &sentMost{m: map[string]uint64{"default": 7}}
 		s.set(func(_ context.Context, op, key string) error {
 			if op == "swap" && key == lossKey {
 				time.Sleep(time.Second)
 			}
 			return nil
 		}, nil)
-		old := lossy(t, s, "old", marks)
+		old := lossy(t, s, "old", memory)
 		old.run()
 		defer old.stop()
 		time.Sleep(time.Second / 2)
@@ -73,7 +74,7 @@ func TestAStartOnAnEmptiedStoreIsNoNewFleet(t *testing.T) {
 		if at, err := (losing{s}).Since(t.Context()); err != nil || at.IsZero() {
 			t.Fatalf("the loss is not written down: %v %v", at, err)
 		}
-		fresh := lossy(t, s, "fresh", &markers{})
+		fresh := lossy(t, s, "fresh", &sentMost{})
 		fresh.run()
 		defer fresh.stop()
 		<-fresh.Ready() // certificates are served
@@ -101,7 +102,7 @@ func TestAStartOnAnEmptiedStoreIsNoNewFleet(t *testing.T) {
 func TestANewReplicaOnAnEmptiedStoreGetsTheRingOfThoseThatLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
-		live := lossy(t, s, "live", &markers{})
+		live := lossy(t, s, "live", &sentMost{})
 		live.run()
 		defer live.stop()
 		<-live.Ready()
@@ -112,7 +113,7 @@ func TestANewReplicaOnAnEmptiedStoreGetsTheRingOfThoseThatLive(t *testing.T) {
 		if err := (losing{s}).Found(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		fresh := lossy(t, s, "fresh", &markers{})
+		fresh := lossy(t, s, "fresh", &sentMost{})
 		fresh.run()
 		defer fresh.stop()
 		n := fresh.connect("n", "")
@@ -139,7 +140,8 @@ func TestTheLossOfALiveReplicasStoreIsWrittenDown(t *testing.T) {
 	})
 }
 
-// Where nobody remembers anything, a scope gets its first ring in the end, and at once where nothing was lost.
+// Where nobody remembers anything, a scope gets its first ring in the end, and at once where
+// nothing was lost.
 func TestWhereNobodyRemembersAScopeBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -157,18 +159,19 @@ func TestWhereNobodyRemembersAScopeBegins(t *testing.T) {
 		p.phase(3*time.Second, rotation.Steady, 1)
 
 		at := newFaulty()
-		q := lossy(t, at, "r1", &markers{})
+		q := lossy(t, at, "r1", &sentMost{})
 		q.run()
 		defer q.stop()
 		q.phase(time.Millisecond, rotation.Steady, 1)
 	})
 }
 
-// A replica whose clock is off leaves a new scope's first ring to others. It was never sent, so it is not lost.
+// A replica whose clock is off leaves a new scope's first ring to others. It was never sent, so it
+// is not lost.
 func TestAScopeWithoutARingYetIsNotAStoreThatWasEmptied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
-		off := lossy(t, s, "off", &markers{})
+		off := lossy(t, s, "off", &sentMost{})
 		for _, sc := range off.scopes {
 			sc.cfg.Clock = func() time.Time { return time.Now().Add(time.Minute) }
 		}
@@ -184,7 +187,7 @@ func TestAScopeWithoutARingYetIsNotAStoreThatWasEmptied(t *testing.T) {
 		if n.got() != "[]" {
 			t.Errorf("a node was sent %s", n.got())
 		}
-		right := lossy(t, s, "right", &markers{})
+		right := lossy(t, s, "right", &sentMost{})
 		right.run()
 		defer right.stop()
 		right.phase(time.Second, rotation.Steady, 1)

@@ -13,11 +13,11 @@ import (
 )
 
 // sealed starts a replica on a store in which damaged records do not open.
-func sealed(t *testing.T, s *faulty, replica string, m Marks) *plane {
+func sealed(t *testing.T, s *faulty, replica string, m HighestSent) *plane {
 	t.Helper()
 	p := prepare(t, s, replica)
 	for _, sc := range p.scopes {
-		sc.cfg.Store, sc.cfg.Marks = unsealed{s}, m
+		sc.cfg.Store, sc.cfg.HighestSent = unsealed{s}, m
 	}
 	p.run()
 	<-p.Ready()
@@ -54,8 +54,8 @@ func TestADamagedRingIsWrittenBackByThoseWhoHaveIt(t *testing.T) {
 				if got := stored.Ring().Version(); got != before || a.got() != "[1 2 3]" {
 					t.Fatalf("the store has %s, want %s; a was sent %s", got, before, a.got())
 				}
-				if l := stored.History[len(stored.History)-1]; l.What != "written-back" || !strings.Contains(l.Why, "damaged") || !strings.HasSuffix(r1.told()+r2.told(), "written-back") {
-					t.Errorf("the history: %+v; told %s and %s", l, r1.told(), r2.told())
+				if l := stored.History[len(stored.History)-1]; l.What != "written-back" || !strings.Contains(l.Why, "damaged") || !strings.HasSuffix(r1.announced()+r2.announced(), "written-back") {
+					t.Errorf("the history: %+v; announced %s and %s", l, r1.announced(), r2.announced())
 				}
 				b := r2.connect("b", "")
 				r2.rotate()
@@ -68,7 +68,8 @@ func TestADamagedRingIsWrittenBackByThoseWhoHaveIt(t *testing.T) {
 	}
 }
 
-// One replica has not read the newest ring when it is damaged, and is the first to write its own back: nothing is built on it.
+// One replica has not read the newest ring when it is damaged, and is the first to write its own
+// back: nothing is built on it.
 func TestTheHighestOfTheRingsThatAreWrittenBackWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -105,7 +106,8 @@ func TestTheHighestOfTheRingsThatAreWrittenBackWins(t *testing.T) {
 	})
 }
 
-// All replicas have restarted: nobody has the ring. Nothing is served and nothing made, until an operator says how to go on.
+// All replicas have restarted: nobody has the ring. Nothing is served and nothing made, until an
+// operator says how to go on.
 func TestADamagedRingThatNobodyHasWaitsForTheOperator(t *testing.T) {
 	const mark = 7
 	lay := func(t *testing.T, s *faulty) (p *plane, backup []byte) {
@@ -118,7 +120,7 @@ func TestADamagedRingThatNobodyHasWaitsForTheOperator(t *testing.T) {
 		backup = encoded(t, r)
 		p.stop()
 		s.damage(t, "ring/default")
-		return sealed(t, s, "r1", &markers{m: map[string]uint64{"default": mark}}), backup
+		return sealed(t, s, "r1", &sentMost{m: map[string]uint64{"default": mark}}), backup
 	}
 	settles := func(p *plane, n *client, want string) {
 		time.Sleep(10 * time.Second)

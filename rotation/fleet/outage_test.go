@@ -12,10 +12,12 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// long is an outage that outlasts any lease and ends between the times when replicas try the store again.
+// long is an outage that outlasts any lease and ends between the times when replicas try the store
+// again.
 var long = silentFor + rotation.DefaultPolicy().NodeLease + time.Minute + retryAfter*2/5
 
-// The store was away for longer than any lease. Whoever can use it again first has not heard of the others, who are about to: it waits for each of their nodes.
+// The store was away for longer than any lease. Whoever can use it again first has not heard of
+// the others, who are about to: it waits for each of their nodes.
 func TestAfterAnOutageTheOtherReplicasAreNotTakenForDead(t *testing.T) {
 	for name, restarted := range map[string]bool{"it ran all the time": false, "it was started anew": true} {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +52,8 @@ func TestAfterAnOutageTheOtherReplicasAreNotTakenForDead(t *testing.T) {
 	}
 }
 
-// A node moved while the store was away for longer than its lease. Only the replica that it came to knows of that, and is not the first to use the store again.
+// A node moved while the store was away for longer than its lease. Only the replica that it came
+// to knows of that, and is not the first to use the store again.
 func TestANodeThatMovedDuringAnOutageIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -97,7 +100,8 @@ func TestANodeThatMovedDuringAShortOutageIsWaitedFor(t *testing.T) {
 	})
 }
 
-// A store that is read and takes no writes is an outage, too: the others cannot be heard, however often somebody reads.
+// A store that is read and takes no writes is an outage, too: the others cannot be heard, however
+// often somebody reads.
 func TestAfterAStoreTookNoWritesNobodyIsTakenForDead(t *testing.T) {
 	for _, every := range []time.Duration{time.Hour, 10 * time.Second} {
 		t.Run(fmt.Sprint(every), func(t *testing.T) {
@@ -131,7 +135,8 @@ func TestAfterAStoreTookNoWritesNobodyIsTakenForDead(t *testing.T) {
 	}
 }
 
-// A replica that is back for a moment, and the other is not, asks that one whether it is better off when it is cut off again.
+// A replica that is back for a moment, and the other is not, asks that one whether it is better
+// off when it is cut off again.
 func TestWhoMayBeAliveAfterAnOutageIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := newFaulty()
@@ -213,7 +218,8 @@ func TestAClockThatGoesWrongForAWhileKeepsNobodyAlive(t *testing.T) {
 	})
 }
 
-// Another replica's candidate has no moment at which its time is over: nobody looks at the store again and again for it.
+// Another replica's candidate has no moment at which its time is over: nobody looks at the store
+// again and again for it.
 func TestTheCandidateOfAnotherReplicaIsNotLookedForAllTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()

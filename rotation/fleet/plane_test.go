@@ -325,7 +325,7 @@ func (p *plane) rotate() uint64 {
 	return n
 }
 
-func (p *plane) told() string {
+func (p *plane) announced() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []string

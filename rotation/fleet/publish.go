@@ -5,8 +5,8 @@ import "github.com/lockstep-tls/lockstep/rotation"
 // publish makes the rollout of v what this replica goes by, and wakes the streams if its ring is
 // another one. Then it announces the lines of the history that were not announced yet.
 func (t *turn) publish(v view, announced uint64) {
-	if t.cfg.Marks != nil {
-		t.cfg.Marks.Raise(t.name, v.r.Generation)
+	if t.cfg.HighestSent != nil {
+		t.cfg.HighestSent.Raise(t.name, v.r.Generation)
 	}
 	t.mu.Lock()
 	changed := t.setRollout(v.r)

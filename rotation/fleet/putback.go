@@ -11,10 +11,10 @@ import (
 // the older ring holds may have been burnt meanwhile, and no live ticket can be told from a stolen
 // one.
 func (t *turn) findPutBack(_ context.Context, a *attempt) error {
-	if t.cfg.Marks == nil {
+	if t.cfg.HighestSent == nil {
 		return nil
 	}
-	highest := t.cfg.Marks.Highest(t.name)
+	highest := t.cfg.HighestSent.Highest(t.name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ring != nil || a.r.Generation >= highest {

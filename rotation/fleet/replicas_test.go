@@ -64,19 +64,19 @@ func TestAnEmptiedStoreIsFilledAgainAndNothingMovesUntilAllAreKnown(t *testing.T
 	})
 }
 
-// markers are Marks in memory.
-type markers struct {
+// sentMost is a HighestSent in memory.
+type sentMost struct {
 	mu sync.Mutex
 	m  map[string]uint64
 }
 
-func (m *markers) Highest(scope string) uint64 {
+func (m *sentMost) Highest(scope string) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.m[scope]
 }
 
-func (m *markers) Raise(scope string, generation uint64) {
+func (m *sentMost) Raise(scope string, generation uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.m == nil {
@@ -85,10 +85,10 @@ func (m *markers) Raise(scope string, generation uint64) {
 	m.m[scope] = max(m.m[scope], generation)
 }
 
-func startMarked(t *testing.T, s *faulty, replica string, m Marks) *plane {
+func startWithMemory(t *testing.T, s *faulty, replica string, m HighestSent) *plane {
 	p := prepare(t, s, replica)
 	for _, sc := range p.scopes {
-		sc.cfg.Marks = m
+		sc.cfg.HighestSent = m
 	}
 	p.run()
 	<-p.Ready()
@@ -98,15 +98,15 @@ func startMarked(t *testing.T, s *faulty, replica string, m Marks) *plane {
 
 func TestAnOlderRingThatWasPutBackIsNeverServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, marks := newFaulty(), &markers{}
-		p := startMarked(t, s, "r1", marks)
+		s, memory := newFaulty(), &sentMost{}
+		p := startWithMemory(t, s, "r1", memory)
 		yesterday, _ := s.rollout(t)
 		p.rotate()
 		p.phase(time.Second, rotation.Steady, 3)
 		p.stop()
 		s.overwrite(t, yesterday)
 
-		p = startMarked(t, s, "r1", marks)
+		p = startWithMemory(t, s, "r1", memory)
 		defer p.stop()
 		n := p.connect("a", "")
 		time.Sleep(10 * time.Second)
@@ -126,18 +126,18 @@ func TestAnOlderRingThatWasPutBackIsNeverServed(t *testing.T) {
 
 func TestARingThatWasPutBackIsReplacedByThatOfAReplicaThatLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, marks := newFaulty(), &markers{}
+		s, memory := newFaulty(), &sentMost{}
 		r2 := start(t, s, "r2")
 		defer r2.stop()
 		yesterday, _ := s.rollout(t)
-		r1 := startMarked(t, s, "r1", marks)
+		r1 := startWithMemory(t, s, "r1", memory)
 		r1.rotate()
 		r1.phase(6*time.Second, rotation.Steady, 3)
 		r2.phase(0, rotation.Steady, 3)
 		today := r2.status().Version
 		r1.stop()
 		s.overwrite(t, yesterday)
-		r1 = startMarked(t, s, "r1", marks)
+		r1 = startWithMemory(t, s, "r1", memory)
 		defer r1.stop()
 		r1.phase(7*time.Second, rotation.Steady, 3)
 		if got := r1.status().Version; got != today {
@@ -173,13 +173,14 @@ func TestAReplicaWhoseClockIsOffLeavesRolloutsToOthers(t *testing.T) {
 		if b.got() != "[1 2 3]" {
 			t.Errorf("its node was sent %s", b.got())
 		}
-		if lines := r2.told(); lines != "" {
+		if lines := r2.announced(); lines != "" {
 			t.Errorf("it did %s", lines)
 		}
 	})
 }
 
-// TestReplicasHearOfEachOther, however seldom they look at the store, and know since when they are not heard.
+// TestReplicasHearOfEachOther, however seldom they look at the store, and know since when they are
+// not heard.
 func TestReplicasHearOfEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -292,7 +293,8 @@ func TestTwoNodesUnderOneIdOnTwoReplicasAreBothWaitedFor(t *testing.T) {
 	})
 }
 
-// A replica that is refused has decided nothing, and leaves the rosters of all its scopes as it found them: those that work go on by what they say.
+// A replica that is refused has decided nothing, and leaves the rosters of all its scopes as it
+// found them: those that work go on by what they say.
 func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -348,7 +350,8 @@ func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
 	})
 }
 
-// A replica is unheard since it wrote last, also where it is to write anew; how long that is does not depend on when it happens to look.
+// A replica is unheard since it wrote last, also where it is to write anew; how long that is does
+// not depend on when it happens to look.
 func TestARosterThatIsToBeWrittenAnewIsUnheardAllTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
@@ -420,7 +423,8 @@ func TestAReplicaWhoseStoreHangsIsMute(t *testing.T) {
 	})
 }
 
-// A fail-over loses the last write, and the replica that looks first is not the one that has it: the ring came back from a backup once, and is not burnt for that.
+// A fail-over loses the last write, and the replica that looks first is not the one that has it:
+// the ring came back from a backup once, and is not burnt for that.
 func TestALostWriteCostsARestoredRingNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()

@@ -8,7 +8,8 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// A node that restarts is not known for the one that is away until it accepts its first ring; from then on nobody waits for it.
+// A node that restarts is not known for the one that is away until it accepts its first ring; from
+// then on nobody waits for it.
 func TestARestartedNodeIsWaitedForNoLongerThanItTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
@@ -24,7 +25,8 @@ func TestARestartedNodeIsWaitedForNoLongerThanItTakes(t *testing.T) {
 	})
 }
 
-// A node whose connection died silently is back before its old stream ends: it is one member all along, once that is known.
+// A node whose connection died silently is back before its old stream ends: it is one member all
+// along, once that is known.
 func TestANodeThatIsBackBeforeItsOldStreamEndsIsCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
@@ -44,7 +46,8 @@ func TestANodeThatIsBackBeforeItsOldStreamEndsIsCountedOnce(t *testing.T) {
 		p.rotate()
 		p.phase(2*gather, rotation.Steady, 5)
 
-		// A second node under the id, which comes with nothing, is another member: its end does not hide the first's.
+		// A second node under the id, which comes with nothing, is another member: its end does
+		// not hide the first's.
 		twin := p.connect("a", "")
 		p.phase(2*gather, rotation.Steady, 5)
 		p.disconnect(back)

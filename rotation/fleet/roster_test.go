@@ -38,7 +38,8 @@ func (o *rosterLab) letIn() {
 	}
 }
 
-// want compares the roster: name, floor, ? for a candidate, ~ for one who is away, ! for one who refuses.
+// want compares the roster: name, floor, ? for a candidate, ~ for one who is away, ! for one who
+// refuses.
 func (o *rosterLab) want(want string) {
 	o.t.Helper()
 	var got []string
@@ -216,8 +217,8 @@ func TestUnionCountsANodeOnce(t *testing.T) {
 	}
 }
 
-// A node whose connections died comes again and again. After a pause its streams are served in any order, and their ends are noticed at
-// any time: it is one node all the same.
+// A node whose connections died comes again and again. After a pause its streams are served in any
+// order, and their ends are noticed at any time: it is one node all the same.
 func TestANodeIsCountedOnceWheneverItsOldStreamsAreSeenToEnd(t *testing.T) {
 	const conns = 4 // the first is served before the pause; the last one lives
 	stories := 0
@@ -290,7 +291,8 @@ func TestADamagedRosterIsOfALivingReplicaIfItIsWrittenAgain(t *testing.T) {
 	})
 }
 
-// A claim that is not believed says that the node was not restarted: what it had accepted, as far as that is known, is still its floor.
+// A claim that is not believed says that the node was not restarted: what it had accepted, as far
+// as that is known, is still its floor.
 func TestAClaimThatIsNotBelievedKeepsTheFloorThatIsKnown(t *testing.T) {
 	for _, c := range []struct {
 		what     string

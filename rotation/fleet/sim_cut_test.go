@@ -29,7 +29,8 @@ func (w *world) sever(c *simReplica, cut bool) {
 	}
 }
 
-// pass lets time go by. A replica that is cut off lets its nodes go while that is due, as lockstepd does.
+// pass lets time go by. A replica that is cut off lets its nodes go while that is due, as
+// lockstepd does.
 func (w *world) pass(d time.Duration) {
 	end := w.now.Add(d)
 	for _, c := range w.replicas {

@@ -37,7 +37,8 @@ type simAck struct {
 	worthless  bool
 }
 
-// simRogue is a stream that a client's SNI made a node open: it asks for the ring as a certificate.
+// simRogue is a stream that a client's SNI made a node open: it asks for the ring as a
+// certificate.
 type simRogue struct {
 	node    string
 	at      *simReplica
@@ -176,8 +177,9 @@ func (w *world) known(n *simNode) bool {
 	return e != nil && !e.asked
 }
 
-// present: connected, or away for less than the lease. One that is back counts at once, although its replica may not be able to write that down, unless another one can; but
-// not if it came when its lease was about to end.
+// present: connected, or away for less than the lease. One that is back counts at once, although
+// its replica may not be able to write that down, unless another one can; but not if it came when
+// its lease was about to end.
 func (w *world) present(n *simNode) bool {
 	return w.known(n) || w.now.Sub(n.away) < w.policy.NodeLease || n.stream != 0 && n.back
 }
@@ -189,8 +191,8 @@ func (w *world) lapse() {
 	}
 }
 
-// live as P1 says it: it serves, and is present. One that was away for longer is live again once it was
-// sent a ring, or holds the present one.
+// live as P1 says it: it serves, and is present. One that was away for longer is live again once
+// it was sent a ring, or holds the present one.
 func (w *world) live(n *simNode) bool { return n.holds != 0 && !n.returning && w.present(n) }
 
 // check is P1, and what a burn promises.

@@ -96,7 +96,8 @@ func (w *world) happen(n *simNode, c *simReplica) {
 	}
 }
 
-// stampede: every lease has ended, c is about to do something to the empty fleet, and now all come at once.
+// stampede: every lease has ended, c is about to do something to the empty fleet, and now all come
+// at once.
 func (w *world) stampede(c *simReplica) {
 	for _, n := range w.nodes {
 		if n.stream != 0 {

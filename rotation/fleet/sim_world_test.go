@@ -11,10 +11,12 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// The simulation runs thousands of small fleets against Next and the roster, and checks P1 after each step: every ticket that a
-// live node made less than ticket_lifetime ago is decrypted by every other live node. It knows what the nodes really hold; the
-// control plane knows only what they answered, late. One or two replicas go through the steps of scope.look, and may stop
-// between any two of them while the world goes on. Each may be cut off from the store, alone or together.
+// The simulation runs thousands of small fleets against Next and the roster, and checks P1 after
+// each step: every ticket that a live node made less than ticket_lifetime ago is decrypted by
+// every other live node. It knows what the nodes really hold; the control plane knows only what
+// they answered, late. One or two replicas go through the steps of scope.look, and may stop
+// between any two of them while the world goes on. Each may be cut off from the store, alone or
+// together.
 
 type decision = func(rotation.Rollout, rotation.Policy, rotation.Tally, time.Time, func() keysource.TicketKey) (rotation.Rollout, bool)
 

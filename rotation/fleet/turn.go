@@ -19,7 +19,7 @@ type turn struct {
 	mayDecide      bool      // mayDecide says that the others can know of this replica, and none objects.
 	outcomeUnknown bool      // outcomeUnknown says that the last swap failed, or perhaps did not.
 	skewLogged     bool      // skewLogged says that the clock was too far off at the last look.
-	putBackSince   time.Time // putBackSince is since when the store is known to be older than Marks, or zero.
+	putBackSince   time.Time // putBackSince is since when the store is known to be older than HighestSent, or zero.
 	damagedSince   time.Time // damagedSince is since when the ring's record is damaged, or zero.
 	writeBackUntil time.Time // writeBackUntil is Tally.WriteBackUntil, or zero while nodes prove nothing.
 

@@ -36,7 +36,8 @@ func (u unsealed) Get(ctx context.Context, key string) ([]byte, store.Rev, error
 	return val, rev, err
 }
 
-// A roster that cannot be read keeps nobody from working; its nodes are waited for as long as those of a dead replica.
+// A roster that cannot be read keeps nobody from working; its nodes are waited for as long as
+// those of a dead replica.
 func TestARosterThatCannotBeReadStopsNobody(t *testing.T) {
 	for name, wrap := range map[string]func(*faulty) store.Store{
 		"nonsense":      func(s *faulty) store.Store { return s },
@@ -88,7 +89,8 @@ func TestARosterThatCannotBeReadStopsNobody(t *testing.T) {
 	}
 }
 
-// While the replica writes on, in a form that this one cannot read, its nodes are connected for all that is known.
+// While the replica writes on, in a form that this one cannot read, its nodes are connected for
+// all that is known.
 func TestARosterThatCannotBeReadAndChangesIsOfALiveReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()

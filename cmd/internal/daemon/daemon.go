@@ -186,7 +186,7 @@ func (d *Daemon) wire() error {
 	}
 	d.rolls = fleet.New(fleet.Config{
 		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
-		Shared: shared, Self: fleet.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Loss: loss, Clock: clock,
+		Shared: shared, Self: fleet.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, HighestSent: highest, Loss: loss, Clock: clock,
 		Peers:    admin.Peers{Self: d.data.replica, Transport: d.peers},
 		Unsealed: d.data.vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },

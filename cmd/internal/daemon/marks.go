@@ -13,7 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
-// marks is a [fleet.Marks] in a file of the data directory: the high-water mark of each scope's ring. It is not synced: after a power failure the
+// marks is a [fleet.HighestSent] in a file of the data directory: the high-water mark of each scope's ring. It is not synced: after a power failure the
 // last one may be missing, and the one before serves nearly as well.
 type marks struct {
 	path string
@@ -46,14 +46,14 @@ func openMarks(path string, log *slog.Logger) (*marks, error) {
 // maxMark leaves rotation numbers to go on with: a ring that is put back is replaced by one above its mark.
 const maxMark = 1 << 52
 
-// Highest implements [fleet.Marks].
+// Highest implements [fleet.HighestSent].
 func (m *marks) Highest(scope string) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.scopes[scope]
 }
 
-// Raise implements [fleet.Marks].
+// Raise implements [fleet.HighestSent].
 func (m *marks) Raise(scope string, generation uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
