@@ -71,12 +71,13 @@ func TestWhichKeysAreAccepted(t *testing.T) {
 		k    keysource.TicketKey
 		want error
 	}{
-		"good":              {testKey(50), nil},
-		"all zero":          {keysource.TicketKey{}, keysource.ErrBadTicketKey},
-		"burnt":             {burnt, ErrRefused},
-		"in the ring":       {l.r.Keys[0].Key, ErrRefused},
-		"of the same name":  {twin, ErrRefused},
-		"burnt, other name": {func() keysource.TicketKey { k := burnt; k[0] ^= 1; return k }(), nil}, // another key to every node
+		"good":             {testKey(50), nil},
+		"all zero":         {keysource.TicketKey{}, keysource.ErrBadTicketKey},
+		"burnt":            {burnt, ErrRefused},
+		"in the ring":      {l.r.Keys[0].Key, ErrRefused},
+		"of the same name": {twin, ErrRefused},
+		// another key to every node
+		"burnt, other name": {func() keysource.TicketKey { k := burnt; k[0] ^= 1; return k }(), nil},
 	} {
 		if err := l.r.acceptsKey(c.k); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -107,7 +108,8 @@ func TestABurnEndsWhenNobodyMayHoldABurntKey(t *testing.T) {
 			l.lose("c")
 			l.accept("a")
 			l.after(l.p.NodeLease - 1)
-			if why := strings.Join(l.r.blockedBy(l.p, l.tally(), l.now), "\n"); !strings.Contains(why, "b: ") || !strings.Contains(why, "c: away") {
+			if why := strings.Join(l.r.blockedBy(l.p, l.tally(), l.now), "\n"); !strings.Contains(why, "b: ") ||
+				!strings.Contains(why, "c: away") {
 				t.Errorf("blocked by %q", why)
 			}
 			l.after(1) // c's lease is over; the excluded one holds it up
@@ -127,7 +129,8 @@ func TestABurnTakesTheRequestedKeyAlong(t *testing.T) {
 			l.next("distributing")
 		}
 		r, _ = l.r.Burn("me", "", l.key(), l.now)
-		if want := []string{testKey(1).Fingerprint(), k.Fingerprint()}; !slices.Equal(slices.Sorted(slices.Values(r.Burnt)), slices.Sorted(slices.Values(want))) {
+		if want := []string{testKey(1).Fingerprint(), k.Fingerprint()}; !slices.Equal(slices.Sorted(slices.Values(r.Burnt)),
+			slices.Sorted(slices.Values(want))) {
 			t.Errorf("burnt %q, want each once of %q", r.Burnt, want)
 		}
 	}
@@ -180,8 +183,10 @@ func TestRollbackIsRefused(t *testing.T) {
 	}{
 		"nothing drains": {func(l *lab) {}, "no earlier key drains"},
 		"after a burn":   {func(l *lab) { l.rotate(); l.phase(Burning) }, "a burn cannot be rolled back"},
-		"and its end":    {func(l *lab) { l.rotate(); l.phase(Burning); l.accept("a", "b", "c"); l.next("burnt") }, "no earlier key drains"},
-		"too old":        {func(l *lab) { l.rotate(); l.now = l.now.Add(l.p.MaxKeyAge) }, "beyond max_key_age (4h0m0s): rotate instead"},
+		"and its end": {func(l *lab) { l.rotate(); l.phase(Burning); l.accept("a", "b", "c"); l.next("burnt") },
+			"no earlier key drains"},
+		"too old": {func(l *lab) { l.rotate(); l.now = l.now.Add(l.p.MaxKeyAge) },
+			"beyond max_key_age (4h0m0s): rotate instead"},
 		"somebody lacks it": {func(l *lab) {
 			l.rotate()
 			l.rotate()
@@ -207,7 +212,8 @@ func TestExcludeLetsTheFleetGoOn(t *testing.T) {
 	l.accept("a", "b")
 	l.next()
 	l.do(l.r.Exclude("c", "me", "broken disk", l.now.Add(time.Hour), l.now))
-	if last := l.last(); last.What != "excluded" || !strings.Contains(last.Why, "c until 2026-01-02T04:04:05Z: broken disk") {
+	if last := l.last(); last.What != "excluded" || !strings.Contains(last.Why,
+		"c until 2026-01-02T04:04:05Z: broken disk") {
 		t.Errorf("%+v", last)
 	}
 	l.next("promoting")
@@ -237,7 +243,8 @@ func TestExcludeLetsTheFleetGoOn(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	if p := (Rollout{}).Plan(DefaultPolicy(), Tally{}, epoch); !slices.Equal(p.Blocked, []string{"the scope has no key yet"}) {
+	if p := (Rollout{}).Plan(DefaultPolicy(), Tally{}, epoch); !slices.Equal(p.Blocked,
+		[]string{"the scope has no key yet"}) {
 		t.Errorf("%+v", p)
 	}
 	l := newLab(t)
@@ -245,10 +252,12 @@ func TestPlan(t *testing.T) {
 	l.lose("c")
 	before, _ := l.r.Encode()
 	p := l.r.Plan(l.p, l.tally(), l.now)
-	if !slices.Equal(p.Nodes, []string{"a", "b", "c"}) || len(p.Steps) != 3 || p.Drains != testKey(1).ID() || p.DrainsFor != 122*time.Minute {
+	if !slices.Equal(p.Nodes, []string{"a", "b", "c"}) || len(p.Steps) != 3 || p.Drains != testKey(1).ID() ||
+		p.DrainsFor != 122*time.Minute {
 		t.Errorf("%+v", p)
 	}
-	if want := []string{"b: refused g1, may hold g1: cannot", "c: away for 0s, its lease ends in 1m15s; may hold g1"}; !slices.Equal(p.Blocked, want) {
+	if want := []string{"b: refused g1, may hold g1: cannot",
+		"c: away for 0s, its lease ends in 1m15s; may hold g1"}; !slices.Equal(p.Blocked, want) {
 		t.Errorf("blocked by %q", p.Blocked)
 	}
 	if after, _ := l.r.Encode(); string(before) != string(after) {
@@ -257,7 +266,8 @@ func TestPlan(t *testing.T) {
 	l.accept("b")
 	l.phase(Distributing)
 	p = l.r.Plan(l.p, l.tally(), l.now.Add(2*time.Second))
-	if len(p.Steps) != 1 || !strings.Contains(p.Steps[0], "rotation 1 is under way (distributing)") || len(p.Blocked) != 3 ||
+	if len(p.Steps) != 1 || !strings.Contains(p.Steps[0], "rotation 1 is under way (distributing)") ||
+		len(p.Blocked) != 3 ||
 		p.Blocked[0] != "a: has not accepted g2 for 2s; may hold g1" {
 		t.Errorf("%+v", p)
 	}

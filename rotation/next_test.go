@@ -27,7 +27,8 @@ func TestARotationGoesOnOnlyWhenEveryLiveMemberAccepted(t *testing.T) {
 	l.accept("c")
 	l.next("promoting")
 	l.want(Promoting, "2 1")
-	if last := l.last(); last.Nodes != 3 || last.Took != time.Second || last.Key != testKey(2).ID() || last.LeftBehind != nil {
+	if last := l.last(); last.Nodes != 3 || last.Took != time.Second || last.Key != testKey(2).ID() ||
+		last.LeftBehind != nil {
 		t.Errorf("%+v", last)
 	}
 	l.accept("b", "c")
@@ -172,7 +173,8 @@ func TestARefusalTakesTheNewKeyBack(t *testing.T) {
 		if last := l.last(); last.By != "c" || last.Why != "no thanks" || l.r.RetryAt.Sub(l.now) != wait {
 			t.Errorf("%+v; retry in %s, want %s", last, l.r.RetryAt.Sub(l.now), wait)
 		}
-		if why := strings.Join(l.r.blockedBy(l.p, l.tally(), l.now), "; "); !strings.Contains(why, "c: refused the new key, which was taken back: no thanks; the next try is in ") {
+		if why := strings.Join(l.r.blockedBy(l.p, l.tally(), l.now), "; "); !strings.Contains(why,
+			"c: refused the new key, which was taken back: no thanks; the next try is in ") {
 			t.Errorf("blocked by %q", why)
 		}
 		l.accept("a", "b", "c")
@@ -236,7 +238,8 @@ func TestAKeyLeavesALifetimeAfterItsLastUse(t *testing.T) {
 		t.Errorf("drains since %s, retires %s", l.r.Keys[1].UnusedSince, l.p.retiresAt(l.r.Keys[1]))
 	}
 	l.after(time.Hour)
-	l.members["old"] = &Member{Node: "old", Nr: 1, Floor: 1, Answered: true, Connected: true, Since: l.now} // comes back with g1
+	// comes back with g1
+	l.members["old"] = &Member{Node: "old", Nr: 1, Floor: 1, Answered: true, Connected: true, Since: l.now}
 	l.next()
 	if !l.r.Keys[1].UnusedSince.IsZero() || !l.p.retiresAt(l.r.Keys[1]).IsZero() {
 		t.Error("the drain goes on although somebody encrypts with the key again")
@@ -313,7 +316,8 @@ func TestAFullRingWaitsForAKeyToRetire(t *testing.T) {
 		l.rotate()
 	}
 	l.after(l.p.Period)
-	if why := l.r.blockedBy(l.p, l.tally(), l.now); len(why) != 1 || !strings.Contains(why[0], "the ring is full (15 keys drain)") {
+	if why := l.r.blockedBy(l.p, l.tally(), l.now); len(why) != 1 ||
+		!strings.Contains(why[0], "the ring is full (15 keys drain)") {
 		t.Errorf("blocked by %q", why)
 	}
 	before := len(l.r.Keys)

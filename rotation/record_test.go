@@ -69,8 +69,10 @@ func TestDecodeRolloutRefusesWhatNextCannotHaveMade(t *testing.T) {
 		{"ended", 2, "belongs to no rotation"},
 		{"ended", 3, "belongs to no rotation"},
 		{"burnt", []string{k.Fingerprint()}, "holds a burnt key (" + k.ID() + ")"},
-		{"wanted", map[string]any{"by": "me", "why": "", "at": epoch, "key": secret[:40]}, "the requested key: bad session ticket key: 30 bytes"},
-		{"wanted", map[string]any{"by": "me", "why": "", "at": epoch, "key": make([]byte, 80)}, "the requested key: bad session ticket key: weak"},
+		{"wanted", map[string]any{"by": "me", "why": "", "at": epoch, "key": secret[:40]},
+			"the requested key: bad session ticket key: 30 bytes"},
+		{"wanted", map[string]any{"by": "me", "why": "", "at": epoch, "key": make([]byte, 80)},
+			"the requested key: bad session ticket key: weak"},
 	} {
 		_, err := Decode("s", edited(t, l.r, c.field, c.value))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -118,7 +120,8 @@ func FuzzDecodeRollout(f *testing.F) {
 		if r, _, err := l.r.Ask(Request{By: "me", Why: "\x00"}); err == nil {
 			l.r = r
 		}
-		l.r, _ = l.r.Next(l.p, Tally{Members: []Member{{Node: "a", Floor: 1, Answered: true, Connected: true, Refused: 9, Words: "no"}}}, l.now, l.key)
+		l.r, _ = l.r.Next(l.p, Tally{Members: []Member{{Node: "a", Floor: 1, Answered: true, Connected: true, Refused: 9,
+			Words: "no"}}}, l.now, l.key)
 		b, err := l.r.Encode()
 		if err != nil {
 			f.Fatal(err)

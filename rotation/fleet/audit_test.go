@@ -74,7 +74,8 @@ func TestAChangeIsWrittenDownBeforeItIsMade(t *testing.T) {
 		p.connect("a", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		s.set(func(_ context.Context, op, key string) error {
-			if st, _ := p.Status("default"); op == "swap" && key == "ring/default" && len(st.History) >= (strings.Count(b.said(), " ")+1) {
+			if st, _ := p.Status("default"); op == "swap" && key == "ring/default" &&
+				len(st.History) >= (strings.Count(b.said(), " ")+1) {
 				t.Errorf("the ring is written, and the book ends with %q", b.said())
 			}
 			return nil
@@ -120,7 +121,8 @@ func TestWhatCannotBeWrittenDownIsNotMade(t *testing.T) {
 				a := p.connect("a", "")
 				p.phase(time.Second, rotation.Steady, 1)
 				b.fail(errNoInk)
-				if _, err := p.Rotate(t.Context(), "default", rotation.Request{By: "me"}); !errors.Is(err, ErrUnrecorded) || !errors.Is(err, errNoInk) {
+				if _, err := p.Rotate(t.Context(), "default", rotation.Request{By: "me"}); !errors.Is(err, ErrUnrecorded) ||
+					!errors.Is(err, errNoInk) {
 					t.Fatal(err)
 				}
 				late := p.connect("late", "") // serving goes on

@@ -25,8 +25,8 @@ type Config struct {
 	Self   Peer  // Self is what other replicas get to know of this one: Admin and Alone.
 	Peers  Peers // Peers asks the other replicas. If it is nil none is asked, and no node is let go.
 
-	HighestSent HighestSent // HighestSent outlive the store. nil means that there are none.
-	Loss  Loss  // Loss knows whether the store was emptied. If it is nil it is not asked.
+	HighestSent HighestSent // HighestSent outlives the store. nil means that there is none.
+	Loss        Loss        // Loss knows whether the store was emptied. If it is nil it is not asked.
 
 	// Unsealed is asked when a ring does not open. An error means that others' records do not
 	// open, either, so this replica lacks their key and nothing is damaged. If it is nil, what
@@ -59,10 +59,11 @@ type Config struct {
 	Log   *slog.Logger
 }
 
-// HighestSent keep, for each scope, the highest generation that this replica has ever sent, outside the
-// store. They tell a store that was put back to an earlier day from one that is as it was. Raise
-// is called before a generation is sent. Neither method blocks for long. If Raise cannot write,
-// the next Highest may be too low, and nothing else happens. Highest is at most 2^52.
+// HighestSent keeps, for each scope, the highest generation that this replica has ever sent,
+// outside the store. It tells a store that was put back to an earlier day from one that is as it
+// was. Raise is called before a generation is sent. Neither method blocks for long. If Raise
+// cannot write, the next Highest may be too low, and nothing else happens. Highest is at most
+// 2^52.
 type HighestSent interface {
 	Highest(scope string) uint64
 	Raise(scope string, generation uint64)

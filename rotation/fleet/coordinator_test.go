@@ -132,7 +132,8 @@ func TestTwoReplicasOfOneFleet(t *testing.T) {
 		if a.got() != "[1 2 3]" || b.got() != "[1 2 3]" {
 			t.Errorf("a was sent %s, b %s", a.got(), b.got())
 		}
-		if lines := one.announced() + " " + two.announced(); strings.Count(lines, "distributing") != 1 || strings.Count(lines, "promoting") != 1 {
+		if lines := one.announced() + " " + two.announced(); strings.Count(lines, "distributing") != 1 ||
+			strings.Count(lines, "promoting") != 1 {
 			t.Errorf("announced %q and %q", one.announced(), two.announced())
 		}
 
@@ -225,7 +226,8 @@ func TestADeadReplicasNodesAreAwayThenForgotten(t *testing.T) {
 		if got := members(one.status()); got != "a=2 b=1~" {
 			t.Errorf("sees %q", got)
 		}
-		one.phase(testPolicy().NodeLease-15*time.Second, rotation.Distributing, 2) // a lease after it was taken for dead: it may have been cut off only
+		// a lease after it was taken for dead: it may have been cut off only
+		one.phase(testPolicy().NodeLease-15*time.Second, rotation.Distributing, 2)
 		one.phase(15*time.Second, rotation.Steady, 3)
 		one.phase(5*time.Second, rotation.Steady, 3)
 		if _, _, err := s1.Store.Get(t.Context(), "roster/default/r2"); !errors.Is(err, store.ErrNotExist) {
@@ -436,8 +438,10 @@ func TestARefusingMemberThroughTheCoordinator(t *testing.T) {
 		p.phase(time.Second, rotation.Steady, 1)
 		b.refuses.Store(true)
 		p.rotate()
-		p.phase(0, rotation.Steady, 3)                                                                                 // the new key came and went
-		if got := p.announced(); got != "done distributing taken-back" || a.got() != "[1 2 3]" && a.got() != "[1 3]" { // a may have been too busy to notice
+		// the new key came and went
+		p.phase(0, rotation.Steady, 3)
+		// a may have been too busy to notice
+		if got := p.announced(); got != "done distributing taken-back" || a.got() != "[1 2 3]" && a.got() != "[1 3]" {
 			t.Errorf("announced %q, a was sent %s", got, a.got())
 		}
 		b.refuses.Store(false)
@@ -580,7 +584,8 @@ func TestCommandsThroughTheCoordinator(t *testing.T) {
 			p.Exclude(ctx, "other", "a", "", "", time.Hour),
 			func() error { _, err := p.Status("other"); return err }(),
 		} {
-			if !errors.Is(err, keysource.ErrNotExist) || !strings.Contains(err.Error(), `scope "other" does not exist: the configuration has [default]`) {
+			if !errors.Is(err, keysource.ErrNotExist) || !strings.Contains(err.Error(),
+				`scope "other" does not exist: the configuration has [default]`) {
 				t.Error(err)
 			}
 		}

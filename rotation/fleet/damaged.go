@@ -44,7 +44,8 @@ func (t *turn) replaceDamaged(_ context.Context, a *attempt) error {
 // nobodyHasIt returns the error of a scope whose ring is damaged and that no replica has.
 func (v view) nobodyHasIt(scope string) error {
 	return fmt.Errorf("the stored ring of scope %s is damaged, and no replica has it in memory: %w; "+
-		"nodes keep what they hold, and nothing rotates: restore a backup of it (lockstep restore FILE), or replace every key (lockstep burn %s)",
+		"nodes keep what they hold, and nothing rotates: "+
+		"restore a backup of it (lockstep restore FILE), or replace every key (lockstep burn %s)",
 		scope, v.damaged, scope)
 }
 

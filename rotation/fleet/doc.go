@@ -72,10 +72,10 @@
 //     record of the loss (see [Loss]) before it lets nodes in. Every replica writes back the ring
 //     that it sends, and the highest generation wins. No step is made for 105 s at the usual
 //     lease, since the rosters are gone, too.
-//   - A start on an emptied store is the same loss. A replica whose memory ([HighestSent]) says that
-//     there were rings replaces every key after 30 s, above the highest generation that it sent.
-//     One to which all is new makes no ring in the first minute of the record, since another may
-//     have one.
+//   - A start on an emptied store is the same loss. A replica whose memory ([HighestSent]) says
+//     that there were rings replaces every key after 30 s, above the highest generation that it
+//     sent. One to which all is new makes no ring in the first minute of the record, since another
+//     may have one.
 //   - A ring that was put back from an earlier day is found by the same memory. It is not served.
 //     A replica that still has the newer one writes it back within a refresh. After 30 s without
 //     one every key is replaced, since what was put back may have been burnt.

@@ -97,7 +97,8 @@ func TestNodesAreLetGoBeforeTheirReplicaIsTakenForDead(t *testing.T) {
 			return false, ctx.Err()
 		},
 	} {
-		for _, late := range []time.Duration{0, time.Millisecond, lookEvery / 2, lookEvery - time.Millisecond} { // of the last word, in the time between two looks
+		// of the last word, in the time between two looks
+		for _, late := range []time.Duration{0, time.Millisecond, lookEvery / 2, lookEvery - time.Millisecond} {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()

@@ -84,7 +84,8 @@ func TestAStartOnAnEmptiedStoreIsNoNewFleet(t *testing.T) {
 		if a.got() != "[]" || b.got() != "[]" {
 			t.Fatalf("a was sent %s, b %s", a.got(), b.got())
 		}
-		if st := fresh.status(); !errors.Is(st.Err, store.ErrLost) || !strings.Contains(st.Err.Error(), "a new one is made in") {
+		if st := fresh.status(); !errors.Is(st.Err, store.ErrLost) ||
+			!strings.Contains(st.Err.Error(), "a new one is made in") {
 			t.Errorf("the replica that is new says %v", st.Err)
 		}
 		if _, err := fresh.Rotate(t.Context(), "default", rotation.Request{By: "me"}); !errors.Is(err, store.ErrLost) {

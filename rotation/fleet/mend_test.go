@@ -54,7 +54,8 @@ func TestADamagedRingIsWrittenBackByThoseWhoHaveIt(t *testing.T) {
 				if got := stored.Ring().Version(); got != before || a.got() != "[1 2 3]" {
 					t.Fatalf("the store has %s, want %s; a was sent %s", got, before, a.got())
 				}
-				if l := stored.History[len(stored.History)-1]; l.What != "written-back" || !strings.Contains(l.Why, "damaged") || !strings.HasSuffix(r1.announced()+r2.announced(), "written-back") {
+				if l := stored.History[len(stored.History)-1]; l.What != "written-back" || !strings.Contains(l.Why, "damaged") ||
+					!strings.HasSuffix(r1.announced()+r2.announced(), "written-back") {
 					t.Errorf("the history: %+v; announced %s and %s", l, r1.announced(), r2.announced())
 				}
 				b := r2.connect("b", "")
@@ -135,14 +136,16 @@ func TestADamagedRingThatNobodyHasWaitsForTheOperator(t *testing.T) {
 			p, _ := lay(t, s)
 			defer p.stop()
 			n := p.connect("a", "")
-			if _, err := p.Burn(t.Context(), "default", "me", "early"); err == nil || !strings.Contains(err.Error(), "another replica may have it") {
+			if _, err := p.Burn(t.Context(), "default", "me", "early"); err == nil ||
+				!strings.Contains(err.Error(), "another replica may have it") {
 				t.Errorf("at once: %v", err)
 			}
 			time.Sleep(10 * time.Minute)
 			synctest.Wait()
 			_, err := p.Rotate(t.Context(), "default", rotation.Request{By: "me"})
 			for _, err := range []error{p.status().Err, err} {
-				if !errors.Is(err, store.ErrSealed) || !strings.Contains(err.Error(), "lockstep burn default") || !strings.Contains(err.Error(), "lockstep restore") {
+				if !errors.Is(err, store.ErrSealed) || !strings.Contains(err.Error(), "lockstep burn default") ||
+					!strings.Contains(err.Error(), "lockstep restore") {
 					t.Errorf("it says %v", err)
 				}
 			}

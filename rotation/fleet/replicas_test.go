@@ -115,7 +115,8 @@ func TestAnOlderRingThatWasPutBackIsNeverServed(t *testing.T) {
 			t.Fatalf("a node was sent %s; the scope says %v", n.got(), st.Err)
 		}
 		p.phase(writeBackWithin, rotation.Steady, 4)
-		if now, _ := s.rollout(t); p.Current("default").Keys[0] == yesterday.Keys[0].Key || !isBurnt(now, yesterday.Keys[0].Key) {
+		if now, _ := s.rollout(t); p.Current("default").Keys[0] == yesterday.Keys[0].Key ||
+			!isBurnt(now, yesterday.Keys[0].Key) {
 			t.Error("the key that was put back is in use")
 		}
 		if n.got() != "[4]" {
@@ -301,7 +302,8 @@ func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
 		begin := func(replica string, alone bool) *plane {
 			p := &plane{t: t, store: s, replica: replica, nodes: map[uint64]*client{}, done: make(chan error, 1)}
 			p.Coordinator = New(Config{
-				Store: s, Replica: replica, Scopes: map[string]rotation.Policy{"default": testPolicy(), "other": testPolicy(), "third": testPolicy()}, Refresh: 5 * time.Second, Shared: true,
+				Store: s, Replica: replica, Scopes: map[string]rotation.Policy{"default": testPolicy(), "other": testPolicy(),
+					"third": testPolicy()}, Refresh: 5 * time.Second, Shared: true,
 				Wake: p.wakeUp, Log: slog.New(slog.DiscardHandler), Self: Peer{Admin: "http://" + replica, Alone: alone},
 				Announce: func(_ string, l rotation.Line, _ string) { p.mu.Lock(); p.lines = append(p.lines, l); p.mu.Unlock() },
 			})

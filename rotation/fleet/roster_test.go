@@ -25,7 +25,8 @@ type rosterLab struct {
 }
 
 func newRosterLab(t *testing.T) *rosterLab {
-	return &rosterLab{roster: newRoster(), t: t, now: epoch, ring: keysource.Ring{Generation: 5, Keys: []keysource.TicketKey{testKey(1)}}}
+	return &rosterLab{roster: newRoster(), t: t, now: epoch, ring: keysource.Ring{Generation: 5,
+		Keys: []keysource.TicketKey{testKey(1)}}}
 }
 
 func (o *rosterLab) join(stream uint64, node, held string) {
@@ -233,7 +234,8 @@ func TestANodeIsCountedOnceWheneverItsOldStreamsAreSeenToEnd(t *testing.T) {
 					var conn uint64
 					if _, err := fmt.Sscanf(event, "join %d", &conn); err == nil {
 						streams[conn] = uint64(len(streams) + 1)
-						o.roster.join(Asked{Stream: streams[conn], Conn: conn, Node: "a", Held: o.ring.Version(), Believed: true}, o.ring, o.now)
+						o.roster.join(Asked{Stream: streams[conn], Conn: conn, Node: "a", Held: o.ring.Version(), Believed: true},
+							o.ring, o.now)
 						live = streams[conns]
 					} else if _, err := fmt.Sscanf(event, "end %d", &conn); err == nil {
 						o.closed(streams[conn], o.now)
@@ -242,14 +244,16 @@ func TestANodeIsCountedOnceWheneverItsOldStreamsAreSeenToEnd(t *testing.T) {
 						o.letIn()
 					}
 				}
-				if got := len(o.members["a"]); got != 1 || !o.members["a"][0].Connected || o.members["a"][0].Nr != 1 || o.members["a"][0].Stream != live {
+				if got := len(o.members["a"]); got != 1 || !o.members["a"][0].Connected || o.members["a"][0].Nr != 1 ||
+					o.members["a"][0].Stream != live {
 					t.Errorf("%q: %d members: %+v", events, got, o.sorted(true))
 				}
 			}
 			return
 		}
 		for i, conn := range waiting {
-			play(append(slices.Clone(events), fmt.Sprintf("join %d", conn)), slices.Delete(slices.Clone(waiting), i, i+1), append(slices.Clone(open), conn))
+			play(append(slices.Clone(events), fmt.Sprintf("join %d", conn)), slices.Delete(slices.Clone(waiting), i, i+1),
+				append(slices.Clone(open), conn))
 		}
 		for i, conn := range open {
 			if conn < conns {
@@ -312,7 +316,8 @@ func TestAClaimThatIsNotBelievedKeepsTheFloorThatIsKnown(t *testing.T) {
 		}
 		o.join(Asked{Stream: 1, Node: "a", Held: ring.Version(), Believed: c.believed}, ring, now)
 		if e := o.streams[1]; e.Floor != c.want || !e.Answered || len(o.members["a"]) != 1 {
-			t.Errorf("%s: floor %d, answered %v, %d members; want floor %d", c.what, e.Floor, e.Answered, len(o.members["a"]), c.want)
+			t.Errorf("%s: floor %d, answered %v, %d members; want floor %d", c.what, e.Floor, e.Answered, len(o.members["a"]),
+				c.want)
 		}
 	}
 }

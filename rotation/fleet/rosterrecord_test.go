@@ -13,9 +13,11 @@ import (
 func drawMembers(t *rapid.T) (ms []rotation.Member) {
 	for range rapid.IntRange(0, 5).Draw(t, "members") {
 		m := rotation.Member{
-			Node: rapid.StringN(1, 20, 100).Draw(t, "node"), Nr: rapid.IntRange(1, 3).Draw(t, "nr"), Floor: rapid.Uint64Max(rotation.MaxGeneration).Draw(t, "floor"),
-			Answered: rapid.Bool().Draw(t, "answered"), Connected: rapid.Bool().Draw(t, "connected"), Brought: rapid.Bool().Draw(t, "brought"),
-			Since: epoch.Add(-time.Duration(rapid.IntRange(0, 1e9).Draw(t, "since")) * time.Millisecond),
+			Node: rapid.StringN(1, 20, 100).Draw(t, "node"), Nr: rapid.IntRange(1, 3).Draw(t, "nr"),
+			Floor:    rapid.Uint64Max(rotation.MaxGeneration).Draw(t, "floor"),
+			Answered: rapid.Bool().Draw(t, "answered"), Connected: rapid.Bool().Draw(t, "connected"),
+			Brought: rapid.Bool().Draw(t, "brought"),
+			Since:   epoch.Add(-time.Duration(rapid.IntRange(0, 1e9).Draw(t, "since")) * time.Millisecond),
 		}
 		if rapid.Bool().Draw(t, "refuses") {
 			m.Refused, m.Words = rapid.Uint64Range(1, rotation.MaxGeneration).Draw(t, "refused"), rapid.String().Draw(t, "words")
@@ -28,7 +30,8 @@ func drawMembers(t *rapid.T) (ms []rotation.Member) {
 func TestRosterRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ms := drawMembers(t)
-		want := rosterRecord{Peer{Admin: rapid.String().Draw(t, "admin"), Alone: rapid.Bool().Draw(t, "alone"), At: epoch}, ms}
+		want := rosterRecord{Peer{Admin: rapid.String().Draw(t, "admin"), Alone: rapid.Bool().Draw(t, "alone"), At: epoch},
+			ms}
 		r, err := decodeRoster(want.encode())
 		got := r.members
 		if err != nil || !r.peer.At.Equal(epoch) || len(got) != len(ms) {
@@ -51,7 +54,8 @@ func TestRosterRecordRoundTrip(t *testing.T) {
 func TestRosterOfAFleetIsSmall(t *testing.T) {
 	var ms []rotation.Member
 	for i := range 5000 {
-		ms = append(ms, rotation.Member{Node: "edge-" + time.Duration(i).String(), Nr: 1, Floor: 123456, Answered: true, Connected: true, Since: epoch.Add(-time.Hour)})
+		ms = append(ms, rotation.Member{Node: "edge-" + time.Duration(i).String(), Nr: 1, Floor: 123456, Answered: true,
+			Connected: true, Since: epoch.Add(-time.Hour)})
 	}
 	if n := len(rosterRecord{Peer{At: epoch}, ms}.encode()); n > 120_000 {
 		t.Errorf("5000 nodes take %d bytes", n)

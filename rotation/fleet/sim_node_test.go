@@ -11,23 +11,29 @@ import (
 )
 
 type simNode struct {
-	name      string
-	at        *simReplica
-	stream    uint64 // 0: not connected
-	holds     uint64 // generation; 0: nothing
-	sent      uint64 // on its way, applied at arrives
-	arrives   time.Time
-	acks      []simAck
-	away      time.Time // since when it is not connected
-	back      bool      // it connected again well before its lease ended
-	refuse    int       // how many more rings it refuses
-	ill       bool      // one of its filter chains cannot be built: it stores a ring, gives it to the chains before that one, and refuses it
-	stored    uint64    // generation: what it stored last. It answers the same bytes with an ACK, and does not look at them
-	partly    uint64    // generation: what the chains before the ill one have
-	same      bool      // what is on its way has the bytes of what it stored
-	returning bool      // is new, or was away beyond its lease, and has got no ring since
-	excused   bool      // was excluded, or met a burn, and has not got the present ring since: others' tickets may be refused there
-	used      map[keysource.TicketKey]time.Time
+	name    string
+	at      *simReplica
+	stream  uint64 // 0: not connected
+	holds   uint64 // generation; 0: nothing
+	sent    uint64 // on its way, applied at arrives
+	arrives time.Time
+	acks    []simAck
+	away    time.Time // since when it is not connected
+	back    bool      // it connected again well before its lease ended
+	refuse  int       // how many more rings it refuses
+	// one of its filter chains cannot be built: it stores a ring, gives it to the chains before
+	// that one, and refuses it
+	ill bool
+	// generation: what it stored last. It answers the same bytes with an ACK, and does not look at
+	// them
+	stored    uint64
+	partly    uint64 // generation: what the chains before the ill one have
+	same      bool   // what is on its way has the bytes of what it stored
+	returning bool   // is new, or was away beyond its lease, and has got no ring since
+	// was excluded, or met a burn, and has not got the present ring since: others' tickets may be
+	// refused there
+	excused bool
+	used    map[keysource.TicketKey]time.Time
 }
 
 type simAck struct {
@@ -214,7 +220,8 @@ func (w *world) check() error {
 				}
 			}
 		}
-		if w.stored.Phase != rotation.Burning && len(w.stored.Burnt) > 0 && slices.ContainsFunc(ring, func(k keysource.TicketKey) bool { return isBurnt(w.stored, k) }) {
+		if w.stored.Phase != rotation.Burning && len(w.stored.Burnt) > 0 &&
+			slices.ContainsFunc(ring, func(k keysource.TicketKey) bool { return isBurnt(w.stored, k) }) {
 			return fmt.Errorf("the burn has ended, and %s holds g%d with a burnt key", to.name, to.holds)
 		}
 	}

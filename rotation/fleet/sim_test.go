@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
@@ -148,10 +147,12 @@ func TestNoLiveTicketIsRefusedInAnyFleet(t *testing.T) {
 
 func (w *world) tell() {
 	for _, l := range w.stored.History[max(0, len(w.stored.History)-8):] {
-		w.t.Logf("%s %s g%d by %s: %s; left behind %v", l.At.Format("15:04:05.000"), l.What, l.Generation, l.By, l.Why, l.LeftBehind)
+		w.t.Logf("%s %s g%d by %s: %s; left behind %v", l.At.Format("15:04:05.000"), l.What, l.Generation, l.By, l.Why,
+			l.LeftBehind)
 	}
 	for _, n := range w.nodes {
-		w.t.Logf("%s: stream %d holds g%d sent g%d away %s returning %v excused %v", n.name, n.stream, n.holds, n.sent, n.away.Format("15:04:05"), n.returning, n.excused)
+		w.t.Logf("%s: stream %d holds g%d sent g%d away %s returning %v excused %v", n.name, n.stream, n.holds, n.sent,
+			n.away.Format("15:04:05"), n.returning, n.excused)
 	}
 	for i, c := range w.replicas {
 		w.t.Logf("replica %d at step %d with g%d", i, c.step, c.ring.Generation)
@@ -164,7 +165,8 @@ func (w *world) tell() {
 // mutants break one rule each.
 var mutants = map[string]func(*world){
 	"promote without quorum": func(w *world) {
-		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time, fresh func() keysource.TicketKey) (rotation.Rollout, bool) {
+		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time,
+			fresh newKey) (rotation.Rollout, bool) {
 			n, changed := r.Next(p, t, now, fresh)
 			if n.Phase == rotation.Distributing {
 				promote(&n, now)
@@ -174,7 +176,8 @@ var mutants = map[string]func(*world){
 		}
 	},
 	"skip the second quorum": func(w *world) {
-		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time, fresh func() keysource.TicketKey) (rotation.Rollout, bool) {
+		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time,
+			fresh newKey) (rotation.Rollout, bool) {
 			n, changed := r.Next(p, t, now, fresh)
 			if n.Phase == rotation.Promoting {
 				end(&n, now)
@@ -189,7 +192,8 @@ var mutants = map[string]func(*world){
 		}
 	},
 	"retire at once": func(w *world) {
-		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time, fresh func() keysource.TicketKey) (rotation.Rollout, bool) {
+		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time,
+			fresh newKey) (rotation.Rollout, bool) {
 			n, changed := r.Next(p, t, now, fresh)
 			for i := len(n.Keys) - 1; i > 0; i-- {
 				if n.Phase == rotation.Steady && n.Keys[i].Demoted != 0 {
@@ -201,7 +205,8 @@ var mutants = map[string]func(*world){
 		}
 	},
 	"one phase only": func(w *world) {
-		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time, fresh func() keysource.TicketKey) (rotation.Rollout, bool) {
+		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time,
+			fresh newKey) (rotation.Rollout, bool) {
 			n, changed := r.Next(p, t, now, fresh)
 			if r.Phase == rotation.Steady && n.Phase == rotation.Distributing {
 				n.Generation-- // the ring that holds the new key for decryption only is never sent
@@ -213,7 +218,8 @@ var mutants = map[string]func(*world){
 	"forget the away":       only(func(m rotation.Member) bool { return m.Connected }),
 	"forget the candidates": only(func(m rotation.Member) bool { return m.Answered }),
 	"several rings a swap": func(w *world) {
-		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time, fresh func() keysource.TicketKey) (rotation.Rollout, bool) {
+		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time,
+			fresh newKey) (rotation.Rollout, bool) {
 			n, changed := r, false
 			for again := true; again; changed = changed || again {
 				n, again = n.Next(p, t, now, fresh)
@@ -222,7 +228,8 @@ var mutants = map[string]func(*world){
 		}
 	},
 	"burn without waiting": func(w *world) {
-		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time, fresh func() keysource.TicketKey) (rotation.Rollout, bool) {
+		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time,
+			fresh newKey) (rotation.Rollout, bool) {
 			n, changed := r.Next(p, t, now, fresh)
 			if n.Phase == rotation.Burning {
 				end(&n, now)
@@ -264,7 +271,8 @@ func drop(r *rotation.Rollout, i int) {
 
 func only(keep func(rotation.Member) bool) func(*world) {
 	return func(w *world) {
-		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time, fresh func() keysource.TicketKey) (rotation.Rollout, bool) {
+		w.next = func(r rotation.Rollout, p rotation.Policy, t rotation.Tally, now time.Time,
+			fresh newKey) (rotation.Rollout, bool) {
 			var kept []rotation.Member
 			for _, m := range t.Members {
 				if keep(m) {

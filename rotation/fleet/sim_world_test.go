@@ -18,7 +18,11 @@ import (
 // between any two of them while the world goes on. Each may be cut off from the store, alone or
 // together.
 
-type decision = func(rotation.Rollout, rotation.Policy, rotation.Tally, time.Time, func() keysource.TicketKey) (rotation.Rollout, bool)
+// decision is what Next is, and what mutants put in its place.
+type decision = func(rotation.Rollout, rotation.Policy, rotation.Tally, time.Time, newKey) (rotation.Rollout, bool)
+
+// newKey makes a key.
+type newKey = func() keysource.TicketKey
 
 // world is one fleet.
 type world struct {
@@ -77,8 +81,10 @@ type simCommand struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)),
-		policy: rotation.Policy{Period: 60 * time.Second, TicketLifetime: 120 * time.Second, MaxKeyAge: 20 * time.Minute, Quorum: 1, RefuseGrace: 30 * time.Second, ClientCerts: "none"},
-		now:    time.Unix(1_700_000_000, 0).UTC(), stored: rotation.Rollout{Scope: "default"}, rings: map[uint64]keysource.Ring{}, next: rotation.Rollout.Next,
+		policy: rotation.Policy{Period: 60 * time.Second, TicketLifetime: 120 * time.Second, MaxKeyAge: 20 * time.Minute,
+			Quorum: 1, RefuseGrace: 30 * time.Second, ClientCerts: "none"},
+		now: time.Unix(1_700_000_000, 0).UTC(), stored: rotation.Rollout{Scope: "default"},
+		rings: map[uint64]keysource.Ring{}, next: rotation.Rollout.Next,
 	}
 	w.policy.NodeLease = []time.Duration{40 * time.Second, 75 * time.Second}[w.rnd.IntN(2)]
 	for range 1 + w.rnd.IntN(2) {

@@ -68,7 +68,8 @@ func TestARosterThatCannotBeReadStopsNobody(t *testing.T) {
 				if strings.Count(log.String(), "key=roster/default/r2") != 1 {
 					t.Errorf("the log: %s", log.String())
 				}
-				if unread := strings.Join(r1.status().Unreadable, ""); !strings.HasPrefix(unread, "roster/default/r2 cannot be read: ") {
+				if unread := strings.Join(r1.status().Unreadable, ""); !strings.HasPrefix(unread,
+					"roster/default/r2 cannot be read: ") {
 					t.Errorf("the status says %q", unread)
 				}
 				r1.rotate()
