@@ -6,7 +6,7 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// Each time is compared with what it must be shorter or longer than, whatever one of them is set to.
+// Each time is compared with what it must be shorter or longer than.
 func TestTimesFitEachOther(t *testing.T) {
 	usual := rotation.DefaultPolicy().NodeLease
 	if last := guessEvery[len(guessEvery)-1]; last >= forgetAfter(usual) {

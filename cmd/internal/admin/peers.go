@@ -14,22 +14,23 @@ import (
 )
 
 const (
-	// A replica that does not answer within this is named, and the list comes without what only it knows.
+	// askPeer bounds how long another replica's answer is waited for. One that does not answer is
+	// named, and the list lacks what only it knows.
 	askPeer = 2 * time.Second
 	// maxPeerAnswer bounds an answer, in bytes: 100 000 nodes with a ring each stay below it.
 	maxPeerAnswer = 64 << 20
 )
 
-// Peers reaches the admin APIs of other replicas. It is a [replicas.Peers]. What anybody else answers at a
-// replica's address is [replicas.ErrAnotherReplica]. A redirect is not followed, and an answer of more than
-// 64 MiB is refused.
+// Peers reaches the admin APIs of other replicas. It is a [replicas.Peers]. What anybody else
+// answers at a replica's address is [replicas.ErrAnotherReplica]. A redirect is not followed, and
+// an answer of more than 64 MiB is refused.
 type Peers struct {
 	Self      string            // Self is this replica's name.
 	Transport http.RoundTripper // Transport is http.DefaultTransport if it is nil.
 }
 
-// ask puts into v what the other replicas know of the nodes that are connected to them. It returns those that
-// did not answer.
+// ask puts into v what the other replicas know of the nodes that are connected to them. It returns
+// those that did not answer.
 func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
@@ -65,7 +66,8 @@ func (o Peers) Nodes(ctx context.Context, p replicas.Peer, q api.NodesQuery) ([]
 	return n.Nodes, nil
 }
 
-// Reach implements [replicas.Peers]. It asks for a node that there is none of, so that the answer is short.
+// Reach implements [replicas.Peers]. It asks for a node that there is none of, so that the answer
+// is short.
 func (o Peers) Reach(ctx context.Context, p replicas.Peer) error {
 	_, err := o.Nodes(ctx, p, api.NodesQuery{Node: o.Self})
 	return err
@@ -89,8 +91,9 @@ func clientOf(p replicas.Peer, transport http.RoundTripper) (api.Client, error) 
 		return api.Client{}, errors.New("its admin API is on a socket; ask it there")
 	}
 	return api.Client{Base: p.Admin, HTTP: &http.Client{
-		Transport:     bounded{transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what redirects is no replica
+		Transport: bounded{transport},
+		// CheckRedirect: what redirects is no replica.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
@@ -98,7 +101,8 @@ func sameReplica(p replicas.Peer, answered string) error {
 	if answered == p.Replica {
 		return nil
 	}
-	return fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? Set its admin_listen to one that the others reach",
+	return fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? "+
+		"Set its admin_listen to one that the others reach",
 		replicas.ErrAnotherReplica, p.Admin, p.Replica, answered)
 }
 
@@ -116,7 +120,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// elsewhere takes over what another replica knows of a node that is connected to it.
+// elsewhere adds what another replica knows of a node that is connected to it.
 func (f *fleet) elsewhere(replica string, n api.Node) {
 	id, _, _ := strings.Cut(n.Node, "#")
 	if f.ids[n.Node] != "" {
@@ -134,5 +138,6 @@ func (f *fleet) elsewhere(replica string, n api.Node) {
 		return
 	}
 	worse(have, n.State)
-	have.Replica, have.Identity, have.Remote, have.Since, have.Secrets, have.Listeners = replica, n.Identity, n.Remote, n.Since, n.Secrets, n.Listeners
+	have.Replica, have.Identity, have.Remote, have.Since, have.Secrets, have.Listeners = replica, n.Identity, n.Remote,
+		n.Since, n.Secrets, n.Listeners
 }

@@ -12,18 +12,18 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// observer takes what happens on streams to the rosters, and counts it.
+// observer passes what happens on streams on to the rosters, and counts it.
 type observer struct {
 	rolls     *fleet.Coordinator
-	listeners *listeners // nil: none is served
+	listeners *listeners // listeners is nil if none is served.
 	healer    *sds.Healer
 	table     *sds.Table
 	prover    *sds.Prover
 	log       *slog.Logger
-	kinds     [xds.Kinds]atomic.Uint64 // by xds.Kind
+	kinds     [xds.Kinds]atomic.Uint64 // kinds counts events by xds.Kind.
 
 	mu      sync.Mutex
-	skipped map[string]int // laggards left behind, by scope
+	skipped map[string]int // skipped counts the laggards left behind, by scope.
 }
 
 // observe is called by the goroutines of the streams.
@@ -39,7 +39,8 @@ func (o *observer) observe(e xds.Event) {
 	}
 	if e.Type == lds.TypeURL {
 		if o.listeners.observe(e); e.Kind == xds.Refused {
-			o.log.Error("a node refused the listener; it goes on with the last one that it took", "node", e.Node.ID, "version", e.Version, "words", e.Words)
+			o.log.Error("a node refused the listener; it goes on with the last one that it took",
+				"node", e.Node.ID, "version", e.Version, "words", e.Words)
 		}
 		return
 	}
@@ -49,19 +50,22 @@ func (o *observer) observe(e xds.Event) {
 		case xds.Refused:
 			o.log.Warn("a node refused a secret", "node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
 		case xds.Cured:
-			o.log.Warn("a node took something else in the place of a certificate that it had refused", "node", e.Node.ID, "name", e.Name, "version", e.Version)
+			o.log.Warn("a node took something else in the place of a certificate that it had refused",
+				"node", e.Node.ID, "name", e.Name, "version", e.Version)
 		case xds.Stuck:
-			o.log.Error("a node refuses a certificate and whatever is sent in its place: restart this Envoy", "node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
+			o.log.Error("a node refuses a certificate and whatever is sent in its place: restart this Envoy",
+				"node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
 		}
 		return
 	}
 	if e.Kind == xds.Asked && !o.rolls.Has(scope) {
-		o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer", "node", e.Node.ID, "scope", scope, "configured", o.rolls.Scopes())
+		o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer",
+			"node", e.Node.ID, "scope", scope, "configured", o.rolls.Scopes())
 	}
 	o.ring(e, scope)
 }
 
-// ring takes what happened to a ring on a stream of the SDS service to the rosters.
+// ring passes on what happened to a ring on a stream of the SDS service.
 func (o *observer) ring(e xds.Event, scope string) {
 	switch n := e.Node; e.Kind {
 	case xds.Asked:
@@ -78,6 +82,7 @@ func (o *observer) ring(e xds.Event, scope string) {
 	}
 }
 
+// leftBehind counts laggards that a rotation of the scope went on without.
 func (o *observer) leftBehind(scope string, n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
