@@ -72,7 +72,7 @@ func (c *Coordinator) Restore(ctx context.Context, scope, by string, backup []by
 func (c *Coordinator) change(ctx context.Context, scope string, f command) error {
 	return c.force(ctx, scope, func(v view) (rotation.Rollout, error) {
 		if len(v.r.Keys) == 0 && v.damaged != nil {
-			return v.r, v.nobodyHasIt(scope)
+			return v.r, c.scopes[scope].nobodyHasIt(v.damaged)
 		}
 		return f(v)
 	})

@@ -54,6 +54,10 @@ type Config struct {
 	// that nobody wants to know.
 	Revoked func(scope string, a Asked)
 
+	// Cure says, in words for the error, how an operator gets a ring for a scope whose record is
+	// damaged and that no replica has in memory. If it is nil the error says nothing of that.
+	Cure func(scope string) string
+
 	Fresh func() keysource.TicketKey // Fresh makes keys. nil means keysource.NewTicketKey.
 	Clock func() time.Time           // Clock is this machine's. nil means time.Now.
 	Log   *slog.Logger

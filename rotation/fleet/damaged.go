@@ -38,15 +38,17 @@ func (t *turn) replaceDamaged(_ context.Context, a *attempt) error {
 		a.r.Generation = t.highestKnown(a.t)
 		return nil
 	}
-	return a.nobodyHasIt(t.name)
+	return t.nobodyHasIt(a.damaged)
 }
 
 // nobodyHasIt returns the error of a scope whose ring is damaged and that no replica has.
-func (v view) nobodyHasIt(scope string) error {
+func (s *scope) nobodyHasIt(damaged error) error {
+	cure := ""
+	if s.cfg.Cure != nil {
+		cure = ": " + s.cfg.Cure(s.name)
+	}
 	return fmt.Errorf("the stored ring of scope %s is damaged, and no replica has it in memory: %w; "+
-		"nodes keep what they hold, and nothing rotates: "+
-		"restore a backup of it (lockstep restore FILE), or replace every key (lockstep burn %s)",
-		scope, v.damaged, scope)
+		"nodes keep what they hold, and nothing rotates%s", s.name, damaged, cure)
 }
 
 // highestKnown returns the highest generation of which anything outside the ring's record tells.

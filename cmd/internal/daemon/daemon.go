@@ -191,7 +191,7 @@ func (d *Daemon) wire() error {
 		Unsealed: d.data.vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Announce: d.tell, Record: d.recordRollout,
-		Allows: scopesOf(d.policy.now()), Revoked: d.revoked,
+		Allows: scopesOf(d.policy.now()), Revoked: d.revoked, Cure: cureOf,
 	})
 	table := sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log}
 	if d.cfg.Canary > 0 {

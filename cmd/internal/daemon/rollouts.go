@@ -27,3 +27,8 @@ func (d *Daemon) unreachable(p fleet.Peer) {
 		"set admin_listen (--admin-listen) to an address that the other replicas reach",
 		"replica", p.Replica, "its_admin", p.Admin, "admin_listen", d.self)
 }
+
+// cureOf says how a scope gets a ring whose record is damaged.
+func cureOf(scope string) string {
+	return "restore a backup of it (lockstep restore FILE), or replace every key (lockstep burn " + scope + ")"
+}
