@@ -140,7 +140,7 @@ func (r Rollout) earlierKey(p Policy, t Tally, now time.Time) (int, error) {
 		return 0, refuse("the newest earlier key (%s) has been in use for %s, beyond max_key_age (%s): rotate instead",
 			k.Key.ID(), age.Round(time.Second), p.MaxKeyAge)
 	}
-	if late, _ := r.behind(k.Added, p, t, now); len(late) > 0 {
+	if late, _ := r.below(k.Added, p, t, now); len(late) > 0 {
 		return 0, refuse("not every live node holds the earlier key (%s): %v", k.Key.ID(), Names(late))
 	}
 	return newest, nil

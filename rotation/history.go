@@ -14,19 +14,19 @@ type LineKind string
 
 // The kinds of a line. The first three are named like the phase that begins with them.
 const (
-	lineDistributing LineKind = "distributing" // lineDistributing: a new key is sent, and only decrypts.
-	linePromoting    LineKind = "promoting"    // linePromoting: the new key encrypts.
-	lineBurning      LineKind = "burning"      // lineBurning: a fresh key has replaced every key.
-	LineDone         LineKind = "done"         // LineDone: a rotation has ended, or a scope has begun.
-	LineBurnt        LineKind = "burnt"        // LineBurnt: a burn has ended, and no node may hold a burnt key.
-	lineTakenBack    LineKind = "taken-back"   // lineTakenBack: a node refused the new key, which has left the ring.
-	LineRolledBack   LineKind = "rolled-back"  // LineRolledBack: an operator has undone the newest change.
-	LineRetired      LineKind = "retired"      // LineRetired: a drained key has left the ring.
-	lineExcluded     LineKind = "excluded"     // lineExcluded: a node is not waited for.
-	lineIncluded     LineKind = "included"     // lineIncluded: an exclusion was taken back.
-	lineRebased      LineKind = "rebased"      // lineRebased: the generation was lifted above one that nodes hold.
-	lineWrittenBack  LineKind = "written-back" // lineWrittenBack: a replica has stored the ring that it held.
-	lineRestored     LineKind = "restored"     // lineRestored: keys of a backup came back.
+	lineDistributing LineKind = "distributing" // lineDistributing says that a new key is sent, and only decrypts.
+	linePromoting    LineKind = "promoting"    // linePromoting says that the new key encrypts.
+	lineBurning      LineKind = "burning"      // lineBurning says that a fresh key has replaced every key.
+	LineDone         LineKind = "done"         // LineDone says that a rotation has ended, or a scope has begun.
+	LineBurnt        LineKind = "burnt"        // LineBurnt says that a burn has ended, and no node may hold a burnt key.
+	lineTakenBack    LineKind = "taken-back"   // lineTakenBack says that a node refused the new key, which has left the ring.
+	LineRolledBack   LineKind = "rolled-back"  // LineRolledBack says that an operator has undone the newest change.
+	LineRetired      LineKind = "retired"      // LineRetired says that a drained key has left the ring.
+	lineExcluded     LineKind = "excluded"     // lineExcluded says that a node is not waited for.
+	lineIncluded     LineKind = "included"     // lineIncluded says that an exclusion was taken back.
+	lineRebased      LineKind = "rebased"      // lineRebased says that the generation was lifted above one that nodes hold.
+	lineWrittenBack  LineKind = "written-back" // lineWrittenBack says that a replica has stored the ring that it held.
+	lineRestored     LineKind = "restored"     // lineRestored says that keys of a backup came back.
 )
 
 // Line is one entry of a rollout's history. It tells what was done to the keys, by whom and why,

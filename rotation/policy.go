@@ -10,7 +10,7 @@ import (
 // Policy says how the keys of one scope change. The comments are the manual of the YAML under
 // scopes:.
 type Policy struct {
-	// Period between rotations (default 1h).
+	// Period is the time between two rotations (default 1h).
 	Period time.Duration
 	// TicketLifetime is how long a ticket is good for, and so how long its key goes on decrypting
 	// (default 2h, at most 24h).

@@ -186,8 +186,8 @@ var recordFields = func() (names []string) {
 }()
 
 // Decode reads the record of a scope's rollout and checks all that [Rollout.Next] relies on. Its
-// errors quote nothing of the record, which holds keys. They wrap [ErrDamaged] or [errTooHigh], or
-// say that another version wrote the record.
+// errors quote nothing of the record, which holds keys. They wrap [ErrDamaged], or say
+// that a number is one that no fleet reaches, or that another version wrote the record.
 func Decode(scope string, b []byte) (Rollout, error) {
 	bad := func(format string, a ...any) (Rollout, error) {
 		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %w: %s", scope, ErrDamaged, fmt.Sprintf(format, a...))

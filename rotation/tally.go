@@ -96,10 +96,10 @@ func (r Rollout) isExcluded(m *Member, now time.Time) bool {
 	return now.Before(r.Excluded[m.Node])
 }
 
-// behind returns the live members that may hold a generation before floor and are waited for. It
+// below returns the live members that may hold a generation before floor and are waited for. It
 // returns pointers into t, since at a push the whole fleet is behind. waited counts all live
 // members that are not excluded.
-func (r Rollout) behind(floor uint64, p Policy, t Tally, now time.Time) (late []*Member, waited int) {
+func (r Rollout) below(floor uint64, p Policy, t Tally, now time.Time) (late []*Member, waited int) {
 	for i := range t.Members {
 		m := &t.Members[i]
 		if !m.Live(p, now) || r.isExcluded(m, now) {
@@ -142,5 +142,5 @@ func (r Rollout) waiting(p Policy, t Tally, now time.Time) (late []*Member, wait
 	if r.Phase == Burning {
 		r.Excluded = nil
 	}
-	return r.behind(r.Target(), p, t, now)
+	return r.below(r.Target(), p, t, now)
 }

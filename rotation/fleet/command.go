@@ -86,6 +86,6 @@ func (c *Coordinator) force(ctx context.Context, scope string, f command) error 
 		return err
 	}
 	_, err = s.decide(ctx, f)
-	time.AfterFunc(gather, s.poke) // all that is open was done; s waits for what is due next
+	time.AfterFunc(gather, s.lookSoon) // all that is open was done; s waits for what is due next
 	return err
 }

@@ -52,7 +52,7 @@ func New(c Config) *Coordinator {
 func (c *Coordinator) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, s := range c.scopes {
-		g.Go(func() error { return s.run(ctx) })
+		g.Go(func() error { return s.loop(ctx) })
 	}
 	err := g.Wait()
 	if errors.Is(err, errAlone) {
@@ -95,10 +95,10 @@ func (c *Coordinator) Ring(stream uint64, scope string) (ring *keysource.Ring, b
 func (c *Coordinator) Hopeless(node string) {
 	for _, s := range c.scopes {
 		s.mu.Lock()
-		known := s.roster.hopeless(node)
+		known := s.roster.markStuck(node)
 		s.mu.Unlock()
 		if known {
-			s.poke()
+			s.lookSoon()
 		}
 	}
 }
@@ -106,7 +106,7 @@ func (c *Coordinator) Hopeless(node string) {
 // Poke has a scope look at the store now, since an event said that something changed.
 func (c *Coordinator) Poke(scope string) {
 	if s := c.scopes[scope]; s != nil {
-		s.poke()
+		s.lookSoon()
 	}
 }
 

@@ -182,7 +182,7 @@ func (t *turn) recordAndStore(ctx context.Context, a *attempt) (err error) {
 		return nil
 	}
 	if a.next.Audit, err = t.recordChange(ctx, a.r, a.next, a.recorded); err == nil {
-		if err = t.swap(ctx, a.rev, a.next); errors.Is(err, store.ErrConflict) {
+		if err = t.swapIn(ctx, a.rev, a.next); errors.Is(err, store.ErrConflict) {
 			return errOvertaken
 		}
 	}

@@ -28,7 +28,7 @@
 //     ring). If such a stream refuses its first ring it is a node, is shown as refusing and is
 //     waited for, since some of its filter chains may have taken the ring. A stream without the
 //     header whose first answer is a refusal wanted a certificate. It leaves no trace, and gets
-//     removal from then on. The log says it.
+//     removal from then on. The log says it. A ring's own stream is never answered with removal.
 //   - Rosters are written before a first ring is sent, when a phase is complete, and otherwise at
 //     most once a second, whatever the number of nodes. A node takes about 20 bytes.
 //   - After a restart all nodes are away until they are back, with the floors that were stored. So

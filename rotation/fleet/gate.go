@@ -46,7 +46,7 @@ func (c *Coordinator) Join(scope string, a Asked) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.allows == nil {
-		c.join(scope, a)
+		c.enroll(scope, a)
 		return
 	}
 	of := &asker{a, g.allows(a.Identity, scope)}
@@ -55,7 +55,7 @@ func (c *Coordinator) Join(scope string, a Asked) {
 	}
 	g.streams[a.Stream][scope] = of
 	if of.allowed {
-		c.join(scope, a)
+		c.enroll(scope, a)
 	}
 }
 
@@ -69,7 +69,7 @@ func (c *Coordinator) Accepted(stream uint64, scope, version string) {
 		of.Held, of.Believed = version, true
 	}
 	if g.passes(stream, scope) {
-		c.accepted(stream, scope, version)
+		c.noteAccepted(stream, scope, version)
 	}
 }
 
@@ -79,7 +79,7 @@ func (c *Coordinator) Refused(stream uint64, scope, version, words string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.passes(stream, scope) {
-		c.refused(stream, scope, version, words)
+		c.noteRefused(stream, scope, version, words)
 	}
 }
 
@@ -91,7 +91,7 @@ func (c *Coordinator) Dropped(stream uint64, scope string) {
 	passes := g.passes(stream, scope)
 	delete(g.streams[stream], scope)
 	if passes {
-		c.dropped(stream, scope)
+		c.noteDropped(stream, scope)
 	}
 }
 
@@ -103,10 +103,10 @@ func (c *Coordinator) Closed(stream uint64) {
 	delete(g.streams, stream)
 	for _, s := range c.scopes {
 		s.mu.Lock()
-		known := s.roster.closed(stream, s.clock())
+		known := s.roster.end(stream, s.clock())
 		s.mu.Unlock()
 		if known {
-			s.poke()
+			s.lookSoon()
 		}
 	}
 }
@@ -122,9 +122,9 @@ func (c *Coordinator) SetAllows(allows func(identity, scope string) bool) {
 			may := allows == nil || allows(of.Identity, scope)
 			switch {
 			case may && !of.allowed:
-				c.join(scope, of.Asked)
+				c.enroll(scope, of.Asked)
 			case !may && of.allowed:
-				c.dropped(stream, scope)
+				c.noteDropped(stream, scope)
 				if g.revoked != nil {
 					g.revoked(scope, of.Asked)
 				}
@@ -143,16 +143,16 @@ func (g *gate) passes(stream uint64, scope string) bool {
 	return of != nil && of.allowed
 }
 
-func (c *Coordinator) join(scope string, a Asked) {
+func (c *Coordinator) enroll(scope string, a Asked) {
 	if s := c.scopes[scope]; s != nil {
 		s.mu.Lock()
-		s.roster.join(a, s.held(), s.clock())
+		s.roster.enter(a, s.held(), s.clock())
 		s.mu.Unlock()
-		s.poke()
+		s.lookSoon()
 	}
 }
 
-func (c *Coordinator) accepted(stream uint64, scope, version string) {
+func (c *Coordinator) noteAccepted(stream uint64, scope, version string) {
 	s := c.scopes[scope]
 	generation, ok := keysource.ParseRingVersion(version)
 	if s == nil || !ok {
@@ -162,22 +162,22 @@ func (c *Coordinator) accepted(stream uint64, scope, version string) {
 	before := s.roster.streams[stream]
 	// A node that is waited for may have come back after a restart.
 	back := before != nil && !before.Answered && s.rollout.Phase != rotation.Steady
-	e := s.roster.accepted(stream, generation)
+	e := s.roster.accept(stream, generation)
 	last := e != nil && s.reachedTarget(e)
 	s.mu.Unlock()
 	if last || back {
-		s.poke()
+		s.lookSoon()
 	}
 }
 
-func (c *Coordinator) refused(stream uint64, scope, version, words string) {
+func (c *Coordinator) noteRefused(stream uint64, scope, version, words string) {
 	s := c.scopes[scope]
 	generation, ok := keysource.ParseRingVersion(version)
 	if s == nil || !ok {
 		return
 	}
 	s.mu.Lock()
-	barred := s.roster.refused(stream, generation, words)
+	barred := s.roster.refuse(stream, generation, words)
 	s.mu.Unlock()
 	if barred {
 		s.firstRefusals.Do(func() {
@@ -185,14 +185,14 @@ func (c *Coordinator) refused(stream uint64, scope, version, words string) {
 				"it is answered with removal", "scope", scope, "stream", stream, "version", version, "words", words)
 		})
 	}
-	s.poke()
+	s.lookSoon()
 }
 
-func (c *Coordinator) dropped(stream uint64, scope string) {
+func (c *Coordinator) noteDropped(stream uint64, scope string) {
 	if s := c.scopes[scope]; s != nil {
 		s.mu.Lock()
-		s.roster.dropped(stream)
+		s.roster.drop(stream)
 		s.mu.Unlock()
-		s.poke()
+		s.lookSoon()
 	}
 }

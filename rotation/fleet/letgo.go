@@ -52,9 +52,9 @@ func letGo(ctx context.Context, unheard func() time.Duration, ask func(context.C
 type answer int
 
 const (
-	asWe      answer = iota // asWe: there are none, or all say that they cannot write, either.
-	unknown                 // unknown: not all answer, so this replica may be cut off, or they have ended.
-	betterOff               // betterOff: one of them can write.
+	asWe      answer = iota // asWe says that there are none, or that all say that they cannot write, either.
+	unknown                 // unknown says that not all answer, so this replica may be cut off, or they have ended.
+	betterOff               // betterOff says that one of them can write.
 )
 
 // parting decides when nodes are let go. Its zero value is the start of an outage.

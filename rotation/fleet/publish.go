@@ -27,7 +27,7 @@ func (t *turn) publish(v view, announced uint64) {
 		t.cfg.Announce(t.name, l, version)
 	}
 	if again {
-		t.poke()
+		t.lookSoon()
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // read reads the store's time, the rollout, and after it the rosters; see [scope.look].
 func (t *turn) read(ctx context.Context, a *attempt) (err error) {
-	if a.now, err = t.now(ctx); err != nil {
+	if a.now, err = t.storeTime(ctx); err != nil {
 		return err
 	}
 	if err = t.readRollout(ctx, a); err != nil {
@@ -64,10 +64,10 @@ func (t *turn) readRollout(ctx context.Context, a *attempt) error {
 	return err
 }
 
-// now asks the store for its time, and sets this machine's offset by it. How far the two clocks
+// storeTime asks the store for its time, and sets this machine's offset by it. How far the two clocks
 // are apart is known within the time that the answer took. What was known before is changed by no
 // more than it must, so that a slow store does not look like a clock that is off.
-func (t *turn) now(ctx context.Context) (time.Time, error) {
+func (t *turn) storeTime(ctx context.Context) (time.Time, error) {
 	asked := t.cfg.Clock()
 	now, err := t.cfg.Store.Now(ctx)
 	if err != nil {

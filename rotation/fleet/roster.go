@@ -69,9 +69,9 @@ func (o *roster) resume(ms []rotation.Member, now time.Time) {
 	o.dirty = o.dirty || len(ms) > 0
 }
 
-// join enters a stream that asked for the ring. A node that says it holds one is a member from the
+// enter adds a stream that asked for the ring. A node that says it holds one is a member from the
 // start, and back if it was away. What it holds is known only if that is believed.
-func (o *roster) join(a Asked, current keysource.Ring, now time.Time) {
+func (o *roster) enter(a Asked, current keysource.Ring, now time.Time) {
 	stream, node, held := a.Stream, a.Node, a.Held
 	if o.streams[stream] != nil || o.barred[stream] {
 		return
@@ -133,9 +133,9 @@ func (o *roster) place(e *entry) {
 	o.members[e.Node] = slices.Insert(all, i, e)
 }
 
-// accepted notes that the stream accepted a generation. It returns the entry, or nil if the stream
+// accept notes that the stream accepted a generation. It returns the entry, or nil if the stream
 // is not on the roster.
-func (o *roster) accepted(stream, generation uint64) *entry {
+func (o *roster) accept(stream, generation uint64) *entry {
 	e := o.streams[stream]
 	if e == nil {
 		return nil
@@ -162,10 +162,10 @@ func (o *roster) answered(e *entry) {
 	}
 }
 
-// refused notes a refusal. A stream whose first answer is a refusal wanted a certificate. It
+// refuse notes a refusal. A stream whose first answer is a refusal wanted a certificate. It
 // leaves the roster without a trace, and barred is true. But a stream that asks for a ring and
 // nothing else is a node's. Some of the node's filter chains may have taken the ring.
-func (o *roster) refused(stream, generation uint64, words string) (barred bool) {
+func (o *roster) refuse(stream, generation uint64, words string) (barred bool) {
 	e := o.streams[stream]
 	if e == nil {
 		return o.barred[stream]
@@ -181,9 +181,9 @@ func (o *roster) refused(stream, generation uint64, words string) (barred bool) 
 	return false
 }
 
-// hopeless notes that nothing helps a node that refuses the ring, and reports whether there is
+// markStuck notes that nothing helps a node that refuses the ring, and reports whether there is
 // one.
-func (o *roster) hopeless(node string) (known bool) {
+func (o *roster) markStuck(node string) (known bool) {
 	for _, e := range o.members[node] {
 		if e.Connected && e.Refused != 0 && !e.Stuck {
 			e.Stuck, known, o.dirty = true, true, true
@@ -192,17 +192,17 @@ func (o *roster) hopeless(node string) (known bool) {
 	return known
 }
 
-// dropped notes that the stream lives and no longer wants the ring. The node serves without it.
-func (o *roster) dropped(stream uint64) {
+// drop notes that the stream lives and no longer wants the ring. The node serves without it.
+func (o *roster) drop(stream uint64) {
 	if e := o.streams[stream]; e != nil {
 		o.remove(e)
 		o.dirty = true
 	}
 }
 
-// closed notes the end of a stream. Its node is away, not gone. A stream that was never sent a
-// ring leaves nothing on the roster. closed reports whether the roster knew the stream.
-func (o *roster) closed(stream uint64, now time.Time) bool {
+// end notes the end of a stream. Its node is away, not gone. A stream that was never sent a
+// ring leaves nothing on the roster. end reports whether the roster knew the stream.
+func (o *roster) end(stream uint64, now time.Time) bool {
 	delete(o.barred, stream)
 	e := o.streams[stream]
 	if e == nil {

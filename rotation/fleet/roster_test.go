@@ -30,7 +30,7 @@ func newRosterLab(t *testing.T) *rosterLab {
 }
 
 func (o *rosterLab) join(stream uint64, node, held string) {
-	o.roster.join(Asked{Stream: stream, Node: node, Held: held, Believed: true}, o.ring, o.now)
+	o.roster.enter(Asked{Stream: stream, Node: node, Held: held, Believed: true}, o.ring, o.now)
 }
 
 func (o *rosterLab) letIn() {
@@ -97,21 +97,21 @@ func TestAFirstRefusalLeavesNoTrace(t *testing.T) {
 	o.join(2, "a", "") // a client's SNI
 	o.letIn()
 	o.want("a=5 a#2=5?")
-	if !o.refused(2, 5, "not a certificate") || !o.barred[2] {
+	if !o.refuse(2, 5, "not a certificate") || !o.barred[2] {
 		t.Error("not barred")
 	}
 	o.want("a=5")
 	o.join(2, "a", "") // it asks again
 	o.want("a=5")
-	o.closed(2, o.now)
+	o.end(2, o.now)
 	if o.want("a=5"); len(o.barred) != 0 {
 		t.Error("the bar outlives its stream")
 	}
-	if o.refused(1, 6, "no") {
+	if o.refuse(1, 6, "no") {
 		t.Error("a member is barred")
 	}
 	o.want("a=5!")
-	o.accepted(1, 6)
+	o.accept(1, 6)
 	o.want("a=6")
 }
 
@@ -123,13 +123,13 @@ func TestALostStreamIsAwayADroppedOneIsGone(t *testing.T) {
 	o.letIn()
 	o.join(4, "d", "") // was sent nothing yet
 	for stream := range uint64(5) {
-		if o.closed(stream, o.now) != (stream > 0) {
+		if o.end(stream, o.now) != (stream > 0) {
 			t.Errorf("stream %d", stream)
 		}
 	}
 	o.want("a=5~ b=5?~ c=5?~")
 	o.join(5, "a", "")
-	o.dropped(5)
+	o.drop(5)
 	o.want("a=5~ b=5?~ c=5?~")
 	o.expire(rotation.DefaultPolicy(), o.now.Add(75*time.Second-1))
 	o.want("a=5~ b=5?~ c=5?~")
@@ -146,17 +146,17 @@ func TestANodeThatComesBackTakesItsPlace(t *testing.T) {
 	o.join(2, "a", o.ring.Version()) // before the end of the first stream was noticed
 	o.letIn()
 	o.want("a=5 a#2=5")
-	o.closed(1, o.now)
+	o.end(1, o.now)
 	o.want("a=5")
-	o.closed(2, o.now)
+	o.end(2, o.now)
 	o.want("a=5~")
 	o.join(3, "a", o.ring.Version()) // not beside its own ghost
 	o.want("a=5")
-	o.closed(3, o.now)
+	o.end(3, o.now)
 	o.join(4, "a", "") // restarted: it is the one that was away as soon as it has accepted
 	o.letIn()
 	o.want("a=5~ a#2=5?")
-	o.accepted(4, 5)
+	o.accept(4, 5)
 	o.want("a=5")
 	o.join(5, "a", "")
 	o.letIn()
@@ -175,7 +175,7 @@ func TestRestoreTakesTheConnectedForAway(t *testing.T) {
 	o.want("a=4~")
 	o.join(1, "a", "")
 	o.letIn()
-	o.accepted(1, 5)
+	o.accept(1, 5)
 	o.want("a=5")
 }
 
@@ -234,11 +234,11 @@ func TestANodeIsCountedOnceWheneverItsOldStreamsAreSeenToEnd(t *testing.T) {
 					var conn uint64
 					if _, err := fmt.Sscanf(event, "join %d", &conn); err == nil {
 						streams[conn] = uint64(len(streams) + 1)
-						o.roster.join(Asked{Stream: streams[conn], Conn: conn, Node: "a", Held: o.ring.Version(), Believed: true},
+						o.roster.enter(Asked{Stream: streams[conn], Conn: conn, Node: "a", Held: o.ring.Version(), Believed: true},
 							o.ring, o.now)
 						live = streams[conns]
 					} else if _, err := fmt.Sscanf(event, "end %d", &conn); err == nil {
-						o.closed(streams[conn], o.now)
+						o.end(streams[conn], o.now)
 					}
 					if let || len(streams) == 1 {
 						o.letIn()
@@ -314,7 +314,7 @@ func TestAClaimThatIsNotBelievedKeepsTheFloorThatIsKnown(t *testing.T) {
 		if c.away != 0 {
 			o.resume([]rotation.Member{{Node: "a", Nr: 1, Floor: c.away, Answered: true, Connected: true, Since: now}}, now)
 		}
-		o.join(Asked{Stream: 1, Node: "a", Held: ring.Version(), Believed: c.believed}, ring, now)
+		o.enter(Asked{Stream: 1, Node: "a", Held: ring.Version(), Believed: c.believed}, ring, now)
 		if e := o.streams[1]; e.Floor != c.want || !e.Answered || len(o.members["a"]) != 1 {
 			t.Errorf("%s: floor %d, answered %v, %d members; want floor %d", c.what, e.Floor, e.Answered, len(o.members["a"]),
 				c.want)

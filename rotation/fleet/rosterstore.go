@@ -48,8 +48,8 @@ func (t *turn) resume(ctx context.Context) error {
 	return nil
 }
 
-// store writes the roster if somebody joined, or if it is time.
-func (s *scope) store(ctx context.Context, must bool) error {
+// storeIfDue writes the roster if somebody joined, or if it is time.
+func (s *scope) storeIfDue(ctx context.Context, must bool) error {
 	s.mu.Lock()
 	age := s.clock().Sub(s.stored)
 	setBack := age < -flushAfter // the store's clock was set back

@@ -13,7 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// scope carries one rollout. The goroutine of run reads and writes the store. The turn keeps
+// scope carries one rollout. The goroutine of loop reads and writes the store. The turn keeps
 // commands from swapping between its reading and its writing. mu guards what streams touch, and is
 // taken after the turn.
 type scope struct {
@@ -25,7 +25,7 @@ type scope struct {
 	turns  chan *turn    // turns has capacity 1. It is empty while somebody has the turn.
 
 	firstRefusals rate.Sometimes    // firstRefusals bounds the log lines, since any client can provoke them.
-	saving        []rotation.Member // saving is room for what saveRoster writes. It belongs to run's goroutine.
+	saving        []rotation.Member // saving is room for what saveRoster writes. It belongs to loop's goroutine.
 
 	mu         sync.Mutex
 	roster     *roster
@@ -52,7 +52,7 @@ func newScope(name string, p rotation.Policy, c Config, ready func()) *scope {
 	return s
 }
 
-func (s *scope) poke() {
+func (s *scope) lookSoon() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -88,7 +88,7 @@ func (s *scope) tally(ms []rotation.Member) rotation.Tally {
 	return t
 }
 
-func (s *scope) run(ctx context.Context) error {
+func (s *scope) loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -153,7 +153,7 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	serving := s.ring != nil
 	asked := s.roster.letIn(s.held().Generation, s.clock())
 	s.mu.Unlock()
-	err = s.store(ctx, len(asked) > 0)
+	err = s.storeIfDue(ctx, len(asked) > 0)
 	var v view
 	if err == nil {
 		v, err = s.decide(ctx, nil)

@@ -74,7 +74,7 @@ func (w *world) connect(n *simNode, c *simReplica) {
 	if n.holds != 0 {
 		held = w.rings[n.holds].Version()
 	}
-	c.roster.join(Asked{Stream: n.stream, Node: n.name, Held: held, Believed: w.rnd.IntN(4) > 0}, c.ring, w.now)
+	c.roster.enter(Asked{Stream: n.stream, Node: n.name, Held: held, Believed: w.rnd.IntN(4) > 0}, c.ring, w.now)
 	if w.careless {
 		c.roster.streams[n.stream].ready = true
 	}
@@ -84,7 +84,7 @@ func (w *world) disconnect(n *simNode) {
 	if w.known(n) {
 		n.away = w.now
 	}
-	n.at.roster.closed(n.stream, w.now)
+	n.at.roster.end(n.stream, w.now)
 	n.forget()
 }
 
@@ -95,7 +95,7 @@ func (w *world) move(n *simNode) {
 		n.away = w.now
 	}
 	w.connect(n, w.replicas[w.rnd.IntN(len(w.replicas))])
-	end := func() { at.roster.closed(old, w.now) }
+	end := func() { at.roster.end(old, w.now) }
 	if w.rnd.IntN(2) == 0 {
 		end()
 	} else {
@@ -125,10 +125,10 @@ func (w *world) deliver() {
 		if r.answers.IsZero() || w.now.Before(r.answers) || e == nil || !e.ready {
 			return false
 		}
-		if !r.at.roster.refused(r.stream, r.at.ring.Generation, "not a certificate") {
+		if !r.at.roster.refuse(r.stream, r.at.ring.Generation, "not a certificate") {
 			w.fault = errors.New("a stream whose first answer was a refusal is not barred")
 		}
-		r.at.roster.closed(r.stream, w.now)
+		r.at.roster.end(r.stream, w.now)
 		return true
 	})
 }
@@ -157,9 +157,9 @@ func (w *world) act() {
 			if a := n.acks[0]; a.worthless && !w.gullible {
 				// the server knows what it is worth
 			} else if a.refused {
-				n.at.roster.refused(n.stream, a.generation, "no")
+				n.at.roster.refuse(n.stream, a.generation, "no")
 			} else {
-				n.at.roster.accepted(n.stream, a.generation)
+				n.at.roster.accept(n.stream, a.generation)
 			}
 			n.acks = n.acks[1:]
 		}

@@ -94,8 +94,8 @@ func (s *scope) withdraw() error {
 	return t.put(ctx, t.rosterKey(), t.rosterAtStart)
 }
 
-// swap stores r, if the record is still the one of rev.
-func (t *turn) swap(ctx context.Context, rev store.Rev, r rotation.Rollout) error {
+// swapIn stores r, if the record is still the one of rev.
+func (t *turn) swapIn(ctx context.Context, rev store.Rev, r rotation.Rollout) error {
 	val, err := r.Encode()
 	if err != nil {
 		return err

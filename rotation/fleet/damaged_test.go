@@ -92,7 +92,7 @@ func TestTheHighestOfTheRingsThatAreWrittenBackWins(t *testing.T) {
 		}
 		turn.damagedSince = time.Now().Add(-time.Hour)
 		turn.release()
-		sc.poke()
+		sc.lookSoon()
 		synctest.Wait()
 		if stored, _ := s.rollout(t); stored.Generation != old.Generation {
 			t.Fatalf("the store has g%d", stored.Generation)
