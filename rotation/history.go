@@ -19,12 +19,12 @@ const (
 	lineBurning      LineKind = "burning"      // lineBurning says that a fresh key has replaced every key.
 	LineDone         LineKind = "done"         // LineDone says that a rotation has ended, or a scope has begun.
 	LineBurnt        LineKind = "burnt"        // LineBurnt says that a burn has ended, and no node may hold a burnt key.
-	lineTakenBack    LineKind = "taken-back"   // lineTakenBack says that a node refused the new key, which has left the ring.
+	lineTakenBack    LineKind = "taken-back"   // lineTakenBack says that a node refused the new key, which is dropped.
 	LineRolledBack   LineKind = "rolled-back"  // LineRolledBack says that an operator has undone the newest change.
 	LineRetired      LineKind = "retired"      // LineRetired says that a drained key has left the ring.
 	lineExcluded     LineKind = "excluded"     // lineExcluded says that a node is not waited for.
 	lineIncluded     LineKind = "included"     // lineIncluded says that an exclusion was taken back.
-	lineRebased      LineKind = "rebased"      // lineRebased says that the generation was lifted above one that nodes hold.
+	lineRebased      LineKind = "rebased"      // lineRebased says that the generation was lifted above the nodes'.
 	lineWrittenBack  LineKind = "written-back" // lineWrittenBack says that a replica has stored the ring that it held.
 	lineRestored     LineKind = "restored"     // lineRestored says that keys of a backup came back.
 )

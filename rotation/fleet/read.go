@@ -64,9 +64,9 @@ func (t *turn) readRollout(ctx context.Context, a *attempt) error {
 	return err
 }
 
-// storeTime asks the store for its time, and sets this machine's offset by it. How far the two clocks
-// are apart is known within the time that the answer took. What was known before is changed by no
-// more than it must, so that a slow store does not look like a clock that is off.
+// storeTime asks the store for its time, and sets this machine's offset by it. How far the two
+// clocks are apart is known within the time that the answer took. What was known before is changed
+// by no more than it must, so that a slow store does not look like a clock that is off.
 func (t *turn) storeTime(ctx context.Context) (time.Time, error) {
 	asked := t.cfg.Clock()
 	now, err := t.cfg.Store.Now(ctx)
