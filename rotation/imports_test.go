@@ -14,7 +14,7 @@ func TestTheDecisionIsPure(t *testing.T) {
 	forbidden := map[string]string{
 		"context":                                "a decision does not wait",
 		"sync":                                   "a decision is a function of values",
-		"log/slog":                               "a decision is returned, and not told",
+		"log/slog":                               "a decision is returned, and not logged",
 		"os":                                     "a decision reads nothing",
 		"github.com/lockstep-tls/lockstep/store": "a decision is made on values; rotation/fleet reads and writes them",
 	}

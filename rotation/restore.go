@@ -165,9 +165,9 @@ func (r *Rollout) restoredBelow(t Tally) bool {
 		slices.ContainsFunc(r.Keys, func(k Key) bool { return slices.Contains(r.Restored, k.Key.Fingerprint()) })
 }
 
-// burnRestored replaces every key where restoredBelow holds: no live ticket can be told from a
-// stolen one. Before that it waits for a replica that has the later ring and writes it back, since
-// the store may have lost no more than its last write.
+// burnRestored replaces every key where restoredBelow holds: no live ticket can be distinguished
+// from a stolen one. Before that it waits for a replica that has the later ring and writes it
+// back, since the store may have lost no more than its last write.
 func (r *Rollout) burnRestored(t Tally, fresh func() keysource.TicketKey, now time.Time) bool {
 	if now.Before(t.WriteBackUntil) {
 		return false

@@ -41,7 +41,7 @@ type attempt struct {
 // errOvertaken says that another replica stored a change first.
 var errOvertaken = errors.New("another replica was first")
 
-// steps are those of a decision, in order. An error ends it, and nothing is changed.
+// steps are those of a decision, in order. An error ends it.
 var steps = []func(*turn, context.Context, *attempt) error{
 	(*turn).read,             // It reads the store's time, the rollout, and after it the rosters.
 	(*turn).checkCompanions,  // It ends this replica if it cannot work beside the others.

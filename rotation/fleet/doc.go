@@ -20,7 +20,7 @@
 //     full disk. Nobody else can go on without them.
 //   - A node notices a dead connection by its own keepalive. It may be back before its old stream
 //     ends, or back and gone and back. A stream that brings a ring takes the old one's place when
-//     that ends within a minute. Which of two came later is told by the order in which their
+//     that ends within a minute. Which of two came later is known from the order in which their
 //     connections were accepted, since after a pause the dead ones and the living one are served
 //     at once. Two nodes under one id are two members, and are shown.
 //   - A client can send a ring's name as its server name, and Envoy then opens a stream that asks

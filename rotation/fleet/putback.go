@@ -8,8 +8,8 @@ import (
 
 // findPutBack looks, before anything was sent since the start, whether the store was put back to
 // an earlier day. Then it is an error for a while. After that every key is replaced, since what
-// the older ring holds may have been burnt meanwhile, and no live ticket can be told from a stolen
-// one.
+// the older ring holds may have been burnt meanwhile, and no live ticket can be
+// distinguished from a stolen one.
 func (t *turn) findPutBack(_ context.Context, a *attempt) error {
 	if t.cfg.HighestSent == nil {
 		return nil

@@ -10,7 +10,7 @@ import (
 
 // FindUnreachable calls warn once for each replica that is on another machine and cannot ask this
 // one for its nodes, since this one's admin API listens on loopback. It looks at replicas as they
-// turn up, until ctx ends.
+// turn up, until ctx ends. It needs [Config.Peers].
 func (c *Coordinator) FindUnreachable(ctx context.Context, warn func(Peer)) error {
 	n := newNeighbours(c.Peers, c.cfg.Peers.Reach, warn)
 	tick := time.NewTicker(reachEvery)

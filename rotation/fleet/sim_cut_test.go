@@ -37,7 +37,8 @@ func (w *world) pass(d time.Duration) {
 		if c.unlike.IsZero() || w.clinging {
 			continue
 		}
-		if at := latest(c.said.Add(26*time.Second), c.unlike.Add(8*time.Second), w.now); !at.After(end) {
+		const sure = certainFor + answerWithin + lookEvery // until it is certain that others are better off
+		if at := latest(c.said.Add(letGoAfter+sure), c.unlike.Add(sure), w.now); !at.After(end) {
 			w.now = at
 			w.act()
 			w.dismiss(c)

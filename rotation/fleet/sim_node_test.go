@@ -69,7 +69,7 @@ func (w *world) connect(n *simNode, c *simReplica) {
 	w.streams++
 	n.forget()
 	n.stream, n.at = w.streams, c
-	n.back = c.unlike.IsZero() && !n.returning && w.now.Sub(n.away) < w.policy.NodeLease-30*time.Second
+	n.back = c.unlike.IsZero() && !n.returning && w.now.Sub(n.away) < w.policy.NodeLease-silentFor
 	held := ""
 	if n.holds != 0 {
 		held = w.rings[n.holds].Version()
