@@ -11,7 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
-	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	kv "github.com/lockstep-tls/lockstep/store"
 )
 
@@ -47,7 +47,7 @@ func restoreInto(ctx context.Context, s kv.Store, log *audit.Log, shared bool, t
 
 // unused is an error while a lockstepd may be using the store: it would not be told what changed beneath it.
 func unused(ctx context.Context, s kv.Store) error {
-	live, err := rotation.Living(ctx, s)
+	live, err := fleet.Living(ctx, s)
 	if err != nil {
 		return fmt.Errorf("which lockstepd use this store: %w", err)
 	}
