@@ -20,14 +20,14 @@ type Prefix struct {
 // The prefixes of all keys.
 var (
 	Certificates = Prefix{Name: "cert", Owner: "keysource/catalog", Backup: true}
-	Rings        = Prefix{Name: "ring", Owner: "rotation", Backup: true}
+	Rings        = Prefix{Name: "ring", Owner: "rotation/fleet", Backup: true}
 	AuditLog     = Prefix{Name: "audit", Owner: "audit/storesink", Backup: true}
 	EagerHosts   = Prefix{Name: "eager", Owner: "keysource/eager", Backup: true}
 	// DirectoryNames are the names that the certificate directory of a replica had.
 	DirectoryNames = Prefix{Name: "dir", Owner: "cmd/internal/datadir", Backup: true}
 
 	// Rosters say which nodes a replica has. Nodes come and go while the store is frozen.
-	Rosters = Prefix{Name: "roster", Owner: "rotation", WhileFrozen: true}
+	Rosters = Prefix{Name: "roster", Owner: "rotation/fleet", WhileFrozen: true}
 	Trials  = Prefix{Name: "trial", Owner: "keysource/trial"}
 	Seal    = Prefix{Name: "seal", Owner: "seal/custody"}
 	// SealReports say which sealing keys a replica holds.

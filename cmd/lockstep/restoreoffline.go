@@ -11,7 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
-	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	kv "github.com/lockstep-tls/lockstep/store"
 )
 
@@ -52,7 +52,7 @@ func restoreInto(
 
 // unused returns an error if a lockstepd may be using the store. It would not notice what changes.
 func unused(ctx context.Context, s kv.Store) error {
-	live, err := rotation.Living(ctx, s)
+	live, err := fleet.Living(ctx, s)
 	if err != nil {
 		return fmt.Errorf("which lockstepd use this store: %w", err)
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/xds/server"
@@ -37,7 +38,7 @@ type Config struct {
 	Replica  string
 	Version  string
 	Store    string // Store is its kind.
-	Rollouts *rotation.Coordinator
+	Rollouts *replicas.Coordinator
 	Streams  *server.Server
 	Table    *sds.Table
 	Prover   *sds.Prover

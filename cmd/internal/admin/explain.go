@@ -156,7 +156,7 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 	v := a.fleet(here)
 	for _, scope := range a.cfg.Rollouts.Scopes() {
 		if st, err := a.cfg.Rollouts.Status(scope); err == nil {
-			for _, m := range st.Tally.Members {
+			for _, m := range st.Members {
 				v.has(m)
 			}
 		}

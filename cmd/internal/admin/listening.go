@@ -2,7 +2,7 @@ package admin
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
 // listening answers another replica.
@@ -42,24 +43,19 @@ func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *a
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
 	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, p := range a.cfg.Rollouts.Peers() {
-		wg.Go(func() {
-			var said T
-			err := fmt.Errorf("its admin API is on a socket; ask it there")
-			if p.Admin != "" {
-				said, err = ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.cfg.PeerTransport}})
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				silent = append(silent, fmt.Sprintf("%s: %v", p.Replica, err))
-				return
-			}
-			all = append(all, said)
-		})
-	}
-	wg.Wait()
+	silent = a.cfg.Rollouts.AskPeers(ctx, func(ctx context.Context, p replicas.Peer) error {
+		if p.Admin == "" {
+			return errors.New("its admin API is on a socket; ask it there")
+		}
+		said, err := ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.cfg.PeerTransport}})
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, said)
+		return nil
+	})
 	slices.Sort(silent)
 	return all, silent
 }

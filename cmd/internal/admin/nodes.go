@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
@@ -109,9 +110,8 @@ func worse(n *api.Node, state string) {
 	}
 }
 
-func (f *fleet) roster(scope string, st rotation.Status, only string) {
-	ro := st.Rollout
-	for _, m := range st.Tally.Members {
+func (f *fleet) roster(scope string, st replicas.Status, only string) {
+	for _, m := range st.Members {
 		if only != "" && m.Node != only || !m.Live(st.Policy, st.Now) || f.here && m.Stream == 0 {
 			continue
 		}
@@ -120,15 +120,15 @@ func (f *fleet) roster(scope string, st rotation.Status, only string) {
 		f.has(m)
 		secret := api.Secret{Name: keysource.RingName(scope), Version: fmt.Sprintf("g%d", m.Floor), State: "accepted", At: m.Since}
 		switch {
-		case m.Floor != ro.Generation:
+		case m.Floor != st.Generation:
 			secret.State = stateStale
 		case !m.Answered:
 			secret.State = stateSent
 			fallthrough
 		default:
-			secret.Version = ro.Ring().Version()
+			secret.Version = st.Version
 		}
-		if refusal, ok := ro.Refusers[m.Name()]; ok {
+		if refusal, ok := st.Refusers[m.Name()]; ok {
 			// it may have accepted the ring that came after the new key was taken back
 			worse(n, "refusing")
 			secret.Refused = refusal.Words
@@ -143,7 +143,7 @@ func (f *fleet) roster(scope string, st rotation.Status, only string) {
 		if !m.Connected {
 			worse(n, "away")
 		}
-		if st.Now.Before(ro.Excluded[m.Node]) {
+		if st.Now.Before(st.Excluded[m.Node]) {
 			worse(n, "excluded")
 		}
 		if m.Stream != 0 {

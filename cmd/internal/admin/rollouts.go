@@ -26,18 +26,17 @@ func (a *admin) history(r *http.Request) (h api.History, err error) {
 		return h, err
 	}
 	h.Lines = []api.Line{}
-	for _, l := range st.Rollout.History {
+	for _, l := range st.History {
 		h.Lines = append(h.Lines, LineOf(scope, l))
 	}
 	return h, nil
 }
 
 func (a *admin) plan(r *http.Request) (p api.Plan, err error) {
-	st, err := a.cfg.Rollouts.Status(r.PathValue("scope"))
+	plan, err := a.cfg.Rollouts.Plan(r.PathValue("scope"))
 	if err != nil {
 		return p, err
 	}
-	plan := st.Rollout.Plan(st.Policy, st.Tally, st.Now)
 	return api.Plan{Scope: plan.Scope, Steps: list(plan.Steps), Nodes: list(plan.Nodes), BlockedBy: list(plan.Blocked)}, nil
 }
 
@@ -59,22 +58,20 @@ func (a *admin) rotation(r *http.Request) (out api.Rotation, err error) {
 	if err != nil {
 		return out, err
 	}
-	ro := st.Rollout
-	if n > ro.Begun+1 || n > ro.Begun && ro.Wanted == nil {
+	if n > st.Begun+1 || n > st.Begun && !st.Asked {
 		return out, &api.Error{Message: "scope " + scope + " has had no rotation " + strconv.FormatUint(n, 10), Code: api.NotFound}
 	}
 	out = api.Rotation{
-		Scope: scope, Rotation: n, Ended: ro.Ended >= n, Phase: string(ro.Phase), Version: ro.Ring().Version(),
-		Nodes: api.Count(ro.Count(st.Policy, st.Tally, st.Now)), BlockedBy: list(ro.BlockedBy(st.Policy, st.Tally, st.Now)), Stuck: []string{}, Lines: []api.Line{},
+		Scope: scope, Rotation: n, Ended: st.Ended >= n, Phase: string(st.Phase), Version: st.Version,
+		Nodes: api.Count(st.Count), BlockedBy: list(st.BlockedBy), Stuck: []string{}, Lines: []api.Line{},
 	}
 	if !out.Ended {
-		stuck, only := ro.Stuck(st.Policy, st.Tally, st.Now)
-		out.Stuck, out.OnlyStuck = list(stuck), only
+		out.Stuck, out.OnlyStuck = list(st.Stuck), st.OnlyStuck
 	}
 	if out.Ended {
 		out.Outcome = "replaced" // the history may say something else
 	}
-	for _, l := range ro.History {
+	for _, l := range st.History {
 		if l.Rotation != n || l.What == rotation.LineRetired {
 			continue
 		}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
-	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
@@ -44,7 +44,7 @@ const (
 type Ledger struct {
 	Streams  *server.Server
 	Table    *sds.Table
-	Rollouts *rotation.Coordinator
+	Rollouts *replicas.Coordinator
 	Prover   *sds.Prover
 }
 
@@ -91,7 +91,7 @@ func (l Ledger) Counts(ctx context.Context, now time.Time) (c Counts) {
 		if err != nil {
 			continue
 		}
-		for _, m := range st.Tally.Members {
+		for _, m := range st.Members {
 			if m.Stuck && m.Stream != 0 {
 				stuck[m.Node] = struct{}{}
 			}

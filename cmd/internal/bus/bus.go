@@ -18,6 +18,7 @@ import (
 	eventsnats "github.com/lockstep-tls/lockstep/events/nats"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
 // Config of a [Bus].
@@ -74,7 +75,7 @@ func Open(c Config) (b *Bus, err error) {
 
 // Run serves NATS if the server is embedded, calls heard with each event, and has rolls answer
 // requests for a rotation, until ctx ends.
-func (b *Bus) Run(ctx context.Context, heard func(events.Event), rolls *rotation.Coordinator) error {
+func (b *Bus) Run(ctx context.Context, heard func(events.Event), rolls *fleet.Coordinator) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if b.server != nil {
 		g.Go(func() error { return b.server.Run(ctx) })
@@ -93,7 +94,7 @@ func (b *Bus) Run(ctx context.Context, heard func(events.Event), rolls *rotation
 	return err
 }
 
-func rotate(ctx context.Context, rolls *rotation.Coordinator, scope, by string) (eventsnats.Reply, error) {
+func rotate(ctx context.Context, rolls *fleet.Coordinator, scope, by string) (eventsnats.Reply, error) {
 	n, err := rolls.Rotate(ctx, scope, rotation.Request{By: by, Why: "requested over NATS"})
 	switch {
 	case errors.Is(err, keysource.ErrNotExist):

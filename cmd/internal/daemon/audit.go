@@ -10,7 +10,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
-	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
 func (d *Daemon) openAudit() (err error) {
@@ -21,8 +21,8 @@ func (d *Daemon) openAudit() (err error) {
 	return err
 }
 
-// recordRollout is what [rotation.Config].Record calls.
-func (d *Daemon) recordRollout(ctx context.Context, scope string, c rotation.Change) (string, error) {
+// recordRollout is what [fleet.Config].Record calls.
+func (d *Daemon) recordRollout(ctx context.Context, scope string, c fleet.Change) (string, error) {
 	on, err := audit.ParseHead(c.After)
 	if err != nil && c.After != "" {
 		d.log.Warn("the rollout names no line of the audit log as its last change", "scope", scope, "err", err)

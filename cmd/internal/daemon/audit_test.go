@@ -131,18 +131,15 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 			t.Fatalf("%s %v", whats(log), err)
 		}
 	}
-	st, err := r.rolls.Status("default")
-	if err != nil {
-		t.Fatal(err)
-	}
+	now := r.rolls.Current("default")
 	by := map[string]api.AuditLine{}
 	for _, l := range log.Lines {
 		by[l.What] = l
 		if l.Scope != "" && (l.Made == nil || !*l.Made) {
 			t.Errorf("it is not known that %s was made", l.What)
 		}
-		for _, k := range st.Rollout.Keys {
-			if strings.Contains(l.Why+l.Key, string(k.Key[16:])) {
+		for _, k := range now.Keys {
+			if strings.Contains(l.Why+l.Key, string(k[16:])) {
 				t.Error("a key stands in the log")
 			}
 		}
@@ -150,7 +147,7 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 	if l := by["distributing"]; l.Actor != "alice" || l.Why != "because" || l.Scope != "default" || l.Rotation != started.Rotation || len(l.Key) != 64 {
 		t.Errorf("%+v", l)
 	}
-	if l := by["burning"]; l.Actor != "bob" || len(l.Burnt) != 2 || l.Key != st.Rollout.Keys[0].Key.Fingerprint() {
+	if l := by["burning"]; l.Actor != "bob" || len(l.Burnt) != 2 || l.Key != now.Keys[0].Fingerprint() {
 		t.Errorf("%+v", l)
 	}
 	if l := by["forbidden"]; l.Actor != "spiffe://fleet/x" || l.Name != "shop.example" {

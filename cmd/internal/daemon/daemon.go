@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
@@ -60,7 +62,7 @@ type Daemon struct {
 	certs  *catalog.Catalog
 	trials *trial.Records // nil if every node gets a changed certificate at once
 	dir    *dir.Dir       // nil without --certs
-	rolls  *rotation.Coordinator
+	rolls  *fleet.Coordinator
 	xds    *server.Server
 	grpc   *grpc.Server
 	up     *health.Server
@@ -193,17 +195,19 @@ func (d *Daemon) wire() error {
 		Before:  d.recordCert, BeforeAll: d.recordCerts,
 	})
 	d.sources = append(d.sources, d.certs)
-	var lost rotation.Loss
+	var lost fleet.Loss
 	if shared {
 		lost = d.lossy
 	}
-	d.rolls = rotation.New(rotation.Config{
+	d.rolls = fleet.New(fleet.Config{
 		Store: d.store, Replica: d.data.Replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
-		Shared: shared, Self: rotation.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"},
-		Marks: highest, Loss: lost, Clock: failpoint.Clock,
+		Shared: shared, Self: fleet.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"},
+		HighestSent: highest, Loss: lost, Clock: failpoint.Clock,
+		Peers:    admin.Peers{Self: d.data.Replica, Transport: d.peers},
 		Unsealed: d.data.Vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
-		Tell:     d.tell, Record: d.recordRollout,
+		Announce: d.tell, Record: d.recordRollout,
+		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
 	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,
@@ -228,8 +232,7 @@ func (d *Daemon) wire() error {
 	})
 	d.prover = d.newProver()
 	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover,
-		door: newDoor(d.rolls, d.policy.Policy(), d.log), listeners: d.listeners, log: d.log,
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, log: d.log,
 	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
@@ -296,10 +299,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.audit.Run)
 	run(d.custody.Run)
 	run(rest)
-	if d.lossy != nil && onLoopback(d.self) {
-		run(d.neighbours().run)
+	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
+		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
-	run(d.letGo)
+	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.xds.Dismiss) })
 	run(func(ctx context.Context) error { return d.bus.Run(ctx, d.heard, d.rolls) })
 	g.Go(func() error { return d.serveAdmin() })
 	g.Go(func() error { return d.serveXDS(core) })
@@ -403,7 +406,7 @@ func (d *Daemon) ready() error {
 		}
 	}
 	for _, scope := range d.rolls.Scopes() {
-		if st, err := d.rolls.Status(scope); err != nil || len(st.Rollout.Keys) == 0 {
+		if st, err := d.rolls.Status(scope); err != nil || len(st.Keys) == 0 {
 			return fmt.Errorf("the ring of scope %s was not read yet", scope)
 		}
 	}
@@ -422,7 +425,7 @@ func (d *Daemon) degraded() (out []string) {
 			d.cfg.Refresh, err))
 	}
 	out = append(out, d.policy.Problems()...)
-	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
+	if skew, off := d.rolls.Skew(); off {
 		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; "+
 			"rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
 	}

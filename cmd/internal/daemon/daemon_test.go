@@ -202,9 +202,9 @@ func TestWatchTellsEachStepAndNothingSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _ := json.Marshal(st.Rollout.History)
-	for _, k := range st.Rollout.Keys {
-		if strings.Contains(string(b), string(k.Key[:])) {
+	b, _ := json.Marshal(st.History)
+	for _, k := range r.rolls.Current("default").Keys {
+		if strings.Contains(string(b), string(k[:])) {
 			t.Fatal("a key stands in the history")
 		}
 	}

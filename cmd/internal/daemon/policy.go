@@ -42,7 +42,7 @@ func (d *Daemon) openPolicy() (err error) {
 // setPolicy hands a new policy to all who go by it.
 func (d *Daemon) setPolicy(p *identity.Policy) {
 	d.table.SetPolicy(p)
-	d.seen.door.setPolicy(p)
+	d.rolls.SetAllows(scopesOf(p))
 	d.listeners.SetPolicy(p)
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
-// Marks is a [rotation.Marks] in a file: the highest generation of each scope's ring that this
+// Marks is a [fleet.HighestSent] in a file: the highest generation of each scope's ring that this
 // replica has seen. A store that is put back is noticed by it.
 type Marks struct {
 	path string
@@ -50,14 +50,14 @@ func OpenMarks(path string, log *slog.Logger) (*Marks, error) {
 // mark.
 const maxMark = 1 << 52
 
-// Highest implements [rotation.Marks].
+// Highest implements [fleet.HighestSent].
 func (m *Marks) Highest(scope string) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.scopes[scope]
 }
 
-// Raise implements [rotation.Marks].
+// Raise implements [fleet.HighestSent].
 func (m *Marks) Raise(scope string, generation uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -21,6 +21,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/xds"
 )
@@ -139,14 +140,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		if err != nil {
 			continue
 		}
-		if st.Err != nil && !errors.Is(st.Err, rotation.ErrUnrecorded) {
+		if st.Err != nil && !errors.Is(st.Err, fleet.ErrUnrecorded) {
 			up = 0
 		}
 		scopeMetrics(gauge, count, name, st)
 		count(left, uint64(c.c.LeftBehind(name)), name)
 	}
 	gauge(storeUp, up)
-	gauge(clockSkew, c.c.Ledger.Rollouts.Skew().Seconds())
+	skew, _ := c.c.Ledger.Rollouts.Skew()
+	gauge(clockSkew, skew.Seconds())
 	seal := c.c.Custody.Status()
 	gauge(sealWell, b2f(seal.Canary == nil && seal.Err == nil))
 	gauge(eventsUp, b2f(c.c.Bus.Down() == nil))
@@ -204,30 +206,28 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 func scopeMetrics(
 	gauge func(*prometheus.Desc, float64, ...string), count func(*prometheus.Desc, uint64, ...string),
-	name string, st rotation.Status,
+	name string, st fleet.Status,
 ) {
-	ro := st.Rollout
 	for _, p := range []rotation.Phase{rotation.Steady, rotation.Distributing, rotation.Promoting, rotation.Burning} {
 		v := 0.0
-		if ro.Phase == p {
-			v = st.Now.Sub(ro.Since).Seconds()
+		if st.Phase == p {
+			v = st.Now.Sub(st.Since).Seconds()
 		}
 		gauge(phaseSeconds, v, name, string(p))
 	}
 	age := 0.0
-	for i, k := range ro.Keys {
-		if i == 0 || k.Demoted != 0 && k.Idle.IsZero() {
-			age = max(age, st.Now.Sub(k.First).Seconds())
+	for _, k := range st.Keys {
+		if k.MayEncrypt {
+			age = max(age, st.Now.Sub(k.FirstUsed).Seconds())
 		}
 	}
 	gauge(keyAge, age, name)
 	gauge(maxKeyAge, st.Policy.MaxKeyAge.Seconds(), name)
-	gauge(ringKeys, float64(len(ro.Keys)), name)
-	_, doubt := ro.Doubt()
-	gauge(doubted, float64(len(doubt)), name)
-	gauge(generation, float64(ro.Generation), name)
-	count(rotations, ro.Ended, name)
-	n := ro.Count(st.Policy, st.Tally, st.Now)
+	gauge(ringKeys, float64(len(st.Keys)), name)
+	gauge(doubted, float64(len(st.Doubted)), name)
+	gauge(generation, float64(st.Generation), name)
+	count(rotations, st.Ended, name)
+	n := st.Count
 	for state, v := range map[string]int{
 		"live": n.Live, "accepted": n.Accepted, "refused": n.Refused,
 		"stale": n.Stale, "away": n.Away, "excluded": n.Excluded,
