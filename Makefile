@@ -10,7 +10,12 @@ help: ## print this list
 
 .PHONY: build
 build: go ## build lockstepd, lockstep and lockstep-edge into bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/lockstepd ./cmd/lockstep ./cmd/lockstep-edge
+	@echo "building lockstepd, lockstep and lockstep-edge (the first time takes some minutes: every dependency is compiled)"
+	test/build lockstepd lockstep lockstep-edge
+
+.PHONY: release
+release: go ## build them into bin/release/, optimized by the recorded profile (a minute or two more)
+	PROFILE=auto test/build lockstepd lockstep lockstep-edge
 
 .PHONY: envoy
 envoy: ## install Envoy 1.40.0 into .envoy/
@@ -18,15 +23,17 @@ envoy: ## install Envoy 1.40.0 into .envoy/
 
 .PHONY: demo
 demo: build envoy ## three Envoys, live traffic, three rotations, under 90 s (DEMO_KEEP=1 leaves it up)
-	go run ./test/demo
+	test/build ./test/demo
+	bin/demo
 
 .PHONY: demo-break
 demo-break: build envoy ## the same with keys replaced abruptly: clients are refused, which is what the rotation avoids
-	go run ./test/demo -break
+	test/build ./test/demo
+	bin/demo -break
 
 .PHONY: bench
-bench: build envoy caddy ## measure lockstepd against stock go-control-plane and lockstep-edge against its peers (three quarters of an hour, on an idle machine), into test/bench/RESULTS.md
-	go run ./test/bench
+bench: release envoy caddy ## measure against stock go-control-plane and the edge's peers, into test/bench/RESULTS.md (45 minutes, on an idle machine); ONLY=push measures one subject
+	CGO_ENABLED=0 go run -trimpath ./test/bench $(if $(ONLY),-only '$(ONLY)')
 
 ENVOYS := 1.36.4 1.37.0 1.38.3 1.39.3 1.40.0
 
@@ -36,7 +43,7 @@ compat: build ## try rotation, modes and a mixed fleet on every Envoy that can b
 	go run ./test/compat -page docs/compat.md $(ENVOYS)
 
 .PHONY: profile
-profile: build ## take the CPU profile that the compiler optimizes lockstep-edge for, anew (two minutes, on an idle machine)
+profile: release ## take the CPU profile that the compiler optimizes lockstep-edge for, anew (two minutes, on an idle machine)
 	go run ./test/bench -profile cmd/lockstep-edge/default.pgo
 
 # Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.

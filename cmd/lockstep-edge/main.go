@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/edge"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
 // ballast is never touched, and so takes no memory: it makes the collector wait for so much more garbage before it begins. What an edge holds is often little more
@@ -38,6 +39,7 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version.Get().String(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
 // app is one run of the program: its streams and its global flags.
@@ -46,6 +48,7 @@ func (a *app) root() *cobra.Command {
 		Long: "lockstep shows and changes what lockstepd streams to its fleet: session ticket keys and certificates.\n\n" +
 			"Data goes to standard output, talk to standard error.\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 degraded, 4 not found, 5 refused or denied, 6 timed out.",
+		Version:           version.Get().String(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.settle(cmd) },

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
 // gcPercent is the garbage that may lie beside what is in use, in percent. What lockstepd holds is mostly what idle nodes cost, for whom double the memory
@@ -41,7 +42,7 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       daemon.Version(),
+		Version:       version.Get().String(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
 				file = os.Getenv("LOCKSTEP_CONFIG")
