@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: go ## build lockstepd, lockstep and lockstep-edge into bin/
@@ -46,11 +46,26 @@ compat: build ## try rotation, modes and a mixed fleet on every Envoy that can b
 profile: release ## take the CPU profile that the compiler optimizes lockstep-edge for, anew (two minutes, on an idle machine)
 	go run ./test/bench -profile cmd/lockstep-edge/default.pgo
 
-# Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: caddy
 caddy: go # a peer of lockstep-edge, into .caddy/; nginx is another, which the bench asks for where it is missing
 	@test/install-caddy
 
+# These packages run programs that are not ours, or build ours: Envoy, Redis, NATS, keepalived, systemd, promtool.
+WHOLE := deploy/.*|store/redis|store/jetstream|events/nats|cmd/internal/(stores|bootstrap)|test/(abuse|canary|compat|corpus|crash|demo|double|e2e|fleet|soak|traffic)
+
+.PHONY: check
+check: lint ## before each commit: format, lint, and the unit tests, which need no other program (three minutes at most)
+	go test -short $$(go list ./... | grep -vE '/($(WHOLE))$$')
+
+.PHONY: e2e
+e2e: ## one end-to-end test by name, with what it needs built: make e2e RUN=TestEdgesRotateWithEnvoys (without RUN: their names)
+	@all=$$(grep -ohE '^func Test[A-Za-z0-9_]+' test/e2e/*_test.go | cut -c6- | grep -vx TestMain); run='$(RUN)'; \
+	if test -z "$$run" || ! grep -qE -- "$${run%%/*}" <<<"$$all"; then \
+		echo "say which: make e2e RUN=name; \"$$run\" is none of"; sed 's/^/  /' <<<"$$all"; exit 1; fi
+	@$(MAKE) build envoy
+	go test -v -count 1 -timeout 30m -run '$(RUN)' ./test/e2e
+
+# Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: test
 test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector
 	go test -race -v -timeout 30m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
