@@ -178,7 +178,7 @@ func (r *rig) list(names []string, version, nonce, nack string) string {
 }
 
 // wake delivers what changed; pass lets time pass up to the machine's next deadline at the latest.
-func (r *rig) wake() string { r.t.Helper(); return r.took(r.m.changed(r.box.Take(), r.now)) }
+func (r *rig) wake() string { return r.took(r.m.changed(r.box.Take(), r.now)) }
 
 func (r *rig) pass(d time.Duration) string {
 	r.t.Helper()
@@ -188,7 +188,6 @@ func (r *rig) pass(d time.Duration) string {
 
 // took decodes responses: "a@1 b@1 | -c" is a response with two resources and one with a removal.
 func (r *rig) took(out []*response) string {
-	r.t.Helper()
 	var all []string
 	for _, resp := range out {
 		var parts []string
