@@ -19,9 +19,9 @@ var versionLine = regexp.MustCompile(`^(\S+) version (\S+), commit (\S+), (go\S+
 // TestEachProgramSaysWhichBuildItIs: with --version, and the servers in their metrics.
 func TestEachProgramSaysWhichBuildItIs(t *testing.T) {
 	t.Parallel()
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	e := s.edge("edge-1", "")
-	s.ready()
+	s.awaitReady()
 	head, err := exec.Command("git", "rev-parse", "HEAD").Output()
 	if err != nil {
 		t.Skip("not a git checkout")

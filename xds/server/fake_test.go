@@ -181,7 +181,6 @@ func (r *rig) list(names []string, version, nonce, nack string) string {
 func (r *rig) wake() string { return r.took(r.m.changed(r.box.Take(), r.now)) }
 
 func (r *rig) pass(d time.Duration) string {
-	r.t.Helper()
 	r.now = r.now.Add(d)
 	return r.took(r.m.timer(r.now))
 }
