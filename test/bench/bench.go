@@ -54,7 +54,11 @@ var programs = []string{"lockstepd", "lockstep", "lockstep-edge"}
 // setUp builds the programs and makes what all lines use. They are copied, since others may build while this runs.
 func (b *bench) setUp() {
 	b.begin, b.root, b.self = time.Now(), must(fleet.Root()), must(os.Executable())
-	built := must(fleet.BuildReleased(b.ctx, programs...))
+	build := fleet.BuildReleased
+	if b.quick {
+		build = fleet.Build
+	}
+	built := must(build(b.ctx, programs...))
 	b.fleet = must(fleet.New(must(os.MkdirTemp("", "lockstep-bench-"))))
 	b.bin = b.folder("bin")
 	for _, p := range programs {
