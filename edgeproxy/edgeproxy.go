@@ -1,5 +1,3 @@
-// Package edgeproxy is a reverse proxy that terminates TLS with certificates that are loaded as clients first ask for them, and whose sessions resume at every
-// proxy of its scope. It is built on net/http and net/http/httputil, and keeps to what they do with requests.
 package edgeproxy
 
 import (

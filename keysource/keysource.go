@@ -1,8 +1,3 @@
-// Package keysource is the page of nouns: what a secret is called, what it is made of, and where it comes from.
-//
-// Everything that reaches a node is either a [Certificate], found under its server name through a [Source], or a [Ring]
-// of session ticket keys, which belongs to a scope. Both are checked at the border where they enter (a file, the API, the
-// store) and are then passed on as values that nobody changes.
 package keysource
 
 import (

@@ -1,14 +1,3 @@
-// Package lds serves Envoy its listener: the operator's template, with a filter chain for each eager host and an on-demand chain for the rest.
-//
-// Envoy resumes no session in a chain that fetches certificates on demand, and binds a ticket to the names, the issuer and the server names of its
-// chain. So each busy host gets a chain of its own, with its certificate by ADS, the scope's ring by the SDS service, and tickets on; every other name goes to
-// one chain without tickets.
-//
-// Envoy updates a listener in place where nothing but filter chains differs, and leaves those chains alone, with their connections and tickets, whose
-// bytes are the same. So a chain is encoded once, from its host and the template alone, and stays as it is until the template changes.
-//
-// Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/listeners/lds,
-// https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/listeners/listener_filters (filter chain only update)
 package lds
 
 import (

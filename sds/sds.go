@@ -1,5 +1,3 @@
-// Package sds is where secrets meet Envoy: how a certificate and a ring look on the wire, the table of secrets that some node wants
-// now, and the gRPC service that streams them. The protocol itself is package xds/server, which knows nothing of secrets.
 package sds
 
 import (

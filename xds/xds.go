@@ -1,8 +1,3 @@
-// Package xds holds the shared types of the xDS protocol as this project speaks it: named, versioned resources that a node
-// subscribes to one by one, and what the node answered. Package xds/server streams a [Resources]; package xds/client applies
-// one. Neither knows what a resource means.
-//
-// Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 package xds
 
 import (

@@ -1,8 +1,3 @@
-// Package catalog keeps certificates in the store, where every replica finds them.
-//
-// It owns the keys "cert/<name>". No certificate is cached: one costs something while somebody asks for it. Which names there are is learnt when clients
-// ask for many that are not there. Values hold private keys; the
-// store that is passed in seals them.
 package catalog
 
 import (

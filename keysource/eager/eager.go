@@ -1,7 +1,3 @@
-// Package eager decides which hosts are eager: which get a filter chain of their own, with session tickets, before any client asks for them.
-//
-// Hosts are pinned one by one, in the store, where every replica finds them; or a rule of the configuration names them, or matches the names of the
-// certificates that there are. It owns the keys "eager/<name>" of the store. Certificates are enumerated only where there is something to match.
 package eager
 
 import (

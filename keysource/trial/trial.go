@@ -1,11 +1,3 @@
-// Package trial is the fleet's memory of who gets a changed certificate first.
-//
-// When the certificate of a name changes, one node of each kind gets it before the others of that kind. Replicas have nodes of the
-// same kind, so the choice is a record in the store, made by compare-and-swap. The record also carries the outcome to the other
-// replicas, and a refusal over a restart.
-//
-// It owns the keys "trial/<name>". A record holds no secret. It is true of the moment: a backup leaves it out. One without a refusal is
-// removed soon after it was written last, by whichever replica comes first. One with a refusal is removed after 30 days.
 package trial
 
 import (

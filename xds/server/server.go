@@ -1,9 +1,3 @@
-// Package server streams resources to xDS nodes: incremental (delta) and state-of-the-world, on the aggregated service and on
-// that of a type. It keeps, per stream and name, what was sent, accepted and refused, and tells it as events; it knows nothing
-// of what a resource means.
-//
-// A stream's rules are a [machine] without goroutines or I/O; its shell (stream.go) has one owner at a time and one goroutine. The gRPC
-// server must be made with [Options], which hold the codec that sends encoded bytes as they are.
 package server
 
 import (
