@@ -20,8 +20,8 @@
 //     follows. Before the first ring there are no tickets.
 //   - Ticket keys for crypto/tls are HKDF-SHA256 of each ring key, with a label and the scope. So
 //     nothing that is done with them tells anything of the ring's own use in Envoy.
-//   - Removed is removed. A host ends at once, and so do its sessions. Before a session of a name
-//     that is not held resumes, the control plane is asked, for 250 ms at most.
+//   - Removed is removed. A host ends at once, and so do its sessions. The control plane is asked
+//     before a session of a name that is not held resumes. It has 250 ms.
 //   - Look-ups are a cache, bounded by limits.names, whose admission a scan of names does not win.
 //     Behind it there is one subscription for a name. The last one who gives up ends it. An
 //     absence is remembered for 5 s. A wildcard's certificate is held once.

@@ -42,7 +42,7 @@
 //   - The ledger is by subscription: stream, type and name (worth.go). An ACK counts only if other
 //     bytes were delivered before.
 //   - What is offered again goes in other bytes of the same meaning. Whoever provides the
-//     resources makes them (xds/variant.go).
+//     resources makes them ([xds.Varying]).
 //   - A name in the first request of a stream may have been sent to the node on an earlier one.
 //     Then two encodings go one after the other, and the answer to the second one counts.
 //   - A version that the node brings along is believed by its mark: "g7-….0" was sent after other
