@@ -44,7 +44,13 @@ type Section struct {
 func (s Settings) Page(t testing.TB) []byte {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString("# " + s.Title + "\n\n" + made + strings.TrimSpace(s.Intro) + "\n")
+	b.WriteString("# " + s.Title + "\n\n" + made)
+	for i, para := range strings.Split(strings.TrimSpace(s.Intro), "\n\n") {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		b.WriteString(fold(para, "") + "\n")
+	}
 	b.WriteString("\n## Keys, flags and variables\n")
 	sections := s.keys(t, &b, reflect.ValueOf(s.Default), "")
 	for _, sec := range append(sections, s.Also...) {
