@@ -35,29 +35,28 @@
 //
 // # Cures
 //
-// A refused certificate is cured, not repeated (cure.go). The node gets the last good one, best
-// the one that it had accepted. If there is none, the name is removed on demand. A chain of its
-// own gets a stand-in, self-signed for that name. A stand-in never counts as accepted. The refused
-// content is not offered to that stream again.
+// A refused certificate is cured, not repeated. The node gets the last good one, best the one that
+// it had accepted. If there is none, the name is removed on demand. A chain of its own gets a
+// stand-in, self-signed for that name. A stand-in never counts as accepted. The refused content is
+// not offered to that stream again.
 //
-// Then what the failed build kept from other chains is offered again (heal.go): the ring in other
-// bytes, and a listener that was refused. If the culprit is not known, each certificate of the
-// node is offered alone. The node's other streams may be at another replica. Replicas tell each
-// other by an event. Without it the ring's own retry finds the node cured. What cannot be cured is
-// named: the node must be restarted.
+// Then what the failed build kept from other chains is offered again: the ring in other bytes, and
+// a listener that was refused. If the culprit is not known, each certificate of the node is
+// offered alone. The node's other streams may be at another replica. Replicas tell each other by
+// an event. Without it the ring's own retry finds the node cured. What cannot be cured is named:
+// the node must be restarted.
 //
-// Variants (variant.go) are other bytes of the same meaning. In a ring the first key stands again
-// at the end. Before a chain stands a line of text.
+// Variants are other bytes of the same meaning. In a ring the first key stands again at the end.
+// Before a chain stands a line of text.
 //
 // # Trials and proofs
 //
-// When the chain or key of a name changes, one node of each kind gets it first (trial.go). Package
+// When the chain or key of a name changes, one node of each kind gets it first. Package
 // keysource/trial is the memory of it. All names that show one certificate share one trial. 256
 // are under way at once, and each has its time from when its turn comes.
 //
-// A node that refused a ring, or took a remedy, is tried once it has accepted the ring (proof.go).
-// Package probe makes them. Only the node's own remote address is tried, at the port of its
-// metadata or of the listener's template. In hybrid mode the hosts are those of the listener that
-// it accepted. A client can make it ask for any certificate. At most 16 handshakes are under way
-// in the process.
+// A node that refused a ring, or took a remedy, is tried once it has accepted the ring. Package
+// probe makes them. Only the node's own remote address is tried, at the port of its metadata or of
+// the listener's template. In hybrid mode the hosts are those of the listener that it accepted. A
+// client can make it ask for any certificate. At most 16 handshakes are under way in the process.
 package sds

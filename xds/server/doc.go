@@ -39,8 +39,8 @@
 // chain that it cannot build, and answers with a NACK. What it refused stays stored. It answers an
 // ACK to the bytes that it stored last, without a look at them (envoyproxy/envoy#42438). So:
 //
-//   - The ledger is by subscription: stream, type and name (worth.go). An ACK counts only if other
-//     bytes were delivered before.
+//   - The ledger is by subscription: stream, type and name. An ACK counts only if other bytes were
+//     delivered before.
 //   - What is offered again goes in other bytes of the same meaning. Whoever provides the
 //     resources makes them ([xds.Varying]).
 //   - A name in the first request of a stream may have been sent to the node on an earlier one.
@@ -54,11 +54,11 @@
 //   - A chain is cured before it leaves a listener. It drains for long, and takes part in every
 //     rebuilding.
 //
-// worth_test.go plays this against nodes that keep what they refuse.
+// A test plays this against nodes that keep what they refuse.
 //
 // # What a node may hold on demand
 //
-// Envoy's cache has no bound, so a stream has some (limits.go, turnover.go, group.go):
+// Envoy's cache has no bound, so a stream has some:
 //
 //   - Above node_names the names that were sent first are removed, 50 a second. Envoy drops each,
 //     unsubscribes, and asks again when a client comes.
