@@ -149,8 +149,12 @@ func TestPagesAreShortEnough(t *testing.T) {
 		if len(lines) > most {
 			t.Errorf("%s has %d lines, at most %d", path, len(lines), most)
 		}
+		block := false
 		for i, l := range lines {
-			if n := len([]rune(l)); n > 100 && !strings.HasPrefix(l, "    ") {
+			if strings.HasPrefix(l, "```") {
+				block = !block
+			}
+			if n := len([]rune(l)); n > 100 && (!block || path == "ARCHITECTURE.md") { // README shows what the demo prints
 				t.Errorf("%s:%d has %d columns, at most 100", path, i+1, n)
 			}
 		}
