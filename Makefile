@@ -71,6 +71,10 @@ test: test-packages envoy promtool build lint ## run all tests, real Envoy inclu
 	go test -race -v -timeout 30m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
 	@test/fuzz
 
+.PHONY: docs
+docs: go ## write the generated pages anew: docs/reference and the table in docs/metrics.md
+	go test ./cmd/lockstep ./cmd/lockstepd ./cmd/lockstep-edge ./test/pages -run TestReference -update
+
 .PHONY: fuzz
 fuzz: go ## each fuzz target for 30 s (FUZZTIME=10m for longer)
 	@test/fuzz
