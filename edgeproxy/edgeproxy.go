@@ -1,16 +1,3 @@
-// Package edgeproxy is a reverse proxy that terminates TLS. Certificates are loaded when clients
-// first ask for them, and sessions resume at every proxy of the scope.
-//
-// Its rules:
-//
-//   - It knows its certificates only as an interface, [Certificates], and rings only as values.
-//   - A ticket is bound to the scope and to what its listener demands of clients (package
-//     ticket).
-//   - A listener's TLS configuration is never changed. Each ring makes a new one, and a handshake
-//     keeps the one with which it began.
-//   - It is built on net/http and net/http/httputil, and does with requests what they do.
-//
-// It knows neither xDS nor the control plane.
 package edgeproxy
 
 import (

@@ -1,18 +1,3 @@
-// Package keysource has the nouns of the project: what a secret is called, what it consists of,
-// and where it comes from.
-//
-// A node is sent certificates and rings. A [Certificate] is found under its server name through a
-// [Source]. A [Ring] of session ticket keys belongs to a scope.
-//
-// Its rules:
-//
-//   - Secrets are checked where they enter: a file, the API, the store. After that they are
-//     values that nobody changes.
-//   - A server name is normalised in one place, by [ServerName].
-//   - No type that has a key prints, logs or marshals it.
-//   - "There is none" and "could not look" are different errors; see [Source].
-//
-// It imports no other package of the project.
 package keysource
 
 import (

@@ -1,18 +1,3 @@
-// Package lds serves Envoy its listener: the operator's template, with a filter chain for each
-// eager host and an on-demand chain for the rest.
-//
-// Envoy resumes no session in a chain that fetches certificates on demand. It binds a ticket to
-// the names, the issuer and the server names of its chain. So each busy host gets a chain of its
-// own, with tickets. Its certificate comes by ADS, and the ring of the scope by the SDS service.
-// Every other name goes to one chain without tickets.
-//
-// Envoy updates a listener in place if only filter chains differ. It leaves alone those chains
-// whose bytes are the same, with their connections and tickets. So a chain is encoded once, from
-// its host and the template alone, and does not change until the template does.
-//
-// Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/listeners/lds,
-// https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/listeners/listener_filters
-// (filter chain only update)
 package lds
 
 import (

@@ -153,7 +153,7 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 	case node == "":
 		return r, errors.New("no node is named")
 	case len(node) > maxNode:
-		return r, fmt.Errorf("no node has an id of more than %d bytes", maxNode)
+		return r, refuse("no node has an id of more than %d bytes", maxNode)
 	case !known && len(r.Excluded) >= maxExcluded && until.After(now):
 		return r, refuse("%d nodes are excluded already: take some of them back (--for 0)", len(r.Excluded))
 	}

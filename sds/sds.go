@@ -1,20 +1,3 @@
-// Package sds serves secrets to Envoy: how a certificate and a ring look on the wire, the table of
-// the secrets that some node wants now, and the gRPC service that streams them. The protocol
-// itself is in package xds/server, which knows nothing of secrets.
-//
-// Its rules:
-//
-//   - The last good secret stays. A certificate that cannot be loaded, or is bad, changes nothing.
-//   - What nobody asks for costs nothing: the table holds only what some stream watches.
-//   - A ring is sent on the SDS service only. A node whose ring is not ready, or not allowed, is
-//     sent nothing. It is not told that the ring is absent.
-//   - A refused certificate is replaced by a remedy (cure.go). Then what it kept from other
-//     filter chains is offered again (healer.go). Handshakes prove that the node uses its ring
-//     (prover.go).
-//   - A changed certificate goes to one node of each kind first (trial.go).
-//
-// It does not know how a ring is decided, or where certificates are stored. Its Config has
-// interfaces for these.
 package sds
 
 import (

@@ -1,16 +1,3 @@
-// Package xds has the types of the xDS protocol that server and client share: named, versioned
-// resources to which a node subscribes one by one, and what the node answered. Package xds/server
-// streams a [Resources], package xds/client applies one.
-//
-// Its rules:
-//
-//   - A resource is never changed once it was returned. All streams share its encoded bytes.
-//   - A wake-up carries a name and no data. Whoever is woken looks the name up again.
-//   - What a node answered is a value, an [Event].
-//
-// It knows nothing of what a resource means.
-//
-// Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 package xds
 
 import (

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/edge"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
 // ballast makes the garbage collector wait for 48 MiB more of garbage before it begins. It is
@@ -44,6 +45,7 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version.Get().String(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
 // app is one run of the program. It has its streams and its global flags.
@@ -49,6 +51,7 @@ func (a *app) root() *cobra.Command {
 			"certificates.\n\n" +
 			"Data goes to standard output, talk to standard error.\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 degraded, 4 not found, 5 refused or denied, 6 timed out.",
+		Version:           version.Get().String(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.globals(cmd) },

@@ -1,13 +1,3 @@
-// Package catalog keeps certificates in the store, where every replica finds them.
-//
-// Its rules:
-//
-//   - It owns the keys "cert/<name>", and reads and writes no others.
-//   - It caches no certificate. One costs something only while somebody asks for it. The names
-//     in the store are learnt only when clients ask for many that are not there.
-//   - A certificate is checked when it is put. One that expires later is still served: the last
-//     good one stays.
-//   - Values contain private keys. The store that is passed in must seal them.
 package catalog
 
 import (

@@ -1,18 +1,3 @@
-// Package eager decides which hosts are eager: those that get a filter chain of their own, with
-// session tickets, before any client asks for them.
-//
-// A host is eager if it is pinned, or if the configuration names it. It is eager, too, if a glob
-// of the configuration matches the name of a certificate.
-//
-// Its rules:
-//
-//   - Pins are kept in the store, where every replica finds them. The package owns the keys
-//     "eager/<name>".
-//   - Certificates are enumerated only if there is a glob, and at most for one part in twenty of
-//     the time.
-//   - What does not fit into Max goes on demand, and is named.
-//
-// It does not know what a listener is: it passes on names.
 package eager
 
 import (

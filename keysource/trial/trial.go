@@ -1,18 +1,3 @@
-// Package trial records for the fleet who gets a changed certificate first.
-//
-// When the certificate of a name changes, one node of each kind gets it before the others of that
-// kind. Replicas have nodes of the same kind. So the choice is a record in the store, made by
-// compare-and-swap. The record also carries the outcome to the other replicas, and a refusal over
-// a restart.
-//
-// Its rules:
-//
-//   - It owns the keys "trial/<name>". A record has no secret.
-//   - A record is true only for the moment, so a backup leaves it out.
-//   - A record without a refusal is removed soon after it was written last, by whichever replica
-//     comes first. A record with a refusal is removed after 30 days.
-//
-// It does not know how a node is sent a certificate: package sds does that.
 package trial
 
 import (

@@ -80,10 +80,10 @@ func TestAFullDiskStopsChangesAndNothingElse(t *testing.T) {
 	// The store's file may have free pages of its own: a change that fits is made. A record that grows finds the end of them.
 	const fault = "no space left on device"
 	grow := func(i int) (int, string) {
-		return s.send("exclude", fmt.Sprintf(`{"node":"%d-%s","seconds":3600}`, i, strings.Repeat("x", 4000)))
+		return s.send("exclude", fmt.Sprintf(`{"node":"%d-%s","why":%q,"seconds":3600}`, i, strings.Repeat("x", 240), strings.Repeat("y", 900)))
 	}
 	code, body := http.StatusOK, ""
-	for i := 0; code == http.StatusOK && i < 500; i++ {
+	for i := 0; code == http.StatusOK && i < 490; i++ {
 		code, body = grow(i)
 	}
 	s.refuses("exclude", code, body, fault)

@@ -180,17 +180,15 @@ func (r *rig) list(names []string, version, nonce, nack string) string {
 }
 
 // wake delivers what changed; pass lets time pass up to the machine's next deadline at the latest.
-func (r *rig) wake() string { r.t.Helper(); return r.took(r.m.changed(r.mailbox.Take(), r.now)) }
+func (r *rig) wake() string { return r.took(r.m.changed(r.mailbox.Take(), r.now)) }
 
 func (r *rig) pass(d time.Duration) string {
-	r.t.Helper()
 	r.now = r.now.Add(d)
 	return r.took(r.m.timer(r.now))
 }
 
 // took decodes responses: "a@1 b@1 | -c" is a response with two resources and one with a removal.
 func (r *rig) took(out []*response) string {
-	r.t.Helper()
 	var all []string
 	for _, resp := range out {
 		var parts []string

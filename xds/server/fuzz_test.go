@@ -1,6 +1,7 @@
 package server
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -67,6 +68,9 @@ func (s *script) failure() *statuspb.Status {
 
 // play drives a machine by the script and checks after each step what must always hold.
 func play(t *testing.T, sotw bool, data []byte, request func(*rig, *script) ([]*response, error)) {
+	if fuzzing() {
+		data = data[:min(len(data), fuzzed)]
+	}
 	r := newRig(t, sotw, small())
 	if len(data)%2 == 1 { // on demand
 		r.m.env.onDemand, r.m.node.Service, r.m.env.limits.held = testType, xds.ADS, 3
@@ -137,7 +141,6 @@ func play(t *testing.T, sotw bool, data []byte, request func(*rig, *script) ([]*
 
 // check fails unless all bounds hold and the parts of the state agree with each other.
 func check(t *testing.T, r *rig, unbidden int) {
-	t.Helper()
 	m, l := r.m, r.m.env.limits
 	if m.names > l.names || len(m.out.recs) > l.nonces || len(m.due) > 2*l.names+2 {
 		t.Fatalf("%d names, %d nonces, %d due", m.names, len(m.out.recs), len(m.due))
@@ -201,11 +204,20 @@ func carried(m *machine, e *entry, version string, n int) bool {
 	return false
 }
 
-// seeds adds long random scripts, so that a plain test run plays them too.
+// fuzzed is the most of a script that the fuzzer plays, in bytes. Many short scripts find more than few long ones.
+const fuzzed = 150
+
+func fuzzing() bool { return flag.Lookup("test.fuzz").Value.String() != "" }
+
+// seeds adds random scripts. They are long in a plain test run, which plays them once.
 func seeds(f *testing.F) {
 	rnd := rand.NewChaCha8([32]byte{1})
-	for i := range 300 {
-		b := make([]byte, 1000+i%2)
+	scripts, size := 300, 1000
+	if fuzzing() {
+		scripts, size = 40, fuzzed-1
+	}
+	for i := range scripts {
+		b := make([]byte, size+i%2)
 		rnd.Read(b)
 		f.Add(b)
 	}

@@ -1,16 +1,3 @@
-// Package server streams resources to xDS nodes. It speaks incremental (delta) and
-// state-of-the-world xDS, on the aggregated service and on the service of one type.
-//
-// Its rules:
-//
-//   - It keeps, for each stream and name, what was sent, accepted and refused. It reports that as
-//     events.
-//   - It does not know what a resource means. It imports nothing of secrets or listeners.
-//   - The rules of a stream are a [machine], which has no goroutine and no I/O. Its shell
-//     ([stream]) has one goroutine, and one owner at a time.
-//   - If a node keeps what it refuses, an ACK counts only if other bytes were delivered before.
-//     See encoding.go.
-//   - The gRPC server must be made with [Options], whose codec sends encoded bytes as they are.
 package server
 
 import (

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -28,6 +27,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
@@ -253,7 +253,7 @@ func (d *Daemon) admin() http.Handler {
 		hosts = append(hosts, u.Hostname()) // by which the other replicas ask
 	}
 	return admin.New(admin.Config{
-		Replica: d.data.Replica, Version: Version(), Store: d.cfg.Store,
+		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
@@ -262,14 +262,6 @@ func (d *Daemon) admin() http.Handler {
 		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Degraded: d.degraded,
 		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Hosts: hosts, Log: d.log,
 	})
-}
-
-// Version is the version of the build.
-func Version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
 
 // Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the

@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
 // state is what /readyz answers.
@@ -63,6 +65,7 @@ func (e *Edge) admin(ctx context.Context) error {
 // measure adds the metrics that are read when somebody asks for them.
 func (e *Edge) measure() {
 	e.registry.MustRegister(
+		version.Metric(),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_certificates", Help: "Certificates held."},
 			func() float64 { return float64(e.secrets.Held()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_ready", Help: "1 when /readyz says so."},

@@ -16,6 +16,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
@@ -45,7 +46,7 @@ type Config struct {
 // Handler answers scrapes.
 func Handler(c Config) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collector{c}, collectors.NewGoCollector(),
+	reg.MustRegister(collector{c}, version.Metric(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
