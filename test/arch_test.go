@@ -68,25 +68,26 @@ var rooms = []struct {
 	{"cmd/internal/config", []string{"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation"}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/config", "cmd/internal/datadir",
-		"cmd/internal/failpoint", "cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "events", "identity",
+		"cmd/internal/failpoint", "cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/version", "events", "identity",
 		"identity/enforce", "identity/transport", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager",
 		"keysource/trial", "lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard", "xds",
 		"xds/server",
 	}, "it wires the rooms of lockstepd; what belongs to the edge, to a driver or to the CLI is not its own"},
 	{"cmd/internal/datadir", []string{"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store"}, "it knows files and the store that was opened, and nothing of who uses them"},
-	{"cmd/internal/edge", []string{"cmd/internal/kek", "cmd/internal/strictyaml", "edgeproxy", "edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds"}, "the internet is at its door: no store, and nothing of the control plane"},
+	{"cmd/internal/edge", []string{"cmd/internal/kek", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy", "edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds"}, "the internet is at its door: no store, and nothing of the control plane"},
 	{"cmd/internal/failpoint", []string{"rotation", "store"}, "it ends the process at a point, and does nothing in the builds that are shipped"},
 	{"cmd/internal/kek", []string{"seal"}, "it adds to the errors of a source what an operator types, and decides nothing"},
 	{"cmd/internal/listeners", []string{"cmd/internal/admin", "keysource", "keysource/eager", "lds", "xds"}, "a listener is made of names: it never sees a certificate, a key or a store"},
 	{"cmd/internal/loss", []string{"keysource", "keysource/catalog", "sds", "store/guard"}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/metrics", []string{
-		"audit", "cmd/internal/admin", "cmd/internal/bus", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir",
+		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir",
 		"rotation", "rotation/fleet", "seal/custody", "xds",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
 	{"cmd/internal/pki", []string{"identity", "internal/atomicfile", "keysource"}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
 	{"cmd/internal/stores", []string{"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream", "store/redis"}, "the one place that knows every driver; what is stored is none of its business"},
 	{"cmd/internal/strictyaml", nil, "it decodes YAML, whosever"},
+	{"cmd/internal/version", nil, "it reads the build of the program that it is in"},
 }
 
 // testOnly rooms may be imported by tests only.

@@ -13,7 +13,8 @@ import (
 // complainers are the functions that make the sentences of `lockstep status`, wherever they stand.
 var complainers = []string{
 	"status", "refusedFirst", "complaints", "sentence", // of the admin API
-	"degraded", "ills", "sealComplaints", "policyUnwritten", "policyUnsettled", "policyPutBack", "stands", // of lockstepd
+	"degraded", "sealComplaints", // of lockstepd
+	"Problem", "Problems", "Unsettled", "unwritten", "PutBack", // of the listeners, the policy and a lost store
 	"Degraded", // of the audit log
 }
 
@@ -26,7 +27,7 @@ func TestEverySentenceOfStatusIsExplained(t *testing.T) {
 	page := failures(t)
 	found := map[string]bool{}
 	sentences := 0
-	for _, dir := range folders(t, "cmd/internal", "audit") {
+	for _, dir := range folders(t, "cmd/internal", "audit", "identity", "store/guard") {
 		for _, f := range Sources(t, dir) {
 			for _, d := range f.Decls {
 				fn, ok := d.(*ast.FuncDecl)
