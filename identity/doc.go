@@ -22,6 +22,6 @@
 //   - A policy grants. What no rule grants is denied. Without a policy whoever can connect gets
 //     everything.
 //
-// The package reads no policy file and knows no streams. Package enforce keeps the policy in force.
-// Package transport makes the connections.
+// The package reads no policy file and knows no streams. Package enforce keeps the policy in
+// force. Package transport makes the connections.
 package identity

@@ -13,8 +13,8 @@
 //   - In a frozen store a policy counts that is not known to be another. It is noted after the
 //     thaw.
 //   - The history file has the earlier policies, too. One that was replaced and comes back
-//     is named by the log, the audit log, status, a metric and an alert. [Enforcer.Problems] names it
-//     for a day, since it may be meant.
+//     is named by the log and the audit log. Status, a metric and an alert name it for a day,
+//     since it may be meant (see [Enforcer.Problems]).
 //
 // # A narrower policy
 //
