@@ -12,9 +12,9 @@
 //     data directory remembers it.
 //   - In a frozen store a policy counts that is not known to be another. It is noted after the
 //     thaw.
-//   - The history file has the earlier policies, too. One that was replaced and comes back
-//     is named by the log and the audit log. Status, a metric and an alert name it for a day,
-//     since it may be meant (see [Enforcer.Problems]).
+//   - The history file has the earlier policies, too. One that was replaced and comes back is
+//     named by the log and the audit log. Status, a metric and an alert name it for a day, since
+//     it may be meant (see [Enforcer.Problems]).
 //
 // # A narrower policy
 //
