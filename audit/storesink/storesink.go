@@ -4,8 +4,8 @@
 // audit/lines/… and audit/names/….
 //
 // The store must be sealed, since the key of the log is one of its records. Who can read it can
-// forge lines. The package maps names and errors, and knows nothing of lines. The chain is package
-// audit's.
+// forge lines. The package maps names and errors, and knows nothing of lines. The chain is
+// package audit's.
 package storesink
 
 import (
