@@ -1,6 +1,6 @@
-// Package seal encrypts values before they leave the process, with AES-256-GCM under a Tink keyset
-// that a [Keys] keeps. That is a file that only its owner may read, a systemd credential, or an
-// environment variable. A KMS can implement it.
+// Package seal encrypts values before they leave the process, with AES-256-GCM under a Tink
+// keyset that a [Keys] keeps. That is a file that only its owner may read, a systemd credential,
+// or an environment variable. A KMS can implement it.
 //
 // Its rules:
 //
@@ -9,8 +9,8 @@
 //     key after the primary is staged, and seals once every replica has it. A key before the
 //     primary is old.
 //   - A value is bound to associated data, which must be given again to open it.
-//   - A value of an unknown key has the keyset read again, once a second at most. The key may have
-//     come since.
+//   - A value of an unknown key has the keyset read again, once a second at most. The key may
+//     have come since.
 //   - No error, log line or message has key material.
 //
 // Whoever has the keyset can open all that was sealed with it. Whoever loses it can open nothing.
