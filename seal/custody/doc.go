@@ -20,10 +20,11 @@
 //   - The note seal/done says that all records are sealed with one key. Whoever starts with
 //     another key, or changes to one, takes it away.
 //   - A key is dropped only after every replica has reported anew that it seals with the new one.
-//     [Custodian.Retire] asks each (seal/ask), waits 30 s for the answers, and proves by a full
+//     [Custodian.Retire] asks each (seal/ask) and waits 30 s for the answers. It proves by a full
 //     scan that the new key alone opens everything.
 //   - A replica that was away meanwhile promotes its staged key at the start if the canary is
-//     sealed with it. Else it refuses to start ([ErrBehind]).
+//     sealed with it. If its keyset cannot be changed from here, it refuses to start
+//     ([ErrBehind]).
 //
 // It does not know what the records of the store mean.
 package custody
