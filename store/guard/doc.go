@@ -26,7 +26,8 @@
 //   - A copy of a store follows the changes, and then freezes the store by a record in it,
 //     store/frozen. The record is copied along. So it holds on the old store and on the new one,
 //     until [Freezable.Thaw] (lockstep store thaw).
-//   - Every lockstepd goes by it. It serves on and writes rosters, and refuses all else.
+//   - Every lockstepd goes by it. It serves on, and writes rosters and the reports of sealing
+//     keys. It refuses all else.
 //   - A write that was under way when the store froze fails with an unknown outcome. What was
 //     acknowledged is in the copy. So nothing is lost between the last pass and the last restart.
 //     No replica rotates without those that have not moved yet.
