@@ -10,8 +10,8 @@
 //     audit log cannot note the new one. Status says so.
 //   - A restart with an unchanged policy needs no audit log. The history file policy.mark in the
 //     data directory remembers it.
-//   - In a frozen store a policy counts that is not known to be another. It is noted after the
-//     thaw.
+//   - In a frozen store a policy counts, unless it is known to be another one. It is noted after
+//     the thaw.
 //   - The history file has the earlier policies, too. One that was replaced and comes back is
 //     named by the log and the audit log. Status, a metric and an alert name it for a day, since
 //     it may be meant (see [Enforcer.Problems]).
