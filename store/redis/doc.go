@@ -17,8 +17,8 @@
 //     a swap waits until one replica has it, if the master has one that is in order.
 //   - A master without a replica in order acknowledges what only its disk has. It needs
 //     appendonly yes and appendfsync always. If it dies then, and a server that was away takes
-//     its place, the store has gone back. The newer ring is written back. The next step waits 2.5
-//     s, at the refresh of 1 s, until all rosters are written again (package rotation/fleet).
+//     its place, the store has gone back. The newer ring is written back. At the refresh of 1 s
+//     the next step waits 2.5 s for all rosters (package rotation/fleet).
 //   - Sentinel makes a replica of a master that was away only some 10 s after it is back.
 //   - A master may be cut off or stalled while the Sentinels make another one. It has no replica
 //     then. With min-replicas-to-write 1 it takes no writes until it learns of the other one.
