@@ -5,8 +5,8 @@
 // # Network namespaces
 //
 //   - Partitions are tested on network namespaces. [Secluded] runs a test again in a namespace of
-//     its own. It is root, or a user who is root only in there. So nothing reaches the machine's
-//     network.
+//     its own. The test runs as root, or as a user who is root only in there. So nothing reaches
+//     the machine's network.
 //   - [Fleet.Network] makes boxes in there and a router between them. A box is a namespace with
 //     an address. [Fleet.In] starts programs in one.
 //   - The router drops what one box sends to another, in one direction or both, without a word to
