@@ -17,7 +17,9 @@
 //
 //   - The ledger is by subscription (xds/server/view.go) and shown by node. Of several streams
 //     under one node id the worst state counts (badness).
-//   - What other replicas' nodes say is asked of them with GET /v1/nodes?here and GET
+//   - GET /v1/pulse says from memory whether this replica writes its roster. A replica that is
+//     cut off from the store asks others for it (package rotation/fleet).
+//   - Other replicas are asked for what their nodes say, with GET /v1/nodes?here and GET
 //     /v1/troubles.
 //   - In doubt is what a node accepted once and was offered again in other bytes. It is so until
 //     the node accepts those.
