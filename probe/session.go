@@ -1,11 +1,3 @@
-// Package probe makes real TLS sessions and offers them to real nodes. An ACK says that a node
-// accepted its keys, a resumption proves that it uses them.
-//
-// Its rules:
-//
-//   - It sees only what any client sees. It needs no access to a node or to lockstepd.
-//   - A node that declines a session is a result. An error means that nothing could be found out.
-//   - The number of connections at the same time is bounded: a probe must not look like an attack.
 package probe
 
 import (

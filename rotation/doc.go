@@ -52,6 +52,13 @@
 //   - A key that was burnt never comes back, neither from an operator nor from a backup. [Restore]
 //     says what a backup brings back.
 //
+// # Records grow
+//
+// Replicas of two versions write a record in turn. A field of a rollout's record that a version
+// does not know is kept, and written back as it is. What must be understood is named in the
+// record's needs. A version that does not know it leaves the record alone and says so. A roster's
+// flags may get bits, over which earlier versions pass.
+//
 // # What this package may not know
 //
 // It knows no store, no log, no goroutine and no clock: every function is pure, and takes the time

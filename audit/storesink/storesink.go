@@ -1,7 +1,11 @@
-// Package storesink keeps the audit log in a store: it makes [audit.Records] of one.
+// Package storesink keeps the audit log in a store. It makes [audit.Records] of one.
 //
-// The store must be sealed, since the key of the log is one of its records. The package maps
-// names and errors, and knows nothing of lines: the chain is package audit's.
+// It owns the keys "audit/…". The names of records are their store keys: audit/head, audit/key,
+// audit/lines/… and audit/names/….
+//
+// The store must be sealed, since the key of the log is one of its records. Who can read it can
+// forge lines. The package maps names and errors, and knows nothing of lines. The chain is
+// package audit's.
 package storesink
 
 import (

@@ -10,7 +10,7 @@ import (
 // The stored roster of one replica has about 20 bytes a node. It begins with format, time, flags,
 // admin URL and count. Then follow, for each member, node, number, floor, flags, the age of Since
 // in milliseconds, and if it refuses, the generation and its words. Lengths and numbers are
-// unsigned varints.
+// unsigned varints. The flags may get new bits, over which earlier versions pass.
 const (
 	rosterFormat = 2
 

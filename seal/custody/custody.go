@@ -1,19 +1,3 @@
-// Package custody looks after the seal of a store: a canary that shows a wrong sealing key before
-// anything is served, and the change of the key without a stop.
-//
-// A change is like that of a ticket key. The new key is staged, so that every replica can open
-// what it seals. Once all report that they have it, it seals. Every record is sealed anew in the
-// background. When a full scan has proved that the new key alone opens them all, the old keys may
-// go.
-//
-// Its rules:
-//
-//   - It owns the keys "seal/canary", "seal/done", "seal/ask" and "seal/replica/<name>".
-//   - All of a change follows from the keyset and the records, so that a restart continues what
-//     was interrupted.
-//   - A key is dropped only after every replica has reported anew that it seals with the new one.
-//
-// It does not know what the records of the store mean.
 package custody
 
 import (

@@ -1,9 +1,3 @@
-// Package admin serves lockstepd's JSON API (see package api for the types), /metrics, /healthz,
-// /readyz and pprof.
-//
-// A request that changes something needs the admin token. Host and Origin are checked, so that a
-// web page cannot use the API through a name that it points at 127.0.0.1. No key leaves through it
-// in the clear. A backup is encrypted here.
 package admin
 
 import (

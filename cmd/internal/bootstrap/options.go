@@ -1,6 +1,10 @@
-// Package bootstrap writes Envoy's configuration, whole or as the parts that an existing one needs.
-// It has the settings that keep tickets alive and handshakes from hanging. Each setting carries its
-// reason as a comment in what is written.
+// Package bootstrap writes Envoy's configuration, whole or as the parts that an existing one
+// needs. It has the settings that keep tickets alive and handshakes from hanging. Each setting
+// carries its reason as a comment in what is written.
+//
+// Certificates come over delta ADS, in one stream for all. Rings come over the SDS service, in
+// one stream. The setting initial_fetch_timeout: 0s keeps a port closed until its secrets are
+// there.
 //
 // Source: https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/bootstrap/v3/bootstrap.proto
 package bootstrap

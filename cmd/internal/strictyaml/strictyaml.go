@@ -1,5 +1,8 @@
 // Package strictyaml reads configuration files. It refuses what a configuration cannot mean, and
 // says where it stands.
+//
+// It is goccy/go-yaml alone, strict and without tags. No layering library stands above it
+// (package config says why).
 package strictyaml
 
 import (
