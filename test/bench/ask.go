@@ -16,7 +16,8 @@ func askOneByOne(b *bench) {
 	ours, stock, c := b.ours(b.bigData(), nil), b.stock(some, nil), b.crowd()
 	ask := func(p *plane, count, ahead int) []time.Duration {
 		r := c.do(swarm.Command{Op: "ask", Addr: p.xds, Pattern: certPattern, Count: count, Ahead: ahead, Timeout: 10 * time.Minute})
-		if r.Resources != count {
+		// A name in a stream's first request may be sent in two encodings.
+		if extra := r.Resources - count; extra < 0 || extra > 1 {
 			check(fmt.Errorf("%s answered %d of %d names with a certificate", p.name, r.Resources, count))
 		}
 		return r.Tenths
