@@ -6,11 +6,16 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: go ## build lockstepd, lockstep and lockstep-edge into bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/lockstepd ./cmd/lockstep ./cmd/lockstep-edge
+	@echo "building lockstepd, lockstep and lockstep-edge (the first time takes some minutes: every dependency is compiled)"
+	test/build lockstepd lockstep lockstep-edge
+
+.PHONY: release
+release: go ## build them into bin/release/, optimized by the recorded profile (a minute or two more)
+	PROFILE=auto test/build lockstepd lockstep lockstep-edge
 
 .PHONY: envoy
 envoy: ## install Envoy 1.40.0 into .envoy/
@@ -18,15 +23,17 @@ envoy: ## install Envoy 1.40.0 into .envoy/
 
 .PHONY: demo
 demo: build envoy ## three Envoys, live traffic, three rotations, under 90 s (DEMO_KEEP=1 leaves it up)
-	go run ./test/demo
+	test/build ./test/demo
+	bin/demo
 
 .PHONY: demo-break
 demo-break: build envoy ## the same with keys replaced abruptly: clients are refused, which is what the rotation avoids
-	go run ./test/demo -break
+	test/build ./test/demo
+	bin/demo -break
 
 .PHONY: bench
-bench: build envoy caddy ## measure lockstepd against stock go-control-plane and lockstep-edge against its peers (three quarters of an hour, on an idle machine), into test/bench/RESULTS.md
-	go run ./test/bench
+bench: release envoy caddy ## measure against stock go-control-plane and the edge's peers, into test/bench/RESULTS.md (45 minutes, on an idle machine); ONLY=push measures one subject
+	CGO_ENABLED=0 go run -trimpath ./test/bench $(if $(ONLY),-only '$(ONLY)')
 
 ENVOYS := 1.36.4 1.37.0 1.38.3 1.39.3 1.40.0
 
@@ -36,18 +43,37 @@ compat: build ## try rotation, modes and a mixed fleet on every Envoy that can b
 	go run ./test/compat -page docs/compat.md $(ENVOYS)
 
 .PHONY: profile
-profile: build ## take the CPU profile that the compiler optimizes lockstep-edge for, anew (two minutes, on an idle machine)
+profile: release ## take the CPU profile that the compiler optimizes lockstep-edge for, anew (two minutes, on an idle machine)
 	go run ./test/bench -profile cmd/lockstep-edge/default.pgo
 
-# Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: caddy
 caddy: go # a peer of lockstep-edge, into .caddy/; nginx is another, which the bench asks for where it is missing
 	@test/install-caddy
 
+# These packages run programs that are not ours, or build ours: Envoy, Redis, NATS, keepalived, systemd, promtool.
+WHOLE := deploy/.*|store/redis|store/jetstream|events/nats|cmd/internal/(stores|bootstrap)|test/(abuse|canary|compat|corpus|crash|demo|double|e2e|fleet|soak|traffic)
+
+.PHONY: check
+check: lint ## before each commit: format, lint, and the unit tests, which need no other program (three minutes at most)
+	go test -short $$(go list ./... | grep -vE '/($(WHOLE))$$')
+
+.PHONY: e2e
+e2e: ## one end-to-end test by name, with what it needs built: make e2e RUN=TestEdgesRotateWithEnvoys (without RUN: their names)
+	@all=$$(grep -ohE '^func Test[A-Za-z0-9_]+' test/e2e/*_test.go | cut -c6- | grep -vx TestMain); run='$(RUN)'; \
+	if test -z "$$run" || ! grep -qE -- "$${run%%/*}" <<<"$$all"; then \
+		echo "say which: make e2e RUN=name; \"$$run\" is none of"; sed 's/^/  /' <<<"$$all"; exit 1; fi
+	@$(MAKE) build envoy
+	go test -v -count 1 -timeout 30m -run '$(RUN)' ./test/e2e
+
+# Passing subtests and progress lines are left out of the output; every failure is shown with its whole log.
 .PHONY: test
 test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector
 	go test -race -v -timeout 30m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
 	@test/fuzz
+
+.PHONY: docs
+docs: go ## write the generated pages anew: docs/reference and the table in docs/metrics.md
+	go test ./cmd/lockstep ./cmd/lockstepd ./cmd/lockstep-edge ./test/pages -run TestReference -update
 
 .PHONY: fuzz
 fuzz: go ## each fuzz target for 30 s (FUZZTIME=10m for longer)

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// maxBatch bounds the entries that are written in one go, and so with maxLine a record of the store: NATS takes 1 MiB.
+// maxBatch bounds the entries that are written in one go. With maxLine it bounds a record of the
+// store, of which NATS takes 1 MiB.
 const maxBatch = 32
 
 // call is one Append that waits.
@@ -19,10 +20,14 @@ type call struct {
 	err     error
 }
 
-// Append writes the entries to every sink, one line each and next to each other, and returns the head of the last one: the store's, or
-// that of the next sink where the store could not be written. One sink that took them is enough; the others are counted and named by [Log.Degraded].
-// If none did, the error wraps [ErrUnwritten]: a line may then be there or not, and the change must not be made. If ctx ends first, likewise.
-// Calls that come while others are being written are written together.
+// Append writes the entries to every sink, one line each and next to each other. It returns the
+// head of the last line: that of the shared chain, or of the next sink if the shared chain could
+// not be written. One sink that took the lines is enough. The others are counted, and named by
+// [Log.Degraded].
+//
+// If no sink took them, or ctx ends first, the error wraps [ErrUnwritten], and the change must
+// not be made. A line may be there nevertheless. Calls that come while others are being written
+// are written together.
 func (l *Log) Append(ctx context.Context, entries ...Entry) (Head, error) {
 	if len(entries) == 0 || len(entries) > maxBatch {
 		return Head{}, fmt.Errorf("audit: %d entries in one call; it takes 1 to %d", len(entries), maxBatch)
@@ -71,7 +76,8 @@ func (l *Log) take() (calls []*call) {
 	return calls
 }
 
-// write writes calls to all sinks at once, each in its own time, and tells each call what became of it. The caller holds turn.
+// write writes calls to all sinks at once, each in its own time, and gives each call its outcome.
+// The caller holds turn.
 func (l *Log) write(ctx context.Context, calls []*call) {
 	err := l.writeAll(ctx, calls)
 	l.mu.Lock()
@@ -89,7 +95,7 @@ func (l *Log) write(ctx context.Context, calls []*call) {
 }
 
 func (l *Log) writeAll(ctx context.Context, calls []*call) error {
-	store, cancel := context.WithTimeout(ctx, within) // the store's: key and clock come from there too
+	store, cancel := context.WithTimeout(ctx, within) // of the records, which hold key and clock too
 	defer cancel()
 	keys, err := l.keys(store)
 	if err != nil {
@@ -153,7 +159,7 @@ func (l *Log) writeAll(ctx context.Context, calls []*call) error {
 	return nil
 }
 
-// report keeps why a sink failed, and tells when that is another state than before.
+// report keeps why a sink failed, and logs it if that is another state than before.
 func (l *Log) report(sink string, err error) {
 	l.mu.Lock()
 	before := l.failed[sink]

@@ -1,14 +1,3 @@
-// Package audit writes down what changes keys, before it does, in a log that shows when somebody tampered with it.
-//
-// Each sink (the store, a file, syslog) holds a chain of lines of its own. A line has a number, the MAC of the line before, and a MAC over
-// all of it, under a key that only those who hold the sealing key can read. [Log.Verify] finds a line that was changed, left out, put elsewhere, or cut
-// off at the end; the last one by heads that are kept elsewhere: in the record of each rollout, and in a file of each replica.
-//
-// A line is an intent: it says what is about to be done. Where the change behind it then loses its compare-and-swap, the line stays, and the change
-// that is made in its place gets a line of its own. What took effect is known nevertheless: a rollout's record names the line of its last change, and each
-// line of a rollout names the one of the change before it (After). Lines off that path changed nothing.
-//
-// It owns the keys "audit/" of the store.
 package audit
 
 import (
@@ -22,24 +11,26 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
-// within bounds what one sink may take; a sink that hangs is a sink that is down.
+// within bounds what one sink may take. A sink that hangs counts as one that is down.
 const within = 250 * time.Millisecond
 
-// ErrUnwritten: no sink took the line. The change that it was to tell of must not be made.
+// ErrUnwritten says that no sink took the line. The change that it was to name must not be made.
 var ErrUnwritten = errors.New("the audit log cannot be written, so nothing may be changed")
 
-// Entry is what a caller has to say. It must hold no secret. What is too long is cut, visibly.
+// Entry is what a caller has to say. It must hold no secret. Words that are too long are cut,
+// visibly.
 type Entry struct {
-	At         time.Time     `json:"at"`              // by the store's clock; zero: now
-	Actor      string        `json:"actor,omitempty"` // who
-	What       string        `json:"what"`
-	Scope      string        `json:"scope,omitempty"`
-	Name       string        `json:"name,omitempty"` // of a certificate, a node, or what was asked for
-	Key        string        `json:"key,omitempty"`  // fingerprint of a ticket key, the version of a certificate, or the SHA-256 of a policy
+	At    time.Time `json:"at"`              // by the store's clock; zero: now
+	Actor string    `json:"actor,omitempty"` // who
+	What  string    `json:"what"`
+	Scope string    `json:"scope,omitempty"`
+	// Name is that of a certificate or a node, or what was asked for.
+	Name string `json:"name,omitempty"`
+	// Key is the fingerprint of a ticket key, the version of a certificate, or the SHA-256 of a
+	// policy.
+	Key        string        `json:"key,omitempty"`
 	Burnt      []string      `json:"burnt,omitempty"`
 	Generation uint64        `json:"generation,omitempty"`
 	Rotation   uint64        `json:"rotation,omitempty"`
@@ -47,31 +38,36 @@ type Entry struct {
 	WaitedFor  []string      `json:"waited_for,omitempty"`
 	LeftBehind []string      `json:"left_behind,omitempty"`
 	Took       time.Duration `json:"took_ns,omitempty"`
-	Times      int           `json:"times,omitempty"` // for how many of the kind the line stands; 0: for one
-	Items      string        `json:"items,omitempty"` // SHA-256 of the names that it stands for, see [Log.AppendMany]
-	Why        string        `json:"why,omitempty"`
-	After      string        `json:"after,omitempty"` // [Head.Ref] of the last line of the change on which this one builds
+	// Times is for how many changes of the kind the line stands. 0 is for one.
+	Times int `json:"times,omitempty"`
+	// Items is the SHA-256 of the names for which the line stands, see [Log.AppendMany].
+	Items string `json:"items,omitempty"`
+	Why   string `json:"why,omitempty"`
+	// After is the [Head.Ref] of the last line of the change on which this one builds.
+	After string `json:"after,omitempty"`
 }
 
 // Config of a [Log].
 type Config struct {
-	Store   store.Store // sealed
-	Replica string      // this replica's name: letters, digits, dots, dashes
-	File    string      // a further sink: lines are appended to this file; "": none
-	Syslog  string      // a further sink: local, unix:/path or tcp://host:port; "": none
-	// MarkFile remembers how far the chains had come, so that a store or file that was put back is noticed. "": only while the process lasts.
+	Records Records // of the chain that all replicas share
+	Replica string  // this replica's name: letters, digits, dots, dashes
+	File    string  // a further sink: lines are appended to this file; "": none
+	Syslog  string  // a further sink: local, unix:/path or tcp://host:port; "": none
+	// MarkFile remembers how far the chains had come, so that a store or file that was put back
+	// is noticed. "": only while the process lasts.
 	MarkFile string
 	Log      *slog.Logger
 }
 
-// Log appends to the chains, and checks them. All methods are safe for concurrent use. Several replicas append to the store's one chain, without a leader;
-// files and syslog are each replica's own.
+// Log appends to the chains, and checks them. All methods are safe for concurrent use. Several
+// replicas append to the one shared chain, without a leader. Files and syslog are each replica's
+// own.
 type Log struct {
-	cfg   Config
-	sinks []*bounded
-	store *storeSink
-	marks *marks
-	turn  chan struct{} // capacity 1; full while somebody writes
+	cfg    Config
+	sinks  []*bounded
+	shared *sharedSink
+	marks  *marks
+	turn   chan struct{} // capacity 1; full while somebody writes
 
 	mu      sync.Mutex
 	known   *keys
@@ -89,21 +85,30 @@ type Counts struct {
 	Failed  map[string]uint64 // writes that a sink failed, by sink; every sink is in it
 }
 
-// New reads the mark file. It neither starts anything nor touches the sinks. The caller closes the log.
+// New reads the mark file. It neither starts anything nor touches the sinks. The caller closes
+// the log.
 func New(c Config) (*Log, error) {
-	if strings.Trim(c.Replica, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != "" || c.Replica == "" {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+	if strings.Trim(c.Replica, letters) != "" || c.Replica == "" {
 		return nil, fmt.Errorf("audit: %q is no name of a replica", c.Replica)
 	}
-	l := &Log{cfg: c, turn: make(chan struct{}, 1), failed: map[string]error{}, counts: Counts{Failed: map[string]uint64{}}}
+	l := &Log{
+		cfg: c, turn: make(chan struct{}, 1), failed: map[string]error{},
+		counts: Counts{Failed: map[string]uint64{}},
+	}
 	l.strangers.init()
 	var err error
 	if l.marks, err = readMarks(c.MarkFile); err != nil {
 		return nil, err
 	}
-	l.store = &storeSink{store: c.Store, marks: l.marks, replica: c.Replica, log: c.Log, adopt: l.adopt, wake: make(chan struct{}, 1)}
-	l.sinks = append(l.sinks, newBounded("store", l.store))
+	l.shared = &sharedSink{
+		records: c.Records, marks: l.marks, replica: c.Replica, log: c.Log, adopt: l.adopt,
+		wake: make(chan struct{}, 1),
+	}
+	l.sinks = append(l.sinks, newBounded("store", l.shared))
 	if c.File != "" {
-		l.sinks = append(l.sinks, newBounded("file", &fileSink{path: c.File, marks: l.marks, chain: "file/" + c.Replica, replica: c.Replica}))
+		f := &fileSink{path: c.File, marks: l.marks, chain: "file/" + c.Replica, replica: c.Replica}
+		l.sinks = append(l.sinks, newBounded("file", f))
 	}
 	if c.Syslog != "" {
 		s, err := newSyslogSink(c.Syslog, c.Replica, l.marks)
@@ -152,9 +157,9 @@ func (l *Log) Counts() Counts {
 	return c
 }
 
-// now is the store's clock, or this machine's where the store does not say.
+// now is the clock of the records, or this machine's if the records do not say.
 func (l *Log) now(ctx context.Context) time.Time {
-	t, err := giveUp(ctx, l.cfg.Store.Now)
+	t, err := giveUp(ctx, l.cfg.Records.Now)
 	if err != nil {
 		t = time.Now()
 	}

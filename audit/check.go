@@ -37,7 +37,8 @@ type Report struct {
 
 const maxProblems = 1000
 
-// Witness is a head that stands elsewhere: a chain that does not hold it is not the one that was written.
+// Witness is a head that is kept elsewhere. A chain that does not hold it is not the one that was
+// written.
 type Witness struct {
 	Who   string // for people, such as: the rollout of scope default
 	Scope string // whose last change it names; "": it does not name a change
@@ -52,14 +53,17 @@ type checker struct {
 	missing   []gap
 	odd       []string          // where the bytes stood that are no line, since the last one
 	items     map[string]uint64 // digest of names that a line stands for, and its number
-	after     map[string]uint64 // by scope: the newest line on which a change was built; so that one took effect
+	after     map[string]uint64 // by scope: the newest line on which a later change was built
 }
 
-// gap is a run of numbers that were not seen (yet).
+// gap is a run of numbers that were not seen so far.
 type gap struct{ first, last uint64 }
 
 func newChecker(chain string, key []byte, ws []Witness) *checker {
-	c := &checker{Report: Report{Chain: chain, Head: Head{Chain: chain}}, key: key, witnesses: map[uint64][]Witness{}, after: map[string]uint64{}, items: map[string]uint64{}}
+	c := &checker{
+		Report: Report{Chain: chain, Head: Head{Chain: chain}}, key: key,
+		witnesses: map[uint64][]Witness{}, after: map[string]uint64{}, items: map[string]uint64{},
+	}
 	for _, w := range ws {
 		if w.Head.Chain != chain || w.Head.IsZero() {
 			continue
@@ -77,7 +81,7 @@ func (c *checker) found(f Fault, first, last uint64, format string, a ...any) {
 	c.Problems = append(c.Problems, Problem{f, first, last, fmt.Sprintf(format, a...)})
 }
 
-// line takes the next line, which stood where it says.
+// line takes the next line. where says where it stood.
 func (c *checker) line(raw []byte, where string) {
 	l, err := decode(c.key, raw)
 	if err != nil || l.Chain != c.Chain {
@@ -87,7 +91,8 @@ func (c *checker) line(raw []byte, where string) {
 	c.Lines++
 	for _, w := range c.witnesses[l.Number] {
 		if w.Head.MAC != l.MAC {
-			c.found(Replaced, l.Number, l.Number, "%s names another line %d than the one that %s has", w.Who, l.Number, where)
+			c.found(Replaced, l.Number, l.Number, "%s names another line %d than the one that %s has",
+				w.Who, l.Number, where)
 		}
 	}
 	delete(c.witnesses, l.Number)
@@ -102,19 +107,24 @@ func (c *checker) line(raw []byte, where string) {
 		if c.fill(l.Number) {
 			c.found(Reordered, l.Number, l.Number, "line %d stands behind line %d in %s", l.Number, last.Number, where)
 		} else {
-			c.found(Repeated, l.Number, l.Number, "line %d stands again behind line %d in %s: an older state was put back", l.Number, last.Number, where)
+			c.found(Repeated, l.Number, l.Number,
+				"line %d stands again behind line %d in %s: an older state was put back",
+				l.Number, last.Number, where)
 		}
 		return
 	}
 	if next := c.settle(l.Number); next < l.Number {
 		c.missing = append(c.missing, gap{next, l.Number - 1})
 	} else if next == last.Number+1 && l.Prev != last.MAC {
-		c.found(Replaced, l.Number-1, l.Number, "line %d in %s was written behind another line %d than the one that is there", l.Number, where, l.Number-1)
+		c.found(Replaced, l.Number-1, l.Number,
+			"line %d in %s was written behind another line %d than the one that is there",
+			l.Number, where, l.Number-1)
 	}
 	c.Head = l.Head()
 }
 
-// settle gives the bytes that are no line the numbers that lack before the line with number end (0: the chain ended), and returns the first number that is left.
+// settle gives the bytes that are no line the numbers that are missing before the line with
+// number end, and returns the first number that is left. end is 0 at the end of the chain.
 func (c *checker) settle(end uint64) uint64 {
 	next := c.Head.Number + 1
 	for _, where := range c.odd {
@@ -123,7 +133,8 @@ func (c *checker) settle(end uint64) uint64 {
 			delete(c.witnesses, next)
 			next++
 		} else {
-			c.found(Inserted, end-1, end-1, "behind line %d, %s has bytes that were never written as a line", end-1, where)
+			c.found(Inserted, end-1, end-1, "behind line %d, %s has bytes that were never written as a line",
+				end-1, where)
 		}
 	}
 	c.odd = nil
@@ -166,7 +177,8 @@ func (c *checker) end(rollouts []Witness) Report {
 	}
 	for _, w := range rollouts {
 		if n := c.after[w.Scope]; w.Scope != "" && w.Head.Chain == c.Chain && n > w.Head.Number {
-			c.found(Stale, w.Head.Number, n, "%s names line %d as its last change, but a later one was built on line %d: an older rollout was put back", w.Who, w.Head.Number, n)
+			c.found(Stale, w.Head.Number, n, "%s names line %d as its last change, "+
+				"but a later one was built on line %d: an older rollout was put back", w.Who, w.Head.Number, n)
 		}
 	}
 	return c.Report

@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
-// fileSink appends to a file of this replica's own, one line of JSON each, synced. A file that was moved away is begun anew where the chain had come to, so
-// logrotate may do so.
+// fileSink appends to a file of this replica's own, one line of JSON each, synced. If the file
+// was moved away, as logrotate does, it is begun anew where the chain had come to.
 type fileSink struct {
 	path, chain, replica string
 	marks                *marks
@@ -68,7 +68,8 @@ func (s *fileSink) open(b batch) error {
 	return nil
 }
 
-// resume finds the last line. A piece of one, which only a crash leaves, is closed by a newline and stays.
+// resume finds the last line. A piece of a line, which only a crash leaves, stays and gets a
+// newline.
 func (s *fileSink) resume(b batch) error {
 	info, err := s.f.Stat()
 	if err != nil {

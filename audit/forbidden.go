@@ -38,8 +38,9 @@ func (s *strangers) init() {
 	s.all = rate.NewLimiter(rate.Every(everyoneEvery), everyBurst)
 }
 
-// Forbidden notes that an identity asked for what it may not have. It never blocks: [Log.Run] writes the line. Of many in a short time some are left out, of
-// each identity; its next line says for how many it stands.
+// Forbidden notes that an identity asked for what it may not have. It never blocks, since
+// [Log.Run] writes the line. If an identity does so often in a short time, some are left out, and
+// its next line says for how many it stands.
 func (l *Log) Forbidden(identity, what string) {
 	s := &l.strangers
 	s.mu.Lock()
@@ -78,6 +79,7 @@ func (l *Log) writeForbidden(ctx context.Context) {
 		return
 	}
 	if _, err := l.Append(ctx, entries...); err != nil {
-		l.cfg.Log.Warn("what was forbidden could not be written into the audit log", "lines", len(entries), "first", entries[0].Actor, "err", err)
+		l.cfg.Log.Warn("what was forbidden could not be written into the audit log",
+			"lines", len(entries), "first", entries[0].Actor, "err", err)
 	}
 }

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Head names the last line of a chain: its number, and its MAC, which covers all the lines before. It is no secret.
+// Head names the last line of a chain: its number, and its MAC, which covers all the lines
+// before. It is no secret.
 type Head struct {
 	Chain  string // store, file/<replica>, syslog/<replica>
 	Number uint64 // from 1
@@ -16,7 +17,7 @@ type Head struct {
 // IsZero reports whether h names no line.
 func (h Head) IsZero() bool { return h.Number == 0 }
 
-// Ref is the line's number and chain, such as 42@store; "" for none.
+// Ref is the line's number and chain, such as 42@store. It is empty if h names no line.
 func (h Head) Ref() string {
 	if h.IsZero() {
 		return ""
@@ -24,7 +25,8 @@ func (h Head) Ref() string {
 	return fmt.Sprintf("%d@%s", h.Number, h.Chain)
 }
 
-// String is Ref with the MAC, such as 42@store:s3mE…; "" for none. [ParseHead] reads it.
+// String is Ref with the MAC, such as 42@store:s3mE…. It is empty if h names no line. [ParseHead]
+// reads it.
 func (h Head) String() string {
 	if h.IsZero() {
 		return ""
@@ -43,7 +45,7 @@ func ParseHead(s string) (Head, error) {
 	return Head{Chain: chain, Number: number, MAC: mac}, nil
 }
 
-// parseRef undoes [Head.Ref]; ok is false where it names no line of chain.
+// parseRef undoes [Head.Ref]. ok is false if it names no line of chain.
 func parseRef(ref, chain string) (number uint64, ok bool) {
 	n, in, _ := strings.Cut(ref, "@")
 	number, err := strconv.ParseUint(n, 10, 64)

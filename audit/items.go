@@ -7,33 +7,39 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Item is one of many things that a line stands for: the name of a certificate and its version, or "" where it is removed.
+// Item is one of many things that a line stands for: the name of a certificate, and its version,
+// which is empty if the certificate is removed.
 type Item struct{ Name, Key string }
 
-// itemsPrefix comes behind audit/key in byte order, so that a restore knows by then whose they are.
-var itemsPrefix = store.Key("audit", "names") + "/"
+// itemsPrefix comes behind audit/key in byte order. So a restore knows by then to which log the
+// names belong.
+const itemsPrefix = prefix + "names/"
 
-// maxItems bounds the names of one line, in bytes: they are one record of the store, and NATS takes 1 MiB.
+// maxItems bounds the names of one line, in bytes. They are one record of the store, of which
+// NATS takes 1 MiB.
 const maxItems = 512 << 10
 
-// AppendMany writes down many changes of a kind, made by one actor at one moment: a line for each would cost a write of audit/head for every 32. The
-// items go first, into a record of their own that is never written again, audit/names/<digest>: a line for each, name and key with a space between. The log's
-// line has e, with their number (Times), the first and last of their names (Name) and the digest (Items), so that [Log.Verify] finds out if the
-// record was changed or is gone. Where the items take more than half a MiB there are several such records and lines, written together; 16 MiB are too
-// many. The head is that of the last line. As with [Log.Append], after an error nothing of it may be done.
+// AppendMany writes down many changes of a kind that one actor makes at one moment. A line for
+// each would cost a write of audit/head for every 32. So the items go first, into a record of
+// their own that is never written again, audit/names/<digest>. It has a line for each, name and
+// key with a space between. The line of the log has e with their number (Times), the first and
+// last of their names (Name) and the digest (Items). So [Log.Verify] finds out if the record was
+// changed or is gone.
+//
+// If the items take more than half a MiB, there are several such records and lines, written
+// together. 16 MiB are too many. The head is that of the last line. As with [Log.Append], after
+// an error nothing of it may be done.
 func (l *Log) AppendMany(ctx context.Context, e Entry, items []Item) (Head, error) {
 	var entries []Entry
 	for len(items) > 0 {
 		text, n := itemsText(items)
 		digest := digestOf(text)
-		_, err := giveUp(ctx, func(ctx context.Context) (store.Rev, error) {
-			return l.cfg.Store.Swap(ctx, itemsPrefix+digest, 0, text)
+		_, err := giveUp(ctx, func(ctx context.Context) (uint64, error) {
+			return l.cfg.Records.Swap(ctx, itemsPrefix+digest, 0, text)
 		})
-		if err != nil && !errors.Is(err, store.ErrConflict) { // it is there already: the same was about to be done before
+		if err != nil && !errors.Is(err, ErrConflict) { // a conflict: the record is there already
 			l.mu.Lock()
 			l.counts.Refused++
 			l.mu.Unlock()
@@ -62,7 +68,8 @@ func itemsText(items []Item) (text []byte, n int) {
 	return b.Bytes(), n
 }
 
-// Items returns those of a line's digest. The error wraps [store.ErrNotExist] where they are gone, and says so where they were changed.
+// Items returns the items with the digest of a line. The error wraps [ErrNotExist] if they are
+// gone, and says so if they were changed.
 func (l *Log) Items(ctx context.Context, digest string) ([]Item, error) {
 	text, err := l.items(ctx, digest)
 	if err != nil {
@@ -91,10 +98,11 @@ func (l *Log) items(ctx context.Context, digest string) ([]byte, error) {
 func (l *Log) checkItems(ctx context.Context, c *checker) error {
 	for digest, n := range c.items {
 		switch _, err := l.items(ctx, digest); {
-		case errors.Is(err, store.ErrNotExist):
+		case errors.Is(err, ErrNotExist):
 			c.found(Missing, n, n, "the names that line %d stands for are gone: %s%s", n, itemsPrefix, digest)
 		case errors.Is(err, errChanged):
-			c.found(Changed, n, n, "the names that line %d stands for are not as they were written: %s%s", n, itemsPrefix, digest)
+			c.found(Changed, n, n, "the names that line %d stands for are not as they were written: %s%s",
+				n, itemsPrefix, digest)
 		case err != nil:
 			return err
 		}

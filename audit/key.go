@@ -8,19 +8,20 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
-var (
-	keyName  = store.Key("audit", "key")
-	headName = store.Key("audit", "head")
+// Names of records.
+const (
+	prefix   = "audit/"
+	keyName  = prefix + "key"
+	headName = prefix + "head"
 )
 
 const keySize = 32
 
-// keys is the random secret that is made once and kept in the store, which seals it, and the key of the MACs, which is derived from it. Whoever
-// changes the sealing key seals the secret anew, so every line stays verifiable.
+// keys is a random secret and the key of the MACs, which is derived from it. The secret is made
+// once and is a record. Whoever changes the sealing key seals that record anew, so every line
+// stays verifiable.
 type keys struct{ secret, mac []byte }
 
 func (l *Log) keys(ctx context.Context) (*keys, error) {
@@ -46,23 +47,25 @@ func (l *Log) keys(ctx context.Context) (*keys, error) {
 	return l.known, nil
 }
 
-// adopt takes over another key than the one that was used so far.
+// adopt goes on with another key than the one that was used so far.
 func (l *Log) adopt(k *keys) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.known = k
-	l.cfg.Log.Error("the audit log in the store has another key than before: the store was lost, and another replica began the log anew; lines with the old key, in files too, can no longer be verified",
+	l.cfg.Log.Error("the audit log in the store has another key than before: the store was lost, "+
+		"and another replica began the log anew; lines with the old key, in files too, can no longer be verified",
 		"replica", l.cfg.Replica)
 }
 
-// stored are the keys by which what is stored can be verified: another replica may have made new ones after the store was lost. Where the store does not
-// say, those that were used so far have to do.
+// stored returns the keys by which the records can be verified. Another replica may have made new
+// ones after the store was lost. If the records do not say, these are the ones that were used so
+// far.
 func (l *Log) stored(ctx context.Context) (*keys, error) {
 	k, err := l.keys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	other, err := l.store.otherKey(ctx, k)
+	other, err := l.shared.otherKey(ctx, k)
 	if err != nil || other == nil {
 		return k, nil
 	}
@@ -70,15 +73,15 @@ func (l *Log) stored(ctx context.Context) (*keys, error) {
 	return other, nil
 }
 
-// errKey: the store has another key than the one that is used.
+// errKey says that the records have another key than the one that is used.
 var errKey = fmt.Errorf("%s is another one than before", keyName)
 
-// putKey stores the key, unless it is there. Another one in its place is errKey.
-func (s *storeSink) putKey(ctx context.Context, k *keys) error {
+// putKey stores the key unless it is there. If another one is there, the error is errKey.
+func (s *sharedSink) putKey(ctx context.Context, k *keys) error {
 	if s.keyed {
 		return nil
 	}
-	if _, err := s.store.Swap(ctx, keyName, 0, k.secret); err != nil && !errors.Is(err, store.ErrConflict) {
+	if _, err := s.records.Swap(ctx, keyName, 0, k.secret); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	} else if err != nil {
 		switch other, err := s.otherKey(ctx, k); {
@@ -92,10 +95,11 @@ func (s *storeSink) putKey(ctx context.Context, k *keys) error {
 	return nil
 }
 
-// otherKey is the stored key if it is another one; nil if it is the same, or none is stored.
-func (s *storeSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
-	secret, _, err := s.store.Get(ctx, keyName)
-	if errors.Is(err, store.ErrNotExist) || err == nil && bytes.Equal(secret, k.secret) {
+// otherKey returns the stored key if it is another one than k. It is nil if it is the same, or if
+// none is stored.
+func (s *sharedSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
+	secret, _, err := s.records.Get(ctx, keyName)
+	if errors.Is(err, ErrNotExist) || err == nil && bytes.Equal(secret, k.secret) {
 		return nil, nil
 	}
 	if err == nil && len(secret) != keySize {
@@ -108,28 +112,29 @@ func (s *storeSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
 	return &keys{secret, mac}, err
 }
 
-// derive keeps what the key is used for apart from what it may be used for later (RFC 5869).
+// derive separates what the key is used for from later uses of the secret (RFC 5869).
 func derive(secret []byte) ([]byte, error) {
 	return hkdf.Key(sha256.New, secret, nil, "lockstep audit line v1", keySize)
 }
 
 func (l *Log) loadKey(ctx context.Context) ([]byte, error) {
-	secret, _, err := l.cfg.Store.Get(ctx, keyName)
-	if errors.Is(err, store.ErrNotExist) {
-		if _, _, err = l.cfg.Store.Get(ctx, headName); err == nil {
-			return nil, fmt.Errorf("%s is gone from the store, and without it the log that is there can neither be verified nor go on: %s",
+	secret, _, err := l.cfg.Records.Get(ctx, keyName)
+	if errors.Is(err, ErrNotExist) {
+		if _, _, err = l.cfg.Records.Get(ctx, headName); err == nil {
+			return nil, fmt.Errorf("%s is gone from the store, and without it the log that is there "+
+				"can neither be verified nor go on: %s",
 				keyName, wayOut)
 		}
-		if !errors.Is(err, store.ErrNotExist) {
+		if !errors.Is(err, ErrNotExist) {
 			return nil, err
 		}
 		secret = make([]byte, keySize)
 		rand.Read(secret)
-		if _, err = l.cfg.Store.Swap(ctx, keyName, 0, secret); errors.Is(err, store.ErrConflict) {
-			secret, _, err = l.cfg.Store.Get(ctx, keyName) // another replica was first
+		if _, err = l.cfg.Records.Swap(ctx, keyName, 0, secret); errors.Is(err, ErrConflict) {
+			secret, _, err = l.cfg.Records.Get(ctx, keyName) // another replica was first
 		}
 	}
-	if errors.Is(err, store.ErrSealed) {
+	if errors.Is(err, ErrSealed) {
 		err = fmt.Errorf("%w; %s", err, wayOut)
 	}
 	if err != nil {

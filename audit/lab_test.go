@@ -102,6 +102,34 @@ func (s *faulty) Keys(ctx context.Context, prefix string) iter.Seq2[string, erro
 	return s.Store.Keys(ctx, prefix)
 }
 
+// stored is what package storesink makes of a store. That one cannot be imported here, since it imports this package.
+type stored struct{ s store.Store }
+
+func (r stored) Get(ctx context.Context, name string) ([]byte, uint64, error) {
+	text, rev, err := r.s.Get(ctx, name)
+	return text, uint64(rev), said(err)
+}
+
+func (r stored) Swap(ctx context.Context, name string, old uint64, text []byte) (uint64, error) {
+	rev, err := r.s.Swap(ctx, name, store.Rev(old), text)
+	return uint64(rev), said(err)
+}
+
+func (r stored) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return r.s.Keys(ctx, prefix)
+}
+
+func (r stored) Now(ctx context.Context) (time.Time, error) { return r.s.Now(ctx) }
+
+func said(err error) error {
+	for from, to := range map[error]error{store.ErrNotExist: ErrNotExist, store.ErrConflict: ErrConflict, store.ErrSealed: ErrSealed} {
+		if errors.Is(err, from) {
+			return errors.Join(err, to)
+		}
+	}
+	return err
+}
+
 var errDown = errors.New("the disk is on fire")
 
 func down(context.Context, string, string) error { return errDown }
@@ -111,7 +139,7 @@ var discard = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func open(t *testing.T, s store.Store, change func(*Config)) *Log {
 	t.Helper()
-	c := Config{Store: s, Replica: "r1", Log: discard}
+	c := Config{Records: stored{s}, Replica: "r1", Log: discard}
 	if change != nil {
 		change(&c)
 	}
@@ -170,8 +198,8 @@ func edit(t *testing.T, s store.Store, key string, f func(lines [][]byte) [][]by
 // tidy puts aside what is full, as Run does.
 func tidy(t *testing.T, l *Log) {
 	t.Helper()
-	for seg, ok := l.store.next(); ok; seg, ok = l.store.next() {
-		if err := l.store.putAside(t.Context(), seg); err != nil {
+	for seg, ok := l.shared.next(); ok; seg, ok = l.shared.next() {
+		if err := l.shared.putAside(t.Context(), seg); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -18,10 +18,11 @@ type Line struct {
 	Number uint64 `json:"n"` // from 1
 	Chain  string `json:"chain"`
 	Entry
-	Of      int    `json:"of,omitempty"` // how many lines the change has that this one belongs to, next to each other; 0: one
-	Replica string `json:"replica"`      // which wrote it
-	Prev    string `json:"prev"`         // MAC of the line before; empty for the first
-	MAC     string `json:"-"`            // stands at the end of the JSON, over all that is before it
+	// Of is how many lines, next to each other, the change has that this one belongs to. 0 is one.
+	Of      int    `json:"of,omitempty"`
+	Replica string `json:"replica"` // which wrote it
+	Prev    string `json:"prev"`    // MAC of the line before; empty for the first
+	MAC     string `json:"-"`       // stands at the end of the JSON, over all before it
 }
 
 // Head is the head of the chain that ends with l.
@@ -89,7 +90,8 @@ func (l *Line) clip() {
 	}
 }
 
-// clip cuts s to n bytes, visibly. What JSON would write as six bytes, and a terminal might obey, becomes U+FFFD: a line must always fit.
+// clip cuts s to n bytes, visibly. A character that JSON would write as six bytes, or that a
+// terminal might obey, becomes U+FFFD. So a line always fits.
 func clip(s string, n int) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -107,10 +109,11 @@ func clip(s string, n int) string {
 	return s[:cut] + "…"
 }
 
-// errChanged: these bytes are no line that was written with the key.
+// errChanged says that these bytes are no line that was written with the key.
 var errChanged = errors.New("is not as it was written")
 
-// decode reads a line without its newline. It returns errChanged unless the MAC is right: what does not come from us is not even parsed.
+// decode reads a line without its newline. It returns errChanged unless the MAC is right. Bytes
+// that are not ours are not even parsed.
 func decode(key, b []byte) (l Line, err error) {
 	body, mac, ok := cutMAC(b)
 	if !ok || !hmac.Equal([]byte(sum(key, body)), mac) {
@@ -125,7 +128,8 @@ func decode(key, b []byte) (l Line, err error) {
 
 func cutMAC(b []byte) (body, mac []byte, ok bool) {
 	const tail = len(macStart) + macLen + len(lineEnd)
-	if len(b) > maxLine || len(b) < len(lineStart)+tail || !bytes.HasPrefix(b, []byte(lineStart)) || !bytes.HasSuffix(b, []byte(lineEnd)) {
+	if len(b) > maxLine || len(b) < len(lineStart)+tail ||
+		!bytes.HasPrefix(b, []byte(lineStart)) || !bytes.HasSuffix(b, []byte(lineEnd)) {
 		return nil, nil, false
 	}
 	body = b[:len(b)-tail]

@@ -48,7 +48,8 @@ func readMarks(path string) (*marks, error) {
 		m.heads[h.Chain] = h
 	}
 	if err != nil {
-		return nil, fmt.Errorf("audit: %s: %w; it says how far the audit log had come: put it back, or remove it if you know what happened to it", path, err)
+		return nil, fmt.Errorf("audit: %s: %w; it says how far the audit log had come: put it back, "+
+			"or remove it if you know what happened to it", path, err)
 	}
 	return m, nil
 }

@@ -5,17 +5,20 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
-// ErrSound: there is nothing to mend.
-var ErrSound = errors.New("the newest lines of the audit log in the store are as they were written: there is nothing to mend")
+// ErrSound says that there is nothing to mend.
+var ErrSound = errors.New("the newest lines of the audit log in the store are as they were written: " +
+	"there is nothing to mend")
 
-// Mend is the way out where the newest lines of the store's chain (audit/head), or its key, are damaged and no backup has them: without it no line can follow.
-// It begins audit/head anew with those lines of it that are as they were written, and a line that tells of the break and names who. That one has a number above
-// all that this replica's mark and the witnesses name, and one number is left out: [Log.Verify] names the break for ever. Where the key is lost, a new one is
-// made, and no older line can be verified any more. The error wraps [ErrSound] where Append could go on by itself. Other replicas may append meanwhile.
+// Mend is for a shared chain whose newest lines (audit/head), or whose key, are damaged, while no
+// backup has them. No line can follow then. Mend begins audit/head anew with those of its lines
+// that are as they were written, and a line that tells of the break and names who. The number of
+// that line is above all that this replica's mark and the witnesses name, and one number is left
+// out. So [Log.Verify] names the break for ever.
+//
+// If the key is lost, Mend makes a new one, and no older line can be verified any more. The error
+// wraps [ErrSound] if Append could go on by itself. Other replicas may append meanwhile.
 func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head, err error) {
 	select {
 	case l.turn <- struct{}{}:
@@ -25,7 +28,7 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 	}
 	floor := uint64(0)
 	for _, w := range l.ours(witnesses) {
-		if w.Head.Chain == storeChain {
+		if w.Head.Chain == sharedChain {
 			floor = max(floor, w.Head.Number)
 		}
 	}
@@ -34,7 +37,8 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 		return h, err
 	}
 	heads, err := l.sinks[0].use(ctx, func(ctx context.Context) ([]Head, error) {
-		h, err := l.store.mend(ctx, batch{keys: keys, of: []int{0}}, Entry{At: l.now(ctx), Actor: who, What: "audit-broken", Why: why}, floor)
+		e := Entry{At: l.now(ctx), Actor: who, What: "audit-broken", Why: why}
+		h, err := l.shared.mend(ctx, batch{keys: keys, of: []int{0}}, e, floor)
 		return []Head{h}, err
 	})
 	if err != nil {
@@ -44,15 +48,16 @@ func (l *Log) Mend(ctx context.Context, who string, witnesses []Witness) (h Head
 	return heads[0], nil
 }
 
-// mendKey is the stored key. One that is damaged, or gone from beside a log, is replaced by the one that was used so far, or else by a new one; why says so.
+// mendKey returns the stored key. If that is damaged, or gone while there is a log, mendKey
+// replaces it by the one that was used so far, or else by a new one. why says so.
 func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
-	secret, rev, err := l.cfg.Store.Get(ctx, keyName)
+	secret, rev, err := l.cfg.Records.Get(ctx, keyName)
 	switch {
-	case errors.Is(err, store.ErrNotExist):
-		if _, _, err := l.cfg.Store.Get(ctx, headName); errors.Is(err, store.ErrNotExist) { // an append makes one
+	case errors.Is(err, ErrNotExist):
+		if _, _, err := l.cfg.Records.Get(ctx, headName); errors.Is(err, ErrNotExist) { // an append makes one
 			return nil, "", ErrSound
 		}
-	case err != nil && !errors.Is(err, store.ErrSealed):
+	case err != nil && !errors.Is(err, ErrSealed):
 		return nil, "", err
 	}
 	l.mu.Lock()
@@ -65,7 +70,7 @@ func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 			secret, why = make([]byte, keySize), keyName+" was lost: no line before this one can be verified"
 			rand.Read(secret)
 		}
-		if _, err = l.cfg.Store.Swap(ctx, keyName, rev, secret); err != nil {
+		if _, err = l.cfg.Records.Swap(ctx, keyName, rev, secret); err != nil {
 			return nil, "", fmt.Errorf("audit: %s cannot be replaced: %w", keyName, err)
 		}
 	}
@@ -80,18 +85,19 @@ func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 	return k, why, nil
 }
 
-// mend writes audit/head anew, with e behind the lines of it that are as they were written. Where e does not say why, the record itself must.
-func (s *storeSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h Head, err error) {
+// mend writes audit/head anew, with e behind those of its lines that are as they were written. If
+// e does not say why, there must be a fault in audit/head that does.
+func (s *sharedSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h Head, err error) {
 	s.read = false // whatever comes of it
-	text, rev, err := s.store.Get(ctx, headName)
-	sealed := errors.Is(err, store.ErrSealed)
-	if err != nil && !sealed && !errors.Is(err, store.ErrNotExist) {
+	text, rev, err := s.records.Get(ctx, headName)
+	sealed := errors.Is(err, ErrSealed)
+	if err != nil && !sealed && !errors.Is(err, ErrNotExist) {
 		return h, err
 	}
 	var kept []byte
-	last, bad := Head{Chain: storeChain}, 0
+	last, bad := Head{Chain: sharedChain}, 0
 	for _, raw := range split(text) {
-		if line, err := decode(b.mac, raw); err == nil && line.Chain == storeChain {
+		if line, err := decode(b.mac, raw); err == nil && line.Chain == sharedChain {
 			kept = append(append(kept, raw...), '\n')
 			last = line.Head()
 		} else if len(text) > 0 {
@@ -114,13 +120,14 @@ func (s *storeSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (h
 	}
 	above := max(last.Number+uint64(bad), older.Number, floor)
 	b.entries = []Entry{e}
-	line, heads, err := b.lines(Head{Chain: storeChain, Number: above + 1}, s.replica) // so that above+1 is missing
+	line, heads, err := b.lines(Head{Chain: sharedChain, Number: above + 1}, s.replica) // so that above+1 is missing
 	if err != nil {
 		return h, err
 	}
-	if _, err := s.store.Swap(ctx, headName, rev, append(kept, line...)); err != nil {
+	if _, err := s.records.Swap(ctx, headName, rev, append(kept, line...)); err != nil {
 		return h, fmt.Errorf("audit: %s was not begun anew: %w", headName, err)
 	}
-	s.log.Error("the audit log was broken and is mended; the break stands in it (lockstep audit verify)", "by", e.Actor, "why", e.Why)
+	s.log.Error("the audit log was broken and is mended; the break stands in it (lockstep audit verify)",
+		"by", e.Actor, "why", e.Why)
 	return heads[0], nil
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-tls/lockstep/seal"
-	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -52,7 +52,7 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw, mark := memory.New(), temp(t, "mark")
-			sealed := store.Sealed(raw, keys)
+			sealed := guard.Sealed(raw, keys)
 			l := open(t, sealed, func(c *Config) { c.MarkFile = mark })
 			if _, err := l.Mend(t.Context(), "alice", nil); !errors.Is(err, ErrSound) {
 				t.Errorf("an empty store: %v", err)
@@ -85,7 +85,7 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 					t.Error("the log is called whole")
 				}
 			}
-			h, err := l.Mend(t.Context(), "alice", []Witness{{Who: "w", Head: Head{Chain: storeChain, Number: 50, MAC: before.MAC}}})
+			h, err := l.Mend(t.Context(), "alice", []Witness{{Who: "w", Head: Head{Chain: sharedChain, Number: 50, MAC: before.MAC}}})
 			if err != nil || h.Number != 52 {
 				t.Fatalf("%v %v", h, err)
 			}

@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// markEvery bounds how often the mark file is written: it may lag, since it shows what was put back from yesterday.
+// markEvery bounds how often the mark file is written. The file may lag, since it is there to
+// find a state of yesterday that was put back.
 const markEvery = time.Second
 
-// Run writes what [Log.Forbidden] was told, and the mark file, and keeps the store's chain ready for the next append, until ctx ends.
+// Run writes what [Log.Forbidden] noted, and the mark file, and keeps the shared chain ready for
+// the next append, until ctx ends.
 func (l *Log) Run(ctx context.Context) error {
 	readied := make(chan struct{})
 	go func() { defer close(readied); l.ready(ctx) }()
@@ -37,7 +39,8 @@ func (l *Log) Run(ctx context.Context) error {
 func (l *Log) saveMarks(stale *bool) {
 	err := l.marks.save()
 	if err != nil && !*stale {
-		l.cfg.Log.Error("the audit log's high-water mark cannot be written; what is put back would be noticed late", "file", l.cfg.MarkFile, "err", err)
+		l.cfg.Log.Error("the audit log's high-water mark cannot be written; what is put back would be noticed late",
+			"file", l.cfg.MarkFile, "err", err)
 	}
 	if *stale = err != nil; *stale {
 		select {

@@ -8,14 +8,14 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
 const (
-	// segmentMax bounds, in bytes, the lines that are put into a record of their own; once audit/head has more, it is time.
+	// segmentMax bounds, in bytes, the lines that are put into a record of their own; once
+	// audit/head has more, it is time.
 	segmentMax = 16 << 10
-	// headMax bounds audit/head itself: an append writes all of it, and puts lines aside if that was not done in time. One append may exceed it.
+	// headMax bounds audit/head itself: an append writes all of it, and puts lines aside if that
+	// was not done in time. One append may exceed it.
 	headMax = 2 * segmentMax
 	// patience bounds what is done for an append beforehand, one step of it.
 	patience = 5 * time.Second
@@ -23,10 +23,13 @@ const (
 	pause = time.Second
 )
 
-// segment is the oldest lines of audit/head once there are more than a record takes. They are put into a record of their own, audit/lines/<first>-<last>-<start
-// of the last one's MAC>, which is never written again, and then left out of audit/head by the next append. In between they stand in both, which is no harm.
+// segment is the oldest lines of audit/head once there are more than a record takes. They get a
+// record of their own, audit/lines/<first>-<last>-<start of the last MAC>, which is never written
+// again. The next append leaves them out of audit/head. In between they stand in both, which does
+// no harm.
 //
-// Where one ends follows from where it begins, so that replicas that do it at the same time write the same record.
+// Where a segment ends follows from where it begins. So replicas that put it aside at the same
+// time write the same record.
 type segment struct {
 	name string
 	text []byte
@@ -45,7 +48,8 @@ func cut(text, mac []byte) (all []segment, err error) {
 		if err != nil {
 			return nil, errHead
 		}
-		all = append(all, segment{fmt.Sprintf("%s%016x-%016x-%x", linesPrefix, first.Number, last.Number, last.MAC[:4]), text[:end]})
+		name := fmt.Sprintf("%s%016x-%016x-%x", linesPrefix, first.Number, last.Number, last.MAC[:4])
+		all = append(all, segment{name, text[:end]})
 		text = text[end:]
 	}
 	return all, nil
@@ -92,8 +96,9 @@ func (s *segments) done(seg segment) {
 	s.due = slices.DeleteFunc(slices.Clone(s.due), func(d segment) bool { return d.name == seg.name })
 }
 
-// shorten returns audit/head without the segments that have their record; if it would be too long with so many bytes more, others get theirs now.
-func (s *storeSink) shorten(ctx context.Context, b batch, added int) (text []byte, err error) {
+// shorten returns audit/head without the segments that have their record. If it would be too long
+// with so many bytes added, further segments get their record now.
+func (s *sharedSink) shorten(ctx context.Context, b batch, added int) (text []byte, err error) {
 	all, err := cut(s.text, b.mac)
 	if err != nil {
 		return nil, err
@@ -112,25 +117,26 @@ func (s *storeSink) shorten(ctx context.Context, b batch, added int) (text []byt
 	return s.text[done:], nil
 }
 
-// putAside gives a segment its record. That it is there already is as good.
-func (s *storeSink) putAside(ctx context.Context, seg segment) error {
-	if _, err := s.store.Swap(ctx, seg.name, 0, seg.text); err != nil && !errors.Is(err, store.ErrConflict) {
+// putAside gives a segment its record, unless the segment has one.
+func (s *sharedSink) putAside(ctx context.Context, seg segment) error {
+	if _, err := s.records.Swap(ctx, seg.name, 0, seg.text); err != nil && !errors.Is(err, ErrConflict) {
 		return err
 	}
 	s.done(seg)
 	return nil
 }
 
-// rouse wakes run.
-func (s *storeSink) rouse() {
+// rouse wakes ready.
+func (s *sharedSink) rouse() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// prepare reads what an append needs to know, so that the append itself is one write. Its caller may write.
-func (s *storeSink) prepare(ctx context.Context, k *keys) error {
+// prepare reads what an append needs to know, so that the append itself is one write. The caller
+// must be the one who may write.
+func (s *sharedSink) prepare(ctx context.Context, k *keys) error {
 	b := batch{keys: k}
 	if _, _, err := s.follow(ctx, b); err != nil {
 		s.read = false
@@ -146,26 +152,27 @@ func (s *storeSink) prepare(ctx context.Context, k *keys) error {
 	return err
 }
 
-// ready has the store's sink prepared, and segments put aside, whenever there is need, until ctx ends. Each step has a time of its own, so that a slow store
-// does not refuse every append. What fails is tried again; that it fails is for an append to say.
+// ready prepares the shared chain, and puts segments aside, whenever there is need, until ctx
+// ends. Each step has a time of its own, so a slow store does not refuse every append. What fails
+// is tried again. An append reports that it fails.
 func (l *Log) ready(ctx context.Context) {
 	sink := l.sinks[0] // the store's
-	for l.store.rouse(); ; {
+	for l.shared.rouse(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.store.wake:
+		case <-l.shared.wake:
 		}
 		err := l.within(ctx, func(ctx context.Context) error {
 			k, err := l.keys(ctx)
 			if err != nil {
 				return err
 			}
-			_, err = sink.use(ctx, func(ctx context.Context) ([]Head, error) { return nil, l.store.prepare(ctx, k) })
+			_, err = sink.use(ctx, func(ctx context.Context) ([]Head, error) { return nil, l.shared.prepare(ctx, k) })
 			return err
 		})
-		for seg, ok := l.store.next(); ok && err == nil; seg, ok = l.store.next() {
-			err = l.within(ctx, func(ctx context.Context) error { return l.store.putAside(ctx, seg) })
+		for seg, ok := l.shared.next(); ok && err == nil; seg, ok = l.shared.next() {
+			err = l.within(ctx, func(ctx context.Context) error { return l.shared.putAside(ctx, seg) })
 		}
 		if err == nil {
 			continue
@@ -175,7 +182,7 @@ func (l *Log) ready(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
-			l.store.rouse()
+			l.shared.rouse()
 		}
 	}
 }

@@ -5,13 +5,15 @@ import (
 	"fmt"
 )
 
-// sink holds a chain. write is called by one goroutine at a time, appends the batch, as durable as the sink can make it, and returns the head after each entry.
-// After an error it may be there or not; the next call must find out.
+// sink holds a chain. write is called by one goroutine at a time. It appends the batch, as
+// durable as the sink can make it, and returns the head after each entry. After an error the
+// batch may be there or not, and the next call must find out.
 type sink interface {
 	write(ctx context.Context, b batch) ([]Head, error)
 }
 
-// bounded is a sink that cannot hold up anybody: a write that takes too long is given up, and the sink is busy until it returns.
+// bounded is a sink that cannot hold up anybody. A write that takes too long is given up, and the
+// sink is busy until that write returns.
 type bounded struct {
 	name string
 	sink sink
@@ -37,7 +39,7 @@ func (s *bounded) use(ctx context.Context, f func(context.Context) ([]Head, erro
 	})
 }
 
-// giveUp is f, or the error of ctx where that ends first; f then goes on alone.
+// giveUp returns what f returns, or the error of ctx if that ends first. Then f goes on alone.
 func giveUp[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
 	type outcome struct {
 		v   T

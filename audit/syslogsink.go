@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// syslogSink sends each line to syslog (facility authpriv, severity notice, tag lockstep-audit). What syslog does with it is not known here, so
-// its chain goes on from the mark.
+// syslogSink sends each line to syslog (facility authpriv, severity notice, tag lockstep-audit).
+// What syslog does with it is not known here, so its chain goes on from the mark.
 type syslogSink struct {
 	network, addr  string
 	chain, replica string
@@ -20,7 +20,8 @@ type syslogSink struct {
 	last Head
 }
 
-// CheckSyslog says what is wrong with a [Config.Syslog]. UDP is refused: it never says that nobody listens.
+// CheckSyslog returns what is wrong with a [Config.Syslog]. UDP is refused, since it never says
+// that nobody listens.
 func CheckSyslog(where string) error {
 	_, err := newSyslogSink(where, "", nil)
 	return err
@@ -45,7 +46,8 @@ func newSyslogSink(where, replica string, m *marks) (*syslogSink, error) {
 
 func (s *syslogSink) write(_ context.Context, b batch) (_ []Head, err error) {
 	if s.w == nil {
-		if s.w, err = syslog.Dial(s.network, s.addr, syslog.LOG_NOTICE|syslog.LOG_AUTHPRIV, "lockstep-audit"); err != nil {
+		s.w, err = syslog.Dial(s.network, s.addr, syslog.LOG_NOTICE|syslog.LOG_AUTHPRIV, "lockstep-audit")
+		if err != nil {
 			return nil, err
 		}
 	}

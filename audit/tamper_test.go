@@ -308,7 +308,7 @@ func TestAnyInterruptionLeavesASoundChain(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newFaulty()
 		mk := func(name string) *Log {
-			l, err := New(Config{Store: s, Replica: name, Log: discard})
+			l, err := New(Config{Records: stored{s}, Replica: name, Log: discard})
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -334,7 +334,7 @@ func TestAnyInterruptionLeavesASoundChain(t *testing.T) {
 				return errDown
 			})
 			if rapid.Bool().Draw(rt, "it puts lines aside") {
-				for seg, ok := logs[i].store.next(); ok && logs[i].store.putAside(context.Background(), seg) == nil; seg, ok = logs[i].store.next() {
+				for seg, ok := logs[i].shared.next(); ok && logs[i].shared.putAside(context.Background(), seg) == nil; seg, ok = logs[i].shared.next() {
 				}
 			}
 			_, err := logs[i].Append(context.Background(), Entry{What: "a", Why: why}, Entry{What: "b", Why: why})

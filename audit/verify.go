@@ -10,13 +10,14 @@ import (
 	"io"
 	"maps"
 	"slices"
-
-	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Verify goes through the store's chain. It finds each line that was changed, left out, put elsewhere or cut off; the last only if a witness or the mark of
-// this replica names it. The error is that of the store or of witnesses, not what was found. It may run while others append: witnesses, which must
-// read what is stored, is called before and after (nil: there are none).
+// Verify goes through the shared chain. It finds each line that was changed, left out, put
+// elsewhere or cut off. It finds the last only if a witness or the mark of this replica names it.
+// The error is that of the records or of witnesses, not what was found.
+//
+// Verify may run while others append. So witnesses, which must read what is stored, is called
+// before and after. It may be nil.
 func (l *Log) Verify(ctx context.Context, witnesses func(context.Context) ([]Witness, error)) (Report, error) {
 	if witnesses == nil {
 		witnesses = func(context.Context) ([]Witness, error) { return nil, nil }
@@ -30,7 +31,7 @@ func (l *Log) Verify(ctx context.Context, witnesses func(context.Context) ([]Wit
 	if err != nil {
 		return Report{}, err
 	}
-	c := newChecker(storeChain, keys.mac, before)
+	c := newChecker(sharedChain, keys.mac, before)
 	err = l.records(ctx, func(key string, text []byte) error {
 		c.record(text, key)
 		return nil
@@ -57,16 +58,17 @@ func (l *Log) ours(ws []Witness) []Witness {
 	return ws
 }
 
-// records calls f with each record of the store's chain, oldest first, and audit/head last, without lines that stand in a record before
-// it, too. One that cannot be opened is given without its text.
+// records calls f with each record of the shared chain, oldest first, and audit/head last. Lines
+// of audit/head that stand in a record before it are left out. A record that cannot be opened is
+// given without its text.
 func (l *Log) records(ctx context.Context, f func(key string, text []byte) error) error {
 	head, err := l.text(ctx, headName) // first: what is added meanwhile is left out
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
+	if err != nil && !errors.Is(err, ErrNotExist) {
 		return err
 	}
 	end := lastNumber(head)
 	var names []string
-	for key, err := range l.cfg.Store.Keys(ctx, linesPrefix) {
+	for key, err := range l.cfg.Records.Keys(ctx, linesPrefix) {
 		if err != nil {
 			return err
 		}
@@ -78,13 +80,13 @@ func (l *Log) records(ctx context.Context, f func(key string, text []byte) error
 	}
 	for _, key := range names {
 		text, err := l.text(ctx, key)
-		if errors.Is(err, store.ErrNotExist) { // removed this moment: its lines are missing
+		if errors.Is(err, ErrNotExist) { // removed this moment: its lines are missing
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		switch { // it was put aside, and audit/head has not been written since; or had not when it was read
+		switch { // the record was put aside, and audit/head was not written in between
 		case len(text) > 0 && bytes.HasPrefix(head, text):
 			head = head[len(text):]
 		case len(head) > 0 && bytes.HasPrefix(text, head):
@@ -97,24 +99,26 @@ func (l *Log) records(ctx context.Context, f func(key string, text []byte) error
 	return f(headName, head)
 }
 
-// text is a record's; what does not open is a text that was not written.
+// text is the text of a record. For a record that does not open it is one that was not written.
 func (l *Log) text(ctx context.Context, key string) ([]byte, error) {
-	b, _, err := l.cfg.Store.Get(ctx, key)
-	if errors.Is(err, store.ErrSealed) {
+	b, _, err := l.cfg.Records.Get(ctx, key)
+	if errors.Is(err, ErrSealed) {
 		return []byte("does not open"), nil
 	}
 	return b, err
 }
 
-// lastNumber is the number that the last line of text claims; whether it is one is found elsewhere.
+// lastNumber is the number that the last line of text claims. Whether it is a line is found
+// elsewhere.
 func lastNumber(text []byte) (n uint64) {
 	lines := split(text)
 	_, _ = fmt.Sscanf(string(lines[len(lines)-1]), lineStart+"%d", &n)
 	return n
 }
 
-// VerifyLines goes through the chains in r: a file, or several one after the other, or what syslog made of the lines, where all before each line's JSON is
-// left out. There is a report for each chain.
+// VerifyLines goes through the chains in r: a file, or several one after the other, or what
+// syslog made of the lines. Everything before the JSON of a line is left out. There is a report
+// for each chain.
 func (l *Log) VerifyLines(ctx context.Context, r io.Reader, witnesses ...Witness) ([]Report, error) {
 	witnesses = l.ours(witnesses)
 	keys, err := l.stored(ctx)
@@ -182,15 +186,17 @@ func trim(raw []byte) []byte {
 	return bytes.TrimSpace(raw)
 }
 
-// Lines returns the newest n lines of the store's chain, oldest first. Those that are not as they were written are left out; see Verify.
+// Lines returns the newest n lines of the shared chain, oldest first. Lines that are not as they
+// were written are left out; see Verify.
 func (l *Log) Lines(ctx context.Context, n int) ([]Line, error) {
 	lines, _, err := l.Newest(ctx, n)
 	return lines, err
 }
 
-// Newest is Lines, and tells whether that is all: no line is left out, and none that this replica knew of is missing at the end.
+// Newest is Lines, and reports by whole that this is all: no line is left out, and none that this
+// replica knew of is missing at the end.
 func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err error) {
-	mark := l.marks.get(storeChain)
+	mark := l.marks.get(sharedChain)
 	keys, err := l.stored(ctx)
 	if err != nil {
 		return nil, false, err
@@ -199,7 +205,7 @@ func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err 
 	byNumber := map[uint64]Line{}
 	take := func(text []byte) {
 		for _, raw := range split(text) {
-			if line, err := decode(keys.mac, raw); err == nil && line.Chain == storeChain {
+			if line, err := decode(keys.mac, raw); err == nil && line.Chain == sharedChain {
 				byNumber[line.Number] = line
 			} else if len(text) > 0 {
 				whole = false
@@ -207,14 +213,14 @@ func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err 
 		}
 	}
 	var names []string
-	for key, err := range l.cfg.Store.Keys(ctx, linesPrefix) {
+	for key, err := range l.cfg.Records.Keys(ctx, linesPrefix) {
 		if err != nil {
 			return nil, false, err
 		}
 		names = append(names, key)
 	}
 	head, err := l.text(ctx, headName) // last: else lines that leave it meanwhile would be missing
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
+	if err != nil && !errors.Is(err, ErrNotExist) {
 		return nil, false, err
 	}
 	take(head)
@@ -235,14 +241,14 @@ func (l *Log) Newest(ctx context.Context, n int) (lines []Line, whole bool, err 
 	return lines, whole && last >= mark.Number, nil
 }
 
-// Effect says of the lines of rollouts whether the change that they told of was made, as far as the rollouts' witnesses and the lines show it: true or false; lines
-// that are not in the map say nothing of it.
+// Effect says of lines of rollouts whether the change behind them was made, as far as the
+// rollouts' witnesses and the lines show it. A line that is not in the map says nothing of it.
 func Effect(lines []Line, rollouts []Witness) map[uint64]bool {
 	made := map[uint64]bool{}
 	next := map[string]uint64{}
 	rest := map[string]int{} // lines of the same change that come before
 	for _, w := range rollouts {
-		if w.Head.Chain == storeChain {
+		if w.Head.Chain == sharedChain {
 			next[w.Scope] = w.Head.Number
 		}
 	}
@@ -264,7 +270,7 @@ func Effect(lines []Line, rollouts []Witness) map[uint64]bool {
 		if rest[l.Scope] > 0 {
 			continue
 		}
-		if n, ok := parseRef(l.After, storeChain); ok {
+		if n, ok := parseRef(l.After, sharedChain); ok {
 			next[l.Scope] = n
 		} else {
 			delete(next, l.Scope)

@@ -14,23 +14,26 @@ type entry struct {
 	bytes    int64
 	upstream string
 	err      error
-	body     *body // of the request; nil: it has none
+	body     *body // of the request; nil if it has none
 }
 
 type entryKey struct{}
 
+// entryOf returns the entry of the request with this context.
 func entryOf(ctx context.Context) *entry { return ctx.Value(entryKey{}).(*entry) }
 
-// over writes the line of a request that has ended.
-func (p *Proxy) over(r *http.Request, e *entry, took time.Duration) {
+// logRequest writes the line of a request that has ended.
+func (p *Proxy) logRequest(r *http.Request, e *entry, took time.Duration) {
 	p.metrics.request(e.status, took)
-	if !p.Access.Enabled(r.Context(), slog.LevelInfo) {
+	if !p.opts.Access.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}
 	attrs := append(make([]slog.Attr, 0, 12),
-		slog.String("remote", r.RemoteAddr), slog.String("method", r.Method), slog.String("host", r.Host), slog.String("path", r.URL.Path),
+		slog.String("remote", r.RemoteAddr), slog.String("method", r.Method), slog.String("host", r.Host),
+		slog.String("path", r.URL.Path),
 		slog.String("proto", r.Proto), slog.Int("status", e.status), slog.Int64("bytes", e.bytes),
-		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("tls", tls.VersionName(r.TLS.Version)), slog.Bool("resumed", r.TLS.DidResume),
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("tls", tls.VersionName(r.TLS.Version)),
+		slog.Bool("resumed", r.TLS.DidResume),
 	)
 	if e.upstream != "" {
 		attrs = append(attrs, slog.String("upstream", e.upstream))
@@ -38,5 +41,5 @@ func (p *Proxy) over(r *http.Request, e *entry, took time.Duration) {
 	if e.err != nil {
 		attrs = append(attrs, slog.String("error", e.err.Error()))
 	}
-	p.Access.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+	p.opts.Access.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 }

@@ -29,8 +29,11 @@ func TestTheAccessLogSaysWhatHappenedAndNoSecret(t *testing.T) {
 	r.do(c, "GET", "/x/%2e%2e/y?secret", nil, secret)
 	lines := r.lines(3)
 	for i, want := range []map[string]any{
-		{"method": "POST", "host": shop, "path": "/a\n\x1b[31m\"b", "proto": "HTTP/2.0", "status": 203.0, "bytes": 12.0, "tls": "TLS 1.3", "resumed": false, "upstream": strings.TrimPrefix(up, "http://"), "error": nil},
-		{"path": "/gone", "status": 502.0, "upstream": nil}, {"path": "/x/../y", "status": 400.0, "error": errPath.Error()},
+		{"method": "POST", "host": shop, "path": "/a\n\x1b[31m\"b", "proto": "HTTP/2.0", "status": 203.0,
+			"bytes": 12.0, "tls": "TLS 1.3", "resumed": false, "upstream": strings.TrimPrefix(up, "http://"),
+			"error": nil},
+		{"path": "/gone", "status": 502.0, "upstream": nil},
+		{"path": "/x/../y", "status": 400.0, "error": errPath.Error()},
 	} {
 		for k, v := range want {
 			if lines[i][k] != v {
@@ -41,7 +44,8 @@ func TestTheAccessLogSaysWhatHappenedAndNoSecret(t *testing.T) {
 			t.Errorf("line %d: %v", i, lines[i])
 		}
 	}
-	if keys := fmt.Sprint(slices.Sorted(maps.Keys(lines[1]))); keys != "[bytes error host level method ms msg path proto remote resumed status time tls]" {
+	if keys := fmt.Sprint(slices.Sorted(maps.Keys(lines[1]))); keys != "[bytes error host level method ms msg "+
+		"path proto remote resumed status time tls]" {
 		t.Errorf("fields: %s", keys)
 	}
 	text := r.log.String()
@@ -49,7 +53,9 @@ func TestTheAccessLogSaysWhatHappenedAndNoSecret(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	for metric, want := range map[string]float64{
-		"lockstep_edge_requests_total": 3, "lockstep_edge_request_seconds": 3, "lockstep_edge_handshakes_full_total": 1, "lockstep_edge_handshakes_resumed_total": 0, "lockstep_edge_handshakes_failed_total": 0,
+		"lockstep_edge_requests_total": 3, "lockstep_edge_request_seconds": 3,
+		"lockstep_edge_handshakes_full_total": 1, "lockstep_edge_handshakes_resumed_total": 0,
+		"lockstep_edge_handshakes_failed_total": 0,
 	} {
 		if got := r.count(metric); got != want {
 			t.Errorf("%s: %v, not %v", metric, got, want)
@@ -60,7 +66,11 @@ func TestTheAccessLogSaysWhatHappenedAndNoSecret(t *testing.T) {
 func TestAClientThatLeavesIsNoFailureOfTheUpstream(t *testing.T) {
 	t.Parallel()
 	here := make(chan struct{})
-	r := to(t, nil, origin(t, "http", func(_ http.ResponseWriter, r *http.Request) { close(here); <-r.Context().Done() }))
+	r := to(t, nil, origin(t, "http", func(_ http.ResponseWriter,
+		r *http.Request) {
+		close(here)
+		<-r.Context().Done()
+	}))
 	c := r.dial(shop, "http/1.1")
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
 	<-here

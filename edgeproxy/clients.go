@@ -14,8 +14,9 @@ var (
 	errClient   = errors.New("the client's certificate carries none of the names in client_names")
 )
 
-// allowed reports whether a client's certificate carries a name that a pattern matches: a DNS name, where a star is the whole first label, or a URI, where it is
-// what stands between two slashes.
+// allowed reports whether a client's certificate has a name that a pattern matches. It is a DNS
+// name, in which a star is the whole first label. Or it is a URI, in which a star stands between
+// two slashes.
 func allowed(patterns []string, leaf *x509.Certificate) bool {
 	for _, pattern := range patterns {
 		for _, n := range leaf.DNSNames {
@@ -33,6 +34,7 @@ func allowed(patterns []string, leaf *x509.Certificate) bool {
 	return false
 }
 
+// names lists the DNS names and URIs of leaf.
 func names(leaf *x509.Certificate) []string {
 	out := append([]string(nil), leaf.DNSNames...)
 	for _, u := range leaf.URIs {

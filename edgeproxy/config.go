@@ -15,13 +15,15 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Config of a proxy. Its zero durations and numbers are not defaults: see [DefaultLimits] and [DefaultTimeouts].
+// Config is what a proxy serves. Zero durations and numbers do not mean defaults: see
+// [DefaultLimits] and [DefaultTimeouts].
 type Config struct {
 	Listeners []Listener
 	Routes    []Route
 	Limits    Limits
 	Timeouts  Timeouts
-	// TrustedProxies are the addresses whose X-Forwarded-For, -Host and -Proto are believed and passed on; everybody else's are dropped.
+	// TrustedProxies are the addresses whose X-Forwarded-For, -Host and -Proto are believed and
+	// passed on. Those of everybody else are dropped.
 	TrustedProxies []netip.Prefix
 }
 
@@ -29,58 +31,75 @@ type Config struct {
 type Listener struct {
 	// Address is host:port, or :port for every address.
 	Address string `yaml:"address"`
-	// Scope is whose ticket keys it uses. Listeners of one scope take each other's tickets where they demand the same of clients.
+	// Scope is the scope whose ticket keys it uses. Listeners of one scope take each other's
+	// tickets if they demand the same of clients.
 	Scope string `yaml:"scope"`
-	// Fallback is the server name whose certificate a client gets that sends no server name, or one without a certificate. Empty: such handshakes fail.
+	// Fallback is a server name. Its certificate goes to clients that send no server name, or one
+	// without a certificate. If it is empty, such handshakes fail.
 	Fallback string `yaml:"fallback"`
 	// MinVersion is the oldest TLS version: "1.2" or "1.3".
 	MinVersion string `yaml:"min_version"`
-	// ClientCA is a PEM file: clients must show a certificate of these CAs. Empty: they are asked for none.
+	// ClientCA is a PEM file: clients must show a certificate of one of these CAs. If it is empty,
+	// they are asked for none.
 	ClientCA string `yaml:"client_ca"`
-	// ClientNames are the DNS names and URIs (SPIFFE IDs) of which a client's certificate must carry one, globs of one label or path segment
-	// ("*.mesh.example", "spiffe://mesh.example/ns/*"). Empty: every certificate of the CA will do.
+	// ClientNames are DNS names and URIs (SPIFFE IDs), with globs of one label or path segment
+	// ("*.mesh.example", "spiffe://mesh.example/ns/*"). A client's certificate must have one of
+	// them. If it is empty, every certificate of the CA is accepted.
 	ClientNames []string `yaml:"client_names"`
-	// Connections is how many may be open at once; what is beyond waits to be accepted. 0: no limit.
+	// Connections is how many connections may be open at once. Further ones wait to be accepted. 0
+	// means no limit.
 	Connections int `yaml:"connections"`
 }
 
-// Route says where the requests of a host and a path go. Among those that match, the most specific host wins (a name, then a wildcard, then "*"), and then the
-// longest path.
+// Route says where the requests for a host and a path go. Among routes that match, the most
+// specific host wins (a name, then a wildcard, then "*"), and then the longest path.
 type Route struct {
 	// Host is a server name, a wildcard ("*.example.com": one label), or "*".
 	Host string `yaml:"host"`
-	// Path is a prefix of whole segments: /api is for /api and /api/v1, not for /apis. / is for all. It is written decoded. Upstreams get paths as clients wrote
-	// them; a path that upstreams may understand in different ways, of which some lead elsewhere (/public/../admin, /public%2f..), is refused with 400.
+	// Path is a prefix of whole segments, written decoded: /api is for /api and /api/v1, not for
+	// /apis, and / is for all. Upstreams get paths as clients wrote them. A path that upstreams
+	// may understand in different ways, of which some lead elsewhere (/public/../admin,
+	// /public%2f..), is refused with 400.
 	Path string `yaml:"path"`
-	// Upstreams are the endpoints: http://host:port, https://host:port, or h2c://host:port for HTTP/2 in the clear (gRPC). They share the requests; one that
-	// fails three times in a row gets none for ten seconds.
+	// Upstreams are the endpoints: http://host:port, https://host:port, or h2c://host:port for
+	// HTTP/2 in the clear (gRPC). They share the requests. One that fails three times in a row
+	// gets none for ten seconds.
 	Upstreams []string `yaml:"upstreams"`
-	// UpstreamCA is a PEM file with the CAs of https upstreams. Empty: the system's.
+	// UpstreamCA is a PEM file with the CAs of https upstreams. If it is empty, the system's CAs
+	// count.
 	UpstreamCA string `yaml:"upstream_ca"`
 }
 
 // Limits bound what clients can make the proxy hold.
 type Limits struct {
-	HeaderBytes int `yaml:"header_bytes"` // of a request's header
+	HeaderBytes int `yaml:"header_bytes"` // of the header of a request
 	Streams     int `yaml:"streams"`      // concurrent requests of an HTTP/2 connection
-	Names       int `yaml:"names"`        // certificates held
+	Names       int `yaml:"names"`        // certificates that are held
 }
 
-// Timeouts. Each is for one step: no request as a whole has an end, since streams have none.
+// Timeouts are each for one step. A request as a whole has no time limit, since streams have none.
 type Timeouts struct {
-	Header         time.Duration `yaml:"header"`          // of a handshake, and of a request's header
-	Idle           time.Duration `yaml:"idle"`            // of a connection without a request
-	Body           time.Duration `yaml:"body"`            // that a client may keep one piece of a body waiting; an upstream may be silent, and an upgraded connection too
-	Load           time.Duration `yaml:"load"`            // of a certificate, while a client waits
-	UpstreamDial   time.Duration `yaml:"upstream_dial"`   // connecting to an upstream, its handshake included
-	UpstreamHeader time.Duration `yaml:"upstream_header"` // until its response begins
-	Drain          time.Duration `yaml:"drain"`           // for requests to end, once the proxy is told to stop
+	// Header is for a handshake, and for a request's header.
+	Header time.Duration `yaml:"header"`
+	// Idle is for a connection without a request.
+	Idle time.Duration `yaml:"idle"`
+	// Body is how long a client may keep one piece of a body waiting. An upstream may be silent,
+	// and so may an upgraded connection.
+	Body time.Duration `yaml:"body"`
+	// Load is for loading a certificate while a client waits.
+	Load time.Duration `yaml:"load"`
+	// UpstreamDial is for connecting to an upstream, with its handshake.
+	UpstreamDial time.Duration `yaml:"upstream_dial"`
+	// UpstreamHeader is for an upstream's response to begin.
+	UpstreamHeader time.Duration `yaml:"upstream_header"`
+	// Drain is how long requests may go on once the proxy is told to stop.
+	Drain time.Duration `yaml:"drain"`
 }
 
-// DefaultLimits are those of a proxy whose configuration names none.
+// DefaultLimits returns the limits of a proxy whose configuration names none.
 func DefaultLimits() Limits { return Limits{HeaderBytes: 64 << 10, Streams: 250, Names: 10_000} }
 
-// DefaultTimeouts are those of a proxy whose configuration names none.
+// DefaultTimeouts returns the timeouts of a proxy whose configuration names none.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
 		Header: 10 * time.Second, Idle: 2 * time.Minute, Body: time.Minute, Load: 5 * time.Second,
@@ -88,14 +107,15 @@ func DefaultTimeouts() Timeouts {
 	}
 }
 
-// ErrBadConfig: a proxy cannot be made of this; the text says what to change.
+// ErrBadConfig means that no proxy can be made of a configuration. The text says what to change.
 var ErrBadConfig = errors.New("edge configuration")
 
 func bad(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrBadConfig, fmt.Sprintf(format, a...))
 }
 
-// Check refuses what cannot be served. Files that it names are not read. The error wraps ErrBadConfig.
+// Check refuses what cannot be served. It does not read the files that c names. The error wraps
+// ErrBadConfig.
 func (c Config) Check() error {
 	if len(c.Listeners) == 0 {
 		return bad("listeners: there must be one at least")
@@ -122,7 +142,8 @@ func (c Config) Check() error {
 	}
 	t := c.Timeouts
 	for name, d := range map[string]time.Duration{
-		"header": t.Header, "idle": t.Idle, "body": t.Body, "load": t.Load, "upstream_dial": t.UpstreamDial, "upstream_header": t.UpstreamHeader, "drain": t.Drain,
+		"header": t.Header, "idle": t.Idle, "body": t.Body, "load": t.Load, "upstream_dial": t.UpstreamDial,
+		"upstream_header": t.UpstreamHeader, "drain": t.Drain,
 	} {
 		if d <= 0 || d > 24*time.Hour {
 			return bad("timeouts: %s: %s is not between 0 and 24h", name, d)
@@ -131,7 +152,7 @@ func (c Config) Check() error {
 	return nil
 }
 
-// Scopes lists whose ticket keys the listeners use, each once.
+// Scopes lists the scopes whose ticket keys the listeners use, each once.
 func (c Config) Scopes() (all []string) {
 	for _, l := range c.Listeners {
 		if !slices.Contains(all, l.Scope) {
@@ -172,7 +193,7 @@ func (r Route) check() error {
 	if !strings.HasPrefix(r.Path, "/") {
 		return bad("path: %q does not begin with /", r.Path)
 	}
-	if plain, ok := loose(r.Path); !ok || plain != r.Path {
+	if plain, ok := loosest(r.Path); !ok || plain != r.Path {
 		return bad("path: %q: no request can match it: leave out //, dot segments, ; and \\", r.Path)
 	}
 	if len(r.Upstreams) == 0 {
@@ -186,7 +207,7 @@ func (r Route) check() error {
 	return nil
 }
 
-// hostPattern is a route's host as it is compared.
+// hostPattern returns a route's host as it is compared.
 func hostPattern(host string) (keysource.Name, error) {
 	if host == "*" {
 		return "*", nil
@@ -196,13 +217,14 @@ func hostPattern(host string) (keysource.Name, error) {
 
 func endpointURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil {
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c" || u.Path != "" &&
+		u.Path != "/" || u.RawQuery != "" || u.User != nil {
 		return nil, bad("upstreams: %q is not http://, https:// or h2c:// and host:port", s)
 	}
 	return u, nil
 }
 
-// pool reads the CA certificates in a file, which are returned as DER too.
+// pool reads the CA certificates in a file. It also returns them as DER.
 func pool(file string, text []byte) (p *x509.CertPool, der [][]byte, err error) {
 	p = x509.NewCertPool()
 	for {

@@ -6,19 +6,23 @@ import (
 	"testing"
 )
 
-// Each listener is offered the sessions that every other has made, by one client with one session store: a session resumes where the terms are the same, and
-// nobody comes in whom a full handshake would not let in.
+// Each listener is offered the sessions that every other has made, by one client with one session
+// store: a session resumes where the terms are the same, and nobody comes in whom a full handshake
+// would not let in.
 func TestNoTicketCrossesFromOneListenerToAnother(t *testing.T) {
 	a, b := ca(t, "A"), ca(t, "B")
 	fileA, fileB := clientCA(t, a), clientCA(t, b)
 	shops := []Listener{
-		{}, {ClientCA: fileA}, {ClientCA: fileB}, {ClientCA: fileA, ClientNames: []string{"*.denied.example"}}, {Scope: "other"},
+		{}, {ClientCA: fileA}, {ClientCA: fileB}, {ClientCA: fileA, ClientNames: []string{"*.denied.example"}},
+		{Scope: "other"},
 		{}, {ClientCA: fileA}, // the same terms as the first two
 		{ClientCA: fileA, ClientNames: []string{"alice.example"}},
 	}
-	names := []string{"no client certificate", "CA A", "CA B", "CA A, denied", "another scope", "no client certificate, again", "CA A, again", "CA A, only alice"}
+	names := []string{"no client certificate", "CA A", "CA B", "CA A, denied", "another scope",
+		"no client certificate, again", "CA A, again", "CA A, only alice"}
 	same := func(i, j int) bool { return i == j || min(i, j) < 2 && max(i, j) == min(i, j)+5 }
-	r := run(t, Config{Listeners: shops, Routes: []Route{{Host: "*", Path: "/", Upstreams: []string{"http://127.0.0.1:1"}}}})
+	r := run(t, Config{Listeners: shops,
+		Routes: []Route{{Host: "*", Path: "/", Upstreams: []string{"http://127.0.0.1:1"}}}})
 
 	none := (*tls.Certificate)(nil)
 	alice, bob := person(t, a, "alice.example"), person(t, b, "bob.example")
@@ -53,7 +57,8 @@ func TestNoTicketCrossesFromOneListenerToAnother(t *testing.T) {
 					}
 				}
 			}
-			// Somebody else's session, at a listener that demands a certificate, does not bring in who has none.
+			// Somebody else's session, at a listener that demands a certificate, does not bring in
+			// who has none.
 			if who == "nobody" {
 				continue
 			}
@@ -61,16 +66,20 @@ func TestNoTicketCrossesFromOneListenerToAnother(t *testing.T) {
 			handshake(r, 0, version, cert, store)
 			for _, to := range []int{1, 2, 3} {
 				if _, err := handshake(r, to, version, none, store); err == nil {
-					t.Errorf("%s: a session of %q let in at %q who has no certificate", tls.VersionName(version), names[0], names[to])
+					t.Errorf("%s: a session of %q let in at %q who has no certificate", tls.VersionName(version),
+						names[0], names[to])
 				}
 			}
 		}
 	}
 }
 
-// handshake makes one connection to the listener at, and reads something, so that the ticket has come and the server's verdict too.
-func handshake(r *rig, at int, version uint16, cert *tls.Certificate, store tls.ClientSessionCache) (resumed bool, err error) {
-	c := &tls.Config{RootCAs: r.ca.Pool(), ServerName: shop, MinVersion: version, MaxVersion: version, ClientSessionCache: store}
+// handshake makes one connection to the listener at, and reads something, so that the ticket has
+// come and the server's verdict too.
+func handshake(r *rig, at int, version uint16, cert *tls.Certificate, store tls.ClientSessionCache) (resumed bool,
+	err error) {
+	c := &tls.Config{RootCAs: r.ca.Pool(), ServerName: shop, MinVersion: version, MaxVersion: version,
+		ClientSessionCache: store}
 	if cert != nil {
 		c.Certificates = []tls.Certificate{*cert}
 	}

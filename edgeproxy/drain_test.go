@@ -92,10 +92,10 @@ func TestADrainEndsWhatIsOpenAndAcceptsNothing(t *testing.T) {
 		t.Error("the WebSocket is still open")
 	}
 	<-stopped
-	if took := time.Since(start); took < r.proxy.Timeouts.Drain {
-		t.Errorf("what was left was cut off after %v, and had %v", took, r.proxy.Timeouts.Drain)
+	if took := time.Since(start); took < r.proxy.cfg.Timeouts.Drain {
+		t.Errorf("what was left was cut off after %v, and had %v", took, r.proxy.cfg.Timeouts.Drain)
 	} else {
-		t.Logf("it ended after %v of %v", took, r.proxy.Timeouts.Drain)
+		t.Logf("it ended after %v of %v", took, r.proxy.cfg.Timeouts.Drain)
 	}
 }
 
@@ -122,5 +122,5 @@ func TestADrainEndsWebSocketsWhereNothingElseIsOpen(t *testing.T) {
 	if _, _, err := chat.Read(shortly(t)); err == nil {
 		t.Error("the WebSocket is still open")
 	}
-	t.Logf("it ended after %v of %v", time.Since(start), r.proxy.Timeouts.Drain)
+	t.Logf("it ended after %v of %v", time.Since(start), r.proxy.cfg.Timeouts.Drain)
 }

@@ -1,5 +1,3 @@
-// Package edgeproxy is a reverse proxy that terminates TLS with certificates that are loaded as clients first ask for them, and whose sessions resume at every
-// proxy of its scope. It is built on net/http and net/http/httputil, and keeps to what they do with requests.
 package edgeproxy
 
 import (
@@ -26,26 +24,27 @@ import (
 type Certificates interface {
 	// Certificate returns what to serve under n, with its Leaf. It may block until ctx ends.
 	Certificate(ctx context.Context, n keysource.Name) (*tls.Certificate, error)
-	// Serves reports whether there is one: false only where it is known that there is none. It may block for a moment.
+	// Serves reports whether there is a certificate for n. It returns false only if it is known
+	// that there is none. It may block for a moment.
 	Serves(n keysource.Name) bool
 }
 
 // Proxy serves the listeners of its configuration.
 type Proxy struct {
-	Config
-	Options
+	cfg       Config
+	opts      Options
 	listeners []*listener
 	router    router
 	upstreams []*upstream
 	metrics   *metrics
 	buffers   buffers
 
-	requests context.Context // parent of every request's
+	requests context.Context // the parent of every request's context
 	abort    context.CancelFunc
-	active   sync.WaitGroup // requests, those that became something else (WebSocket) included
+	active   sync.WaitGroup // requests, including those that became something else (WebSocket)
 }
 
-// Options are what a proxy is given by its program. All are required.
+// Options are what a proxy gets from its program. All are required.
 type Options struct {
 	Certificates Certificates
 	Log          *slog.Logger
@@ -53,12 +52,13 @@ type Options struct {
 	Registry     prometheus.Registerer
 }
 
-// New reads the files that c names. It opens nothing. The error wraps ErrBadConfig.
+// New returns a proxy, and reads the files that c names. It opens nothing. The error wraps
+// ErrBadConfig.
 func New(c Config, o Options) (*Proxy, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{Config: c, Options: o, metrics: newMetrics(o.Registry)}
+	p := &Proxy{cfg: c, opts: o, metrics: newMetrics(o.Registry)}
 	p.requests, p.abort = context.WithCancel(context.Background())
 	for i, r := range c.Routes {
 		host, err := hostPattern(r.Host)
@@ -92,7 +92,8 @@ func New(c Config, o Options) (*Proxy, error) {
 	return p, nil
 }
 
-// Use brings a ring into use on the listeners of scope: every handshake that begins after it has returned uses it.
+// Use brings a ring into use on the listeners of scope. Every handshake that begins after Use has
+// returned uses it.
 func (p *Proxy) Use(scope string, r keysource.Ring) error {
 	k, err := ticket.Derive(scope, r)
 	if err != nil {
@@ -106,8 +107,8 @@ func (p *Proxy) Use(scope string, r keysource.Ring) error {
 	return nil
 }
 
-// Run serves lns, one for each of Config.Listeners in that order, until ctx ends. Then it accepts nothing more, lets requests end for Timeouts.Drain, and ends
-// those that are left.
+// Run serves lns, one for each of Config.Listeners in that order, until ctx ends. Then it accepts
+// nothing more, lets requests go on for Timeouts.Drain, and ends the rest.
 func (p *Proxy) Run(ctx context.Context, lns []net.Listener) error {
 	defer p.abort()
 	g, serving := errgroup.WithContext(ctx)
@@ -128,14 +129,14 @@ func (p *Proxy) Run(ctx context.Context, lns []net.Listener) error {
 
 // drain ends the servers.
 func (p *Proxy) drain() {
-	late, cancel := context.WithTimeout(context.Background(), p.Timeouts.Drain)
+	late, cancel := context.WithTimeout(context.Background(), p.cfg.Timeouts.Drain)
 	defer cancel()
-	defer context.AfterFunc(late, p.abort)() // requests that are left end with their context
+	defer context.AfterFunc(late, p.abort)() // remaining requests end with their context
 	var g sync.WaitGroup
 	for _, l := range p.listeners {
 		g.Go(func() {
 			if err := l.server.Shutdown(late); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				p.Log.Warn("requests were cut off", "listener", l.Address, "after", p.Timeouts.Drain)
+				p.opts.Log.Warn("requests were cut off", "listener", l.Address, "after", p.cfg.Timeouts.Drain)
 				p.abort()
 				time.Sleep(abortGrace)
 				l.server.Close()
@@ -143,8 +144,9 @@ func (p *Proxy) drain() {
 		})
 	}
 	g.Wait()
-	p.active.Wait() // those that became something else; they end when late does
+	p.active.Wait() // requests that became something else; they end when late does
 }
 
-// abortGrace is what handlers get to end a request whose context has ended, before its connection is closed.
+// abortGrace is how long handlers have to end a request whose context has ended, before its
+// connection is closed.
 const abortGrace = 100 * time.Millisecond

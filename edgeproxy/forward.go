@@ -13,24 +13,28 @@ import (
 	"sync"
 )
 
-// forward makes the handler of a route.
+// forward returns the handler of a route.
 func (p *Proxy) forward(u *upstream) http.Handler {
 	return &httputil.ReverseProxy{
 		Transport:    u,
 		Rewrite:      p.rewrite,
 		BufferPool:   &p.buffers,
 		ErrorHandler: p.fail,
-		ErrorLog:     log.New(io.Discard, "", 0), // the access log has what became of the request
+		ErrorLog:     log.New(io.Discard, "", 0), // the access log has the outcome of the request
 	}
 }
 
-// rewrite sets X-Forwarded-For, -Host and -Proto. What a client says of itself there was taken away (httputil), and comes back where the client is trusted;
-// others of that family, which upstreams believe as well, are taken away here.
+// rewrite sets X-Forwarded-For, -Host and -Proto. httputil has removed what the client says of
+// itself there. It comes back if the client is trusted. Other headers of that family, which
+// upstreams believe as well, are removed here.
 func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
-	r.Out.URL.RawQuery = r.In.URL.RawQuery // httputil has edited it: no route looks at it, and it may be signed
-	r.Out.Trailer = r.In.Trailer           // the map is filled as the body ends, the copy of it would not be
+	// Httputil has edited the query. No route looks at it, and it may be signed.
+	r.Out.URL.RawQuery = r.In.URL.RawQuery
+	// The map is filled as the body ends. A copy of it would not be.
+	r.Out.Trailer = r.In.Trailer
 	if up := r.Out.Header.Get("Upgrade"); up != "" && !strings.EqualFold(up, "websocket") {
-		r.Out.Header.Del("Upgrade") // h2c, above all: a client would choose the upstream's next requests with no route between
+		// With h2c, above all, a client would choose the upstream's next requests without a route.
+		r.Out.Header.Del("Upgrade")
 		r.Out.Header.Del("Connection")
 	}
 	trusted := p.trusts(r.In.RemoteAddr)
@@ -53,21 +57,24 @@ func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
 	}
 }
 
-// forwarding reports whether a header is of the X-Forwarded family. CGI and WSGI know no difference between a dash and an underscore.
+// forwarding reports whether a header is of the X-Forwarded family. For CGI and WSGI a dash and an
+// underscore are the same.
 func forwarding(name string) bool {
 	const prefix = "X-Forwarded-"
-	return len(name) > len(prefix) && (name[0] == 'X' || name[0] == 'x') && strings.EqualFold(strings.ReplaceAll(name[:len(prefix)], "_", "-"), prefix)
+	return len(name) > len(prefix) && (name[0] == 'X' || name[0] == 'x') &&
+		strings.EqualFold(strings.ReplaceAll(name[:len(prefix)], "_", "-"), prefix)
 }
 
+// trusts reports whether remote is the address of a trusted proxy.
 func (p *Proxy) trusts(remote string) bool {
-	if len(p.TrustedProxies) == 0 {
+	if len(p.cfg.TrustedProxies) == 0 {
 		return false
 	}
 	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return false
 	}
-	for _, prefix := range p.TrustedProxies {
+	for _, prefix := range p.cfg.TrustedProxies {
 		if prefix.Contains(at.Addr().Unmap()) {
 			return true
 		}
@@ -75,7 +82,7 @@ func (p *Proxy) trusts(remote string) bool {
 	return false
 }
 
-// statusGone is for the access log: the client left before it had an answer (nginx's number).
+// statusGone is for the access log: the client left before it had an answer. It is nginx's number.
 const statusGone = 499
 
 // fail answers a request that no upstream answered.
@@ -86,7 +93,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case p.requests.Err() != nil:
 		w.WriteHeader(http.StatusServiceUnavailable)
-	case client != nil && timedOut(client): // which ends the context, too
+	case client != nil && timedOut(client): // this ends the context, too
 		w.WriteHeader(http.StatusRequestTimeout)
 	case r.Context().Err() != nil:
 		w.WriteHeader(statusGone)
@@ -104,7 +111,7 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &late) && late.Timeout()
 }
 
-// buffers are what bodies are copied through.
+// buffers are the buffers through which bodies are copied.
 type buffers struct{ pool sync.Pool }
 
 const bufferSize = 32 << 10

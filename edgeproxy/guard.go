@@ -5,14 +5,15 @@ import (
 	"time"
 )
 
-// guard cuts off a client that lets one read or write wait for timeout. Time in which nothing waits for the client (its upstream is slow, a stream is silent) does
-// not count, so it is no deadline of net/http's: in HTTP/2 one of those ends a stream even where nothing is read or written.
+// guard cuts off a client that lets one read or write wait for timeout. Time in which nothing
+// waits for the client does not count: its upstream may be slow, a stream may be silent. So it is
+// no deadline of net/http, which in HTTP/2 ends a stream even if nothing is read or written.
 type guard struct {
 	timeout time.Duration
-	cut     func() // ends the read or write that waits; must not call the guard
+	cut     func() // ends the read or write that waits; it must not call the guard
 
 	mu    sync.Mutex
-	since time.Time // when what waits began; zero: nothing does
+	since time.Time // when the present wait began; zero if nothing waits
 	timer *time.Timer
 	done  bool
 	fired bool
@@ -37,6 +38,7 @@ func (g *guard) leave() {
 	g.since = time.Time{}
 }
 
+// look cuts the client off if it has kept a read or write waiting for too long.
 func (g *guard) look() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -44,7 +46,8 @@ func (g *guard) look() {
 	switch {
 	case g.done:
 	case g.since.IsZero():
-		g.timer.Reset(g.timeout) // what begins to wait now is looked at before its time, and then at its time
+		// What begins to wait now is looked at once before its time is over, and again when it is.
+		g.timer.Reset(g.timeout)
 	case waited < g.timeout:
 		g.timer.Reset(g.timeout - waited)
 	default:
@@ -53,13 +56,14 @@ func (g *guard) look() {
 	}
 }
 
+// hasCut reports whether the client was cut off.
 func (g *guard) hasCut() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.fired
 }
 
-// stop ends the guard; cut is not called after it has returned.
+// stop ends the guard. cut is not called after stop has returned.
 func (g *guard) stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -6,19 +6,20 @@ import (
 )
 
 const (
-	failuresMost = 3                // in a row, then an endpoint is out
-	outFor       = 10 * time.Second // and gets nothing for so long; then one request tries it
+	maxFailures = 3 // failures in a row after which an endpoint is out
+	// outFor is how long it gets nothing then; after that one request tries it.
+	outFor = 10 * time.Second
 )
 
 // health is what the requests to an endpoint say of it.
 type health struct {
 	mu       sync.Mutex
 	failures int       // in a row
-	until    time.Time // it is out; zero: it is not
+	until    time.Time // until when it is out; zero if it is not
 }
 
-// take reports whether an endpoint may be sent a request now. Where it was out for long enough, this is the one request that tries it, and others have to wait for
-// what becomes of that, or for as long again.
+// take reports whether an endpoint may be sent a request now. If it was out for long enough, this
+// is the one request that tries it. Others wait for the outcome of that, or for as long again.
 func (h *health) take(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -32,13 +33,13 @@ func (h *health) take(now time.Time) bool {
 	return true
 }
 
-// note counts what became of a request.
+// note counts the outcome of a request.
 func (h *health) note(now time.Time, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ok {
 		h.failures, h.until = 0, time.Time{}
-	} else if h.failures++; h.failures >= failuresMost {
+	} else if h.failures++; h.failures >= maxFailures {
 		h.until = now.Add(outFor)
 	}
 }

@@ -53,7 +53,8 @@ func TestWhatIsSaidPassesUnchanged(t *testing.T) {
 			sum := sha256.New()
 			n, err := io.Copy(io.MultiWriter(w, sum), r.Body)
 			w.Header().Set("X-Sum", fmt.Sprintf("%x %d %v", sum.Sum(nil), n, err))
-			w.Header().Set(http.TrailerPrefix+"X-Late", r.Host+" "+r.Method+" "+r.RequestURI+" "+r.Trailer.Get("X-Tail"))
+			w.Header().Set(http.TrailerPrefix+"X-Late",
+				r.Host+" "+r.Method+" "+r.RequestURI+" "+r.Trailer.Get("X-Tail"))
 		}
 	}, func(t *testing.T, r *rig, c *http.Client) {
 		const path = "/caf%C3%A9/%2Fa?b;c&d=%zz&&a=1"
@@ -71,7 +72,8 @@ func TestWhatIsSaidPassesUnchanged(t *testing.T) {
 			t.Errorf("the upstream read %q, not %q", resp.Trailer.Get("X-Late"), want)
 		}
 		for path, status := range map[string]int{"/none": 204, "/same": 304} {
-			if resp, body := r.do(c, "GET", path, nil); resp.StatusCode != status || body != "" || resp.Header.Get("Etag") != `"x"` {
+			if resp, body := r.do(c, "GET", path, nil); resp.StatusCode != status || body != "" ||
+				resp.Header.Get("Etag") != `"x"` {
 				t.Errorf("%s: %d %q %v", path, resp.StatusCode, body, resp.Header)
 			}
 		}
@@ -135,10 +137,13 @@ func TestABodyIsAskedForOnlyWhenTheUpstreamAsks(t *testing.T) {
 	}, func(t *testing.T, r *rig, c *http.Client) {
 		expect := func(q *http.Request) { q.Header.Set("Expect", "100-continue"); q.ContentLength = 5 }
 		body := &counted{r: strings.NewReader("hello")}
-		if resp, _ := r.do(c, "PUT", "/no", body, expect); resp.StatusCode != 417 || body.n.Load() > 0 && resp.ProtoMajor == 1 { // in HTTP/2 net/http takes the expectation away
+		// in HTTP/2 net/http takes the expectation away
+		if resp, _ := r.do(c, "PUT", "/no", body, expect); resp.StatusCode != 417 || body.n.Load() > 0 &&
+			resp.ProtoMajor == 1 {
 			t.Errorf("%d, and %d reads of a body that nobody wants", resp.StatusCode, body.n.Load())
 		}
-		if resp, got := r.do(c, "PUT", "/", &counted{r: strings.NewReader("hello")}, expect); resp.StatusCode != 200 || got != "hello" {
+		if resp, got := r.do(c, "PUT", "/", &counted{r: strings.NewReader("hello")}, expect); resp.StatusCode != 200 ||
+			got != "hello" {
 			t.Errorf("%d %q", resp.StatusCode, got)
 		}
 	})
@@ -146,10 +151,14 @@ func TestABodyIsAskedForOnlyWhenTheUpstreamAsks(t *testing.T) {
 
 func TestWhatNoUpstreamShouldGetIsRefused(t *testing.T) {
 	t.Parallel()
-	r := to(t, nil, origin(t, "http", func(_ http.ResponseWriter, r *http.Request) { t.Errorf("forwarded: %s %s", r.Method, r.RequestURI) }))
+	r := to(t, nil, origin(t, "http", func(_ http.ResponseWriter,
+		r *http.Request) {
+		t.Errorf("forwarded: %s %s", r.Method, r.RequestURI)
+	}))
 	for line, want := range map[string]string{
-		"CONNECT shop.example:443 HTTP/1.1": "501", "GET http:admin HTTP/1.1": "400", "GET http://other.example/ HTTP/1.1": "421",
-		"GET /%zz HTTP/1.1": "400", "G@T / HTTP/1.1": "400", "PRI * HTTP/2.0": "400",
+		"CONNECT shop.example:443 HTTP/1.1": "501", "GET http:admin HTTP/1.1": "400",
+		"GET http://other.example/ HTTP/1.1": "421",
+		"GET /%zz HTTP/1.1":                  "400", "G@T / HTTP/1.1": "400", "PRI * HTTP/2.0": "400",
 	} {
 		c := r.dial(shop, "http/1.1")
 		fmt.Fprintf(c, "%s\r\nHost: shop.example\r\nConnection: close\r\n\r\n", line)
@@ -160,7 +169,8 @@ func TestWhatNoUpstreamShouldGetIsRefused(t *testing.T) {
 	f := r.raw()
 	for i, c := range []struct{ want, field, value string }{
 		{"400", ":method", "GET /admin HTTP/1.1"}, {"400", ":path", "/?a HTTP/1.1"}, {"400", ":path", "*"},
-		{"421", ":authority", "other.example"}, {"421", ":authority", "user@shop.example"}, {"400", "upgrade", "websocket"}, {"400", "transfer-encoding", "chunked"},
+		{"421", ":authority", "other.example"}, {"421", ":authority", "user@shop.example"},
+		{"400", "upgrade", "websocket"}, {"400", "transfer-encoding", "chunked"},
 	} {
 		stream := uint32(2*i + 1)
 		f.request(stream, true, c.field, c.value)
@@ -176,7 +186,8 @@ func TestAnUpgradeToAnythingButWebSocketIsNotPassedOn(t *testing.T) {
 		fmt.Fprint(w, r.Header["Connection"], r.Header["Upgrade"], r.Header["Http2-Settings"])
 	}))
 	_, got := r.do(r.over("http/1.1"), "GET", "/", nil, func(q *http.Request) {
-		q.Header = http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABkAARAAAAAAAIAAAAA"}}
+		q.Header = http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"},
+			"Http2-Settings": {"AAMAAABkAARAAAAAAAIAAAAA"}}
 	})
 	if got != "[] [] []" && got != "[][][]" {
 		t.Errorf("the upstream was asked for another protocol: %s", got)
@@ -185,18 +196,19 @@ func TestAnUpgradeToAnythingButWebSocketIsNotPassedOn(t *testing.T) {
 
 func TestAnUploadThatIsNotWantedEndsWithItsAnswer(t *testing.T) {
 	t.Parallel()
-	everyWay(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) }, func(t *testing.T, r *rig, c *http.Client) {
-		req, err := http.NewRequestWithContext(shortly(t), "POST", "https://"+shop, &endless{})
-		check(t, err)
-		start := time.Now()
-		resp, err := c.Do(req)
-		if err != nil { // the connection was closed while the client was writing: it need not have read the answer
-			t.Logf("after %v: %v", time.Since(start), err)
-			return
-		}
-		resp.Body.Close()
-		if resp.StatusCode != 413 && resp.StatusCode != 502 {
-			t.Errorf("%d", resp.StatusCode)
-		}
-	})
+	everyWay(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) },
+		func(t *testing.T, r *rig, c *http.Client) {
+			req, err := http.NewRequestWithContext(shortly(t), "POST", "https://"+shop, &endless{})
+			check(t, err)
+			start := time.Now()
+			resp, err := c.Do(req)
+			if err != nil { // the connection was closed while the client was writing: it need not have read the answer
+				t.Logf("after %v: %v", time.Since(start), err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode != 413 && resp.StatusCode != 502 {
+				t.Errorf("%d", resp.StatusCode)
+			}
+		})
 }

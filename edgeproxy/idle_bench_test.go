@@ -20,10 +20,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// The clients are another process: it is told an address and a number in its environment, and ends with its standard input.
+// The clients are another process: it is told an address and a number in its environment, and ends
+// with its standard input.
 const idleClients = "LOCKSTEP_TEST_IDLE"
 
-// BenchmarkIdleConnections reports the memory (resident set) of connections that have made one request and keep quiet, half of HTTP/1.1 and half of HTTP/2.
+// BenchmarkIdleConnections reports the memory (resident set) of connections that have made one
+// request and keep quiet, half of HTTP/1.1 and half of HTTP/2.
 func BenchmarkIdleConnections(b *testing.B) {
 	const n = 10_000
 	for b.Loop() {
@@ -80,7 +82,9 @@ func keepIdle(order string) error {
 
 // once makes a request on a connection that is left open.
 func once(addr, proto string) error {
-	c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: shop, InsecureSkipVerify: true, NextProtos: []string{proto}}) // nothing is sent that matters
+	// nothing is sent that matters
+	c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: shop, InsecureSkipVerify: true,
+		NextProtos: []string{proto}})
 	if err != nil {
 		return err
 	}
@@ -103,7 +107,8 @@ func once(addr, proto string) error {
 	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":path", "/"}, {":authority", shop}} {
 		e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
 	}
-	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndStream: true,
+		EndHeaders: true})
 	for {
 		fr, err := f.ReadFrame()
 		if err != nil {

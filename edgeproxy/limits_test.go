@@ -17,7 +17,8 @@ import (
 
 func TestAHeaderThatIsTooLarge(t *testing.T) {
 	t.Parallel()
-	r := to(t, func(c *Config) { c.Limits.HeaderBytes = 8 << 10 }, origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
+	r := to(t, func(c *Config) { c.Limits.HeaderBytes = 8 << 10 },
+		origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
 	for size, want := range map[int]string{4 << 10: "200", 13 << 10: "431"} {
 		c := r.dial(shop, "http/1.1")
 		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: shop.example\r\nX: %s\r\n\r\n", strings.Repeat("x", size))
@@ -25,7 +26,8 @@ func TestAHeaderThatIsTooLarge(t *testing.T) {
 			t.Errorf("%d bytes over HTTP/1.1: %q, not %s", size, got, want)
 		}
 		f := r.raw()
-		f.request(1, true, "x", strings.Repeat("~", size/2), "y", strings.Repeat("~", size/2)) // net/http closes the connection where one value is too long
+		// net/http closes the connection where one value is too long
+		f.request(1, true, "x", strings.Repeat("~", size/2), "y", strings.Repeat("~", size/2))
 		if got := f.status(1); got != want {
 			t.Errorf("%d bytes over HTTP/2: %s, not %s", size, got, want)
 		}
@@ -34,7 +36,8 @@ func TestAHeaderThatIsTooLarge(t *testing.T) {
 
 func TestStreamsOfAConnectionAreLimited(t *testing.T) {
 	t.Parallel()
-	r := to(t, func(c *Config) { c.Limits.Streams = 2 }, origin(t, "http", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	r := to(t, func(c *Config) { c.Limits.Streams = 2 },
+		origin(t, "http", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	f := r.raw()
 	f.await(func(fr http2.Frame) bool {
 		s, ok := fr.(*http2.SettingsFrame)
@@ -128,7 +131,7 @@ func TestClientsThatDoNotGoOnAreCutOff(t *testing.T) {
 			io.WriteString(c, "Content-Length: 10\r\n\r\n12345")
 			return c, false
 		},
-		"half a body of a request that goes nowhere": func(_ *testing.T, r *rig) (net.Conn, bool) {
+		"half a body of a request that goes noRoute": func(_ *testing.T, r *rig) (net.Conn, bool) {
 			c := r.dial(shop, "http/1.1")
 			io.WriteString(c, "POST / HTTP/1.1\r\nHost: other.example\r\nContent-Length: 10\r\n\r\n12345")
 			return c, false
@@ -226,8 +229,10 @@ func TestClientsAndUpstreamsMayTakeTheirTime(t *testing.T) {
 				path, want string
 				body       io.Reader
 			}{
-				{"/trickle", "10 <nil>", &trickle{left: 10, every: timeout / 5}}, {"/think", "one two", strings.NewReader("read")}, {"/sized", "halffull", nil},
-				{"/late", "20000000 <nil>", io.MultiReader(bytes.NewReader(make([]byte, 20_000_000)))}, {"/sized", "halffull", nil},
+				{"/trickle", "10 <nil>", &trickle{left: 10, every: timeout / 5}},
+				{"/think", "one two", strings.NewReader("read")}, {"/sized", "halffull", nil},
+				{"/late", "20000000 <nil>", io.MultiReader(bytes.NewReader(make([]byte, 20_000_000)))},
+				{"/sized", "halffull", nil},
 			} {
 				if resp, got := r.do(c, "POST", q.path, q.body); resp.StatusCode != 200 || got != q.want {
 					t.Errorf("%s: %d %q", q.path, resp.StatusCode, got)

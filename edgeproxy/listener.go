@@ -19,21 +19,22 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// listener is an address with its terms. Its TLS configuration is made anew for each ring, and never changed: a handshake keeps the one that it began with.
+// listener is an address with its terms. Each ring makes a new TLS configuration, which is never
+// changed. A handshake keeps the one with which it began.
 type listener struct {
 	Listener
 	proxy    *Proxy
 	terms    ticket.Terms
 	cas      *x509.CertPool
 	fallback keysource.Name
-	now      atomic.Pointer[tls.Config]
+	current  atomic.Pointer[tls.Config]
 	server   *http.Server
 }
 
 func (p *Proxy) newListener(l Listener) (*listener, error) {
 	out := &listener{Listener: l, proxy: p, terms: ticket.Terms{Scope: l.Scope}}
 	if l.Fallback != "" {
-		out.fallback, _ = keysource.ServerName(l.Fallback) // Config.Check has seen it
+		out.fallback, _ = keysource.ServerName(l.Fallback) // Config.Check has checked it
 	}
 	if l.ClientCA != "" {
 		pem, err := os.ReadFile(l.ClientCA)
@@ -45,17 +46,19 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		}
 		out.terms.ClientAuth, out.terms.Clients = tls.RequireAndVerifyClientCert, l.ClientNames
 	}
-	out.now.Store(out.config(ticket.Keys{})) // no ticket before the first real key
+	out.current.Store(out.config(ticket.Keys{})) // there are no tickets before the first real key
 	out.server = &http.Server{
 		Handler:           out,
 		TLSConfig:         &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols},
-		ReadHeaderTimeout: p.Timeouts.Header,
-		IdleTimeout:       p.Timeouts.Idle,
-		MaxHeaderBytes:    p.Limits.HeaderBytes,
+		ReadHeaderTimeout: p.cfg.Timeouts.Header,
+		IdleTimeout:       p.cfg.Timeouts.Idle,
+		MaxHeaderBytes:    p.cfg.Limits.HeaderBytes,
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: p.Limits.Streams,
+			MaxConcurrentStreams: p.cfg.Limits.Streams,
 			MaxReadFrameSize:     frameSize,
-			WriteByteTimeout:     p.Timeouts.Body, // a client that reads nothing at all: no stream of it could be ended otherwise
+			// A client that reads nothing at all is ended by this. No stream of it could be ended
+			// otherwise.
+			WriteByteTimeout: p.cfg.Timeouts.Body,
 		},
 		ErrorLog:    log.New(&handshakes{p}, "", 0),
 		BaseContext: func(net.Listener) context.Context { return p.requests },
@@ -63,15 +66,16 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 	return out, nil
 }
 
-// frameSize bounds what net/http keeps for each HTTP/2 connection to read frames into (1 MiB unless told).
+// frameSize bounds what net/http keeps to read frames into, for each HTTP/2 connection. Its
+// default is 1 MiB.
 const frameSize = 64 << 10
 
 var protocols = []string{"h2", "http/1.1"}
 
 // use takes the keys of a ring.
-func (l *listener) use(k ticket.Keys) { l.now.Store(l.config(k)) }
+func (l *listener) use(k ticket.Keys) { l.current.Store(l.config(k)) }
 
-func (l *listener) forClient(*tls.ClientHelloInfo) (*tls.Config, error) { return l.now.Load(), nil }
+func (l *listener) forClient(*tls.ClientHelloInfo) (*tls.Config, error) { return l.current.Load(), nil }
 
 func (l *listener) config(k ticket.Keys) *tls.Config {
 	c := &tls.Config{
@@ -80,23 +84,23 @@ func (l *listener) config(k ticket.Keys) *tls.Config {
 		GetCertificate: l.certificate,
 		ClientAuth:     l.terms.ClientAuth,
 		ClientCAs:      l.cas,
-		// Not VerifyPeerCertificate, which is not called for a session that is resumed.
+		// VerifyPeerCertificate is not called for a session that is resumed, VerifyConnection is.
 		VerifyConnection: l.verify,
 	}
 	if l.MinVersion == "1.3" {
 		c.MinVersion = tls.VersionTLS13
 	}
-	k.Install(c, l.terms.ID(), l.may)
+	k.Install(c, l.terms.ID(), l.mayResume)
 	return c
 }
 
-// certificate finds what to serve for a client's server name, and waits for it where it must be loaded.
+// certificate returns what to serve for a client's server name. It waits if that must be loaded.
 func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if hello.ServerName != "" {
 		n, err := hostName(hello.ServerName)
 		if err == nil {
 			var c *tls.Certificate
-			if c, err = l.proxy.Certificates.Certificate(hello.Context(), n); err == nil {
+			if c, err = l.proxy.opts.Certificates.Certificate(hello.Context(), n); err == nil {
 				return c, nil
 			}
 		}
@@ -107,23 +111,24 @@ func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	if l.fallback == "" {
 		return nil, errNoName
 	}
-	return l.proxy.Certificates.Certificate(hello.Context(), l.fallback)
+	return l.proxy.opts.Certificates.Certificate(hello.Context(), l.fallback)
 }
 
 var errNoName = errors.New("the client sends no server name, and the listener has no fallback")
 
-// may reports whether a session of a server name may be resumed: not where its certificate is gone.
-func (l *listener) may(serverName string) bool {
+// mayResume reports whether a session of a server name may be resumed. It may not if its
+// certificate is gone.
+func (l *listener) mayResume(serverName string) bool {
 	n, err := hostName(serverName)
 	if err != nil {
-		return l.fallback != "" // whose certificate it was
+		return l.fallback != "" // it was the fallback's certificate
 	}
-	return l.proxy.Certificates.Serves(n)
+	return l.proxy.opts.Certificates.Serves(n)
 }
 
 var errPattern = errors.New("it is a pattern, not the name of a host")
 
-// hostName is the name that a client asks for.
+// hostName returns the name for which a client asks.
 func hostName(s string) (keysource.Name, error) {
 	n, err := keysource.ServerName(s)
 	if err == nil && strings.HasPrefix(string(n), "*.") {
@@ -132,7 +137,8 @@ func hostName(s string) (keysource.Name, error) {
 	return n, err
 }
 
-// verify is called for every connection, resumed ones too, whose client certificate comes out of the ticket then.
+// verify is called for every connection. The client certificate of a resumed one comes from its
+// ticket.
 func (l *listener) verify(cs tls.ConnectionState) error {
 	l.proxy.metrics.handshake(cs.DidResume)
 	if len(l.ClientNames) == 0 {

@@ -68,10 +68,12 @@ type rig struct {
 
 const shop = "shop.example"
 
-// run starts a proxy of c whose listeners, which need no address, serve shop.example and *.example.org with a ring of two keys.
+// run starts a proxy of c whose listeners, which need no address, serve shop.example and
+// *.example.org with a ring of two keys.
 func run(t testing.TB, c Config) *rig {
 	t.Helper()
-	r := &rig{TB: t, ca: ca(t, "edge"), held: &held{certs: map[keysource.Name]*tls.Certificate{}}, log: new(syncBuffer)}
+	r := &rig{TB: t, ca: ca(t, "edge"), held: &held{certs: map[keysource.Name]*tls.Certificate{}},
+		log: new(syncBuffer)}
 	r.serve(shop)
 	r.serve("*.example.org")
 	for i := range c.Listeners {
@@ -104,10 +106,12 @@ func run(t testing.TB, c Config) *rig {
 		return n
 	}
 	p, err := New(c, Options{
-		Certificates: r.held, Log: slog.New(slog.DiscardHandler), Access: slog.New(slog.NewJSONHandler(r.log, nil)), Registry: registry,
+		Certificates: r.held, Log: slog.New(slog.DiscardHandler), Access: slog.New(slog.NewJSONHandler(r.log, nil)),
+		Registry: registry,
 	})
 	check(t, err)
-	ring := keysource.Ring{Generation: 1, Keys: []keysource.TicketKey{keysource.NewTicketKey(), keysource.NewTicketKey()}}
+	ring := keysource.Ring{Generation: 1,
+		Keys: []keysource.TicketKey{keysource.NewTicketKey(), keysource.NewTicketKey()}}
 	for _, scope := range c.Scopes() { // the same ring, so that nothing but the scope keeps tickets apart
 		check(t, p.Use(scope, ring))
 	}
@@ -152,11 +156,13 @@ func (r *rig) client(i int, more func(*tls.Config)) *http.Client {
 	if more != nil {
 		more(c)
 	}
-	t := &http.Transport{TLSClientConfig: c, ForceAttemptHTTP2: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", r.addrs[i])
-	}}
+	t := &http.Transport{TLSClientConfig: c, ForceAttemptHTTP2: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", r.addrs[i])
+		}}
 	r.Cleanup(t.CloseIdleConnections)
-	return &http.Client{Transport: t, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: t, Timeout: 20 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func ca(t testing.TB, name string) *fleet.CA {

@@ -9,10 +9,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the proxy's.
+// metrics are the proxy's metrics.
 type metrics struct {
 	requests *prometheus.CounterVec
-	ok       prometheus.Counter // of requests, those with status 200
+	ok       prometheus.Counter // requests with status 200
 	seconds  prometheus.Histogram
 	failed   prometheus.Counter
 	full     prometheus.Counter
@@ -28,9 +28,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "lockstep_edge_request_seconds", Help: "From a request's header to the end of its response.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}),
-		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_failed_total", Help: "TLS handshakes that failed."}),
-		full:    prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_full_total", Help: "TLS handshakes that resumed nothing."}),
-		resumed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_resumed_total", Help: "TLS handshakes that resumed a session."}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_failed_total",
+			Help: "TLS handshakes that failed."}),
+		full: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_full_total",
+			Help: "TLS handshakes that resumed nothing."}),
+		resumed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_resumed_total",
+			Help: "TLS handshakes that resumed a session."}),
 	}
 	m.ok = m.requests.WithLabelValues("200")
 	r.MustRegister(m.requests, m.seconds, m.failed, m.full, m.resumed)
@@ -54,16 +57,17 @@ func (m *metrics) handshake(resumed bool) {
 	}
 }
 
-// handshakes takes what net/http logs: it has no other way to say that a handshake failed.
+// handshakes takes what net/http logs, which has no other way to say that a handshake failed.
 type handshakes struct{ p *Proxy }
 
 func (h *handshakes) Write(b []byte) (int, error) {
 	line := bytes.TrimSpace(b)
 	if bytes.Contains(line, []byte("TLS handshake error")) {
 		h.p.metrics.failed.Inc()
-		h.p.Log.Debug("handshake failed", "reason", string(line)) // clients choose the words; debug is off unless asked for
+		// Clients choose the words. Debug is off by default.
+		h.p.opts.Log.Debug("handshake failed", "reason", string(line))
 	} else {
-		h.p.Log.Warn("net/http", "says", string(line))
+		h.p.opts.Log.Warn("net/http", "says", string(line))
 	}
 	return len(b), nil
 }

@@ -17,9 +17,11 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// ask sends a request for host on a connection that was made for a server name, and returns the status; 0 where the handshake fails.
+// ask sends a request for host on a connection that was made for a server name, and returns the
+// status; 0 where the handshake fails.
 func ask(r *rig, at int, name, host string) int {
-	c, err := tls.Dial("tcp", r.addrs[at], &tls.Config{ServerName: name, InsecureSkipVerify: true}) // the certificate is not what is asked
+	// the certificate is not what is asked
+	c, err := tls.Dial("tcp", r.addrs[at], &tls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
 		return 0
 	}
@@ -36,7 +38,8 @@ func ask(r *rig, at int, name, host string) int {
 
 func TestAServerNameAndAHostThatDisagreeGet421(t *testing.T) {
 	t.Parallel()
-	r := to(t, func(c *Config) { c.Listeners = []Listener{{}, {Fallback: shop}} }, origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
+	r := to(t, func(c *Config) { c.Listeners = []Listener{{}, {Fallback: shop}} },
+		origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
 	r.serve("xn--caf-dma.example")
 	for _, c := range []struct {
 		name, host    string
@@ -73,7 +76,8 @@ func TestAServerNameAndAHostThatDisagreeGet421(t *testing.T) {
 		}
 	}
 	f := r.raw()
-	for i, c := range []struct{ host, want string }{{shop, "200"}, {"a.example.org", "421"}, {"shop.example:443", "200"}, {"other.example", "421"}, {shop, "200"}} {
+	for i, c := range []struct{ host, want string }{{shop, "200"}, {"a.example.org", "421"},
+		{"shop.example:443", "200"}, {"other.example", "421"}, {shop, "200"}} {
 		stream := uint32(2*i + 1)
 		f.request(stream, true, ":authority", c.host)
 		if got := f.status(stream); got != c.want {
@@ -103,7 +107,8 @@ func TestNoSessionWithoutAServerNameIsResumedWithoutAFallback(t *testing.T) {
 	}
 }
 
-// named keeps all sessions under one name: crypto/tls would use the address, and they are to go from one to another.
+// named keeps all sessions under one name: crypto/tls would use the address, and they are to go
+// from one to another.
 type named struct{ tls.ClientSessionCache }
 
 func (n named) Get(string) (*tls.ClientSessionState, bool) { return n.ClientSessionCache.Get("") }
@@ -114,7 +119,8 @@ func hello(name string) []byte {
 	here, there := net.Pipe()
 	defer there.Close()
 	go func() {
-		tls.Client(here, &tls.Config{ServerName: strings.Repeat("n", 63) + ".example", InsecureSkipVerify: true}).Handshake()
+		tls.Client(here, &tls.Config{ServerName: strings.Repeat("n", 63) + ".example",
+			InsecureSkipVerify: true}).Handshake()
 		here.Close()
 	}()
 	head := make([]byte, 5)
@@ -152,17 +158,22 @@ func TestHandshakesThatMakeNoSenseFailAtOnceAndHurtNobody(t *testing.T) {
 	good := hello(shop)
 	label := strings.Repeat("a", 61) + "."
 	first := map[string][]byte{
-		"noise": noise, "zeroes": make([]byte, 3000), "HTTP": []byte("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"), "an alert": {21, 3, 3, 0, 2, 2, 40},
-		"half a hello": append(good[:len(good)/2:len(good)/2], noise...), "a huge record": {22, 3, 1, 255, 255, 1}, "a huge hello": append([]byte{22, 3, 1, 64, 0, 1, 255, 255, 255}, noise...),
-		"HTTP/2": []byte(http2.ClientPreface), "nothing": {},
+		"noise": noise, "zeroes": make([]byte, 3000), "HTTP": []byte("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"),
+		"an alert":     {21, 3, 3, 0, 2, 2, 40},
+		"half a hello": append(good[:len(good)/2:len(good)/2], noise...), "a huge record": {22, 3, 1, 255, 255, 1},
+		"a huge hello": append([]byte{22, 3, 1, 64, 0, 1, 255, 255, 255}, noise...),
+		"HTTP/2":       []byte(http2.ClientPreface), "nothing": {},
 	}
 	for _, name := range []string{
-		"unknown.example", "", ".", "..", "a..b", "-", "\x00", "\xff\xfe", "a\nb", "127.0.0.1", "::1", "*.example.org", "shop.example.", "caf\u00e9.example", "../../etc/passwd", "spiffe://x",
-		strings.Repeat(label, 4) + "abcdef", strings.Repeat(label, 4) + "abcdefg", strings.Repeat("a", 255), strings.Repeat("a.", 127) + "a", strings.Repeat("a", 10_000), "xn--", "xn--a", strings.Repeat(".", 255),
+		"unknown.example", "", ".", "..", "a..b", "-", "\x00", "\xff\xfe", "a\nb", "127.0.0.1", "::1", "*.example.org",
+		"shop.example.", "caf\u00e9.example", "../../etc/passwd", "spiffe://x",
+		strings.Repeat(label, 4) + "abcdef", strings.Repeat(label, 4) + "abcdefg", strings.Repeat("a", 255),
+		strings.Repeat("a.", 127) + "a", strings.Repeat("a", 10_000), "xn--", "xn--a", strings.Repeat(".", 255),
 	} {
 		first[fmt.Sprintf("the server name %.40q of %d bytes", name, len(name))] = hello(name)
 	}
-	r := to(t, func(c *Config) { c.Listeners = []Listener{{}, {Fallback: shop}} }, origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
+	r := to(t, func(c *Config) { c.Listeners = []Listener{{}, {Fallback: shop}} },
+		origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
 	if b := answer(r, 0, good); len(b) == 0 || b[0] != 22 {
 		t.Fatalf("the hello that the others are made of is answered with %x", b)
 	}
@@ -173,7 +184,8 @@ func TestHandshakesThatMakeNoSenseFailAtOnceAndHurtNobody(t *testing.T) {
 				got := answer(r, at, b)
 				if served := len(got) > 0 && got[0] == 22; served && at == 0 {
 					t.Errorf("%s: answered with %x", what, got[:min(len(got), 20)])
-				} else if at == 1 && strings.Contains(what, "unknown.example") != served && strings.Contains(what, "unknown.example") {
+				} else if at == 1 && strings.Contains(what, "unknown.example") != served &&
+					strings.Contains(what, "unknown.example") {
 					t.Errorf("%s: the fallback does not answer: %x", what, got)
 				}
 			})
@@ -188,7 +200,8 @@ func TestHandshakesThatMakeNoSenseFailAtOnceAndHurtNobody(t *testing.T) {
 	}
 }
 
-// answer sends the first bytes of a connection, and then nothing more, and returns what comes back until the proxy closes the connection (or serves it).
+// answer sends the first bytes of a connection, and then nothing more, and returns what comes back
+// until the proxy closes the connection (or serves it).
 func answer(r *rig, at int, b []byte) []byte {
 	c, err := net.Dial("tcp", r.addrs[at])
 	check(r.TB, err)
@@ -203,14 +216,18 @@ func answer(r *rig, at int, b []byte) []byte {
 	return out
 }
 
-// A session ends with its host's certificate, and goes on where another one takes that one's place.
+// A session ends with its host's certificate, and goes on where another one takes that one's
+// place.
 func TestASessionEndsWithItsCertificate(t *testing.T) {
 	t.Parallel()
 	r := to(t, nil, origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		cache := tls.NewLRUClientSessionCache(4)
 		get := func() (resumed bool, err error) {
-			c := r.client(0, func(c *tls.Config) { c.ClientSessionCache, c.MinVersion, c.MaxVersion = cache, version, version })
+			c := r.client(0, func(c *tls.Config) {
+				c.ClientSessionCache, c.MinVersion, c.MaxVersion = cache, version,
+					version
+			})
 			defer c.CloseIdleConnections()
 			resp, err := c.Get("https://" + shop)
 			if err != nil {

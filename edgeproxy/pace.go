@@ -16,22 +16,24 @@ type response struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	entry   *entry
-	body    *body // the request's; nil: it has none
+	body    *body // of the request; nil if it has none
 	guard   guard
 	http1   bool
 	duplex  bool // HTTP/1.1: the response may begin while the request is read
-	wrote   bool // the status is the last one
+	wrote   bool // the final status was written
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, e *entry, timeout time.Duration) *response {
 	rw := &response{ResponseWriter: w, control: http.NewResponseController(w), entry: e, http1: r.ProtoMajor == 1}
-	past := func(set func(time.Time) error) { set(time.Now().Add(-time.Second)) } // an error: the connection is closed already
+	// past is an error means that the connection is closed already.
+	past := func(set func(time.Time) error) { set(time.Now().Add(-time.Second)) }
 	rw.guard = guard{timeout: timeout, cut: func() {
 		past(rw.control.SetReadDeadline) // net/http reads the rest of a request before it writes
 		past(rw.control.SetWriteDeadline)
 	}}
 	if r.Body != nil && r.Body != http.NoBody {
-		rw.body = &body{ReadCloser: r.Body, guard: guard{timeout: timeout, cut: func() { past(rw.control.SetReadDeadline) }}}
+		rw.body = &body{ReadCloser: r.Body,
+			guard: guard{timeout: timeout, cut: func() { past(rw.control.SetReadDeadline) }}}
 		r.Body = rw.body
 	}
 	return rw
@@ -43,14 +45,17 @@ func (w *response) WriteHeader(status int) {
 		w.wrote = status >= 200
 	}
 	if w.wrote && w.body != nil {
-		w.body.guard.stop() // an upstream that answers before the request has ended is in conversation with the client: either may be silent
+		// An upstream that answers before the request has ended is in conversation with the
+		// client. Either may be silent.
+		w.body.guard.stop()
 	}
 	if h := w.Header(); w.wrote {
 		if h["Content-Type"] == nil {
-			h["Content-Type"] = nil // net/http would guess one
+			h["Content-Type"] = nil // otherwise net/http would guess one
 		}
 		if w.duplex && !w.body.ended() {
-			h.Set("Connection", "close") // or net/http would take what is left of the body for the next request
+			// Otherwise net/http would take the rest of the body for the next request.
+			h.Set("Connection", "close")
 		}
 	}
 	w.guard.enter()
@@ -72,9 +77,9 @@ func (w *response) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// converse lets the response begin while the request is read: net/http would take what is left of an HTTP/1.1 body for itself then, and the upstream would be sent
-// the rest as though it were whole.
-func (w *response) converse() {
+// allowFullDuplex lets the response begin while the request is read. Otherwise net/http would read
+// the rest of an HTTP/1.1 body itself. The upstream would be sent what it got as if it were whole.
+func (w *response) allowFullDuplex() {
 	if w.http1 && w.body != nil {
 		w.duplex = w.control.EnableFullDuplex() == nil
 	}
@@ -87,7 +92,8 @@ func (w *response) FlushError() error {
 	return w.control.Flush()
 }
 
-// Hijack is for it as well: an upgraded connection (WebSocket) has no timeout, either side may be silent.
+// Hijack is for [http.ResponseController]. An upgraded connection (WebSocket) has no timeout,
+// since either side may be silent.
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buf, err := w.control.Hijack()
 	if err == nil {
@@ -96,10 +102,11 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buf, err
 }
 
-// Unwrap is for [http.ResponseController], too.
+// Unwrap is for [http.ResponseController].
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// end is called when the handler has ended. What net/http still reads and writes is of limited size, and has timeout; it takes the deadlines away itself.
+// end is called when the handler has ended. What net/http still reads and writes is of limited
+// size, and gets timeout. net/http removes the deadlines itself.
 func (w *response) end() {
 	w.guard.stop()
 	at := time.Now().Add(w.guard.timeout)
@@ -112,11 +119,11 @@ func (w *response) end() {
 	}
 }
 
-// body is a request's, whose reads are guarded.
+// body is the body of a request, whose reads are guarded.
 type body struct {
 	io.ReadCloser
 	guard guard
-	err   atomic.Pointer[error] // of the read that was the last
+	err   atomic.Pointer[error] // the error of the last read
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -130,13 +137,13 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// failed returns what the client did wrong, nil while it has done nothing.
+// failed returns what the client did wrong, or nil if it has done nothing wrong.
 func (b *body) failed() error {
 	if b == nil {
 		return nil
 	}
 	if b.guard.hasCut() {
-		return os.ErrDeadlineExceeded // the read has yet to return, maybe
+		return os.ErrDeadlineExceeded // the read may not have returned yet
 	}
 	if err := b.err.Load(); err != nil && !errors.Is(*err, io.EOF) && !errors.Is(*err, http.ErrBodyReadAfterClose) {
 		return *err
@@ -144,6 +151,7 @@ func (b *body) failed() error {
 	return nil
 }
 
+// ended reports whether the body was read to its end.
 func (b *body) ended() bool {
 	err := b.err.Load()
 	return err != nil && errors.Is(*err, io.EOF)

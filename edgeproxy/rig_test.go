@@ -58,14 +58,16 @@ func originPair(t testing.TB) tls.Certificate {
 func originCA(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "origin.pem")
-	check(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: originPair(t).Certificate[0]}), 0o600))
+	check(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
+		Bytes: originPair(t).Certificate[0]}), 0o600))
 	return file
 }
 
 // to starts a proxy that sends everything to ups.
 func to(t testing.TB, change func(*Config), ups ...string) *rig {
 	t.Helper()
-	c := Config{Listeners: []Listener{{}}, Routes: []Route{{Host: "*", Path: "/", Upstreams: ups}}, Limits: DefaultLimits(), Timeouts: DefaultTimeouts()}
+	c := Config{Listeners: []Listener{{}}, Routes: []Route{{Host: "*", Path: "/", Upstreams: ups}},
+		Limits: DefaultLimits(), Timeouts: DefaultTimeouts()}
 	if strings.HasPrefix(ups[0], "https") {
 		c.Routes[0].UpstreamCA = originCA(t)
 	}
@@ -88,7 +90,8 @@ func (r *rig) over(proto string) *http.Client {
 var protos = []string{"http/1.1", "h2"}
 
 // do sends a request for a path of the shop, and returns the response with its body.
-func (r *rig) do(c *http.Client, method, path string, body io.Reader, more ...func(*http.Request)) (*http.Response, string) {
+func (r *rig) do(c *http.Client, method, path string, body io.Reader, more ...func(*http.Request)) (*http.Response,
+	string) {
 	r.Helper()
 	req, err := http.NewRequestWithContext(r.Context(), method, "https://"+shop+path, body)
 	check(r.TB, err)
@@ -106,7 +109,9 @@ func (r *rig) do(c *http.Client, method, path string, body io.Reader, more ...fu
 // dial makes a TLS connection for a server name ("": none) and an application protocol.
 func (r *rig) dial(name, proto string) *tls.Conn {
 	r.Helper()
-	c, err := tls.Dial("tcp", r.addrs[0], &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{proto}}) // what is verified is said by others
+	// what is verified is said by others
+	c, err := tls.Dial("tcp", r.addrs[0],
+		&tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{proto}})
 	check(r.TB, err)
 	r.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -148,7 +153,8 @@ func (f *raw) request(stream uint32, end bool, fields ...string) {
 		check(f.TB, e.WriteField(hpack.HeaderField{Name: name, Value: value}))
 	}
 	head := b.Next(16 << 10)
-	check(f.TB, f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head, EndStream: end, EndHeaders: b.Len() == 0}))
+	check(f.TB, f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head, EndStream: end,
+		EndHeaders: b.Len() == 0}))
 	for b.Len() > 0 {
 		head = b.Next(16 << 10)
 		check(f.TB, f.WriteContinuation(stream, b.Len() == 0, head))

@@ -12,7 +12,8 @@ import (
 
 // router finds the handler of a request.
 type router struct {
-	hosts map[keysource.Name][]prefixed // by pattern: a name, a wildcard, "*"; the longest path first
+	// hosts holds the routes by pattern (a name, a wildcard, "*"), the longest path first.
+	hosts map[keysource.Name][]prefixed
 }
 
 type prefixed struct {
@@ -29,15 +30,16 @@ func (r *router) add(host keysource.Name, prefix string, h http.Handler) {
 	r.hosts[host] = paths
 }
 
-// find returns nil where no route matches. Paths go to upstreams as they came, and upstreams differ in how they read them: some take %2f and \ for a slash, merge
-// slashes, or drop what follows a semicolon. So a path must lead to the same route for the strictest reader and for the loosest, and no reader may find a dot
-// segment in it; else the error is errPath.
+// find returns nil if no route matches. Paths go to upstreams as they came, and upstreams read
+// them in different ways. Some take %2f and \ for a slash, merge slashes, or drop what follows a
+// semicolon. So a path must lead to the same route for the strictest and for the loosest reader.
+// No reader may find a dot segment in it. Otherwise the error is errPath.
 func (r *router) find(host keysource.Name, u *url.URL) (http.Handler, error) {
-	raw := u.EscapedPath() // what is sent
+	raw := u.EscapedPath() // this is what is sent
 	if !strings.ContainsAny(raw, `%;\`) && !strings.Contains(raw, "//") && !strings.Contains(raw, "/.") {
 		return r.match(host, raw).handler, nil
 	}
-	most, ok := loose(u.Path)
+	most, ok := loosest(u.Path)
 	if !ok {
 		return nil, errPath
 	}
@@ -52,11 +54,12 @@ func (r *router) find(host keysource.Name, u *url.URL) (http.Handler, error) {
 	return h.handler, nil
 }
 
-// slashless makes encoded slashes something that matches no slash.
+// slashless replaces encoded slashes by something that matches no slash.
 var slashless = strings.NewReplacer("%2f", "%00", "%2F", "%00")
 
-// loose is a decoded path as the loosest reader understands it; ok is false where that one finds a dot segment.
-func loose(path string) (out string, ok bool) {
+// loosest returns a decoded path as the loosest reader understands it. ok is false if that reader
+// finds a dot segment.
+func loosest(path string) (out string, ok bool) {
 	var b strings.Builder
 	segments := strings.Split(strings.ReplaceAll(path, `\`, "/"), "/")
 	for i, s := range segments {
@@ -80,7 +83,7 @@ func (r *router) match(host keysource.Name, path string) *prefixed {
 			}
 		}
 	}
-	return &nowhere
+	return &noRoute
 }
 
-var nowhere prefixed
+var noRoute prefixed

@@ -26,7 +26,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.active.Done()
 	start, e := time.Now(), &entry{status: http.StatusOK}
 	r = r.WithContext(context.WithValue(r.Context(), entryKey{}, e))
-	rw := newResponse(w, r, e, p.Timeouts.Body)
+	rw := newResponse(w, r, e, p.cfg.Timeouts.Body)
 	e.body = rw.body
 	defer func() {
 		aborted := recover()
@@ -34,9 +34,9 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			e.err = errCutShort
 		}
 		rw.end()
-		p.over(r, e, time.Since(start))
+		p.logRequest(r, e, time.Since(start))
 		if aborted != nil {
-			panic(aborted) // httputil's way to make the client see that the body is not whole
+			panic(aborted) // httputil shows the client by this that the body is not whole
 		}
 	}()
 	h, status, err := l.find(r)
@@ -44,7 +44,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(status)
 		return
 	}
-	rw.converse()
+	rw.allowFullDuplex()
 	h.ServeHTTP(rw, r)
 }
 
@@ -53,12 +53,13 @@ func (l *listener) find(r *http.Request) (http.Handler, int, error) {
 	switch {
 	case r.Method == http.MethodConnect:
 		return nil, http.StatusNotImplemented, nil
-	case !sound(r):
+	case !wellFormed(r):
 		return nil, http.StatusBadRequest, errRequest
 	}
-	host, ok := l.agrees(r)
+	host, ok := l.requestHost(r)
 	if !ok {
-		// RFC 9110, section 15.5.20: a client that shares a connection among hosts comes back on one of its own.
+		// A client that shares a connection among hosts comes back on one of its own (RFC 9110,
+		// section 15.5.20).
 		return nil, http.StatusMisdirectedRequest, nil
 	}
 	h, err := l.proxy.router.find(host, r.URL)
@@ -71,15 +72,18 @@ func (l *listener) find(r *http.Request) (http.Handler, int, error) {
 	return h, http.StatusOK, nil
 }
 
-// sound refuses what net/http lets through though an upstream that speaks HTTP/1.1 would read another request line: spaces of HTTP/2, and http:path.
-func sound(r *http.Request) bool {
-	return r.URL.Opaque == "" && (r.URL.Path == "" || r.URL.Path[0] == '/') && !strings.Contains(r.URL.RawQuery, " ") &&
-		httpguts.ValidHeaderFieldName(r.Method) // a token, as a method is
+// wellFormed refuses what net/http accepts, although an upstream that speaks HTTP/1.1 would read
+// another request line: spaces of HTTP/2, and http:path.
+func wellFormed(r *http.Request) bool {
+	return r.URL.Opaque == "" && (r.URL.Path == "" || r.URL.Path[0] == '/') &&
+		!strings.Contains(r.URL.RawQuery, " ") &&
+		httpguts.ValidHeaderFieldName(r.Method) // a method is a token
 }
 
-// agrees returns the host that a request is for, "" where that is no server name; ok is false where the handshake was for another. A client that
-// sent no server name has the fallback certificate: it may ask for what that one covers.
-func (l *listener) agrees(r *http.Request) (host keysource.Name, ok bool) {
+// requestHost returns the host for which a request is. It is empty if that is no server name. ok
+// is false if the handshake was for another host. A client that sent no server name has the
+// fallback certificate. So it may ask for the names that this one covers.
+func (l *listener) requestHost(r *http.Request) (host keysource.Name, ok bool) {
 	name := r.Host
 	if h, _, err := net.SplitHostPort(name); err == nil {
 		name = h
@@ -92,6 +96,6 @@ func (l *listener) agrees(r *http.Request) (host keysource.Name, ok bool) {
 		asked, bad := hostName(sni)
 		return host, err == nil && bad == nil && asked == host
 	}
-	c, err := l.proxy.Certificates.Certificate(r.Context(), l.fallback)
+	c, err := l.proxy.opts.Certificates.Certificate(r.Context(), l.fallback)
 	return host, err == nil && c.Leaf.VerifyHostname(name) == nil
 }

@@ -41,7 +41,8 @@ func echoSocket(w http.ResponseWriter, r *http.Request) {
 // socket opens a WebSocket through the proxy.
 func socket(r *rig) *websocket.Conn {
 	r.Helper()
-	c, resp, err := websocket.Dial(shortly(r.TB), "wss://"+shop+"/chat", &websocket.DialOptions{HTTPClient: r.over("http/1.1")})
+	c, resp, err := websocket.Dial(shortly(r.TB), "wss://"+shop+"/chat",
+		&websocket.DialOptions{HTTPClient: r.over("http/1.1")})
 	if err != nil {
 		r.Fatal(err, resp)
 	}
@@ -68,7 +69,7 @@ func TestAWebSocketMayBeSilent(t *testing.T) {
 			r := to(t, short, origin(t, scheme, echoSocket))
 			c := socket(r)
 			say(t, c, "first")
-			time.Sleep(5 * r.proxy.Timeouts.Body / 2) // real connections: it is the absence of a timeout that is shown
+			time.Sleep(5 * r.proxy.cfg.Timeouts.Body / 2) // real connections: it is the absence of a timeout that is shown
 			say(t, c, strings.Repeat("second", 5000))
 			check(t, c.Close(websocket.StatusNormalClosure, "bye"))
 			if l := r.lines(1)[0]; l["status"] != 101.0 || l["path"] != "/chat" {
@@ -78,12 +79,17 @@ func TestAWebSocketMayBeSilent(t *testing.T) {
 	}
 }
 
-// An upstream of HTTP/2 in the clear has no upgrade: it is asked without, and is not held to have failed.
+// An upstream of HTTP/2 in the clear has no upgrade: it is asked without, and is not held to have
+// failed.
 func TestAWebSocketToAnHTTP2UpstreamIsRefusedByThatUpstream(t *testing.T) {
 	t.Parallel()
-	r := to(t, nil, origin(t, "h2c", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusUpgradeRequired) }))
+	r := to(t, nil, origin(t, "h2c", func(w http.ResponseWriter,
+		r *http.Request) {
+		w.WriteHeader(http.StatusUpgradeRequired)
+	}))
 	for range 5 {
-		_, resp, err := websocket.Dial(shortly(t), "wss://"+shop, &websocket.DialOptions{HTTPClient: r.over("http/1.1")})
+		_, resp, err := websocket.Dial(shortly(t), "wss://"+shop,
+			&websocket.DialOptions{HTTPClient: r.over("http/1.1")})
 		if err == nil || resp == nil || resp.StatusCode != http.StatusUpgradeRequired {
 			t.Fatal(resp, err)
 		}
@@ -99,7 +105,8 @@ type calls struct {
 func (c *calls) UnaryCall(ctx context.Context, q *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
 	in, _ := metadata.FromIncomingContext(ctx)
 	grpc.SetHeader(ctx, metadata.Pairs("x-head", "1"))
-	grpc.SetTrailer(ctx, metadata.Pairs("x-tail", strings.Join(in[":authority"], ",")+" "+strings.Join(in["x-forwarded-proto"], ",")))
+	grpc.SetTrailer(ctx, metadata.Pairs("x-tail",
+		strings.Join(in[":authority"], ",")+" "+strings.Join(in["x-forwarded-proto"], ",")))
 	if q.ResponseStatus.GetCode() != 0 {
 		return nil, status.Error(codes.Code(q.ResponseStatus.Code), q.ResponseStatus.Message)
 	}
@@ -129,20 +136,25 @@ func TestGRPC(t *testing.T) {
 			t.Parallel()
 			service := &calls{cancelled: make(chan struct{})}
 			r := to(t, short, grpcOrigin(t, scheme, service))
-			conn, err := grpc.NewClient("passthrough:///"+r.addrs[0], grpc.WithAuthority(shop), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: r.ca.Pool()})))
+			conn, err := grpc.NewClient("passthrough:///"+r.addrs[0], grpc.WithAuthority(shop),
+				grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: r.ca.Pool()})))
 			check(t, err)
 			defer conn.Close()
 			client := testgrpc.NewTestServiceClient(conn)
 
 			var head, tail metadata.MD
 			big := &testgrpc.Payload{Body: make([]byte, 2<<20)}
-			resp, err := client.UnaryCall(shortly(t), &testgrpc.SimpleRequest{Payload: big}, grpc.Header(&head), grpc.Trailer(&tail))
+			resp, err := client.UnaryCall(shortly(t), &testgrpc.SimpleRequest{Payload: big}, grpc.Header(&head),
+				grpc.Trailer(&tail))
 			check(t, err)
-			if len(resp.Payload.Body) != len(big.Body) || fmt.Sprint(head["x-head"], tail["x-tail"]) != "[1] ["+shop+" https]" {
+			if len(resp.Payload.Body) != len(big.Body) ||
+				fmt.Sprint(head["x-head"], tail["x-tail"]) != "[1] ["+shop+" https]" {
 				t.Errorf("%d bytes, %v, %v", len(resp.Payload.Body), head, tail)
 			}
-			_, err = client.UnaryCall(shortly(t), &testgrpc.SimpleRequest{ResponseStatus: &testgrpc.EchoStatus{Code: 5, Message: "no ünicode"}}, grpc.Trailer(&tail))
-			if status.Code(err) != codes.NotFound || status.Convert(err).Message() != "no ünicode" || len(tail["x-tail"]) != 1 {
+			_, err = client.UnaryCall(shortly(t), &testgrpc.SimpleRequest{ResponseStatus: &testgrpc.EchoStatus{Code: 5,
+				Message: "no ünicode"}}, grpc.Trailer(&tail))
+			if status.Code(err) != codes.NotFound || status.Convert(err).Message() != "no ünicode" ||
+				len(tail["x-tail"]) != 1 {
 				t.Errorf("%v, %v", err, tail)
 			}
 
@@ -156,7 +168,7 @@ func TestGRPC(t *testing.T) {
 					t.Errorf("%d: %v", i, got)
 				}
 				if i == 1 {
-					time.Sleep(5 * r.proxy.Timeouts.Body / 2) // both sides are silent
+					time.Sleep(5 * r.proxy.cfg.Timeouts.Body / 2) // both sides are silent
 				}
 			}
 			check(t, stream.CloseSend())

@@ -14,12 +14,17 @@ import (
 )
 
 const (
-	idlePerHost  = 256              // connections kept to an endpoint
-	pingAfter    = 15 * time.Second // of silence on an HTTP/2 connection to an endpoint; it is given up when nothing comes back for as long again
-	continueWait = time.Second      // for an endpoint to ask for the body of a request that expects to be asked
+	idlePerHost = 256 // idle connections that are kept to an endpoint
+	// pingAfter is how long an HTTP/2 connection to an endpoint may be silent before it is pinged.
+	// It is given up if nothing comes back for as long again.
+	pingAfter = 15 * time.Second
+	// continueWait is how long an endpoint may take to ask for the body of a request that expects
+	// this.
+	continueWait = time.Second
 )
 
-// upstream is the endpoints of a route: an [http.RoundTripper] that spreads requests over them and passes over those that fail (passive health).
+// upstream has the endpoints of a route. It is an [http.RoundTripper] that spreads requests over
+// them, and leaves out those that fail (passive health).
 type upstream struct {
 	endpoints []*endpoint
 	next      atomic.Uint64
@@ -27,12 +32,12 @@ type upstream struct {
 
 type endpoint struct {
 	scheme, host string
-	http2        bool // in the clear
+	http2        bool // HTTP/2 in the clear
 	transport    *http.Transport
 	health       health
 }
 
-// newUpstream makes the endpoints of r. roots is nil for the system's.
+// newUpstream makes the endpoints of r. If roots is nil, the system's CAs count.
 func newUpstream(r Route, roots *x509.CertPool, t Timeouts) (*upstream, error) {
 	u := new(upstream)
 	plain := transport(t)
@@ -77,11 +82,12 @@ func (u *upstream) close() {
 	}
 }
 
-// errNoEndpoint carries the last reason.
+// errNoEndpoint wraps the last reason.
 var errNoEndpoint = errors.New("no endpoint answers")
 
-// RoundTrip sends req to the endpoint whose turn it is. Where no connection to it comes about, req was not sent, and the next one is tried; those that are out
-// only where no other is left. The body is the caller's to close: it may go on being sent after the response has begun.
+// RoundTrip sends req to the endpoint whose turn it is. If no connection to it is made, req was
+// not sent, and the next one is tried. Endpoints that are out are tried only if no other is left.
+// The caller must close the body, which may still be sent after the response has begun.
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	last, tried := error(nil), false
 	first, n := u.next.Add(1), uint64(len(u.endpoints))
@@ -109,26 +115,30 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("%w: %w", errNoEndpoint, last)
 }
 
-// roundTrip sends req to e. sent is false where an error came before there was a connection.
+// roundTrip sends req to e. sent is false if an error came before there was a connection.
 func (e *endpoint) roundTrip(req *http.Request) (resp *http.Response, sent bool, err error) {
 	ctx := req.Context()
 	var got atomic.Bool
-	if e.scheme == "https" { // a handshake fails in many ways, and they look like others
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { got.Store(true) }})
+	if e.scheme == "https" { // a handshake fails in many ways, which look like other errors
+		ctx = httptrace.WithClientTrace(ctx,
+			&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { got.Store(true) }})
 	}
 	out, at := req.WithContext(ctx), *req.URL
 	at.Scheme, at.Host = e.scheme, e.host
 	out.URL = &at
 	if req.Body != nil {
-		out.Body = io.NopCloser(req.Body) // a transport closes it, also where it has read nothing
+		// out is a transport closes the body, even if it has read nothing.
+		out.Body = io.NopCloser(req.Body)
 	}
-	if e.http2 && out.Header.Get("Upgrade") != "" { // which HTTP/2 has not; the endpoint answers as it does without
+	// HTTP/2 has no Upgrade. The endpoint answers as it does without one.
+	if e.http2 && out.Header.Get("Upgrade") != "" {
 		out.Header = out.Header.Clone()
 		out.Header.Del("Upgrade")
 		out.Header.Del("Connection")
 	}
 	resp, err = e.transport.RoundTrip(out)
-	if err == nil || req.Context().Err() == nil && entryOf(ctx).body.failed() == nil { // what the client ended says nothing of the endpoint
+	// What the client ended says nothing of the endpoint.
+	if err == nil || req.Context().Err() == nil && entryOf(ctx).body.failed() == nil {
 		e.health.note(time.Now(), err == nil && !gatewayFailure(resp.StatusCode))
 	}
 	if op := (*net.OpError)(nil); e.scheme == "https" {
@@ -139,7 +149,9 @@ func (e *endpoint) roundTrip(req *http.Request) (resp *http.Response, sent bool,
 	return resp, sent, err
 }
 
-// gatewayFailure: the endpoint is a proxy that reaches nothing, or says that it is overloaded.
+// gatewayFailure reports whether the endpoint is a proxy that reaches nothing, or says that it is
+// overloaded.
 func gatewayFailure(status int) bool {
-	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable ||
+		status == http.StatusGatewayTimeout
 }

@@ -92,7 +92,8 @@ func nowhereAt(t *testing.T, scheme string) string {
 	return scheme + "://" + ln.Addr().String()
 }
 
-// hangup is an address that ends every connection after it has read the first piece, and counts them.
+// hangup is an address that ends every connection after it has read the first piece, and counts
+// them.
 func hangup(t *testing.T, scheme string) (string, *atomic.Int64) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
@@ -126,7 +127,8 @@ func TestARequestGoesToAnotherEndpointOnlyWhereNothingWasSent(t *testing.T) {
 			r := to(t, nil, nowhereAt(t, scheme), up, nowhereAt(t, scheme))
 			for range 9 {
 				body := io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)))
-				if resp, got := r.do(r.over("h2"), "POST", "/", body); resp.StatusCode != 200 || got != "100000 <nil>" {
+				if resp, got := r.do(r.over("h2"), "POST", "/", body); resp.StatusCode != 200 ||
+					got != "100000 <nil>" {
 					t.Errorf("one endpoint of three listens: %d %q", resp.StatusCode, got)
 				}
 			}
@@ -136,8 +138,10 @@ func TestARequestGoesToAnotherEndpointOnlyWhereNothingWasSent(t *testing.T) {
 			for range 8 {
 				r.do(r.over("h2"), "POST", "/", strings.NewReader("x"))
 			}
-			if want := map[bool]int64{true: 8, false: 5}[scheme == "https"]; served.Load() != want || n.Load() != 3 { // a TLS handshake that fails has sent nothing
-				t.Errorf("%d requests came to the endpoint that hangs up, %d of 8 (not %d) to the other", n.Load(), served.Load(), want)
+			// a TLS handshake that fails has sent nothing
+			if want := map[bool]int64{true: 8, false: 5}[scheme == "https"]; served.Load() != want || n.Load() != 3 {
+				t.Errorf("%d requests came to the endpoint that hangs up, %d of 8 (not %d) to the other", n.Load(),
+					served.Load(), want)
 			}
 		})
 	}
@@ -176,7 +180,8 @@ func TestAnUpstreamThatIsSlowOrGone(t *testing.T) {
 	r := to(t, func(c *Config) {
 		c.Timeouts.UpstreamHeader = 100 * time.Millisecond
 		c.Routes = []Route{
-			{Host: "*", Path: "/", Upstreams: []string{nowhereAt(t, "http"), nowhereAt(t, "http")}}, {Host: "*", Path: "/slow", Upstreams: []string{slow}},
+			{Host: "*", Path: "/", Upstreams: []string{nowhereAt(t, "http"), nowhereAt(t, "http")}},
+			{Host: "*", Path: "/slow", Upstreams: []string{slow}},
 		}
 	}, "http://")
 	for _, proto := range protos {
@@ -202,7 +207,8 @@ func TestNoClientCanMakeAnEndpointFail(t *testing.T) {
 	for _, scheme := range []string{"http", "h2c", "https"} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
-			r := to(t, short, origin(t, scheme, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+			r := to(t, short, origin(t, scheme,
+				func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
 			blameless := func(what string) {
 				t.Helper()
 				h := &r.proxy.upstreams[0].endpoints[0].health

@@ -1,13 +1,3 @@
-// Package identity says who a node is, as its transport proved it, and what a node of that identity may have.
-//
-// An identity is a string of names, one space between them; the first is the one that people are shown, and a rule that matches any of
-// them counts. It is never what the node says of itself. Its forms:
-//
-//	spiffe://fleet.example/edge/1       the SPIFFE ID of the client certificate, which then has no other name
-//	edge-1.example edge-1.local         else the DNS names of the client certificate
-//	unix:uid=1000                       the user at the other end of a unix socket, as the kernel knows it
-//	unix:unmapped                       a user there whom the kernel cannot name: one of another user namespace, or nobody (65534)
-//	                                    (empty) nobody is known: plaintext, or a certificate without such names
 package identity
 
 import (

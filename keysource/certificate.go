@@ -10,61 +10,72 @@ import (
 	"time"
 )
 
-// Certificate is what a node needs to serve one name. Values are made by [ParseCertificate] and never changed.
-type Certificate struct {
-	Chain []byte // PEM, leaf first
-	Key   []byte // PEM of a PKCS#8 block
+// PEM is a chain and its private key, as a file, a request or a secret holds them. Nothing of it is
+// checked.
+type PEM struct {
+	Chain []byte // Chain is leaf first.
+	Key   []byte
+}
 
-	Names     []string // DNS names of the leaf
-	Issuer    string   // the issuer's distinguished name: another one ends the tickets of the host (Envoy's session context)
+// Certificate is what a node needs to serve one name. [ParseCertificate] makes values, and nobody
+// changes them.
+type Certificate struct {
+	PEM // PEM is what is sent. Its Key is one PKCS#8 block.
+
+	Names []string // DNS names of the leaf
+	// Issuer is the issuer's distinguished name. Another issuer ends the tickets of the host
+	// (Envoy's session context).
+	Issuer    string
 	NotBefore time.Time
 	NotAfter  time.Time
 }
 
-// maxPEM bounds what is parsed: a chain of RSA-4096 certificates with long lists of names stays far below.
+// maxPEM is how many bytes are parsed at most. A chain of RSA-4096 certificates with long lists of
+// names stays far below.
 const maxPEM = 1 << 20
 
-const foreignWords = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P-521, RSA and Ed25519: have it issued for such a key"
+const unsupportedKey = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P-521, RSA and Ed25519: have it " +
+	"issued for such a key"
 
-// ParseCertificate checks a chain (PEM, leaf first) and its private key (PEM: PKCS#8, PKCS#1 or SEC1)
-// and returns them in the form that is sent. Text around the blocks is left out.
+// ParseCertificate checks a chain and its private key (PKCS#8, PKCS#1 or SEC1) and returns them in
+// the form that is sent. Text around the blocks is left out.
 //
-// It refuses PEM that is broken or cut short, a key of another certificate, an encrypted key, and a
-// chain whose links do not sign each other. It refuses what Envoy or every client refuses ([Rules]), and
-// a leaf or an issuer that has expired or is not valid yet at now. The error wraps [ErrBadCertificate] and
-// says what is wrong.
+// It refuses PEM that is broken or cut short, an encrypted key, and a key of another certificate.
+// It refuses a chain whose links do not sign each other. It refuses what Envoy or every client
+// refuses ([Rules]). It refuses a leaf or an issuer that has expired or is not valid yet at now.
+// The error wraps [ErrBadCertificate] and says what is wrong.
 //
-// The zero now leaves the validity unchecked. It is for reading back what was accepted while it was
-// valid, and must go on being served.
-func ParseCertificate(chain, key []byte, now time.Time) (Certificate, error) {
-	c, _, err := ParseDER(chain, key, now)
+// The zero now leaves the validity unchecked. It is for reading back what was accepted while it
+// was valid, and must go on being served.
+func ParseCertificate(p PEM, now time.Time) (Certificate, error) {
+	c, _, err := ParseDER(p, now)
 	return c, err
 }
 
-// ParseDER is ParseCertificate, and returns the certificate as DER too.
-func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
+// ParseDER does what ParseCertificate does, and returns the certificate as DER too.
+func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 	bad := func(format string, a ...any) (Certificate, DER, error) {
 		return Certificate{}, DER{}, fmt.Errorf("%w: %s", ErrBadCertificate, fmt.Sprintf(format, a...))
 	}
-	if len(chain) > maxPEM || len(key) > maxPEM {
+	if len(p.Chain) > maxPEM || len(p.Key) > maxPEM {
 		return bad("more than %d bytes of PEM", maxPEM)
 	}
-	leaf, after, known := ends.cutLeaf(chain)
+	leaf, after, known := ends.cutLeaf(p.Chain)
 	certs := append([]*x509.Certificate{leaf}, after.certs...)
 	if !known {
 		var err error
-		if certs, err = parseChain(chain); err != nil {
-			if kind := foreignKind(key); kind != "" {
-				return bad(foreignWords, kind)
+		if certs, err = parseChain(p.Chain); err != nil {
+			if kind := unsupportedKind(p.Key); kind != "" {
+				return bad(unsupportedKey, kind)
 			}
 			return bad("chain: %v", err)
 		}
 		leaf = certs[0]
 	}
-	signer, given, err := parseKey(key)
+	signer, given, err := parseKey(p.Key)
 	if err != nil {
-		if kind := foreignKind(key); kind != "" {
-			return bad(foreignWords, kind)
+		if kind := unsupportedKind(p.Key); kind != "" {
+			return bad(unsupportedKey, kind)
 		}
 		return bad("private key: %v", err)
 	}
@@ -74,7 +85,7 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 	case i > 0:
 		return bad("the private key belongs to certificate %d of the chain: that one must come first", i)
 	}
-	if why := untimely(certs, now); why != "" && !now.IsZero() {
+	if why := outsideValidity(certs, now); why != "" && !now.IsZero() {
 		return bad("%s", why)
 	}
 	for i, c := range certs[1:] {
@@ -99,11 +110,11 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 	}
 	if !known {
 		after.pem = appendChain(nil, der.Chain[1:])
-		ends.remember(chain, certs, after.pem)
+		ends.remember(p.Chain, certs, after.pem)
 	}
+	sent := PEM{slices.Concat(appendChain(nil, der.Chain[:1]), after.pem), appendPEM(nil, typeKey, der.Key)}
 	return Certificate{
-		Chain:     slices.Concat(appendChain(nil, der.Chain[:1]), after.pem),
-		Key:       appendPEM(nil, typeKey, der.Key),
+		PEM:       sent,
 		Names:     slices.Clone(leaf.DNSNames),
 		Issuer:    leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore,
@@ -115,7 +126,8 @@ func ParseDER(chain, key []byte, now time.Time) (Certificate, DER, error) {
 func (c Certificate) Covers(n Name) bool {
 	wild := n.Wildcard()
 	for _, d := range c.Names {
-		if n != "" && (d == string(n) || wild != "" && d == string(wild)) { // as it is mostly written, and normalises to itself
+		// Most names are written in normal form.
+		if n != "" && (d == string(n) || wild != "" && d == string(wild)) {
 			return true
 		}
 		if have, err := ServerName(d); err == nil && (have == n || have == wild) {
@@ -125,7 +137,8 @@ func (c Certificate) Covers(n Name) bool {
 	return false
 }
 
-// Fingerprint is the SHA-256 of the leaf, in lower-case hexadecimal: what openssl x509 -fingerprint -sha256 shows with colons. "" where there is none.
+// Fingerprint returns the SHA-256 of the leaf, in lower-case hexadecimal. It is what openssl x509
+// -fingerprint -sha256 shows with colons. It is empty if there is no leaf.
 func (c Certificate) Fingerprint() string {
 	leaf, _ := pem.Decode(c.Chain)
 	if leaf == nil {
@@ -135,7 +148,8 @@ func (c Certificate) Fingerprint() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Version is a hash of all that is sent: replicas agree on it, and a reconnect with the same version is silent.
+// Version returns a hash of all that is sent. So replicas agree on it, and a node that reconnects
+// with the same version is sent nothing.
 func (c Certificate) Version() string {
 	h := sha256.New()
 	for _, part := range [][]byte{c.Chain, c.Key} {

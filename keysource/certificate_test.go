@@ -53,13 +53,14 @@ func TestParseCertificateTakesEveryUsualForm(t *testing.T) {
 				key = pkcs8
 			}
 			for form, chain := range map[string][]byte{
-				"leaf":            leaf,
-				"whole chain":     join(leaf, inter.PEM, ca.PEM),
-				"text around":     join([]byte("subject=shop\n\n"), leaf, []byte("issuer=x\n"), inter.PEM, []byte("\nthe end\n")),
+				"leaf":        leaf,
+				"whole chain": join(leaf, inter.PEM, ca.PEM),
+				"text around": join([]byte("subject=shop\n\n"), leaf, []byte("issuer=x\n"), inter.PEM,
+					[]byte("\nthe end\n")),
 				"no last newline": bytes.TrimSpace(join(leaf, inter.PEM)),
 				"CRLF":            bytes.ReplaceAll(join(leaf, inter.PEM), []byte("\n"), []byte("\r\n")),
 			} {
-				got, err := keysource.ParseCertificate(chain, join(key, []byte("trailing text\n")), now)
+				got, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: join(key, []byte("trailing text\n"))}, now)
 				if err != nil {
 					t.Fatalf("%s: %v", form, err)
 				}
@@ -72,10 +73,11 @@ func TestParseCertificateTakesEveryUsualForm(t *testing.T) {
 				if _, err := tls.X509KeyPair(got.Chain, got.Key); err != nil {
 					t.Errorf("%s: crypto/tls refuses it: %v", form, err)
 				}
-				if !got.NotAfter.Equal(testca.NotAfter) || !got.NotBefore.Equal(testca.NotBefore) || got.Issuer != inter.Cert.Subject.String() {
+				if !got.NotAfter.Equal(testca.NotAfter) || !got.NotBefore.Equal(testca.NotBefore) ||
+					got.Issuer != inter.Cert.Subject.String() {
 					t.Errorf("%s: wrong facts: %v %v %q", form, got.NotBefore, got.NotAfter, got.Issuer)
 				}
-				again, err := keysource.ParseCertificate(got.Chain, got.Key, now)
+				again, err := keysource.ParseCertificate(got.PEM, now)
 				if err != nil || again.Version() != got.Version() {
 					t.Errorf("%s: what was parsed does not parse to itself: %v", form, err)
 				}
@@ -120,36 +122,40 @@ func TestParseCertificateRefuses(t *testing.T) {
 		chain, key []byte
 		words      string
 	}{
-		"nothing at all":             {nil, nil, "no CERTIFICATE block"},
-		"empty key":                  {chain, nil, "no PRIVATE KEY block"},
-		"chain and key exchanged":    {key, chain, "no CERTIFICATE block"},
-		"DER, not PEM":               {inter.Cert.Raw, key, "no CERTIFICATE block"},
-		"not a certificate inside":   {block("CERTIFICATE", []byte("hello")), key, "certificate 0"},
-		"garbled leaf":               {join(garble(leaf), inter.PEM), key, "broken or cut short"},
-		"garbled intermediate":       {join(leaf, garble(inter.PEM), ca.PEM), key, "broken or cut short"},
-		"garbled root":               {join(leaf, inter.PEM, garble(ca.PEM)), key, "broken or cut short"},
-		"garbled key":                {chain, garble(key), "broken or cut short"},
-		"not a key inside":           {chain, block("PRIVATE KEY", []byte("hello")), "cannot be parsed as PRIVATE KEY"},
+		"nothing at all":           {nil, nil, "no CERTIFICATE block"},
+		"empty key":                {chain, nil, "no PRIVATE KEY block"},
+		"chain and key exchanged":  {key, chain, "no CERTIFICATE block"},
+		"DER, not PEM":             {inter.Cert.Raw, key, "no CERTIFICATE block"},
+		"not a certificate inside": {block("CERTIFICATE", []byte("hello")), key, "certificate 0"},
+		"garbled leaf":             {join(garble(leaf), inter.PEM), key, "broken or cut short"},
+		"garbled intermediate":     {join(leaf, garble(inter.PEM), ca.PEM), key, "broken or cut short"},
+		"garbled root":             {join(leaf, inter.PEM, garble(ca.PEM)), key, "broken or cut short"},
+		"garbled key":              {chain, garble(key), "broken or cut short"},
+		"not a key inside": {chain, block("PRIVATE KEY", []byte("hello")),
+			"cannot be parsed as PRIVATE KEY"},
 		"key of another certificate": {chain, otherKey, "does not belong to the certificate"},
 		"certificate of another key": {join(otherLeaf, inter.PEM), key, "does not belong to the certificate"},
 		"intermediate first":         {join(inter.PEM, leaf, ca.PEM), key, "must come first"},
-		"upper links swapped":        {join(leaf, ca.PEM, inter.PEM), key, "certificate 0 of the chain is not signed by the next"},
-		"another CA's link":          {join(leaf, inter.PEM, stranger.PEM), key, "certificate 1 of the chain is not signed by the next"},
-		"leaf twice":                 {join(leaf, leaf), key, "not signed by the next"},
-		"expired":                    {join(expired, inter.PEM), expiredKey, "expired at 2025-12-31T23:59:59Z"},
-		"encrypted PKCS#8":           {chain, block("ENCRYPTED PRIVATE KEY", []byte("x")), "encrypted: decrypt it first"},
-		"encrypted, older form":      {chain, legacy, "encrypted: decrypt it first"},
-		"key that cannot sign":       {chain, block("PRIVATE KEY", x25519DER), "X25519, Envoy takes ECDSA"},
-		"RSA 1024":                   {smallLeaf, small, "RSA of 1024 bits"},
-		"P-224":                      {p224Leaf, p224Key, "P-224"},
-		"too large":                  {join(chain, bytes.Repeat([]byte{'\n'}, 1<<20)), key, "more than 1048576 bytes"},
-		"too large a key":            {chain, join(key, bytes.Repeat([]byte{'\n'}, 1<<20)), "more than 1048576 bytes"},
+		"upper links swapped": {join(leaf, ca.PEM, inter.PEM), key,
+			"certificate 0 of the chain is not signed by the next"},
+		"another CA's link": {join(leaf, inter.PEM, stranger.PEM), key,
+			"certificate 1 of the chain is not signed by the next"},
+		"leaf twice": {join(leaf, leaf), key, "not signed by the next"},
+		"expired":    {join(expired, inter.PEM), expiredKey, "expired at 2025-12-31T23:59:59Z"},
+		"encrypted PKCS#8": {chain, block("ENCRYPTED PRIVATE KEY", []byte("x")),
+			"encrypted: decrypt it first"},
+		"encrypted, older form": {chain, legacy, "encrypted: decrypt it first"},
+		"key that cannot sign":  {chain, block("PRIVATE KEY", x25519DER), "X25519, Envoy takes ECDSA"},
+		"RSA 1024":              {smallLeaf, small, "RSA of 1024 bits"},
+		"P-224":                 {p224Leaf, p224Key, "P-224"},
+		"too large":             {join(chain, bytes.Repeat([]byte{'\n'}, 1<<20)), key, "more than 1048576 bytes"},
+		"too large a key":       {chain, join(key, bytes.Repeat([]byte{'\n'}, 1<<20)), "more than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "RSA 1024" && len(small) == 0 {
 				t.Skip("this Go makes no such key")
 			}
-			got, err := keysource.ParseCertificate(c.chain, c.key, now)
+			got, err := keysource.ParseCertificate(keysource.PEM{Chain: c.chain, Key: c.key}, now)
 			if !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), c.words) {
 				t.Fatalf("got %v, want ErrBadCertificate with %q", err, c.words)
 			}
@@ -168,12 +174,13 @@ func TestParseCertificateRefuses(t *testing.T) {
 func TestParseCertificateWithoutATimeTakesTheExpired(t *testing.T) {
 	ca := testca.New(t)
 	chain, key := ca.IssueFor(t, testca.Key(t), now.Add(-time.Hour), "shop.example")
-	if _, err := keysource.ParseCertificate(chain, key, time.Time{}); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A file that is still being written may end anywhere. Only an end between two blocks leaves a whole, shorter chain.
+// A file that is still being written may end anywhere. Only an end between two blocks leaves a
+// whole, shorter chain.
 func TestParseCertificateNoticesEveryCut(t *testing.T) {
 	ca := testca.New(t)
 	inter := ca.Intermediate(t)
@@ -184,13 +191,13 @@ func TestParseCertificateNoticesEveryCut(t *testing.T) {
 		whole[n], whole[n-1] = true, true
 	}
 	for n := range chain {
-		_, err := keysource.ParseCertificate(chain[:n], key, now)
+		_, err := keysource.ParseCertificate(keysource.PEM{Chain: chain[:n], Key: key}, now)
 		if (err == nil) != whole[n] {
 			t.Fatalf("chain cut at %d of %d (…%q): %v", n, len(chain), chain[max(0, n-12):n], err)
 		}
 	}
 	for n := range key {
-		_, err := keysource.ParseCertificate(chain, key[:n], now)
+		_, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key[:n]}, now)
 		if (err == nil) != (n == len(key)-1) {
 			t.Fatalf("key cut at %d of %d: %v", n, len(key), err)
 		}
@@ -200,9 +207,9 @@ func TestParseCertificateNoticesEveryCut(t *testing.T) {
 func TestVersionIsOfAllThatIsSent(t *testing.T) {
 	ca := testca.New(t)
 	chain, key := ca.Issue(t, "shop.example")
-	base, err := keysource.ParseCertificate(chain, key, now)
+	base, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, now)
 	check(t, err)
-	longer, err := keysource.ParseCertificate(join(chain, ca.PEM), key, now)
+	longer, err := keysource.ParseCertificate(keysource.PEM{Chain: join(chain, ca.PEM), Key: key}, now)
 	check(t, err)
 	if base.Version() == longer.Version() {
 		t.Error("another chain, the same version")
@@ -215,10 +222,13 @@ func TestVersionIsOfAllThatIsSent(t *testing.T) {
 }
 
 func TestCovers(t *testing.T) {
-	c := keysource.Certificate{Names: []string{"Shop.example", "*.api.example", "bücher.example", "under_score.example"}}
+	c := keysource.Certificate{Names: []string{"Shop.example", "*.api.example", "bücher.example",
+		"under_score.example"}}
 	for n, want := range map[keysource.Name]bool{
-		"shop.example": true, "www.shop.example": false, "a.api.example": true, "a.b.api.example": false, "api.example": false,
-		"*.api.example": true, "*.shop.example": false, "xn--bcher-kva.example": true, "": false, "other.example": false,
+		"shop.example": true, "www.shop.example": false, "a.api.example": true, "a.b.api.example": false,
+		"api.example":   false,
+		"*.api.example": true, "*.shop.example": false, "xn--bcher-kva.example": true, "": false,
+		"other.example": false,
 	} {
 		if c.Covers(n) != want {
 			t.Errorf("Covers(%q) = %v", n, !want)
@@ -233,14 +243,14 @@ func FuzzParseCertificate(f *testing.F) {
 	f.Add(leaf[:len(leaf)/2], key)
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), []byte("-----BEGIN"))
 	f.Fuzz(func(t *testing.T, chain, key []byte) {
-		c, err := keysource.ParseCertificate(chain, key, now)
+		c, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, now)
 		if err != nil {
 			if !errors.Is(err, keysource.ErrBadCertificate) {
 				t.Fatalf("%v is no ErrBadCertificate", err)
 			}
 			return
 		}
-		again, err := keysource.ParseCertificate(c.Chain, c.Key, now)
+		again, err := keysource.ParseCertificate(c.PEM, now)
 		if err != nil || again.Version() != c.Version() {
 			t.Fatalf("not stable: %v", err)
 		}

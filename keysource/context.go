@@ -12,20 +12,24 @@ import (
 	"strings"
 )
 
-// Context is what Envoy binds a session ticket to, besides the key that made it: a node resumes a session only in a filter chain of the same
-// context. A renewal that keeps it keeps the host's tickets; any other ends them, and clients make a full handshake.
+// Context is what Envoy binds a session ticket to, besides the key that made it. A node resumes a
+// session only in a filter chain of the same context. A renewal with the same context keeps the
+// tickets of the host. Any other renewal ends them, and clients make a full handshake.
 //
-// Source: https://github.com/envoyproxy/envoy/blob/v1.40.0/source/common/tls/server_context_impl.cc (generateHashForSessionContextId)
+// Source:
+// https://github.com/envoyproxy/envoy/blob/v1.40.0/source/common/tls/server_context_impl.cc
+// (generateHashForSessionContextId)
 type Context struct {
-	ServerName Name     // of the chain
+	ServerName Name     // of the filter chain
 	CommonName string   // of the certificate's subject
-	Names      []string // DNS names and IP addresses, in the certificate's order, which counts
+	Names      []string // DNS names and IP addresses in the certificate's order, which counts
 	Issuer     string
 	// Fingerprint tells contexts apart, in hexadecimal.
 	Fingerprint string
 }
 
-// ResumptionContext is the context of a filter chain that serves n alone with a certificate (PEM, leaf first). The error wraps [ErrBadCertificate].
+// ResumptionContext returns the context of a filter chain that serves only n, with a certificate
+// (PEM, leaf first). The error wraps [ErrBadCertificate].
 func ResumptionContext(chain []byte, n Name) (Context, error) {
 	certs, err := parseChain(chain)
 	if err != nil {
@@ -49,7 +53,8 @@ func ResumptionContext(chain []byte, n Name) (Context, error) {
 	return c, nil
 }
 
-// Changes says in words what makes next another context; nothing where tickets outlive the step.
+// Changes says in words what makes next another context. It returns nothing if tickets outlive the
+// step.
 func (c Context) Changes(next Context) (out []string) {
 	if c.Fingerprint == next.Fingerprint {
 		return nil
@@ -58,7 +63,8 @@ func (c Context) Changes(next Context) (out []string) {
 		out = append(out, fmt.Sprintf("another issuer (%s, before %s)", next.Issuer, c.Issuer))
 	}
 	if !slices.Equal(c.Names, next.Names) {
-		out = append(out, fmt.Sprintf("other names, or in another order (%s, before %s)", some(next.Names), some(c.Names)))
+		out = append(out, fmt.Sprintf("other names, or in another order (%s, before %s)", firstFew(next.Names),
+			firstFew(c.Names)))
 	}
 	if c.CommonName != next.CommonName {
 		out = append(out, fmt.Sprintf("another common name (%q, before %q)", next.CommonName, c.CommonName))
@@ -69,7 +75,7 @@ func (c Context) Changes(next Context) (out []string) {
 	return out
 }
 
-func some(names []string) string {
+func firstFew(names []string) string {
 	const most = 5
 	if len(names) > most {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], " "), len(names)-most)
@@ -77,7 +83,7 @@ func some(names []string) string {
 	return strings.Join(names, " ")
 }
 
-// write keeps parts apart.
+// write hashes a part so that it cannot run into the next one.
 func write(h hash.Hash, part []byte) {
 	sum := sha256.Sum256(part)
 	h.Write(sum[:])
@@ -91,7 +97,7 @@ const (
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
-// altNames lists the DNS names and IP addresses in the order in which they stand in the certificate.
+// altNames lists the DNS names and IP addresses in the order of the certificate.
 func altNames(c *x509.Certificate) (out []asn1.RawValue) {
 	for _, ext := range c.Extensions {
 		if !ext.Id.Equal(oidSubjectAltName) {
@@ -99,7 +105,7 @@ func altNames(c *x509.Certificate) (out []asn1.RawValue) {
 		}
 		var all asn1.RawValue
 		if _, err := asn1.Unmarshal(ext.Value, &all); err != nil {
-			return nil // crypto/x509 has parsed it
+			return nil // cannot happen: crypto/x509 has parsed it
 		}
 		for rest := all.Bytes; len(rest) > 0; {
 			var one asn1.RawValue

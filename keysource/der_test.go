@@ -33,7 +33,8 @@ func TestPEMIsWrittenAsTheStandardLibraryWritesIt(t *testing.T) {
 // selfSigned returns a certificate of key, as PEM, and key in PKCS#8.
 func selfSigned(t *testing.T, key crypto.Signer) (chain, pkcs8 []byte) {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"shop.example"}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"shop.example"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -73,16 +74,16 @@ func TestAKeyIsSentAsItWouldBeWrittenAnew(t *testing.T) {
 				odd = bytes.Clone(want)
 				odd[i] ^= 1
 			}
-			_, der, err := ParseDER(chain, appendPEM(nil, typeKey, odd), time.Time{})
+			_, der, err := ParseDER(PEM{chain, appendPEM(nil, typeKey, odd)}, time.Time{})
 			if err == nil && !bytes.Equal(der.Key, want) {
 				t.Errorf("%s: with byte %d of %d changed, it is sent as it came", name, i, len(want))
 			}
 		}
-		c, der, err := ParseDER(chain, appendPEM(nil, typeKey, want), time.Time{})
+		c, der, err := ParseDER(PEM{chain, appendPEM(nil, typeKey, want)}, time.Time{})
 		if err != nil || !bytes.Equal(der.Key, want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if chain, key := der.PEM(); !bytes.Equal(chain, c.Chain) || !bytes.Equal(key, c.Key) {
+		if p := der.PEM(); !bytes.Equal(p.Chain, c.Chain) || !bytes.Equal(p.Key, c.Key) {
 			t.Errorf("%s: the DER is of another certificate than the PEM", name)
 		}
 	}

@@ -7,13 +7,14 @@ import (
 	"sync"
 )
 
-// ends remembers the ends of chains, all behind the leaf, that were good: a million leaves have a few issuers, and to parse those again and check that
-// they sign each other is a good part of checking a leaf. It holds certificates only, no keys. Safe for concurrent use.
+// ends remembers the ends of chains, all after the leaf, that were good. A million leaves have few
+// issuers. To parse these again and to check that they sign each other is a large part of checking
+// a leaf. It has only certificates, no keys, and is safe for concurrent use.
 var ends = endsOf{byText: map[string]end{}}
 
 const (
 	maxEnds    = 256
-	maxEndText = 16 << 10 // bytes; a longer one is not remembered
+	maxEndText = 16 << 10 // bytes; a longer end is not remembered
 )
 
 type endsOf struct {
@@ -21,14 +22,15 @@ type endsOf struct {
 	byText map[string]end // by the PEM that was given
 }
 
-// end is what follows a leaf. What is in it is never changed.
+// end is what follows a leaf in a chain. It is never changed.
 type end struct {
 	certs []*x509.Certificate
-	pem   []byte // as it is sent
+	pem   []byte // the PEM as it is sent
 }
 
-// cutLeaf parses the first block of a chain and returns what follows it; ok is false unless that is a certificate with no broken block before it, and
-// what follows is an end that is known to be good.
+// cutLeaf parses the first block of a chain, and returns what follows it. ok is true only if two
+// things hold. That block is a certificate without a broken block before it, and what follows is
+// an end that is known to be good.
 func (e *endsOf) cutLeaf(chain []byte) (leaf *x509.Certificate, after end, ok bool) {
 	block, rest := pem.Decode(chain)
 	if block == nil || block.Type != "CERTIFICATE" || bytes.Count(chain[:len(chain)-len(rest)], begin) != 1 {
@@ -47,8 +49,9 @@ func (e *endsOf) cutLeaf(chain []byte) (leaf *x509.Certificate, after end, ok bo
 // remember keeps the end of a chain that is good as a whole.
 func (e *endsOf) remember(chain []byte, certs []*x509.Certificate, asSent []byte) {
 	block, rest := pem.Decode(chain)
-	if block == nil || !bytes.Equal(block.Bytes, certs[0].Raw) || len(rest) > maxEndText || bytes.Count(rest, begin) != len(certs)-1 {
-		return // or there is something else in it, such as a key
+	if block == nil || !bytes.Equal(block.Bytes, certs[0].Raw) || len(rest) > maxEndText ||
+		bytes.Count(rest, begin) != len(certs)-1 {
+		return // or it contains something else, such as a key
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

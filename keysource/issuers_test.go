@@ -17,15 +17,15 @@ func TestAChainWhoseIssuersWereMetBeforeIsCheckedAsMuch(t *testing.T) {
 	inter, other := ca.Intermediate(t), ca.Intermediate(t)
 	leaf, key := inter.Issue(t, "shop.example")
 	behind := join(inter.PEM, ca.PEM)
-	first, err := keysource.ParseCertificate(join(leaf, behind), key, now)
+	first, err := keysource.ParseCertificate(keysource.PEM{Chain: join(leaf, behind), Key: key}, now)
 	check(t, err)
-	again, err := keysource.ParseCertificate(join(leaf, behind), key, now)
+	again, err := keysource.ParseCertificate(keysource.PEM{Chain: join(leaf, behind), Key: key}, now)
 	check(t, err)
 	if first.Version() != again.Version() || !bytes.Equal(first.Chain, again.Chain) || first.Issuer != again.Issuer {
 		t.Errorf("%+v, then %+v", first, again)
 	}
 	next, nextKey := inter.Issue(t, "next.example")
-	got, err := keysource.ParseCertificate(join(next, behind), nextKey, now)
+	got, err := keysource.ParseCertificate(keysource.PEM{Chain: join(next, behind), Key: nextKey}, now)
 	if check(t, err); !bytes.Equal(got.Chain, join(next, behind)) || got.Names[0] != "next.example" {
 		t.Errorf("another leaf of the issuer: %s for %v", got.Chain, got.Names)
 	}
@@ -41,10 +41,12 @@ func TestAChainWhoseIssuersWereMetBeforeIsCheckedAsMuch(t *testing.T) {
 		"a key of the issuer":      {join(inter.PEM, ca.PEM), key, now, "does not belong"},
 		"a leaf cut short":         {join(cut, []byte("\n"), behind), key, now, "broken or cut short"},
 		"expired since":            {join(leaf, behind), key, testca.NotAfter.Add(time.Second), "expired"},
-		"a broken block first":     {join([]byte("-----BEGIN CERTIFICATE-----\n?\n"), leaf, behind), key, now, "broken or cut short"},
+		"a broken block first": {join([]byte("-----BEGIN CERTIFICATE-----\n?\n"), leaf, behind), key, now,
+			"broken or cut short"},
 	} {
 		for range 2 {
-			if _, err := keysource.ParseCertificate(c.chain, c.key, c.now); !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), c.words) {
+			if _, err := keysource.ParseCertificate(keysource.PEM{Chain: c.chain, Key: c.key}, c.now); !errors.Is(err,
+				keysource.ErrBadCertificate) || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("%s: %v, want %q", what, err, c.words)
 			}
 		}

@@ -1,8 +1,3 @@
-// Package keysource is the page of nouns: what a secret is called, what it is made of, and where it comes from.
-//
-// Everything that reaches a node is either a [Certificate], found under its server name through a [Source], or a [Ring]
-// of session ticket keys, which belongs to a scope. Both are checked at the border where they enter (a file, the API, the
-// store) and are then passed on as values that nobody changes.
 package keysource
 
 import (
@@ -10,35 +5,38 @@ import (
 	"errors"
 )
 
-// Name is the resource name under which a node asks for a certificate: a normalised server name ([ServerName]).
+// Name is the resource name under which a node asks for a certificate. It is a normalised server
+// name ([ServerName]).
 type Name string
 
 // Source finds certificates.
 //
-// Certificate returns an error that wraps [ErrNotExist] only when it is certain that there is no certificate of that exact
-// name. Every other error means "could not look": the caller keeps what it has and asks again. Implementations are safe for
-// concurrent use, and may block until ctx ends.
+// Certificate returns an error that wraps [ErrNotExist] only if there is certainly no certificate
+// of that exact name. Every other error means "could not look": the caller keeps what it has and
+// asks again. Implementations are safe for concurrent use, and may block until ctx ends.
 type Source interface {
 	Certificate(ctx context.Context, n Name) (Certificate, error)
 }
 
-// The decisions that callers tell apart; the text around them names the thing and the next step.
+// These are the errors that callers tell apart. The text around them names the thing and the next
+// step.
 var (
-	// ErrNotExist: there is no such certificate or scope, and that is certain.
+	// ErrNotExist means that there is certainly no such certificate or scope.
 	ErrNotExist = errors.New("does not exist")
-	// ErrBadName: not a server name that a certificate can be served under.
+	// ErrBadName means that it is not a server name under which a certificate can be served.
 	ErrBadName = errors.New("not a server name")
-	// ErrBadCertificate: a chain or private key that no node should be sent.
+	// ErrBadCertificate means a chain or private key that no node should be sent.
 	ErrBadCertificate = errors.New("bad certificate")
-	// ErrBadTicketKey: a session ticket key, or a ring of them, that no node should be sent.
+	// ErrBadTicketKey means a session ticket key, or a ring of them, that no node should be sent.
 	ErrBadTicketKey = errors.New("bad session ticket key")
 )
 
-// Sources are looked in one after the other: the first that has the name wins, and the others are shadowed by it.
+// Sources are searched one after the other. The first one that has the name wins.
 type Sources []Source
 
-// Find returns a certificate and the index of the source that has it. A source that could not look ends the search, since a later one must not
-// answer in its place. Errors are those of [Source].
+// Find returns a certificate and the index of the source that has it. A source that could not look
+// ends the search, since a later source must not answer in its place. Errors are those of
+// [Source].
 func (s Sources) Find(ctx context.Context, n Name) (c Certificate, from int, err error) {
 	for i, src := range s {
 		if c, err := src.Certificate(ctx, n); err == nil || !errors.Is(err, ErrNotExist) {

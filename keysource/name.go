@@ -15,16 +15,19 @@ const (
 	maxLabels = 16  // deeper names are made up by scanners; the bound keeps wildcard look-ups short
 )
 
-// profile is UTS #46 as browsers apply it to a host (non-transitional, length checked, "--" anywhere, as in real names such as
-// "r3---sn-a.example"), with the STD3 rules, so that a name that a user writes and the SNI that a client sends come out alike.
+// profile is UTS #46 as browsers apply it to a host: non-transitional, with the length checked,
+// and with "--" anywhere, as in real names such as "r3---sn-a.example". It has the STD3 rules. So
+// a name that a user writes and the SNI that a client sends are normalised alike.
 var profile = idna.New(idna.MapForLookup(), idna.CheckHyphens(false), idna.VerifyDNSLength(true), idna.BidiRule())
 
-// ServerName is the one place that normalises a server name: lower case, no trailing dot, IDNA to ASCII, at most 253 bytes and
-// 16 labels. A leading "*." label is kept (a wildcard certificate's name). What comes out holds only a-z, 0-9, "-", "." and that
-// "*", and normalises to itself. The error wraps [ErrBadName].
+// ServerName normalises a server name: lower case, no trailing dot, IDNA as ASCII, at most 253
+// bytes and 16 labels. No other code may do this. A leading "*." label is kept (the name of a
+// wildcard certificate). The result has only a-z, 0-9, "-", "." and that "*", and normalises to
+// itself. The error wraps [ErrBadName].
 //
-// Single labels ("localhost") are allowed. Underscores are not (no public CA signs them), nor are IP addresses (RFC 6066 §3). A
-// name with a slash, such as a ticket secret's, is never a server name.
+// Single labels ("localhost") are allowed. Underscores are not, since no public CA signs them. IP
+// addresses are not (RFC 6066 §3). A name with a slash, such as that of a ring, is never a server
+// name.
 func ServerName(s string) (Name, error) {
 	if plain(s) {
 		return Name(s), nil
@@ -32,9 +35,9 @@ func ServerName(s string) (Name, error) {
 	return normal(s)
 }
 
-// normal is ServerName for all names.
+// normal does what ServerName does, for all names.
 func normal(s string) (Name, error) {
-	if len(s) > maxName+1 { // before any work is spent on it: clients choose SNI
+	if len(s) > maxName+1 { // before any work is done for it: clients choose the SNI
 		return "", fmt.Errorf("%w: %d bytes, at most %d", ErrBadName, len(s), maxName)
 	}
 	if !utf8.ValidString(s) { // package idna would encode the replacement character
@@ -45,7 +48,7 @@ func normal(s string) (Name, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %q: %v", ErrBadName, s, err)
 	}
-	ascii = strings.TrimSuffix(ascii, ".") // after the mapping: IDNA has other dots
+	ascii = strings.TrimSuffix(ascii, ".") // after the mapping, since IDNA has other dots
 	if ascii == "" || strings.HasSuffix(ascii, ".") {
 		return "", fmt.Errorf("%w: %q has an empty label", ErrBadName, s)
 	}
@@ -64,13 +67,14 @@ func normal(s string) (Name, error) {
 	return Name(ascii), nil
 }
 
-// plain reports whether s is its own normal form, for a name as most are: labels of a-z, 0-9 and "-" that are no Punycode, the last of which begins with a letter,
-// so that it is no IP address. Others may be, too.
+// plain reports whether s is certainly its own normal form, as most names are. Then it has labels
+// of a-z, 0-9 and "-" that are no Punycode. The last label begins with a letter, so s is no IP
+// address. Other names may be their own normal form, too.
 func plain(s string) bool {
 	if len(s) == 0 || len(s) > maxName {
 		return false
 	}
-	labels, at := 1, 0 // at: where the label begins
+	labels, at := 1, 0 // at is where the label begins
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '.':
@@ -79,7 +83,7 @@ func plain(s string) bool {
 			}
 			labels, at = labels+1, i+1
 		case c == '-':
-			if i-at == 3 && s[i-1] == '-' { // "xn--", and what else might come to mean something
+			if i-at == 3 && s[i-1] == '-' { // "xn--", and other prefixes that may get a meaning
 				return false
 			}
 		case (c < 'a' || c > 'z') && (c < '0' || c > '9'):
@@ -89,8 +93,8 @@ func plain(s string) bool {
 	return labels <= maxLabels && at < len(s) && len(s)-at <= maxLabel && s[at] >= 'a'
 }
 
-// Wildcard returns the wildcard name that covers n ("*.example.com" for "shop.example.com", RFC 9525 §6.3: one label), or ""
-// where there is none.
+// Wildcard returns the wildcard name that covers n ("*.example.com" for "shop.example.com", RFC
+// 9525 §6.3: one label). It returns "" if there is none.
 func (n Name) Wildcard() Name {
 	_, parent, ok := strings.Cut(string(n), ".")
 	if !ok || !strings.Contains(parent, ".") || strings.HasPrefix(string(n), "*.") {
@@ -99,20 +103,24 @@ func (n Name) Wildcard() Name {
 	return Name("*." + parent)
 }
 
-// Neither can stand in a server name.
+// Neither prefix can be part of a server name.
 const (
 	chainPrefix = "chain:"
-	// istioPrefix is what Istio demands of a credentialName that an external SDS server is to answer, and sends along (istio/istio,
-	// pilot/pkg/security/model/authentication.go, ConstructSdsSecretConfigForCredential).
+	// istioPrefix is what Istio demands of a credentialName that an external SDS server answers.
+	// Istio sends it along (istio/istio, pilot/pkg/security/model/authentication.go,
+	// ConstructSdsSecretConfigForCredential).
 	istioPrefix = "sds://"
 )
 
-// ChainName is the resource name under which a filter chain of n's own, in a listener that comes and goes, asks for the certificate of n. It is not n itself:
-// on ADS Envoy gives a chain that fetches certificates on demand nothing under a name that another chain watches, or did until it has drained.
+// ChainName returns the resource name under which a filter chain of n's own asks for the
+// certificate of n. Such chains are in a listener whose chains come and go. It is not n itself. On
+// ADS another chain may watch the same name, or may have watched it until it has drained. Then
+// Envoy gives nothing to a chain that fetches certificates on demand.
 func ChainName(n Name) string { return chainPrefix + string(n) }
 
-// CertificateName is the name whose certificate a resource name asks for: a server name as [ServerName] takes it, a [ChainName], or
-// sds:// and a server name, which is how Istio's gateways ask. The error wraps [ErrBadName].
+// CertificateName returns the name whose certificate a resource name asks for. The resource name
+// is a server name as [ServerName] takes it, or a [ChainName]. It may also be sds:// and a server
+// name, as Istio's gateways ask. The error wraps [ErrBadName].
 func CertificateName(resource string) (Name, error) {
 	for _, prefix := range []string{chainPrefix, istioPrefix} {
 		if name, ok := strings.CutPrefix(resource, prefix); ok {

@@ -42,10 +42,13 @@ func TestServerName(t *testing.T) {
 		{"*.bücher.example", "*.xn--bcher-kva.example"},
 		{"*." + long[2:], "*." + long[2:]},
 		{"*." + long[1:], ""},
-		{"*", ""}, {"*.", ""}, {"*..", ""}, {"**.example", ""}, {"*.*.example", ""}, {"a.*.example", ""}, {"w*.example", ""}, {"＊.example", ""}, {"*。example", ""},
+		{"*", ""}, {"*.", ""}, {"*..", ""}, {"**.example", ""}, {"*.*.example", ""}, {"a.*.example", ""},
+		{"w*.example", ""}, {"＊.example", ""}, {"*。example", ""},
 		{"127.0.0.1", ""}, {"127.0.0.1.", ""}, {"１２７.0.0.1", ""}, {"::1", ""}, {"[::1]", ""}, {"1.2.3", "1.2.3"},
-		{"tickets/default", ""}, {"a/b.example", ""}, {"..", ""}, {"../etc", ""}, {`a\b`, ""}, {"a:443", ""}, {"a?b", ""}, {"a%2e", ""},
-		{"\x00", ""}, {"a\x00.example", ""}, {"\xff\xfe.example", ""}, {"a\n.example", ""}, {"\u200b", ""}, {"a\u202eb.example", ""},
+		{"tickets/default", ""}, {"a/b.example", ""}, {"..", ""}, {"../etc", ""}, {`a\b`, ""}, {"a:443", ""},
+		{"a?b", ""}, {"a%2e", ""},
+		{"\x00", ""}, {"a\x00.example", ""}, {"\xff\xfe.example", ""}, {"a\n.example", ""}, {"\u200b", ""},
+		{"a\u202eb.example", ""},
 		{strings.Repeat("a.", 15) + "a", strings.Repeat("a.", 15) + "a"},
 		{strings.Repeat("a.", 16) + "a", ""},
 		{"*." + strings.Repeat("a.", 15) + "a", "*." + strings.Repeat("a.", 15) + "a"},
@@ -64,7 +67,8 @@ func TestServerName(t *testing.T) {
 }
 
 func FuzzServerName(f *testing.F) {
-	for _, s := range []string{"shop.example", "*.a.b", "BÜCHER.example.", "xn--bcher-kva", "a。b", "127.0.0.1", "0.0.0.0.0", "tickets/default", "\xff", "ß.ς.\u200d"} {
+	for _, s := range []string{"shop.example", "*.a.b", "BÜCHER.example.", "xn--bcher-kva", "a。b", "127.0.0.1",
+		"0.0.0.0.0", "tickets/default", "\xff", "ß.ς.\u200d"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -117,7 +121,8 @@ func TestAChainAsksForItsHost(t *testing.T) {
 			}
 		}
 	}
-	for _, none := range []string{"chain:chain:shop.example", "chain:sds://shop.example", "sds://sds://shop.example", "sds://chain:shop.example", "sds:shop.example", "sds://", "kubernetes://shop.example"} {
+	for _, none := range []string{"chain:chain:shop.example", "chain:sds://shop.example", "sds://sds://shop.example",
+		"sds://chain:shop.example", "sds:shop.example", "sds://", "kubernetes://shop.example"} {
 		if n, err := keysource.CertificateName(none); !errors.Is(err, keysource.ErrBadName) {
 			t.Errorf("%s asks for %q, %v", none, n, err)
 		}
@@ -125,7 +130,8 @@ func TestAChainAsksForItsHost(t *testing.T) {
 }
 
 func TestIstioAsksWithAPrefix(t *testing.T) {
-	for resource, want := range map[string]keysource.Name{"sds://shop.example": "shop.example", "sds://Shop.Example.": "shop.example", "sds://*.blog.example": "*.blog.example"} {
+	for resource, want := range map[string]keysource.Name{"sds://shop.example": "shop.example",
+		"sds://Shop.Example.": "shop.example", "sds://*.blog.example": "*.blog.example"} {
 		if n, err := keysource.CertificateName(resource); err != nil || n != want {
 			t.Errorf("%s asks for %q, %v, want %s", resource, n, err, want)
 		}

@@ -12,8 +12,9 @@ import (
 
 var begin = []byte("-----BEGIN")
 
-// blocks returns every PEM block of b. [pem.Decode] passes over a block that is garbled or cut short in silence, which would
-// drop a link of a chain; here such a file is refused, also one that ends within a first line.
+// blocks returns every PEM block of b. [pem.Decode] silently skips a block that is garbled or cut
+// short, and so a link of the chain would be lost. Here such a file is refused, even if it ends
+// within a first line.
 func blocks(b []byte) ([]*pem.Block, error) {
 	begun := bytes.Count(b, begin)
 	var out []*pem.Block
@@ -26,11 +27,13 @@ func blocks(b []byte) ([]*pem.Block, error) {
 	}
 	last := b[bytes.LastIndexByte(b, '\n')+1:]
 	if begun != len(out) || len(last) > 0 && bytes.HasPrefix(begin, last) {
-		return nil, fmt.Errorf("the PEM is broken or cut short after block %d: write it to another file and rename it into place", len(out))
+		return nil, fmt.Errorf("the PEM is broken or cut short after block %d: write it to another file and "+
+			"rename it into place", len(out))
 	}
 	return out, nil
 }
 
+// parseChain returns the certificates of b, in order.
 func parseChain(b []byte) ([]*x509.Certificate, error) {
 	all, err := blocks(b)
 	if err != nil {
@@ -72,14 +75,15 @@ func parseKey(b []byte) (_ crypto.Signer, pkcs8 []byte, _ error) {
 			key, err = x509.ParseECPrivateKey(block.Bytes)
 		case "ENCRYPTED PRIVATE KEY":
 			return nil, nil, errEncrypted
-		default: // EC PARAMETERS stands before the key in files that openssl writes
+		default: // openssl writes EC PARAMETERS before the key
 			continue
 		}
 		if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") { // RFC 1421, the older way of openssl
 			return nil, nil, errEncrypted
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("cannot be parsed as %s", block.Type) // the parser's words may quote the key
+			// The parser's error may quote the key.
+			return nil, nil, fmt.Errorf("cannot be parsed as %s", block.Type)
 		}
 		signer, ok := key.(crypto.Signer)
 		if !ok {

@@ -16,14 +16,16 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/internal/testca"
 )
 
-// leaks looks for any 8 bytes in a row of secret in out: raw, hex, base64 at any alignment, Go or JSON lists of numbers.
+// leaks looks for any 8 bytes in a row of secret in out: raw, hex, base64 at any alignment, Go or
+// JSON lists of numbers.
 func leaks(out string, secret []byte) string {
 	flat := strings.NewReplacer(" ", "", ",", "", "0x", "", "\n", "").Replace(out)
 	for i := 0; i+8 <= len(secret); i++ {
 		part := secret[i : i+8]
 		decimal := strings.NewReplacer(" ", "", "[", "", "]", "").Replace(fmt.Sprint(part))
 		for form, s := range map[string]string{
-			"raw": string(part), "hex": hex.EncodeToString(part), "HEX": strings.ToUpper(hex.EncodeToString(part)), "decimal": decimal,
+			"raw": string(part), "hex": hex.EncodeToString(part), "HEX": strings.ToUpper(hex.EncodeToString(part)),
+			"decimal":    decimal,
 			"base64":     base64.RawStdEncoding.EncodeToString(part[:6]),
 			"base64 URL": base64.RawURLEncoding.EncodeToString(part[:6]),
 		} {
@@ -38,8 +40,10 @@ func leaks(out string, secret []byte) string {
 func TestLeaksHasTeeth(t *testing.T) {
 	k := keysource.NewTicketKey()
 	for form, out := range map[string]string{
-		"raw": string(k[:]), "hex": fmt.Sprintf("%x", k[:]), "HEX": fmt.Sprintf("%X", k[:]), "decimal": fmt.Sprint(k[:]),
-		"Go": fmt.Sprintf("%#v", k[:]), "base64": base64.StdEncoding.EncodeToString(k[:]), "JSON numbers": fmt.Sprint([80]byte(k)),
+		"raw": string(k[:]), "hex": fmt.Sprintf("%x", k[:]), "HEX": fmt.Sprintf("%X", k[:]),
+		"decimal": fmt.Sprint(k[:]),
+		"Go":      fmt.Sprintf("%#v", k[:]), "base64": base64.StdEncoding.EncodeToString(k[:]),
+		"JSON numbers": fmt.Sprint([80]byte(k)),
 	} {
 		if leaks("x "+out+" y", k[:]) == "" {
 			t.Errorf("%s is not seen", form)
@@ -49,12 +53,13 @@ func TestLeaksHasTeeth(t *testing.T) {
 
 func TestNothingPrintsAKey(t *testing.T) {
 	chain, key := testca.New(t).Issue(t, "shop.example")
-	cert, bare, err := keysource.ParseDER(chain, key, now)
+	cert, bare, err := keysource.ParseDER(keysource.PEM{Chain: chain, Key: key}, now)
 	check(t, err)
 	der, _ := pem.Decode(cert.Key)
 	tk := keysource.NewTicketKey()
 	ring := keysource.Ring{Generation: 7, Keys: []keysource.TicketKey{tk}}
 	type wrapped struct {
+		P  keysource.PEM
 		C  keysource.Certificate
 		CP *keysource.Certificate
 		D  keysource.DER
@@ -65,20 +70,25 @@ func TestNothingPrintsAKey(t *testing.T) {
 		L  []keysource.TicketKey
 		M  map[string]keysource.Ring
 	}
-	all := wrapped{cert, &cert, bare, tk, &tk, ring, &ring, ring.Keys, map[string]keysource.Ring{"default": ring}}
+	all := wrapped{cert.PEM, cert, &cert, bare, tk, &tk, ring, &ring, ring.Keys,
+		map[string]keysource.Ring{"default": ring}}
 
 	outs := map[string]string{}
 	for what, v := range map[string]any{
-		"certificate": cert, "*certificate": &cert, "DER": bare, "*DER": &bare, "ticket key": tk, "*ticket key": &tk, "ring": ring, "*ring": &ring,
+		"PEM": cert.PEM, "*PEM": &cert.PEM,
+		"certificate": cert, "*certificate": &cert, "DER": bare, "*DER": &bare, "ticket key": tk, "*ticket key": &tk,
+		"ring": ring, "*ring": &ring,
 		"keys": ring.Keys, "struct": all, "*struct": &all, "any": []any{cert, tk, ring},
 	} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%#x", "%d", "%o", "%b", "%c", "%U"} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%#x", "%d", "%o", "%b", "%c",
+			"%U"} {
 			outs[what+" "+verb] = fmt.Sprintf(verb, v)
 		}
 		outs[what+" Println"] = fmt.Sprintln(v)
 		outs[what+" error"] = fmt.Errorf("about %v", v).Error()
 		var text, js bytes.Buffer
-		for _, l := range []*slog.Logger{slog.New(slog.NewTextHandler(&text, nil)), slog.New(slog.NewJSONHandler(&js, nil))} {
+		for _, l := range []*slog.Logger{slog.New(slog.NewTextHandler(&text, nil)),
+			slog.New(slog.NewJSONHandler(&js, nil))} {
 			l.Info("x", "v", v)
 			l.With("v", v).WithGroup("g").Info("x", slog.Group("h", "v", v))
 		}
@@ -92,7 +102,8 @@ func TestNothingPrintsAKey(t *testing.T) {
 		outs[what+" XML"] = string(x) + fmt.Sprint(err)
 	}
 	for what, out := range outs {
-		for name, secret := range map[string][]byte{"private key": der.Bytes, "private key PEM": cert.Key[30 : len(cert.Key)-30], "ticket key": tk[:]} {
+		for name, secret := range map[string][]byte{"private key": der.Bytes,
+			"private key PEM": cert.Key[30 : len(cert.Key)-30], "ticket key": tk[:]} {
 			if form := leaks(out, secret); form != "" {
 				t.Errorf("%s prints the %s (%s): %.200s", what, name, form, out)
 			}

@@ -8,18 +8,20 @@ import (
 	"strings"
 )
 
-// MaxRing is how many keys a ring may hold. Envoy tries each key of the list on every ticket, so a long ring costs handshakes.
+// MaxRing is how many keys a ring may have. Envoy tries each key of the list on every ticket, so a
+// long ring makes handshakes more expensive.
 const MaxRing = 16
 
-// Ring is the session ticket keys of a scope at one generation. Keys[0] encrypts new tickets; every key decrypts.
-// The order of this list is the whole rollout: a new key last decrypts only; first, it encrypts; gone, it is retired.
+// Ring has the session ticket keys of a scope at one generation. Keys[0] encrypts new tickets, and
+// every key decrypts. The order of this list is the whole rollout. A new key comes last and only
+// decrypts. When it comes first it encrypts. When it is gone it is retired.
 type Ring struct {
 	Generation uint64 // grows with every change, and never goes back
 	Keys       []TicketKey
 }
 
-// Check refuses a ring that no node should be sent: no key, more than [MaxRing], a weak key, two keys of one name. The error
-// wraps [ErrBadTicketKey].
+// Check refuses a ring that no node should be sent: one without a key, with more than [MaxRing],
+// with a weak key, or with two keys of one name. The error wraps [ErrBadTicketKey].
 func (r Ring) Check() error {
 	if n := len(r.Keys); n == 0 || n > MaxRing {
 		return fmt.Errorf("%w: a ring of %d keys, must be 1 to %d", ErrBadTicketKey, n, MaxRing)
@@ -38,8 +40,8 @@ func (r Ring) Check() error {
 	return nil
 }
 
-// Version is "g<generation>-<hash of the keys>". Generations have an order, so that a node that reports a later one than the store
-// holds is a witness of lost writes.
+// Version returns "g<generation>-<hash of the keys>". Generations have an order. So a node that
+// reports a later one than the store has is a witness of lost writes.
 func (r Ring) Version() string {
 	h := sha256.New()
 	for _, k := range r.Keys {
@@ -48,8 +50,8 @@ func (r Ring) Version() string {
 	return fmt.Sprintf("g%d-%s", r.Generation, hex.EncodeToString(h.Sum(nil)[:6]))
 }
 
-// ParseRingVersion reads the generation out of a version. ok is true only for the exact form that [Ring.Version] writes: nodes send
-// versions, and a generation that is believed outlives the ring.
+// ParseRingVersion returns the generation of a version. ok is true only for the exact form that
+// [Ring.Version] writes. Nodes send versions, and a generation that is believed outlives the ring.
 func ParseRingVersion(v string) (generation uint64, ok bool) {
 	g, hash, _ := strings.Cut(v, "-")
 	digits, ok := strings.CutPrefix(g, "g")
@@ -63,13 +65,14 @@ func ParseRingVersion(v string) (generation uint64, ok bool) {
 	return generation, true
 }
 
-// ringPrefix starts the resource name of every ring. A slash cannot stand in a server name, so the two kinds never clash.
+// ringPrefix begins the resource name of every ring. A server name has no slash, so the two kinds
+// never clash.
 const ringPrefix = "tickets/"
 
-// RingName is the resource name of a scope's ring: "tickets/<scope>".
+// RingName returns the resource name of a scope's ring: "tickets/<scope>".
 func RingName(scope string) string { return ringPrefix + scope }
 
-// RingScope is the scope of a ring's resource name; ok is false for every other name.
+// RingScope returns the scope of a ring's resource name. ok is false for every other name.
 func RingScope(resource string) (scope string, ok bool) {
 	return strings.CutPrefix(resource, ringPrefix)
 }

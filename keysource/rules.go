@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// candidate is a chain and a key that parsed, and of which the key is the leaf's. Rules look at it.
+// candidate is a chain and a key that parsed, and of which the key is the leaf's. Rules look at
+// it.
 type candidate struct {
 	chain []*x509.Certificate // chain has the leaf first
 	key   []byte              // key is the DER of a PKCS#8 block
@@ -17,12 +18,13 @@ func (c candidate) leaf() *x509.Certificate { return c.chain[0] }
 // rule is one reason not to send a certificate.
 type rule struct {
 	name string
-	// why returns what is wrong and what to do about it. It returns "" if the rule has no objection.
+	// why returns what is wrong and what to do about it. It returns "" if the rule has no
+	// objection.
 	why func(candidate) string
 }
 
-// rules are the reasons for which Envoy 1.40 refuses a certificate that Go parses, or for which every
-// client refuses it. test/corpus compares them with a real Envoy and real clients.
+// rules are the reasons for which Envoy 1.40 refuses a certificate that Go parses, or for which
+// every client refuses it. test/corpus compares them with a real Envoy and real clients.
 //
 // Envoy's reasons stand in source/common/tls/context_impl.cc and server_context_impl.cc, and in
 // BoringSSL's ssl/ssl_credential.cc, ssl/ssl_cert.cc, crypto/x509 and crypto/rsa.
@@ -45,8 +47,8 @@ var rules = []rule{
 	{"chain-size", chainSize},
 }
 
-// Rules returns the names of the rules by which certificates are refused. An error of [ParseCertificate] or
-// [DER.Check] names the rule behind "bad certificate".
+// Rules returns the names of the rules by which certificates are refused. An error of
+// [ParseCertificate] or [DER.Check] names the rule behind "bad certificate".
 func Rules() []string {
 	names := make([]string, len(rules))
 	for i, r := range rules {
@@ -65,9 +67,10 @@ func (c candidate) obey() error {
 	return nil
 }
 
-// Check applies to d what [ParseDER] applies today, except for signatures, expiry and whether the key is
-// the leaf's. It is for what was parsed once, perhaps by an earlier version that knew fewer rules. The error
-// wraps [ErrBadCertificate]. What passed is remembered. It is safe for concurrent use.
+// Check applies to d what [ParseDER] applies today, except for signatures, expiry and whether the
+// key is the leaf's. It is for what was parsed once, perhaps by an earlier version that knew fewer
+// rules. The error wraps [ErrBadCertificate]. What passed is remembered. It is safe for concurrent
+// use.
 func (d DER) Check() error {
-	return passed.check(d)
+	return checked.check(d)
 }

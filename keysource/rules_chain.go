@@ -11,8 +11,10 @@ import (
 	"time"
 )
 
+// selfIssued reports whether issuer and subject of c are the same.
 func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
 
+// isExt returns a test for the extension id.
 func isExt(id asn1.ObjectIdentifier) func(pkix.Extension) bool {
 	return func(e pkix.Extension) bool { return e.Id.Equal(id) }
 }
@@ -23,8 +25,10 @@ func extKeyUsage(c candidate) string {
 		if len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 {
 			continue
 		}
-		if !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny) {
-			return fmt.Sprintf("the extendedKeyUsage of certificate %d lacks serverAuth: clients refuse it; have it issued for servers", i)
+		if !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) &&
+			!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny) {
+			return fmt.Sprintf("the extendedKeyUsage of certificate %d lacks serverAuth: clients refuse it; have "+
+				"it issued for servers", i)
 		}
 	}
 	return ""
@@ -35,7 +39,8 @@ func extKeyUsage(c candidate) string {
 func criticalExtension(c candidate) string {
 	for i, cert := range c.chain {
 		if len(cert.UnhandledCriticalExtensions) > 0 {
-			return fmt.Sprintf("certificate %d has the critical extension %s, which clients refuse: have it issued without it", i, cert.UnhandledCriticalExtensions[0])
+			return fmt.Sprintf("certificate %d has the critical extension %s, which clients refuse: have it "+
+				"issued without it", i, cert.UnhandledCriticalExtensions[0])
 		}
 	}
 	return ""
@@ -56,18 +61,19 @@ func weakSignature(c candidate) string {
 		switch cert.SignatureAlgorithm {
 		case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
 			if !selfIssued(cert) {
-				return fmt.Sprintf("certificate %d is signed with %s, which clients refuse: have it issued with SHA-256", i, cert.SignatureAlgorithm)
+				return fmt.Sprintf("certificate %d is signed with %s, which clients refuse: have it issued with "+
+					"SHA-256", i, cert.SignatureAlgorithm)
 			}
 		}
 	}
 	return ""
 }
 
-// aheadOf is how far a clock may be behind that of a CA.
-const aheadOf = 5 * time.Minute
+// clockSlack is how far a clock may be behind that of a CA.
+const clockSlack = 5 * time.Minute
 
-// untimely says which certificate of a chain clients refuse at now, and why.
-func untimely(chain []*x509.Certificate, now time.Time) string {
+// outsideValidity says which certificate of a chain clients refuse at now, and why.
+func outsideValidity(chain []*x509.Certificate, now time.Time) string {
 	for i, cert := range chain[:needed(chain)] {
 		which := ""
 		if i > 0 {
@@ -79,30 +85,34 @@ func untimely(chain []*x509.Certificate, now time.Time) string {
 		if now.After(cert.NotAfter) {
 			return which + "expired at " + cert.NotAfter.UTC().Format(time.RFC3339)
 		}
-		if now.Add(aheadOf).Before(cert.NotBefore) {
+		if now.Add(clockSlack).Before(cert.NotBefore) {
 			return which + "is not valid before " + cert.NotBefore.UTC().Format(time.RFC3339) + ": put it then"
 		}
 	}
 	return ""
 }
 
-// issuerName refuses a chain in which a name does not lead to the next certificate. Names are equal
-// if only their encoding differs, or upper and lower case (RFC 5280, section 7.1).
+// issuerName refuses a chain in which a name does not lead to the next certificate. Names are
+// equal if only their encoding differs, or upper and lower case (RFC 5280, section 7.1).
 func issuerName(c candidate) string {
 	for i, above := range c.chain[1:] {
 		cert := c.chain[i]
-		if !bytes.Equal(cert.RawIssuer, above.RawSubject) && !strings.EqualFold(cert.Issuer.String(), above.Subject.String()) {
-			return fmt.Sprintf("certificate %d of the chain is issued by %.100q, and the next is of %.100q: put the right one there", i, cert.Issuer, above.Subject)
+		if !bytes.Equal(cert.RawIssuer, above.RawSubject) &&
+			!strings.EqualFold(cert.Issuer.String(), above.Subject.String()) {
+			return fmt.Sprintf("certificate %d of the chain is issued by %.100q, and the next is of %.100q: put "+
+				"the right one there", i, cert.Issuer, above.Subject)
 		}
 	}
 	return ""
 }
 
-// authority refuses issuers without basicConstraints that say CA:TRUE. A root of version 1 has none.
+// authority refuses issuers without basicConstraints that say CA:TRUE. A root of version 1 has
+// none.
 func authority(c candidate) string {
 	for i, cert := range c.chain[1:] {
 		if (!cert.BasicConstraintsValid || !cert.IsCA) && !selfIssued(cert) {
-			return fmt.Sprintf("certificate %d of the chain is no CA (basicConstraints): clients refuse it; take the issuer's own certificate", i+1)
+			return fmt.Sprintf("certificate %d of the chain is no CA (basicConstraints): clients refuse it; take "+
+				"the issuer's own certificate", i+1)
 		}
 	}
 	return ""
@@ -114,7 +124,8 @@ func pathLength(c candidate) string {
 	below := 0
 	for i, cert := range c.chain[1:] {
 		if limited := cert.MaxPathLen > 0 || cert.MaxPathLenZero; limited && below > cert.MaxPathLen {
-			return fmt.Sprintf("certificate %d of the chain allows %d CAs below it and has %d: clients refuse it; have it issued by another CA", i+1, cert.MaxPathLen, below)
+			return fmt.Sprintf("certificate %d of the chain allows %d CAs below it and has %d: clients refuse "+
+				"it; have it issued by another CA", i+1, cert.MaxPathLen, below)
 		}
 		if !selfIssued(cert) {
 			below++
@@ -132,16 +143,19 @@ const (
 	maxCerts = 100
 )
 
+// chainSize refuses chains that are longer than clients take.
 func chainSize(c candidate) string {
 	if len(c.chain) > maxCerts {
-		return fmt.Sprintf("the chain has %d certificates, clients take %d at most: leave out those that nobody needs", len(c.chain), maxCerts)
+		return fmt.Sprintf("the chain has %d certificates, clients take %d at most: leave out those that nobody needs",
+			len(c.chain), maxCerts)
 	}
 	size := 0
 	for _, cert := range c.chain {
 		size += 3 + len(cert.Raw) // a length stands before each (RFC 5246, section 7.4.2)
 	}
 	if size > maxChain {
-		return fmt.Sprintf("the chain has %d bytes, most clients take %d at most: have it issued with fewer names", size, maxChain)
+		return fmt.Sprintf("the chain has %d bytes, most clients take %d at most: have it issued with fewer names",
+			size, maxChain)
 	}
 	return ""
 }

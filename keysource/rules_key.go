@@ -9,13 +9,14 @@ import (
 	"fmt"
 )
 
-// The sizes of RSA keys that are taken. Envoy takes none below, BoringSSL none above (crypto/rsa,
-// rsa_check_public_key).
+// minRSA and maxRSA bound the size of RSA keys. Envoy takes none below, BoringSSL none above
+// (crypto/rsa, rsa_check_public_key).
 const (
 	minRSA = 2048
 	maxRSA = 8192
 )
 
+// rsaSize refuses RSA keys that are too small or too large.
 func rsaSize(c candidate) string {
 	k, ok := c.leaf().PublicKey.(*rsa.PublicKey)
 	if !ok {
@@ -55,6 +56,7 @@ func rsaPrimes(c candidate) string {
 	return ""
 }
 
+// curve refuses ECDSA on P-224.
 func curve(c candidate) string {
 	k, ok := c.leaf().PublicKey.(*ecdsa.PublicKey)
 	if ok && k.Curve == elliptic.P224() {

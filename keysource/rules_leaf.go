@@ -39,7 +39,8 @@ func mustStaple(c candidate) string {
 		return "its TLS feature extension is malformed: have it issued without the extension"
 	}
 	if slices.Contains(features, statusRequest) {
-		return "it has the TLS feature status_request, and no staple comes with it: Envoy refuses it; have it issued without the extension"
+		return "it has the TLS feature status_request, and no staple comes with it: Envoy refuses it; have it " +
+			"issued without the extension"
 	}
 	return ""
 }
@@ -47,7 +48,8 @@ func mustStaple(c candidate) string {
 // emptyCommonName looks at the first common name, as Envoy does (generateHashForSessionContextId).
 func emptyCommonName(c candidate) string {
 	if name, ok := firstCommonName(c.leaf()); ok && name == "" {
-		return "its subject has an empty common name: Envoy refuses it; have it issued with a name in it, or without a common name"
+		return "its subject has an empty common name: Envoy refuses it; have it issued with a name in it, or " +
+			"without a common name"
 	}
 	return ""
 }
@@ -59,16 +61,18 @@ func noName(c candidate) string {
 		return ""
 	}
 	if len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.URIs) == 0 {
-		return "it has neither a common name nor a subject alternative name: Envoy refuses it; have it issued for the host's name"
+		return "it has neither a common name nor a subject alternative name: Envoy refuses it; have it issued " +
+			"for the host's name"
 	}
 	if !plainAltNames(leaf) {
-		return "it has no common name, and an alternative name that Envoy may not read: have it issued with a common name, or for DNS names only"
+		return "it has no common name, and an alternative name that Envoy may not read: have it issued with a " +
+			"common name, or for DNS names only"
 	}
 	return ""
 }
 
-// The tags of GeneralNames (RFC 5280, section 4.2.1.6). BoringSSL reads any bytes in them, except in
-// an otherName.
+// The tags of GeneralNames (RFC 5280, section 4.2.1.6). BoringSSL reads any bytes in them, except
+// in an otherName.
 const (
 	tagOtherName = 0xa0
 	tagEmail     = 0x81
@@ -77,8 +81,8 @@ const (
 	tagIP        = 0x87
 )
 
-// plainAltNames reports whether BoringSSL certainly reads the alternative names. If one is broken, of
-// whatever kind, it counts none of them. Go passes over the kinds that it does not use.
+// plainAltNames reports whether BoringSSL certainly reads the alternative names. If one is broken,
+// of whatever kind, it counts none of them. Go passes over the kinds that it does not use.
 func plainAltNames(c *x509.Certificate) bool {
 	i := slices.IndexFunc(c.Extensions, isExt(oidSubjectAltName))
 	if i < 0 {

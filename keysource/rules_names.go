@@ -13,7 +13,8 @@ import (
 func nameConstraints(c candidate) string {
 	for i, ca := range c.chain[1:] {
 		if name := forbidden(ca, c.leaf()); name != "" {
-			return fmt.Sprintf("certificate %d of the chain may not issue for %.100q (nameConstraints): clients refuse it; have it issued by another CA", i+1, name)
+			return fmt.Sprintf("certificate %d of the chain may not issue for %.100q (nameConstraints): clients "+
+				"refuse it; have it issued by another CA", i+1, name)
 		}
 	}
 	return ""
@@ -61,8 +62,8 @@ func dnsWithin(name, domain string) bool {
 
 func ipWithin(ip net.IP, in *net.IPNet) bool { return len(in.IP) == len(ip) && in.Contains(ip) }
 
-// mailWithin reports whether mail is the address that a constraint names, or at the host, or in the
-// domain (which begins with a dot).
+// mailWithin reports whether mail is the address that a constraint names, or at the host, or in
+// the domain (which begins with a dot).
 func mailWithin(mail, constraint string) bool {
 	if strings.Contains(constraint, "@") {
 		return strings.EqualFold(mail, constraint)
@@ -70,8 +71,8 @@ func mailWithin(mail, constraint string) bool {
 	return hostWithin(mail[strings.LastIndexByte(mail, '@')+1:], constraint)
 }
 
-// hostWithin reports whether host is the one that a constraint names, or in the domain that it names
-// with a dot in front.
+// hostWithin reports whether host is the one that a constraint names, or in the domain that it
+// names with a dot in front.
 func hostWithin(host, constraint string) bool {
 	host, constraint = strings.ToLower(host), strings.ToLower(constraint)
 	return host == constraint || strings.HasPrefix(constraint, ".") && strings.HasSuffix(host, constraint)

@@ -27,7 +27,8 @@ const (
 	tagUTCTime    = 0x17
 )
 
-// oddity says what of a certificate BoringSSL does not read. Go has read it, so that lengths are right.
+// oddity says what of a certificate BoringSSL does not read. Go has read it, so that lengths are
+// right.
 func oddity(c *x509.Certificate) string {
 	_, rest, _ := element(c.RawTBSCertificate)
 	if rest[0] == tagVersion {
@@ -73,7 +74,8 @@ func hasEmptySet(name []byte) bool {
 	return false
 }
 
-// oddTime reports whether a time of a Validity has no seconds, or is a GeneralizedTime with a zone.
+// oddTime reports whether a time of a Validity has no seconds, or is a GeneralizedTime with a
+// zone.
 func oddTime(validity []byte) bool {
 	const seconds, general = len("YYMMDDhhmmssZ"), len("YYYYMMDDhhmmssZ")
 	for len(validity) > 0 {
@@ -89,7 +91,8 @@ func oddTime(validity []byte) bool {
 	return false
 }
 
-// oddBits reports whether b is not the content of a BIT STRING in DER (X.690, sections 8.6 and 11.2).
+// oddBits reports whether b is not the content of a BIT STRING in DER (X.690, sections 8.6 and
+// 11.2).
 func oddBits(b []byte) bool {
 	if len(b) == 0 || b[0] > 7 || len(b) == 1 && b[0] > 0 {
 		return true
@@ -97,8 +100,8 @@ func oddBits(b []byte) bool {
 	return b[0] > 0 && bits.TrailingZeros8(b[len(b)-1]) < int(b[0])
 }
 
-// element splits DER into the first element's tag and content, and the rest. Broken DER has neither
-// content nor rest.
+// element splits DER into the first element's tag and content, and the rest. Broken DER has
+// neither content nor rest.
 func element(der []byte) (tag byte, content, rest []byte) {
 	if len(der) < 2 {
 		return 0, nil, nil

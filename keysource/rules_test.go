@@ -22,7 +22,8 @@ import (
 // issue makes a leaf below ca that edit has changed.
 func issue(t testing.TB, ca testca.CA, key crypto.Signer, edit func(*x509.Certificate)) (chain, keyPEM []byte) {
 	t.Helper()
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{"shop.example"}, NotBefore: testca.NotBefore, NotAfter: testca.NotAfter}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{"shop.example"},
+		NotBefore: testca.NotBefore, NotAfter: testca.NotAfter}
 	edit(tmpl)
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.Cert, key.Public(), ca.Key)
 	check(t, err)
@@ -36,8 +37,9 @@ func sub(t testing.TB, ca testca.CA, edit func(*x509.Certificate)) testca.CA {
 	t.Helper()
 	key := testca.Key(t)
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(8), Subject: pkix.Name{CommonName: "Sub CA"}, NotBefore: testca.NotBefore, NotAfter: testca.NotAfter,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(8), Subject: pkix.Name{CommonName: "Sub CA"}, NotBefore: testca.NotBefore,
+		NotAfter: testca.NotAfter,
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	edit(tmpl)
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.Cert, key.Public(), ca.Key)
@@ -57,11 +59,13 @@ func extension(id asn1.ObjectIdentifier, value any) pkix.Extension {
 
 var tlsFeature = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
 
-// Each case is refused for its rule and taken without the edit. test/corpus tries the rest on a real Envoy.
+// Each case is refused for its rule and taken without the edit. test/corpus tries the rest on a
+// real Envoy.
 func TestRulesRefuse(t *testing.T) {
 	root := testca.New(t)
 	ec := testca.Key(t)
-	threePrimes, err := rsa.GenerateMultiPrimeKey(rand.Reader, 3, 2048) //lint:ignore SA1019 such keys are what is refused
+	//lint:ignore SA1019 such keys are what is refused
+	threePrimes, err := rsa.GenerateMultiPrimeKey(rand.Reader, 3, 2048)
 	check(t, err)
 	nothing := func(*x509.Certificate) {}
 	limited := sub(t, root, func(c *x509.Certificate) { c.MaxPathLenZero = true })
@@ -71,18 +75,26 @@ func TestRulesRefuse(t *testing.T) {
 		edit  func(*x509.Certificate)
 		words string
 	}{
-		"rsa-primes":         {root, threePrimes, nothing, "more than two primes"},
-		"key-usage":          {root, ec, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }, "lacks digitalSignature"},
-		"extended-key-usage": {root, ec, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, "lacks serverAuth"},
-		"must-staple":        {root, ec, func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{extension(tlsFeature, []int{5})} }, "have it issued without the extension"},
+		"rsa-primes": {root, threePrimes, nothing, "more than two primes"},
+		"key-usage": {root, ec, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement },
+			"lacks digitalSignature"},
+		"extended-key-usage": {root, ec,
+			func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, "lacks serverAuth"},
+		"must-staple": {root, ec,
+			func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{extension(tlsFeature,
+					[]int{5})}
+			}, "have it issued without the extension"},
 		"empty-common-name": {root, ec, func(c *x509.Certificate) {
 			c.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: ""}}
 		}, "empty common name"},
 		"no-name": {root, ec, func(c *x509.Certificate) { c.DNSNames = nil }, "neither a common name nor"},
 		"critical-extension": {root, ec, func(c *x509.Certificate) {
-			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true,
+				Value: []byte{5, 0}}}
 		}, "1.2.3"},
-		"path-length": {sub(t, limited, func(c *x509.Certificate) { c.Subject.CommonName = "Sub sub CA" }), ec, nothing, "allows 0 CAs below it and has 1"},
+		"path-length": {sub(t, limited, func(c *x509.Certificate) { c.Subject.CommonName = "Sub sub CA" }), ec,
+			nothing, "allows 0 CAs below it and has 1"},
 		"name-constraints": {sub(t, root, func(c *x509.Certificate) {
 			c.PermittedDNSDomainsCritical, c.ExcludedDNSDomains = true, []string{"example"}
 		}), ec, nothing, "may not issue for"},
@@ -92,8 +104,9 @@ func TestRulesRefuse(t *testing.T) {
 	} {
 		t.Run(rule, func(t *testing.T) {
 			chain, key := issue(t, c.ca, c.key, c.edit)
-			_, err := keysource.ParseCertificate(chain, key, time.Time{})
-			if !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), rule+": ") || !strings.Contains(err.Error(), c.words) {
+			_, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{})
+			if !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), rule+": ") ||
+				!strings.Contains(err.Error(), c.words) {
 				t.Fatalf("got %v, want ErrBadCertificate for %s with %q", err, rule, c.words)
 			}
 			if !slices.Contains(keysource.Rules(), rule) {
@@ -102,7 +115,7 @@ func TestRulesRefuse(t *testing.T) {
 		})
 	}
 	chain, key := issue(t, sub(t, root, nothing), ec, nothing)
-	if _, err := keysource.ParseCertificate(chain, key, now); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, now); err != nil {
 		t.Error(err)
 	}
 }
@@ -113,7 +126,7 @@ func TestKeyUsageIsForECDSA(t *testing.T) {
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
 	check(t, err)
 	chain, key := issue(t, ca, k, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })
-	if _, err := keysource.ParseCertificate(chain, key, now); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, now); err != nil {
 		t.Error(err)
 	}
 }
@@ -127,12 +140,12 @@ func TestTheValidityOfALeafAndItsIssuerCounts(t *testing.T) {
 		"certificate 1 of the chain, an issuer, is not valid before 2026-01-01T00:": now.Add(-time.Hour),
 		"": now.Add(-time.Minute),
 	} {
-		_, err := keysource.ParseCertificate(chain, key, at)
+		_, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, at)
 		if words == "" && err != nil || words != "" && (err == nil || !strings.Contains(err.Error(), words)) {
 			t.Errorf("at %v: %v, want %q", at, err, words)
 		}
 	}
-	if _, err := keysource.ParseCertificate(chain, key, time.Time{}); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{}); err != nil {
 		t.Errorf("without a time: %v", err)
 	}
 }
@@ -144,11 +157,13 @@ func TestCheckAppliesTheRulesToWhatWasParsedBefore(t *testing.T) {
 	bad := derOf(t)(issue(t, ca, testca.Key(t), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }))
 	for range 2 { // the second time, what passed is remembered
 		check(t, good.Check())
-		if err := bad.Check(); !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), "key-usage: ") {
+		if err := bad.Check(); !errors.Is(err, keysource.ErrBadCertificate) ||
+			!strings.Contains(err.Error(), "key-usage: ") {
 			t.Fatalf("got %v", err)
 		}
 	}
-	for name, d := range map[string]keysource.DER{"nothing": {}, "no certificate": {Chain: [][]byte{[]byte("x")}}, "no issuer": {Chain: [][]byte{good.Chain[0], nil}}} {
+	for name, d := range map[string]keysource.DER{"nothing": {}, "no certificate": {Chain: [][]byte{[]byte("x")}},
+		"no issuer": {Chain: [][]byte{good.Chain[0], nil}}} {
 		if err := d.Check(); !errors.Is(err, keysource.ErrBadCertificate) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -183,7 +198,8 @@ func BenchmarkCheck(b *testing.B) {
 		d := same
 		d.Key = slices.Clone(d.Key)
 		for i := 0; b.Loop(); i++ {
-			d.Key[0], d.Key[1], d.Key[2], d.Key[3] = byte(i), byte(i>>8), byte(i>>16), byte(i>>24) // the key of ECDSA is not looked at
+			// the key of ECDSA is not looked at
+			d.Key[0], d.Key[1], d.Key[2], d.Key[3] = byte(i), byte(i>>8), byte(i>>16), byte(i>>24)
 			check(b, d.Check())
 		}
 	})

@@ -42,27 +42,31 @@ func TestWeakKeysAreRefused(t *testing.T) {
 		key   keysource.TicketKey
 		words string
 	}{
-		"all zero":           {keysource.TicketKey{}, "name repeats one byte"},
-		"all ff":             {with(0, bytes.Repeat([]byte{255}, 80)), "repeats one byte"},
-		"zero name":          {with(0, make([]byte, 16)), "name repeats one byte"},
-		"zero HMAC key":      {with(16, make([]byte, 32)), "HMAC key repeats one byte"},
-		"zero AES key":       {with(48, make([]byte, 32)), "AES key repeats one byte"},
-		"counter":            {with(0, counter(80, 0, 1)), "name counts"},
-		"AES counter":        {with(48, counter(32, 0, 1)), "AES key counts"}, // FIPS 197 C.3
-		"counter downwards":  {with(16, counter(32, 255, -1)), "HMAC key counts"},
-		"counter by 16":      {with(48, counter(32, 0, 16)), "AES key counts"},
-		"pattern of 4":       {with(16, bytes.Repeat([]byte{0xde, 0xad, 0xbe, 0xef}, 8)), "HMAC key repeats a pattern"},
-		"pattern cut short":  {with(48, bytes.Repeat([]byte{1, 200, 7}, 11)[:32]), "AES key repeats a pattern"},
-		"one half twice":     {with(48, bytes.Repeat(half[:16], 2)), "AES key repeats a pattern"},
-		"halves equal":       {with(16, append(bytes.Clone(half), half...)), "HMAC and AES keys are the same"},
-		"SP 800-38A":         {with(48, unhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")), "published test vector"},
-		"GCM vector as HMAC": {with(16, unhex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308")), "HMAC key"},
+		"all zero":          {keysource.TicketKey{}, "name repeats one byte"},
+		"all ff":            {with(0, bytes.Repeat([]byte{255}, 80)), "repeats one byte"},
+		"zero name":         {with(0, make([]byte, 16)), "name repeats one byte"},
+		"zero HMAC key":     {with(16, make([]byte, 32)), "HMAC key repeats one byte"},
+		"zero AES key":      {with(48, make([]byte, 32)), "AES key repeats one byte"},
+		"counter":           {with(0, counter(80, 0, 1)), "name counts"},
+		"AES counter":       {with(48, counter(32, 0, 1)), "AES key counts"}, // FIPS 197 C.3
+		"counter downwards": {with(16, counter(32, 255, -1)), "HMAC key counts"},
+		"counter by 16":     {with(48, counter(32, 0, 16)), "AES key counts"},
+		"pattern of 4": {with(16, bytes.Repeat([]byte{0xde, 0xad, 0xbe, 0xef}, 8)),
+			"HMAC key repeats a pattern"},
+		"pattern cut short": {with(48, bytes.Repeat([]byte{1, 200, 7}, 11)[:32]), "AES key repeats a pattern"},
+		"one half twice":    {with(48, bytes.Repeat(half[:16], 2)), "AES key repeats a pattern"},
+		"halves equal":      {with(16, append(bytes.Clone(half), half...)), "HMAC and AES keys are the same"},
+		"SP 800-38A": {with(48, unhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")),
+			"published test vector"},
+		"GCM vector as HMAC": {with(16, unhex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308")),
+			"HMAC key"},
 		"base64 text":        {text(base64.StdEncoding.EncodeToString(random(60))), "it is text"},
 		"hex text":           {text(hex.EncodeToString(random(40))), "it is text"},
 		"text with newlines": {text(base64.StdEncoding.EncodeToString(random(57))[:76] + "\nab\n"), "it is text"},
 	} {
 		err := c.key.Check()
-		if !errors.Is(err, keysource.ErrBadTicketKey) || !strings.Contains(err.Error(), c.words) || !strings.Contains(err.Error(), "openssl rand 80") {
+		if !errors.Is(err, keysource.ErrBadTicketKey) || !strings.Contains(err.Error(), c.words) ||
+			!strings.Contains(err.Error(), "openssl rand 80") {
 			t.Errorf("%s: got %v, want %q and the next step", name, err, c.words)
 		}
 		ring := keysource.Ring{Generation: 1, Keys: []keysource.TicketKey{keysource.NewTicketKey(), c.key}}
@@ -77,13 +81,16 @@ func TestParseTicketKey(t *testing.T) {
 	if k, err := keysource.ParseTicketKey(good[:]); err != nil || k != good {
 		t.Errorf("a good key: %v", err)
 	}
-	for n, words := range map[int]string{0: "0 bytes, must be 80", 48: "AES-128 form of nginx", 79: "79 bytes, must be 80", 81: "81 bytes", 160: "160 bytes"} {
+	for n, words := range map[int]string{0: "0 bytes, must be 80", 48: "AES-128 form of nginx",
+		79: "79 bytes, must be 80", 81: "81 bytes", 160: "160 bytes"} {
 		k, err := keysource.ParseTicketKey(random(n))
-		if !errors.Is(err, keysource.ErrBadTicketKey) || !strings.Contains(err.Error(), words) || k != (keysource.TicketKey{}) {
+		if !errors.Is(err, keysource.ErrBadTicketKey) || !strings.Contains(err.Error(), words) ||
+			k != (keysource.TicketKey{}) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
-	if k, err := keysource.ParseTicketKey(make([]byte, 80)); !errors.Is(err, keysource.ErrBadTicketKey) || k != (keysource.TicketKey{}) {
+	if k, err := keysource.ParseTicketKey(make([]byte, 80)); !errors.Is(err, keysource.ErrBadTicketKey) ||
+		k != (keysource.TicketKey{}) {
 		t.Errorf("zeros: %v", err)
 	}
 }
@@ -126,7 +133,8 @@ func TestRingCheck(t *testing.T) {
 		"two keys of one name": {append(keys[:3:3], twin), "two keys of one name (" + twin.ID()},
 	} {
 		err := keysource.Ring{Keys: c.keys}.Check()
-		if c.words == "" && err != nil || c.words != "" && (!errors.Is(err, keysource.ErrBadTicketKey) || !strings.Contains(err.Error(), c.words)) {
+		if c.words == "" && err != nil || c.words != "" &&
+			(!errors.Is(err, keysource.ErrBadTicketKey) || !strings.Contains(err.Error(), c.words)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -138,7 +146,8 @@ func TestRingVersion(t *testing.T) {
 		return keysource.Ring{Generation: g, Keys: keys}
 	}
 	seen := map[string]bool{}
-	for _, r := range []keysource.Ring{ring(1, a), ring(2, a), ring(1, b), ring(1, a, b), ring(1, b, a), ring(0), ring(math.MaxUint64, a)} {
+	for _, r := range []keysource.Ring{ring(1, a), ring(2, a), ring(1, b), ring(1, a, b), ring(1, b, a), ring(0),
+		ring(math.MaxUint64, a)} {
 		v := r.Version()
 		if seen[v] {
 			t.Errorf("%s twice", v)
@@ -149,8 +158,10 @@ func TestRingVersion(t *testing.T) {
 		}
 	}
 	for _, v := range []string{
-		"", "g", "g-", "g1", "g1-", "1-abcdefabcdef", "g1-abcdefabcde", "g1-abcdefabcdeff", "g1-abcdefabcdeg", "g1-ABCDEFABCDEF", "g01-abcdefabcdef",
-		"g+1-abcdefabcdef", "g-1-abcdefabcdef", "g18446744073709551616-abcdefabcdef", " g1-abcdefabcdef", "g1-abcdefabcdef ", "x",
+		"", "g", "g-", "g1", "g1-", "1-abcdefabcdef", "g1-abcdefabcde", "g1-abcdefabcdeff", "g1-abcdefabcdeg",
+		"g1-ABCDEFABCDEF", "g01-abcdefabcdef",
+		"g+1-abcdefabcdef", "g-1-abcdefabcdef", "g18446744073709551616-abcdefabcdef", " g1-abcdefabcdef",
+		"g1-abcdefabcdef ", "x",
 	} {
 		if g, ok := keysource.ParseRingVersion(v); ok || g != 0 {
 			t.Errorf("%q was taken as generation %d", v, g)

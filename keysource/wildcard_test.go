@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// covers is the slow reference, label by label: RFC 9525 §6.3, a star stands for one whole leftmost label.
+// covers is the slow reference, label by label: RFC 9525 §6.3, a star stands for one whole
+// leftmost label.
 func covers(pattern, name Name) bool {
 	p, n := strings.Split(string(pattern), "."), strings.Split(string(name), ".")
 	if len(p) != len(n) {
@@ -26,8 +27,10 @@ func covers(pattern, name Name) bool {
 
 func FuzzWildcard(f *testing.F) {
 	for _, s := range [][2]string{
-		{"*.example.com", "shop.example.com"}, {"*.example.com", "a.b.example.com"}, {"*.example.com", "example.com"}, {"*.com", "example.com"},
-		{"shop.example.com", "SHOP.example.com."}, {"*.example.com", "*.example.com"}, {"*.bücher.example", "x.xn--bcher-kva.example"},
+		{"*.example.com", "shop.example.com"}, {"*.example.com", "a.b.example.com"}, {"*.example.com", "example.com"},
+		{"*.com", "example.com"},
+		{"shop.example.com", "SHOP.example.com."}, {"*.example.com", "*.example.com"},
+		{"*.bücher.example", "x.xn--bcher-kva.example"},
 		{"*.example.com", "-.example.com"}, {"*.-a.example", "b-.-a.example"},
 	} {
 		f.Add(s[0], s[1])
@@ -48,10 +51,12 @@ func FuzzWildcard(f *testing.F) {
 		if got := (Certificate{Names: []string{pattern}}).Covers(n); got != want {
 			t.Errorf("a certificate for %q covers %q: %t, the reference says %t", pattern, n, got, want)
 		}
-		// What we would send for a name, a client must accept: the standard library's check agrees wherever it says yes, but for a label that begins
-		// with a hyphen, which it takes for no host name and browsers do ("-a.example.com" is in use).
+		// What we would send for a name, a client must accept: the standard library's check agrees
+		// wherever it says yes, but for a label that begins with a hyphen, which it takes for no
+		// host name and browsers do ("-a.example.com" is in use).
 		leaf := x509.Certificate{DNSNames: []string{string(p)}}
-		if want && !strings.HasPrefix(string(n), "*.") && !strings.Contains("."+string(n), ".-") && leaf.VerifyHostname(string(n)) != nil {
+		if want && !strings.HasPrefix(string(n), "*.") && !strings.Contains("."+string(n), ".-") &&
+			leaf.VerifyHostname(string(n)) != nil {
 			t.Errorf("%q for %q would be refused by a client: %v", p, n, leaf.VerifyHostname(string(n)))
 		}
 	})

@@ -13,32 +13,35 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// build is a template and the hosts that are eager: all that is served between two changes.
+// build is a template and the eager hosts: all that is served between two changes.
 type build struct {
 	template *Template
 	hosts    []keysource.Name // sorted
 	chains   map[keysource.Name][]byte
-	policy   Policy // nil: everybody may have everything
+	policy   Policy // nil allows everything to everybody
 	note     func(version string, hosts []keysource.Name)
 
-	mu   sync.Mutex
-	who  map[string]*xds.Resource            // by identity
-	sets map[[sha256.Size]byte]*xds.Resource // by the hosts: many identities share one
-	kept int                                 // bytes of sets
+	mu         sync.Mutex
+	byIdentity map[string]*xds.Resource // the listeners, by identity
+	// byHosts is the listeners, by the hash of their hosts; many identities share one.
+	byHosts   map[[sha256.Size]byte]*xds.Resource
+	keptBytes int // bytes of byHosts
 }
 
 const (
-	// maxKnown bounds what is kept of identities, whoever connects.
-	maxKnown = 1 << 16
-	// maxKept bounds the bytes of listeners that are kept encoded; at 2000 hosts one is some 2 MB. What is beyond is put together each time a node is looked after.
-	maxKept = 64 << 20
+	// maxIdentities bounds for how many identities listeners are kept, whoever connects.
+	maxIdentities = 1 << 16
+	// maxKeptBytes bounds the bytes of listeners that are kept encoded. With 2000 hosts one has
+	// some 2 MB. A listener beyond that is put together each time that a node is looked after.
+	maxKeptBytes = 64 << 20
 )
 
-// newBuild encodes the chains that the last build (nil: none) does not have.
-func newBuild(t *Template, hosts []keysource.Name, p Policy, last *build, note func(string, []keysource.Name)) (*build, error) {
+// newBuild encodes the chains that the last build does not have. last may be nil.
+func newBuild(t *Template, hosts []keysource.Name, p Policy, last *build, note func(string, []keysource.Name)) (*build,
+	error) {
 	b := &build{
 		template: t, hosts: hosts, policy: p, note: note, chains: make(map[keysource.Name][]byte, len(hosts)),
-		who: map[string]*xds.Resource{}, sets: map[[sha256.Size]byte]*xds.Resource{},
+		byIdentity: map[string]*xds.Resource{}, byHosts: map[[sha256.Size]byte]*xds.Resource{},
 	}
 	for _, h := range hosts {
 		if last != nil && last.template == t && last.chains[h] != nil {
@@ -52,38 +55,42 @@ func newBuild(t *Template, hosts []keysource.Name, p Policy, last *build, note f
 		b.chains[h] = chain
 	}
 	if p == nil {
-		b.who[""], _ = b.of(hosts)
+		b.byIdentity[""], _ = b.of(hosts)
 	}
 	return b, nil
 }
 
-// listener is what a node of that identity is sent: the chains of those hosts that it may have.
+// listener returns what a node of that identity is sent: the chains of those hosts that it may
+// have.
 func (b *build) listener(identity string) *xds.Resource {
 	if b.policy == nil {
 		identity = ""
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if r := b.who[identity]; r != nil {
+	if r := b.byIdentity[identity]; r != nil {
 		return r
 	}
-	if len(b.who) >= maxKnown {
-		clear(b.who)
-		clear(b.sets)
-		b.kept = 0
+	if len(b.byIdentity) >= maxIdentities {
+		clear(b.byIdentity)
+		clear(b.byHosts)
+		b.keptBytes = 0
 	}
 	var hosts []keysource.Name
-	if b.policy.AllowsScope(identity, b.template.opt.Scope) { // a chain without a ring would keep the port closed
-		hosts = slices.DeleteFunc(slices.Clone(b.hosts), func(h keysource.Name) bool { return !b.policy.AllowsName(identity, h) })
+	// Without a ring a chain would keep the port closed.
+	if b.policy.AllowsScope(identity, b.template.opt.Scope) {
+		hosts = slices.DeleteFunc(slices.Clone(b.hosts),
+			func(h keysource.Name) bool { return !b.policy.AllowsName(identity, h) })
 	}
 	r, kept := b.of(hosts)
 	if kept {
-		b.who[identity] = r
+		b.byIdentity[identity] = r
 	}
 	return r
 }
 
-// of is the listener with the chains of hosts, which must be among b.hosts, in order; kept: the same is returned next time. The on-demand chain comes last.
+// of returns the listener with the chains of hosts, which must be among b.hosts, in order. kept
+// reports that the same listener is returned next time. The on-demand chain comes last.
 func (b *build) of(hosts []keysource.Name) (r *xds.Resource, kept bool) {
 	set := sha256.New()
 	size := len(b.template.base) + len(b.template.onDemand)
@@ -93,11 +100,11 @@ func (b *build) of(hosts []keysource.Name) (r *xds.Resource, kept bool) {
 		size += len(b.chains[h])
 	}
 	key := [sha256.Size]byte(set.Sum(nil))
-	if r := b.sets[key]; r != nil {
+	if r := b.byHosts[key]; r != nil {
 		return r, true
 	}
 	match, err := matcher(hosts)
-	if err != nil { // of names alone: it cannot be
+	if err != nil { // this cannot happen with names alone
 		match = nil
 	}
 	size += len(match)
@@ -110,13 +117,14 @@ func (b *build) of(hosts []keysource.Name) (r *xds.Resource, kept bool) {
 	body.Write(match)
 	sum := sha256.Sum256(body.Bytes())
 	r = &xds.Resource{
-		Name: b.template.name, Version: hex.EncodeToString(sum[:12]), Body: &anypb.Any{TypeUrl: TypeURL, Value: body.Bytes()},
+		Name: b.template.name, Version: hex.EncodeToString(sum[:12]),
+		Body: &anypb.Any{TypeUrl: TypeURL, Value: body.Bytes()},
 	}
 	b.note(r.Version, hosts)
-	if len(b.sets) > 0 && b.kept+size > maxKept {
+	if len(b.byHosts) > 0 && b.keptBytes+size > maxKeptBytes {
 		return r, false
 	}
-	b.sets[key] = r
-	b.kept += size
+	b.byHosts[key] = r
+	b.keptBytes += size
 	return r, true
 }

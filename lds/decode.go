@@ -14,14 +14,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// maxTemplate bounds what is parsed.
+// maxTemplate is how many bytes of a template are parsed at most.
 const maxTemplate = 1 << 20
 
+// bad returns an error that wraps ErrBadTemplate.
 func bad(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrBadTemplate, fmt.Sprintf(format, a...))
 }
 
-// decode reads a listener as Envoy does: YAML, through JSON, strictly, with the rules that stand in the protos, down into every extension.
+// decode reads a listener as Envoy does: YAML, through JSON, strictly. It applies the rules of the
+// protos, down into every extension.
 func decode(text []byte) (*listenerv3.Listener, error) {
 	if len(text) > maxTemplate {
 		return nil, bad("%d bytes, at most %d", len(text), maxTemplate)
@@ -40,7 +42,8 @@ func decode(text []byte) (*listenerv3.Listener, error) {
 	return l, validate(l)
 }
 
-// explain takes the noise out of protojson's words: its positions are in JSON that nobody wrote, and its blanks vary from run to run.
+// explain shortens an error of protojson. Its positions are in JSON that nobody wrote, and its
+// blanks vary from run to run.
 func explain(err error) string {
 	words := strings.ReplaceAll(err.Error(), "\u00a0", " ")
 	if _, rest, ok := strings.Cut(words, "): "); ok && strings.Contains(words, "(line ") {
@@ -53,7 +56,7 @@ func explain(err error) string {
 	return words
 }
 
-// validate checks every message in l, those in an Any included.
+// validate checks every message in l, including those in an Any.
 func validate(l *listenerv3.Listener) error {
 	err := protorange.Range(l.ProtoReflect(), func(p protopath.Values) error {
 		m, ok := p.Index(-1).Value.Interface().(protoreflect.Message)

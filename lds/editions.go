@@ -7,19 +7,23 @@ import (
 )
 
 const (
-	// maxBuilds bounds how far back versions are remembered: nodes that lag behind, or refuse what is newer, serve old ones.
+	// maxBuilds bounds how many builds are remembered. Nodes that lag behind, or refuse what is
+	// newer, serve old ones.
 	maxBuilds = 64
-	// maxSets bounds the sets of hosts that are remembered of one build, and those of all but the newest two together; at 2000 hosts one is 32 KB.
+	// maxSets bounds how many sets of hosts are remembered of one build, and of all builds but the
+	// newest two together. With 2000 hosts a set has 32 KB.
 	maxSets = 1024
 )
 
-// editions remembers which hosts a version of the listener has a chain for: of the newest two builds always, of older ones while there is room.
+// editions remembers for which hosts a version of the listener has a chain. It always remembers
+// the newest two builds, and older ones while there is room.
 type editions struct {
-	mu     sync.Mutex
-	builds []map[string][]keysource.Name // hosts, sorted, by version; the newest build comes last
+	mu sync.Mutex
+	// builds holds, for each build, the sorted hosts by version. The newest build comes last.
+	builds []map[string][]keysource.Name
 }
 
-// begin has what is noted from now on remembered as that of another build.
+// begin starts another build, to which everything belongs that is noted from now on.
 func (e *editions) begin() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -33,7 +37,8 @@ func (e *editions) begin() {
 	}
 }
 
-// note forgets no other version: what is beyond maxSets is not remembered.
+// note remembers the hosts of a version of the newest build. Beyond maxSets it remembers nothing,
+// and forgets no other version.
 func (e *editions) note(version string, hosts []keysource.Name) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -42,6 +47,7 @@ func (e *editions) note(version string, hosts []keysource.Name) {
 	}
 }
 
+// of returns the hosts of a version, if it is remembered.
 func (e *editions) of(version string) ([]keysource.Name, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

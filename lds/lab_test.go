@@ -47,7 +47,8 @@ func newLab(t *testing.T, p Policy) *lab {
 	l := &lab{t: t, file: filepath.Join(t.TempDir(), "listener.yaml")}
 	l.write(example(t))
 	var err error
-	l.Table, err = NewTable(Config{File: l.file, Refresh: time.Minute, Options: options, Policy: p, Log: slog.New(slog.DiscardHandler)})
+	l.Table, err = NewTable(Config{File: l.file, Refresh: time.Minute, Options: options, Policy: p,
+		Log: slog.New(slog.DiscardHandler)})
 	check(t, err)
 	return l
 }
@@ -101,7 +102,8 @@ func names(s string) (out []keysource.Name) {
 	return out
 }
 
-// grants is a policy: identity to the names that it may have; scopes has the identities that may have the ring.
+// grants is a policy: identity to the names that it may have; scopes has the identities that may
+// have the ring.
 type grants struct {
 	names  map[string]string
 	scopes string

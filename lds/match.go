@@ -15,17 +15,21 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// nowhere is the name of no chain: a connection that is to take it is closed.
-const nowhere = "none"
+// noChain is the name of no chain. A connection that is to take it is closed.
+const noChain = "none"
 
-// utf8Name is a regular expression of bytes, as Envoy's are: UTF-8 (RFC 3629), not empty.
-const utf8Name = `([\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|` +
+// utf8Name is a regular expression of bytes, as Envoy's are. It matches UTF-8 (RFC 3629) that is
+// not empty.
+const utf8Name = `([\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|` +
+	`[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|` +
 	`\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+`
 
-// matcher returns the encoded field filter_chain_matcher: it takes the place of the chains' own matches, and says the same, by the server name: an exact name, then the
-// longest wildcard, which covers any number of labels, then the on-demand chain; but a server name that is not UTF-8 takes none. Envoy would ask for its certificate, and no
-// message could say that there is none: the client would wait for the connect timeout, and Envoy keep the name, some 5 KB, until it is restarted. A change of it,
-// as of the chains, is made in place.
+// matcher returns the encoded field filter_chain_matcher. It replaces the chains' own matches, and
+// decides as they do by the server name: an exact name, then the longest wildcard, which covers
+// any number of labels, then the on-demand chain. But a server name that is not UTF-8 takes no
+// chain. Envoy would ask for its certificate, and no message could say that there is none. The
+// client would wait for the connect timeout, and Envoy would keep the name, some 5 KB, until it is
+// restarted. Envoy makes a change of the matcher in place, as of the chains.
 func matcher(hosts []keysource.Name) ([]byte, error) {
 	var err error
 	pack := func(m proto.Message) *anypb.Any {
@@ -44,22 +48,29 @@ func matcher(hosts []keysource.Name) ([]byte, error) {
 	then := func(m *xdsmatcherv3.Matcher) *xdsmatcherv3.Matcher_OnMatch {
 		return &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Matcher{Matcher: m}}
 	}
-	where := func(s *xdsmatcherv3.StringMatcher, to *xdsmatcherv3.Matcher_OnMatch) *xdsmatcherv3.Matcher_MatcherList_FieldMatcher {
-		return &xdsmatcherv3.Matcher_MatcherList_FieldMatcher{OnMatch: to, Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{
-			MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
-				Input: sni, Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: s},
-			}},
-		}}
+	where := func(s *xdsmatcherv3.StringMatcher,
+		to *xdsmatcherv3.Matcher_OnMatch) *xdsmatcherv3.Matcher_MatcherList_FieldMatcher {
+		return &xdsmatcherv3.Matcher_MatcherList_FieldMatcher{OnMatch: to,
+			Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{
+				MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+					SinglePredicate: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+						Input:   sni,
+						Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: s},
+					},
+				},
+			}}
 	}
-	list := func(otherwise *xdsmatcherv3.Matcher_OnMatch, all ...*xdsmatcherv3.Matcher_MatcherList_FieldMatcher) *xdsmatcherv3.Matcher {
+	list := func(otherwise *xdsmatcherv3.Matcher_OnMatch,
+		all ...*xdsmatcherv3.Matcher_MatcherList_FieldMatcher) *xdsmatcherv3.Matcher {
 		return &xdsmatcherv3.Matcher{OnNoMatch: otherwise, MatcherType: &xdsmatcherv3.Matcher_MatcherList_{
 			MatcherList: &xdsmatcherv3.Matcher_MatcherList{Matchers: all},
 		}}
 	}
 	regex := func(r string) *xdsmatcherv3.StringMatcher {
-		return &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
-			Regex: r, EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}},
-		}}}
+		engine := &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}}
+		return &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{
+			SafeRegex: &xdsmatcherv3.RegexMatcher{Regex: r, EngineType: engine},
+		}}
 	}
 
 	exact := make(map[string]*xdsmatcherv3.Matcher_OnMatch)
@@ -76,16 +87,20 @@ func matcher(hosts []keysource.Name) ([]byte, error) {
 		slices.SortStableFunc(wild, func(a, b string) int { return len(b) - len(a) })
 		var all []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher
 		for _, suffix := range wild {
-			all = append(all, where(&xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_Suffix{Suffix: suffix}}, take("*"+suffix)))
+			pattern := &xdsmatcherv3.StringMatcher_Suffix{Suffix: suffix}
+			all = append(all, where(&xdsmatcherv3.StringMatcher{MatchPattern: pattern}, take("*"+suffix)))
 		}
 		named = then(list(named, all...))
 	}
 	if len(exact) > 0 {
-		named = then(&xdsmatcherv3.Matcher{OnNoMatch: named, MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
-			Input: sni, TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: exact}},
-		}}})
+		named = then(&xdsmatcherv3.Matcher{OnNoMatch: named,
+			MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+				Input: sni, TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{
+					ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: exact},
+				},
+			}}})
 	}
-	m := list(take(onDemandName), where(regex(utf8Name), named), where(regex("(?s).+"), take(nowhere)))
+	m := list(take(onDemandName), where(regex(utf8Name), named), where(regex("(?s).+"), take(noChain)))
 	if err != nil {
 		return nil, err
 	}

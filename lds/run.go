@@ -7,17 +7,21 @@ import (
 	"time"
 )
 
-// A change is served once nothing else has changed for quiet, and after atMost in any case: each update costs every Envoy a look at all chains.
+// A change is served once nothing else has changed for quiet, and after quietAtMost in any case.
+// Each update costs every Envoy a look at all chains.
 const (
-	quiet  = 500 * time.Millisecond
-	atMost = 2 * time.Second
+	quiet       = 500 * time.Millisecond
+	quietAtMost = 2 * time.Second
 )
 
-// Run serves what was set, and reads the template again, until ctx ends; then it returns nil. To be called once.
+// Run serves what was set, and reads the template again and again, until ctx ends. Then it returns
+// nil. It must be called only once.
 func (t *Table) Run(ctx context.Context) error {
 	tick := time.NewTicker(t.cfg.Refresh)
 	defer tick.Stop()
-	var due, last time.Time // when the change is to be served, at the latest; zero: there is none
+	// due is when the change is to be served, last the latest time for that. due is zero if there
+	// is no change.
+	var due, last time.Time
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -26,16 +30,16 @@ func (t *Table) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			t.read()
-		case <-t.kick:
+		case <-t.changed:
 			now := time.Now()
 			if due.IsZero() {
-				last = now.Add(atMost)
+				last = now.Add(quietAtMost)
 			}
 			if due = now.Add(quiet); due.After(last) {
 				due = last
 			}
-			if t.unserved() {
-				due = now // nodes wait
+			if t.nothingServed() {
+				due = now // nodes wait for the first one
 			}
 			timer.Reset(time.Until(due))
 		case <-timer.C:
@@ -45,31 +49,34 @@ func (t *Table) Run(ctx context.Context) error {
 	}
 }
 
-func (t *Table) unserved() bool {
+// nothingServed reports whether nothing is served yet.
+func (t *Table) nothingServed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.now == nil
+	return t.served == nil
 }
 
-// serve puts what was set into force and wakes the nodes; those for which nothing changes are sent nothing.
+// serve makes what was set effective, and wakes the nodes. Nodes for which nothing changes are
+// sent nothing.
 func (t *Table) serve() {
 	t.mu.Lock()
-	template, hosts, policy, last, known := t.template, t.hosts, t.policy, t.now, t.known
+	template, hosts, policy, last, known := t.template, t.hosts, t.policy, t.served, t.hostsSet
 	t.mu.Unlock()
 	if !known {
 		return
 	}
 	t.editions.begin()
 	next, err := newBuild(template, hosts, policy, last, t.editions.note)
-	if err != nil { // Parse has made a chain: with these hosts it cannot fail
+	// Parse has made a chain, so this cannot fail with these hosts.
+	if err != nil {
 		t.cfg.Log.Error("the listener cannot be encoded; the last one stays", "err", err)
 		return
 	}
 	t.mu.Lock()
-	t.now = next
-	boxes := slices.Collect(maps.Keys(t.boxes))
+	t.served = next
+	mailboxes := slices.Collect(maps.Keys(t.mailboxes))
 	t.mu.Unlock()
-	for _, box := range boxes {
-		box.Put(t.name)
+	for _, mailbox := range mailboxes {
+		mailbox.Put(t.name)
 	}
 }

@@ -3,126 +3,131 @@ package lds
 import (
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/internal/watchfile"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// Config of a [Table].
+// Config is what a [Table] needs.
 type Config struct {
-	File    string        // the template; read again each Refresh
+	File    string        // the template; it is read again each Refresh
 	Refresh time.Duration // default 5 s
 	Options Options
-	Policy  Policy // nil: everybody may have everything
+	Policy  Policy // nil allows everything to everybody
 	Log     *slog.Logger
 }
 
-// Table serves the listener. It implements [xds.Wildcard] and [xds.Referring]. Until SetHosts was called it answers nothing: a node that comes back after a
-// restart must not lose the chains of hosts that are not known yet.
+// Table serves the listener. It implements [xds.Wildcard] and [xds.Referring]. It answers nothing
+// until SetHosts was called. So a node that reconnects after a restart does not lose the chains of
+// hosts that are not known yet.
 type Table struct {
 	cfg      Config
-	name     string
+	name     string // of the listener; set once
+	file     *watchfile.Watched[*Template]
 	editions editions
-	kick     chan struct{} // capacity 1: something wanted changed
+	changed  chan struct{} // capacity 1; ready when something to serve has changed
 
-	mu       sync.Mutex
-	template *Template
-	text     []byte // of the template
-	err      error  // why the file is not in force; nil: it is
-	hosts    []keysource.Name
-	known    bool // SetHosts was called
-	policy   Policy
-	now      *build // nil: nothing is served yet
-	boxes    map[*xds.Mailbox]struct{}
+	mu        sync.Mutex
+	template  *Template
+	hosts     []keysource.Name
+	hostsSet  bool // SetHosts was called
+	policy    Policy
+	served    *build // nil while nothing is served
+	mailboxes map[*xds.Mailbox]struct{}
 }
 
-// NewTable reads the template; one that cannot be used is an error that wraps [ErrBadTemplate] and names the file. It starts nothing.
+// NewTable reads the template, and starts nothing. If the template cannot be used, the error wraps
+// [ErrBadTemplate] and names the file.
 func NewTable(c Config) (*Table, error) {
 	if c.Refresh <= 0 {
 		c.Refresh = 5 * time.Second
 	}
-	t := &Table{cfg: c, policy: c.Policy, kick: make(chan struct{}, 1), boxes: map[*xds.Mailbox]struct{}{}}
-	if t.read(); t.err != nil {
-		return nil, t.err
+	t := &Table{cfg: c, policy: c.Policy, changed: make(chan struct{}, 1), mailboxes: map[*xds.Mailbox]struct{}{}}
+	file, err := watchfile.Open(t.parse, c.File)
+	if err != nil {
+		return nil, err
 	}
+	t.file, t.template = file, file.Now()
 	t.name = t.template.name
+	t.signal()
 	return t, nil
 }
 
-// read takes over what stands in the file.
-func (t *Table) read() {
-	text, err := os.ReadFile(t.cfg.File)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err == nil && t.template != nil && string(text) == string(t.text) {
-		t.err = nil
-		return
+// parse makes a template of the file. After the first one, its name must not change.
+func (t *Table) parse(files []watchfile.File) (*Template, error) {
+	f := files[0]
+	if f.Err != nil {
+		return nil, f.Err
 	}
-	var p *Template
-	if err == nil {
-		if p, err = Parse(text, t.cfg.Options); err == nil && t.template != nil && p.name != t.name {
-			err = bad("its name was %q and is now %q, which would be another listener: restart lockstepd if that is meant", t.name, p.name)
-		}
-		if err != nil {
-			err = fmt.Errorf("%s: %w", t.cfg.File, err)
-		}
+	p, err := Parse(f.Bytes, t.cfg.Options)
+	if err == nil && t.name != "" && p.name != t.name {
+		err = bad("its name was %q and is now %q, which would be another listener: "+
+			"restart lockstepd if that is meant", t.name, p.name)
 	}
 	if err != nil {
-		if t.template != nil && (t.err == nil || t.err.Error() != err.Error()) {
-			t.cfg.Log.Error("the listener's template cannot be used; the last good one stays in force", "err", err)
-		}
-		t.err = err
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	return p, nil
+}
+
+// read takes over the content of the file, if it can be used.
+func (t *Table) read() {
+	changed, fault := t.file.Look()
+	if fault != nil {
+		t.cfg.Log.Error("the listener's template cannot be used; the last good one stays in force", "err", fault)
+	}
+	if !changed {
 		return
 	}
-	if t.template != nil {
-		t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", t.cfg.File)
-	}
-	t.template, t.text, t.err = p, text, nil
-	t.poke()
-}
-
-// Problem says why the template in the file is not in force; nil while it is.
-func (t *Table) Problem() error {
+	t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", t.cfg.File)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.err
+	t.template = t.file.Now()
+	t.signal()
 }
 
-// Port is where a node listens that has taken the listener; 0: not on a port.
+// Problem returns why the template in the file is not in force, or nil while it is.
+func (t *Table) Problem() error { return t.file.Err() }
+
+// Port returns the port on which a node listens that has the listener. It is 0 if the node does
+// not listen on a port.
 func (t *Table) Port() uint16 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.template.port
 }
 
-// SetHosts says which hosts are eager, each once. Run serves them after a moment, in which more may come. The slice must not be changed afterwards.
+// SetHosts sets which hosts are eager, each once. Run serves them after a moment, in which more
+// may come. The slice must not be changed afterwards.
 func (t *Table) SetHosts(hosts []keysource.Name) {
 	hosts = slices.Sorted(slices.Values(hosts))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.known && slices.Equal(hosts, t.hosts) {
+	if t.hostsSet && slices.Equal(hosts, t.hosts) {
 		return
 	}
-	t.hosts, t.known = hosts, true
-	t.poke()
+	t.hosts, t.hostsSet = hosts, true
+	t.signal()
 }
 
-// SetPolicy puts another policy in the place of Config.Policy.
+// SetPolicy replaces Config.Policy.
 func (t *Table) SetPolicy(p Policy) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.policy = p
-	t.poke()
+	t.signal()
 }
 
-// HostsOf lists the hosts that have a chain in a version of the listener; ok is false for one that is not remembered. The list is shared.
+// HostsOf lists the hosts that have a chain in a version of the listener. ok is false if the
+// version is not remembered. The list is shared.
 //
-// Remembered are the versions of the last two changes, and older ones while there is room, but of one change no more than 1024 sets of hosts. A node whose
-// policy gives it a set beyond those is served like any other; only what it serves is not known here, and after each change it is sent the
+// The versions of the last two changes are remembered, and older ones while there is room. Of one
+// change at most 1024 sets of hosts are remembered. A node whose policy gives it a further set is
+// served like any other. But what it serves is not known here. After each change it is sent the
 // certificates of all its chains again.
 func (t *Table) HostsOf(version string) (hosts []keysource.Name, ok bool) {
 	return t.editions.of(version)
@@ -131,14 +136,15 @@ func (t *Table) HostsOf(version string) (hosts []keysource.Name, ok bool) {
 // All implements [xds.Wildcard].
 func (t *Table) All() []string { return []string{t.name} }
 
-// Brings implements [xds.Referring]: the certificates of the hosts that a version has a chain for and the one before has not; where that is not known, all.
+// Brings implements [xds.Referring]. It lists the certificates of the hosts for which version has
+// a chain and before has none. If that is not known, it lists all.
 func (t *Table) Brings(before, version string) (names []string) {
 	had, _ := t.editions.of(before)
 	has, ok := t.editions.of(version)
 	if !ok {
 		t.mu.Lock()
-		if had = nil; t.now != nil {
-			has = t.now.hosts
+		if had = nil; t.served != nil {
+			has = t.served.hosts
 		}
 		t.mu.Unlock()
 	}
@@ -156,7 +162,7 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 		return nil, xds.Absent
 	}
 	t.mu.Lock()
-	now := t.now
+	now := t.served
 	t.mu.Unlock()
 	if now == nil {
 		return nil, xds.NotYet
@@ -165,27 +171,27 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 }
 
 // Watch implements [xds.Resources].
-func (t *Table) Watch(_ xds.Node, name string, box *xds.Mailbox) {
+func (t *Table) Watch(_ xds.Node, name string, mailbox *xds.Mailbox) {
 	if name == t.name {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.boxes[box] = struct{}{}
+		t.mailboxes[mailbox] = struct{}{}
 	}
 }
 
 // Unwatch implements [xds.Resources].
-func (t *Table) Unwatch(_ xds.Node, name string, box *xds.Mailbox) {
+func (t *Table) Unwatch(_ xds.Node, name string, mailbox *xds.Mailbox) {
 	if name == t.name {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		delete(t.boxes, box)
+		delete(t.mailboxes, mailbox)
 	}
 }
 
-// poke has Run look.
-func (t *Table) poke() {
+// signal wakes Run.
+func (t *Table) signal() {
 	select {
-	case t.kick <- struct{}{}:
+	case t.changed <- struct{}{}:
 	default:
 	}
 }

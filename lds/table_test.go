@@ -25,8 +25,8 @@ func (l *lab) run() {
 func TestNothingIsServedBeforeTheHostsAreKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
-		box := xds.NewMailbox()
-		l.Watch(xds.Node{}, "tls", box)
+		mailbox := xds.NewMailbox()
+		l.Watch(xds.Node{}, "tls", mailbox)
 		l.run()
 		if time.Sleep(time.Minute); l.sent("") != nil {
 			t.Error("a listener without chains was served")
@@ -39,12 +39,12 @@ func TestNothingIsServedBeforeTheHostsAreKnown(t *testing.T) {
 		if _, order := chains(t, l.sent("")); order != "on-demand" {
 			t.Errorf("chains: %s", order)
 		}
-		if got := box.Take(); len(got) != 1 || got[0] != "tls" {
+		if got := mailbox.Take(); len(got) != 1 || got[0] != "tls" {
 			t.Errorf("woken with %v", got)
 		}
-		l.Unwatch(xds.Node{}, "tls", box)
+		l.Unwatch(xds.Node{}, "tls", mailbox)
 		l.SetHosts(names("a.example"))
-		if time.Sleep(time.Minute); len(box.Take()) != 0 {
+		if time.Sleep(time.Minute); len(mailbox.Take()) != 0 {
 			t.Error("woken after Unwatch")
 		}
 	})
@@ -71,7 +71,7 @@ func TestChangesWaitForQuietButNotForEver(t *testing.T) {
 			time.Sleep(quiet / 2)
 			synctest.Wait()
 		}
-		if took := time.Since(began); took < quiet || took > atMost+quiet {
+		if took := time.Since(began); took < quiet || took > quietAtMost+quiet {
 			t.Errorf("under constant change it took %v", took)
 		}
 		before := l.sent("")
@@ -82,7 +82,8 @@ func TestChangesWaitForQuietButNotForEver(t *testing.T) {
 	})
 }
 
-// A change of one host leaves every other chain as it is, to the byte; the version follows the set of hosts alone.
+// A change of one host leaves every other chain as it is, to the byte; the version follows the set
+// of hosts alone.
 func TestOtherChainsStayAsTheyAre(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLab(t, nil)
@@ -116,12 +117,14 @@ func TestOtherChainsStayAsTheyAre(t *testing.T) {
 
 func TestANodeGetsTheChainsThatItsIdentityAllows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := grants{names: map[string]string{"one": "a.example b.example", "two": "b.example a.example c.example", "three": "b.example", "ringless": "a.example"}, scopes: "one two three"}
+		p := grants{names: map[string]string{"one": "a.example b.example", "two": "b.example a.example c.example",
+			"three": "b.example", "ringless": "a.example"}, scopes: "one two three"}
 		l := newLab(t, p)
 		l.SetHosts(names("a.example b.example"))
 		l.serve()
 		for identity, want := range map[string]string{
-			"one": "a.example b.example on-demand", "two": "a.example b.example on-demand", "three": "b.example on-demand", "ringless": "on-demand", "nobody": "on-demand",
+			"one": "a.example b.example on-demand", "two": "a.example b.example on-demand",
+			"three": "b.example on-demand", "ringless": "on-demand", "nobody": "on-demand",
 		} {
 			if _, order := chains(t, l.sent(identity)); order != want {
 				t.Errorf("%s gets %s, want %s", identity, order, want)
@@ -150,12 +153,15 @@ func TestABadTemplateLeavesTheLastGoodOne(t *testing.T) {
 		l.run()
 		first := l.sent("")
 		for text, want := range map[string]string{
-			"filters": "unexpected", strings.Replace(example(t), `name: "tls"`, `name: "other"`, 1): "restart lockstepd",
-			strings.Replace(example(t), "envoy.extensions.filters.http.router.v3.Router", "example.Mine", 1): "example.Mine",
+			"filters": "unexpected", strings.Replace(example(t), `name: "tls"`, `name: "other"`,
+				1): "restart lockstepd",
+			strings.Replace(example(t), "envoy.extensions.filters.http.router.v3.Router", "example.Mine",
+				1): "example.Mine",
 		} {
 			l.write(text)
 			time.Sleep(2 * time.Minute)
-			if err := l.Problem(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), l.file) {
+			if err := l.Problem(); err == nil || !strings.Contains(err.Error(), want) ||
+				!strings.Contains(err.Error(), l.file) {
 				t.Errorf("the problem is said to be %v, want %q and the file in it", err, want)
 			}
 			if l.sent("").Version != first.Version {
@@ -185,7 +191,8 @@ func TestANewChainBringsItsCertificate(t *testing.T) {
 		versions = append(versions, l.sent("").Version)
 	}
 	for _, c := range []struct{ before, version, want string }{
-		{versions[0], versions[1], "chain:c.example"}, {"unknown", versions[1], "chain:b.example chain:c.example"}, {"", versions[0], "chain:a.example chain:b.example"}, {versions[1], versions[2], ""},
+		{versions[0], versions[1], "chain:c.example"}, {"unknown", versions[1], "chain:b.example chain:c.example"},
+		{"", versions[0], "chain:a.example chain:b.example"}, {versions[1], versions[2], ""},
 	} {
 		if got := strings.Join(l.Brings(c.before, c.version), " "); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
@@ -236,7 +243,8 @@ func (each) AllowsName(identity string, n keysource.Name) bool {
 	return identity+".example" == string(n)
 }
 
-// However many sets of hosts there are, each node gets its own, what it serves is known until it has the next, and what it is new to is sent again.
+// However many sets of hosts there are, each node gets its own, what it serves is known until it
+// has the next, and what it is new to is sent again.
 func TestManySetsOfHosts(t *testing.T) {
 	l := newLab(t, each{})
 	var hosts []keysource.Name
@@ -273,9 +281,10 @@ func TestWhatIsKeptEncodedIsBounded(t *testing.T) {
 	l := newLab(t, each{})
 	l.SetHosts(names("a.example b.example"))
 	l.serve()
-	l.now.kept = maxKept
+	l.served.keptBytes = maxKeptBytes
 	first := l.sent("a")
-	if second := l.sent("b"); l.sent("b") == second || l.sent("b").Version != second.Version || l.sent("a").Version != first.Version || second.Version == first.Version {
+	if second := l.sent("b"); l.sent("b") == second || l.sent("b").Version != second.Version ||
+		l.sent("a").Version != first.Version || second.Version == first.Version {
 		t.Error("what is beyond was kept, or is another")
 	}
 	if l.sent("a") != first {

@@ -16,10 +16,10 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Template is a listener without its chains, and what they are made of. It does not change.
+// Template is a listener without its chains, and what the chains are made of. It does not change.
 type Template struct {
 	name     string
-	port     uint16                      // where it listens; 0: not on a port
+	port     uint16                      // where it listens; 0 if not on a port
 	base     []byte                      // the encoded listener without filter chains
 	chain    *listenerv3.FilterChain     // without match, name and transport socket
 	tls      *tlsv3.DownstreamTlsContext // what all chains have in common
@@ -32,9 +32,10 @@ const (
 	tlsSocket    = "envoy.transport_sockets.tls"
 )
 
-// Parse reads a template: one listener (YAML), with its name, address and exactly one filter chain, whose filters every host gets. The chain may have a
-// transport socket with what TLS is to be like (tls_params, alpn_protocols, validation_context); certificates, session tickets and matches are lockstepd's.
-// The error wraps [ErrBadTemplate].
+// Parse reads a template. That is one listener (YAML) with its name, address and exactly one
+// filter chain, whose filters every host gets. The chain may have a transport socket with settings
+// of TLS (tls_params, alpn_protocols, validation_context). Lockstepd writes certificates, session
+// tickets and matches. The error wraps [ErrBadTemplate].
 func Parse(text []byte, o Options) (*Template, error) {
 	l, err := decode(text)
 	if err != nil {
@@ -45,14 +46,18 @@ func Parse(text []byte, o Options) (*Template, error) {
 		return nil, bad("name is missing: Envoy tells listeners apart by it")
 	case l.GetAddress() == nil:
 		return nil, bad("address is missing")
-	case l.GetUdpListenerConfig() != nil || l.GetAddress().GetSocketAddress().GetProtocol() == corev3.SocketAddress_UDP:
+	case l.GetUdpListenerConfig() != nil ||
+		l.GetAddress().GetSocketAddress().GetProtocol() == corev3.SocketAddress_UDP:
 		return nil, bad("it is for UDP: Envoy fetches no certificates on demand for QUIC")
 	case l.GetFilterChainMatcher() != nil || l.GetFcdsConfig() != nil:
-		return nil, bad("filter_chain_matcher and fcds_config cannot stand there: which chain takes a connection is lockstepd's to say, by server name")
+		return nil, bad("filter_chain_matcher and fcds_config cannot stand there: which chain takes a connection " +
+			"is lockstepd's to say, by server name")
 	case len(l.GetFilterChains()) != 1:
-		return nil, bad("%d filter_chains: there must be exactly one, whose filters every host gets", len(l.GetFilterChains()))
+		return nil, bad("%d filter_chains: there must be exactly one, whose filters every host gets",
+			len(l.GetFilterChains()))
 	}
-	t := &Template{name: l.GetName(), port: uint16(l.GetAddress().GetSocketAddress().GetPortValue()), chain: l.GetFilterChains()[0], opt: o}
+	t := &Template{name: l.GetName(), port: uint16(l.GetAddress().GetSocketAddress().GetPortValue()),
+		chain: l.GetFilterChains()[0], opt: o}
 	if m := t.chain.GetFilterChainMatch(); m != nil && proto.Size(m) > 0 {
 		return nil, bad("filter_chain_match cannot stand there: lockstepd writes one for each host")
 	}
@@ -75,11 +80,11 @@ func Parse(text []byte, o Options) (*Template, error) {
 	if t.onDemand, err = t.encode(t.onDemandChain); err != nil {
 		return nil, err
 	}
-	_, err = t.eager("template.invalid") // what goes wrong with one goes wrong with all
+	_, err = t.eager("template.invalid") // what fails for one host fails for all
 	return t, err
 }
 
-// Name is the listener's.
+// Name returns the listener's name.
 func (t *Template) Name() string { return t.name }
 
 // fill adds what every listener with such chains needs.
@@ -95,20 +100,23 @@ func fill(l *listenerv3.Listener) error {
 			Name: tlsInspector, ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: inspector},
 		})
 	}
-	if l.StatsMatcher == nil { // statistics of each certificate are a good part of what a name costs
-		l.StatsMatcher = &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_ExclusionList{ExclusionList: &matcherv3.ListStringMatcher{
-			Patterns: []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: ".ssl.certificate."}}},
-		}}}
+	// Envoy's statistics of each certificate are a large part of what a name costs.
+	if l.StatsMatcher == nil {
+		pattern := &matcherv3.StringMatcher_Contains{Contains: ".ssl.certificate."}
+		l.StatsMatcher = &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_ExclusionList{
+			ExclusionList: &matcherv3.ListStringMatcher{Patterns: []*matcherv3.StringMatcher{{MatchPattern: pattern}}},
+		}}
 	}
 	return nil
 }
 
-// parseTLS takes what the template says of TLS, and refuses what is not the operator's to say.
+// parseTLS returns what the template says of TLS. It refuses what only lockstepd may say.
 func parseTLS(s *corev3.TransportSocket, o Options) (*tlsv3.DownstreamTlsContext, error) {
 	d := new(tlsv3.DownstreamTlsContext)
 	if s != nil {
 		if err := s.GetTypedConfig().UnmarshalTo(d); err != nil {
-			return nil, bad("transport_socket: it must hold a DownstreamTlsContext, and holds %q", s.GetTypedConfig().GetTypeUrl())
+			return nil, bad("transport_socket: it must hold a DownstreamTlsContext, and holds %q",
+				s.GetTypedConfig().GetTypeUrl())
 		}
 	}
 	if d.CommonTlsContext == nil {
@@ -128,11 +136,13 @@ func parseTLS(s *corev3.TransportSocket, o Options) (*tlsv3.DownstreamTlsContext
 		{d.GetSessionTimeout() != nil, "session_timeout"},
 	} {
 		if f.set {
-			return nil, bad("transport_socket: %s cannot stand there: lockstepd writes what concerns certificates and session tickets", f.name)
+			return nil, bad("transport_socket: %s cannot stand there: lockstepd writes what concerns "+
+				"certificates and session tickets", f.name)
 		}
 	}
 	if c.TlsParams == nil {
-		c.TlsParams = &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3}
+		c.TlsParams = &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
+			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3}
 	}
 	if s == nil {
 		c.AlpnProtocols = []string{"h2", "http/1.1"}
@@ -140,7 +150,7 @@ func parseTLS(s *corev3.TransportSocket, o Options) (*tlsv3.DownstreamTlsContext
 	return d, checkClients(d, o)
 }
 
-// checkClients refuses a listener of another kind than the scope's.
+// checkClients refuses a template that treats client certificates differently from the scope.
 func checkClients(d *tlsv3.DownstreamTlsContext, o Options) error {
 	c := d.GetCommonTlsContext()
 	none := o.ClientCerts == "" || o.ClientCerts == "none"
@@ -150,10 +160,12 @@ func checkClients(d *tlsv3.DownstreamTlsContext, o Options) error {
 	case c.GetValidationContextType() == nil && !asks && none:
 		return nil
 	case none:
-		return bad("transport_socket: it asks for client certificates, and the listeners of scope %s ask for none (client_certs: none): a ticket made without one "+
+		return bad("transport_socket: it asks for client certificates, and the listeners of scope %s ask for "+
+			"none (client_certs: none): a ticket made without one "+
 			"would pass here; use a scope of its own, whose client_certs is the SHA-256 of the CA", o.Scope)
 	case !asks || ca == nil:
-		return bad("transport_socket: the listeners of scope %s ask for client certificates (client_certs: %s): it needs require_client_certificate: true and "+
+		return bad("transport_socket: the listeners of scope %s ask for client certificates (client_certs: %s): "+
+			"it needs require_client_certificate: true and "+
 			"validation_context.trusted_ca", o.Scope, o.ClientCerts)
 	}
 	text := ca.GetInlineBytes()
@@ -162,13 +174,16 @@ func checkClients(d *tlsv3.DownstreamTlsContext, o Options) error {
 	}
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != "CERTIFICATE" {
-		return bad("transport_socket: validation_context.trusted_ca must be one certificate as inline_string (PEM): lockstepd compares it with what scope %s declares", o.Scope)
+		return bad("transport_socket: validation_context.trusted_ca must be one certificate as inline_string "+
+			"(PEM): lockstepd compares it with what scope %s declares", o.Scope)
 	}
 	if second, _ := pem.Decode(rest); second != nil {
-		return bad("transport_socket: validation_context.trusted_ca holds more than one certificate; a scope has one CA")
+		return bad("transport_socket: validation_context.trusted_ca holds more than one certificate; a scope has " +
+			"one CA")
 	}
 	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != o.ClientCerts {
-		return bad("transport_socket: scope %s declares another CA (client_certs: %s) than that of validation_context.trusted_ca (%x)", o.Scope, o.ClientCerts, sum)
+		return bad("transport_socket: scope %s declares another CA (client_certs: %s) than that of "+
+			"validation_context.trusted_ca (%x)", o.Scope, o.ClientCerts, sum)
 	}
 	return nil
 }

@@ -51,10 +51,13 @@ func TestEachEagerHostHasAChainOfItsOwnAndTheRestShareOne(t *testing.T) {
 				prefix = p
 			}
 			d, m := downstream(t, c), c.GetFilterChainMatch()
-			certs, ring := d.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs(), d.GetSessionTicketKeysSdsSecretConfig()
+			certs, ring := d.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs(),
+				d.GetSessionTicketKeysSdsSecretConfig()
 			if c.GetName() == onDemandName {
-				if m.GetTransportProtocol() != "tls" || len(m.GetServerNames()) != 0 || !d.GetDisableStatelessSessionResumption() ||
-					!d.GetDisableStatefulSessionResumption() || d.GetCommonTlsContext().GetCustomTlsCertificateSelector() == nil || len(certs) != 0 {
+				if m.GetTransportProtocol() != "tls" || len(m.GetServerNames()) != 0 ||
+					!d.GetDisableStatelessSessionResumption() ||
+					!d.GetDisableStatefulSessionResumption() ||
+					d.GetCommonTlsContext().GetCustomTlsCertificateSelector() == nil || len(certs) != 0 {
 					t.Errorf("the on-demand chain is %v", c)
 				}
 				continue
@@ -62,13 +65,15 @@ func TestEachEagerHostHasAChainOfItsOwnAndTheRestShareOne(t *testing.T) {
 			if len(m.GetServerNames()) != 1 || m.GetServerNames()[0] != c.GetName() {
 				t.Errorf("%s matches %v", c.GetName(), m)
 			}
-			if len(certs) != 1 || certs[0].GetName() != "chain:"+c.GetName() || certs[0].GetSdsConfig().GetAds() == nil {
+			if len(certs) != 1 || certs[0].GetName() != "chain:"+c.GetName() ||
+				certs[0].GetSdsConfig().GetAds() == nil {
 				t.Errorf("%s: certificate %v, want its own by ADS", c.GetName(), certs)
 			}
 			if certs[0].GetSdsConfig().GetInitialFetchTimeout().AsDuration() <= 0 {
 				t.Errorf("%s: a certificate that never comes holds up all hosts", c.GetName())
 			}
-			if ring.GetName() != "tickets/blue" || ring.GetSdsConfig().GetApiConfigSource() == nil || ring.GetSdsConfig().GetInitialFetchTimeout().AsDuration() != 0 {
+			if ring.GetName() != "tickets/blue" || ring.GetSdsConfig().GetApiConfigSource() == nil ||
+				ring.GetSdsConfig().GetInitialFetchTimeout().AsDuration() != 0 {
 				t.Errorf("%s: ring %v, want the scope's by the SDS service, waited for", c.GetName(), ring)
 			}
 			if d.GetSessionTimeout().AsDuration() != options.TicketLifetime {
@@ -78,7 +83,8 @@ func TestEachEagerHostHasAChainOfItsOwnAndTheRestShareOne(t *testing.T) {
 	})
 }
 
-// Envoy gives a second watch on a certificate nothing: chains must name its source alike, whichever version of lockstepd has made them.
+// Envoy gives a second watch on a certificate nothing: chains must name its source alike,
+// whichever version of lockstepd has made them.
 func TestCertificatesComeFromOneSource(t *testing.T) {
 	const want = "\x1a\x00\x30\x02\x22\x02\x08\x0a" // ads {}, resource_api_version V3, initial_fetch_timeout 10s
 	p, err := Parse([]byte(example(t)), options)
@@ -106,13 +112,15 @@ func TestCertificatesComeFromOneSource(t *testing.T) {
 }
 
 func TestWhatTheTemplateSaysOfTLSStays(t *testing.T) {
-	p, err := Parse([]byte(withTLS(t, "common_tls_context: {tls_params: {tls_minimum_protocol_version: TLSv1_3}, alpn_protocols: [\"h2\"]}, prefer_client_ciphers: true")), options)
+	p, err := Parse([]byte(withTLS(t, "common_tls_context: {tls_params: {tls_minimum_protocol_version: TLSv1_3}, "+
+		"alpn_protocols: [\"h2\"]}, prefer_client_ciphers: true")), options)
 	check(t, err)
 	b, err := newBuild(p, names("a.example"), nil, nil, func(string, []keysource.Name) {})
 	check(t, err)
 	for _, c := range listenerOf(t, b.listener("")).GetFilterChains() {
 		d := downstream(t, c)
-		if a := d.GetCommonTlsContext().GetAlpnProtocols(); len(a) != 1 || a[0] != "h2" || !d.GetPreferClientCiphers() ||
+		if a := d.GetCommonTlsContext().GetAlpnProtocols(); len(a) != 1 || a[0] != "h2" ||
+			!d.GetPreferClientCiphers() ||
 			d.GetCommonTlsContext().GetTlsParams().GetTlsMinimumProtocolVersion().String() != "TLSv1_3" {
 			t.Errorf("%s: %v", c.GetName(), d)
 		}
@@ -150,13 +158,16 @@ func TestATemplateThatCannotBeUsedIsRefusedByName(t *testing.T) {
 		{change("{socket_address: {", "{socket_address: {protocol: UDP, "), "it is for UDP"},
 		{change("- filters:", "- filter_chain_match: {server_names: [a.example]}\n  filters:"), "filter_chain_match"},
 		{example(t) + "- name: second\n", "2 filter_chains"},
-		{"name: x\naddress: {socket_address: {address: \"127.0.0.1\", port_value: 1}}\nfilter_chains: [{}]\n", "no filters"},
+		{"name: x\naddress: {socket_address: {address: \"127.0.0.1\", port_value: 1}}\nfilter_chains: [{}]\n",
+			"no filters"},
 		{"name: x\naddress: {socket_address: {address: \"127.0.0.1\", port_value: 1}}\n", "0 filter_chains"},
 		{withTLS(t, "session_timeout: 1s"), "session_timeout"},
 		{withTLS(t, "disable_stateless_session_resumption: true"), "disable_stateless_session_resumption"},
-		{withTLS(t, "common_tls_context: {tls_certificate_sds_secret_configs: [{name: x}]}"), "tls_certificate_sds_secret_configs"},
+		{withTLS(t, "common_tls_context: {tls_certificate_sds_secret_configs: [{name: x}]}"),
+			"tls_certificate_sds_secret_configs"},
 		{withTLS(t, "require_client_certificate: true"), "it asks for client certificates"},
-		{strings.ReplaceAll(withTLS(t, ""), "tls.v3.DownstreamTlsContext", "tls.v3.UpstreamTlsContext"), "must hold a DownstreamTlsContext"},
+		{strings.ReplaceAll(withTLS(t, ""), "tls.v3.DownstreamTlsContext", "tls.v3.UpstreamTlsContext"),
+			"must hold a DownstreamTlsContext"},
 		{strings.Repeat("#", maxTemplate+1), "at most"},
 	} {
 		_, err := Parse([]byte(c.text), options)
@@ -174,16 +185,19 @@ func authority(t *testing.T) (text, sum string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true}, &x509.Certificate{}, key.Public(), key)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true}, &x509.Certificate{}, key.Public(), key)
 	check(t, err)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), fmt.Sprintf("%x", sha256.Sum256(der))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		fmt.Sprintf("%x", sha256.Sum256(der))
 }
 
 func TestATemplateIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 	ca, declared := authority(t)
 	other, _ := authority(t)
 	asks := func(ca string) string {
-		return withTLS(t, fmt.Sprintf("require_client_certificate: true, common_tls_context: {validation_context: {trusted_ca: {inline_string: %q}}}", ca))
+		return withTLS(t, fmt.Sprintf("require_client_certificate: true, common_tls_context: "+
+			"{validation_context: {trusted_ca: {inline_string: %q}}}", ca))
 	}
 	for _, c := range []struct{ declared, text, want string }{
 		{declared, asks(ca), ""},
@@ -192,25 +206,30 @@ func TestATemplateIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 		{declared, example(t), "ask for client certificates"},
 		{declared, asks(other), "declares another CA"},
 		{declared, asks(ca + other), "more than one"},
-		{declared, withTLS(t, "require_client_certificate: true, common_tls_context: {validation_context: {trusted_ca: {filename: /ca.pem}}}"), "inline_string"},
-		{declared, strings.Replace(asks(ca), "require_client_certificate: true, ", "", 1), "needs require_client_certificate"},
+		{declared, withTLS(t, "require_client_certificate: true, common_tls_context: {validation_context: "+
+			"{trusted_ca: {filename: /ca.pem}}}"), "inline_string"},
+		{declared, strings.Replace(asks(ca), "require_client_certificate: true, ", "", 1),
+			"needs require_client_certificate"},
 	} {
 		o := options
 		o.ClientCerts = c.declared
 		_, err := Parse([]byte(c.text), o)
-		if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, ErrBadTemplate) || !strings.Contains(err.Error(), c.want)) {
+		if (err == nil) != (c.want == "") || err != nil &&
+			(!errors.Is(err, ErrBadTemplate) || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
 }
 
 func FuzzTemplate(f *testing.F) {
-	// Short ones: what is interesting is first made smaller, and that takes the time of the fuzzer.
+	// Short ones: what is interesting is first made smaller, and that takes the time of the
+	// fuzzer.
 	f.Add([]byte(`{name: x, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: a, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]}`))
 	f.Add([]byte(`{name: x, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: a}], transport_socket: {name: t, typed_config: {"@type": ` +
 		`type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: {alpn_protocols: [h2]}}}}]}`))
 	f.Add([]byte("name: x\naddress: {pipe: {path: /x}}\nfilter_chains: [{filters: [{name: a}]}]\n"))
-	f.Add([]byte("{name: x, filter_chains: [{filters: [{name: a, typed_config: {\"@type\": type.googleapis.com/envoy.x}}]}]}"))
+	f.Add([]byte("{name: x, filter_chains: [{filters: [{name: a, typed_config: {\"@type\": " +
+		"type.googleapis.com/envoy.x}}]}]}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := Parse(text, options)
 		if err != nil {

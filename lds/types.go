@@ -1,6 +1,7 @@
 package lds
 
-// Every extension that a template may name: its type must be known to be read. The list is that of go-control-plane (types_test.go checks it).
+// Every extension that a template may name is imported, since only known types can be read. The
+// list is that of go-control-plane (types_test.go checks it).
 import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/dynamic_modules/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"

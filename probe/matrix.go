@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Outcome is what became of a session that was offered to a node.
+// Outcome is the outcome for a session that was offered to a node.
 type Outcome string
 
 const (
@@ -27,7 +27,7 @@ type Pair struct {
 	Version  uint16
 	From, To string
 	Outcome  Outcome
-	Took     time.Duration // the handshake with To
+	Took     time.Duration // how long the handshake with To took
 	Words    string        // what failed
 	Key      string        // Session.KeyID
 }
@@ -56,23 +56,25 @@ func (m Matrix) OK() bool {
 	return len(m.Pairs) > 0 && !slices.ContainsFunc(m.Pairs, func(p Pair) bool { return p.Outcome != Resumed })
 }
 
-// ErrBadConfig: the probe cannot be made; the text says why.
+// ErrBadConfig means that the probe cannot be made. The text says why.
 var ErrBadConfig = errors.New("probe: bad configuration")
 
 const (
 	defaultMaxPairs = 400
-	atOnce          = 16 // connections: a probe must not look like an attack
+	atOnce          = 16 // connections at the same time; a probe must not look like an attack
 )
 
-// Verify makes a session at each address, for each version, and offers it to each address, the same one included. Above MaxPairs it tries a
-// sample that is the same each time, in which every address is a source and a target as often as every other. What nodes do wrong stands in
-// the matrix; an error is a bad Config or the end of ctx.
+// Verify makes a session at each address, for each version, and offers it to each address, the
+// same one included. Above MaxPairs it tries a sample. The sample is the same each time, and every
+// address is a source and a target in it equally often. What nodes do wrong is in the matrix. An
+// error means a bad Config, or that ctx ended.
 func Verify(ctx context.Context, c Config) (Matrix, error) {
 	if err := c.check(); err != nil {
 		return Matrix{}, err
 	}
 	n := len(c.Addrs)
-	each := min(n, max(1, cmp.Or(c.MaxPairs, defaultMaxPairs)/n)) // targets of one source
+	// each is how many targets one source has.
+	each := min(n, max(1, cmp.Or(c.MaxPairs, defaultMaxPairs)/n))
 	m := Matrix{Sampled: each < n, Pairs: make([]Pair, len(c.versions())*n*each)}
 	g := new(errgroup.Group)
 	g.SetLimit(atOnce)
@@ -90,11 +92,12 @@ func Verify(ctx context.Context, c Config) (Matrix, error) {
 			})
 		}
 	}
-	g.Wait() // the rows hold the errors
+	g.Wait() // the rows have the errors
 	return m, ctx.Err()
 }
 
-// targets are the nodes that source i tries: all n, or some at even distances round the circle, itself left out.
+// targets returns the nodes that source i tries: all n, or some at even distances in a circle,
+// without itself.
 func targets(i, each, n int) []int {
 	var ts []int
 	for j := range each {
@@ -108,6 +111,7 @@ func targets(i, each, n int) []int {
 	return ts
 }
 
+// offerAll makes a session at the source of row, and offers it to each target.
 func (c Config) offerAll(ctx context.Context, row []Pair) {
 	first, err := Dial(ctx, row[0].From, c, nil)
 	if err == nil && first.Session == nil {

@@ -35,7 +35,8 @@ func certify(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host},
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +91,8 @@ func TestSessionResumesWhereKeysAreShared(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first.Resumed || first.Session == nil || first.Session.Version != v || len(first.Session.KeyID) != 16 || time.Since(first.Session.Issued) > time.Minute {
+		if first.Resumed || first.Session == nil || first.Session.Version != v || len(first.Session.KeyID) != 16 ||
+			time.Since(first.Session.Issued) > time.Minute {
 			t.Fatalf("first connection: %+v with session %+v", first, first.Session)
 		}
 		for range 3 { // the same session again and again: what comes back must not take its place
@@ -128,7 +130,8 @@ func TestVerifyShowsWhoDoesNotResume(t *testing.T) {
 			want = Resumed
 		}
 		if p.Outcome != want || p.Words != "" || p.Took <= 0 {
-			t.Errorf("%s %s to %s: %s %q in %v, want %s", tls.VersionName(p.Version), p.From, p.To, p.Outcome, p.Words, p.Took, want)
+			t.Errorf("%s %s to %s: %s %q in %v, want %s", tls.VersionName(p.Version), p.From, p.To, p.Outcome, p.Words,
+				p.Took, want)
 		}
 	}
 	c.Addrs = []string{a, b}
@@ -136,7 +139,8 @@ func TestVerifyShowsWhoDoesNotResume(t *testing.T) {
 		t.Errorf("two nodes that share a key: %+v, %v", m, err)
 	}
 	js, err := json.Marshal(m)
-	if err != nil || !strings.Contains(string(js), `{"version":"TLS 1.2","from":"`+a+`","to":"`+a+`","outcome":"resumed","took_ms":`) {
+	if err != nil || !strings.Contains(string(js),
+		`{"version":"TLS 1.2","from":"`+a+`","to":"`+a+`","outcome":"resumed","took_ms":`) {
 		t.Errorf("as JSON: %s, %v", js, err)
 	}
 }
@@ -155,12 +159,14 @@ func TestVerifyNamesTheFailure(t *testing.T) {
 	}{
 		{"no tickets", noTickets, "gave no session ticket", host},
 		{"client certificate asked for", private, "certificate required", host},
-		{"nobody answers", silent.Listener.Addr().String(), "TLS handshake with " + silent.Listener.Addr().String(), host},
+		{"nobody answers", silent.Listener.Addr().String(), "TLS handshake with " + silent.Listener.Addr().String(),
+			host},
 		{"nobody listens", "127.0.0.1:1", "127.0.0.1:1: connect: connection refused", host},
 		{"another certificate", good, "certificate is valid for shop.example, not bank.example", "bank.example"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m, err := Verify(t.Context(), Config{Addrs: []string{test.addr}, SNI: test.sni, RootCAs: pool, Versions: []uint16{tls.VersionTLS13}, Timeout: 300 * time.Millisecond})
+			m, err := Verify(t.Context(), Config{Addrs: []string{test.addr}, SNI: test.sni, RootCAs: pool,
+				Versions: []uint16{tls.VersionTLS13}, Timeout: 300 * time.Millisecond})
 			if err != nil || len(m.Pairs) != 1 || m.OK() {
 				t.Fatalf("%+v, %v", m, err)
 			}
@@ -199,7 +205,8 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 }
 
 func TestSampleTriesEveryNodeAlike(t *testing.T) {
-	for _, test := range []struct{ n, each int }{{1, 1}, {3, 3}, {20, 20}, {21, 19}, {40, 10}, {200, 2}, {400, 1}, {1000, 1}} {
+	for _, test := range []struct{ n, each int }{{1, 1}, {3, 3}, {20, 20}, {21, 19}, {40, 10}, {200, 2}, {400, 1},
+		{1000, 1}} {
 		t.Run(fmt.Sprint(test.n), func(t *testing.T) {
 			if got := min(test.n, max(1, defaultMaxPairs/test.n)); got != test.each {
 				t.Fatalf("%d targets for each source, want %d", got, test.each)

@@ -84,11 +84,13 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 		want  Finding
 		words []string
 	}{
-		"all is well":                {good, hosts(host, "blog.example", "*.wild.example"), Proved, []string{"3 hosts"}},
-		"nobody to compare with":     {good, []Host{{Name: host}}, Proved, []string{"no other node"}},
-		"no host":                    {good, nil, Unproved, []string{"no host"}},
-		"another key":                {old, hosts(host), Disproved, []string{host, keyID(2), keyID(1)}},
-		"one host of several":        {spoilt, hosts(host, "blog.example"), Disproved, []string{"blog.example", keyID(2)}},
+		"all is well": {good, hosts(host, "blog.example", "*.wild.example"), Proved,
+			[]string{"3 hosts"}},
+		"nobody to compare with": {good, []Host{{Name: host}}, Proved, []string{"no other node"}},
+		"no host":                {good, nil, Unproved, []string{"no host"}},
+		"another key":            {old, hosts(host), Disproved, []string{host, keyID(2), keyID(1)}},
+		"one host of several": {spoilt, hosts(host, "blog.example"), Disproved,
+			[]string{"blog.example", keyID(2)}},
 		"equal names, unequal bytes": {liar, hosts(host), Disproved, []string{host, twin, "does not resume"}},
 		"no tickets":                 {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
 		"it demands a certificate":   {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},

@@ -1,5 +1,3 @@
-// Package probe makes real TLS sessions and offers them to real nodes: an ACK says that a node accepted its keys, a resumption
-// proves that it uses them.
 package probe
 
 import (
@@ -16,15 +14,20 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Config says how to connect. Values are not changed by this package and may be shared.
+// Config says how to connect. This package does not change values, so they may be shared.
 type Config struct {
-	Addrs    []string       // the nodes, host:port; Verify only
+	Addrs    []string       // the nodes, host:port; only for Verify
 	SNI      string         // the server name that is asked for and checked
-	RootCAs  *x509.CertPool // nil: the system's
+	RootCAs  *x509.CertPool // nil means the system's
 	Insecure bool           // the certificate is not checked
-	Versions []uint16       // tls.VersionTLS12, tls.VersionTLS13; nil: both. Dial negotiates the newest of them
-	Timeout  time.Duration  // of one connection, from dialling to the ticket; 0: 5 s
-	MaxPairs int            // Verify samples the pairs of a TLS version down to about this many; 0: 400, all pairs of 20 addresses
+	// Versions are of tls.VersionTLS12 and tls.VersionTLS13. Nil means both. Dial negotiates the
+	// newest of them.
+	Versions []uint16
+	// Timeout is for one connection, from dialling to the ticket. 0 means 5 s.
+	Timeout time.Duration
+	// MaxPairs is about how many pairs of a TLS version Verify tries. It takes a sample if there
+	// are more. 0 means 400, which is all pairs of 20 addresses.
+	MaxPairs int
 }
 
 const defaultTimeout = 5 * time.Second
@@ -36,11 +39,13 @@ func (c Config) versions() []uint16 {
 	return c.Versions
 }
 
-// Session is what a client keeps of a connection in order to resume it. It may be offered any number of times, concurrently too.
+// Session is what a client keeps of a connection to resume it. It may be offered any number of
+// times, also concurrently.
 type Session struct {
 	Version uint16
-	// KeyID is the public name of the ticket key that made the ticket, as in a scope's status. It means something for tickets that begin with
-	// the key's name, as RFC 5077 §4 recommends and Envoy does. Empty for a session without a ticket.
+	// KeyID is the public name of the ticket key that made the ticket, as in the status of a
+	// scope. It has a meaning only for tickets that begin with the key's name, as RFC 5077 §4
+	// recommends and Envoy does. It is empty for a session without a ticket.
 	KeyID  string
 	Issued time.Time // when the ticket arrived
 
@@ -51,11 +56,12 @@ type Session struct {
 type Result struct {
 	Resumed   bool
 	Handshake time.Duration // without the TCP connect
-	Session   *Session      // made by this connection; nil: the node gave no ticket
+	Session   *Session      // made by this connection; nil if the node gave no ticket
 }
 
-// Dial connects to addr, offers a session (nil: none), waits for the node's ticket, and closes the connection. A session that the
-// node declines is no error: Result.Resumed is false and a full handshake was made. An error names addr and the step that failed.
+// Dial connects to addr, offers a session (unless it is nil), waits for the node's ticket, and
+// closes the connection. It is no error if the node declines the session: then Result.Resumed is
+// false, and a full handshake was made. An error names addr and the step that failed.
 func Dial(ctx context.Context, addr string, c Config, offer *Session) (Result, error) {
 	return dial(ctx, addr, c, offer, true)
 }
@@ -69,7 +75,7 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return Result{}, fmt.Errorf("probe: connect: %w", err) // its text holds the address
+		return Result{}, fmt.Errorf("probe: connect: %w", err) // its text has the address
 	}
 	defer raw.Close()
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
@@ -81,9 +87,9 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 	}
 	asked := false
 	versions := c.versions()
-	judge := func(err error) error {
+	handshakeError := func(err error) error {
 		if asked {
-			err = fmt.Errorf("%w: %w", ErrClientCertificate, err)
+			err = fmt.Errorf("%w: %w", errClientCertificate, err)
 		}
 		return fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
 	}
@@ -103,15 +109,15 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 	defer conn.Close()
 	start := time.Now()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return Result{}, judge(err)
+		return Result{}, handshakeError(err)
 	}
 	state := conn.ConnectionState()
 	r := Result{Resumed: state.DidResume, Handshake: time.Since(start)}
 	if await && state.Version >= tls.VersionTLS13 {
 		err := keep.await(conn, c.SNI)
 		if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" {
-			// In TLS 1.3 the client is done before the server has judged it.
-			return Result{}, judge(err)
+			// In TLS 1.3 the client has finished before the server has checked it.
+			return Result{}, handshakeError(err)
 		}
 		if parent.Err() != nil {
 			return Result{}, fmt.Errorf("probe: waiting for the session ticket of %s: %w", addr, context.Cause(parent))
@@ -130,7 +136,8 @@ type oneShot struct {
 	got   chan struct{} // closed when first is set
 }
 
-// Get implements [tls.ClientSessionCache]. The key is ignored: the cache belongs to one connection.
+// Get implements [tls.ClientSessionCache]. The key is ignored: the cache belongs to one
+// connection.
 func (o *oneShot) Get(string) (*tls.ClientSessionState, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -139,7 +146,8 @@ func (o *oneShot) Get(string) (*tls.ClientSessionState, bool) {
 	return s, s != nil
 }
 
-// Put implements [tls.ClientSessionCache]. A nil state is crypto/tls taking back the session that it used.
+// Put implements [tls.ClientSessionCache]. A nil state means that crypto/tls removes the session
+// that it used.
 func (o *oneShot) Put(_ string, s *tls.ClientSessionState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -149,8 +157,8 @@ func (o *oneShot) Put(_ string, s *tls.ClientSessionState) {
 	}
 }
 
-// await reads until the ticket is there. In TLS 1.3 it comes after the handshake, and BoringSSL holds it back until the server
-// first writes: so something must be asked that is answered.
+// await reads until the ticket has come. In TLS 1.3 it comes after the handshake. BoringSSL sends
+// it only when the server first writes, so something must be asked that is answered.
 func (o *oneShot) await(conn *tls.Conn, host string) error {
 	if _, err := fmt.Fprintf(conn, "HEAD / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host); err != nil {
 		return err
@@ -181,5 +189,5 @@ func (o *oneShot) session(version uint16) *Session {
 	return s
 }
 
-// errNoTicket: a handshake succeeded, but there is nothing to offer elsewhere.
+// errNoTicket means that a handshake succeeded, but there is nothing to offer elsewhere.
 var errNoTicket = errors.New("the node gave no session ticket")

@@ -15,9 +15,9 @@ func TestAClaimIsBelievedWithinBounds(t *testing.T) {
 		want            bool
 	}{
 		{3, 3, true}, {2, 3, true}, {3 + maxLead - 1, 3, true}, {3 + maxLead, 3, false}, {1<<64 - 1, 3, false},
-		{maxGeneration/2 + 1, maxGeneration / 2, false}, {maxGeneration / 2, maxGeneration/2 - 1, true},
+		{MaxGeneration/2 + 1, MaxGeneration / 2, false}, {MaxGeneration / 2, MaxGeneration/2 - 1, true},
 	} {
-		if got := believed(c.claimed, c.stored); got != c.want {
+		if got := Believed(c.claimed, c.stored); got != c.want {
 			t.Errorf("g%d where the store has g%d: %v", c.claimed, c.stored, got)
 		}
 	}
@@ -31,7 +31,8 @@ func TestABackupCannotEndRotation(t *testing.T) {
 		generation uint64
 		empty, ok  bool
 	}{
-		{maxGeneration, true, false}, {maxGeneration, false, false}, {maxLead * 2, false, false}, {maxLead * 2, true, true}, {maxLead / 2, false, true},
+		{MaxGeneration, true, false}, {MaxGeneration, false, false}, {maxLead * 2, false, false}, {maxLead * 2, true, true},
+		{maxLead / 2, false, true},
 	} {
 		backup := advanced(t, begun(t, now), 1, now)
 		backup.rebase(c.generation-1, now)
@@ -46,18 +47,19 @@ func TestABackupCannotEndRotation(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		r, err := decodeRollout("default", b)
+		r, err := Decode("default", b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r, _ = r.Burn("test", "", keysource.NewTicketKey(), now)
-		if _, err := decodeRollout("default", record(t, r)); err != nil {
+		if _, err := Decode("default", record(t, r)); err != nil {
 			t.Errorf("%+v: after a burn: %v", c, err)
 		}
 	}
 }
 
-// What stands in another log is not written down again: a record has few lines, whatever the backup's history.
+// What stands in another log is not written down again: a record has few lines, whatever the
+// backup's history.
 func TestARestoreIntoNothingIsOneLine(t *testing.T) {
 	now := time.Now()
 	backup := begun(t, now)
@@ -68,7 +70,7 @@ func TestARestoreIntoNothingIsOneLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := decodeRollout("default", b)
+	r, err := Decode("default", b)
 	if err != nil || r.Lines != 1 || len(r.History) != 152 || r.History[151].What != "restored" {
 		t.Errorf("%d lines of %d: %v", r.Lines, len(r.History), err)
 	}

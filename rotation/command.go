@@ -13,13 +13,13 @@ func refuse(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, a...))
 }
 
-// Admit is the border for keys that come from outside: weak, burnt, or named like one that is in the ring. The error wraps
-// [keysource.ErrBadTicketKey] or [ErrRefused].
-func (r Rollout) Admit(k keysource.TicketKey) error {
+// acceptsKey checks a key that comes from outside. It refuses one that is weak, was burnt, or is
+// named like one that is in the ring. The error wraps [keysource.ErrBadTicketKey] or [ErrRefused].
+func (r Rollout) acceptsKey(k keysource.TicketKey) error {
 	if err := k.Check(); err != nil {
 		return err
 	}
-	if r.burnt(k) {
+	if r.isBurnt(k) {
 		return refuse("the key %s was burnt: make another", k.ID())
 	}
 	for _, have := range r.Keys {
@@ -30,24 +30,26 @@ func (r Rollout) Admit(k keysource.TicketKey) error {
 	return nil
 }
 
-// Ask requests a rotation and returns its number. While one is under way it joins that one, unless it brings a key of its own.
+// Ask requests a rotation and returns its number. While one is under way the request joins that
+// one, unless it brings a key of its own.
 func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
 	if q.Key != nil {
-		if err := r.Admit(*q.Key); err != nil {
+		if err := r.acceptsKey(*q.Key); err != nil {
 			return r, 0, err
 		}
-		if r.Underway() || r.Wanted != nil {
+		if r.underway() || r.Wanted != nil {
 			return r, 0, refuse("rotation %d is under way; wait for it (lockstep status) and ask again", r.Begun)
 		}
 	}
 	if r.Phase == Burning {
 		return r, 0, refuse("a burn is under way (%d); it has replaced every key", r.Begun)
 	}
-	if r.Underway() {
+	if r.underway() {
 		return r, r.Begun, nil
 	}
 	if r.full() {
-		return r, 0, refuse("the ring is full: %d keys still drain, and a key leaves once its last ticket is older than ticket_lifetime", len(r.Keys)-1)
+		return r, 0, refuse("the ring is full: %d keys still drain, "+
+			"and a key leaves once its last ticket is older than ticket_lifetime", len(r.Keys)-1)
 	}
 	r = r.clone()
 	if r.Wanted == nil {
@@ -58,66 +60,72 @@ func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
 	return r, r.Begun + 1, nil
 }
 
-// Burn replaces every key by a fresh one at once and keeps the fingerprints of the old ones. Live tickets are refused from then on:
-// that is its purpose. It returns the number by which its end is found in the history.
+// Burn replaces every key by a fresh one at once and keeps the fingerprints of the old ones. Live
+// tickets are refused from then on, which is its purpose. It returns the number by which its end
+// is found in the history.
 func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) (Rollout, uint64) {
 	r = r.clone()
 	gone := r.Ring().Keys
-	if w := r.Wanted; w != nil && w.Key != nil { // an operator's key that was waiting may have leaked with the rest
+	if w := r.Wanted; w != nil && w.Key != nil { // an operator's key that waits may have leaked with the others
 		gone = append(gone, *w.Key)
 	}
 	for _, k := range gone {
-		f := k.Fingerprint() // the newest stand last: those are kept for longest
+		f := k.Fingerprint() // the newest stand last and are kept for longest
 		r.Burnt = append(slices.DeleteFunc(r.Burnt, func(have string) bool { return have == f }), f)
 	}
 	r.Keys, r.Restored = nil, nil
 	r.end(now)
 	r.Begun++
 	r.add(fresh, now)
-	r.Keys[0].Promoted, r.Keys[0].First = r.Generation, now
+	r.Keys[0].Promoted, r.Keys[0].FirstUsed = r.Generation, now
 	r.enter(Burning, now)
-	r.log(Line{At: now, What: LineBurning, Key: fresh.ID(), By: by, Why: why})
+	r.log(Line{At: now, What: lineBurning, Key: fresh.ID(), By: by, Why: why})
 	return r, r.Begun
 }
 
-// Rollback undoes the newest change. While a new key is being distributed it is dropped. Otherwise the newest key that drains goes first again, if
-// every live member holds it, it was not burnt and it is younger than MaxKeyAge; the one that encrypted drains, and fresh is
-// distributed at once. It returns the number of the rotation that begins, or 0 where none does.
-func (r Rollout) Rollback(by, why string, p Policy, t Tally, now time.Time, fresh keysource.TicketKey) (Rollout, uint64, error) {
+// Rollback undoes the newest change. A new key that is being distributed is dropped. Otherwise the
+// newest key that drains goes first again, if every live member holds it and it is younger than
+// MaxKeyAge. The key that encrypted drains, and fresh is distributed at once. Rollback returns the
+// number of the rotation that begins, or 0 if none does.
+func (r Rollout) Rollback(
+	by, why string, p Policy, t Tally, now time.Time, fresh keysource.TicketKey,
+) (Rollout, uint64, error) {
 	if now.Before(r.Hold) {
-		return r, 0, refuse("the store had lost its content: which nodes are here is known in %s at the latest; ask again then", r.Hold.Sub(now).Round(time.Second))
+		return r, 0, refuse("the store had lost its content: "+
+			"which nodes are here is known in %s at the latest; ask again then", r.Hold.Sub(now).Round(time.Second))
 	}
 	r = r.clone()
 	switch r.Phase {
 	case Burning:
 		return r, 0, refuse("a burn cannot be rolled back: its keys are not to be used again")
 	case Distributing:
-		id := r.Keys[r.next()].Key.ID()
-		r.drop(r.next())
+		i := r.pendingKey()
+		id := r.Keys[i].Key.ID()
+		r.drop(i)
 		r.end(now)
-		r.RetryAt = now.Add(p.Period) // else the period would bring a new key the next moment
+		r.RetryAt = now.Add(p.Period) // else the period would bring a new key at once
 		r.log(Line{At: now, What: LineRolledBack, Key: id, By: by, Why: why})
 		return r, 0, nil
 	}
 	if r.full() {
 		return r, 0, refuse("the ring is full: there is no room for the fresh key that a rollback distributes")
 	}
-	i, err := r.back(p, t, now)
+	i, err := r.earlierKey(p, t, now)
 	if err != nil {
 		return r, 0, err
 	}
 	r.end(now)
-	r.lead(i, now)
+	r.promote(i, now)
 	r.Begun++
 	r.add(fresh, now)
 	r.enter(Distributing, now)
 	r.log(Line{At: now, What: LineRolledBack, Key: r.Keys[0].Key.ID(), By: by, Why: why})
-	r.log(Line{At: now, What: LineDistributing, Key: fresh.ID(), By: by, Why: "follows the rollback"})
+	r.log(Line{At: now, What: lineDistributing, Key: fresh.ID(), By: by, Why: "follows the rollback"})
 	return r, r.Begun, nil
 }
 
-// back finds the key that a rollback puts first, or says why there is none.
-func (r Rollout) back(p Policy, t Tally, now time.Time) (int, error) {
+// earlierKey returns the index of the key that a rollback puts first, or says why there is none.
+func (r Rollout) earlierKey(p Policy, t Tally, now time.Time) (int, error) {
 	newest := -1
 	for i, k := range r.Keys {
 		if k.Demoted != 0 && (newest < 0 || k.Demoted > r.Keys[newest].Demoted) {
@@ -128,16 +136,18 @@ func (r Rollout) back(p Policy, t Tally, now time.Time) (int, error) {
 		return 0, refuse("no earlier key drains in this ring: rotate instead")
 	}
 	k := r.Keys[newest]
-	if age := now.Sub(k.First); age >= p.MaxKeyAge {
-		return 0, refuse("the newest earlier key (%s) has been in use for %s, beyond max_key_age (%s): rotate instead", k.Key.ID(), age.Round(time.Second), p.MaxKeyAge)
+	if age := now.Sub(k.FirstUsed); age >= p.MaxKeyAge {
+		return 0, refuse("the newest earlier key (%s) has been in use for %s, beyond max_key_age (%s): rotate instead",
+			k.Key.ID(), age.Round(time.Second), p.MaxKeyAge)
 	}
-	if late, _ := r.behind(k.Added, p, t, now); len(late) > 0 {
-		return 0, refuse("not every live node holds the earlier key (%s): %v", k.Key.ID(), someNames(late))
+	if late, _ := r.below(k.Added, p, t, now); len(late) > 0 {
+		return 0, refuse("not every live node holds the earlier key (%s): %v", k.Key.ID(), Names(late))
 	}
 	return newest, nil
 }
 
-// Exclude lets rollouts go on without a node until the given time; a time that is not after now takes the exclusion back.
+// Exclude lets rollouts go on without a node until a time. A time that is not after now takes the
+// exclusion back.
 func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, error) {
 	switch _, known := r.Excluded[node]; {
 	case node == "":
@@ -148,13 +158,13 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 		return r, refuse("%d nodes are excluded already: take some of them back (--for 0)", len(r.Excluded))
 	}
 	r = r.clone()
-	what := LineExcluded
+	what := lineExcluded
 	if !until.After(now) {
 		if _, ok := r.Excluded[node]; !ok {
 			return r, fmt.Errorf("an exclusion of node %q %w", node, keysource.ErrNotExist)
 		}
 		delete(r.Excluded, node)
-		what = LineIncluded
+		what = lineIncluded
 	} else {
 		if r.Excluded == nil {
 			r.Excluded = map[string]time.Time{}
@@ -170,34 +180,36 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 type Plan struct {
 	Scope     string        `json:"scope"`
 	Steps     []string      `json:"steps"`
-	Nodes     []string      `json:"nodes"`      // that would have to accept
-	Blocked   []string      `json:"blocked_by"` // why it would not go on now
-	Drains    string        `json:"drains"`     // the key that would drain
+	Nodes     []string      `json:"nodes"`      // Nodes would have to accept.
+	Blocked   []string      `json:"blocked_by"` // Blocked says why it would not go on now.
+	Drains    string        `json:"drains"`     // Drains is the key that would drain.
 	DrainsFor time.Duration `json:"drains_for_ns"`
 }
 
-// Plan is a dry run of a rotation.
+// Plan makes a dry run of a rotation.
 func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
-	plan := Plan{Scope: r.Scope, DrainsFor: p.TicketLifetime + p.margin()}
+	plan := Plan{Scope: r.Scope, DrainsFor: p.drainsFor()}
 	if len(r.Keys) == 0 {
 		plan.Blocked = []string{"the scope has no key yet"}
 		return plan
 	}
 	for _, m := range t.Members {
-		if m.Live(p, now) && !r.excluded(&m, now) {
+		if m.Live(p, now) && !r.isExcluded(&m, now) {
 			plan.Nodes = append(plan.Nodes, m.Name())
 		}
 	}
 	plan.Drains = r.Keys[0].Key.ID()
-	if r.Underway() || r.Phase != Steady {
+	if r.underway() || r.Phase != Steady {
 		plan.Steps = []string{fmt.Sprintf("rotation %d is under way (%s); a request would join it", r.Begun, r.Phase)}
-		plan.Blocked = r.BlockedBy(p, t, now)
+		plan.Blocked = r.blockedBy(p, t, now)
 		return plan
 	}
 	plan.Steps = []string{
-		fmt.Sprintf("g%d: a new key is sent to %d nodes, behind the present ones; it decrypts only", r.Generation+1, len(plan.Nodes)),
+		fmt.Sprintf("g%d: a new key is sent to %d nodes, behind the present ones; it decrypts only",
+			r.Generation+1, len(plan.Nodes)),
 		fmt.Sprintf("g%d: once each has accepted it, it goes first and encrypts", r.Generation+2),
-		fmt.Sprintf("g%d: once each has accepted that, %s drains and leaves %s later", r.Generation+3, plan.Drains, plan.DrainsFor),
+		fmt.Sprintf("g%d: once each has accepted that, %s drains and leaves %s later",
+			r.Generation+3, plan.Drains, plan.DrainsFor),
 	}
 	asked, _, err := r.Ask(Request{})
 	if err != nil {
@@ -205,8 +217,8 @@ func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
 		return plan
 	}
 	dry, _ := asked.Next(p, t, now, keysource.NewTicketKey)
-	for _, m := range t.Members { // after the push every member is a moment behind; only those that cannot answer block
-		if m.Live(p, now) && !dry.excluded(&m, now) && (!m.Connected || m.Refused != 0) {
+	for _, m := range t.Members { // after the push every member is behind for a moment; who cannot answer blocks
+		if m.Live(p, now) && !dry.isExcluded(&m, now) && (!m.Connected || m.Refused != 0) {
 			plan.Blocked = append(plan.Blocked, dry.excuse(m, p, now))
 		}
 	}

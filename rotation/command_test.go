@@ -61,7 +61,7 @@ func TestAskJoinsOrIsRefused(t *testing.T) {
 	refusedWith(t, err, "the ring is full")
 }
 
-func TestAdmit(t *testing.T) {
+func TestWhichKeysAreAccepted(t *testing.T) {
 	l := newLab(t)
 	burnt := l.r.Keys[0].Key
 	l.r, _ = l.r.Burn("me", "", l.key(), l.now)
@@ -71,14 +71,15 @@ func TestAdmit(t *testing.T) {
 		k    keysource.TicketKey
 		want error
 	}{
-		"good":              {testKey(50), nil},
-		"all zero":          {keysource.TicketKey{}, keysource.ErrBadTicketKey},
-		"burnt":             {burnt, ErrRefused},
-		"in the ring":       {l.r.Keys[0].Key, ErrRefused},
-		"of the same name":  {twin, ErrRefused},
-		"burnt, other name": {func() keysource.TicketKey { k := burnt; k[0] ^= 1; return k }(), nil}, // another key to every node
+		"good":             {testKey(50), nil},
+		"all zero":         {keysource.TicketKey{}, keysource.ErrBadTicketKey},
+		"burnt":            {burnt, ErrRefused},
+		"in the ring":      {l.r.Keys[0].Key, ErrRefused},
+		"of the same name": {twin, ErrRefused},
+		// another key to every node
+		"burnt, other name": {func() keysource.TicketKey { k := burnt; k[0] ^= 1; return k }(), nil},
 	} {
-		if err := l.r.Admit(c.k); !errors.Is(err, c.want) {
+		if err := l.r.acceptsKey(c.k); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		} else if err != nil && strings.Contains(err.Error(), string(c.k[16:24])) {
 			t.Errorf("%s: the error quotes the key", name)
@@ -99,7 +100,7 @@ func TestABurnEndsWhenNobodyMayHoldABurntKey(t *testing.T) {
 				t.Fatalf("burn %d: %+v", n, l.r)
 			}
 			for _, k := range old {
-				if !l.r.burnt(k) {
+				if !l.r.isBurnt(k) {
 					t.Errorf("%s is not burnt", k.ID())
 				}
 			}
@@ -107,7 +108,8 @@ func TestABurnEndsWhenNobodyMayHoldABurntKey(t *testing.T) {
 			l.lose("c")
 			l.accept("a")
 			l.after(l.p.NodeLease - 1)
-			if why := strings.Join(l.r.BlockedBy(l.p, l.tally(), l.now), "\n"); !strings.Contains(why, "b: ") || !strings.Contains(why, "c: away") {
+			if why := strings.Join(l.r.blockedBy(l.p, l.tally(), l.now), "\n"); !strings.Contains(why, "b: ") ||
+				!strings.Contains(why, "c: away") {
 				t.Errorf("blocked by %q", why)
 			}
 			l.after(1) // c's lease is over; the excluded one holds it up
@@ -127,7 +129,8 @@ func TestABurnTakesTheRequestedKeyAlong(t *testing.T) {
 			l.next("distributing")
 		}
 		r, _ = l.r.Burn("me", "", l.key(), l.now)
-		if want := []string{testKey(1).Fingerprint(), k.Fingerprint()}; !slices.Equal(slices.Sorted(slices.Values(r.Burnt)), slices.Sorted(slices.Values(want))) {
+		if want := []string{testKey(1).Fingerprint(), k.Fingerprint()}; !slices.Equal(slices.Sorted(slices.Values(r.Burnt)),
+			slices.Sorted(slices.Values(want))) {
 			t.Errorf("burnt %q, want each once of %q", r.Burnt, want)
 		}
 	}
@@ -142,7 +145,7 @@ func TestRollbackWhileDistributingDropsTheNewKey(t *testing.T) {
 		t.Errorf("rotation %d begins", n)
 	}
 	l.want(Steady, "1")
-	if l.r.Underway() {
+	if l.r.underway() {
 		t.Error("the rotation goes on")
 	}
 	l.after(l.p.Period-1, []string{}...) // the period is over, and still no new key comes the next moment
@@ -162,7 +165,7 @@ func TestRollbackPutsTheEarlierKeyFirst(t *testing.T) {
 				t.Errorf("rotation %d", n)
 			}
 			l.want(Distributing, "1 2 9")
-			if k := l.r.Keys[1]; k.Demoted != l.r.Generation-1 || !k.Idle.IsZero() {
+			if k := l.r.Keys[1]; k.Demoted != l.r.Generation-1 || !k.UnusedSince.IsZero() {
 				t.Errorf("the later key does not drain: %+v", k)
 			}
 			l.next()
@@ -180,8 +183,10 @@ func TestRollbackIsRefused(t *testing.T) {
 	}{
 		"nothing drains": {func(l *lab) {}, "no earlier key drains"},
 		"after a burn":   {func(l *lab) { l.rotate(); l.phase(Burning) }, "a burn cannot be rolled back"},
-		"and its end":    {func(l *lab) { l.rotate(); l.phase(Burning); l.accept("a", "b", "c"); l.next("burnt") }, "no earlier key drains"},
-		"too old":        {func(l *lab) { l.rotate(); l.now = l.now.Add(l.p.MaxKeyAge) }, "beyond max_key_age (4h0m0s): rotate instead"},
+		"and its end": {func(l *lab) { l.rotate(); l.phase(Burning); l.accept("a", "b", "c"); l.next("burnt") },
+			"no earlier key drains"},
+		"too old": {func(l *lab) { l.rotate(); l.now = l.now.Add(l.p.MaxKeyAge) },
+			"beyond max_key_age (4h0m0s): rotate instead"},
 		"somebody lacks it": {func(l *lab) {
 			l.rotate()
 			l.rotate()
@@ -207,16 +212,17 @@ func TestExcludeLetsTheFleetGoOn(t *testing.T) {
 	l.accept("a", "b")
 	l.next()
 	l.do(l.r.Exclude("c", "me", "broken disk", l.now.Add(time.Hour), l.now))
-	if last := l.last(); last.What != "excluded" || !strings.Contains(last.Why, "c until 2026-01-02T04:04:05Z: broken disk") {
+	if last := l.last(); last.What != "excluded" || !strings.Contains(last.Why,
+		"c until 2026-01-02T04:04:05Z: broken disk") {
 		t.Errorf("%+v", last)
 	}
 	l.next("promoting")
-	if c := l.r.Count(l.p, l.tally(), l.now); c != (Count{Live: 3, Stale: 2, Excluded: 1}) {
+	if c := l.r.count(l.p, l.tally(), l.now); c != (Count{Live: 3, Stale: 2, Excluded: 1}) {
 		t.Errorf("%+v", c)
 	}
 	l.accept("a", "b")
 	l.next("done")
-	if !l.r.Keys[1].Idle.IsZero() {
+	if !l.r.Keys[1].UnusedSince.IsZero() {
 		t.Error("the old key drains, although the excluded node encrypts with it")
 	}
 	l.do(l.r.Exclude("c", "me", "", l.now, l.now))
@@ -237,27 +243,31 @@ func TestExcludeLetsTheFleetGoOn(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	if p := (Rollout{}).Plan(DefaultPolicy(), Tally{}, epoch); !slices.Equal(p.Blocked, []string{"the scope has no key yet"}) {
+	if p := (Rollout{}).Plan(DefaultPolicy(), Tally{}, epoch); !slices.Equal(p.Blocked,
+		[]string{"the scope has no key yet"}) {
 		t.Errorf("%+v", p)
 	}
 	l := newLab(t)
 	l.members["b"].Refused, l.members["b"].Words = 1, "cannot"
 	l.lose("c")
-	before, _ := encodeRollout(l.r)
+	before, _ := l.r.Encode()
 	p := l.r.Plan(l.p, l.tally(), l.now)
-	if !slices.Equal(p.Nodes, []string{"a", "b", "c"}) || len(p.Steps) != 3 || p.Drains != testKey(1).ID() || p.DrainsFor != 122*time.Minute {
+	if !slices.Equal(p.Nodes, []string{"a", "b", "c"}) || len(p.Steps) != 3 || p.Drains != testKey(1).ID() ||
+		p.DrainsFor != 122*time.Minute {
 		t.Errorf("%+v", p)
 	}
-	if want := []string{"b: refused g1, may hold g1: cannot", "c: away for 0s, its lease ends in 1m15s; may hold g1"}; !slices.Equal(p.Blocked, want) {
+	if want := []string{"b: refused g1, may hold g1: cannot",
+		"c: away for 0s, its lease ends in 1m15s; may hold g1"}; !slices.Equal(p.Blocked, want) {
 		t.Errorf("blocked by %q", p.Blocked)
 	}
-	if after, _ := encodeRollout(l.r); string(before) != string(after) {
+	if after, _ := l.r.Encode(); string(before) != string(after) {
 		t.Error("a plan changes something")
 	}
 	l.accept("b")
 	l.phase(Distributing)
 	p = l.r.Plan(l.p, l.tally(), l.now.Add(2*time.Second))
-	if len(p.Steps) != 1 || !strings.Contains(p.Steps[0], "rotation 1 is under way (distributing)") || len(p.Blocked) != 3 ||
+	if len(p.Steps) != 1 || !strings.Contains(p.Steps[0], "rotation 1 is under way (distributing)") ||
+		len(p.Blocked) != 3 ||
 		p.Blocked[0] != "a: has not accepted g2 for 2s; may hold g1" {
 		t.Errorf("%+v", p)
 	}

@@ -9,7 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// A line names some of those who were left behind, and counts all: a thousand laggards do not fill the record.
+// A line names some of those who were left behind, and counts all: a thousand laggards do not fill
+// the record.
 func TestALineNamesTwentyLaggardsAndCountsAll(t *testing.T) {
 	for _, late := range []int{0, 1, maxNamed, maxNamed + 1, 1000} {
 		l := newLab(t)
@@ -37,7 +38,8 @@ func TestALineNamesTwentyLaggardsAndCountsAll(t *testing.T) {
 	}
 }
 
-// A rollout can be stored whatever has grown in it. What is left out is the oldest of its history, and of what was burnt.
+// A rollout can be stored whatever has grown in it. What is left out is the oldest of its history,
+// and of what was burnt.
 func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 	long := func(what string, i int) string {
 		return fmt.Sprintf("%s-%06d-", what, i) + strings.Repeat(`"`, maxNode-len(what)-8)
@@ -51,7 +53,8 @@ func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 		t.Error("a node is excluded that cannot be")
 	}
 	for i := range maxExcluded {
-		r, err := l.r.Exclude(long("excluded", i), strings.Repeat("b", 1<<16), strings.Repeat("ä<", 1<<16), l.now.Add(1e6*time.Hour), l.now)
+		r, err := l.r.Exclude(long("excluded", i), strings.Repeat("b", 1<<16), strings.Repeat("ä<", 1<<16),
+			l.now.Add(1e6*time.Hour), l.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,11 +90,11 @@ func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 		l.now = l.now.Add(30 * time.Second)
 		l.r, _ = l.r.Next(l.p, l.tally(), l.now, l.key)
 	}
-	b, err := encodeRollout(l.r)
+	b, err := l.r.Encode()
 	if err != nil || len(b) > maxRecord {
 		t.Fatalf("%d bytes: %v", len(b), err)
 	}
-	r, err := decodeRollout("s", b)
+	r, err := Decode("s", b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,12 +110,13 @@ func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 	// The ring can still be burnt, and nothing of it comes back.
 	gone := r.Keys[0].Key
 	r, _ = r.Burn("me", "", keysource.NewTicketKey(), l.now)
-	if r, err = decodeRollout("s", record(t, r)); err != nil || !r.burnt(gone) {
+	if r, err = Decode("s", record(t, r)); err != nil || !r.isBurnt(gone) {
 		t.Errorf("after a burn: %v", err)
 	}
 }
 
-// That a store has lost rings stays known for longer than its history reaches: a key that may have been burnt does not come back.
+// That a store has lost rings stays known for longer than its history reaches: a key that may have
+// been burnt does not come back.
 func TestALossIsKnownForLongerThanTheHistory(t *testing.T) {
 	now := time.Now()
 	old := advanced(t, begun(t, now), 1, now)
@@ -120,7 +124,7 @@ func TestALossIsKnownForLongerThanTheHistory(t *testing.T) {
 	r, _ = r.Next(DefaultPolicy(), Tally{Highest: old.Generation + 10}, now, keysource.NewTicketKey)
 	for _, lines := range []int{0, 1, maxHistory + 1} {
 		for i := range lines {
-			r.log(Line{At: now, What: LineExcluded, Why: fmt.Sprint(i)})
+			r.log(Line{At: now, What: lineExcluded, Why: fmt.Sprint(i)})
 		}
 		if _, out := restored(t, record(t, r), record(t, old), now); len(out.Back) > 0 || len(out.Refused) == 0 {
 			t.Errorf("after %d lines: %+v", lines, out)
@@ -129,7 +133,8 @@ func TestALossIsKnownForLongerThanTheHistory(t *testing.T) {
 }
 
 func TestBrief(t *testing.T) {
-	for in, want := range map[string]string{"": "", "abcdef": "abcdef", "abcdefg": "abc…", "abääää": "ab…", "äääää": "ä…"} {
+	for in, want := range map[string]string{"": "", "abcdef": "abcdef", "abcdefg": "abc…", "abääää": "ab…",
+		"äääää": "ä…"} {
 		if got := brief(in, 6); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}

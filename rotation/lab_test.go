@@ -2,19 +2,13 @@ package rotation
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/lockstep-tls/lockstep/keysource"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -53,15 +47,16 @@ func testKey(n int) (k keysource.TicketKey) {
 }
 
 func (l *lab) tally() Tally {
-	t := Tally{Highest: l.highest, Reached: l.now.Add(-FinishWithin)}
+	t := Tally{Highest: l.highest, AcceptedSince: l.now.Add(-finishWithin)}
 	for _, m := range l.members {
 		t.Members = append(t.Members, *m)
 	}
-	slices.SortFunc(t.Members, byName)
+	slices.SortFunc(t.Members, func(a, b Member) int { return strings.Compare(a.Name(), b.Name()) })
 	return t
 }
 
-// next calls Next until nothing changes, checks what must hold after each call, and compares the lines that were written.
+// next calls Next until nothing changes, checks what must hold after each call, and compares the
+// lines that were written.
 func (l *lab) next(want ...string) {
 	l.t.Helper()
 	from := l.r.Lines
@@ -174,14 +169,12 @@ func holds(before, after Rollout) error {
 	if why := after.inconsistent(); why != "" {
 		return fmt.Errorf("the rollout %s", why)
 	}
-	stored, err := encodeRollout(after)
+	stored, err := after.Encode()
 	if err != nil {
 		return err
 	}
-	if _, err := decodeRollout(after.Scope, stored); err != nil {
+	if _, err := Decode(after.Scope, stored); err != nil {
 		return err
 	}
 	return nil
 }
-
-func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

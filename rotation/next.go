@@ -8,10 +8,12 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Next decides what a scope's rollout does now, and whether that is a change. It is pure: fresh makes keys, now is the store's clock.
+// Next decides what a scope's rollout does now, and reports whether that is a change. It is pure:
+// fresh makes keys, and now is by the store's clock.
 //
-// It takes the steps that are open up to the next ring, and no further: who joins unseen while that ring is stored gets the one before it, and
-// that must be safe, so the rosters are read again between two rings. Call it until nothing changes.
+// Next takes the steps that are open up to the next ring, and no further. A node that joins unseen
+// while that ring is stored gets the ring before it, and that must be safe. So the rosters are
+// read again between two rings. Call Next until nothing changes.
 func (r Rollout) Next(p Policy, t Tally, now time.Time, fresh func() keysource.TicketKey) (Rollout, bool) {
 	n, changed := r.clone(), false
 	for n.Generation == r.Generation && n.step(p, t, now, fresh) {
@@ -20,20 +22,21 @@ func (r Rollout) Next(p Policy, t Tally, now time.Time, fresh func() keysource.T
 	return n, changed
 }
 
-// step does the first thing that is due. Each step makes itself impossible, so that Next ends.
+// step does the first thing that is due, and reports whether it changed r. A step makes itself
+// impossible, so that Next ends.
 func (r *Rollout) step(p Policy, t Tally, now time.Time, fresh func() keysource.TicketKey) bool {
 	switch {
 	case len(r.Keys) == 0:
 		r.begin(fresh(), now)
-	case r.provenOld(t):
+	case r.restoredBelow(t):
 		return r.burnRestored(t, fresh, now)
 	case t.Highest > r.Generation:
-		r.doubt(t.Highest)
+		r.doubtKeys(t.Highest)
 		r.rebase(t.Highest, now)
 	case now.Before(r.Hold):
 		return false
-	case r.pardon(now):
-	case r.idle(p, t, now):
+	case r.endExclusions(now):
+	case r.noteUnused(p, t, now):
 	case r.retire(p, now):
 	case r.Phase == Steady:
 		return r.distribute(p, now, fresh)
@@ -44,16 +47,17 @@ func (r *Rollout) step(p Policy, t Tally, now time.Time, fresh func() keysource.
 	return true
 }
 
-// begin gives a new scope its first key, which encrypts at once: nobody holds another.
+// begin gives a new scope its first key. It encrypts at once, since nobody holds another.
 func (r *Rollout) begin(k keysource.TicketKey, now time.Time) {
 	r.add(k, now)
-	r.Keys[0].Promoted, r.Keys[0].First = r.Generation, now
+	r.Keys[0].Promoted, r.Keys[0].FirstUsed = r.Generation, now
 	r.enter(Steady, now)
 	r.log(Line{At: now, What: LineDone, Key: k.ID(), By: "lockstepd", Why: "the scope is new"})
 }
 
-// rebase lifts the generation above one that was handed out and that this store never reached: the store lost writes. The
-// keys stay; every node must accept them anew before anything is concluded from what it holds.
+// rebase lifts the generation above one that was handed out and that this store never reached. The
+// store has lost writes. The keys stay. Every node must accept them anew before anything is
+// concluded from what it holds.
 func (r *Rollout) rebase(highest uint64, now time.Time) {
 	lost := r.Generation
 	r.Generation = highest + 1
@@ -64,14 +68,15 @@ func (r *Rollout) rebase(highest uint64, now time.Time) {
 			k.Promoted = r.Generation
 		}
 		if k.Demoted != 0 {
-			k.Demoted, k.Idle = r.Generation, time.Time{}
+			k.Demoted, k.UnusedSince = r.Generation, time.Time{}
 		}
 	}
-	r.log(Line{At: now, What: LineRebased, By: "lockstepd", Why: fmt.Sprintf("the store has lost what was handed out as g%d; a key that was burnt since g%d may be in use again", highest, lost)})
+	r.log(Line{At: now, What: lineRebased, By: "lockstepd", Why: fmt.Sprintf(
+		"the store has lost what was handed out as g%d; a key that was burnt since g%d may be in use again", highest, lost)})
 }
 
-// pardon forgets exclusions that have ended.
-func (r *Rollout) pardon(now time.Time) bool {
+// endExclusions forgets an exclusion that has ended.
+func (r *Rollout) endExclusions(now time.Time) bool {
 	for node, until := range r.Excluded {
 		if !now.Before(until) {
 			delete(r.Excluded, node)
@@ -81,11 +86,12 @@ func (r *Rollout) pardon(now time.Time) bool {
 	return false
 }
 
-// idle keeps, for each draining key, since when no live member may be encrypting with it. A node that comes back with an old ring starts the
-// clock again. A key that is past MaxKeyAge and has waited a lease for the last ones no longer waits: else one refusing node
-// would keep it alive for ever.
-func (r *Rollout) idle(p Policy, t Tally, now time.Time) bool {
-	lowest := uint64(math.MaxUint64) // floor of a live member
+// noteUnused keeps, for each draining key, since when no live member may encrypt with it. A node
+// that comes back with an old ring starts the clock again. A key that is past MaxKeyAge, and has
+// waited a lease for the last nodes, waits no longer. Else one refusing node would keep it alive
+// for ever.
+func (r *Rollout) noteUnused(p Policy, t Tally, now time.Time) bool {
+	lowest := uint64(math.MaxUint64) // the lowest floor of a live member
 	for i := range t.Members {
 		if m := &t.Members[i]; m.Floor < lowest && m.Live(p, now) {
 			lowest = m.Floor
@@ -96,14 +102,14 @@ func (r *Rollout) idle(p Policy, t Tally, now time.Time) bool {
 		if k.Demoted == 0 {
 			continue
 		}
-		abandoned := now.Sub(k.First) >= p.MaxKeyAge && now.Sub(k.Left) >= p.NodeLease
+		abandoned := now.Sub(k.FirstUsed) >= p.MaxKeyAge && now.Sub(k.DemotedAt) >= p.NodeLease
 		used := !abandoned && lowest < k.Demoted
 		switch {
-		case used && !k.Idle.IsZero():
-			k.Idle = time.Time{}
+		case used && !k.UnusedSince.IsZero():
+			k.UnusedSince = time.Time{}
 			return true
-		case !used && k.Idle.IsZero():
-			k.Idle = now
+		case !used && k.UnusedSince.IsZero():
+			k.UnusedSince = now
 			return true
 		}
 	}
@@ -113,25 +119,26 @@ func (r *Rollout) idle(p Policy, t Tally, now time.Time) bool {
 // retire drops a key whose last ticket has grown old.
 func (r *Rollout) retire(p Policy, now time.Time) bool {
 	for i, k := range r.Keys {
-		if k.Demoted != 0 && !k.Idle.IsZero() && now.Sub(k.Idle) >= p.TicketLifetime+p.margin() {
+		if at := p.retiresAt(k); !at.IsZero() && !now.Before(at) {
 			r.drop(i)
-			r.log(Line{At: now, What: LineRetired, Key: k.Key.ID(), By: "lockstepd", Why: "its last ticket is older than ticket_lifetime", Took: now.Sub(k.Left)})
+			r.log(Line{At: now, What: LineRetired, Key: k.Key.ID(), By: "lockstepd",
+				Why: "its last ticket is older than ticket_lifetime", Took: now.Sub(k.DemotedAt)})
 			return true
 		}
 	}
 	return false
 }
 
-// due: the period is over, or somebody asked.
-func (r Rollout) due(p Policy, now time.Time) bool {
-	return r.Wanted != nil || r.Underway() || now.Sub(r.Keys[0].First) >= p.Period
+// rotationDue reports whether the period is over, or somebody asked.
+func (r Rollout) rotationDue(p Policy, now time.Time) bool {
+	return r.Wanted != nil || r.underway() || now.Sub(r.Keys[0].FirstUsed) >= p.Period
 }
 
 func (r Rollout) full() bool { return len(r.Keys) >= keysource.MaxRing }
 
-// distribute begins a rotation, or tries one again that was taken back.
+// distribute begins a rotation, or tries again one that was taken back.
 func (r *Rollout) distribute(p Policy, now time.Time, fresh func() keysource.TicketKey) bool {
-	if !r.due(p, now) || now.Before(r.RetryAt) || r.full() {
+	if !r.rotationDue(p, now) || now.Before(r.RetryAt) || r.full() {
 		return false
 	}
 	by, why := "lockstepd", "the period is over"
@@ -145,27 +152,28 @@ func (r *Rollout) distribute(p Policy, now time.Time, fresh func() keysource.Tic
 	if k == (keysource.TicketKey{}) {
 		k = fresh()
 	}
-	if !r.Underway() {
+	if !r.underway() {
 		r.Begun++
 		r.Tries = 0
 		r.Refusers = nil
 	}
 	r.add(k, now)
 	r.enter(Distributing, now)
-	r.log(Line{At: now, What: LineDistributing, Key: k.ID(), By: by, Why: why})
+	r.log(Line{At: now, What: lineDistributing, Key: k.ID(), By: by, Why: why})
 	return true
 }
 
-// takeBack drops the new key again when a member refuses the ring that holds it: it decrypts nowhere that matters yet, so nobody is harmed, and the
-// fleet is whole again. The rotation is tried again later; a node that goes on refusing beyond the grace is only waited for.
+// takeBack drops the new key again when a member refuses the ring that holds it. The key only
+// decrypts so far and nobody needs it yet, so the fleet is whole again. The rotation is tried
+// again later. A node that goes on refusing beyond the grace is only waited for.
 func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
-	i := r.next()
+	i := r.pendingKey()
 	if p.RefuseGrace == 0 {
 		return false
 	}
 	for j := range t.Members {
 		m := &t.Members[j]
-		if m.Refused < r.Keys[i].Added || !m.Live(p, now) || r.excluded(m, now) {
+		if m.Refused < r.Keys[i].Added || !m.Live(p, now) || r.isExcluded(m, now) {
 			continue
 		}
 		first, again := r.Refusers[m.Name()]
@@ -173,7 +181,7 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 			continue
 		}
 		if !again {
-			r.refusedBy(m, now)
+			r.noteRefusal(m, now)
 		}
 		id := r.Keys[i].Key.ID()
 		r.RetryAt = now.Add(backoff(r.Tries))
@@ -181,39 +189,41 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 		r.drop(i)
 		took := now.Sub(r.Since)
 		r.enter(Steady, now)
-		r.log(Line{At: now, What: LineTakenBack, Key: id, By: m.Name(), Why: m.Words, Took: took})
+		r.log(Line{At: now, What: lineTakenBack, Key: id, By: m.Name(), Why: m.Words, Took: took})
 		return true
 	}
 	return false
 }
 
-func (r *Rollout) refusedBy(m *Member, now time.Time) {
+func (r *Rollout) noteRefusal(m *Member, now time.Time) {
 	if r.Refusers == nil {
 		r.Refusers = map[string]Refusal{}
 	}
 	r.Refusers[m.Name()] = Refusal{At: now, Words: brief(m.Words, maxReason)}
 }
 
-// backoff before the next try: 1 s, doubling to 5 min.
+// backoff is how long a rotation waits before it is tried again: 1 s at first, doubling up to 5
+// min.
 func backoff(tries int) time.Duration {
 	return min(time.Second<<min(tries, 9), 5*time.Minute)
 }
 
-// advance ends the phase when every live member has reached its target, or when the rest may be left behind.
+// advance ends the phase when every live member has reached its target, or when the others may be
+// left behind.
 func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 	late, waited := r.waiting(p, t, now)
-	if len(late) > 0 && !r.leaveBehind(p, len(late), waited, now) {
+	if len(late) > 0 && !r.mayLeaveBehind(p, len(late), waited, now) {
 		return false
 	}
-	if r.Phase == Burning && waited > 0 && (t.Reached.IsZero() || now.Sub(t.Reached) < FinishWithin) {
-		return false // a connection that was accepted before the ACK goes on with the keys of then
+	if r.Phase == Burning && waited > 0 && (t.AcceptedSince.IsZero() || now.Sub(t.AcceptedSince) < finishWithin) {
+		return false // a connection that was accepted before the acknowledgement goes on with the keys of then
 	}
-	line := Line{At: now, Nodes: waited - len(late), Took: now.Sub(r.Since), WaitedFor: t.Waited, LeftBehind: someNames(late)}
+	line := Line{At: now, Nodes: waited - len(late), Took: now.Sub(r.Since), WaitedFor: t.Waited, LeftBehind: Names(late)}
 	switch r.Phase {
 	case Distributing:
-		r.lead(r.next(), now)
+		r.promote(r.pendingKey(), now)
 		r.enter(Promoting, now)
-		line.What = LinePromoting
+		line.What = linePromoting
 	case Promoting:
 		r.end(now)
 		line.What = LineDone
@@ -226,18 +236,20 @@ func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 	return true
 }
 
-// FinishWithin is how long a handshake may go on with the keys that its node had when the connection was accepted: the
-// transport_socket_connect_timeout of each chain that lockstep writes.
-const FinishWithin = 10 * time.Second
+// finishWithin is how long a handshake may go on with the keys that its node had when the
+// connection was accepted. It is the transport_socket_connect_timeout of each chain that lockstep
+// writes.
+const finishWithin = 10 * time.Second
 
-// end is the end of a rotation or burn.
+// end ends a rotation or burn.
 func (r *Rollout) end(now time.Time) {
 	r.Ended, r.Wanted, r.Refusers, r.Tries, r.RetryAt = r.Begun, nil, nil, 0, time.Time{}
 	r.enter(Steady, now)
 }
 
-// leaveBehind: may the phase end without the late ones? A burn never leaves anybody behind.
-func (r Rollout) leaveBehind(p Policy, late, waited int, now time.Time) bool {
+// mayLeaveBehind reports whether the phase may end without the late members. A burn leaves nobody
+// behind.
+func (r Rollout) mayLeaveBehind(p Policy, late, waited int, now time.Time) bool {
 	if r.Phase == Burning {
 		return false
 	}
@@ -245,19 +257,21 @@ func (r Rollout) leaveBehind(p Policy, late, waited int, now time.Time) bool {
 	if p.Laggard > 0 && took >= p.Laggard && float64(waited-late) >= p.Quorum*float64(waited) {
 		return true
 	}
-	// A rotation that begins late, as after a night without a control plane, still waits for everybody for a lease.
+	// A rotation that begins late, as after a night without a control plane, still waits a lease
+	// for everybody.
 	return now.Sub(r.oldestUse()) >= p.MaxKeyAge && took >= p.NodeLease
 }
 
-// oldestUse is when the key that is to stop encrypting began to.
+// oldestUse returns when the key first encrypted that is to stop encrypting.
 func (r Rollout) oldestUse() time.Time {
 	if r.Phase == Promoting && len(r.Keys) > 1 {
-		return r.Keys[1].First
+		return r.Keys[1].FirstUsed
 	}
-	return r.Keys[0].First
+	return r.Keys[0].FirstUsed
 }
 
-// Due is the next moment at which Next may answer differently although nothing happened.
+// Due returns the next moment at which Next may answer differently although nothing happened. It
+// is zero if there is none.
 func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 	at := func(t time.Time) {
 		if t.After(now) && (due.IsZero() || t.Before(due)) {
@@ -266,20 +280,18 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 	}
 	for i, k := range r.Keys {
 		if i == 0 {
-			at(k.First.Add(p.Period))
+			at(k.FirstUsed.Add(p.Period))
 		}
-		at(k.First.Add(p.MaxKeyAge))
+		at(k.FirstUsed.Add(p.MaxKeyAge))
 		if k.Demoted != 0 {
-			at(k.Left.Add(p.NodeLease))
-			if !k.Idle.IsZero() {
-				at(k.Idle.Add(p.TicketLifetime + p.margin()))
-			}
+			at(k.DemotedAt.Add(p.NodeLease))
+			at(p.retiresAt(k))
 		}
 	}
 	at(r.RetryAt)
-	at(t.Proved.Add(patience))
-	if r.Phase == Burning && !t.Reached.IsZero() {
-		at(t.Reached.Add(FinishWithin))
+	at(t.WriteBackUntil)
+	if r.Phase == Burning && !t.AcceptedSince.IsZero() {
+		at(t.AcceptedSince.Add(finishWithin))
 	}
 	at(r.Hold)
 	at(r.Since.Add(p.NodeLease))
@@ -290,7 +302,8 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 		at(until)
 	}
 	for i := range t.Members {
-		if m := &t.Members[i]; !m.Connected || !m.Answered && m.Stream != 0 { // the time of another replica's candidate stands still between its words
+		// The time of another replica's candidate stands still until that replica speaks again.
+		if m := &t.Members[i]; !m.Connected || !m.Answered && m.Stream != 0 {
 			at(m.Since.Add(p.NodeLease))
 		}
 	}

@@ -12,7 +12,7 @@ import (
 func TestANewScopeEncryptsAtOnce(t *testing.T) {
 	l := newLab(t)
 	l.want(Steady, "1")
-	if l.r.Generation != 1 || l.r.Underway() {
+	if l.r.Generation != 1 || l.r.underway() {
 		t.Errorf("%+v", l.r)
 	}
 	l.after(l.p.Period - time.Nanosecond)
@@ -27,7 +27,8 @@ func TestARotationGoesOnOnlyWhenEveryLiveMemberAccepted(t *testing.T) {
 	l.accept("c")
 	l.next("promoting")
 	l.want(Promoting, "2 1")
-	if last := l.last(); last.Nodes != 3 || last.Took != time.Second || last.Key != testKey(2).ID() || last.LeftBehind != nil {
+	if last := l.last(); last.Nodes != 3 || last.Took != time.Second || last.Key != testKey(2).ID() ||
+		last.LeftBehind != nil {
 		t.Errorf("%+v", last)
 	}
 	l.accept("b", "c")
@@ -35,7 +36,7 @@ func TestARotationGoesOnOnlyWhenEveryLiveMemberAccepted(t *testing.T) {
 	l.accept("a")
 	l.next("done")
 	l.want(Steady, "2 1")
-	if l.r.Ended != 1 || l.r.Underway() || l.r.Wanted != nil {
+	if l.r.Ended != 1 || l.r.underway() || l.r.Wanted != nil {
 		t.Errorf("%+v", l.r)
 	}
 	l.after(l.p.Period - time.Second - 1)
@@ -69,7 +70,8 @@ func TestASettledEmptyFleetRotatesWithoutWaiting(t *testing.T) {
 	l.want(Steady, "2 1")
 }
 
-// A decision is made on rosters that were read before it: one swap must not lead further than to the next ring.
+// A decision is made on rosters that were read before it: one swap must not lead further than to
+// the next ring.
 func TestNextMakesOneRingACall(t *testing.T) {
 	l := newLab(t)
 	clear(l.members)
@@ -104,7 +106,7 @@ func TestWhomAPhaseWaitsFor(t *testing.T) {
 			c.c.Node, c.c.Nr, c.c.Floor, c.c.Since = "c", 1, 1, l.now
 			l.members["c"] = &c.c
 			l.after(c.still)
-			if why := l.r.BlockedBy(l.p, l.tally(), l.now); len(why) != 1 || !strings.HasPrefix(why[0], "c: ") {
+			if why := l.r.blockedBy(l.p, l.tally(), l.now); len(why) != 1 || !strings.HasPrefix(why[0], "c: ") {
 				t.Errorf("blocked by %q", why)
 			}
 			if c.done > 0 {
@@ -150,8 +152,8 @@ func TestAtMaxKeyAgeARotationGoesOnAfterALease(t *testing.T) {
 	l.accept("a", "b")
 	l.after(l.p.NodeLease-1, []string{}...)
 	l.after(1, "done")
-	if k := l.r.Keys[1]; !k.Idle.Equal(l.now) {
-		t.Errorf("the abandoned key drains since %s, want %s", k.Idle, l.now)
+	if k := l.r.Keys[1]; !k.UnusedSince.Equal(l.now) {
+		t.Errorf("the abandoned key drains since %s, want %s", k.UnusedSince, l.now)
 	}
 	l.after(l.p.TicketLifetime, "distributing")
 	l.want(Distributing, "2 1 3")
@@ -171,7 +173,8 @@ func TestARefusalTakesTheNewKeyBack(t *testing.T) {
 		if last := l.last(); last.By != "c" || last.Why != "no thanks" || l.r.RetryAt.Sub(l.now) != wait {
 			t.Errorf("%+v; retry in %s, want %s", last, l.r.RetryAt.Sub(l.now), wait)
 		}
-		if why := strings.Join(l.r.BlockedBy(l.p, l.tally(), l.now), "; "); !strings.Contains(why, "c: refused the new key, which was taken back: no thanks; the next try is in ") {
+		if why := strings.Join(l.r.blockedBy(l.p, l.tally(), l.now), "; "); !strings.Contains(why,
+			"c: refused the new key, which was taken back: no thanks; the next try is in ") {
 			t.Errorf("blocked by %q", why)
 		}
 		l.accept("a", "b", "c")
@@ -224,20 +227,21 @@ func TestAKeyLeavesALifetimeAfterItsLastUse(t *testing.T) {
 	l.next("distributing")
 	l.accept("a", "b", "c")
 	l.next("promoting")
-	if !l.r.Keys[1].Idle.IsZero() {
+	if !l.r.Keys[1].UnusedSince.IsZero() {
 		t.Error("the drain began although all may encrypt with it")
 	}
 	l.accept("a", "b")
 	l.after(time.Minute)
 	l.accept("c")
 	l.next("done")
-	if !l.r.Keys[1].Idle.Equal(l.now) || !l.p.Retires(l.r.Keys[1]).Equal(l.now.Add(2*time.Hour+2*time.Minute)) {
-		t.Errorf("drains since %s, retires %s", l.r.Keys[1].Idle, l.p.Retires(l.r.Keys[1]))
+	if !l.r.Keys[1].UnusedSince.Equal(l.now) || !l.p.retiresAt(l.r.Keys[1]).Equal(l.now.Add(2*time.Hour+2*time.Minute)) {
+		t.Errorf("drains since %s, retires %s", l.r.Keys[1].UnusedSince, l.p.retiresAt(l.r.Keys[1]))
 	}
 	l.after(time.Hour)
-	l.members["old"] = &Member{Node: "old", Nr: 1, Floor: 1, Answered: true, Connected: true, Since: l.now} // comes back with g1
+	// comes back with g1
+	l.members["old"] = &Member{Node: "old", Nr: 1, Floor: 1, Answered: true, Connected: true, Since: l.now}
 	l.next()
-	if !l.r.Keys[1].Idle.IsZero() || !l.p.Retires(l.r.Keys[1]).IsZero() {
+	if !l.r.Keys[1].UnusedSince.IsZero() || !l.p.retiresAt(l.r.Keys[1]).IsZero() {
 		t.Error("the drain goes on although somebody encrypts with the key again")
 	}
 	l.after(time.Minute)
@@ -272,7 +276,7 @@ func TestAHigherGenerationStartsAllAnew(t *testing.T) {
 			l.highest = 40
 			alone, _ := l.r.Next(l.p, Tally{Highest: 40}, l.now.Add(time.Minute), l.key)
 			for _, k := range alone.Keys {
-				if !k.Idle.IsZero() {
+				if !k.UnusedSince.IsZero() {
 					t.Error("the drain goes on from what the store may have lost")
 				}
 			}
@@ -312,7 +316,8 @@ func TestAFullRingWaitsForAKeyToRetire(t *testing.T) {
 		l.rotate()
 	}
 	l.after(l.p.Period)
-	if why := l.r.BlockedBy(l.p, l.tally(), l.now); len(why) != 1 || !strings.Contains(why[0], "the ring is full (15 keys drain)") {
+	if why := l.r.blockedBy(l.p, l.tally(), l.now); len(why) != 1 ||
+		!strings.Contains(why[0], "the ring is full (15 keys drain)") {
 		t.Errorf("blocked by %q", why)
 	}
 	before := len(l.r.Keys)

@@ -7,26 +7,32 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Policy says how the keys of one scope change. The comments are the manual of the YAML under scopes:.
+// Policy says how the keys of one scope change. The comments are the manual of the YAML under
+// scopes:.
 type Policy struct {
-	// Period between rotations (default 1h).
+	// Period is the time between two rotations (default 1h).
 	Period time.Duration
-	// TicketLifetime is how long a ticket is good for, and so how long its key goes on decrypting (default 2h, at most 24h).
+	// TicketLifetime is how long a ticket is good for, and so how long its key goes on decrypting
+	// (default 2h, at most 24h).
 	TicketLifetime time.Duration
-	// MaxKeyAge bounds how long a key may encrypt (default 4h, at most 24h): at that age a rotation goes on without the nodes that it
-	// waits for, once it has waited a node lease for them; it names them and raises an alarm.
+	// MaxKeyAge bounds how long a key may encrypt (default 4h, at most 24h). At that age a
+	// rotation goes on without the nodes that it waits for, once it has waited a node lease for
+	// them. It names them and raises an alarm.
 	MaxKeyAge time.Duration
-	// Quorum is the share of the live members (0 to 1, default 0.9) that must have accepted before Laggard may leave the others behind.
+	// Quorum is the share of the live members (0 to 1, default 0.9) that must have accepted before
+	// Laggard may leave the others behind.
 	Quorum float64
-	// Laggard is how long a phase waits for the last members once the quorum has accepted. 0 (the default) waits until MaxKeyAge.
+	// Laggard is how long a phase waits for the last members once the quorum has accepted. 0 (the
+	// default) waits until MaxKeyAge.
 	Laggard time.Duration
-	// RefuseGrace is how long a refusal takes a new key back (default 5m), counted from the node's first refusal in a rotation; after
-	// that the node is only waited for, like any laggard.
+	// RefuseGrace is how long a refusal takes a new key back (default 5m), counted from the node's
+	// first refusal in a rotation. After that the node is only waited for, like any laggard.
 	RefuseGrace time.Duration
 	// NodeLease is how long a node that went away counts as live (default 75s).
 	NodeLease time.Duration
-	// ClientCerts is the SHA-256 of the CA that the scope's listeners verify client certificates with, or "none" (the default). Listeners of
-	// different policy must never share ticket keys: a ticket carries the client's verification with it.
+	// ClientCerts is the SHA-256 of the CA that the scope's listeners verify client certificates
+	// with, or "none" (the default). Listeners of different policy must never share ticket keys,
+	// since a ticket carries the client's verification with it.
 	ClientCerts string
 }
 
@@ -43,7 +49,7 @@ func DefaultPolicy() Policy {
 	}
 }
 
-// Check refuses a policy that cannot be kept; the error names the key.
+// Check refuses a policy that cannot be kept. The error names the key of the YAML.
 func (p Policy) Check() error {
 	const day = 24 * time.Hour
 	switch {
@@ -65,20 +71,25 @@ func (p Policy) Check() error {
 		return fmt.Errorf("client_certs: empty; say none, or the CA's SHA-256 fingerprint")
 	}
 	// One key encrypts, one is next, and those of one lifetime drain.
-	if n := 2 + int((p.TicketLifetime+p.margin()+p.Period-1)/p.Period); n > keysource.MaxRing {
-		return fmt.Errorf("period: a key each %s that drains for %s makes a ring of %d, at most %d: lengthen period or shorten ticket_lifetime",
-			p.Period, p.TicketLifetime, n, keysource.MaxRing)
+	if n := 2 + int((p.drainsFor()+p.Period-1)/p.Period); n > keysource.MaxRing {
+		return fmt.Errorf("period: a key each %s that drains for %s makes a ring of %d, at most %d: "+
+			"lengthen period or shorten ticket_lifetime", p.Period, p.TicketLifetime, n, keysource.MaxRing)
 	}
 	return nil
 }
 
-// margin is added to the lifetime of tickets: for clocks that differ, and for the moment between a push and its ACK.
+// margin is added to the lifetime of tickets, since clocks differ and an acknowledgement follows
+// its push by a moment.
 func (p Policy) margin() time.Duration { return max(time.Second, p.TicketLifetime/60) }
 
-// Retires is when k leaves the ring, or zero while that is open: it encrypts, or a live node may still encrypt with it.
-func (p Policy) Retires(k Key) time.Time {
-	if k.Demoted == 0 || k.Idle.IsZero() {
+// drainsFor is how long a key goes on decrypting once no live member may encrypt with it.
+func (p Policy) drainsFor() time.Duration { return p.TicketLifetime + p.margin() }
+
+// retiresAt returns when k leaves the ring. It returns zero while k encrypts, or a live node may
+// encrypt with it.
+func (p Policy) retiresAt(k Key) time.Time {
+	if k.Demoted == 0 || k.UnusedSince.IsZero() {
 		return time.Time{}
 	}
-	return k.Idle.Add(p.TicketLifetime + p.margin())
+	return k.UnusedSince.Add(p.drainsFor())
 }

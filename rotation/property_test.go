@@ -17,7 +17,8 @@ func drawPolicy(t *rapid.T) Policy {
 		return time.Duration(rapid.IntRange(lo, hi).Draw(t, name)) * time.Second
 	}
 	return Policy{
-		Period: secs("period", 10, 40), TicketLifetime: secs("ticket_lifetime", 10, 60), MaxKeyAge: secs("max_key_age", 40, 90),
+		Period: secs("period", 10, 40), TicketLifetime: secs("ticket_lifetime", 10, 60), MaxKeyAge: secs("max_key_age", 40,
+			90),
 		Quorum: rapid.SampledFrom([]float64{0.5, 0.9, 1}).Draw(t, "quorum"), Laggard: secs("laggard", 0, 20),
 		RefuseGrace: secs("refuse_grace", 0, 20), NodeLease: secs("node_lease", 5, 30), ClientCerts: "none",
 	}
@@ -70,7 +71,8 @@ func (s *story) command(t *rapid.T, all Tally) (r Rollout, err error) {
 	case 1, 2:
 		r, _, err = r.Rollback("me", "", s.p, all, s.now, s.key())
 	case 3:
-		r, err = r.Exclude("n1", "me", "", s.now.Add(time.Duration(rapid.IntRange(0, 30).Draw(t, "until"))*time.Second), s.now)
+		r, err = r.Exclude("n1", "me", "", s.now.Add(time.Duration(rapid.IntRange(0, 30).Draw(t, "until"))*time.Second),
+			s.now)
 	case 4:
 		k := s.key()
 		r, _, err = r.Ask(Request{By: "me", Key: &k, At: s.now})
@@ -80,7 +82,8 @@ func (s *story) command(t *rapid.T, all Tally) (r Rollout, err error) {
 	return r, err
 }
 
-// live: whoever may encrypt with a key that another live member may lack was left behind by name, or excluded, or met a burn.
+// live: whoever may encrypt with a key that another live member may lack was left behind by name,
+// or excluded, or met a burn.
 func (s *story) promoted(before, after Rollout, all Tally) error {
 	if after.Phase != Promoting || before.Phase != Distributing {
 		return nil
@@ -89,8 +92,9 @@ func (s *story) promoted(before, after Rollout, all Tally) error {
 		return nil
 	}
 	for _, m := range all.Members {
-		if m.Live(s.p, s.now) && !before.excluded(&m, s.now) && m.Floor < after.Keys[0].Added {
-			return fmt.Errorf("%s encrypts, and %s may lack it (g%d, added g%d)", after.Keys[0].Key.ID(), m.Name(), m.Floor, after.Keys[0].Added)
+		if m.Live(s.p, s.now) && !before.isExcluded(&m, s.now) && m.Floor < after.Keys[0].Added {
+			return fmt.Errorf("%s encrypts, and %s may lack it (g%d, added g%d)", after.Keys[0].Key.ID(), m.Name(), m.Floor,
+				after.Keys[0].Added)
 		}
 	}
 	return nil
@@ -144,7 +148,8 @@ func (s *story) due(t *rapid.T, all Tally) {
 	if !at.IsZero() && !at.After(s.now) {
 		t.Fatalf("due at %s, which is not after %s", at, s.now)
 	}
-	for _, d := range []time.Duration{time.Nanosecond, time.Second, 7 * time.Second, time.Minute, time.Hour, 100 * time.Hour} {
+	for _, d := range []time.Duration{time.Nanosecond, time.Second, 7 * time.Second, time.Minute, time.Hour,
+		100 * time.Hour} {
 		then := s.now.Add(d)
 		if !at.IsZero() && !then.Before(at) {
 			then = at.Add(-1)
@@ -165,15 +170,15 @@ func TestRolloutRecordRoundTrip(t *testing.T) {
 			}
 			s.now = s.now.Add(time.Duration(rapid.IntRange(0, 20_000_000_000).Draw(t, "pass")))
 		}
-		b, err := encodeRollout(s.r)
+		b, err := s.r.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := decodeRollout("s", b)
+		got, err := Decode("s", b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := encodeRollout(got)
+		again, err := got.Encode()
 		if err != nil || string(again) != string(b) {
 			t.Fatalf("%v\n%s\n%s", err, b, again)
 		}

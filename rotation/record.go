@@ -14,15 +14,16 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// The stored form of a Rollout. Replicas of two versions write it in turn, so it grows by this rule. A field of the record that a
-// version does not know is kept and written back as it is. What a version must understand to go on is named in needs: one
-// that does not know it leaves the record alone, and says so. A field within a key is never added without that.
+// rolloutRecord is the stored form of a [Rollout]. Replicas of two versions write it in turn, so
+// it grows by these rules. A field of the record that a version does not know is kept and written
+// back as it is. What a version must understand to go on is named in needs. A version that does
+// not know it leaves the record alone, and says so. A field within a key is never added without an
+// entry in needs.
 //
-// It alone holds key bytes, so that no type which travels through logs or the API can be marshalled
-// with a key in it. The store seals it.
+// The record alone is marshalled with key bytes in it. The store seals it.
 type rolloutRecord struct {
 	Format     int                  `json:"format"`
-	Needs      []string             `json:"needs,omitempty"` // this version writes and knows none
+	Needs      []string             `json:"needs,omitempty"` // Needs is empty: this version writes and knows none.
 	Scope      string               `json:"scope"`
 	Generation uint64               `json:"generation"`
 	Phase      Phase                `json:"phase"`
@@ -46,14 +47,14 @@ type rolloutRecord struct {
 }
 
 type keyRecord struct {
-	Key      []byte    `json:"key"`
-	Created  time.Time `json:"created"`
-	Added    uint64    `json:"added"`
-	Promoted uint64    `json:"promoted,omitempty"`
-	First    time.Time `json:"first,omitzero"`
-	Demoted  uint64    `json:"demoted,omitempty"`
-	Left     time.Time `json:"left,omitzero"`
-	Idle     time.Time `json:"idle,omitzero"`
+	Key         []byte    `json:"key"`
+	Created     time.Time `json:"created"`
+	Added       uint64    `json:"added"`
+	Promoted    uint64    `json:"promoted,omitempty"`
+	FirstUsed   time.Time `json:"first,omitzero"`
+	Demoted     uint64    `json:"demoted,omitempty"`
+	DemotedAt   time.Time `json:"left,omitzero"`
+	UnusedSince time.Time `json:"idle,omitzero"`
 }
 
 type requestRecord struct {
@@ -65,30 +66,28 @@ type requestRecord struct {
 
 const rolloutFormat = 1
 
-// ErrTooHigh: a number in a record is one that no fleet reaches. Anyone can encrypt a backup to a public key, and from the highest numbers on a
-// generation could not grow.
-var ErrTooHigh = errors.New("a number which no fleet reaches")
+// errTooHigh is wrapped where a number in a record is one that no fleet reaches. Anyone can
+// encrypt a backup to a public key, and from the highest numbers on a generation could not grow.
+var errTooHigh = errors.New("a number which no fleet reaches")
 
-// errDamaged: a record is not one that any lockstepd wrote.
-var errDamaged = errors.New("it is damaged")
+// ErrDamaged is wrapped where a record is not one that any lockstepd wrote.
+var ErrDamaged = errors.New("it is damaged")
 
-// maxGeneration bounds what a record may say, so that none can use the numbers up. What others claim is believed up to half of it.
-const maxGeneration = 1 << 53
-
-// What a record holds at most. A NATS server takes messages of 1 MiB, and what is stored is sealed.
+// What a record holds at most. A NATS server takes messages of 1 MiB, and what is stored is
+// sealed.
 const (
-	maxRecord   = 768 << 10 // bytes; the oldest lines of the history give way
-	maxBurnt    = 4096      // keys; a border lets in what was burnt before so many others
-	maxRefusers = 100       // nodes whose refusals have a rotation taken back
-	maxExcluded = 500       // nodes
-	maxNode     = 256       // bytes of a node id; no stream says more
-	maxReason   = 200       // bytes of the words of a Refusal
+	maxRecord   = 768 << 10 // maxRecord bounds the bytes; the oldest lines of the history give way.
+	maxBurnt    = 4096      // maxBurnt bounds the burnt keys; one that was burnt before so many others is forgotten.
+	maxRefusers = 100       // maxRefusers bounds the nodes whose refusals have a rotation taken back.
+	maxExcluded = 500       // maxExcluded bounds the nodes that are excluded.
+	maxNode     = 256       // maxNode bounds the bytes of a node id; no stream says more.
+	maxReason   = 200       // maxReason bounds the bytes of the words of a Refusal.
 )
 
-// encodeRollout returns the record of r, of at most maxRecord bytes.
-func encodeRollout(r Rollout) ([]byte, error) {
+// Encode returns the record of r, of at most 768 KiB.
+func (r Rollout) Encode() ([]byte, error) {
 	r.Burnt = r.Burnt[max(0, len(r.Burnt)-maxBurnt):]
-	b, err := marshalRollout(r)
+	b, err := r.marshal()
 	for err == nil && len(b) > maxRecord && len(r.History) > 1 {
 		tooMany := len(b) - maxRecord
 		for tooMany > 0 && len(r.History) > 1 {
@@ -99,7 +98,7 @@ func encodeRollout(r Rollout) ([]byte, error) {
 			tooMany -= len(line)
 			r.History = r.History[1:]
 		}
-		b, err = marshalRollout(r)
+		b, err = r.marshal()
 	}
 	if err == nil && len(b) > maxRecord {
 		return nil, fmt.Errorf("the rollout of scope %q has %d bytes, %d at most are stored", r.Scope, len(b), maxRecord)
@@ -107,7 +106,7 @@ func encodeRollout(r Rollout) ([]byte, error) {
 	return b, err
 }
 
-// marshal is [json.Marshal] without the escapes that only HTML needs: each has six bytes.
+// marshal is [json.Marshal] without the escapes that only HTML needs, of six bytes each.
 func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -116,7 +115,7 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-func marshalRollout(r Rollout) ([]byte, error) {
+func (r Rollout) marshal() ([]byte, error) {
 	rec := rolloutRecord{
 		Format: rolloutFormat, Scope: r.Scope, Generation: r.Generation, Phase: r.Phase, Since: r.Since,
 		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Hold: r.Hold, Tries: r.Tries,
@@ -124,7 +123,9 @@ func marshalRollout(r Rollout) ([]byte, error) {
 		Proven: r.Proven, Doubted: r.Doubted, History: r.History, Lines: r.Lines, Audit: r.Audit,
 	}
 	for _, k := range r.Keys {
-		rec.Keys = append(rec.Keys, keyRecord{k.Key[:], k.Created, k.Added, k.Promoted, k.First, k.Demoted, k.Left, k.Idle})
+		rec.Keys = append(rec.Keys, keyRecord{
+			k.Key[:], k.Created, k.Added, k.Promoted, k.FirstUsed, k.Demoted, k.DemotedAt, k.UnusedSince,
+		})
 	}
 	if w := r.Wanted; w != nil {
 		rec.Wanted = &requestRecord{By: w.By, Why: w.Why, At: w.At}
@@ -143,8 +144,8 @@ func marshalRollout(r Rollout) ([]byte, error) {
 	return append(append(b[:len(b)-1], ','), later[1:]...), nil
 }
 
-// decodeRecord reads a record, and what it has beyond what this version knows. ok is false if it is of another version in some
-// other way, or no record at all.
+// decodeRecord reads a record. later is what the record has beyond what this version knows. ok is
+// false if b is of another version in some other way, or no record at all.
 func decodeRecord(b []byte, rec *rolloutRecord) (later map[string]json.RawMessage, ok bool) {
 	strict := func(b []byte) bool {
 		*rec = rolloutRecord{}
@@ -184,31 +185,40 @@ var recordFields = func() (names []string) {
 	return names
 }()
 
-// decodeRollout reads a stored rollout and checks all that Next relies on. Its errors quote nothing of the record, which holds keys.
-func decodeRollout(scope string, b []byte) (Rollout, error) {
+// Decode reads the record of a scope's rollout and checks all that [Rollout.Next] relies on. Its
+// errors quote nothing of the record, which holds keys. They wrap [ErrDamaged], or say
+// that a number is one that no fleet reaches, or that another version wrote the record.
+func Decode(scope string, b []byte) (Rollout, error) {
 	bad := func(format string, a ...any) (Rollout, error) {
-		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %w: %s", scope, errDamaged, fmt.Sprintf(format, a...))
+		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %w: %s", scope, ErrDamaged, fmt.Sprintf(format, a...))
 	}
 	var rec rolloutRecord
 	later, ok := decodeRecord(b, &rec)
 	if !ok {
 		if other := new(rolloutRecord); json.Unmarshal(b, other) == nil && other.Format > 0 {
-			return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: it has fields that this one does not know", scope)
+			return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: "+
+				"it has fields that this one does not know", scope)
 		}
 		return bad("is not a record of format %d", rolloutFormat)
 	}
 	if len(rec.Needs) > 0 {
-		return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: it needs %q, which this one does not know: use the version that wrote it", scope, rec.Needs)
+		return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: "+
+			"it needs %q, which this one does not know: use the version that wrote it", scope, rec.Needs)
 	}
 	if rec.Format != rolloutFormat {
-		return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: it has format %d, this one reads %d", scope, rec.Format, rolloutFormat)
+		return Rollout{}, fmt.Errorf("the stored rollout of scope %q was written by another version of lockstepd: "+
+			"it has format %d, this one reads %d", scope, rec.Format, rolloutFormat)
 	}
 	for _, n := range []struct {
 		of string
 		is uint64
-	}{{"generation", rec.Generation}, {"number of rotations", rec.Begun}, {"number of lines", rec.Lines}, {"generation that nodes proved", rec.Proven}} {
-		if n.is > maxGeneration {
-			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s is %d, %w: it was not made by lockstepd", scope, n.of, n.is, ErrTooHigh)
+	}{
+		{"generation", rec.Generation}, {"number of rotations", rec.Begun},
+		{"number of lines", rec.Lines}, {"generation that nodes proved", rec.Proven},
+	} {
+		if n.is > MaxGeneration {
+			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s is %d, %w: it was not made by lockstepd",
+				scope, n.of, n.is, errTooHigh)
 		}
 	}
 	if rec.Scope != scope {
@@ -224,8 +234,10 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 		if len(k.Key) != keysource.TicketKeySize {
 			return bad("key %d has %d bytes", i, len(k.Key))
 		}
-		key := Key{keysource.TicketKey(k.Key), k.Created, k.Added, k.Promoted, k.First, k.Demoted, k.Left, k.Idle}
-		if r.burnt(key.Key) {
+		key := Key{
+			keysource.TicketKey(k.Key), k.Created, k.Added, k.Promoted, k.FirstUsed, k.Demoted, k.DemotedAt, k.UnusedSince,
+		}
+		if r.isBurnt(key.Key) {
 			return bad("holds a burnt key (%s)", key.Key.ID())
 		}
 		r.Keys = append(r.Keys, key)
@@ -249,15 +261,16 @@ func decodeRollout(scope string, b []byte) (Rollout, error) {
 	return r, nil
 }
 
-// inconsistent says what no rollout that Next made can be, or "".
+// inconsistent says how r differs from every rollout that Next can make. It returns "" if it does
+// not.
 func (r Rollout) inconsistent() string {
 	if !slices.Contains([]Phase{Steady, Distributing, Promoting, Burning}, r.Phase) {
 		return "is in no phase that this version knows"
 	}
-	if r.Ended > r.Begun || r.Phase != Steady && !r.Underway() {
+	if r.Ended > r.Begun || r.Phase != Steady && !r.underway() {
 		return "has a phase that belongs to no rotation"
 	}
-	next := 0
+	pending := 0
 	for i, k := range r.Keys {
 		switch {
 		case max(k.Added, k.Promoted, k.Demoted) > r.Generation:
@@ -267,13 +280,13 @@ func (r Rollout) inconsistent() string {
 		case i == 0 && k.Demoted != 0:
 			return "begins with a key that drains"
 		case k.Promoted == 0:
-			next++
+			pending++
 		case i > 0 && k.Demoted == 0:
 			return "has a second key that encrypts"
 		}
 	}
-	if r.Phase == Distributing && next != 1 || r.Phase != Distributing && next != 0 {
-		return fmt.Sprintf("has %d keys that wait in phase %s", next, r.Phase)
+	if r.Phase == Distributing && pending != 1 || r.Phase != Distributing && pending != 0 {
+		return fmt.Sprintf("has %d keys that wait in phase %s", pending, r.Phase)
 	}
 	return ""
 }

@@ -33,7 +33,7 @@ func begun(t interface{ Fatal(...any) }, now time.Time) Rollout {
 }
 
 func record(t interface{ Fatal(...any) }, r Rollout) []byte {
-	b, err := encodeRollout(r)
+	b, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func restored(t interface{ Fatal(...any) }, stored, backup []byte, now time.Time
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := decodeRollout("default", b)
+	r, err := Decode("default", b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,11 +85,13 @@ func TestRestore(t *testing.T) {
 		if c.first != (keysource.TicketKey{}) && r.Keys[0].Key != c.first {
 			t.Errorf("%s: another key encrypts", name)
 		}
-		if c.first == (keysource.TicketKey{}) && slices.ContainsFunc(one.Keys, func(k Key) bool { return k.Key == r.Keys[0].Key }) {
+		if c.first == (keysource.TicketKey{}) && slices.ContainsFunc(one.Keys,
+			func(k Key) bool { return k.Key == r.Keys[0].Key }) {
 			t.Errorf("%s: no fresh key encrypts", name)
 		}
 		if len(r.Keys) != c.keys || len(out.Back) != c.back || out.Changed != c.change {
-			t.Errorf("%s: %d keys, %d back, changed %t; want %d, %d, %t (%+v)", name, len(r.Keys), len(out.Back), out.Changed, c.keys, c.back, c.change, out)
+			t.Errorf("%s: %d keys, %d back, changed %t; want %d, %d, %t (%+v)", name, len(r.Keys), len(out.Back), out.Changed,
+				c.keys, c.back, c.change, out)
 		}
 		if c.change && r.Generation <= highest {
 			t.Errorf("%s: the generation is %d, and was %d", name, r.Generation, highest)
@@ -98,21 +100,24 @@ func TestRestore(t *testing.T) {
 			t.Errorf("%s: version %s, ring %s", name, out.Version, r.Ring().Version())
 		}
 	}
-	for name, bad := range map[string][]byte{"of another scope": record(t, Rollout{Scope: "other", Generation: 1, Phase: Steady, Keys: one.Keys}), "empty": {}, "not one": []byte("{}")} {
-		if _, _, err := Restore("default", "test", nil, bad, now, keysource.NewTicketKey); err == nil || !strings.Contains(err.Error(), "in the backup") {
+	for name, bad := range map[string][]byte{"of another scope": record(t, Rollout{Scope: "other", Generation: 1,
+		Phase: Steady, Keys: one.Keys}), "empty": {}, "not one": []byte("{}")} {
+		if _, _, err := Restore("default", "test", nil, bad, now, keysource.NewTicketKey); err == nil ||
+			!strings.Contains(err.Error(), "in the backup") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// A backup brings back a key that was burnt after it was made, in a place that knows nothing of the burn: nodes that hold a later ring prove that there
-// may have been one.
+// A backup brings back a key that was burnt after it was made, in a place that knows nothing of
+// the burn: nodes that hold a later ring prove that there may have been one.
 func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 	now := time.Now()
 	old := advanced(t, begun(t, now), 1, now)
 	own := begun(t, now) // lockstepd was started before the restore
 	held := old.Generation + 10
-	seen := Tally{Highest: held, Members: []Member{{Node: "n", Nr: 1, Floor: held, Answered: true, Connected: true, Since: now}}}
+	seen := Tally{Highest: held, Members: []Member{{Node: "n", Nr: 1, Floor: held, Answered: true, Connected: true,
+		Since: now}}}
 	for name, stored := range map[string][]byte{"a new store": nil, "a store with a ring of its own": record(t, own)} {
 		r, out := restored(t, stored, record(t, old), now)
 		if len(out.Back) != 2 {
@@ -123,7 +128,7 @@ func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 			t.Errorf("%s: phase %s, g%d (nodes hold g%d), %d keys", name, r.Phase, r.Generation, held, len(r.Keys))
 		}
 		for _, k := range old.Keys {
-			if !r.burnt(k.Key) {
+			if !r.isBurnt(k.Key) {
 				t.Errorf("%s: a key of the backup is not burnt", name)
 			}
 		}
@@ -131,7 +136,8 @@ func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 			t.Errorf("%s: restored again: %+v", name, out)
 		}
 		seen := Tally{Highest: r.Generation + 5}
-		if r, _ = r.Next(DefaultPolicy(), seen, now, keysource.NewTicketKey); r.Generation != seen.Highest+1 || r.History[len(r.History)-1].What != "rebased" {
+		if r, _ = r.Next(DefaultPolicy(), seen, now, keysource.NewTicketKey); r.Generation != seen.Highest+1 ||
+			r.History[len(r.History)-1].What != "rebased" {
 			t.Errorf("%s: a node with a still later one: g%d, %+v", name, r.Generation, r.History[len(r.History)-1])
 		}
 	}
@@ -149,7 +155,8 @@ func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 	for changed := true; changed; {
 		r, changed = r.Next(DefaultPolicy(), Tally{}, now, keysource.NewTicketKey)
 	}
-	if r, _ = r.Next(DefaultPolicy(), Tally{Highest: r.Generation + 3}, now, keysource.NewTicketKey); r.Phase != Steady || len(r.Burnt) > 0 {
+	if r, _ = r.Next(DefaultPolicy(), Tally{Highest: r.Generation + 3}, now,
+		keysource.NewTicketKey); r.Phase != Steady || len(r.Burnt) > 0 {
 		t.Errorf("%s, %d burnt", r.Phase, len(r.Burnt))
 	}
 }
@@ -165,7 +172,8 @@ func TestABackupWithNumbersThatNoFleetReachesIsRefused(t *testing.T) {
 			r := begun(t, now)
 			set(&r, n)
 			for _, stored := range [][]byte{nil, record(t, begun(t, now))} {
-				if _, _, err := Restore("default", "test", stored, record(t, r), now, keysource.NewTicketKey); !errors.Is(err, ErrTooHigh) || !strings.Contains(err.Error(), name) {
+				if _, _, err := Restore("default", "test", stored, record(t, r), now, keysource.NewTicketKey); !errors.Is(err,
+					errTooHigh) || !strings.Contains(err.Error(), name) {
 					t.Errorf("%s %d: %v", name, n, err)
 				}
 			}
@@ -176,13 +184,15 @@ func TestABackupWithNumbersThatNoFleetReachesIsRefused(t *testing.T) {
 	}
 }
 
-// Whatever happened to a scope before and after its backup was made: no burnt key is in what is restored, the key that nodes encrypt with stays
-// unless it was burnt, every stored key still decrypts, the generation does not go back, and doing it again changes nothing.
+// Whatever happened to a scope before and after its backup was made: no burnt key is in what is
+// restored, the key that nodes encrypt with stays unless it was burnt, every stored key still
+// decrypts, the generation does not go back, and doing it again changes nothing.
 func TestRestoreKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Now()
 		walk := func(r Rollout, what string) Rollout {
-			for _, step := range rapid.SliceOfN(rapid.SampledFrom([]string{"rotate", "burn", "distribute", "retire"}), 0, 5).Draw(t, what) {
+			for _, step := range rapid.SliceOfN(rapid.SampledFrom([]string{"rotate", "burn", "distribute", "retire"}), 0,
+				5).Draw(t, what) {
 				now = now.Add(time.Minute)
 				switch step {
 				case "rotate":
@@ -200,7 +210,8 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						r, _ = asked.Next(DefaultPolicy(), Tally{Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now}}}, now, keysource.NewTicketKey)
+						r, _ = asked.Next(DefaultPolicy(), Tally{Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation,
+							Answered: true, Connected: true, Since: now}}}, now, keysource.NewTicketKey)
 					}
 				case "retire":
 					now = now.Add(3 * time.Hour)
@@ -242,26 +253,30 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 	})
 }
 
-// A restored ring that is followed by one of this fleet's own which the store then lost: who still has it writes it back before anybody's node costs the fleet
-// its keys. Only what nobody writes back is burnt.
+// A restored ring that is followed by one of this fleet's own which the store then lost: who still
+// has it writes it back before anybody's node costs the fleet its keys. Only what nobody writes
+// back is burnt.
 func TestARestoredRingIsBurntOnlyWhereNobodyWritesTheLaterOneBack(t *testing.T) {
 	now := time.Now()
 	r, _ := restored(t, nil, record(t, advanced(t, begun(t, now), 1, now)), now)
-	now = now.Add(settleFor)
-	proof := Tally{Highest: r.Generation + 1, Proved: now, Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now}}}
+	const writeBack = 30 * time.Second
+	now = now.Add(holdEmpty)
+	proof := Tally{Highest: r.Generation + 1, WriteBackUntil: now.Add(writeBack), Members: []Member{{Node: "n", Nr: 1,
+		Floor: r.Generation, Answered: true, Connected: true, Since: now}}}
 	asked, _, err := r.Ask(Request{By: "test", At: now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, after := range []time.Duration{0, patience - 1} {
+	for _, after := range []time.Duration{0, writeBack - 1} {
 		if n, changed := asked.Next(DefaultPolicy(), proof, now.Add(after), keysource.NewTicketKey); changed {
 			t.Errorf("after %s: %s g%d", after, n.Phase, n.Generation)
 		}
 	}
-	if due := asked.Due(DefaultPolicy(), proof, now); !due.Equal(now.Add(patience)) {
+	if due := asked.Due(DefaultPolicy(), proof, now); !due.Equal(now.Add(writeBack)) {
 		t.Errorf("it is due after %s", due.Sub(now))
 	}
-	if n, _ := asked.Next(DefaultPolicy(), proof, now.Add(patience), keysource.NewTicketKey); n.Phase != Burning || n.Generation <= proof.Highest {
+	if n, _ := asked.Next(DefaultPolicy(), proof, now.Add(writeBack), keysource.NewTicketKey); n.Phase != Burning ||
+		n.Generation <= proof.Highest {
 		t.Errorf("in the end: %s g%d", n.Phase, n.Generation)
 	}
 }

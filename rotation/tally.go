@@ -2,26 +2,29 @@ package rotation
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
-// Member is a node as the decision sees it: one that accepted a ring, or one that was sent its first and has not answered.
+// Member is a node as the decision sees it. It accepted a ring, or was sent its first and has not
+// answered.
 type Member struct {
-	Node      string    // the node id
-	Nr        int       // 1; a second stream under the same id is number 2, and so on
-	Floor     uint64    // the lowest generation that it may be holding
-	Answered  bool      // it accepted a ring; until then it is a candidate
-	Connected bool      // else away
-	Brought   bool      // it said, when it came, which ring it holds: it was here before
-	Since     time.Time // connected or away since, a candidate: let in; of another replica's candidate, so long before now as it was when that replica spoke
-	Refused   uint64    // the generation that it refused last and has not got over; 0: none
-	Words     string    // its reason
-	Stuck     bool      // nothing that can be sent makes it take a ring: it must be restarted
-	Stream    uint64    // the stream by which it is connected to this replica; 0: none
+	Node      string    // Node is the node's id.
+	Nr        int       // Nr is 1. A second stream under the same id is number 2, and so on.
+	Floor     uint64    // Floor is the lowest generation that the node may hold.
+	Answered  bool      // Answered says that it accepted a ring. Until then it is a candidate.
+	Connected bool      // Connected is false while the node is away: its stream has ended, its lease has not.
+	Brought   bool      // Brought says that it named the ring that it holds when it came, so it was here before.
+	Since     time.Time // Since is when it was connected, went away, or was let in as a candidate; see below.
+	Refused   uint64    // Refused is the generation that it refused last and has not got over, or 0.
+	Words     string    // Words are its reason for the refusal.
+	Stuck     bool      // Stuck says that nothing that can be sent makes it take a ring: it must be restarted.
+	Stream    uint64    // Stream is the stream by which it is connected to this replica, or 0.
+
+	// Of another replica's candidate, Since lies as long before now as it did when that replica
+	// spoke last.
 }
 
-// Name is the node id, with "#2" and so on behind it for a further stream under the same id.
+// Name returns the node id. A further stream under the same id has "#2" and so on behind it.
 func (m Member) Name() string {
 	if m.Nr <= 1 {
 		return m.Node
@@ -29,33 +32,44 @@ func (m Member) Name() string {
 	return fmt.Sprintf("%s#%d", m.Node, m.Nr)
 }
 
-// Live: connected, or away for less than the lease. A candidate counts for a lease: until then its first answer may still come, and a
-// stream that has accepted nothing by then is no member.
+// Live reports whether m is connected, or away for less than the lease. A candidate counts for a
+// lease. Its first answer may still come until then. A stream that has accepted nothing by then is
+// no member.
 func (m *Member) Live(p Policy, now time.Time) bool {
 	return m.Connected && m.Answered || now.Sub(m.Since) < p.NodeLease
 }
 
-// Tally is what is known of a scope's nodes at one moment: the union of all replicas' rosters.
+// Tally is what is known of a scope's nodes at one moment. It is the union of all replicas'
+// rosters.
 type Tally struct {
 	Members []Member
-	Highest uint64    // the highest generation that was handed out although this replica had never read it; 0: none
-	Proved  time.Time // since when Highest is known to be beyond the stored ring; zero: it is not, or always was
-	Reached time.Time // since when this replica knows that the phase waits for nobody; zero: it waits, or has just been seen not to
-	Waited  []string  // whom the phase waited for at the last look; only told, never decided on
+	// Highest is the highest generation that was handed out although this replica had never read
+	// it, or 0.
+	Highest uint64
+	// WriteBackUntil is until when a replica that has the ring of generation Highest may write it
+	// back. It matters only while Highest is beyond the stored ring.
+	WriteBackUntil time.Time
+	// AcceptedSince is since when the phase is known to wait for nobody. It is zero while it
+	// waits.
+	AcceptedSince time.Time
+	// Waited names whom the phase waited for at the last look. It is only shown and decides
+	// nothing.
+	Waited []string
 }
 
-// Count sums a tally up. A node counts once, under the first of: excluded, away, refused, accepted, stale.
+// Count sums a tally up. A node counts once, under the first that holds of excluded, away,
+// refused, accepted and stale.
 type Count struct {
-	Live     int `json:"live"`     // connected, or away within the lease
-	Accepted int `json:"accepted"` // hold the current ring
+	Live     int `json:"live"`     // Live counts the nodes that are connected, or away within the lease.
+	Accepted int `json:"accepted"` // Accepted counts those that hold the current ring.
 	Refused  int `json:"refused"`
-	Stale    int `json:"stale"` // connected without the current ring
+	Stale    int `json:"stale"` // Stale counts those that are connected without the current ring.
 	Away     int `json:"away"`
 	Excluded int `json:"excluded"`
 }
 
-// Count counts the members of t.
-func (r Rollout) Count(p Policy, t Tally, now time.Time) (c Count) {
+// count counts the members of t.
+func (r Rollout) count(p Policy, t Tally, now time.Time) (c Count) {
 	for i := range t.Members {
 		m := &t.Members[i]
 		if !m.Live(p, now) {
@@ -63,7 +77,7 @@ func (r Rollout) Count(p Policy, t Tally, now time.Time) (c Count) {
 		}
 		c.Live++
 		switch {
-		case r.excluded(m, now):
+		case r.isExcluded(m, now):
 			c.Excluded++
 		case !m.Connected:
 			c.Away++
@@ -78,16 +92,17 @@ func (r Rollout) Count(p Policy, t Tally, now time.Time) (c Count) {
 	return c
 }
 
-func (r Rollout) excluded(m *Member, now time.Time) bool {
+func (r Rollout) isExcluded(m *Member, now time.Time) bool {
 	return now.Before(r.Excluded[m.Node])
 }
 
-// behind returns the live members that may still be holding a generation before floor and are waited for.
-// They are t's own: at a push the whole fleet is behind.
-func (r Rollout) behind(floor uint64, p Policy, t Tally, now time.Time) (late []*Member, waited int) {
+// below returns the live members that may hold a generation before floor and are waited for. It
+// returns pointers into t, since at a push the whole fleet is behind. waited counts all live
+// members that are not excluded.
+func (r Rollout) below(floor uint64, p Policy, t Tally, now time.Time) (late []*Member, waited int) {
 	for i := range t.Members {
 		m := &t.Members[i]
-		if !m.Live(p, now) || r.excluded(m, now) {
+		if !m.Live(p, now) || r.isExcluded(m, now) {
 			continue
 		}
 		waited++
@@ -101,11 +116,12 @@ func (r Rollout) behind(floor uint64, p Policy, t Tally, now time.Time) (late []
 	return late, waited
 }
 
-// target is the generation that every live member must have reached before the phase ends; 0 in the steady phase.
-func (r Rollout) target() uint64 {
+// Target returns the generation that every live member must have reached before the phase ends. It
+// is 0 in the steady phase.
+func (r Rollout) Target() uint64 {
 	switch r.Phase {
 	case Distributing:
-		return r.Keys[r.next()].Added
+		return r.Keys[r.pendingKey()].Added
 	case Promoting:
 		return r.Keys[0].Promoted
 	case Burning:
@@ -114,72 +130,17 @@ func (r Rollout) target() uint64 {
 	return 0
 }
 
-// waiting returns whom the phase waits for. In Burning that is everybody on the roster, the excluded included: a burnt key is nobody's exception.
+// Late returns the members for which the phase waits, as pointers into t.
+func (r Rollout) Late(p Policy, t Tally, now time.Time) []*Member {
+	late, _ := r.waiting(p, t, now)
+	return late
+}
+
+// waiting returns the members for which the phase waits, and how many it counts on. A burn counts
+// on everybody on the roster, the excluded included: a burnt key must be with nobody.
 func (r Rollout) waiting(p Policy, t Tally, now time.Time) (late []*Member, waited int) {
 	if r.Phase == Burning {
 		r.Excluded = nil
 	}
-	return r.behind(r.target(), p, t, now)
-}
-
-// BlockedBy says in words what keeps the rollout from going on, by node; nil if nothing does.
-func (r Rollout) BlockedBy(p Policy, t Tally, now time.Time) (why []string) {
-	if now.Before(r.Hold) {
-		why = append(why, fmt.Sprintf("the store had lost its content: the other replicas and their nodes are waited for, %s more", r.Hold.Sub(now).Round(time.Second)))
-	}
-	late, _ := r.waiting(p, t, now)
-	for _, m := range late {
-		why = append(why, r.excuse(*m, p, now))
-	}
-	slices.Sort(why)
-	why = some(why)
-	if r.Phase == Burning && len(late) == 0 {
-		why = append(why, fmt.Sprintf("every node has accepted; connections that were accepted before may go on with a burnt key for %s", FinishWithin))
-	}
-	if r.Phase == Steady && r.due(p, now) {
-		if now.Before(r.RetryAt) {
-			for name, f := range r.Refusers {
-				why = append(why, fmt.Sprintf("%s: refused the new key, which was taken back: %s", name, f.Words))
-			}
-			slices.Sort(why)
-			why = append(why, fmt.Sprintf("the next try is in %s", r.RetryAt.Sub(now).Round(time.Second)))
-		} else if r.full() {
-			why = append(why, fmt.Sprintf("the ring is full (%d keys drain): wait for the oldest to retire, or lengthen period", len(r.Keys)-1))
-		}
-	}
-	return why
-}
-
-// Stuck says in words which nodes the phase waits for that must be restarted, by node; nil if there is none. Such a node has
-// refused a ring of this phase, and nothing that can be sent helps it. only is true if the phase waits for nothing else.
-func (r Rollout) Stuck(p Policy, t Tally, now time.Time) (why []string, only bool) {
-	late, _ := r.waiting(p, t, now)
-	for _, m := range late {
-		if m.Stuck && m.Connected && m.Refused >= r.target() {
-			why = append(why, r.excuse(*m, p, now))
-		}
-	}
-	only = len(why) > 0 && len(why) == len(late) && !now.Before(r.Hold)
-	slices.Sort(why)
-	return some(why), only
-}
-
-// excuse says in words why m is waited for.
-func (r Rollout) excuse(m Member, p Policy, now time.Time) string {
-	ago := now.Sub(m.Since).Round(100 * time.Millisecond)
-	holds := fmt.Sprintf("may hold g%d", m.Floor)
-	if r.Phase == Burning {
-		holds += " and take a burnt key"
-	}
-	switch {
-	case !m.Connected:
-		return fmt.Sprintf("%s: away for %s, its lease ends in %s; %s", m.Name(), ago, (p.NodeLease - now.Sub(m.Since)).Round(time.Second), holds)
-	case m.Stuck:
-		return fmt.Sprintf("%s: refused g%d, and nothing helps: restart this Envoy; it %s: %s", m.Name(), m.Refused, holds, m.Words)
-	case m.Refused != 0:
-		return fmt.Sprintf("%s: refused g%d, %s: %s", m.Name(), m.Refused, holds, m.Words)
-	case !m.Answered:
-		return fmt.Sprintf("%s: has not answered its first ring for %s", m.Name(), ago) // of another replica's: as far as that has said
-	}
-	return fmt.Sprintf("%s: has not accepted g%d for %s; %s", m.Name(), r.target(), now.Sub(r.Since).Round(100*time.Millisecond), holds)
+	return r.below(r.Target(), p, t, now)
 }

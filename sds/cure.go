@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"math/big"
 	"slices"
 	"strings"
@@ -16,10 +15,11 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// past is what is kept of a name whose certificate changed, or that has none that can be served. Most names have none.
-type past struct {
-	good    []*xds.Resource // earlier certificates that no node refused, the newest first
-	refused []string        // contents that a node refused, the newest last
+// history is what is kept of a name whose certificate changed, or that has none that can be
+// served. Most names have no history.
+type history struct {
+	good    []*xds.Resource // earlier certificates that no node refused, newest first
+	refused []string        // contents that a node refused, newest last
 	standIn *xds.Resource   // nil until it is needed
 }
 
@@ -28,13 +28,16 @@ const (
 	maxRefused = 8
 )
 
-// replaced keeps what was sent so far, for nodes that refuse what comes now. The caller holds mu.
-func (e *entry) replaced(old, now *xds.Resource) {
+// keepGood keeps what was sent so far, for nodes that refuse what comes now. The caller holds mu.
+func (e *entry) keepGood(old, now *xds.Resource) {
 	if old == nil || old.StandIn {
 		return
 	}
-	p := e.history()
-	p.good = slices.DeleteFunc(p.good, func(r *xds.Resource) bool { return r.Version == old.Version || r.Version == now.Version })
+	p := e.keepHistory()
+	p.good = slices.DeleteFunc(p.good, func(r *xds.Resource) bool {
+		return r.Version == old.Version ||
+			r.Version == now.Version
+	})
 	if !slices.Contains(p.refused, contentOf(old)) {
 		p.good = slices.Insert(p.good, 0, old)
 	}
@@ -43,22 +46,26 @@ func (e *entry) replaced(old, now *xds.Resource) {
 	}
 }
 
-func (e *entry) history() *past {
-	if e.past == nil {
-		e.past = &past{}
+// keepHistory returns the history of e, and makes it if there is none.
+func (e *entry) keepHistory() *history {
+	if e.history == nil {
+		e.history = &history{}
 	}
-	return e.past
+	return e.history
 }
 
+// contentOf returns the version of r's content.
 func contentOf(r *xds.Resource) string {
 	content, _ := xds.Content(r.Version)
 	return content
 }
 
-// Cure implements [xds.Varying]. A certificate that a node refused is replaced by the last good one, best of
-// all the one that the node had accepted. If there is none, it is removed where clients choose the names.
-// What is left is a chain of its own, in which a removal changes nothing: it gets a stand-in. A ring has no
-// remedy of its own: what ails it is one of the certificates.
+// Cure implements [xds.Varying].
+//
+// A certificate that a node refused is replaced by the last good one, preferably by the one that
+// the node had accepted. If there is none, the name is removed where clients choose the names. In
+// a chain of its own a removal changes nothing, so there the name gets a stand-in. A ring has no
+// remedy of its own, since the cause is one of the certificates.
 func (t *Table) Cure(node xds.Node, name, refused, accepted string, try int) (*xds.Resource, xds.Remedy) {
 	if _, ring := keysource.RingScope(name); ring {
 		return nil, xds.Retry
@@ -69,8 +76,8 @@ func (t *Table) Cure(node xds.Node, name, refused, accepted string, try int) (*x
 	if e == nil || e.name == "" {
 		return nil, xds.Retry
 	}
-	p := e.history()
-	t.ill[e] = struct{}{}
+	p := e.keepHistory()
+	t.suspects[e] = struct{}{}
 	if !slices.Contains(p.refused, refused) {
 		p.refused = append(p.refused, refused)
 		if len(p.refused) > maxRefused {
@@ -100,7 +107,7 @@ func (t *Table) Cure(node xds.Node, name, refused, accepted string, try int) (*x
 		try--
 	}
 	if try == 0 {
-		if r := e.placeholder(t); r != nil {
+		if r := e.makeStandIn(t); r != nil {
 			return r, xds.Replace
 		}
 	}
@@ -110,11 +117,11 @@ func (t *Table) Cure(node xds.Node, name, refused, accepted string, try int) (*x
 // standInFor is how long a stand-in is valid.
 const standInFor = 30 * 24 * time.Hour
 
-// placeholder is a certificate that every Envoy loads and no client believes: self-signed, for the name. The
-// caller holds mu.
-func (e *entry) placeholder(t *Table) *xds.Resource {
-	p := e.history()
-	t.ill[e] = struct{}{}
+// makeStandIn returns a certificate that every Envoy loads and no client trusts. It is
+// self-signed, for the name. The caller holds mu.
+func (e *entry) makeStandIn(t *Table) *xds.Resource {
+	p := e.keepHistory()
+	t.suspects[e] = struct{}{}
 	if p.standIn != nil {
 		return p.standIn
 	}
@@ -130,6 +137,7 @@ func (e *entry) placeholder(t *Table) *xds.Resource {
 	return p.standIn
 }
 
+// selfSigned returns a new self-signed certificate for n, and for the domain of a wildcard.
 func selfSigned(n keysource.Name, now time.Time) (keysource.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -145,7 +153,8 @@ func selfSigned(n keysource.Name, now time.Time) (keysource.Certificate, error) 
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, DNSNames: names,
-		Subject:   pkix.Name{CommonName: "Lockstep stand-in", Organization: []string{"no certificate of this name can be served"}},
+		Subject: pkix.Name{CommonName: "Lockstep stand-in",
+			Organization: []string{"no certificate of this name can be served"}},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(standInFor),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -157,5 +166,5 @@ func selfSigned(n keysource.Name, now time.Time) (keysource.Certificate, error) 
 	if err != nil {
 		return keysource.Certificate{}, err
 	}
-	return keysource.ParseCertificate(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), now)
+	return keysource.ParseCertificate(keysource.DER{Chain: [][]byte{der}, Key: raw}.PEM(), now)
 }

@@ -55,7 +55,8 @@ func TestVariantsMeanTheSameInOtherBytes(t *testing.T) {
 	if string(v.GetCertificateChain().GetInlineBytes()) == string(c.Chain) {
 		t.Error("the bytes are the same")
 	}
-	if _, err := keysource.ParseCertificate(v.GetCertificateChain().GetInlineBytes(), v.GetPrivateKey().GetInlineBytes(), time.Now()); err != nil {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: v.GetCertificateChain().GetInlineBytes(),
+		Key: v.GetPrivateKey().GetInlineBytes()}, time.Now()); err != nil {
 		t.Error(err)
 	}
 }
@@ -156,16 +157,16 @@ func TestANameWithABadCertificateAloneGetsAStandIn(t *testing.T) {
 		l.set("shop.example", "?")
 		envoy, edge := node(1, xds.ADS), node(2, xds.SDS)
 		edge.Agent = xds.EdgeAgent
-		box := xds.NewMailbox()
+		mailbox := xds.NewMailbox()
 		for _, n := range []xds.Node{envoy, edge} {
-			l.Watch(n, "shop.example", box)
+			l.Watch(n, "shop.example", mailbox)
 		}
 		synctest.Wait()
 		res, state := l.Lookup(envoy, "shop.example")
 		if state != xds.Present || !res.StandIn {
 			t.Fatalf("state %d, %+v", state, res)
 		}
-		if len(box.Take()) == 0 {
+		if len(mailbox.Take()) == 0 {
 			t.Error("nobody was woken")
 		}
 		c := secret(t, res).GetTlsCertificate()
@@ -175,13 +176,14 @@ func TestANameWithABadCertificateAloneGetsAStandIn(t *testing.T) {
 		}
 		block, _ := pem.Decode(c.GetCertificateChain().GetInlineBytes())
 		leaf, err := x509.ParseCertificate(block.Bytes)
-		if err != nil || leaf.VerifyHostname("shop.example") != nil || leaf.Issuer.CommonName != "Lockstep stand-in" || pair.PrivateKey == nil {
+		if err != nil || leaf.VerifyHostname("shop.example") != nil || leaf.Issuer.CommonName != "Lockstep stand-in" ||
+			pair.PrivateKey == nil {
 			t.Errorf("%v, %v", leaf.Subject, err)
 		}
 		if _, state := l.Lookup(edge, "shop.example"); state != xds.NotYet {
 			t.Errorf("the edge, which waits for nobody: state %d", state)
 		}
-		if held := l.Held(); len(held) != 0 {
+		if held := l.Sent(); len(held) != 0 {
 			t.Error("a stand-in would be written back")
 		}
 		l.set("shop.example", "mended")

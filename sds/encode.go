@@ -10,25 +10,28 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// certificateResource is c as Envoy gets it, under the name that was asked for.
+// certificateResource returns c as Envoy gets it, under the name that was asked for.
 func certificateResource(name string, c keysource.Certificate) (*xds.Resource, error) {
-	r, err := resource(name, xds.Mark(c.Version(), 0, true), &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
-		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(c.Chain), PrivateKey: inline(c.Key)},
-	}})
+	r, err := resource(name, xds.Mark(c.Version(), 0, true),
+		&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
+			TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(c.Chain), PrivateKey: inline(c.Key)},
+		}})
 	if err == nil {
 		r.Until = c.NotAfter
 	}
 	return r, err
 }
 
-// ringResource is r as the edge gets it: the first key encrypts, all decrypt. To Envoy it goes under a version with a mark.
+// ringResource returns r as the edge gets it: the first key encrypts, all decrypt. Envoy gets it
+// under a version with a mark (see marked).
 func ringResource(scope string, r keysource.Ring) (*xds.Resource, error) {
 	keys := &tlsv3.TlsSessionTicketKeys{}
 	for _, k := range r.Keys {
 		keys.Keys = append(keys.Keys, inline(k[:]))
 	}
 	name := keysource.RingName(scope)
-	return resource(name, r.Version(), &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_SessionTicketKeys{SessionTicketKeys: keys}})
+	return resource(name, r.Version(), &tlsv3.Secret{Name: name,
+		Type: &tlsv3.Secret_SessionTicketKeys{SessionTicketKeys: keys}})
 }
 
 func resource(name, version string, secret *tlsv3.Secret) (*xds.Resource, error) {

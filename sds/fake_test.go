@@ -18,8 +18,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // source is a keysource.Source by hand.
 type source struct {
-	mu    sync.Mutex
-	certs map[keysource.Name]string // what the chain says; "!" cannot look, "?" is no good, "…" hangs until its context ends, "(" until it is let go
+	mu sync.Mutex
+	// what the chain says; "!" cannot look, "?" is no good, "…" hangs until its context ends, "("
+	// until it is let go
+	certs map[keysource.Name]string
 	calls map[keysource.Name]int
 	free  chan struct{} // closed: "(" goes on
 	busy  map[keysource.Name]int
@@ -27,7 +29,8 @@ type source struct {
 }
 
 func newSource() *source {
-	return &source{certs: map[keysource.Name]string{}, calls: map[keysource.Name]int{}, busy: map[keysource.Name]int{}, free: make(chan struct{})}
+	return &source{certs: map[keysource.Name]string{}, calls: map[keysource.Name]int{}, busy: map[keysource.Name]int{},
+		free: make(chan struct{})}
 }
 
 func (s *source) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
@@ -58,7 +61,7 @@ func (s *source) Certificate(ctx context.Context, n keysource.Name) (keysource.C
 		<-ctx.Done()
 		return keysource.Certificate{}, ctx.Err()
 	}
-	return keysource.Certificate{Chain: []byte(what), Key: []byte("key of " + what)}, nil
+	return keysource.Certificate{PEM: keysource.PEM{Chain: []byte(what), Key: []byte("key of " + what)}}, nil
 }
 
 func (s *source) set(n keysource.Name, what string) {
@@ -79,7 +82,8 @@ func (s *source) called(n keysource.Name) int {
 	return s.calls[n]
 }
 
-// rings is a Rings by hand: the scope "default" has a ring, which streams may have that are not kept waiting.
+// rings is a Rings by hand: the scope "default" has a ring, which streams may have that are not
+// kept waiting.
 type rings struct {
 	mu      sync.Mutex
 	ring    *keysource.Ring
@@ -133,7 +137,8 @@ type lab struct {
 
 func newLab() *lab {
 	l := &lab{source: newSource(), rings: newRings()}
-	l.Table = NewTable(Config{Sources: keysource.Sources{l.source}, Rings: l.rings, Log: slog.New(slog.NewTextHandler(&l.log, nil))})
+	l.Table = NewTable(Config{Sources: keysource.Sources{l.source}, Rings: l.rings,
+		Log: slog.New(slog.NewTextHandler(&l.log, nil))})
 	return l
 }
 

@@ -12,25 +12,29 @@ import (
 )
 
 const (
-	loaders    = 32               // loads at once: a slow source holds up as many names and no more; half of them at most are of names whose last load failed
-	scouts     = 8                // looks at once into the first source alone
-	loadWithin = 10 * time.Second // one load
-	retryFirst = time.Second      // after a load that failed, doubling
-	retryMost  = time.Minute
+	// loaders is how many loads run at the same time. A slow source holds up as many names, and no
+	// more. At most half of the loads are of names whose last load failed.
+	loaders = 32
+	// firstLoaders is how many look-ups in the first source alone run at the same time.
+	firstLoaders = 8
+	loadWithin   = 10 * time.Second // the time limit of one load
+	retryFirst   = time.Second      // after a failed load; it doubles up to retryMost
+	retryMost    = time.Minute
 )
 
-// queue is the names that wait for a loader. The table's mutex guards it.
+// queue holds the names that wait for a loader. The table's mutex guards it.
 type queue struct {
-	work    chan struct{} // capacity 1: there is something to take
+	work    chan struct{} // capacity 1; ready when there is something to take
 	fresh   []*entry
-	failed  []*entry // their last load failed
-	failing int      // how many of those are being loaded
+	failed  []*entry // entries whose last load failed
+	failing int      // how many of these are being loaded
 
-	retriers int // how many may be
+	retriers int // the most that failing may be
 }
 
 func newQueue(workers int) queue { return queue{work: make(chan struct{}, 1), retriers: workers / 2} }
 
+// put adds e to the queue.
 func (q *queue) put(e *entry) {
 	e.in = q
 	if e.fails > 0 {
@@ -50,15 +54,16 @@ func (q *queue) take() *entry {
 		}
 	}
 	if e != nil && len(q.fresh)+len(q.failed) > 0 {
-		q.signal() // another loader may take the next: two puts may have made one signal
+		// Another loader may take the next entry: two calls of put may have made one signal.
+		q.signal()
 	}
 	return e
 }
 
-// done: e was loaded; fails is what it counted when it was taken.
+// done notes that an entry was loaded. fails is its count of failed loads when it was taken.
 func (q *queue) done(fails int) {
 	if fails > 0 {
-		q.failing-- // the loader that was done takes the next
+		q.failing-- // the loader that called done takes the next entry
 	}
 }
 
@@ -69,7 +74,7 @@ func (q *queue) signal() {
 	}
 }
 
-// pop takes the first entry that is still wanted, and has not gone to another queue.
+// pop takes the first entry of list that is still wanted and has not moved to another queue.
 func (q *queue) pop(list *[]*entry) *entry {
 	for len(*list) > 0 {
 		e := (*list)[0]
@@ -100,14 +105,14 @@ func (t *Table) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	for range scouts {
+	for range firstLoaders {
 		g.Go(func() error {
-			t.work(ctx, &t.first, func(e *entry) { t.scout(ctx, e) })
+			t.work(ctx, &t.firstQueue, func(e *entry) { t.loadFirst(ctx, e) })
 			return nil
 		})
 	}
 	if t.cfg.Trials != nil {
-		g.Go(func() error { return t.tryAll(ctx) })
+		g.Go(func() error { return t.runTrials(ctx) })
 	}
 	return g.Wait()
 }
@@ -126,8 +131,9 @@ func (t *Table) work(ctx context.Context, q *queue, do func(*entry)) {
 	}
 }
 
-// scout looks for a name in the first source alone, so that what is there (the directory) does not wait for loaders that a later one (the store) holds up.
-func (t *Table) scout(ctx context.Context, e *entry) {
+// loadFirst looks for a name in the first source alone. So a certificate that is there (in the
+// directory) does not wait for loaders that a later source (the store) holds up.
+func (t *Table) loadFirst(ctx context.Context, e *entry) {
 	var f found
 	var err error
 	within, cancel := context.WithTimeout(ctx, loadWithin)
@@ -138,17 +144,17 @@ func (t *Table) scout(ctx context.Context, e *entry) {
 	case errors.Is(err, keysource.ErrNotExist):
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.first.done(e.fails)
-		e.loading, e.again = false, false // a loader looks everywhere, and anew
+		t.firstQueue.done(e.fails)
+		e.loading, e.again = false, false // a loader looks in all sources anew
 		if !e.gone {
 			t.queue.put(e)
 		}
 	default:
-		t.loaded(e, &t.first, f, err)
+		t.loaded(e, &t.firstQueue, f, err)
 	}
 }
 
-// enqueue: the caller holds mu.
+// enqueue has e loaded. The caller holds mu.
 func (t *Table) enqueue(e *entry) {
 	if e.loading {
 		e.again = true
@@ -156,17 +162,18 @@ func (t *Table) enqueue(e *entry) {
 	}
 	q := &t.queue
 	if len(t.cfg.Sources) > 1 {
-		q = &t.first // also one that waits for a loader: the first source may have it now
+		// This includes an entry that waits for a loader: the first source may have it now.
+		q = &t.firstQueue
 	}
 	if e.in == q || e.gone || !e.wanted {
 		return
 	}
-	e.calm()
+	e.stopRetry()
 	q.put(e)
 }
 
-// calm takes the next try off the clock: it comes now, or is not needed.
-func (e *entry) calm() {
+// stopRetry stops the timer of the next try. The load happens now, or is not needed.
+func (e *entry) stopRetry() {
 	if e.retry != nil {
 		e.retry.Stop()
 		e.retry = nil
@@ -183,14 +190,15 @@ func (t *Table) take(q *queue) *entry {
 	return e
 }
 
-// found is a certificate with the place where it was.
+// found is a certificate, and where it was found.
 type found struct {
 	keysource.Certificate
 	from int
-	wild bool // under the wildcard
+	wild bool // reports whether it was found under the wildcard
 }
 
-// load finds the certificate for a name: its own, else its wildcard's. Only the loader of e changes what is read of it here.
+// load finds the certificate for a name: its own, or else its wildcard's. Only the loader of e
+// changes the fields of e that are read here.
 func (t *Table) load(ctx context.Context, e *entry) (f found, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
@@ -205,21 +213,22 @@ func (t *Table) load(ctx context.Context, e *entry) (f found, err error) {
 		}
 	}
 	own := e.state == xds.Present && !e.wild
-	if t.cfg.Doubt != nil && (err != nil || own) {
-		if doubt := t.doubt(ctx, e); doubt != nil {
+	if t.cfg.CheckComplete != nil && (err != nil || own) {
+		if doubt := t.checkAbsence(ctx, e); doubt != nil {
 			return f, doubt
 		}
 	}
 	return f, err
 }
 
-// loaded takes the outcome of a load, of an entry from q.
+// loaded takes the outcome of a load of e, which came from q.
 func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	var res *xds.Resource
 	if err == nil {
 		res, err = certificateResource(e.asked, f.Certificate)
 	}
-	if err == nil && f.wild && e.asked != keysource.ChainName(e.name) { // a chain's host is an operator's choice
+	// A chain has no group: an operator chose its host.
+	if err == nil && f.wild && e.asked != keysource.ChainName(e.name) {
 		res.Group = string(e.name.Wildcard())
 	}
 	t.mu.Lock()
@@ -230,7 +239,7 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	case err == nil:
 		if e.state != xds.Present || e.wild != f.wild || e.res.Version != res.Version {
 			before := e.res
-			e.replaced(before, res)
+			e.keepGood(before, res)
 			e.state, e.res, e.notAfter = xds.Present, res, f.NotAfter.Unix()
 			e.from, e.wild = f.from, f.wild
 			t.change(e, before)
@@ -240,7 +249,7 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	case errors.Is(err, keysource.ErrNotExist):
 		if e.state != xds.Absent {
 			e.state, e.res, e.notAfter = xds.Absent, nil, 0
-			t.endTrying(e)
+			t.endPending(e)
 			e.wake(e.asked)
 		}
 		e.fails, e.bad = 0, false
@@ -253,14 +262,16 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 	}
 }
 
-// failed keeps what the entry has and tries again. The caller holds mu.
+// failed keeps what the entry has, and has it loaded again later. The caller holds mu.
 func (t *Table) failed(e *entry, err error) {
 	if e.fails == 0 {
-		about := &t.down
-		if errors.Is(err, keysource.ErrBadCertificate) { // its own fault is not to go under in that of a source
-			about = &t.bad
+		failures := &t.notLoaded
+		// A bad certificate has its own log, so that it is not lost among the failures of a
+		// source.
+		if errors.Is(err, keysource.ErrBadCertificate) {
+			failures = &t.notGood
 		}
-		about.add(e.asked, err)
+		failures.add(e.asked, err)
 	}
 	if bad := e.state == xds.NotYet && errors.Is(err, keysource.ErrBadCertificate); bad != e.bad {
 		e.bad = bad

@@ -22,7 +22,8 @@ func BenchmarkLookup(b *testing.B) {
 	}
 	for name, policy := range map[string]Policy{"open": nil, "policy": p} {
 		l := newLab()
-		l.Table = NewTable(Config{Sources: keysource.Sources{l.source}, Rings: l.rings, Policy: policy, Log: l.cfg.Log})
+		l.Table = NewTable(Config{Sources: keysource.Sources{l.source}, Rings: l.rings, Policy: policy,
+			Log: l.cfg.Log})
 		nodes := make([]xds.Node, 5000)
 		for i := range nodes {
 			nodes[i] = node(uint64(i), xds.SDS)
@@ -52,7 +53,8 @@ func TestAPolicyFileGuardsTheTable(t *testing.T) {
 		defer g.start(t)()
 		g.watchAll("x.shop.example", "*.shop.example", "shop.example")
 		synctest.Wait()
-		for name, want := range map[string]string{"x.shop.example": "present absent", "*.shop.example": "present absent", "shop.example": "absent absent"} {
+		for name, want := range map[string]string{"x.shop.example": "present absent",
+			"*.shop.example": "present absent", "shop.example": "absent absent"} {
 			if got := g.has("a", name) + " " + g.has("b", name); got != want {
 				t.Errorf("%s: %s, want %s", name, got, want)
 			}

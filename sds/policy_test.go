@@ -47,25 +47,27 @@ func (d *denials) take() string {
 type guarded struct {
 	*lab
 	denials
-	nodes map[string]xds.Node
-	boxes map[string]*xds.Mailbox
+	nodes     map[string]xds.Node
+	mailboxes map[string]*xds.Mailbox
 }
 
 func newGuarded(p Policy) *guarded {
-	g := &guarded{lab: &lab{source: newSource(), rings: newRings()}, nodes: map[string]xds.Node{}, boxes: map[string]*xds.Mailbox{}}
-	g.Table = NewTable(Config{Sources: keysource.Sources{g.source}, Rings: g.rings, Policy: p, Denied: g.denials.add, Log: newLab().cfg.Log})
+	g := &guarded{lab: &lab{source: newSource(), rings: newRings()}, nodes: map[string]xds.Node{},
+		mailboxes: map[string]*xds.Mailbox{}}
+	g.Table = NewTable(Config{Sources: keysource.Sources{g.source}, Rings: g.rings, Policy: p, Denied: g.denials.add,
+		Log: newLab().cfg.Log})
 	for i, who := range []string{"a", "b"} {
 		n := node(uint64(i+1), xds.SDS)
 		n.Identity = who
-		g.nodes[who], g.boxes[who] = n, xds.NewMailbox()
+		g.nodes[who], g.mailboxes[who] = n, xds.NewMailbox()
 	}
 	return g
 }
 
 func (g *guarded) watchAll(names ...string) {
-	for who, box := range g.boxes {
+	for who, mailbox := range g.mailboxes {
 		for _, n := range names {
-			g.Watch(g.nodes[who], n, box)
+			g.Watch(g.nodes[who], n, mailbox)
 		}
 	}
 }
@@ -73,11 +75,12 @@ func (g *guarded) watchAll(names ...string) {
 // has says what a node is given: "-" not yet, "absent", or the version.
 func (g *guarded) has(who, name string) string {
 	res, state := g.Lookup(g.nodes[who], name)
-	return [...]string{"-", "absent", "present"}[state] + map[bool]string{true: "", false: "!"}[(res != nil) == (state == xds.Present)]
+	return [...]string{"-", "absent", "present"}[state] + map[bool]string{true: "",
+		false: "!"}[(res != nil) == (state == xds.Present)]
 }
 
 func (g *guarded) woken(who string) string {
-	names := g.boxes[who].Take()
+	names := g.mailboxes[who].Take()
 	slices.Sort(names)
 	return strings.Join(names, " ")
 }
@@ -130,10 +133,12 @@ func TestAnotherPolicyCountsOnOpenStreamsAtOnce(t *testing.T) {
 			one, two     string // as b has them
 			ring         string
 		}{
-			{narrow, "two.example", "one.example two.example", "b one.example, b tickets/default", "absent", "present", "-"},
+			{narrow, "two.example", "one.example two.example", "b one.example, b tickets/default", "absent", "present",
+				"-"},
 			{narrow, "", "", "", "absent", "present", "-"},
 			{both, "", "one.example tickets/default two.example", "b two.example", "present", "absent", "present"},
-			{grants{}, "one.example", "one.example", "a one.example, a tickets/default, b one.example, b tickets/default", "absent", "absent", "-"},
+			{grants{}, "one.example", "one.example",
+				"a one.example, a tickets/default, b one.example, b tickets/default", "absent", "absent", "-"},
 		} { // what is loaded for b wakes a as well, which is then told nothing new
 			g.SetPolicy(step.policy)
 			synctest.Wait()
@@ -146,13 +151,14 @@ func TestAnotherPolicyCountsOnOpenStreamsAtOnce(t *testing.T) {
 			if got := g.take(); got != step.told {
 				t.Errorf("%v told %q, want %q", step.policy, got, step.told)
 			}
-			if one, two, ring := g.has("b", "one.example"), g.has("b", "two.example"), g.has("b", "tickets/default"); one != step.one || two != step.two || ring != step.ring {
+			if one, two, ring := g.has("b", "one.example"), g.has("b", "two.example"), g.has("b",
+				"tickets/default"); one != step.one || two != step.two || ring != step.ring {
 				t.Errorf("%v: %s %s %s, want %s %s %s", step.policy, one, two, ring, step.one, step.two, step.ring)
 			}
 		}
-		for who, box := range g.boxes {
+		for who, mailbox := range g.mailboxes {
 			for _, n := range []string{"one.example", "two.example", "tickets/default"} {
-				g.Unwatch(g.nodes[who], n, box)
+				g.Unwatch(g.nodes[who], n, mailbox)
 			}
 		}
 		if len(g.peers) != 0 || g.Watched() != 0 || len(g.Table.rings) != 0 {
@@ -165,12 +171,12 @@ func TestAnotherPolicyCountsOnOpenStreamsAtOnce(t *testing.T) {
 func TestARingOnADSIsNoDenial(t *testing.T) {
 	g := newGuarded(grants{})
 	n := node(9, xds.ADS)
-	box := xds.NewMailbox()
-	g.Watch(n, "tickets/default", box)
+	mailbox := xds.NewMailbox()
+	g.Watch(n, "tickets/default", mailbox)
 	g.SetPolicy(grants{"": {"tickets/default"}})
 	g.SetPolicy(grants{})
-	if _, state := g.Lookup(n, "tickets/default"); state != xds.Absent || g.take() != "" || len(box.Take()) != 0 {
+	if _, state := g.Lookup(n, "tickets/default"); state != xds.Absent || g.take() != "" || len(mailbox.Take()) != 0 {
 		t.Errorf("state %d", state)
 	}
-	g.Unwatch(n, "tickets/default", box)
+	g.Unwatch(n, "tickets/default", mailbox)
 }

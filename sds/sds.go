@@ -1,5 +1,3 @@
-// Package sds is where secrets meet Envoy: how a certificate and a ring look on the wire, the table of secrets that some node wants
-// now, and the gRPC service that streams them. The protocol itself is package xds/server, which knows nothing of secrets.
 package sds
 
 import (
@@ -19,7 +17,7 @@ import (
 // TypeURL is the xDS resource type of secrets.
 const TypeURL = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
-// Register puts the SecretDiscoveryService on gs. srv must stream a [Table] under [TypeURL].
+// Register adds the SecretDiscoveryService to gs. srv must stream a [Table] under [TypeURL].
 func Register(gs *grpc.Server, srv *server.Server) {
 	secretv3.RegisterSecretDiscoveryServiceServer(gs, service{srv: srv})
 }
@@ -37,11 +35,14 @@ func (s service) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSecr
 	return s.srv.SotW(stream, xds.SDS, TypeURL)
 }
 
-// FetchSecrets answers for certificates only: nobody would know what became of a ring that was fetched.
-func (s service) FetchSecrets(ctx context.Context, req *discoveryv3.DiscoveryRequest) (*discoveryv3.DiscoveryResponse, error) {
+// FetchSecrets answers for certificates only. Nobody would know whether a node uses a ring that it
+// fetched.
+func (s service) FetchSecrets(ctx context.Context, req *discoveryv3.DiscoveryRequest) (*discoveryv3.DiscoveryResponse,
+	error) {
 	for _, name := range req.GetResourceNames() {
 		if _, ring := keysource.RingScope(name); ring {
-			return nil, status.Errorf(codes.InvalidArgument, "%q is a ring of ticket keys: subscribe to it on a stream (DeltaSecrets)", name)
+			return nil, status.Errorf(codes.InvalidArgument,
+				"%q is a ring of ticket keys: subscribe to it on a stream (DeltaSecrets)", name)
 		}
 	}
 	req.TypeUrl = TypeURL

@@ -27,7 +27,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// fleet is a control plane on a port: certificates and a ring by hand, and the rule that a first refusal bars a stream.
+// fleet is a control plane on a port: certificates and a ring by hand, and the rule that a first
+// refusal bars a stream.
 type fleet struct {
 	table *sds.Table
 	xds   *server.Server
@@ -47,7 +48,7 @@ func (f *fleet) Certificate(_ context.Context, n keysource.Name) (keysource.Cert
 		return keysource.Certificate{}, f.down
 	}
 	if what, ok := f.certs[n]; ok {
-		return keysource.Certificate{Chain: []byte(what), Key: []byte("key")}, nil
+		return keysource.Certificate{PEM: keysource.PEM{Chain: []byte(what), Key: []byte("key")}}, nil
 	}
 	return keysource.Certificate{}, keysource.ErrNotExist
 }
@@ -212,14 +213,16 @@ func TestSDSOverTheWire(t *testing.T) {
 	d.want("none.example")
 	d.answer("")
 	f.mu.Lock()
-	f.ring = &keysource.Ring{Generation: 8, Keys: append([]keysource.TicketKey{keysource.NewTicketKey()}, f.ring.Keys...)}
+	f.ring = &keysource.Ring{Generation: 8,
+		Keys: append([]keysource.TicketKey{keysource.NewTicketKey()}, f.ring.Keys...)}
 	f.mu.Unlock()
 	f.table.RefreshRing("default", nil)
 	d.want("tickets/default")
 	if v := d.last.Resources[0].Version; v != f.ring.Version() {
 		t.Errorf("version %s", v)
 	}
-	d.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: []string{"tickets/default", "tickets/other", "SHOP.example", "none.example"}})
+	d.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: []string{"tickets/default", "tickets/other",
+		"SHOP.example", "none.example"}})
 	for end := time.Now().Add(10 * time.Second); f.table.Watched() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("names are kept that nobody wants")
@@ -227,7 +230,8 @@ func TestSDSOverTheWire(t *testing.T) {
 	}
 }
 
-// A client's SNI may be a ring's name: on ADS nobody has such a certificate, on SDS the stream that refused it is told so.
+// A client's SNI may be a ring's name: on ADS nobody has such a certificate, on SDS the stream
+// that refused it is told so.
 func TestARingIsNoCertificate(t *testing.T) {
 	f := newFleet(t)
 	f.set("shop.example", "v1")
@@ -273,7 +277,8 @@ func TestFetchSecrets(t *testing.T) {
 		{"*", codes.NotFound, ""},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		r, err := client.FetchSecrets(ctx, &discoveryv3.DiscoveryRequest{ResourceNames: strings.Fields(c.names), Node: &corev3.Node{Id: "n1"}})
+		r, err := client.FetchSecrets(ctx,
+			&discoveryv3.DiscoveryRequest{ResourceNames: strings.Fields(c.names), Node: &corev3.Node{Id: "n1"}})
 		cancel()
 		if status.Code(err) != c.code || c.text != "" && !strings.Contains(fmt.Sprint(err), c.text) {
 			t.Errorf("%q: %v", c.names, err)
@@ -295,7 +300,8 @@ func TestStateOfTheWorldSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Send(&discoveryv3.DiscoveryRequest{ResourceNames: []string{"tickets/default"}, Node: &corev3.Node{Id: "n1"}}); err != nil {
+	if err := s.Send(&discoveryv3.DiscoveryRequest{ResourceNames: []string{"tickets/default"},
+		Node: &corev3.Node{Id: "n1"}}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := s.Recv()

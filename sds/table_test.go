@@ -52,20 +52,20 @@ func secret(t *testing.T, res *xds.Resource) *tlsv3.Secret {
 
 // watch subscribes and returns what was announced since the last call.
 func (l *lab) watch(stream uint64, names ...string) (changed func() string, stop func()) {
-	box := xds.NewMailbox()
+	mailbox := xds.NewMailbox()
 	for _, n := range names {
-		l.Watch(node(stream, xds.ADS), n, box)
+		l.Watch(node(stream, xds.ADS), n, mailbox)
 	}
 	changed = func() string {
 		select {
-		case <-box.Signal():
+		case <-mailbox.Signal():
 		default:
 		}
-		return strings.Join(slices.Sorted(slices.Values(box.Take())), " ")
+		return strings.Join(slices.Sorted(slices.Values(mailbox.Take())), " ")
 	}
 	return changed, func() {
 		for _, n := range names {
-			l.Unwatch(node(stream, xds.ADS), n, box)
+			l.Unwatch(node(stream, xds.ADS), n, mailbox)
 		}
 	}
 }
@@ -78,22 +78,30 @@ func TestWhatACertificateNameGets(t *testing.T) {
 		want  string
 		calls string // of the source, in order of the names
 	}{
-		"its own":                         {map[keysource.Name]string{"a.shop.example": "A", "*.shop.example": "W"}, "a.shop.example", "A", "a.shop.example"},
-		"its wildcard's":                  {map[keysource.Name]string{"*.shop.example": "W"}, "a.shop.example", "W", "*.shop.example a.shop.example"},
-		"a wildcard itself":               {map[keysource.Name]string{"*.shop.example": "W"}, "*.shop.example", "W", "*.shop.example"},
-		"no wildcard two labels up":       {map[keysource.Name]string{"*.shop.example": "W"}, "b.a.shop.example", "absent", "*.a.shop.example b.a.shop.example"},
-		"under the spelling asked for":    {map[keysource.Name]string{"shop.example": "A"}, "Shop.EXAMPLE", "A", "shop.example"},
-		"with a trailing dot":             {map[keysource.Name]string{"shop.example": "A"}, "shop.example.", "A", "shop.example"},
-		"in Unicode":                      {map[keysource.Name]string{far: "M"}, "München.example", "M", far},
-		"none":                            {nil, "no.example", "absent", "no.example"},
-		"could not look":                  {map[keysource.Name]string{"a.shop.example": "!", "*.shop.example": "W"}, "a.shop.example", "-", "a.shop.example"},
-		"could not look for its wildcard": {map[keysource.Name]string{"*.shop.example": "!"}, "a.shop.example", "-", "*.shop.example a.shop.example"},
-		"an address":                      {nil, "192.0.2.1", "absent", ""},
-		"no name":                         {nil, "a b", "absent", ""},
-		"a path":                          {nil, "../../etc/passwd", "absent", ""},
-		"a star":                          {nil, "*", "absent", ""},
-		"too long":                        {nil, strings.Repeat("a.", 200), "absent", ""},
-		"not UTF-8":                       {nil, "a\xff.example", "absent", ""},
+		"its own": {map[keysource.Name]string{"a.shop.example": "A", "*.shop.example": "W"},
+			"a.shop.example", "A", "a.shop.example"},
+		"its wildcard's": {map[keysource.Name]string{"*.shop.example": "W"}, "a.shop.example", "W",
+			"*.shop.example a.shop.example"},
+		"a wildcard itself": {map[keysource.Name]string{"*.shop.example": "W"}, "*.shop.example", "W",
+			"*.shop.example"},
+		"no wildcard two labels up": {map[keysource.Name]string{"*.shop.example": "W"}, "b.a.shop.example",
+			"absent", "*.a.shop.example b.a.shop.example"},
+		"under the spelling asked for": {map[keysource.Name]string{"shop.example": "A"}, "Shop.EXAMPLE", "A",
+			"shop.example"},
+		"with a trailing dot": {map[keysource.Name]string{"shop.example": "A"}, "shop.example.", "A",
+			"shop.example"},
+		"in Unicode": {map[keysource.Name]string{far: "M"}, "München.example", "M", far},
+		"none":       {nil, "no.example", "absent", "no.example"},
+		"could not look": {map[keysource.Name]string{"a.shop.example": "!", "*.shop.example": "W"},
+			"a.shop.example", "-", "a.shop.example"},
+		"could not look for its wildcard": {map[keysource.Name]string{"*.shop.example": "!"}, "a.shop.example", "-",
+			"*.shop.example a.shop.example"},
+		"an address": {nil, "192.0.2.1", "absent", ""},
+		"no name":    {nil, "a b", "absent", ""},
+		"a path":     {nil, "../../etc/passwd", "absent", ""},
+		"a star":     {nil, "*", "absent", ""},
+		"too long":   {nil, strings.Repeat("a.", 200), "absent", ""},
+		"not UTF-8":  {nil, "a\xff.example", "absent", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -122,8 +130,8 @@ func TestWhatACertificateNameGets(t *testing.T) {
 					t.Errorf("announced: %v", announced)
 				}
 				stop()
-				if l.Watched() != 0 || len(l.under) != 0 || len(l.Table.certs) != 0 {
-					t.Errorf("%d names and %d ties are left", len(l.Table.certs), len(l.under))
+				if l.Watched() != 0 || len(l.dependents) != 0 || len(l.Table.certs) != 0 {
+					t.Errorf("%d names and %d ties are left", len(l.Table.certs), len(l.dependents))
 				}
 			})
 		})
@@ -176,7 +184,8 @@ func TestChangesReachThoseWhoWatch(t *testing.T) {
 		l.set("*.shop.example", "W1")
 		l.set("b.shop.example", "B1")
 		defer l.start(t)()
-		changed, stop := l.watch(1, "a.shop.example", "B.shop.example", "b.shop.example", "*.shop.example", "other.example")
+		changed, stop := l.watch(1, "a.shop.example", "B.shop.example", "b.shop.example", "*.shop.example",
+			"other.example")
 		defer stop()
 		synctest.Wait()
 		changed()
@@ -186,14 +195,18 @@ func TestChangesReachThoseWhoWatch(t *testing.T) {
 			want    string // announced
 			a, b, w string
 		}{
-			{func() { l.set("*.shop.example", "W2") }, "*.shop.example", "*.shop.example a.shop.example", "W2", "B1", "W2"},
-			{func() { l.set("b.shop.example", "B2") }, "b.shop.example", "B.shop.example b.shop.example", "W2", "B2", "W2"},
+			{func() { l.set("*.shop.example", "W2") }, "*.shop.example", "*.shop.example a.shop.example", "W2", "B1",
+				"W2"},
+			{func() { l.set("b.shop.example", "B2") }, "b.shop.example", "B.shop.example b.shop.example", "W2", "B2",
+				"W2"},
 			{func() {}, "b.shop.example", "", "W2", "B2", "W2"},
 			{func() { l.set("a.shop.example", "A1") }, "a.shop.example", "a.shop.example", "A1", "B2", "W2"},
 			{func() { l.remove("*.shop.example") }, "*.shop.example", "*.shop.example", "A1", "B2", "absent"},
 			{func() { l.remove("a.shop.example") }, "a.shop.example", "a.shop.example", "absent", "B2", "absent"},
-			{func() { l.set("a.shop.example", "A1") }, "a.shop.example", "a.shop.example", "A1", "B2", "absent"}, // back again
-			{func() { l.set("b.shop.example", "!") }, "b.shop.example", "", "A1", "B2", "absent"},                // the last good one stays
+			// back again
+			{func() { l.set("a.shop.example", "A1") }, "a.shop.example", "a.shop.example", "A1", "B2", "absent"},
+			// the last good one stays
+			{func() { l.set("b.shop.example", "!") }, "b.shop.example", "", "A1", "B2", "absent"},
 			{func() {}, "nobody.example", "", "A1", "B2", "absent"},
 			{func() {}, "", "", "A1", "B2", "absent"},
 		} {
@@ -203,7 +216,8 @@ func TestChangesReachThoseWhoWatch(t *testing.T) {
 			if got := changed(); got != step.want {
 				t.Errorf("refresh of %s announced %q, want %q", step.refresh, got, step.want)
 			}
-			if a, b, w := l.show(t, "a.shop.example"), l.show(t, "B.shop.example"), l.show(t, "*.shop.example"); a != step.a || b != step.b || w != step.w {
+			if a, b, w := l.show(t, "a.shop.example"), l.show(t, "B.shop.example"), l.show(t,
+				"*.shop.example"); a != step.a || b != step.b || w != step.w {
 				t.Errorf("after %s: %s %s %s, want %s %s %s", step.refresh, a, b, w, step.a, step.b, step.w)
 			}
 		}
@@ -250,7 +264,8 @@ func TestALoadThatFailsIsTriedAgainLessAndLessOften(t *testing.T) {
 		if l.called("a.example") != before {
 			t.Error("it is loaded again without a reason")
 		}
-		if n := strings.Count(l.log.String(), "cannot be loaded"); n != 1 || strings.Contains(l.log.String(), "key of") {
+		if n := strings.Count(l.log.String(), "cannot be loaded"); n != 1 ||
+			strings.Contains(l.log.String(), "key of") {
 			t.Errorf("logged %d times: %s", n, l.log.String())
 		}
 		l.set("a.example", "!")
@@ -338,8 +353,8 @@ func TestWhoGetsARing(t *testing.T) {
 				l.rings.waiting[2] = true
 				l.rings.bar(3)
 				defer l.start(t)()
-				box := xds.NewMailbox()
-				l.Watch(c.node, c.name, box)
+				mailbox := xds.NewMailbox()
+				l.Watch(c.node, c.name, mailbox)
 				synctest.Wait()
 				res, state := l.Lookup(c.node, c.name)
 				if state != c.state || (res != nil) != (state == xds.Present) {
@@ -348,7 +363,7 @@ func TestWhoGetsARing(t *testing.T) {
 				if len(l.calls) != 0 {
 					t.Errorf("the source was asked: %v", l.calls)
 				}
-				if l.Unwatch(c.node, c.name, box); len(l.Table.rings)+len(l.Table.certs) != 0 {
+				if l.Unwatch(c.node, c.name, mailbox); len(l.Table.rings)+len(l.Table.certs) != 0 {
 					t.Error("something is left")
 				}
 			})
@@ -361,7 +376,8 @@ func TestARingAsEnvoyGetsIt(t *testing.T) {
 	l.rings.set(ring(3))
 	res, _ := l.Lookup(node(1, xds.SDS), "tickets/default")
 	s := secret(t, res)
-	if res.Version != l.rings.ring.Version()+".0" || !res.Until.IsZero() || len(s.GetSessionTicketKeys().GetKeys()) != 3 {
+	if res.Version != l.rings.ring.Version()+".0" || !res.Until.IsZero() ||
+		len(s.GetSessionTicketKeys().GetKeys()) != 3 {
 		t.Errorf("%s: %d keys", res.Version, len(s.GetSessionTicketKeys().GetKeys()))
 	}
 	for i, k := range s.GetSessionTicketKeys().GetKeys() {
@@ -375,21 +391,22 @@ func TestARingAsEnvoyGetsIt(t *testing.T) {
 		}
 	}
 	l.rings.set(ring(2))
-	if again, _ := l.Lookup(node(1, xds.SDS), "tickets/default"); again == res || again.Version != l.rings.ring.Version()+".0" {
+	if again, _ := l.Lookup(node(1, xds.SDS), "tickets/default"); again == res ||
+		again.Version != l.rings.ring.Version()+".0" {
 		t.Error("the new ring is not sent")
 	}
 }
 
 func TestRefreshRingWakesWhomItNames(t *testing.T) {
 	l := newLab()
-	boxes := map[uint64]*xds.Mailbox{}
+	mailboxes := map[uint64]*xds.Mailbox{}
 	for i := uint64(1); i <= 3; i++ {
-		boxes[i] = xds.NewMailbox()
-		l.Watch(node(i, xds.SDS), "tickets/default", boxes[i])
+		mailboxes[i] = xds.NewMailbox()
+		l.Watch(node(i, xds.SDS), "tickets/default", mailboxes[i])
 	}
 	woken := func() (who []uint64) {
 		for i := uint64(1); i <= 3; i++ {
-			if names := boxes[i].Take(); slices.Equal(names, []string{"tickets/default"}) {
+			if names := mailboxes[i].Take(); slices.Equal(names, []string{"tickets/default"}) {
 				who = append(who, i)
 			} else if names != nil {
 				t.Errorf("stream %d: %q", i, names)
@@ -412,7 +429,7 @@ func TestRefreshRingWakesWhomItNames(t *testing.T) {
 			t.Errorf("%s %v woke %v, want %v", c.scope, c.streams, got, c.want)
 		}
 	}
-	l.Unwatch(node(2, xds.SDS), "tickets/default", boxes[2])
+	l.Unwatch(node(2, xds.SDS), "tickets/default", mailboxes[2])
 	l.RefreshRing("default", nil)
 	if got := woken(); !slices.Equal(got, []uint64{1, 3}) {
 		t.Errorf("woke %v", got)
@@ -420,16 +437,18 @@ func TestRefreshRingWakesWhomItNames(t *testing.T) {
 }
 
 func TestACertificateAsEnvoyGetsIt(t *testing.T) {
-	c := keysource.Certificate{Chain: []byte("chain"), Key: []byte("key")}
+	c := keysource.Certificate{PEM: keysource.PEM{Chain: []byte("chain"), Key: []byte("key")}}
 	res, err := certificateResource("Shop.example", c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := secret(t, res).GetTlsCertificate()
-	if string(s.GetCertificateChain().GetInlineBytes()) != "chain" || string(s.GetPrivateKey().GetInlineBytes()) != "key" || res.Version != c.Version()+".0" {
+	if string(s.GetCertificateChain().GetInlineBytes()) != "chain" ||
+		string(s.GetPrivateKey().GetInlineBytes()) != "key" || res.Version != c.Version()+".0" {
 		t.Errorf("%v", res.Version)
 	}
-	if _, err := certificateResource("a\xff", c); err == nil || errors.Is(err, keysource.ErrNotExist) || strings.Contains(err.Error(), "key") {
+	if _, err := certificateResource("a\xff", c); err == nil || errors.Is(err, keysource.ErrNotExist) ||
+		strings.Contains(err.Error(), "key") {
 		t.Errorf("a name that protobuf cannot carry: %v", err)
 	}
 }

@@ -8,60 +8,71 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// When the certificate of a name changes, one node of each kind gets the new one first. The others of that kind keep the last one until
-// that node has accepted it. So a certificate that some version of Envoy refuses costs one node of that version. A certificate that a
-// name gets for the first time has no trial, since there is nothing to keep.
+// When the certificate of a name changes, one node of each kind gets the new one first. The other
+// nodes of that kind keep the last one until that node has accepted the new one. So a certificate
+// that some version of Envoy refuses costs one node of that version. A certificate that is the
+// first of its name has no trial, since there is nothing to keep.
 
-// Trials is the fleet's record of who goes first, which every replica sees. version is that of the content. All methods are safe for
-// concurrent use.
+// Trials is the fleet's record of who gets a changed certificate first. Every replica sees it.
+// version is that of the content. All methods are safe for concurrent use.
 type Trials interface {
-	// Claim asks that node go first of its kind, and returns what counts: another may have been first. It may be made again, and may block.
+	// Claim asks that node go first of its kind, and returns the verdict that counts: another node
+	// may have been first. It may be repeated, and may block.
 	Claim(ctx context.Context, n keysource.Name, version, kind, node string) (keysource.Verdict, error)
-	// Settle writes down how a trial that is ours ended. It may block.
+	// Settle records how a trial of this replica ended. It may block.
 	Settle(ctx context.Context, n keysource.Name, version, kind string, how keysource.Outcome, words string) error
-	// Known returns what is known from memory: whether every node gets the content at once, and what became of it by kind of node.
+	// Known returns from memory whether every node gets the content at once, and the verdict for
+	// each kind of node.
 	Known(n keysource.Name, version string) (released bool, kinds map[string]keysource.Verdict)
 }
 
-// trial is that of one certificate. All entries that show it share it: spellings, and names under a wildcard.
+// trial is the trial of one certificate. All entries that show the certificate share it: other
+// spellings, and names under a wildcard.
 type trial struct {
-	name    keysource.Name // under which the certificate was found
+	name    keysource.Name // the name under which the certificate was found
 	version string         // of the content
-	kinds   map[string]*attempt
+	kinds   map[string]*kindTrial
 	entries map[*entry]struct{}
-	open    int  // attempts without an outcome
-	old     bool // another content has come since: what happens to this one decides nothing any more
+	open    int // kinds without an outcome
+	// superseded reports that another content has come since. What happens to this one decides
+	// nothing.
+	superseded bool
 }
 
-// attempt is the trial with one kind of node. The table's mutex guards what is not set at once.
-type attempt struct {
-	trial  *trial
-	kind   string
-	node   string        // that goes first; the goroutine that carries the attempt through owns it
-	stream uint64        // of node, if it is one of ours
-	ours   bool          // stream has been let go first
-	done   chan struct{} // closed with the outcome, or when the trial is old
+// kindTrial is the trial with one kind of node. The table's mutex guards what is not set at once.
+type kindTrial struct {
+	trial *trial
+	kind  string
+	// node goes first. The goroutine that runs the trial owns the field.
+	node   string
+	stream uint64        // the stream of node, if it is of this replica
+	ours   bool          // stream is sent the new certificate
+	done   chan struct{} // closed with the outcome, or when the trial is superseded
 
 	outcome keysource.Outcome
-	by      string // the node that decided it
+	by      string // the node that decided the outcome
 	words   string
 	since   time.Time
 }
 
-// trying is an entry's part in a trial: what its nodes keep until they get the new certificate.
-type trying struct {
-	trial  *trial
-	was    *xds.Resource // nil: the entry had nothing
-	behind *trying       // the trial of was, which some nodes may not have got
+// pendingChange is an entry's part in a trial: what its nodes keep until they get the new
+// certificate.
+type pendingChange struct {
+	trial    *trial
+	previous *xds.Resource // nil if the entry had nothing
+	// earlier is the trial of previous, which some nodes may not have got either.
+	earlier *pendingChange
 }
 
 const (
-	maxKindsTried = 16 // of a trial; nodes say themselves what they are
-	maxBehind     = 3  // changes that some kind of node did not get
-	maxAttempts   = 256
-	lingerTrial   = 10 * time.Second // after its end, for names whose certificate is loaded later
+	maxKindsTried   = 16  // kinds of a trial; nodes say themselves of which kind they are
+	maxEarlier      = 3   // changes that are kept while some kind of node did not get them
+	maxTrialsAtOnce = 256 // with one kind each
+	// lingerTrial is how long an ended trial is kept, for names whose certificate is loaded later
+	lingerTrial = 10 * time.Second
 )
 
+// kindOf returns the kind of n: what the node calls itself, and its version.
 func (tr *trial) kindOf(n xds.Node) string {
 	kind := n.Agent + " " + n.Build
 	if len(tr.kinds) >= maxKindsTried && tr.kinds[kind] == nil {
@@ -79,30 +90,33 @@ func (tr *trial) gets(node xds.Node) bool {
 	case a.outcome == keysource.Accepted, a.outcome == keysource.Silent:
 		return true
 	}
-	return a.ours && a.stream == node.Stream // also if it refused: what cures it is sent in its place
+	// It gets the certificate even if it refused: the remedy is sent in its place.
+	return a.ours && a.stream == node.Stream
 }
 
-// choose returns what node gets of an entry whose certificate now is. It is nil if there is nothing to keep and the new one is not for it.
-func (y *trying) choose(now *xds.Resource, node xds.Node) *xds.Resource {
+// choose returns what node gets of an entry whose certificate now is. It returns nil if there is
+// nothing to keep and node is not to get the new one.
+func (y *pendingChange) choose(now *xds.Resource, node xds.Node) *xds.Resource {
 	switch {
-	case y == nil, y.trial.gets(node), y.was == nil && y.trial.kinds[y.trial.kindOf(node)] == nil:
+	case y == nil, y.trial.gets(node), y.previous == nil && y.trial.kinds[y.trial.kindOf(node)] == nil:
 		return now
 	}
-	return y.behind.choose(y.was, node)
+	return y.earlier.choose(y.previous, node)
 }
 
-// tryingOut returns what node gets of an entry that is on trial. The caller holds mu.
-func (t *Table) tryingOut(node xds.Node, e *entry) (*xds.Resource, xds.State) {
-	tr := e.trying.trial
+// lookupPending returns what node gets of an entry that is on trial. The caller holds mu.
+func (t *Table) lookupPending(node xds.Node, e *entry) (*xds.Resource, xds.State) {
+	tr := e.pending.trial
 	a := tr.kinds[tr.kindOf(node)]
-	if a == nil && e.trying.was != nil {
-		t.attempt(tr, node)
+	if a == nil && e.pending.previous != nil {
+		t.startKind(tr, node)
 	}
-	if r := e.trying.choose(e.res, node); r != nil {
+	if r := e.pending.choose(e.res, node); r != nil {
 		return r, xds.Present
 	}
-	if a != nil && a.outcome == keysource.Refused && t.Varies(node) { // all others' hosts wait for it when a node starts
-		if r := e.placeholder(t); r != nil {
+	// When a node starts, all its hosts wait for this one.
+	if a != nil && a.outcome == keysource.Refused && t.Varies(node) {
+		if r := e.makeStandIn(t); r != nil {
 			return r, xds.Present
 		}
 	}

@@ -39,27 +39,29 @@ func newStore() *away { return &away{Store: memory.New()} }
 // trialLab is a table with trials, and the nodes that watch one name there.
 type trialLab struct {
 	*lab
-	book  *trialbook.Book
+	book  *trialbook.Records
 	nodes map[string]*tester
 	next  uint64
 }
 
 // tester is a node that answers when it is told to. It counts what it was sent.
 type tester struct {
-	t    *testing.T
-	l    *trialLab
-	node xds.Node
-	name string
-	box  *xds.Mailbox
-	held string // the chain that it was given last
-	res  *xds.Resource
+	t       *testing.T
+	l       *trialLab
+	node    xds.Node
+	name    string
+	mailbox *xds.Mailbox
+	held    string // the chain that it was given last
+	res     *xds.Resource
 }
 
 func newTrialLab(replica string, s store.Store) *trialLab {
 	l := &trialLab{lab: &lab{source: newSource(), rings: newRings()}, nodes: map[string]*tester{}}
-	l.book = trialbook.New(trialbook.Config{Store: s, Replica: replica, Changed: func(names []keysource.Name) { l.TrialsChanged(names) }})
+	l.book = trialbook.New(trialbook.Config{Store: store.OneByOne(s), Replica: replica,
+		Changed: func(names []keysource.Name) { l.TrialsChanged(names) }})
 	l.Table = NewTable(Config{
-		Sources: keysource.Sources{l.source}, Rings: l.rings, Log: slog.New(slog.NewTextHandler(&l.log, nil)), Trials: l.book, TryFor: tryFor,
+		Sources: keysource.Sources{l.source}, Rings: l.rings, Log: slog.New(slog.NewTextHandler(&l.log, nil)),
+		Trials: l.book, TryFor: tryFor,
 	})
 	return l
 }
@@ -82,10 +84,10 @@ func (l *trialLab) start(t *testing.T) (stop func()) {
 // join adds a node of a kind such as "1.40.0".
 func (l *trialLab) join(t *testing.T, id, build, name string) *tester {
 	l.next++
-	n := &tester{t: t, l: l, name: name, box: xds.NewMailbox()}
+	n := &tester{t: t, l: l, name: name, mailbox: xds.NewMailbox()}
 	n.node = xds.Node{ID: id, Agent: "envoy", Build: build, Stream: l.next, Service: xds.ADS}
 	l.nodes[id] = n
-	l.Watch(n.node, name, n.box)
+	l.Watch(n.node, name, n.mailbox)
 	synctest.Wait()
 	n.look()
 	return n
@@ -93,7 +95,7 @@ func (l *trialLab) join(t *testing.T, id, build, name string) *tester {
 
 // look takes what the node may have, as a stream does when it is woken.
 func (n *tester) look() {
-	n.box.Take()
+	n.mailbox.Take()
 	res, state := n.l.Lookup(n.node, n.name)
 	if state == xds.Present {
 		n.res, n.held = res, string(secret(n.t, res).GetTlsCertificate().GetCertificateChain().GetInlineBytes())
@@ -102,7 +104,8 @@ func (n *tester) look() {
 
 // answer tells what the node did with what it was sent.
 func (n *tester) answer(kind xds.Kind, words string) {
-	n.l.Observe(xds.Event{Node: n.node, Type: TypeURL, Name: n.name, Version: contentOf(n.res), Kind: kind, Words: words, At: time.Now()})
+	n.l.Observe(xds.Event{Node: n.node, Type: TypeURL, Name: n.name, Version: contentOf(n.res), Kind: kind,
+		Words: words, At: time.Now()})
 	synctest.Wait()
 }
 
@@ -118,7 +121,7 @@ func (l *trialLab) turn() {
 	synctest.Wait()
 	for _, n := range l.nodes {
 		select {
-		case <-n.box.Signal():
+		case <-n.mailbox.Signal():
 			n.look()
 		default:
 		}
@@ -219,18 +222,21 @@ func TestARefusedCertificateReachesNoOtherNodeOfTheKind(t *testing.T) {
 		n := first(t, "2", l)
 		n.answer(xds.Refused, "no such curve")
 		l.turn()
-		if r, how := l.Cure(n.node, "shop.example", contentOf(n.res), old, 0); how != xds.Replace || contentOf(r) != old {
+		if r, how := l.Cure(n.node, "shop.example", contentOf(n.res), old, 0); how != xds.Replace ||
+			contentOf(r) != old {
 			t.Errorf("the node that refused it gets %v (%d), want what it had", r, how)
 		}
 		l.join(t, "late", "1.40.0", "shop.example")
 		wantHolding(t, "2", l, n.node.ID)
-		if all, count := l.Refusals(); count != 1 || all[0].Name != "shop.example" || all[0].Kind != "envoy 1.40.0" || all[0].Node != n.node.ID || all[0].Words != "no such curve" {
+		if all, count := l.Refusals(); count != 1 || all[0].Name != "shop.example" || all[0].Kind != "envoy 1.40.0" ||
+			all[0].Node != n.node.ID || all[0].Words != "no such curve" {
 			t.Errorf("%d refusals: %+v", count, all)
 		}
 		if !strings.Contains(l.log.String(), "level=ERROR") || !strings.Contains(l.log.String(), "no such curve") {
 			t.Errorf("the log does not tell: %s", l.log.String())
 		}
-		// The record outlives the table: after a restart the kind is still spared it, and a node of another kind gets it.
+		// The record outlives the table: after a restart the kind is still spared it, and a node
+		// of another kind gets it.
 		other := newTrialLab("a", s)
 		defer other.start(t)()
 		other.set("shop.example", "2")
@@ -265,7 +271,8 @@ func TestANodeThatDoesNotAnswerHoldsUpAChangeFor2s(t *testing.T) {
 		time.Sleep(2 * time.Millisecond)
 		l.turn()
 		wantHolding(t, "2", l, "n0", "n1", "n2")
-		if log := l.log.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, n.node.ID+" has not answered") {
+		if log := l.log.String(); !strings.Contains(log, "level=WARN") ||
+			!strings.Contains(log, n.node.ID+" has not answered") {
 			t.Errorf("the log does not tell: %s", log)
 		}
 		n.answer(xds.Refused, "too late")
@@ -287,7 +294,8 @@ func TestASecondChangeIsTriedAnew(t *testing.T) {
 		if len(holding("2", l))+len(holding("3", l)) > 2 || len(holding("3", l)) != 1 {
 			t.Fatalf("2 is held by %q, 3 by %q", holding("2", l), holding("3", l))
 		}
-		l.Observe(xds.Event{Node: n.node, Type: TypeURL, Name: "shop.example", Version: contentOf(n.res), Kind: xds.Accepted})
+		l.Observe(xds.Event{Node: n.node, Type: TypeURL, Name: "shop.example", Version: contentOf(n.res),
+			Kind: xds.Accepted})
 		if n.held == "2" {
 			l.turn()
 			if len(holding("2", l)) > 1 {
@@ -321,7 +329,7 @@ func TestASecondChangeEndsTheTrialOfTheFirst(t *testing.T) {
 			t.Error("the first change counts as one without an answer")
 		}
 		for _, n := range l.nodes {
-			l.Unwatch(n.node, n.name, n.box)
+			l.Unwatch(n.node, n.name, n.mailbox)
 		}
 		if l.trialsOpen.Load() != 0 {
 			t.Errorf("%d trials are open when nobody watches", l.trialsOpen.Load())
@@ -413,7 +421,7 @@ func TestTwoReplicasChooseOneNode(t *testing.T) {
 				if ids := holding("2", labs...); len(ids) != c.want {
 					t.Errorf("2 is held by %q after %s", ids, time.Since(began))
 				}
-				if took := time.Since(began); c.kind == xds.Accepted && took > 2*lookAgainMost {
+				if took := time.Since(began); c.kind == xds.Accepted && took > 2*claimRetryMost {
 					t.Errorf("the other replica went on after %s", took)
 				}
 			})
@@ -430,14 +438,14 @@ func TestWhatIsReleasedReachesAllAtOnce(t *testing.T) {
 		n := first(t, "2", l)
 		n.answer(xds.Refused, "no")
 		version := contentOf(n.res)
-		other := trialbook.New(trialbook.Config{Store: s, Replica: "b"})
+		other := trialbook.New(trialbook.Config{Store: store.OneByOne(s), Replica: "b"})
 		if err := other.Release(t.Context(), "shop.example", version); err != nil {
 			t.Fatal(err)
 		}
 		l.book.Wake()
 		l.turn()
 		wantHolding(t, "2", l, "n0", "n1")
-		next := keysource.Certificate{Chain: []byte("3"), Key: []byte("key of 3")}
+		next := keysource.Certificate{PEM: keysource.PEM{Chain: []byte("3"), Key: []byte("key of 3")}}
 		if err := l.book.Release(t.Context(), "shop.example", next.Version()); err != nil {
 			t.Fatal(err)
 		}
@@ -471,7 +479,7 @@ func TestNamesUnderAWildcardShareATrial(t *testing.T) {
 // What nobody else has needs no trial, where there is no other replica.
 func TestWhatOneStreamHasIsNotTried(t *testing.T) {
 	trialTest(t, func(t *testing.T, l *trialLab, _ *away) {
-		l.cfg.Alone = true
+		l.cfg.OnlyReplica = true
 		l.join(t, "n0", "1.40.0", "shop.example")
 		l.renew("2")
 		wantHolding(t, "2", l, "n0")
@@ -493,7 +501,7 @@ func TestTrialsLeaveNothingBehind(t *testing.T) {
 			l.turn()
 		}
 		for _, n := range l.nodes {
-			l.Unwatch(n.node, n.name, n.box)
+			l.Unwatch(n.node, n.name, n.mailbox)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()

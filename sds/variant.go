@@ -10,18 +10,21 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// Varies implements [xds.Varying]: every node but the edge keeps what it refuses, as Envoy does.
+// Varies implements [xds.Varying]. Every node except the edge keeps what it refuses, as Envoy
+// does.
 func (t *Table) Varies(node xds.Node) bool { return node.Agent != xds.EdgeAgent }
 
-// Variant implements [xds.Varying]. In a ring the first key stands again at the end, n times: the first
-// match wins, so the keys mean the same. Before the first block of a chain stands a line of text, over
-// which PEM parsers pass.
+// Variant implements [xds.Varying]. In a ring the first key is repeated at the end, n times. The
+// first match wins, so the keys mean the same. In a chain a line of text stands before the first
+// block, which PEM parsers skip.
 func (t *Table) Variant(r *xds.Resource, n int, counts bool) *xds.Resource {
 	content, _ := xds.Content(r.Version)
-	v := &xds.Resource{Name: r.Name, Version: xds.Mark(content, n, counts), Group: r.Group, Until: r.Until, StandIn: r.StandIn}
+	v := &xds.Resource{Name: r.Name, Version: xds.Mark(content, n, counts), Group: r.Group, Until: r.Until,
+		StandIn: r.StandIn}
 	var s tlsv3.Secret
 	if err := r.Body.UnmarshalTo(&s); err != nil {
-		panic(fmt.Sprintf("sds: a resource that was made here cannot be read: %q", r.Name)) // its words may quote it
+		// The error is left out, since it may quote the secret.
+		panic(fmt.Sprintf("sds: a resource that was made here cannot be read: %q", r.Name))
 	}
 	switch {
 	case s.GetSessionTicketKeys() != nil:
@@ -42,7 +45,7 @@ func (t *Table) Variant(r *xds.Resource, n int, counts bool) *xds.Resource {
 	return v
 }
 
-// marked is r under a version with the mark of the plain encoding. They share the bytes.
+// marked returns r under a version with the mark of the plain encoding. Both share the bytes.
 func marked(r *xds.Resource) *xds.Resource {
 	return &xds.Resource{Name: r.Name, Version: xds.Mark(r.Version, 0, true), Body: r.Body}
 }

@@ -6,27 +6,28 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// watchers are the mailboxes of the streams that want one name: most names have one, some have the whole fleet.
+// watchers are the mailboxes of the streams that want one name. Most names have one, some have the
+// whole fleet.
 type watchers struct {
 	one  *xds.Mailbox
-	many map[*xds.Mailbox]struct{} // beyond one
+	many map[*xds.Mailbox]struct{} // used if there is more than one
 }
 
-func (w *watchers) add(box *xds.Mailbox) {
+func (w *watchers) add(mailbox *xds.Mailbox) {
 	switch {
 	case w.many != nil:
-		w.many[box] = struct{}{}
-	case w.one == nil || w.one == box:
-		w.one = box
+		w.many[mailbox] = struct{}{}
+	case w.one == nil || w.one == mailbox:
+		w.one = mailbox
 	default:
-		w.many = map[*xds.Mailbox]struct{}{w.one: {}, box: {}}
+		w.many = map[*xds.Mailbox]struct{}{w.one: {}, mailbox: {}}
 		w.one = nil
 	}
 }
 
-func (w *watchers) remove(box *xds.Mailbox) {
-	delete(w.many, box)
-	if w.one == box {
+func (w *watchers) remove(mailbox *xds.Mailbox) {
+	delete(w.many, mailbox)
+	if w.one == mailbox {
 		w.one = nil
 	}
 }

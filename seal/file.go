@@ -16,11 +16,12 @@ import (
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
-// maxFile bounds what is read, in bytes; a key takes about 250.
+// maxFile is how many bytes are read at most. A key takes about 250.
 const maxFile = 1 << 20
 
-// File keeps a keyset in a file that only its owner may read; one that group or others may open is refused. Processes on one machine that save at
-// once take turns; the file is whole at every moment.
+// File keeps a keyset in a file that only its owner may read. It refuses a file that group or
+// others may open. Processes on one machine that save at the same time take turns. The file is
+// whole at every moment.
 func File(path string) Keys { return file{path} }
 
 type file struct{ path string }
@@ -33,7 +34,7 @@ func (f file) Load(context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer o.Close()
-	info, err := o.Stat() // of what was opened, not of what the path says by now
+	info, err := o.Stat() // of what was opened, not of what the path names by now
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,8 @@ func (f file) Load(context.Context) ([]byte, error) {
 }
 
 func (f file) Save(ctx context.Context, old, b []byte) error {
-	if target, err := filepath.EvalSymlinks(f.path); err == nil { // else the link would be replaced, and not what it leads to
+	// Otherwise the link would be replaced, and not its target.
+	if target, err := filepath.EvalSymlinks(f.path); err == nil {
 		f.path = target
 	}
 	err := f.save(ctx, old, b)
@@ -64,7 +66,7 @@ func (f file) save(ctx context.Context, old, b []byte) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() // and gives the lock back
+	defer dir.Close() // this also releases the lock
 	if err := lock(ctx, dir); err != nil {
 		return err
 	}
@@ -80,16 +82,16 @@ func (f file) save(ctx context.Context, old, b []byte) error {
 	if old != nil {
 		return atomicfile.Write(f.path, b, 0o600)
 	}
-	return atomicfile.Create(f.path, b, 0o600) // what was put there without the lock stays
+	return atomicfile.Create(f.path, b, 0o600) // a file that was put there without the lock stays
 }
 
-// Whoever else changes a keyset does so in milliseconds.
+// Another process that changes a keyset takes milliseconds.
 const (
 	lockWithin = 5 * time.Second
 	lockAgain  = 10 * time.Millisecond
 )
 
-// lock takes the directory's lock, which its end gives back.
+// lock takes the lock of the directory. Closing dir releases it.
 func lock(ctx context.Context, dir *os.File) error {
 	ctx, cancel := context.WithTimeout(ctx, lockWithin)
 	defer cancel()
@@ -104,7 +106,8 @@ func lock(ctx context.Context, dir *os.File) error {
 		select {
 		case <-time.After(lockAgain):
 		case <-ctx.Done():
-			return fmt.Errorf("lock %s: another process holds it (%w): it is a lockstepd or lockstep that hangs while it changes a keyset there: `fuser %[1]s` names it; "+
+			return fmt.Errorf("lock %s: another process holds it (%w): it is a lockstepd or lockstep that hangs "+
+				"while it changes a keyset there: `fuser %[1]s` names it; "+
 				"end it, and try again", dir.Name(), ctx.Err())
 		}
 	}

@@ -6,32 +6,33 @@ import (
 	"strings"
 )
 
-// Keys is where a keyset is kept. A KMS implements it by keeping the bytes encrypted under a key of its own. All methods are safe for
-// concurrent use, and no error of theirs holds any of the bytes.
+// Keys is where a keyset is kept. A KMS implements it by keeping the bytes encrypted under a key
+// of its own. All methods are safe for concurrent use, and their errors have none of the bytes.
 type Keys interface {
-	// Load returns the keyset: Tink's JSON, in the clear. An error that wraps fs.ErrNotExist says for certain that there is none.
+	// Load returns the keyset: Tink's JSON, in the clear. An error that wraps fs.ErrNotExist means
+	// that there is certainly none.
 	Load(ctx context.Context) ([]byte, error)
-	// Save replaces old by b, which is durable when it returns. A nil old is for a keyset where there was none: the error wraps fs.ErrExist if
-	// there is one by now. If the source holds another one than old, the error wraps ErrConflict, and ErrReadOnly if it cannot be written from here:
-	// then its text says how to rotate by hand.
+	// Save replaces old by b, which is durable when it returns. A nil old means that there was no
+	// keyset: the error wraps fs.ErrExist if there is one by now. If the source has another keyset
+	// than old, the error wraps ErrConflict. If it cannot be written from here, the error wraps
+	// ErrReadOnly, and its text ends with the advice to rotate by hand.
 	Save(ctx context.Context, old, b []byte) error
 	// String names the source for people.
 	String() string
 }
 
 var (
-	// ErrConflict: the source holds another keyset than the one that was to be replaced.
+	// ErrConflict means that the source has another keyset than the one that was to be replaced.
 	ErrConflict = errors.New("the keyset was changed by somebody else")
-	// ErrReadOnly: the source can only be changed from outside.
+	// ErrReadOnly means that the source can be changed only from outside.
 	ErrReadOnly = errors.New("cannot be written from here")
 )
 
-// byHand is what a read-only source says.
-const byHand = "rotate by hand: `lockstep kek rotate --file COPY` on a copy of the keyset adds a key that only opens; put the copy in its place at " +
-	"each replica, and restart those that took it from the environment; the same again has the new key seal, and lockstepd re-seals what is stored; `lockstep kek status` shows who has what; before the old key goes " +
-	"(`--file COPY --retire`), `lockstep kek retire` proves that nothing needs it"
+// byHand ends the text of the error of a read-only source. Programs add what to type.
+const byHand = "rotate by hand"
 
-// Source is the Keys that a setting names: credential:NAME, env:VARIABLE, or the path of a file.
+// Source returns the Keys that a setting names: credential:NAME, env:VARIABLE, or the path of a
+// file.
 func Source(setting string) (Keys, error) {
 	kind, name, ok := strings.Cut(setting, ":")
 	switch {

@@ -10,8 +10,10 @@ import (
 	"strings"
 )
 
-// credential is a systemd credential (systemd.exec(5), LoadCredential= and LoadCredentialEncrypted=): a file that the service manager puts where only
-// this service can read it. Its mode is not looked at: systemd grants access by an ACL, which shows as a group's.
+// credential is a systemd credential (systemd.exec(5), LoadCredential= and
+// LoadCredentialEncrypted=). The service manager puts it into a file that only this service can
+// read. Its mode is not checked: systemd grants access by an ACL, which looks like a group's
+// right.
 type credential struct{ name, path string }
 
 func newCredential(name string) (Keys, error) {
@@ -20,7 +22,8 @@ func newCredential(name string) (Keys, error) {
 	}
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
-		return nil, fmt.Errorf("seal: credential:%s: $CREDENTIALS_DIRECTORY is not set: the unit needs LoadCredential=%[1]s:PATH or LoadCredentialEncrypted=", name)
+		return nil, fmt.Errorf("seal: credential:%s: $CREDENTIALS_DIRECTORY is not set: the unit needs "+
+			"LoadCredential=%[1]s:PATH or LoadCredentialEncrypted=", name)
 	}
 	return credential{name, filepath.Join(dir, name)}, nil
 }
@@ -40,8 +43,9 @@ func (c credential) Save(context.Context, []byte, []byte) error {
 	return fmt.Errorf("%w: a credential belongs to the service manager; %s", ErrReadOnly, byHand)
 }
 
-// variable is an environment variable that holds the keyset in base64. It is taken out of the environment when it is read, so that no child and no
-// dump of variables has it; /proc/PID/environ, which this user and root can read, shows what the process was started with.
+// variable is an environment variable that has the keyset in base64. It is removed from the
+// environment when it is read, so that no child and no dump of variables has it. /proc/PID/environ
+// still shows what the process was started with, to this user and root.
 type variable struct {
 	name   string
 	keyset []byte

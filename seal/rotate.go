@@ -9,14 +9,14 @@ import (
 	"github.com/tink-crypto/tink-go/v2/keyset"
 )
 
-// tries bounds how often a change of the keyset starts again because somebody else changed it.
-const tries = 10
+// maxTries bounds how often a change of the keyset starts again because somebody else changed it.
+const maxTries = 10
 
-// ErrRefused wraps the refusal of a change of the keyset: the text says why.
+// ErrRefused wraps the refusal of a change of the keyset. The text says why.
 var ErrRefused = errors.New("refused")
 
-// Stage adds a fresh key that opens and does not seal yet, unless there is one. It is saved when this returns. Errors may wrap
-// [ErrReadOnly].
+// Stage adds a new key that opens and does not seal yet, unless there is one. It is saved when
+// Stage returns. Errors may wrap [ErrReadOnly].
 func (s *Sealer) Stage(ctx context.Context) (State, error) {
 	return s.change(ctx, func(m *keyset.Manager, st State) error {
 		if len(st.Staged) > 0 {
@@ -27,7 +27,8 @@ func (s *Sealer) Stage(ctx context.Context) (State, error) {
 	})
 }
 
-// Promote has the staged key id seal from now on; the one that did is old then. One that seals already stays.
+// Promote makes the staged key id seal from now on. The key that sealed before is old then. If id
+// seals already, nothing changes.
 func (s *Sealer) Promote(ctx context.Context, id KeyID) (State, error) {
 	return s.change(ctx, func(m *keyset.Manager, st State) error {
 		if st.Primary == id {
@@ -37,11 +38,13 @@ func (s *Sealer) Promote(ctx context.Context, id KeyID) (State, error) {
 	})
 }
 
-// Retire drops the old keys, if primary is still the one that seals: the caller has made sure that it opens everything.
+// Retire drops the old keys, if primary is still the key that seals. The caller must have made
+// sure that primary opens everything.
 func (s *Sealer) Retire(ctx context.Context, primary KeyID) (State, error) {
 	return s.change(ctx, func(m *keyset.Manager, st State) error {
 		if st.Primary != primary {
-			return fmt.Errorf("%w: the key %s seals by now, and not %s: nothing was dropped", ErrRefused, st.Primary, primary)
+			return fmt.Errorf("%w: the key %s seals by now, and not %s: nothing was dropped", ErrRefused, st.Primary,
+				primary)
 		}
 		for _, id := range st.Old {
 			if err := m.Delete(uint32(id)); err != nil {
@@ -52,11 +55,11 @@ func (s *Sealer) Retire(ctx context.Context, primary KeyID) (State, error) {
 	})
 }
 
-// change makes a changed keyset out of what the source holds, saves it and goes by it.
+// change makes a changed keyset from what the source has, saves it and uses it.
 func (s *Sealer) change(ctx context.Context, f func(*keyset.Manager, State) error) (State, error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	for range tries {
+	for range maxTries {
 		o, err := s.read(ctx)
 		if err != nil {
 			return State{}, err
@@ -72,13 +75,14 @@ func (s *Sealer) change(ctx context.Context, f func(*keyset.Manager, State) erro
 				return o.state, fmt.Errorf("seal: %s: %w", s.keys, err)
 			}
 		}
-		s.now.Store(next)
+		s.keyset.Store(next)
 		return next.state, nil
 	}
-	return State{}, fmt.Errorf("seal: %s: %w %d times: try again when the others have come to rest", s.keys, ErrConflict, tries)
+	return State{}, fmt.Errorf("seal: %s: %w %d times: try again when the others have come to rest", s.keys,
+		ErrConflict, maxTries)
 }
 
-func (o *opened) changed(f func(*keyset.Manager, State) error) (*opened, error) {
+func (o *openKeyset) changed(f func(*keyset.Manager, State) error) (*openKeyset, error) {
 	m := keyset.NewManagerFromHandle(o.handle)
 	if err := f(m, o.state); err != nil {
 		return nil, err

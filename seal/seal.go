@@ -1,9 +1,3 @@
-// Package seal encrypts values before they leave the process: AES-256-GCM, under a Tink keyset that a [Keys] keeps: a file that only
-// its owner may read, a systemd credential, an environment variable, or a KMS.
-//
-// A keyset is Tink's JSON form of a cleartext keyset, so that tinkey works on it too. Its order has a meaning: the primary key seals, every
-// enabled key opens; a key after the primary is staged, to seal once every replica has it; one before it is old. Whoever has the keyset can
-// open whatever was sealed with it; whoever loses it, nothing. No error, log line or message holds key material.
 package seal
 
 import (
@@ -18,21 +12,26 @@ import (
 	"time"
 )
 
-// Sealer seals and opens. It is safe for concurrent use, and made by [Load], [LoadOrCreate] or [Create].
+// Sealer seals and opens. It is safe for concurrent use. [Load], [LoadOrCreate] and [Create] make
+// one.
 type Sealer struct {
-	keys Keys
-	now  atomic.Pointer[opened]
+	keys   Keys
+	keyset atomic.Pointer[openKeyset]
 
-	turn  sync.Mutex // one look at the source, or change of it, at a time
-	asked time.Time  // when a value of an unknown key last had the source read; with turn
+	turn sync.Mutex // one read or change of the source at a time
+	// reloadedAt is when a value of an unknown key made the source be read last. turn guards it.
+	reloadedAt time.Time
 }
 
-// ErrOpen: the bytes were not sealed with a key of this keyset, or not with that associated data, or were changed since.
+// ErrOpen means that bytes do not open. They were sealed with another key or other associated
+// data, or were changed since.
 var ErrOpen = errors.New("seal: wrong key, wrong associated data, or changed bytes")
 
 const (
-	lookWithin = 5 * time.Second // a source that hangs is a source that is down
-	lookAgain  = time.Second     // values of unknown keys have the source read no more often than this
+	// reloadWithin is how long a source may take. A source that hangs counts as down.
+	reloadWithin = 5 * time.Second
+	// reloadEvery is how often values of unknown keys make the source be read at most.
+	reloadEvery = time.Second
 )
 
 // Load reads the keyset of a source. If there is none, the error wraps [fs.ErrNotExist].
@@ -45,7 +44,8 @@ func Load(ctx context.Context, k Keys) (*Sealer, error) {
 	return s, nil
 }
 
-// LoadOrCreate is Load, or makes a keyset where there is none yet. If several processes do so at once, all get the same.
+// LoadOrCreate does what Load does, or makes a keyset if there is none yet. If several processes
+// do so at the same time, all get the same one.
 func LoadOrCreate(ctx context.Context, k Keys) (*Sealer, error) {
 	s, err := Load(ctx, k)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -57,8 +57,8 @@ func LoadOrCreate(ctx context.Context, k Keys) (*Sealer, error) {
 	return s, err
 }
 
-// Create makes a keyset in a new file (mode 0600, whole or not at all, synced). A file that is there already is never
-// overwritten: the error then wraps [fs.ErrExist].
+// Create makes a keyset in a new file (mode 0600, whole or not at all, synced). It never
+// overwrites a file: the error wraps [fs.ErrExist] then.
 func Create(path string) (*Sealer, error) { return create(context.Background(), File(path)) }
 
 func create(ctx context.Context, k Keys) (*Sealer, error) {
@@ -74,11 +74,12 @@ func create(ctx context.Context, k Keys) (*Sealer, error) {
 		return nil, fmt.Errorf("seal: making a key: %w", err)
 	}
 	s := &Sealer{keys: k}
-	s.now.Store(o)
+	s.keyset.Store(o)
 	return s, nil
 }
 
-// Reload reads the source again and reports whether it holds another keyset than before. After an error the last good one stays.
+// Reload reads the source again, and reports whether it has another keyset than before. After an
+// error the last good keyset stays.
 func (s *Sealer) Reload(ctx context.Context) (changed bool, err error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
@@ -86,43 +87,47 @@ func (s *Sealer) Reload(ctx context.Context) (changed bool, err error) {
 }
 
 func (s *Sealer) reload(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	ctx, cancel := context.WithTimeout(ctx, reloadWithin)
 	defer cancel()
 	o, err := s.read(ctx)
 	if err != nil {
 		return false, err
 	}
-	if have := s.now.Load(); have != nil && string(have.raw) == string(o.raw) {
+	if have := s.keyset.Load(); have != nil && string(have.raw) == string(o.raw) {
 		return false, nil
 	}
-	s.now.Store(o)
+	s.keyset.Store(o)
 	return true, nil
 }
 
-// read returns what the source holds.
-func (s *Sealer) read(ctx context.Context) (*opened, error) {
+// read returns what the source has.
+func (s *Sealer) read(ctx context.Context) (*openKeyset, error) {
 	b, err := s.keys.Load(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("seal: %s: %w", s.keys, err)
 	}
 	o, err := parse(b)
 	if err != nil {
-		return nil, fmt.Errorf("seal: %s: %w; put it back from a backup: what was sealed with it opens with nothing else", s.keys, err)
+		return nil, fmt.Errorf("seal: %s: %w; put it back from a backup: what was sealed with it opens with "+
+			"nothing else", s.keys, err)
 	}
 	return o, nil
 }
 
-// Seal encrypts plain with the primary key, and binds it to ad, which must be given again to Open. The result is about 33 bytes longer, and
-// another one each time.
-func (s *Sealer) Seal(plain, ad []byte) ([]byte, error) { return s.now.Load().all.Encrypt(plain, ad) }
+// Seal encrypts plain with the primary key, and binds it to ad, which must be given again to Open.
+// The result is about 33 bytes longer, and differs each time.
+func (s *Sealer) Seal(plain, ad []byte) ([]byte, error) {
+	return s.keyset.Load().all.Encrypt(plain, ad)
+}
 
-// Open undoes Seal. A value that names a key which is not in the keyset has the source read again first, at most once a second: another replica may
-// have been given a new key a moment ago. The error is [ErrOpen].
+// Open is the inverse of Seal. If a value names a key that is not in the keyset, the source is
+// read again first, at most once a second. Another replica may just have been given a new key. The
+// error is [ErrOpen].
 func (s *Sealer) Open(sealed, ad []byte) ([]byte, error) {
-	o := s.now.Load()
+	o := s.keyset.Load()
 	plain, err := o.all.Decrypt(sealed, ad)
-	if err != nil && !o.knows(sealed) && s.renewed(o) {
-		plain, err = s.now.Load().all.Decrypt(sealed, ad)
+	if err != nil && !o.knows(sealed) && s.reloadUnknown(o) {
+		plain, err = s.keyset.Load().all.Decrypt(sealed, ad)
 	}
 	return opens(plain, err)
 }
@@ -137,46 +142,50 @@ func opens(plain []byte, err error) ([]byte, error) {
 	return plain, nil
 }
 
-// renewed reads the source again, and reports whether there is another keyset than before by now.
-func (s *Sealer) renewed(before *opened) bool {
+// reloadUnknown reads the source again, and reports whether there is another keyset than before.
+func (s *Sealer) reloadUnknown(before *openKeyset) bool {
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	if s.now.Load() != before {
+	if s.keyset.Load() != before {
 		return true
 	}
-	if time.Since(s.asked) < lookAgain {
+	if time.Since(s.reloadedAt) < reloadEvery {
 		return false
 	}
-	s.asked = time.Now()
+	s.reloadedAt = time.Now()
 	changed, err := s.reload(context.Background())
-	return err == nil && changed // the error is for those who reload on purpose
+	return err == nil && changed // the error is for callers of Reload
 }
 
-// Current reports whether a value was sealed with the primary key, from the ID that it carries; it proves nothing, see Prove.
+// Current reports whether a value was sealed with the primary key, by the ID that it carries. That
+// proves nothing: see Prove.
 func (s *Sealer) Current(sealed []byte) bool {
 	id, ok := sealedBy(sealed)
-	return ok && id == s.now.Load().state.Primary
+	return ok && id == s.keyset.Load().state.Primary
 }
 
-// Staged returns the staged key that sealed a value, from the ID that it carries; false: it was another one.
+// Staged returns the staged key that sealed a value, by the ID that it carries. It returns false
+// if it was another key.
 func (s *Sealer) Staged(sealed []byte) (KeyID, bool) {
 	id, ok := sealedBy(sealed)
-	return id, ok && slices.Contains(s.now.Load().state.Staged, id)
+	return id, ok && slices.Contains(s.keyset.Load().state.Staged, id)
 }
 
-// Knows reports whether a value carries the ID of a key of the keyset: if it does not open, then it was changed.
-func (s *Sealer) Knows(sealed []byte) bool { return s.now.Load().knows(sealed) }
+// Knows reports whether a value carries the ID of a key of the keyset. If such a value does not
+// open, it was changed.
+func (s *Sealer) Knows(sealed []byte) bool { return s.keyset.Load().knows(sealed) }
 
-// Prove opens a value with the primary key alone, as it would be once the others are gone. The error is [ErrOpen].
+// Prove opens a value with the primary key alone, as if the other keys were gone. The error is
+// [ErrOpen].
 func (s *Sealer) Prove(sealed, ad []byte) error {
-	_, err := opens(s.now.Load().primary.Decrypt(sealed, ad))
+	_, err := opens(s.keyset.Load().primary.Decrypt(sealed, ad))
 	return err
 }
 
-// State names the keys.
-func (s *Sealer) State() State { return s.now.Load().state }
+// State returns the keys by what they do.
+func (s *Sealer) State() State { return s.keyset.Load().state }
 
-// Source names where the keyset is kept.
+// Source names the source of the keyset.
 func (s *Sealer) Source() string { return s.keys.String() }
 
 // Format keeps the keys out of every message, whatever the verb.

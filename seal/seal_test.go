@@ -216,7 +216,8 @@ func TestALockThatIsNotGivenBackIsAnError(t *testing.T) {
 		if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Stage(t.Context()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), dir.Name()) || !strings.Contains(err.Error(), "fuser") {
+		if _, err := s.Stage(t.Context()); !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), dir.Name()) || !strings.Contains(err.Error(), "fuser") {
 			t.Errorf("%v, want one that names the directory and the next step", err)
 		}
 		time.AfterFunc(time.Second, func() { dir.Close() })

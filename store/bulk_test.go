@@ -37,7 +37,7 @@ func TestBatchesShareTheBoundOfWhatIsUnderWay(t *testing.T) {
 			changes = append(changes, store.Change{Key: fmt.Sprintf("cert/%d-%d", i, j), Val: []byte("v")})
 		}
 		wg.Go(func() {
-			for _, o := range store.SwapAll(t.Context(), s, changes) {
+			for _, o := range store.SwapAll(t.Context(), store.OneByOne(s), changes) {
 				if o.Err != nil {
 					t.Error(o.Err)
 				}

@@ -1,6 +1,3 @@
-// Package store keeps small values that every replica sees, and changes them by compare-and-swap. Nothing here knows what a value means.
-//
-// Keys are paths ("cert/shop.example", made by [Key]); each first segment has one owner package.
 package store
 
 import (
@@ -13,26 +10,26 @@ import (
 	"time"
 )
 
-// Rev is the revision of a value. Revisions of one store grow and never repeat, not even for a key that was deleted and made
-// again. 0 means "no value".
+// Rev is the revision of a value. Revisions of one store grow and never repeat, not even for a
+// key that was deleted and made again. 0 means "no value".
 type Rev uint64
 
-// Store is the contract that every driver keeps (package storetest checks it). All methods are safe for concurrent use.
-//
-// [ErrNotExist], [ErrConflict] and [ErrFrozen] are certain. After any other error of Swap the outcome is unknown: read again. There is no TTL: a lease's
-// end stands in its record.
-type Store interface {
-	// Get returns the value of key and its revision, or an error that wraps ErrNotExist. The caller owns the bytes.
+// Single is the part of the contract that is about one key at a time. [OneByOne] makes a [Store]
+// of it.
+type Single interface {
+	// Get returns the value of key and its revision, or an error that wraps ErrNotExist. The caller
+	// owns the bytes.
 	Get(ctx context.Context, key string) (val []byte, rev Rev, err error)
 
-	// Swap replaces the value of key if its revision is still old (0: only if there is none) and returns the new revision. A nil
-	// val deletes. When it returns without an error the change is as durable as the store can make it. If the revision is another
-	// one, the error wraps ErrConflict.
+	// Swap replaces the value of key if its revision is still old, and returns the new revision. An
+	// old revision of 0 is for a key without a value. A nil val deletes. If the revision is another
+	// one, the error wraps ErrConflict. Without an error the change is as durable as the store can
+	// make it.
 	Swap(ctx context.Context, key string, old Rev, val []byte) (Rev, error)
 
-	// Changed returns the keys under prefix that were written or deleted after since, each once, and the revision up to which
-	// that is true, to be passed as since the next time. Its cost follows what changed, not what is stored. The keys may include some that
-	// did not change.
+	// Changed returns the keys under prefix that were written or deleted after since, each once.
+	// head is the revision up to which that is all, to be passed as since the next time. The cost
+	// follows what changed, not what is stored. The keys may include some that did not change.
 	Changed(ctx context.Context, prefix string, since Rev) (keys []string, head Rev, err error)
 
 	// Keys yields every key under prefix, in byte order. After an error it ends.
@@ -42,21 +39,55 @@ type Store interface {
 	Now(ctx context.Context) (time.Time, error)
 }
 
+// Store is the contract that every driver and every guard (package guard) keeps. Package
+// storetest checks it. All methods are safe for concurrent use.
+//
+// [ErrNotExist], [ErrConflict] and [ErrFrozen] are certain. After any other error of Swap the
+// outcome is unknown, and the caller must read again. There is no TTL: the end of a lease stands
+// in its record.
+type Store interface {
+	Single
+
+	// GetAll is Get of each key, of at most [MaxBulk]. It returns a value for each, in their order.
+	// The function [GetAll] takes any number.
+	GetAll(ctx context.Context, keys []string) []Value
+
+	// SwapAll is Swap of each change, on its own, of at most [MaxBulk]. It returns an outcome for
+	// each, in their order. A change that conflicts or fails leaves the others alone. Of two
+	// changes of the same key the first is made first. The function [SwapAll] takes any number.
+	SwapAll(ctx context.Context, changes []Change) []Outcome
+
+	// KeysAfter is Keys of those that come after last in byte order. Its cost should not grow with
+	// the keys before them.
+	KeysAfter(ctx context.Context, prefix, last string) iter.Seq2[string, error]
+
+	// Recreate makes a store usable again that said [ErrLost]. It starts anew, empty, with
+	// revisions above all that this process had seen. Of several replicas that call it at once,
+	// one makes the store and the others take that. A store that has lost nothing stays as it is.
+	Recreate(ctx context.Context) error
+}
+
 var (
-	// ErrNotExist: there is no such key, and that is certain.
+	// ErrNotExist says for certain that there is no such key.
 	ErrNotExist = errors.New("no such key")
-	// ErrConflict: the key's revision is not the expected one; somebody else was first. Certain.
+	// ErrConflict says for certain that the revision of the key is not the expected one. Somebody
+	// else was first.
 	ErrConflict = errors.New("changed by somebody else")
-	// ErrFrozen: the store is being moved, and refuses changes until that has ended. Certain: nothing was written.
+	// ErrFrozen says for certain that nothing was written. The store is being moved, and refuses
+	// changes until that has ended.
 	ErrFrozen = errors.New("the store is frozen")
-	// ErrLost: the store has lost everything: it is empty where this process had seen values (a stream deleted, a FLUSHALL). A driver
-	// that can tell returns it from every method, instead of ErrNotExist, until its own method Recreate(ctx) error was called, which
-	// starts anew with revisions above all that were seen. Whether, and with which values, the caller decides.
+	// ErrLost says that the store has lost everything: it is empty where this process had seen
+	// values (a stream deleted, a FLUSHALL). A driver that can tell returns it from every method,
+	// instead of ErrNotExist, until Recreate was called. Whether that is done, and with which
+	// values the store is filled again, the caller decides.
 	ErrLost = errors.New("the store has lost its content")
+	// ErrSealed says that the record is there, but does not open. It was sealed with another key,
+	// or somebody changed its bytes or copied them from another key of the store.
+	ErrSealed = errors.New("does not open")
 )
 
-// Key makes a key out of segments. It is the one place that escapes: every byte but a-z A-Z 0-9 . _ - becomes =XX, since
-// NATS forbids "*" and others in keys, and so a slash parts segments only.
+// Key makes a key out of segments. It is the one place that escapes: every byte but a-z A-Z 0-9 .
+// _ - becomes =XX. NATS forbids "*" and others in keys, and so a slash parts segments only.
 func Key(segments ...string) string {
 	var b strings.Builder
 	for i, s := range segments {

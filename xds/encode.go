@@ -7,7 +7,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Field numbers of envoy.service.discovery.v3 and google.protobuf, as far as a resource is written by hand here.
+// These are field numbers of envoy.service.discovery.v3 and google.protobuf, as far as a resource
+// is encoded by hand here.
 const (
 	responseResources = 2 // DiscoveryResponse, DeltaDiscoveryResponse
 
@@ -23,44 +24,47 @@ const (
 	durationNanos   = 2
 )
 
-// Delta returns the bytes that r is in a DeltaDiscoveryResponse, field tag included, in two parts: head, which is kept from the second time on unless there is
-// a TTL (0: none), and the bytes of the body, which are not copied. Both are shared: do not change them. Safe for concurrent use.
+// Delta returns r as encoded in a DeltaDiscoveryResponse, with the field's tag, in two parts. head
+// is kept from the second call on, unless there is a TTL (0 means none). body is not copied. Both
+// are shared and must not be changed. Delta is safe for concurrent use.
 func (r *Resource) Delta(ttl time.Duration) (head, body []byte) {
 	encode := func() []byte { return field(responseResources, r.resource(ttl), len(r.Body.GetValue())) }
-	if ttl > 0 { // another one a second later: some hundred bytes that nobody would use again
+	if ttl > 0 { // another TTL a second later: nobody would use these bytes again
 		return encode(), r.Body.GetValue()
 	}
-	return once(&r.delta, encode), r.Body.GetValue()
+	return encodeShared(&r.delta, encode), r.Body.GetValue()
 }
 
-// SotW returns the same, without a TTL, for a DiscoveryResponse.
+// SotW returns the same for a DiscoveryResponse, which has no TTL.
 func (r *Resource) SotW() (head, body []byte) {
-	return once(&r.sotw, func() []byte {
+	return encodeShared(&r.sotw, func() []byte {
 		size := len(r.Body.GetValue())
 		return field(responseResources, anyHead(r.Body.GetTypeUrl(), nil, size), size)
 	}), r.Body.GetValue()
 }
 
-// once encodes what p is to hold. The first time it keeps nothing: most certificates are sent to one stream, once, and what several streams are sent is
-// asked for again at once.
-func once(p *atomic.Pointer[[]byte], encode func() []byte) []byte {
+// encodeShared returns what p holds, or encodes it. The first time it keeps nothing. Most
+// certificates are sent once, to one stream; what several streams are sent is asked for again at
+// once.
+func encodeShared(p *atomic.Pointer[[]byte], encode func() []byte) []byte {
 	have := p.Load()
-	if have != nil && have != &asked {
+	if have != nil && have != &encodedOnce {
 		return *have
 	}
 	b := encode()
 	switch have {
 	case nil:
-		p.CompareAndSwap(nil, &asked)
+		p.CompareAndSwap(nil, &encodedOnce)
 	default:
 		p.Store(&b) // two streams may both get here: they store the same bytes
 	}
 	return b
 }
 
-var asked []byte // its address says that the bytes were asked for once
+var encodedOnce []byte // its address marks bytes that were encoded once and not kept
 
-// resource is the head of r as a Resource message: everything but the body's value, which comes last.
+// resource returns the head of r as a Resource message: all but the value of the body, which comes
+// last.
 func (r *Resource) resource(ttl time.Duration) []byte {
 	var b []byte
 	b = protowire.AppendTag(b, resourceVersion, protowire.BytesType)
@@ -75,7 +79,7 @@ func (r *Resource) resource(ttl time.Duration) []byte {
 	return append(b, field(resourceBody, anyHead(r.Body.GetTypeUrl(), nil, size), size)...)
 }
 
-// anyHead is the head of an Any whose value is inner followed by size more bytes.
+// anyHead returns the head of an Any whose value is inner followed by size more bytes.
 func anyHead(typeURL string, inner []byte, size int) []byte {
 	var b []byte
 	b = protowire.AppendTag(b, anyTypeURL, protowire.BytesType)
@@ -83,7 +87,8 @@ func anyHead(typeURL string, inner []byte, size int) []byte {
 	return append(b, field(anyValue, inner, size)...)
 }
 
-// field is the head of a length-delimited field whose content is inner followed by size more bytes.
+// field returns the head of a length-delimited field whose content is inner followed by size more
+// bytes.
 func field(n protowire.Number, inner []byte, size int) []byte {
 	b := protowire.AppendTag(nil, n, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(len(inner)+size))

@@ -1,4 +1,8 @@
-// Lockstep-edge is the bundled proxy: it terminates TLS with certificates and session ticket keys of the control plane, and forwards to upstreams.
+// Lockstep-edge is the bundled proxy. It terminates TLS with certificates and session ticket keys
+// of the control plane, and forwards to upstreams.
+//
+// This package has only the command line and what concerns the process as a whole. Package
+// cmd/internal/edge puts the parts together.
 package main
 
 import (
@@ -13,10 +17,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/edge"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
-// ballast is never touched, and so takes no memory: it makes the collector wait for so much more garbage before it begins. What an edge holds is often little more
-// than what a few requests leave behind, and it would run all the time.
+// ballast makes the garbage collector wait for 48 MiB more of garbage before it begins. It is
+// never touched, so it takes no memory. An edge often holds little more than a few requests leave
+// behind. Without ballast the collector would run all the time.
 var ballast = make([]byte, 48<<20)
 
 func main() {
@@ -33,16 +39,19 @@ func command() *cobra.Command {
 	cfg := edge.Default()
 	file := os.Getenv("LOCKSTEP_EDGE_CONFIG")
 	cmd := &cobra.Command{
-		Use:           "lockstep-edge --config edge.yaml",
-		Short:         "Terminates TLS with the fleet's certificates and session ticket keys, and forwards to upstreams",
+		Use: "lockstep-edge --config edge.yaml",
+		Short: "Terminates TLS with the fleet's certificates and session ticket keys, and forwards to " +
+			"upstreams",
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version.Get().String(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
-			e, err := edge.New(cfg, slog.New(slog.NewJSONHandler(os.Stderr, nil)), slog.New(slog.NewJSONHandler(os.Stdout, nil)))
+			e, err := edge.New(cfg, slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+				slog.New(slog.NewJSONHandler(os.Stdout, nil)))
 			if err != nil {
 				return err
 			}

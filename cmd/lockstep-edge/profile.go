@@ -11,13 +11,13 @@ import (
 	"syscall"
 )
 
-// A build with the tag profile writes a CPU profile of itself to the file $LOCKSTEP_EDGE_PROFILE, from the first SIGUSR1 to the second: `make profile` makes
-// default.pgo with it.
+// A build with the tag profile writes a CPU profile of itself to the file $LOCKSTEP_EDGE_PROFILE,
+// from the first SIGUSR1 to the second. `make profile` makes default.pgo of it.
 func init() {
-	marks := make(chan os.Signal, 1)
-	signal.Notify(marks, syscall.SIGUSR1)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
 	go func() {
-		<-marks
+		<-signals
 		name := os.Getenv("LOCKSTEP_EDGE_PROFILE")
 		f, err := os.Create(name + ".part")
 		if err == nil {
@@ -26,7 +26,7 @@ func init() {
 		if err != nil {
 			log.Fatal("profile: ", err)
 		}
-		<-marks
+		<-signals
 		pprof.StopCPUProfile()
 		if err := errors.Join(f.Close(), os.Rename(f.Name(), name)); err != nil {
 			log.Fatal("profile: ", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -28,21 +29,10 @@ func (a *app) auditShowCommand() *cobra.Command {
 		Short: "Show the newest lines of the audit log",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.reader()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			log, err := c.Audit(ctx, last)
-			if err != nil {
-				return err
-			}
-			return a.show(log, func(w io.Writer) {
-				for _, l := range log.Lines {
-					row(w, auditSentence(l))
-				}
-			})
+			_, err := ask(a, cmd, func(c *api.Client, ctx context.Context) (api.Audit, error) {
+				return c.Audit(ctx, last)
+			}, auditLogTable)
+			return err
 		},
 	}
 	cmd.Flags().IntVar(&last, "last", 50, "how many lines")
@@ -55,22 +45,23 @@ func (a *app) auditItemsCommand() *cobra.Command {
 		Short: "Show the certificates that a line of the audit log stands for, with their versions",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.reader()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			all, err := c.AuditItems(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			return a.show(all, func(w io.Writer) {
-				for _, it := range all.Items {
-					row(w, it.Name, it.Key)
-				}
-			})
+			_, err := ask(a, cmd, func(c *api.Client, ctx context.Context) (api.AuditItems, error) {
+				return c.AuditItems(ctx, args[0])
+			}, auditItemsTable)
+			return err
 		},
+	}
+}
+
+func auditLogTable(w io.Writer, log api.Audit) {
+	for _, l := range log.Lines {
+		row(w, auditSentence(l))
+	}
+}
+
+func auditItemsTable(w io.Writer, all api.AuditItems) {
+	for _, it := range all.Items {
+		row(w, it.Name, it.Key)
 	}
 }
 
@@ -105,40 +96,16 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [--file FILE]",
 		Short: "Look for lines that were changed, left out, reordered or cut off (then the exit code is 1)",
-		Long: "verify looks for lines of the audit log that were changed, left out, reordered or cut off: in the store, or in a file that\n" +
+		Long: "verify looks for lines of the audit log that were changed, left out, reordered or cut off: in the " +
+			"store, or in a file that\n" +
 			"--audit-file or syslog wrote. lockstepd does it, which has the key; the file is sent to it.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := a.within(cmd, verifyWithin)
-			defer cancel()
-			var found api.AuditReports
-			if len(files) == 0 {
-				c, err := a.reader()
-				if err != nil {
-					return err
-				}
-				if found, err = c.VerifyAudit(ctx); err != nil {
-					return err
-				}
-			} else {
-				c, err := a.writer()
-				if err != nil {
-					return err
-				}
-				var all []io.Reader
-				for _, name := range files {
-					f, err := os.Open(name)
-					if err != nil {
-						return err
-					}
-					defer f.Close()
-					all = append(all, f, strings.NewReader("\n")) // the next one begins on a line of its own
-				}
-				if found, err = c.VerifyAuditLines(ctx, io.MultiReader(all...)); err != nil {
-					return err
-				}
+			found, err := a.verifyAudit(cmd, files)
+			if err != nil {
+				return err
 			}
-			if err := a.show(found, func(w io.Writer) { auditTable(w, found) }); err != nil {
+			if err := show(a, found, auditTable); err != nil {
 				return err
 			}
 			problems := 0
@@ -154,12 +121,39 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringArrayVar(&files, "file", nil, "a `file` with the log instead of the store; once for each piece where it was rotated, oldest first")
+	cmd.Flags().StringArrayVar(&files, "file", nil,
+		"a `file` with the log instead of the store; once for each piece where it was rotated, oldest first")
 	return cmd
 }
 
-// verifyWithin is for a log of millions of lines.
+// verifyWithin bounds the verification. It suits a log of millions of lines.
 const verifyWithin = 2 * time.Minute
+
+// verifyAudit has lockstepd verify what stands in the store, or in files if there are any.
+func (a *app) verifyAudit(cmd *cobra.Command, files []string) (found api.AuditReports, err error) {
+	if len(files) == 0 {
+		err = a.read(cmd, verifyWithin, func(ctx context.Context, c *api.Client) (err error) {
+			found, err = c.VerifyAudit(ctx)
+			return err
+		})
+		return found, err
+	}
+	err = a.write(cmd, verifyWithin, func(ctx context.Context, c *api.Client) (err error) {
+		var all []io.Reader
+		for _, name := range files {
+			f, err := os.Open(name)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			// the next one begins on a line of its own
+			all = append(all, f, strings.NewReader("\n"))
+		}
+		found, err = c.VerifyAuditLines(ctx, io.MultiReader(all...))
+		return err
+	})
+	return found, err
+}
 
 func auditTable(w io.Writer, found api.AuditReports) {
 	for _, r := range found.Reports {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
@@ -18,9 +19,12 @@ func (a *app) auditMendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mend",
 		Short: "Let lines follow again where the newest ones in the store were damaged; the break stays named",
-		Long: "Where the newest lines of the audit log in the store (audit/head), or its key, are damaged, no line can follow, and nothing may be changed. If no\n" +
-			"backup has them, mend begins them anew, in a running lockstepd or in the data directory of one that is stopped: lines that are as they were\n" +
-			"written stay, and a line tells of the break. lockstep audit verify goes on to find that lines are missing there.",
+		Long: "Where the newest lines of the audit log in the store (audit/head), or its key, are damaged, no " +
+			"line can follow, and nothing may be changed. If no\n" +
+			"backup has them, mend begins them anew, in a running lockstepd or in the data directory of one that " +
+			"is stopped: lines that are as they were\n" +
+			"written stay, and a line tells of the break. lockstep audit verify goes on to find that lines are " +
+			"missing there.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.within(cmd, usual)
@@ -32,7 +36,9 @@ func (a *app) auditMendCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(m, func(w io.Writer) { row(w, "the audit log goes on with line "+m.Head) })
+			return show(a, m, func(w io.Writer, m api.AuditMended) {
+				row(w, "the audit log goes on with line "+m.Head)
+			})
 		},
 	}
 	o.flags(cmd)
@@ -52,8 +58,8 @@ func (a *app) mendAudit(ctx context.Context, o offline) (m api.AuditMended, err 
 		return c.MendAudit(ctx, api.MendRequest{By: me()})
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	c := audit.Config{Store: v, Replica: "offline-mend", Log: slog.New(slog.DiscardHandler)}
-	if o.store == "" { // what the lockstepd that is stopped knew of it
+	c := audit.Config{Records: storesink.New(v), Replica: "offline-mend", Log: slog.New(slog.DiscardHandler)}
+	if o.store == "" { // the lockstepd that is stopped left its mark there
 		c.MarkFile = filepath.Join(a.dataDir, "audit.mark")
 	}
 	log, err := audit.New(c)

@@ -12,13 +12,15 @@ import (
 
 const (
 	pollEvery = 100 * time.Millisecond
-	pollFor   = 5 * time.Second // then the connection counts as dead
+	// pollFor bounds one poll. After it the connection counts as dead.
+	pollFor = 5 * time.Second
 )
 
-// pollFunc asks how a rotation stands.
+// pollFunc returns how a rotation stands.
 type pollFunc func(context.Context) (api.Rotation, error)
 
-// poll finds lockstepd anew each time: one that was restarted may have another address.
+// poll returns a pollFunc that finds lockstepd anew after each failure, since a restart may have
+// given it another address.
 func (a *app) poll(s api.Started) pollFunc {
 	var c *api.Client
 	return func(ctx context.Context) (r api.Rotation, err error) {
@@ -37,11 +39,12 @@ func (a *app) poll(s api.Started) pollFunc {
 	}
 }
 
-// errStuck is the end of a wait for nodes that must be restarted.
+// errStuck ends a wait for nodes that must be restarted.
 var errStuck = errors.New("nodes must be restarted")
 
-// await polls until the rotation has ended. It goes on while lockstepd cannot be reached: a rollout survives a restart. With giveUp it ends with
-// [errStuck] once all that the rotation waits for are nodes that must be restarted.
+// await polls until the rotation has ended. It goes on while lockstepd cannot be reached, since a
+// rollout survives a restart. With giveUp it ends with [errStuck] once the rotation waits only for
+// nodes that must be restarted.
 func (a *app) await(ctx context.Context, s api.Started, giveUp bool, poll pollFunc) (api.Rotation, error) {
 	p := newProgress(a.err)
 	defer p.clear()
@@ -58,10 +61,12 @@ func (a *app) await(ctx context.Context, s api.Started, giveUp bool, poll pollFu
 				return r, nil
 			}
 			if giveUp && r.OnlyStuck {
-				return r, exit{exitDegraded, fmt.Errorf("%w: rotation %d of scope %q goes on, and waits for nothing else: %s", errStuck, r.Rotation, r.Scope, strings.Join(r.Stuck, "; "))}
+				return r, exit{
+					exitDegraded, fmt.Errorf("%w: rotation %d of scope %q goes on, and waits for nothing else: %s",
+						errStuck, r.Rotation, r.Scope, strings.Join(r.Stuck, "; "))}
 			}
 			p.show(r)
-		case ctx.Err() != nil: // below
+		case ctx.Err() != nil: // the select below reports it
 		case final(err):
 			return last, err
 		default:
@@ -76,7 +81,8 @@ func (a *app) await(ctx context.Context, s api.Started, giveUp bool, poll pollFu
 	}
 }
 
-// final: an answer that will not change. A server that is starting or cannot reach its store answers too, but may do better soon.
+// final reports whether err is an answer that will not change. A server that is starting, or cannot
+// reach its store, answers too, but may do better soon.
 func final(err error) bool {
 	var answer *api.Error
 	return errors.As(err, &answer) && answer.Code != api.Failed
@@ -92,7 +98,8 @@ func (a *app) outOfTime(ctx context.Context, r api.Rotation, lost error) error {
 		said += fmt.Sprintf(". It is %s, accepted by %d of %d", r.Phase, r.Nodes.Accepted, r.Nodes.Live)
 	}
 	if len(r.BlockedBy) > 0 {
-		said += ". Blocked by: " + strings.Join(r.BlockedBy, "; ") + " (lockstep exclude NODE --for 1h lets the others go on)"
+		said += ". Blocked by: " + strings.Join(r.BlockedBy, "; ") +
+			" (lockstep exclude NODE --for 1h lets the others go on)"
 	}
 	if lost != nil {
 		said += ". At last: " + lost.Error()

@@ -29,18 +29,23 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "envoy --node ID --host NAME... | envoy --node ID --mode on-demand|hybrid",
 		Short: "Write Envoy's whole bootstrap (YAML) to standard output; with --snippet, what an existing one needs",
-		Long: "Write Envoy's whole bootstrap (YAML) to standard output; with --snippet, the cluster and secret configs that an existing one needs.\n" +
+		Long: "Write Envoy's whole bootstrap (YAML) to standard output; with --snippet, the cluster and secret " +
+			"configs that an existing one needs.\n" +
 			"It needs no lockstepd. Try it: envoy --mode validate -c FILE\n\n" +
 			"  --mode eager      a filter chain for each --host; sessions resume\n" +
-			"  --mode on-demand  one chain for every name, which fetches certificates as clients ask for them; no session resumes\n" +
-			"  --mode hybrid     lockstepd serves the listener: chains for the eager hosts (lockstep host), one for all others",
+			"  --mode on-demand  one chain for every name, which fetches certificates as clients ask for them; no " +
+			"session resumes\n" +
+			"  --mode hybrid     lockstepd serves the listener: chains for the eager hosts (lockstep host), one " +
+			"for all others",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Mode = bootstrap.Mode(mode)
 			if o.Mode == bootstrap.Hybrid {
 				for _, flag := range []string{"listen", "scope", "ticket-lifetime", "client-ca"} {
 					if cmd.Flags().Changed(flag) {
-						return usage("--%s: in mode hybrid the listener comes from lockstepd (listeners: in its configuration)", flag)
+						return usage(
+							"--%s: in mode hybrid the listener comes from lockstepd (listeners: in its configuration)",
+							flag)
 					}
 				}
 			}
@@ -67,7 +72,8 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&mode, "mode", "eager", "where filter chains come from: eager, on-demand or hybrid")
-	f.StringVar(&o.Envoy, "envoy-version", bootstrap.NewestEnvoy, "the `version` of the Envoy that the file is for, X.Y or X.Y.Z; a mode that it cannot do is refused")
+	f.StringVar(&o.Envoy, "envoy-version", bootstrap.NewestEnvoy,
+		"the `version` of the Envoy that the file is for, X.Y or X.Y.Z; a mode that it cannot do is refused")
 	f.StringArrayVar(&o.Hosts, "host", nil, "a server `name` to serve; again for each; *.example.com covers one label")
 	f.BoolVar(&snippet, "snippet", false, "only what an existing bootstrap needs")
 	nodeFlags(cmd, &o, &mtls, &from)
@@ -84,8 +90,9 @@ func (a *app) bootstrapEdgeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "edge --node ID",
 		Short: "Write the configuration of a lockstep-edge (YAML) to standard output",
-		Long:  "Write the configuration of a lockstep-edge (YAML) to standard output. It names no host: certificates are loaded as clients ask for them.",
-		Args:  cobra.NoArgs,
+		Long: "Write the configuration of a lockstep-edge (YAML) to standard output. It names no host: " +
+			"certificates are loaded as clients ask for them.",
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if err := a.fill(from, &o, &mtls); err != nil {
 				return err
@@ -101,29 +108,36 @@ func (a *app) bootstrapEdgeCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&data, "edge-data", "./lockstep-edge-data", "`folder` of the edge's last-good copy; empty: none is kept")
+	cmd.Flags().StringVar(&data, "edge-data", "./lockstep-edge-data",
+		"`folder` of the edge's last-good copy; empty: none is kept")
 	nodeFlags(cmd, &o, &mtls, &from)
 	return cmd
 }
 
-// nodeFlags are those of every kind of node.
+// nodeFlags adds the flags that every kind of node has.
 func nodeFlags(cmd *cobra.Command, o *bootstrap.Options, mtls *bootstrap.TLS, from *sources) {
 	f := cmd.Flags()
 	f.StringVar(&o.Node, "node", "", "the node `id`, one of its own for each")
 	f.StringVar(&o.Cluster, "cluster", "edge", "the node cluster")
-	f.StringSliceVar(&o.XDS, "xds", []string{"127.0.0.1:18000"}, "lockstepd's xDS `address`, host:port; again for each replica")
-	f.StringVar(&mtls.CA, "xds-ca", "", "PEM `file` on the node: the CA of lockstepd's certificate; makes the connection mTLS")
+	f.StringSliceVar(&o.XDS, "xds", []string{"127.0.0.1:18000"},
+		"lockstepd's xDS `address`, host:port; again for each replica")
+	f.StringVar(&mtls.CA, "xds-ca", "", "PEM `file` on the node: the CA of lockstepd's certificate; makes the "+
+		"connection mTLS")
 	f.StringVar(&mtls.Cert, "xds-cert", "", "PEM `file` on the node: its client certificate")
 	f.StringVar(&mtls.Key, "xds-key", "", "PEM `file` on the node: the key of --xds-cert")
-	f.StringVar(&mtls.ServerName, "xds-name", "", "the `name` that lockstepd's certificate carries: DNS, IP or SPIFFE ID (default: the hosts of --xds)")
+	f.StringVar(&mtls.ServerName, "xds-name", "", "the `name` that lockstepd's certificate carries: DNS, IP or "+
+		"SPIFFE ID (default: the hosts of --xds)")
 	f.StringVar(&o.Admin, "admin", "127.0.0.1:9901", "the node's admin `address`")
 	f.StringVar(&o.Listen, "listen", "0.0.0.0:8443", "the TLS listener's `address`")
 	f.StringVar(&o.Upstream, "upstream", "127.0.0.1:8080", "`address` that takes the requests")
 	f.StringVar(&o.Scope, "scope", "default", "the scope whose ticket keys are used")
 	f.DurationVar(&o.TicketLifetime, "ticket-lifetime", 2*time.Hour, "the scope's ticket_lifetime")
-	f.StringVar(&from.pki, "pki", "", "`folder` of lockstep pki, or one that it issued for the node: gives --xds-ca, --xds-cert and --xds-key")
-	f.StringVar(&from.config, "config", "", "lockstepd's configuration `file`: the scope's ticket_lifetime and client_certs are read there")
-	f.StringVar(&from.clientCA, "client-ca", "", "PEM `file`, here and on the node: the listener lets in clients of this CA only; the scope must declare it (--config)")
+	f.StringVar(&from.pki, "pki", "", "`folder` of lockstep pki, or one that it issued for the node: gives "+
+		"--xds-ca, --xds-cert and --xds-key")
+	f.StringVar(&from.config, "config", "", "lockstepd's configuration `file`: the scope's ticket_lifetime and "+
+		"client_certs are read there")
+	f.StringVar(&from.clientCA, "client-ca", "", "PEM `file`, here and on the node: the listener lets in clients "+
+		"of this CA only; the scope must declare it (--config)")
 	for _, flag := range []string{"xds-ca", "xds-cert", "xds-key"} {
 		cmd.MarkFlagsMutuallyExclusive("pki", flag)
 	}

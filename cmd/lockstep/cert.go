@@ -20,7 +20,8 @@ func (a *app) certCommand() *cobra.Command {
 		Use:   "cert",
 		Short: "Put, get, list, remove and import certificates",
 	}
-	cmd.AddCommand(a.certPutCommand(), a.certGetCommand(), a.certListCommand(), a.certRemoveCommand(), a.certImportCommand())
+	cmd.AddCommand(a.certPutCommand(), a.certGetCommand(), a.certListCommand(), a.certRemoveCommand(),
+		a.certImportCommand())
 	return cmd
 }
 
@@ -30,8 +31,10 @@ func (a *app) certPutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put NAME --cert FILE --key FILE",
 		Short: "Store a certificate; nodes that serve the name get it",
-		Long: "Store a certificate. Nodes that serve the name get it: where it replaces another one, first one node of each kind and version,\n" +
-			"and the others of that kind when that one has accepted it (lockstepd's setting canary). With --now every node gets it at once.",
+		Long: "Store a certificate. Nodes that serve the name get it: where it replaces another one, first one " +
+			"node of each kind and version,\n" +
+			"and the others of that kind when that one has accepted it (lockstepd's setting canary). With --now " +
+			"every node gets it at once.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := keysource.ServerName(args[0])
@@ -45,35 +48,33 @@ func (a *app) certPutCommand() *cobra.Command {
 			if err := check(name, p); err != nil {
 				return fmt.Errorf("%s, %s: %w", chain, key, err)
 			}
-			p.Now = now
-			c, err := a.writer()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			stored, err := c.PutCert(ctx, string(name), p)
-			if err != nil {
-				return err
-			}
-			for _, warning := range stored.Warnings {
-				fmt.Fprintf(a.err, "warning: %s\n", warning)
-			}
-			return a.show(stored, func(w io.Writer) { certTable(w, stored) })
+			q := api.PutCert{Chain: p.Chain, Key: p.Key, Now: now}
+			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+				stored, err := c.PutCert(ctx, string(name), q)
+				if err != nil {
+					return err
+				}
+				for _, warning := range stored.Warnings {
+					fmt.Fprintf(a.err, "warning: %s\n", warning)
+				}
+				return show(a, stored, certTable)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&chain, "cert", "", "PEM `file` with the chain, leaf first")
 	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with the private key")
-	cmd.Flags().BoolVar(&now, "now", false, "every node gets it at once, without one that tries it first; also one that is stored already")
+	cmd.Flags().BoolVar(
+		&now, "now", false, "every node gets it at once, without one that tries it first; also one that is stored "+
+			"already")
 	cmd.MarkFlagRequired("cert")
 	cmd.MarkFlagRequired("key")
 	return cmd
 }
 
-// maxPEMFile bounds what is read: what is larger is refused when it is parsed.
+// maxPEMFile bounds what is read of a file. A file of this size is refused when it is parsed.
 const maxPEMFile = 1<<20 + 1
 
-func readPair(chain, key string) (p api.PutCert, err error) {
+func readPair(chain, key string) (p keysource.PEM, err error) {
 	if p.Chain, err = readSome(chain); err != nil {
 		return p, err
 	}
@@ -90,9 +91,9 @@ func readSome(file string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxPEMFile))
 }
 
-// check refuses here what lockstepd would refuse, so that a mistake is named without sending a private key.
-func check(n keysource.Name, p api.PutCert) error {
-	c, err := keysource.ParseCertificate(p.Chain, p.Key, time.Now())
+// check refuses what lockstepd would refuse. So a mistake is named before a private key is sent.
+func check(n keysource.Name, p keysource.PEM) error {
+	c, err := keysource.ParseCertificate(p, time.Now())
 	if err == nil && !c.Covers(n) {
 		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
 	}
@@ -109,13 +110,10 @@ func (a *app) certGetCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.certificates(cmd, a.reader, func(ctx context.Context, c *api.Client) error {
-				r, err := c.Cert(ctx, string(name))
-				if err != nil {
-					return err
-				}
-				return a.show(r, func(w io.Writer) { certTable(w, r) })
-			})
+			_, err = ask(a, cmd, func(c *api.Client, ctx context.Context) (api.Cert, error) {
+				return c.Cert(ctx, string(name))
+			}, certTable)
+			return err
 		},
 	}
 }
@@ -125,8 +123,10 @@ func (a *app) certRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm NAME | rm --confirm",
 		Short: "Remove a certificate from the store; with --confirm, give up the names that are held back",
-		Long: "Remove a certificate from the store. One in lockstepd's --certs directory is removed by removing its folder.\n" +
-			"When many names leave that directory at once, as when it is not mounted, they are held back: --confirm gives them up.",
+		Long: "Remove a certificate from the store. One in lockstepd's --certs directory is removed by removing " +
+			"its folder.\n" +
+			"When many names leave that directory at once, as when it is not mounted, they are held back: " +
+			"--confirm gives them up.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if confirm && len(args) > 0 || !confirm && len(args) != 1 {
 				return errors.New("give either one NAME or --confirm")
@@ -134,7 +134,7 @@ func (a *app) certRemoveCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.certificates(cmd, a.writer, func(ctx context.Context, c *api.Client) error {
+			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				if !confirm {
 					name, err := keysource.ServerName(args[0])
 					if err != nil {
@@ -151,7 +151,7 @@ func (a *app) certRemoveCommand() *cobra.Command {
 					return err
 				}
 				fmt.Fprintf(a.err, "%d names given up\n", len(l.Names))
-				return a.show(l, func(w io.Writer) {
+				return show(a, l, func(w io.Writer, l api.Losses) {
 					for _, n := range l.Names {
 						row(w, n)
 					}
@@ -163,18 +163,7 @@ func (a *app) certRemoveCommand() *cobra.Command {
 	return cmd
 }
 
-// certificates runs a single call with a client.
-func (a *app) certificates(cmd *cobra.Command, connect func() (*api.Client, error), do func(context.Context, *api.Client) error) error {
-	c, err := connect()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := a.within(cmd, usual)
-	defer cancel()
-	return do(ctx, c)
-}
-
-// certTable ends with the chain, as other tools read it.
+// certTable ends with the chain in PEM, which other tools can read.
 func certTable(w io.Writer, c api.Cert) {
 	certsTable(w, api.Certs{Certs: []api.Cert{c}})
 	if c.Fingerprint != "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// listFor bounds a list that is read page by page: a filter may have to look at all that is stored.
+// listFor bounds a list. It is long because a filter may look at all that is stored.
 const listFor = 5 * time.Minute
 
 func (a *app) certListCommand() *cobra.Command {
@@ -26,7 +25,8 @@ func (a *app) certListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List the certificates whose names begin with PREFIX",
-		Long: "List the certificates whose names begin with PREFIX, by name, at most --limit of them. Where there are more, standard error says how\n" +
+		Long: "List the certificates whose names begin with PREFIX, by name, at most --limit of them. Where there " +
+			"are more, standard error says how\n" +
 			"to go on, and -o json has .next, for --after.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,23 +42,19 @@ func (a *app) certListCommand() *cobra.Command {
 				q.Expires = (*time.Duration)(&within)
 			}
 			q.Prefix = strings.Join(args, "")
-			c, err := a.reader()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, listFor)
-			defer cancel()
-			l, err := pages(ctx, c, q)
-			if err != nil {
-				return err
-			}
-			if err := a.show(l, func(w io.Writer) { certsTable(w, l) }); err != nil {
-				return err
-			}
-			if l.Next != "" && a.format == "table" {
-				fmt.Fprintf(a.err, "there may be more: --after %q\n", l.Next)
-			}
-			return nil
+			return a.read(cmd, listFor, func(ctx context.Context, c *api.Client) error {
+				l, err := pages(ctx, c, q)
+				if err != nil {
+					return err
+				}
+				if err := show(a, l, certsTable); err != nil {
+					return err
+				}
+				if l.Next != "" && a.format == "table" {
+					fmt.Fprintf(a.err, "there may be more: --after %q\n", l.Next)
+				}
+				return nil
+			})
 		},
 	}
 	f := cmd.Flags()
@@ -69,7 +65,7 @@ func (a *app) certListCommand() *cobra.Command {
 	return cmd
 }
 
-// pages reads pages until there are enough, or no more.
+// pages reads page after page until it has q.Limit certificates, or there are no more.
 func pages(ctx context.Context, c *api.Client, q api.CertsQuery) (all api.Certs, err error) {
 	all.Certs = []api.Cert{}
 	for most := q.Limit; ; {
@@ -85,7 +81,7 @@ func pages(ctx context.Context, c *api.Client, q api.CertsQuery) (all api.Certs,
 	}
 }
 
-// days is a duration that may be written in days.
+// days is a duration that may be written in days, such as 30d.
 type days time.Duration
 
 var _ pflag.Value = (*days)(nil)

@@ -1,22 +1,22 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// A completion answers at once or not at all.
+// completeWithin bounds a completion. A shell should not hang.
 const completeWithin = 2 * time.Second
 
-func (a *app) completeScope(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	return a.complete(cmd, len(args) > 0 && cmd.Name() != "exclude", func() (names []cobra.Completion, err error) {
-		c, err := a.reader()
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := a.within(cmd, completeWithin)
-		defer cancel()
+func (a *app) completeScope(
+	cmd *cobra.Command, args []string, _ string,
+) ([]cobra.Completion, cobra.ShellCompDirective) {
+	full := len(args) > 0 && cmd.Name() != "exclude"
+	return a.complete(cmd, full, func(ctx context.Context, c *api.Client) (names []cobra.Completion, err error) {
 		s, err := c.Status(ctx)
 		for _, sc := range s.Scopes {
 			names = append(names, sc.Scope)
@@ -26,13 +26,8 @@ func (a *app) completeScope(cmd *cobra.Command, args []string, _ string) ([]cobr
 }
 
 func (a *app) completeNode(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	return a.complete(cmd, len(args) > 0, func() (names []cobra.Completion, err error) {
-		c, err := a.reader()
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := a.within(cmd, completeWithin)
-		defer cancel()
+	full := len(args) > 0
+	return a.complete(cmd, full, func(ctx context.Context, c *api.Client) (names []cobra.Completion, err error) {
 		n, err := c.Nodes(ctx, "")
 		for _, n := range n.Nodes {
 			names = append(names, n.Node)
@@ -41,12 +36,18 @@ func (a *app) completeNode(cmd *cobra.Command, args []string, _ string) ([]cobra
 	})
 }
 
-// complete asks for names unless the command has all its arguments. The shell shows no errors.
-func (a *app) complete(cmd *cobra.Command, full bool, ask func() ([]cobra.Completion, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
-	if full || a.settle(cmd) != nil {
+// complete asks lockstepd for names, unless the command has all its arguments. Errors are not shown
+// by the shell.
+func (a *app) complete(
+	cmd *cobra.Command, full bool, find func(context.Context, *api.Client) ([]cobra.Completion, error),
+) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+	if full || a.globals(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	names, err := ask()
+	err := a.read(cmd, completeWithin, func(ctx context.Context, c *api.Client) (err error) {
+		names, err = find(ctx, c)
+		return err
+	})
 	if err != nil {
 		cobra.CompErrorln(err.Error())
 	}

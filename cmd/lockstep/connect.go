@@ -18,13 +18,13 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// What lockstepd leaves in its data directory.
+// These files are left by lockstepd in its data directory.
 const (
 	addrFile  = "admin.addr"
 	tokenFile = "admin.token"
 )
 
-// reader is a client for what changes nothing: it has no token.
+// reader returns a client for calls that change nothing. It has no token.
 func (a *app) reader() (*api.Client, error) {
 	base, socket, err := a.address()
 	if err != nil {
@@ -42,7 +42,7 @@ func (a *app) reader() (*api.Client, error) {
 	return &api.Client{Base: base, HTTP: &http.Client{Transport: t}}, nil
 }
 
-// writer is a client that may change things.
+// writer returns a client that may change things. It has the token.
 func (a *app) writer() (*api.Client, error) {
 	c, err := a.reader()
 	if err != nil {
@@ -52,14 +52,16 @@ func (a *app) writer() (*api.Client, error) {
 	return c, err
 }
 
-// address is the base URL, and the socket to dial if it is unix:PATH.
+// address returns the base URL of lockstepd, and the socket to dial if its address is unix:PATH.
 func (a *app) address() (base, socket string, err error) {
 	from, addr := "--server", a.server
 	if addr == "" {
 		from = filepath.Join(a.dataDir, addrFile)
 		b, err := os.ReadFile(from)
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", "", fmt.Errorf("no lockstepd has left its address in %s: start it, or name its directory with --data-dir, or its address with --server", from)
+			return "", "", fmt.Errorf(
+				"no lockstepd has left its address in %s: start it, or name its directory with --data-dir, or its "+
+					"address with --server", from)
 		}
 		if err != nil {
 			return "", "", unreadable(err, "--server")
@@ -76,31 +78,36 @@ func (a *app) address() (base, socket string, err error) {
 	return u.String(), "", nil
 }
 
-// token reads the admin token. The one in the data directory belongs to the lockstepd of that directory: it is not sent to another
-// server unless both were named.
+// token reads the admin token. The token in the data directory belongs to the lockstepd of that
+// directory. It is not sent to another server unless both were named.
 func (a *app) token(base string) (string, error) {
 	if u, err := url.Parse(base); err != nil || u.Scheme == "http" && !loopback(u.Hostname()) {
 		return "", usage("%s is neither https nor on this machine: the token would be sent in the clear", base)
 	}
 	if a.tokenFile == "" && a.server != "" && !a.explicitDir {
-		return "", usage("this needs the admin token: give --token-file (lockstepd keeps it as %s in its data directory)", tokenFile)
+		return "", usage(
+			"this needs the admin token: give --token-file (lockstepd keeps it as %s in its data directory)", tokenFile)
 	}
 	file := cmp.Or(a.tokenFile, filepath.Join(a.dataDir, tokenFile))
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("this needs the admin token, and %s is missing: lockstepd makes it when it starts; --token-file names another", file)
+		return "", fmt.Errorf(
+			"this needs the admin token, and %s is missing: lockstepd makes it when it starts; --token-file names "+
+				"another", file)
 	}
 	if err != nil {
 		return "", unreadable(err, "--token-file")
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" || strings.ContainsAny(token, "\r\n") {
-		return "", fmt.Errorf("%s holds no token: it should be one line; restart lockstepd after removing it to have a new one made", file)
+		return "", fmt.Errorf(
+			"%s holds no token: it should be one line; restart lockstepd after removing it to have a new one made",
+			file)
 	}
 	return token, nil
 }
 
-// unreadable is the error of reading a file of lockstepd's, with the way out.
+// unreadable adds the next step to the error of reading a file of lockstepd.
 func unreadable(err error, flag string) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return exit{exitRefused, fmt.Errorf("%w: run this as the user that lockstepd runs as, or give %s", err, flag)}

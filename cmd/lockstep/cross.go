@@ -8,15 +8,19 @@ import (
 	"github.com/lockstep-tls/lockstep/probe"
 )
 
-// showCross shows what became of sessions of different scopes, and fails unless it proves that none crosses.
+// crossed is what verify --cross prints.
+type crossed struct {
+	probe.Matrix
+	Apart     bool     `json:"apart"`
+	Crossings []string `json:"crossings"`
+}
+
+// showCross shows which sessions of different scopes were resumed. It fails unless they prove that
+// no ticket crosses from one scope to another.
 func (a *app) showCross(addrs []string, m probe.Matrix) error {
 	why := m.Crossings()
-	out := struct {
-		probe.Matrix
-		Apart     bool     `json:"apart"`
-		Crossings []string `json:"crossings"`
-	}{m, len(why) == 0, why}
-	err := a.show(out, func(w io.Writer) {
+	out := crossed{m, len(why) == 0, why}
+	err := show(a, out, func(w io.Writer, _ crossed) {
 		for pairs := m.Pairs; len(pairs) > 0; pairs = pairs[len(addrs)*len(addrs):] {
 			of := pairs[:len(addrs)*len(addrs)]
 			home := 0
@@ -25,7 +29,8 @@ func (a *app) showCross(addrs []string, m probe.Matrix) error {
 					home++
 				}
 			}
-			fmt.Fprintf(w, "%s: %d of %d sessions resumed at their own node, %d of %d at another\n", tls.VersionName(of[0].Version),
+			fmt.Fprintf(w, "%s: %d of %d sessions resumed at their own node, %d of %d at another\n",
+				tls.VersionName(of[0].Version),
 				home, len(addrs), count(of, probe.Resumed)-home, len(of)-len(addrs))
 			grid(w, addrs, of)
 		}

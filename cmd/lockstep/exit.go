@@ -17,7 +17,7 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 )
 
-// Scripts hold on to these.
+// These exit codes are part of the interface: scripts use them.
 const (
 	exitDone     = 0
 	exitFailed   = 1
@@ -61,16 +61,19 @@ func exitCode(err error) int {
 		return exitFailed
 	case errors.Is(err, context.DeadlineExceeded):
 		return exitTimedOut
-	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, backup.ErrBad), errors.Is(err, backup.ErrLocked),
-		errors.Is(err, backup.ErrRefused), errors.Is(err, stores.ErrNotEmpty), errors.Is(err, stores.ErrFrozen), errors.Is(err, seal.ErrReadOnly), errors.Is(err, seal.ErrRefused), errors.Is(err, pki.ErrExists):
+	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate),
+		errors.Is(err, backup.ErrBad), errors.Is(err, backup.ErrLocked),
+		errors.Is(err, backup.ErrRefused), errors.Is(err, stores.ErrNotEmpty), errors.Is(err, stores.ErrFrozen),
+		errors.Is(err, seal.ErrReadOnly), errors.Is(err, seal.ErrRefused), errors.Is(err, pki.ErrExists):
 		return exitRefused
-	case errors.Is(err, keysource.ErrBadName), errors.Is(err, bootstrap.ErrBadOptions), errors.Is(err, probe.ErrBadConfig), errors.Is(err, pki.ErrBadRequest):
+	case errors.Is(err, keysource.ErrBadName), errors.Is(err, bootstrap.ErrBadOptions),
+		errors.Is(err, probe.ErrBadConfig), errors.Is(err, pki.ErrBadRequest):
 		return exitUsage
 	}
 	return exitFailed
 }
 
-// report says what went wrong and returns the exit code.
+// report prints what went wrong and returns the exit code.
 func (a *app) report(cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitDone

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -12,29 +13,27 @@ import (
 func (a *app) explainCommand() *cobra.Command {
 	var q api.ExplainQuery
 	cmd := &cobra.Command{
-		Use:   "explain NAME",
-		Short: "Say which certificate a server name gets, from where, why not another, in which chain, and which nodes hold it",
-		Long: "Say which certificate a server name gets: its own, else its wildcard's; from the directory, else from the store. With --node or\n" +
+		Use: "explain NAME",
+		Short: "Say which certificate a server name gets, from where, why not another, in which chain, and which " +
+			"nodes hold it",
+		Long: "Say which certificate a server name gets: its own, else its wildcard's; from the directory, else " +
+			"from the store. With --node or\n" +
 			"--identity, also whether the policy lets that node have it. Where lockstepd serves a listener,\n" +
-			"also whether the name is eager, and why, or on demand. What keeps the name from connected nodes just now is listed, certificate or not: the\n" +
-			"policy, another spelling that they hold, too many names under one wildcard (wildcard_names), room that was made (node_names). The exit code is 4 where there is none, and 3 where it could not be looked up.",
+			"also whether the name is eager, and why, or on demand. What keeps the name from connected nodes just " +
+			"now is listed, certificate or not: the\n" +
+			"policy, another spelling that they hold, too many names under one wildcard (wildcard_names), room " +
+			"that was made (node_names). The exit code is 4 where there is none, and 3 where it could not be " +
+			"looked up.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if q.Node != "" && q.Identity != "" {
 				return usage("--node and --identity: give one of them")
 			}
 			q.Name = args[0]
-			c, err := a.reader()
+			e, err := ask(a, cmd, func(c *api.Client, ctx context.Context) (api.Explanation, error) {
+				return c.Explain(ctx, q)
+			}, explainTable)
 			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			e, err := c.Explain(ctx, q)
-			if err != nil {
-				return err
-			}
-			if err := a.show(e, func(w io.Writer) { explainTable(w, e) }); err != nil {
 				return err
 			}
 			switch e.Found {
@@ -47,7 +46,8 @@ func (a *app) explainCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&q.Node, "node", "", "a connected `node`: may it have the certificate?")
-	cmd.Flags().StringVar(&q.Identity, "identity", "", "the `identity` of a client certificate: may a node with it have the certificate?")
+	cmd.Flags().StringVar(&q.Identity, "identity", "",
+		"the `identity` of a client certificate: may a node with it have the certificate?")
 	cmd.RegisterFlagCompletionFunc("node", a.completeNode)
 	return cmd
 }
@@ -82,7 +82,8 @@ func explainTable(w io.Writer, e api.Explanation) {
 		row(w, "No node that is connected holds it.")
 	}
 	for _, r := range e.Remembered {
-		row(w, fmt.Sprintf("%s remembers that there is no certificate, until %s or a change of the name", r.Replica, r.Until.Local().Format("15:04:05")))
+		row(w, fmt.Sprintf("%s remembers that there is no certificate, until %s or a change of the name", r.Replica,
+			r.Until.Local().Format("15:04:05")))
 	}
 	if len(e.Doors) > 0 {
 		row(w, "TURNED AWAY AT", "AS", "DOOR", "WHY")
@@ -93,15 +94,8 @@ func explainTable(w io.Writer, e api.Explanation) {
 			row(w, fmt.Sprintf("and %d more", e.MoreDoors))
 		}
 	} else if e.Name != "" {
-		row(w, "No node that is connected is denied it: not by the policy, nor by the bounds on spellings and on names under a wildcard.")
+		row(w, "No node that is connected is denied it: not by the policy, nor by the bounds on spellings and on "+
+			"names under a wildcard.")
 	}
 	list(w, "did not answer", e.Silent)
-}
-
-// wordsOf is what the node said where it refused, in its own words, and what more there is to say.
-func wordsOf(s api.Secret) string {
-	if s.Refused == "" || s.Note == "" {
-		return s.Refused + s.Note
-	}
-	return s.Refused + " (" + s.Note + ")"
 }

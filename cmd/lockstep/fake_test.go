@@ -21,9 +21,11 @@ import (
 
 const token = "s3cret-token"
 
-// fake is a lockstepd whose answers are files: answers/GET/v1/status for GET /v1/status. Where there is a folder, its files 1, 2, ... are
-// answers in turn; the last stays. A file that holds "down 300ms" takes the server away for so long, and "hang" is never answered. Each other
-// file must be of the API's type, or an error. Requests are written down in the file requests, one a line.
+// fake is a lockstepd whose answers are files: answers/GET/v1/status for GET /v1/status. Where
+// there is a folder, its files 1, 2, ... are answers in turn; the last stays. A file that holds
+// "down 300ms" takes the server away for so long, and "hang" is never answered. Each other file
+// must be of the API's type, or an error. Requests are written down in the file requests, one a
+// line.
 type fake struct {
 	dir  string
 	addr string

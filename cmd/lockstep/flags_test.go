@@ -7,7 +7,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A global flag means the same with every command: none has a flag of its own by that name or letter.
+// A global flag means the same with every command: none has a flag of its own by that name or
+// letter.
 func TestNoCommandShadowsAGlobalFlag(t *testing.T) {
 	root := (&app{}).root()
 	global := root.PersistentFlags()

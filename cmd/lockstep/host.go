@@ -16,8 +16,10 @@ func (a *app) hostCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "host",
 		Short: "Decide which hosts get a filter chain of their own, with session tickets",
-		Long: "Decide which hosts are eager: they get a filter chain of their own in the listener that lockstepd serves, and their sessions resume. All\n" +
-			"others share one chain that fetches certificates on demand and resumes nothing. Nodes take a change in place: other hosts, their connections and\n" +
+		Long: "Decide which hosts are eager: they get a filter chain of their own in the listener that lockstepd " +
+			"serves, and their sessions resume. All\n" +
+			"others share one chain that fetches certificates on demand and resumes nothing. Nodes take a change " +
+			"in place: other hosts, their connections and\n" +
 			"their tickets are left alone.",
 	}
 	cmd.AddCommand(a.hostPinCommand(), a.hostUnpinCommand(), a.hostListCommand())
@@ -34,15 +36,17 @@ func (a *app) hostPinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.certificates(cmd, a.writer, func(ctx context.Context, c *api.Client) error {
+			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				h, err := c.PinHost(ctx, string(n))
 				if err != nil {
 					return err
 				}
 				if parent, wild := strings.CutPrefix(string(n), "*."); wild {
-					fmt.Fprintf(a.err, "every name below %s that has no chain of its own is served with this wildcard's certificate while it is eager\n", parent)
+					fmt.Fprintf(
+						a.err, "every name below %s that has no chain of its own is served with this wildcard's "+
+							"certificate while it is eager\n", parent)
 				}
-				return a.show(h, func(w io.Writer) { hostTable(w, h) })
+				return show(a, h, hostTable)
 			})
 		},
 	}
@@ -52,8 +56,10 @@ func (a *app) hostUnpinCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "unpin NAME",
 		Short: "Let a host go on demand again; says which nodes still serve its chain",
-		Long: "Let a host go on demand again. The nodes that still serve its chain are printed: they do until they take the next listener, a moment later\n" +
-			"(lockstep host list shows who has not), and connections that are open then go on until Envoy's drain time. A host that the configuration makes\n" +
+		Long: "Let a host go on demand again. The nodes that still serve its chain are printed: they do until " +
+			"they take the next listener, a moment later\n" +
+			"(lockstep host list shows who has not), and connections that are open then go on until Envoy's drain " +
+			"time. A host that the configuration makes\n" +
 			"eager stays so, which is said.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,12 +67,12 @@ func (a *app) hostUnpinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.certificates(cmd, a.writer, func(ctx context.Context, c *api.Client) error {
+			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				h, err := c.UnpinHost(ctx, string(n))
 				if err != nil {
 					return err
 				}
-				return a.show(h, func(w io.Writer) { hostTable(w, h) })
+				return show(a, h, hostTable)
 			})
 		},
 	}
@@ -78,7 +84,7 @@ func (a *app) hostListCommand() *cobra.Command {
 		Short: "List the eager hosts, why they are, and what tickets are bound to",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.certificates(cmd, a.reader, func(ctx context.Context, c *api.Client) error {
+			return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				l, err := c.Hosts(ctx)
 				if err != nil {
 					return err
@@ -87,9 +93,10 @@ func (a *app) hostListCommand() *cobra.Command {
 					fmt.Fprintf(a.err, "not asked: %s\n", s)
 				}
 				for _, n := range l.Unknown {
-					fmt.Fprintf(a.err, "not known which hosts %s serves: it has a listener of long ago, or another's\n", n)
+					fmt.Fprintf(a.err, "not known which hosts %s serves: it has a listener of long ago, or another's\n",
+						n)
 				}
-				return a.show(l, func(w io.Writer) { hostsTable(w, l) })
+				return show(a, l, hostsTable)
 			})
 		},
 	}

@@ -23,47 +23,59 @@ import (
 
 // imported is what cert import prints.
 type imported struct {
-	Stored   int                `json:"stored"` // now, or before
-	Same     int                `json:"same"`   // of them: were there already
-	Failed   int                `json:"failed"`
-	Failures []api.ImportFailed `json:"failures"` // the first of them
+	Stored int `json:"stored"` // Stored counts those that are in the store now.
+	// Same counts those of Stored that were there already.
+	Same   int `json:"same"`
+	Failed int `json:"failed"`
+	// Failures are the first of Failed, maxFailures at most.
+	Failures []api.ImportFailed `json:"failures"`
 }
 
-// A request brings about so much; some are under way at once, so that lockstepd checks one while it writes another.
 const (
-	importPairs  = 2048
-	importBytes  = 8 << 20
+	// importPairs and importBytes are about the size of one request.
+	importPairs = 2048
+	importBytes = 8 << 20
+	// importAtOnce is how many requests are under way, so that lockstepd checks one while it writes
+	// another.
 	importAtOnce = 6
-	windowPairs  = 16 * importPairs // that are put in order before they are sent, so that those of a request lie close together in the store
-	windowBytes  = 8 * importBytes
-	importFor    = 2 * time.Hour
-	maxFailures  = 1000 // that are kept for -o json; all are named on standard error
+	// windowPairs and windowBytes are how much is put in order before it is sent. So the names of
+	// one request lie close together in the store.
+	windowPairs = 16 * importPairs
+	windowBytes = 8 * importBytes
+	importFor   = 2 * time.Hour
+	// maxFailures is how many failures are kept for -o json. Standard error names all of them.
+	maxFailures = 1000
 )
 
 func (a *app) certImportCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "import DIR | FILE.tar | -",
-		Short: "Store many certificates: <server name>/tls.crt and <server name>/tls.key, from a directory, a tar archive or standard input",
-		Long: "Store many certificates, laid out as <server name>/tls.crt (chain, PEM, leaf first) and <server name>/tls.key (PEM), in a\n" +
-			"directory or a tar archive; - reads an archive from standard input. A wildcard's folder is _.example.com.\n" +
+		Use: "import DIR | FILE.tar | -",
+		Short: "Store many certificates: <server name>/tls.crt and <server name>/tls.key, from a directory, a tar " +
+			"archive or standard input",
+		Long: "Store many certificates, laid out as <server name>/tls.crt (chain, PEM, leaf first) and <server " +
+			"name>/tls.key (PEM), in a\n" +
+			"directory or a tar archive; - reads an archive from standard input. A wildcard's folder is " +
+			"_.example.com.\n" +
 			"lockstepd checks each. A bad one is named, the others are stored, and the exit code is 1.\n" +
-			"It can be run again after whatever interrupted it: what is stored already, and equal, is passed over quickly.",
+			"It can be run again after whatever interrupted it: what is stored already, and equal, is passed over " +
+			"quickly.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.writer()
+			var done imported
+			err := a.write(cmd, importFor, func(ctx context.Context, c *api.Client) (err error) {
+				if done, err = a.importAll(ctx, c, args[0]); err != nil {
+					return fmt.Errorf("%w (%d stored before; it can be run again)", err, done.Stored)
+				}
+				return nil
+			})
 			if err != nil {
 				return err
 			}
-			ctx, cancel := a.within(cmd, importFor)
-			defer cancel()
-			done, err := a.importAll(ctx, c, args[0])
-			if err != nil {
-				return fmt.Errorf("%w (%d stored before; it can be run again)", err, done.Stored)
-			}
 			if done.Stored+done.Failed == 0 {
-				return fmt.Errorf("%s holds no certificates: they should be <server name>/tls.crt and <server name>/tls.key", args[0])
+				return fmt.Errorf(
+					"%s holds no certificates: they should be <server name>/tls.crt and <server name>/tls.key", args[0])
 			}
-			if err := a.show(done, func(w io.Writer) { importTable(w, done) }); err != nil {
+			if err := show(a, done, importTable); err != nil {
 				return err
 			}
 			if done.Failed > 0 {
@@ -82,7 +94,7 @@ func importTable(w io.Writer, done imported) {
 	fmt.Fprintln(w)
 }
 
-// importAll goes on after what is bad, and ends where nothing more can be stored or read.
+// importAll passes over bad certificates. It ends when nothing more can be stored or read.
 func (a *app) importAll(ctx context.Context, c *api.Client, from string) (imported, error) {
 	total := &importTotal{a: a, progress: newProgress(a.err), done: imported{Failures: []api.ImportFailed{}}}
 	defer total.progress.clear()
@@ -124,7 +136,8 @@ func (a *app) importAll(ctx context.Context, c *api.Client, from string) (import
 	return total.done, errors.Join(broken, ctx.Err())
 }
 
-// pairs yields the folders of a directory, an archive, or an archive on standard input ("-"). It ends at the first error.
+// pairs yields the folders of a directory, of an archive, or of an archive on standard input ("-").
+// It ends at the first error.
 func (a *app) pairs(from string) iter.Seq2[archive.Pair, error] {
 	if from == "-" {
 		return archive.Tar(a.in, "standard input")
@@ -147,7 +160,7 @@ func (a *app) pairs(from string) iter.Seq2[archive.Pair, error] {
 	}
 }
 
-// batch is what one request brings, or what is to be cut into such.
+// batch is what one request brings, or a window that is to be cut into requests.
 type batch struct {
 	pairs []archive.Pair
 	size  int
@@ -160,7 +173,8 @@ func (b *batch) add(p archive.Pair) {
 
 func (b *batch) full(pairs, size int) bool { return len(b.pairs) >= pairs || b.size >= size }
 
-// cut sends the pairs of b in the order of their folders, and leaves b empty. Of two of one folder, the later one is sent later.
+// cut sends the pairs of b in the order of their folders, and leaves b empty. Two pairs of one
+// folder keep their order.
 func (b *batch) cut(send func(batch)) {
 	slices.SortStableFunc(b.pairs, func(x, y archive.Pair) int { return strings.Compare(x.Folder, y.Folder) })
 	var next batch
@@ -178,7 +192,7 @@ func (b *batch) cut(send func(batch)) {
 
 func (b *batch) archive() (io.Reader, error) {
 	var out bytes.Buffer
-	out.Grow(b.size + 2048*len(b.pairs) + 1024) // a header and a rest for each file
+	out.Grow(b.size + 2048*len(b.pairs) + 1024) // a header and padding for each file
 	w := tar.NewWriter(&out)
 	for _, p := range b.pairs {
 		if err := p.Write(w); err != nil {
@@ -188,7 +202,7 @@ func (b *batch) archive() (io.Reader, error) {
 	return &out, w.Close()
 }
 
-// importTotal gathers what became of all.
+// importTotal adds up the answers to all requests.
 type importTotal struct {
 	a        *app
 	mu       sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 func TestAWindowIsSentInOrderAndInBatchesThatAreBounded(t *testing.T) {
@@ -14,11 +15,11 @@ func TestAWindowIsSentInOrderAndInBatchesThatAreBounded(t *testing.T) {
 		var want []string
 		n := min(3*importPairs+7, 4*importBytes/size)
 		for i := range n {
-			p := archive.Pair{Folder: fmt.Sprintf("h%05d", i*7919%n), Chain: make([]byte, size-1), Key: []byte{0}}
+			p := archive.Pair{Folder: fmt.Sprintf("h%05d", i*7919%n), PEM: keysource.PEM{Chain: make([]byte, size-1), Key: []byte{0}}}
 			window.add(p)
 			want = append(want, p.Folder)
 		}
-		again := archive.Pair{Folder: "h00000", Chain: []byte("later")}
+		again := archive.Pair{Folder: "h00000", PEM: keysource.PEM{Chain: []byte("later")}}
 		window.add(again)
 		want = append(want, again.Folder)
 		slices.Sort(want)

@@ -11,10 +11,12 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// maxKeyFile is far above every form of a key, and bounds what a wrong path such as /dev/zero costs.
+// maxKeyFile bounds what is read. It is far above every form of a key, and limits what a wrong path
+// such as /dev/zero costs.
 const maxKeyFile = 4096
 
-// readKey reads a session ticket key from a file, or from standard input for "-". Errors name the file and hold nothing of what is in it.
+// readKey reads a session ticket key from a file, or from standard input if file is "-". Errors
+// name the file and quote nothing of it.
 func (a *app) readKey(file string) ([]byte, error) {
 	f, name := a.in, "standard input"
 	if file != "-" {
@@ -29,7 +31,9 @@ func (a *app) readKey(file string) ([]byte, error) {
 			return nil, err
 		}
 		if mode := fi.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
-			fmt.Fprintf(a.err, "warning: others can read the key in %s (mode %04o): chmod 600 it, and take a fresh key if it was ever in use\n", name, mode.Perm())
+			fmt.Fprintf(
+				a.err, "warning: others can read the key in %s (mode %04o): chmod 600 it, and take a fresh key if "+
+					"it was ever in use\n", name, mode.Perm())
 		}
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
@@ -37,7 +41,8 @@ func (a *app) readKey(file string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(b) > maxKeyFile {
-		return nil, fmt.Errorf("%s: %w: more than %d bytes, must be %d", name, keysource.ErrBadTicketKey, maxKeyFile, keysource.TicketKeySize)
+		return nil, fmt.Errorf("%s: %w: more than %d bytes, must be %d", name, keysource.ErrBadTicketKey, maxKeyFile,
+			keysource.TicketKeySize)
 	}
 	k, err := keysource.ParseTicketKey(decodeKey(b))
 	if err != nil {
@@ -46,7 +51,8 @@ func (a *app) readKey(file string) ([]byte, error) {
 	return k[:], nil
 }
 
-// decodeKey takes a key out of hex or base64, wrapped or not. What is neither, or has the length of a raw key, is returned as it is.
+// decodeKey decodes a key that is hex or base64, in one line or several. It returns everything else
+// as it is, and also what has the length of a raw key.
 func decodeKey(b []byte) []byte {
 	if len(b) == keysource.TicketKeySize {
 		return b

@@ -1,7 +1,12 @@
-// Lockstep is the command line of lockstepd: what the fleet holds, and what changes it.
+// Lockstep is the command line of lockstepd. It shows what the fleet holds, and changes it.
 //
-// Data goes to standard output, talk to standard error. Exit codes: 0 done, 1 failed, 2 usage, 3 degraded, 4 not found, 5 refused or
-// denied, 6 timed out.
+// Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2
+// usage, 3 degraded, 4 not found, 5 refused or denied, 6 timed out.
+//
+// Each command, or family of commands, has a file of its own. A command talks to lockstepd through
+// read, write or ask (ask.go) and prints through show (output.go). It says its exit code by the
+// error that it returns (exit.go). The store is opened without lockstepd only where the help says
+// so (offline.go).
 package main
 
 import (

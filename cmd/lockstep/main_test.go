@@ -34,7 +34,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"lockstep": main})
 }
 
-// Each script has a fake lockstepd (see fake_test.go), whose answers are files of the script, and a data directory that leads to it.
+// Each script has a fake lockstepd (see fake_test.go), whose answers are files of the script, and a
+// data directory that leads to it.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata",
@@ -53,7 +54,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("URL", f.url())
 			env.Setenv("TZ", "UTC")
 			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command under the race detector sleeps for a second
+			// else each command under the race detector sleeps for a second
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			if err := os.WriteFile(filepath.Join(data, addrFile), []byte(f.url()+"\n"), 0o600); err != nil {
 				return err
 			}
@@ -72,7 +74,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exits CODE lockstep ARGS... runs it and checks its exit code; stdout and stderr work as after exec.
+// exits CODE lockstep ARGS... runs it and checks its exit code; stdout and stderr work as after
+// exec.
 func exits(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -161,8 +164,8 @@ func mkbak(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
 }
 
-// tlsnode VAR FILE KEYS starts TLS nodes with a common certificate, which it writes to FILE; one for each letter of KEYS, which
-// stands for its ticket key. Their addresses go to $VAR1, $VAR2, ...
+// tlsnode VAR FILE KEYS starts TLS nodes with a common certificate, which it writes to FILE; one
+// for each letter of KEYS, which stands for its ticket key. Their addresses go to $VAR1, $VAR2, ...
 func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := certify("shop.example")
 	ts.Check(err)

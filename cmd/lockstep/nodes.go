@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -18,32 +19,22 @@ func (a *app) nodesCommand() *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.reader()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			node := ""
+			node, table := "", nodesTable
 			if len(args) == 1 {
-				node = args[0]
+				node, table = args[0], nodeTable
 			}
-			n, err := c.Nodes(ctx, node)
-			if err != nil {
-				return err
-			}
-			if node != "" && len(n.Nodes) == 0 {
-				return fail(exitNotFound, "no node %q: lockstep nodes lists those that are known", node)
-			}
-			for _, s := range n.Silent {
-				fmt.Fprintln(cmd.ErrOrStderr(), "a replica did not answer; of its nodes only the rings are shown:", s)
-			}
-			return a.show(n, func(w io.Writer) {
-				if node != "" {
-					nodeTable(w, n)
-				} else {
-					nodesTable(w, n)
+			return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+				n, err := c.Nodes(ctx, node)
+				if err != nil {
+					return err
 				}
+				if node != "" && len(n.Nodes) == 0 {
+					return fail(exitNotFound, "no node %q: lockstep nodes lists those that are known", node)
+				}
+				for _, s := range n.Silent {
+					fmt.Fprintln(a.err, "a replica did not answer; of its nodes only the rings are shown:", s)
+				}
+				return show(a, n, table)
 			})
 		},
 	}
@@ -77,7 +68,7 @@ func nodesTable(w io.Writer, n api.Nodes) {
 	}
 }
 
-// nodeTable may show several streams under one id.
+// nodeTable shows one node with all its secrets. Several streams may have its id.
 func nodeTable(w io.Writer, n api.Nodes) {
 	for i, n := range n.Nodes {
 		if i > 0 {
@@ -96,7 +87,7 @@ func nodeTable(w io.Writer, n api.Nodes) {
 	}
 }
 
-// answer is what the node said, in its own words where it refused, and what more there is to say.
+// answer is the state of a secret. Where there are words about it, they follow.
 func answer(s api.Secret) string {
 	if more := wordsOf(s); more != "" {
 		return s.State + ": " + more
@@ -104,7 +95,15 @@ func answer(s api.Secret) string {
 	return s.State
 }
 
-// ago is since when the state is what it is.
+// wordsOf returns the node's own words if it refused, and the note of lockstepd if there is one.
+func wordsOf(s api.Secret) string {
+	if s.Refused == "" || s.Note == "" {
+		return s.Refused + s.Note
+	}
+	return s.Refused + " (" + s.Note + ")"
+}
+
+// ago is for how long the secret has had its state.
 func ago(s api.Secret) string {
 	if s.At.IsZero() {
 		return ""

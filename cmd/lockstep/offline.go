@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
-	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store/bolt"
 )
 
@@ -19,12 +19,16 @@ import (
 type offline struct{ store, kek string }
 
 func (o *offline) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.store, "store", "", "`URL` of a store to work on without lockstepd, instead of the one in --data-dir")
-	cmd.Flags().StringVar(&o.kek, "kek", "", "its sealing key without lockstepd: a file, credential:NAME or env:VARIABLE (default: in --data-dir)")
+	cmd.Flags().StringVar(
+		&o.store, "store", "", "`URL` of a store to work on without lockstepd, instead of the one in --data-dir")
+	cmd.Flags().StringVar(
+		&o.kek, "kek", "", "its sealing key without lockstepd: a file, credential:NAME or env:VARIABLE (default: "+
+			"in --data-dir)")
 }
 
-// openOffline opens the store of the data directory, or the one that is named, unless a lockstepd has it open: then it returns nil, and that one is to be
-// asked. With create, a data directory that is not there is made.
+// openOffline opens the store that is named, or that of the data directory. If a lockstepd has it
+// open, it returns nil, and the caller asks that lockstepd. With create, a missing data directory
+// is made.
 func (a *app) openOffline(ctx context.Context, o offline, create bool) (*stores.Vault, error) {
 	where := o.store
 	if where == "" {
@@ -34,7 +38,8 @@ func (a *app) openOffline(ctx context.Context, o offline, create bool) (*stores.
 		where = a.dataDir
 		if !stores.HasEmbedded(where) {
 			_, err := os.Stat(filepath.Join(where, addrFile))
-			if !create || !errors.Is(err, fs.ErrNotExist) { // it has another store, or there is nothing
+			if !create || !errors.Is(err, fs.ErrNotExist) {
+				// its store is elsewhere, or there is nothing
 				return nil, nil
 			}
 		}
@@ -46,7 +51,7 @@ func (a *app) openOffline(ctx context.Context, o offline, create bool) (*stores.
 	if err != nil {
 		return nil, err
 	}
-	keys, err := seal.Source(cmp.Or(o.kek, filepath.Join(a.dataDir, stores.KeyFile)))
+	keys, err := kek.Source(cmp.Or(o.kek, filepath.Join(a.dataDir, stores.KeyFile)))
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}

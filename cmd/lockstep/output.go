@@ -12,10 +12,12 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"sigs.k8s.io/yaml"
 )
 
-// show prints v as -o asks; table writes the form for people.
-func (a *app) show(v any, table func(w io.Writer)) error {
+// show prints v in the format of -o. For people, table writes it.
+func show[T any](a *app, v T, table func(io.Writer, T)) error {
 	switch a.format {
 	case "json":
 		b, err := toJSON(v, "  ")
@@ -34,12 +36,13 @@ func (a *app) show(v any, table func(w io.Writer)) error {
 	}
 	w := &firstError{w: a.out}
 	t := tabwriter.NewWriter(plain{w}, 0, 0, 2, ' ', tabwriter.DiscardEmptyColumns)
-	table(t)
+	table(t, v)
 	t.Flush()
 	return w.err
 }
 
-// toJSON ends with a newline. What cannot be printed is escaped, which JSON leaves open for much that a terminal obeys.
+// toJSON returns v as JSON with a newline at the end. It escapes everything that cannot be printed:
+// JSON itself would leave much that a terminal obeys.
 func toJSON(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -62,7 +65,21 @@ func toJSON(v any, indent string) ([]byte, error) {
 	return out, nil
 }
 
-// row writes the cells of a table's row.
+// toYAML returns v as YAML, with the keys that it has in JSON. Where a terminal would obey
+// something in it, it stays JSON, which is YAML too and has it escaped.
+func toYAML(v any) ([]byte, error) {
+	js, err := toJSON(v, "  ")
+	if err != nil {
+		return nil, err
+	}
+	y, err := yaml.JSONToYAML(js)
+	if err != nil || visible(string(y)) != string(y) {
+		return js, nil
+	}
+	return y, nil
+}
+
+// row writes the cells of one row of a table. A cell stays on one line, and an empty one is a dash.
 func row(w io.Writer, cells ...string) {
 	for i, c := range cells {
 		if c == "" {
@@ -73,6 +90,13 @@ func row(w io.Writer, cells ...string) {
 	fmt.Fprintln(w, strings.Join(cells, "\t"))
 }
 
+// list writes a row for each of the things.
+func list(w io.Writer, what string, things []string) {
+	for _, t := range things {
+		row(w, "  "+what+": "+t)
+	}
+}
+
 func oneLine(r rune) rune {
 	if r == '\n' || r == '\t' {
 		return ' '
@@ -80,7 +104,8 @@ func oneLine(r rune) rune {
 	return r
 }
 
-// plain lets through what can be seen: names and words come from nodes and clients, and a terminal obeys escape sequences.
+// plain replaces everything that cannot be seen. Names and words come from nodes and clients, and a
+// terminal obeys escape sequences.
 type plain struct{ w io.Writer }
 
 func (p plain) Write(b []byte) (int, error) {
@@ -99,7 +124,8 @@ func visible(s string) string {
 	}, s)
 }
 
-// legible is s, or s in quotes with its escapes where it would not be seen as it is: a folder may be named by anybody, and with a line feed.
+// legible returns s, in quotes and with escapes if it would not be seen as it is. The name of a
+// folder may hold anything, even a line feed.
 func legible(s string) string {
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.QuoteToGraphic(s)
@@ -107,7 +133,7 @@ func legible(s string) string {
 	return s
 }
 
-// firstError remembers the first failure, so that the writers of tables need not look at each.
+// firstError remembers the first failure, so that the writers of tables need not check each write.
 type firstError struct {
 	w   io.Writer
 	err error
@@ -146,7 +172,7 @@ func units(d, big time.Duration, bigName string, small time.Duration, smallName 
 	return s
 }
 
-// since is how long ago t was; the zero time is never.
+// since is how long ago t was. It is empty for the zero time.
 func since(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -154,7 +180,7 @@ func since(t time.Time) string {
 	return short(time.Since(t))
 }
 
-// until is how long t is ahead.
+// until is how long it is until t. It is empty for the zero time.
 func until(t time.Time) string {
 	switch {
 	case t.IsZero():

@@ -17,10 +17,15 @@ func (a *app) pkiCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pki",
 		Short: "A small CA for lockstepd and its nodes, for those who have none",
-		Long: "Make a CA, lockstepd's certificate and the nodes', with which they prove to each other who they are. What hosts show to\n" +
-			"clients is another matter. It needs no lockstepd; --dir is a folder of this machine, to be kept from others: it holds the CA's key.",
+		Long: "Make a CA, lockstepd's certificate and the nodes', with which they prove to each other who they " +
+			"are. What hosts show to\n" +
+			"clients is another matter. It needs no lockstepd; --dir is a folder of this machine, to be kept from " +
+			"others: it holds the CA's key.",
 	}
-	issue := &cobra.Command{Use: "issue", Short: "Issue a certificate: tls.crt, tls.key and ca.crt in a folder of their own"}
+	issue := &cobra.Command{
+		Use:   "issue",
+		Short: "Issue a certificate: tls.crt, tls.key and ca.crt in a folder of their own",
+	}
 	issue.AddCommand(a.pkiServerCommand(), a.pkiNodeCommand())
 	cmd.AddCommand(a.pkiInitCommand(), issue)
 	return cmd
@@ -41,7 +46,7 @@ func (a *app) pkiInitCommand() *cobra.Command {
 				return err
 			}
 			out := pki.Issued{Dir: dir, Identity: name, NotAfter: ca.NotAfter()}
-			if err := a.show(out, func(w io.Writer) { issuedTable(w, out) }); err != nil {
+			if err := show(a, out, issuedTable); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.err, "next: lockstep pki issue server --dir %s --name HOST --ip IP\n", dir)
@@ -60,7 +65,8 @@ func (a *app) pkiServerCommand() *cobra.Command {
 	cmd := a.issueCommand(&r, func(dir string) (string, error) { return pki.ServerDir(dir), nil })
 	cmd.Use = "server --name HOST --ip IP"
 	cmd.Short = "Issue lockstepd's certificate"
-	cmd.Long = "Issue lockstepd's certificate, for --xds-cert, --xds-key and --xds-client-ca; by default into DIR/server."
+	cmd.Long = "Issue lockstepd's certificate, for --xds-cert, --xds-key and --xds-client-ca; by default into " +
+		"DIR/server."
 	r.Server = true
 	cmd.Flags().StringArrayVar(&r.Names, "name", nil, "a DNS `name` that nodes reach it by; again for each")
 	cmd.Flags().StringArrayVar(&r.IPs, "ip", nil, "an IP `address` that nodes reach it by; again for each")
@@ -72,10 +78,13 @@ func (a *app) pkiNodeCommand() *cobra.Command {
 	cmd := a.issueCommand(&r, func(dir string) (string, error) { return pki.NodeDir(dir, r.Node) })
 	cmd.Use = "node --node ID"
 	cmd.Short = "Issue a node's certificate: its identity, for policy.yaml"
-	cmd.Long = "Issue a node's certificate; by default into DIR/nodes/ID, where lockstep bootstrap envoy --node ID --pki DIR finds it. Its identity is\n" +
-		"the SPIFFE ID if there is one, else the node's id as a DNS name. A node needs that folder only, never the CA's key."
+	cmd.Long = "Issue a node's certificate; by default into DIR/nodes/ID, where lockstep bootstrap envoy --node " +
+		"ID --pki DIR finds it. Its identity is\n" +
+		"the SPIFFE ID if there is one, else the node's id as a DNS name. A node needs that folder only, never " +
+		"the CA's key."
 	cmd.Flags().StringVar(&r.Node, "node", "", "the node `id`")
-	cmd.Flags().StringVar(&r.SPIFFE, "spiffe-id", "", "its identity, such as spiffe://fleet.example/edge/1 (default: the id, as a DNS name)")
+	cmd.Flags().StringVar(&r.SPIFFE, "spiffe-id", "",
+		"its identity, such as spiffe://fleet.example/edge/1 (default: the id, as a DNS name)")
 	cmd.MarkFlagRequired("node")
 	return cmd
 }
@@ -100,7 +109,7 @@ func (a *app) issueCommand(r *pki.Request, folder func(dir string) (string, erro
 			if err != nil {
 				return err
 			}
-			return a.show(issued, func(w io.Writer) { issuedTable(w, issued) })
+			return show(a, issued, issuedTable)
 		},
 	}
 	f := cmd.Flags()

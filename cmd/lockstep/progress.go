@@ -9,17 +9,18 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// progress shows how a rotation gets on: one line that is rewritten in place on a terminal, elsewhere a line for each change, and one in a
-// while so that a log shows that it is alive.
+// progress shows how a long command gets on. On a terminal it is one line that is rewritten in
+// place. Elsewhere it is a line for each change, and one every everySoOften, so that a log shows
+// that the command is alive.
 type progress struct {
 	w     io.Writer
-	tty   *terminal // nil: elsewhere
+	tty   *terminal // tty is nil if w is no terminal.
 	begun time.Time
-	news  string    // what the last line told
-	at    time.Time // and when
+	news  string    // news is what the last line said.
+	at    time.Time // at is when the last line was written.
 }
 
-// everySoOften is the pause between lines that tell nothing new.
+// everySoOften is the pause between lines that say nothing new.
 const everySoOften = 10 * time.Second
 
 func newProgress(w io.Writer) *progress {
@@ -31,7 +32,8 @@ func newProgress(w io.Writer) *progress {
 }
 
 func (p *progress) show(r api.Rotation) {
-	news := fmt.Sprintf("rotation %d of %s: %s, accepted by %d of %d", r.Rotation, r.Scope, r.Phase, r.Nodes.Accepted, r.Nodes.Live)
+	news := fmt.Sprintf("rotation %d of %s: %s, accepted by %d of %d", r.Rotation, r.Scope, r.Phase, r.Nodes.Accepted,
+		r.Nodes.Live)
 	p.line(news, strings.Join(r.BlockedBy, "; "))
 }
 
@@ -39,7 +41,7 @@ func (p *progress) lost(r api.Rotation, err error) {
 	p.line(fmt.Sprintf("rotation %d of %s: trying again", r.Rotation, r.Scope), err.Error())
 }
 
-// line tells news, and details that change too often to be news.
+// line writes news, and details that change too often to be news.
 func (p *progress) line(news, details string) {
 	text := fmt.Sprintf("%s, %s", news, short(time.Since(p.begun).Round(pollEvery)))
 	if details != "" {
@@ -47,7 +49,7 @@ func (p *progress) line(news, details string) {
 	}
 	text = strings.Map(oneLine, text)
 	if p.tty != nil {
-		// To the file itself: the writer above it takes the escape sequence out.
+		// The file itself is written, since p.w would replace the escape sequence.
 		fmt.Fprintf(p.tty.file, "\r\x1b[K%s", cut(visible(text), width(p.tty.file)-1))
 		return
 	}
@@ -72,7 +74,8 @@ func cut(s string, n int) string {
 	return s
 }
 
-// count shows how many of a great number are done: in place on a terminal, elsewhere in a while.
+// count shows how many of a great number are done, elsewhere than on a terminal only every
+// everySoOften.
 func (p *progress) count(news string, n int) {
 	if p.at.IsZero() {
 		p.at = p.begun

@@ -14,8 +14,8 @@ import (
 // renewal is what plan --cert prints.
 type renewal struct {
 	Name    string   `json:"name"`
-	Context string   `json:"context"` // that tickets are bound to now
-	Next    string   `json:"next"`    // that they would be bound to
+	Context string   `json:"context"` // Context is what tickets are bound to now.
+	Next    string   `json:"next"`    // Next is what they would be bound to.
 	Ends    bool     `json:"ends_tickets"`
 	Why     []string `json:"why"`
 }
@@ -34,7 +34,7 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return a.certificates(cmd, a.reader, func(ctx context.Context, c *api.Client) error {
+	return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
 		have, err := c.Cert(ctx, string(n))
 		if err != nil {
 			return err
@@ -43,18 +43,22 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 		if err != nil {
 			return err
 		}
-		r := renewal{Name: string(n), Context: now.Fingerprint, Next: next.Fingerprint, Why: append([]string{}, now.Changes(next)...)}
+		r := renewal{Name: string(n), Context: now.Fingerprint, Next: next.Fingerprint,
+			Why: append([]string{}, now.Changes(next)...)}
 		r.Ends = len(r.Why) > 0
-		return a.show(r, func(w io.Writer) { renewalTable(w, r) })
+		return show(a, r, renewalTable)
 	})
 }
 
 func renewalTable(w io.Writer, r renewal) {
 	if !r.Ends {
-		row(w, fmt.Sprintf("The session tickets of %s outlive it: issuer and names stay (context %s).", r.Name, r.Context))
+		row(w, fmt.Sprintf("The session tickets of %s outlive it: issuer and names stay (context %s).", r.Name,
+			r.Context))
 		return
 	}
-	row(w, fmt.Sprintf("It ends the session tickets of %s, and clients make a full handshake next (context %s becomes %s):", r.Name, r.Context, r.Next))
+	row(w, fmt.Sprintf(
+		"It ends the session tickets of %s, and clients make a full handshake next (context %s becomes %s):", r.Name,
+		r.Context, r.Next))
 	for _, why := range r.Why {
 		row(w, "  "+why)
 	}

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	kv "github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
@@ -27,7 +29,7 @@ func must(t *testing.T, err error) {
 
 func logOf(t *testing.T, s kv.Store, replica string) *audit.Log {
 	t.Helper()
-	l, err := audit.New(audit.Config{Store: s, Replica: replica, Log: slog.New(slog.DiscardHandler)})
+	l, err := audit.New(audit.Config{Records: storesink.New(s), Replica: replica, Log: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	return l
 }
@@ -51,9 +53,9 @@ func text(t *testing.T, s kv.Store) string {
 // lives runs a replica's coordinator on s until the end is called.
 func lives(t *testing.T, s kv.Store, replica string) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
-	c := rotation.New(rotation.Config{
+	c := fleet.New(fleet.Config{
 		Store: s, Replica: replica, Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()}, Refresh: time.Second, Shared: true,
-		Self: rotation.Peer{Admin: "http://127.0.0.1:1"}, Wake: func(string, []uint64) {}, Tell: func(string, rotation.Line, string) {}, Log: slog.New(slog.DiscardHandler),
+		Self: fleet.Peer{Admin: "http://127.0.0.1:1"}, Wake: func(string, []uint64) {}, Announce: func(string, rotation.Line, string) {}, Log: slog.New(slog.DiscardHandler),
 	})
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()

@@ -11,9 +11,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
-// app is one run of the program: its streams and its global flags.
+// app is one run of the program. It has its streams and its global flags.
 type app struct {
 	in       *os.File
 	out, err io.Writer
@@ -23,9 +25,11 @@ type app struct {
 	format                     string
 	timeout                    time.Duration
 
-	explicitDir bool          // --data-dir was given, by flag or variable
-	limit       time.Duration // of the present command, for the words of a timeout
-	running     bool          // the command line was understood; what fails from here on is not its use
+	// explicitDir reports whether --data-dir was given, by flag or variable.
+	explicitDir bool
+	limit       time.Duration // limit is that of the present command, for the words of a timeout.
+	// running is set once the command line was understood. A later error is none of usage.
+	running bool
 }
 
 func run(ctx context.Context, args []string, in *os.File, out, errs io.Writer) int {
@@ -43,26 +47,31 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lockstep",
 		Short: "Keep the TLS secrets of a fleet in step",
-		Long: "lockstep shows and changes what lockstepd streams to its fleet: session ticket keys and certificates.\n\n" +
+		Long: "lockstep shows and changes what lockstepd streams to its fleet: session ticket keys and " +
+			"certificates.\n\n" +
 			"Data goes to standard output, talk to standard error.\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 degraded, 4 not found, 5 refused or denied, 6 timed out.",
+		Version:           version.Get().String(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.settle(cmd) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.globals(cmd) },
 	}
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	f := root.PersistentFlags()
-	f.StringVar(&a.dataDir, "data-dir", "./lockstep-data", "lockstepd's data directory: its address and token are read there")
+	f.StringVar(&a.dataDir, "data-dir", "./lockstep-data",
+		"lockstepd's data directory: its address and token are read there")
 	f.StringVar(&a.server, "server", "", "`URL` of lockstepd's admin address, instead of the one in --data-dir")
 	f.StringVar(&a.tokenFile, "token-file", "", "`file` with the admin token, instead of the one in --data-dir")
 	f.StringVar(&a.tlsCA, "tls-ca", "", "PEM `file` with the CA of an https admin address (default: the system's)")
 	f.StringVar(&a.tlsCert, "tls-cert", "", "PEM `file` with the client certificate for an https admin address")
 	f.StringVar(&a.tlsKey, "tls-key", "", "PEM `file` with the key of --tls-cert")
 	f.StringVarP(&a.format, "output", "o", "table", "`format`: table, json or yaml")
-	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for the answer, or with --wait for the end (default 10s, with --wait 5m, verify 2m, cert import 2h)")
+	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for the answer, or with --wait for the end (default "+
+		"10s, with --wait 5m, verify 2m, cert import 2h)")
 	f.VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + variable(f.Name) + "]" })
-	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"},
+		cobra.ShellCompDirectiveNoFileComp))
 
 	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.watchCommand(), a.historyCommand(), a.planCommand(),
 		a.rotateCommand(), a.rollbackCommand(), a.burnCommand(), a.excludeCommand(),
@@ -73,8 +82,8 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// adopt has every command note that it was reached, and every group of commands refuse a name that it does not have: cobra would show
-// the help and call it success.
+// adopt makes every command note that it was reached. It makes every group of commands refuse a
+// name that it does not have, for which cobra would show the help and succeed.
 func (a *app) adopt(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		a.adopt(sub)
@@ -97,13 +106,13 @@ func (a *app) adopt(c *cobra.Command) {
 	}
 }
 
-// variable is the environment variable of a global flag.
+// variable returns the environment variable of a global flag.
 func variable(flag string) string {
 	return "LOCKSTEP_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// settle fills the global flags that were not given from the environment, and checks them.
-func (a *app) settle(cmd *cobra.Command) error {
+// globals fills the global flags that were not given from the environment, and checks them.
+func (a *app) globals(cmd *cobra.Command) error {
 	var errs []error
 	global := cmd.Root().PersistentFlags()
 	global.VisitAll(func(f *pflag.Flag) {
@@ -126,18 +135,3 @@ func (a *app) settle(cmd *cobra.Command) error {
 	}
 	return errors.Join(errs...)
 }
-
-// within bounds a command by --timeout, or by what suits it; 0 is without end.
-func (a *app) within(cmd *cobra.Command, usual time.Duration) (context.Context, context.CancelFunc) {
-	a.limit = usual
-	if a.timeout > 0 {
-		a.limit = a.timeout
-	}
-	if a.limit == 0 {
-		return context.WithCancel(cmd.Context())
-	}
-	return context.WithTimeout(cmd.Context(), a.limit)
-}
-
-// usual bounds a single call.
-const usual = 10 * time.Second

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/user"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +19,7 @@ import (
 // change is what rotate, rollback and burn have in common.
 type change struct {
 	wait   bool
-	giveUp bool // a wait ends when only nodes that must be restarted are left
+	giveUp bool // giveUp ends a wait when it is only for nodes that must be restarted.
 	why    string
 	call   func(c *api.Client, ctx context.Context, scope string, r api.RotateRequest) (api.Started, error)
 }
@@ -30,8 +28,9 @@ func (a *app) rotateCommand() *cobra.Command {
 	ch := change{call: (*api.Client).Rotate}
 	var file string
 	cmd := &cobra.Command{
-		Use:               "rotate [SCOPE]",
-		Short:             "Bring a new key into use, without refusing a live ticket; joins a rotation that is under way",
+		Use: "rotate [SCOPE]",
+		Short: "Bring a new key into use, without refusing a live ticket; joins a rotation that is " +
+			"under way",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeScope,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +45,9 @@ func (a *app) rotateCommand() *cobra.Command {
 		},
 	}
 	ch.flags(cmd)
-	cmd.Flags().StringVar(&file, "key-file", "", "`file` with the key, as nginx and Envoy have it: 80 bytes, raw, base64 or hex; - is standard input (default: lockstepd makes a key)")
+	cmd.Flags().StringVar(
+		&file, "key-file", "", "`file` with the key, as nginx and Envoy have it: 80 bytes, raw, base64 or hex; - "+
+			"is standard input (default: lockstepd makes a key)")
 	return cmd
 }
 
@@ -71,8 +72,10 @@ func (a *app) burnCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "burn [SCOPE]",
 		Short: "Replace every key of the scope at once, since one has leaked: live tickets are refused",
-		Long: "Replace every key of the scope at once, since one has leaked. No key that is burnt is ever taken again.\n" +
-			"Live tickets are refused from then on: every client makes a full handshake. With --wait the exit code is 3 as soon as all nodes that\n" +
+		Long: "Replace every key of the scope at once, since one has leaked. No key that is burnt is ever taken " +
+			"again.\n" +
+			"Live tickets are refused from then on: every client makes a full handshake. With --wait the exit " +
+			"code is 3 as soon as all nodes that\n" +
 			"may still take a burnt key are such that must be restarted; they are named.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeScope,
@@ -95,13 +98,14 @@ func (ch *change) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&ch.why, "why", "", "the `reason`, for the history")
 }
 
-// confirm asks on a terminal.
+// confirm asks a person on a terminal, and fails elsewhere.
 func (a *app) confirm(cmd *cobra.Command, scope string) error {
 	if width(a.in) == 0 {
 		return usage("burn makes every client of scope %q do a full handshake: say --yes", scope)
 	}
 	fmt.Fprintf(a.err, "Burn every key of scope %s? Every client makes a full handshake. [y/N] ", scope)
-	read := make(chan string, 1) // nothing ends a read from a terminal early; the process ends soon
+	// nothing ends a read from a terminal early, but the process ends soon
+	read := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(a.in).ReadString('\n')
 		read <- strings.ToLower(strings.TrimSpace(line))
@@ -117,62 +121,57 @@ func (a *app) confirm(cmd *cobra.Command, scope string) error {
 	}
 }
 
-// change asks for it, and shows what began, or with --wait how it ended.
+// waitFor bounds a command with --wait.
+const waitFor = 5 * time.Minute
+
+// change asks lockstepd for a change, and shows what began, or with --wait how it ended.
 func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) error {
-	c, err := a.writer()
-	if err != nil {
-		return err
-	}
-	patience := usual
+	limit := usual
 	if ch.wait {
-		patience = 5 * time.Minute
+		limit = waitFor
 	}
-	ctx, cancel := a.within(cmd, patience)
-	defer cancel()
-	began, err := ch.call(c, ctx, scope, api.RotateRequest{By: me(), Why: ch.why, Key: key})
+	q := api.RotateRequest{By: me(), Why: ch.why, Key: key}
+	return a.write(cmd, limit, func(ctx context.Context, c *api.Client) error {
+		return a.carryOut(ctx, c, ch, scope, q)
+	})
+}
+
+func (a *app) carryOut(ctx context.Context, c *api.Client, ch change, scope string, q api.RotateRequest) error {
+	began, err := ch.call(c, ctx, scope, q)
 	if err != nil {
 		return err
 	}
 	if !ch.wait || began.Rotation == 0 {
-		return a.show(began, func(w io.Writer) { row(w, began.Message) })
+		return show(a, began, func(w io.Writer, s api.Started) { row(w, s.Message) })
 	}
 	fmt.Fprintln(a.err, began.Message)
 	end, stuck := a.await(ctx, began, ch.giveUp, a.poll(began))
 	if stuck != nil && !errors.Is(stuck, errStuck) {
 		return stuck
 	}
-	if err := a.show(end, func(w io.Writer) { endTable(w, end) }); err != nil {
+	if err := show(a, end, endTable); err != nil {
 		return err
 	}
 	if stuck != nil {
 		return stuck
 	}
 	if !slices.Contains([]rotation.LineKind{rotation.LineDone, rotation.LineBurnt}, rotation.LineKind(end.Outcome)) {
-		return fail(exitFailed, "rotation %d of scope %q was %s: lockstep history %[2]s tells by whom and why", end.Rotation, end.Scope, end.Outcome)
+		return fail(exitFailed, "rotation %d of scope %q was %s: lockstep history %[2]s tells by whom and why",
+			end.Rotation, end.Scope, end.Outcome)
 	}
 	return nil
 }
 
 func endTable(w io.Writer, r api.Rotation) {
 	if !r.Ended {
-		row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Phase, r.Version, countText(r.Nodes)))
+		row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Phase, r.Version,
+			countText(r.Nodes)))
 		list(w, "restart this Envoy", r.Stuck)
 		return
 	}
-	row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Outcome, r.Version, countText(r.Nodes)))
+	row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Outcome, r.Version,
+		countText(r.Nodes)))
 	for _, l := range r.Lines {
 		row(w, "  "+sentence(l))
 	}
-}
-
-// me is who asks, for the history.
-func me() string {
-	name := "somebody"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if host, err := os.Hostname(); err == nil {
-		name += "@" + host
-	}
-	return name
 }

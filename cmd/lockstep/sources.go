@@ -17,10 +17,10 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/pki"
 )
 
-// sources are files that options of bootstrap are read from.
+// sources are files from which options of bootstrap are read.
 type sources struct{ pki, config, clientCA string }
 
-// expiresSoon is when the certificate of a node is worth a word.
+// expiresSoon is how long before its end the certificate of a node is warned about.
 const expiresSoon = 30 * 24 * time.Hour
 
 func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) error {
@@ -29,13 +29,15 @@ func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) erro
 		if err != nil {
 			return err
 		}
-		mtls.CA, mtls.Cert, mtls.Key = filepath.Join(dir, pki.CAFile), filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile)
+		mtls.CA = filepath.Join(dir, pki.CAFile)
+		mtls.Cert, mtls.Key = filepath.Join(dir, pki.CertFile), filepath.Join(dir, pki.KeyFile)
 		at, err := pki.Expiry(dir)
 		if err != nil {
 			return err
 		}
 		if left := time.Until(at); left < expiresSoon {
-			fmt.Fprintf(a.err, "warning: the certificate in %s expires %s: lockstep pki issue node --force\n", dir, until(at))
+			fmt.Fprintf(a.err, "warning: the certificate in %s expires %s: lockstep pki issue node --force\n", dir,
+				until(at))
 		}
 	}
 	if from.clientCA != "" {
@@ -56,14 +58,15 @@ func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) erro
 	}
 	p, ok := c.Scopes[o.Scope]
 	if !ok {
-		return fail(exitNotFound, "scope %q is not configured in %s; it has %v", o.Scope, from.config, slices.Sorted(maps.Keys(c.Scopes)))
+		return fail(exitNotFound, "scope %q is not configured in %s; it has %v", o.Scope, from.config,
+			slices.Sorted(maps.Keys(c.Scopes)))
 	}
 	o.ClientCerts, o.TicketLifetime = p.ClientCerts, p.TicketLifetime
 	return nil
 }
 
-// certFolder finds a node's certificate: in the CA's folder, or in the one that was copied to the node. The path is absolute, since Envoy may run
-// elsewhere.
+// certFolder finds the folder with a node's certificate, below the CA's folder or in the one that
+// was copied to the node. The path is absolute, since Envoy may run in another directory.
 func certFolder(dir, node string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -78,5 +81,6 @@ func certFolder(dir, node string) (string, error) {
 			return folder, err
 		}
 	}
-	return "", fail(exitNotFound, "%s holds no certificate of node %q: lockstep pki issue node --dir %s --node %s", dir, node, dir, node)
+	return "", fail(exitNotFound, "%s holds no certificate of node %q: lockstep pki issue node --dir %s --node %s", dir,
+		node, dir, node)
 }

@@ -16,29 +16,18 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show the scopes, their keys and nodes, and what is not well (then the exit code is 3)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.reader()
-			if err != nil {
-				return err
+			s, err := ask(a, cmd, (*api.Client).Status, statusTable)
+			if err == nil && len(s.Degraded) > 0 {
+				err = fail(exitDegraded, "degraded: %s", strings.Join(s.Degraded, "; "))
 			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			s, err := c.Status(ctx)
-			if err != nil {
-				return err
-			}
-			if err := a.show(s, func(w io.Writer) { statusTable(w, s) }); err != nil {
-				return err
-			}
-			if n := len(s.Degraded); n > 0 {
-				return fail(exitDegraded, "degraded: %s", strings.Join(s.Degraded, "; "))
-			}
-			return nil
+			return err
 		},
 	}
 }
 
 func statusTable(w io.Writer, s api.Status) {
-	fmt.Fprintf(w, "lockstepd %s, replica %s, up %s, store %s, %d xDS streams\n", s.Version, s.Replica, since(s.Started), s.Store, s.Streams)
+	fmt.Fprintf(w, "lockstepd %s, replica %s, up %s, store %s, %d xDS streams\n", s.Version, s.Replica,
+		since(s.Started), s.Store, s.Streams)
 	for _, sc := range s.Scopes {
 		fmt.Fprintln(w)
 		scopeTable(w, sc)
@@ -78,7 +67,7 @@ func scopeTable(w io.Writer, s api.Scope) {
 	list(w, "blocked by", s.BlockedBy)
 }
 
-// countText leaves out what is nought, but for the two that are always asked for.
+// countText leaves out the counts that are zero, except live and accepted.
 func countText(c api.Count) string {
 	s := fmt.Sprintf("%d live, %d accepted", c.Live, c.Accepted)
 	for _, more := range []struct {
@@ -90,11 +79,4 @@ func countText(c api.Count) string {
 		}
 	}
 	return s
-}
-
-// list writes one line for each thing; row is used for its care of what comes from others.
-func list(w io.Writer, what string, things []string) {
-	for _, t := range things {
-		row(w, "  "+what+": "+t)
-	}
 }

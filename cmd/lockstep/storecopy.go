@@ -22,23 +22,17 @@ import (
 
 const copyFor = 2 * time.Hour
 
-func (a *app) storeCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "store",
-		Short: "Move what is stored to another store",
-	}
-	cmd.AddCommand(a.storeCopyCommand(), a.storeThawCommand())
-	return cmd
-}
-
 func (a *app) storeCopyCommand() *cobra.Command {
 	var stopped bool
 	cmd := &cobra.Command{
 		Use:   "copy FROM TO",
 		Short: "Copy a store to another, while nodes stay connected",
-		Long: "Copy a store, named by its URL or by lockstepd's data directory, to an empty one. The records stay sealed with the same key.\n\n" +
-			"While lockstepd uses FROM, changes are followed until few are left; then both stores are frozen: lockstepd goes on serving, and refuses\n" +
-			"changes, so that none is lost between the copy and its restart. Restart each lockstepd on TO, then thaw: lockstep store thaw.\n" +
+		Long: "Copy a store, named by its URL or by lockstepd's data directory, to an empty one. The records stay " +
+			"sealed with the same key.\n\n" +
+			"While lockstepd uses FROM, changes are followed until few are left; then both stores are frozen: " +
+			"lockstepd goes on serving, and refuses\n" +
+			"changes, so that none is lost between the copy and its restart. Restart each lockstepd on TO, then " +
+			"thaw: lockstep store thaw.\n" +
 			"What was begun and interrupted can be run again; to give it up, thaw FROM.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,7 +41,8 @@ func (a *app) storeCopyCommand() *cobra.Command {
 			return a.copyStore(ctx, args[0], args[1], stopped)
 		},
 	}
-	cmd.Flags().BoolVar(&stopped, "stopped", false, "every lockstepd that uses FROM is stopped: do not freeze (a data directory shows it by itself)")
+	cmd.Flags().BoolVar(&stopped, "stopped", false,
+		"every lockstepd that uses FROM is stopped: do not freeze (a data directory shows it by itself)")
 	return cmd
 }
 
@@ -57,7 +52,7 @@ type copied struct {
 	To      string   `json:"to"`
 	Records int      `json:"records"`
 	Frozen  bool     `json:"frozen"`
-	Next    []string `json:"next"` // what to do now
+	Next    []string `json:"next"` // Next is what to do now.
 }
 
 func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) error {
@@ -74,7 +69,8 @@ func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) erro
 		out.Frozen = true
 		c.From = remote{client}
 		c.Freeze = func(ctx context.Context) error {
-			return client.Freeze(ctx, api.FreezeRequest{By: me(), Why: "it was copied to " + out.To + ": restart each lockstepd on that one"})
+			return client.Freeze(ctx, api.FreezeRequest{By: me(), Why: "it was copied to " + out.To +
+				": restart each lockstepd on that one"})
 		}
 	}
 	dest, err := stores.Open(ctx, to)
@@ -95,18 +91,19 @@ func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) erro
 		return err
 	}
 	out.Next = nextSteps(from, to, out.Frozen)
-	return a.show(out, func(w io.Writer) {
+	return show(a, out, func(w io.Writer, out copied) {
 		row(w, fmt.Sprintf("%d records of %s are in %s, and compared", out.Records, out.From, out.To))
 		list(w, "next", out.Next)
 	})
 }
 
-// copyFrom finds who can be asked for the records: the lockstepd that uses the store, or the store itself.
+// copyFrom returns the lockstepd that uses the store, or else the store itself.
 func (a *app) copyFrom(ctx context.Context, from string, stopped bool) (*api.Client, stores.Store, error) {
 	if stores.IsURL(from) && !stopped {
 		c, err := a.writer()
 		if err != nil {
-			return nil, nil, fmt.Errorf("a lockstepd that uses %s is needed, to freeze it (--stopped if none runs): %w", stores.Redact(from), err)
+			return nil, nil, fmt.Errorf("a lockstepd that uses %s is needed, to freeze it (--stopped if none runs): %w",
+				stores.Redact(from), err)
 		}
 		st, err := c.Status(ctx)
 		if err == nil && stores.Redact(st.Store) != stores.Redact(from) {
@@ -135,10 +132,12 @@ func (r remote) Records(ctx context.Context, since kv.Rev, f func(key string, va
 	return kv.Rev(head), err
 }
 
-// copyFiles takes what belongs to the store, or to the replica, along to another data directory: it keeps its sealing key, its name and its tokens. Files
-// of a copy that was interrupted are replaced, each by one rename; another sealing key is not.
+// copyFiles copies the files that belong to the store or to the replica to another data directory:
+// the sealing key, the name, the tokens and the marks. It replaces files that an interrupted copy
+// left, but never a sealing key by another one.
 func copyFiles(from, to string) error {
-	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark", "policy.mark"} {
+	for _, name := range []string{stores.KeyFile, "replica", tokenFile, "nats.token", "generations.json", "audit.mark",
+		"policy.mark"} {
 		b, err := os.ReadFile(filepath.Join(from, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -151,7 +150,9 @@ func copyFiles(from, to string) error {
 		case err == nil && bytes.Equal(have, b):
 			continue
 		case err == nil && name == stores.KeyFile:
-			return fail(exitRefused, "%s is another sealing key than that of %s: move it away, if nothing else needs it, and run the copy again", path, from)
+			return fail(
+				exitRefused, "%s is another sealing key than that of %s: move it away, if nothing else needs it, "+
+					"and run the copy again", path, from)
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
@@ -175,21 +176,4 @@ func nextSteps(from, to string, frozen bool) (steps []string) {
 		steps = append(steps, "then let changes happen again: "+thaw)
 	}
 	return steps
-}
-
-func (a *app) storeThawCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "thaw",
-		Short: "Let changes happen again in a store that was frozen, once each lockstepd uses it",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.writer()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.within(cmd, usual)
-			defer cancel()
-			return c.Thaw(ctx)
-		},
-	}
 }

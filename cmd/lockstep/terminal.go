@@ -18,7 +18,7 @@ func width(f *os.File) int {
 	switch {
 	case err != nil:
 		return 0
-	case size.Col == 0: // a terminal that does not say
+	case size.Col == 0: // a terminal that does not say its width
 		return 80
 	}
 	return int(size.Col)

@@ -23,11 +23,14 @@ func (a *app) verifyCommand() *cobra.Command {
 		cross []string
 	)
 	cmd := &cobra.Command{
-		Use:   "verify --sni NAME (ADDR... | --cross ADDR,ADDR)",
-		Short: "Make a TLS session at each node and offer it to each: shows which resume (exit code 1 where one does not)",
-		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the same one included.\n" +
+		Use: "verify --sni NAME (ADDR... | --cross ADDR,ADDR)",
+		Short: "Make a TLS session at each node and offer it to each: shows which resume (exit code 1 where one " +
+			"does not)",
+		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the " +
+			"same one included.\n" +
 			"Above 20 addresses the pairs are sampled. It needs no lockstepd.\n\n" +
-			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own node and at no other, and no two\n" +
+			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own " +
+			"node and at no other, and no two\n" +
 			"nodes may make tickets with the same key.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if (len(args) > 0) == (cross != nil) {
@@ -51,7 +54,8 @@ func (a *app) verifyCommand() *cobra.Command {
 			}
 			m, err := probing(ctx, c)
 			if cmd.Context().Err() == nil && ctx.Err() != nil {
-				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs), a.limit)
+				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs),
+					a.limit)
 			}
 			if err != nil {
 				return err
@@ -59,11 +63,12 @@ func (a *app) verifyCommand() *cobra.Command {
 			if cross != nil {
 				return a.showCross(c.Addrs, m)
 			}
-			if err := a.show(m, func(w io.Writer) { matrixTable(w, args, m) }); err != nil {
+			if err := show(a, m, func(w io.Writer, m probe.Matrix) { matrixTable(w, args, m) }); err != nil {
 				return err
 			}
 			if !m.OK() {
-				return fail(exitFailed, "%d of %d sessions did not resume", len(m.Pairs)-count(m.Pairs, probe.Resumed), len(m.Pairs))
+				return fail(exitFailed, "%d of %d sessions did not resume", len(m.Pairs)-count(m.Pairs, probe.Resumed),
+					len(m.Pairs))
 			}
 			return nil
 		},
@@ -71,13 +76,14 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd.Flags().StringVar(&c.SNI, "sni", "", "the server `name` to ask for")
 	cmd.Flags().StringVar(&ca, "ca", "", "PEM `file` with the CA of the nodes' certificates (default: the system's)")
 	cmd.Flags().BoolVar(&c.Insecure, "insecure", false, "do not check the nodes' certificates")
-	cmd.Flags().StringSliceVar(&cross, "cross", nil, "`addresses` of nodes of different scopes: prove that no ticket crosses")
+	cmd.Flags().StringSliceVar(&cross, "cross", nil,
+		"`addresses` of nodes of different scopes: prove that no ticket crosses")
 	cmd.MarkFlagRequired("sni")
 	cmd.MarkFlagsMutuallyExclusive("ca", "insecure")
 	return cmd
 }
 
-// words are what a cell of the matrix says.
+// words are the texts of the cells of the matrix.
 var words = map[probe.Outcome]string{probe.Resumed: "resumed", probe.Full: "FULL", probe.Failed: "ERROR"}
 
 func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
@@ -87,7 +93,8 @@ func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
 		if end < 0 {
 			end = len(m.Pairs)
 		}
-		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", tls.VersionName(version), count(m.Pairs[:end], probe.Resumed), end)
+		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", tls.VersionName(version), count(m.Pairs[:end], probe.Resumed),
+			end)
 		if m.Sampled {
 			sampleTable(w, addrs, m.Pairs[:end])
 		} else {
@@ -101,7 +108,8 @@ func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
 	}
 }
 
-// grid has a row for each node that made a session and a column for each that was offered it. Pairs come by row.
+// grid writes a row for each node that made a session, and a column for each node that was offered
+// it. The pairs are in the order of the rows.
 func grid(w io.Writer, addrs []string, pairs []probe.Pair) {
 	head := []string{"", "made at / offered to"}
 	for i := range addrs {
@@ -117,7 +125,7 @@ func grid(w io.Writer, addrs []string, pairs []probe.Pair) {
 	}
 }
 
-// sampleTable sums up each node, both ways.
+// sampleTable sums up, for each node, its sessions at other nodes and the others' sessions there.
 func sampleTable(w io.Writer, addrs []string, pairs []probe.Pair) {
 	row(w, "NODE", "ITS SESSIONS RESUMED ELSEWHERE", "OTHERS' RESUMED HERE")
 	of := func(keep func(probe.Pair) bool) string {
@@ -125,11 +133,12 @@ func sampleTable(w io.Writer, addrs []string, pairs []probe.Pair) {
 		return fmt.Sprintf("%d of %d", count(some, probe.Resumed), len(some))
 	}
 	for _, addr := range addrs {
-		row(w, addr, of(func(p probe.Pair) bool { return p.From == addr }), of(func(p probe.Pair) bool { return p.To == addr }))
+		row(w, addr, of(func(p probe.Pair) bool { return p.From == addr }),
+			of(func(p probe.Pair) bool { return p.To == addr }))
 	}
 }
 
-// blamed bounds what one table says in words; -o json says all.
+// blamed is how many failures a table explains. With -o json all are explained.
 const blamed = 20
 
 func blame(w io.Writer, pairs []probe.Pair) {

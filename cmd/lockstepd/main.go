@@ -1,4 +1,8 @@
-// Lockstepd is the control plane: it streams certificates and session ticket keys to Envoy fleets, and rotates the keys in step.
+// Lockstepd is the control plane. It streams certificates and session ticket keys to Envoy fleets,
+// and rotates the keys in step.
+//
+// This package has only the command line and what concerns the process as a whole. Package
+// cmd/internal/daemon puts the parts together.
 package main
 
 import (
@@ -14,10 +18,12 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
-// gcPercent is the garbage that may lie beside what is in use, in percent. What lockstepd holds is mostly what idle nodes cost, for whom double the memory
-// would be much; $GOGC overrides it.
+// gcPercent is how much garbage there may be beside what is in use, in percent. Most of what
+// lockstepd holds is the cost of idle nodes, for which twice the memory would be much. $GOGC
+// overrides it.
 const gcPercent = 50
 
 func main() {
@@ -41,7 +47,7 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       daemon.Version(),
+		Version:       version.Get().String(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
 				file = os.Getenv("LOCKSTEP_CONFIG")

@@ -67,7 +67,7 @@ func exported(t *testing.T) map[string]bool {
 		}
 		return name
 	}
-	for _, file := range []string{"cmd/internal/daemon/metrics.go", "cmd/internal/edge/admin.go", "edgeproxy/metrics.go"} {
+	for _, file := range []string{"cmd/internal/metrics/metrics.go", "cmd/internal/edge/admin.go", "edgeproxy/metrics.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), "../../"+file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -133,6 +133,36 @@ func TestAlertsSayHowBadItIsAndWhatToDoNext(t *testing.T) {
 		}
 		if _, next, ok := strings.Cut(r.Annotations["description"], "Next: "); !ok || len(next) < 20 {
 			t.Errorf("%s: the description names no next step", r.Alert)
+		}
+	}
+}
+
+func TestEveryAlertHasItsSectionInThePageOfFailures(t *testing.T) {
+	const page = "docs/failures.md"
+	b, err := os.ReadFile(filepath.Join("..", "..", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]string{}
+	for _, s := range strings.Split(string(b), "\n### ")[1:] {
+		name, text, _ := strings.Cut(s, "\n")
+		sections[name] = text
+	}
+	known := map[string]bool{}
+	for _, r := range rules(t) {
+		known[r.Alert] = true
+		if want := page + "#" + strings.ToLower(r.Alert); r.Annotations["runbook"] != want {
+			t.Errorf("%s: runbook is %q, want %q", r.Alert, r.Annotations["runbook"], want)
+		}
+		for _, part := range []string{"**Meaning.**", "**Cause.**", "**Cure.**"} {
+			if !strings.Contains(sections[r.Alert], part) {
+				t.Errorf("%s: %s has no %s", r.Alert, page, part)
+			}
+		}
+	}
+	for name := range sections {
+		if strings.HasPrefix(name, "Lockstep") && !known[name] {
+			t.Errorf("%s explains %s, which is no alert", page, name)
 		}
 	}
 }

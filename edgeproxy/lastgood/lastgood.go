@@ -1,5 +1,13 @@
-// Package lastgood keeps what the control plane gave an edge in two sealed files, so that the edge can start, and its clients' sessions resume, while there is no
-// control plane.
+// Package lastgood keeps in sealed files what the control plane gave an edge. So the edge can
+// start while there is no control plane, and sessions of its clients resume.
+//
+// Its rules:
+//
+//   - A file is written whole or not at all, and is bound to its name and format.
+//   - A key that has left its ring is spent: no copy brings it back.
+//   - A file that cannot be used is an error that names it, and quotes nothing of it.
+//
+// It does not decide how old a copy may be: its user does.
 package lastgood
 
 import (
@@ -17,7 +25,7 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 )
 
-// ErrBad: a file that cannot be used. The text names it, says why, and quotes nothing of it.
+// ErrBad means a file that cannot be used. The text names it, says why, and quotes nothing of it.
 var ErrBad = errors.New("last-good copy")
 
 const (
@@ -27,15 +35,10 @@ const (
 	format    = 1
 )
 
-// Rings are those of an edge's scopes.
+// Rings are the rings of an edge's scopes.
 type Rings struct {
 	At    time.Time // until when they were known to be current
 	Rings map[string]keysource.Ring
-}
-
-// Certificate is one as it was received.
-type Certificate struct {
-	Chain, Key []byte // PEM
 }
 
 // Keeper reads and writes the files of one directory. It is safe for concurrent use.
@@ -45,17 +48,19 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	spent   spent
-	unsaved bool // spent is not in its file as it is
+	unsaved bool // spent has changed since it was written
 	last    map[string]keysource.Ring
 }
 
-// Open reads what the directory says of spent keys. The error wraps ErrBad where that cannot be read.
+// Open returns a Keeper, and reads which keys are spent. The error wraps ErrBad if that cannot be
+// read.
 func Open(dir string, s *seal.Sealer) (*Keeper, error) {
 	k := &Keeper{dir: dir, seal: s, last: make(map[string]keysource.Ring)}
 	return k, k.read(spentFile, &k.spent)
 }
 
-// Rings reads the copy. A missing one is empty. A ring that holds a spent key is left out, and stands in the error, which wraps ErrBad.
+// Rings reads the copy of the rings. A missing copy is empty. A ring with a spent key is left out,
+// and is named by the error, which wraps ErrBad.
 func (k *Keeper) Rings() (Rings, error) {
 	var file struct {
 		At    time.Time
@@ -80,15 +85,16 @@ func (k *Keeper) Rings() (Rings, error) {
 	return out, errors.Join(errs...)
 }
 
-// Spend notes, durably, that the ring of scope is now another one: what has left it since the last one that was read or written here is spent from now on, retired
-// or burnt, and never comes back. The copy stays as it is.
+// Spend records durably that the ring of scope is now another one. Keys that left it since the
+// last ring that was read or written here are spent from now on. They were retired or burnt, and
+// never come back. The copy does not change.
 func (k *Keeper) Spend(scope string, now keysource.Ring) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.spend(map[string]keysource.Ring{scope: now})
 }
 
-// spend is called with mu held.
+// spend does that for several scopes. The caller holds mu.
 func (k *Keeper) spend(now map[string]keysource.Ring) error {
 	for scope, ring := range now {
 		if k.spent.learn(scope, k.last[scope], ring) {
@@ -105,11 +111,13 @@ func (k *Keeper) spend(now map[string]keysource.Ring) error {
 	return nil
 }
 
-// SaveRings writes the copy, durably, and does what Spend does.
+// SaveRings writes the copy durably, and does what Spend does.
 func (k *Keeper) SaveRings(r Rings) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.spend(r.Rings); err != nil { // before the copy: one without a key that is not known as spent would be the only trace of it
+	// This comes before the copy. A copy without a key that is not known to be spent would be the
+	// only trace of it.
+	if err := k.spend(r.Rings); err != nil {
 		return err
 	}
 	file := struct {
@@ -128,20 +136,30 @@ func (k *Keeper) SaveRings(r Rings) error {
 	return nil
 }
 
-// Certificates reads the copy. A missing one is empty. The error wraps ErrBad.
-func (k *Keeper) Certificates() (map[keysource.Name]Certificate, error) {
-	out := make(map[keysource.Name]Certificate)
-	return out, k.read(certsFile, &out)
+// Certificates reads the copy of the certificates. A missing copy is empty. The error wraps
+// ErrBad.
+func (k *Keeper) Certificates() (map[keysource.Name]keysource.PEM, error) {
+	var file map[keysource.Name]certRecord
+	err := k.read(certsFile, &file)
+	out := make(map[keysource.Name]keysource.PEM, len(file))
+	for n, rec := range file {
+		out[n] = keysource.PEM(rec)
+	}
+	return out, err
 }
 
-// SaveCertificates writes the copy, durably.
-func (k *Keeper) SaveCertificates(all map[keysource.Name]Certificate) error {
-	return k.write(certsFile, all)
+// SaveCertificates writes the copy durably.
+func (k *Keeper) SaveCertificates(all map[keysource.Name]keysource.Certificate) error {
+	file := make(map[keysource.Name]certRecord, len(all))
+	for n, c := range all {
+		file[n] = certRecord(c.PEM)
+	}
+	return k.write(certsFile, file)
 }
 
 func (k *Keeper) path(name string) string { return filepath.Join(k.dir, name) }
 
-// read opens a file into v, which stays as it is where there is none.
+// read opens a file into v. If there is no file, v does not change.
 func (k *Keeper) read(name string, v any) error {
 	sealed, err := os.ReadFile(k.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,7 +173,8 @@ func (k *Keeper) read(name string, v any) error {
 		return fmt.Errorf("%w: %s: %w: delete it to go on without it", ErrBad, k.path(name), err)
 	}
 	if err := json.Unmarshal(plain, v); err != nil {
-		return fmt.Errorf("%w: %s cannot be decoded: delete it to go on without it", ErrBad, k.path(name)) // the decoder's words may quote it
+		// The decoder's error may quote it.
+		return fmt.Errorf("%w: %s cannot be decoded: delete it to go on without it", ErrBad, k.path(name))
 	}
 	return nil
 }
@@ -177,10 +196,15 @@ func (k *Keeper) write(name string, v any) error {
 	return nil
 }
 
-// associated binds a file to its name and format, so that none stands in for another.
+// associated returns associated data that binds a file to its name and format, so that no other
+// file can replace it.
 func associated(name string) []byte { return fmt.Appendf(nil, "lockstep edge %s v%d", name, format) }
 
-// ringRecord is a ring in a file: its keys, one after the other. Keys refuse to be written as text themselves.
+// certRecord is a certificate in a file. Its PEM refuses to be written as text itself.
+type certRecord struct{ Chain, Key []byte }
+
+// ringRecord is a ring in a file. Bytes has its keys, one after the other, since keys refuse to be
+// written as text.
 type ringRecord struct {
 	Generation uint64
 	Bytes      []byte
@@ -194,7 +218,7 @@ func newRecord(r keysource.Ring) ringRecord {
 	return rec
 }
 
-// Keys leaves out what is no whole key.
+// Keys returns the keys. It leaves out what is no whole key.
 func (r ringRecord) Keys() (all []keysource.TicketKey) {
 	for b := r.Bytes; len(b) >= keysource.TicketKeySize; b = b[keysource.TicketKeySize:] {
 		all = append(all, keysource.TicketKey(b[:keysource.TicketKeySize]))

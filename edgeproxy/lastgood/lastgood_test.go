@@ -43,10 +43,12 @@ func TestWhatWasKeptComesBack(t *testing.T) {
 	if len(none.Rings) != 0 {
 		t.Errorf("%v in an empty directory", none.Rings)
 	}
-	want := Rings{At: time.Now().UTC().Truncate(time.Microsecond), Rings: ring(7, keysource.NewTicketKey(), keysource.NewTicketKey())}
+	want := Rings{At: time.Now().UTC().Truncate(time.Microsecond),
+		Rings: ring(7, keysource.NewTicketKey(), keysource.NewTicketKey())}
 	check(t, k.SaveRings(want))
-	certs := map[keysource.Name]Certificate{"shop.example": {Chain: []byte("chain"), Key: []byte("the private key of shop.example")}}
-	check(t, k.SaveCertificates(certs))
+	certs := map[keysource.Name]keysource.PEM{"shop.example": {Chain: []byte("chain"),
+		Key: []byte("the private key of shop.example")}}
+	check(t, k.SaveCertificates(map[keysource.Name]keysource.Certificate{"shop.example": {PEM: certs["shop.example"]}}))
 
 	k = keeper(t, dir)
 	got, err := k.Rings()
@@ -83,7 +85,8 @@ func TestADamagedCopyIsRefusedByName(t *testing.T) {
 	dir := t.TempDir()
 	k := keeper(t, dir)
 	check(t, k.SaveRings(Rings{At: time.Now(), Rings: ring(1, keysource.NewTicketKey())}))
-	check(t, k.SaveCertificates(map[keysource.Name]Certificate{"shop.example": {Key: []byte("key")}}))
+	check(t, k.SaveCertificates(map[keysource.Name]keysource.Certificate{
+		"shop.example": {PEM: keysource.PEM{Key: []byte("key")}}}))
 	rings, certs := k.path(ringsFile), k.path(certsFile)
 	good, err := os.ReadFile(rings)
 	check(t, err)
@@ -153,7 +156,8 @@ func TestARestartBetweenTwoRingsForgetsNoSpentKey(t *testing.T) {
 	}
 }
 
-// A key is spent as soon as Spend says so, whatever becomes of the copy: the process may be killed before it is written.
+// A key is spent as soon as Spend says so, whatever becomes of the copy: the process may be killed
+// before it is written.
 func TestWhatHasLeftARingIsSpentBeforeTheCopyIsWritten(t *testing.T) {
 	dir := t.TempDir()
 	burnt, fresh := keysource.NewTicketKey(), keysource.NewTicketKey()
@@ -164,7 +168,8 @@ func TestWhatHasLeftARingIsSpentBeforeTheCopyIsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, k.Spend("default", ring(2, fresh)["default"]))
-	if got, err := keeper(t, dir).Rings(); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), burnt.ID()) || len(got.Rings) != 0 {
+	if got, err := keeper(t, dir).Rings(); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), burnt.ID()) ||
+		len(got.Rings) != 0 {
 		t.Errorf("%v", err)
 	}
 }

@@ -7,25 +7,29 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// spentMost is how many keys of a scope are remembered: a copy that is older than so many rotations is too old to be used anyway.
-const spentMost = 1000
+// maxSpent is how many keys of a scope are remembered. A copy that is older than so many rotations
+// is too old to be used anyway.
+const maxSpent = 1000
 
-// spent are the fingerprints of keys that have left a ring, by scope, the latest last: an edge that was given another ring knows that it must not go back.
+// spent has the fingerprints of keys that have left a ring, by scope, the latest last. An edge
+// that was given another ring must not go back to them.
 type spent struct {
 	Keys map[string][]string
 }
 
-// check refuses a ring that holds one. The error names the key.
+// check refuses a ring with a spent key. The error names the key.
 func (s *spent) check(scope string, r keysource.Ring) error {
 	for _, k := range r.Keys {
 		if slices.Contains(s.Keys[scope], k.Fingerprint()) {
-			return fmt.Errorf("%w: key %s was burnt or retired since: the copy is not the last one", keysource.ErrBadTicketKey, k.ID())
+			return fmt.Errorf("%w: key %s was burnt or retired since: the copy is not the last one",
+				keysource.ErrBadTicketKey, k.ID())
 		}
 	}
 	return nil
 }
 
-// learn notes what is in old and not in now, and reports whether there was any. A key that is in now is not spent, whatever was thought: a rollback brings one back.
+// learn notes the keys that are in old and not in now, and reports whether anything changed. A key
+// that is in now is not spent, even if it was before: a rollback brings a key back.
 func (s *spent) learn(scope string, old, now keysource.Ring) (changed bool) {
 	if s.Keys == nil {
 		s.Keys = make(map[string][]string)
@@ -41,8 +45,8 @@ func (s *spent) learn(scope string, old, now keysource.Ring) (changed bool) {
 		return slices.ContainsFunc(now.Keys, func(k keysource.TicketKey) bool { return k.Fingerprint() == f })
 	})
 	changed = changed || len(all) != before
-	if over := len(all) - spentMost; over > 0 {
-		all = all[over:]
+	if excess := len(all) - maxSpent; excess > 0 {
+		all = all[excess:]
 	}
 	s.Keys[scope] = all
 	return changed

@@ -10,7 +10,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// apply takes a response of the control plane: all of it, or, with an error, no certificate of it. The stream's goroutine calls it.
+// apply takes a response of the control plane. It takes all of it, or, if it returns an error,
+// none of its certificates. The stream's goroutine calls it.
 func (s *Secrets) apply(resources []*xds.Resource, removed []string) error {
 	certs := make(map[keysource.Name]*certificate)
 	rings := make(map[string]keysource.Ring)
@@ -23,7 +24,7 @@ func (s *Secrets) apply(resources []*xds.Resource, removed []string) error {
 			rings[scope] = ring
 			continue
 		}
-		c, err := s.equals.parse(r)
+		c, err := s.shared.parse(r)
 		if err != nil {
 			s.refuse(keysource.Name(r.Name), err)
 			return err
@@ -31,11 +32,11 @@ func (s *Secrets) apply(resources []*xds.Resource, removed []string) error {
 		certs[keysource.Name(r.Name)] = c
 	}
 	for scope, ring := range rings {
-		if err := s.take(scope, ring, true); err != nil {
+		if err := s.useRing(scope, ring, true); err != nil {
 			return fmt.Errorf("%q: %w", keysource.RingName(scope), err)
 		}
 	}
-	defer s.change()
+	defer s.signalChanged()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n, c := range certs {
@@ -55,15 +56,17 @@ func (s *Secrets) apply(resources []*xds.Resource, removed []string) error {
 	return nil
 }
 
-// refuse ends the wait for a certificate that cannot be used. It is not remembered: the control plane sends a better one.
+// refuse ends the wait for a certificate that cannot be used. It is not remembered, since the
+// control plane sends a better one.
 func (s *Secrets) refuse(n keysource.Name, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.finish(n, nil, fmt.Errorf("%w that can be used: %w", ErrNotExist, err))
 }
 
-// remove gives n up. It is an absence to remember only where it answers those who wait: the control plane may also want it to be asked for anew. A name of
-// Preload stays subscribed, so that it comes when it is there. mu is held.
+// remove gives n up. That is an absence to remember only if it answers those who wait: the control
+// plane may also want n to be asked for again. A name of Preload stays subscribed, so that its
+// certificate comes when it exists. The caller holds mu.
 func (s *Secrets) remove(n keysource.Name) {
 	s.held.Invalidate(n)
 	if _, ok := s.pinned[n]; ok {
@@ -77,32 +80,33 @@ func (s *Secrets) remove(n keysource.Name) {
 	s.finish(n, nil, fmt.Errorf("%w for %s", ErrNotExist, n))
 }
 
-// take brings a ring into use; not where there is one already, unless it is to be replaced.
-func (s *Secrets) take(scope string, r keysource.Ring, replace bool) error {
-	if !slices.Contains(s.Scopes, scope) {
+// useRing brings a ring into use. If there is one already, it does so only with replace.
+func (s *Secrets) useRing(scope string, r keysource.Ring, replace bool) error {
+	if !slices.Contains(s.cfg.Scopes, scope) {
 		return errors.New("nobody asked for it")
 	}
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.ringTurn.Lock()
+	defer s.ringTurn.Unlock()
 	s.mu.Lock()
 	_, has := s.rings[scope]
 	s.mu.Unlock()
 	if has && !replace {
 		return nil
 	}
-	if err := s.Ring(scope, r); err != nil {
+	if err := s.cfg.Ring(scope, r); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rings[scope] = r
-	if !has && len(s.rings) == len(s.Scopes) {
+	if !has && len(s.rings) == len(s.cfg.Scopes) {
 		close(s.ready)
 	}
 	return nil
 }
 
-func (s *Secrets) change() {
+// signalChanged makes Changed ready.
+func (s *Secrets) signalChanged() {
 	select {
 	case s.changed <- struct{}{}:
 	default:

@@ -14,23 +14,24 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// certificate is one that is served, under one name or several.
+// certificate is a certificate that is served, under one name or several.
 type certificate struct {
-	tls    *tls.Certificate // with its Leaf
+	tls    *tls.Certificate // has its Leaf
 	covers keysource.Certificate
 
 	version string
 }
 
-// equals finds the certificates that are held already by their version, which is a hash of all that is sent: a wildcard's is held once, not once for each name
-// under it. The zero value is ready.
-type equals struct {
+// sharedCertificates finds certificates that are held already by their version, which is a hash of
+// all that is sent. So the certificate of a wildcard is held once, not once for each name under
+// it. The zero value is ready for use.
+type sharedCertificates struct {
 	mu  sync.Mutex
 	all map[string]weak.Pointer[certificate]
 }
 
 // parse checks r and makes it ready for handshakes. The error names it, and quotes no key.
-func (e *equals) parse(r *xds.Resource) (*certificate, error) {
+func (e *sharedCertificates) parse(r *xds.Resource) (*certificate, error) {
 	e.mu.Lock()
 	known := e.all[r.Version]
 	e.mu.Unlock()
@@ -48,7 +49,7 @@ func (e *equals) parse(r *xds.Resource) (*certificate, error) {
 	return c, nil
 }
 
-func (e *equals) remember(c *certificate) {
+func (e *sharedCertificates) remember(c *certificate) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.all == nil {
@@ -58,7 +59,7 @@ func (e *equals) remember(c *certificate) {
 	runtime.AddCleanup(c, e.forget, c.version)
 }
 
-func (e *equals) forget(version string) {
+func (e *sharedCertificates) forget(version string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.all[version].Value() == nil {
@@ -67,11 +68,11 @@ func (e *equals) forget(version string) {
 }
 
 func parse(r *xds.Resource) (*certificate, error) {
-	chain, key, err := wire.Certificate(r)
+	p, err := wire.Certificate(r)
 	if err != nil {
 		return nil, err
 	}
-	c, err := build(chain, key)
+	c, err := build(p)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", r.Name, err)
 	}
@@ -81,9 +82,9 @@ func parse(r *xds.Resource) (*certificate, error) {
 	return c, nil
 }
 
-// restore is parse for a certificate that was kept.
-func (e *equals) restore(chain, key []byte) (*certificate, error) {
-	c, err := build(chain, key)
+// restore does what parse does for a certificate that was kept.
+func (e *sharedCertificates) restore(p keysource.PEM) (*certificate, error) {
+	c, err := build(p)
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +98,9 @@ func (e *equals) restore(chain, key []byte) (*certificate, error) {
 	return c, nil
 }
 
-// build checks a certificate, but for its expiry, which is looked at when it is served.
-func build(chain, key []byte) (*certificate, error) {
-	c, der, err := keysource.ParseDER(chain, key, time.Time{})
+// build checks a certificate, except for its expiry, which is checked when it is served.
+func build(p keysource.PEM) (*certificate, error) {
+	c, der, err := keysource.ParseDER(p, time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +113,6 @@ func build(chain, key []byte) (*certificate, error) {
 		return nil, fmt.Errorf("%w: its private key cannot be parsed", keysource.ErrBadCertificate)
 	}
 	version := c.Version()
-	c.Chain, c.Key = nil, nil // their DER is kept
+	c.PEM = keysource.PEM{} // its DER is kept instead
 	return &certificate{&tls.Certificate{Certificate: der.Chain, PrivateKey: signer, Leaf: leaf}, c, version}, nil
 }

@@ -8,13 +8,15 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Changed is ready when Rings or Certificates have changed since it was last. It is for one receiver.
+// Changed is ready when Rings or Certificates have changed since it was ready last. It is for one
+// receiver.
 func (s *Secrets) Changed() <-chan struct{} { return s.changed }
 
-// Current reports whether the control plane is there, so that the rings are known to be the current ones.
+// Current reports whether there is a connection to the control plane, so that the rings are known
+// to be current.
 func (s *Secrets) Current() bool { return s.client.Live() }
 
-// Rings returns those in use.
+// Rings returns the rings in use.
 func (s *Secrets) Rings() map[string]keysource.Ring {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,7 +27,7 @@ func (s *Secrets) Rings() map[string]keysource.Ring {
 	return all
 }
 
-// Certificates returns those that are held, by the names they are served under.
+// Certificates returns the certificates that are held, by the names under which they are served.
 func (s *Secrets) Certificates() map[keysource.Name]keysource.Certificate {
 	found := make(map[keysource.Name]*certificate)
 	for e := range s.held.Hottest() {
@@ -42,19 +44,20 @@ func (s *Secrets) Certificates() map[keysource.Name]keysource.Certificate {
 	for n, c := range found {
 		key, err := x509.MarshalPKCS8PrivateKey(c.tls.PrivateKey)
 		if err != nil {
-			continue // it was parsed from that
+			continue // cannot happen: it was parsed from that
 		}
 		out := c.covers
-		out.Chain, out.Key = keysource.DER{Chain: c.tls.Certificate, Key: key}.PEM()
+		out.PEM = keysource.DER{Chain: c.tls.Certificate, Key: key}.PEM()
 		all[n] = out
 	}
 	return all
 }
 
-// Restore takes a certificate that was held before this process began. It is served at once, and the control plane, which is told of it, replaces it if it is not
-// the current one. Call it before Run. An expired one is passed over.
-func (s *Secrets) Restore(n keysource.Name, chain, key []byte) error {
-	c, err := s.equals.restore(chain, key)
+// Restore takes a certificate that was held before this process began. It is served at once. The
+// control plane is told of it, and replaces it if it is not the current one. Restore must be
+// called before Run. It skips a certificate that has expired.
+func (s *Secrets) Restore(n keysource.Name, p keysource.PEM) error {
+	c, err := s.shared.restore(p)
 	if err != nil {
 		return err
 	}
@@ -76,8 +79,9 @@ func (s *Secrets) Restore(n keysource.Name, chain, key []byte) error {
 	return nil
 }
 
-// Resume takes a ring that was in use before this process began into use, unless the control plane has given one for its scope.
+// Resume brings a ring into use again that was in use before this process began. It does nothing
+// if the control plane has given one for its scope.
 func (s *Secrets) Resume(scope string, r keysource.Ring) error {
 	s.client.Hold(keysource.RingName(scope), r.Version())
-	return s.take(scope, r, false)
+	return s.useRing(scope, r, false)
 }

@@ -11,20 +11,21 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// load is a name that is waited for.
+// load is a name for which clients wait.
 type load struct {
 	done    chan struct{} // closed when cert or err is set
 	cert    *certificate
 	err     error
-	waiting int // Secrets.mu
+	waiting int // guarded by Secrets.mu
 }
 
-// load asks for n and waits. The last who gives up ends the subscription, so that names whose answer never comes pile up nowhere.
+// load asks for n and waits. The last client that gives up ends the subscription, so that names
+// without an answer do not pile up.
 func (s *Secrets) load(ctx context.Context, n keysource.Name) (*tls.Certificate, error) {
 	s.mu.Lock()
 	l := s.loads[n]
 	if l == nil {
-		if len(s.loads) >= loadsMost {
+		if len(s.loads) >= maxLoads {
 			s.mu.Unlock()
 			return nil, fmt.Errorf("%w: %s is refused", ErrBusy, n)
 		}
@@ -35,7 +36,7 @@ func (s *Secrets) load(ctx context.Context, n keysource.Name) (*tls.Certificate,
 	l.waiting++
 	s.mu.Unlock()
 
-	timeout := time.NewTimer(s.Wait)
+	timeout := time.NewTimer(s.cfg.Wait)
 	defer timeout.Stop()
 	select {
 	case <-l.done:
@@ -59,7 +60,7 @@ func (s *Secrets) load(ctx context.Context, n keysource.Name) (*tls.Certificate,
 	return nil, fmt.Errorf("%w about %s", ErrTimeout, n)
 }
 
-// finish hands what became of n to those who wait. mu is held.
+// finish gives the outcome for n to those who wait. The caller holds mu.
 func (s *Secrets) finish(n keysource.Name, c *certificate, err error) {
 	if l := s.loads[n]; l != nil {
 		l.cert, l.err = c, err
@@ -68,7 +69,7 @@ func (s *Secrets) finish(n keysource.Name, c *certificate, err error) {
 	}
 }
 
-// drop ends the subscription of n unless it is needed. mu is held.
+// drop ends the subscription of n unless it is needed. The caller holds mu.
 func (s *Secrets) drop(n keysource.Name) {
 	if _, pinned := s.pinned[n]; pinned || s.loads[n] != nil {
 		return
@@ -78,7 +79,7 @@ func (s *Secrets) drop(n keysource.Name) {
 	}
 }
 
-// evicted is told by the cache, some time after, what it gave up.
+// evicted is called by the cache, some time after it has evicted an entry.
 func (s *Secrets) evicted(e otter.DeletionEvent[keysource.Name, *certificate]) {
 	if !e.WasEvicted() {
 		return

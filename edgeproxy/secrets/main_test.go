@@ -80,7 +80,7 @@ func (p *plane) put(name string, l fleet.Leaf) string {
 	p.Helper()
 	pair, err := p.ca.Issue(l)
 	check(p.T, err)
-	c, err := keysource.ParseCertificate(pair.Chain, pair.Key, time.Time{})
+	c, err := keysource.ParseCertificate(keysource.PEM{Chain: pair.Chain, Key: pair.Key}, time.Time{})
 	check(p.T, err)
 	p.set(keysource.Name(name), &c)
 	return c.Version()
@@ -100,7 +100,8 @@ func (p *plane) set(n keysource.Name, c *keysource.Certificate) {
 
 // turn puts a ring of the generation for scope.
 func (p *plane) turn(scope string, generation uint64) keysource.Ring {
-	r := keysource.Ring{Generation: generation, Keys: []keysource.TicketKey{keysource.NewTicketKey(), keysource.NewTicketKey()}}
+	r := keysource.Ring{Generation: generation,
+		Keys: []keysource.TicketKey{keysource.NewTicketKey(), keysource.NewTicketKey()}}
 	p.mu.Lock()
 	p.rings[scope] = &r
 	p.mu.Unlock()
@@ -124,7 +125,8 @@ func newPlane(t *testing.T) *plane {
 	t.Helper()
 	ca, err := fleet.NewCA("secrets")
 	check(t, err)
-	p := &plane{T: t, ca: ca, certs: map[keysource.Name]keysource.Certificate{}, hangs: map[keysource.Name]bool{}, rings: map[string]*keysource.Ring{}}
+	p := &plane{T: t, ca: ca, certs: map[keysource.Name]keysource.Certificate{}, hangs: map[keysource.Name]bool{},
+		rings: map[string]*keysource.Ring{}}
 	p.table = sds.NewTable(sds.Config{Sources: keysource.Sources{p}, Rings: p, Log: slog.New(slog.DiscardHandler)})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)

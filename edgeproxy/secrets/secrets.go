@@ -1,5 +1,15 @@
-// Package secrets holds what the control plane gave the edge: certificates, loaded as clients first ask for them, and the rings of its scopes. What it has
-// stays, and serves, when the control plane is gone.
+// Package secrets has what the control plane gave the edge: certificates, loaded when clients
+// first ask for them, and the rings of its scopes.
+//
+// Its rules:
+//
+//   - What it has stays, and serves, while the control plane is gone.
+//   - A name costs one subscription while it is held or waited for, and nothing afterwards. All
+//     bounds are constants here or in [Config].
+//   - A ring is never absent: the last good one stays.
+//   - A response with a bad certificate is refused, and the error says which one.
+//
+// It shares no code with the server: it decodes secrets with package sds/wire.
 package secrets
 
 import (
@@ -21,56 +31,60 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/client"
 )
 
-// The reasons why there is no certificate for a client. The text says which name.
+// These are the reasons why there is no certificate for a client. The text names it.
 var (
-	// ErrNotExist: the control plane says so, or said so a moment ago.
+	// ErrNotExist means that the control plane says so, or said so a moment ago.
 	ErrNotExist = errors.New("no certificate")
-	// ErrTimeout: the control plane did not answer in time.
+	// ErrTimeout means that the control plane did not answer in time.
 	ErrTimeout = errors.New("the control plane does not answer")
-	// ErrBusy: too many other names are being waited for.
+	// ErrBusy means that too many other names are being waited for.
 	ErrBusy = errors.New("too many certificates are being loaded")
 )
 
 const (
-	// absentFor is for how long an absence is believed. The subscription has ended, so that a certificate that is put later is found then.
+	// absentFor is how long an absence is believed. Its subscription has ended, so a certificate
+	// that is put later is found after that.
 	absentFor = 5 * time.Second
-	// absentMost is how many absences are remembered: clients choose the names.
-	absentMost = 10_000
-	// servesWithin is how long a client whose session might be resumed waits for the word that its host is there still.
+	// maxAbsent is how many absences are remembered, since clients choose the names.
+	maxAbsent = 10_000
+	// servesWithin is how long a client whose session might be resumed waits to learn whether its
+	// host still exists.
 	servesWithin = 250 * time.Millisecond
-	// loadsMost is how many names may be waited for at once.
-	loadsMost = 4096
+	// maxLoads is how many names may be waited for at once.
+	maxLoads = 4096
 )
 
-// Config is what Secrets needs. All but Preload and Log is required.
+// Config is what Secrets needs. Everything but Preload and Log is required.
 type Config struct {
 	Conn    grpc.ClientConnInterface // to the control plane
 	Node    *corev3.Node
-	Scopes  []string         // whose rings are kept
-	Preload []keysource.Name // asked for at the start, and never given up for another
-	Names   int              // how many other certificates are held; those that are asked for least are given up
-	Wait    time.Duration    // for the answer of the control plane, while a client waits
-	// Ring takes a ring into use before it returns; what it returns is what the control plane is told. Calls come one at a time.
+	Scopes  []string         // the scopes whose rings are kept
+	Preload []keysource.Name // names that are asked for at the start, and never evicted
+	Names   int              // how many other certificates are held; the least used are evicted
+	Wait    time.Duration    // how long a client waits for the answer of the control plane
+	// Ring brings a ring into use before it returns. The control plane is told the error that it
+	// returns. Calls come one at a time.
 	Ring func(scope string, r keysource.Ring) error
-	Log  *slog.Logger // nil: nowhere
+	Log  *slog.Logger // nil logs nothing
 }
 
-// Secrets is safe for concurrent use.
+// Secrets has the certificates and rings of an edge. It is safe for concurrent use.
 type Secrets struct {
-	Config
+	cfg    Config
 	client *client.Client
 	held   *otter.Cache[keysource.Name, *certificate]
 	absent *otter.Cache[keysource.Name, struct{}]
-	equals equals
+	shared sharedCertificates
 
-	turn   sync.Mutex // one ring at a time; before mu
-	mu     sync.Mutex
-	pinned map[keysource.Name]*certificate // those of Preload, nil until they are there; the keys never change
+	ringTurn sync.Mutex // one ring at a time; taken before mu
+	mu       sync.Mutex
+	// pinned has the names of Preload, with nil until they come. Its keys never change.
+	pinned map[keysource.Name]*certificate
 	loads  map[keysource.Name]*load
 	rings  map[string]keysource.Ring
 	ready  chan struct{} // closed when each scope has a ring
 
-	changed chan struct{} // capacity 1: what All returns is another one
+	changed chan struct{} // capacity 1; ready when what Rings or Certificates return has changed
 }
 
 // New returns Secrets that are empty until Run has asked for them.
@@ -79,7 +93,7 @@ func New(c Config) *Secrets {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Secrets{
-		Config: c,
+		cfg:    c,
 		pinned: make(map[keysource.Name]*certificate),
 		loads:  make(map[keysource.Name]*load),
 		rings:  make(map[string]keysource.Ring),
@@ -89,11 +103,13 @@ func New(c Config) *Secrets {
 	}
 	s.held = otter.Must(&otter.Options[keysource.Name, *certificate]{MaximumSize: c.Names, OnDeletion: s.evicted})
 	s.absent = otter.Must(&otter.Options[keysource.Name, struct{}]{
-		MaximumSize: absentMost, ExpiryCalculator: otter.ExpiryWriting[keysource.Name, struct{}](absentFor),
+		MaximumSize: maxAbsent, ExpiryCalculator: otter.ExpiryWriting[keysource.Name, struct{}](absentFor),
 	})
-	// One stream for all: over SDS, since rings are served there only. It begins with the rings, so that they come before any certificate.
+	// One SDS stream has everything, since rings are served on SDS only. It begins with the rings,
+	// so that they come before any certificate.
 	s.client = client.New(client.Config{
-		Conn: c.Conn, Node: c.Node, Type: wire.TypeURL, Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName, Apply: s.apply, Log: c.Log,
+		Conn: c.Conn, Node: c.Node, Type: wire.TypeURL,
+		Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName, Apply: s.apply, Log: c.Log,
 	})
 	for _, scope := range c.Scopes {
 		s.client.Subscribe(keysource.RingName(scope))
@@ -115,8 +131,9 @@ func (s *Secrets) Run(ctx context.Context) error {
 // Ready is closed when every scope has a ring.
 func (s *Secrets) Ready() <-chan struct{} { return s.ready }
 
-// Certificate returns the certificate to serve under n. One that is not there is asked for, once for all who wait, and waited for until ctx ends or
-// Config.Wait is over. Errors wrap ErrNotExist, ErrTimeout or ErrBusy.
+// Certificate returns the certificate to serve under n. If it is not held it is asked for, once
+// for all who wait. The wait ends with ctx, or when Config.Wait is over. Errors wrap ErrNotExist,
+// ErrTimeout or ErrBusy.
 func (s *Secrets) Certificate(ctx context.Context, n keysource.Name) (*tls.Certificate, error) {
 	if c := s.have(n); c != nil {
 		return c.tls, nil
@@ -127,8 +144,9 @@ func (s *Secrets) Certificate(ctx context.Context, n keysource.Name) (*tls.Certi
 	return s.load(ctx, n)
 }
 
-// Serves reports whether n has a certificate now, as far as the control plane can tell in a moment: what it was made to let go of, or has not been asked for yet, is
-// asked for, and where it is not there, or does not answer, n is not known to have none.
+// Serves reports whether n has a certificate now, as far as the control plane can tell in a
+// moment. A name that was evicted, or was not asked for yet, is asked for. If the control plane is
+// gone or does not answer, it is not known that n has none.
 func (s *Secrets) Serves(n keysource.Name) bool {
 	if s.have(n) != nil {
 		return true
@@ -145,11 +163,11 @@ func (s *Secrets) Serves(n keysource.Name) bool {
 	return !errors.Is(err, ErrNotExist)
 }
 
-// have returns what is held for n and has not expired.
+// have returns the certificate that is held for n, if it has not expired.
 func (s *Secrets) have(n keysource.Name) *certificate {
 	c, ok := s.held.GetIfPresent(n)
 	if !ok {
-		if len(s.Preload) == 0 {
+		if len(s.cfg.Preload) == 0 {
 			return nil
 		}
 		s.mu.Lock()
@@ -162,5 +180,5 @@ func (s *Secrets) have(n keysource.Name) *certificate {
 	return c
 }
 
-// Held counts the certificates that are held.
-func (s *Secrets) Held() int { return s.held.EstimatedSize() + len(s.Preload) }
+// Held returns how many certificates are held.
+func (s *Secrets) Held() int { return s.held.EstimatedSize() + len(s.cfg.Preload) }

@@ -40,7 +40,8 @@ func TestARenewalComesByItself(t *testing.T) {
 	e := p.edge(Config{})
 	old := e.serves(t, "shop.example")
 	version := p.issue("shop.example")
-	soon(t, "the new certificate is served", func() bool { now := e.serves(t, "shop.example"); return now != old && !strings.Contains(now, " ") })
+	soon(t, "the new certificate is served",
+		func() bool { now := e.serves(t, "shop.example"); return now != old && !strings.Contains(now, " ") })
 	soon(t, "it is accepted", func() bool { return p.accepted("shop.example", version) })
 }
 
@@ -63,20 +64,26 @@ func TestAnAbsenceIsRememberedForAWhile(t *testing.T) {
 	soon(t, "it is there", func() bool { _, err := e.Certificate(t.Context(), "no.example"); return err == nil })
 }
 
-// A removal of what nobody waits for is no absence to remember: the next client has it asked for anew.
+// A removal of what nobody waits for is no absence to remember: the next client has it asked for
+// anew.
 func TestWhatIsRemovedIsAskedForAgain(t *testing.T) {
 	p := newPlane(t)
 	p.issue("shop.example")
 	e := p.edge(Config{})
 	e.serves(t, "shop.example")
 	p.set("shop.example", nil)
-	soon(t, "it is gone", func() bool { _, err := e.Certificate(t.Context(), "shop.example"); return errors.Is(err, ErrNotExist) })
+	soon(t, "it is gone", func() bool {
+		_,
+			err := e.Certificate(t.Context(), "shop.example")
+		return errors.Is(err, ErrNotExist)
+	})
 	if e.Held() != 0 {
 		t.Errorf("%d are held", e.Held())
 	}
 }
 
-// Sessions of a name that was removed must not go on, however long the removal is ago; those of one that is only not held, or whose source hangs, may.
+// Sessions of a name that was removed must not go on, however long the removal is ago; those of
+// one that is only not held, or whose source hangs, may.
 func TestWhatIsRemovedIsNotServedAnyMore(t *testing.T) {
 	p := newPlane(t)
 	p.issue("shop.example")
@@ -225,7 +232,11 @@ func TestWhatHasExpiredIsNotServed(t *testing.T) {
 		t.Fatal(got)
 	}
 	p.stop()
-	soon(t, "it is not served", func() bool { _, err := e.Certificate(t.Context(), "shop.example"); return errors.Is(err, ErrTimeout) })
+	soon(t, "it is not served", func() bool {
+		_,
+			err := e.Certificate(t.Context(), "shop.example")
+		return errors.Is(err, ErrTimeout)
+	})
 }
 
 func TestWhatIsHeldServesWithoutAControlPlane(t *testing.T) {

@@ -7,18 +7,19 @@ import (
 	"slices"
 )
 
-// Terms are what a listener demands of a session that is resumed on it: two listeners with the same ones take each other's tickets.
+// Terms are what a listener demands of a session that is resumed on it. Two listeners with the
+// same terms take each other's tickets.
 type Terms struct {
 	Scope      string
 	ClientAuth tls.ClientAuthType
 	ClientCAs  [][]byte // DER, in any order
-	Clients    []string // the names that client certificates must carry; in any order
+	Clients    []string // the names of which client certificates must have one, in any order
 }
 
 // ID is the fingerprint of Terms.
 type ID [sha256.Size]byte
 
-// ID hashes every field behind its length, so that no two terms are written alike.
+// ID returns a hash of every field after its length, so that no two terms give the same bytes.
 func (t Terms) ID() ID {
 	h := sha256.New()
 	write := func(parts ...[]byte) {
@@ -43,7 +44,7 @@ func (t Terms) ID() ID {
 	return ID(h.Sum(nil))
 }
 
-// mark is what a ticket carries: the terms and the server name.
+// mark returns what a ticket carries: a hash of the terms and the server name.
 func (id ID) mark(serverName string) [sha256.Size]byte {
 	return sha256.Sum256(append(id[:len(id):len(id)], serverName...))
 }

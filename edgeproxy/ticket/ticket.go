@@ -1,7 +1,16 @@
-// Package ticket makes crypto/tls issue and take session tickets with a ring's keys, each bound to the terms under which its session was made: a
-// ticket carries the client's verification along, so one that crossed from one listener to another would let in whom that one never verified.
+// Package ticket makes crypto/tls issue and take session tickets with the keys of a ring.
 //
-// The state of a session travels in its ticket: any process with the same ring and the same terms resumes it.
+// Its rules:
+//
+//   - A ticket is bound to the terms under which its session was made. A ticket carries the
+//     client's verification along. So a ticket that crossed to another listener would let in a
+//     client that this listener never verified.
+//   - The state of a session is in its ticket. Any process with the same ring and the same terms
+//     resumes it.
+//   - A ticket that cannot be used is declined, and a full handshake follows. It is never an
+//     error.
+//
+// It does not know where rings come from.
 package ticket
 
 import (
@@ -14,19 +23,23 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// label keeps these keys apart from any other use of a ring: Envoy's tickets are made with the ring's keys themselves.
+// label keeps these keys apart from any other use of a ring. Envoy makes its tickets with the
+// ring's keys themselves.
 const label = "lockstep edge session ticket v1"
 
-// nameSize is how many bytes of a ticket name the key that made it, in the clear (RFC 5077, section 4): so a probe can tell which one it was, as with Envoy.
+// nameSize is how many bytes of a ticket name the key that made it, in the clear (RFC 5077,
+// section 4). So a probe can tell which key it was, as with Envoy.
 const nameSize = 16
 
-// Keys are a ring's, as crypto/tls wants them. The zero value has none: no tickets.
+// Keys are the keys of a ring, as crypto/tls needs them. The zero value has none, and makes no
+// tickets.
 type Keys struct {
 	names [][nameSize]byte
 	keys  [][32]byte
 }
 
-// Derive makes the keys of scope from its ring: HKDF-SHA256 (RFC 5869) of each key's 64 secret bytes, with its name as the salt, and a label and the scope as info.
+// Derive makes the keys of scope from its ring. It is HKDF-SHA256 (RFC 5869) of each key's 64
+// secret bytes. The salt is the key's name, the info is a label and the scope.
 func Derive(scope string, r keysource.Ring) (k Keys, err error) {
 	for _, key := range r.Keys {
 		b, err := hkdf.Key(sha256.New, key[nameSize:], key[:nameSize], label+"\x00"+scope, 32)
@@ -39,9 +52,12 @@ func Derive(scope string, r keysource.Ring) (k Keys, err error) {
 	return k, nil
 }
 
-// Install makes c issue tickets with the first key and take those of all, bound to id and to the server name that the client asked for (RFC 6066, section 3: a
-// session of another name must not be resumed). A ticket that is not of these terms is declined, so that a full handshake follows. allow (nil: all) is asked
-// whether the server name may be served now, before a session of it is resumed; it may block. c must not have been used yet, and is not cloned after.
+// Install makes c issue tickets with the first key and take those of all keys. A ticket is bound
+// to id and to the server name for which the client asked: a session of another name must not be
+// resumed (RFC 6066, section 3). A ticket of other terms is declined, so that a full handshake
+// follows. Before a session is resumed, allow is asked whether its server name may be served now.
+// It may block, and nil allows all. c must not have been used yet, and must not be cloned
+// afterwards.
 func (k Keys) Install(c *tls.Config, id ID, allow func(serverName string) bool) {
 	if len(k.keys) == 0 {
 		c.SessionTicketsDisabled = true
@@ -60,7 +76,7 @@ func (k Keys) Install(c *tls.Config, id ID, allow func(serverName string) bool) 
 		}
 		ss, err := c.DecryptTicket(ticket[nameSize:], cs)
 		if err != nil || ss == nil {
-			return nil, nil // damaged, or forged: as good as none
+			return nil, nil // damaged or forged, which is the same as no ticket
 		}
 		mark := id.mark(cs.ServerName)
 		for _, extra := range ss.Extra {

@@ -53,8 +53,10 @@ func TestKeysDependOnTheRingAndTheScope(t *testing.T) {
 
 func TestTermsAreToldApart(t *testing.T) {
 	all := []Terms{
-		{}, {Scope: "a"}, {Scope: "b"}, {Scope: "a", ClientAuth: tls.RequireAndVerifyClientCert}, {Scope: "a", ClientCAs: [][]byte{{1}}}, {Scope: "a", ClientCAs: [][]byte{{2}}},
-		{Scope: "a", ClientCAs: [][]byte{{1, 2}}}, {Scope: "a", ClientCAs: [][]byte{{1}, {2}}}, {Scope: "a", Clients: []string{"x"}}, {Scope: "a", Clients: []string{"x", "y"}},
+		{}, {Scope: "a"}, {Scope: "b"}, {Scope: "a", ClientAuth: tls.RequireAndVerifyClientCert},
+		{Scope: "a", ClientCAs: [][]byte{{1}}}, {Scope: "a", ClientCAs: [][]byte{{2}}},
+		{Scope: "a", ClientCAs: [][]byte{{1, 2}}}, {Scope: "a", ClientCAs: [][]byte{{1}, {2}}},
+		{Scope: "a", Clients: []string{"x"}}, {Scope: "a", Clients: []string{"x", "y"}},
 		{Scope: "a", Clients: []string{"xy"}}, {Scope: "a", ClientCAs: [][]byte{{1}}, Clients: []string{"x"}},
 	}
 	seen := map[ID]int{}
@@ -64,7 +66,8 @@ func TestTermsAreToldApart(t *testing.T) {
 		}
 		seen[terms.ID()] = i
 	}
-	if (Terms{ClientCAs: [][]byte{{1}, {2}}, Clients: []string{"x", "y"}}).ID() != (Terms{ClientCAs: [][]byte{{2}, {1}}, Clients: []string{"y", "x"}}).ID() {
+	if (Terms{ClientCAs: [][]byte{{1}, {2}}, Clients: []string{"x", "y"}}).ID() != (Terms{ClientCAs: [][]byte{{2},
+		{1}}, Clients: []string{"y", "x"}}).ID() {
 		t.Error("the order counts")
 	}
 	if (ID{}).mark("a.example") == (ID{}).mark("b.example") {
@@ -98,7 +101,8 @@ func TestATicketNamesItsKey(t *testing.T) {
 	}
 	cs.ServerName = "shop.example"
 	var later tls.Config // the key drains
-	derive(t, "default", keysource.Ring{Generation: 2, Keys: []keysource.TicketKey{keysource.NewTicketKey(), r.Keys[0]}}).Install(&later, ID{}, nil)
+	derive(t, "default", keysource.Ring{Generation: 2,
+		Keys: []keysource.TicketKey{keysource.NewTicketKey(), r.Keys[0]}}).Install(&later, ID{}, nil)
 	if ss, _ := later.UnwrapSession(b, cs); ss == nil {
 		t.Error("it is declined while its key drains")
 	}
@@ -117,8 +121,10 @@ func TestATicketNamesItsKey(t *testing.T) {
 // state is a session such as crypto/tls makes.
 func state(t testing.TB) *tls.SessionState {
 	t.Helper()
-	// Version 1.3, server, TLS_AES_128_GCM_SHA256, created at 1, a secret of 32 bytes, and nothing more.
-	b := slices.Concat([]byte{3, 4, 1, 0x13, 1, 0, 0, 0, 0, 0, 0, 0, 1, 32}, make([]byte, 32), []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	// Version 1.3, server, TLS_AES_128_GCM_SHA256, created at 1, a secret of 32 bytes, and nothing
+	// more.
+	b := slices.Concat([]byte{3, 4, 1, 0x13, 1, 0, 0, 0, 0, 0, 0, 0, 1, 32}, make([]byte, 32),
+		[]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	for range 16 {
 		if ss, err := tls.ParseSessionState(b); err == nil {
 			return ss

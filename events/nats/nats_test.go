@@ -159,7 +159,8 @@ func TestRotateService(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if code, words := m.Header.Get(micro.ErrorCodeHeader), m.Header.Get(micro.ErrorHeader); code != c.code || strings.ReplaceAll(words, "\n", " ") != c.words {
+		if code, words := m.Header.Get(micro.ErrorCodeHeader), m.Header.Get(micro.ErrorHeader); code != c.code ||
+			strings.ReplaceAll(words, "\n", " ") != c.words {
 			t.Errorf("%s: error %q %q, want %q %q", c.scope, code, words, c.code, c.words)
 		}
 		if c.code != "" {
@@ -248,7 +249,8 @@ func TestServeEndsWithItsConnection(t *testing.T) {
 	conn := startServer(t)()
 	result := make(chan error)
 	go func() {
-		result <- Serve(t.Context(), conn, func(context.Context, string, string) (Reply, error) { return Reply{}, nil })
+		result <- Serve(t.Context(), conn,
+			func(context.Context, string, string) (Reply, error) { return Reply{}, nil })
 	}()
 	for conn.NumSubscriptions() < 10 { // 9 of the service framework, and the endpoint
 		time.Sleep(time.Millisecond)
@@ -259,7 +261,8 @@ func TestServeEndsWithItsConnection(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever the bytes, decode answers or refuses; what it reads is written and read back the same.
+// FuzzDecode: whatever the bytes, decode answers or refuses; what it reads is written and read
+// back the same.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"kind":"ring","scope":"default","version":"g1-0123456789ab","at":"2026-01-02T03:04:05.6Z"}`))
 	f.Add([]byte(`{"kind":"x","rotation":18446744073709551615,"why":"\u0000<\ud800","at":"9999-12-31T23:59:59+23:59"}`))

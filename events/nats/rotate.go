@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 )
 
-// The service that starts a rotation, as `nats micro ls` lists it.
+// This is the service that starts a rotation, as `nats micro ls` lists it.
 const (
 	serviceName    = "lockstep-rotate"
 	serviceVersion = "1.0.0" // of the request and the reply, not of the program
@@ -22,11 +22,11 @@ const (
 // rotateTimeout is how long one request may take. The nats command waits 5 s for its answer.
 const rotateTimeout = 4 * time.Second
 
-// The errors that a rotate function wraps; their text goes to the requester.
+// A rotate function wraps these errors. Their text goes to the requester.
 var (
 	// ErrUnknownScope is answered with code 404.
 	ErrUnknownScope = errors.New("unknown scope")
-	// ErrRefused is answered with code 409: the scope is busy, or policy says no.
+	// ErrRefused is answered with code 409: the scope is busy, or the policy refuses it.
 	ErrRefused = errors.New("refused")
 )
 
@@ -38,17 +38,20 @@ type Reply struct {
 	Message  string `json:"message"`
 }
 
-// Serve answers requests on lockstep.rotate.<scope> until ctx ends: of several servers, one. rotate begins a rotation, and is called for one
-// request at a time, never after Serve has returned; by is "nats", since the connection does not say who asked. An error that wraps
-// [ErrUnknownScope] or [ErrRefused] is answered with its code, any other with 500.
+// Serve answers requests on lockstep.rotate.<scope> until ctx ends. If there are several servers,
+// one of them answers. rotate begins a rotation. It is called for one request at a time, never
+// after Serve has returned. by is "nats", since the connection does not say who asked. An error
+// that wraps [ErrUnknownScope] or [ErrRefused] is answered with its code, any other with 500.
 //
-// A requester chooses the subject of the answer. So conn should be allowed to publish answers only.
-func Serve(ctx context.Context, conn *nats.Conn, rotate func(ctx context.Context, scope, by string) (Reply, error)) error {
+// A requester chooses the subject of the answer. So conn should be allowed to publish answers
+// only.
+func Serve(ctx context.Context, conn *nats.Conn,
+	rotate func(ctx context.Context, scope, by string) (Reply, error)) error {
 	calls, cancel := context.WithCancel(ctx)
 	var call sync.Mutex // held by the call under way
 	defer func() {
 		cancel()
-		call.Lock() // wait for it; whatever NATS still delivers finds calls ended
+		call.Lock() // wait for it; requests that NATS still delivers find calls ended
 		defer call.Unlock()
 	}()
 	done := make(chan struct{})
@@ -80,8 +83,10 @@ func Serve(ctx context.Context, conn *nats.Conn, rotate func(ctx context.Context
 	}
 }
 
-func answer(ctx context.Context, req micro.Request, rotate func(ctx context.Context, scope, by string) (Reply, error)) {
-	// An answer that cannot be sent shows in the service's statistics; the requester sees a timeout and looks.
+func answer(ctx context.Context, req micro.Request,
+	rotate func(ctx context.Context, scope, by string) (Reply, error)) {
+	// An answer that cannot be sent shows in the service's statistics. The requester sees a
+	// timeout.
 	if ctx.Err() != nil {
 		_ = req.Error("500", "this server is stopping; nothing was rotated, ask again", nil)
 		return

@@ -1,8 +1,3 @@
-// Package catalog keeps certificates in the store, where every replica finds them.
-//
-// It owns the keys "cert/<name>". No certificate is cached: one costs something while somebody asks for it. Which names there are is learnt when clients
-// ask for many that are not there. Values hold private keys; the
-// store that is passed in seals them.
 package catalog
 
 import (
@@ -22,15 +17,17 @@ type Config struct {
 	Store store.Store
 	// Refresh is the time between two looks for changes made by other replicas. Default 5 s.
 	Refresh time.Duration
-	// Changed is called with names that were put or removed, by whomever. It is called from Run's goroutine, must not block, and may name
-	// more than changed. nil: nobody wants to know.
+	// Changed is called with names that were put or removed, by whomever. Run's goroutine calls
+	// it, so it must not block. It may name more than what changed. It may be nil.
 	Changed func([]keysource.Name)
-	// Before is called before a certificate is stored (with its version) or removed (version ""), once for each change, however
-	// often it must be tried; its error refuses the change. nil: nobody is asked.
+	// Before is called before a certificate is stored (with its version) or removed (with version
+	// ""). It is called once for each change, however often the change must be tried. Its error
+	// refuses the change. It may be nil.
 	Before func(ctx context.Context, n keysource.Name, version string) error
-	// BeforeAll is called before many certificates are stored at once; its error refuses them all. nil: nobody is asked.
+	// BeforeAll is called before many certificates are stored at once. Its error refuses all of
+	// them. It may be nil.
 	BeforeAll func(ctx context.Context, news []Stored) error
-	// Log gets what an operator should know. Default: nothing is logged.
+	// Log gets what an operator should know. If it is nil, nothing is logged.
 	Log *slog.Logger
 }
 
@@ -42,22 +39,24 @@ type Catalog struct {
 	before  func(context.Context, keysource.Name, string) error
 
 	beforeAll func(context.Context, []Stored) error
-	ills      ills
+	problems  problems
 
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
 	ready chan struct{} // closed after the first look
-	known *known
+	known *knownNames
 }
 
+var prefix = store.Certificates.All()
+
 const (
-	prefix         = "cert/"
 	defaultRefresh = 5 * time.Second
-	// tries bounds how often a write starts again because somebody else wrote the same name; more is a loop, not bad luck.
-	tries = 10
+	// maxTries bounds how often a write starts again because somebody else wrote the same name.
+	// More tries than that mean a loop, not bad luck.
+	maxTries = 10
 )
 
-// New returns a catalog. Only [Catalog.Run] needs a goroutine; the other methods work without it.
+// New returns a catalog. Only [Catalog.Run] needs a goroutine. The other methods work without it.
 func New(c Config) *Catalog {
 	if c.Refresh <= 0 {
 		c.Refresh = defaultRefresh
@@ -74,11 +73,15 @@ func New(c Config) *Catalog {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Catalog{store: c.Store, refresh: c.Refresh, changed: c.Changed, before: c.Before, beforeAll: c.BeforeAll, log: c.Log, wake: make(chan struct{}, 1), ready: make(chan struct{}), known: newKnown(c.Refresh)}
+	return &Catalog{
+		store: c.Store, refresh: c.Refresh, changed: c.Changed, before: c.Before, beforeAll: c.BeforeAll, log: c.Log,
+		wake: make(chan struct{}, 1), ready: make(chan struct{}), known: newKnownNames(c.Refresh),
+	}
 }
 
-// Certificate implements [keysource.Source]. A certificate that has expired since it was put is returned like any other: the last good one
-// stays. A stored value that cannot be read is an error of its own, never [keysource.ErrNotExist].
+// Certificate implements [keysource.Source]. A certificate that has expired since it was put is
+// returned like any other: the last good one stays. If a stored value cannot be read, the error is
+// never [keysource.ErrNotExist].
 func (c *Catalog) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
 	if c.known.lacks(n) {
 		return keysource.Certificate{}, fmt.Errorf("%s in the store: %w", n, keysource.ErrNotExist)
@@ -97,35 +100,37 @@ func (c *Catalog) Certificate(ctx context.Context, n keysource.Name) (keysource.
 	return cert, err
 }
 
-// read decodes a stored value, and remembers what is wrong with it.
+// read decodes a stored value, and notes what is wrong with it.
 func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certificate, err error) {
 	if err = v.Err; err == nil {
 		cert, err = decode(n, v.Val)
 	}
 	switch {
 	case err == nil:
-		c.ills.note(n, expired(cert, time.Now()))
+		c.problems.note(n, expired(cert, time.Now()))
 	case errors.Is(err, store.ErrNotExist):
-		c.ills.note(n, "")
+		c.problems.note(n, "")
 	case errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, store.ErrSealed):
-		c.ills.note(n, err.Error())
+		c.problems.note(n, err.Error())
 	}
 	return cert, err
 }
 
-// Put stores a chain and its private key (PEM, as [keysource.ParseCertificate] takes them) under n and returns what was stored. It
-// replaces whatever is there. Putting the same again changes nothing and wakes nobody.
+// Put stores a chain and its private key under n, and returns what was stored. It replaces what is
+// there. Putting the same again changes nothing and wakes nobody.
 //
-// Refused: a name that [keysource.ServerName] would not return (ErrBadName), a chain or key that is not good, or that does not cover n
-// (ErrBadCertificate). After any other error it is not known whether it was stored; to put it again is safe.
-func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey []byte) (keysource.Certificate, error) {
-	cert, next, err := admit(n, chain, privateKey, time.Now())
+// Put refuses a name that [keysource.ServerName] would not return (ErrBadName). It refuses a chain
+// or key that is not good, or that does not cover n (ErrBadCertificate). After any other error it
+// is not known whether the certificate was stored, and it is safe to put it again.
+func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (keysource.Certificate, error) {
+	cert, next, err := admit(n, p, time.Now())
 	if err != nil {
 		return keysource.Certificate{}, err
 	}
-	for try := range tries {
+	for try := range maxTries {
 		old, rev, err := c.store.Get(ctx, key(n))
-		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) { // one that does not open is replaced
+		// A value that does not open is replaced.
+		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) {
 			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w", n, err)
 		}
 		if have, bad := decode(n, old); err == nil && bad == nil && have.Version() == next.version {
@@ -139,21 +144,24 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, chain, privateKey [
 		_, err = c.store.Swap(ctx, key(n), rev, next.val)
 		switch {
 		case err == nil:
-			c.ills.note(n, "")
+			c.problems.note(n, "")
 			c.known.put(n)
 			c.Wake()
 			return cert, nil
 		case !errors.Is(err, store.ErrConflict):
-			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w", n, err)
+			return keysource.Certificate{},
+				fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w", n, err)
 		}
 	}
-	return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w %d times; put it again when they have come to rest", n, store.ErrConflict, tries)
+	return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w %d times; "+
+		"put it again when they have come to rest", n, store.ErrConflict, maxTries)
 }
 
-// Remove deletes the certificate of n, readable or not. The error wraps [keysource.ErrNotExist] if there is none. After any other error it
-// is not known whether it was removed; to remove it again is safe.
+// Remove deletes the certificate of n, whether or not it can be read. The error wraps
+// [keysource.ErrNotExist] if there is none. After any other error it is not known whether it was
+// removed, and it is safe to remove it again.
 func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
-	for try := range tries {
+	for try := range maxTries {
 		_, rev, err := c.store.Get(ctx, key(n))
 		switch {
 		case errors.Is(err, store.ErrNotExist):
@@ -169,14 +177,15 @@ func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
 		_, err = c.store.Swap(ctx, key(n), rev, nil)
 		switch {
 		case err == nil:
-			c.ills.note(n, "")
+			c.problems.note(n, "")
 			c.Wake()
 			return nil
 		case !errors.Is(err, store.ErrConflict):
 			return fmt.Errorf("removing the certificate of %s: the outcome is unknown, remove it again: %w", n, err)
 		}
 	}
-	return fmt.Errorf("removing the certificate of %s: %w %d times; remove it again when they have come to rest", n, store.ErrConflict, tries)
+	return fmt.Errorf("removing the certificate of %s: %w %d times; remove it again when they have come to rest", n,
+		store.ErrConflict, maxTries)
 }
 
-func key(n keysource.Name) string { return store.Key("cert", string(n)) }
+func key(n keysource.Name) string { return store.Certificates.Key(string(n)) }

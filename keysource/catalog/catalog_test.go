@@ -73,13 +73,13 @@ func (f *faulty) Changed(ctx context.Context, prefix string, since store.Rev) ([
 
 func setUp(t testing.TB) (*Catalog, *faulty, testca.CA) {
 	s := &faulty{Store: memory.New()}
-	return New(Config{Store: s}), s, testca.New(t)
+	return New(Config{Store: store.OneByOne(s)}), s, testca.New(t)
 }
 
 func put(t testing.TB, c *Catalog, ca testca.CA, n keysource.Name) keysource.Certificate {
 	t.Helper()
 	chain, key := ca.Issue(t, string(n))
-	cert, err := c.Put(t.Context(), n, chain, key)
+	cert, err := c.Put(t.Context(), n, keysource.PEM{Chain: chain, Key: key})
 	check(t, err)
 	return cert
 }
@@ -122,12 +122,13 @@ func TestPutGetRemove(t *testing.T) {
 		want := put(t, c, ca, n) // replaces it
 		got, err := c.Certificate(t.Context(), n)
 		check(t, err)
-		if got.Version() != want.Version() || !bytes.Equal(got.Key, want.Key) || !slices.Equal(got.Names, want.Names) ||
+		if got.Version() != want.Version() || !bytes.Equal(got.Key, want.Key) ||
+			!slices.Equal(got.Names, want.Names) ||
 			got.Issuer != want.Issuer || !got.NotAfter.Equal(want.NotAfter) {
 			t.Errorf("%s: another one came back", n)
 		}
 		swaps := s.swaps
-		if _, err := c.Put(t.Context(), n, want.Chain, want.Key); err != nil || s.swaps != swaps {
+		if _, err := c.Put(t.Context(), n, want.PEM); err != nil || s.swaps != swaps {
 			t.Errorf("%s: putting the same again wrote it: %v", n, err)
 		}
 		check(t, c.Remove(t.Context(), n))
@@ -148,7 +149,8 @@ func TestPutRefuses(t *testing.T) {
 		err        error
 		words      string
 	}{
-		"another name":       {"www.shop.example", chain, key, keysource.ErrBadCertificate, `www.shop.example: bad certificate: it is for ["shop.example"]`},
+		"another name": {"www.shop.example", chain, key, keysource.ErrBadCertificate,
+			`www.shop.example: bad certificate: it is for ["shop.example"]`},
 		"the wildcard of it": {"*.example", chain, key, keysource.ErrBadCertificate, "it is for"},
 		"another key":        {"shop.example", chain, otherKey, keysource.ErrBadCertificate, "does not belong"},
 		"expired":            {"shop.example", expired, expiredKey, keysource.ErrBadCertificate, "expired at"},
@@ -157,7 +159,7 @@ func TestPutRefuses(t *testing.T) {
 		"no name":            {"", chain, key, keysource.ErrBadName, ""},
 		"not normalised":     {"Shop.Example", chain, key, keysource.ErrBadName, `is written "shop.example"`},
 	} {
-		_, err := c.Put(t.Context(), x.n, x.chain, x.key)
+		_, err := c.Put(t.Context(), x.n, keysource.PEM{Chain: x.chain, Key: x.key})
 		if !errors.Is(err, x.err) || !strings.Contains(err.Error(), x.words) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -172,21 +174,23 @@ func TestWritesStartAgainAfterAConflictOnly(t *testing.T) {
 	chain, key := ca.Issue(t, "shop.example")
 	conflicts := slices.Repeat([]error{store.ErrConflict}, 3)
 	s.swap = slices.Clone(conflicts)
-	if _, err := c.Put(t.Context(), "shop.example", chain, key); err != nil {
+	if _, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key}); err != nil {
 		t.Errorf("put: %v", err)
 	}
 	s.swap = slices.Clone(conflicts)
 	if err := c.Remove(t.Context(), "shop.example"); err != nil {
 		t.Errorf("remove: %v", err)
 	}
-	s.swap = slices.Repeat([]error{store.ErrConflict}, tries)
-	if _, err := c.Put(t.Context(), "shop.example", chain, key); !errors.Is(err, store.ErrConflict) {
+	s.swap = slices.Repeat([]error{store.ErrConflict}, maxTries)
+	if _, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key}); !errors.Is(err,
+		store.ErrConflict) {
 		t.Errorf("put without end: %v", err)
 	}
 
 	down := errors.New("timed out")
 	s.swap = []error{down}
-	if _, err := c.Put(t.Context(), "shop.example", chain, key); !errors.Is(err, down) || !strings.Contains(err.Error(), "unknown") {
+	if _, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key}); !errors.Is(err, down) ||
+		!strings.Contains(err.Error(), "unknown") {
 		t.Errorf("put: %v", err)
 	}
 	put(t, c, ca, "shop.example")
@@ -195,7 +199,10 @@ func TestWritesStartAgainAfterAConflictOnly(t *testing.T) {
 		t.Errorf("remove: %v", err)
 	}
 	for name, f := range map[string]func() error{
-		"put":    func() error { _, err := c.Put(t.Context(), "shop.example", chain, key); return err },
+		"put": func() error {
+			_, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key})
+			return err
+		},
 		"remove": func() error { return c.Remove(t.Context(), "shop.example") },
 		"get":    func() error { _, err := c.Certificate(t.Context(), "shop.example"); return err },
 	} {
@@ -212,7 +219,7 @@ func TestConcurrentPutsAllEndWell(t *testing.T) {
 	for range 8 {
 		chain, key := ca.Issue(t, "shop.example")
 		all.Go(func() {
-			if _, err := c.Put(t.Context(), "shop.example", chain, key); err != nil {
+			if _, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -227,7 +234,7 @@ func TestExpiredSinceItWasPutIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _, ca := setUp(t)
 		chain, key := ca.IssueFor(t, testca.Key(t), time.Now().Add(time.Hour), "shop.example")
-		put, err := c.Put(t.Context(), "shop.example", chain, key)
+		put, err := c.Put(t.Context(), "shop.example", keysource.PEM{Chain: chain, Key: key})
 		check(t, err)
 		time.Sleep(2 * time.Hour)
 		got, err := c.Certificate(t.Context(), "shop.example")
@@ -248,15 +255,15 @@ func TestBadRecordsAreErrorsOfTheirOwn(t *testing.T) {
 	bothChain, bothKey := ca.Issue(t, "good.example", "shop.example")
 	mine := put(t, c, ca, "shop.example")
 	of := func(n keysource.Name, c keysource.Certificate) []byte {
-		parsed, der, err := keysource.ParseDER(c.Chain, c.Key, time.Time{})
+		parsed, der, err := keysource.ParseDER(c.PEM, time.Time{})
 		check(t, err)
 		return encode(n, parsed, der, parsed.Version())
 	}
-	both, err := keysource.ParseCertificate(bothChain, bothKey, time.Time{})
+	both, err := keysource.ParseCertificate(keysource.PEM{Chain: bothChain, Key: bothKey}, time.Time{})
 	check(t, err)
 	whole := of("shop.example", mine)
 	derOf := func(c keysource.Certificate) []byte {
-		_, der, err := keysource.ParseDER(c.Chain, c.Key, time.Time{})
+		_, der, err := keysource.ParseDER(c.PEM, time.Time{})
 		check(t, err)
 		return der.Key
 	}
@@ -273,15 +280,19 @@ func TestBadRecordsAreErrorsOfTheirOwn(t *testing.T) {
 		"of another name":  of("good.example", both),
 		"another key":      bytes.Replace(whole, derOf(mine), derOf(good), 1),
 		"for another name": of("shop.example", good),
-		"nothing in it":    encode("shop.example", keysource.Certificate{}, keysource.DER{}, keysource.Certificate{}.Version()),
-		"many names":       append(appendText(appendText([]byte{format}, "shop.example"), "v"), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
+		"nothing in it": encode("shop.example", keysource.Certificate{}, keysource.DER{},
+			keysource.Certificate{}.Version()),
+		"many names": append(appendText(appendText([]byte{format}, "shop.example"), "v"), 0xff, 0xff, 0xff, 0xff,
+			0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
 	} {
 		plant(t, s, key("shop.example"), val)
 		_, err := c.Certificate(t.Context(), "shop.example")
-		if !errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, keysource.ErrNotExist) || !strings.Contains(err.Error(), "shop.example") {
+		if !errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, keysource.ErrNotExist) ||
+			!strings.Contains(err.Error(), "shop.example") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if strings.Contains(err.Error(), "BEGIN") || strings.Contains(err.Error(), string(mine.Key[40:60])) || strings.Contains(err.Error(), string(derOf(mine)[40:60])) {
+		if strings.Contains(err.Error(), "BEGIN") || strings.Contains(err.Error(), string(mine.Key[40:60])) ||
+			strings.Contains(err.Error(), string(derOf(mine)[40:60])) {
 			t.Errorf("%s: the error quotes the record: %v", name, err)
 		}
 		var listed []string
@@ -301,28 +312,33 @@ func TestBadRecordsAreErrorsOfTheirOwn(t *testing.T) {
 	check(t, c.Remove(t.Context(), "shop.example"))
 }
 
-// What an earlier version stored, and no node should be sent, is an error and a problem that is listed. It is not served.
+// What an earlier version stored, and no node should be sent, is an error and a problem that is
+// listed. It is not served.
 func TestStoredCertificatesThatEnvoyRefusesAreNotServed(t *testing.T) {
 	c, s, ca := setUp(t)
 	k := testca.Key(t)
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"shop.example"}, NotBefore: testca.NotBefore, NotAfter: testca.NotAfter,
-		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}},
+		SerialNumber: big.NewInt(1), DNSNames: []string{"shop.example"}, NotBefore: testca.NotBefore,
+		NotAfter: testca.NotAfter,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24},
+			Value: []byte{0x30, 3, 2, 1, 5}}},
 	}
 	leaf, err := x509.CreateCertificate(rand.Reader, tmpl, ca.Cert, k.Public(), ca.Key)
 	check(t, err)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
 	check(t, err)
 	der := keysource.DER{Chain: [][]byte{leaf, ca.Cert.Raw}, Key: pkcs8}
-	old := keysource.Certificate{Names: tmpl.DNSNames, Issuer: ca.Cert.Subject.String(), NotBefore: tmpl.NotBefore, NotAfter: tmpl.NotAfter}
-	old.Chain, old.Key = der.PEM()
+	old := keysource.Certificate{Names: tmpl.DNSNames, Issuer: ca.Cert.Subject.String(), NotBefore: tmpl.NotBefore,
+		NotAfter: tmpl.NotAfter}
+	old.PEM = der.PEM()
 	plant(t, s, key("shop.example"), encode("shop.example", old, der, old.Version()))
 
 	const words = "no staple comes with it: Envoy refuses it; have it issued without the extension"
-	if _, err := c.Certificate(t.Context(), "shop.example"); !errors.Is(err, keysource.ErrBadCertificate) || !strings.Contains(err.Error(), words) {
+	if _, err := c.Certificate(t.Context(), "shop.example"); !errors.Is(err, keysource.ErrBadCertificate) ||
+		!strings.Contains(err.Error(), words) {
 		t.Errorf("served: %v", err)
 	}
-	if ills := c.Ills(); len(ills) != 1 || !strings.Contains(ills[0].Problem, words) {
+	if ills := c.BadEntries(); len(ills) != 1 || !strings.Contains(ills[0].Problem, words) {
 		t.Errorf("ills: %v", ills)
 	}
 	for e, err := range c.List(t.Context(), "", "") {
@@ -335,8 +351,8 @@ func TestStoredCertificatesThatEnvoyRefusesAreNotServed(t *testing.T) {
 		t.Errorf("it stops a restore: %v", err)
 	}
 	put(t, c, ca, "shop.example")
-	if _, err := c.Certificate(t.Context(), "shop.example"); err != nil || len(c.Ills()) > 0 {
-		t.Errorf("after a good one was put: %v, %v", err, c.Ills())
+	if _, err := c.Certificate(t.Context(), "shop.example"); err != nil || len(c.BadEntries()) > 0 {
+		t.Errorf("after a good one was put: %v, %v", err, c.BadEntries())
 	}
 }
 
@@ -344,7 +360,7 @@ func BenchmarkDecode(b *testing.B) {
 	_, _, ca := setUp(b)
 	ca = ca.Intermediate(b)
 	leaf, key := ca.Issue(b, "shop.example")
-	_, in, err := admit("shop.example", append(leaf, ca.PEM...), key, time.Now())
+	_, in, err := admit("shop.example", keysource.PEM{Chain: append(leaf, ca.PEM...), Key: key}, time.Now())
 	check(b, err)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -356,7 +372,7 @@ func BenchmarkDecode(b *testing.B) {
 
 func FuzzDecode(f *testing.F) {
 	chain, key := testca.New(f).Issue(f, "shop.example")
-	_, next, err := admit("shop.example", chain, key, time.Now())
+	_, next, err := admit("shop.example", keysource.PEM{Chain: chain, Key: key}, time.Now())
 	val := next.val
 	check(f, err)
 	f.Add(val)
@@ -379,7 +395,8 @@ func FuzzDecode(f *testing.F) {
 
 func TestList(t *testing.T) {
 	c, s, ca := setUp(t)
-	want := []keysource.Name{"*.example", "*.shop.example", "1.example", "a.example", "a.shop.example", "shop.example", "shopping.example"}
+	want := []keysource.Name{"*.example", "*.shop.example", "1.example", "a.example", "a.shop.example", "shop.example",
+		"shopping.example"}
 	for _, n := range want {
 		put(t, c, ca, n)
 	}
@@ -461,11 +478,12 @@ func TestRunTellsWhatChanged(t *testing.T) {
 		var logs bytes.Buffer
 		var mu sync.Mutex
 		var told []keysource.Name
-		reader := New(Config{Store: s, Log: slog.New(slog.NewTextHandler(&logs, nil)), Changed: func(n []keysource.Name) {
-			mu.Lock()
-			defer mu.Unlock()
-			told = append(told, n...)
-		}})
+		reader := New(Config{Store: store.OneByOne(s), Log: slog.New(slog.NewTextHandler(&logs, nil)),
+			Changed: func(n []keysource.Name) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, n...)
+			}})
 		writer := New(Config{Store: s.Store}) // another replica
 		expect := func(when string, want ...keysource.Name) {
 			t.Helper()

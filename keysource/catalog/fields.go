@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// fields reads what encode wrote, field by field. After one that is not whole it is broken, and reads zero values.
+// fields reads what encode wrote, field by field. After an incomplete field it is broken, and
+// reads only zero values.
 type fields struct {
 	rest   []byte
 	broken bool
@@ -18,7 +19,7 @@ func (f *fields) byte() (b byte) {
 	return b
 }
 
-// text is a part of what was read, not a copy.
+// text returns a part of what is read, not a copy.
 func (f *fields) text() (text []byte) {
 	n := f.uvarint()
 	if f.whole(n <= uint64(len(f.rest))) {
@@ -27,7 +28,7 @@ func (f *fields) text() (text []byte) {
 	return text
 }
 
-// count is how many texts follow; each takes a byte at least.
+// count returns how many texts follow. Each takes at least one byte.
 func (f *fields) count() uint64 {
 	n := f.uvarint()
 	if !f.whole(n <= uint64(len(f.rest))) {

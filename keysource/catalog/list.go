@@ -19,12 +19,14 @@ type Entry struct {
 	Leaf     string // fingerprint
 	Issuer   string
 	NotAfter time.Time
-	Problem  string // why it cannot be served, or that it has expired; empty: nothing
+	Problem  string // why it cannot be served, or that it has expired; empty if nothing is wrong
 }
 
-// List yields the certificates whose names begin with start ("": all), by name, from the one after after ("": from the first). It reads them as it goes,
-// some at a time, so a change made meanwhile may be seen or not, and those before after cost nothing where the store can begin in the middle. A
-// record that cannot be read is an entry with a Problem. After an error, that of the store, it ends.
+// List yields, by name, the certificates whose names begin with start, from the first one after
+// the name after. An empty start means all names, an empty after means from the first. List reads
+// some at a time, so it may or may not show a change that is made meanwhile. The names before
+// after cost nothing if the store can begin in the middle. A record that cannot be read is an
+// entry with a Problem. List ends after an error, which is the store's.
 func (c *Catalog) List(ctx context.Context, start, after string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		var keys []string
@@ -32,7 +34,7 @@ func (c *Catalog) List(ctx context.Context, start, after string) iter.Seq2[Entry
 		emit := func() bool {
 			for i, v := range store.GetAll(ctx, c.store, keys) {
 				e, err := c.entry(keys[i], v)
-				if errors.Is(err, store.ErrNotExist) { // removed since
+				if errors.Is(err, store.ErrNotExist) { // removed meanwhile
 					continue
 				}
 				if err != nil {
@@ -59,11 +61,29 @@ func (c *Catalog) List(ctx context.Context, start, after string) iter.Seq2[Entry
 	}
 }
 
-// listFirst is how many are read at first; then twice as many each time.
+// listFirst is how many certificates are read at first. Then it is twice as many each time.
 const listFirst = 16
 
+// Names yields the name of every certificate of the store, in the order of its keys. It reads no
+// certificate. After an error it ends.
+func (c *Catalog) Names(ctx context.Context) iter.Seq2[keysource.Name, error] {
+	return func(yield func(keysource.Name, error) bool) {
+		for key, err := range c.store.Keys(ctx, prefix) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			name, err := store.Segment(key)
+			if err == nil && !yield(keysource.Name(name), nil) {
+				return
+			}
+		}
+	}
+}
+
+// entry returns the list's entry for a key and its value.
 func (c *Catalog) entry(key string, v store.Value) (Entry, error) {
-	e := Entry{Name: keysource.Name(listed(key))}
+	e := Entry{Name: keysource.Name(listName(key))}
 	if name, err := store.Segment(key); err != nil || name != string(e.Name) {
 		e.Problem = fmt.Sprintf("the store's key %q is not that of a server name: nobody can ask for it", key)
 		return e, nil
@@ -81,7 +101,7 @@ func (c *Catalog) entry(key string, v store.Value) (Entry, error) {
 	return e, nil
 }
 
-// expired says since when; empty: it has not.
+// expired says since when c has expired. It is empty if c has not.
 func expired(c keysource.Certificate, now time.Time) string {
 	if !now.After(c.NotAfter) {
 		return ""
@@ -89,17 +109,19 @@ func expired(c keysource.Certificate, now time.Time) string {
 	return "expired at " + c.NotAfter.UTC().Format(time.RFC3339)
 }
 
-// keys yields the store's keys in the order of the names, which differs in one point: the "*" of a wildcard is the first character of a name,
-// and escaped ("=2A") it would come after the digits.
+// keys yields the store's keys in the order of the names. That order differs from the store's in
+// one point. The "*" of a wildcard is the first character of a name. In a key it is escaped
+// ("=2A"), and comes after the digits.
 func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[string, error] {
-	from := lower(after)
+	from := keyAfter(after)
 	if start != "" {
-		return store.KeysAfter(ctx, c.store, key(keysource.Name(start)), from)
+		return c.store.KeysAfter(ctx, key(keysource.Name(start)), from)
 	}
-	behind := wildcards + "\xff" // all of them
+	pastWildcards := wildcards + "\xff" // all wildcards are before it
 	return func(yield func(string, error) bool) {
-		if after < "*" || strings.HasPrefix(after, "*") { // what is less is a folder's name
-			for k, err := range store.KeysAfter(ctx, c.store, wildcards, from) {
+		// An after below "*" is no server name. It may be the name of a folder.
+		if after < "*" || strings.HasPrefix(after, "*") {
+			for k, err := range c.store.KeysAfter(ctx, wildcards, from) {
 				if !yield(k, err) || err != nil {
 					return
 				}
@@ -107,7 +129,7 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 			from = ""
 		}
 		if from < wildcards {
-			for k, err := range store.KeysAfter(ctx, c.store, prefix, from) {
+			for k, err := range c.store.KeysAfter(ctx, prefix, from) {
 				if err == nil && k >= wildcards {
 					break
 				}
@@ -116,7 +138,7 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 				}
 			}
 		}
-		for k, err := range store.KeysAfter(ctx, c.store, prefix, max(from, behind)) {
+		for k, err := range c.store.KeysAfter(ctx, prefix, max(from, pastWildcards)) {
 			if !yield(k, err) {
 				return
 			}
@@ -124,20 +146,22 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 	}
 }
 
-// wildcards is how the keys of wildcards begin.
+// wildcards is the prefix of the keys of wildcards.
 var wildcards = key("*")
 
-// listed is the name under which a key is listed: that of a certificate, or for what is no such key the rest of it, so that the order of the list is one order of
-// names, in which pages can go on.
-func listed(key string) string {
+// listName is the name under which a key is listed. It is the name of the certificate. If the key
+// is not that of a name, it is the rest of the key. So the list has one order, in which pages can
+// continue.
+func listName(key string) string {
 	if rest, ok := strings.CutPrefix(key, wildcards); ok {
 		return "*" + rest
 	}
 	return strings.TrimPrefix(key, prefix)
 }
 
-// lower undoes listed: it is the key behind which the names after after begin, whatever they are.
-func lower(after string) string {
+// keyAfter is the inverse of listName: the names after after have keys behind it, whatever they
+// are.
+func keyAfter(after string) string {
 	if after == "" {
 		return ""
 	}

@@ -12,10 +12,10 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Pair is what wants to be stored under a name.
+// Pair is a certificate that is to be stored under a name.
 type Pair struct {
-	Name       keysource.Name
-	Chain, Key []byte // PEM, as [keysource.ParseCertificate] takes them
+	Name keysource.Name
+	keysource.PEM
 }
 
 // Stored is a name with the version that it is about to have.
@@ -24,15 +24,17 @@ type Stored struct {
 	Version string
 }
 
-// Outcome is what became of a Pair.
+// Outcome is the outcome for a Pair.
 type Outcome struct {
-	Same bool // it was there already
+	Same bool // the same certificate was there already
 	Err  error
 }
 
-// PutAll is [Catalog.Put] of each pair, on its own: an outcome for each, in their order; of two of one name the later one stays. It checks with all
-// processors, and each pair once; one that is stored already, byte for byte, is not checked at all. [Config].BeforeAll is asked once, for all that
-// change; its error refuses them all, and is the one that PutAll returns.
+// PutAll does what [Catalog.Put] does, for each pair on its own. It returns the outcomes in the
+// order of the pairs. If a name comes twice, the later pair stays. PutAll checks each pair once,
+// on all processors. It does not check a pair that is stored already, byte for byte.
+// [Config].BeforeAll is called once, with all that change. Its error refuses them all, and is the
+// error that PutAll returns.
 func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 	out := make([]Outcome, len(pairs))
 	keys := make([]string, len(pairs))
@@ -41,11 +43,11 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 	}
 	have := store.GetAll(ctx, c.store, keys)
 	next := make([]admitted, len(pairs))
-	spread(len(pairs), func(i int) { next[i], out[i] = weigh(pairs[i], have[i], time.Now()) })
+	onAllProcessors(len(pairs), func(i int) { next[i], out[i] = admitPair(pairs[i], have[i], time.Now()) })
 
 	var news []Stored
 	var changes []store.Change
-	var at []int // where their outcomes belong
+	var at []int // the indexes of changes in pairs
 	for i, n := range next {
 		if n.val == nil {
 			continue
@@ -61,12 +63,14 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 	}
 	for j, o := range store.SwapAll(ctx, c.store, changes) {
 		switch i := at[j]; {
-		case errors.Is(o.Err, store.ErrConflict): // somebody else was first, or the name comes twice
-			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].Chain, pairs[i].Key)
+		// Somebody else was first, or the name comes twice.
+		case errors.Is(o.Err, store.ErrConflict):
+			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].PEM)
 		case o.Err != nil:
-			out[i].Err = fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w", pairs[i].Name, o.Err)
+			out[i].Err = fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w",
+				pairs[i].Name, o.Err)
 		default:
-			c.ills.note(pairs[i].Name, "")
+			c.problems.note(pairs[i].Name, "")
 			c.known.put(pairs[i].Name)
 		}
 	}
@@ -74,7 +78,8 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 	return out, nil
 }
 
-func weigh(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
+// admitPair checks p, and returns what is to be stored. That is zero if the store has it already.
+func admitPair(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	if have.Err != nil && !errors.Is(have.Err, store.ErrNotExist) && !errors.Is(have.Err, store.ErrSealed) {
 		return admitted{}, Outcome{Err: fmt.Errorf("storing the certificate of %s: %w", p.Name, have.Err)}
 	}
@@ -86,7 +91,7 @@ func weigh(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	if unread == nil && string(old.Chain) == string(p.Chain) && string(old.Key) == string(p.Key) {
 		return admitted{}, Outcome{Same: true}
 	}
-	_, next, err := admit(p.Name, p.Chain, p.Key, now)
+	_, next, err := admit(p.Name, p.PEM, now)
 	if err != nil {
 		return admitted{}, Outcome{Err: err}
 	}
@@ -96,9 +101,10 @@ func weigh(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	return next, Outcome{}
 }
 
-// spread calls f for 0 to n-1 on all processors, and lets others have a turn after each: who waits for a processor would else wait for 10 ms of each of these
-// goroutines, and a rotation that is being written waits for one several times.
-func spread(n int, f func(int)) {
+// onAllProcessors calls f for 0 to n-1 on all processors, and lets other goroutines run after each
+// call. Otherwise a goroutine that waits for a processor would wait 10 ms for each of these. A
+// rotation that is being written waits several times.
+func onAllProcessors(n int, f func(int)) {
 	var wg sync.WaitGroup
 	workers := min(runtime.GOMAXPROCS(0), n)
 	for w := range workers {

@@ -8,16 +8,21 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// format is the version of the stored form. Another one is not read: an older replica must not serve what it does not understand.
+// format is the version of the stored form. No other one is read: an older replica must not serve
+// what it does not understand.
 const format = 2
 
-// encode returns the stored form, in which every text and list of bytes stands behind its length (a uvarint), every list behind how many it has:
+// encode returns the stored form. In it every text and byte string follows its length (a uvarint),
+// and every list follows the number of its elements:
 //
-//	format (one byte), name, version, names of the leaf, issuer, not before, not after (seconds since 1970, varints), key, chain (both DER)
+//	format (one byte), name, version, names of the leaf, issuer,
+//	not before, not after (seconds since 1970, varints), key, chain (both DER)
 //
-// The name is in it so that a value which got under another key is noticed. A certificate is parsed and checked once, when it is put; what that found
-// stands in the record, with the hash of what it was found in, since a node that asks for ten thousand names would else have ten thousand signatures
-// checked. A million records are a store's file: DER takes half of what PEM within JSON takes.
+// The name is part of it, so that a value under a wrong key is noticed. A certificate is parsed
+// and checked once, when it is put. The result is part of the record, with the hash of what was
+// checked. Otherwise ten thousand signatures would be checked for a node that asks for ten
+// thousand names. DER takes half the space of PEM in JSON, which counts when a store has a million
+// records.
 func encode(n keysource.Name, c keysource.Certificate, der keysource.DER, version string) []byte {
 	size := 128 + len(n) + len(version) + len(c.Issuer) + len(der.Key)
 	for _, d := range c.Names {
@@ -46,35 +51,40 @@ func appendText[T string | []byte](b []byte, text T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
-// admit checks what wants to come in and returns it parsed, and what is to be stored.
-func admit(n keysource.Name, chain, key []byte, now time.Time) (keysource.Certificate, admitted, error) {
+// admit checks a certificate that is to be stored under n. It returns the certificate parsed, and
+// what is to be stored.
+func admit(n keysource.Name, p keysource.PEM, now time.Time) (keysource.Certificate, admitted, error) {
 	if want, err := keysource.ServerName(string(n)); err != nil {
 		return keysource.Certificate{}, admitted{}, err
 	} else if want != n {
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%w: %q is written %q", keysource.ErrBadName, n, want)
 	}
-	c, der, err := keysource.ParseDER(chain, key, now)
+	c, der, err := keysource.ParseDER(p, now)
 	if err != nil {
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w", n, err)
 	}
 	if !c.Covers(n) {
-		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w: it is for %.200q, so that clients would refuse it there", n, keysource.ErrBadCertificate, c.Names)
+		return keysource.Certificate{}, admitted{},
+			fmt.Errorf("%s: %w: it is for %.200q, so that clients would refuse it there", n,
+				keysource.ErrBadCertificate, c.Names)
 	}
 	version := c.Version()
 	return c, admitted{version, encode(n, c, der, version)}, nil
 }
 
-// admitted is a certificate in its stored form; the zero value: there is nothing to store.
+// admitted is a certificate in its stored form. The zero value means that there is nothing to
+// store.
 type admitted struct {
 	version string
 	val     []byte
 }
 
-// Check looks at a record that comes from outside, such as a backup, and returns it as it is to be stored: it must be one that decode reads, with a key that
-// belongs to its chain. Expiry is not looked at. The error wraps [keysource.ErrBadCertificate] or [keysource.ErrBadName].
+// Check checks a record that comes from outside, such as a backup, and returns it as it is to be
+// stored. The record must be readable by decode, and its key must belong to its chain. Check
+// ignores expiry. The error wraps [keysource.ErrBadCertificate] or [keysource.ErrBadName].
 //
-// A certificate that only a rule of [keysource.Rules] refuses is returned as it is: it must not stop a restore,
-// and is not served as long as the rule stands.
+// If only a rule of [keysource.Rules] refuses a certificate, it is returned as it is. It must not
+// stop a restore, and is not served while the rule exists.
 func Check(n keysource.Name, val []byte) ([]byte, error) {
 	c, der, err := unpack(n, val)
 	if err != nil {
@@ -83,13 +93,14 @@ func Check(n keysource.Name, val []byte) ([]byte, error) {
 	if der.Check() != nil {
 		return val, nil
 	}
-	_, next, err := admit(n, c.Chain, c.Key, time.Time{})
+	_, next, err := admit(n, c.PEM, time.Time{})
 	return next.val, err
 }
 
-// decode reads a stored value. Its expiry is not checked: a certificate was good when it was put, and to
-// stop serving it at its end would turn an expired certificate into none, and a restart into an outage for those who went on with it
-// (the last good one stays). Expiry is shown by List and alarmed on instead. Its errors quote nothing of the value, which holds a key.
+// decode reads a stored value. It does not check expiry. A certificate was good when it was put.
+// To stop serving it when it expires would leave no certificate. A restart would become an outage
+// for clients that accept it. So the last good one stays. List shows expiry, and alarms report it.
+// The errors of decode quote nothing of the value, which has a key.
 func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
 	c, der, err := unpack(n, val)
 	if err != nil {
@@ -101,10 +112,12 @@ func decode(n keysource.Name, val []byte) (keysource.Certificate, error) {
 	return c, nil
 }
 
-// unpack is decode without the rules that the certificate must obey to be sent.
+// unpack does what decode does, without the rules that a certificate must obey to be sent.
 func unpack(n keysource.Name, val []byte) (keysource.Certificate, keysource.DER, error) {
 	bad := func(what string) (keysource.Certificate, keysource.DER, error) {
-		return keysource.Certificate{}, keysource.DER{}, fmt.Errorf("%w: the stored record of %s %s: put the certificate again", keysource.ErrBadCertificate, n, what)
+		return keysource.Certificate{}, keysource.DER{},
+			fmt.Errorf("%w: the stored record of %s %s: put the certificate again", keysource.ErrBadCertificate, n,
+				what)
 	}
 	r := fields{rest: val}
 	if got := r.byte(); got != format && !r.broken {
@@ -130,7 +143,7 @@ func unpack(n keysource.Name, val []byte) (keysource.Certificate, keysource.DER,
 	if string(name) != string(n) {
 		return bad("is of another name")
 	}
-	c.Chain, c.Key = der.PEM()
+	c.PEM = der.PEM()
 	if c.Version() != string(version) {
 		return bad("was changed since it was put")
 	}

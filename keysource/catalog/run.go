@@ -10,7 +10,7 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Wake has Run look for changes now: somebody says that there are some. It never blocks.
+// Wake has Run look for changes now, since somebody says that there are some. It never blocks.
 func (c *Catalog) Wake() {
 	select {
 	case c.wake <- struct{}{}:
@@ -18,21 +18,23 @@ func (c *Catalog) Wake() {
 	}
 }
 
-// nothing is a prefix that no key has: a look there says only how far the store is. What was stored before costs nothing until somebody asks.
-const nothing = prefix + " "
+// noKeys is a prefix that no key has. A look there only returns the store's current revision. What
+// was stored before costs nothing until somebody asks for it.
+var noKeys = prefix + " "
 
-// Ready is closed once changes are followed: what is read from now on, Changed will be called for when it becomes old.
+// Ready is closed once changes are followed. For what is read after that, Changed is called when
+// it becomes old.
 func (c *Catalog) Ready() <-chan struct{} { return c.ready }
 
-// Run looks for changes each Refresh, and when woken, until ctx ends; then it returns nil. While the store cannot be read it goes on trying.
-// To be called once.
+// Run looks for changes at each Refresh, and when it is woken, until ctx ends. Then it returns
+// nil. While the store cannot be read it goes on trying. It must be called only once.
 func (c *Catalog) Run(ctx context.Context) error {
 	var since store.Rev
 	var learning sync.WaitGroup
 	defer learning.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	down, where := false, nothing
+	down, where := false, noKeys
 	for {
 		keys, head, err := c.store.Changed(ctx, where, since)
 		switch {
@@ -44,12 +46,12 @@ func (c *Catalog) Run(ctx context.Context) error {
 			c.log.Info("the store can be read for changed certificates again")
 		}
 		if errors.Is(err, store.ErrLost) {
-			c.known.lost()
+			c.known.forget()
 		}
 		if down = err != nil; !down {
 			since = head
-			c.tell(ctx, keys)
-			if where == nothing {
+			c.report(ctx, keys)
+			if where == noKeys {
 				where = prefix
 				close(c.ready)
 			}
@@ -59,10 +61,11 @@ func (c *Catalog) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-c.wake:
 		case <-c.known.learn:
-			c.known.begin()
+			c.known.startLearning()
 			learning.Go(func() {
-				if err := c.known.read(ctx, c.store); err != nil && ctx.Err() == nil {
-					c.log.Warn("the names in the store cannot be listed; each unknown name costs a read until they can", "error", err)
+				if err := c.known.learnFrom(ctx, c.store); err != nil && ctx.Err() == nil {
+					c.log.Warn("the names in the store cannot be listed; "+
+						"each unknown name costs a read until they can", "error", err)
 				}
 			})
 		case <-timer.C:
@@ -71,7 +74,8 @@ func (c *Catalog) Run(ctx context.Context) error {
 	}
 }
 
-func (c *Catalog) tell(ctx context.Context, keys []string) {
+// report passes on the names of changed keys.
+func (c *Catalog) report(ctx context.Context, keys []string) {
 	names := make([]keysource.Name, 0, len(keys))
 	for _, key := range keys {
 		name, err := store.Segment(key)

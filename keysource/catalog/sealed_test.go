@@ -8,6 +8,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/internal/testca"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -25,10 +26,11 @@ func (prefixSealer) Open(sealed, ad []byte) ([]byte, error) {
 	return []byte(plain), nil
 }
 
-// A record that does not open is listed with its problem among the others, and can be put again or removed.
+// A record that does not open is listed with its problem among the others, and can be put again or
+// removed.
 func TestARecordThatDoesNotOpen(t *testing.T) {
 	inner, ca := memory.New(), testca.New(t)
-	c := New(Config{Store: store.Sealed(inner, prefixSealer{})})
+	c := New(Config{Store: guard.Sealed(inner, prefixSealer{})})
 	put(t, c, ca, "good.example")
 	cert := put(t, c, ca, "bad.example")
 	damage := func() {
@@ -44,14 +46,17 @@ func TestARecordThatDoesNotOpen(t *testing.T) {
 		check(t, err)
 		problems[e.Name] = e.Problem
 	}
-	if len(problems) != 2 || problems["good.example"] != "" || !strings.Contains(problems["bad.example"], "does not open") {
+	if len(problems) != 2 || problems["good.example"] != "" ||
+		!strings.Contains(problems["bad.example"], "does not open") {
 		t.Errorf("the list: %q", problems)
 	}
-	if _, err := c.Certificate(t.Context(), "bad.example"); !errors.Is(err, store.ErrSealed) || errors.Is(err, keysource.ErrNotExist) {
+	if _, err := c.Certificate(t.Context(), "bad.example"); !errors.Is(err, store.ErrSealed) ||
+		errors.Is(err, keysource.ErrNotExist) {
 		t.Errorf("Certificate: %v, want ErrSealed", err)
 	}
 	again := put(t, c, ca, "bad.example")
-	if have, err := c.Certificate(t.Context(), "bad.example"); err != nil || have.Version() != again.Version() || have.Version() == cert.Version() {
+	if have, err := c.Certificate(t.Context(), "bad.example"); err != nil || have.Version() != again.Version() ||
+		have.Version() == cert.Version() {
 		t.Errorf("after another Put: %v", err)
 	}
 	damage()

@@ -1,12 +1,21 @@
-// Package dir serves certificates from a directory of PEM files and notices whatever happens to it.
+// Package dir serves certificates from a directory of PEM files, and notices every change of it.
 //
-// The directory holds one folder a name, "<server name>/tls.crt" (chain, leaf first) and "<server name>/tls.key"; a wildcard's folder is
-// "_.example.com". Files may be replaced by renames, by symlink swaps as Kubernetes does them, or in place. inotify is only a wake-up:
-// every Rescan the whole directory is looked at, and that alone finds everything.
+// The directory has one folder for each name, with "<server name>/tls.crt" (chain, leaf first) and
+// "<server name>/tls.key". The folder of a wildcard is "_.example.com". Files may be replaced by
+// renames, by symlink swaps as Kubernetes does, or in place.
 //
-// What is broken, expired, half-written or of two halves changes nothing: the last good certificate of that name stays, and
-// [Dir.List] says what is wrong. A name is gone only when its folder is; when many go at once, as when a volume is not mounted, they are
-// held back until they return or [Dir.ConfirmLoss] accepts the loss.
+// Its rules:
+//
+//   - inotify is only a wake-up. Each Rescan looks at the whole directory, and that alone finds
+//     everything.
+//   - Files that are broken, expired, half-written or do not belong together change nothing. The
+//     last good certificate of that name stays, and [Dir.List] says what is wrong.
+//   - A name is gone only when its folder is. When many go at once, as when a volume is not
+//     mounted, they are held back. They are so until they return or [Dir.ConfirmLoss] accepts the
+//     loss.
+//   - Files are read only when their name was asked for, or in the background.
+//
+// It does not know the store. What it must remember over a restart goes through [Known].
 package dir
 
 import (
@@ -29,65 +38,77 @@ import (
 type Config struct {
 	// Dir is the directory. It may be a symbolic link, and so may the folders in it.
 	Dir string
-	// Rescan is the time between two looks at everything. Default 5 s.
+	// Rescan is the time between two looks at everything. The default is 5 s.
 	Rescan time.Duration
-	// Changed is called with names for which Certificate may now answer otherwise: new, changed, gone, back. It is called from
-	// Run's goroutine, must not block, and may name more than changed. nil: nobody wants to know.
+	// Changed is called with names whose certificate may differ now: new, changed, gone, back.
+	// Run's goroutine calls it, so it must not block. It may name more than what changed. It may
+	// be nil.
 	Changed func([]keysource.Name)
-	// Known remembers the names over a restart, so that a volume that is not mounted at start is seen as a loss. nil: it is not.
+	// Known remembers the names over a restart. So it is noticed as a loss that a volume is not
+	// mounted at the start. If it is nil, that is not noticed.
 	Known Known
-	// Log gets what an operator should know. Default: nothing is logged.
+	// AcceptLoss is what an operator types to accept a loss. Errors and the log name it.
+	AcceptLoss string
+	// Log gets what an operator should know. If it is nil, nothing is logged.
 	Log *slog.Logger
 }
 
-// Known keeps the names of the directory outside the process. It is called from Run's goroutine.
+// Known keeps the names of the directory outside the process. Run's goroutine calls it.
 type Known interface {
 	// Load returns the names of the last Save, or none if there was no Save.
 	Load(ctx context.Context) ([]keysource.Name, error)
-	// Save replaces them.
+	// Save replaces the names.
 	Save(ctx context.Context, names []keysource.Name) error
 }
 
-// Dir is a [keysource.Source]. All methods are safe for concurrent use; nothing is read before Run.
+// Dir is a [keysource.Source]. All methods are safe for concurrent use. Nothing is read before
+// Run.
 type Dir struct {
 	root    string
 	rescan  time.Duration
 	changed func([]keysource.Name)
 	known   Known
+	accept  string // what an operator types to accept a loss
 	log     *slog.Logger
 	open    func() (*watcher, error)
 
-	loads singleflight.Group
-	ready chan struct{} // closed after the first scan
-	kick  chan struct{} // capacity 1: Run looks at what is under mu
+	loads  singleflight.Group
+	ready  chan struct{} // closed after the first scan
+	wakeup chan struct{} // capacity 1; ready when Run should look at what mu guards
 
-	mu       sync.Mutex
-	hosts    map[keysource.Name]*host
-	bad      map[string]string       // folder → why it is no host
-	recent   map[keysource.Name]lost // gone within lossWindow, and believed
-	unread   error                   // why the last scan could not read the directory
-	accepted bool                    // the directory is missing, and ConfirmLoss took that for the truth
-	fresh    []*host                 // asked for the first time: to be watched
+	mu    sync.Mutex
+	hosts map[keysource.Name]*host
+	bad   map[string]string // folder → why it is not the folder of a name
+	// recentlyGone holds the names that went within lossWindow, and were removed.
+	recentlyGone map[keysource.Name]goneName
+	unread       error // why the last scan could not read the directory
+	// accepted reports that the directory is missing, and that ConfirmLoss accepted that.
+	accepted bool
+	fresh    []*host // asked for the first time, and to be watched
 	woken    map[keysource.Name]struct{}
-	again    time.Time // when what looked wrong is due for its second look; zero: nothing is
-	unsaved  bool      // the names changed, and Known has not been told
+	// again is when the second look at what looked wrong is due. It is zero if none is.
+	again   time.Time
+	unsaved bool // the names changed and were not saved in Known
 
-	// The rest is Run's alone.
-	scans      uint64 // numbers the scans
-	scanning   time.Duration
-	backlog    []*host             // changed, and not asked for: checked when there is nothing else to do
+	// Only Run uses the rest.
+	scans    uint64 // number of the last scan
+	scanning time.Duration
+	// backlog holds names that changed and were not asked for. They are checked when there is
+	// nothing else to do.
+	backlog    []*host
 	dirty      map[string]struct{} // folders that inotify named
 	rootDirty  bool
-	soon       time.Time // when to look at them; zero: none
+	soon       time.Time // when to look at these; zero if there are none
 	saveFailed bool
 }
 
 const (
 	defaultRescan = 5 * time.Second
-	// secondLook is how long something may look wrong before it is believed: two files are never replaced at one instant, nor are folders.
+	// secondLook is how long something may look wrong before it is believed. Two files are never
+	// replaced at the same instant, nor are folders.
 	secondLook = time.Second
-	// settle lets the rest of a burst of inotify events come in.
-	settle = 20 * time.Millisecond
+	// burst is how long the rest of a burst of inotify events is waited for.
+	burst = 20 * time.Millisecond
 )
 
 // New returns a Dir that has read nothing yet.
@@ -102,18 +123,21 @@ func New(c Config) *Dir {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Dir{
-		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, known: c.Known, log: c.Log, open: openWatcher,
-		ready: make(chan struct{}), kick: make(chan struct{}, 1),
-		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recent: map[keysource.Name]lost{},
+		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, known: c.Known, log: c.Log,
+		open: openWatcher, accept: c.AcceptLoss,
+		ready: make(chan struct{}), wakeup: make(chan struct{}, 1),
+		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recentlyGone: map[keysource.Name]goneName{},
 		woken: map[keysource.Name]struct{}{}, dirty: map[string]struct{}{},
 	}
 }
 
-// Ready is closed once the directory was read, or, where it cannot be read, once the names known from last time are held back.
+// Ready is closed once the directory was read. If it cannot be read, Ready is closed once the
+// names known from last time are held back.
 func (d *Dir) Ready() <-chan struct{} { return d.ready }
 
-// Certificate implements [keysource.Source]. It blocks until Ready. Files are read when a name is first asked for; from then on the last good
-// certificate stays in memory and is returned whatever happens to the files, until the name is gone.
+// Certificate implements [keysource.Source]. It blocks until Ready. The files of a name are read
+// when it is first asked for. From then on its last good certificate stays in memory until the
+// name is gone, whatever happens to the files.
 func (d *Dir) Certificate(ctx context.Context, n keysource.Name) (keysource.Certificate, error) {
 	select {
 	case <-d.ready:
@@ -135,7 +159,8 @@ func (d *Dir) Certificate(ctx context.Context, n keysource.Name) (keysource.Cert
 		if h.good != nil {
 			return *h.good, nil
 		}
-		return keysource.Certificate{}, cmp.Or(r.Err, errGone) // nil: the folder was made anew meanwhile
+		// R.Err is nil if the folder was made anew meanwhile.
+		return keysource.Certificate{}, cmp.Or(r.Err, errGone)
 	case <-ctx.Done():
 		return keysource.Certificate{}, fmt.Errorf("reading %s: %w", h.name, ctx.Err())
 	}
@@ -155,7 +180,7 @@ func (d *Dir) lookup(n keysource.Name) (*host, keysource.Certificate, error) {
 	if !h.asked {
 		h.asked = true
 		d.fresh = append(d.fresh, h)
-		d.poke()
+		d.signal()
 	}
 	switch {
 	case h.good != nil:
@@ -166,10 +191,10 @@ func (d *Dir) lookup(n keysource.Name) (*host, keysource.Certificate, error) {
 	return h, keysource.Certificate{}, nil
 }
 
-// poke makes Run look.
-func (d *Dir) poke() {
+// signal wakes Run.
+func (d *Dir) signal() {
 	select {
-	case d.kick <- struct{}{}:
+	case d.wakeup <- struct{}{}:
 	default:
 	}
 }

@@ -55,11 +55,14 @@ func launch(t testing.TB, root string, inotify bool, change ...func(*Config)) *b
 
 func newBench(t testing.TB, root string, change ...func(*Config)) *bench {
 	b := &bench{t: t, ca: testca.New(t), logs: &syncBuffer{}, done: make(chan error, 1)}
-	c := Config{Dir: root, Log: slog.New(slog.NewTextHandler(b.logs, nil)), Changed: func(names []keysource.Name) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.told = append(b.told, names...)
-	}}
+	c := Config{
+		Dir: root, AcceptLoss: "lockstep cert rm --confirm", Log: slog.New(slog.NewTextHandler(b.logs, nil)),
+		Changed: func(names []keysource.Name) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.told = append(b.told, names...)
+		},
+	}
 	for _, f := range change {
 		f(&c)
 	}
@@ -127,7 +130,8 @@ func (b *bench) entry(n keysource.Name) Entry {
 
 var writes atomic.Int64
 
-// replace writes a file as careful tools do: another file, renamed into place. Each gets a time of its own, in the past.
+// replace writes a file as careful tools do: another file, renamed into place. Each gets a time of
+// its own, in the past.
 func replace(t testing.TB, path string, content []byte) {
 	t.Helper()
 	check(t, os.MkdirAll(filepath.Dir(path), 0o755))
@@ -154,7 +158,7 @@ func putPEM(t testing.TB, folder string, chain, key []byte) string {
 
 func version(t testing.TB, chain, key []byte) string {
 	t.Helper()
-	c, err := keysource.ParseCertificate(chain, key, time.Time{})
+	c, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Time{})
 	check(t, err)
 	return c.Version()
 }
@@ -264,7 +268,8 @@ func TestNothingIsAbsentBeforeTheFirstScan(t *testing.T) {
 		b := launch(t, t.TempDir(), false, func(c *Config) { c.Known = known })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := b.Certificate(ctx, "shop.example"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, keysource.ErrNotExist) {
+		if _, err := b.Certificate(ctx, "shop.example"); !errors.Is(err, context.DeadlineExceeded) ||
+			errors.Is(err, keysource.ErrNotExist) {
 			t.Fatalf("got %v", err)
 		}
 		known.set(nil, nil)
@@ -378,7 +383,8 @@ func TestTheLastGoodStays(t *testing.T) {
 					}
 					b.wants("other.example", other)
 					synctest.Wait()
-					if e := b.entry("shop.example"); e.Problem != "" || e.Version != v || !e.NotAfter.Equal(testca.NotAfter) || e.Issuer == "" {
+					if e := b.entry("shop.example"); e.Problem != "" || e.Version != v ||
+						!e.NotAfter.Equal(testca.NotAfter) || e.Issuer == "" {
 						t.Fatalf("while all is well: %+v", e)
 					}
 					b.news()
@@ -386,7 +392,8 @@ func TestTheLastGoodStays(t *testing.T) {
 					c.spoil(t, ca, folder, chain, key)
 					time.Sleep(5*time.Second + 2*secondLook)
 					synctest.Wait()
-					if e := b.entry("shop.example"); !strings.Contains(e.Problem, c.words) || !strings.Contains(e.Problem, folder) || asked != (e.Version == v) {
+					if e := b.entry("shop.example"); !strings.Contains(e.Problem, c.words) ||
+						!strings.Contains(e.Problem, folder) || asked != (e.Version == v) {
 						t.Errorf("the list says %+v, want %q", e, c.words)
 					}
 					if asked {
@@ -469,7 +476,8 @@ func TestFoldersThatAreNoHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ca := t.TempDir(), testca.New(t)
 		chain, key := ca.Issue(t, "shop.example", "*.shop.example")
-		for _, f := range []string{"shop.example", "Shop.Example", "_.shop.example", "*.shop.example", "under_score", "lost+found", ".hidden", "..2026_01_01"} {
+		for _, f := range []string{"shop.example", "Shop.Example", "_.shop.example", "*.shop.example", "under_score",
+			"lost+found", ".hidden", "..2026_01_01"} {
 			putPEM(t, filepath.Join(root, f), chain, key)
 		}
 		check(t, os.WriteFile(filepath.Join(root, "readme.md"), nil, 0o600))

@@ -17,40 +17,46 @@ import (
 const (
 	crtFile = "tls.crt"
 	keyFile = "tls.key"
-	maxFile = 1 << 20 // as keysource: more is not PEM of a certificate
-	// racy is how young a file may be for a second write to leave its size and time as they are (as git has it).
+	maxFile = 1 << 20 // the same as in keysource: more is not PEM of a certificate
+	// racy is how young a file may be for a second write to leave its size and time unchanged. Git
+	// has the same rule.
 	racy = 2 * time.Second
 )
 
-// host is one name. The fields below io belong to Dir.mu.
+// host is one name. Dir.mu guards the fields below io.
 type host struct {
 	name keysource.Name
 
-	io sync.Mutex // held while the files are read, so that an older look never overwrites a newer one; taken before Dir.mu
+	// io is held while the files are read, so that an older look never overwrites a newer one. It
+	// is taken before Dir.mu.
+	io sync.Mutex
 
 	folder string
 	seen   uint64 // the last scan that found the folder
 	sig    signature
-	gone   time.Time // since when the folder is missing; zero: it is there
-	held   bool      // missing, and held back
+	gone   time.Time // when the folder went missing; zero if it is there
+	held   bool      // the folder is missing, and the name is held back
 
-	asked   bool                   // from now on the content is kept
-	waiting bool                   // somebody was given an error, and is told when there is something better
+	asked bool // reports that the content is kept from now on
+	// waiting reports that somebody was given an error, and is to be told when there is something
+	// better.
+	waiting bool
 	good    *keysource.Certificate // the last good content, if asked
 
 	version, leaf, issuer string // of good, or of what the last look found
 	notAfter              time.Time
-	wrong                 time.Time // since when the files are not right; zero: they are
-	problem               string    // why, once a second look found the same
+	wrongSince            time.Time // when the files became wrong; zero if they are right
+	problem               string    // what is wrong, once a second look found the same
 }
 
-// signature tells by stat alone whether files changed. The zero value equals no file's: it means "look again".
+// signature shows by stat alone whether files changed. The zero value equals that of no file, and
+// means "look again".
 type signature struct{ crt, key fileID }
 
 type fileID struct {
 	dev, ino uint64
 	size     int64
-	mtime    int64 // ns since 1970
+	mtime    int64 // nanoseconds since 1970
 }
 
 func identify(fi fs.FileInfo) fileID {
@@ -79,22 +85,22 @@ func stat(folder string) (signature, error) {
 	return signature{ids[0], ids[1]}, nil
 }
 
-// read returns the certificate in folder and the signature of the files that it came from. The signature is zero if they must be looked at
-// again even if they seem not to change.
+// read returns the certificate in folder, and the signature of the files from which it came. The
+// signature is zero if the files must be looked at again even if they seem unchanged.
 func read(folder string, n keysource.Name, now time.Time) (keysource.Certificate, signature, error) {
-	sig, err := stat(folder) // before reading: whatever is written meanwhile shows as a change at the next look
+	// This comes first, so that a write meanwhile shows as a change at the next look.
+	sig, err := stat(folder)
 	if err != nil {
 		return keysource.Certificate{}, signature{}, err
 	}
-	chain, err := readFile(filepath.Join(folder, crtFile))
-	if err != nil {
+	var p keysource.PEM
+	if p.Chain, err = readFile(filepath.Join(folder, crtFile)); err != nil {
 		return keysource.Certificate{}, signature{}, err
 	}
-	key, err := readFile(filepath.Join(folder, keyFile))
-	if err != nil {
+	if p.Key, err = readFile(filepath.Join(folder, keyFile)); err != nil {
 		return keysource.Certificate{}, signature{}, err
 	}
-	c, err := keysource.ParseCertificate(chain, key, now)
+	c, err := keysource.ParseCertificate(p, now)
 	if err == nil && !c.Covers(n) {
 		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
 	}
@@ -124,7 +130,8 @@ func readFile(path string) ([]byte, error) {
 
 var errGone = errors.New("the folder went away while it was read")
 
-// look reads the files of h now and takes what it finds: a good certificate replaces the last one, anything else leaves it.
+// look reads the files of h now. A good certificate replaces the last one. Anything else leaves
+// it.
 func (d *Dir) look(h *host) error {
 	h.io.Lock()
 	defer h.io.Unlock()
@@ -136,19 +143,19 @@ func (d *Dir) look(h *host) error {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.hosts[h.name] != h || h.held || !h.gone.IsZero() { // the scan's business by now
+	if d.hosts[h.name] != h || h.held || !h.gone.IsZero() { // the scan takes care of this host now
 		h.waiting = true
 		return errors.Join(errGone, err)
 	}
 	h.sig = sig
 	if err != nil {
-		d.blame(h, err, now)
+		d.noteProblem(h, err, now)
 		return err
 	}
 	if h.problem != "" {
 		d.log.Info("certificate is good again", "name", h.name)
 	}
-	h.wrong, h.problem = time.Time{}, ""
+	h.wrongSince, h.problem = time.Time{}, ""
 	if v := c.Version(); h.waiting || v != h.version && h.good != nil {
 		d.wake(h)
 	}
@@ -160,34 +167,36 @@ func (d *Dir) look(h *host) error {
 	return nil
 }
 
-// blame notes that the files of h are not right. It becomes a problem when a second look finds so too. Needs mu.
-func (d *Dir) blame(h *host, err error, now time.Time) {
+// noteProblem notes that the files of h are not right. That becomes a problem when a second look
+// finds it too. The caller holds mu.
+func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 	h.waiting = h.asked && h.good == nil
 	if h.good == nil {
 		h.version, h.leaf, h.issuer, h.notAfter = "", "", "", time.Time{}
 	}
-	if h.wrong.IsZero() {
-		h.wrong = now
+	if h.wrongSince.IsZero() {
+		h.wrongSince = now
 	}
 	switch {
-	case now.Sub(h.wrong) < secondLook:
+	case now.Sub(h.wrongSince) < secondLook:
 		d.lookAgain(now)
 	case h.problem != err.Error():
 		h.problem = err.Error()
-		d.log.Warn("certificate cannot be used; the last good one stays", "name", h.name, "loaded", h.good != nil, "error", err)
+		d.log.Warn("certificate cannot be used; the last good one stays", "name", h.name, "loaded", h.good != nil,
+			"error", err)
 	}
 }
 
-// lookAgain has Run take its second look. Needs mu.
+// lookAgain has Run take its second look. The caller holds mu.
 func (d *Dir) lookAgain(now time.Time) {
 	if d.again.IsZero() {
 		d.again = now.Add(secondLook)
-		d.poke()
+		d.signal()
 	}
 }
 
-// wake has Changed called with h's name. Needs mu.
+// wake has Changed called with the name of h. The caller holds mu.
 func (d *Dir) wake(h *host) {
 	d.woken[h.name] = struct{}{}
-	d.poke()
+	d.signal()
 }

@@ -41,8 +41,9 @@ func (b *bench) eventually(n keysource.Name, version string) {
 	}
 }
 
-// volume imitates the kubelet (pkg/volume/util/atomic_writer.go): the files are in a folder named by a time stamp, "..data" is a link to it
-// that is replaced by a rename, and what users see are links through "..data".
+// volume imitates the kubelet (pkg/volume/util/atomic_writer.go): the files are in a folder named
+// by a time stamp, "..data" is a link to it that is replaced by a rename, and what users see are
+// links through "..data".
 type volume struct {
 	t    testing.TB
 	path string
@@ -62,7 +63,8 @@ func (v *volume) write(files map[string][]byte) {
 	check(v.t, os.Rename(filepath.Join(v.path, "..data_tmp"), filepath.Join(v.path, "..data")))
 	for name := range files {
 		top, _, _ := strings.Cut(name, "/")
-		if err := os.Symlink(filepath.Join("..data", top), filepath.Join(v.path, top)); err != nil && !os.IsExist(err) {
+		if err := os.Symlink(filepath.Join("..data", top), filepath.Join(v.path, top)); err != nil &&
+			!os.IsExist(err) {
 			v.t.Fatal(err)
 		}
 	}
@@ -212,7 +214,8 @@ func TestWithoutWatchesRescansGoOn(t *testing.T) {
 	}
 }
 
-// A second write of the same size within one tick of the file system's clock looks like no change at all to stat.
+// A second write of the same size within one tick of the file system's clock looks like no change
+// at all to stat.
 func TestWriteInTheSameTickIsSeen(t *testing.T) {
 	root, ca := t.TempDir(), testca.New(t)
 	folder := filepath.Join(root, "shop.example")
@@ -258,12 +261,12 @@ func TestReadersNeverSeeTwoHalves(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if _, err := keysource.ParseCertificate(c.Chain, c.Key, time.Time{}); err != nil {
+				if _, err := keysource.ParseCertificate(c.PEM, time.Time{}); err != nil {
 					t.Error(err)
 					return
 				}
 				b.List()
-				b.Held()
+				b.held()
 			}
 		})
 	}

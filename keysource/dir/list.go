@@ -10,20 +10,22 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Entry is what is known of one folder. Version, Leaf, Issuer and NotAfter are of the certificate that is served, or would be; they are empty
-// where there is none, and at first, until the files were checked in the background.
+// Entry is what is known of one folder. Version, Leaf, Issuer and NotAfter belong to the
+// certificate that is served, or would be. They are empty if there is none, and at first, until
+// the files were checked in the background.
 type Entry struct {
-	Name     keysource.Name // empty: the folder's name is not a server name
+	Name     keysource.Name // empty if the folder's name is not a server name
 	Folder   string         // with the path
 	Version  string
 	Leaf     string // fingerprint
 	Issuer   string
 	NotAfter time.Time
-	Problem  string // what is wrong and was so for a second or more; empty: nothing
+	Problem  string // what has been wrong for a second or more; empty if nothing is
 	Held     bool   // the folder is gone, with many others, and the name is held back
 }
 
-// List returns an entry for each folder and each held name, by name; folders that are no hosts come first.
+// List returns an entry for each folder and each held name, by name. Folders that have no name
+// come first.
 func (d *Dir) List() []Entry {
 	now := time.Now()
 	d.mu.Lock()

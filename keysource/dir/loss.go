@@ -8,22 +8,25 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// More than one name in lossShare, and at least lossCount, gone within lossWindow: that is a volume that is not mounted, not an operator who
-// removes names. The window is there for the unmount that is seen half-way.
+// A loss is more than one name in lossShare, and at least lossCount, that go within lossWindow.
+// Then a volume is not mounted. An operator does not remove so many. The window is needed if a
+// scan runs while a volume is being unmounted.
 const (
 	lossShare  = 10
 	lossCount  = 3
 	lossWindow = time.Minute
 )
 
-// lost is a name that went away and was believed; it is held back after all if enough others follow.
-type lost struct {
+// goneName is a name whose folder went away, and which was removed. It is held back after all if
+// enough others follow.
+type goneName struct {
 	host *host
 	at   time.Time
 }
 
-// miss looks for the hosts that the scan did not find. err is why it could not read the directory; then nothing is believed to be gone.
-func (d *Dir) miss(err error, first bool, now time.Time) {
+// findMissing looks for the hosts that the scan did not find. err is why the scan could not read
+// the directory. In that case no host is believed to be gone.
+func (d *Dir) findMissing(err error, first bool, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.again.After(now) { // this is the second look
@@ -51,9 +54,11 @@ func (d *Dir) miss(err error, first bool, now time.Time) {
 			d.lookAgain(now)
 		}
 	}
-	d.judge(gone, now)
+	d.removeOrHold(gone, now)
 }
 
+// setUnread notes why the directory cannot be read, or that it can. It logs a change. The caller
+// holds mu.
 func (d *Dir) setUnread(err error) {
 	switch {
 	case err != nil && (d.unread == nil || d.unread.Error() != err.Error()):
@@ -64,17 +69,17 @@ func (d *Dir) setUnread(err error) {
 	d.unread = err
 }
 
-// judge removes the hosts that are gone, or holds them back. Needs mu.
-func (d *Dir) judge(gone []*host, now time.Time) {
-	for n, l := range d.recent {
+// removeOrHold removes the hosts that are gone, or holds them back. The caller holds mu.
+func (d *Dir) removeOrHold(gone []*host, now time.Time) {
+	for n, l := range d.recentlyGone {
 		if now.Sub(l.at) >= lossWindow {
-			delete(d.recent, n)
+			delete(d.recentlyGone, n)
 		}
 	}
 	if len(gone) == 0 {
 		return
 	}
-	missing, all := len(gone)+len(d.recent), len(d.hosts)+len(d.recent)
+	missing, all := len(gone)+len(d.recentlyGone), len(d.hosts)+len(d.recentlyGone)
 	for _, h := range d.hosts {
 		if h.held {
 			missing++
@@ -84,33 +89,35 @@ func (d *Dir) judge(gone []*host, now time.Time) {
 	if d.unread == nil && (missing < lossCount || missing*lossShare <= all) {
 		for _, h := range gone {
 			delete(d.hosts, h.name)
-			d.recent[h.name] = lost{h, now}
+			d.recentlyGone[h.name] = goneName{h, now}
 			d.wake(h)
 			d.log.Info("certificate removed", "name", h.name)
 		}
 		return
 	}
-	for n, l := range d.recent {
+	for n, l := range d.recentlyGone {
 		d.hosts[n] = l.host
 		gone = append(gone, l.host)
 	}
-	clear(d.recent)
+	clear(d.recentlyGone)
 	for _, h := range gone {
 		h.held = true
-		h.wrong, h.problem = time.Time{}, d.heldError(h).Error()
+		h.wrongSince, h.problem = time.Time{}, d.heldError(h).Error()
 		d.wake(h)
 	}
-	d.log.Error("many certificates are gone at once and are held back; is the volume mounted? `lockstep cert rm --confirm` accepts the loss",
+	d.log.Error("many certificates are gone at once and are held back; is the volume mounted? `"+d.accept+
+		"` accepts the loss",
 		"dir", d.root, "gone", missing, "of", all, "one of them", gone[0].name)
 }
 
-// heldError says what a node's certificate waits for. It never wraps keysource.ErrNotExist.
+// heldError says why the certificate of h is held back. It never wraps keysource.ErrNotExist.
 func (d *Dir) heldError(h *host) error {
-	return fmt.Errorf("held back: %s is gone from %s; is the volume mounted? `lockstep cert rm --confirm` accepts the loss", h.name, d.root)
+	return fmt.Errorf("held back: %s is gone from %s; is the volume mounted? `%s` accepts the loss",
+		h.name, d.root, d.accept)
 }
 
-// Held returns the names that are gone from the directory and held back, in order.
-func (d *Dir) Held() []keysource.Name {
+// held returns, in order, the names that are gone from the directory and held back.
+func (d *Dir) held() []keysource.Name {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var names []keysource.Name
@@ -123,10 +130,10 @@ func (d *Dir) Held() []keysource.Name {
 	return names
 }
 
-// ConfirmLoss accepts that the held names are gone, and returns them: from now on they do not exist. It refuses while the directory is there
-// and cannot be read, since then nobody can know.
+// ConfirmLoss accepts that the held names are gone, and returns them. From now on they do not
+// exist. It refuses if the directory exists and cannot be read, since nobody can know then.
 func (d *Dir) ConfirmLoss() ([]keysource.Name, error) {
-	names := d.Held()
+	names := d.held()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.unread != nil && !missing(d.unread) {

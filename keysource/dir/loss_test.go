@@ -99,16 +99,17 @@ func TestLossThreshold(t *testing.T) {
 			}
 			if !c.held {
 				b.absent(gone...)
-				if len(b.Held()) > 0 || len(b.List()) != c.names-c.gone {
-					t.Errorf("%+v: held %v", c, b.Held())
+				if len(b.held()) > 0 || len(b.List()) != c.names-c.gone {
+					t.Errorf("%+v: held %v", c, b.held())
 				}
 				return
 			}
-			if !slices.Equal(b.Held(), gone) || len(b.List()) != c.names {
-				t.Errorf("%+v: held %v", c, b.Held())
+			if !slices.Equal(b.held(), gone) || len(b.List()) != c.names {
+				t.Errorf("%+v: held %v", c, b.held())
 			}
 			b.wants(gone[0], v) // it was loaded
-			b.fails(gone[1], "held back: "+string(gone[1])+" is gone from "+root+"; is the volume mounted? `lockstep cert rm --confirm` accepts the loss")
+			b.fails(gone[1], "held back: "+string(gone[1])+" is gone from "+root+"; is the volume mounted? "+
+				"`lockstep cert rm --confirm` accepts the loss")
 			if e := b.entry(gone[1]); !e.Held || !strings.Contains(e.Problem, "held back") {
 				t.Errorf("%+v: %+v", c, e)
 			}
@@ -130,8 +131,8 @@ func TestHeldNamesAreReleasedWhenTheyReturn(t *testing.T) {
 		check(t, os.Rename(root, away))
 		check(t, os.Mkdir(root, 0o755))
 		settled()
-		if !slices.Equal(b.Held(), all) {
-			t.Fatalf("held %v", b.Held())
+		if !slices.Equal(b.held(), all) {
+			t.Fatalf("held %v", b.held())
 		}
 		b.wants(all[0], v)
 		b.fails(all[1], "held back")
@@ -173,8 +174,8 @@ func TestConfirmLoss(t *testing.T) {
 		}
 		b.absent(all[:5]...)
 		synctest.Wait()
-		if !slices.Equal(b.news(), all[:5]) || !slices.Equal(known.saved(), all[5:]) || len(b.Held()) > 0 {
-			t.Errorf("saved %v, held %v", known.saved(), b.Held())
+		if !slices.Equal(b.news(), all[:5]) || !slices.Equal(known.saved(), all[5:]) || len(b.held()) > 0 {
+			t.Errorf("saved %v, held %v", known.saved(), b.held())
 		}
 		settled()
 		b.absent(all[:5]...)
@@ -194,8 +195,8 @@ func TestTricklingLossesAreRemovals(t *testing.T) {
 			synctest.Wait()
 			b.absent(n)
 		}
-		if len(b.Held()) > 0 || len(b.List()) > 0 {
-			t.Errorf("held %v", b.Held())
+		if len(b.held()) > 0 || len(b.List()) > 0 {
+			t.Errorf("held %v", b.held())
 		}
 	})
 }
@@ -213,8 +214,8 @@ func TestUnmountSeenHalfWayIsHeldAltogether(t *testing.T) {
 		remove(t, root, all[2:]...)
 		b.news()
 		settled()
-		if !slices.Equal(b.Held(), all) || !slices.Equal(b.news(), all) || !slices.Equal(known.saved(), all) {
-			t.Fatalf("held %v", b.Held())
+		if !slices.Equal(b.held(), all) || !slices.Equal(b.news(), all) || !slices.Equal(known.saved(), all) {
+			t.Fatalf("held %v", b.held())
 		}
 		b.wants(all[0], v)
 		b.fails(all[1], "held back")
@@ -232,8 +233,8 @@ func TestLossesOfOneMinuteAreCountedTogether(t *testing.T) {
 		b.absent(all[:4]...)
 		remove(t, root, all[4:7]...) // three of thirty-six alone would be believed
 		settled()
-		if !slices.Equal(b.Held(), all[:7]) {
-			t.Errorf("held %v", b.Held())
+		if !slices.Equal(b.held(), all[:7]) {
+			t.Errorf("held %v", b.held())
 		}
 	})
 }
@@ -261,8 +262,8 @@ func TestLossAcrossARestart(t *testing.T) {
 			b = start(t, root, false, withKnown)
 			b.fails(all[2], "held back")
 			b.wants(all[5], v)
-			if !slices.Equal(b.Held(), all[2:5]) {
-				t.Errorf("held %v", b.Held())
+			if !slices.Equal(b.held(), all[2:5]) {
+				t.Errorf("held %v", b.held())
 			}
 			synctest.Wait()
 			b.stop()
@@ -279,7 +280,8 @@ func TestMissingDirectoryAtStart(t *testing.T) {
 			t.Fatalf("a mistyped path: %v", err)
 		}
 
-		known := &fakeKnown{names: []keysource.Name{"shop.example"}} // fewer than lossCount, but the directory itself is gone
+		// fewer than lossCount, but the directory itself is gone
+		known := &fakeKnown{names: []keysource.Name{"shop.example"}}
 		withKnown := func(c *Config) { c.Known = known }
 		b = start(t, root, false, withKnown)
 		b.fails("shop.example", "held back")

@@ -11,24 +11,26 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// idle is always ready: a select that includes it does not wait.
-var idle = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+// alwaysReady is a closed channel: a select with it does not wait.
+var alwaysReady = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// Run watches the directory until ctx ends, and then returns nil. It returns an error at once if the directory cannot be read and no
-// names are known from an earlier run: a mistyped path should not look like an empty directory. To be called once.
+// Run watches the directory until ctx ends, and then returns nil. If the directory cannot be read
+// and no names are known from an earlier run, it returns an error at once: a mistyped path must
+// not look like an empty directory. It must be called only once.
 func (d *Dir) Run(ctx context.Context) error {
-	if !d.remember(ctx) {
+	if !d.loadKnown(ctx) {
 		return nil
 	}
 	w, err := d.open()
 	if err != nil {
-		d.log.Warn("no inotify: changes of certificates are found by the rescan alone", "every", d.rescan, "error", err)
+		d.log.Warn("no inotify: changes of certificates are found by the rescan alone", "every", d.rescan, "error",
+			err)
 		w = &watcher{}
 	}
 	defer w.close()
 
 	d.scan(w, true)
-	if err := d.hopeless(); err != nil {
+	if err := d.neverRead(); err != nil {
 		return err
 	}
 	close(d.ready)
@@ -37,19 +39,19 @@ func (d *Dir) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		d.tell(ctx, w)
+		d.passOn(ctx, w)
 		var work <-chan struct{}
 		if len(d.backlog) > 0 {
-			work = idle
+			work = alwaysReady
 		}
 		timer.Reset(time.Until(d.next(rescan)))
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-d.kick:
+		case <-d.wakeup:
 		case ev := <-w.events():
 			d.note(w, ev)
-		case <-w.errors(): // an overflow, mostly: look at everything
+		case <-w.errors(): // mostly an overflow: look at everything
 			d.rootDirty = true
 			d.hasten()
 		case <-work:
@@ -57,14 +59,14 @@ func (d *Dir) Run(ctx context.Context) error {
 			d.backlog = d.backlog[1:]
 			d.look(h)
 		case <-timer.C:
-			if d.turn(w, rescan) {
+			if d.doDue(w, rescan) {
 				rescan = time.Now().Add(d.rescan)
 			}
 		}
 	}
 }
 
-// next is when the timer must fire.
+// next returns when the timer must fire.
 func (d *Dir) next(at time.Time) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -76,8 +78,8 @@ func (d *Dir) next(at time.Time) time.Time {
 	return at
 }
 
-// turn does what is due, and reports whether it looked at everything.
-func (d *Dir) turn(w *watcher, rescan time.Time) bool {
+// doDue does what is due, and reports whether it looked at everything.
+func (d *Dir) doDue(w *watcher, rescan time.Time) bool {
 	now := time.Now()
 	due := func(t time.Time) bool { return !t.IsZero() && !t.After(now) }
 	d.mu.Lock()
@@ -89,15 +91,15 @@ func (d *Dir) turn(w *watcher, rescan time.Time) bool {
 	}
 	if due(d.soon) {
 		d.soon = time.Time{}
-		for _, h := range d.touched() {
+		for _, h := range d.takeTouched() {
 			d.look(h)
 		}
 	}
 	return false
 }
 
-// touched empties the set of folders that inotify named.
-func (d *Dir) touched() (hosts []*host) {
+// takeTouched returns the hosts whose folders inotify named, and empties the set of these.
+func (d *Dir) takeTouched() (hosts []*host) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for folder := range d.dirty {
@@ -110,15 +112,16 @@ func (d *Dir) touched() (hosts []*host) {
 	return hosts
 }
 
-// tell passes on what has come up: hosts to watch to inotify, changes to Changed, names to Known.
-func (d *Dir) tell(ctx context.Context, w *watcher) {
+// passOn passes on what has happened: hosts to watch go to inotify, changes to Changed, names to
+// Known.
+func (d *Dir) passOn(ctx context.Context, w *watcher) {
 	d.mu.Lock()
 	fresh, woken := d.fresh, slices.Sorted(maps.Keys(d.woken))
 	d.fresh = nil
 	clear(d.woken)
 	d.mu.Unlock()
 	for _, h := range fresh {
-		d.attend(w, h)
+		d.startWatching(w, h)
 	}
 	if len(woken) > 0 {
 		d.changed(woken)
@@ -126,8 +129,9 @@ func (d *Dir) tell(ctx context.Context, w *watcher) {
 	d.save(ctx)
 }
 
-// remember loads the names of last time; it tries until it has them, since without them a loss cannot be told from an empty directory.
-func (d *Dir) remember(ctx context.Context) bool {
+// loadKnown loads the names of last time. It tries until it has them, since without them a loss
+// looks like an empty directory.
+func (d *Dir) loadKnown(ctx context.Context) bool {
 	for d.known != nil {
 		names, err := d.known.Load(ctx)
 		if err == nil {
@@ -138,7 +142,8 @@ func (d *Dir) remember(ctx context.Context) bool {
 			d.mu.Unlock()
 			break
 		}
-		d.log.Error("cannot load the names of certificates known from last time: trying again, none is served until then", "error", err)
+		d.log.Error("cannot load the names of certificates known from last time: trying again, none is served "+
+			"until then", "error", err)
 		select {
 		case <-ctx.Done():
 			return false
@@ -148,7 +153,7 @@ func (d *Dir) remember(ctx context.Context) bool {
 	return true
 }
 
-// save tells Known; what fails is tried again after the next scan.
+// save saves the names in Known. If that fails it is tried again after the next scan.
 func (d *Dir) save(ctx context.Context) {
 	d.mu.Lock()
 	due := d.unsaved
@@ -164,13 +169,14 @@ func (d *Dir) save(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.rescan)
 	defer cancel()
 	if err := d.known.Save(ctx, names); err != nil && ctx.Err() != context.Canceled {
-		d.log.Error("cannot save the names of the certificates: a loss at the next start may go unnoticed", "error", err)
+		d.log.Error("cannot save the names of the certificates: a loss at the next start may go unnoticed", "error",
+			err)
 		d.saveFailed = true
 	}
 }
 
-// hopeless is the error of a directory that cannot be read and never was.
-func (d *Dir) hopeless() error {
+// neverRead returns the error of a directory that cannot be read and never was.
+func (d *Dir) neverRead() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.unread != nil && len(d.hosts) == 0 {

@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// scan looks at every folder and file by stat, and reads what changed: at once what was asked for, the rest later. It alone decides that a
-// name is new or gone.
+// scan looks at every folder and file by stat, and reads what changed: names that were asked for
+// at once, the rest later. It alone decides that a name is new or gone.
 func (d *Dir) scan(w *watcher, first bool) {
 	begun := time.Now()
 	d.scans++
@@ -36,10 +36,10 @@ func (d *Dir) scan(w *watcher, first bool) {
 			continue
 		}
 		folder := filepath.Join(d.root, e.Name())
-		sig, _ := stat(folder) // what fails has the zero signature, and is looked at
-		d.meet(&r, n, folder, sig)
+		sig, _ := stat(folder) // a failure has the zero signature, and is looked at
+		d.foundFolder(&r, n, folder, sig)
 	}
-	d.miss(err, first, begun)
+	d.findMissing(err, first, begun)
 	d.report(r.bad)
 	for _, folder := range r.watch {
 		w.watch(d.log, folder)
@@ -47,7 +47,7 @@ func (d *Dir) scan(w *watcher, first bool) {
 	for _, h := range r.now {
 		d.look(h)
 	}
-	d.backlog = r.later // whatever was left of the old one is in it, since its signature is still another
+	d.backlog = r.later // also has what was left of the old one, since its signature still differs
 	if d.saveFailed {
 		d.saveFailed = false
 		d.mu.Lock()
@@ -64,8 +64,8 @@ type round struct {
 	now, later []*host  // changed
 }
 
-// meet notes that n has a folder.
-func (d *Dir) meet(r *round, n keysource.Name, folder string, sig signature) {
+// foundFolder notes that n has a folder.
+func (d *Dir) foundFolder(r *round, n keysource.Name, folder string, sig signature) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := d.hosts[n]
@@ -73,11 +73,12 @@ func (d *Dir) meet(r *round, n keysource.Name, folder string, sig signature) {
 	case h == nil:
 		h = &host{name: n}
 		d.hosts[n] = h
-		delete(d.recent, n)
+		delete(d.recentlyGone, n)
 		d.unsaved = true
 		d.wake(h)
 	case h.seen == d.scans:
-		r.bad[filepath.Base(folder)] = fmt.Sprintf("is %s again, which %s is already: remove one", n, filepath.Base(h.folder))
+		r.bad[filepath.Base(folder)] = fmt.Sprintf("is %s again, which %s is already: remove one", n,
+			filepath.Base(h.folder))
 		return
 	case h.held:
 		h.held, h.problem = false, ""
@@ -97,7 +98,7 @@ func (d *Dir) meet(r *round, n keysource.Name, folder string, sig signature) {
 	}
 }
 
-// report replaces the list of folders that are no hosts; each is logged once.
+// report replaces the list of folders that have no name. Each is logged once.
 func (d *Dir) report(bad map[string]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -109,8 +110,9 @@ func (d *Dir) report(bad map[string]string) {
 	d.bad = bad
 }
 
-// attend watches a host that was asked for the first time, and looks whether it changed before the watch stood.
-func (d *Dir) attend(w *watcher, h *host) {
+// startWatching watches a host that was asked for the first time, and looks whether it changed
+// before the watch began.
+func (d *Dir) startWatching(w *watcher, h *host) {
 	w.watch(d.log, h.folder)
 	sig, _ := stat(h.folder)
 	d.mu.Lock()
@@ -121,8 +123,9 @@ func (d *Dir) attend(w *watcher, h *host) {
 	}
 }
 
-// isFolder: folders, and links to them. Hidden ones (the "..data" of Kubernetes) and plain files are not ours. A link that leads nowhere
-// counts: it is a folder that is being replaced, or a problem to show.
+// isFolder reports whether e is a folder or a link to one. Hidden entries (the "..data" of
+// Kubernetes) and plain files are ignored. A link that leads nowhere counts: the folder is being
+// replaced, or it is a problem to show.
 func isFolder(root string, e fs.DirEntry) bool {
 	if strings.HasPrefix(e.Name(), ".") {
 		return false
@@ -134,7 +137,7 @@ func isFolder(root string, e fs.DirEntry) bool {
 	return err != nil || fi.IsDir()
 }
 
-// hostName is the name that a folder holds the certificate of.
+// hostName returns the name whose certificate a folder has.
 func hostName(folder string) (keysource.Name, error) {
 	if strings.HasPrefix(folder, "*") {
 		return "", errors.New("a wildcard's folder is written _.example.com")
@@ -145,7 +148,7 @@ func hostName(folder string) (keysource.Name, error) {
 	return keysource.ServerName(folder)
 }
 
-// folderName undoes hostName.
+// folderName is the inverse of hostName.
 func folderName(n keysource.Name) string {
 	if rest, ok := strings.CutPrefix(string(n), "*."); ok {
 		return "_." + rest

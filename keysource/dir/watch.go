@@ -11,13 +11,15 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// watcher is inotify on the directory and on the folders of names that were asked for. The zero value watches nothing. It belongs to
-// Run's goroutine.
+// watcher is inotify on the directory, and on the folders of names that were asked for. The zero
+// value watches nothing. Run's goroutine owns it.
 type watcher struct {
-	fs   *fsnotify.Watcher
-	add  func(path string) error
-	dirs map[string]fileID // path → what it led to when it was watched: a link that is swapped needs a new watch
-	full bool              // the kernel has no more watches, and that was logged
+	fs  *fsnotify.Watcher
+	add func(path string) error
+	// dirs holds, by path, what the path led to when it was watched. A link that was swapped needs
+	// a new watch.
+	dirs map[string]fileID
+	full bool // the kernel has no more watches, and that was logged
 }
 
 func openWatcher() (*watcher, error) {
@@ -39,7 +41,7 @@ func (w *watcher) watch(log *slog.Logger, path string) {
 		return
 	}
 	id := identify(fi)
-	id.size, id.mtime = 0, 0 // they change with every entry
+	id.size, id.mtime = 0, 0 // these change with every entry
 	if w.dirs[path] == id {
 		return
 	}
@@ -49,14 +51,15 @@ func (w *watcher) watch(log *slog.Logger, path string) {
 		w.dirs[path] = id
 	case errors.Is(err, syscall.ENOSPC) && !w.full:
 		w.full = true
-		log.Warn("the kernel has no more inotify watches (sysctl fs.inotify.max_user_watches): some changes of certificates are found by the rescan alone", "at", path)
+		log.Warn("the kernel has no more inotify watches (sysctl fs.inotify.max_user_watches): some changes of "+
+			"certificates are found by the rescan alone", "at", path)
 	}
 }
 
 func (w *watcher) forget(path string) {
 	if _, ok := w.dirs[path]; ok {
 		delete(w.dirs, path)
-		_ = w.fs.Remove(path) // gone already, if the folder is
+		_ = w.fs.Remove(path) // already gone if the folder is
 	}
 }
 
@@ -80,10 +83,12 @@ func (w *watcher) close() {
 	}
 }
 
-// note takes an event: it says where to look, not what to believe.
+// note takes an event. It says where to look, not what to believe.
 func (d *Dir) note(w *watcher, ev fsnotify.Event) {
 	if ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
-		w.forget(ev.Name) // a watched folder itself: its watch is dead, even if the next one gets its inode
+		// The watched folder itself went. Its watch is dead, even if the next folder gets its
+		// inode.
+		w.forget(ev.Name)
 	}
 	if dir := filepath.Dir(ev.Name); dir == d.root || ev.Name == d.root {
 		d.rootDirty = true
@@ -93,12 +98,13 @@ func (d *Dir) note(w *watcher, ev fsnotify.Event) {
 	d.hasten()
 }
 
-// hasten sets the time to look at what inotify named: soon, but scans of a directory that never rests must leave time for the rest.
+// hasten sets the time to look at what inotify named. That is soon, but scans of a directory that
+// changes all the time must leave time for other work.
 func (d *Dir) hasten() {
 	if !d.soon.IsZero() {
 		return
 	}
-	wait := settle
+	wait := burst
 	if d.rootDirty {
 		wait = max(wait, 4*d.scanning)
 	}

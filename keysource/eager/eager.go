@@ -1,7 +1,3 @@
-// Package eager decides which hosts are eager: which get a filter chain of their own, with session tickets, before any client asks for them.
-//
-// Hosts are pinned one by one, in the store, where every replica finds them; or a rule of the configuration names them, or matches the names of the
-// certificates that there are. It owns the keys "eager/<name>" of the store. Certificates are enumerated only where there is something to match.
 package eager
 
 import (
@@ -22,22 +18,27 @@ import (
 type Config struct {
 	// Store holds the pins.
 	Store store.Store
-	// Hosts are eager by the configuration, certificate or not.
+	// Hosts are eager by the configuration, with or without a certificate.
 	Hosts []keysource.Name
-	// Match are globs ([path.Match]; a star matches dots too): each name of a certificate that one of them matches is eager.
+	// Match are globs ([path.Match]; a star matches dots too). The name of a certificate that one
+	// of them matches is eager.
 	Match []string
-	// Max bounds the eager hosts; what is beyond goes on demand. Those of Hosts come first, then pins, the oldest first, then what is matched, by
-	// name. Default 2000.
+	// Max bounds the eager hosts. What is beyond it goes on demand. Those of Hosts come first,
+	// then pins, the oldest first, then matched names, in order. The default is 2000.
 	Max int
-	// Names yields the name of every certificate, each once, once it can be told; asked only where Match is not empty, and seldom.
+	// Names yields the name of every certificate, each once, when all are known. It is called only
+	// if Match is not empty, and seldom.
 	Names func(context.Context) iter.Seq2[keysource.Name, error]
-	// Sources say whether a name has a certificate; asked only for names that Match matches.
+	// Sources say whether a name has a certificate. They are asked only for names that Match
+	// matches.
 	Sources keysource.Sources
-	// Refresh is the time between two looks for pins made by other replicas. Default 5 s.
+	// Refresh is the time between two looks for pins made by other replicas. The default is 5 s.
 	Refresh time.Duration
-	// Changed is called with the eager hosts, at first and whenever they may have changed, from Run's goroutine. It must not block, nor change the slice.
+	// Changed is called with the eager hosts, at first and whenever they may have changed. Run's
+	// goroutine calls it. It must not block, and must not change the slice.
 	Changed func([]keysource.Name)
-	// Before is called before a pin is made or taken away, once for each change; its error refuses the change.
+	// Before is called before a pin is made or removed, once for each change. Its error refuses
+	// the change.
 	Before func(ctx context.Context, n keysource.Name, pinned bool) error
 	// Log gets what an operator should know.
 	Log *slog.Logger
@@ -45,10 +46,10 @@ type Config struct {
 
 // Host is a host that is to be eager.
 type Host struct {
-	Name keysource.Name
-	By   By
-	Over bool // beyond Max: it goes on demand
-	// Since and Who are of a pin.
+	Name      keysource.Name
+	By        By
+	BeyondMax bool // it is beyond Max and goes on demand
+	// Since and Who belong to a pin.
 	Since time.Time
 	Who   string
 }
@@ -59,7 +60,7 @@ type By string
 const (
 	Configured By = "config" // [Config].Hosts names it
 	Pinned     By = "pin"
-	Matched    By = "match" // [Config].Match matches its certificate's name
+	Matched    By = "match" // [Config].Match matches the name of its certificate
 )
 
 // Eager is the set of eager hosts. All methods are safe for concurrent use.
@@ -70,26 +71,27 @@ type Eager struct {
 	mu      sync.Mutex
 	pins    map[keysource.Name]pin
 	matched matches
-	dirty   map[keysource.Name]struct{} // whose certificates may have come or gone
-	ready   bool                        // pins and certificates were read
+	// changed has the names whose certificates may have come or gone.
+	changed map[keysource.Name]struct{}
+	ready   bool // pins and certificates were read
 
-	rescan     bool // more has changed than dirty holds
+	rescan     bool // more has changed than changed can hold
 	miscounted bool // matched.more may be wrong
 	scanning   bool
-	scanned    time.Time     // when the last scan ended; zero: there was none
-	took       time.Duration // by that
+	scanned    time.Time     // when the last scan ended; zero if there was none
+	scanTook   time.Duration // how long that scan took
 
-	since store.Rev // Run's alone
+	since store.Rev // only Run uses it
 }
 
 const (
-	// DefaultMax is the default of [Config].Max: an eager chain costs each Envoy some 65 KB.
+	// DefaultMax is the default of [Config].Max. An eager chain costs each Envoy some 65 KB.
 	DefaultMax     = 2000
 	defaultRefresh = 5 * time.Second
-	maxDirty       = 10_000
+	maxChanged     = 10_000
 )
 
-// New starts nothing. The error says which glob is none.
+// New returns an Eager, and starts nothing. Its error names a glob that is malformed.
 func New(c Config) (*Eager, error) {
 	for _, glob := range c.Match {
 		if _, err := path.Match(glob, ""); err != nil || glob == "" {
@@ -113,22 +115,23 @@ func New(c Config) (*Eager, error) {
 	}
 	return &Eager{
 		cfg: c, wake: make(chan struct{}, 1),
-		pins: map[keysource.Name]pin{}, matched: matches{keep: c.Max + keepBeyond}, dirty: map[keysource.Name]struct{}{},
+		pins: map[keysource.Name]pin{}, matched: matches{keep: c.Max + keepBeyond},
+		changed: map[keysource.Name]struct{}{},
 	}, nil
 }
 
-// Max is how many hosts may be eager.
+// Max returns how many hosts may be eager.
 func (e *Eager) Max() int { return e.cfg.Max }
 
-// Ready reports whether pins and certificates were read: until then Hosts is not the whole truth.
+// Ready reports whether pins and certificates were read. Before that Hosts is not complete.
 func (e *Eager) Ready() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.ready
 }
 
-// Hosts lists all that is to be eager, in the order in which it counts. more is how many certificates were matched beyond those listed when they
-// were counted last: it may be ten minutes old.
+// Hosts lists all that is to be eager, in the order in which it counts. more is how many further
+// certificates were matched when they were counted last, which may be ten minutes ago.
 func (e *Eager) Hosts() (hosts []Host, more int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -136,7 +139,7 @@ func (e *Eager) Hosts() (hosts []Host, more int) {
 	add := func(h Host) {
 		if !seen[h.Name] {
 			seen[h.Name] = true
-			h.Over = len(hosts) >= e.cfg.Max
+			h.BeyondMax = len(hosts) >= e.cfg.Max
 			hosts = append(hosts, h)
 		}
 	}
@@ -157,7 +160,7 @@ func (e *Eager) announce() {
 	hosts, _ := e.Hosts()
 	var names []keysource.Name
 	for _, h := range hosts {
-		if !h.Over {
+		if !h.BeyondMax {
 			names = append(names, h.Name)
 		}
 	}

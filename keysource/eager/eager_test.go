@@ -139,7 +139,7 @@ func TestPinsAreSeenByEveryReplicaAndOutliveARestart(t *testing.T) {
 		b.eager("fixed.example shop.example *.blog.example")
 		time.Sleep(defaultRefresh + time.Second)
 		a.eager("shop.example *.blog.example")
-		again := newLab(t, s, Config{})
+		again := newLab(t, store.OneByOne(s), Config{})
 		again.run()
 		again.eager("shop.example *.blog.example")
 		if h, _ := again.Hosts(); h[0].Who != "ann" || h[0].Since.IsZero() || h[0].By != Pinned {
@@ -152,7 +152,8 @@ func TestPinsAreSeenByEveryReplicaAndOutliveARestart(t *testing.T) {
 		}
 		time.Sleep(defaultRefresh + time.Second)
 		b.eager("fixed.example *.blog.example")
-		if got := fmt.Sprint(a.asked, b.asked, again.asked); got != "[shop.example true] [*.blog.example true] [shop.example false]" {
+		if got := fmt.Sprint(a.asked, b.asked,
+			again.asked); got != "[shop.example true] [*.blog.example true] [shop.example false]" {
 			t.Errorf("asked before: %s", got)
 		}
 		if a.walks+b.walks+again.walks > 0 {
@@ -210,7 +211,8 @@ func TestTheBoundHolds(t *testing.T) {
 		l.run()
 		l.eager("z.example y.example m0000.example")
 		hosts, more := l.Hosts()
-		if len(hosts)+more != 2502 || len(hosts) != 3+2+keepBeyond || !hosts[3].Over || hosts[2].Over || hosts[3].Name != "m0001.example" {
+		if len(hosts)+more != 2502 || len(hosts) != 3+2+keepBeyond || !hosts[3].BeyondMax || hosts[2].BeyondMax ||
+			hosts[3].Name != "m0001.example" {
 			t.Errorf("%d hosts, %d more, %+v", len(hosts), more, hosts[:4])
 		}
 		l.drop("m0000.example")
@@ -225,8 +227,8 @@ func TestTheBoundHolds(t *testing.T) {
 	})
 }
 
-// Of a million names that match, a change costs a look at what changed. All are enumerated when a place is free that none of those kept can take, and
-// seldom to count them.
+// Of a million names that match, a change costs a look at what changed. All are enumerated when a
+// place is free that none of those kept can take, and seldom to count them.
 func TestBeyondTheBoundAChangeCostsWhatChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, memory.New(), Config{Max: 3, Match: []string{"m*"}})
@@ -241,7 +243,8 @@ func TestBeyondTheBoundAChangeCostsWhatChanged(t *testing.T) {
 			l.inventory.mu.Lock()
 			defer l.inventory.mu.Unlock()
 			if l.walks != walks || l.finds != finds {
-				t.Errorf("%s: all were enumerated %d times, and %d looked up, want %d and %d", what, l.walks, l.finds, walks, finds)
+				t.Errorf("%s: all were enumerated %d times, and %d looked up, want %d and %d", what, l.walks, l.finds,
+					walks, finds)
 			}
 			l.finds = 0
 		}
@@ -371,7 +374,7 @@ func (b *broken) Now(ctx context.Context) (time.Time, error) {
 func TestWhileTheStoreCannotBeReadNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &broken{s: memory.New(), err: errors.New("down")}
-		l := newLab(t, s, Config{})
+		l := newLab(t, store.OneByOne(s), Config{})
 		l.ok(l.Pin(t.Context(), "a.example", "x"))
 		l.run()
 		times := func() int {
@@ -396,7 +399,7 @@ func TestWhileTheStoreCannotBeReadNothingChanges(t *testing.T) {
 		l.ok(l.WriteBack(t.Context()))
 		time.Sleep(defaultRefresh)
 		l.eager("a.example")
-		again := newLab(t, s, Config{})
+		again := newLab(t, store.OneByOne(s), Config{})
 		again.run()
 		again.eager("a.example")
 	})
@@ -405,7 +408,8 @@ func TestWhileTheStoreCannotBeReadNothingChanges(t *testing.T) {
 func TestWhatIsNoPinDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New()
-		for key, val := range map[string]string{"eager/=X": "{}", "eager/Upper.example": "{}", "eager/a.example": "{", "eager/b.example": `{"at":"2026-01-01T00:00:00Z","by":"x"}`} {
+		for key, val := range map[string]string{"eager/=X": "{}", "eager/Upper.example": "{}", "eager/a.example": "{",
+			"eager/b.example": `{"at":"2026-01-01T00:00:00Z","by":"x"}`} {
 			if _, err := s.Swap(t.Context(), key, 0, []byte(val)); err != nil {
 				t.Fatal(err)
 			}

@@ -7,23 +7,26 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// keepBeyond is how many matched names beyond Max are kept, to be shown, and to take the places of names that go; the rest is only counted.
+// keepBeyond is how many matched names beyond Max are kept. They are shown, and take the places of
+// names that go. The rest is only counted.
 const keepBeyond = 1000
 
 // matches are the first names that a glob matches, in order, and how many more there are.
 type matches struct {
 	keep  int
 	names []keysource.Name // sorted
-	last  keysource.Name   // of names up to this one all are known, of those after it none; "": all are known
-	more  int              // names after last, when they were counted
+	// last is the last name of which it is known whether it is matched. Of names after it none is
+	// known. It is empty if all are known.
+	last keysource.Name
+	more int // how many names after last there were when they were counted
 }
 
-// beyond reports whether n is one of those that are only counted.
-func (m *matches) beyond(n keysource.Name) bool { return m.last != "" && n > m.last }
+// onlyCounted reports whether n is after last.
+func (m *matches) onlyCounted(n keysource.Name) bool { return m.last != "" && n > m.last }
 
-// add takes a name that was not added before, or is not beyond.
+// add adds a name that was not added before, or is not only counted.
 func (m *matches) add(n keysource.Name) {
-	if m.beyond(n) {
+	if m.onlyCounted(n) {
 		m.more++
 		return
 	}
@@ -45,9 +48,10 @@ func (m *matches) remove(n keysource.Name) {
 	}
 }
 
+// matches reports whether a glob matches n.
 func (e *Eager) matches(n keysource.Name) bool {
 	return slices.ContainsFunc(e.cfg.Match, func(glob string) bool {
-		ok, _ := path.Match(glob, string(n)) // New has tried the glob
+		ok, _ := path.Match(glob, string(n)) // New has checked the glob
 		return ok
 	})
 }
@@ -61,19 +65,19 @@ func (e *Eager) Look(names []keysource.Name) {
 	for _, n := range names {
 		switch {
 		case !e.matches(n):
-		case !e.scanning && e.matched.beyond(n):
-			e.miscounted = true // whether it was counted is not known
+		case !e.scanning && e.matched.onlyCounted(n):
+			e.miscounted = true // it is not known whether n was counted
 		default:
-			e.dirty[n] = struct{}{}
+			e.changed[n] = struct{}{}
 		}
 	}
-	if len(e.dirty) > maxDirty {
-		clear(e.dirty)
+	if len(e.changed) > maxChanged {
+		clear(e.changed)
 		e.rescan = true
 	}
-	some := len(e.dirty) > 0
+	pending := len(e.changed) > 0
 	e.mu.Unlock()
-	if some {
+	if pending {
 		e.Wake()
 	}
 }

@@ -14,22 +14,22 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-const (
-	prefix = "eager/"
-	// tries bounds how often a write starts again because somebody else wrote the same name.
-	tries = 10
-)
+var prefix = store.EagerHosts.All()
 
-func key(n keysource.Name) string { return store.Key("eager", string(n)) }
+// maxTries bounds how often a write starts again because somebody else wrote the same name.
+const maxTries = 10
 
-// pin is how it is stored.
+func key(n keysource.Name) string { return store.EagerHosts.Key(string(n)) }
+
+// pin is the stored form of a pin.
 type pin struct {
 	At time.Time `json:"at"` // by the store's clock
 	By string    `json:"by"`
 }
 
-// Pin makes n eager, and remembers who wanted that. What is pinned already stays as it is. After an error other than Before's it is not known
-// whether it was pinned; to do it again is safe.
+// Pin makes n eager, and records who wanted that. If n is pinned already it stays as it is. After
+// an error other than Before's it is not known whether n was pinned, and it is safe to do it
+// again.
 func (e *Eager) Pin(ctx context.Context, n keysource.Name, by string) error {
 	_, _, err := e.cfg.Store.Get(ctx, key(n))
 	if err == nil {
@@ -52,7 +52,7 @@ func (e *Eager) Pin(ctx context.Context, n keysource.Name, by string) error {
 	return nil
 }
 
-// write makes a pin, which Hosts knows of at once.
+// write makes a pin, which Hosts includes at once.
 func (e *Eager) write(ctx context.Context, n keysource.Name, p pin) error {
 	val, err := json.Marshal(p)
 	if err != nil {
@@ -67,14 +67,15 @@ func (e *Eager) write(ctx context.Context, n keysource.Name, p pin) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.pins[n] = p // should a look that is under way know better, another follows
+	e.pins[n] = p // if a look that is under way knows better, another look follows
 	return nil
 }
 
-// Unpin takes the pin of n away. The error wraps [keysource.ErrNotExist] if there is none. After any other error but Before's it is not known
-// whether it was taken away; to do it again is safe.
+// Unpin removes the pin of n. The error wraps [keysource.ErrNotExist] if there is none. After any
+// other error except Before's it is not known whether the pin was removed, and it is safe to do it
+// again.
 func (e *Eager) Unpin(ctx context.Context, n keysource.Name) error {
-	for try := range tries {
+	for try := range maxTries {
 		_, rev, err := e.cfg.Store.Get(ctx, key(n))
 		switch {
 		case errors.Is(err, store.ErrNotExist):
@@ -99,7 +100,8 @@ func (e *Eager) Unpin(ctx context.Context, n keysource.Name) error {
 			return fmt.Errorf("unpinning %s: the outcome is unknown, do it again: %w", n, err)
 		}
 	}
-	return fmt.Errorf("unpinning %s: %w %d times; do it again when they have come to rest", n, store.ErrConflict, tries)
+	return fmt.Errorf("unpinning %s: %w %d times; do it again when they have come to rest", n, store.ErrConflict,
+		maxTries)
 }
 
 // WriteBack puts the pins that are known here into a store that has lost them.
@@ -140,7 +142,8 @@ func (e *Eager) readPins(ctx context.Context) error {
 		case err != nil:
 			return err
 		case json.Unmarshal(val, p) != nil:
-			e.cfg.Log.Error("a pin in the store cannot be read; it does not count: unpin the host and pin it again", "name", name)
+			e.cfg.Log.Error("a pin in the store cannot be read; it does not count: unpin the host and pin it again",
+				"name", name)
 			read[n] = nil
 		default:
 			read[n] = p
@@ -159,7 +162,8 @@ func (e *Eager) readPins(ctx context.Context) error {
 	return nil
 }
 
-// oldest lists the pins in the order in which they count: who was first keeps its place. The caller holds mu.
+// oldest lists the pins in the order in which they count: an older pin keeps its place. The caller
+// holds mu.
 func (e *Eager) oldest() []keysource.Name {
 	return slices.SortedFunc(maps.Keys(e.pins), func(a, b keysource.Name) int {
 		return cmp.Or(e.pins[a].At.Compare(e.pins[b].At), cmp.Compare(a, b))

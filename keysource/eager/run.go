@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Wake has Run look at the pins now: somebody says that they have changed. It never blocks.
+// Wake has Run look at the pins now, since somebody says that they have changed. It never blocks.
 func (e *Eager) Wake() {
 	select {
 	case e.wake <- struct{}{}:
@@ -13,8 +13,8 @@ func (e *Eager) Wake() {
 	}
 }
 
-// Run looks for changes each Refresh, and when woken, until ctx ends; then it returns nil. While the store cannot be read, what was eager stays so.
-// To be called once.
+// Run looks for changes at each Refresh, and when it is woken, until ctx ends. Then it returns
+// nil. While the store cannot be read, eager hosts stay eager. It must be called only once.
 func (e *Eager) Run(ctx context.Context) error {
 	tick := time.NewTicker(e.cfg.Refresh)
 	defer tick.Stop()
@@ -25,7 +25,8 @@ func (e *Eager) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && !down:
-			e.cfg.Log.Error("cannot look for eager hosts; those known stay so, trying again", "every", e.cfg.Refresh, "err", err)
+			e.cfg.Log.Error("cannot look for eager hosts; those known stay so, trying again", "every", e.cfg.Refresh,
+				"err", err)
 		case err == nil && down:
 			e.cfg.Log.Info("eager hosts can be looked for again")
 		}
@@ -41,6 +42,7 @@ func (e *Eager) Run(ctx context.Context) error {
 	}
 }
 
+// look reads the pins and the matched certificates.
 func (e *Eager) look(ctx context.Context) error {
 	if err := e.readPins(ctx); err != nil {
 		return err

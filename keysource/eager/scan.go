@@ -10,22 +10,26 @@ import (
 )
 
 const (
-	// scanShare bounds the part of the time in which all certificates are enumerated, one in so much: there may be a million, and each takes part.
+	// scanShare bounds the part of the time in which all certificates are enumerated, to one in
+	// scanShare. There may be a million, and each takes part in it.
 	scanShare = 20
-	// recount is the time between two enumerations for nothing but the number of names beyond those that are kept.
+	// recount is the time between two enumerations that only count the names beyond those that are
+	// kept.
 	recount = 10 * time.Minute
 )
 
-// readMatches finds out which certificates are matched now. It looks at those that may have changed, and at all of them only at first, when too much
-// has changed to be named, when there is a place for a host of which only the number is known, or to count those again; and then not too often.
+// readMatches finds out which certificates are matched now. It looks at those that may have
+// changed. It looks at all of them at first, and when too much has changed to be named. It does
+// so, too, when there is room for a host of which only the number is known, and to count these
+// again. It looks at all of them not too often.
 func (e *Eager) readMatches(ctx context.Context) error {
 	if len(e.cfg.Match) == 0 {
 		return nil
 	}
 	all := e.rescanNow(time.Now())
 	e.mu.Lock()
-	dirty := e.dirty
-	e.dirty = map[keysource.Name]struct{}{}
+	dirty := e.changed
+	e.changed = map[keysource.Name]struct{}{}
 	e.scanning = all
 	e.mu.Unlock()
 	var err error
@@ -39,7 +43,7 @@ func (e *Eager) readMatches(ctx context.Context) error {
 	e.scanning = false
 	if err != nil {
 		for n := range dirty {
-			e.dirty[n] = struct{}{}
+			e.changed[n] = struct{}{}
 		}
 	}
 	return err
@@ -56,7 +60,7 @@ func (e *Eager) rescanNow(now time.Time) bool {
 	case e.scanned.IsZero():
 		return true
 	case e.rescan || free:
-		return since >= max(e.cfg.Refresh, scanShare*e.took)
+		return since >= max(e.cfg.Refresh, scanShare*e.scanTook)
 	}
 	return e.miscounted && since >= recount
 }
@@ -81,14 +85,14 @@ func (e *Eager) scan(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.matched, e.scanned, e.took = found, time.Now(), time.Since(start)
+	e.matched, e.scanned, e.scanTook = found, time.Now(), time.Since(start)
 	return nil
 }
 
 // read looks at these names alone.
 func (e *Eager) read(ctx context.Context, dirty map[keysource.Name]struct{}) error {
 	for n := range dirty {
-		if e.beyond(n) {
+		if e.onlyCounted(n) {
 			continue
 		}
 		_, _, err := e.cfg.Sources.Find(ctx, n)
@@ -99,21 +103,22 @@ func (e *Eager) read(ctx context.Context, dirty map[keysource.Name]struct{}) err
 		switch {
 		case errors.Is(err, keysource.ErrNotExist):
 			e.matched.remove(n)
-		case err == nil, errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, store.ErrSealed): // a broken one is there, as for scan
+		// A broken one exists, as it does for scan.
+		case err == nil, errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, store.ErrSealed):
 			e.matched.add(n)
-		default: // it is as eager as it was, until it can be looked up
-			e.dirty[n] = struct{}{}
+		default: // it stays as it was until it can be looked up
+			e.changed[n] = struct{}{}
 		}
 		e.mu.Unlock()
 	}
 	return nil
 }
 
-// beyond reports whether n is only counted, and notes that the number may be wrong now.
-func (e *Eager) beyond(n keysource.Name) bool {
+// onlyCounted reports whether n is only counted, and notes that the number may be wrong now.
+func (e *Eager) onlyCounted(n keysource.Name) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.matched.beyond(n) {
+	if !e.matched.onlyCounted(n) {
 		return false
 	}
 	e.miscounted = true

@@ -13,40 +13,45 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// format is the version of the stored form. A record of a higher one is not read and not overwritten: a newer lockstepd wrote it.
-// Fields that are not known here are passed over, and are gone when the record is written again.
+// format is the version of the stored form. A record of a higher version was written by a newer
+// lockstepd, and is neither read nor overwritten. Unknown fields are skipped, and are lost when
+// the record is written again.
 const format = 1
 
-// The bounds of a record. One that is beyond them was not written by us, and is replaced.
+// These are the bounds of a record. A record beyond them was not written by lockstepd, and is
+// replaced.
 const (
 	maxContents = 4
 	maxKinds    = 64
 	maxRecord   = 256 << 10 // bytes
-	maxWords    = 500       // bytes of a node's words
+	maxWords    = 500       // bytes of a node's own words
 )
 
 // errNewer means that a newer lockstepd wrote a record.
-var errNewer = errors.New("the record of who gets a certificate first has a newer format: it is left to the newer replicas")
+var errNewer = errors.New("the record of who gets a certificate first has a newer format: it is left to the " +
+	"newer replicas")
 
-// record is what stands under "trial/<name>": a trial for each content, since the directories of replicas may differ.
+// record is the value of "trial/<name>". It has a trial for each content, since the directories of
+// replicas may differ.
 type record struct {
 	Format   int                 `json:"format"`
 	Contents map[string]*content `json:"contents"` // by the version of the certificate
 }
 
 type content struct {
-	Begun    time.Time       `json:"begun"`
-	Released bool            `json:"released,omitempty"` // every node gets it at once
-	Kinds    map[string]*one `json:"kinds,omitempty"`    // by kind of node
+	Begun    time.Time             `json:"begun"`
+	Released bool                  `json:"released,omitempty"` // every node gets it at once
+	Kinds    map[string]*firstNode `json:"kinds,omitempty"`    // by kind of node
 }
 
-// one is the node of a kind that goes first.
-type one struct {
-	State   string    `json:"state"`   // a [keysource.Outcome]; what a newer replica may call by another name counts as trying
-	Replica string    `json:"replica"` // that the node is connected to
+// firstNode is the node of a kind that goes first.
+type firstNode struct {
+	// State is a [keysource.Outcome]; an unknown name, of a newer replica, counts as trying.
+	State   string    `json:"state"`
+	Replica string    `json:"replica"` // the replica to which the node is connected
 	Node    string    `json:"node"`
-	Since   time.Time `json:"since"`           // of the state
-	Words   string    `json:"words,omitempty"` // the node's, with Refused
+	Since   time.Time `json:"since"`           // when State was reached
+	Words   string    `json:"words,omitempty"` // the node's own words, with Refused
 }
 
 // decode reads a stored record. Its error wraps errNewer if a newer lockstepd wrote it.
@@ -74,7 +79,7 @@ func decode(val []byte) (r record, err error) {
 			if o == nil {
 				return record{}, errors.New("a trial's record lacks a node")
 			}
-			o.Words = cut(o.Words)
+			o.Words = boundWords(o.Words)
 		}
 	}
 	return r, nil
@@ -85,7 +90,8 @@ func (r record) encode() ([]byte, error) {
 	return json.Marshal(r)
 }
 
-// of returns the trial of a content, which is made if there is none. The oldest gives way.
+// of returns the trial of a content, and makes it if there is none. The oldest trial is dropped if
+// there are too many.
 func (r *record) of(version string, now time.Time) *content {
 	if c := r.Contents[version]; c != nil {
 		return c
@@ -104,7 +110,7 @@ func (r *record) of(version string, now time.Time) *content {
 	return c
 }
 
-func (o *one) outcome() keysource.Outcome {
+func (o *firstNode) outcome() keysource.Outcome {
 	for _, out := range []keysource.Outcome{keysource.Accepted, keysource.Refused, keysource.Silent} {
 		if o.State == out.String() {
 			return out
@@ -113,13 +119,14 @@ func (o *one) outcome() keysource.Outcome {
 	return keysource.Trying
 }
 
-// verdict is o as the replica sees it.
-func (o *one) verdict(replica string) keysource.Verdict {
+// verdict returns o as the replica sees it.
+func (o *firstNode) verdict(replica string) keysource.Verdict {
 	out := o.outcome()
-	return keysource.Verdict{Outcome: out, Ours: out == keysource.Trying && o.Replica == replica, Node: o.Node, Words: o.Words, Since: o.Since}
+	return keysource.Verdict{Outcome: out, Ours: out == keysource.Trying &&
+		o.Replica == replica, Node: o.Node, Words: o.Words, Since: o.Since}
 }
 
-// refused returns the newest time of a refusal that stands. It is zero if there is none.
+// refused returns the time of the latest refusal that still counts. It is zero if there is none.
 func (r record) refused() (last time.Time) {
 	for _, c := range r.Contents {
 		for _, o := range c.Kinds {
@@ -131,8 +138,8 @@ func (r record) refused() (last time.Time) {
 	return last
 }
 
-// cut bounds a node's words, and keeps them valid UTF-8.
-func cut(words string) string {
+// boundWords bounds a node's words, and keeps them valid UTF-8.
+func boundWords(words string) string {
 	words = strings.ToValidUTF8(words, "?")
 	if len(words) <= maxWords {
 		return words

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const shop = keysource.Name("shop.example")
 
-func claim(t *testing.T, b *Book, version, kind, node string) keysource.Verdict {
+func claim(t *testing.T, b *Records, version, kind, node string) keysource.Verdict {
 	t.Helper()
 	v, err := b.Claim(t.Context(), shop, version, kind, node)
 	if err != nil {
@@ -58,7 +58,8 @@ func TestTheFirstClaimOfAKindCounts(t *testing.T) {
 	if err := a.Settle(t.Context(), shop, "1", "envoy 1", keysource.Refused, words); err != nil {
 		t.Fatal(err)
 	}
-	if v := claim(t, b, "1", "envoy 1", "n2"); v.Outcome != keysource.Refused || v.Ours || len(v.Words) != maxWords || !strings.HasPrefix(words, v.Words) {
+	if v := claim(t, b, "1", "envoy 1", "n2"); v.Outcome != keysource.Refused || v.Ours || len(v.Words) != maxWords ||
+		!strings.HasPrefix(words, v.Words) {
 		t.Errorf("%+v", v)
 	}
 	if err := a.Settle(t.Context(), shop, "1", "envoy 1", keysource.Accepted, ""); err != nil {
@@ -80,7 +81,7 @@ func TestARecordIsBounded(t *testing.T) {
 	for i := range maxKinds {
 		claim(t, b, "1", fmt.Sprint(i), "n")
 	}
-	if _, err := b.Claim(t.Context(), shop, "1", "another", "n"); !errors.Is(err, ErrFull) {
+	if _, err := b.Claim(t.Context(), shop, "1", "another", "n"); !errors.Is(err, errFull) {
 		t.Errorf("kinds without end: %v", err)
 	}
 	for i := range 3 * maxContents {
@@ -116,7 +117,8 @@ func TestWhatStandsInTheStore(t *testing.T) {
 				t.Fatal(err)
 			}
 			v, err := New(Config{Store: s, Replica: "a"}).Claim(t.Context(), shop, "1", "k", "n")
-			if errors.Is(err, errNewer) != c.newer || !c.newer && err != nil || v.Ours != c.ours || v.Outcome != c.expect {
+			if errors.Is(err, errNewer) != c.newer || !c.newer && err != nil || v.Ours != c.ours ||
+				v.Outcome != c.expect {
 				t.Errorf("%+v, %v", v, err)
 			}
 		})
@@ -127,9 +129,10 @@ func TestRecordsAreReadByOthersAndRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New()
 		var told atomic.Int32
-		books := []*Book{
+		books := []*Records{
 			New(Config{Store: s, Replica: "a", Refresh: time.Hour}),
-			New(Config{Store: s, Replica: "b", Refresh: time.Hour, Changed: func(names []keysource.Name) { told.Add(int32(len(names))) }}),
+			New(Config{Store: s, Replica: "b", Refresh: time.Hour,
+				Changed: func(names []keysource.Name) { told.Add(int32(len(names))) }}),
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		for _, b := range books {
@@ -145,7 +148,8 @@ func TestRecordsAreReadByOthersAndRemoved(t *testing.T) {
 		books[0].Settle(t.Context(), "bad.example", "1", "k", keysource.Refused, "no")
 		books[1].Wake()
 		synctest.Wait()
-		if _, kinds := books[1].Known("bad.example", "1"); kinds["k"].Outcome != keysource.Refused || kinds["k"].Words != "no" || told.Load() != 2 {
+		if _, kinds := books[1].Known("bad.example", "1"); kinds["k"].Outcome != keysource.Refused ||
+			kinds["k"].Words != "no" || told.Load() != 2 {
 			t.Errorf("the other replica knows %+v, and was told of %d names", kinds, told.Load())
 		}
 		left := func() (keys []string) {
@@ -175,11 +179,13 @@ func genRecord(t *rapid.T) record {
 		c := &content{Begun: at.Draw(t, "begun"), Released: rapid.Bool().Draw(t, "released")}
 		for range rapid.IntRange(0, 4).Draw(t, "kinds") {
 			if c.Kinds == nil {
-				c.Kinds = map[string]*one{}
+				c.Kinds = map[string]*firstNode{}
 			}
-			c.Kinds[rapid.String().Draw(t, "kind")] = &one{
-				State: rapid.SampledFrom([]string{"trying", "accepted", "refused", "silent", "proved"}).Draw(t, "state"), Replica: rapid.String().Draw(t, "replica"),
-				Node: rapid.String().Draw(t, "node"), Since: at.Draw(t, "since"), Words: cut(rapid.String().Draw(t, "words")),
+			c.Kinds[rapid.String().Draw(t, "kind")] = &firstNode{
+				State: rapid.SampledFrom([]string{"trying", "accepted", "refused", "silent", "proved"}).Draw(t,
+					"state"), Replica: rapid.String().Draw(t, "replica"),
+				Node: rapid.String().Draw(t, "node"), Since: at.Draw(t, "since"),
+				Words: boundWords(rapid.String().Draw(t, "words")),
 			}
 		}
 		r.Contents[rapid.String().Draw(t, "version")] = c

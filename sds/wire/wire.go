@@ -1,6 +1,13 @@
-// Package wire reads secrets as they come over xDS, for those who receive them: it shares no code with the server that sends them.
+// Package wire decodes secrets as they come over xDS, for those who receive them.
 //
-// Source: https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/transport_sockets/tls/v3/secret.proto
+// Its rules:
+//
+//   - It shares no code with the server that sends secrets, so a client does not link that.
+//   - An error names the resource, and quotes nothing of it.
+//   - A ring is checked, and its version must be that of its keys. A certificate is not checked.
+//
+// Source:
+// https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/transport_sockets/tls/v3/secret.proto
 package wire
 
 import (
@@ -15,21 +22,24 @@ import (
 // TypeURL is the resource type of secrets.
 const TypeURL = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
-// Certificate returns the chain and private key of r (PEM), unchecked. The error names the resource, and quotes nothing of it.
-func Certificate(r *xds.Resource) (chain, key []byte, err error) {
+// Certificate returns the chain and the private key of r, unchecked. The error names the resource,
+// and quotes nothing of it.
+func Certificate(r *xds.Resource) (keysource.PEM, error) {
 	s, err := secret(r)
 	if err != nil {
-		return nil, nil, err
+		return keysource.PEM{}, err
 	}
 	c := s.GetTlsCertificate()
 	if c == nil {
-		return nil, nil, fmt.Errorf("%q is a %T, not a certificate", r.Name, s.GetType())
+		return keysource.PEM{}, fmt.Errorf("%q is a %T, not a certificate", r.Name, s.GetType())
 	}
-	return c.GetCertificateChain().GetInlineBytes(), c.GetPrivateKey().GetInlineBytes(), nil
+	return keysource.PEM{
+		Chain: c.GetCertificateChain().GetInlineBytes(), Key: c.GetPrivateKey().GetInlineBytes(),
+	}, nil
 }
 
-// Ring returns r, which must be named as scope's ring is, checked ([keysource.Ring.Check]). Its generation is that of the version. The error names the
-// resource, and quotes no key.
+// Ring returns r, checked by [keysource.Ring.Check]. r must have the name of a ring. Its
+// generation is that of the version. The error names the resource, and quotes no key.
 func Ring(r *xds.Resource) (keysource.Ring, error) {
 	s, err := secret(r)
 	if err != nil {
@@ -47,7 +57,8 @@ func Ring(r *xds.Resource) (keysource.Ring, error) {
 	for i, k := range keys.GetKeys() {
 		b := k.GetInlineBytes()
 		if len(b) != keysource.TicketKeySize {
-			return keysource.Ring{}, fmt.Errorf("%q: %w: key %d has %d bytes, must be %d", r.Name, keysource.ErrBadTicketKey, i, len(b), keysource.TicketKeySize)
+			return keysource.Ring{}, fmt.Errorf("%q: %w: key %d has %d bytes, must be %d", r.Name,
+				keysource.ErrBadTicketKey, i, len(b), keysource.TicketKeySize)
 		}
 		ring.Keys = append(ring.Keys, keysource.TicketKey(b))
 	}
@@ -66,7 +77,7 @@ func secret(r *xds.Resource) (*tlsv3.Secret, error) {
 		return nil, fmt.Errorf("%q is a %q, not a secret", r.Name, r.Body.GetTypeUrl())
 	}
 	if err := r.Body.UnmarshalTo(s); err != nil {
-		return nil, fmt.Errorf("%q cannot be decoded", r.Name) // the parser's words may quote it
+		return nil, fmt.Errorf("%q cannot be decoded", r.Name) // the parser's error may quote it
 	}
 	return s, nil
 }

@@ -9,37 +9,41 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-var canaryKey = store.Key("seal", "canary")
+var canaryKey = store.Seal.Key("canary")
 
-// canaryText is what the canary says when it is opened.
+// canaryText is the plain text of the canary.
 const canaryText = "lockstep: this store opens with this key"
 
 var (
-	// ErrWrongKey: what is stored was sealed with another key.
+	// ErrWrongKey means that what is stored was sealed with another key.
 	ErrWrongKey = errors.New("the wrong sealing key")
-	// ErrBehind: the other replicas seal with a key that this one's keyset has only staged, and the source cannot be changed from here.
+	// ErrBehind means that the other replicas seal with a key that is only staged in this one's
+	// keyset. The source of the keyset cannot be changed from here.
 	ErrBehind = errors.New("the keyset is behind the store")
-	// ErrCanary: the key is right, and the canary was changed or put in from elsewhere.
+	// ErrCanary means that the key is right, and the canary was changed or comes from elsewhere.
 	ErrCanary = errors.New("the canary was changed")
 )
 
-// samples is how many records are tried where the canary tells nothing: one may be damaged, not all.
+// samples is how many records are tried if the canary shows nothing. One may be damaged, not all.
 const samples = 16
 
-// Enter is called before anything is written: a replica that was away while the key was changed must not seal with one that the others have dropped. It
-// promotes the staged key that the canary is sealed with, or fails with [ErrBehind]; proves the key as [Prove] does, with its errors; and takes back the note
-// that every record is sealed with another key than this replica's.
+// Enter is called before anything is written. A replica that was away while the key was changed
+// must not seal with a key that the others have dropped. Enter promotes the staged key with which
+// the canary is sealed, or fails with [ErrBehind]. It proves the key as [Prove] does, with the
+// same errors. It removes the note that every record is sealed with another key than this
+// replica's.
 func Enter(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
 	if err := catchUp(ctx, raw, s); err != nil {
 		return err
 	}
 	err := Prove(ctx, sealed, raw, s)
 	if err == nil || errors.Is(err, ErrCanary) {
-		err = errors.Join(err, disown(ctx, sealed, raw, s))
+		err = errors.Join(err, dropForeignNote(ctx, sealed, raw, s))
 	}
 	return err
 }
 
+// catchUp promotes the staged key with which the canary is sealed.
 func catchUp(ctx context.Context, raw store.Store, s *seal.Sealer) error {
 	val, _, err := raw.Get(ctx, canaryKey)
 	if errors.Is(err, store.ErrNotExist) {
@@ -57,14 +61,18 @@ func catchUp(ctx context.Context, raw store.Store, s *seal.Sealer) error {
 	}
 	behind := s.State().Primary
 	if _, err = s.Promote(ctx, id); errors.Is(err, seal.ErrReadOnly) {
-		return fmt.Errorf("%w: the other replicas seal with the key %s, which the keyset of %s only opens with, and may have dropped %s, with which it would seal. "+
-			"Put the keyset that the others have in its place, and start again. Nothing was changed", ErrBehind, id, s.Source(), behind)
+		return fmt.Errorf("%w: the other replicas seal with the key %s, which the keyset of %s only opens with, "+
+			"and may have dropped %s, with which it would seal. "+
+			"Put the keyset that the others have in its place, and start again. Nothing was changed", ErrBehind, id,
+			s.Source(), behind)
 	}
 	return err
 }
 
-// Prove opens the canary, or writes it where a store has none: a new one, or one of an earlier version whose records open. With another key than the
-// store was written with, the error wraps [ErrWrongKey] and nothing is written. An error that wraps [ErrCanary] leaves the store usable.
+// Prove opens the canary. If a store has none it writes one: to a new store, or to one of an
+// earlier version whose records open. If the store was written with another key, the error wraps
+// [ErrWrongKey], and nothing is written. After an error that wraps [ErrCanary] the store can be
+// used.
 func Prove(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
 	for {
 		val, _, err := sealed.Get(ctx, canaryKey)
@@ -87,7 +95,7 @@ func Prove(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
 	}
 }
 
-// damaged tells a wrong key from a canary that somebody changed.
+// damaged distinguishes a wrong key from a canary that somebody changed.
 func damaged(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
 	val, _, err := raw.Get(ctx, canaryKey)
 	if err != nil {
@@ -99,10 +107,11 @@ func damaged(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error
 	if err := open(ctx, sealed, s); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s names a key of %s and does not open with it; other records do", ErrCanary, canaryKey, s.Source())
+	return fmt.Errorf("%w: %s names a key of %s and does not open with it; other records do", ErrCanary, canaryKey,
+		s.Source())
 }
 
-// open opens the first record that can be, and fails if there are records and none opens.
+// open opens the first record that can be opened. It fails if there are records and none opens.
 func open(ctx context.Context, sealed store.Store, s *seal.Sealer) error {
 	first, tried := "", 0
 	for key, err := range sealed.Keys(ctx, "") {
@@ -133,7 +142,9 @@ func open(ctx context.Context, sealed store.Store, s *seal.Sealer) error {
 }
 
 func wrong(s *seal.Sealer, key string) error {
-	return fmt.Errorf("%w: the record %s does not open with the keyset of %s (its primary key is %s): it was sealed with another one. "+
-		"Put that keyset in its place (--kek), or name the store that belongs to this one (--store, --data-dir). Nothing was changed",
+	return fmt.Errorf("%w: the record %s does not open with the keyset of %s (its primary key is %s): it was "+
+		"sealed with another one. "+
+		"Put that keyset in its place (--kek), or name the store that belongs to this one (--store, --data-dir). "+
+		"Nothing was changed",
 		ErrWrongKey, key, s.Source(), s.State().Primary)
 }

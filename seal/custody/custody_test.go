@@ -22,6 +22,7 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -51,19 +52,26 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func open(t *testing.T, raw store.Store, keyset, replica string) *vault {
+func open(t *testing.T, raw store.Store, keyset, replica string, other ...func(*custody.Config)) *vault {
 	t.Helper()
-	return openKeys(t, raw, seal.File(keyset), replica)
+	return openKeys(t, raw, seal.File(keyset), replica, other...)
 }
 
-func openKeys(t *testing.T, raw store.Store, keys seal.Keys, replica string) *vault {
+// openKeys lets other change the configuration.
+func openKeys(t *testing.T, raw store.Store, keys seal.Keys, replica string, other ...func(*custody.Config)) *vault {
 	t.Helper()
 	s, err := seal.Load(t.Context(), keys)
 	check(t, err)
-	v := &vault{t: t, raw: raw, sealed: store.Sealed(raw, s), sealer: s}
-	v.Custodian = custody.New(custody.Config{
-		Store: v.sealed, Raw: raw, Sealer: s, Replica: replica, Refresh: 5 * time.Second, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	v := &vault{t: t, raw: raw, sealed: guard.Sealed(raw, s), sealer: s}
+	c := custody.Config{
+		Store: v.sealed, Raw: raw, Sealer: s, Replica: replica, Refresh: 5 * time.Second,
+		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Commands: custody.Commands{Status: "lockstep kek status", Retire: "lockstep kek rotate --file COPY --retire"},
+	}
+	for _, change := range other {
+		change(&c)
+	}
+	v.Custodian = custody.New(c)
 	return v
 }
 
@@ -102,7 +110,8 @@ func TestTheCanary(t *testing.T) {
 	before, _, err := raw.Get(t.Context(), "seal/canary")
 	check(t, err)
 	err = wrong.prove()
-	if !errors.Is(err, custody.ErrWrongKey) || !strings.Contains(err.Error(), "seal/canary") || !strings.Contains(err.Error(), "sealing.key") {
+	if !errors.Is(err, custody.ErrWrongKey) || !strings.Contains(err.Error(), "seal/canary") ||
+		!strings.Contains(err.Error(), "sealing.key") {
 		t.Errorf("another key: %v, want one that names the source and the record", err)
 	}
 	after, _, err := raw.Get(t.Context(), "seal/canary")
@@ -157,7 +166,8 @@ func (s slow) Swap(ctx context.Context, key string, old store.Rev, val []byte) (
 	return s.Store.Swap(ctx, key, old, val)
 }
 
-// A key is changed while records are written by two replicas: no write is lost, and in the end the new key alone opens all.
+// A key is changed while records are written by two replicas: no write is lost, and in the end the
+// new key alone opens all.
 func TestRotateUnderWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw, keyset := slow{memory.New()}, newKeyset(t)
@@ -214,7 +224,8 @@ func TestRotateUnderWrites(t *testing.T) {
 		time.Sleep(time.Minute)
 		for _, v := range []*vault{a, b} {
 			st := v.Status()
-			if st.Keys.Primary == first || len(st.Keys.Old) != 1 || !st.Resealed || st.Err != nil || len(st.Work.Bad) > 0 {
+			if st.Keys.Primary == first || len(st.Keys.Old) != 1 || !st.Resealed || st.Err != nil ||
+				len(st.Work.Bad) > 0 {
 				t.Errorf("after a minute: %+v", st)
 			}
 		}
@@ -290,10 +301,12 @@ func TestRetireIsRefusedWhileAReplicaSealsWithTheOldKey(t *testing.T) {
 			}
 		}
 		stopB()
-		late := fmt.Appendf(nil, `{"primary":"%s","keys":["%[1]s"],"at":%q}`, a.sealer.State().Old[0], time.Now().Format(time.RFC3339))
+		late := fmt.Appendf(nil, `{"primary":"%s","keys":["%[1]s"],"at":%q}`, a.sealer.State().Old[0],
+			time.Now().Format(time.RFC3339))
 		_, err = a.sealed.Swap(t.Context(), "seal/replica/b", 0, late) // b was started with the old file
 		check(t, err)
-		if _, err := a.Retire(t.Context()); !errors.Is(err, custody.ErrRefused) || !strings.Contains(err.Error(), ": b (seals with ") {
+		if _, err := a.Retire(t.Context()); !errors.Is(err, custody.ErrRefused) ||
+			!strings.Contains(err.Error(), ": b (seals with ") {
 			t.Errorf("Retire = %v, want a refusal that names b", err)
 		}
 		if len(a.sealer.State().Old) != 1 {
@@ -350,7 +363,8 @@ func TestABadRecordIsNamedAndKeepsTheOldKey(t *testing.T) {
 		if st := v.Status(); !slices.Equal(st.Work.Bad, []string{"cert/copied"}) {
 			t.Errorf("%+v", st)
 		}
-		if _, err := v.Retire(t.Context()); !errors.Is(err, custody.ErrRefused) || !strings.Contains(err.Error(), "cert/copied") {
+		if _, err := v.Retire(t.Context()); !errors.Is(err, custody.ErrRefused) ||
+			!strings.Contains(err.Error(), "cert/copied") {
 			t.Errorf("%v", err)
 		}
 		if len(v.sealer.State().Old) != 1 {

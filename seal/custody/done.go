@@ -9,14 +9,16 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// doneKey: the key with which every record is sealed; behind "scan ", the one with which somebody is sealing them. A replica that starts with another key takes
-// the note away before it writes anything ([Enter]), and one that changes to another when it has done so: so who wrote the first and finds it
-// in the end as it was knows that nobody wrote with another key meanwhile.
-var doneKey = store.Key("seal", "done")
+// doneKey is the key of a note: the sealing key with which every record is sealed, or, after "scan
+// ", the one with which somebody is sealing them. A replica that starts with another key removes
+// the note before it writes anything ([Enter]). A replica that changes to another key removes it
+// when it has changed. So if the note is in the end as it was written first, nobody wrote with
+// another key meanwhile.
+var doneKey = store.Seal.Key("done")
 
 const scanning = "scan "
 
-// readNote reads what stands there, and its revision. One that cannot be read says nothing.
+// readNote returns the note and its revision. The text is empty if the note cannot be read.
 func readNote(ctx context.Context, raw store.Store, s *seal.Sealer) (text string, rev store.Rev, err error) {
 	val, rev, err := raw.Get(ctx, doneKey)
 	if errors.Is(err, store.ErrNotExist) {
@@ -31,12 +33,13 @@ func readNote(ctx context.Context, raw store.Store, s *seal.Sealer) (text string
 	return text, rev, nil
 }
 
-// disown takes the note away if it is of another key than this replica's.
-func disown(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
-	return dropNote(ctx, sealed, raw, s, func(text string) bool { return strings.TrimPrefix(text, scanning) != s.State().Primary.String() })
+// dropForeignNote removes the note if it names another key than this replica's.
+func dropForeignNote(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
+	return dropNote(ctx, sealed, raw, s,
+		func(text string) bool { return strings.TrimPrefix(text, scanning) != s.State().Primary.String() })
 }
 
-// dropNote takes the note away if it says what is asked for.
+// dropNote removes the note if says reports true of its text.
 func dropNote(ctx context.Context, sealed, raw store.Store, s *seal.Sealer, says func(text string) bool) error {
 	for {
 		text, rev, err := readNote(ctx, raw, s)
@@ -49,33 +52,38 @@ func dropNote(ctx context.Context, sealed, raw store.Store, s *seal.Sealer, says
 	}
 }
 
-// begin notes that every record is being sealed with id, unless that or more is noted, and returns the revision by which end knows it.
-func (c *Custodian) begin(ctx context.Context, id seal.KeyID) (store.Rev, error) {
+// noteScan notes that every record is being sealed with id, unless that or more is noted. It
+// returns the revision by which noteDone recognises the note.
+func (c *Custodian) noteScan(ctx context.Context, id seal.KeyID) (store.Rev, error) {
 	for {
-		text, rev, err := readNote(ctx, c.Raw, c.Sealer)
+		text, rev, err := readNote(ctx, c.cfg.Raw, c.cfg.Sealer)
 		if err != nil || strings.TrimPrefix(text, scanning) == id.String() {
 			return rev, err
 		}
-		if rev, err = c.Store.Swap(ctx, doneKey, rev, []byte(scanning+id.String())); !errors.Is(err, store.ErrConflict) {
+		if rev, err = c.cfg.Store.Swap(ctx, doneKey, rev, []byte(scanning+id.String())); !errors.Is(err,
+			store.ErrConflict) {
 			return rev, err
 		}
 	}
 }
 
-// end notes that every record is sealed with id. It fails with ErrConflict if somebody took the note away since begin.
-func (c *Custodian) end(ctx context.Context, id seal.KeyID, begun store.Rev) error {
-	_, err := c.Store.Swap(ctx, doneKey, begun, []byte(id.String()))
+// noteDone notes that every record is sealed with id. It fails with ErrConflict if somebody
+// removed the note since noteScan.
+func (c *Custodian) noteDone(ctx context.Context, id seal.KeyID, begun store.Rev) error {
+	_, err := c.cfg.Store.Swap(ctx, doneKey, begun, []byte(id.String()))
 	if errors.Is(err, store.ErrConflict) {
-		if text, _, failed := readNote(ctx, c.Raw, c.Sealer); failed == nil && text == id.String() { // another one ended it
+		// Another replica noted it.
+		if text, _, failed := readNote(ctx, c.cfg.Raw, c.cfg.Sealer); failed == nil && text == id.String() {
 			return nil
 		}
 	}
 	return err
 }
 
-// finish seals every record with the primary key, once nobody seals with another one, and notes it.
+// finish seals every record with the primary key, once nobody seals with another one, and notes
+// that.
 func (c *Custodian) finish(ctx context.Context, id seal.KeyID) error {
-	late, err := c.otherwise(ctx, id)
+	late, err := c.sealingOtherwise(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -83,25 +91,27 @@ func (c *Custodian) finish(ctx context.Context, id seal.KeyID) error {
 		c.setFinished(0, late)
 		return nil
 	}
-	text, _, err := readNote(ctx, c.Raw, c.Sealer)
+	text, _, err := readNote(ctx, c.cfg.Raw, c.cfg.Sealer)
 	if err != nil {
 		return err
 	}
-	if text != id.String() { // else it was done at an earlier look, before a restart, or by another replica
+	// Otherwise it was done at an earlier look, before a restart, or by another replica.
+	if text != id.String() {
 		c.setFinished(0, nil)
-		begun, err := c.begin(ctx, id)
+		begun, err := c.noteScan(ctx, id)
 		if err != nil {
 			return err
 		}
 		if err := c.reseal(ctx); err != nil {
 			return err
 		}
-		if late, err = c.otherwise(ctx, id); err != nil || len(late) > 0 || c.Sealer.State().Primary != id { // it was changed meanwhile
-			c.poke()
+		// It has changed meanwhile.
+		if late, err = c.sealingOtherwise(ctx, id); err != nil || len(late) > 0 || c.cfg.Sealer.State().Primary != id {
+			c.signal()
 			return err
 		}
-		if err := c.end(ctx, id, begun); errors.Is(err, store.ErrConflict) {
-			c.poke()
+		if err := c.noteDone(ctx, id, begun); errors.Is(err, store.ErrConflict) {
+			c.signal()
 			return nil
 		} else if err != nil {
 			return err

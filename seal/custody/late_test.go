@@ -15,10 +15,12 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
-// byHand is a keyset that an operator changes, and that each replica has as a credential of its own, which it cannot change.
+// byHand is a keyset that an operator changes, and that each replica has as a credential of its
+// own, which it cannot change.
 type byHand struct {
 	t      *testing.T
 	master *seal.Sealer
@@ -70,7 +72,8 @@ func (v *vault) sealedWith(when string) {
 	}
 }
 
-// One replica gets the new keyset late, by hand: nothing counts as sealed anew while it writes with the old key, and all of it is once it does not.
+// One replica gets the new keyset late, by hand: nothing counts as sealed anew while it writes
+// with the old key, and all of it is once it does not.
 func TestAReplicaThatIsLateKeepsTheOldKeyNeeded(t *testing.T) {
 	raw := memory.New()
 	h, dirA, dirB := newByHand(t), t.TempDir(), t.TempDir()
@@ -127,13 +130,15 @@ func TestAReplicaThatIsLateKeepsTheOldKeyNeeded(t *testing.T) {
 		a.sealedWith("resealed again")
 
 		_, err := a.Retire(t.Context())
-		if !errors.Is(err, seal.ErrReadOnly) || !errors.Is(err, custody.ErrRefused) || !strings.Contains(err.Error(), "--file COPY --retire") || !strings.Contains(err.Error(), "each of") {
+		if !errors.Is(err, seal.ErrReadOnly) || !errors.Is(err, custody.ErrRefused) ||
+			!strings.Contains(err.Error(), "--file COPY --retire") || !strings.Contains(err.Error(), "each of") {
 			t.Errorf("%v, want the proof and the next step", err)
 		}
 	})
 }
 
-// A replica slept through a change of the key. What it says of itself is old, and so is the key with which it would seal.
+// A replica slept through a change of the key. What it says of itself is old, and so is the key
+// with which it would seal.
 func TestAReplicaThatWasAwayDoesNotSealWithADroppedKey(t *testing.T) {
 	h, dir := newByHand(t), t.TempDir()
 	keys := h.keys(dir)
@@ -164,16 +169,19 @@ func TestAReplicaThatWasAwayDoesNotSealWithADroppedKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := a.sealer.State().Primary
-		_, err = raw.Swap(t.Context(), "seal/replica/b", 0, said) // as if b had been killed: sealed with the key that is gone
+		// as if b had been killed: sealed with the key that is gone
+		_, err = raw.Swap(t.Context(), "seal/replica/b", 0, said)
 		check(t, err)
-		if reports, unreadable, err := a.Reports(t.Context()); err != nil || len(reports) != 1 || !slices.Equal(unreadable, []string{"b"}) {
+		if reports, unreadable, err := a.Reports(t.Context()); err != nil || len(reports) != 1 ||
+			!slices.Equal(unreadable, []string{"b"}) {
 			t.Errorf("%+v %v %v, want a's report and b's name", reports, unreadable, err)
 		}
 
 		before, _, err := raw.Get(t.Context(), "seal/replica/b")
 		check(t, err)
 		locked := openKeys(t, raw, keys, "b")
-		if err := locked.enter(); !errors.Is(err, custody.ErrBehind) || !strings.Contains(err.Error(), "Put the keyset that the others have") {
+		if err := locked.enter(); !errors.Is(err, custody.ErrBehind) ||
+			!strings.Contains(err.Error(), "Put the keyset that the others have") {
 			t.Errorf("with a keyset that cannot be changed: %v", err)
 		}
 		if after, _, _ := raw.Get(t.Context(), "seal/replica/b"); string(after) != string(before) {
@@ -212,7 +220,8 @@ func TestAReportThatCannotBeReadIsNamedUntilItsReplicaIsGone(t *testing.T) {
 		_, err = a.Rotate(t.Context())
 		check(t, err)
 		time.Sleep(20 * time.Minute)
-		if st := a.Status(); st.Err != nil || len(st.Keys.Staged) != 1 || len(st.WaitsFor) != 1 || !strings.HasPrefix(st.WaitsFor[0], "c (") {
+		if st := a.Status(); st.Err != nil || len(st.Keys.Staged) != 1 || len(st.WaitsFor) != 1 ||
+			!strings.HasPrefix(st.WaitsFor[0], "c (") {
 			t.Errorf("%+v, want a key that waits for c", st)
 		}
 		time.Sleep(20 * time.Minute)
@@ -241,7 +250,8 @@ func TestRetireWaitsForAnAnswerOfEveryReplica(t *testing.T) {
 		check(t, err)
 		time.Sleep(time.Minute)
 		begun := time.Now()
-		if _, err := a.Retire(t.Context()); !errors.Is(err, custody.ErrRefused) || !strings.Contains(err.Error(), "b (not heard of since") {
+		if _, err := a.Retire(t.Context()); !errors.Is(err, custody.ErrRefused) ||
+			!strings.Contains(err.Error(), "b (not heard of since") {
 			t.Errorf("Retire = %v, want a refusal that names b", err)
 		}
 		if took := time.Since(begun); took > 40*time.Second {
@@ -272,12 +282,13 @@ func (l lagging) Swap(ctx context.Context, key string, old store.Rev, val []byte
 	return l.Store.Swap(ctx, key, old, val)
 }
 
-// A driver tries for seconds: what was sealed with the old key just before another replica changed it may arrive after the scan.
+// A driver tries for seconds: what was sealed with the old key just before another replica changed
+// it may arrive after the scan.
 func TestAWriteThatIsUnderWayIsSealedAnewToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw, keyset := memory.New(), newKeyset(t)
-		a, b := open(t, raw, keyset, "a"), open(t, raw, keyset, "b")
-		a.Refresh, b.Refresh = time.Second, time.Second
+		often := func(c *custody.Config) { c.Refresh = time.Second }
+		a, b := open(t, raw, keyset, "a", often), open(t, raw, keyset, "b", often)
 		check(t, a.enter())
 		defer a.run()()
 		time.Sleep(time.Second / 2)
@@ -297,7 +308,7 @@ func TestAWriteThatIsUnderWayIsSealedAnewToo(t *testing.T) {
 			slow = b
 		}
 		slow.raw = lagging{raw}
-		slow.sealed = store.Sealed(slow.raw, slow.sealer)
+		slow.sealed = guard.Sealed(slow.raw, slow.sealer)
 		done := make(chan struct{})
 		go func() { defer close(done); slow.put("cert/slow", "v") }()
 		for range 60_000 {
@@ -314,7 +325,8 @@ func TestAWriteThatIsUnderWayIsSealedAnewToo(t *testing.T) {
 	})
 }
 
-// A replica that hung for longer than anybody waits still seals with the old key when it wakes up; what it wrote is found.
+// A replica that hung for longer than anybody waits still seals with the old key when it wakes up;
+// what it wrote is found.
 func TestAReplicaThatWakesUpWithTheOldKeyHasAllSealedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw, keyset := memory.New(), newKeyset(t)
@@ -349,7 +361,8 @@ func TestWhoStartsWithAnotherKeyTakesTheNoteAway(t *testing.T) {
 	a := open(t, raw, keyset, "a")
 	check(t, a.enter())
 	for note, stays := range map[string]bool{
-		a.sealer.State().Primary.String(): true, "scan " + a.sealer.State().Primary.String(): true, "0badc0de": false, "scan 0badc0de": false, "?": false,
+		a.sealer.State().Primary.String(): true, "scan " + a.sealer.State().Primary.String(): true, "0badc0de": false,
+		"scan 0badc0de": false, "?": false,
 	} {
 		a.put("seal/done", note)
 		check(t, open(t, raw, keyset, "b").enter())
@@ -372,18 +385,21 @@ func (w watching) Get(ctx context.Context, key string) ([]byte, store.Rev, error
 	return w.Store.Get(ctx, key)
 }
 
-// What was sealed anew stays so at each later look; only a replica with another key, or another note, puts it in question.
+// What was sealed anew stays so at each later look; only a replica with another key, or another
+// note, puts it in question.
 func TestWhatIsSealedAnewStaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw, keyset := memory.New(), newKeyset(t)
-		a := open(t, raw, keyset, "a")
-		check(t, a.enter())
 		var looks, unsure atomic.Int64
-		a.Raw = watching{raw, func() {
-			if looks.Add(1); !a.Status().Resealed {
-				unsure.Add(1)
-			}
-		}}
+		var a *vault
+		a = open(t, raw, keyset, "a", func(c *custody.Config) {
+			c.Raw = watching{raw, func() {
+				if looks.Add(1); !a.Status().Resealed {
+					unsure.Add(1)
+				}
+			}}
+		})
+		check(t, a.enter())
 		defer a.run()()
 		time.Sleep(time.Minute)
 		_, err := a.Rotate(t.Context())
@@ -396,7 +412,8 @@ func TestWhatIsSealedAnewStaysSo(t *testing.T) {
 		unsure.Store(0)
 		time.Sleep(time.Minute)
 		if looks.Load() < 5 || unsure.Load() > 0 {
-			t.Fatalf("the note was read %d times in a minute, %d of them while it was in question", looks.Load(), unsure.Load())
+			t.Fatalf("the note was read %d times in a minute, %d of them while it was in question", looks.Load(),
+				unsure.Load())
 		}
 		_, rev, err := raw.Get(t.Context(), "seal/done")
 		check(t, err)

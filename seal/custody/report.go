@@ -13,23 +13,23 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// replicaPrefix: seal/replica/<name> says which keys a replica holds. It is written when that changes, when somebody asked, and every ten minutes.
-const replicaPrefix = "seal/replica"
+// askKey has the time, by the store's clock, at which somebody asked every replica to report.
+var askKey = store.Seal.Key("ask")
 
-// askKey holds the time, by the store's clock, at which somebody wanted to hear of every replica.
-var askKey = store.Key("seal", "ask")
-
-// Report is what a replica said of its keyset.
+// Report is what a replica says of its keyset, under seal/replica/<name>. It is written when that
+// changes, when somebody asked, and every ten minutes.
 type Report struct {
-	Replica string    `json:"-"`
-	Primary string    `json:"primary"` // everything that it wrote in the last seconds was sealed with this one
+	Replica string `json:"-"`
+	// Primary is the key with which everything was sealed that it wrote in the last seconds.
+	Primary string    `json:"primary"`
 	Keys    []string  `json:"keys"`
 	At      time.Time `json:"at"`
 }
 
+// report writes this replica's report, if it changed, is old, or was asked for.
 func (c *Custodian) report(ctx context.Context) error {
-	st := c.Sealer.State()
-	if err := c.follow(ctx, st.Primary); err != nil {
+	st := c.cfg.Sealer.State()
+	if err := c.notePrimary(ctx, st.Primary); err != nil {
 		return err
 	}
 	r := Report{Primary: c.primary.String()}
@@ -41,42 +41,45 @@ func (c *Custodian) report(ctx context.Context) error {
 		return err
 	}
 	said := r.Primary + " " + strings.Join(r.Keys, " ")
-	if said == c.said && time.Since(c.saidAt) < reportEvery && c.saidIn.After(asked) {
+	if said == c.reported && time.Since(c.reportedAt) < reportEvery && c.reportedIn.After(asked) {
 		return nil
 	}
-	if r.At, err = c.Store.Now(ctx); err != nil {
+	if r.At, err = c.cfg.Store.Now(ctx); err != nil {
 		return err
 	}
 	val, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	if err := c.put(ctx, store.Key("seal", "replica", c.Replica), val); err != nil {
+	if err := c.put(ctx, store.SealReports.Key(c.cfg.Replica), val); err != nil {
 		return err
 	}
-	c.said, c.saidAt, c.saidIn = said, time.Now(), r.At
+	c.reported, c.reportedAt, c.reportedIn = said, time.Now(), r.At
 	return nil
 }
 
-// follow notes that another key seals. That is only said once what was sealed before must have arrived in the store.
-func (c *Custodian) follow(ctx context.Context, primary seal.KeyID) error {
-	if primary != c.turning {
-		c.turning, c.turned = primary, time.Now()
-		time.AfterFunc(inFlight, c.poke)
+// notePrimary notes that another key seals. This is reported only once what was sealed before must
+// have arrived in the store.
+func (c *Custodian) notePrimary(ctx context.Context, primary seal.KeyID) error {
+	if primary != c.nextPrimary {
+		c.nextPrimary, c.changedAt = primary, time.Now()
+		time.AfterFunc(inFlight, c.signal)
 	}
-	if c.turning == c.primary || time.Since(c.turned) < inFlight {
+	if c.nextPrimary == c.primary || time.Since(c.changedAt) < inFlight {
 		return nil
 	}
-	if err := dropNote(ctx, c.Store, c.Raw, c.Sealer, func(string) bool { return true }); err != nil {
+	if err := dropNote(ctx, c.cfg.Store, c.cfg.Raw, c.cfg.Sealer, func(string) bool { return true }); err != nil {
 		return err
 	}
-	c.primary = c.turning
+	c.primary = c.nextPrimary
 	return nil
 }
 
+// asked returns when somebody asked for reports last.
 func (c *Custodian) asked(ctx context.Context) (at time.Time, err error) {
-	val, _, err := c.Store.Get(ctx, askKey)
-	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrSealed) { // who asks again writes it anew
+	val, _, err := c.cfg.Store.Get(ctx, askKey)
+	// Whoever asks again writes it anew.
+	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrSealed) {
 		return at, nil
 	}
 	if err == nil && at.UnmarshalText(val) != nil {
@@ -85,9 +88,10 @@ func (c *Custodian) asked(ctx context.Context) (at time.Time, err error) {
 	return at, err
 }
 
-// ask has every replica report within its refresh, and returns the time from which on a report answers.
+// ask makes every replica report within its refresh. It returns the time from which on a report is
+// an answer.
 func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
-	if at, err = c.Store.Now(ctx); err != nil {
+	if at, err = c.cfg.Store.Now(ctx); err != nil {
 		return at, err
 	}
 	val, err := at.MarshalText()
@@ -97,24 +101,24 @@ func (c *Custodian) ask(ctx context.Context) (at time.Time, err error) {
 	return at, c.put(ctx, askKey, val)
 }
 
-// leave takes the report back: who is stopped is not waited for.
+// leave removes the report, so that a replica that was stopped is not waited for.
 func (c *Custodian) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	key := store.Key("seal", "replica", c.Replica)
-	if _, rev, err := c.Raw.Get(ctx, key); err == nil {
-		_, _ = c.Raw.Swap(ctx, key, rev, nil) // if not, it ends by its age
+	key := store.SealReports.Key(c.cfg.Replica)
+	if _, rev, err := c.cfg.Raw.Get(ctx, key); err == nil {
+		_, _ = c.cfg.Raw.Swap(ctx, key, rev, nil) // if this fails, the report ends by its age
 	}
 }
 
-// put writes a value whoever wrote it before, and whether or not that opens.
+// put writes a value, whoever wrote the last one, and whether or not that opens.
 func (c *Custodian) put(ctx context.Context, key string, val []byte) error {
 	for {
-		_, rev, err := c.Raw.Get(ctx, key)
+		_, rev, err := c.cfg.Raw.Get(ctx, key)
 		if err != nil && !errors.Is(err, store.ErrNotExist) {
 			return err
 		}
-		if _, err = c.Store.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
+		if _, err = c.cfg.Store.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
@@ -123,17 +127,18 @@ func (c *Custodian) put(ctx context.Context, key string, val []byte) error {
 // unread is a report that cannot be read, at a revision.
 type unread struct {
 	rev   store.Rev
-	since time.Time // first seen
+	since time.Time // when it was first seen
 }
 
-// Reports are those of the replicas that live, by name, and the names of those whose reports cannot be read: a living replica writes its own anew.
+// Reports returns the reports of the replicas that live, by name, and the names of those whose
+// reports cannot be read. A living replica writes its report anew.
 func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []string, err error) {
-	now, err := c.Store.Now(ctx)
+	now, err := c.cfg.Store.Now(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	found := map[string]unread{}
-	for key, err := range c.Store.Keys(ctx, replicaPrefix+"/") {
+	for key, err := range c.cfg.Store.Keys(ctx, store.SealReports.All()) {
 		if err != nil {
 			return nil, nil, err
 		}
@@ -141,7 +146,7 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 		if err != nil {
 			return nil, nil, err
 		}
-		val, rev, err := c.Raw.Get(ctx, key)
+		val, rev, err := c.cfg.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {
 			continue
 		}
@@ -149,7 +154,7 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 			return nil, nil, err
 		}
 		r := Report{Replica: name}
-		plain, err := c.Sealer.Open(val, []byte(key))
+		plain, err := c.cfg.Sealer.Open(val, []byte(key))
 		if err != nil || json.Unmarshal(plain, &r) != nil {
 			if c.stillUnread(name, rev, found) {
 				unreadable = append(unreadable, name)
@@ -166,7 +171,8 @@ func (c *Custodian) Reports(ctx context.Context) (out []Report, unreadable []str
 	return out, unreadable, nil
 }
 
-// stillUnread: the replica may live; one whose record has not changed for silentFor is gone.
+// stillUnread reports whether the replica of a report that cannot be read may live. It is gone if
+// its record has not changed for silentFor.
 func (c *Custodian) stillUnread(name string, rev store.Rev, found map[string]unread) bool {
 	c.mu.Lock()
 	u := c.unread[name]
@@ -178,8 +184,9 @@ func (c *Custodian) stillUnread(name string, rev store.Rev, found map[string]unr
 	return time.Since(u.since) <= silentFor
 }
 
-// those describes the replicas for which is says something, and those whose reports cannot be read.
-func (c *Custodian) those(ctx context.Context, is func(Report) string) (who []string, err error) {
+// namesOf describes the replicas for which is returns something, and those whose reports cannot be
+// read.
+func (c *Custodian) namesOf(ctx context.Context, is func(Report) string) (who []string, err error) {
 	all, unreadable, err := c.Reports(ctx)
 	for _, r := range all {
 		if s := is(r); s != "" {
@@ -192,9 +199,9 @@ func (c *Custodian) those(ctx context.Context, is func(Report) string) (who []st
 	return who, err
 }
 
-// lacking names the replicas that do not hold a key.
+// lacking names the replicas that do not have a key.
 func (c *Custodian) lacking(ctx context.Context, id seal.KeyID) ([]string, error) {
-	return c.those(ctx, func(r Report) string {
+	return c.namesOf(ctx, func(r Report) string {
 		if slices.Contains(r.Keys, id.String()) {
 			return ""
 		}
@@ -202,9 +209,9 @@ func (c *Custodian) lacking(ctx context.Context, id seal.KeyID) ([]string, error
 	})
 }
 
-// otherwise names the replicas that may have written with another key.
-func (c *Custodian) otherwise(ctx context.Context, id seal.KeyID) ([]string, error) {
-	return c.those(ctx, func(r Report) string {
+// sealingOtherwise names the replicas that may have written with another key.
+func (c *Custodian) sealingOtherwise(ctx context.Context, id seal.KeyID) ([]string, error) {
+	return c.namesOf(ctx, func(r Report) string {
 		if r.Primary == id.String() {
 			return ""
 		}
@@ -212,9 +219,9 @@ func (c *Custodian) otherwise(ctx context.Context, id seal.KeyID) ([]string, err
 	})
 }
 
-// unshown names the replicas that have not said since a time that they seal with a key.
-func (c *Custodian) unshown(ctx context.Context, id seal.KeyID, since time.Time) ([]string, error) {
-	return c.those(ctx, func(r Report) string {
+// notReported names the replicas that have not reported since a time that they seal with a key.
+func (c *Custodian) notReported(ctx context.Context, id seal.KeyID, since time.Time) ([]string, error) {
+	return c.namesOf(ctx, func(r Report) string {
 		switch {
 		case r.Primary != id.String():
 			return fmt.Sprintf("%s (seals with %s)", r.Replica, r.Primary)

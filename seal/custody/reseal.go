@@ -13,15 +13,16 @@ import (
 )
 
 const (
-	atOnce = 8  // enough to share the store's syncs
-	named  = 10 // of the bad records
+	atOnce = 8  // records that are sealed at the same time; enough to share the store's syncs
+	maxBad = 10 // how many bad records are named
 )
 
-// reseal seals every record with the primary key that is not yet. Each is a compare-and-swap: a change that comes between wins, since it was
-// sealed by somebody who may have the new key already, and is looked at again.
+// reseal seals every record with the primary key that is not sealed with it yet. Each is a
+// compare-and-swap. A change that comes between wins, and the record is looked at again. The
+// replica that made it may have the new key already.
 func (c *Custodian) reseal(ctx context.Context) error {
 	records := 0
-	for _, err := range c.Raw.Keys(ctx, "") {
+	for _, err := range c.cfg.Raw.Keys(ctx, "") {
 		if err != nil {
 			return err
 		}
@@ -29,14 +30,15 @@ func (c *Custodian) reseal(ctx context.Context) error {
 	}
 	c.setWork(func(w *Work) { *w = Work{Underway: true, Records: records} })
 	defer c.setWork(func(w *Work) { w.Underway = false })
-	c.Log.Info("sealing every record with the new key", "records", records, "key", c.Sealer.State().Primary.String())
+	c.cfg.Log.Info("sealing every record with the new key", "records", records,
+		"key", c.cfg.Sealer.State().Primary.String())
 	var n atomic.Int64
 	err := c.each(ctx, func(ctx context.Context, key string) error {
 		changed, err := c.resealOne(ctx, key)
 		switch {
 		case errors.Is(err, seal.ErrOpen):
 			c.setWork(func(w *Work) {
-				if w.Seen++; len(w.Bad) < named {
+				if w.Seen++; len(w.Bad) < maxBad {
 					w.Bad = append(w.Bad, key)
 				}
 			})
@@ -51,7 +53,7 @@ func (c *Custodian) reseal(ctx context.Context) error {
 		return nil
 	})
 	if err == nil {
-		c.Log.Info("every record is sealed with the new key", "resealed", n.Load())
+		c.cfg.Log.Info("every record is sealed with the new key", "resealed", n.Load())
 	}
 	return err
 }
@@ -67,7 +69,7 @@ func (c *Custodian) each(ctx context.Context, f func(ctx context.Context, key st
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
 	var listing error
-	for key, err := range c.Raw.Keys(ctx, "") {
+	for key, err := range c.cfg.Raw.Keys(ctx, "") {
 		if listing = err; err != nil || ctx.Err() != nil {
 			break
 		}
@@ -79,23 +81,24 @@ func (c *Custodian) each(ctx context.Context, f func(ctx context.Context, key st
 	return listing
 }
 
+// resealOne seals one record anew, and reports whether it changed.
 func (c *Custodian) resealOne(ctx context.Context, key string) (changed bool, err error) {
 	for {
-		val, rev, err := c.Raw.Get(ctx, key)
+		val, rev, err := c.cfg.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {
 			return false, nil
 		}
-		if err != nil || c.Sealer.Current(val) {
+		if err != nil || c.cfg.Sealer.Current(val) {
 			return false, err
 		}
-		plain, err := c.Sealer.Open(val, []byte(key))
+		plain, err := c.cfg.Sealer.Open(val, []byte(key))
 		if err != nil {
 			return false, err
 		}
-		if val, err = c.Sealer.Seal(plain, []byte(key)); err != nil {
+		if val, err = c.cfg.Sealer.Seal(plain, []byte(key)); err != nil {
 			return false, err
 		}
-		if _, err = c.Raw.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
+		if _, err = c.cfg.Raw.Swap(ctx, key, rev, val); !errors.Is(err, store.ErrConflict) {
 			return err == nil, err
 		}
 	}
@@ -104,9 +107,9 @@ func (c *Custodian) resealOne(ctx context.Context, key string) (changed bool, er
 // prove opens every record with the primary key alone, and names those that do not open.
 func (c *Custodian) prove(ctx context.Context) (records int, bad []string, err error) {
 	var n atomic.Int64
-	found := make(chan string, named)
+	found := make(chan string, maxBad)
 	err = c.each(ctx, func(ctx context.Context, key string) error {
-		val, _, err := c.Raw.Get(ctx, key)
+		val, _, err := c.cfg.Raw.Get(ctx, key)
 		if errors.Is(err, store.ErrNotExist) {
 			return nil
 		}
@@ -114,7 +117,7 @@ func (c *Custodian) prove(ctx context.Context) (records int, bad []string, err e
 			return err
 		}
 		n.Add(1)
-		if c.Sealer.Prove(val, []byte(key)) != nil {
+		if c.cfg.Sealer.Prove(val, []byte(key)) != nil {
 			select {
 			case found <- key:
 			default:

@@ -1,14 +1,3 @@
-// Package bolt is the embedded store: one file, one process at a time, every write synced before it is answered.
-//
-// The file holds four buckets, so that no call costs more than what it is about:
-//
-//	keys    key -> revision (8 bytes, big endian)
-//	values  revision -> length of the key (uvarint), key, value
-//	gone    revision -> key, for the newest deletes
-//	meta    how many deletes are in gone, and the newest that was dropped from it
-//
-// Large values lie in the order in which they were written, so that many new keys, in whatever order, fill page after page; under their keys, each
-// would have a page of its own written anew. To look through the keys touches no value.
 package bolt
 
 import (

@@ -13,9 +13,9 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-var _ store.Bulk = (*Store)(nil)
+var _ store.Store = (*Store)(nil)
 
-// GetAll implements [store.Bulk]: all that is read is of one moment.
+// GetAll implements [store.Store]: all that is read is of one moment.
 func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
 	out := make([]store.Value, len(keys))
 	err := ctx.Err()
@@ -44,7 +44,7 @@ func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
 // bulkMost is how many changes of SwapAll one transaction makes: a single change waits for no more. Larger ones are hardly faster.
 const bulkMost = 512
 
-// SwapAll implements [store.Bulk], in transactions of bulkMost.
+// SwapAll implements [store.Store], in transactions of bulkMost.
 func (s *Store) SwapAll(ctx context.Context, changes []store.Change) []store.Outcome {
 	out := make([]store.Outcome, len(changes))
 	all := make([]*change, 0, len(changes))
@@ -115,13 +115,16 @@ func (s *Store) withdrawAll(all []*change) []bool {
 	return out
 }
 
-// KeysAfter implements [store.Bulk].
+// KeysAfter implements [store.Store].
 func (s *Store) KeysAfter(ctx context.Context, prefix, last string) iter.Seq2[string, error] {
 	if last < prefix {
 		return s.Keys(ctx, prefix)
 	}
 	return s.keysAfter(ctx, prefix, []byte(last))
 }
+
+// Recreate implements [store.Store]. It does nothing: the file is not emptied while it is open.
+func (s *Store) Recreate(ctx context.Context) error { return ctx.Err() }
 
 // newChange is a change that waits for nothing yet.
 func newChange(key string, old store.Rev, val []byte) (*change, error) {

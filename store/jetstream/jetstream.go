@@ -1,23 +1,10 @@
-// Package jetstream keeps the store in a NATS JetStream cluster (2.11 or later), for several replicas of lockstepd.
-//
-// A stream holds one message a key, the newest, under the subject lockstep.store.<bucket>.<segments of the key>. A swap is a publish that
-// expects the key's last sequence. A delete leaves an empty message with a mark behind, for [Store.Changed]; these stay.
-//
-// Revisions are the stream's sequences, doubled, and odd for a delete. A stream begins at the microseconds since 1970, so that one that was
-// deleted and made again goes on above it; it has that number in its name, so that whoever knew the old one is told that it is gone, whatever
-// others have made since. The stream refuses purges and deletes of single messages, so it loses its content only as a whole.
-//
-// Whatever has to be certain is asked of the stream's leader; other replicas answer in bulk, and the leader has the last word. No consumer is
-// used. A leader that was cut off from the majority may answer reads from the past for up to 20 s, until it steps down; it cannot write. What is older than what
-// this process wrote or read of a key before is not believed, and asked for again.
-//
-// NATS acknowledges a write once a majority has it, by default before it is on disk: the servers need sync_interval: always.
 package jetstream
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync/atomic"
 	"time"
 
@@ -84,6 +71,21 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) 
 		m.data = []byte{} // nil is no value
 	}
 	return m.data, rev(m.seq, false), nil
+}
+
+// GetAll implements [store.Store].
+func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
+	return store.OneByOne(s).GetAll(ctx, keys)
+}
+
+// SwapAll implements [store.Store].
+func (s *Store) SwapAll(ctx context.Context, changes []store.Change) []store.Outcome {
+	return store.OneByOne(s).SwapAll(ctx, changes)
+}
+
+// KeysAfter implements [store.Store].
+func (s *Store) KeysAfter(ctx context.Context, prefix, last string) iter.Seq2[string, error] {
+	return store.OneByOne(s).KeysAfter(ctx, prefix, last)
 }
 
 // Now implements [store.Store]: the clock of the server that leads the stream.

@@ -20,8 +20,8 @@ const subjectOverlap jetstream.ErrorCode = 10065
 // the same moment on the same subjects, and whoever made the second one then removes it. A cluster makes one after the other.
 const settle = 300 * time.Millisecond
 
-// Recreate takes the store's stream as it stands, or makes an empty one where there is none: the way on after [store.ErrLost]. Of several
-// replicas that call it at once, one makes the stream and the others take that. Where nothing was lost it does nothing.
+// Recreate implements [store.Store]. It takes the store's stream as it stands, or makes an empty one if
+// there is none.
 func (s *Store) Recreate(ctx context.Context) error {
 	return s.persist(ctx, func(ctx context.Context) (bool, error) {
 		name, err := s.find(ctx)

@@ -106,6 +106,24 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 	}
 }
 
+// GetAll implements [store.Store].
+func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
+	return store.OneByOne(s).GetAll(ctx, keys)
+}
+
+// SwapAll implements [store.Store].
+func (s *Store) SwapAll(ctx context.Context, changes []store.Change) []store.Outcome {
+	return store.OneByOne(s).SwapAll(ctx, changes)
+}
+
+// KeysAfter implements [store.Store].
+func (s *Store) KeysAfter(ctx context.Context, prefix, last string) iter.Seq2[string, error] {
+	return store.OneByOne(s).KeysAfter(ctx, prefix, last)
+}
+
+// Recreate implements [store.Store]. It does nothing: memory is not lost while the process lives.
+func (s *Store) Recreate(ctx context.Context) error { return ctx.Err() }
+
 // Now implements [store.Store].
 func (s *Store) Now(ctx context.Context) (time.Time, error) { return time.Now(), ctx.Err() }
 

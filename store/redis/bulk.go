@@ -8,9 +8,9 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-var _ store.Bulk = (*Store)(nil)
+var _ store.Store = (*Store)(nil)
 
-// GetAll implements [store.Bulk]: all that is read is of one moment.
+// GetAll implements [store.Store]: all that is read is of one moment.
 func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
 	out := make([]store.Value, len(keys))
 	if len(keys) == 0 {
@@ -37,7 +37,7 @@ func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
 	return out
 }
 
-// SwapAll implements [store.Bulk]: one script, and one wait for a replica.
+// SwapAll implements [store.Store]: one script, and one wait for a replica.
 func (s *Store) SwapAll(ctx context.Context, changes []store.Change) []store.Outcome {
 	out := make([]store.Outcome, len(changes))
 	if len(changes) == 0 {
@@ -70,7 +70,7 @@ func (s *Store) SwapAll(ctx context.Context, changes []store.Change) []store.Out
 	return out
 }
 
-// KeysAfter implements [store.Bulk].
+// KeysAfter implements [store.Store].
 func (s *Store) KeysAfter(ctx context.Context, prefix, last string) iter.Seq2[string, error] {
 	if last < prefix {
 		return s.Keys(ctx, prefix)

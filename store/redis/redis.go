@@ -1,24 +1,3 @@
-// Package redis keeps the store in Redis (7.0 or later): a single server, a master that Sentinels watch, or a cluster, for several replicas of
-// lockstepd.
-//
-// Whatever it does is one script that Redis runs as a whole, and everything of a store is in one slot of a cluster, so on one master. A swap
-// compares, writes, and enters the key into an index by revision (for [Store.Changed]; deletes stay in it) and one by name. Only masters are
-// asked: a script that finds itself on a replica does nothing.
-//
-// Redis acknowledges a write before its replicas have it, and a failover loses what they lack. So a swap waits until one has it, where the
-// master has one that is in order; where it has none, only its disk keeps the write: appendonly yes and appendfsync always. A master that was
-// cut off or stalled while the Sentinels made another one has none: with min-replicas-to-write 1 it takes no writes until it is told.
-//
-// A read is not linearizable. It may see what no replica has yet, and a failover may then lose. And a master that was cut off, and does not know
-// that another one was made, answers from the past whoever still reaches it, until it is told or the client's connection ends; with
-// min-replicas-to-write 1 nothing can be built on that, since a swap there fails. (A replica that knows that it is one never answers.)
-//
-// A revision is the server's microseconds since 1970 (exact in the doubles that Redis has for scores until 2255), or one more than the highest
-// that the server or the writer knows of, if that is more. So it grows where clocks do not, and after a failover that lost some it still is
-// above all that the writer has seen, and is none of those that were lost unless two servers' clocks gave out the same microsecond.
-//
-// After a failover or a restart, what was read before may be of writes that are lost. Redis gives its data a new history id then, which every
-// answer tells; [Store.Changed] then names every key once.
 package redis
 
 import (
@@ -104,8 +83,8 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return time.Unix(int64(r.number(0)), int64(r.number(1))*1000), nil
 }
 
-// Recreate takes the store as it stands, or makes an empty one where there is none: the way on after [store.ErrLost]. Of several replicas
-// that call it at once, one makes the store and the others take that. Where nothing was lost it does nothing.
+// Recreate implements [store.Store]. It takes the store as it stands, or makes an empty one if there is
+// none.
 func (s *Store) Recreate(ctx context.Context) error {
 	r, err := s.write(ctx, passes, makeScript, nil, s.past.floor(), rand.Text())
 	if err != nil {

@@ -126,7 +126,7 @@ func keysAfter(t *testing.T, s suite) {
 		"": want, "a/": want, "a/000": want[1:], "a/0000": want[1:], "a/298": want[299:], "a/599": nil, "a/z": nil, "b": nil, "A": want,
 	} {
 		var got []string
-		for key, err := range store.KeysAfter(t.Context(), s.Store, "a/", last) {
+		for key, err := range s.KeysAfter(t.Context(), "a/", last) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +136,7 @@ func keysAfter(t *testing.T, s suite) {
 			t.Errorf("after %q: %d keys from %.1q, want %d", last, len(got), got, len(left))
 		}
 	}
-	for key, err := range store.KeysAfter(t.Context(), s.Store, "a/", "a/100") { // a consumer may leave early
+	for key, err := range s.KeysAfter(t.Context(), "a/", "a/100") { // a consumer may leave early
 		if key != "a/101" || err != nil {
 			t.Errorf("%q %v", key, err)
 		}
@@ -159,7 +159,7 @@ func bulkCancelled(t *testing.T, s suite) {
 		}
 	}
 	n := 0
-	for _, err := range store.KeysAfter(ctx, s.Store, "a/", "a/") {
+	for _, err := range s.KeysAfter(ctx, "a/", "a/") {
 		if n++; !errors.Is(err, context.Canceled) {
 			t.Errorf("KeysAfter: %v", err)
 		}
@@ -213,5 +213,26 @@ func bulkAmongWriters(t *testing.T, s suite) {
 		if key := fmt.Sprintf("a/%d", i); creators[key] != 1 {
 			t.Errorf("%s has %d creators", key, creators[key])
 		}
+	}
+}
+
+// recreated is about a store that has lost nothing. What is lost is each driver's own to test.
+func recreated(t *testing.T, s suite) {
+	rev := s.put("a/x", 0, "v")
+	head := s.changedSince("a/", 0, "a/x")
+	for range 2 {
+		if err := s.Recreate(t.Context()); err != nil {
+			t.Fatalf("Recreate of a store that has lost nothing: %v", err)
+		}
+	}
+	s.has("a/x", "v", rev)
+	s.changedSince("a/", head)
+	if again := s.put("a/x", rev, "w"); again <= head {
+		t.Errorf("revision %d after %d", again, head)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Recreate(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Recreate with a cancelled context: %v", err)
 	}
 }

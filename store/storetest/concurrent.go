@@ -75,7 +75,8 @@ func noneLost(t *testing.T, s suite) {
 	}
 }
 
-// changedAmongWriters follows the store by Changed while it is written to: the follower must end up with every key.
+// changedAmongWriters follows the store by Changed while it is written to: the follower must end
+// up with every key.
 func changedAmongWriters(t *testing.T, s suite) {
 	const writers, each = 4, 30
 	var wg sync.WaitGroup

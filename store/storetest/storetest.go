@@ -1,4 +1,5 @@
-// Package storetest is the contract of [store.Store] as one suite of tests, which every driver passes.
+// Package storetest is the contract of [store.Store] as one suite of tests, which every driver
+// passes.
 package storetest
 
 import (
@@ -10,8 +11,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Run checks the whole contract. open returns a store that is empty and that nobody else writes to; it registers its own
-// clean-up with t.
+// Run checks the whole contract. open returns a store that is empty and that nobody else writes
+// to; it registers its own clean-up with t.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range []struct {
 		name string
@@ -40,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"keys from the middle", keysAfter},
 		{"batches and single swaps", bulkAmongWriters},
 		{"a cancelled context is no answer of a batch", bulkCancelled},
+		{"what was not lost stays", recreated},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, suite{t, open(t)}) })
 	}

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/test/bench/orders"
 	"github.com/lockstep-tls/lockstep/test/bench/swarm"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
@@ -38,26 +39,27 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	arg, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go serveStock(t.Context(), string(arg)) // ends with the process
-	if err := awaitPort(c.XDS); err != nil {
-		t.Fatal(err)
-	}
-	if err := awaitPort(c.Control); err != nil {
-		t.Fatal(err)
+	go serveStock(t.Context(), c) // ends with the process
+	for _, addr := range []string{c.XDS, c.Control} {
+		if err := fleet.Until(t.Context(), func() error { _, err := net.Dial("tcp", addr); return err }); err != nil {
+			t.Fatal(err)
+		}
 	}
 	in, commands := io.Pipe()
 	replies, out := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- swarm.Main(in, out) }()
-	crowd := &crowd{in: commands, enc: json.NewEncoder(commands), dec: json.NewDecoder(replies)}
+	go func() { ended <- orders.Serve(in, out, swarm.New()) }()
+	crowd := orders.New[swarm.Command, swarm.Reply](commands, replies)
+	try := func(cmd swarm.Command) (swarm.Reply, error) {
+		cmd.Set, cmd.Ring = "stock", ring
+		if cmd.Timeout == 0 {
+			cmd.Timeout = 10 * time.Second
+		}
+		return crowd.Do(cmd)
+	}
 	do := func(cmd swarm.Command) swarm.Reply {
 		t.Helper()
-		cmd.Set, cmd.Timeout = "stock", 10*time.Second
-		r, err := crowd.do(cmd)
+		r, err := try(cmd)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,14 +79,14 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 		t.Errorf("two pushes were accepted at %+v", r)
 	}
 	do(swarm.Command{Op: "arm", Accepts: 1})
-	if _, err := crowd.do(swarm.Command{Op: "wait", Set: "stock", Timeout: 50 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "3 nodes") {
+	if _, err := try(swarm.Command{Op: "wait", Timeout: 50 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "3 nodes") {
 		t.Errorf("without a push: %v, want 3 nodes that did not accept", err)
 	}
 	if r := do(swarm.Command{Op: "ask", Addr: c.XDS, Pattern: certPattern, Count: 5}); r.Resources != 5 || r.Removed != 0 {
 		t.Errorf("asking for 5 names: %+v", r)
 	}
 	do(swarm.Command{Op: "close"})
-	commands.Close()
+	crowd.Close()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}

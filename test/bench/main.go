@@ -1,14 +1,20 @@
-// Bench measures lockstepd against stock go-control-plane (LinearCache, delta, SDS service, default server options) and lockstep-edge against
-// nginx, Caddy, Envoy and a bare net/http server on this machine, and prints a table of what was measured and what must be reached. A whole run is also written to test/bench/RESULTS.md. Figures that fall
-// short stay in the table.
+// Bench measures lockstepd against stock go-control-plane (LinearCache, delta, SDS service, default server options) and
+// lockstep-edge against nginx, Caddy, Envoy and a bare net/http server on this machine, and prints a table of what was
+// measured and what must be reached. A whole run is also written to test/bench/RESULTS.md. Figures that fall short stay
+// in the table.
 //
-// Servers, the simulated nodes and the bench itself are processes of their own; all but lockstepd, lockstep-edge and those peers are this binary, run again
-// in another role. Single rounds scatter, so servers take turns, and medians count.
+// Servers, the simulated nodes and the bench itself are processes of their own; all but lockstepd, lockstep-edge and
+// those peers are this binary, run again in another role (roles.go). Single rounds scatter, so servers take turns, and
+// medians count.
+//
+// A subject is a file: push, memory, ask, demand, storm, replicas, inventory, edge, edgefleet, seed. Each has a function
+// for a line of the list below, which adds rows to the table. A step that fails ends its line (check), and the other
+// lines still tell something. What subjects share is in bench.go (the run, its workers and data), planes.go (control
+// planes and rounds of pushes), peers.go (proxies), proc.go and report.go.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,93 +23,18 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/lockstep-tls/lockstep/test/bench/orders"
 	"github.com/lockstep-tls/lockstep/test/bench/swarm"
 	"github.com/lockstep-tls/lockstep/test/bench/visit"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	var err error
-	switch role := append(os.Args, "")[1]; role {
-	case "swarm":
-		err = swarm.Main(os.Stdin, os.Stdout)
-	case "stock":
-		err = serveStock(ctx, os.Args[2])
-	case "echo":
-		err = serveEcho(os.Args[2])
-	case "visit":
-		err = visit.Main(os.Stdin, os.Stdout)
-	case "bare":
-		err = serveBare(os.Args[2])
-	case "upstream":
-		err = serveUpstream(os.Args[2])
-	default:
-		err = orchestrate(ctx)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
-
-func orchestrate(ctx context.Context) error {
-	only := flag.String("only", "", "run these `lines` (comma-separated) and write no file: "+strings.Join(names(), ", "))
-	quick := flag.Bool("quick", false, "small sizes, for work on the bench itself; writes no file")
-	into := flag.String("profile", "", "take lockstep-edge's CPU profile into this `file`, and do nothing else")
-	flag.Parse()
-	var chosen []string
-	if *only != "" {
-		chosen = strings.Split(*only, ",")
-	}
-	for _, name := range chosen {
-		if !slices.Contains(names(), name) {
-			return fmt.Errorf("there is no line %q; there are %s", name, strings.Join(names(), ", "))
-		}
-	}
-	b, err := newBench(ctx, *quick)
-	if err != nil {
-		return err
-	}
-	defer b.close()
-	if *into != "" {
-		return profile(ctx, b, *into)
-	}
-	report := newReport()
-	for _, l := range lines {
-		if chosen != nil && !slices.Contains(chosen, l.name) {
-			continue
-		}
-		b.say("%s: %s", l.name, l.about)
-		rows, err := l.run(ctx, b)
-		if ctx.Err() != nil {
-			return errors.New("interrupted")
-		}
-		if err != nil { // the other lines still tell something
-			b.logs()
-			rows = append(rows, row{what: l.name, note: "failed: " + strings.Join(strings.Fields(err.Error()), " ")}) // a table has lines
-		}
-		report.add(rows)
-		if err := b.end(); err != nil {
-			return err
-		}
-	}
-	report.end()
-	fmt.Print(report.String())
-	if *quick || chosen != nil {
-		return report.failed()
-	}
-	return errors.Join(report.write(b.root), report.failed())
-}
-
-// line is a part of the bench that can be run alone.
-type line struct {
+// lines are the parts of the bench that can be run alone.
+var lines = []struct {
 	name, about string
-	run         func(context.Context, *bench) ([]row, error)
-}
-
-var lines = []line{
+	run         func(*bench)
+}{
 	{"push", "one push of the ring, server CPU, a whole rotation", pushes},
 	{"names", "one push of the ring to nodes that hold 100 certificates each", pushesWithNames},
 	{"memory", "server memory per node", memory},
@@ -134,5 +65,71 @@ func names() (all []string) {
 	return all
 }
 
-// roleConfig reads the argument of a role.
-func roleConfig(arg string, v any) error { return json.Unmarshal([]byte(arg), v) }
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	name := append(os.Args, "")[1]
+	if serve := roles[name]; serve != nil {
+		err = serve(ctx, os.Args[2])
+	} else if name == "swarm" {
+		err = orders.Serve(os.Stdin, os.Stdout, swarm.New())
+	} else if name == "visit" {
+		err = orders.Serve(os.Stdin, os.Stdout, visit.New())
+	} else {
+		err = orchestrate(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func orchestrate(ctx context.Context) error {
+	only := flag.String("only", "", "run these `lines` (comma-separated) and write no file: "+strings.Join(names(), ", "))
+	quick := flag.Bool("quick", false, "small sizes, for work on the bench itself; writes no file")
+	into := flag.String("profile", "", "take lockstep-edge's CPU profile into this `file`, and do nothing else")
+	flag.Parse()
+	chosen := names()
+	if *only != "" {
+		chosen = strings.Split(*only, ",")
+	}
+	for _, name := range chosen {
+		if !slices.Contains(names(), name) {
+			return fmt.Errorf("there is no line %q; there are %s", name, strings.Join(names(), ", "))
+		}
+	}
+	b := &bench{ctx: ctx, quick: *quick, report: &report{began: time.Now(), facts: facts()}}
+	defer b.close()
+	if err := attempt(b.setUp); err != nil {
+		return err
+	}
+	if *into != "" {
+		return attempt(func() { profile(b, *into) })
+	}
+	for _, l := range lines {
+		if !slices.Contains(chosen, l.name) {
+			continue
+		}
+		b.say("%s: %s", l.name, l.about)
+		err := attempt(func() { l.run(b) })
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		if err != nil {
+			for _, p := range b.fleet.Processes() {
+				b.say("the end of %s's log:\n%s", p.Name(), p.LogTail(5))
+			}
+			b.add(row{what: l.name}.noted("failed: %s", strings.Join(strings.Fields(err.Error()), " "))) // a row is one line
+		}
+		if err := b.end(); err != nil {
+			return err
+		}
+	}
+	text := b.text()
+	fmt.Print(text)
+	if *quick || *only != "" {
+		return b.failed()
+	}
+	return errors.Join(b.write(b.root, text), b.failed())
+}

@@ -5,15 +5,14 @@ import (
 	"context"
 	"debug/buildinfo"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/template"
-	"time"
 
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
@@ -25,63 +24,60 @@ type peer struct {
 	addr          string
 }
 
-// peers starts the servers that the edge is compared with, with the bench's certificate, in front of an upstream. What is not installed is left out and named in missing.
-func (b *bench) peers(ctx context.Context, upstream string) (all []*peer, missing []string, err error) {
-	dir := filepath.Join(b.fleet.Dir(), b.fresh("peers"))
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, nil, err
-	}
-	f := peerFiles{Dir: dir, Upstream: upstream, Chain: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key")}
-	for file, text := range map[string][]byte{f.Chain: b.pair.Chain, f.Key: b.pair.Key} {
-		if err := os.WriteFile(file, text, 0o600); err != nil {
-			return nil, nil, err
-		}
-	}
-	for _, start := range []func(peerFiles) (*peer, error){b.bare, b.caddy, b.nginx, b.proxyEnvoy} {
-		if f.Addr, err = fleet.Addr(); err != nil {
-			return nil, nil, err
-		}
+func (p *peer) versioned() string { return strings.TrimSpace(p.name + " " + p.version) }
+
+// edge starts a lockstep-edge; more is YAML. It has no access log.
+func (s *stand) edge(more string) *peer {
+	e := &peer{name: s.fresh("lockstep-edge"), addr: newAddr()}
+	admin, file := newAddr(), filepath.Join(s.fleet.Dir(), e.name+".yaml")
+	check(os.WriteFile(file, fmt.Appendf(nil, "node: %s\nxds: %q\nadmin_listen: %q\naccess_log: \"off\"\nlisteners: [{address: %q}]\n"+
+		"routes: [{upstreams: [\"http://%s\"]}]\n%s", e.name, s.plane.xds, admin, e.addr, s.upstream, more), 0o600))
+	e.Process = must(s.fleet.Start(fleet.Command{
+		Name: e.name, Path: "taskset", Args: []string{"-c", serverCore, filepath.Join(s.bin, "lockstep-edge"), "--config", file},
+		Env: oneCore, Ready: "http://" + admin + "/readyz",
+	}))
+	s.ready(e.Process)
+	return e
+}
+
+// field is a lockstep-edge, which comes first, and the servers that it is compared with, with the bench's certificate,
+// in front of the same upstream. What is not installed is left out and named in missing.
+func (s *stand) field() (all []*peer, missing []error) {
+	f := site{bench: s.bench, Dir: s.folder("peers"), Upstream: s.upstream}
+	f.Chain, f.Key = filepath.Join(f.Dir, "tls.crt"), filepath.Join(f.Dir, "tls.key")
+	check(os.WriteFile(f.Chain, s.pair.Chain, 0o600))
+	check(os.WriteFile(f.Key, s.pair.Key, 0o600))
+	all = []*peer{s.edge("")}
+	for _, start := range []func(site) (*peer, error){site.bare, site.caddy, site.nginx, site.envoy} {
+		f.Addr = newAddr()
 		p, err := start(f)
 		if errors.Is(err, errNotInstalled) {
-			missing = append(missing, err.Error())
+			missing = append(missing, err)
 			continue
 		}
-		if err != nil {
-			return nil, nil, err
-		}
+		check(err)
 		p.addr = f.Addr
-		if err := b.settle(ctx, p); err != nil {
-			return nil, nil, err
+		s.listening(p.addr)
+		if out, err := exec.CommandContext(s.ctx, "taskset", "-acp", serverCore, fmt.Sprint(p.PID())).CombinedOutput(); err != nil {
+			check(fmt.Errorf("taskset: %w: %s", err, out)) // all threads of p belong on that core
 		}
 		all = append(all, p)
 	}
-	return all, missing, nil
+	return all, missing
 }
 
 var errNotInstalled = errors.New("is not installed")
 
-type peerFiles struct{ Dir, Addr, Upstream, Chain, Key string }
-
-// settle waits until p listens, and puts all its threads on the servers' core.
-func (b *bench) settle(ctx context.Context, p *peer) error {
-	if err := awaitPort(p.addr); err != nil {
-		return fmt.Errorf("%s: %w; its log ends:\n%s", p.name, err, p.LogTail(10))
-	}
-	return pin(ctx, p.PID())
-}
-
-func pin(ctx context.Context, pid int) error {
-	if out, err := exec.CommandContext(ctx, "taskset", "-acp", serverCore, fmt.Sprint(pid)).CombinedOutput(); err != nil {
-		return fmt.Errorf("taskset: %w: %s", err, out)
-	}
-	return nil
+// site is what a peer is to serve: its address, its upstream, and the files of its certificate.
+type site struct {
+	*bench
+	Dir, Addr, Upstream, Chain, Key string
 }
 
 const bareName = "bare net/http"
 
-func (b *bench) bare(f peerFiles) (*peer, error) {
-	p, err := b.pinnedRole("bare", bareConfig{f.Addr, b.pair.Chain, b.pair.Key}, serverCore)
-	return &peer{Process: p, name: bareName}, err
+func (f site) bare() (*peer, error) {
+	return &peer{Process: f.role("bare", bareConfig{f.Addr, f.pair}, serverCore, ""), name: bareName}, nil
 }
 
 // caddyfile has a site for every host; no access log is the default.
@@ -100,89 +96,96 @@ https://:%s {
 }
 `
 
-func (b *bench) caddy(f peerFiles) (*peer, error) {
-	path := filepath.Join(b.root, ".caddy", "caddy")
-	if _, err := os.Stat(path); err != nil {
+func (f site) caddy() (*peer, error) {
+	path, file := filepath.Join(f.root, ".caddy", "caddy"), filepath.Join(f.Dir, "Caddyfile")
+	info, err := buildinfo.ReadFile(path)
+	if err != nil {
 		return nil, fmt.Errorf("the peer Caddy %w: type: make caddy", errNotInstalled)
 	}
-	file := filepath.Join(f.Dir, "Caddyfile")
-	if err := os.WriteFile(file, fmt.Appendf(nil, caddyfile, port(f.Addr), f.Chain, f.Key, f.Upstream), 0o600); err != nil {
-		return nil, err
-	}
-	p, err := b.fleet.Start(fleet.Command{
-		Name: b.fresh("caddy"), Path: path, Args: []string{"run", "--adapter", "caddyfile", "--config", file},
+	check(os.WriteFile(file, fmt.Appendf(nil, caddyfile, port(f.Addr), f.Chain, f.Key, f.Upstream), 0o600))
+	p, err := f.fleet.Start(fleet.Command{
+		Name: f.fresh("caddy"), Path: path, Args: []string{"run", "--adapter", "caddyfile", "--config", file},
 		Env: append([]string{"HOME=" + f.Dir, "XDG_DATA_HOME=" + f.Dir, "XDG_CONFIG_HOME=" + f.Dir}, oneCore...),
 	})
-	version := "?"
-	if info, err := buildinfo.ReadFile(path); err == nil {
-		version = info.Main.Version
-	}
-	return &peer{Process: p, name: "Caddy", version: version}, err
+	return &peer{Process: p, name: "Caddy", version: info.Main.Version}, err
 }
 
-//go:embed nginx.conf.tmpl
-var nginxText string
-
-var nginxTemplate = template.Must(template.New("nginx").Parse(nginxText))
-
-func (b *bench) nginx(f peerFiles) (*peer, error) {
+func (f site) nginx() (*peer, error) {
 	path, err := exec.LookPath("nginx")
 	if err != nil {
 		return nil, fmt.Errorf("the peer nginx %w: type: apt-get install -y nginx-light", errNotInstalled)
 	}
-	var config bytes.Buffer
-	if err := nginxTemplate.Execute(&config, f); err != nil {
-		return nil, err
-	}
 	file := filepath.Join(f.Dir, "nginx.conf")
-	if err := os.WriteFile(file, config.Bytes(), 0o600); err != nil {
-		return nil, err
-	}
-	p, err := b.fleet.Start(fleet.Command{Name: b.fresh("nginx"), Path: path, Args: []string{"-p", f.Dir, "-c", file, "-e", "stderr"}})
-	_, version, _ := strings.Cut(said(path, "-v"), "nginx/")
+	check(os.WriteFile(file, render(nginxTemplate, f), 0o600))
+	p, err := f.fleet.Start(fleet.Command{Name: f.fresh("nginx"), Path: path, Args: []string{"-p", f.Dir, "-c", file, "-e", "stderr"}})
+	_, version, _ := strings.Cut(oneLine(exec.CommandContext(f.ctx, path, "-v").CombinedOutput()), "nginx/")
 	return &peer{Process: p, name: "nginx", version: version}, err
 }
 
-func (b *bench) proxyEnvoy(f peerFiles) (*peer, error) {
+func (f site) envoy() (*peer, error) {
 	if _, err := fleet.EnvoyPath(); err != nil {
 		return nil, fmt.Errorf("the peer Envoy %w: type: make envoy", errNotInstalled)
 	}
-	admin, err := fleet.Addr()
-	if err != nil {
-		return nil, err
-	}
-	c := envoyConfig{Node: b.fresh("envoy"), Admin: admin, Upstream: f.Upstream, Listeners: []envoyListener{{f.Addr, string(b.pair.Chain), string(b.pair.Key)}}}
-	var config bytes.Buffer
-	if err := envoyTemplate.Execute(&config, c); err != nil {
-		return nil, err
-	}
-	p, err := b.fleet.Envoy(c.Node, config.Bytes(), admin)
-	return &peer{Process: p, name: "Envoy", version: envoyVersion()}, err
+	p := f.envoyOf(envoyConfig{Node: "envoy", Upstream: f.Upstream, Listeners: []envoyListener{{f.Addr, string(f.pair.Chain), string(f.pair.Key)}}})
+	return &peer{Process: p, name: "Envoy", version: envoyVersion()}, nil
 }
 
-// pinnedRole is role on one core.
-func (b *bench) pinnedRole(name string, config any, core string) (*fleet.Process, error) {
-	arg, err := json.Marshal(config)
-	if err != nil {
-		return nil, err
-	}
-	return b.fleet.Start(fleet.Command{Name: b.fresh(name), Path: "taskset", Args: []string{"-c", core, b.self, name, string(arg)}, Env: oneCore})
+type envoyConfig struct {
+	Node, Admin string
+	XDS         string // host:port of the control plane that sends the ring; "": Envoy makes a key of its own
+	Ring        string
+	Upstream    string // host:port; "": listeners answer each request themselves
+	Listeners   []envoyListener
 }
 
-// upstream starts what answers behind the proxies, beside the clients.
-func (b *bench) upstream() (addr string, err error) {
-	if addr, err = fleet.Addr(); err != nil {
-		return "", err
-	}
-	if _, err := b.pinnedRole("upstream", addr, clientCore); err != nil {
-		return "", err
-	}
-	return addr, awaitPort(addr)
+type envoyListener struct {
+	Addr       string
+	Chain, Key string // PEM
 }
 
-// said is the first line that a program writes.
-func said(path string, args ...string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return oneLine(exec.CommandContext(ctx, path, args...).CombinedOutput())
+func (b *bench) envoyOf(c envoyConfig) *fleet.Process {
+	c.Admin = newAddr()
+	return must(b.fleet.Envoy(b.fresh(c.Node), render(envoyTemplate, c), c.Admin))
+}
+
+//go:embed envoy.yaml.tmpl
+var envoyText string
+
+//go:embed nginx.conf.tmpl
+var nginxText string
+
+var (
+	envoyTemplate = template.Must(template.New("envoy").Funcs(template.FuncMap{"port": port}).Parse(envoyText))
+	nginxTemplate = template.Must(template.New("nginx").Parse(nginxText))
+)
+
+func render(t *template.Template, v any) []byte {
+	var b bytes.Buffer
+	check(t.Execute(&b, v))
+	return b.Bytes()
+}
+
+func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
+
+// profileSignal begins a profile, and ends it the second time (cmd/lockstep-edge/profile.go).
+const profileSignal = syscall.SIGUSR1
+
+// profiled puts a lockstep-edge that profiles itself in the place of the other, and returns the profile's file.
+func (b *bench) profiled() (raw string) {
+	build := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-tags", "profile", "-pgo", "off", "-o", b.bin, "./cmd/lockstep-edge")
+	build.Dir, build.Env = b.root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		check(fmt.Errorf("go build -tags profile: %w\n%s", err, out))
+	}
+	raw = filepath.Join(b.fleet.Dir(), "edge.pprof")
+	check(os.Setenv("LOCKSTEP_EDGE_PROFILE", raw))
+	return raw
+}
+
+// convert writes a profile, once it is there, in the form that the compiler reads.
+func (b *bench) convert(raw, file string) {
+	b.until(func() error { _, err := os.Stat(raw); return err })
+	if out, err := exec.CommandContext(context.WithoutCancel(b.ctx), "go", "tool", "pprof", "-proto", "-output", file, raw).CombinedOutput(); err != nil {
+		check(fmt.Errorf("go tool pprof: %w\n%s", err, out))
+	}
 }

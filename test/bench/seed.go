@@ -22,30 +22,18 @@ const (
 	handshakes = 3000
 )
 
-// seed is what sharing is good for: three Envoys behind a balancer that takes them in turn, the same clients; once with one ring for all
-// three, once with a private key each, as Envoy makes it when nothing is configured. Full handshakes alone are there for reference.
-func seed(ctx context.Context, b *bench) ([]row, error) {
+// keyKinds are the private keys of certificates that servers have.
+var keyKinds = []string{"P-256", "RSA-2048"}
+
+// seed is what sharing is good for: three Envoys behind a balancer that takes them in turn, the same clients; once with
+// one ring for all three, once with a private key each, as Envoy makes it when nothing is configured. Full handshakes
+// alone are there for reference.
+func seed(b *bench) {
 	pairs := map[string]fleet.Pair{}
 	for _, kind := range keyKinds {
-		pair, err := b.ca.Issue(fleet.Leaf{Names: []string{seedHost}, RSA: kind == "RSA-2048"})
-		if err != nil {
-			return nil, err
-		}
-		pairs[kind] = pair
+		pairs[kind] = must(b.ca.Issue(fleet.Leaf{Names: []string{seedHost}, RSA: kind == "RSA-2048"}))
 	}
-	plane, err := b.ours(ctx, "", nil)
-	if err != nil {
-		return nil, err
-	}
-	shared, err := b.trio(ctx, "shared", plane.xds, pairs)
-	if err != nil {
-		return nil, err
-	}
-	private, err := b.trio(ctx, "private", "", pairs)
-	if err != nil {
-		return nil, err
-	}
-	var rows []row
+	shared, private := b.trio("shared", b.ours("", nil).xds, pairs), b.trio("private", "", pairs)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, kind := range keyKinds {
 			c := probe.Config{SNI: seedHost, RootCAs: b.ca.Pool(), Versions: []uint16{version}}
@@ -53,36 +41,48 @@ func seed(ctx context.Context, b *bench) ([]row, error) {
 			const turns = 3
 			for turn := range turns + 1 { // the first warms up
 				for i, t := range []struct {
-					trio   *trio
+					*trio
 					resume bool
 				}{{shared, true}, {private, true}, {shared, false}} {
-					n := b.size(handshakes/turns, 90)
-					got, err := t.trio.visit(ctx, kind, c, n, t.resume)
-					if err != nil {
-						return rows, err
-					}
+					before := t.cpu()
+					got := must(t.visit(b.ctx, kind, c, b.size(handshakes/turns, 90), t.resume))
+					got.cpu = t.cpu() - before
 					if turn > 0 {
 						sums[i].add(got)
 					}
 				}
 			}
-			r := compare(fmt.Sprintf("three Envoys, %s, %s: CPU per handshake, one shared ring against private keys", tls.VersionName(version), kind),
-				[]float64{sums[0].perHandshake()}, []float64{sums[1].perHandshake()}, reported, inUS)
-			r.note = fmt.Sprintf("resumed: shared %.1f %%, private %.1f %%; full handshakes only: %s", sums[0].share(), sums[1].share(), inUS(sums[2].perHandshake()))
-			rows = append(rows, r)
+			b.add(compare(fmt.Sprintf("three Envoys, %s, %s: CPU per handshake, one shared ring against private keys", tls.VersionName(version), kind),
+				[]float64{sums[0].perHandshake()}, []float64{sums[1].perHandshake()}, reported, inUS).
+				noted("resumed: shared %.1f %%, private %.1f %%; full handshakes only: %s", sums[0].share(), sums[1].share(), inUS(sums[2].perHandshake())))
 		}
 	}
-	return rows, nil
 }
-
-// keyKinds are the private keys of certificates that servers have.
-var keyKinds = []string{"P-256", "RSA-2048"}
 
 // trio is three Envoys, with a listener for each kind of key.
 type trio struct {
 	nodes []*fleet.Process
 	addrs map[string][]string // kind of key: host:port on each node
 	next  atomic.Uint64       // whose turn it is
+}
+
+// trio starts three Envoys whose ring comes from xds, or which keep their keys to themselves. They answer each request
+// themselves: only handshakes are to cost something.
+func (b *bench) trio(name, xds string, pairs map[string]fleet.Pair) *trio {
+	t := &trio{addrs: map[string][]string{}}
+	for i := range 3 {
+		c := envoyConfig{Node: fmt.Sprintf("%s-%d", name, i+1), XDS: xds, Ring: ring}
+		for _, kind := range keyKinds {
+			addr := newAddr()
+			t.addrs[kind] = append(t.addrs[kind], addr)
+			c.Listeners = append(c.Listeners, envoyListener{addr, string(pairs[kind].Chain), string(pairs[kind].Key)})
+		}
+		t.nodes = append(t.nodes, b.envoyOf(c))
+	}
+	for _, p := range t.nodes {
+		b.ready(p)
+	}
+	return t
 }
 
 // toll is what handshakes cost the three.
@@ -102,10 +102,6 @@ func (t toll) share() float64        { return 100 * float64(t.resumed) / float64
 
 // visit makes n handshakes of clients that begin without a session. Which client comes next is chance, which node is not.
 func (t *trio) visit(ctx context.Context, kind string, c probe.Config, n int, resume bool) (all toll, err error) {
-	before, err := t.cpu()
-	if err != nil {
-		return all, err
-	}
 	var mu sync.Mutex
 	sessions := make([]*probe.Session, clients)
 	g, ctx := errgroup.WithContext(ctx)
@@ -135,21 +131,12 @@ func (t *trio) visit(ctx context.Context, kind string, c probe.Config, n int, re
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return all, err
-	}
-	after, err := t.cpu()
-	all.cpu = after - before
-	return all, err
+	return all, g.Wait()
 }
 
-func (t *trio) cpu() (sum time.Duration, err error) {
+func (t *trio) cpu() (sum time.Duration) {
 	for _, n := range t.nodes {
-		cpu, err := cpuOf(n.PID())
-		if err != nil {
-			return 0, err
-		}
-		sum += cpu
+		sum += cpuOf(n.PID())
 	}
-	return sum, nil
+	return sum
 }

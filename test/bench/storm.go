@@ -1,96 +1,60 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/test/bench/swarm"
-	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
 // storm is a fleet that connects all at once over mTLS, to a server that has just started.
-func storm(ctx context.Context, b *bench) ([]row, error) {
-	nodes := b.size(2000, 200)
-	files, err := b.mTLS()
-	if err != nil {
-		return nil, err
-	}
+func storm(b *bench) {
+	nodes, files := b.size(2000, 200), b.mTLS()
 	var times, peaks [2][]float64
 	for range b.size(5, 2) {
-		ours, err := b.ours(ctx, "", files)
-		if err != nil {
-			return nil, err
+		for i, start := range []func() *plane{
+			func() *plane { return b.ours("", files) },
+			func() *plane { return b.stock(0, files) },
+		} {
+			p, c := start(), b.crowd()
+			var r swarm.Reply
+			peak := peakOf(p.PID(), func() {
+				r = c.do(swarm.Command{Op: "connect", Set: p.name, Addr: p.xds, Nodes: nodes, Names: []string{ring}, TLS: files.client})
+			})
+			times[i], peaks[i] = append(times[i], time.Duration(r.Last-r.Start).Seconds()), append(peaks[i], float64(peak))
+			check(b.end())
 		}
-		took, peak, err := b.burst(ours, nodes, files)
-		if err != nil {
-			return nil, err
-		}
-		times[0], peaks[0] = append(times[0], took.Seconds()), append(peaks[0], float64(peak))
-		stock, err := b.stock(ctx, 0, files)
-		if err != nil {
-			return nil, err
-		}
-		if took, peak, err = b.burst(stock, nodes, files); err != nil {
-			return nil, err
-		}
-		times[1], peaks[1] = append(times[1], took.Seconds()), append(peaks[1], float64(peak))
 	}
-	return []row{
+	b.add(
 		compare(fmt.Sprintf("%d nodes connect at once over mTLS: until all are served", nodes), times[0], times[1], atMost(1.15), inMS),
 		compare("— peak memory of the server", peaks[0], peaks[1], atMost(0.85), inMB),
-	}, nil
+	)
 }
 
-// burst connects the nodes to p and kills it.
-func (b *bench) burst(p *plane, nodes int, files *mTLS) (took time.Duration, peak int64, err error) {
-	defer p.proc.Kill()
-	c, err := b.crowd()
-	if err != nil {
-		return 0, 0, err
+// refuge is a fleet over mTLS on two replicas, one of which is killed: its nodes go to the other, all at once.
+func refuge(b *bench) {
+	nodes, files := b.size(2000, 200), b.mTLS()
+	var times, peaks, steady []float64
+	for range b.size(3, 1) {
+		s := b.shared()
+		lost, kept, c := s.replica("fleet", files), s.replica("fleet", files), b.crowd()
+		c.do(swarm.Command{
+			Op: "connect", Set: "fleet", Addr: lost.xds, Refuge: kept.xds, Nodes: nodes, Names: []string{ring}, Parallel: 32, TLS: files.client,
+		})
+		b.settled(kept.Process)
+		peak := peakOf(kept.PID(), func() {
+			c.do(swarm.Command{Op: "arm", Set: "fleet", Accepts: 1})
+			begin := time.Now()
+			check(lost.Kill())
+			r := c.do(swarm.Command{Op: "wait", Set: "fleet"})
+			times = append(times, time.Unix(0, r.Last).Sub(begin).Seconds())
+		})
+		peaks, steady = append(peaks, float64(peak)), append(steady, float64(b.settled(kept.Process)))
+		check(b.end())
 	}
-	defer c.close()
-	if err := resetPeak(p.proc.PID()); err != nil {
-		return 0, 0, err
-	}
-	r, err := c.do(swarm.Command{Op: "connect", Set: p.name, Addr: p.xds, Nodes: nodes, Names: []string{ring}, TLS: files.client})
-	if err != nil {
-		return 0, 0, fmt.Errorf("nodes of %s: %w", p.name, err)
-	}
-	peak, err = memoryOf(p.proc.PID(), "VmHWM")
-	return time.Duration(r.Last - r.Start), peak, err
-}
-
-// mTLS is the files of the servers and those of the nodes.
-type mTLS struct{ server, client *swarm.Files }
-
-func (b *bench) mTLS() (*mTLS, error) {
-	dir := filepath.Join(b.fleet.Dir(), b.fresh("tls"))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	var m mTLS
-	for _, f := range []struct {
-		name string
-		leaf fleet.Leaf
-		into **swarm.Files
-	}{
-		{"server", fleet.Leaf{Names: []string{"localhost"}, IPs: []string{"127.0.0.1"}}, &m.server},
-		{"client", fleet.Leaf{URIs: []string{"spiffe://bench.example/node"}}, &m.client},
-	} {
-		pair, err := b.ca.Issue(f.leaf)
-		if err != nil {
-			return nil, err
-		}
-		path := filepath.Join(dir, f.name)
-		*f.into = &swarm.Files{Cert: path + ".pem", Key: path + ".key", CA: path + "-ca.pem"}
-		for path, content := range map[string][]byte{(*f.into).Cert: pair.Chain, (*f.into).Key: pair.Key, (*f.into).CA: b.ca.PEM()} {
-			if err := os.WriteFile(path, content, 0o600); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return &m, nil
+	b.add(
+		row{what: fmt.Sprintf("%d nodes over mTLS whose replica is killed: until all are on the other", nodes), ours: inSeconds(median(times))}.
+			absolute("≤ 10 s", median(times) > 10),
+		compare("— peak memory of the other, against what it holds then", peaks, steady, atMost(2), inMB),
+	)
 }

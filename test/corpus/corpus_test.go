@@ -26,7 +26,7 @@ const (
 
 // ours is what lockstepd says of a sample for its host, and what it sends of one that it takes.
 func ours(s sample, now time.Time) (sample, error) {
-	c, err := keysource.ParseCertificate(s.chain, s.key, now)
+	c, err := keysource.ParseCertificate(keysource.PEM{Chain: s.chain, Key: s.key}, now)
 	if err != nil {
 		return s, err
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/lockstep-tls/lockstep/test/traffic"
 )
 
-// points are all that package daemon names (failpoint.go), for the steps that a rotation, its drain and a burn go through.
+// points are all that package failpoint names, for the steps that a rotation, its drain and a burn go through.
 func points() (all []string) {
 	for _, step := range []string{"distributing", "promoting", "done", "retired", "burning", "burnt"} {
 		for _, at := range []string{"before-swap", "after-swap", "after-wake"} {

@@ -14,12 +14,9 @@ import (
 
 // TestDemo runs the program in both modes, as make demo and make demo-break do.
 func TestDemo(t *testing.T) {
-	if _, err := fleet.Build(t.Context(), "lockstepd", "lockstep", "lockstep-edge"); err != nil { // so that the time below is the demo's own
+	bin, err := fleet.Build(t.Context(), "lockstepd", "lockstep", "lockstep-edge", "./test/demo") // so that the time below is the demo's own
+	if err != nil {
 		t.Fatal(err)
-	}
-	program := filepath.Join(t.TempDir(), "demo")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
 	}
 	for _, c := range []struct {
 		name  string
@@ -36,8 +33,8 @@ func TestDemo(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			began := time.Now()
-			cmd := exec.CommandContext(ctx, program, c.args...)
-			cmd.Env = append(os.Environ(), "DEMO_KEEP=")
+			cmd := exec.CommandContext(ctx, filepath.Join(bin, "demo"), c.args...)
+			cmd.Dir, cmd.Env = filepath.Dir(bin), append(os.Environ(), "DEMO_KEEP=")
 			cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends what it started
 			cmd.WaitDelay = 10 * time.Second
 			out, err := cmd.CombinedOutput()

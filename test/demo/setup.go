@@ -68,10 +68,12 @@ func setUp(ctx context.Context) (_ *stage, err error) {
 			s.close()
 		}
 	}()
+	s.say("building lockstepd, lockstep and lockstep-edge, if they are not up to date")
 	bin, err := fleet.Build(ctx, "lockstepd", "lockstep", "lockstep-edge")
 	if err != nil {
 		return nil, err
 	}
+	s.say("issuing certificates for %d hosts", hosts)
 	s.cli = filepath.Join(bin, "lockstep")
 	if s.fleet, err = fleet.New(dir); err != nil {
 		return nil, err
@@ -87,6 +89,7 @@ func setUp(ctx context.Context) (_ *stage, err error) {
 	if err := os.WriteFile(config, []byte(policy), 0o600); err != nil {
 		return nil, err
 	}
+	s.say("starting lockstepd")
 	s.plane, err = s.fleet.Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin, Certs: filepath.Join(dir, "certs"), Args: []string{"--config", config}})
 	if err != nil {
 		return nil, err
@@ -96,6 +99,7 @@ func setUp(ctx context.Context) (_ *stage, err error) {
 	if err := s.plane.Ready(ctx); err != nil {
 		return nil, err
 	}
+	s.say("starting three Envoys and two of lockstep-edge")
 	envoys, edges := &pack{what: "Envoy"}, &pack{what: "lockstep-edge"}
 	for i := range 3 {
 		n, err := s.envoy(ctx, fmt.Sprintf("edge-%d", i+1))

@@ -36,7 +36,7 @@ func (s *stage) clients(envoys ...*envoy) *account {
 	})}
 	a.busy.Go(func() { a.Run(ctx) })
 	s.t.Cleanup(a.stop)
-	a.inUse()
+	a.awaitKeyInUse()
 	return a
 }
 
@@ -48,7 +48,7 @@ func (a *account) stop() {
 // check demands the whole invariant of all traffic so far, and that there was some since the last check.
 func (a *account) check(after string) {
 	a.s.t.Helper()
-	a.s.soon(func() error {
+	a.s.eventually(func() error {
 		counts, _ := a.Counts()
 		for v := range traffic.Kinds {
 			if counts[v].Handshakes <= a.seen[v] {
@@ -70,7 +70,7 @@ func (a *account) check(after string) {
 // cross demands that the tickets of every key of the ring, made at any node, resume at every other node that is up.
 func (a *account) cross(after string) {
 	a.s.t.Helper()
-	offered, bad := a.Cross(a.s.ctx, a.s.now().ids())
+	offered, bad := a.Cross(a.s.ctx, a.s.scope().ids())
 	if want := len(traffic.Kinds) * a.up * (a.up - 1); len(bad) > 0 || offered < want {
 		_, words := a.Counts()
 		a.s.t.Fatalf("after %s: %d tickets were offered at other nodes, want %d or more; these were refused: %v; %q", after, offered, want, bad, words)
@@ -78,11 +78,11 @@ func (a *account) cross(after string) {
 	a.check(after)
 }
 
-// inUse waits until every node that is up was seen to make tickets with the key that encrypts, for both kinds.
-func (a *account) inUse() {
+// awaitKeyInUse waits until every node that is up was seen to make tickets with the key that encrypts, for both kinds.
+func (a *account) awaitKeyInUse() {
 	a.s.t.Helper()
-	key := a.s.now().key("encrypt")
-	a.s.soon(func() error {
+	key := a.s.scope().key("encrypt")
+	a.s.eventually(func() error {
 		makers := a.Makers(key)
 		for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			if len(makers[v]) < a.up {

@@ -13,7 +13,7 @@ import (
 // TestReplicasWithEmbeddedEventsAreRefused: of two lockstepd on one store whose events do not reach each other the second ends, says why and what to set,
 // and the first serves on.
 func TestReplicasWithEmbeddedEventsAreRefused(t *testing.T) {
-	s := set(t, play{later: true})
+	s := newStage(t, setup{later: true})
 	redis, err := s.fleet.Redis(s.ctx, "store")
 	s.ok(err)
 	events, err := s.fleet.NATS(s.ctx, "events", 1)
@@ -47,7 +47,7 @@ func TestReplicasWithEmbeddedEventsAreRefused(t *testing.T) {
 	second("both embedded", "replica's events are embedded")
 	second("the first embedded", "that replica's events are embedded", bus...)
 	s.ok(s.plane.Ready(s.ctx))
-	s.done("rotate", "--wait", "--timeout", "10s")
+	s.mustRun("rotate", "--wait", "--timeout", "10s")
 	select {
 	case <-s.plane.Done():
 		t.Error("the first one ended")
@@ -58,5 +58,5 @@ func TestReplicasWithEmbeddedEventsAreRefused(t *testing.T) {
 	s.plane.Args = append(s.plane.Args, bus...)
 	s.start()
 	second("the second embedded", "this replica's events are embedded")
-	s.done("rotate", "--wait", "--timeout", "10s")
+	s.mustRun("rotate", "--wait", "--timeout", "10s")
 }

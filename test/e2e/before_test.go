@@ -35,8 +35,8 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 	t.Parallel() // it mostly waits
 	old := before(t)
 	atOnce(t, []string{"before", "now"}, func(t *testing.T, first string) {
-		r := &replicated{stage: set(t, play{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
-		r.longer(3 * time.Minute)
+		r := &replicated{stage: newStage(t, setup{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
+		r.moreTime(3 * time.Minute)
 		var err error
 		r.events, err = r.fleet.NATS(r.ctx, "events", 1)
 		r.ok(err)
@@ -57,7 +57,7 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 		}
 		r.ask(planes[first])
 		for _, h := range r.hosts {
-			r.put(h, r.pair(h))
+			r.writePair(h, r.issue(h))
 		}
 		at := []string{"before", "now"}
 		var relays []*fleet.Relay
@@ -66,13 +66,13 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 			relays = append(relays, relay)
 			r.eagerAt(relay.Addr, fmt.Sprintf("edge-%d", i+1), r.hosts)
 		}
-		r.ready()
+		r.awaitReady()
 		both := func() {
 			t.Helper()
 			for _, p := range planes {
 				r.ask(p)
-				r.within(30*time.Second, func() error {
-					sc, err := r.look("default")
+				r.eventuallyWithin(30*time.Second, func() error {
+					sc, err := r.scopeOf("default")
 					if err == nil && (sc.Phase != "steady" || sc.Nodes.Accepted != 2) {
 						err = fmt.Errorf("%s: %s, %+v, blocked by %v", p.Name(), sc.Phase, sc.Nodes, sc.BlockedBy)
 					}
@@ -97,12 +97,12 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 		a := r.clients()
 		for round := range 4 { // each node is at each version, and both are at one
 			r.ask(planes[names[round%2]])
-			r.does("rotate", "--wait", "--timeout", "40s")
-			a.inUse()
+			r.mustRunInTime("rotate", "--wait", "--timeout", "40s")
+			a.awaitKeyInUse()
 			a.cross("a rotation")
 			move(round % 2)
 			both()
-			a.inUse()
+			a.awaitKeyInUse()
 			a.cross("a move")
 		}
 
@@ -116,10 +116,10 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 				}
 			}
 			r.ask(planes[name])
-			r.does("burn", "--yes", "--wait", "--timeout", "40s")
+			r.mustRunInTime("burn", "--yes", "--wait", "--timeout", "40s")
 			for _, is := range tickets {
 				for _, e := range r.envoys {
-					r.soon(func() error {
+					r.eventually(func() error {
 						if did, err := r.again(e, is.host, is.Version, is.Session); err != nil || did {
 							return fmt.Errorf("after the burn by %s: a burnt ticket of %s on %s: resumed %v, %v", name, is.from, e.name, did, err)
 						}
@@ -139,10 +139,10 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 		}
 		both()
 		b := r.clientsOf(r.hosts[1:])
-		r.put(r.hosts[0], r.odd(r.hosts[0]))
+		r.writePair(r.hosts[0], r.issueOdd(r.hosts[0]))
 		relays[0].Spoil(r.hosts[0], true) // at one node no remedy helps
 		r.ask(planes["now"])
-		r.soon(func() error {
+		r.eventually(func() error {
 			if out := r.lockstep("nodes").out; strings.Count(out, "refusing") < 2 {
 				return errors.New(out)
 			}
@@ -158,15 +158,15 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 			}
 		}
 		relays[0].Spoil(r.hosts[0], false)
-		r.put(r.hosts[0], r.pair(r.hosts[0]))
+		r.writePair(r.hosts[0], r.issue(r.hosts[0]))
 		for _, e := range r.envoys {
-			r.soon(func() error { return r.trusted(e, r.hosts[0]) })
+			r.eventually(func() error { return r.trusted(e, r.hosts[0]) })
 		}
 		both()
 		r.ask(planes["before"])
-		r.does("rotate", "--wait", "--timeout", "40s")
+		r.mustRunInTime("rotate", "--wait", "--timeout", "40s")
 		both()
-		b.inUse()
+		b.awaitKeyInUse()
 		b.cross("the end")
 		for _, l := range r.history() {
 			if len(l.LeftBehind) > 0 {
@@ -191,8 +191,8 @@ func TestNodesOfTheVersionBefore(t *testing.T) {
 	old := before(t)
 	planes := map[string]string{"now": bin, "before": old}
 	atOnce(t, []string{"before", "now"}, func(t *testing.T, version string) {
-		s := set(t, play{later: true})
-		s.longer(2 * time.Minute)
+		s := newStage(t, setup{later: true})
+		s.moreTime(2 * time.Minute)
 		s.plane.Bin = planes[version]
 		s.start()
 		s.edgeOf(old, "edge-old", "")
@@ -209,26 +209,26 @@ func TestNodesOfTheVersionBefore(t *testing.T) {
 			s.run(e, config)
 		}
 		envoys := s.envoys[2:]
-		s.ready()
-		s.phase("steady", 4)
+		s.awaitReady()
+		s.awaitPhase("steady", 4)
 		ours, theirs := s.clients(edges...), s.clients(envoys...)
 		for range 2 {
-			s.does("rotate", "--wait", "--timeout", "30s")
-			ours.inUse()
-			theirs.inUse()
+			s.mustRunInTime("rotate", "--wait", "--timeout", "30s")
+			ours.awaitKeyInUse()
+			theirs.awaitKeyInUse()
 			ours.cross("a rotation")
 			theirs.cross("a rotation")
 		}
 		s.ok(s.plane.Kill())
 		s.ok(s.plane.Restart())
 		s.ok(s.plane.Ready(s.ctx))
-		s.phase("steady", 4)
+		s.awaitPhase("steady", 4)
 		ours.cross("a restart of lockstepd")
 		theirs.cross("a restart of lockstepd")
 		ours.stop()
 		theirs.stop()
-		s.does("burn", "--yes", "--wait", "--timeout", "40s")
-		s.phase("steady", 4)
+		s.mustRunInTime("burn", "--yes", "--wait", "--timeout", "40s")
+		s.awaitPhase("steady", 4)
 		s.clients(edges...).cross("a burn")
 		s.clients(envoys...).cross("a burn")
 		if r := s.lockstep("status"); r.code != 0 {

@@ -14,7 +14,7 @@ import (
 // contentOf is the version of a pair's content.
 func (s *stage) contentOf(p fleet.Pair) string {
 	s.t.Helper()
-	c, err := keysource.ParseCertificate(p.Chain, p.Key, time.Now())
+	c, err := keysource.ParseCertificate(keysource.PEM{Chain: p.Chain, Key: p.Key}, time.Now())
 	s.ok(err)
 	return c.Version()
 }
@@ -43,10 +43,10 @@ func refusesThat(content, words string) script {
 // within a second, and so does the refused one with --now.
 func TestARenewalThatANodeRefusesReachesNoOtherOfItsKind(t *testing.T) {
 	const words = "no such curve"
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	host := "stored.example"
-	first := s.pair(host)
-	s.put(host, first)
+	first := s.issue(host)
+	s.writePair(host, first)
 	s.hosts = append(s.hosts, host)
 	s.fleetOf(2)
 	var odd []*scripted
@@ -61,18 +61,18 @@ func TestARenewalThatANodeRefusesReachesNoOtherOfItsKind(t *testing.T) {
 			return s.serves(host, p)
 		}
 	}
-	s.soon(all(first))
+	s.eventually(all(first))
 
-	good := s.pair(host)
-	s.put(host, good)
-	s.within(time.Second, all(good))
+	good := s.issue(host)
+	s.writePair(host, good)
+	s.eventuallyWithin(time.Second, all(good))
 
-	bad := s.pair(host)
+	bad := s.issue(host)
 	for _, n := range odd {
 		n.follow(refusesThat(s.contentOf(bad), words))
 	}
-	s.put(host, bad)
-	s.within(time.Second, func() error { return s.serves(host, bad) })
+	s.writePair(host, bad)
+	s.eventuallyWithin(time.Second, func() error { return s.serves(host, bad) })
 	time.Sleep(4 * time.Second) // more than the first may take to answer
 	if got := sent(s.contentOf(bad), odd); len(got) != 1 {
 		t.Errorf("%q were sent what the first refused", got)
@@ -84,7 +84,7 @@ func TestARenewalThatANodeRefusesReachesNoOtherOfItsKind(t *testing.T) {
 		t.Errorf("%v certificates are counted as refused", n)
 	}
 	late := s.scriptedFor("late", host, accept)
-	s.soon(func() error {
+	s.eventually(func() error {
 		if !late.wasSent(s.contentOf(good)) {
 			return errNotYet
 		}
@@ -94,12 +94,12 @@ func TestARenewalThatANodeRefusesReachesNoOtherOfItsKind(t *testing.T) {
 		t.Error("a node that came later was sent what the first refused")
 	}
 
-	s.done("cert", "put", host, "--now", "--cert", s.file("put.crt", bad.Chain), "--key", s.file("put.key", bad.Key))
+	s.mustRun("cert", "put", host, "--now", "--cert", s.file("put.crt", bad.Chain), "--key", s.file("put.key", bad.Key))
 	odd = append(odd, late)
-	s.within(time.Second, all(bad))
-	cured := s.pair(host)
-	s.put(host, cured)
-	s.within(time.Second, all(cured))
+	s.eventuallyWithin(time.Second, all(bad))
+	cured := s.issue(host)
+	s.writePair(host, cured)
+	s.eventuallyWithin(time.Second, all(cured))
 	if n := s.metric(`lockstep_certificate_trials_total{outcome="silent"}`); n != 0 {
 		t.Errorf("%v nodes are counted that did not answer", n)
 	}
@@ -124,15 +124,15 @@ func TestReplicasTryARenewalOnOneNode(t *testing.T) {
 			return r.stage.serves(host, p)
 		}
 	}
-	good := r.pair(host)
-	r.put(host, good)
-	r.within(2*time.Second, all(good))
-	bad := r.pair(host)
+	good := r.issue(host)
+	r.writePair(host, good)
+	r.eventuallyWithin(2*time.Second, all(good))
+	bad := r.issue(host)
 	for _, n := range odd {
 		n.follow(refusesThat(r.contentOf(bad), "no"))
 	}
-	r.put(host, bad)
-	r.within(2*time.Second, func() error { return r.stage.serves(host, bad) })
+	r.writePair(host, bad)
+	r.eventuallyWithin(2*time.Second, func() error { return r.stage.serves(host, bad) })
 	time.Sleep(8 * time.Second) // more than a refresh, and what the first may take to answer
 	if got := sent(r.contentOf(bad), odd); len(got) != 1 {
 		t.Errorf("%q were sent what the first refused", got)

@@ -46,18 +46,18 @@ func (s *stage) served(e *envoy, host string) (*x509.Certificate, error) {
 
 // TestRenewedCertificatesReachLiveEnvoys: by a rename of each file, and by the link that Kubernetes swaps; tickets outlive it.
 func TestRenewedCertificatesReachLiveEnvoys(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	mounted := "mounted.example"
-	s.ok(fleet.MountHost(s.certs, mounted, s.pair(mounted)))
+	s.ok(fleet.MountHost(s.certs, mounted, s.issue(mounted)))
 	s.hosts = append(s.hosts, mounted)
 	s.fleetOf(2)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	a := s.clients()
 	for range 3 {
-		renamed, swapped := s.renew(s.hosts[0]), s.pair(mounted)
+		renamed, swapped := s.renew(s.hosts[0]), s.issue(mounted)
 		s.ok(fleet.MountHost(s.certs, mounted, swapped))
-		s.within(3*time.Second, func() error { return s.serves(s.hosts[0], renamed) })
-		s.within(3*time.Second, func() error { return s.serves(mounted, swapped) })
+		s.eventuallyWithin(3*time.Second, func() error { return s.serves(s.hosts[0], renamed) })
+		s.eventuallyWithin(3*time.Second, func() error { return s.serves(mounted, swapped) })
 		a.cross("a renewal")
 	}
 	if r := s.lockstep("status"); r.code != 0 {
@@ -67,17 +67,17 @@ func TestRenewedCertificatesReachLiveEnvoys(t *testing.T) {
 
 // TestBadFilesLeaveTheLastGoodCertificate: each is named in the status, and a good pair ends it.
 func TestBadFilesLeaveTheLastGoodCertificate(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(2)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	a := s.clients()
 	host := s.hosts[0]
 	good := s.renew(host)
-	s.soon(func() error { return s.serves(host, good) })
+	s.eventually(func() error { return s.serves(host, good) })
 
 	expired, err := s.ca.Issue(fleet.Leaf{Names: []string{host}, Valid: -time.Hour})
 	s.ok(err)
-	other := s.pair(host)
+	other := s.issue(host)
 	for _, bad := range []struct {
 		name, words string
 		pair        fleet.Pair
@@ -86,13 +86,13 @@ func TestBadFilesLeaveTheLastGoodCertificate(t *testing.T) {
 		{"a key of another certificate", "does not belong", fleet.Pair{Chain: other.Chain, Key: good.Key}},
 		{"half a chain", "chain: the PEM is broken or cut short", fleet.Pair{Chain: other.Chain[:len(other.Chain)/2], Key: other.Key}},
 		{"half a key", "private key: the PEM is broken or cut short", fleet.Pair{Chain: other.Chain, Key: other.Key[:len(other.Key)/2]}},
-		{"for another name", "not for " + host, s.pair("elsewhere.example")},
+		{"for another name", "not for " + host, s.issue("elsewhere.example")},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
 			s := s.in(t)
 			s.ok(fleet.WriteHost(s.certs, host, bad.pair))
 			var st status
-			s.soon(func() error {
+			s.eventually(func() error {
 				s.ok(s.show(&st, "status"))
 				if len(st.Certificates.Problems) != 1 {
 					return fmt.Errorf("problems: %q", st.Certificates.Problems)
@@ -102,13 +102,13 @@ func TestBadFilesLeaveTheLastGoodCertificate(t *testing.T) {
 			if p := st.Certificates.Problems[0]; !strings.Contains(p, host) || !strings.Contains(p, bad.words) {
 				t.Errorf("the problem is said to be %q, want %q and %q in it", p, host, bad.words)
 			}
-			s.fails(3, "certificate", "status")
+			s.mustFail(3, "certificate", "status")
 			s.ok(s.serves(host, good))
 			a.in(s).cross("bad files")
 
 			good = s.renew(host)
-			s.soon(func() error { return s.serves(host, good) })
-			s.soon(func() error {
+			s.eventually(func() error { return s.serves(host, good) })
+			s.eventually(func() error {
 				if r := s.lockstep("status"); r.code != 0 {
 					return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 				}
@@ -121,14 +121,14 @@ func TestBadFilesLeaveTheLastGoodCertificate(t *testing.T) {
 
 // TestDirectoryWinsOverTheStore, and the clash is shown.
 func TestDirectoryWinsOverTheStore(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(2)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	a := s.clients()
 	host := s.hosts[0]
 	good := s.renew(host)
-	s.soon(func() error { return s.serves(host, good) })
-	if out := s.put(host, s.pair(host)); !strings.Contains(out, `"shadowed": true`) && !strings.Contains(out, `"shadowed":true`) {
+	s.eventually(func() error { return s.serves(host, good) })
+	if out := s.writePair(host, s.issue(host)); !strings.Contains(out, `"shadowed": true`) && !strings.Contains(out, `"shadowed":true`) {
 		t.Errorf("cert put said %s", out)
 	}
 	var st status
@@ -139,36 +139,36 @@ func TestDirectoryWinsOverTheStore(t *testing.T) {
 	time.Sleep(time.Second) // as long as a change takes to come, and more
 	s.ok(s.serves(host, good))
 	a.cross("a clash")
-	s.done("cert", "rm", host)
+	s.mustRun("cert", "rm", host)
 	s.ok(s.show(&st, "status"))
 	if len(st.Certificates.Clashes) != 0 {
 		t.Errorf("clashes: %q", st.Certificates.Clashes)
 	}
 	s.ok(s.serves(host, good))
-	s.fails(5, "does not belong", "cert", "put", host, "--cert", s.file("bad.crt", s.pair("elsewhere.example").Chain), "--key", s.file("bad.key", good.Key))
+	s.mustFail(5, "does not belong", "cert", "put", host, "--cert", s.file("bad.crt", s.issue("elsewhere.example").Chain), "--key", s.file("bad.key", good.Key))
 	a.cross("it was removed from the store")
 }
 
 // TestLossOfManyNamesIsHeldBack until somebody confirms it.
 func TestLossOfManyNamesIsHeldBack(t *testing.T) {
-	s := set(t, play{hosts: 8})
+	s := newStage(t, setup{hosts: 8})
 	s.fleetOf(2)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	a := s.clients()
 	aside := s.path("aside")
 	s.ok(os.Rename(s.certs, aside)) // the volume is gone
 	s.ok(os.Mkdir(s.certs, 0o755))
 	var st status
-	s.soon(func() error {
+	s.eventually(func() error {
 		s.ok(s.show(&st, "status"))
 		if len(st.Certificates.Held) != 8 {
 			return fmt.Errorf("held back: %v", st.Certificates.Held)
 		}
 		return nil
 	})
-	s.fails(3, "8 names are gone", "status")
+	s.mustFail(3, "8 names are gone", "status")
 	newcomer := s.envoy("newcomer") // lockstepd still has what it loaded
-	s.ready(newcomer)
+	s.awaitReady(newcomer)
 	s.ok(s.reaches(newcomer, s.hosts[7]))
 	a.cross("all certificates were gone")
 
@@ -176,21 +176,21 @@ func TestLossOfManyNamesIsHeldBack(t *testing.T) {
 	for _, h := range s.hosts[:4] {
 		s.ok(os.Rename(filepath.Join(aside, h), filepath.Join(s.certs, h)))
 	}
-	s.soon(func() error {
+	s.eventually(func() error {
 		s.ok(s.show(&st, "status"))
 		if len(st.Certificates.Held) != 4 {
 			return fmt.Errorf("held back: %v", st.Certificates.Held)
 		}
 		return nil
 	})
-	out := s.done("cert", "rm", "--confirm")
+	out := s.mustRun("cert", "rm", "--confirm")
 	for _, h := range s.hosts[4:] {
 		if !strings.Contains(out, h) {
 			t.Errorf("%s was not named: %s", h, out)
 		}
 	}
-	s.done("status")
-	s.fails(4, s.hosts[7], "cert", "get", s.hosts[7])
-	s.done("cert", "get", s.hosts[0])
+	s.mustRun("status")
+	s.mustFail(4, s.hosts[7], "cert", "get", s.hosts[7])
+	s.mustRun("cert", "get", s.hosts[0])
 	s.ok(s.reaches(newcomer, s.hosts[0]))
 }

@@ -32,8 +32,8 @@ func (s *stage) lockstep(args ...string) said {
 	return said{cmd.ProcessState.ExitCode(), string(out), errs.String()}
 }
 
-// done runs the CLI and wants exit code 0.
-func (s *stage) done(args ...string) string {
+// mustRun runs the CLI and wants exit code 0.
+func (s *stage) mustRun(args ...string) string {
 	s.t.Helper()
 	r := s.lockstep(args...)
 	if r.code != 0 {
@@ -42,8 +42,8 @@ func (s *stage) done(args ...string) string {
 	return r.out
 }
 
-// fails runs the CLI and wants that exit code, and the words on standard error.
-func (s *stage) fails(code int, words string, args ...string) {
+// mustFail runs the CLI and wants that exit code, and the words on standard error.
+func (s *stage) mustFail(code int, words string, args ...string) {
 	s.t.Helper()
 	if r := s.lockstep(args...); r.code != code || !strings.Contains(r.err, words) {
 		s.t.Errorf("lockstep %v: exit code %d, want %d; said %q, want %q in it", args, r.code, code, r.err, words)
@@ -95,8 +95,8 @@ func (s *stage) show(v any, args ...string) error {
 	return nil
 }
 
-// look reads the status of a scope.
-func (s *stage) look(name string) (scope, error) {
+// scopeOf reads the status of a scope.
+func (s *stage) scopeOf(name string) (scope, error) {
 	var st status
 	if err := s.show(&st, "status"); err != nil {
 		return scope{}, err
@@ -109,10 +109,10 @@ func (s *stage) look(name string) (scope, error) {
 	return scope{}, fmt.Errorf("status has no scope %q", name)
 }
 
-// now is look at the scope default, which must succeed.
-func (s *stage) now() scope {
+// scope reads the status of the scope default, which must succeed.
+func (s *stage) scope() scope {
 	s.t.Helper()
-	sc, err := s.look("default")
+	sc, err := s.scopeOf("default")
 	s.ok(err)
 	return sc
 }
@@ -133,12 +133,12 @@ func (sc scope) ids() (ids []string) {
 	return ids
 }
 
-// phase waits until the scope default is in a phase and n nodes have accepted its ring.
-func (s *stage) phase(phase string, accepted int) scope {
+// awaitPhase waits until the scope default is in a phase and n nodes have accepted its ring.
+func (s *stage) awaitPhase(phase string, accepted int) scope {
 	s.t.Helper()
 	var sc scope
-	s.soon(func() (err error) {
-		if sc, err = s.look("default"); err != nil {
+	s.eventually(func() (err error) {
+		if sc, err = s.scopeOf("default"); err != nil {
 			return err
 		}
 		if sc.Phase != phase || sc.Nodes.Accepted != accepted {

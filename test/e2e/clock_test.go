@@ -53,7 +53,7 @@ func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
 	p := start("1h")
 	r.edges(2)
 	last := r.at(p).scripted("last", accept) // one of its nodes for certain
-	r.phase("steady", 3)
+	r.awaitPhase("steady", 3)
 	a := r.clients()
 	for _, offset := range []string{"1h", "-1h"} {
 		what := "a clock " + offset + " off"
@@ -61,7 +61,7 @@ func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
 			p = start(offset)
 		}
 		r.ask(p)
-		r.phase("steady", 3)
+		r.awaitPhase("steady", 3)
 		want := "this machine's clock is 1h0m0s off the store's"
 		if said := r.complaints(p); !strings.Contains(said, want) {
 			t.Errorf("%s: status says %q, want %q", what, said, want)
@@ -72,8 +72,8 @@ func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
 		if off, _ := time.ParseDuration(offset); (skew - off).Abs() > 5*time.Second {
 			t.Errorf("%s: the metric says %s", what, skew)
 		}
-		r.fails(5, want, "rotate", "--why", what)
-		r.fails(5, want, "burn", "--yes", "--why", what)
+		r.mustFail(5, want, "rotate", "--why", what)
+		r.mustFail(5, want, "burn", "--yes", "--why", what)
 		a.check(what)
 		r.ask(right)
 		r.instep(a, what, 3, 5*time.Second)
@@ -82,18 +82,18 @@ func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
 			on   script
 		}{{"distributing", on(grows, withhold)}, {"promoting", on(leads, withhold)}} { // its node is waited for, whose word it passes on
 			last.follow(phase.on)
-			r.done("rotate", "--why", what)
-			r.phase(phase.name, 2)
+			r.mustRun("rotate", "--why", what)
+			r.awaitPhase(phase.name, 2)
 			a.cross(what + ", " + phase.name)
 			last.follow(accept)
-			r.phase("steady", 3)
+			r.awaitPhase("steady", 3)
 		}
-		a.inUse()
+		a.awaitKeyInUse()
 		a.cross(what)
 	}
 	p = start("0s")
 	r.ask(p)
-	r.soon(func() error {
+	r.eventually(func() error {
 		if said := r.complaints(p); said != "" {
 			return fmt.Errorf("it still complains: %s", said)
 		}

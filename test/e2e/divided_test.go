@@ -27,7 +27,7 @@ type divided struct {
 // divide sets the stage in a test that is secluded. open starts the store in that fleet.
 func divide(t *testing.T, open func(s *stage, f *fleet.Fleet) (url string)) *divided {
 	t.Helper()
-	d := &divided{replicated: &replicated{stage: set(t, play{later: true,
+	d := &divided{replicated: &replicated{stage: newStage(t, setup{later: true,
 		scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 20s}\n", lifetime)})}}
 	s := d.stage
 	own, boxes, network, err := s.fleet.Network("replica-1", "replica-2", "store", "events")
@@ -35,10 +35,10 @@ func divide(t *testing.T, open func(s *stage, f *fleet.Fleet) (url string)) *div
 	d.net, d.here, d.one, d.two, d.store, d.ev = network, own, boxes[0], boxes[1], boxes[2], boxes[3]
 
 	d.pki = s.path("pki")
-	s.done("pki", "init", "--dir", d.pki)
-	s.done("pki", "issue", "server", "--dir", d.pki, "--ip", d.one.IP, "--ip", d.two.IP)
+	s.mustRun("pki", "init", "--dir", d.pki)
+	s.mustRun("pki", "issue", "server", "--dir", d.pki, "--ip", d.one.IP, "--ip", d.two.IP)
 	for _, n := range []string{"operator", "edge-1", "edge-2"} {
-		s.done("pki", "issue", "node", "--dir", d.pki, "--node", n)
+		s.mustRun("pki", "issue", "node", "--dir", d.pki, "--node", n)
 	}
 	server, operator, ca := d.pki+"/server", d.pki+"/nodes/operator", d.pki+"/ca.crt"
 	pair, err := tls.LoadX509KeyPair(operator+"/tls.crt", operator+"/tls.key")
@@ -58,12 +58,12 @@ func divide(t *testing.T, open func(s *stage, f *fleet.Fleet) (url string)) *div
 	}
 	s.plane = d.planes[0]
 	for _, h := range s.hosts {
-		s.put(h, s.pair(h))
+		s.writePair(h, s.issue(h))
 	}
 	for _, name := range []string{"edge-1", "edge-2"} {
 		s.envoy(name, append(d.more(), "--pki", d.pki)...)
 	}
-	s.ready()
+	s.awaitReady()
 	return d
 }
 
@@ -97,7 +97,7 @@ func (d *divided) silent() []string {
 func (d *divided) waitsFor(a *account, why string, length time.Duration) {
 	d.t.Helper()
 	d.serves(a, why, length)
-	sc := d.now()
+	sc := d.scope()
 	if sc.Phase == "steady" {
 		d.t.Errorf("%s: the rotation ended without nodes that it should wait for: %+v", why, sc.Nodes)
 	}
@@ -109,7 +109,7 @@ func (d *divided) moved(to *fleet.Lockstepd, why string) {
 	d.t.Helper()
 	began := time.Now()
 	d.ask(to)
-	d.within(25*time.Second, func() error {
+	d.eventuallyWithin(25*time.Second, func() error {
 		if rings := d.rings(to); len(rings) < len(d.envoys) {
 			return fmt.Errorf("%s has the rings of %v", to.Name(), rings)
 		}
@@ -139,7 +139,7 @@ func (d *divided) rings(p *fleet.Lockstepd) (names []string) {
 
 func (d *divided) generation() (n int) {
 	d.t.Helper()
-	_, err := fmt.Sscanf(d.now().Version, "g%d-", &n)
+	_, err := fmt.Sscanf(d.scope().Version, "g%d-", &n)
 	d.ok(err)
 	return n
 }

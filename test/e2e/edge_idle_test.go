@@ -33,10 +33,10 @@ func visit(c *http.ClientConn, host string) error {
 func TestTenThousandIdleConnections(t *testing.T) {
 	const n = 10_000
 	t.Parallel()
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	e, other := s.edge("edge-1", "timeouts: {idle: 10m}\n"), s.edge("edge-2", "")
-	s.ready()
-	s.phase("steady", 2)
+	s.awaitReady()
+	s.awaitPhase("steady", 2)
 	a := s.clients(e, other)
 	a.check("the start")
 
@@ -80,8 +80,8 @@ func TestTenThousandIdleConnections(t *testing.T) {
 	if each > 60 {
 		t.Errorf("an idle connection costs %.1f KB", each)
 	}
-	s.done("rotate", "--wait")
-	a.inUse()
+	s.mustRun("rotate", "--wait")
+	a.awaitKeyInUse()
 	a.cross("a rotation under 10 000 connections")
 	for i, c := range conns {
 		if err := visit(c, s.hosts[0]); err != nil {

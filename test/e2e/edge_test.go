@@ -78,24 +78,24 @@ func (s *stage) offered(e *envoy, offer *probe.Session) bool {
 // at the other node of its kind, always.
 func TestEdgesRotateWithEnvoys(t *testing.T) {
 	t.Parallel()
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	edges := []*envoy{s.edge("edge-1", ""), s.edge("edge-2", "")}
 	envoys := []*envoy{s.envoy("envoy-1"), s.envoy("envoy-2")}
-	s.ready()
-	s.phase("steady", 4)
+	s.awaitReady()
+	s.awaitPhase("steady", 4)
 	ours, theirs := s.clients(edges...), s.clients(envoys...)
 	for i := range 3 {
-		s.done("rotate", "--wait")
+		s.mustRun("rotate", "--wait")
 		for _, a := range []*account{ours, theirs} {
-			a.inUse()
+			a.awaitKeyInUse()
 			a.cross(fmt.Sprintf("rotation %d", i+1))
 		}
 	}
-	out := s.done(s.verify(edges...)...)
+	out := s.mustRun(s.verify(edges...)...)
 	if strings.Count(out, "4 of 4 sessions resumed") != 2 {
 		t.Errorf("the probe: %s", out)
 	}
-	s.fails(1, "did not resume", s.verify(edges[0], envoys[0])...) // two kinds
+	s.mustFail(1, "did not resume", s.verify(edges[0], envoys[0])...) // two kinds
 
 	s.ok(s.plane.Kill())
 	for _, a := range []*account{ours, theirs} {
@@ -103,10 +103,10 @@ func TestEdgesRotateWithEnvoys(t *testing.T) {
 	}
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
-	s.phase("steady", 4)
-	s.done("rotate", "--wait")
+	s.awaitPhase("steady", 4)
+	s.mustRun("rotate", "--wait")
 	for _, a := range []*account{ours, theirs} {
-		a.inUse()
+		a.awaitKeyInUse()
 		a.cross("a rotation after it came back")
 	}
 	// What is renewed is served, and sessions go on.
@@ -121,22 +121,22 @@ func TestEdgesRotateWithEnvoys(t *testing.T) {
 // TestAnEdgeStartsFromItsLastGoodCopy: kill -9 of an edge while there is no control plane, and what may be wrong with the copy that it starts from.
 func TestAnEdgeStartsFromItsLastGoodCopy(t *testing.T) {
 	t.Parallel()
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	e := s.edge("edge-1", "timeouts: {load: 1s}")
-	s.ready()
-	s.phase("steady", 1)
+	s.awaitReady()
+	s.awaitPhase("steady", 1)
 	live := s.ticket(e)
 	rings, certs := filepath.Join(s.path("edge-1.data"), "last-good-rings"), filepath.Join(s.path("edge-1.data"), "last-good-certificates")
-	s.soon(func() error { return errors.Join(exists(rings), exists(certs)) })
+	s.eventually(func() error { return errors.Join(exists(rings), exists(certs)) })
 	first, err := os.ReadFile(rings)
 	s.ok(err)
-	ring := s.now().Version
+	ring := s.scope().Version
 	s.ok(s.plane.Kill())
 
 	restart := func() {
 		t.Helper()
 		s.ok(e.Restart())
-		s.soon(e.listens)
+		s.eventually(e.listens)
 	}
 	s.ok(e.Kill())
 	restart()
@@ -159,7 +159,7 @@ func TestAnEdgeStartsFromItsLastGoodCopy(t *testing.T) {
 	s.ok(e.Kill())
 	s.ok(os.WriteFile(rings, bad, 0o600))
 	restart()
-	s.soon(func() error {
+	s.eventually(func() error {
 		if said := e.logged("refused", "error"); len(said) == 0 || !strings.Contains(said[len(said)-1], rings) {
 			return fmt.Errorf("it says %q", said)
 		}
@@ -176,22 +176,22 @@ func TestAnEdgeStartsFromItsLastGoodCopy(t *testing.T) {
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
 	s.ok(e.Ready(s.ctx))
-	s.phase("steady", 1)
-	burnt := s.now().key("encrypt")
-	s.done("burn", "--yes", "--why", "test")
-	s.phase("steady", 1)
-	s.soon(func() error {
+	s.awaitPhase("steady", 1)
+	burnt := s.scope().key("encrypt")
+	s.mustRun("burn", "--yes", "--why", "test")
+	s.awaitPhase("steady", 1)
+	s.eventually(func() error {
 		if b, err := os.ReadFile(rings); err != nil || bytes.Equal(b, bad) {
 			return errNotYet
 		}
 		return nil
 	})
-	s.soon(func() error { return exists(filepath.Join(s.path("edge-1.data"), "spent-keys")) })
+	s.eventually(func() error { return exists(filepath.Join(s.path("edge-1.data"), "spent-keys")) })
 	s.ok(s.plane.Kill())
 	s.ok(e.Kill())
 	s.ok(os.WriteFile(rings, first, 0o600))
 	restart()
-	s.soon(func() error {
+	s.eventually(func() error {
 		if said := e.logged("refused", "error"); !strings.Contains(said[len(said)-1], burnt) {
 			return fmt.Errorf("it says %q, want %s in it", said, burnt)
 		}
@@ -220,10 +220,10 @@ func exists(file string) error {
 // TestAnEdgeIsRestartedUnderLoad: three hand-overs to a new process while clients come, resume, and hold streams open. No handshake fails, no request either.
 func TestAnEdgeIsRestartedUnderLoad(t *testing.T) {
 	t.Parallel()
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	e, other := s.edge("edge-1", "timeouts: {drain: 20s}"), s.edge("edge-2", "")
-	s.ready()
-	s.phase("steady", 2)
+	s.awaitReady()
+	s.awaitPhase("steady", 2)
 	a := s.clients(e, other)
 	const taken = "a new process has taken over"
 	t.Cleanup(func() {
@@ -241,16 +241,16 @@ func TestAnEdgeIsRestartedUnderLoad(t *testing.T) {
 			s.ok(scan(all[len(all)-1], &pid))
 		}
 		s.ok(syscall.Kill(pid, syscall.SIGHUP))
-		s.soon(func() error {
+		s.eventually(func() error {
 			if n := len(e.logged(taken, "pid")); n != i+1 {
 				return fmt.Errorf("%d processes have taken over: %s", n, e.LogTail(5))
 			}
 			return nil
 		})
 		a.check(fmt.Sprintf("hand-over %d", i+1))
-		a.inUse()
+		a.awaitKeyInUse()
 		_, before := open.Cut()
-		s.soon(func() error { // they go on, on the process that leaves
+		s.eventually(func() error { // they go on, on the process that leaves
 			cut, beats := open.Cut()
 			if len(cut) > 0 {
 				t.Fatalf("hand-over %d: these were cut: %v", i+1, cut)
@@ -261,7 +261,7 @@ func TestAnEdgeIsRestartedUnderLoad(t *testing.T) {
 			return nil
 		})
 		open.Close()
-		s.soon(func() error { // the old one ends when its requests have
+		s.eventually(func() error { // the old one ends when its requests have
 			if err := syscall.Kill(pid, 0); err == nil && i > 0 {
 				return fmt.Errorf("process %d goes on", pid)
 			}
@@ -280,10 +280,10 @@ func scan(s string, into *int) error {
 func TestARemovedHostEndsItsSessionsAtAnEdge(t *testing.T) {
 	t.Parallel()
 	const host = "stored.example"
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	e := s.edge("edge-1", "")
-	s.ready()
-	s.put(host, s.pair(host))
+	s.awaitReady()
+	s.writePair(host, s.issue(host))
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		old := s.session(e, host, version)
 		resumes := func() error {
@@ -293,19 +293,19 @@ func TestARemovedHostEndsItsSessionsAtAnEdge(t *testing.T) {
 			return nil
 		}
 		s.ok(resumes())
-		s.done("cert", "rm", host)
+		s.mustRun("cert", "rm", host)
 		ended := func() error {
 			if resumed, err := s.again(e, host, version, old); err == nil {
 				return fmt.Errorf("it is served, resumed: %t", resumed)
 			}
 			return nil
 		}
-		s.soon(ended)
+		s.eventually(ended)
 		for range 12 { // longer than an absence is remembered
 			time.Sleep(500 * time.Millisecond)
 			s.ok(ended())
 		}
-		s.put(host, s.pair(host)) // it is the same host again
-		s.soon(resumes)
+		s.writePair(host, s.issue(host)) // it is the same host again
+		s.eventually(resumes)
 	}
 }

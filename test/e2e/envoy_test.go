@@ -53,15 +53,15 @@ func (s *stage) run(e *envoy, config []byte, more ...string) {
 	s.envoys = append(s.envoys, e)
 }
 
-// ready waits until the Envoys serve; none named: all of them.
-func (s *stage) ready(envoys ...*envoy) {
+// awaitReady waits until the Envoys serve; none named: all of them.
+func (s *stage) awaitReady(envoys ...*envoy) {
 	s.t.Helper()
 	if len(envoys) == 0 {
 		envoys = s.envoys
 	}
 	for _, e := range envoys {
 		s.ok(e.Ready(s.ctx))
-		s.soon(e.listens)
+		s.eventually(e.listens)
 	}
 }
 
@@ -80,7 +80,7 @@ func (s *stage) fleetOf(n int) {
 	for i := range n {
 		s.envoy(fmt.Sprintf("edge-%d", i+1))
 	}
-	s.ready()
+	s.awaitReady()
 }
 
 // waits returns nil while the Envoy is up, not ready, and its port closed.

@@ -92,7 +92,7 @@ func TestTheEventsFail(t *testing.T) {
 		return n
 	}, nil)
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	t.Run("a hundred reconnects", func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestTheEventsFail(t *testing.T) {
 			}
 		}
 		took := time.Since(began)
-		r.soon(func() error {
+		r.eventually(func() error {
 			if conns, subs := counts(r.connected("lockstep")); conns != wantConns || subs != wantSubs {
 				return fmt.Errorf("%d connections with %d subscriptions, before %d with %d: %+v", conns, subs, wantConns, wantSubs, r.connected("lockstep"))
 			}
@@ -173,11 +173,11 @@ func TestTheEventsFail(t *testing.T) {
 			}
 			return nil
 		}
-		r.soon(cut)
+		r.eventually(cut)
 		t.Logf("the server cut the stopped replica off after %s", time.Since(began).Round(10*time.Millisecond))
 		a.check("a replica was cut off")
 		r.ok(slow.Resume())
-		r.soon(func() error {
+		r.eventually(func() error {
 			if now := r.connected(name); len(now) != 1 || now[0].CID == was[0].CID && now[0].server == was[0].server {
 				return fmt.Errorf("%s has %+v", name, now)
 			}
@@ -195,7 +195,7 @@ func TestTheEventsFail(t *testing.T) {
 		}
 		r.ok(was[0].server.Kill())
 		killed := time.Now()
-		r.soon(func() error {
+		r.eventually(func() error {
 			if now := r.connected("lockstepd " + r.id(p)); len(now) != 1 {
 				return errNotYet
 			}
@@ -220,8 +220,8 @@ func (r *replicated) wakes(p *fleet.Lockstepd, after string) {
 		r.t.Errorf("after %s, events are down at %s", after, p.Name())
 	}
 	before := at.metric(received)
-	r.done("rotate", "--wait", "--timeout", "10s", "--why", after)
-	r.soon(func() error {
+	r.mustRun("rotate", "--wait", "--timeout", "10s", "--why", after)
+	r.eventually(func() error {
 		if now := at.metric(received); now < before+3 {
 			return fmt.Errorf("after %s, %s received %v events of a rotation", after, p.Name(), now-before)
 		}

@@ -88,7 +88,7 @@ func (sub *subscription) certificate(want fleet.Pair) {
 // TestSubscriptionsThatOthersMake replays, request by request, what the Envoys of other control planes send (testdata/external says where that was read), on
 // a unix socket, where the policy knows them by their user.
 func TestSubscriptionsThatOthersMake(t *testing.T) {
-	s := set(t, play{hosts: 1, later: true})
+	s := newStage(t, setup{hosts: 1, later: true})
 	dir, err := os.MkdirTemp("", "sds") // a socket's path may have 107 bytes
 	s.ok(err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -129,12 +129,12 @@ func TestSubscriptionsThatOthersMake(t *testing.T) {
 			}
 		}
 	}
-	s.phase("steady", 3)
+	s.awaitPhase("steady", 3)
 	renewed := s.renew(host)
 	for _, sub := range certs {
 		sub.certificate(renewed)
 	}
-	s.done("rotate")
+	s.mustRun("rotate")
 	before := map[*subscription][]byte{}
 	for _, sub := range rings { // a new key, behind the old one
 		keys := sub.next().GetSessionTicketKeys().GetKeys()
@@ -163,7 +163,7 @@ func TestSubscriptionsThatOthersMake(t *testing.T) {
 	var e struct {
 		Nodes []struct{ Node, Identity, Name, State string }
 	}
-	s.soon(func() error {
+	s.eventually(func() error {
 		if err := s.show(&e, "explain", host); err != nil {
 			return err
 		}

@@ -21,12 +21,12 @@ const gatewaysRules = `- {identity: "spiffe://fleet.example/gateway/*", scopes: 
 // one host that has no certificate hurts no other, and is served once it has; all share a ring, and no session is lost as it rotates.
 func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 	t.Parallel() // it mostly waits
-	s := set(t, play{later: true})
+	s := newStage(t, setup{later: true})
 	dir := s.path("pki")
-	s.done("pki", "init", "--dir", dir)
-	s.done("pki", "issue", "server", "--dir", dir, "--name", "lockstep.internal", "--ip", "127.0.0.1")
+	s.mustRun("pki", "init", "--dir", dir)
+	s.mustRun("pki", "issue", "server", "--dir", dir, "--name", "lockstep.internal", "--ip", "127.0.0.1")
 	for node, id := range map[string]string{"forwarder": "gateway/1", "provider": "gateway/2", "consul": "consul/1"} {
-		s.done("pki", "issue", "node", "--dir", dir, "--node", node, "--spiffe-id", "spiffe://fleet.example/"+id)
+		s.mustRun("pki", "issue", "node", "--dir", dir, "--node", node, "--spiffe-id", "spiffe://fleet.example/"+id)
 	}
 	s.policy(gatewaysRules)
 	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt", "--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
@@ -57,14 +57,14 @@ func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 		byConsul.raise("consul", consul, byConsul.chains(consul, hosts)),
 	}
 	for _, e := range gateways { // the host without a certificate holds them up for the 15 s that Envoy waits
-		s.within(patience, func() error { return errors.Join(e.Ready(s.ctx), e.listens()) })
+		s.eventuallyWithin(patience, func() error { return errors.Join(e.Ready(s.ctx), e.listens()) })
 	}
 	withRing := append(slices.Clone(gateways[:3]), &envoy{Process: gateways[3].Process, name: gateways[3].name + " (tickets)", addr: own, admin: gateways[3].admin})
 	all := append(slices.Clone(withRing), gateways[3])
 	serves := func(host string, p fleet.Pair) {
 		t.Helper()
 		for _, e := range all {
-			s.soon(func() error {
+			s.eventually(func() error {
 				if err := s.serving(e, host, p); err != nil {
 					return fmt.Errorf("%s: %s: %w", e.name, host, err)
 				}
@@ -101,16 +101,16 @@ func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 	}
 
 	// One ring for all of them.
-	s.phase("steady", 4)
+	s.awaitPhase("steady", 4)
 	a := s.clients(withRing...)
 	a.cross("the start")
-	s.done("rotate", "--wait", "--timeout", "20s")
+	s.mustRun("rotate", "--wait", "--timeout", "20s")
 	a.cross("a rotation")
 	s.ok(s.plane.Kill())
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
-	s.phase("steady", 4)
-	s.done("rotate", "--wait", "--timeout", "20s")
+	s.awaitPhase("steady", 4)
+	s.mustRun("rotate", "--wait", "--timeout", "20s")
 	a.cross("lockstepd was killed, and another rotation")
 	serves("host-1.example", s.renew("host-1.example"))
 	serves(later, s.renew(later))

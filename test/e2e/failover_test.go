@@ -81,7 +81,7 @@ func failover(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready 
 		p.round(f)
 		if i < 2 { // each of the two has come back by then
 			p.keeps()
-			p.done("rotate", "--why", "between two failures", "--wait", "--timeout", "10s")
+			p.mustRun("rotate", "--why", "between two failures", "--wait", "--timeout", "10s")
 		}
 	}
 	for _, c := range p.clients {
@@ -92,12 +92,12 @@ func failover(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready 
 // putUp starts all of it.
 func putUp(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready string) *pair {
 	t.Helper()
-	p := &pair{stage: set(t, play{later: true, hosts: 1, scopes: "  default: {ticket_lifetime: " + failoverLifetime + "}\n"})}
+	p := &pair{stage: newStage(t, setup{later: true, hosts: 1, scopes: "  default: {ticket_lifetime: " + failoverLifetime + "}\n"})}
 	own, boxes, segment, err := p.fleet.Segment("edge-1", "edge-2")
 	p.ok(err)
 	p.net, p.vip, p.pki = segment, segment.Spare(), p.path("pki")
-	p.done("pki", "init", "--dir", p.pki)
-	p.done("pki", "issue", "server", "--dir", p.pki, "--ip", own.IP)
+	p.mustRun("pki", "init", "--dir", p.pki)
+	p.mustRun("pki", "issue", "server", "--dir", p.pki, "--ip", own.IP)
 	_, port, err := net.SplitHostPort(p.plane.XDS)
 	p.ok(err)
 	p.plane.XDS = net.JoinHostPort(own.IP, port)
@@ -105,7 +105,7 @@ func putUp(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready str
 	p.start()
 	p.whoAsks(own.IP)
 	for i, b := range boxes {
-		p.done("pki", "issue", "node", "--dir", p.pki, "--node", b.Name)
+		p.mustRun("pki", "issue", "node", "--dir", p.pki, "--node", b.Name)
 		k, err := p.fleet.In(b).Keepalived(fleet.Keepalived{VIP: p.vip, Boxes: [2]*fleet.Box(boxes), Ready: ready})
 		p.ok(err)
 		p.members[i] = &member{b, start(p, b), k}
@@ -166,9 +166,9 @@ func (p *pair) whoAsks(ip string) {
 // settled waits until one member has the address and serves all clients, the other is ready to take it, and both hold the ring. It returns them in that order.
 func (p *pair) settled() (active, standby *member) {
 	p.t.Helper()
-	p.phase("steady", 2)
+	p.awaitPhase("steady", 2)
 	since := time.Now()
-	p.within(20*time.Second, func() error {
+	p.eventuallyWithin(20*time.Second, func() error {
 		var states [2]string
 		for i, m := range p.members {
 			var err error
@@ -209,7 +209,7 @@ func (p *pair) round(f fault) {
 	time.Sleep(rand.N(time.Second)) // at any instant of keepalived's second, and of the clients' handshakes
 	began := time.Now()
 	p.ok(f.strike(p, active))
-	p.within(15*time.Second, func() error { return p.served(standby, began) })
+	p.eventuallyWithin(15*time.Second, func() error { return p.served(standby, began) })
 	took := time.Since(began)
 	var longest time.Duration
 	var sum tally

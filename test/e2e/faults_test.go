@@ -27,7 +27,7 @@ func (r *replicated) complaints(p *fleet.Lockstepd) string {
 // complains waits until one of the replicas says all these words in its status, and in its log, and returns which.
 func (r *replicated) complains(words ...string) (found *fleet.Lockstepd) {
 	r.t.Helper()
-	r.soon(func() error {
+	r.eventually(func() error {
 		var all []string
 		for _, p := range r.planes {
 			said := r.complaints(p)
@@ -53,7 +53,7 @@ func hasAll(text string, words []string) bool {
 // content waits until no replica complains.
 func (r *replicated) content() {
 	r.t.Helper()
-	r.soon(func() error {
+	r.eventually(func() error {
 		for _, p := range r.planes {
 			if said := r.complaints(p); said != "" {
 				return fmt.Errorf("%s still complains: %s", p.Name(), said)
@@ -66,7 +66,7 @@ func (r *replicated) content() {
 // logged demands that the whole log of a replica has the words.
 func (r *replicated) logged(p *fleet.Lockstepd, words string) {
 	r.t.Helper()
-	r.soon(func() error {
+	r.eventually(func() error {
 		b, err := os.ReadFile(p.LogFile())
 		if err == nil && !strings.Contains(string(b), words) {
 			err = fmt.Errorf("the log of %s does not say %q", p.Name(), words)
@@ -129,7 +129,7 @@ func (r *replicated) stays(a *account, before scope, why string, d time.Duration
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		for _, p := range r.planes {
 			r.ask(p)
-			now := r.now()
+			now := r.scope()
 			fresh := slices.ContainsFunc(now.ids(), func(id string) bool { return !slices.Contains(before.ids(), id) })
 			if fresh || now.key("encrypt") != before.key("encrypt") || generation(now.Version) < generation(before.Version) {
 				r.t.Fatalf("%s: %s went from %s %v to %s %v", why, p.Name(), before.Version, before.ids(), now.Version, now.ids())

@@ -13,19 +13,19 @@ import (
 func TestAFirstRingThatIsRefused(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const words = "Failed to load certificate chain from <inline>"
-	s := set(t, play{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, refuse_grace: 1s}\n", lifetime)})
+	s := newStage(t, setup{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, refuse_grace: 1s}\n", lifetime)})
 	s.fleetOf(1)
-	s.phase("steady", 1)
+	s.awaitPhase("steady", 1)
 	no := func(ring, ring) answer { return answer{words: words} }
 
 	client := s.scripted("edge-9", no) // as Envoy asks for a client's server name
-	s.soon(func() error {
+	s.eventually(func() error {
 		if client.toldOfNone() == 0 {
 			return errNotYet
 		}
 		return nil
 	})
-	if sc := s.now(); sc.Nodes.Live != 1 {
+	if sc := s.scope(); sc.Nodes.Live != 1 {
 		t.Errorf("a stream that wants a certificate left a trace: %+v", sc.Nodes)
 	}
 	for _, n := range s.nodes() {
@@ -36,10 +36,10 @@ func TestAFirstRingThatIsRefused(t *testing.T) {
 	if r := s.lockstep("status"); r.code != 0 {
 		t.Errorf("status: exit code %d: %s", r.code, r.err)
 	}
-	s.done("rotate", "--wait", "--timeout", "10s")
+	s.mustRun("rotate", "--wait", "--timeout", "10s")
 
 	node := s.scriptedOf("ring", "edge-2", no)
-	s.soon(func() error { return s.refusing("edge-2", words) })
+	s.eventually(func() error { return s.refusing("edge-2", words) })
 	if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, "1 nodes refuse the ring") {
 		t.Errorf("status: exit code %d: %s", r.code, r.err)
 	}
@@ -49,12 +49,12 @@ func TestAFirstRingThatIsRefused(t *testing.T) {
 	if r := s.lockstep("burn", "--yes", "--wait", "--timeout", "12s"); r.code != 6 || !strings.Contains(r.err, "edge-2") || !strings.Contains(r.err, words) {
 		t.Errorf("burn --wait: exit code %d: %s", r.code, r.err)
 	}
-	if sc := s.now(); sc.Phase != "burning" || sc.Nodes.Refused != 1 || sc.Nodes.Accepted != 1 {
+	if sc := s.scope(); sc.Phase != "burning" || sc.Nodes.Refused != 1 || sc.Nodes.Accepted != 1 {
 		t.Errorf("%s, %+v", sc.Phase, sc.Nodes)
 	}
 	node.follow(accept)
-	s.within(30*time.Second, func() error { // it is offered the ring again after 1 s, 2 s, 4 s and so on
-		if sc := s.now(); sc.Phase != "steady" || sc.Nodes.Accepted != 2 {
+	s.eventuallyWithin(30*time.Second, func() error { // it is offered the ring again after 1 s, 2 s, 4 s and so on
+		if sc := s.scope(); sc.Phase != "steady" || sc.Nodes.Accepted != 2 {
 			return fmt.Errorf("%s, %+v, blocked by %v", sc.Phase, sc.Nodes, sc.BlockedBy)
 		}
 		return nil

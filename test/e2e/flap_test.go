@@ -15,7 +15,7 @@ func TestACertificateThatFlaps(t *testing.T) {
 	t.Parallel()
 	for _, last := range []bool{false, true} {
 		t.Run(fmt.Sprintf("the last one: %v", last), func(t *testing.T) {
-			s := set(t, play{hosts: 3, later: true})
+			s := newStage(t, setup{hosts: 3, later: true})
 			addr := s.listen("  hosts: [host-1.example, host-2.example, host-3.example]\n")
 			s.plane.Args = append(s.plane.Args, "--canary", "0s") // else one node would take the harm for all
 			s.start()
@@ -27,8 +27,8 @@ func TestACertificateThatFlaps(t *testing.T) {
 			relays := []*fleet.Relay{s.relay(s.plane.XDS), s.relay(s.plane.XDS)}
 			s.hybridVia(relays[0], "edge-1", addr, "--concurrency", "2")
 			s.eagerAt(relays[1].Addr, "edge-2", s.hosts)
-			s.ready()
-			s.phase("steady", 2)
+			s.awaitReady()
+			s.awaitPhase("steady", 2)
 			before := s.hosts
 			s.hosts = good
 			a := s.clients()
@@ -36,33 +36,33 @@ func TestACertificateThatFlaps(t *testing.T) {
 			var p fleet.Pair
 			for round, pause := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond} {
 				for range 3 {
-					s.ok(fleet.WriteHost(s.certs, bad, s.odd(bad)))
+					s.ok(fleet.WriteHost(s.certs, bad, s.issueOdd(bad)))
 					time.Sleep(pause)
 					p = s.renew(bad)
 					time.Sleep(pause)
 				}
 				if round%2 == 0 {
-					s.does("rotate", "--wait", "--timeout", "30s", "--why", "it flaps")
+					s.mustRunInTime("rotate", "--wait", "--timeout", "30s", "--why", "it flaps")
 				}
 				a.check(pause.String())
 			}
 			for _, e := range s.envoys {
-				s.soon(func() error { return s.serving(e, bad, p) })
+				s.eventually(func() error { return s.serving(e, bad, p) })
 			}
-			s.phase("steady", 2)
-			a.inUse()
+			s.awaitPhase("steady", 2)
+			a.awaitKeyInUse()
 			a.cross("it was mended for good")
 
 			// It ends with a bad one: the last good one is served on.
 			for range 3 {
 				p = s.renew(bad)
 				for _, e := range s.envoys {
-					s.soon(func() error { return s.serving(e, bad, p) })
+					s.eventually(func() error { return s.serving(e, bad, p) })
 				}
-				s.ok(fleet.WriteHost(s.certs, bad, s.odd(bad)))
+				s.ok(fleet.WriteHost(s.certs, bad, s.issueOdd(bad)))
 				time.Sleep(10 * time.Millisecond)
 			}
-			s.soon(func() error {
+			s.eventually(func() error {
 				for _, e := range s.envoys {
 					if state := s.certState(e.name, bad); state != "refused" {
 						return fmt.Errorf("%s: %s is shown as %q, want refused", e.name, bad, state)
@@ -70,11 +70,11 @@ func TestACertificateThatFlaps(t *testing.T) {
 				}
 				return nil
 			})
-			s.does("rotate", "--wait", "--timeout", "30s", "--why", "it is bad")
+			s.mustRunInTime("rotate", "--wait", "--timeout", "30s", "--why", "it is bad")
 			for _, e := range s.envoys {
 				s.ok(s.serving(e, bad, p))
 			}
-			a.inUse()
+			a.awaitKeyInUse()
 			a.cross("it stays bad")
 			for i, r := range relays {
 				// Each change costs a node few responses: the bad one and its cure, the ring and perhaps the listener after it.
@@ -105,39 +105,39 @@ func (s *stage) certState(node, host string) string {
 // TestAHostLeavesTheListenerWhileItsCertificateIsRefused, and comes back while it still is.
 func TestAHostLeavesTheListenerWhileItsCertificateIsRefused(t *testing.T) {
 	t.Parallel()
-	s := set(t, play{hosts: 2, later: true})
+	s := newStage(t, setup{hosts: 2, later: true})
 	addr := s.listen("  hosts: [host-2.example]\n")
 	s.plane.Args = append(s.plane.Args, "--canary", "0s") // else one node would take the harm for all
 	s.start()
 	const bad = "host-1.example" // its chain comes first
-	s.done("host", "pin", bad)
+	s.mustRun("host", "pin", bad)
 	relay := s.relay(s.plane.XDS)
 	e := s.hybridVia(relay, "edge-1", addr)
 	s.eagerAt(s.plane.XDS, "edge-2", []string{"host-2.example"})
-	s.ready()
+	s.awaitReady()
 	s.listed(bad, "eager", 1)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	s.hosts = []string{"host-2.example"}
 	a := s.clients()
 	for round := range 3 {
 		s.renew(bad)
-		s.soon(func() error { return s.trusted(e, bad) })
+		s.eventually(func() error { return s.trusted(e, bad) })
 		if round == 1 { // no remedy helps: it is refused when the host leaves
 			relay.Spoil(bad, true)
 		}
-		s.ok(fleet.WriteHost(s.certs, bad, s.odd(bad)))
-		s.soon(func() error {
+		s.ok(fleet.WriteHost(s.certs, bad, s.issueOdd(bad)))
+		s.eventually(func() error {
 			if state := s.certState("edge-1", bad); state != "refused" {
 				return fmt.Errorf("%s is shown as %q", bad, state)
 			}
 			return nil
 		})
-		s.done("host", "unpin", bad)
+		s.mustRun("host", "unpin", bad)
 		s.listed(bad, "", 0)
-		s.does("rotate", "--wait", "--timeout", "30s", "--why", "it left")
-		a.inUse()
+		s.mustRunInTime("rotate", "--wait", "--timeout", "30s", "--why", "it left")
+		a.awaitKeyInUse()
 		a.cross("the host left")
-		s.soon(func() error { // it is on demand now: its handshakes fail at once
+		s.eventually(func() error { // it is on demand now: its handshakes fail at once
 			began := time.Now()
 			if err := s.trusted(e, bad); err == nil || time.Since(began) > 3*time.Second {
 				return fmt.Errorf("%v after %s", err, time.Since(began))
@@ -145,14 +145,14 @@ func TestAHostLeavesTheListenerWhileItsCertificateIsRefused(t *testing.T) {
 			return nil
 		})
 		relay.Spoil(bad, false)
-		s.done("host", "pin", bad) // and is bad still
+		s.mustRun("host", "pin", bad) // and is bad still
 		s.listed(bad, "eager", 1)
-		s.does("rotate", "--wait", "--timeout", "30s", "--why", "it came")
-		a.inUse()
+		s.mustRunInTime("rotate", "--wait", "--timeout", "30s", "--why", "it came")
+		a.awaitKeyInUse()
 		a.cross("the host came back, bad")
 		p := s.renew(bad)
-		s.soon(func() error { return s.serving(e, bad, p) })
-		s.soon(func() error {
+		s.eventually(func() error { return s.serving(e, bad, p) })
+		s.eventually(func() error {
 			if !s.resumes(e, bad) {
 				return errNotYet
 			}
@@ -170,7 +170,7 @@ func TestOnDemandABadCertificateHurtsItsOwnNameOnly(t *testing.T) {
 	t.Parallel()
 	for _, kind := range badKinds {
 		t.Run(kind.name, func(t *testing.T) {
-			s := set(t, play{hosts: 6, later: true})
+			s := newStage(t, setup{hosts: 6, later: true})
 			addr := s.listen("  hosts: [host-1.example]\n")
 			s.plane.Args = append(s.plane.Args, "--canary", "0s") // else one node would take the harm for all
 			s.start()
@@ -178,14 +178,14 @@ func TestOnDemandABadCertificateHurtsItsOwnNameOnly(t *testing.T) {
 			s.hybridVia(relay, "edge-1", addr, "--concurrency", "2")
 			pure := s.place("edge-2")
 			s.run(pure, s.bootstrap(pure, relay.Addr, "--mode", "on-demand", "--listen", pure.addr))
-			s.ready()
+			s.awaitReady()
 			for round, bad := range []string{"host-3.example", "host-5.example"} {
 				known := round == 1 // the nodes hold a good one
 				var last fleet.Pair
 				if known {
 					last = s.renew(bad)
 					for _, e := range s.envoys {
-						s.soon(func() error { return s.serving(e, bad, last) })
+						s.eventually(func() error { return s.serving(e, bad, last) })
 					}
 				}
 				s.ok(fleet.WriteHost(s.certs, bad, kind.pair(s, bad)))
@@ -207,11 +207,11 @@ func TestOnDemandABadCertificateHurtsItsOwnNameOnly(t *testing.T) {
 						}
 					}
 				}
-				s.does("rotate", "--wait", "--timeout", "30s")
+				s.mustRunInTime("rotate", "--wait", "--timeout", "30s")
 				p := s.renew(bad)
 				for _, e := range s.envoys {
 					began := time.Now()
-					s.soon(func() error { return s.serving(e, bad, p) })
+					s.eventually(func() error { return s.serving(e, bad, p) })
 					t.Logf("%s: %s is served %s after it was mended", e.name, bad, time.Since(began).Round(time.Millisecond))
 				}
 				for _, e := range s.envoys {

@@ -69,30 +69,30 @@ const (
 // TestEachNodeGetsWhatItsIdentityAllows: two Envoys over mTLS with certificates of lockstep pki, each with a scope and hosts of its own. Both ask for
 // everything; each gets its own. What a new policy takes away from an open stream is sent no more, and comes back with the policy.
 func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
-	s := set(t, play{hosts: 3, later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s}\n  partners: {ticket_lifetime: %s}\n", lifetime, lifetime)})
+	s := newStage(t, setup{hosts: 3, later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s}\n  partners: {ticket_lifetime: %s}\n", lifetime, lifetime)})
 	dir := s.path("lockstep-pki")
-	s.done("pki", "init", "--dir", dir)
-	s.done("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1")
-	s.done("pki", "issue", "node", "--dir", dir, "--node", "edge-1", "--spiffe-id", "spiffe://fleet.example/edge/1")
-	s.done("pki", "issue", "node", "--dir", dir, "--node", "edge-2")
-	s.done("pki", "issue", "node", "--dir", dir, "--node", "nobody")
+	s.mustRun("pki", "init", "--dir", dir)
+	s.mustRun("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1")
+	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-1", "--spiffe-id", "spiffe://fleet.example/edge/1")
+	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-2")
+	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "nobody")
 	s.policy(edge1Wide + edge2Rule)
 	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt", "--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	one := s.envoy("edge-1", "--pki", dir)
 	two := s.envoy("edge-2", "--pki", dir, "--scope", "partners")
-	s.ready(one, two)
-	s.phase("steady", 1)
+	s.awaitReady(one, two)
+	s.awaitPhase("steady", 1)
 
 	check := func(e *envoy, identity string, has, hasNot string, ring string) {
 		t.Helper()
-		s.soon(func() error { return errors.Join(s.reaches(e, has), s.reaches(e, "host-3.example")) })
+		s.eventually(func() error { return errors.Join(s.reaches(e, has), s.reaches(e, "host-3.example")) })
 		if s.reaches(e, hasNot) == nil {
 			t.Errorf("%s serves %s, which it may not have", e.name, hasNot)
 		}
 		want := []string{has + " accepted", "host-3.example accepted", ring + " accepted"}
 		slices.Sort(want)
-		s.soon(func() error {
+		s.eventually(func() error {
 			if held, who := s.holds(e); !slices.Equal(held, want) || who != identity {
 				return fmt.Errorf("%s (%s) holds %v, want %v (%s)", e.name, who, held, want, identity)
 			}
@@ -103,19 +103,19 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 	check(two, "edge-2", "host-2.example", "host-1.example", "tickets/partners")
 
 	// The scopes are apart, on a host that both serve with one certificate.
-	out := s.done("verify", "--sni", "host-3.example", "--ca", s.path("ca.pem"), "--cross", one.addr+","+two.addr)
+	out := s.mustRun("verify", "--sni", "host-3.example", "--ca", s.path("ca.pem"), "--cross", one.addr+","+two.addr)
 	for _, version := range []string{"TLS 1.2", "TLS 1.3"} {
 		if !strings.Contains(out, version+": 2 of 2 sessions resumed at their own node, 0 of 2 at another") {
 			t.Errorf("%s: %s", version, out)
 		}
 	}
-	s.fails(1, "did not resume", "verify", "--sni", "host-3.example", "--ca", s.path("ca.pem"), one.addr, two.addr)
+	s.mustFail(1, "did not resume", "verify", "--sni", "host-3.example", "--ca", s.path("ca.pem"), one.addr, two.addr)
 
 	// One that asks for another scope's ring gets no answer, never opens its port, and nobody waits for it; nor for one that no rule names.
 	greedy := s.envoy("greedy", "--xds-ca", dir+"/ca.crt", "--xds-cert", dir+"/nodes/edge-2/tls.crt", "--xds-key", dir+"/nodes/edge-2/tls.key")
 	nobody := s.envoy("nobody", "--pki", dir)
-	s.soon(func() error { return errors.Join(greedy.waits(), nobody.waits()) })
-	s.done("rotate", "--wait", "--timeout", "10s")
+	s.eventually(func() error { return errors.Join(greedy.waits(), nobody.waits()) })
+	s.mustRun("rotate", "--wait", "--timeout", "10s")
 	s.ok(errors.Join(greedy.waits(), nobody.waits()))
 	for _, want := range []string{`"node":"greedy","identity":"edge-2"`, `"node":"nobody","identity":"nobody"`, `"name":"tickets/default"`} {
 		if !strings.Contains(s.plane.LogTail(2000), want) {
@@ -127,11 +127,11 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 
 	// Narrowed: the certificate is taken from the node, the ring is not sent further, and a rotation does not wait for the node.
 	before := s.encryptsWith(one, "host-3.example")
-	if key := s.now().key("encrypt"); key != before {
+	if key := s.scope().key("encrypt"); key != before {
 		t.Fatalf("edge-1 encrypts with %s, the scope with %s", before, key)
 	}
 	s.policy(edge1Narrow + edge2Rule)
-	s.soon(func() error {
+	s.eventually(func() error {
 		if held, _ := s.holds(one); !slices.Equal(held, []string{"host-3.example accepted"}) {
 			return fmt.Errorf("edge-1 still holds %v", held)
 		}
@@ -139,12 +139,12 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 	})
 	renewed := s.renew("host-1.example")
 	shared := s.renew("host-3.example")
-	s.done("rotate", "--wait", "--timeout", "10s")
-	s.soon(func() error {
+	s.mustRun("rotate", "--wait", "--timeout", "10s")
+	s.eventually(func() error {
 		return errors.Join(s.shows(one, "host-3.example", shared), s.shows(two, "host-3.example", shared))
 	})
-	if key := s.encryptsWith(one, "host-3.example"); key != before || s.now().key("encrypt") == before {
-		t.Errorf("edge-1 encrypts with %s, before with %s, the scope with %s", key, before, s.now().key("encrypt"))
+	if key := s.encryptsWith(one, "host-3.example"); key != before || s.scope().key("encrypt") == before {
+		t.Errorf("edge-1 encrypts with %s, before with %s, the scope with %s", key, before, s.scope().key("encrypt"))
 	}
 	if s.shows(one, "host-1.example", renewed) == nil {
 		t.Error("edge-1 got a certificate that it may no longer have")
@@ -152,7 +152,7 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 
 	// A policy that cannot be used changes nothing, and is said.
 	s.policy("- {identity: edge-1}\n")
-	s.soon(func() error {
+	s.eventually(func() error {
 		var st status
 		s.ok(s.show(&st, "status"))
 		if !strings.Contains(strings.Join(st.Degraded, " "), "rule 1 (line 2)") {
@@ -164,10 +164,10 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 
 	// Widened again: it is back, without a reconnect.
 	s.policy(edge1Wide + edge2Rule)
-	s.soon(func() error { return s.shows(one, "host-1.example", renewed) })
-	s.phase("steady", 1)
-	s.within(5*time.Second, func() error {
-		if key := s.encryptsWith(one, "host-3.example"); key != s.now().key("encrypt") {
+	s.eventually(func() error { return s.shows(one, "host-1.example", renewed) })
+	s.awaitPhase("steady", 1)
+	s.eventuallyWithin(5*time.Second, func() error {
+		if key := s.encryptsWith(one, "host-3.example"); key != s.scope().key("encrypt") {
 			return fmt.Errorf("edge-1 still encrypts with %s", key)
 		}
 		return nil

@@ -27,7 +27,7 @@ func TestAnImportThatIsKilledHalfWayIsCompletedByTheSame(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := set(t, play{later: true})
+			s := newStage(t, setup{later: true})
 			if more := args(s); more != nil {
 				s.plane.Args, s.plane.NATS = append(s.plane.Args, more...), "-"
 			}
@@ -39,7 +39,7 @@ func TestAnImportThatIsKilledHalfWayIsCompletedByTheSame(t *testing.T) {
 			var words strings.Builder
 			cmd.Stderr = &words
 			s.ok(cmd.Start())
-			s.soon(func() error {
+			s.eventually(func() error {
 				var first certList
 				if err := s.show(&first, "cert", "list", "--limit", "1", "n"); err != nil || len(first.Certs) == 0 {
 					return errors.Join(errNotYet, err)
@@ -65,7 +65,7 @@ func TestAnImportThatIsKilledHalfWayIsCompletedByTheSame(t *testing.T) {
 			if got := s.stored(n); got != n {
 				t.Errorf("%d of %d are stored", got, n)
 			}
-			s.done("audit", "verify")
+			s.mustRun("audit", "verify")
 			t.Logf("%d of %d were stored when it was killed", half, n)
 		})
 	}
@@ -76,7 +76,7 @@ func (s *stage) archive(n int) []byte {
 	s.t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	p := s.pair("*.many.example")
+	p := s.issue("*.many.example")
 	for i := range n {
 		for name, text := range map[string][]byte{"tls.crt": p.Chain, "tls.key": p.Key} {
 			s.ok(w.WriteHeader(&tar.Header{Name: fmt.Sprintf("n%d.many.example/%s", i, name), Size: int64(len(text)), Mode: 0o600}))
@@ -107,23 +107,23 @@ func (s *stage) stored(n int) int {
 
 // TestOneBrokenCertificateAmongManyIsNamed: nobody else notices it; explain names it at once, status from when a node has asked for it.
 func TestOneBrokenCertificateAmongManyIsNamed(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.file("many.tar", s.archive(10_000))
-	s.done("cert", "import", s.path("many.tar"))
-	s.fails(4, "no certificate for nope.example", "explain", "nope.example")
+	s.mustRun("cert", "import", s.path("many.tar"))
+	s.mustFail(4, "no certificate for nope.example", "explain", "nope.example")
 	var e struct{ Found, Name string }
 	if s.ok(s.show(&e, "explain", "N77.many.example.")); e.Found != "yes" || e.Name != "n77.many.example" {
 		t.Errorf("%+v", e)
 	}
 	s.breakRecord("cert/n5000.many.example")
-	s.fails(3, "could not be looked up", "explain", "n5000.many.example")
+	s.mustFail(3, "could not be looked up", "explain", "n5000.many.example")
 	if p := s.problems(); !strings.Contains(p, "n5000.many.example in the store") {
 		t.Errorf("status does not name it: %s", p)
 	}
-	s.done("explain", "n5001.many.example")
-	p := s.pair("n5000.many.example")
-	s.put("n5000.many.example", p)
-	s.done("explain", "n5000.many.example")
+	s.mustRun("explain", "n5001.many.example")
+	p := s.issue("n5000.many.example")
+	s.writePair("n5000.many.example", p)
+	s.mustRun("explain", "n5000.many.example")
 	if p := s.problems(); p != "" {
 		t.Errorf("it was put again: %s", p)
 	}

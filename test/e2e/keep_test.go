@@ -30,14 +30,14 @@ func (s *stage) kek() (k kek) {
 // TestTheSealingKeyIsChangedUnderWrites: while ticket keys rotate and certificates are put, nothing fails and nothing is lost; in the end the new key alone
 // opens all, also after a kill -9.
 func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	n := s.scripted("node-1", accept)
-	s.phase("steady", 1)
-	pair := s.pair("stored.example")
+	s.awaitPhase("steady", 1)
+	pair := s.issue("stored.example")
 	for i := range 20 {
-		s.put(fmt.Sprintf("s%d.stored.example", i), s.pair(fmt.Sprintf("s%d.stored.example", i)))
+		s.writePair(fmt.Sprintf("s%d.stored.example", i), s.issue(fmt.Sprintf("s%d.stored.example", i)))
 	}
-	s.put("stored.example", pair)
+	s.writePair("stored.example", pair)
 	first := s.kek()
 	stop, stopped := make(chan struct{}), make(chan error)
 	go func() {
@@ -54,7 +54,7 @@ func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 			}
 		}
 	}()
-	s.done("kek", "rotate")
+	s.mustRun("kek", "rotate")
 	mid := s.kek()
 	if mid.Phase != "resealed" || mid.Primary == first.Primary || !slices.Equal(mid.Old, []string{first.Primary}) || mid.Records < 20 || len(mid.Bad) > 0 {
 		t.Errorf("%+v", mid)
@@ -64,9 +64,9 @@ func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 	s.ok(s.plane.Ready(s.ctx))
 	close(stop)
 	<-stopped // the kill may have failed one
-	s.phase("steady", 1)
-	s.done("kek", "retire")
-	s.fails(5, "one key only", "kek", "retire")
+	s.awaitPhase("steady", 1)
+	s.mustRun("kek", "retire")
+	s.mustFail(5, "one key only", "kek", "retire")
 	if end := s.kek(); end.Phase != "steady" || end.Primary != mid.Primary || len(end.Old) > 0 {
 		t.Errorf("%+v", end)
 	}
@@ -74,10 +74,10 @@ func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
 	for _, name := range []string{"s7.stored.example", "stored.example"} {
-		s.done("cert", "get", name)
+		s.mustRun("cert", "get", name)
 	}
-	s.phase("steady", 1)
-	s.done("rotate", "--wait", "--timeout", "20s")
+	s.awaitPhase("steady", 1)
+	s.mustRun("rotate", "--wait", "--timeout", "20s")
 	if n.toldOfNone() > 0 {
 		t.Error("the node was told that there is no ring")
 	}
@@ -85,12 +85,12 @@ func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 
 // TestAWrongSealingKeyServesNothingAndOverwritesNothing: the error names the source and the record; with the right key back, all is as it was.
 func TestAWrongSealingKeyServesNothingAndOverwritesNothing(t *testing.T) {
-	s := set(t, play{})
-	before := s.now().Version
+	s := newStage(t, setup{})
+	before := s.scope().Version
 	s.ok(s.plane.Stop(20 * time.Second))
 	key := filepath.Join(s.plane.Data, "sealing.key")
 	s.ok(os.Rename(key, s.path("right.key")))
-	s.done("kek", "new", key)
+	s.mustRun("kek", "new", key)
 	store, err := os.ReadFile(filepath.Join(s.plane.Data, "store.db"))
 	s.ok(err)
 	s.ok(s.plane.Restart())
@@ -105,7 +105,7 @@ func TestAWrongSealingKeyServesNothingAndOverwritesNothing(t *testing.T) {
 	s.ok(os.Rename(s.path("right.key"), key))
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
-	if now := s.now().Version; now != before {
+	if now := s.scope().Version; now != before {
 		t.Errorf("the ring is %s, was %s", now, before)
 	}
 }
@@ -113,11 +113,11 @@ func TestAWrongSealingKeyServesNothingAndOverwritesNothing(t *testing.T) {
 // TestBurntKeysStayBurntThroughABackup: what a backup brings back, running and stopped, with a recipient and with a passphrase.
 func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
 	t.Parallel() // it mostly waits
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	n := s.scripted("node-1", accept)
-	s.phase("steady", 1)
-	s.done("rotate", "--wait", "--timeout", "20s")
-	s.put("stored.example", s.pair("stored.example"))
+	s.awaitPhase("steady", 1)
+	s.mustRun("rotate", "--wait", "--timeout", "20s")
+	s.writePair("stored.example", s.issue("stored.example"))
 	id, err := age.GenerateX25519Identity()
 	s.ok(err)
 	identity := s.file("identity", []byte(id.String()+"\n"))
@@ -136,26 +136,26 @@ func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
 	}
 	b, err := os.ReadFile(file)
 	s.ok(err)
-	held := s.now()
+	held := s.scope()
 	for name, bad := range map[string][]byte{"cut.age": b[:len(b)-1], "half.age": b[:len(b)/2], "changed.age": append(b[:len(b)-1:len(b)-1], b[len(b)-1]^1)} {
-		s.fails(5, "not a whole backup", "restore", s.file(name, bad), "--identity", identity)
+		s.mustFail(5, "not a whole backup", "restore", s.file(name, bad), "--identity", identity)
 	}
-	s.fails(5, "does not open", "restore", other, "--passphrase-file", s.file("wrong", []byte("wrong\n")))
-	s.fails(5, "does not open", "restore", file, "--passphrase-file", phrase)
+	s.mustFail(5, "does not open", "restore", other, "--passphrase-file", s.file("wrong", []byte("wrong\n")))
+	s.mustFail(5, "does not open", "restore", file, "--passphrase-file", phrase)
 
-	s.done("burn", "--yes", "--wait", "--timeout", "20s")
-	s.done("cert", "rm", "stored.example")
-	burnt := s.phase("steady", 1)
-	plan := s.done("restore", file, "--identity", identity, "--plan")
+	s.mustRun("burn", "--yes", "--wait", "--timeout", "20s")
+	s.mustRun("cert", "rm", "stored.example")
+	burnt := s.awaitPhase("steady", 1)
+	plan := s.mustRun("restore", file, "--identity", identity, "--plan")
 	if !strings.Contains(plan, "nothing was changed") || !strings.Contains(plan, held.Keys[0].ID+": it was burnt") {
 		t.Errorf("the plan says:\n%s", plan)
 	}
-	s.fails(4, "stored.example", "cert", "get", "stored.example")
-	s.done("restore", file, "--identity", identity)
-	s.done("cert", "get", "stored.example")
+	s.mustFail(4, "stored.example", "cert", "get", "stored.example")
+	s.mustRun("restore", file, "--identity", identity)
+	s.mustRun("cert", "get", "stored.example")
 	check := func(when string) {
 		t.Helper()
-		now := s.phase("steady", 1)
+		now := s.awaitPhase("steady", 1)
 		for _, k := range held.ids() {
 			if slices.Contains(now.ids(), k) {
 				t.Errorf("%s: the burnt key %s is back: %v", when, k, now.ids())
@@ -167,7 +167,7 @@ func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
 	}
 	check("running")
 	s.ok(s.plane.Stop(20 * time.Second))
-	s.done("restore", file, "--identity", identity)
+	s.mustRun("restore", file, "--identity", identity)
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
 	check("stopped")
@@ -185,22 +185,22 @@ func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
 	s.plane, err = s.fleet.Lockstepd("fresh", fresh)
 	s.ok(err)
 	s.ok(s.plane.Ready(s.ctx))
-	s.done("cert", "get", "stored.example")
-	if now := s.now(); !slices.Equal(now.ids(), held.ids()) {
+	s.mustRun("cert", "get", "stored.example")
+	if now := s.scope(); !slices.Equal(now.ids(), held.ids()) {
 		t.Errorf("the keys are %v, were %v", now.ids(), held.ids())
 	}
 }
 
 // TestAStoreIsCopiedUnderRotation: the node stays in step, nothing is lost, and nothing changes between the copy and the last restart.
 func TestAStoreIsCopiedUnderRotation(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	n := s.scripted("node-1", accept)
-	s.phase("steady", 1)
+	s.awaitPhase("steady", 1)
 	for i := range 30 {
 		name := fmt.Sprintf("s%d.example", i)
-		s.put(name, s.pair(name))
+		s.writePair(name, s.issue(name))
 	}
-	s.done("cert", "rm", "s0.example")
+	s.mustRun("cert", "rm", "s0.example")
 	to := s.path("moved")
 	stop, stopped := make(chan struct{}), make(chan said)
 	go func() {
@@ -226,15 +226,15 @@ func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.out, "--data-dir "+to) || !strings.Contains(r.out, "store thaw") {
 		t.Fatalf("exit code %d: %s%s", r.code, r.out, r.err)
 	}
-	frozen := s.now()
-	s.fails(5, "frozen", "burn", "--yes")
-	s.fails(5, "frozen", "cert", "rm", "s1.example")
+	frozen := s.scope()
+	s.mustFail(5, "frozen", "burn", "--yes")
+	s.mustFail(5, "frozen", "cert", "rm", "s1.example")
 	if st := s.lockstep("status"); st.code != 3 || !strings.Contains(st.err, "frozen") {
 		t.Errorf("status: exit code %d: %s", st.code, st.err)
 	}
 	late := s.scripted("node-2", accept) // serving goes on
-	s.phase(frozen.Phase, 2)
-	s.fails(5, "not empty", "store", "copy", s.plane.Data, to)
+	s.awaitPhase(frozen.Phase, 2)
+	s.mustFail(5, "not empty", "store", "copy", s.plane.Data, to)
 
 	s.ok(s.plane.Stop(20 * time.Second))
 	moved := *s.plane
@@ -243,16 +243,16 @@ func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 	s.plane, err = s.fleet.Lockstepd("moved", moved)
 	s.ok(err)
 	s.ok(s.plane.Ready(s.ctx))
-	if now := s.phase(frozen.Phase, 2); now.Version != frozen.Version || !slices.Equal(now.ids(), frozen.ids()) {
+	if now := s.awaitPhase(frozen.Phase, 2); now.Version != frozen.Version || !slices.Equal(now.ids(), frozen.ids()) {
 		t.Errorf("the ring is %s %v, was %s %v", now.Version, now.ids(), frozen.Version, frozen.ids())
 	}
-	s.fails(5, "frozen", "burn", "--yes")
-	s.done("store", "thaw")
-	s.done("rotate", "--wait", "--timeout", "20s")
-	s.phase("steady", 2)
-	s.done("cert", "get", "s1.example")
-	s.fails(4, "s0.example", "cert", "get", "s0.example")
-	if s.done("audit", "verify"); n.toldOfNone()+late.toldOfNone() > 0 {
+	s.mustFail(5, "frozen", "burn", "--yes")
+	s.mustRun("store", "thaw")
+	s.mustRun("rotate", "--wait", "--timeout", "20s")
+	s.awaitPhase("steady", 2)
+	s.mustRun("cert", "get", "s1.example")
+	s.mustFail(4, "s0.example", "cert", "get", "s0.example")
+	if s.mustRun("audit", "verify"); n.toldOfNone()+late.toldOfNone() > 0 {
 		t.Error("a node was told that there is no ring")
 	}
 }
@@ -260,24 +260,24 @@ func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 // TestAStoreMovesBetweenKinds: from the embedded store to Redis, to NATS and back, under rotations. The node comes back to each with the ring that it holds.
 func TestAStoreMovesBetweenKinds(t *testing.T) {
 	t.Parallel() // it mostly waits
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	redis, err := s.fleet.Redis(s.ctx, "redis")
 	s.ok(err)
 	nats, err := s.fleet.NATS(s.ctx, "nats", 1)
 	s.ok(err)
 	n := s.scripted("node-1", accept)
-	s.phase("steady", 1)
-	s.put("stored.example", s.pair("stored.example"))
+	s.awaitPhase("steady", 1)
+	s.writePair("stored.example", s.issue("stored.example"))
 	first, args := s.plane.Data, s.plane.Args
 	from := first
 	for i, to := range []string{"redis://" + redis.Addr, "nats://" + nats.Addrs() + "?replicas=1", s.path("last")} {
-		s.done("rotate", "--wait", "--timeout", "20s")
-		out := s.done("store", "copy", from, to)
+		s.mustRun("rotate", "--wait", "--timeout", "20s")
+		out := s.mustRun("store", "copy", from, to)
 		if !strings.Contains(out, to) || !strings.Contains(out, "store thaw") {
 			t.Errorf("%s to %s: %s", from, to, out)
 		}
-		frozen := s.now()
-		s.fails(5, "frozen", "burn", "--yes")
+		frozen := s.scope()
+		s.mustFail(5, "frozen", "burn", "--yes")
 		s.ok(s.plane.Stop(20 * time.Second))
 		moved := *s.plane
 		moved.Process, moved.Args = nil, append(slices.Clone(args), "--store", to)
@@ -287,21 +287,21 @@ func TestAStoreMovesBetweenKinds(t *testing.T) {
 		s.plane, err = s.fleet.Lockstepd(fmt.Sprintf("moved-%d", i), moved)
 		s.ok(err)
 		s.ok(s.plane.Ready(s.ctx))
-		if now := s.phase(frozen.Phase, 1); now.Version != frozen.Version || !slices.Equal(now.ids(), frozen.ids()) {
+		if now := s.awaitPhase(frozen.Phase, 1); now.Version != frozen.Version || !slices.Equal(now.ids(), frozen.ids()) {
 			t.Errorf("in %s the ring is %s %v, was %s %v", to, now.Version, now.ids(), frozen.Version, frozen.ids())
 		}
-		s.fails(5, "frozen", "cert", "rm", "stored.example")
-		s.done("store", "thaw")
-		s.done("rotate", "--wait", "--timeout", "20s")
-		s.done("cert", "get", "stored.example")
-		s.done("audit", "verify")
+		s.mustFail(5, "frozen", "cert", "rm", "stored.example")
+		s.mustRun("store", "thaw")
+		s.mustRun("rotate", "--wait", "--timeout", "20s")
+		s.mustRun("cert", "get", "stored.example")
+		s.mustRun("audit", "verify")
 		from = to
 	}
 	// A copy that is given up leaves the store as it was.
 	ctx, cancel := context.WithCancel(s.ctx)
 	copying := exec.CommandContext(ctx, filepath.Join(bin, "lockstep"), "--data-dir", s.plane.Data, "store", "copy", s.plane.Data, s.path("half"))
 	s.ok(copying.Start())
-	s.soon(func() error {
+	s.eventually(func() error {
 		if st := s.lockstep("status"); !strings.Contains(st.err, "frozen") {
 			return errNotYet
 		}
@@ -311,9 +311,9 @@ func TestAStoreMovesBetweenKinds(t *testing.T) {
 	if err := copying.Wait(); err == nil {
 		t.Error("it was not interrupted")
 	}
-	s.fails(5, "frozen", "burn", "--yes")
-	s.done("store", "thaw")
-	s.done("rotate", "--wait", "--timeout", "20s")
+	s.mustFail(5, "frozen", "burn", "--yes")
+	s.mustRun("store", "thaw")
+	s.mustRun("rotate", "--wait", "--timeout", "20s")
 	if n.toldOfNone() > 0 {
 		t.Error("the node was told that there is no ring")
 	}
@@ -329,11 +329,11 @@ func TestTheSealingKeyIsChangedByTwoReplicas(t *testing.T) {
 	})
 	first := r.kek()
 	began := time.Now()
-	r.done("kek", "rotate", "--retire")
+	r.mustRun("kek", "rotate", "--retire")
 	t.Logf("changed by two replicas in %s", time.Since(began).Round(time.Second/10))
 	for _, p := range r.planes {
 		r.plane = p
-		r.soon(func() error { // the other one reads the keyset within its refresh
+		r.eventually(func() error { // the other one reads the keyset within its refresh
 			if k := r.kek(); k.Phase != "steady" || k.Primary == first.Primary || len(k.Old) > 0 {
 				return fmt.Errorf("%+v, was %+v", k, first)
 			}
@@ -342,8 +342,8 @@ func TestTheSealingKeyIsChangedByTwoReplicas(t *testing.T) {
 		r.ok(p.Kill())
 		r.ok(p.Restart())
 		r.ok(p.Ready(r.ctx))
-		r.done("cert", "get", r.hosts[0])
-		r.done("rotate", "--wait", "--timeout", "20s")
+		r.mustRun("cert", "get", r.hosts[0])
+		r.mustRun("rotate", "--wait", "--timeout", "20s")
 	}
-	r.done("audit", "verify")
+	r.mustRun("audit", "verify")
 }

@@ -11,18 +11,18 @@ import (
 // step that nothing was lost and nobody turned away.
 func TestKilledInAnyPhase(t *testing.T) {
 	t.Parallel() // it mostly waits
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(3)
 	last := s.scripted("last", accept) // the node that everybody waits for
-	s.phase("steady", 4)
+	s.awaitPhase("steady", 4)
 	a := s.clients()
 
 	t.Run("steady, a key drains", func(t *testing.T) {
 		s := s.in(t)
-		s.done("rotate", "--wait")
+		s.mustRun("rotate", "--wait")
 		a := a.in(s)
-		a.inUse()
-		before := s.phase("steady", 4)
+		a.awaitKeyInUse()
+		before := s.awaitPhase("steady", 4)
 		if before.key("drain") == "" {
 			t.Fatalf("no key drains: %+v", before.Keys)
 		}
@@ -40,16 +40,16 @@ func TestKilledInAnyPhase(t *testing.T) {
 			s := s.in(t)
 			a := a.in(s)
 			last.follow(c.until)
-			s.done("rotate", "--why", phase)
-			before := s.phase(phase, 3)
+			s.mustRun("rotate", "--why", phase)
+			before := s.awaitPhase(phase, 3)
 			a.cross(phase)
 			after := s.killed(a, 3)
 			if after.Phase != phase || after.Version != before.Version || !slices.Equal(after.ids(), before.ids()) {
 				t.Errorf("%s %s %v became %s %s %v", before.Phase, before.Version, before.Keys, after.Phase, after.Version, after.Keys)
 			}
 			last.follow(accept)
-			s.phase("steady", 4)
-			a.inUse()
+			s.awaitPhase("steady", 4)
+			a.awaitKeyInUse()
 			a.cross("the end of the rotation")
 			if got, want := s.happened(before.Rotation), []string{"distributing", "promoting", "done"}; !slices.Equal(got, want) {
 				t.Errorf("in rotation %d happened %v, want %v", before.Rotation, got, want)
@@ -59,8 +59,8 @@ func TestKilledInAnyPhase(t *testing.T) {
 	t.Run("burning", func(t *testing.T) {
 		s := s.in(t)
 		last.follow(on(leads, withhold))
-		s.done("burn", "--yes", "--why", "test")
-		before := s.phase("burning", 3)
+		s.mustRun("burn", "--yes", "--why", "test")
+		before := s.awaitPhase("burning", 3)
 		a.stop() // tickets of burnt keys are refused, as they must be; no handshake fails
 		counts, words := a.Counts()
 		for _, c := range counts {
@@ -77,7 +77,7 @@ func TestKilledInAnyPhase(t *testing.T) {
 			t.Errorf("who may hold a burnt key: %v, %+v", after.BlockedBy, after.Nodes)
 		}
 		last.follow(accept)
-		s.phase("steady", 4)
+		s.awaitPhase("steady", 4)
 		a.cross("the end of the burn")
 		if got, want := s.happened(before.Rotation), []string{"burning", "burnt"}; !slices.Equal(got, want) {
 			t.Errorf("in rotation %d happened %v, want %v", before.Rotation, got, want)
@@ -96,8 +96,8 @@ func (s *stage) killed(a *account, accepted int) scope {
 	began := time.Now()
 	s.ok(s.plane.Restart())
 	var sc scope
-	s.soon(func() (err error) {
-		if sc, err = s.look("default"); err != nil {
+	s.eventually(func() (err error) {
+		if sc, err = s.scopeOf("default"); err != nil {
 			return err
 		}
 		if sc.Nodes.Accepted < accepted {

@@ -85,7 +85,7 @@ func (s *stage) hostList() map[string]host {
 // listed waits until a host is in that state on so many nodes; "": it is not listed.
 func (s *stage) listed(name, state string, nodes int) (h host) {
 	s.t.Helper()
-	s.soon(func() error {
+	s.eventually(func() error {
 		if h = s.hostList()[name]; h.State != state || h.Nodes != nodes {
 			return fmt.Errorf("%s is listed as %+v, want %q on %d nodes", name, h, state, nodes)
 		}
@@ -186,17 +186,17 @@ func (s *stage) chainsOf(e *envoy) (names []string) {
 // TestHostsComeAndGoAndOthersAreLeftAlone: a host is pinned and unpinned again and again under live traffic; the connections and tickets of the others
 // go on, on a node whose listener comes from lockstepd and between it and one with a bootstrap of its own. A restart of lockstepd changes nothing either.
 func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
-	s := set(t, play{hosts: 3, later: true})
+	s := newStage(t, setup{hosts: 3, later: true})
 	addr := s.listen("  hosts: [host-1.example]\n")
 	s.start()
-	s.done("host", "pin", "host-2.example")
+	s.mustRun("host", "pin", "host-2.example")
 	e := s.hybrid("edge-1", addr)
 	third := s.hosts[2]
 	s.hosts = s.hosts[:2]
 	s.envoy("edge-2")
-	s.ready()
+	s.awaitReady()
 	s.listed("host-2.example", "eager", 1)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	a := s.clients()
 	open, err := traffic.Hold(s.ctx, map[string]string{"edge-1": addr}, s.hosts[0], s.ca.Pool())
 	s.ok(err)
@@ -208,20 +208,20 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 			t.Error("a session of the on-demand chain was resumed")
 		}
 		s.ok(s.reaches(e, "chain:"+third)) // somebody takes the name under which the chain will ask for its certificate
-		s.done("host", "pin", third)
+		s.mustRun("host", "pin", third)
 		s.listed(third, "eager", 1)
-		s.soon(func() error {
+		s.eventually(func() error {
 			if !s.resumes(e, third) {
 				return errNotYet
 			}
 			return nil
 		})
 		a.cross("a host came")
-		if out := s.done("host", "unpin", third); !strings.Contains(out, "leaving") || !strings.Contains(out, "still served by edge-1") {
+		if out := s.mustRun("host", "unpin", third); !strings.Contains(out, "leaving") || !strings.Contains(out, "still served by edge-1") {
 			t.Errorf("unpin does not say who serves the host: %s", out)
 		}
 		s.listed(third, "", 0)
-		s.soon(func() error {
+		s.eventually(func() error {
 			if s.resumes(e, third) {
 				return errNotYet
 			}
@@ -243,7 +243,7 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
 	s.listed("host-2.example", "eager", 1)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	a.cross("a restart of lockstepd")
 	if n := s.stat(e, "listener_manager.listener_modified"); n != updates {
 		t.Errorf("the listener was changed %d times, want %d: a restart changed it", n, updates)
@@ -252,7 +252,7 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 		t.Errorf("connections were cut: %v; %d and %d messages", cut, beats, now)
 	}
 	for _, what := range []string{"host-pinned", "host-unpinned"} {
-		if out := s.done("audit", "show", "-o", "json"); !strings.Contains(out, what) {
+		if out := s.mustRun("audit", "show", "-o", "json"); !strings.Contains(out, what) {
 			t.Errorf("the audit log has no line %s", what)
 		}
 	}
@@ -261,18 +261,18 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 // TestServerNamesFindTheirChain: exact names before wildcards, in any case, and the others on demand; what is not UTF-8 is closed at once, and nobody is asked for it.
 func TestServerNamesFindTheirChain(t *testing.T) {
 	t.Parallel()
-	s := set(t, play{hosts: 2, later: true})
+	s := newStage(t, setup{hosts: 2, later: true})
 	addr := s.listen("  hosts: [host-1.example, \"*.wild.example\", \"*.deep.wild.example\"]\n")
 	for _, name := range []string{"*.wild.example", "*.deep.wild.example", "cold.example"} {
 		s.renew(name)
 	}
 	s.start()
 	e := s.hybrid("edge-1", addr)
-	s.ready()
+	s.awaitReady()
 	for name, eager := range map[string]bool{
 		"host-1.example": true, "HOST-1.Example": true, "a.wild.example": true, "A.Wild.EXAMPLE": true, "a.deep.wild.example": true, "host-2.example": false, "cold.example": false,
 	} {
-		s.soon(func() error {
+		s.eventually(func() error {
 			if s.resumes(e, name) != eager {
 				return fmt.Errorf("%s resumes, or does not", name)
 			}
@@ -295,15 +295,15 @@ func TestServerNamesFindTheirChain(t *testing.T) {
 
 // TestOneEagerHostWithoutACertificateHurtsNobodyElse, nor does a wildcard, nor a template that cannot be used.
 func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
-	s := set(t, play{later: true})
+	s := newStage(t, setup{later: true})
 	addr := s.listen("  match: [\"host-*\"]\n")
 	s.plane.Args = append(s.plane.Args, "--refresh", "1s") // the template is read again as often
 	s.start()
 	e := s.hybrid("edge-1", addr)
-	s.ready()
+	s.awaitReady()
 	s.listed(s.hosts[1], "eager", 1)
 
-	if out := s.done("host", "pin", "late.example"); !strings.Contains(out, "it has no certificate") {
+	if out := s.mustRun("host", "pin", "late.example"); !strings.Contains(out, "it has no certificate") {
 		t.Errorf("pin said %s", out)
 	}
 	s.listed("late.example", "eager", 1)
@@ -313,45 +313,45 @@ func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 	if !s.resumes(e, s.hosts[0]) || !s.resumes(e, s.hosts[1]) {
 		t.Error("other hosts lost their resumption")
 	}
-	s.put("late.example", s.pair("late.example"))
-	s.soon(func() error { return s.reaches(e, "late.example") })
+	s.writePair("late.example", s.issue("late.example"))
+	s.eventually(func() error { return s.reaches(e, "late.example") })
 	if h := s.listed("late.example", "eager", 1); h.Problem != "" || h.Certificate == "" || h.Context == "" {
 		t.Errorf("%+v", h)
 	}
 
-	s.put("*.wild.example", s.pair("*.wild.example"))
-	s.done("host", "pin", "*.wild.example")
+	s.writePair("*.wild.example", s.issue("*.wild.example"))
+	s.mustRun("host", "pin", "*.wild.example")
 	s.listed("*.wild.example", "eager", 1)
-	s.soon(func() error { return s.reaches(e, "a.wild.example") })
+	s.eventually(func() error { return s.reaches(e, "a.wild.example") })
 	if !s.resumes(e, "a.wild.example") {
 		t.Error("the wildcard's chain does not resume")
 	}
-	s.fails(5, "the configuration makes it eager", "host", "unpin", s.hosts[0])
-	s.fails(4, "does not exist", "host", "unpin", "other.example")
+	s.mustFail(5, "the configuration makes it eager", "host", "unpin", s.hosts[0])
+	s.mustFail(4, "does not exist", "host", "unpin", "other.example")
 
 	// A certificate that comes makes its host eager, by the glob.
-	s.put("host-9.example", s.pair("host-9.example"))
+	s.writePair("host-9.example", s.issue("host-9.example"))
 	s.listed("host-9.example", "eager", 1)
-	s.soon(func() error { return s.reaches(e, "host-9.example") })
+	s.eventually(func() error { return s.reaches(e, "host-9.example") })
 
 	good, err := os.ReadFile(s.path("listener.yaml"))
 	s.ok(err)
 	// One that Envoy refuses: it goes on with the last one, and says why.
 	s.file("listener.yaml", bytes.Replace(good, []byte(`cluster: "upstream"`), []byte(`cluster: "nowhere"`), 1))
-	s.soon(func() error {
+	s.eventually(func() error {
 		if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, "1 nodes refuse the listener") || !strings.Contains(r.err, "nowhere") {
 			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 		}
 		return nil
 	})
-	if out := s.done("nodes"); !strings.Contains(out, "listener refused:") {
+	if out := s.mustRun("nodes"); !strings.Contains(out, "listener refused:") {
 		t.Errorf("nodes: %s", out)
 	}
 	if !s.resumes(e, s.hosts[0]) {
 		t.Error("a listener that was refused hurt a host")
 	}
 	s.file("listener.yaml", good)
-	s.soon(func() error {
+	s.eventually(func() error {
 		if r := s.lockstep("status"); r.code != 0 {
 			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 		}
@@ -359,7 +359,7 @@ func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 	})
 
 	s.file("listener.yaml", bytes.Replace(good, []byte("http.router.v3.Router"), []byte("http.mine.v3.Mine"), 1))
-	s.soon(func() error {
+	s.eventually(func() error {
 		if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, "http.mine.v3.Mine") {
 			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 		}
@@ -370,7 +370,7 @@ func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 	}
 	s.ok(s.plane.Kill())
 	s.ok(s.plane.Restart())
-	s.within(20*time.Second, func() error {
+	s.eventuallyWithin(20*time.Second, func() error {
 		select {
 		case <-s.plane.Done():
 			return nil
@@ -385,7 +385,7 @@ func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
 	s.listed(s.hosts[1], "eager", 1)
-	s.soon(func() error {
+	s.eventually(func() error {
 		if r := s.lockstep("status"); r.code != 0 {
 			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 		}
@@ -395,23 +395,23 @@ func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 
 // TestAListenerHasTheChainsThatTheIdentityAllows.
 func TestAListenerHasTheChainsThatTheIdentityAllows(t *testing.T) {
-	s := set(t, play{hosts: 3, later: true})
+	s := newStage(t, setup{hosts: 3, later: true})
 	dir := s.path("lockstep-pki")
-	s.done("pki", "init", "--dir", dir)
-	s.done("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1")
+	s.mustRun("pki", "init", "--dir", dir)
+	s.mustRun("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1")
 	addr := s.listen("  hosts: [host-1.example, host-2.example, host-3.example]\n")
 	s.policy("- {identity: edge-1, scopes: [default], names: [host-1.example, host-2.example]}\n- {identity: edge-2, scopes: [default], names: [host-3.example]}\n")
 	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt", "--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	var nodes []*envoy
 	for _, name := range []string{"edge-1", "edge-2"} { // at one address, which they may share; only their configuration is looked at
-		s.done("pki", "issue", "node", "--dir", dir, "--node", name)
+		s.mustRun("pki", "issue", "node", "--dir", dir, "--node", name)
 		nodes = append(nodes, s.hybrid(name, addr, "--pki", dir))
 	}
-	s.ready(nodes...)
+	s.awaitReady(nodes...)
 	has := func(e *envoy, want ...string) {
 		t.Helper()
-		s.soon(func() error {
+		s.eventually(func() error {
 			if got := s.chainsOf(e); !slices.Equal(got, append(want, "on-demand")) {
 				return fmt.Errorf("%s has the chains %v, want %v", e.name, got, want)
 			}
@@ -427,7 +427,7 @@ func TestAListenerHasTheChainsThatTheIdentityAllows(t *testing.T) {
 
 // TestThePlanSaysWhetherTicketsOutliveARenewal, and Envoy agrees.
 func TestThePlanSaysWhetherTicketsOutliveARenewal(t *testing.T) {
-	s := set(t, play{hosts: 1, later: true})
+	s := newStage(t, setup{hosts: 1, later: true})
 	addr := s.listen("")
 	s.start()
 	name := "renewed.example"
@@ -440,12 +440,12 @@ func TestThePlanSaysWhetherTicketsOutliveARenewal(t *testing.T) {
 	s.ok(err)
 	same, err := fleet.NewCA("Lockstep Test CA") // another key under the name of the first
 	s.ok(err)
-	s.put(name, issue(s.ca, name, "b.example"))
-	s.done("host", "pin", name)
+	s.writePair(name, issue(s.ca, name, "b.example"))
+	s.mustRun("host", "pin", name)
 	e := s.hybrid("edge-1", addr)
-	s.ready()
+	s.awaitReady()
 	s.listed(name, "eager", 1)
-	s.soon(func() error { // it was taken; its workers may not have it yet
+	s.eventually(func() error { // it was taken; its workers may not have it yet
 		if !s.resumes(e, name) {
 			return errNotYet
 		}
@@ -466,7 +466,7 @@ func TestThePlanSaysWhetherTicketsOutliveARenewal(t *testing.T) {
 			s := s.in(t)
 			held := map[uint16]*probe.Session{tls.VersionTLS12: s.session(e, name, tls.VersionTLS12), tls.VersionTLS13: s.session(e, name, tls.VersionTLS13)}
 			before := s.hostList()[name].Context
-			out := s.done("plan", "--cert", name, "--chain", s.file("next.crt", c.pair.Chain), "-o", "json")
+			out := s.mustRun("plan", "--cert", name, "--chain", s.file("next.crt", c.pair.Chain), "-o", "json")
 			if strings.Contains(out, `"ends_tickets": true`) != c.ends {
 				t.Errorf("the plan is %s", out)
 			}
@@ -474,7 +474,7 @@ func TestThePlanSaysWhetherTicketsOutliveARenewal(t *testing.T) {
 			if r.code != 0 || strings.Contains(r.err, "session tickets of "+name+" end") != c.ends {
 				t.Errorf("cert put: exit code %d: %s", r.code, r.err)
 			}
-			s.soon(func() error { return s.serving(e, name, c.pair) })
+			s.eventually(func() error { return s.serving(e, name, c.pair) })
 			for v, session := range held {
 				if resumed, err := s.again(e, name, v, session); err != nil || resumed == c.ends {
 					t.Errorf("%s: resumed %v, %v", traffic.Kinds[v], resumed, err)
@@ -491,28 +491,28 @@ func TestThePlanSaysWhetherTicketsOutliveARenewal(t *testing.T) {
 // the bound goes on demand, and is named.
 func TestAListenerOfTwoThousandHosts(t *testing.T) {
 	const n = 2000
-	s := set(t, play{hosts: 2, later: true})
+	s := newStage(t, setup{hosts: 2, later: true})
 	addr := s.listen("  match: [\"*.many.example\"]\n")
-	pair := s.pair("*.many.example") // one for all: to issue them is not at issue
+	pair := s.issue("*.many.example") // one for all: to issue them is not at issue
 	name := func(i int) string { return fmt.Sprintf("host-%04d.many.example", i) }
 	for i := 1; i < n; i++ {
 		s.ok(fleet.WriteHost(s.certs, name(i), pair))
 	}
 	s.start()
-	s.within(30*time.Second, func() error {
+	s.eventuallyWithin(30*time.Second, func() error {
 		if h := s.hostList()[name(n-1)]; h.State != "eager" {
 			return fmt.Errorf("the last host is %+v", h)
 		}
 		return nil
 	})
 	idle := s.hybridAt("127.0.0.1:1", "edge-0", addr)
-	s.soon(idle.waits)
+	s.eventually(idle.waits)
 	before := s.resident(idle)
 	s.ok(idle.Kill())
 
 	began := time.Now()
 	e := s.hybrid("edge-1", addr)
-	s.within(60*time.Second, e.listens)
+	s.eventuallyWithin(60*time.Second, e.listens)
 	served := time.Since(began)
 	s.ok(e.Ready(s.ctx))
 	for _, host := range []string{name(1), name(n / 2), name(n - 1)} {
@@ -523,8 +523,8 @@ func TestAListenerOfTwoThousandHosts(t *testing.T) {
 	full := s.resident(e)
 
 	began = time.Now()
-	s.done("host", "pin", s.hosts[0])
-	s.within(30*time.Second, func() error {
+	s.mustRun("host", "pin", s.hosts[0])
+	s.eventuallyWithin(30*time.Second, func() error {
 		if !s.resumes(e, s.hosts[0]) {
 			return errNotYet
 		}
@@ -534,13 +534,13 @@ func TestAListenerOfTwoThousandHosts(t *testing.T) {
 	t.Logf("%d eager hosts: Envoy served them %v after its start, with %d KB for each chain; one host more resumed after %v, 500 ms of which are to let others come",
 		n, served.Round(time.Millisecond), (full-before)/n, more.Round(time.Millisecond))
 
-	s.done("host", "pin", s.hosts[1])
+	s.mustRun("host", "pin", s.hosts[1])
 	beyond := s.listed(name(n-1), "beyond", 0)
 	if beyond.By != "match" {
 		t.Errorf("%+v", beyond)
 	}
-	s.fails(3, "1 hosts that should be eager are beyond max_eager (2000) and go on demand", "status")
-	s.soon(func() error {
+	s.mustFail(3, "1 hosts that should be eager are beyond max_eager (2000) and go on demand", "status")
+	s.eventually(func() error {
 		if s.resumes(e, name(n-1)) {
 			return errNotYet
 		}
@@ -572,8 +572,8 @@ func TestReplicasDecideTogetherWhoIsEager(t *testing.T) {
 		return "redis://" + redis.Addr
 	})
 	e := r.hybrid("edge-1", addr, r.more()...)
-	r.ready()
-	r.soon(func() error {
+	r.awaitReady()
+	r.eventually(func() error {
 		if len(r.nodes()) == 0 {
 			return errNotYet
 		}
@@ -582,25 +582,25 @@ func TestReplicasDecideTogetherWhoIsEager(t *testing.T) {
 	holder := r.holder("edge-1")
 	r.ask(r.planes[(slices.Index(r.planes, holder)+1)%2])
 	name := r.hosts[0]
-	r.done("host", "pin", name)
+	r.mustRun("host", "pin", name)
 	r.listed(name, "eager", 1)
-	r.soon(func() error {
+	r.eventually(func() error {
 		if !r.resumes(e, name) {
 			return errNotYet
 		}
 		return nil
 	})
-	if out := r.done("host", "unpin", name); !strings.Contains(out, "still served by edge-1") {
+	if out := r.mustRun("host", "unpin", name); !strings.Contains(out, "still served by edge-1") {
 		t.Errorf("unpin does not say who serves the host: %s", out)
 	}
 	r.listed(name, "", 0)
 
-	r.done("host", "pin", name)
+	r.mustRun("host", "pin", name)
 	r.listed(name, "eager", 1)
 	updates := r.stat(e, "listener_manager.listener_modified")
 	_, err := redis.Do(r.ctx, "FLUSHALL")
 	r.ok(err)
-	r.soon(func() error {
+	r.eventually(func() error {
 		n, err := redis.Do(r.ctx, "DBSIZE")
 		if err == nil && n == int64(0) {
 			err = errNotYet

@@ -13,19 +13,19 @@ import (
 func TestNodesComeAndGoDuringARotation(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const lease = 5 * time.Second
-	s := set(t, play{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: %s}\n", lifetime, lease)})
+	s := newStage(t, setup{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: %s}\n", lifetime, lease)})
 	s.fleetOf(3)
 	last := s.scripted("last", accept)
-	s.phase("steady", 4)
+	s.awaitPhase("steady", 4)
 	leaving := s.envoys[2]
 	a := s.clients()
 
 	last.follow(on(grows, withhold))
-	s.done("rotate", "--why", "test")
-	s.phase("distributing", 3)
+	s.mustRun("rotate", "--why", "test")
+	s.awaitPhase("distributing", 3)
 	late := s.envoy("late")
-	s.ready(late)
-	s.phase("distributing", 4)
+	s.awaitReady(late)
+	s.awaitPhase("distributing", 4)
 	b := s.clients(s.envoys[0], late)
 	a.cross("one more joined")
 	b.cross("it joined")
@@ -34,37 +34,37 @@ func TestNodesComeAndGoDuringARotation(t *testing.T) {
 	a.downs(leaving)
 	killed := time.Now()
 	s.ok(leaving.Kill())
-	s.soon(func() error { return s.away(leaving) })
+	s.eventually(func() error { return s.away(leaving) })
 	last.follow(accept)
 	s.blockedBy("promoting", leaving.name+": away")
 	s.ok(leaving.Restart())
-	s.ready(leaving)
+	s.awaitReady(leaving)
 	a.ups(leaving)
-	s.phase("steady", 5)
+	s.awaitPhase("steady", 5)
 	if took := time.Since(killed); took > lease*4/5 {
 		t.Errorf("the rotation ended %s after the node was lost: not by its return, but by the end of its lease", took)
 	}
 	s.ok(s.ended(1))
 	for _, c := range []*account{a, b} {
-		c.inUse()
+		c.awaitKeyInUse()
 		c.cross("the rotation for which a node had to return")
 	}
 
 	last.follow(on(grows, withhold))
-	s.done("rotate", "--why", "test")
-	s.phase("distributing", 4)
+	s.mustRun("rotate", "--why", "test")
+	s.awaitPhase("distributing", 4)
 	a.downs(leaving)
 	killed = time.Now()
 	s.ok(leaving.Kill())
-	s.soon(func() error { return s.away(leaving) })
+	s.eventually(func() error { return s.away(leaving) })
 	last.follow(accept)
 	s.blockedBy("promoting", leaving.name+": away")
-	s.phase("steady", 4)
+	s.awaitPhase("steady", 4)
 	if took := time.Since(killed); took < lease {
 		t.Errorf("the rotation went on %s after the node was lost, its lease is %s", took, lease)
 	}
 	s.ok(s.ended(2))
-	a.inUse()
+	a.awaitKeyInUse()
 	a.cross("the rotation for which a lease had to end")
 	for _, l := range s.history() {
 		if len(l.LeftBehind) > 0 {
@@ -73,10 +73,10 @@ func TestNodesComeAndGoDuringARotation(t *testing.T) {
 	}
 
 	s.ok(leaving.Restart())
-	s.ready(leaving)
+	s.awaitReady(leaving)
 	a.ups(leaving)
-	s.phase("steady", 5)
-	a.inUse()
+	s.awaitPhase("steady", 5)
+	a.awaitKeyInUse()
 	a.cross("it came back much later")
 }
 
@@ -92,8 +92,8 @@ func (s *stage) away(e *envoy) error {
 // blockedBy demands that a rotation is in that phase and that this alone blocks it.
 func (s *stage) blockedBy(phase, words string) {
 	s.t.Helper()
-	s.soon(func() error {
-		sc, err := s.look("default")
+	s.eventually(func() error {
+		sc, err := s.scopeOf("default")
 		if err == nil && (sc.Phase != phase || len(sc.BlockedBy) != 1 || !strings.Contains(sc.BlockedBy[0], words)) {
 			err = fmt.Errorf("%s, blocked by %q, want %s, %q", sc.Phase, sc.BlockedBy, phase, words)
 		}
@@ -103,31 +103,31 @@ func (s *stage) blockedBy(phase, words string) {
 
 // TestTwoNodesUnderOneIDAreTwo: each must accept, each is shown, and one of them alone is blamed.
 func TestTwoNodesUnderOneIDAreTwo(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(1)
 	twin := s.envoy("edge-1")
-	s.ready(twin)
-	s.phase("steady", 2)
+	s.awaitReady(twin)
+	s.awaitPhase("steady", 2)
 	third := s.scripted("edge-1", accept)
-	s.phase("steady", 3)
+	s.awaitPhase("steady", 3)
 	if names, want := s.names(), []string{"edge-1 live", "edge-1#2 live", "edge-1#3 live"}; !slices.Equal(names, want) {
 		t.Errorf("%v, want %v", names, want)
 	}
 	third.follow(on(grows, withhold))
-	s.done("rotate", "--why", "test")
-	s.phase("distributing", 2)
+	s.mustRun("rotate", "--why", "test")
+	s.awaitPhase("distributing", 2)
 	s.blockedBy("distributing", "edge-1#3: has not accepted")
 	third.follow(accept)
-	s.phase("steady", 3)
+	s.awaitPhase("steady", 3)
 	s.ok(s.ended(1))
 
 	// One that moves to another stream is counted once.
 	third.move()
 	time.Sleep(200 * time.Millisecond)
-	s.phase("steady", 3)
+	s.awaitPhase("steady", 3)
 	if names, want := s.names(), []string{"edge-1 live", "edge-1#2 live", "edge-1#3 live"}; !slices.Equal(names, want) {
 		t.Errorf("after a move: %v, want %v", names, want)
 	}
-	s.done("rotate", "--wait", "--timeout", "10s")
-	s.done(s.verify(s.envoys...)...)
+	s.mustRun("rotate", "--wait", "--timeout", "10s")
+	s.mustRun(s.verify(s.envoys...)...)
 }

@@ -48,7 +48,7 @@ func (p pki) client(name string) *tls.Config {
 // TestMTLS: with TLS files lockstepd speaks mTLS to nodes, on loopback too; they are known by their certificates, and its own is replaced without
 // a restart. The admin API stays plaintext on loopback.
 func TestMTLS(t *testing.T) {
-	s := set(t, play{later: true})
+	s := newStage(t, setup{later: true})
 	ca, err := fleet.NewCA("Lockstep Nodes CA")
 	s.ok(err)
 	p := pki{ca, s, s.path("pki")}
@@ -68,8 +68,8 @@ func TestMTLS(t *testing.T) {
 		return s.envoy(id, "--xds-ca", root, "--xds-cert", crt, "--xds-key", key)
 	}
 	one, two := join("edge-1", "edge-1"), join("edge-2", "edge-2")
-	s.ready(one, two)
-	s.phase("steady", 2)
+	s.awaitReady(one, two)
+	s.awaitPhase("steady", 2)
 	a := s.clients(one, two)
 	identities := map[string]string{}
 	for _, n := range s.nodes() {
@@ -89,28 +89,28 @@ func TestMTLS(t *testing.T) {
 			t.Errorf("%s: %v", who, err)
 		}
 	}
-	s.soon(func() error { return errors.Join(plain.waits(), foreign.waits()) })
+	s.eventually(func() error { return errors.Join(plain.waits(), foreign.waits()) })
 	time.Sleep(time.Second)
 	s.ok(errors.Join(plain.waits(), foreign.waits()))
 	if names := s.names(); !slices.Equal(names, []string{"edge-1 live", "edge-2 live"}) {
 		t.Errorf("nodes: %v", names)
 	}
-	s.done("rotate", "--wait", "--timeout", "10s")
-	a.inUse()
+	s.mustRun("rotate", "--wait", "--timeout", "10s")
+	a.awaitKeyInUse()
 	a.cross("a rotation")
 
 	// The server's own certificate is replaced: new connections see it, those that are open stay.
 	for range 2 {
 		fresh := p.issue("server", own)
-		s.within(5*time.Second, func() error {
+		s.eventuallyWithin(5*time.Second, func() error {
 			return presents(s.plane.XDS, p.client("operator"), fresh)
 		})
-		s.phase("steady", 2)
+		s.awaitPhase("steady", 2)
 		a.cross("the server's certificate was replaced")
 	}
 	s.ok(two.Restart())
-	s.ready(two)
-	s.phase("steady", 2)
+	s.awaitReady(two)
+	s.awaitPhase("steady", 2)
 }
 
 // greet makes a handshake and waits for the server's verdict on the client: in TLS 1.3 it comes after the client is done.

@@ -23,9 +23,9 @@ func (s *stage) outside(token string, options ...nats.Option) (*nats.Conn, error
 
 // TestNATSForOthers: with the token, a client follows the events and requests a rotation, and can do nothing else.
 func TestNATSForOthers(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(2)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	a := s.clients()
 	b, err := os.ReadFile(s.plane.Data + "/nats.token")
 	s.ok(err)
@@ -71,7 +71,7 @@ func TestNATSForOthers(t *testing.T) {
 			want = want[1:]
 		}
 	}
-	a.inUse()
+	a.awaitKeyInUse()
 	a.cross("a rotation by NATS")
 	if by := s.history()[1].By; by != "nats" {
 		t.Errorf("asked for by %q", by)
@@ -84,7 +84,7 @@ func TestNATSForOthers(t *testing.T) {
 	}
 
 	// Nothing else: neither forged events nor a look at lockstepd's own subjects.
-	before := s.now()
+	before := s.scope()
 	for _, subject := range []string{"lockstep.events.rotation.default", "lockstep.rotate", "lockstep.rotate.default.now", "anything"} {
 		s.ok(conn.Publish(subject, []byte(`{"kind":"rotation","scope":"default"}`)))
 		s.permissionDenied(denied, subject)
@@ -99,7 +99,7 @@ func TestNATSForOthers(t *testing.T) {
 			t.Errorf("token %q was let in", wrong)
 		}
 	}
-	if after := s.now(); !slices.Equal(after.ids(), before.ids()) || after.Version != before.Version {
+	if after := s.scope(); !slices.Equal(after.ids(), before.ids()) || after.Version != before.Version {
 		t.Errorf("%s became %s", before.Version, after.Version)
 	}
 	a.check("what is not allowed")

@@ -22,23 +22,23 @@ const deadline = 10 * time.Second
 // refused at once nor served, until Envoy gives its client up; and all is well again when the store is.
 func TestTheStoreHangs(t *testing.T) {
 	t.Parallel() // it mostly waits
-	s := set(t, play{hosts: 1, later: true})
+	s := newStage(t, setup{hosts: 1, later: true})
 	redis, err := s.fleet.Redis(s.ctx, "store")
 	s.ok(err)
 	s.plane.Args = append(s.plane.Args, "--store", "redis://"+redis.Addr)
 	s.start()
 	const waiting = 2000 // many more than there are loaders
-	cold := s.many(400)
-	p := s.pair("*.stored.example")
+	cold := s.manyHosts(400)
+	p := s.issue("*.stored.example")
 	there := []string{"cold-1.stored.example", "cold-2.stored.example", "cold-3.stored.example"} // and still cold when the store hangs
 	for _, n := range append(there, "known.stored.example") {
-		s.put(n, p)
+		s.writePair(n, p)
 	}
 	e := s.onDemand("edge-1", false)
-	s.ready()
+	s.awaitReady()
 	known := []string{"known.stored.example", cold[0]}
 	for _, n := range known {
-		s.soon(func() error { _, err := s.full(s.ctx, e, n); return err })
+		s.eventually(func() error { _, err := s.fullHandshake(s.ctx, e, n); return err })
 	}
 	s.warm(s.ctx, e, known, time.Second)
 
@@ -81,9 +81,9 @@ func TestTheStoreHangs(t *testing.T) {
 	}
 	s.ok(redis.Resume())
 	for _, n := range there {
-		s.within(30*time.Second, func() error { _, err := s.full(s.ctx, e, n); return err })
+		s.eventuallyWithin(30*time.Second, func() error { _, err := s.fullHandshake(s.ctx, e, n); return err })
 	}
-	s.within(30*time.Second, func() error {
+	s.eventuallyWithin(30*time.Second, func() error {
 		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -99,10 +99,10 @@ func TestTheStoreHangs(t *testing.T) {
 func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const hosts = 10_000
-	s := set(t, play{hosts: 1, later: true, scopes: "  default: {ticket_lifetime: 2s}\n"}) // so that the ring has room for many rotations
+	s := newStage(t, setup{hosts: 1, later: true, scopes: "  default: {ticket_lifetime: 2s}\n"}) // so that the ring has room for many rotations
 	s.ctx = context.WithoutCancel(s.ctx)
 	for _, version := range []string{"v1", "v2"} { // all at once: each host's folder is one link
-		s.ok(fleet.WriteHost(s.fleet.Dir(), version, s.pair("*.many.example")))
+		s.ok(fleet.WriteHost(s.fleet.Dir(), version, s.issue("*.many.example")))
 	}
 	s.ok(os.Symlink("v1", s.path("data")))
 	var names []string
@@ -111,11 +111,11 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		s.ok(os.Symlink(filepath.Join("..", "data"), filepath.Join(s.certs, names[i])))
 	}
 	const held, coldBroken = "held.many.example", "broken.example"
-	s.ok(fleet.WriteHost(s.certs, held, s.pair(held)))
+	s.ok(fleet.WriteHost(s.certs, held, s.issue(held)))
 	start := time.Now()
 	s.start()
 	e := s.onDemand("edge-1", false)
-	s.ready()
+	s.awaitReady()
 	var k traffic.Knocker
 	hold := func(names []string) {
 		var group sync.WaitGroup
@@ -137,7 +137,7 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		close(work)
 		group.Wait()
 	}
-	s.within(time.Minute, func() error { _, err := s.full(s.ctx, e, names[hosts-1]); return err }) // the directory was read
+	s.eventuallyWithin(time.Minute, func() error { _, err := s.fullHandshake(s.ctx, e, names[hosts-1]); return err }) // the directory was read
 	t.Logf("the directory was read %s after the start", time.Since(start).Round(time.Millisecond))
 	began := time.Now()
 	hold(append(names, held))
@@ -145,7 +145,7 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 
 	s.ok(os.WriteFile(filepath.Join(fleet.HostDir(s.certs, held), "tls.crt"), []byte("broken"), 0o600))
 	s.ok(fleet.WriteHost(s.certs, coldBroken, fleet.Pair{Chain: []byte("broken"), Key: []byte("broken")}))
-	s.within(time.Minute, func() error {
+	s.eventuallyWithin(time.Minute, func() error {
 		var st status
 		s.ok(s.show(&st, "status"))
 		if all := strings.Join(st.Certificates.Problems, "\n"); !strings.Contains(all, held) || !strings.Contains(all, coldBroken) {
@@ -153,8 +153,8 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		}
 		return nil
 	})
-	s.fails(3, "certificate", "status")
-	s.fails(3, "could not be looked up", "explain", coldBroken)
+	s.mustFail(3, "certificate", "status")
+	s.mustFail(3, "could not be looked up", "explain", coldBroken)
 	broken := make(chan traffic.Answer)
 	go func() {
 		ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
@@ -167,7 +167,7 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 
 	rotate := func() time.Duration {
 		began := time.Now()
-		s.done("rotate", "--wait", "--timeout", "30s", "--why", "test")
+		s.mustRun("rotate", "--wait", "--timeout", "30s", "--why", "test")
 		return time.Since(began)
 	}
 	// renewed reads the other version, and rotates until all of it is sent. It returns the slowest of so many rotations.

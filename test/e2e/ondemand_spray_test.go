@@ -37,18 +37,18 @@ const (
 func TestSpraysOfNames(t *testing.T) {
 	s := demand(t)
 	s.ctx = context.WithoutCancel(s.ctx) // three sprays take longer than a test normally may
-	cold := s.many(4000)                 // three sprays with all their comparisons take 2800
+	cold := s.manyHosts(4000)            // three sprays with all their comparisons take 2800
 	known := []string{"known-0.example", "known-1.example", "known-2.example"}
 	for _, n := range known {
 		s.renew(n)
 	}
-	s.put("*.wild.example", s.pair("*.wild.example"))
+	s.writePair("*.wild.example", s.issue("*.wild.example"))
 	known = append(known, "known.wild.example") // gives way to strangers, and comes back
-	s.put("spelled-shop-of-many.example", s.pair("spelled-shop-of-many.example"))
+	s.writePair("spelled-shop-of-many.example", s.issue("spelled-shop-of-many.example"))
 	e := s.onDemand("edge-1", false)
-	s.ready()
+	s.awaitReady()
 	for _, n := range append(known, cold[0]) {
-		s.soon(func() error { _, err := s.full(s.ctx, e, n); return err })
+		s.eventually(func() error { _, err := s.fullHandshake(s.ctx, e, n); return err })
 	}
 	cold = cold[1:]
 	for _, c := range []struct {
@@ -213,7 +213,7 @@ func (p *spraying) heat(count int) (h heat) {
 	others.Go(func() {
 		for ctx.Err() == nil && len(first) < count/150 { // a slow machine has no more of them
 			asked := time.Now()
-			if _, err := p.full(p.ctx, p.e, (*p.cold)[0]); err != nil {
+			if _, err := p.fullHandshake(p.ctx, p.e, (*p.cold)[0]); err != nil {
 				t.Error(err)
 			}
 			first = append(first, time.Since(asked))
@@ -249,7 +249,7 @@ func (p *spraying) heat(count int) (h heat) {
 func (s *stage) warm(ctx context.Context, e *envoy, hosts []string, d time.Duration) (all []time.Duration) {
 	for began := time.Now(); ctx.Err() == nil && time.Since(began) < d; {
 		asked := time.Now()
-		if _, err := s.full(s.ctx, e, hosts[len(all)%len(hosts)]); err != nil {
+		if _, err := s.fullHandshake(s.ctx, e, hosts[len(all)%len(hosts)]); err != nil {
 			s.t.Error(err)
 		}
 		all = append(all, time.Since(asked))

@@ -20,16 +20,16 @@ import (
 
 // demand sets a stage whose lockstepd takes flags of its own.
 func demand(t *testing.T, flags ...string) *stage {
-	s := set(t, play{hosts: 1, later: true})
+	s := newStage(t, setup{hosts: 1, later: true})
 	s.plane.Args = append(s.plane.Args, flags...)
 	s.start()
 	return s
 }
 
-// many writes hosts that share one certificate, each under its own name, and returns their names.
-func (s *stage) many(n int) (names []string) {
+// manyHosts writes hosts that share one certificate, each under its own name, and returns their names.
+func (s *stage) manyHosts(n int) (names []string) {
 	s.t.Helper()
-	p := s.pair("*.many.example")
+	p := s.issue("*.many.example")
 	for i := range n {
 		names = append(names, fmt.Sprintf("h%05d.many.example", i))
 		s.ok(fleet.WriteHost(s.certs, names[i], p))
@@ -37,8 +37,8 @@ func (s *stage) many(n int) (names []string) {
 	return names
 }
 
-// full makes a full handshake and checks the certificate against the CA, but not its dates.
-func (s *stage) full(ctx context.Context, e *envoy, host string) ([]byte, error) {
+// fullHandshake makes a full handshake and checks the certificate against the CA, but not its dates.
+func (s *stage) fullHandshake(ctx context.Context, e *envoy, host string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
 	d := tls.Dialer{Config: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
@@ -62,10 +62,10 @@ func TestEvictionFailsNoHandshake(t *testing.T) {
 
 func evict(t *testing.T, hosts, held int) {
 	s := demand(t, "--node-names", fmt.Sprint(held))
-	names := s.many(hosts)
+	names := s.manyHosts(hosts)
 	e := s.onDemand("edge-1", false)
-	s.ready()
-	s.soon(func() error { _, err := s.full(s.ctx, e, names[hosts-1]); return err })
+	s.awaitReady()
+	s.eventually(func() error { _, err := s.fullHandshake(s.ctx, e, names[hosts-1]); return err })
 	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
 	defer cancel()
 	var done, failed atomic.Int64
@@ -74,7 +74,7 @@ func evict(t *testing.T, hosts, held int) {
 		group.Go(func() {
 			for ctx.Err() == nil {
 				name := names[rand.IntN(hosts)]
-				_, err := s.full(s.ctx, e, name)
+				_, err := s.fullHandshake(s.ctx, e, name)
 				if done.Add(1); err != nil && failed.Add(1) < 10 {
 					t.Error(err)
 				}
@@ -87,13 +87,13 @@ func evict(t *testing.T, hosts, held int) {
 	if evicted < 60 || evicted > 6*50 {
 		t.Errorf("%.0f names were evicted in 5 s", evicted)
 	}
-	s.within(30*time.Second, func() error { // the eager host and its ring are subscriptions, too
+	s.eventuallyWithin(30*time.Second, func() error { // the eager host and its ring are subscriptions, too
 		if n := s.metric("lockstep_certificates_watched"); n > float64(held+1) {
 			return fmt.Errorf("%.0f names are watched", n)
 		}
 		return nil
 	})
-	if _, err := s.full(s.ctx, e, s.hosts[0]); err != nil {
+	if _, err := s.fullHandshake(s.ctx, e, s.hosts[0]); err != nil {
 		t.Errorf("the eager host: %v", err)
 	}
 }
@@ -109,15 +109,15 @@ func TestACertificateEndsInEnvoyWithItsTTL(t *testing.T) {
 	end := time.Now().Add(7 * time.Second)
 	s.ok(fleet.WriteHost(s.certs, name, short))
 	e := s.onDemand("edge-1", false)
-	s.ready()
-	s.soon(func() error { _, err := s.full(s.ctx, e, name); return err })
+	s.awaitReady()
+	s.eventually(func() error { _, err := s.fullHandshake(s.ctx, e, name); return err })
 	if time.Now().After(end) {
 		t.Skip("the machine is too slow: it expired before it was served")
 	}
 	sent := s.secrets("sent")
 	n := 0
 	for time.Now().Before(end.Add(2 * time.Second)) {
-		got, err := s.full(s.ctx, e, name)
+		got, err := s.fullHandshake(s.ctx, e, name)
 		if n++; err != nil {
 			t.Fatalf("%s before its end: %v", time.Until(end), err)
 		}
@@ -131,10 +131,10 @@ func TestACertificateEndsInEnvoyWithItsTTL(t *testing.T) {
 	if again < 1 {
 		t.Error("Envoy did not ask for it again when its TTL was over")
 	}
-	renewed := s.pair(name)
+	renewed := s.issue(name)
 	s.ok(fleet.WriteHost(s.certs, name, renewed))
-	s.soon(func() error {
-		got, err := s.full(s.ctx, e, name)
+	s.eventually(func() error {
+		got, err := s.fullHandshake(s.ctx, e, name)
 		if err == nil && !bytes.Equal(got, s.leaf(renewed)) {
 			return errNotYet
 		}
@@ -145,22 +145,22 @@ func TestACertificateEndsInEnvoyWithItsTTL(t *testing.T) {
 // TestARenewalReachesTheNodesThatHoldTheNameAndNoOther, without a handshake that would ask for it.
 func TestARenewalReachesTheNodesThatHoldTheNameAndNoOther(t *testing.T) {
 	s := demand(t)
-	names := s.many(2)
+	names := s.manyHosts(2)
 	one, two := s.onDemand("edge-1", false), s.onDemand("edge-2", false)
-	s.ready()
-	s.soon(func() error { _, err := s.full(s.ctx, one, names[0]); return err })
-	s.soon(func() error { _, err := s.full(s.ctx, two, names[1]); return err })
+	s.awaitReady()
+	s.eventually(func() error { _, err := s.fullHandshake(s.ctx, one, names[0]); return err })
+	s.eventually(func() error { _, err := s.fullHandshake(s.ctx, two, names[1]); return err })
 	sent := s.secrets("sent")
-	renewed := s.pair("*.many.example")
+	renewed := s.issue("*.many.example")
 	s.ok(fleet.WriteHost(s.certs, names[0], renewed))
-	s.soon(func() error {
+	s.eventually(func() error {
 		if s.secrets("sent") == sent {
 			return errNotYet
 		}
 		return nil
 	})
-	s.soon(func() error { // it was sent with no handshake; Envoy takes a moment to use it
-		got, err := s.full(s.ctx, one, names[0])
+	s.eventually(func() error { // it was sent with no handshake; Envoy takes a moment to use it
+		got, err := s.fullHandshake(s.ctx, one, names[0])
 		if err == nil && !bytes.Equal(got, s.leaf(renewed)) {
 			return errors.New("the old one is served after the push")
 		}
@@ -179,12 +179,12 @@ func TestARenewalReachesTheNodesThatHoldTheNameAndNoOther(t *testing.T) {
 func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := demand(t)
-	p := s.pair("shop.example", "xn--bcher-kva.example", "_.example", "*.wild.example")
+	p := s.issue("shop.example", "xn--bcher-kva.example", "_.example", "*.wild.example")
 	for _, n := range []string{"shop.example", "xn--bcher-kva.example", "*.wild.example"} {
 		s.ok(fleet.WriteHost(s.certs, n, p))
 	}
 	e := s.onDemand("edge-1", false)
-	s.ready()
+	s.awaitReady()
 	label := strings.Repeat("a", 63)
 	taken := []string{"shop.example", "SHOP.Example", "xn--bcher-kva.example", "bücher.example", "a.wild.example", "*.wild.example"}
 	closed := []string{
@@ -207,8 +207,8 @@ func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 		}
 		return a, time.Since(began)
 	}
-	s.soon(func() error {
-		if _, err := s.full(s.ctx, e, "shop.example"); err != nil {
+	s.eventually(func() error {
+		if _, err := s.fullHandshake(s.ctx, e, "shop.example"); err != nil {
 			return err
 		}
 		return nil
@@ -235,15 +235,15 @@ func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 func TestNamesThatAreNotUTF8FindNoChain(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := demand(t)
-	p := s.pair("shop.example", "xn--bcher-kva.example", "no-sni.invalid")
+	p := s.issue("shop.example", "xn--bcher-kva.example", "no-sni.invalid")
 	for _, n := range []string{"shop.example", "xn--bcher-kva.example", "no-sni.invalid"} {
 		s.ok(fleet.WriteHost(s.certs, n, p))
 	}
 	e := s.place("edge-1")
-	config := s.done("bootstrap", "envoy", "--mode", "on-demand", "--node", "edge-1", "--xds", s.plane.XDS, "--admin", e.admin, "--listen", e.addr, "--upstream", s.upstream.Addr)
+	config := s.mustRun("bootstrap", "envoy", "--mode", "on-demand", "--node", "edge-1", "--xds", s.plane.XDS, "--admin", e.admin, "--listen", e.addr, "--upstream", s.upstream.Addr)
 	s.run(e, []byte(config))
-	s.ready()
-	s.soon(func() error { _, err := s.full(s.ctx, e, "shop.example"); return err })
+	s.awaitReady()
+	s.eventually(func() error { _, err := s.fullHandshake(s.ctx, e, "shop.example"); return err })
 	var k traffic.Knocker
 	for name, want := range map[string]traffic.Answer{
 		"bücher.example": traffic.Taken, "𝐀.example": traffic.Closed, "unknown.example": traffic.Closed, "\x00\n": traffic.Closed,

@@ -23,7 +23,7 @@ const placesVariable = "E2E_PLACES"
 var badKinds = []struct {
 	name string
 	pair func(s *stage, names ...string) fleet.Pair
-}{{"at the border", (*stage).stapled}, {"behind the border", (*stage).odd}}
+}{{"at the border", (*stage).issueMustStaple}, {"behind the border", (*stage).issueOdd}}
 
 // TestAnEagerNodeStartsWithOneBadHost: whatever place the bad one has among its chains, all others serve. The
 // bad one fails with a certificate error, and serves when it is mended, without a restart.
@@ -50,8 +50,8 @@ func TestAnEagerNodeStartsWithOneBadHost(t *testing.T) {
 		if name != kind.name {
 			kind = badKinds[1]
 		}
-		s := set(t, play{hosts: hosts - 1})
-		s.longer(time.Duration(len(places)) * 30 * time.Second)
+		s := newStage(t, setup{hosts: hosts - 1})
+		s.moreTime(time.Duration(len(places)) * 30 * time.Second)
 		relay := s.relay(s.plane.XDS)
 		for _, place := range places {
 			bad := fmt.Sprintf("bad-%d.example", place)
@@ -64,8 +64,8 @@ func TestAnEagerNodeStartsWithOneBadHost(t *testing.T) {
 // TestAnEagerNodeStartsWithTenBadHosts of both kinds, also where they are the first ones, or all but one.
 func TestAnEagerNodeStartsWithTenBadHosts(t *testing.T) {
 	t.Parallel()
-	s := set(t, play{hosts: 54})
-	s.longer(3 * time.Minute)
+	s := newStage(t, setup{hosts: 54})
+	s.moreTime(3 * time.Minute)
 	relay := s.relay(s.plane.XDS)
 	for round, place := range []func(i int) int{
 		func(i int) int { return 6 * i },
@@ -88,16 +88,16 @@ func (s *stage) startsWith(relay *fleet.Relay, hosts, bad []string, flags ...str
 	s.t.Helper()
 	began := time.Now()
 	e := s.eagerAt(relay.Addr, fmt.Sprintf("edge-%d", len(s.envoys)+1), hosts, flags...)
-	s.ready(e)
+	s.awaitReady(e)
 	up := time.Since(began)
 	for _, h := range hosts {
 		if !slices.Contains(bad, h) {
-			s.within(40*time.Second, func() error { return s.trusted(e, h) })
+			s.eventuallyWithin(40*time.Second, func() error { return s.trusted(e, h) })
 		}
 	}
 	served := time.Since(began)
 	for _, h := range bad {
-		s.soon(func() error {
+		s.eventually(func() error {
 			var untrusted *tls.CertificateVerificationError
 			if err := s.trusted(e, h); !errors.As(err, &untrusted) {
 				return fmt.Errorf("%s, which is bad: %v, want a certificate error", h, err)
@@ -106,15 +106,15 @@ func (s *stage) startsWith(relay *fleet.Relay, hosts, bad []string, flags ...str
 		})
 	}
 	accepted := func() error {
-		sc, err := s.look("default")
+		sc, err := s.scopeOf("default")
 		if err == nil && (sc.Nodes.Accepted < 1 || sc.Nodes.Refused+sc.Nodes.Stale > 0) {
 			err = fmt.Errorf("%+v, blocked by %v", sc.Nodes, sc.BlockedBy)
 		}
 		return err
 	}
-	s.soon(accepted)
-	s.does("rotate", "--wait", "--timeout", "30s")
-	key := s.now().key("encrypt")
+	s.eventually(accepted)
+	s.mustRunInTime("rotate", "--wait", "--timeout", "30s")
+	key := s.scope().key("encrypt")
 	for _, h := range hosts {
 		for _, v := range bothVersions {
 			if got := s.session(e, h, v); got == nil || got.KeyID != key {
@@ -127,16 +127,16 @@ func (s *stage) startsWith(relay *fleet.Relay, hosts, bad []string, flags ...str
 		s.renew(h)
 	}
 	for _, h := range bad {
-		s.within(40*time.Second, func() error { return s.trusted(e, h) })
+		s.eventuallyWithin(40*time.Second, func() error { return s.trusted(e, h) })
 	}
 	mended := time.Since(began)
 	for _, h := range hosts {
 		s.ok(s.trusted(e, h))
 	}
-	s.soon(accepted)
+	s.eventually(accepted)
 	s.t.Logf("%s: ready after %s, all good hosts after %s; %d mended in %s", e.name, up.Round(time.Millisecond), served.Round(time.Millisecond), len(bad), mended.Round(time.Millisecond))
 	s.ok(e.Kill())
-	s.does("exclude", e.name, "--for", "1h") // nobody waits for it any more
+	s.mustRunInTime("exclude", e.name, "--for", "1h") // nobody waits for it any more
 }
 
 // trusted makes a full handshake and checks the certificate.

@@ -22,7 +22,7 @@ func TestReplicasApart(t *testing.T) {
 		d.ask(p)
 		d.scripted("at-"+p.Name(), accept)
 	}
-	d.phase("steady", 4)
+	d.awaitPhase("steady", 4)
 	a := d.clients()
 	d.instep(a, "the start", 4, 5*time.Second)
 
@@ -35,7 +35,7 @@ func TestReplicasApart(t *testing.T) {
 	}
 	d.instep(a, "a cut between the replicas, while it stands", 4, 5*time.Second)
 	d.ok(d.net.Join(d.one, d.two))
-	d.within(5*time.Second, func() error {
+	d.eventuallyWithin(5*time.Second, func() error {
 		if silent := d.silent(); len(silent) > 0 {
 			return fmt.Errorf("silent: %v", silent)
 		}
@@ -49,7 +49,7 @@ func TestReplicasApart(t *testing.T) {
 	d.refuses("a cut between a replica and the store")
 	t.Logf("%s refuses a rotation after %s", one.Name(), time.Since(began).Round(10*time.Millisecond))
 	d.ask(two)
-	d.done("rotate", "--why", "the other replica cannot reach the store")
+	d.mustRun("rotate", "--why", "the other replica cannot reach the store")
 	d.waitsFor(a, "a cut between a replica and the store", 6*time.Second)
 	d.ok(d.net.Join(d.one, d.store))
 	d.instep(a, "a cut between a replica and the store", 4, 5*time.Second)
@@ -58,12 +58,12 @@ func TestReplicasApart(t *testing.T) {
 	d.instep(a, "a cut between a replica and NATS, while it stands", 4, 5*time.Second)
 	d.ask(one)
 	began = time.Now()
-	d.within(20*time.Second, func() error { return d.says("events are down") })
+	d.eventuallyWithin(20*time.Second, func() error { return d.says("events are down") })
 	t.Logf("%s notices that it is cut off from NATS after %s", one.Name(), time.Since(began).Round(10*time.Millisecond))
 	d.instep(a, "NATS was missed, by the replica that missed it", 4, 5*time.Second)
 	d.ok(d.net.Join(d.one, d.ev))
 	began = time.Now()
-	d.within(15*time.Second, func() error {
+	d.eventuallyWithin(15*time.Second, func() error {
 		if d.says("events are down") == nil {
 			return errors.New("events are still down")
 		}
@@ -83,7 +83,7 @@ func TestNodesApart(t *testing.T) {
 	}
 	d := divide(t, redisBox)
 	one, two := d.planes[0], d.planes[1]
-	d.phase("steady", 2)
+	d.awaitPhase("steady", 2)
 	a := d.clients()
 	d.instep(a, "the start", 2, 5*time.Second)
 
@@ -95,10 +95,10 @@ func TestNodesApart(t *testing.T) {
 	// What nodes say no longer reaches the first replica, what it says reaches them: a rotation waits, and the nodes move under it.
 	d.ok(d.net.Drop(d.here, d.one))
 	d.ask(two)
-	d.done("rotate", "--why", "nodes are not heard by a replica")
+	d.mustRun("rotate", "--why", "nodes are not heard by a replica")
 	d.moved(two, "nodes are not heard by the first replica, and a rotation waits")
-	d.phase("steady", 2)
-	a.inUse()
+	d.awaitPhase("steady", 2)
+	a.awaitKeyInUse()
 	a.cross("nodes moved while a rotation waited for them")
 	d.ok(d.net.Pass(d.here, d.one))
 	d.instep(a, "the first replica hears nodes again", 2, 5*time.Second)
@@ -118,10 +118,10 @@ func TestNodesApart(t *testing.T) {
 	// The cable of the replica at which all nodes are is pulled, and put back.
 	d.ok(d.net.Unplug(d.one))
 	d.ask(two)
-	d.done("rotate", "--why", "a replica's cable was pulled")
+	d.mustRun("rotate", "--why", "a replica's cable was pulled")
 	d.moved(two, "the first replica's cable was pulled, and a rotation waits")
-	d.phase("steady", 2)
-	a.inUse()
+	d.awaitPhase("steady", 2)
+	a.awaitKeyInUse()
 	a.cross("a replica's cable was pulled")
 	d.ok(d.net.Plug(d.one))
 	d.ask(one)
@@ -130,7 +130,7 @@ func TestNodesApart(t *testing.T) {
 	// Nodes that reach nobody serve on.
 	d.ok(d.net.Cut(d.here, d.one))
 	d.ok(d.net.Cut(d.here, d.two))
-	d.done("rotate", "--why", "nodes are cut off from all replicas")
+	d.mustRun("rotate", "--why", "nodes are cut off from all replicas")
 	d.waitsFor(a, "nodes are cut off from all replicas", 10*time.Second)
 	d.ok(d.net.Join(d.here, d.one))
 	d.ok(d.net.Join(d.here, d.two))
@@ -147,7 +147,7 @@ func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	}
 	d := divide(t, redisBox)
 	one, two := d.planes[0], d.planes[1]
-	d.phase("steady", 2)
+	d.awaitPhase("steady", 2)
 	a := d.clients()
 	d.ok(d.net.Cut(d.here, d.two))
 	d.moved(one, "the second replica is cut off from the nodes")
@@ -157,19 +157,19 @@ func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	d.ok(d.net.Cut(d.one, d.store))
 	d.ok(d.net.Cut(d.one, d.two))
 	d.ask(two)
-	d.done("rotate", "--why", "a replica is cut off from the store for long")
+	d.mustRun("rotate", "--why", "a replica is cut off from the store for long")
 	began := time.Now()
 	d.waitsFor(a, "a cut between a replica and the store", 6*time.Second)
-	d.within(30*time.Second, func() error {
-		if sc := d.now(); sc.Phase != "steady" {
+	d.eventuallyWithin(30*time.Second, func() error {
+		if sc := d.scope(); sc.Phase != "steady" {
 			return fmt.Errorf("%s: blocked by %v", sc.Phase, sc.BlockedBy)
 		}
 		return nil
 	})
-	if sc := d.now(); sc.Nodes.Live != 2 || sc.Nodes.Accepted != 2 {
+	if sc := d.scope(); sc.Nodes.Live != 2 || sc.Nodes.Accepted != 2 {
 		t.Errorf("the rotation ended without its nodes: %+v", sc.Nodes)
 	}
-	a.inUse()
+	a.awaitKeyInUse()
 	a.cross("a long cut between a replica and the store")
 	t.Logf("the rotation ended with all nodes %s after the cut", time.Since(began).Round(10*time.Millisecond))
 	d.ok(d.net.Join(d.one, d.store))

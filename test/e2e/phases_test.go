@@ -22,7 +22,7 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 		other = r.planes[1]
 	}
 	r.ask(one)
-	r.phase("steady", 3)
+	r.awaitPhase("steady", 3)
 	a := r.clients()
 	nodes := 3
 	faults := []struct {
@@ -36,13 +36,13 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 	t.Run("steady", func(t *testing.T) {
 		r, a := r.in(t), a.in(r.in(t).stage)
 		for _, f := range faults {
-			before := r.now()
+			before := r.scope()
 			f.do()
 			r.serves(a, f.name, time.Second)
 			f.undo()
 			repaired := time.Now()
 			r.same(before, f.name)
-			r.phase("steady", nodes)
+			r.awaitPhase("steady", nodes)
 			t.Logf("%s: all accepted %s after the repair", f.name, time.Since(repaired).Round(10*time.Millisecond))
 			r.instep(a, f.name, nodes, 5*time.Second)
 		}
@@ -50,18 +50,18 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 	t.Run("an old key drains", func(t *testing.T) {
 		r, a := r.in(t), a.in(r.in(t).stage)
 		for _, f := range faults {
-			r.done("rotate", "--wait", "--timeout", "10s", "--why", "it drains")
-			before := r.phase("steady", nodes)
+			r.mustRun("rotate", "--wait", "--timeout", "10s", "--why", "it drains")
+			before := r.awaitPhase("steady", nodes)
 			if before.key("drain") == "" {
 				t.Fatalf("no key drains: %+v", before.Keys)
 			}
-			a.inUse()
+			a.awaitKeyInUse()
 			f.do()
 			a.cross(f.name) // the old keys' tickets too
 			time.Sleep(time.Second)
 			a.cross(f.name + ", a second later")
 			f.undo()
-			r.phase("steady", nodes)
+			r.awaitPhase("steady", nodes)
 			r.same(before, f.name)
 			r.instep(a, f.name, nodes, 5*time.Second)
 		}
@@ -87,19 +87,19 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 			r.serves(a, f.name, time.Second)
 			f.undo()
 			began := time.Now()
-			r.soon(joins)
-			r.ready(late)
+			r.eventually(joins)
+			r.awaitReady(late)
 			t.Logf("%s: it serves %s after the repair", f.name, time.Since(began).Round(10*time.Millisecond))
 			nodes++
-			r.phase("steady", nodes)
+			r.awaitPhase("steady", nodes)
 			r.instep(a, f.name, nodes, 5*time.Second)
-			r.done(append(r.verify(r.envoys...), "--sni", r.hosts[0])...)
+			r.mustRun(append(r.verify(r.envoys...), "--sni", r.hosts[0])...)
 		}
 	})
 	t.Run("a node that was let in and has not answered", func(t *testing.T) { // and is killed then: nobody but the node can tell that it is the same
 		stays, r, a := r.at(one), r.in(t), a.in(r.in(t).stage)
 		silent := r.at(other).scripted("moves", withhold)
-		r.soon(func() error {
+		r.eventually(func() error {
 			silent.mu.Lock()
 			defer silent.mu.Unlock()
 			if len(silent.waiting) == 0 {
@@ -111,7 +111,7 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 		silent.stop()
 		stays.scripted("moves", accept)
 		nodes++
-		r.phase("steady", nodes)
+		r.awaitPhase("steady", nodes)
 		r.ok(other.Restart())
 		r.ok(other.Ready(r.ctx))
 		r.instep(a, "it answered elsewhere", nodes, 5*time.Second)
@@ -120,7 +120,7 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 				t.Errorf("it was waited for where it is no more: %+v", l)
 			}
 		}
-		if blocked := r.now().BlockedBy; len(blocked) > 0 {
+		if blocked := r.scope().BlockedBy; len(blocked) > 0 {
 			t.Errorf("blocked by %v", blocked)
 		}
 	})
@@ -130,15 +130,15 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 		for _, f := range faults {
 			last.follow(on(leads, withhold))
 			a.stop() // tickets of burnt keys are refused, as they must be; no handshake fails
-			r.done("burn", "--yes", "--why", f.name)
-			before := r.phase("burning", nodes-1)
+			r.mustRun("burn", "--yes", "--why", f.name)
+			before := r.awaitPhase("burning", nodes-1)
 			a = r.clients() // with tickets that are all newer than the burn
 			f.do()
 			r.serves(a, f.name, time.Second)
 			f.undo()
 			r.same(before, f.name)
 			last.follow(accept)
-			r.phase("steady", nodes)
+			r.awaitPhase("steady", nodes)
 			r.instep(a, f.name, nodes, 5*time.Second)
 			if got := r.happened(before.Rotation); !slices.Equal(got, []string{"burning", "burnt"}) {
 				t.Errorf("in the burn happened %v", got)
@@ -150,7 +150,7 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 		a := r.clients()
 		r.ok(one.Kill()) // the Envoys go to the other one, and have a reason to come back
 		r.ask(other)
-		r.soon(func() error {
+		r.eventually(func() error {
 			if at := r.finds("edge-1"); at != other {
 				return fmt.Errorf("edge-1 is not at %s: %v", other.Name(), r.names())
 			}
@@ -159,31 +159,31 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 		r.ok(one.Restart())
 		r.ok(one.Ready(r.ctx))
 		r.ask(one)
-		r.phase("steady", nodes)
+		r.awaitPhase("steady", nodes)
 		moves := r.envoys[0]
 		a.downs(moves)
 		r.ok(moves.Pause())
-		r.done("rotate", "--why", "one moves")
-		r.phase("distributing", nodes-1)
+		r.mustRun("rotate", "--why", "one moves")
+		r.awaitPhase("distributing", nodes-1)
 		r.blockedBy("distributing", moves.name+": has not accepted")
 		a.cross("a node hangs")
 		r.ok(other.Kill())
 		a.check("its replica was killed")
 		time.Sleep(time.Second)
-		if sc := r.now(); sc.Phase != "distributing" {
+		if sc := r.scope(); sc.Phase != "distributing" {
 			t.Errorf("without it, the rotation went on: %s", sc.Phase)
 		}
 		r.ok(moves.Resume())
 		moved := time.Now()
 		a.ups(moves)
-		r.soon(func() error {
-			if sc := r.now(); sc.Phase != "steady" {
+		r.eventually(func() error {
+			if sc := r.scope(); sc.Phase != "steady" {
 				return fmt.Errorf("%s, blocked by %v", sc.Phase, sc.BlockedBy)
 			}
 			return nil
 		})
 		t.Logf("the rotation ended %s after the node went on, at another replica", time.Since(moved).Round(10*time.Millisecond))
-		a.inUse()
+		a.awaitKeyInUse()
 		a.cross("it moved")
 		r.ok(other.Restart())
 		r.ok(other.Ready(r.ctx))
@@ -201,8 +201,8 @@ func (r *replicated) same(before scope, after string) {
 	r.t.Helper()
 	for _, p := range r.planes {
 		s := r.at(p)
-		s.soon(func() error {
-			now, err := s.look("default")
+		s.eventually(func() error {
+			now, err := s.scopeOf("default")
 			switch {
 			case err != nil:
 				return err

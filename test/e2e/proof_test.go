@@ -52,12 +52,12 @@ func (s *stage) proved(node string, after time.Time) error {
 // TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure: one host of a real Envoy gets a certificate that it refuses. The node is shown as
 // refusing; when it has taken the last good one, and its ring again, handshakes with every host prove it.
 func TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(2)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	host := s.hosts[0]
 	good := s.renew(host)
-	s.soon(func() error { return s.serves(host, good) })
+	s.eventually(func() error { return s.serves(host, good) })
 	if sec := s.secretOf("edge-1", ringName); sec.State != "accepted" {
 		t.Fatalf("nothing was in doubt: %+v", sec)
 	}
@@ -66,7 +66,7 @@ func TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure(t *testing.T) {
 	s.ok(err)
 	s.ok(fleet.WriteHost(s.certs, host, bad))
 	refusedHere := errors.New("the check before sending refuses it")
-	s.soon(func() error {
+	s.eventually(func() error {
 		var st status
 		s.ok(s.show(&st, "status"))
 		if len(st.Certificates.Problems) > 0 {
@@ -82,20 +82,20 @@ func TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure(t *testing.T) {
 		t.Skip("no certificate is known that Envoy refuses and lockstepd sends: ", err)
 	}
 	for _, e := range s.envoys {
-		s.soon(func() error { return s.proved(e.name, begun) })
+		s.eventually(func() error { return s.proved(e.name, begun) })
 		if sec := s.secretOf(e.name, ringName); !strings.Contains(sec.Note, "2 hosts, TLS 1.2 and 1.3") || strings.Contains(sec.Note, "no other") {
 			t.Errorf("%s: %+v", e.name, sec)
 		}
 	}
-	s.fails(3, host+" is refused by 2 nodes", "status")
+	s.mustFail(3, host+" is refused by 2 nodes", "status")
 	var e struct{ Nodes []shownSecret }
 	s.ok(s.show(&e, "explain", host))
 	if len(e.Nodes) != 2 || slices.ContainsFunc(e.Nodes, func(h shownSecret) bool { return h.State != "refused" }) {
 		t.Errorf("explain: %+v", e.Nodes)
 	}
 	mended := s.renew(host)
-	s.soon(func() error { return s.serves(host, mended) })
-	s.soon(func() error {
+	s.eventually(func() error { return s.serves(host, mended) })
+	s.eventually(func() error {
 		if r := s.lockstep("status"); r.code != 0 {
 			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 		}
@@ -107,15 +107,15 @@ func TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure(t *testing.T) {
 // TestANodeThatRefusedItsRingIsProvedByRealHandshakes: the second process under a real Envoy's id refuses a ring, and takes it back. So the node was in
 // doubt, and every host of it is tried.
 func TestANodeThatRefusedItsRingIsProvedByRealHandshakes(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(2)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	second := s.scripted("edge-1", accept)
-	s.phase("steady", 3)
+	s.awaitPhase("steady", 3)
 	begun := time.Now()
 	second.follow(on(grows, refuse("no room")))
-	s.done("rotate", "--why", "test")
-	s.soon(func() error {
+	s.mustRun("rotate", "--why", "test")
+	s.eventually(func() error {
 		if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, "no room") {
 			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 		}
@@ -123,7 +123,7 @@ func TestANodeThatRefusedItsRingIsProvedByRealHandshakes(t *testing.T) {
 	})
 	second.follow(accept)
 	var sec shownSecret
-	s.soon(func() error { // the rotation is tried again after a second, and brings another ring
+	s.eventually(func() error { // the rotation is tried again after a second, and brings another ring
 		if sec = s.secretOf("edge-1", ringName); sec.State != "proved" || sec.At.Before(begun) {
 			return fmt.Errorf("%+v", sec)
 		}
@@ -142,21 +142,21 @@ func TestANodeThatRefusedItsRingIsProvedByRealHandshakes(t *testing.T) {
 
 // TestInHybridModeTheHostsOfTheListenerAreTried: the port is the template's, and a host on demand is not tried.
 func TestInHybridModeTheHostsOfTheListenerAreTried(t *testing.T) {
-	s := set(t, play{later: true})
+	s := newStage(t, setup{later: true})
 	addr := s.listen("  hosts: [host-1.example]\n")
 	s.start()
 	e := s.hybrid("edge-1", addr)
-	s.ready()
-	s.phase("steady", 1)
+	s.awaitReady()
+	s.awaitPhase("steady", 1)
 	for _, h := range s.hosts { // the second one on demand
-		s.soon(func() error { _, err := s.served(e, h); return err })
+		s.eventually(func() error { _, err := s.served(e, h); return err })
 	}
 	second := s.scripted("edge-1", accept)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	begun := time.Now()
 	second.follow(on(grows, refuse("no room")))
-	s.done("rotate", "--why", "test")
-	s.soon(func() error {
+	s.mustRun("rotate", "--why", "test")
+	s.eventually(func() error {
 		sec := s.secretOf("edge-1", ringName)
 		if sec.State != "proved" || sec.At.Before(begun) || !strings.Contains(sec.Note, "1 hosts") {
 			return fmt.Errorf("%+v", sec)

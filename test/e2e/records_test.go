@@ -32,7 +32,7 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 	var url string
 	r := replicas(t, 2, func(s *stage) string { return oneRedis(s, &url, nil) })
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	raw := r.records(url)
@@ -50,7 +50,7 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 
 	t.Run("the ring", func(t *testing.T) {
 		r, a := r.in(t), a.in(r.in(t).stage)
-		before, right := r.now(), raw.read("ring/default")
+		before, right := r.scope(), raw.read("ring/default")
 		for i, bad := range all("ring/default", "audit/head") {
 			raw.write("ring/default", bad)
 			damaged := time.Now()
@@ -63,18 +63,18 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 			t.Logf("the ring %s: whole again after %s", how[i], time.Since(damaged).Round(10*time.Millisecond))
 			r.same(before, "the ring was "+how[i])
 			r.instep(a, "the ring "+how[i], 2, 5*time.Second)
-			before, right = r.now(), raw.read("ring/default")
+			before, right = r.scope(), raw.read("ring/default")
 		}
 		if !slices.ContainsFunc(r.history(), func(l line) bool { return l.What == "written-back" && strings.Contains(l.Why, "damaged") }) {
 			t.Error("the history does not say that the ring was written back")
 		}
-		if out := r.done("audit", "show", "--last", "40"); !strings.Contains(out, "written-back") {
+		if out := r.mustRun("audit", "show", "--last", "40"); !strings.Contains(out, "written-back") {
 			t.Errorf("nor does the audit log: %s", out)
 		}
 	})
 	t.Run("the audit log", func(t *testing.T) {
 		r, a := r.in(t), a.in(r.in(t).stage)
-		before, right := r.now(), raw.read("audit/head")
+		before, right := r.scope(), raw.read("audit/head")
 		for i, bad := range all("audit/head", "ring/default") {
 			raw.write("audit/head", bad)
 			r.refuses("the audit log " + how[i])
@@ -90,20 +90,20 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		r, a := r.in(t), a.in(r.in(t).stage)
 		host := r.hosts[0]
 		key := store.Key("cert", host)
-		before := r.now()
+		before := r.scope()
 		for i, bad := range all(key, store.Key("cert", r.hosts[1])) {
 			raw.write(key, bad)
 			r.logged(r.complains(host, "cannot be loaded"), `record \"`+key+`\" does not open`)
-			if out := r.done("cert", "list"); !strings.Contains(out, "does not open") || !strings.Contains(out, r.hosts[1]) {
+			if out := r.mustRun("cert", "list"); !strings.Contains(out, "does not open") || !strings.Contains(out, r.hosts[1]) {
 				t.Errorf("cert list says %s", out)
 			}
-			r.fails(1, "does not open", "cert", "get", host)
+			r.mustFail(1, "does not open", "cert", "get", host)
 			r.stays(a, before, "a certificate "+how[i], 300*time.Millisecond)
-			renewed := r.pair(host)
-			r.put(host, renewed)
+			renewed := r.issue(host)
+			r.writePair(host, renewed)
 			put := time.Now()
 			for _, e := range r.envoys {
-				r.soon(func() error { return r.shows(e, host, renewed) })
+				r.eventually(func() error { return r.shows(e, host, renewed) })
 			}
 			t.Logf("a certificate %s: another one is served %s after it was put", how[i], time.Since(put).Round(10*time.Millisecond))
 		}
@@ -116,10 +116,10 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		for _, p := range r.planes {
 			keys = append(keys, store.Key("roster", "default", r.id(p)))
 		}
-		before := r.now()
+		before := r.scope()
 		for i, bad := range all(keys[0], keys[1]) {
 			key := keys[i%2]
-			r.soon(func() error { // a replica that writes its own this very moment is first
+			r.eventually(func() error { // a replica that writes its own this very moment is first
 				raw.write(key, bad)
 				time.Sleep(1500 * time.Millisecond)
 				for _, p := range r.planes {
@@ -137,7 +137,7 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		t.Logf("the rosters are whole again after %s, by what the replicas know", time.Since(damaged).Round(10*time.Millisecond))
 		r.instep(a, "the rosters were damaged", 2, 5*time.Second)
 	})
-	if out := r.done("audit", "verify"); !strings.Contains(out, "none missing") {
+	if out := r.mustRun("audit", "verify"); !strings.Contains(out, "none missing") {
 		t.Errorf("in the end audit verify says %s", out)
 	}
 	t.Run("the audit log, and nobody has it", func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		r.ok(r.planes[1].Kill())
 		r.ok(r.planes[1].Restart())
 		r.ok(r.planes[1].Ready(r.ctx)) // nodes are let in
-		r.done("audit", "mend")
+		r.mustRun("audit", "mend")
 		r.instep(a, "the audit log was mended", 2, 5*time.Second)
 		r.broken("is missing", "are missing")
 		r.content()
@@ -159,7 +159,7 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 	}
 	t.Run("the ring, and no replica has it", func(t *testing.T) {
 		r, a := r.in(t), a.in(r.in(t).stage)
-		before := r.now()
+		before := r.scope()
 		for _, p := range r.planes {
 			r.ok(p.Kill())
 		}
@@ -168,7 +168,7 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 			r.ok(p.Restart())
 		}
 		for _, p := range r.planes {
-			r.soon(func() error {
+			r.eventually(func() error {
 				if said := r.at(p).lockstep("-o", "json", "status"); !hasAll(said.out, []string{"lockstep burn default", "lockstep restore"}) {
 					return fmt.Errorf("%s: %s%s", p.Name(), said.out, said.err)
 				}
@@ -178,9 +178,9 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		r.refuses("nobody has the ring")
 		r.serves(a, "the ring is damaged and no replica has it", time.Second)
 		a.stop() // the tickets of what is burnt are refused, as they must be
-		r.done("burn", "--yes", "--why", "the ring is lost")
-		r.phase("steady", 2)
-		if now := r.now(); generation(now.Version) <= generation(before.Version) || slices.Contains(now.ids(), before.key("encrypt")) {
+		r.mustRun("burn", "--yes", "--why", "the ring is lost")
+		r.awaitPhase("steady", 2)
+		if now := r.scope(); generation(now.Version) <= generation(before.Version) || slices.Contains(now.ids(), before.key("encrypt")) {
 			t.Errorf("%s %v became %s %v", before.Version, before.ids(), now.Version, now.ids())
 		}
 		r.content()
@@ -213,7 +213,7 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 	var redis *fleet.RedisServer
 	r := replicas(t, 2, func(s *stage) string { return oneRedis(s, &url, &redis) })
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	raw := r.records(url)
@@ -233,12 +233,12 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 			a := a.in(r.stage)
 			old := raw.read(ring)
 			for range 2 {
-				r.done("rotate", "--wait", "--timeout", "10s", "--why", how.name)
+				r.mustRun("rotate", "--wait", "--timeout", "10s", "--why", how.name)
 			}
-			r.phase("steady", 2)
-			a.inUse()
+			r.awaitPhase("steady", 2)
+			a.awaitKeyInUse()
 			a.cross(how.name)
-			before := r.now()
+			before := r.scope()
 			gone := r.planes[1]
 			if how.away {
 				r.ok(gone.Kill())
@@ -256,12 +256,12 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 				}
 				return nil
 			}
-			r.soon(written)
+			r.eventually(written)
 			t.Logf("the newer ring was written back after %s", time.Since(put).Round(10*time.Millisecond))
 			for _, p := range r.planes {
 				r.ask(p)
-				r.soon(func() error {
-					now := r.now()
+				r.eventually(func() error {
+					now := r.scope()
 					if now.Version != before.Version || !slices.Equal(now.ids(), before.ids()) {
 						return fmt.Errorf("%s has %s %v, want %s %v", p.Name(), now.Version, now.ids(), before.Version, before.ids())
 					}
@@ -273,9 +273,9 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 				t.Errorf("the history does not say that the ring was written back: %+v", last[len(last)-1])
 			}
 			a.cross("the ring was put back")
-			r.phase("steady", 2)
+			r.awaitPhase("steady", 2)
 			r.instep(a, "the ring was put back "+how.name, 2, 5*time.Second)
-			if out := r.done("audit", "verify"); !strings.Contains(out, "none missing") {
+			if out := r.mustRun("audit", "verify"); !strings.Contains(out, "none missing") {
 				t.Errorf("audit verify says %s", out)
 			}
 		})
@@ -283,9 +283,9 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 	t.Run("while all replicas are away", func(t *testing.T) { // the mark in the data directory alone knows of it
 		r, a := r.in(t), a.in(r.in(t).stage)
 		old := raw.read(ring)
-		r.done("rotate", "--wait", "--timeout", "10s", "--why", "all are away")
-		a.inUse()
-		before := r.now()
+		r.mustRun("rotate", "--wait", "--timeout", "10s", "--why", "all are away")
+		a.awaitKeyInUse()
+		before := r.scope()
 		for _, p := range r.planes {
 			r.ok(p.Kill())
 		}
@@ -295,7 +295,7 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 			r.ok(p.Restart())
 		}
 		for _, p := range r.planes {
-			r.soon(func() error {
+			r.eventually(func() error {
 				if said := r.at(p).lockstep("-o", "json", "status"); !strings.Contains(said.out, "older than what was sent before") {
 					return fmt.Errorf("%s: %s%s", p.Name(), said.out, said.err)
 				}
@@ -319,9 +319,9 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 	t.Run("while all replicas are away, with what they remember", func(t *testing.T) { // only the nodes know of it
 		r, b := r.in(t), a.in(r.in(t).stage)
 		old := raw.read(ring)
-		r.done("rotate", "--wait", "--timeout", "10s", "--why", "all are away")
+		r.mustRun("rotate", "--wait", "--timeout", "10s", "--why", "all are away")
 		b.stop() // the newest tickets are refused, as the store has lost their key
-		proven := fmt.Sprintf("nodes hold g%d,", generation(r.now().Version))
+		proven := fmt.Sprintf("nodes hold g%d,", generation(r.scope().Version))
 		for _, p := range r.planes {
 			r.ok(p.Kill())
 			r.ok(os.Remove(p.Data + "/generations.json"))
@@ -331,32 +331,32 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 			r.ok(p.Restart())
 			r.ok(p.Ready(r.ctx))
 		}
-		r.phase("steady", 2)
+		r.awaitPhase("steady", 2)
 		for _, p := range r.planes {
-			r.soon(func() error {
+			r.eventually(func() error {
 				if said := r.complaints(p); !hasAll(said, []string{"scope default", proven, "lockstep burn default"}) {
 					return fmt.Errorf("%s says %q, want %q", p.Name(), said, proven)
 				}
 				return nil
 			})
 		}
-		if out := r.done("audit", "show", "--last", "20"); !hasAll(out, []string{"rebased", "burnt"}) {
+		if out := r.mustRun("audit", "show", "--last", "20"); !hasAll(out, []string{"rebased", "burnt"}) {
 			t.Errorf("the audit log: %s", out)
 		}
-		r.done("burn", "--yes", "--why", "one may have been burnt")
-		r.phase("steady", 2)
+		r.mustRun("burn", "--yes", "--why", "one may have been burnt")
+		r.awaitPhase("steady", 2)
 		r.content()
 	})
 	a = r.clients()
-	a.inUse()
+	a.awaitKeyInUse()
 
 	old := raw.read(head)
-	r.done("rotate", "--wait", "--timeout", "10s")
+	r.mustRun("rotate", "--wait", "--timeout", "10s")
 	raw.write(head, old)
 	r.broken("cut-off", "missing")
 	r.instep(a, "the audit log was put back", 2, 5*time.Second)
 	r.broken("missing")
-	b := r.done("audit", "show", "--last", "20")
+	b := r.mustRun("audit", "show", "--last", "20")
 	if !strings.Contains(b, "audit-broken") {
 		t.Errorf("the audit log does not show its break: %s", b)
 	}

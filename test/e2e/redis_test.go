@@ -20,7 +20,7 @@ func TestTheRedisStoreFails(t *testing.T) {
 		return "redis://" + redis.Addr
 	})
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	do := func(args ...any) {
@@ -43,7 +43,7 @@ func TestTheRedisStoreFails(t *testing.T) {
 		fault.undo()
 		r.instep(a, fault.name, 2, 5*time.Second)
 	}
-	before := r.now().Version
+	before := r.scope().Version
 	do("FLUSHALL")
 	r.writtenBack(a, before)
 }
@@ -60,7 +60,7 @@ func TestRedisSentinelFailsOver(t *testing.T) {
 		return "redis+sentinel://" + redis.Addrs() + "/" + redis.Master
 	})
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	master, other := redis.Servers[0], redis.Servers[1]
@@ -89,7 +89,7 @@ func TestRedisSentinelFailsOver(t *testing.T) {
 	r.ok(master.Pause())
 	r.ok(redis.Switched(r.ctx, master))
 	r.instep(a, "another failover from a stalled master", 2, 3500*time.Millisecond)
-	before := r.now().Version
+	before := r.scope().Version
 	r.ok(master.Resume())
 	r.ok(other.Kill())
 	r.ok(redis.Switched(r.ctx, other))
@@ -120,7 +120,7 @@ func TestAStartOnAnEmptiedRedis(t *testing.T) {
 		return "redis://" + redis.Addr
 	})
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	for _, p := range r.planes {
@@ -130,26 +130,26 @@ func TestAStartOnAnEmptiedRedis(t *testing.T) {
 	r.ok(err)
 	r.ok(r.planes[0].Restart())
 	r.ask(r.planes[0])
-	r.soon(func() error { return r.held("lost") }) // a new replica knows of the loss from now on
+	r.eventually(func() error { return r.held("lost") }) // a new replica knows of the loss from now on
 	fresh, err := r.fleet.Lockstepd("replica-3", fleet.Lockstepd{Bin: bin, NATS: "-", XDS: r.planes[1].XDS, Args: []string{"--config", r.path("lockstep.yaml"),
 		"--store", "redis://" + redis.Addr, "--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}})
 	r.ok(err)
 	r.ask(fresh)
-	r.soon(func() error { return r.held("lost") })
+	r.eventually(func() error { return r.held("lost") })
 	r.serves(a, "the start on an emptied store", 15*time.Second)
 	for _, p := range []*fleet.Lockstepd{r.planes[0], fresh} {
 		r.ask(p)
 		r.ok(r.held("lost"))
 	}
 	a.stop() // soon every key is replaced: those of the emptied store may have been burnt
-	r.within(40*time.Second, func() error {
-		sc, err := r.look("default")
+	r.eventuallyWithin(40*time.Second, func() error {
+		sc, err := r.scopeOf("default")
 		if err == nil && (sc.Phase != "steady" || sc.Nodes.Accepted != 2) {
 			err = fmt.Errorf("%s %s, %+v", sc.Version, sc.Phase, sc.Nodes)
 		}
 		return err
 	})
-	if v := r.now().Version; !strings.HasPrefix(v, "g4-") {
+	if v := r.scope().Version; !strings.HasPrefix(v, "g4-") {
 		t.Errorf("the ring is %s; nodes hold g3, so it was to be g4", v)
 	}
 	r.clients().check("every key was replaced")

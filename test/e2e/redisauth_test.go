@@ -22,7 +22,7 @@ func TestTheRedisStoreShutsUsOut(t *testing.T) {
 		return "redis://lockstep@" + redis.Addr + "?password_file=" + s.file("redis.password", []byte("first-password\n"))
 	})
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	do := func(args ...any) any {
@@ -61,11 +61,11 @@ func TestTheRedisStoreShutsUsOut(t *testing.T) {
 	// Silence: the server of the events is stopped in its tracks, so that neither a message nor an error comes.
 	r.ok(r.events.Servers[0].Pause())
 	r.ask(r.planes[0])
-	r.done("rotate", "--why", "no event comes")
-	began, want := time.Now(), r.now().Version
+	r.mustRun("rotate", "--why", "no event comes")
+	began, want := time.Now(), r.scope().Version
 	r.ask(r.planes[1])
-	r.soon(func() error {
-		now := r.now()
+	r.eventually(func() error {
+		now := r.scope()
 		if generation(now.Version) < generation(want) {
 			return fmt.Errorf("%s, want %s", now.Version, want)
 		}
@@ -75,9 +75,9 @@ func TestTheRedisStoreShutsUsOut(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("the other replica saw the rotation after %s, and refreshes each second", took)
 	}
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	t.Logf("without events, the rotation took %s", time.Since(began).Round(10*time.Millisecond))
-	a.inUse()
+	a.awaitKeyInUse()
 	a.cross("a rotation without events")
 	r.ok(r.events.Servers[0].Resume())
 	r.instep(a, "the return of the events", 2, 5*time.Second)

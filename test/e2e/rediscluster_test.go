@@ -19,17 +19,17 @@ func TestTheRedisClusterLosesAMaster(t *testing.T) {
 		return "redis+cluster://" + cluster.Addrs()
 	})
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	const slot = "{lockstep}:meta"
 	master, err := cluster.MasterOf(r.ctx, slot)
 	r.ok(err)
-	before := r.now()
+	before := r.scope()
 	r.ok(master.Kill())
 	a.check("the master was killed")
 	began := time.Now()
-	r.soon(func() error {
+	r.eventually(func() error {
 		next, err := cluster.MasterOf(r.ctx, slot)
 		if err == nil && next == master {
 			err = fmt.Errorf("%s is still the master", next.Name())

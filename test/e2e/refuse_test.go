@@ -13,23 +13,23 @@ import (
 func TestNodeThatRefusesHarmsNobodyElse(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const words = `invalid "ticket" key: no room`
-	s := set(t, play{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, refuse_grace: 4s}\n", lifetime)})
+	s := newStage(t, setup{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, refuse_grace: 4s}\n", lifetime)})
 	s.fleetOf(2)
 	odd := s.scripted("odd", accept)
-	first := s.phase("steady", 3)
+	first := s.awaitPhase("steady", 3)
 	a := s.clients()
 
 	odd.follow(on(grows, refuse(words)))
-	s.done("rotate", "--why", "test")
-	s.within(time.Second, func() error { return s.refusing("odd", words) })
+	s.mustRun("rotate", "--why", "test")
+	s.eventuallyWithin(time.Second, func() error { return s.refusing("odd", words) })
 	a.check("the refusal")
-	s.soon(func() error {
+	s.eventually(func() error {
 		if got := s.happened(1); !slices.Contains(got, "taken-back") {
 			return fmt.Errorf("happened so far: %v", got)
 		}
 		return nil
 	})
-	back := s.now()
+	back := s.scope()
 	if back.key("encrypt") != first.key("encrypt") {
 		t.Errorf("another key encrypts: %+v", back.Keys)
 	}
@@ -45,29 +45,29 @@ func TestNodeThatRefusesHarmsNobodyElse(t *testing.T) {
 
 	// It accepts again: the same rotation ends, with all.
 	odd.follow(accept)
-	s.phase("steady", 3)
-	s.soon(func() error { return s.ended(1) })
-	end := s.phase("steady", 3)
+	s.awaitPhase("steady", 3)
+	s.eventually(func() error { return s.ended(1) })
+	end := s.awaitPhase("steady", 3)
 	if end.Rotation != 1 || end.key("encrypt") == first.key("encrypt") {
 		t.Errorf("rotation %d, keys %+v", end.Rotation, end.Keys)
 	}
 	if r := s.lockstep("status"); r.code != 0 {
 		t.Errorf("status: exit code %d: %s", r.code, r.err)
 	}
-	a.inUse()
+	a.awaitKeyInUse()
 	a.cross("the rotation ended")
 
 	// It refuses beyond the grace: the key stays with the others, and the phase waits.
 	odd.follow(on(grows, refuse(words)))
-	s.done("rotate", "--why", "test")
-	s.soon(func() error {
-		sc, err := s.look("default")
+	s.mustRun("rotate", "--why", "test")
+	s.eventually(func() error {
+		sc, err := s.scopeOf("default")
 		if err == nil && (sc.Phase != "distributing" || time.Since(s.began(2)) < 4*time.Second) {
 			err = errNotYet
 		}
 		return err
 	})
-	waits := s.phase("distributing", 2)
+	waits := s.awaitPhase("distributing", 2)
 	if len(waits.BlockedBy) != 1 || !strings.Contains(waits.BlockedBy[0], "odd") || !strings.Contains(waits.BlockedBy[0], words) {
 		t.Errorf("blocked by %q", waits.BlockedBy)
 	}
@@ -75,10 +75,10 @@ func TestNodeThatRefusesHarmsNobodyElse(t *testing.T) {
 	a.cross("the grace was over")
 
 	// An operator lets the fleet go on.
-	s.done("exclude", "odd", "--for", "1m", "--why", "test")
-	s.soon(func() error { return s.ended(2) })
-	s.within(5*time.Second, func() error {
-		sc, err := s.look("default")
+	s.mustRun("exclude", "odd", "--for", "1m", "--why", "test")
+	s.eventually(func() error { return s.ended(2) })
+	s.eventuallyWithin(5*time.Second, func() error {
+		sc, err := s.scopeOf("default")
 		if err == nil && (sc.Nodes.Excluded != 1 || sc.Nodes.Accepted != 2) {
 			err = fmt.Errorf("%+v", sc.Nodes)
 		}
@@ -87,12 +87,12 @@ func TestNodeThatRefusesHarmsNobodyElse(t *testing.T) {
 	if names := s.names(); !slices.Contains(names, "odd excluded") {
 		t.Errorf("%v", names)
 	}
-	a.inUse()
+	a.awaitKeyInUse()
 	a.cross("a node was excluded")
 
 	odd.follow(accept)
-	s.done("exclude", "odd", "--for", "0s")
-	s.within(30*time.Second, func() error {
+	s.mustRun("exclude", "odd", "--for", "0s")
+	s.eventuallyWithin(30*time.Second, func() error {
 		if names := s.names(); !slices.Contains(names, "odd live") {
 			return fmt.Errorf("%v", names)
 		}

@@ -31,10 +31,10 @@ func atOnce(t *testing.T, names []string, test func(t *testing.T, name string)) 
 	all.Wait()
 }
 
-// does is done, again where the change could not be written down: a busy machine's disk may be that slow.
-func (s *stage) does(args ...string) (out string) {
+// mustRunInTime is mustRun, tried again while the change cannot be written down: the disk of a busy machine may be that slow.
+func (s *stage) mustRunInTime(args ...string) (out string) {
 	s.t.Helper()
-	s.within(time.Minute, func() error {
+	s.eventuallyWithin(time.Minute, func() error {
 		r := s.lockstep(args...)
 		switch {
 		case r.code == 0:
@@ -48,24 +48,24 @@ func (s *stage) does(args ...string) (out string) {
 	return out
 }
 
-// odd issues a certificate that lockstepd takes for good, and that Envoys behind a relay refuse.
-func (s *stage) odd(names ...string) fleet.Pair {
+// issueOdd issues a certificate that lockstepd takes for good, and that Envoys behind a relay refuse.
+func (s *stage) issueOdd(names ...string) fleet.Pair {
 	s.t.Helper()
 	p, err := s.ca.Issue(fleet.Leaf{Names: names, Organization: fleet.Odd})
 	s.ok(err)
 	return p
 }
 
-// stapled issues a certificate that Envoy refuses without a staple.
-func (s *stage) stapled(names ...string) fleet.Pair {
+// issueMustStaple issues a certificate that Envoy refuses without a staple.
+func (s *stage) issueMustStaple(names ...string) fleet.Pair {
 	s.t.Helper()
 	p, err := s.ca.Issue(fleet.Leaf{Names: names, MustStaple: true})
 	s.ok(err)
 	return p
 }
 
-// longer gives a test that does much more time than patience.
-func (s *stage) longer(d time.Duration) {
+// moreTime gives a test that does much more time than patience.
+func (s *stage) moreTime(d time.Duration) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), max(d, patience))
 	s.t.Cleanup(cancel)
 	s.ctx = ctx

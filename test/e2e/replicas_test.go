@@ -35,7 +35,7 @@ func replicas(t *testing.T, n int, open func(s *stage) (url string), more ...str
 // replicasOver does the same with events of the caller's; without open, they are the store, too.
 func replicasOver(t *testing.T, n int, events func(s *stage) *fleet.NATS, open func(s *stage) (url string), more ...string) *replicated {
 	t.Helper()
-	r := &replicated{stage: set(t, play{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
+	r := &replicated{stage: newStage(t, setup{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
 	s := r.stage
 	r.events = events(s)
 	url := "nats://" + r.events.Addrs()
@@ -47,7 +47,7 @@ func replicasOver(t *testing.T, n int, events func(s *stage) *fleet.NATS, open f
 	}
 	s.plane = r.planes[0]
 	for _, h := range s.hosts {
-		s.put(h, s.pair(h))
+		s.writePair(h, s.issue(h))
 	}
 	return r
 }
@@ -75,7 +75,7 @@ func (r *replicated) edges(n int) {
 	for i := range n {
 		r.envoy(fmt.Sprintf("edge-%d", i+1), r.more()...)
 	}
-	r.ready()
+	r.awaitReady()
 }
 
 // more are the flags of bootstrap for the replicas beside stage.plane.
@@ -97,15 +97,15 @@ func (r *replicated) instep(a *account, after string, nodes int, within time.Dur
 	r.t.Helper()
 	began := time.Now()
 	var last said
-	r.soon(func() error {
+	r.eventually(func() error {
 		if last = r.lockstep("rotate", "--wait", "--timeout", "10s", "--why", after); last.code != 0 {
 			return fmt.Errorf("after %s: rotate: exit code %d: %s%s", after, last.code, last.out, last.err)
 		}
 		return nil
 	})
 	took := time.Since(began)
-	r.phase("steady", nodes)
-	a.inUse()
+	r.awaitPhase("steady", nodes)
+	a.awaitKeyInUse()
 	a.cross(after)
 	r.t.Logf("after %s: in step again, a whole rotation later, in %s", after, took.Round(10*time.Millisecond))
 	if took > 3*within {
@@ -116,7 +116,7 @@ func (r *replicated) instep(a *account, after string, nodes int, within time.Dur
 // holder is the replica to which the node is connected. One that the node has just come to may not have told the others yet.
 func (r *replicated) holder(node string) (p *fleet.Lockstepd) {
 	r.t.Helper()
-	r.soon(func() error {
+	r.eventually(func() error {
 		if p = r.finds(node); p == nil {
 			return fmt.Errorf("nobody holds %s: %v", node, r.names())
 		}
@@ -155,11 +155,11 @@ func TestTwoReplicasAreOne(t *testing.T) {
 	r := replicas(t, 2, natsCluster)
 	r.edges(2)
 	last := r.scripted("last", accept)
-	r.phase("steady", 3)
+	r.awaitPhase("steady", 3)
 	a := r.clients()
 	for _, p := range r.planes {
 		r.ask(p)
-		r.phase("steady", 3)
+		r.awaitPhase("steady", 3)
 		if got, want := r.names(), []string{"edge-1 live", "edge-2 live", "last live"}; !slices.Equal(got, want) {
 			t.Errorf("%s shows %v, want %v", p.Name(), got, want)
 		}
@@ -186,8 +186,8 @@ func TestTwoReplicasAreOne(t *testing.T) {
 			what := fault.name + " while " + phase.name
 			r.ask(one)
 			last.follow(phase.until)
-			r.done("rotate", "--why", what)
-			r.phase(phase.name, 2)
+			r.mustRun("rotate", "--why", what)
+			r.awaitPhase(phase.name, 2)
 			a.cross(phase.name)
 			fault.do(other)
 			a.check(what)
@@ -196,7 +196,7 @@ func TestTwoReplicasAreOne(t *testing.T) {
 			last.follow(accept)
 			fault.undo(other)
 			repaired := time.Now()
-			r.phase("steady", 3)
+			r.awaitPhase("steady", 3)
 			t.Logf("after %s: steady %s after the repair", what, time.Since(repaired).Round(10*time.Millisecond))
 			r.instep(a, what, 3, 5*time.Second)
 		}
@@ -220,7 +220,7 @@ func TestTheNATSStoreFails(t *testing.T) {
 		return "nats://" + cluster.Addrs()
 	})
 	r.edges(2)
-	r.phase("steady", 2)
+	r.awaitPhase("steady", 2)
 	a := r.clients()
 	r.instep(a, "the start", 2, 5*time.Second)
 	kill := func(servers ...*fleet.NATSServer) {
@@ -251,7 +251,7 @@ func TestTheNATSStoreFails(t *testing.T) {
 	restart(cluster.Servers...)
 	r.instep(a, "the restart of all", 2, 5*time.Second)
 
-	before := r.now().Version
+	before := r.scope().Version
 	conn, err := nats.Connect("nats://" + cluster.Addrs())
 	r.ok(err)
 	defer conn.Close()
@@ -285,8 +285,8 @@ func (r *replicated) writtenBack(a *account, version string) {
 	began := time.Now()
 	for _, p := range r.planes {
 		r.ask(p)
-		r.soon(func() error {
-			sc, err := r.look("default")
+		r.eventually(func() error {
+			sc, err := r.scopeOf("default")
 			if err == nil && (sc.Version != version || !strings.Contains(strings.Join(sc.BlockedBy, "\n"), "had lost its content")) {
 				err = fmt.Errorf("%s, want %s; blocked by %v", sc.Version, version, sc.BlockedBy)
 			}
@@ -294,7 +294,7 @@ func (r *replicated) writtenBack(a *account, version string) {
 		})
 	}
 	for _, h := range r.hosts {
-		r.soon(func() error {
+		r.eventually(func() error {
 			if got := r.lockstep("cert", "get", h); got.code != 0 {
 				return fmt.Errorf("%s: %s", h, got.err)
 			}
@@ -304,6 +304,6 @@ func (r *replicated) writtenBack(a *account, version string) {
 	r.t.Logf("the emptied store has its content again after %s", time.Since(began).Round(10*time.Millisecond))
 	a.cross("the store was emptied")
 	late := r.envoy("late", r.more()...)
-	r.ready(late)
+	r.awaitReady(late)
 	a.cross("an Envoy joined after the store was emptied")
 }

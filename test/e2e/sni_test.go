@@ -18,13 +18,13 @@ import (
 func TestClientThatAsksForTheRingChangesNothing(t *testing.T) {
 	for name, sds := range map[string]bool{"ADS": false, "SDS": true} {
 		t.Run("on demand over "+name, func(t *testing.T) {
-			s := set(t, play{})
+			s := newStage(t, setup{})
 			s.hosts = s.hosts[:1] // the eager one
 			a := s.onDemand("edge-1", sds)
 			s.onDemand("edge-2", sds)
-			s.ready()
+			s.awaitReady()
 			held := s.scripted("held", accept)
-			s.phase("steady", 3)
+			s.awaitPhase("steady", 3)
 			clients := s.clients()
 			s.ok(s.reaches(a, "host-2.example")) // on demand works at all
 
@@ -32,23 +32,23 @@ func TestClientThatAsksForTheRingChangesNothing(t *testing.T) {
 			clients.cross("the ring's name came as SNI")
 
 			held.follow(on(grows, withhold))
-			s.done("rotate", "--why", "test")
-			s.phase("distributing", 2)
+			s.mustRun("rotate", "--why", "test")
+			s.awaitPhase("distributing", 2)
 			s.attack(a)
 			clients.cross("it came while a key was distributed")
 			held.follow(on(leads, withhold))
-			s.phase("promoting", 2)
+			s.awaitPhase("promoting", 2)
 			s.attack(a)
 			clients.cross("it came while a key was promoted")
 			held.follow(accept)
-			s.phase("steady", 3)
+			s.awaitPhase("steady", 3)
 			if err := s.ended(1); err != nil {
 				t.Error(err)
 			}
 
 			s.attack(a)
-			s.done("rotate", "--wait", "--timeout", "10s", "--why", "test")
-			clients.inUse()
+			s.mustRun("rotate", "--wait", "--timeout", "10s", "--why", "test")
+			clients.awaitKeyInUse()
 			clients.cross("a rotation after it")
 			s.ok(s.reaches(a, "host-2.example"))
 		})
@@ -58,13 +58,13 @@ func TestClientThatAsksForTheRingChangesNothing(t *testing.T) {
 // TestStreamThatRefusesItsFirstRing is the same without Envoy: a second stream under the id of a node with eager chains asks for the ring,
 // as for a certificate, and refuses it.
 func TestStreamThatRefusesItsFirstRing(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(2)
-	s.phase("steady", 2)
+	s.awaitPhase("steady", 2)
 	a := s.clients()
 	before := s.sight()
 	second := s.scripted("edge-1", refuse("not a certificate"))
-	s.soon(func() error {
+	s.eventually(func() error {
 		if second.toldOfNone() == 0 {
 			return errNotYet
 		}
@@ -73,11 +73,11 @@ func TestStreamThatRefusesItsFirstRing(t *testing.T) {
 	if after := s.sight(); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	s.done("rotate", "--wait", "--timeout", "10s", "--why", "test")
+	s.mustRun("rotate", "--wait", "--timeout", "10s", "--why", "test")
 	if r := s.lockstep("status"); r.code != 0 {
 		t.Errorf("status: exit code %d: %s", r.code, r.err)
 	}
-	a.inUse()
+	a.awaitKeyInUse()
 	a.cross("a rotation")
 }
 
@@ -115,7 +115,7 @@ func (s *stage) attack(e *envoy) {
 	if s.secrets("asked") == asked {
 		s.t.Error("Envoy did not ask for the ring as a certificate: nothing was tried")
 	}
-	s.soon(func() error { // Envoy's last streams may be on their way out
+	s.eventually(func() error { // Envoy's last streams may be on their way out
 		if after := s.sight(); after != before {
 			return fmt.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
@@ -142,7 +142,7 @@ func (deafConn) Read([]byte) (int, error) { return 0, net.ErrClosed }
 // sight is all that an operator sees, without what counts time.
 func (s *stage) sight() string {
 	s.t.Helper()
-	sc := s.now()
+	sc := s.scope()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s rotation %d %v %+v\n", sc.Phase, sc.Version, sc.Rotation, sc.Keys, sc.Nodes)
 	for _, n := range s.nodes() {

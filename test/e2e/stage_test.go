@@ -44,8 +44,8 @@ type stage struct {
 	envoys   []*envoy
 }
 
-// play says how a stage is set up.
-type play struct {
+// setup says how a stage is set up.
+type setup struct {
 	hosts  int    // with certificates in the directory; 0: two
 	scopes string // YAML of the configuration under "scopes:"; "": default, with tickets that live for lifetime
 	later  bool   // the test starts lockstepd itself
@@ -53,8 +53,8 @@ type play struct {
 
 const lifetime = 20 * time.Second // ticket_lifetime where a test says nothing else
 
-// set sets the stage: certificates, an upstream, and lockstepd, ready unless it comes later.
-func set(t *testing.T, p play) *stage {
+// newStage sets up a stage: certificates, an upstream, and lockstepd, ready unless it comes later.
+func newStage(t *testing.T, p setup) *stage {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
@@ -109,22 +109,22 @@ func (s *stage) ok(err error) {
 	}
 }
 
-// within waits until check returns nil.
-func (s *stage) within(d time.Duration, check func() error) {
+// eventuallyWithin waits until check returns nil.
+func (s *stage) eventuallyWithin(d time.Duration, check func() error) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, d)
 	defer cancel()
 	s.ok(fleet.Until(ctx, check))
 }
 
-// soon is within a time that only a machine under heavy load needs.
-func (s *stage) soon(check func() error) {
+// eventually is within a time that only a machine under heavy load needs.
+func (s *stage) eventually(check func() error) {
 	s.t.Helper()
-	s.within(15*time.Second, check)
+	s.eventuallyWithin(15*time.Second, check)
 }
 
-// pair issues a certificate for the names.
-func (s *stage) pair(names ...string) fleet.Pair {
+// issue issues a certificate for the names.
+func (s *stage) issue(names ...string) fleet.Pair {
 	s.t.Helper()
 	p, err := s.ca.Issue(fleet.Leaf{Names: names})
 	s.ok(err)
@@ -134,17 +134,17 @@ func (s *stage) pair(names ...string) fleet.Pair {
 // renew puts a new certificate of the same issuer into the directory.
 func (s *stage) renew(host string) fleet.Pair {
 	s.t.Helper()
-	p := s.pair(host)
+	p := s.issue(host)
 	s.ok(fleet.WriteHost(s.certs, host, p))
 	return p
 }
 
 var errNotYet = errors.New("not yet")
 
-// put stores a certificate with the CLI, and returns what it printed.
-func (s *stage) put(name string, p fleet.Pair) string {
+// writePair stores a certificate with the CLI, and returns what it printed.
+func (s *stage) writePair(name string, p fleet.Pair) string {
 	s.t.Helper()
-	return s.done("-o", "json", "cert", "put", name, "--cert", s.file("put.crt", p.Chain), "--key", s.file("put.key", p.Key))
+	return s.mustRun("-o", "json", "cert", "put", name, "--cert", s.file("put.crt", p.Chain), "--key", s.file("put.key", p.Key))
 }
 
 // file writes a file outside the watched directory and returns its path.

@@ -8,11 +8,11 @@ import (
 // TestStopAndStartGoUnnoticed: SIGTERM ends lockstepd within seconds and with status 0 although Envoys are connected; they serve on, and
 // after the restart they are sent nothing that they hold.
 func TestStopAndStartGoUnnoticed(t *testing.T) {
-	s := set(t, play{})
+	s := newStage(t, setup{})
 	s.fleetOf(3)
-	s.phase("steady", 3)
-	s.done("rotate", "--wait")
-	before := s.phase("steady", 3)
+	s.awaitPhase("steady", 3)
+	s.mustRun("rotate", "--wait")
+	before := s.awaitPhase("steady", 3)
 	a := s.clients()
 
 	began := time.Now()
@@ -26,12 +26,12 @@ func TestStopAndStartGoUnnoticed(t *testing.T) {
 
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
-	after := s.phase("steady", 3)
+	after := s.awaitPhase("steady", 3)
 	if after.Version != before.Version {
 		t.Errorf("%s became %s", before.Version, after.Version)
 	}
 	a.cross("lockstepd came back")
-	s.soon(func() error { // certificates come by a stream of their own
+	s.eventually(func() error { // certificates come by a stream of their own
 		if got, want := s.secrets("accepted"), float64(len(s.envoys)*(1+len(s.hosts))); got < want {
 			return errNotYet
 		}
@@ -45,7 +45,7 @@ func TestStopAndStartGoUnnoticed(t *testing.T) {
 			t.Errorf("%+v", n)
 		}
 	}
-	s.done("rotate", "--wait")
-	a.inUse()
+	s.mustRun("rotate", "--wait")
+	a.awaitKeyInUse()
 	a.cross("a rotation after it")
 }

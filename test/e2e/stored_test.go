@@ -17,23 +17,23 @@ func TestAListenerIsRefusedForAStoredCertificate(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"host-1.example", "host-2.example"} { // the first chain, and the last
 		t.Run(bad, func(t *testing.T) {
-			s := set(t, play{later: true})
+			s := newStage(t, setup{later: true})
 			addr := s.listen("  hosts: [host-1.example, host-2.example]\n")
 			s.plane.Args = append(s.plane.Args, "--canary", "0s", "--refresh", "1s") // the template is read again as often
 			s.start()
 			relay := s.relay(s.plane.XDS)
 			e := s.hybridVia(relay, "edge-1", addr)
-			s.ready()
-			s.phase("steady", 1)
+			s.awaitReady()
+			s.awaitPhase("steady", 1)
 			good := s.hosts[0]
 			if bad == good {
 				good = s.hosts[1]
 			}
 			before := s.renew(bad)
-			s.soon(func() error { return s.serving(e, bad, before) })
+			s.eventually(func() error { return s.serving(e, bad, before) })
 			relay.Spoil(bad, true) // no remedy helps
 			s.renew(bad)
-			s.soon(func() error {
+			s.eventually(func() error {
 				if r := s.lockstep("nodes"); !strings.Contains(r.out, "refusing") {
 					return fmt.Errorf("nodes: %s", r.out)
 				}
@@ -46,7 +46,7 @@ func TestAListenerIsRefusedForAStoredCertificate(t *testing.T) {
 				t.Fatal("the template has another stat_prefix than this test knows")
 			}
 			s.file("listener.yaml", changed)
-			s.soon(func() error {
+			s.eventually(func() error {
 				if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, "1 nodes refuse the listener") {
 					return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 				}
@@ -55,20 +55,20 @@ func TestAListenerIsRefusedForAStoredCertificate(t *testing.T) {
 			s.ok(s.trusted(e, good))
 			relay.Spoil(bad, false)
 			p := s.renew(bad)
-			s.soon(func() error { return s.serving(e, bad, p) })
-			s.soon(func() error {
+			s.eventually(func() error { return s.serving(e, bad, p) })
+			s.eventually(func() error {
 				if !bytes.Contains(s.envoyAdmin(e, "/config_dump?resource=dynamic_listeners"), []byte(`"stat_prefix": "other"`)) {
 					return errNotYet
 				}
 				return nil
 			})
-			s.soon(func() error {
+			s.eventually(func() error {
 				if r := s.lockstep("status"); r.code != 0 {
 					return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 				}
 				return nil
 			})
-			s.does("rotate", "--wait", "--timeout", "30s")
+			s.mustRunInTime("rotate", "--wait", "--timeout", "30s")
 			for _, h := range s.hosts {
 				if !s.resumes(e, h) {
 					t.Errorf("%s does not resume", h)
@@ -94,8 +94,8 @@ func (s *stage) clientCA(path, trusted string) {
 // and no burn counts as done meanwhile.
 func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 	t.Parallel()
-	s := set(t, play{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})
-	s.longer(3 * time.Minute)
+	s := newStage(t, setup{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})
+	s.moreTime(3 * time.Minute)
 	file := s.path("clients.json")
 	s.clientCA(file, string(s.ca.PEM()))
 	e := s.place("edge-1")
@@ -103,8 +103,8 @@ func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 	config := strings.ReplaceAll(string(s.bootstrap(e, s.plane.XDS, s.eagerFlags(e, s.hosts)...)), "tls_params:", source)
 	s.run(e, []byte(config))
 	s.envoy("edge-2")
-	s.ready()
-	s.phase("steady", 2)
+	s.awaitReady()
+	s.awaitPhase("steady", 2)
 	var old []issued
 	for _, h := range s.hosts {
 		for _, v := range bothVersions {
@@ -112,14 +112,14 @@ func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 		}
 	}
 	s.clientCA(file, "broken")
-	s.soon(func() error {
+	s.eventually(func() error {
 		if !strings.Contains(e.LogTail(20), "trusted CA") {
 			return errNotYet
 		}
 		return nil
 	})
-	s.does("burn", "--yes", "--why", "test")
-	s.soon(func() error {
+	s.mustRunInTime("burn", "--yes", "--why", "test")
+	s.eventually(func() error {
 		r := s.lockstep("status")
 		if r.code != 3 || !strings.Contains(r.out+r.err, "edge-1") || !strings.Contains(r.out+r.err, "restart this Envoy") {
 			return fmt.Errorf("status: exit code %d: %s%s", r.code, r.out, r.err)
@@ -140,7 +140,7 @@ func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 	for _, h := range s.hosts {
 		s.ok(s.trusted(e, h))
 	}
-	if sc := s.now(); sc.Phase != "burning" {
+	if sc := s.scope(); sc.Phase != "burning" {
 		t.Errorf("%s, want burning: %+v", sc.Phase, sc)
 	}
 
@@ -148,13 +148,13 @@ func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 	s.clientCA(file, string(s.ca.PEM()))
 	time.Sleep(time.Second)
 	for _, h := range s.hosts {
-		s.soon(func() error { return s.trusted(e, h) })
+		s.eventually(func() error { return s.trusted(e, h) })
 	}
 	s.ok(e.Kill()) // as it says
 	s.ok(e.Restart())
-	s.ready(e)
-	s.within(40*time.Second, func() error {
-		if sc := s.now(); sc.Phase != "steady" || sc.Nodes.Accepted != 2 {
+	s.awaitReady(e)
+	s.eventuallyWithin(40*time.Second, func() error {
+		if sc := s.scope(); sc.Phase != "steady" || sc.Nodes.Accepted != 2 {
 			return fmt.Errorf("%s, %+v, blocked by %v", sc.Phase, sc.Nodes, sc.BlockedBy)
 		}
 		return nil

@@ -135,7 +135,7 @@ func (k *keeper) take(resp *discoveryv3.DeltaDiscoveryResponse) (words string) {
 func (s *stage) rest(all []*keeper, since []int) (most int) {
 	s.t.Helper()
 	before, quiet := -1, time.Now()
-	s.within(60*time.Second, func() error {
+	s.eventuallyWithin(60*time.Second, func() error {
 		sum := 0
 		for _, n := range sentTo(all) {
 			sum += n
@@ -168,14 +168,14 @@ func sentTo(all []*keeper) (n []int) {
 func TestAThousandNodesThatRefuseACertificateMakeNoStorm(t *testing.T) {
 	t.Parallel()
 	const nodes = 1000
-	s := set(t, play{hosts: 1, later: true})
-	s.longer(3 * time.Minute)
+	s := newStage(t, setup{hosts: 1, later: true})
+	s.moreTime(3 * time.Minute)
 	s.plane.Args = append(s.plane.Args, "--canary", "0s") // else one node would take the harm for all
 	s.start()
 	host := s.hosts[0]
 	all := s.keepers(nodes, host)
-	s.within(60*time.Second, func() error {
-		if sc, err := s.look("default"); err != nil || sc.Nodes.Accepted != nodes {
+	s.eventuallyWithin(60*time.Second, func() error {
+		if sc, err := s.scopeOf("default"); err != nil || sc.Nodes.Accepted != nodes {
 			return fmt.Errorf("%+v, %v", sc.Nodes, err)
 		}
 		return nil
@@ -189,10 +189,10 @@ func TestAThousandNodesThatRefuseACertificateMakeNoStorm(t *testing.T) {
 		put  func(...string) fleet.Pair
 		most int
 	}{
-		{"a bad renewal: it, the cure, the ring", s.odd, 3},
-		{"another bad one", s.odd, 3},
-		{"mended", s.pair, 2},
-		{"a bad one again", s.odd, 3},
+		{"a bad renewal: it, the cure, the ring", s.issueOdd, 3},
+		{"another bad one", s.issueOdd, 3},
+		{"mended", s.issue, 2},
+		{"a bad one again", s.issueOdd, 3},
 	} {
 		since := sentTo(all)
 		s.ok(fleet.WriteHost(s.certs, host, step.put(host)))
@@ -213,6 +213,6 @@ func TestAThousandNodesThatRefuseACertificateMakeNoStorm(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	s.does("rotate", "--wait", "--timeout", "60s")
+	s.mustRunInTime("rotate", "--wait", "--timeout", "60s")
 	t.Logf("a rotation with all of them took %s", time.Since(began).Round(time.Millisecond))
 }

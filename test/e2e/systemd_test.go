@@ -24,8 +24,8 @@ func TestUnits(t *testing.T) {
 	}
 	u := startUnits(t)
 	other := u.edge("edge-2", "")
-	u.ready()
-	u.phase("steady", 2)
+	u.awaitReady()
+	u.awaitPhase("steady", 2)
 	a := u.clients(u.node, other)
 
 	u.reload(a)
@@ -46,7 +46,7 @@ func (u *units) reload(a *account) {
 	began := time.Now()
 	next := u.reloads(pid)
 	u.t.Logf("reload: a new process is the main one after %s", since(began))
-	a.inUse()
+	a.awaitKeyInUse()
 	_, err := u.systemd.Run(u.ctx, "kill", "-HUP", pid) // as by somebody who looked a moment ago
 	u.ok(err)
 	last := u.follows(next)
@@ -73,7 +73,7 @@ func (u *units) refuses(a *account) {
 	was, pid := u.life(), u.show(edgeUnit, "MainPID")
 	u.ok(os.WriteFile(u.systemd.Path(file), append(good, "nonsense: 1\n"...), 0o640))
 	u.ctl("reload", edgeUnit)
-	u.soon(func() error {
+	u.eventually(func() error {
 		if len(logged(u.log(edgeUnit), "the new process did not take over; this one goes on", "error")) == 0 {
 			return errNotYet
 		}
@@ -117,7 +117,7 @@ func (u *units) killAfterReload(a *account) {
 	if !u.offered(u.node, live) {
 		u.t.Error("kill -9: a session of before does not resume")
 	}
-	a.inUse()
+	a.awaitKeyInUse()
 	a.check("kill -9")
 }
 
@@ -127,10 +127,10 @@ func (u *units) losesPlane(a *account) {
 	pid, began := u.show(planeUnit, "MainPID"), time.Now()
 	u.ctl("kill", "--kill-who=main", "--signal=KILL", planeUnit)
 	u.back(planeUnit, pid)
-	u.phase("steady", 2)
+	u.awaitPhase("steady", 2)
 	u.t.Logf("kill -9 of lockstepd: its nodes are back after %s", since(began))
 
-	ring, live := u.now().Version, u.ticket(u.node)
+	ring, live := u.scope().Version, u.ticket(u.node)
 	began = time.Now()
 	u.stopped(planeUnit)
 	u.t.Logf("stop of lockstepd: %s", since(began))

@@ -31,7 +31,7 @@ const (
 // startUnits starts both units.
 func startUnits(t *testing.T) *units {
 	t.Helper()
-	u := &units{stage: set(t, play{later: true}), node: &envoy{name: "edge-1", addr: "127.0.0.1:443", admin: "127.0.0.1:18090"}}
+	u := &units{stage: newStage(t, setup{later: true}), node: &envoy{name: "edge-1", addr: "127.0.0.1:443", admin: "127.0.0.1:18090"}}
 	var err error
 	u.systemd, err = u.fleet.Systemd(u.ctx, bin)
 	u.ok(err)
@@ -52,7 +52,7 @@ func startUnits(t *testing.T) *units {
 	u.ok(u.systemd.Give("/etc/lockstep/edge.yaml", "lockstep-edge"))
 
 	u.ctl("enable", "--now", planeUnit)
-	u.phase("steady", 0)
+	u.awaitPhase("steady", 0)
 	u.ctl("enable", "--now", edgeSocket, edgeUnit)
 	resp, err := http.Get("http://" + u.node.admin + "/readyz")
 	u.ok(err)
@@ -91,7 +91,7 @@ func (u *units) reloads(pid string) (next string) {
 // follows returns the main process that comes after pid.
 func (u *units) follows(pid string) (next string) {
 	u.t.Helper()
-	u.soon(func() error {
+	u.eventually(func() error {
 		if next = u.show(edgeUnit, "MainPID"); next == pid {
 			return fmt.Errorf("the main process is %s still", pid)
 		}
@@ -113,7 +113,7 @@ func (u *units) hold() *traffic.Open {
 func (u *units) goesOn(open *traffic.Open, more int) {
 	u.t.Helper()
 	_, before := open.Cut()
-	u.soon(func() error {
+	u.eventually(func() error {
 		cut, beats := open.Cut()
 		if len(cut) > 0 {
 			u.t.Fatalf("these were cut: %v", cut)
@@ -133,7 +133,7 @@ func (u *units) leaves(open *traffic.Open, args ...string) (wait func()) {
 		_, err := u.systemd.Ctl(u.ctx, args...)
 		done <- err
 	}()
-	u.soon(func() error {
+	u.eventually(func() error {
 		if state := u.show(edgeUnit, "SubState"); state != "stop-sigterm" {
 			return fmt.Errorf("the unit is %s", state)
 		}
@@ -150,7 +150,7 @@ func (u *units) leaves(open *traffic.Open, args ...string) (wait func()) {
 // back waits until a unit is active with another main process.
 func (u *units) back(unit string, than ...string) {
 	u.t.Helper()
-	u.soon(func() error {
+	u.eventually(func() error {
 		pid, state := u.show(unit, "MainPID"), u.show(unit, "ActiveState")
 		if state != "active" || pid == "0" || slices.Contains(than, pid) {
 			return fmt.Errorf("%s is %s, its main process %s", unit, state, pid)
@@ -162,7 +162,7 @@ func (u *units) back(unit string, than ...string) {
 // ends waits for the end of a process.
 func (u *units) ends(pid string) {
 	u.t.Helper()
-	u.soon(func() error {
+	u.eventually(func() error {
 		if exists(u.systemd.Proc(pid)) == nil {
 			return fmt.Errorf("process %s goes on", pid)
 		}

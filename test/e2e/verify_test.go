@@ -16,9 +16,9 @@ func (s *stage) verify(envoys ...*envoy) []string {
 
 // TestVerifyShowsWhoShares: the probe's matrix over Envoys of one ring, and with one of another.
 func TestVerifyShowsWhoShares(t *testing.T) {
-	s := set(t, play{scopes: "  default: {}\n  partners: {}\n"})
+	s := newStage(t, setup{scopes: "  default: {}\n  partners: {}\n"})
 	s.fleetOf(3)
-	out := s.done(s.verify(s.envoys...)...)
+	out := s.mustRun(s.verify(s.envoys...)...)
 	for _, version := range []string{"TLS 1.2", "TLS 1.3"} {
 		if !strings.Contains(out, version+": 9 of 9 sessions resumed") {
 			t.Errorf("no full matrix of %s: %s", version, out)
@@ -30,8 +30,8 @@ func TestVerifyShowsWhoShares(t *testing.T) {
 		}
 	}
 	stranger := s.envoy("stranger", "--scope", "partners")
-	s.ready(stranger)
-	s.fails(1, "8 of 18 sessions did not resume", s.verify(s.envoys[0], s.envoys[1], stranger)...)
-	s.fails(1, "did not resume", s.verify(s.envoys[0], stranger)...)
-	s.done(s.verify(stranger)...)
+	s.awaitReady(stranger)
+	s.mustFail(1, "8 of 18 sessions did not resume", s.verify(s.envoys[0], s.envoys[1], stranger)...)
+	s.mustFail(1, "did not resume", s.verify(s.envoys[0], stranger)...)
+	s.mustRun(s.verify(stranger)...)
 }

@@ -1,5 +1,3 @@
-// Package fleet runs real programs for tests and the demo: lockstepd, Envoy, an upstream, and a CA with the files it issues.
-// Nothing that it starts outlives it: not the end of a test, not a panic, not a kill -9 of the test itself.
 package fleet
 
 import (

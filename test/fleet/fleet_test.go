@@ -335,7 +335,7 @@ func TestCertificatesPassTheBorder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := keysource.ParseCertificate(chain, key, time.Now())
+			c, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: key}, time.Now())
 			if err != nil {
 				t.Fatalf("%s, round %d: %v", name, round, err)
 			}
@@ -358,7 +358,7 @@ func TestCertificatesPassTheBorder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keysource.ParseCertificate(expired.Chain, expired.Key, time.Now()); err == nil || !strings.Contains(err.Error(), "expired") {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: expired.Chain, Key: expired.Key}, time.Now()); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("expired: %v", err)
 	}
 }

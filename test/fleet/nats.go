@@ -23,7 +23,7 @@ type NATSServer struct {
 
 // BuildNATS builds nats-server, in go.mod's version, into bin/ of the checkout, and returns its path.
 func BuildNATS(ctx context.Context) (string, error) {
-	bin, err := build(ctx, "github.com/nats-io/nats-server/v2")
+	bin, err := Build(ctx, "github.com/nats-io/nats-server/v2")
 	return filepath.Join(bin, "nats-server"), err
 }
 

@@ -53,38 +53,38 @@ func EnvoyPath() (string, error) {
 	return path, nil
 }
 
-// Build builds programs of cmd/ ("lockstepd") into bin/ of the checkout, as `make build` does, and returns that folder. What is up to date is
-// left alone, and only one process builds at a time, so that tests of several packages may call it at once.
+// Build builds programs of cmd/ ("lockstepd"), and packages whose names have a slash ("./test/demo"), into bin/ of
+// the checkout, as `make build` does, and returns that folder. What is up to date is left alone. Only one process
+// builds at a time, so that tests of several packages may call it at once.
 func Build(ctx context.Context, programs ...string) (bin string, err error) {
-	packages := make([]string, len(programs))
-	for i, p := range programs {
-		packages[i] = "./cmd/" + p
-	}
-	return build(ctx, packages...)
+	return build(ctx, "bin", "off", programs)
 }
 
-func build(ctx context.Context, packages ...string) (bin string, err error) {
+// BuildReleased builds programs as `make release` does, with the recorded profile, and returns their folder. It
+// compiles every dependency anew the first time.
+func BuildReleased(ctx context.Context, programs ...string) (bin string, err error) {
+	return build(ctx, filepath.Join("bin", "release"), "auto", programs)
+}
+
+func build(ctx context.Context, into, profile string, programs []string) (bin string, err error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
 	}
-	bin = filepath.Join(root, "bin")
 	if err := dependOn(root); err != nil {
 		return "", err
 	}
-	unlock, err := lock(bin)
+	unlock, err := lock(filepath.Join(root, "bin"))
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	args := []string{"build", "-trimpath", "-o", bin + string(filepath.Separator)}
-	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "test", "build"), programs...)
+	cmd.Env = append(os.Environ(), "PROFILE="+profile)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("fleet: go build %v: %w\n%s", packages, err, out)
+		return "", fmt.Errorf("fleet: test/build %v: %w\n%s", programs, err, out)
 	}
-	return bin, nil
+	return filepath.Join(root, into), nil
 }
 
 // lock makes the folder of built programs and has this process build alone, until unlock is called.

@@ -1,5 +1,13 @@
-// Package client keeps a set of named resources of one type current over an incremental xDS stream: it reconnects, says what it
-// holds already, acknowledges what was applied and refuses, with the reason, what was not.
+// Package client keeps a set of named resources of one type current over an incremental xDS
+// stream.
+//
+// Its rules:
+//
+//   - It reconnects, and says which versions it holds already, so that nothing is sent twice.
+//   - It acknowledges what was applied, and refuses what was not, with the reason.
+//   - It never sends a first request without names, since that would ask for everything.
+//
+// It imports nothing of the server, and does not know what a resource means.
 package client
 
 import (
@@ -21,25 +29,27 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// Config is what a client needs. All but Method and Log is required.
+// Config is what a client needs. Everything but Method and Log is required.
 type Config struct {
-	// Conn is the connection; its keepalive notices a server that is gone.
+	// Conn is the connection. Its keepalive notices a server that is gone.
 	Conn grpc.ClientConnInterface
 	// Node is sent with the first request of each stream.
 	Node *corev3.Node
 	// Type is the type URL of the resources.
 	Type string
-	// Method is the full name of a bidirectional gRPC method of incremental xDS. Empty: that of the aggregated service.
+	// Method is the full name of a bidirectional gRPC method of incremental xDS. If it is empty,
+	// it is that of the aggregated service.
 	Method string
-	// Apply makes resources and removals take effect. Nil acknowledges all of them, an error refuses all of them with its text,
-	// which the server shows to people. It is called by the goroutine of Run, one call at a time.
+	// Apply makes resources and removals take effect. If it returns nil, all of them are
+	// acknowledged. If it returns an error, all are refused with its text, which the server shows
+	// to people. The goroutine of Run calls it, one call at a time.
 	Apply func(resources []*xds.Resource, removed []string) error
-	// Log gets lost connections and refusals. Nil: nowhere.
+	// Log gets lost connections and refusals. If it is nil, nothing is logged.
 	Log *slog.Logger
 }
 
-// Pauses between attempts are drawn from the upper half of a ceiling that doubles from the one to the other (so they are 0.2 s to
-// 2 s) and begins anew once a response came.
+// A pause between two attempts is drawn from the upper half of a ceiling. The ceiling doubles from
+// firstCeiling to lastCeiling, so a pause has 0.2 s to 2 s. It begins anew once a response came.
 const (
 	firstCeiling = 400 * time.Millisecond
 	lastCeiling  = 2 * time.Second
@@ -47,20 +57,20 @@ const (
 
 // Client subscribes to resources by name.
 type Client struct {
-	Config
-	applied map[string]string // name → version; belongs to the goroutine of Run
+	cfg     Config
+	applied map[string]string // name → version; owned by the goroutine of Run
 
-	wake chan struct{} // capacity 1: pending has something
+	wake chan struct{} // capacity 1; ready when pending has something
 
 	mu      sync.Mutex
 	wanted  map[string]bool
-	pending map[string]bool   // not yet sent: true to subscribe, false to unsubscribe
-	had     map[string]string // name → version, of what the caller has from elsewhere
+	pending map[string]bool   // not sent yet: true to subscribe, false to unsubscribe
+	held    map[string]string // name → version, of what the caller has from elsewhere
 
 	live atomic.Bool
 }
 
-// New returns a client; Run starts it.
+// New returns a client. Run starts it.
 func New(c Config) *Client {
 	if c.Method == "" {
 		c.Method = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName
@@ -69,34 +79,38 @@ func New(c Config) *Client {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Client{
-		Config:  c,
+		cfg:     c,
 		applied: make(map[string]string),
 		wake:    make(chan struct{}, 1),
 		wanted:  make(map[string]bool),
 		pending: make(map[string]bool),
-		had:     make(map[string]string),
+		held:    make(map[string]string),
 	}
 }
 
-// Live reports whether there is a stream now: what was applied is current then, but for what is under way and for a server whose silence the connection's
-// keepalive has not noticed yet.
+// Live reports whether there is a stream now. Then what was applied is current, except for what is
+// under way. The connection's keepalive may not have noticed yet that the server is lost.
 func (c *Client) Live() bool { return c.live.Load() }
 
-// Hold says that the caller has a version of a name already, as if it had been applied: the next stream begins with it, and the server is silent if it is current.
+// Hold says that the caller has a version of a name already, as if it had been applied. The next
+// stream begins with it, and the server sends nothing if it is current.
 func (c *Client) Hold(name, version string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.had[name] = version
+	c.held[name] = version
 }
 
-// Subscribe asks for names, from now on and after each reconnect. A name that is subscribed already is asked for again, and the server
-// answers it again. The empty name, "*" (both would mean everything) and what is not UTF-8 (cannot be sent) are passed over.
-// Subscribe never blocks, and may be called at any time by any goroutine.
+// Subscribe asks for names, from now on and after each reconnect. If a name is subscribed already,
+// it is asked for again, and the server answers again. Subscribe skips the empty name and "*",
+// which would both mean everything. It skips a name that is not UTF-8, which cannot be sent. It
+// never blocks, and any goroutine may call it at any time.
 func (c *Client) Subscribe(names ...string) { c.want(true, names) }
 
-// Unsubscribe ends what Subscribe began. The client forgets what it applied under the names; Apply is not called.
+// Unsubscribe ends what Subscribe began. The client forgets what it applied under the names. It
+// does not call Apply.
 func (c *Client) Unsubscribe(names ...string) { c.want(false, names) }
 
+// want notes that names are to be subscribed (on) or unsubscribed, and wakes Run.
 func (c *Client) want(on bool, names []string) {
 	c.mu.Lock()
 	for _, n := range names {
@@ -133,17 +147,18 @@ func (c *Client) changes() (subscribe, unsubscribe []string) {
 	return subscribe, unsubscribe
 }
 
-// all takes every name that is wanted, with the versions of those that were applied, for the first request of a stream.
+// all returns every name that is wanted, for the first request of a stream. held has the versions
+// of those that were applied.
 func (c *Client) all() (names []string, held map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.pending)
-	for n, version := range c.had {
+	for n, version := range c.held {
 		if c.applied[n] == "" {
 			c.applied[n] = version
 		}
 	}
-	clear(c.had)
+	clear(c.held)
 	for n := range c.applied {
 		if !c.wanted[n] {
 			delete(c.applied, n)
@@ -155,8 +170,8 @@ func (c *Client) all() (names []string, held map[string]string) {
 	return names, maps.Clone(c.applied)
 }
 
-// still drops what came too late: resources that are not wanted any more.
-func (c *Client) still(resources []*xds.Resource) []*xds.Resource {
+// dropUnwanted drops the resources that are not wanted any more.
+func (c *Client) dropUnwanted(resources []*xds.Resource) []*xds.Resource {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(resources, func(r *xds.Resource) bool { return !c.wanted[r.Name] })
@@ -182,7 +197,7 @@ func (c *Client) Run(ctx context.Context) error {
 			ceiling = firstCeiling
 		}
 		pause := ceiling/2 + rand.N(ceiling/2)
-		c.Log.Warn("xDS stream ended; connecting again", "type", c.Type, "error", err, "after", pause)
+		c.cfg.Log.Warn("xDS stream ended; connecting again", "type", c.cfg.Type, "error", err, "after", pause)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -192,5 +207,5 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
-// errEnded is the end of a stream that the server closed without an error.
+// errEnded means that the server closed the stream without an error.
 var errEnded = errors.New("the server closed the stream")

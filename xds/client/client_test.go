@@ -28,7 +28,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const testType = "type.googleapis.com/test.Thing"
 
-// scripted is a server that a test plays by hand: it sees each stream, its requests, and sends what it likes.
+// scripted is a server that a test plays by hand: it sees each stream, its requests, and sends
+// what it likes.
 type scripted struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	streams chan *played
@@ -72,24 +73,28 @@ func play(t *testing.T, test func(t *testing.T, c *Client, s *scripted, apply <-
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = g.Serve(l) })
 		conn, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
+				error) {
+				return l.DialContext(ctx)
+			}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		calls := make(chan applied)
-		c := New(Config{Conn: conn, Node: &corev3.Node{Id: "n1"}, Type: testType, Apply: func(res []*xds.Resource, removed []string) error {
-			a := applied{removed: removed, reply: make(chan error)}
-			for _, r := range res {
-				a.names = append(a.names, r.Name+"@"+r.Version)
-			}
-			select {
-			case calls <- a:
-				return <-a.reply
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}})
+		c := New(Config{Conn: conn, Node: &corev3.Node{Id: "n1"}, Type: testType,
+			Apply: func(res []*xds.Resource, removed []string) error {
+				a := applied{removed: removed, reply: make(chan error)}
+				for _, r := range res {
+					a.names = append(a.names, r.Name+"@"+r.Version)
+				}
+				select {
+				case calls <- a:
+					return <-a.reply
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}})
 		wg.Go(func() {
 			if err := c.Run(ctx); err != nil {
 				t.Errorf("Run: %v", err)
@@ -123,7 +128,8 @@ func (p *played) send(t *testing.T, nonce string, names ...string) {
 			d.RemovedResources = append(d.RemovedResources, n[1:])
 			continue
 		}
-		d.Resources = append(d.Resources, &discoveryv3.Resource{Name: n, Version: "1", Resource: &anypb.Any{}, Ttl: durationpb.New(time.Minute)})
+		d.Resources = append(d.Resources,
+			&discoveryv3.Resource{Name: n, Version: "1", Resource: &anypb.Any{}, Ttl: durationpb.New(time.Minute)})
 	}
 	if err := p.Send(d); err != nil {
 		t.Fatal(err)
@@ -135,7 +141,8 @@ func TestAcknowledgesWhatWasAppliedAndRefusesWhatWasNot(t *testing.T) {
 		c.Subscribe("a", "b", "", "*", "\xff")
 		p := <-s.streams
 		first := p.recv(t)
-		if first.Node.GetId() != "n1" || first.TypeUrl != testType || !slices.Equal(first.ResourceNamesSubscribe, []string{"a", "b"}) || len(first.InitialResourceVersions) != 0 {
+		if first.Node.GetId() != "n1" || first.TypeUrl != testType || !slices.Equal(first.ResourceNamesSubscribe,
+			[]string{"a", "b"}) || len(first.InitialResourceVersions) != 0 {
 			t.Errorf("first request %v", first)
 		}
 		p.send(t, "1", "a")
@@ -155,7 +162,8 @@ func TestAcknowledgesWhatWasAppliedAndRefusesWhatWasNot(t *testing.T) {
 		}
 		p.end <- status.Error(codes.Unavailable, "over")
 		p = <-s.streams
-		if r := p.recv(t); len(r.InitialResourceVersions) != 1 || r.InitialResourceVersions["a"] != "1" || len(r.ResourceNamesSubscribe) != 2 {
+		if r := p.recv(t); len(r.InitialResourceVersions) != 1 || r.InitialResourceVersions["a"] != "1" ||
+			len(r.ResourceNamesSubscribe) != 2 {
 			t.Errorf("after the reconnect: %v", r)
 		}
 		p.send(t, "3", "-a")
@@ -202,7 +210,8 @@ func TestNamesComeAndGoAtAnyTime(t *testing.T) {
 		}
 		p.end <- nil
 		p = <-s.streams
-		if r := p.recv(t); !slices.Equal(r.ResourceNamesSubscribe, []string{"c"}) || len(r.InitialResourceVersions) != 0 {
+		if r := p.recv(t); !slices.Equal(r.ResourceNamesSubscribe, []string{"c"}) ||
+			len(r.InitialResourceVersions) != 0 {
 			t.Errorf("after the reconnect: %v", r)
 		}
 		c.Unsubscribe("c")

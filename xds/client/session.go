@@ -15,22 +15,22 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-const maxResponse = 16 << 20 // bytes; the servers of this project stay far below
+const maxResponse = 16 << 20 // bytes of one response; the servers of this project stay far below
 
 var desc = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 
-// session is one stream, from its first request to its end. answered is true if a response came.
+// session runs one stream, from its first request to its end. answered is true if a response came.
 func (c *Client) session(ctx context.Context, names []string, held map[string]string) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer c.live.Store(false)
-	stream, err := c.Conn.NewStream(ctx, desc, c.Method, grpc.MaxCallRecvMsgSize(maxResponse))
+	stream, err := c.cfg.Conn.NewStream(ctx, desc, c.cfg.Method, grpc.MaxCallRecvMsgSize(maxResponse))
 	if err != nil {
 		return false, err
 	}
 	responses, ended := receive(ctx, stream)
 	req := &discoveryv3.DeltaDiscoveryRequest{
-		Node: c.Node, TypeUrl: c.Type, ResourceNamesSubscribe: names, InitialResourceVersions: held,
+		Node: c.cfg.Node, TypeUrl: c.cfg.Type, ResourceNamesSubscribe: names, InitialResourceVersions: held,
 	}
 	for {
 		if req != nil && stream.SendMsg(req) != nil {
@@ -45,7 +45,7 @@ func (c *Client) session(ctx context.Context, names []string, held map[string]st
 		case <-c.wake:
 			if subscribe, unsubscribe := c.changes(); len(subscribe)+len(unsubscribe) > 0 {
 				req = &discoveryv3.DeltaDiscoveryRequest{
-					TypeUrl: c.Type, ResourceNamesSubscribe: subscribe, ResourceNamesUnsubscribe: unsubscribe,
+					TypeUrl: c.cfg.Type, ResourceNamesSubscribe: subscribe, ResourceNamesUnsubscribe: unsubscribe,
 				}
 			}
 		case err := <-ended:
@@ -54,8 +54,9 @@ func (c *Client) session(ctx context.Context, names []string, held map[string]st
 	}
 }
 
-// receive hands over responses, and then why there are no more.
-func receive(ctx context.Context, stream grpc.ClientStream) (<-chan *discoveryv3.DeltaDiscoveryResponse, <-chan error) {
+// receive returns a channel of responses, and one that gets the reason when there are no more.
+func receive(ctx context.Context, stream grpc.ClientStream) (<-chan *discoveryv3.DeltaDiscoveryResponse,
+	<-chan error) {
 	responses, ended := make(chan *discoveryv3.DeltaDiscoveryResponse), make(chan error, 1)
 	go func() {
 		for {
@@ -78,11 +79,11 @@ func receive(ctx context.Context, stream grpc.ClientStream) (<-chan *discoveryv3
 	return responses, ended
 }
 
-// reason is why a send failed: the stream has ended, and the receiver knows.
+// reason returns why a send failed: the stream has ended, and the receiver knows why.
 func reason(responses <-chan *discoveryv3.DeltaDiscoveryResponse, ended <-chan error) error {
 	for {
 		select {
-		case <-responses: // comes again: it was not applied
+		case <-responses: // it was not applied, so it is sent again
 		case err := <-ended:
 			return err
 		}
@@ -91,7 +92,7 @@ func reason(responses <-chan *discoveryv3.DeltaDiscoveryResponse, ended <-chan e
 
 // take applies a response and returns its acknowledgement.
 func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryRequest {
-	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: c.Type, ResponseNonce: resp.GetNonce()}
+	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: c.cfg.Type, ResponseNonce: resp.GetNonce()}
 	resources := make([]*xds.Resource, 0, len(resp.GetResources()))
 	for _, r := range resp.GetResources() {
 		res := &xds.Resource{Name: r.GetName(), Version: r.GetVersion(), Body: r.GetResource()}
@@ -100,11 +101,11 @@ func (c *Client) take(resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.Del
 		}
 		resources = append(resources, res)
 	}
-	if resources = c.still(resources); len(resources)+len(resp.GetRemovedResources()) == 0 {
+	if resources = c.dropUnwanted(resources); len(resources)+len(resp.GetRemovedResources()) == 0 {
 		return ack
 	}
-	if err := c.Apply(resources, resp.GetRemovedResources()); err != nil {
-		c.Log.Warn("refused what the server sent", "type", c.Type, "nonce", resp.GetNonce(), "error", err)
+	if err := c.cfg.Apply(resources, resp.GetRemovedResources()); err != nil {
+		c.cfg.Log.Warn("refused what the server sent", "type", c.cfg.Type, "nonce", resp.GetNonce(), "error", err)
 		ack.ErrorDetail = &statuspb.Status{Code: int32(codes.InvalidArgument), Message: err.Error()}
 		return ack
 	}

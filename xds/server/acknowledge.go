@@ -9,8 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// acknowledge takes the nonce of a request: an ACK, or with a failure a NACK. A nonce that is not outstanding acknowledges
-// nothing.
+// acknowledge takes the nonce of a request. The request is an ACK, or with a failure a NACK. A
+// nonce that is not outstanding acknowledges nothing.
 func (m *machine) acknowledge(nonce string, failure *statuspb.Status, now time.Time) {
 	if nonce == "" && failure == nil {
 		return
@@ -23,24 +23,26 @@ func (m *machine) acknowledge(nonce string, failure *statuspb.Status, now time.T
 	for _, it := range rec.items {
 		if it.e.shared {
 			it.e.shared = false
-			m.look(it.e) // it may have changed since
+			m.look(it.e) // the resource may have changed since it was sent
 		}
 	}
 	switch {
 	case failure == nil:
 		for _, it := range rec.items {
 			if !it.e.gone {
-				m.take(it, now)
+				m.ackItem(it, now)
 			}
 		}
 	case len(rec.items) == 1:
 		if it := rec.items[0]; !it.e.gone {
-			m.refuse(it, printable(failure.GetMessage(), maxWords), now)
+			m.nackItem(it, printable(failure.GetMessage(), maxWords), now)
 		}
-	default: // nobody can say which of them was meant, nor which were stored: each is tried alone before anything counts as refused
+	// The node does not say which resource it refused, nor which it stored. So each is offered
+	// alone before anything counts as refused.
+	default:
 		for _, it := range rec.items {
 			if e := it.e; !e.gone && e.sent == it.version {
-				e.doubt()
+				e.forgetBody()
 				e.again, e.alone = true, true
 				m.look(e)
 			}
@@ -48,50 +50,52 @@ func (m *machine) acknowledge(nonce string, failure *statuspb.Status, now time.T
 	}
 }
 
-// take notes an ACK.
-func (m *machine) take(it item, now time.Time) {
+// ackItem notes the ACK of one resource.
+func (m *machine) ackItem(it item, now time.Time) {
 	e := it.e
 	switch {
 	case e.sub.vary == nil:
 		m.accept(e, it.version, now)
 	case !it.counts:
-		if e.half {
-			e.half, e.second = false, true
+		if e.firstSent {
+			e.firstSent, e.secondDue = false, true
 			m.look(e)
 		}
 	case it.remedy:
-		m.recover(it, now)
-	case it.standIn: // it has accepted nothing
+		m.acceptRemedy(it, now)
+	case it.standIn: // a stand-in never counts as accepted
 	default:
 		m.accept(e, it.version, now)
 	}
 }
 
+// accept notes that the node uses version of e.
 func (m *machine) accept(e *entry, version string, now time.Time) {
 	if e.removed {
-		return // sent before the removal, which the node has by now or will have soon
+		return // version was sent before the removal, which the node has by now or gets soon
 	}
-	m.bring(e, version)
-	e.accepted, e.doubted = version, false
+	m.resendNamed(e, version)
+	e.accepted, e.inDoubt = version, false
 	if version == e.sent {
 		e.alone = false
 	}
 	if e.refused != nil && (version == e.sent || version == e.refused.version) {
-		m.forgive(e)
-		m.look(e) // a remedy may be on its way
+		m.clearRefusal(e)
+		m.look(e) // a remedy may have been sent
 	}
 	m.emit(e, xds.Accepted, version, "", now)
 }
 
-// forgive forgets what the node refused: it has taken what it should have.
-func (m *machine) forgive(e *entry) {
+// clearRefusal forgets what the node refused, since the node has taken what it should have.
+func (m *machine) clearRefusal(e *entry) {
 	m.unpark(e)
 	e.refused = nil
-	m.letPass(e)
+	m.unblock(e)
 }
 
-// bring sends again what the version of e that the node has accepted names and the one before did not, as far as the node had it: see [xds.Referring].
-func (m *machine) bring(e *entry, version string) {
+// resendNamed sends again resources that the accepted version of e names and the version before
+// did not name. It does so only if the node had them before. See [xds.Referring].
+func (m *machine) resendNamed(e *entry, version string) {
 	src, ok := e.sub.src.(xds.Referring)
 	if !ok || version == e.accepted {
 		return
@@ -106,21 +110,22 @@ func (m *machine) bring(e *entry, version string) {
 	}
 }
 
-// refuse notes that the node does not take what it was sent, and looks at once whether there is something better by now.
-func (m *machine) refuse(it item, words string, now time.Time) {
+// nackItem notes that the node refused what it was sent. It looks at once whether there is
+// something better by now.
+func (m *machine) nackItem(it item, words string, now time.Time) {
 	e, version := it.e, it.version
 	r, l := e.refused, &m.env.limits
-	e.half, e.second = false, false
+	e.firstSent, e.secondDue = false, false
 	if it.remedy {
 		m.refuseRemedy(it, words)
 		return
 	}
 	m.emit(e, xds.Refused, version, words, now)
 	if e.sub.vary != nil && e.accepted == version {
-		e.accepted, e.doubted = "", true // an ACK of the same bytes would say nothing now
+		e.accepted, e.inDoubt = "", true // Envoy would ACK the same bytes without looking at them
 	}
 	if e.removed || r != nil && version != e.sent && (r.version == e.sent || e.sub.vary != nil) {
-		return // of something older than what is known already
+		return // the NACK is about a version older than the refusal that is known
 	}
 	if r == nil || r.version != version {
 		m.unpark(e)
@@ -131,9 +136,10 @@ func (m *machine) refuse(it item, words string, now time.Time) {
 	}
 	r.words = words
 	switch {
-	case version != e.sent || r.index >= 0: // something else is on its way, or it is parked already
+	// Another version was sent meanwhile, or e is parked already.
+	case version != e.sent || r.index >= 0:
 	case e.sub.vary != nil && r.stage != stuck:
-		r.stage = ill
+		r.stage = remedyDue
 	default:
 		m.park(e, now.Add(r.wait))
 	}
@@ -141,12 +147,13 @@ func (m *machine) refuse(it item, words string, now time.Time) {
 	m.look(e)
 }
 
-// park has e looked at again at a time.
+// park has e looked at again at the given time.
 func (m *machine) park(e *entry, at time.Time) {
 	e.refused.retry = at
 	heap.Push(&m.parked, e)
 }
 
+// unpark takes e out of the heap of parked entries, if it is there.
 func (m *machine) unpark(e *entry) {
 	if e.refused != nil && e.refused.index >= 0 {
 		heap.Remove(&m.parked, e.refused.index)

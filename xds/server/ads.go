@@ -17,7 +17,9 @@ type ads struct {
 	s *Server
 }
 
-func (a ads) StreamAggregatedResources(gs discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+func (a ads) StreamAggregatedResources(
+	gs discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer,
+) error {
 	return a.s.SotW(gs, xds.ADS, "")
 }
 

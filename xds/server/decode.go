@@ -13,8 +13,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Requests are decoded by hand, field by field, and what nobody here reads is passed over: a node's metadata but for one field, its extensions and
-// locality. So an ACK makes little garbage, and megabytes of metadata are not turned into maps.
+// Requests are decoded by hand, field by field. Fields that nobody here reads are skipped: the
+// extensions and the locality of a node, and its metadata except one field. So an ACK makes little
+// garbage, and megabytes of metadata are not turned into maps.
 
 var errWire = errors.New("not a discovery request: the protobuf is malformed")
 
@@ -27,9 +28,9 @@ func decodeDelta(b []byte, r *discoveryv3.DeltaDiscoveryRequest) error {
 		case 2:
 			r.TypeUrl, err = typeURL(v)
 		case 3:
-			err = add(&r.ResourceNamesSubscribe, v)
+			err = appendName(&r.ResourceNamesSubscribe, v)
 		case 4:
-			err = add(&r.ResourceNamesUnsubscribe, v)
+			err = appendName(&r.ResourceNamesUnsubscribe, v)
 		case 5:
 			if r.InitialResourceVersions == nil {
 				r.InitialResourceVersions = make(map[string]string)
@@ -53,7 +54,7 @@ func decodeSotW(b []byte, r *discoveryv3.DiscoveryRequest) error {
 		case 2:
 			r.Node, err = decodeNode(v)
 		case 3:
-			err = add(&r.ResourceNames, v)
+			err = appendName(&r.ResourceNames, v)
 		case 4:
 			r.TypeUrl, err = typeURL(v)
 		case 5:
@@ -105,7 +106,7 @@ func decodeBuild(b []byte) (*corev3.Node_UserAgentBuildVersion, error) {
 	return &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: version}}, err
 }
 
-// numbers calls f with each varint field of a message. Others are passed over.
+// numbers calls f with each varint field of a message, and skips the others.
 func numbers(b []byte, f func(protowire.Number, uint64)) error {
 	for len(b) > 0 {
 		n, kind, size := protowire.ConsumeTag(b)
@@ -129,7 +130,7 @@ func decodeStatus(b []byte) (*statusv3.Status, error) {
 	s := &statusv3.Status{}
 	return s, fields(b, func(n protowire.Number, v []byte) error {
 		if n == 2 {
-			s.Message = string(v) // words for people: see printable
+			s.Message = string(v) // only the message is kept: see printable
 		}
 		return nil
 	})
@@ -150,7 +151,8 @@ func decodeVersion(b []byte, into map[string]string) error {
 	return err
 }
 
-// fields calls f with each length-delimited field of a message; every field that is read here is one. Others are passed over.
+// fields calls f with each length-delimited field of a message, and skips the others. Every field
+// that this package reads from requests is length-delimited.
 func fields(b []byte, f func(protowire.Number, []byte) error) error {
 	for len(b) > 0 {
 		n, kind, size := protowire.ConsumeTag(b)
@@ -177,7 +179,8 @@ func fields(b []byte, f func(protowire.Number, []byte) error) error {
 	return nil
 }
 
-// lastType is the type URL of the last request: nearly all that follow have the same.
+// lastType is the type URL of the last request. Nearly all requests that follow have the same, and
+// need no allocation for it.
 var lastType atomic.Pointer[string]
 
 func typeURL(b []byte) (string, error) {
@@ -198,8 +201,9 @@ func text(b []byte) (string, error) {
 	return string(b), nil
 }
 
-// add takes a resource name. Envoy passes on what a client sent as SNI, whatever its bytes: that must not end the stream, which is everybody's.
-func add(to *[]string, b []byte) error {
+// appendName appends a resource name. Its bytes need not be UTF-8, since Envoy forwards what a
+// client sent as SNI. An error here would end a stream that serves all clients of the node.
+func appendName(to *[]string, b []byte) error {
 	*to = append(*to, string(b))
 	return nil
 }

@@ -13,15 +13,18 @@ import (
 // kept is what a request is after what nobody reads was taken away.
 func keptDelta(r *discoveryv3.DeltaDiscoveryRequest) *discoveryv3.DeltaDiscoveryRequest {
 	return &discoveryv3.DeltaDiscoveryRequest{
-		Node: keptNode(r.Node), TypeUrl: r.TypeUrl, ResourceNamesSubscribe: r.ResourceNamesSubscribe, ResourceNamesUnsubscribe: r.ResourceNamesUnsubscribe,
-		InitialResourceVersions: r.InitialResourceVersions, ResponseNonce: r.ResponseNonce, ErrorDetail: keptStatus(r.ErrorDetail),
+		Node: keptNode(r.Node), TypeUrl: r.TypeUrl, ResourceNamesSubscribe: r.ResourceNamesSubscribe,
+		ResourceNamesUnsubscribe: r.ResourceNamesUnsubscribe,
+		InitialResourceVersions:  r.InitialResourceVersions, ResponseNonce: r.ResponseNonce,
+		ErrorDetail: keptStatus(r.ErrorDetail),
 	}
 }
 
 func keptSotW(r *discoveryv3.DiscoveryRequest) *discoveryv3.DiscoveryRequest {
 	return &discoveryv3.DiscoveryRequest{
-		VersionInfo: r.VersionInfo, Node: keptNode(r.Node), ResourceNames: r.ResourceNames, TypeUrl: r.TypeUrl, ResponseNonce: r.ResponseNonce,
-		ErrorDetail: keptStatus(r.ErrorDetail),
+		VersionInfo: r.VersionInfo, Node: keptNode(r.Node), ResourceNames: r.ResourceNames, TypeUrl: r.TypeUrl,
+		ResponseNonce: r.ResponseNonce,
+		ErrorDetail:   keptStatus(r.ErrorDetail),
 	}
 }
 
@@ -47,10 +50,13 @@ func FuzzDecode(f *testing.F) {
 	node := &corev3.Node{Id: "n", Cluster: "c", UserAgentName: "envoy", Metadata: meta}
 	for _, m := range []proto.Message{
 		&discoveryv3.DeltaDiscoveryRequest{
-			Node: node, TypeUrl: "t", ResourceNamesSubscribe: []string{"a", "b"}, ResourceNamesUnsubscribe: []string{"c"},
-			InitialResourceVersions: map[string]string{"a": "1"}, ResponseNonce: "x", ErrorDetail: &statusv3.Status{Code: 3, Message: "no"},
+			Node: node, TypeUrl: "t", ResourceNamesSubscribe: []string{"a", "b"},
+			ResourceNamesUnsubscribe: []string{"c"},
+			InitialResourceVersions:  map[string]string{"a": "1"}, ResponseNonce: "x",
+			ErrorDetail: &statusv3.Status{Code: 3, Message: "no"},
 		},
-		&discoveryv3.DiscoveryRequest{Node: node, VersionInfo: "v", ResourceNames: []string{"a", "b"}, TypeUrl: "t", ResponseNonce: "x", ErrorDetail: &statusv3.Status{Message: "no"}},
+		&discoveryv3.DiscoveryRequest{Node: node, VersionInfo: "v", ResourceNames: []string{"a", "b"}, TypeUrl: "t",
+			ResponseNonce: "x", ErrorDetail: &statusv3.Status{Message: "no"}},
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -84,7 +90,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// singular: a message field that comes twice is merged by protobuf and replaced here; no client writes one twice.
+// singular: a message field that comes twice is merged by protobuf and replaced here; no client
+// writes one twice.
 func singular(r *discoveryv3.DeltaDiscoveryRequest) bool {
 	return r.Node == nil && r.ErrorDetail == nil
 }
@@ -95,9 +102,11 @@ func TestDecodeKeepsWhatIsReadAndDropsTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := &discoveryv3.DeltaDiscoveryRequest{
-		Node: &corev3.Node{Id: "n", Cluster: "c", UserAgentName: "envoy", Metadata: meta, Locality: &corev3.Locality{Region: "r"}}, TypeUrl: "t",
-		ResourceNamesSubscribe: []string{"a", "b"}, ResourceNamesUnsubscribe: []string{"c"}, InitialResourceVersions: map[string]string{"a": "1", "b": ""},
-		ResponseNonce: "x", ErrorDetail: &statusv3.Status{Code: 3, Message: "no"},
+		Node: &corev3.Node{Id: "n", Cluster: "c", UserAgentName: "envoy", Metadata: meta,
+			Locality: &corev3.Locality{Region: "r"}}, TypeUrl: "t",
+		ResourceNamesSubscribe: []string{"a", "b"}, ResourceNamesUnsubscribe: []string{"c"},
+		InitialResourceVersions: map[string]string{"a": "1", "b": ""},
+		ResponseNonce:           "x", ErrorDetail: &statusv3.Status{Code: 3, Message: "no"},
 	}
 	b, err := proto.Marshal(in)
 	if err != nil {

@@ -17,7 +17,7 @@ const wildcard = "*"
 //
 // Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds
 func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) ([]*response, error) {
-	if err := m.meet(req.GetNode()); err != nil {
+	if err := m.learnNode(req.GetNode()); err != nil {
 		return nil, err
 	}
 	sub, first, err := m.subscription(req.GetTypeUrl())
@@ -26,7 +26,8 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 	}
 	m.acknowledge(req.GetResponseNonce(), req.GetErrorDetail(), now)
 
-	// Names count whatever the nonce. Leaving comes first: a name in both lists is asked for afresh.
+	// Names count whatever the nonce is. Unsubscriptions come first, so a name in both lists is a
+	// new subscription.
 	for _, name := range req.GetResourceNamesUnsubscribe() {
 		if e := sub.names[name]; e != nil {
 			m.drop(e, now)
@@ -37,26 +38,32 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 		claims = req.GetInitialResourceVersions()
 	}
 	subscribe := req.GetResourceNamesSubscribe()
-	if !sub.demand && (first && len(subscribe) == 0 || slices.Contains(subscribe, wildcard)) { // on demand a "*" is what a client sent, and waits for an answer
-		subscribe = m.everything(sub, subscribe, claims)
+	// On demand a "*" is a name that a client sent, and waits for an answer.
+	if !sub.demand && (first && len(subscribe) == 0 || slices.Contains(subscribe, wildcard)) {
+		subscribe = m.expandWildcard(sub, subscribe, claims)
 	}
-	if !sub.demand { // on demand clients choose the names, and a stream that ends lists them all again
-		if err := m.room(sub, subscribe); err != nil {
+	// On demand clients choose the names. Ending the stream would not help: the node would list
+	// them all again on the next one.
+	if !sub.demand {
+		if err := m.checkRoom(sub, subscribe); err != nil {
 			return nil, err
 		}
 	}
 	for _, name := range subscribe {
 		e := sub.names[name]
 		switch {
-		case !utf8.ValidString(name): // no protobuf can say that it is absent: Envoy ends a stream that brings the name back to it
+		// A removal cannot carry this name: Envoy would end the stream that brings invalid UTF-8
+		// to it.
+		case !utf8.ValidString(name):
 			m.env.counters.badNames.Add(1)
 		case name == "" || name == wildcard || len(name) > m.env.limits.nameLen:
-			m.refused = append(m.refused, answer{sub, name})
+			m.absentNames = append(m.absentNames, absentName{sub, name})
 		case e != nil:
 			e.again = true
 			m.look(e)
 		case sub.demand && (m.names == m.env.limits.names || m.wire+wireSize(name) > m.env.limits.wire):
-			m.refused = append(m.refused, answer{sub, name}) // the node unsubscribes, and a client that comes again finds room
+			// The node unsubscribes, and a client that asks again later finds room.
+			m.absentNames = append(m.absentNames, absentName{sub, name})
 		default:
 			if _, err := m.subscribe(sub, name, claims[name], first, now); err != nil {
 				return nil, err
@@ -66,8 +73,9 @@ func (m *machine) delta(req *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 	return m.flush(now), nil
 }
 
-// everything spells out a subscription to all names. What the node still holds of others is no longer there.
-func (m *machine) everything(sub *subscription, names []string, claims map[string]string) []string {
+// expandWildcard replaces a subscription to all names by the names themselves. Names that the node
+// holds and that are not among them are answered with removal.
+func (m *machine) expandWildcard(sub *subscription, names []string, claims map[string]string) []string {
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == wildcard })
 	all, ok := sub.src.(xds.Wildcard)
 	if !ok {
@@ -80,13 +88,14 @@ func (m *machine) everything(sub *subscription, names []string, claims map[strin
 		delete(gone, name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(gone)) {
-		m.refused = append(m.refused, answer{sub, name})
+		m.absentNames = append(m.absentNames, absentName{sub, name})
 	}
 	return names
 }
 
-// room refuses a list that would exceed the names of a stream before anything is spent on it.
-func (m *machine) room(sub *subscription, names []string) error {
+// checkRoom returns an error if names would exceed the limit of a stream. It is called before any
+// work is done for the names.
+func (m *machine) checkRoom(sub *subscription, names []string) error {
 	limit := m.env.limits.names
 	if m.names+len(names) <= limit {
 		return nil

@@ -22,7 +22,7 @@ func TestDeltaAnswersPresentAbsentAndNotYet(t *testing.T) {
 	expect(t, "known at last", r.wake(), "c@7")
 	r.src.absent("c")
 	expect(t, "gone", r.wake(), "-c")
-	r.m.box.Put("c")
+	r.m.mailbox.Put("c")
 	expect(t, "woken without need", r.wake(), "")
 	r.src.set("c", "7")
 	expect(t, "back in the same version", r.wake(), "c@7")
@@ -81,14 +81,16 @@ func TestDeltaWhatTheNodeHoldsIsNotSentAgain(t *testing.T) {
 	r.src.set("old", "2")
 	r.src.absent("gone")
 	have := map[string]string{"same": "1", "old": "1", "gone": "1", "late": "1", "late2": "1", "other": "1"}
-	expect(t, "first request", r.delta(req{sub: []string{"same", "old", "gone", "late", "late2"}, have: have}), "-gone | old@2")
+	expect(t, "first request", r.delta(req{sub: []string{"same", "old", "gone", "late", "late2"}, have: have}),
+		"-gone | old@2")
 	expect(t, "events", r.told(), "asked same@1, asked old@1, asked gone@1, asked late@1, asked late2@1, accepted same@1, sent old@2")
 	r.src.set("late", "1")
 	r.src.set("late2", "2")
 	expect(t, "known late", r.wake(), "late2@2")
 	expect(t, "events", r.told(), "accepted late@1, sent late2@2")
 	r.src.set("new", "1")
-	expect(t, "claims count in the first request only", r.delta(req{sub: []string{"new"}, have: map[string]string{"new": "1"}}), "new@1")
+	expect(t, "claims count in the first request only",
+		r.delta(req{sub: []string{"new"}, have: map[string]string{"new": "1"}}), "new@1")
 }
 
 func TestDeltaWildcardGetsNothingAndTheStreamGoesOn(t *testing.T) {
@@ -181,7 +183,7 @@ func TestDeltaRefusedVersionIsParkedAndRetriedWithBackoff(t *testing.T) {
 		expect(t, "refuse", r.delta(req{nonce: r.last(), nack: "bad\nkey\x00"}), "")
 		expect(t, "events", r.told(), "refused a@1 (bad key?)")
 		expect(t, "asked again while parked", r.delta(req{sub: []string{"a"}}), "")
-		r.box.Put("a")
+		r.mailbox.Put("a")
 		expect(t, "woken while parked", r.wake(), "")
 		if got := r.m.next().Sub(r.now); got != wait {
 			t.Fatalf("next try in %v, want %v", got, wait)
@@ -265,7 +267,7 @@ func TestDeltaRefusedBurstIsSentOneByOne(t *testing.T) {
 	expect(t, "events", r.told(), "accepted a@1, refused b@1 (this one), accepted c@2")
 	r.src.set("d", "1")
 	r.delta(req{sub: []string{"d"}})
-	r.box.Take()
+	r.mailbox.Take()
 	for _, n := range []string{"a", "c", "b", "d"} {
 		r.src.set(n, "3")
 	}
@@ -431,7 +433,8 @@ func TestTypesThatAreNotServed(t *testing.T) {
 	}
 	r.m.only = testType
 	r.src.set("a", "1")
-	if out, err := r.m.delta(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"a"}}, r.now); err != nil || r.took(out) != "a@1" {
+	if out, err := r.m.delta(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"a"}},
+		r.now); err != nil || r.took(out) != "a@1" {
 		t.Errorf("the service's own type: %v", err)
 	}
 	if _, err := r.m.delta(req{typeURL: "other"}.delta(), r.now); status.Code(err) != codes.InvalidArgument {
@@ -439,7 +442,8 @@ func TestTypesThatAreNotServed(t *testing.T) {
 	}
 }
 
-// The structure that makes the cost flat, rather than the clock: a request looks at its own names only, and holds nothing back.
+// The structure that makes the cost flat, rather than the clock: a request looks at its own names
+// only, and holds nothing back.
 func TestDeltaCostPerRequestDoesNotGrowWithNames(t *testing.T) {
 	r := newRig(t, false, defaults)
 	before := 0

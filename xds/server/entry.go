@@ -13,76 +13,130 @@ import (
 type subscription struct {
 	typeURL string
 	src     xds.Resources
-	vary    xds.Varying // src, where this node keeps what it refuses; nil: each of its ACKs counts
-	names   map[string]*entry
-	tail    []byte // the response field type_url, encoded
-	demand  bool   // nodes ask as clients come: see Config.OnDemand
+	// vary is src if this node keeps what it refuses; nil: each ACK of the node counts
+	vary   xds.Varying
+	names  map[string]*entry
+	tail   []byte // the response field type_url, encoded
+	demand bool   // demand reports that clients choose the names: see Config.OnDemand
 
 	list  []string // SotW: the names of the last request
-	round uint32   // SotW: numbers the lists
+	round uint32   // SotW: the number of the last list
 }
 
-// entry is one name that the node subscribed to. Streams hold up to 200 000: keep it small.
+// entry is one name that the node subscribed to. A stream holds up to 200 000 of them, so keep it
+// small.
 type entry struct {
-	sub      *subscription
-	name     string
-	sent     string     // the content last sent; with claimed, the version that the node says it holds
-	accepted string     // the content last accepted, by an ACK that counts
-	body     *anypb.Any // what was delivered last, if the node keeps what it refuses; nil: nothing, or it is not known
-	sentAt   int64      // Unix nanoseconds; 0: never
-	refused  *refusal
-	toldAt   int64  // Unix nanoseconds: when it was evicted; 0 once nobody waits for what the node does then
-	round    uint32 // SotW: the last list that had the name
+	sub  *subscription
+	name string
+	// sent is the content that was sent last. While claimed is set, it is the version that the
+	// node says it holds.
+	sent string
+	// accepted is the content that the node accepted last, by an ACK that counts.
+	accepted string
+	// body is what was delivered last, if the node keeps what it refuses. It is nil if nothing
+	// was, or if it is not known.
+	body    *anypb.Any
+	sentAt  int64 // Unix nanoseconds; 0: never
+	refused *refusal
+	seat    *seat  // nil: it has none of what stands there
+	round   uint32 // SotW: the last list that contained the name
 
-	unknown bool // what was delivered last is not known: see worth.go
-	half    bool // the first of two encodings was sent, and its answer does not count
-	second  bool // that answer has come: the second is due
-	doubted bool // it accepted something, or claims so, and it is not known whether it uses that: see worth.go
-	shared  bool // it is in a response with others that was not answered: until then nothing else is sent
+	// The next four belong to a node that keeps what it refuses: see encoding.go. bodyUnknown
+	// reports that it is not known what was delivered last.
+	bodyUnknown bool
+	// firstSent reports that the first of two encodings was sent. The answer to it does not count.
+	firstSent bool
+	// secondDue reports that this answer has come, and the second encoding is to be sent.
+	secondDue bool
+	// inDoubt reports that it is not known whether the node uses what it accepted, or claims to
+	// have accepted.
+	inDoubt bool
+	// shared reports that the entry is in a response with others that was not answered yet.
+	// Nothing else is sent for it until then.
+	shared bool
 
-	left    bool // it was removed to see whether the node lets go of it
-	holdsUp bool // what no longer names it waits until it is cured
+	// withdrawn reports that the name was removed to see whether the node unsubscribes from it.
+	withdrawn bool
+	// blocks reports that a resource which no longer names this entry waits until the entry is
+	// cured.
+	blocks bool
 
-	due     bool // in the queue of what to look at
-	again   bool // answer even if nothing changed
-	alone   bool // shares no response, until it is accepted: it was in one that was refused
-	claimed bool // sent is the node's claim, not yet compared
+	due   bool // in machine.due
+	again bool // to be answered even if nothing changed
+	// alone reports that the entry shares no response with others until it is accepted. It was in
+	// a shared response that was refused.
+	alone   bool
+	claimed bool // sent is the node's claim, and was not compared yet
 	removed bool // the node was told that the name is absent
-	gone    bool // unsubscribed: acknowledgements that come late mean nothing
-	held    bool // in the turnover's order
-	evicted bool // removed, although it is there, or refused a place; the node unsubscribes, or asks again
-	pinned  bool // it did neither: something other than a client's handshake wants it
+	gone    bool // the node unsubscribed: late acknowledgements mean nothing
+	held    bool // in eviction.order
+	// evicted reports that the name was called absent although it is present. The node
+	// unsubscribes from it, or asks for it again.
+	evicted bool
+	// pinned reports that the node did neither: something other than a client's handshake wants
+	// the name. It is never evicted again.
+	pinned bool
+}
 
-	group *group // where it has a place; nil: in none
+// seat is what an entry needs that can be evicted. Most entries cannot, so they have none.
+type seat struct {
+	group *group // nil: in none
 	place *list.Element
+	// evictedAt is when the entry was evicted, in Unix nanoseconds. It is 0 once nobody waits for
+	// the node's reaction.
+	evictedAt int64
+}
+
+// takeSeat returns the seat of e, which has one afterwards.
+func (e *entry) takeSeat() *seat {
+	if e.seat == nil {
+		e.seat = &seat{}
+	}
+	return e.seat
+}
+
+// group returns the group that e is in, or nil.
+func (e *entry) group() *group {
+	if e.seat == nil {
+		return nil
+	}
+	return e.seat.group
+}
+
+// evictedAt is [seat].evictedAt, 0 without a seat.
+func (e *entry) evictedAt() int64 {
+	if e.seat == nil {
+		return 0
+	}
+	return e.seat.evictedAt
 }
 
 // refusal is the last version of a name that the node refused, and its reason.
 type refusal struct {
 	version string
 	words   string
-	since   time.Time // of the first refusal of this version
+	since   time.Time // when this version was refused first
 
 	wait  time.Duration // before the next try
 	retry time.Time     // when the version may be sent again
 	index int           // in the heap of parked entries; -1: not parked
 
 	stage stage
-	try   int // remedies that did not help
+	try   int // how many remedies did not help
 }
 
-// stage is how far the cure of a node that keeps what it refuses has come.
+// stage is the progress of the cure of a node that keeps what it refuses.
 type stage uint8
 
 const (
-	refusing stage = iota // there is no remedy, or none is left: the version itself is offered again
-	ill                   // a remedy is due
-	treated               // a remedy was sent
-	cured                 // the node took the remedy: nothing is sent until the content is another one
-	stuck                 // as refusing, and every remedy was tried
+	refusing   stage = iota // there is no remedy: the version itself is offered again
+	remedyDue               // a remedy is due
+	remedySent              // a remedy was sent
+	cured                   // the node took the remedy; nothing is sent until the content changes
+	stuck                   // every remedy was refused; otherwise as refusing
 )
 
-// parked is a heap of entries with a refused version, by the time of the next try.
+// parked is a heap of entries whose version was refused, by the time of the next try.
 type parked []*entry
 
 func (p parked) Len() int           { return len(p) }

@@ -48,20 +48,20 @@ func (t *table) Lookup(_ xds.Node, name string) (*xds.Resource, xds.State) {
 	return r, xds.Present
 }
 
-func (t *table) Watch(_ xds.Node, name string, box *xds.Mailbox) {
+func (t *table) Watch(_ xds.Node, name string, mailbox *xds.Mailbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.watchers[name] == nil {
 		t.watchers[name] = make(map[*xds.Mailbox]int)
 	}
-	t.watchers[name][box]++
+	t.watchers[name][mailbox]++
 }
 
-func (t *table) Unwatch(_ xds.Node, name string, box *xds.Mailbox) {
+func (t *table) Unwatch(_ xds.Node, name string, mailbox *xds.Mailbox) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.watchers[name][box]--; t.watchers[name][box] <= 0 {
-		delete(t.watchers[name], box)
+	if t.watchers[name][mailbox]--; t.watchers[name][mailbox] <= 0 {
+		delete(t.watchers[name], mailbox)
 	}
 	if len(t.watchers[name]) == 0 {
 		delete(t.watchers, name)
@@ -77,13 +77,13 @@ func (t *table) watched() int {
 func (t *table) put(r *xds.Resource, name string) {
 	t.mu.Lock()
 	t.known[name] = r
-	boxes := make([]*xds.Mailbox, 0, len(t.watchers[name]))
-	for box := range t.watchers[name] {
-		boxes = append(boxes, box)
+	mailboxes := make([]*xds.Mailbox, 0, len(t.watchers[name]))
+	for mailbox := range t.watchers[name] {
+		mailboxes = append(mailboxes, mailbox)
 	}
 	t.mu.Unlock()
-	for _, box := range boxes {
-		box.Put(name)
+	for _, mailbox := range mailboxes {
+		mailbox.Put(name)
 	}
 }
 
@@ -109,12 +109,13 @@ type rig struct {
 	events    []string
 	nonces    []string // of the responses, in order
 	responses []*response
-	box       *xds.Mailbox
+	mailbox   *xds.Mailbox
 }
 
 func newRig(t testing.TB, sotw bool, l limits) *rig {
-	r := &rig{t: t, src: newTable(), now: time.Unix(1_000_000, 0), box: xds.NewMailbox()}
-	env := &environment{types: map[string]xds.Resources{testType: r.src}, log: slog.New(slog.DiscardHandler), limits: l}
+	r := &rig{t: t, src: newTable(), now: time.Unix(1_000_000, 0), mailbox: xds.NewMailbox()}
+	env := &environment{types: map[string]xds.Resources{testType: r.src}, log: slog.New(slog.DiscardHandler),
+		limits: l}
 	env.observe = func(e xds.Event) {
 		s := e.Kind.String() + " " + e.Name
 		if e.Version != "" {
@@ -125,7 +126,7 @@ func newRig(t testing.TB, sotw bool, l limits) *rig {
 		}
 		r.events = append(r.events, strings.TrimSpace(s))
 	}
-	r.m = &machine{env: env, box: r.box, sotw: sotw}
+	r.m = &machine{env: env, mailbox: r.mailbox, sotw: sotw}
 	return r
 }
 
@@ -166,7 +167,8 @@ func (q req) delta() *discoveryv3.DeltaDiscoveryRequest {
 // list is a SotW request.
 func (r *rig) list(names []string, version, nonce, nack string) string {
 	r.t.Helper()
-	d := &discoveryv3.DiscoveryRequest{Node: testNode, TypeUrl: testType, ResourceNames: names, VersionInfo: version, ResponseNonce: nonce}
+	d := &discoveryv3.DiscoveryRequest{Node: testNode, TypeUrl: testType, ResourceNames: names, VersionInfo: version,
+		ResponseNonce: nonce}
 	if nack != "" {
 		d.ErrorDetail = &statuspb.Status{Message: nack}
 	}
@@ -178,17 +180,15 @@ func (r *rig) list(names []string, version, nonce, nack string) string {
 }
 
 // wake delivers what changed; pass lets time pass up to the machine's next deadline at the latest.
-func (r *rig) wake() string { r.t.Helper(); return r.took(r.m.changed(r.box.Take(), r.now)) }
+func (r *rig) wake() string { return r.took(r.m.changed(r.mailbox.Take(), r.now)) }
 
 func (r *rig) pass(d time.Duration) string {
-	r.t.Helper()
 	r.now = r.now.Add(d)
 	return r.took(r.m.timer(r.now))
 }
 
 // took decodes responses: "a@1 b@1 | -c" is a response with two resources and one with a removal.
 func (r *rig) took(out []*response) string {
-	r.t.Helper()
 	var all []string
 	for _, resp := range out {
 		var parts []string

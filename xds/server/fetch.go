@@ -14,36 +14,42 @@ import (
 )
 
 const (
-	fetchWait  = 2 * time.Second // for a name that is not known yet
-	fetchNames = 1024
+	fetchWait  = 2 * time.Second // how long Fetch waits for a name that is not known yet
+	fetchNames = 1024            // names in one request
 )
 
-// Fetch answers a unary request with what is present of the names. While one of them is not known yet it waits up to 2 s, then
-// fails with UNAVAILABLE; NOT_FOUND if all are absent. Nothing is remembered and no event told. The error is a gRPC status.
-func (s *Server) Fetch(ctx context.Context, req *discoveryv3.DiscoveryRequest, svc xds.Service) (*discoveryv3.DiscoveryResponse, error) {
+// Fetch answers a unary request with the named resources that are present. While one of them is
+// not known yet it waits, at most 2 s, and then fails with UNAVAILABLE. It fails with NOT_FOUND if
+// all are absent. Fetch remembers nothing and reports no event. The error is a gRPC status.
+func (s *Server) Fetch(
+	ctx context.Context, req *discoveryv3.DiscoveryRequest, svc xds.Service,
+) (*discoveryv3.DiscoveryResponse, error) {
 	m := &machine{env: s.env, node: s.peer(ctx, svc)}
-	if err := m.meet(req.GetNode()); err != nil {
+	if err := m.learnNode(req.GetNode()); err != nil {
 		return nil, err
 	}
 	src, names := s.env.types[req.GetTypeUrl()], req.GetResourceNames()
 	switch {
 	case src == nil:
-		return nil, status.Errorf(codes.InvalidArgument, "type_url %q is not served here", printable(req.GetTypeUrl(), maxNodeID))
+		return nil, status.Errorf(codes.InvalidArgument, "type_url %q is not served here",
+			printable(req.GetTypeUrl(), maxNodeID))
 	case len(names) == 0:
 		s.env.counters.wildcards.Add(1)
-		return nil, status.Error(codes.InvalidArgument, "resource_names is empty: name what you want, there is no wildcard")
+		return nil, status.Error(codes.InvalidArgument,
+			"resource_names is empty: name what you want, there is no wildcard")
 	case len(names) > fetchNames:
-		return nil, status.Errorf(codes.ResourceExhausted, "%d names in one request, at most %d: use a stream", len(names), fetchNames)
+		return nil, status.Errorf(codes.ResourceExhausted, "%d names in one request, at most %d: use a stream",
+			len(names), fetchNames)
 	}
 	s.mu.Lock()
 	s.last++
 	m.node.Stream = s.last
 	s.mu.Unlock()
 
-	box := xds.NewMailbox()
+	mailbox := xds.NewMailbox()
 	for _, name := range names {
-		src.Watch(m.node, name, box)
-		defer src.Unwatch(m.node, name, box)
+		src.Watch(m.node, name, mailbox)
+		defer src.Unwatch(m.node, name, mailbox)
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchWait)
 	defer cancel()
@@ -56,17 +62,18 @@ func (s *Server) Fetch(ctx context.Context, req *discoveryv3.DiscoveryRequest, s
 			return fetched(req.GetTypeUrl(), found), nil
 		}
 		select {
-		case <-box.Signal():
-			box.Take()
+		case <-mailbox.Signal():
+			mailbox.Take()
 		case <-s.draining:
 			return nil, errDraining
 		case <-ctx.Done():
-			return nil, status.Errorf(codes.Unavailable, "resource %q is not known yet: ask again", printable(waiting, maxNodeID))
+			return nil, status.Errorf(codes.Unavailable, "resource %q is not known yet: ask again",
+				printable(waiting, maxNodeID))
 		}
 	}
 }
 
-// lookup returns what is present of names, and one that is not known yet.
+// lookup returns the resources of names that are present, and one name that is not known yet.
 func (s *Server) lookup(node xds.Node, src xds.Resources, names []string) (found []*xds.Resource, waiting string) {
 	for _, name := range names {
 		if len(name) > s.env.limits.nameLen {
@@ -82,6 +89,7 @@ func (s *Server) lookup(node xds.Node, src xds.Resources, names []string) (found
 	return found, waiting
 }
 
+// fetched returns the response that holds found. Its version is a hash if there are several.
 func fetched(typeURL string, found []*xds.Resource) *discoveryv3.DiscoveryResponse {
 	resp := &discoveryv3.DiscoveryResponse{TypeUrl: typeURL, VersionInfo: found[0].Version}
 	hash := sha256.New()

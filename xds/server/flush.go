@@ -6,24 +6,26 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// promptBytes is what grpc-go takes for a stream before SendMsg blocks (its write quota). What is acknowledged has left the
-// quota, so with less than this unacknowledged a send does not block, however large it is.
+// promptBytes is how many bytes grpc-go takes for a stream before SendMsg blocks (its write
+// quota). Acknowledged bytes have left the quota. So while less than this is unacknowledged a send
+// does not block, however large it is.
 const promptBytes = 64 << 10
 
-// flush answers what is due, until the bound on unacknowledged bytes is reached. Each name is looked up as it is sent, so one
-// that changed often while it waited is sent once.
+// flush answers what is due, until the bound on unacknowledged bytes is reached. It looks each
+// name up as it sends it, so a name that changed often while it waited is sent once.
 func (m *machine) flush(now time.Time) []*response {
 	f := flusher{m: m, now: now}
-	for _, a := range m.refused { // no more than the request brought: the bound need not hold them back
+	// There are no more of these than the request brought, so the bound need not hold them back.
+	for _, a := range m.absentNames {
 		f.remove(a.sub, a.name)
 	}
-	m.refused = nil
+	m.absentNames = nil
 	i := 0
-	for ; i < len(m.due) && f.open(); i++ {
+	for ; i < len(m.due) && f.hasRoom(); i++ {
 		e := m.due[i]
 		e.due = false
 		if e.gone {
-			m.left--
+			m.dueGone--
 		} else {
 			f.answer(e)
 		}
@@ -32,7 +34,7 @@ func (m *machine) flush(now time.Time) []*response {
 		clear(m.due)
 		m.due = m.due[:0]
 	} else if i == len(m.due) {
-		m.due = nil // an idle stream holds no long queue
+		m.due = nil // an idle stream keeps no long queue
 	} else {
 		clear(m.due[:i])
 		m.due = m.due[i:]
@@ -50,27 +52,31 @@ type flusher struct {
 	out                 []*response
 }
 
-func (f *flusher) open() bool {
+// hasRoom reports whether more may be sent before the node acknowledges.
+func (f *flusher) hasRoom() bool {
 	l, o := &f.m.env.limits, &f.m.out
-	return o.bytes()+f.resources.size+f.removals.size < l.unacked && o.count()+2 <= l.inFlight // 2: both batches
+	// 2: both batches
+	return o.bytes()+f.resources.size+f.removals.size < l.unacked && o.count()+2 <= l.inFlight
 }
 
+// answer looks e up and sends what the node is to have.
 func (f *flusher) answer(e *entry) {
 	r, state := e.sub.src.Lookup(f.m.node, e.name)
 	switch {
-	case state == xds.NotYet: // a wake-up will come; what the node asked for stands until then
+	// A wake-up will come. What the node asked for stands until then.
+	case state == xds.NotYet:
 	case state == xds.Present && e.sub.demand && !f.m.admit(e, r.Group):
-		f.m.absent(e, f.now)
+		f.m.markEvicted(e, f.now)
 		f.m.env.counters.crowded.Add(1)
 		f.remove(e.sub, e.name)
 	case state == xds.Present:
 		f.present(e, r)
-	case state == xds.Absent && !f.m.sotw: // SotW has no words for it
-		e.evicted = false // what comes after is news
+	case state == xds.Absent && !f.m.sotw: // SotW cannot say that a name is absent
+		e.evicted = false // the next resource is a new one
 		if e.removed && !e.again {
 			return
 		}
-		f.m.forgive(e)
+		f.m.clearRefusal(e)
 		f.withdraw(e)
 	}
 }
@@ -78,7 +84,7 @@ func (f *flusher) answer(e *entry) {
 // withdraw tells the node that e is absent.
 func (f *flusher) withdraw(e *entry) {
 	e.sent, e.accepted, e.sentAt = "", "", f.now.UnixNano()
-	e.removed, e.again, e.claimed, e.half, e.second, e.doubted = true, false, false, false, false, false
+	e.removed, e.again, e.claimed, e.firstSent, e.secondDue, e.inDoubt = true, false, false, false, false, false
 	f.m.groups.leave(e)
 	f.remove(e.sub, e.name)
 }
@@ -92,58 +98,60 @@ func (f *flusher) present(e *entry, r *xds.Resource) {
 	}
 	if e.shared {
 		e.again = again
-		return // the answer brings us back
+		return // acknowledge looks at e again
 	}
 	if r.StandIn && e.sub.vary != nil {
 		f.standIn(e, r, again)
 		return
 	}
 	content, _ := xds.Content(r.Version)
-	if e.claimed && f.believe(e, content) {
+	if e.claimed && f.compareClaim(e, content) {
 		return
 	}
 	if ref := e.refused; ref != nil && ref.version == content {
 		if ref.index >= 0 {
 			return // parked
 		}
-		if ref.stage == ill || again && (ref.stage == treated || ref.stage == cured) {
-			f.treat(e)
+		if ref.stage == remedyDue || again && (ref.stage == remedySent || ref.stage == cured) {
+			f.sendRemedy(e)
 			return
 		}
-		if ref.stage == treated || ref.stage == cured {
+		if ref.stage == remedySent || ref.stage == cured {
 			return
 		}
 	}
-	if !again && !e.second && e.sent == content {
-		if ref := e.refused; ref != nil && ref.stage == cured && e.accepted == content { // the remedy is what the node should have by now
-			f.m.forgive(e)
+	if !again && !e.secondDue && e.sent == content {
+		// The content is now the remedy that the node took.
+		if ref := e.refused; ref != nil && ref.stage == cured && e.accepted == content {
+			f.m.clearRefusal(e)
 			f.m.emit(e, xds.Accepted, content, "", f.now)
 		}
 		return
 	}
-	if f.leavesIll(e, content) {
+	if f.dropsUncured(e, content) {
 		return
 	}
 	f.offer(e, r, false)
 }
 
-// believe compares what the node says it holds, and reports whether that is content.
-func (f *flusher) believe(e *entry, content string) bool {
+// compareClaim compares what the node says it holds with content, and reports whether the node
+// needs nothing.
+func (f *flusher) compareClaim(e *entry, content string) bool {
 	e.claimed = false
 	claim, believed := xds.Content(e.sent)
-	e.sent, e.doubted = claim, e.sub.vary != nil
+	e.sent, e.inDoubt = claim, e.sub.vary != nil
 	if claim != content {
 		e.alone = e.alone || believed
 		return false
 	}
 	if e.sub.vary != nil && !believed {
-		e.sent = "" // its ACK may have said nothing: it is sent again
+		e.sent = "" // the ACK behind the claim may not have counted: it is sent again
 		return false
 	}
 	if e.sub.demand {
-		f.m.turnover.hold(e)
+		f.m.eviction.hold(e)
 	}
-	e.accepted, e.doubted = content, false
+	e.accepted, e.inDoubt = content, false
 	f.m.emit(e, xds.Accepted, content, "", f.now)
 	return true
 }
@@ -152,14 +160,15 @@ func (f *flusher) believe(e *entry, content string) bool {
 func (f *flusher) offer(e *entry, r *xds.Resource, remedy bool) {
 	content, _ := xds.Content(r.Version)
 	it := item{e: e, version: content, counts: true, remedy: remedy, standIn: r.StandIn}
-	e.second = false
-	e.left = e.left && r.StandIn
+	e.secondDue = false
+	e.withdrawn = e.withdrawn && r.StandIn
 	if e.sub.vary != nil {
-		// What the node claims after a reconnect must be what it uses. Of several that it refuses together it
-		// may use some, under the version before. So what replaces another version goes alone.
+		// After a reconnect the node must claim only what it uses. If it refuses several resources
+		// together it may use some of them under the version before. So what replaces another
+		// version is sent alone.
 		e.alone = e.alone || e.accepted != ""
 		r, it.counts = e.encoding(r, content)
-		e.body, e.unknown, e.half = r.Body, false, !it.counts
+		e.body, e.bodyUnknown, e.firstSent = r.Body, false, !it.counts
 	}
 	f.send(it, r)
 }
@@ -168,7 +177,8 @@ func (f *flusher) offer(e *entry, r *xds.Resource, remedy bool) {
 func (f *flusher) send(it item, r *xds.Resource) {
 	e, b, l := it.e, &f.resources, &f.m.env.limits
 	size := len(r.Name) + len(r.Body.GetValue())
-	if b.count > 0 && (f.m.sotw || e.alone || b.alone || b.sub != e.sub || b.count == l.burst || b.size+size > l.bytes) {
+	if b.count > 0 && (f.m.sotw || e.alone || b.alone || b.sub != e.sub || b.count == l.burst ||
+		b.size+size > l.bytes) {
 		f.end(b)
 	}
 	b.sub, b.alone = e.sub, e.alone
@@ -188,11 +198,12 @@ func (f *flusher) send(it item, r *xds.Resource) {
 	}
 	e.sent, e.sentAt, e.removed = it.version, f.now.UnixNano(), false
 	if e.sub.demand {
-		f.m.turnover.hold(e)
+		f.m.eviction.hold(e)
 	}
 	f.m.emit(e, xds.Sent, it.version, "", f.now)
 }
 
+// remove puts the removal of name into a response.
 func (f *flusher) remove(sub *subscription, name string) {
 	b, l := &f.removals, &f.m.env.limits
 	if b.count > 0 && (b.sub != sub || b.size+len(name) > l.bytes || b.count == 16*l.burst) {
@@ -202,7 +213,7 @@ func (f *flusher) remove(sub *subscription, name string) {
 	b.remove(name)
 }
 
-// end turns b into a response, if there is anything in it.
+// end turns b into a response, unless it is empty.
 func (f *flusher) end(b *batch) {
 	if b.count == 0 {
 		return
@@ -222,4 +233,5 @@ func (f *flusher) end(b *batch) {
 	*b = batch{}
 }
 
-const grpcHeader = 5 // bytes before each message
+// grpcHeader is how many bytes gRPC puts before each message.
+const grpcHeader = 5

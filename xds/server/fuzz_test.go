@@ -1,6 +1,7 @@
 package server
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -67,6 +68,9 @@ func (s *script) failure() *statuspb.Status {
 
 // play drives a machine by the script and checks after each step what must always hold.
 func play(t *testing.T, sotw bool, data []byte, request func(*rig, *script) ([]*response, error)) {
+	if fuzzing() {
+		data = data[:min(len(data), fuzzed)]
+	}
 	r := newRig(t, sotw, small())
 	if len(data)%2 == 1 { // on demand
 		r.m.env.onDemand, r.m.node.Service, r.m.env.limits.held = testType, xds.ADS, 3
@@ -110,14 +114,16 @@ func play(t *testing.T, sotw bool, data []byte, request func(*rig, *script) ([]*
 				out = r.took(resp)
 			}
 		}
-		if strings.Contains(out, "-much-too-long") || strings.HasSuffix(out, "-") || strings.Contains(out, "-*") || strings.Contains(out, "- ") {
+		if strings.Contains(out, "-much-too-long") || strings.HasSuffix(out, "-") || strings.Contains(out, "-*") ||
+			strings.Contains(out, "- ") {
 			unbidden += len(out) + 80
 		}
 		for e, h := range held {
 			if e.gone || e.refused == nil || !h.retry.After(r.now) {
 				continue // it left, accepted another copy, or its time has come
 			}
-			if e.sent == h.version && e.sentAt == r.now.UnixNano() && carried(r.m, e, h.version, strings.Count(out, "|")+1) {
+			if e.sent == h.version && e.sentAt == r.now.UnixNano() &&
+				carried(r.m, e, h.version, strings.Count(out, "|")+1) {
 				t.Fatalf("%s@%s was answered while parked: %s", e.name, h.version, out)
 			}
 		}
@@ -135,7 +141,6 @@ func play(t *testing.T, sotw bool, data []byte, request func(*rig, *script) ([]*
 
 // check fails unless all bounds hold and the parts of the state agree with each other.
 func check(t *testing.T, r *rig, unbidden int) {
-	t.Helper()
 	m, l := r.m, r.m.env.limits
 	if m.names > l.names || len(m.out.recs) > l.nonces || len(m.due) > 2*l.names+2 {
 		t.Fatalf("%d names, %d nonces, %d due", m.names, len(m.out.recs), len(m.due))
@@ -144,7 +149,7 @@ func check(t *testing.T, r *rig, unbidden int) {
 		t.Fatalf("%d bytes unacknowledged", m.out.bytes())
 	}
 	n, left, held, holds := 0, 0, 0, 0
-	for _, e := range m.turnover.order {
+	for _, e := range m.eviction.order {
 		if !e.gone {
 			held++
 			if !e.held || e.evicted {
@@ -169,16 +174,17 @@ func check(t *testing.T, r *rig, unbidden int) {
 			}
 		}
 	}
-	if held != m.turnover.count() || held != holds || len(m.turnover.order) > 2*l.names+2 {
-		t.Fatalf("%d are held, %d counted, %d say so, in an order of %d", held, m.turnover.count(), holds, len(m.turnover.order))
+	if held != m.eviction.count() || held != holds || len(m.eviction.order) > 2*l.names+2 {
+		t.Fatalf("%d are held, %d counted, %d say so, in an order of %d", held, m.eviction.count(), holds,
+			len(m.eviction.order))
 	}
 	for _, e := range m.due {
 		if e.gone {
 			left++
 		}
 	}
-	if n != m.names || left != m.left {
-		t.Fatalf("counted %d names and %d left, there are %d and %d", m.names, m.left, n, left)
+	if n != m.names || left != m.dueGone {
+		t.Fatalf("counted %d names and %d left, there are %d and %d", m.names, m.dueGone, n, left)
 	}
 	for _, e := range m.parked {
 		if e.gone {
@@ -190,18 +196,28 @@ func check(t *testing.T, r *rig, unbidden int) {
 // carried reports whether one of the last n responses carries version of e.
 func carried(m *machine, e *entry, version string, n int) bool {
 	for _, rec := range m.out.recs[max(0, len(m.out.recs)-n):] {
-		if rec != nil && slices.ContainsFunc(rec.items, func(it item) bool { return it.e == e && it.version == version }) {
+		if rec != nil && slices.ContainsFunc(rec.items,
+			func(it item) bool { return it.e == e && it.version == version }) {
 			return true
 		}
 	}
 	return false
 }
 
-// seeds adds long random scripts, so that a plain test run plays them too.
+// fuzzed is the most of a script that the fuzzer plays, in bytes. Many short scripts find more than few long ones.
+const fuzzed = 150
+
+func fuzzing() bool { return flag.Lookup("test.fuzz").Value.String() != "" }
+
+// seeds adds random scripts. They are long in a plain test run, which plays them once.
 func seeds(f *testing.F) {
 	rnd := rand.NewChaCha8([32]byte{1})
-	for i := range 300 {
-		b := make([]byte, 1000+i%2)
+	scripts, size := 300, 1000
+	if fuzzing() {
+		scripts, size = 40, fuzzed-1
+	}
+	for i := range scripts {
+		b := make([]byte, size+i%2)
 		rnd.Read(b)
 		f.Add(b)
 	}
@@ -212,8 +228,9 @@ func FuzzDelta(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		play(t, false, data, func(r *rig, s *script) ([]*response, error) {
 			q := &discoveryv3.DeltaDiscoveryRequest{
-				Node: testNode, TypeUrl: testType, ResourceNamesSubscribe: s.names(), ResourceNamesUnsubscribe: s.names(),
-				ResponseNonce: s.nonce(r), ErrorDetail: s.failure(),
+				Node: testNode, TypeUrl: testType, ResourceNamesSubscribe: s.names(),
+				ResourceNamesUnsubscribe: s.names(),
+				ResponseNonce:            s.nonce(r), ErrorDetail: s.failure(),
 			}
 			if s.pick(3) == 0 {
 				q.InitialResourceVersions = map[string]string{"n1": "v2", "n2": "v3"}
@@ -228,7 +245,8 @@ func FuzzSotW(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		play(t, true, data, func(r *rig, s *script) ([]*response, error) {
 			q := &discoveryv3.DiscoveryRequest{
-				Node: testNode, TypeUrl: testType, ResourceNames: s.names(), ResponseNonce: s.nonce(r), ErrorDetail: s.failure(),
+				Node: testNode, TypeUrl: testType, ResourceNames: s.names(), ResponseNonce: s.nonce(r),
+				ErrorDetail: s.failure(),
 			}
 			if s.pick(2) == 0 {
 				q.VersionInfo = "v2"

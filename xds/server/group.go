@@ -6,31 +6,36 @@ import (
 	"time"
 )
 
-// groups bound what a node holds on demand of each group of names ([xds.Resource.Group]): one wildcard covers them, so strangers can invent them without end.
+// groups bound how many names of one group a node holds on demand ([xds.Resource.Group]). One
+// wildcard covers all names of a group, so strangers can invent them without end.
 //
-// A group that is full takes new names at the pace at which its oldest are evicted, and refuses what comes beyond that. A name that was evicted comes back whenever it
-// is asked for: else a stranger could put out a host that clients use. It was evicted once for each time that it comes back, so the pace is the same.
+// A group that is full takes new names at the pace at which its oldest are evicted, and refuses
+// the others. A name that was evicted is taken back whenever it is asked for: otherwise strangers
+// could keep out a host that clients use. It was evicted once for each time that it comes back, so
+// the pace is the same.
 type groups struct {
-	all   map[string]*group
-	full  []*group  // that may hold too many, each once
-	next  time.Time // no eviction before
-	ghost lately    // evicted, out of whichever group
+	all     map[string]*group
+	full    []*group    // the groups that may hold too many, each once
+	next    time.Time   // no eviction happens before
+	evicted recentNames // names that were evicted lately, of all groups
 }
 
 type group struct {
 	name   string
-	names  list.List // of *entry, in the order in which they came
-	queued bool      // in groups.full
+	names  list.List // of *entry, in the order in which they were admitted
+	queued bool      // reports whether the group is in groups.full
 }
 
-// admit reports whether e may be sent, whose resource is of the group name now (empty: of none), and gives it a place there.
+// admit reports whether e may be sent, and gives it a place in its group. name is the group of its
+// resource now, or empty if it has none.
 func (m *machine) admit(e *entry, name string) bool {
-	if e.group != nil && e.group.name == name {
+	if g := e.group(); g != nil && g.name == name {
 		return true
 	}
 	s, l := &m.groups, &m.env.limits
 	s.leave(e)
-	if name == "" || e.pinned || e.evicted && !e.again { // the last is about to be unsubscribed from
+	// An evicted entry is about to be unsubscribed from.
+	if name == "" || e.pinned || e.evicted && !e.again {
 		return true
 	}
 	g := s.all[name]
@@ -42,11 +47,13 @@ func (m *machine) admit(e *entry, name string) bool {
 		s.all[name] = g
 	}
 	n := g.names.Len()
-	back := n < 2*l.grouped && s.ghost.take(e.name)
-	if !(n < l.grouped+l.groupOver || back || e.claimed) { // what the node holds anyway is evicted in its turn
+	back := n < 2*l.grouped && s.evicted.take(e.name)
+	// What the node claims it holds anyway, and it is evicted in its turn.
+	if !(n < l.grouped+l.groupSlack || back || e.claimed) {
 		return false
 	}
-	e.group, e.place = g, g.names.PushBack(e)
+	seat := e.takeSeat()
+	seat.group, seat.place = g, g.names.PushBack(e)
 	if n >= l.grouped && !g.queued {
 		g.queued = true
 		s.full = append(s.full, g)
@@ -56,18 +63,19 @@ func (m *machine) admit(e *entry, name string) bool {
 
 // leave takes e out of its group, if it is in one.
 func (s *groups) leave(e *entry) {
-	g := e.group
+	g := e.group()
 	if g == nil {
 		return
 	}
-	g.names.Remove(e.place)
-	e.group, e.place = nil, nil
+	g.names.Remove(e.seat.place)
+	e.seat.group, e.seat.place = nil, nil
 	if g.names.Len() == 0 {
 		delete(s.all, g.name)
 	}
 }
 
-// oldest is the entry to be evicted next, or nil where no group holds more than limit. Groups take turns.
+// oldest returns the entry to be evicted next, or nil if no group holds more than limit. Groups
+// take turns.
 func (s *groups) oldest(limit int) *entry {
 	for len(s.full) > 0 {
 		g := s.full[0]
@@ -83,15 +91,16 @@ func (s *groups) oldest(limit int) *entry {
 	return nil
 }
 
-// lately remembers names, the last so many, by 8 bytes of each.
-type lately struct {
+// recentNames remembers the names that were added last. It keeps 8 bytes of each.
+type recentNames struct {
 	seed maphash.Seed
 	slot map[uint64]int
-	ring []uint64 // what was taken stays in it until its turn
+	ring []uint64 // hashes in the order of addition; a taken one stays until its turn
 	next int
 }
 
-func (r *lately) add(name string, most int) {
+// add remembers name, and forgets the oldest if there are more than most.
+func (r *recentNames) add(name string, most int) {
 	if r.slot == nil {
 		r.seed, r.slot = maphash.MakeSeed(), map[uint64]int{}
 	}
@@ -110,7 +119,7 @@ func (r *lately) add(name string, most int) {
 }
 
 // take reports whether name is remembered, and forgets it.
-func (r *lately) take(name string) bool {
+func (r *recentNames) take(name string) bool {
 	if len(r.slot) == 0 {
 		return false
 	}

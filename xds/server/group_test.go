@@ -11,10 +11,11 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// groupRig is a rig whose node may hold three names of a group, and one more for a moment. Names w0, w1 … are of one.
+// groupRig is a rig whose node may hold three names of a group, and one more for a moment. Names
+// w0, w1 … are of one.
 func groupRig(t testing.TB) *rig {
 	l := defaults
-	l.grouped, l.groupOver, l.ghosts = 3, 1, 8
+	l.grouped, l.groupSlack, l.recentlyEvicted = 3, 1, 8
 	r := newRig(t, false, l)
 	r.m.env.onDemand = testType
 	r.m.node.Service = xds.ADS
@@ -30,7 +31,8 @@ func (r *rig) member(name, version, group string) {
 	r.src.put(res, name)
 }
 
-// ask is a client's handshake for a name that the node does not hold: it reports whether it is served. Envoy lets go of what is absent.
+// ask is a client's handshake for a name that the node does not hold: it reports whether it is
+// served. Envoy lets go of what is absent.
 func (r *rig) ask(name string) bool {
 	r.t.Helper()
 	switch out := r.delta(req{sub: []string{name}}); out {
@@ -46,7 +48,8 @@ func (r *rig) ask(name string) bool {
 	}
 }
 
-// evicts lets the time of an eviction pass and returns the name that goes, which the node then unsubscribes from.
+// evicts lets the time of an eviction pass and returns the name that goes, which the node then
+// unsubscribes from.
 func (r *rig) evicts() string {
 	r.t.Helper()
 	out := r.pass(r.m.env.limits.evictGap)
@@ -118,7 +121,8 @@ func TestAClientThatIsQuickerThanTheUnsubscription(t *testing.T) {
 	expect(t, "the next oldest goes", r.pass(time.Second), "-w1")
 }
 
-// TestASprayCannotPutOutWhatClientsUse: strangers ask for names that nobody uses, far more often than names may come in; clients ask for theirs as soon as those were evicted.
+// TestASprayCannotPutOutWhatClientsUse: strangers ask for names that nobody uses, far more often
+// than names may come in; clients ask for theirs as soon as those were evicted.
 func TestASprayCannotPutOutWhatClientsUse(t *testing.T) {
 	r := groupRig(t)
 	used := names("w", 3)
@@ -154,12 +158,13 @@ func TestASprayCannotPutOutWhatClientsUse(t *testing.T) {
 	if most > 6 || taken > 151 || taken < 10 {
 		t.Errorf("%d were held at once; %d strangers came in", most, taken)
 	}
-	if n := len(r.m.turnover.told); n > 10 {
+	if n := len(r.m.eviction.awaited); n > 10 {
 		t.Errorf("%d that were told are remembered", n)
 	}
 }
 
-// TestWhoCyclesThroughEvictedNamesGetsNoMoreThanTwiceTheBound: a stranger who asks for all that was evicted, at once.
+// TestWhoCyclesThroughEvictedNamesGetsNoMoreThanTwiceTheBound: a stranger who asks for all that
+// was evicted, at once.
 func TestWhoCyclesThroughEvictedNamesGetsNoMoreThanTwiceTheBound(t *testing.T) {
 	r := groupRig(t)
 	for range 200 {
@@ -194,7 +199,8 @@ func TestWhatStaysSubscribedThoughTheGroupIsFullIsGivenBack(t *testing.T) {
 	}
 }
 
-// TestANodeThatComesBackKeepsItsGroup: what it says it holds is let in, and brought down to the bound in time.
+// TestANodeThatComesBackKeepsItsGroup: what it says it holds is let in, and brought down to the
+// bound in time.
 func TestANodeThatComesBackKeepsItsGroup(t *testing.T) {
 	r := groupRig(t)
 	have := map[string]string{}
@@ -252,8 +258,8 @@ func TestGroupsKeepTheirBounds(t *testing.T) {
 				continue
 			}
 			for _, e := range r.m.subs[0].names {
-				if e.group != nil {
-					members[e.group.name]++
+				if g := e.group(); g != nil {
+					members[g.name]++
 					if e.pinned || e.removed {
 						rt.Fatalf("%s has a place: pinned %v, removed %v", e.name, e.pinned, e.removed)
 					}
@@ -275,7 +281,7 @@ func TestGroupsKeepTheirBounds(t *testing.T) {
 }
 
 func TestLatelyRemembersTheLast(t *testing.T) {
-	var l lately
+	var l recentNames
 	for i := range 100 {
 		l.add(fmt.Sprint(i%7), 4)
 		if i%3 == 0 {

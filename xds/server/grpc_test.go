@@ -37,7 +37,8 @@ func (d sds) DeltaSecrets(gs secretv3.SecretDiscoveryService_DeltaSecretsServer)
 	return d.s.Delta(gs, xds.SDS, testType)
 }
 
-func (d sds) FetchSecrets(ctx context.Context, r *discoveryv3.DiscoveryRequest) (*discoveryv3.DiscoveryResponse, error) {
+func (d sds) FetchSecrets(ctx context.Context, r *discoveryv3.DiscoveryRequest) (*discoveryv3.DiscoveryResponse,
+	error) {
 	return d.s.Fetch(ctx, r, xds.SDS)
 }
 
@@ -116,7 +117,8 @@ func TestGeneratedClientsDecodeWhatIsSent(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := d.Resources[0]
-		if got.Name != "a" || got.Version != version || !bytes.Equal(got.Resource.Value, r.Body.Value) || got.Ttl.AsDuration() < 58*time.Minute || got.Ttl.AsDuration() >= time.Hour {
+		if got.Name != "a" || got.Version != version || !bytes.Equal(got.Resource.Value, r.Body.Value) ||
+			got.Ttl.AsDuration() < 58*time.Minute || got.Ttl.AsDuration() >= time.Hour {
 			t.Errorf("got %.200v", d)
 		}
 		if err := delta.Send(req{nonce: d.Nonce}.delta()); err != nil {
@@ -129,7 +131,8 @@ func TestGeneratedClientsDecodeWhatIsSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sotw.Send(&discoveryv3.DiscoveryRequest{Node: testNode, TypeUrl: testType, ResourceNames: []string{"a"}}); err != nil {
+	if err := sotw.Send(&discoveryv3.DiscoveryRequest{Node: testNode, TypeUrl: testType,
+		ResourceNames: []string{"a"}}); err != nil {
 		t.Fatal(err)
 	}
 	d, err := sotw.Recv()
@@ -141,7 +144,8 @@ func TestGeneratedClientsDecodeWhatIsSent(t *testing.T) {
 	}
 
 	one := secretv3.NewSecretDiscoveryServiceClient(dial(t, addr))
-	f, err := one.FetchSecrets(timeout(t), &discoveryv3.DiscoveryRequest{Node: testNode, TypeUrl: testType, ResourceNames: []string{"a"}})
+	f, err := one.FetchSecrets(timeout(t),
+		&discoveryv3.DiscoveryRequest{Node: testNode, TypeUrl: testType, ResourceNames: []string{"a"}})
 	if err != nil || f.VersionInfo != "2" {
 		t.Errorf("fetch: %.200v, %v", f, err)
 	}
@@ -228,7 +232,8 @@ type follower struct {
 
 func follow(t *testing.T, addr, method string) *follower {
 	f := &follower{have: make(map[string]string)}
-	f.Client = client.New(client.Config{Conn: dial(t, addr), Node: testNode, Type: testType, Method: method, Apply: f.apply})
+	f.Client = client.New(client.Config{Conn: dial(t, addr), Node: testNode, Type: testType, Method: method,
+		Apply: f.apply})
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = f.Run(ctx) })
@@ -363,7 +368,8 @@ func TestTenThousandNamesOneByOne(t *testing.T) {
 	eventually(t, "nothing is watched", func() bool { return src.watched() == 0 })
 }
 
-// TestANodeThatHoldsAllThatItMayComesBack: names as long as a client can send them, listed with their versions in one request, as Envoy does.
+// TestANodeThatHoldsAllThatItMayComesBack: names as long as a client can send them, listed with
+// their versions in one request, as Envoy does.
 func TestANodeThatHoldsAllThatItMayComesBack(t *testing.T) {
 	const version = "0123456789abcdef01234567" // as long as a certificate's
 	src := newTable()
@@ -386,7 +392,8 @@ func TestANodeThatHoldsAllThatItMayComesBack(t *testing.T) {
 		return st
 	}
 	// take reads until all of n names are answered.
-	take := func(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, n int) (have map[string]string, removed []string) {
+	take := func(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient,
+		n int) (have map[string]string, removed []string) {
 		have = map[string]string{}
 		for len(have)+len(removed) < n {
 			d, err := st.Recv()
@@ -438,9 +445,11 @@ func TestANodeThatHoldsAllThatItMayComesBack(t *testing.T) {
 	}
 	d, err := st.Recv()
 	if err != nil || len(d.Resources) != 0 || !slices.Equal(d.RemovedResources, removed[:1]) {
-		t.Fatalf("not silence, and one refusal: %d resources, %d removed, %v", len(d.GetResources()), len(d.GetRemovedResources()), err)
+		t.Fatalf("not silence, and one refusal: %d resources, %d removed, %v", len(d.GetResources()),
+			len(d.GetRemovedResources()), err)
 	}
-	if err := st.Send(req{nonce: d.Nonce, unsub: append(removed[:1:1], again.sub[0])}.delta()); err != nil { // and there is room
+	// and there is room
+	if err := st.Send(req{nonce: d.Nonce, unsub: append(removed[:1:1], again.sub[0])}.delta()); err != nil {
 		t.Fatal(err)
 	}
 	if err := st.Send(req{sub: removed[:1]}.delta()); err != nil {

@@ -22,37 +22,41 @@ type environment struct {
 	counters counters
 }
 
-// machine is the state of one stream and all its rules, without goroutines, I/O or a clock: the caller passes requests, changed
-// names and the time, and sends the responses that come back, in order. One goroutine at a time may call it.
+// machine is the state of one stream and all its rules, without goroutines, I/O or a clock. The
+// caller passes requests, changed names and the time, and sends the returned responses in order.
+// Only one goroutine may call it at a time.
 type machine struct {
-	env  *environment
-	node xds.Node // without an ID until the first request
-	only string   // the one type of the service; empty on ADS
-	sotw bool
-	box  *xds.Mailbox
+	env     *environment
+	node    xds.Node // has no ID until the first request
+	only    string   // the one type of the service, empty on ADS
+	sotw    bool
+	mailbox *xds.Mailbox
 
-	subs    []*subscription // a handful
+	subs    []*subscription // few
 	ignored []string        // types that were logged as not served
-	names   int             // over all subscriptions
-	wire    int             // bytes, likewise: see wireSize
-	due     []*entry        // to be looked at, in order
-	left    int             // how many of due are gone
-	refused []answer        // names to call absent without a look: too long, or evicted
-	parked  parked
-	leaving []told // removed, in order: whether the node lets go of them is looked at after leaveWait
-	out     outstanding
+	names   int             // names of all subscriptions
+	wire    int             // bytes that these need: see wireSize
+	due     []*entry        // entries to look at, in order
+	dueGone int             // how many of due have gone
+	// absentNames are answered with removal without a look-up: they are too long, or were evicted.
+	absentNames []absentName
+	parked      parked
+	// withdrawn holds the entries that were removed, in order. After leaveWait it is looked at
+	// whether the node has unsubscribed.
+	withdrawn []calledAbsent
+	out       outstanding
 
-	turnover turnover
+	eviction eviction
 	groups   groups
 }
 
-// answer is a name that is called absent without a look.
-type answer struct {
+// absentName is a name that is answered with removal without a look-up.
+type absentName struct {
 	sub  *subscription
 	name string
 }
 
-// changed takes the names that woke the stream.
+// changed answers the names that woke the stream.
 func (m *machine) changed(names []string, now time.Time) []*response {
 	for _, name := range names {
 		for _, sub := range m.subs { // a mailbox knows no types
@@ -71,30 +75,30 @@ func (m *machine) timer(now time.Time) []*response {
 		e.again, e.alone = true, true
 		m.look(e)
 	}
-	m.stayed(now)
-	m.turn(now)
+	m.recheckWithdrawn(now)
+	m.evictExcess(now)
 	return m.flush(now)
 }
 
-// next is when timer wants to be called; zero: not at all.
+// next returns when timer is to be called. Zero means never.
 func (m *machine) next() time.Time {
-	when := m.turnDue()
+	when := m.evictionDue()
 	if len(m.parked) > 0 && (when.IsZero() || m.parked[0].refused.retry.Before(when)) {
 		when = m.parked[0].refused.retry
 	}
-	if len(m.leaving) > 0 {
-		if wait := m.leaving[0].at.Add(m.env.limits.leaveWait); when.IsZero() || wait.Before(when) {
+	if len(m.withdrawn) > 0 {
+		if wait := m.withdrawn[0].at.Add(m.env.limits.leaveWait); when.IsZero() || wait.Before(when) {
 			when = wait
 		}
 	}
 	return when
 }
 
-// close ends all watches and tells why the stream ended.
+// close ends all watches, and reports why the stream ended.
 func (m *machine) close(why string, now time.Time) {
 	for _, sub := range m.subs {
 		for _, e := range sub.names {
-			sub.src.Unwatch(m.node, e.name, m.box)
+			sub.src.Unwatch(m.node, e.name, m.mailbox)
 		}
 	}
 	if m.node.ID != "" {
@@ -102,16 +106,19 @@ func (m *machine) close(why string, now time.Time) {
 	}
 }
 
-// subscription returns that of typeURL, making it if this is its first request. It is nil if the type is to be ignored.
+// subscription returns the subscription of typeURL, and makes it with the first request of that
+// type. It returns nil if the type is to be ignored.
 func (m *machine) subscription(typeURL string) (sub *subscription, first bool, err error) {
 	if m.only != "" {
 		if typeURL != "" && typeURL != m.only {
-			return nil, false, status.Errorf(codes.InvalidArgument, "type_url %q on a service of %q: ask for it on ADS", printable(typeURL, maxNodeID), m.only)
+			return nil, false, status.Errorf(codes.InvalidArgument,
+				"type_url %q on a service of %q: ask for it on ADS", printable(typeURL, maxNodeID), m.only)
 		}
 		typeURL = m.only
 	}
 	if typeURL == "" {
-		return nil, false, status.Error(codes.InvalidArgument, "type_url is missing: a request on ADS must name its type")
+		return nil, false, status.Error(codes.InvalidArgument,
+			"type_url is missing: a request on ADS must name its type")
 	}
 	for _, sub := range m.subs {
 		if sub.typeURL == typeURL {
@@ -132,7 +139,8 @@ func (m *machine) subscription(typeURL string) (sub *subscription, first bool, e
 	return sub, true, nil
 }
 
-// ignore notes a type that is not served; Envoy may well ask for clusters on the stream that brings its secrets.
+// ignore notes that a type was asked for that is not served. Envoy may ask for clusters on the
+// stream that brings its secrets.
 func (m *machine) ignore(typeURL string) {
 	m.env.counters.ignoredTypes.Add(1)
 	if len(m.ignored) == m.env.limits.types {
@@ -143,53 +151,59 @@ func (m *machine) ignore(typeURL string) {
 		return
 	}
 	m.ignored = append(m.ignored, typeURL)
-	m.env.log.Warn("a node asks for a type that is not served here; it gets nothing", "node", m.node.ID, "type", typeURL, "service", m.node.Service)
+	m.env.log.Warn("a node asks for a type that is not served here; it gets nothing", "node", m.node.ID, "type",
+		typeURL, "service", m.node.Service)
 }
 
-// subscribe adds a name. claim is the version that the node says it holds. first is true of the names in
-// the first request of a stream: the node may have been sent something under them on an earlier one. What
-// it asks for later is new to it.
+// subscribe adds a name to sub. claim is the version that the node says it holds. first is true
+// for names in the first request of a stream: the node may have got something under them on an
+// earlier stream. A name that the node asks for later is new to it.
 func (m *machine) subscribe(sub *subscription, name, claim string, first bool, now time.Time) (*entry, error) {
 	if m.names == m.env.limits.names {
 		return nil, tooMany(m.env.limits.names)
 	}
-	e := &entry{sub: sub, name: name, sent: claim, claimed: claim != "", unknown: first && sub.vary != nil}
-	sub.src.Watch(m.node, name, m.box) // before the look, so that no change falls between
+	e := &entry{sub: sub, name: name, sent: claim, claimed: claim != "", bodyUnknown: first && sub.vary != nil}
+	sub.src.Watch(m.node, name, m.mailbox) // before the look-up, so that no change is missed
 	sub.names[name] = e
 	m.names++
 	m.wire += wireSize(name)
 	held, believed := xds.Content(claim)
 	m.env.observe(xds.Event{
-		Node: m.node, Type: sub.typeURL, Name: name, Version: held, Kind: xds.Asked, Believed: believed || sub.vary == nil, At: now,
+		Node: m.node, Type: sub.typeURL, Name: name, Version: held, Kind: xds.Asked, Believed: believed ||
+			sub.vary == nil, At: now,
 	})
 	m.look(e)
 	return e, nil
 }
 
+// tooMany returns the error that ends a stream with more than limit names.
 func tooMany(limit int) error {
-	return status.Errorf(codes.ResourceExhausted, "more than %d names on one stream: spread them over several streams or nodes", limit)
+	return status.Errorf(codes.ResourceExhausted,
+		"more than %d names on one stream: spread them over several streams or nodes", limit)
 }
 
+// drop forgets e, from which the node unsubscribed.
 func (m *machine) drop(e *entry, now time.Time) {
 	e.gone = true
-	m.turnover.dropped(e)
+	m.eviction.dropped(e)
 	m.groups.leave(e)
-	e.sub.src.Unwatch(m.node, e.name, m.box)
+	e.sub.src.Unwatch(m.node, e.name, m.mailbox)
 	m.unpark(e)
-	m.letPass(e)
+	m.unblock(e)
 	delete(e.sub.names, e.name)
 	m.names--
 	m.wire -= wireSize(e.name)
 	m.emit(e, xds.Dropped, "", "", now)
-	if e.due { // a peer that comes and goes while nothing can be sent must not make the queue grow
-		if m.left++; m.left > len(m.due)/2 {
+	// The queue must not grow while a node subscribes and unsubscribes and nothing can be sent.
+	if e.due {
+		if m.dueGone++; m.dueGone > len(m.due)/2 {
 			m.due = slices.DeleteFunc(m.due, func(e *entry) bool { return e.gone })
-			m.left = 0
+			m.dueGone = 0
 		}
 	}
 }
 
-// look puts e into the queue of what flush looks at.
+// look puts e into the queue that flush works off.
 func (m *machine) look(e *entry) {
 	if !e.due {
 		e.due = true
@@ -197,6 +211,8 @@ func (m *machine) look(e *entry) {
 	}
 }
 
+// emit reports an event about e.
 func (m *machine) emit(e *entry, kind xds.Kind, version, words string, now time.Time) {
-	m.env.observe(xds.Event{Node: m.node, Type: e.sub.typeURL, Name: e.name, Version: version, Kind: kind, Words: words, At: now})
+	m.env.observe(xds.Event{Node: m.node, Type: e.sub.typeURL, Name: e.name, Version: version, Kind: kind,
+		Words: words, At: now})
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// Of a node's metadata one field is read, and of that two: lockstep: {port: 8443, eager: true}. All else is
-// passed over, so that megabytes of it cost a scan and no memory.
+// Only one field of a node's metadata is read, and two fields of that: lockstep: {port: 8443,
+// eager: true}. The rest is skipped, so megabytes of it cost a scan and no memory.
 
 // decodeMetadata returns a Struct with that field alone, or nil if there is none.
 func decodeMetadata(b []byte) (s *structpb.Struct, err error) {
@@ -61,7 +61,7 @@ func eachField(b []byte, f func(key string, value []byte) error) error {
 	})
 }
 
-// decodeScalar reads a number or a truth value; of every other Value it makes null.
+// decodeScalar reads a number or a truth value. It returns null for every other kind of Value.
 func decodeScalar(b []byte) (*structpb.Value, error) {
 	out := structpb.NewNullValue()
 	for len(b) > 0 {
@@ -86,10 +86,12 @@ func decodeScalar(b []byte) (*structpb.Value, error) {
 	return out, nil
 }
 
-// listens takes from a node's metadata where it listens, and whether each of its chains has a ring.
-func (m *machine) listens(s *structpb.Struct) {
+// readMetadata takes from a node's metadata the port on which it listens, and whether each of its
+// chains has a ring.
+func (m *machine) readMetadata(s *structpb.Struct) {
 	own := s.GetFields()[xds.MetadataKey].GetStructValue().GetFields()
-	if port := own[xds.MetadataPort].GetNumberValue(); port >= 1 && port <= math.MaxUint16 && port == math.Trunc(port) {
+	if port := own[xds.MetadataPort].GetNumberValue(); port >= 1 && port <= math.MaxUint16 &&
+		port == math.Trunc(port) {
 		m.node.Port = uint16(port)
 	}
 	m.node.Eager = own[xds.MetadataEager].GetBoolValue()

@@ -34,7 +34,8 @@ func TestOfANodesMetadataOneFieldIsRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "n1", Metadata: meta}, TypeUrl: testType})
+		b, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "n1", Metadata: meta},
+			TypeUrl: testType})
 		if err != nil {
 			t.Fatal(err)
 		}

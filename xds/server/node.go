@@ -9,21 +9,25 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// meet learns who the node is from the first request; what later ones say of it does not count.
-func (m *machine) meet(n *corev3.Node) error {
+// learnNode takes from the first request who the node is. What later requests say of the node does
+// not count.
+func (m *machine) learnNode(n *corev3.Node) error {
 	if m.node.ID != "" {
 		return nil
 	}
 	id := n.GetId()
 	switch {
 	case id == "":
-		return status.Error(codes.InvalidArgument, "node.id is missing: the first request of a stream must carry it (Envoy: set node.id in the bootstrap or --service-node)")
+		return status.Error(codes.InvalidArgument,
+			"node.id is missing: the first request of a stream must carry it "+
+				"(Envoy: set node.id in the bootstrap or --service-node)")
 	case len(id) > maxNodeID || strings.ContainsFunc(id, unprintable):
-		return status.Errorf(codes.InvalidArgument, "node.id %q: more than %d bytes, or characters that cannot be shown", printable(id, 64), maxNodeID)
+		return status.Errorf(codes.InvalidArgument,
+			"node.id %q: more than %d bytes, or characters that cannot be shown", printable(id, 64), maxNodeID)
 	}
 	m.node.ID = strings.Clone(id)
 	m.node.Cluster = printable(n.GetCluster(), maxNodeID)
-	m.listens(n.GetMetadata())
+	m.readMetadata(n.GetMetadata())
 	m.node.Agent = printable(n.GetUserAgentName(), maxNodeID)
 	if v := n.GetUserAgentBuildVersion().GetVersion(); v != nil {
 		m.node.Build = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())

@@ -12,16 +12,23 @@ import (
 )
 
 const (
-	window     = 1 << 20 // static: grpc's bandwidth estimator would answer each small ACK with a PING
-	readBuffer = 4 << 10 // a fleet that acknowledges at once has as many in use as it has nodes, and an ACK is some hundred bytes
-	// maxRequest: a node that comes back lists all that it holds in one request (limits.wire), along with what it says of itself, and with what clients asked it for
-	// while no server was there to say that it is absent.
+	// window is static, since grpc's bandwidth estimator would answer each small ACK with a PING.
+	window = 1 << 20
+	// readBuffer is small, since a fleet that acknowledges at once uses as many buffers as it has
+	// nodes. An ACK has some hundred bytes.
+	readBuffer = 4 << 10
+	// maxRequest bounds one request. A node that reconnects lists in one request all that it holds
+	// (limits.wire), and what it says of itself. The request also has the names that clients asked
+	// for while no server could answer.
 	maxRequest = 64 << 20
 	maxHeaders = 32 << 10
-	maxStreams = 1024 // on one connection; Envoy without ADS opens one for each secret, and its own breaker stands at 1024
+	// maxStreams is for one connection. Envoy without ADS opens a stream for each secret, and its
+	// own circuit breaker has the same limit.
+	maxStreams = 1024
 )
 
-// Options are those that the gRPC server of a [Server] must be made with. Others (credentials, interceptors) may be added.
+// Options returns the options that the gRPC server of a [Server] must be made with. Others, such
+// as credentials and interceptors, may be added.
 func Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
@@ -32,13 +39,15 @@ func Options() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),
-		// Nodes ping every few seconds to notice a server that is gone; grpc's default enforcement would cut them off.
+		// Nodes ping every few seconds, to notice a lost server. By default grpc would cut them
+		// off for that.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 	}
 }
 
-// codec sends a response as the bytes that it holds, reads the requests of streams by hand, and takes all other messages as protobuf.
+// codec sends a response as the bytes that it holds, and decodes the requests of streams by hand.
+// It takes all other messages as protobuf.
 type codec struct{ encoding.CodecV2 }
 
 // Marshal implements [encoding.CodecV2].
@@ -61,6 +70,6 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
-	defer buf.Free() // every string that is kept was copied
+	defer buf.Free() // the decoders have copied every string that they keep
 	return decode(buf.ReadOnlyData())
 }

@@ -10,13 +10,14 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Ordered numbers the connections of a listener in the order in which they came, for [xds.Node.Conn]. gRPC serves each connection in a
-// goroutine of its own, so that after a pause the streams of several begin in any order. The gRPC server must use what is
-// returned, both.
+// Ordered numbers the connections of a listener in the order in which they are accepted, for
+// [xds.Node.Conn]. gRPC serves each connection in its own goroutine, so after a pause the streams
+// of several connections begin in any order. The gRPC server must use both returned values.
 //
-// A connection is never wrapped: gRPC sets TCP_USER_TIMEOUT on a bare TCP connection only, and without TLS it needs no buffer for
-// what an idle one may send. It is known by its address in memory until its handshake, and then by the
-// [credentials.AuthInfo] of its streams, which has a method Unwrap.
+// A connection is never wrapped. gRPC sets TCP_USER_TIMEOUT only on a bare TCP connection. Without
+// TLS it keeps no read buffer for a bare one that is idle. A connection is known by its address in
+// memory until its handshake. After that it is known by the [credentials.AuthInfo] of its streams,
+// which has a method Unwrap.
 func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listener, credentials.TransportCredentials) {
 	o := &order{}
 	return orderedListener{l, o}, orderedCredentials{creds, o}
@@ -24,7 +25,7 @@ func Ordered(l net.Listener, creds credentials.TransportCredentials) (net.Listen
 
 type order struct {
 	last    atomic.Uint64
-	waiting sync.Map // net.Conn, before its handshake, to its number
+	waiting sync.Map // net.Conn before its handshake → its number
 }
 
 type orderedListener struct {
@@ -61,7 +62,7 @@ func (c orderedCredentials) Clone() credentials.TransportCredentials {
 	return orderedCredentials{c.TransportCredentials.Clone(), c.order}
 }
 
-// orderedInfo is what the inner credentials found out, with the number.
+// orderedInfo is what the inner credentials found out, with the number of the connection.
 type orderedInfo struct {
 	credentials.AuthInfo
 	number uint64
@@ -70,7 +71,7 @@ type orderedInfo struct {
 // Unwrap returns what the inner credentials found out.
 func (i orderedInfo) Unwrap() credentials.AuthInfo { return i.AuthInfo }
 
-// connOf is the number of a stream's connection, 0 if it has none.
+// connOf returns the number of a stream's connection, or 0 if it has none.
 func connOf(ctx context.Context) uint64 {
 	if p, ok := peer.FromContext(ctx); ok {
 		if i, ok := p.AuthInfo.(orderedInfo); ok {

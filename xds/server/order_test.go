@@ -17,7 +17,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// Connections wait in the kernel while the server hangs. Its streams are numbered as they are served, their connections as they came.
+// Connections wait in the kernel while the server hangs. Its streams are numbered as they are
+// served, their connections as they came.
 func TestConnectionsAreNumberedAsTheyCame(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
@@ -86,7 +87,8 @@ func TestConnectionsAreNumberedAsTheyCame(t *testing.T) {
 	}
 }
 
-// bareCredentials fail the test where gRPC does not get the connection itself, whose TCP_USER_TIMEOUT it sets.
+// bareCredentials fail the test where gRPC does not get the connection itself, whose
+// TCP_USER_TIMEOUT it sets.
 type bareCredentials struct {
 	credentials.TransportCredentials
 	t *testing.T

@@ -5,10 +5,12 @@ import (
 	"strconv"
 )
 
-// outstanding holds the responses that wait for an acknowledgement, and how much of what was sent the peer has taken.
+// outstanding holds the responses that wait for an acknowledgement, and counts how much of what
+// was sent the node has read.
 //
-// Responses arrive in order, so an acknowledgement of one shows that all before it were read, whether or not they will be
-// acknowledged themselves. A nonce is random and stands at the end of its response: a peer that names it has read the bytes before.
+// Responses arrive in order. So the acknowledgement of one shows that all before it were read,
+// whether or not they will be acknowledged themselves. A nonce is random and stands at the end of
+// its response. So a node that names it has read the bytes before it.
 type outstanding struct {
 	first uint64 // number of recs[0]
 	recs  []*record
@@ -20,29 +22,31 @@ type outstanding struct {
 // record is one response.
 type record struct {
 	nonce string
-	items []item // none: removals only
+	items []item // empty if the response has removals only
 	end   uint64 // bytes sent on the stream up to the end of this response
 }
 
+// item is one resource of a response.
 type item struct {
 	e       *entry
-	version string // of the content
-	counts  bool   // an ACK of it says that the node uses it
-	remedy  bool   // it was sent in the place of a version that the node had refused
+	version string // the content's version
+	counts  bool   // reports whether an ACK of it says that the node uses it
+	remedy  bool   // reports whether it replaces a version that the node had refused
 	standIn bool
 }
 
-const randomDigits = 16 // of a nonce, in hexadecimal; the response's number follows
+const randomDigits = 16 // hexadecimal digits of a nonce; the response's number follows
 
-// nonce returns that of the next response.
+// nonce returns the nonce of the next response.
 func (o *outstanding) nonce() string {
 	b := make([]byte, 0, randomDigits+8)
-	b = strconv.AppendUint(b, rand.Uint64()|1<<63, 16) // the top bit keeps the length
+	// The top bit keeps the number of digits constant.
+	b = strconv.AppendUint(b, rand.Uint64()|1<<63, 16)
 	b = strconv.AppendUint(b, o.sentCount, 16)
 	return string(b)
 }
 
-// add notes the next response; keep bounds how many are remembered.
+// add notes the next response, of size bytes. keep bounds how many are remembered.
 func (o *outstanding) add(r *record, size, keep int) {
 	if len(o.recs) == 0 {
 		o.recs, o.first = nil, o.sentCount
@@ -56,7 +60,8 @@ func (o *outstanding) add(r *record, size, keep int) {
 	}
 }
 
-// take returns the response of nonce and forgets it, or nil if it is not outstanding. The cost does not depend on how many are.
+// take returns the response of nonce and forgets it. It returns nil if the nonce is not
+// outstanding. The cost does not depend on how many are outstanding.
 func (o *outstanding) take(nonce string) *record {
 	if len(nonce) <= randomDigits {
 		return nil

@@ -17,21 +17,24 @@ const (
 	fieldRemoved     = 6 // delta
 )
 
-// response is an encoded discovery response: the bytes of its resources, which all streams share, and an envelope of its own.
-// Protobuf allows fields in any order, so the envelope comes last, and in it the nonce.
+// response is an encoded discovery response. It has the bytes of its resources, which all streams
+// share, and an envelope of its own. Protobuf allows fields in any order, so the envelope comes
+// last, with the nonce in it.
 type response struct {
 	parts mem.BufferSlice
 	size  int
-	// prompt: so little is unacknowledged that the transport takes the response without blocking.
+	// prompt reports that the transport takes the response without blocking, since little is
+	// unacknowledged.
 	prompt bool
 }
 
-// batch is a response in the making. It holds resources or removals, never both: a refusal must not undo a removal.
+// batch is a response that is being built. It holds resources or removals, never both: a refusal
+// must not undo a removal.
 type batch struct {
 	sub   *subscription
 	items []item
 	parts mem.BufferSlice
-	own   []byte // the fields that are this stream's own
+	own   []byte // the fields that only this stream sends
 	count int
 	size  int
 	alone bool
@@ -40,7 +43,8 @@ type batch struct {
 func (b *batch) part(p []byte) {
 	if len(p) > 0 {
 		if b.parts == nil {
-			b.parts = make(mem.BufferSlice, 0, 3) // one resource and the envelope: the common push
+			// Most pushes have one resource and the envelope.
+			b.parts = make(mem.BufferSlice, 0, 3)
 		}
 		b.parts = append(b.parts, mem.SliceBuffer(p))
 		b.size += len(p)
@@ -69,7 +73,7 @@ func (b *batch) remove(name string) {
 	b.count++
 }
 
-// finish closes the batch with the type and the nonce.
+// finish appends the type and the nonce, and returns the response.
 func (b *batch) finish(nonce string) *response {
 	own := make([]byte, 0, len(b.own)+len(b.sub.tail)+len(nonce)+2)
 	own = append(append(own, b.own...), b.sub.tail...)
@@ -79,6 +83,7 @@ func (b *batch) finish(nonce string) *response {
 	return &response{parts: parts, size: parts.Len()}
 }
 
+// typeTail returns the encoded field type_url.
 func typeTail(typeURL string) []byte {
 	b := protowire.AppendTag(nil, fieldTypeURL, protowire.BytesType)
 	return protowire.AppendString(b, typeURL)

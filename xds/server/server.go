@@ -1,9 +1,3 @@
-// Package server streams resources to xDS nodes: incremental (delta) and state-of-the-world, on the aggregated service and on
-// that of a type. It keeps, per stream and name, what was sent, accepted and refused, and tells it as events; it knows nothing
-// of what a resource means.
-//
-// A stream's rules are a [machine] without goroutines or I/O; its shell (stream.go) has one owner at a time and one goroutine. The gRPC
-// server must be made with [Options], which hold the codec that sends encoded bytes as they are.
 package server
 
 import (
@@ -29,22 +23,28 @@ import (
 type Config struct {
 	// Types holds what is served, by type URL.
 	Types map[string]xds.Resources
-	// Observe is told each event, synchronously and in order, while the stream stands still: it must not block, nor ask the server for the
-	// stream, and is called for many streams at once.
+	// Observe is called with each event, synchronously and in order, while the stream stands
+	// still. It must not block, and must not ask the server about the stream. It is called for
+	// many streams at once.
 	Observe func(xds.Event)
-	// Identity returns who the peer of an incoming stream is, as the transport proved it. Nil: nobody is known.
+	// Identity returns the identity of a stream's peer, as the transport proved it. If Identity is
+	// nil, nobody has an identity.
 	Identity func(context.Context) string
-	// OnDemand is a type, of Types, whose names nodes ask for on the aggregated service as clients come, and have no other bound: each resource carries
-	// a TTL ([xds.Resource.TTL]), and a node that holds more than Hold (default 20 000) is made to let go of those that it was sent first, 50 a second
-	// at most. It unsubscribes from those then, and asks again when a client does; what it stays subscribed to it gets back, for good. Empty: none.
+	// OnDemand is a type of Types whose names nodes ask for on the aggregated service as clients
+	// come. They have no other bound, so each resource carries a TTL ([xds.Resource.TTL]). If a
+	// node holds more than Hold of them (default 20 000), those that were sent first are removed,
+	// at most 50 a second. It unsubscribes from those, and asks again when a client does. A name
+	// from which it does not unsubscribe is sent again, and stays. If OnDemand is empty, there is
+	// no such type.
 	//
-	// HoldGroup (default 1000) is how many of a group ([xds.Resource.Group]) it may hold. Beyond that the group's oldest give way, 50 a second at most, to as many
-	// new ones, and to those that gave way in the last minutes and are asked for again, which may be twice as many as the group may hold; the others are
-	// called absent.
+	// HoldGroup (default 1000) is how many names of a group ([xds.Resource.Group]) a node may
+	// hold. Beyond that its oldest are evicted, at most 50 a second, and as many new ones are let
+	// in. Names that were evicted in the last minutes and are asked for again are let in, too.
+	// They are so up to twice HoldGroup. The others are called absent.
 	OnDemand  string
 	Hold      int
 	HoldGroup int
-	// Log gets what an operator should look into. Nil: nowhere.
+	// Log gets what an operator should look into. If it is nil, nothing is logged.
 	Log *slog.Logger
 }
 
@@ -59,12 +59,12 @@ type Server struct {
 	draining chan struct{} // closed by Drain
 
 	mu      sync.Mutex
-	refuse  time.Time // new streams until then
+	refuse  time.Time // new streams are refused until then
 	last    uint64    // number of the newest stream
 	streams map[uint64]*stream
 }
 
-// New returns a server; it starts nothing.
+// New returns a server. It starts nothing.
 func New(c Config) *Server {
 	if c.Observe == nil {
 		c.Observe = func(xds.Event) {}
@@ -83,16 +83,17 @@ func New(c Config) *Server {
 		bounds.grouped = c.HoldGroup
 	}
 	return &Server{
-		env:      &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: bounds, onDemand: c.OnDemand},
+		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: bounds,
+			onDemand: c.OnDemand},
 		identity: c.Identity,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),
-		pushers:  pushers{most: runtime.GOMAXPROCS(0)},
+		pushers:  pushers{limit: runtime.GOMAXPROCS(0)},
 	}
 }
 
-// Delta serves an incremental stream until it ends. defaultType is the one type of the service, or empty on ADS. The error is
-// a gRPC status.
+// Delta serves an incremental stream until it ends. defaultType is the one type of the service, or
+// empty on ADS. The error is a gRPC status.
 func (s *Server) Delta(gs grpc.ServerStream, svc xds.Service, defaultType string) error {
 	st, err := s.open(gs, svc, defaultType)
 	if err != nil {
@@ -101,7 +102,7 @@ func (s *Server) Delta(gs grpc.ServerStream, svc xds.Service, defaultType string
 	return serve[discoveryv3.DeltaDiscoveryRequest](st, st.m.delta)
 }
 
-// SotW serves a state-of-the-world stream, as Delta does an incremental one.
+// SotW serves a state-of-the-world stream, as Delta serves an incremental one.
 func (s *Server) SotW(gs grpc.ServerStream, svc xds.Service, defaultType string) error {
 	st, err := s.open(gs, svc, defaultType)
 	if err != nil {
@@ -111,8 +112,9 @@ func (s *Server) SotW(gs grpc.ServerStream, svc xds.Service, defaultType string)
 	return serve[discoveryv3.DiscoveryRequest](st, st.m.stateOfTheWorld)
 }
 
-// Drain ends all streams, at once, and refuses new ones with UNAVAILABLE: nodes go to another replica. (What ends a stream from outside reaches
-// the node as CANCELLED: gRPC writes that itself when a handler's RecvMsg is interrupted. The reason is in the Closed event.)
+// Drain ends all streams at once, and refuses new ones with UNAVAILABLE, so that nodes go to
+// another replica. The node sees CANCELLED: gRPC writes that itself when a handler's RecvMsg is
+// interrupted. The reason is in the Closed event.
 func (s *Server) Drain() {
 	s.drained.Do(func() { close(s.draining) })
 	for _, st := range s.all() {
@@ -122,8 +124,8 @@ func (s *Server) Drain() {
 
 var errDraining = status.Error(codes.Unavailable, "the server is going down: connect to another one")
 
-// Dismiss ends all streams, and refuses new ones with UNAVAILABLE for that long: nodes that can go to another replica. It returns how many streams
-// it ended.
+// Dismiss ends all streams, and refuses new ones with UNAVAILABLE for d, so that nodes go to
+// another replica if they can. It returns how many streams it ended.
 func (s *Server) Dismiss(d time.Duration) int {
 	s.mu.Lock()
 	s.refuse = time.Now().Add(d)
@@ -137,6 +139,7 @@ func (s *Server) Dismiss(d time.Duration) int {
 
 var errDismissed = status.Error(codes.Unavailable, "this replica is cut off from the others: connect to another one")
 
+// open makes the stream of gs, and registers it.
 func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stream, error) {
 	ctx := gs.Context()
 	if only != "" && s.env.types[only] == nil {
@@ -151,8 +154,9 @@ func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stre
 	if err != nil {
 		return nil, err
 	}
-	st := &stream{s: s, gs: gs, since: time.Now(), abort: abort, m: &machine{env: s.env, only: only, node: s.peer(ctx, svc)}}
-	st.m.box = xds.NewWakingMailbox(func() { s.pushers.add(st) })
+	st := &stream{s: s, gs: gs, since: time.Now(), abort: abort,
+		m: &machine{env: s.env, only: only, node: s.peer(ctx, svc)}}
+	st.m.mailbox = xds.NewWakingMailbox(func() { s.pushers.add(st) })
 	s.mu.Lock()
 	if time.Now().Before(s.refuse) {
 		s.mu.Unlock()
@@ -163,14 +167,14 @@ func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stre
 	s.streams[s.last] = st
 	s.mu.Unlock()
 	select {
-	case <-s.draining: // since we looked
+	case <-s.draining: // Drain was called since the check above
 		st.end(errDraining)
 	default:
 	}
 	return st, nil
 }
 
-// peer is what is known of a node before it has said anything.
+// peer returns what is known of a node before its first request.
 func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
 	n := xds.Node{Service: svc, Identity: s.identity(ctx), Conn: connOf(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
@@ -188,6 +192,7 @@ func (s *Server) remove(st *stream) {
 	s.mu.Unlock()
 }
 
+// all returns the open streams, in the order in which they came.
 func (s *Server) all() []*stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 //
 // Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#basic-protocol-overview
 func (m *machine) stateOfTheWorld(req *discoveryv3.DiscoveryRequest, now time.Time) ([]*response, error) {
-	if err := m.meet(req.GetNode()); err != nil {
+	if err := m.learnNode(req.GetNode()); err != nil {
 		return nil, err
 	}
 	sub, first, err := m.subscription(req.GetTypeUrl())
@@ -25,9 +25,10 @@ func (m *machine) stateOfTheWorld(req *discoveryv3.DiscoveryRequest, now time.Ti
 	if first && len(names) == 0 {
 		m.env.counters.wildcards.Add(1)
 	}
-	if !slices.Equal(names, sub.list) { // an ACK repeats the list
+	if !slices.Equal(names, sub.list) { // an ACK repeats the list of names
 		var claim string
-		if first && len(names) == 1 { // a version says nothing of which of several names it belongs to
+		// With several names the version does not say to which of them it belongs.
+		if first && len(names) == 1 {
 			claim = req.GetVersionInfo()
 		}
 		if err := m.relist(sub, names, claim, first, now); err != nil {
@@ -37,7 +38,7 @@ func (m *machine) stateOfTheWorld(req *discoveryv3.DiscoveryRequest, now time.Ti
 	return m.flush(now), nil
 }
 
-// relist makes names the whole of the subscription.
+// relist makes names the whole subscription.
 func (m *machine) relist(sub *subscription, names []string, claim string, first bool, now time.Time) error {
 	sub.list = names
 	sub.round++

@@ -100,7 +100,8 @@ func TestSotWTooManyNames(t *testing.T) {
 	r := newRig(t, true, l)
 	r.list([]string{"a", "b", "c"}, "", "", "")
 	r.list([]string{"d", "e", "f", strings.Repeat("x", 600)}, "", "", "") // leaving comes first
-	_, err := r.m.stateOfTheWorld(&discoveryv3.DiscoveryRequest{TypeUrl: testType, ResourceNames: []string{"a", "b", "c", "d"}}, r.now)
+	_, err := r.m.stateOfTheWorld(&discoveryv3.DiscoveryRequest{TypeUrl: testType,
+		ResourceNames: []string{"a", "b", "c", "d"}}, r.now)
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("too many names: %v", err)
 	}

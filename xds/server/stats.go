@@ -11,11 +11,12 @@ type Stats struct {
 	UnknownNonces uint64 // requests with a nonce that is not outstanding; it acknowledges nothing
 	IgnoredTypes  uint64 // requests for a type that is not served
 	BadNames      uint64 // names that are not UTF-8, which get no answer
-	Evicted       uint64 // names that a node was made to let go of, as it held too many
-	Crowded       uint64 // names that were refused since a node held too many of their group
-	CutOff        uint64 // streams ended since the peer did not take what was sent
+	Evicted       uint64 // names that were evicted, since a node held too many
+	Crowded       uint64 // names that were refused, since a node held too many of their group
+	CutOff        uint64 // streams that were ended, since the peer did not read what was sent
 }
 
+// counters are those of [Stats].
 type counters struct {
 	requests, responses, wildcards, unknownNonces, ignoredTypes, badNames, evicted, crowded, cutOff atomic.Uint64
 }

@@ -14,35 +14,39 @@ import (
 	"google.golang.org/grpc/tap"
 )
 
-// stream is the shell around a machine. It has one goroutine, gRPC's own, which receives; whoever holds mu owns the machine and sends: that
-// goroutine with a request, a pusher ([pushers]) with changed names, the timer. So an idle stream costs one parked goroutine, and a push none.
+// stream is the shell around a machine. It has one goroutine, gRPC's own, which receives. Whoever
+// holds mu owns the machine and sends: that goroutine with a request, a pusher ([pushers]) with
+// changed names, or the timer. So an idle stream costs one parked goroutine, and a push costs
+// none.
 //
-// Nothing under mu blocks: responses of which the transport might make us wait are sent by a goroutine of their own, one at a time.
+// Nothing under mu blocks. A response for which the transport might block is sent by a goroutine
+// of its own, one at a time.
 type stream struct {
 	s     *Server
 	gs    grpc.ServerStream
 	since time.Time
-	abort context.CancelFunc // ends the gRPC stream, and with it whatever waits for it
+	abort context.CancelFunc // ends the gRPC stream, and whatever waits for it
 
 	mu      sync.Mutex
 	m       *machine
-	out     []*response // waits to be sent
+	out     []*response // responses that wait to be sent
 	sending bool        // a goroutine waits for the transport to take a response
 	err     error       // why the stream is to end
-	over    bool
-	alarm   *time.Timer // nil until it is needed
+	ended   bool
+	timer   *time.Timer // nil until it is needed
 }
 
-// serve runs the stream in the calling goroutine until it ends; returning is what makes gRPC end the stream.
+// serve runs the stream in the calling goroutine until it ends. gRPC ends the stream when serve
+// returns.
 func serve[R any](st *stream, take func(*R, time.Time) ([]*response, error)) error {
 	err := receive(st, take)
 	st.mu.Lock()
-	if st.err != nil { // what ended it, not what that looked like from within RecvMsg
+	if st.err != nil { // the cause, not how it looked from RecvMsg
 		err = st.err
 	}
-	st.over = true
-	if st.alarm != nil {
-		st.alarm.Stop()
+	st.ended = true
+	if st.timer != nil {
+		st.timer.Stop()
 	}
 	st.m.close(reason(err), time.Now())
 	st.mu.Unlock()
@@ -51,11 +55,12 @@ func serve[R any](st *stream, take func(*R, time.Time) ([]*response, error)) err
 	return err
 }
 
+// receive handles requests until the stream ends.
 func receive[R any](st *stream, take func(*R, time.Time) ([]*response, error)) error {
 	for {
 		req := new(R)
 		if err := st.gs.RecvMsg(req); err != nil {
-			if errors.Is(err, io.EOF) { // the peer closing its side is a good end
+			if errors.Is(err, io.EOF) { // the peer closed its side, which is no error
 				return nil
 			}
 			return err
@@ -67,11 +72,11 @@ func receive[R any](st *stream, take func(*R, time.Time) ([]*response, error)) e
 	}
 }
 
-// do lets f have the machine, and sends what it answers.
+// do calls f while it owns the machine, and sends what f returns.
 func (st *stream) do(f func(time.Time) ([]*response, error)) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.over || st.err != nil {
+	if st.ended || st.err != nil {
 		return st.err
 	}
 	out, err := f(time.Now())
@@ -79,23 +84,24 @@ func (st *stream) do(f func(time.Time) ([]*response, error)) error {
 		return err
 	}
 	st.out = append(st.out, out...)
-	st.pump()
-	st.arm()
+	st.sendWaiting()
+	st.setTimer()
 	return st.err
 }
 
-// push answers what is in the mailbox. While a send is under way names wait there, so that they coalesce.
+// push answers the names in the mailbox. While a send is under way they stay there, so that they
+// coalesce.
 func (st *stream) push() {
-	_ = st.do(func(now time.Time) ([]*response, error) { // its error has ended the stream already
+	_ = st.do(func(now time.Time) ([]*response, error) { // an error has ended the stream already
 		if st.sending {
 			return nil, nil
 		}
-		return st.m.changed(st.m.box.Take(), now), nil
+		return st.m.changed(st.m.mailbox.Take(), now), nil
 	})
 }
 
-// pump sends what waits. The caller holds mu.
-func (st *stream) pump() {
+// sendWaiting sends the responses that wait. The caller holds mu.
+func (st *stream) sendWaiting() {
 	for len(st.out) > 0 && !st.sending && st.err == nil {
 		r := st.out[0]
 		if st.out = st.out[1:]; len(st.out) == 0 {
@@ -112,14 +118,16 @@ func (st *stream) pump() {
 	}
 }
 
-// await sends one response of which the transport may make it wait, and goes on with the rest. A peer that does not take it in time is cut off.
+// await sends one response for which the transport may block, and then the rest. A peer that does
+// not read it in time is cut off.
 func (st *stream) await(r *response) {
 	late := time.AfterFunc(st.m.env.limits.cutOff, func() {
 		st.mu.Lock()
 		defer st.mu.Unlock()
-		if st.sending && !st.over {
+		if st.sending && !st.ended {
 			st.m.env.counters.cutOff.Add(1)
-			st.fail(status.Errorf(codes.DeadlineExceeded, "the node has not read what it was sent for %v: reconnect", st.m.env.limits.cutOff))
+			st.fail(status.Errorf(codes.DeadlineExceeded, "the node has not read what it was sent for %v: reconnect",
+				st.m.env.limits.cutOff))
 		}
 	})
 	err := st.gs.SendMsg(r)
@@ -130,7 +138,7 @@ func (st *stream) await(r *response) {
 		st.fail(err)
 	}
 	st.mu.Unlock()
-	st.push() // and what waits in out before it
+	st.push() // this also sends what waits in out
 }
 
 // fail ends the stream. The caller holds mu.
@@ -148,35 +156,38 @@ func (st *stream) end(err error) {
 	st.fail(err)
 }
 
-// arm sets the timer to when the machine wants to be called. The caller holds mu.
-func (st *stream) arm() {
+// setTimer sets the timer to when the machine is to be called. The caller holds mu.
+func (st *stream) setTimer() {
 	when := st.m.next()
 	switch {
 	case when.IsZero():
-		if st.alarm != nil {
-			st.alarm.Stop()
+		if st.timer != nil {
+			st.timer.Stop()
 		}
-	case st.alarm == nil:
-		st.alarm = time.AfterFunc(time.Until(when), st.ring)
+	case st.timer == nil:
+		st.timer = time.AfterFunc(time.Until(when), st.onTimer)
 	default:
-		st.alarm.Reset(time.Until(when))
+		st.timer.Reset(time.Until(when))
 	}
 }
 
-func (st *stream) ring() {
+// onTimer calls the machine when the timer fires.
+func (st *stream) onTimer() {
 	_ = st.do(func(now time.Time) ([]*response, error) { return st.m.timer(now), nil })
 }
 
-// cancelKey is where a stream's context holds what ends it.
+// cancelKey is the key under which a stream's context holds its cancel function.
 type cancelKey struct{}
 
-// cancellable is gRPC's tap: it gives each stream a context that we can end. A handler that waits in RecvMsg cannot be woken otherwise.
+// cancellable is gRPC's tap handle. It gives each stream a context that the server can end. A
+// handler that waits in RecvMsg cannot be woken otherwise.
 func cancellable(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	return context.WithValue(ctx, cancelKey{}, cancel), nil
 }
 
-// canceller is what ends the stream of ctx, or an error where the gRPC server was not made with [Options].
+// canceller returns the function that ends the stream of ctx. It fails if the gRPC server was not
+// made with [Options].
 func canceller(ctx context.Context) (context.CancelFunc, error) {
 	cancel, ok := ctx.Value(cancelKey{}).(context.CancelFunc)
 	if !ok {
@@ -185,19 +196,21 @@ func canceller(ctx context.Context) (context.CancelFunc, error) {
 	return cancel, nil
 }
 
-// pushers answer woken streams: a few goroutines that come when there is work and go when there is none.
+// pushers answer the streams that were woken. They are a few goroutines, which start when there is
+// work and end when there is none.
 type pushers struct {
 	mu      sync.Mutex
 	streams []*stream
-	at      int // of streams, the next
+	at      int // index of the next of streams
 	working int
-	most    int
+	limit   int
 }
 
+// add queues st, and starts a goroutine if fewer than limit work.
 func (p *pushers) add(st *stream) {
 	p.mu.Lock()
 	p.streams = append(p.streams, st)
-	start := p.working < p.most
+	start := p.working < p.limit
 	if start {
 		p.working++
 	}
@@ -221,11 +234,12 @@ func (p *pushers) work() {
 		p.at++
 		p.mu.Unlock()
 		st.push()
-		runtime.Gosched() // the transport's writer of this stream next, while it is still in the cache
+		// The transport's writer of this stream runs next, while its data is in the cache.
+		runtime.Gosched()
 	}
 }
 
-// reason is why a stream ended, in words for people.
+// reason says for people why a stream ended.
 func reason(err error) string {
 	switch {
 	case err == nil:

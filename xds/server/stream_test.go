@@ -71,7 +71,8 @@ func handle(s *Server, p *pipe) <-chan error {
 }
 
 func newPipe() *pipe {
-	return &pipe{in: make(chan *discoveryv3.DeltaDiscoveryRequest), out: make(chan *discoveryv3.DeltaDiscoveryResponse, 1000)}
+	return &pipe{in: make(chan *discoveryv3.DeltaDiscoveryRequest),
+		out: make(chan *discoveryv3.DeltaDiscoveryResponse, 1000)}
 }
 
 func newServer(src *table, observe func(xds.Event)) *Server {
@@ -140,7 +141,8 @@ func TestBlockedSendEndsTheStreamAndHoldsNobodyUp(t *testing.T) {
 		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()
-		if s.Stats().CutOff != 1 || s.Stats().Streams != 0 || src.watched() != 0 || !strings.Contains(closed, "has not read") {
+		if s.Stats().CutOff != 1 || s.Stats().Streams != 0 || src.watched() != 0 ||
+			!strings.Contains(closed, "has not read") {
 			t.Errorf("%+v, %d watched, closed %q", s.Stats(), src.watched(), closed)
 		}
 	})
@@ -284,9 +286,11 @@ func TestStreamsShowsWhereEachNameStands(t *testing.T) {
 				}
 			}
 		}
-		same("at once", state(Query{}), map[string]string{"absent": "", "ok": "accepted", "bad": "refused", "slow": "sent"})
+		same("at once", state(Query{}), map[string]string{"absent": "", "ok": "accepted", "bad": "refused",
+			"slow": "sent"})
 		time.Sleep(10 * time.Second)
-		same("after 10 s", state(Query{Node: "n1"}), map[string]string{"absent": "", "ok": "accepted", "bad": "refused", "slow": "stale"})
+		same("after 10 s", state(Query{Node: "n1"}),
+			map[string]string{"absent": "", "ok": "accepted", "bad": "refused", "slow": "stale"})
 		bad := Query{Keep: func(_ string, st NameState) bool { return st.Refused != nil }}
 		same("refused only", state(bad), map[string]string{"bad": "refused"})
 		same("another node", state(Query{Node: "n2"}), nil)
@@ -303,7 +307,8 @@ func TestFetch(t *testing.T) {
 		src.absent("gone")
 		s := newServer(src, nil)
 		fetch := func(names ...string) (*discoveryv3.DiscoveryResponse, codes.Code) {
-			r, err := s.Fetch(t.Context(), &discoveryv3.DiscoveryRequest{Node: testNode, TypeUrl: testType, ResourceNames: names}, xds.SDS)
+			r, err := s.Fetch(t.Context(),
+				&discoveryv3.DiscoveryRequest{Node: testNode, TypeUrl: testType, ResourceNames: names}, xds.SDS)
 			return r, status.Code(err)
 		}
 		if r, c := fetch("a"); c != codes.OK || r.VersionInfo != "1" || len(r.Resources) != 1 {
@@ -312,7 +317,8 @@ func TestFetch(t *testing.T) {
 		if r, c := fetch("a", "gone", "b"); c != codes.OK || len(r.Resources) != 2 {
 			t.Error(r, c)
 		}
-		for names, want := range map[string]codes.Code{"gone": codes.NotFound, "later": codes.Unavailable, strings.Repeat("x", 600): codes.NotFound} {
+		for names, want := range map[string]codes.Code{"gone": codes.NotFound, "later": codes.Unavailable,
+			strings.Repeat("x", 600): codes.NotFound} {
 			if _, c := fetch(names); c != want {
 				t.Errorf("%.10s: %v", names, c)
 			}
@@ -320,7 +326,8 @@ func TestFetch(t *testing.T) {
 		if _, c := fetch(); c != codes.InvalidArgument {
 			t.Error(c)
 		}
-		if _, err := s.Fetch(t.Context(), &discoveryv3.DiscoveryRequest{TypeUrl: testType}, xds.SDS); status.Code(err) != codes.InvalidArgument {
+		if _, err := s.Fetch(t.Context(), &discoveryv3.DiscoveryRequest{TypeUrl: testType},
+			xds.SDS); status.Code(err) != codes.InvalidArgument {
 			t.Error(err)
 		}
 		time.AfterFunc(time.Second, func() { src.set("soon", "1") })

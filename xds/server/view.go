@@ -10,32 +10,34 @@ import (
 // unanswered is how long a node may take to acknowledge before it counts as stale.
 const unanswered = 10 * time.Second
 
-// NameState is where a name stands on a stream.
+// NameState is the state of one name on a stream.
 type NameState struct {
-	Known    xds.State // what a look-up says now
-	Current  string    // the version that the node should have; empty unless Present
-	Sent     string    // the version last sent, or that the node reported to hold; empty: none
-	SentAt   time.Time // zero if the node reported it
+	Known    xds.State // what a look-up returns now
+	Current  string    // the version that the node should have; empty unless Known is Present
+	Sent     string    // the version last sent, or the one that the node says it holds; empty if none
+	SentAt   time.Time // zero if Sent is what the node says it holds
 	Accepted string    // the version last accepted
-	Refused  *Refusal  // nil unless the last word of the node was no
-	StandIn  bool      // what it should have takes the place of a resource that there is not
-	// InDoubt: the node accepted something, or said so when it came, and it is not known whether it uses that. It was
-	// offered it again in other bytes, at SentAt, and has not accepted those.
+	Refused  *Refusal  // nil unless the node refused last what it was sent
+	StandIn  bool      // the resource takes the place of one that does not exist
+	// InDoubt reports that it is not known whether the node uses what it accepted, or said when it
+	// connected that it accepted. It was offered again in other bytes, at SentAt, and the node has
+	// not accepted those.
 	InDoubt bool
-	Evicted bool // it was removed to make room, and the node has not let go of it yet
+	Evicted bool // it was removed to make room, and the node has not unsubscribed yet
 }
 
 // Refusal is a version that the node does not take.
 type Refusal struct {
 	Version string
-	Words   string // the node's own
+	Words   string // the reason, in the node's own words
 	Since   time.Time
-	Cured   bool // the node took something in its place, and forgot it
+	Cured   bool // the node took something in its place, and has forgotten the version
 	Stuck   bool // the node refused every remedy: it must be restarted
 }
 
-// State sums up n: "refused", "stand-in" (there is no certificate that can be served), "stale" (not the current version, or
-// unanswered for 10 s), "in doubt", "accepted" or "sent". It is empty while the node has nothing under the name and is due nothing.
+// State sums up n in one of these words: "refused", "stand-in" (there is no certificate that can
+// be served), "stale" (not the current version, or unanswered for 10 s), "in doubt", "accepted" or
+// "sent". It is empty while the node has nothing under the name and is owed nothing.
 func (n NameState) State(now time.Time) string {
 	switch {
 	case n.Refused != nil:
@@ -56,7 +58,8 @@ func (n NameState) State(now time.Time) string {
 	return "sent"
 }
 
-// Took reports whether the node has ever accepted something under the name, as far as is known, and holds it still.
+// Took reports whether the node has ever accepted something under the name, as far as is known,
+// and still holds it.
 func (n NameState) Took() bool { return n.Accepted != "" || n.InDoubt }
 
 // NameView is one name of a stream.
@@ -68,23 +71,26 @@ type NameView struct {
 
 // StreamView is a stream as it was at one moment.
 type StreamView struct {
-	Node  xds.Node // with an empty ID if it has not said yet
+	Node  xds.Node // has an empty ID before the first request
 	Since time.Time
-	Delta bool // false: state of the world
-	Count int  // names that it is subscribed to
+	Delta bool // false if the stream is state of the world
+	Count int  // names that the node is subscribed to
 	Names []NameView
-	Full  []string // the groups ([xds.Resource.Group]) of which it holds as many names as it may, or more
+	// Full lists the groups ([xds.Resource.Group]) of which the node holds as many names as it
+	// may, or more.
+	Full []string
 }
 
 // Query chooses what Streams returns.
 type Query struct {
-	Node  string   // only the streams of this node ID; empty: all
-	Names []string // only these are looked at, however many a stream has; nil: all
-	// Keep chooses the names that are listed; nil: all. It must not block: a stream waits for it.
+	Node  string   // only the streams of this node ID; empty for all
+	Names []string // only these names are looked at, however many a stream has; nil for all
+	// Keep chooses the names that are listed. Nil lists all. It must not block, since a stream
+	// waits for it.
 	Keep func(name string, st NameState) bool
 }
 
-// Streams shows each stream that is open, in the order in which they came, until ctx ends.
+// Streams returns each open stream, in the order in which they came. It stops when ctx ends.
 func (s *Server) Streams(ctx context.Context, q Query) []StreamView {
 	var views []StreamView
 	for _, st := range s.all() {
@@ -92,7 +98,7 @@ func (s *Server) Streams(ctx context.Context, q Query) []StreamView {
 			break
 		}
 		st.mu.Lock()
-		if !st.over && (q.Node == "" || st.m.node.ID == q.Node) {
+		if !st.ended && (q.Node == "" || st.m.node.ID == q.Node) {
 			views = append(views, st.m.view(st.since, q))
 		}
 		st.mu.Unlock()
@@ -100,6 +106,7 @@ func (s *Server) Streams(ctx context.Context, q Query) []StreamView {
 	return views
 }
 
+// view returns what q asks of the stream.
 func (m *machine) view(since time.Time, q Query) StreamView {
 	v := StreamView{Node: m.node, Since: since, Delta: !m.sotw, Count: m.names}
 	for name, g := range m.groups.all {
@@ -129,15 +136,16 @@ func (m *machine) view(since time.Time, q Query) StreamView {
 	return v
 }
 
+// state returns the state of e.
 func (m *machine) state(e *entry) NameState {
-	st := NameState{Sent: e.sent, Accepted: e.accepted, InDoubt: e.doubted && !e.claimed, Evicted: e.evicted}
+	st := NameState{Sent: e.sent, Accepted: e.accepted, InDoubt: e.inDoubt && !e.claimed, Evicted: e.evicted}
 	if e.sentAt != 0 {
 		st.SentAt = time.Unix(0, e.sentAt)
 	}
 	r, known := e.sub.src.Lookup(m.node, e.name)
 	st.Known = known
 	if e.evicted {
-		st.Known = xds.NotYet // until it asks again
+		st.Known = xds.NotYet // unknown until the node asks again
 	} else if known == xds.Present {
 		st.Current, _ = xds.Content(r.Version)
 		st.StandIn = r.StandIn

@@ -1,7 +1,3 @@
-// Package admin serves lockstepd's JSON API (see package api for the types), /metrics, /healthz, /readyz and pprof.
-//
-// Whatever changes something needs the admin token. Host and Origin are checked, so that a web page that somebody has open cannot
-// use the API through a name that it points at 127.0.0.1. No key leaves by it in the clear: a backup is encrypted here.
 package admin
 
 import (
@@ -25,6 +21,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/xds/server"
@@ -34,47 +31,49 @@ import (
 type Config struct {
 	Replica  string
 	Version  string
-	Store    string // kind
-	Rollouts *rotation.Coordinator
+	Store    string // Store is its kind.
+	Rollouts *replicas.Coordinator
 	Streams  *server.Server
 	Table    *sds.Table
 	Prover   *sds.Prover
 	Catalog  *catalog.Catalog
-	Trials   *trial.Book // nil: every node gets a changed certificate at once
-	Dir      *dir.Dir    // nil: no --certs
+	Trials   *trial.Records // Trials is nil if every node gets a changed certificate at once.
+	Dir      *dir.Dir       // Dir is nil without --certs.
 	Hub      *Hub
 	Events   events.Publisher
 	Audit    *audit.Log
-	// Doubt says why a name that no source has is not certain to be absent; nil: nothing ever makes it so.
+	// Doubt returns an error if a name that no source has is not certain to be absent. It may be
+	// nil.
 	Doubt func(context.Context, keysource.Name) error
 	// Witnesses are the lines of the audit log that the stored rollouts name.
 	Witnesses func(context.Context) ([]audit.Witness, error)
 	Metrics   http.Handler
-	Ready     func() error // why it is not ready; nil: it is
+	Ready     func() error // Ready returns why lockstepd is not ready, or nil.
 	Degraded  func() []string
-	Listeners *Listeners // nil: no listener is served
+	Listeners *Listeners // Listeners is nil if no listener is served.
 	Vault     *stores.Vault
 	Custody   *custody.Custodian
 	Token     string
-	Hosts     []string // Host headers that are let in, besides loopback names
+	Hosts     []string // Hosts are the Host headers that are accepted, besides loopback names.
 	// ForgetLoss gives up certificates that a store has lost and nobody wrote back.
 	ForgetLoss func(context.Context) error
-	// Policy says what a node may have; nil: there is none, and everybody may have everything.
+	// Policy returns what nodes may have. It is nil, or returns nil, if everybody may have
+	// everything.
 	Policy func() *identity.Policy
-	// PeerTransport is how the other replicas' admin APIs are reached; nil: plaintext.
+	// PeerTransport is how the other replicas' admin APIs are reached. It is nil for plaintext.
 	PeerTransport http.RoundTripper
 	Log           *slog.Logger
 }
 
 type admin struct {
-	Config
+	cfg     Config
 	started time.Time
-	imports chan struct{} // one in it for each import that is in memory
+	imports chan struct{} // imports has one element for each import that is in memory.
 }
 
-// New returns the handler.
+// New returns the handler of the whole admin address.
 func New(c Config) http.Handler {
-	a := &admin{Config: c, started: time.Now(), imports: make(chan struct{}, importsHeld)}
+	a := &admin{cfg: c, started: time.Now(), imports: make(chan struct{}, importsHeld)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answer(a.status))
 	mux.HandleFunc("GET /v1/pulse", answer(a.pulse))
@@ -125,14 +124,14 @@ func New(c Config) http.Handler {
 }
 
 func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := a.Config.Ready(); err != nil {
+	if err := a.cfg.Ready(); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ok")
 }
 
-// answer makes a handler of a function that returns what is sent as JSON.
+// answer makes a handler from a function whose result is sent as JSON.
 func answer[T any](f func(r *http.Request) (T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
@@ -142,7 +141,7 @@ func answer[T any](f func(r *http.Request) (T, error)) http.HandlerFunc {
 			fail(w, err)
 			return
 		}
-		_ = json.NewEncoder(w).Encode(v) // the client has gone: there is nobody to tell
+		_ = json.NewEncoder(w).Encode(v) // an error means that the client has gone
 	}
 }
 
@@ -164,7 +163,7 @@ func fail(w http.ResponseWriter, err error) {
 		e.Code, code = api.Refused, http.StatusConflict
 	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):
 		e.Code, code = api.Refused, http.StatusUnprocessableEntity
-	case errors.Is(err, os.ErrDeadlineExceeded): // of the request's body
+	case errors.Is(err, os.ErrDeadlineExceeded): // the body of the request came too slowly
 		code = http.StatusRequestTimeout
 	case errors.Is(err, context.Canceled):
 		code = 499
@@ -178,7 +177,8 @@ func body(r *http.Request, v any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 4<<20))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		return &api.Error{Message: "the request's JSON cannot be read", Code: api.Usage} // the decoder's words may quote a key
+		// the decoder's words may quote a key
+		return &api.Error{Message: "the request's JSON cannot be read", Code: api.Usage}
 	}
 	return nil
 }

@@ -22,11 +22,11 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 			return out, &api.Error{Message: "last is a number of lines, 1 to " + strconv.Itoa(maxShown), Code: api.Usage}
 		}
 	}
-	lines, err := a.Audit.Lines(r.Context(), n)
+	lines, err := a.cfg.Audit.Lines(r.Context(), n)
 	if err != nil {
 		return out, err
 	}
-	rollouts, err := a.Witnesses(r.Context())
+	rollouts, err := a.cfg.Witnesses(r.Context())
 	if err != nil {
 		return out, err
 	}
@@ -45,9 +45,9 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 	return out, nil
 }
 
-// auditItems answers with what a line stands for.
+// auditItems answers with the certificates that a line stands for.
 func (a *admin) auditItems(r *http.Request) (out api.AuditItems, err error) {
-	items, err := a.Audit.Items(r.Context(), r.PathValue("digest"))
+	items, err := a.cfg.Audit.Items(r.Context(), r.PathValue("digest"))
 	if errors.Is(err, store.ErrNotExist) {
 		return out, &api.Error{Message: err.Error(), Code: api.NotFound}
 	}
@@ -59,37 +59,38 @@ func (a *admin) auditItems(r *http.Request) (out api.AuditItems, err error) {
 }
 
 func (a *admin) verifyAudit(r *http.Request) (out api.AuditReports, err error) {
-	report, err := a.Audit.Verify(r.Context(), a.Witnesses)
+	report, err := a.cfg.Audit.Verify(r.Context(), a.cfg.Witnesses)
 	if err != nil {
 		return out, err
 	}
 	return reportsOf(report), nil
 }
 
-// verifyLines checks a file that the client sends: the key stays here.
+// verifyLines checks a file that the client sends, since the key stays here.
 func (a *admin) verifyLines(r *http.Request) (out api.AuditReports, err error) {
-	rollouts, err := a.Witnesses(r.Context())
+	rollouts, err := a.cfg.Witnesses(r.Context())
 	if err != nil {
 		return out, err
 	}
-	reports, err := a.Audit.VerifyLines(r.Context(), r.Body, rollouts...)
+	reports, err := a.cfg.Audit.VerifyLines(r.Context(), r.Body, rollouts...)
 	if err != nil {
 		return out, err
 	}
 	return reportsOf(reports...), nil
 }
 
-// mendAudit has no line written before: none can be.
+// mendAudit writes no line before it mends, since none can be written.
 func (a *admin) mendAudit(r *http.Request) (out api.AuditMended, err error) {
 	var q api.MendRequest
 	if err := body(r, &q); err != nil {
 		return out, err
 	}
-	rollouts, err := a.Witnesses(r.Context())
+	rollouts, err := a.cfg.Witnesses(r.Context())
 	if err != nil {
-		a.Log.Warn("the audit log is mended without the lines that the rollouts name", "err", err) // they may wait for the log themselves
+		// they may wait for the log themselves
+		a.cfg.Log.Warn("the audit log is mended without the lines that the rollouts name", "err", err)
 	}
-	head, err := a.Audit.Mend(r.Context(), Actor(r.Context())+", by "+by(q.By), rollouts)
+	head, err := a.cfg.Audit.Mend(r.Context(), Actor(r.Context())+", by "+by(q.By), rollouts)
 	out.Head = head.String()
 	return out, err
 }
@@ -106,16 +107,18 @@ func reportsOf(reports ...audit.Report) (out api.AuditReports) {
 	return out
 }
 
-// writeDown writes what the request is about to do into the audit log. Its error refuses the request.
+// writeDown writes what the request is about to do into the audit log. Its error refuses the
+// request.
 func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
 	e.Actor = Actor(ctx)
-	_, err := a.Audit.Append(ctx, e)
+	_, err := a.cfg.Audit.Append(ctx, e)
 	return err
 }
 
 type actorKey struct{}
 
-// Actor is who sent the request that ctx belongs to: by certificate where there is one. Without a request it is lockstepd itself.
+// Actor returns who sent the request of ctx, by certificate if there is one. Without a request it
+// is lockstepd itself.
 func Actor(ctx context.Context) string {
 	if who, ok := ctx.Value(actorKey{}).(string); ok {
 		return who
@@ -123,7 +126,7 @@ func Actor(ctx context.Context) string {
 	return "lockstepd"
 }
 
-// signed notes who sends a request.
+// signed notes in the context who sends a request.
 func signed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who := "admin API"

@@ -18,8 +18,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// guarded lets through only what came over a connection that nobody else can read: TLS, loopback or a unix socket. The configuration allows no other;
-// this is for the day when it does.
+// guarded refuses a request that came over a connection that others can read. TLS, loopback and
+// unix sockets are good. The configuration allows no other today.
 func guarded(r *http.Request) error {
 	if r.TLS != nil {
 		return nil
@@ -36,7 +36,8 @@ func guarded(r *http.Request) error {
 	return &api.Error{Message: "this is only for loopback, a unix socket or mTLS", Code: api.Denied}
 }
 
-// backup streams. A failure in the middle breaks the connection, so that no client takes the beginning for the whole.
+// backup streams a backup. A failure in the middle breaks the connection, so that no client takes
+// the beginning for the whole.
 func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	deny := func(err error) {
 		w.Header().Set("Content-Type", "application/json")
@@ -66,12 +67,12 @@ func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	n, err := backup.Take(r.Context(), w, to, a.Vault)
+	n, err := backup.Take(r.Context(), w, to, a.cfg.Vault)
 	if err != nil {
-		a.Log.Error("the backup failed", "by", by(q.By), "err", err)
+		a.cfg.Log.Error("the backup failed", "by", by(q.By), "err", err)
 		panic(http.ErrAbortHandler)
 	}
-	a.Log.Info("the backup was taken", "by", by(q.By), "records", n)
+	a.cfg.Log.Info("the backup was taken", "by", by(q.By), "records", n)
 }
 
 // restore takes the inner text of a backup.
@@ -85,15 +86,15 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 	}
 	who := by(r.URL.Query().Get("by"))
 	do := backup.Restore{
-		Store: a.Vault, By: who, Plan: r.URL.Query().Get("plan") == "true",
+		Store: a.cfg.Vault, By: who, Plan: r.URL.Query().Get("plan") == "true",
 		Before: func(ctx context.Context, c backup.Change) error {
 			return a.writeDown(ctx, audit.Entry{What: "restored", Name: c.Key, Why: c.What + " by " + who})
 		},
 		Ring: func(ctx context.Context, scope string, record []byte) (rotation.Restored, bool, error) {
-			if !a.Rollouts.Has(scope) {
+			if !a.cfg.Rollouts.Has(scope) {
 				return rotation.Restored{}, false, nil
 			}
-			out, err := a.Rollouts.Restore(ctx, scope, who, record)
+			out, err := a.cfg.Rollouts.Restore(ctx, scope, who, record)
 			return out, true, err
 		},
 	}
@@ -104,11 +105,11 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 	}
 	sum, err := do.Run(r.Context(), text)
 	if !do.Plan {
-		a.Catalog.Wake()
-		for _, scope := range a.Rollouts.Scopes() {
-			a.Rollouts.Poke(scope)
+		a.cfg.Catalog.Wake()
+		for _, scope := range a.cfg.Rollouts.Scopes() {
+			a.cfg.Rollouts.Poke(scope)
 		}
-		a.Events.Publish(events.Event{Kind: events.Cert})
+		a.cfg.Events.Publish(events.Event{Kind: events.Cert})
 	}
 	return sum.Shown(do.Plan), bad(err)
 }
@@ -130,7 +131,7 @@ func (a *admin) records(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	enc := json.NewEncoder(w)
-	head, err := a.Vault.Records(r.Context(), since, func(key string, val []byte) error {
+	head, err := a.cfg.Vault.Records(r.Context(), since, func(key string, val []byte) error {
 		return enc.Encode(api.StoreRecord{Key: key, Value: val, Gone: val == nil})
 	})
 	if err == nil {
@@ -138,7 +139,7 @@ func (a *admin) records(w http.ResponseWriter, r *http.Request) {
 		err = enc.Encode(api.StoreRecord{Head: &h})
 	}
 	if err != nil {
-		a.Log.Error("the store could not be read for a copy", "err", err)
+		a.cfg.Log.Error("the store could not be read for a copy", "err", err)
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -148,24 +149,24 @@ func (a *admin) freeze(r *http.Request) (struct{}, error) {
 	if err := body(r, &q); err != nil {
 		return struct{}{}, err
 	}
-	now, err := a.Vault.Now(r.Context())
+	now, err := a.cfg.Vault.Now(r.Context())
 	if err != nil {
 		return struct{}{}, err
 	}
 	if err := a.writeDown(r.Context(), audit.Entry{What: "store-frozen", Why: q.Why + " by " + by(q.By)}); err != nil && !errors.Is(err, stores.ErrFrozen) {
 		return struct{}{}, err
 	}
-	a.Log.Warn("the store is frozen: nothing changes until it is thawed", "by", by(q.By), "why", q.Why)
-	return struct{}{}, a.Vault.Freeze(r.Context(), by(q.By), q.Why, now)
+	a.cfg.Log.Warn("the store is frozen: nothing changes until it is thawed", "by", by(q.By), "why", q.Why)
+	return struct{}{}, a.cfg.Vault.Freeze(r.Context(), by(q.By), q.Why, now)
 }
 
 func (a *admin) thaw(r *http.Request) (struct{}, error) {
-	err := a.Vault.Thaw(r.Context()) // before the line: the store takes none while it is frozen
+	err := a.cfg.Vault.Thaw(r.Context()) // the line comes later, since a frozen store takes none
 	if err == nil {
 		err = a.writeDown(r.Context(), audit.Entry{What: "store-thawed"})
-		a.Log.Warn("the store was thawed")
-		for _, scope := range a.Rollouts.Scopes() {
-			a.Rollouts.Poke(scope)
+		a.cfg.Log.Warn("the store was thawed")
+		for _, scope := range a.cfg.Rollouts.Scopes() {
+			a.cfg.Rollouts.Poke(scope)
 		}
 	}
 	return struct{}{}, err

@@ -19,18 +19,19 @@ const (
 	inStore   = "store"
 )
 
-// certSummary names what is wrong. It reads the directory's list in memory, and of the store only the names that clash with it; of all others, what
-// the latest look at each showed: whatever a node asks for is looked at.
+// certSummary names what is wrong. It reads the directory's list in memory, and of the store only
+// the names that clash with it. For all other names it goes by what the latest look at each showed.
+// A name is looked at when a node asks.
 func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
-	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.Table.Watched()}
-	for _, ill := range a.Catalog.Ills() {
-		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", ill.Name, ill.Problem))
+	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.cfg.Table.Watched()}
+	for _, bad := range a.cfg.Catalog.BadEntries() {
+		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", bad.Name, bad.Problem))
 	}
-	if a.Dir == nil {
+	if a.cfg.Dir == nil {
 		return s, nil
 	}
 	var names []keysource.Name
-	for _, e := range a.Dir.List() {
+	for _, e := range a.cfg.Dir.List() {
 		if e.Name != "" {
 			s.Directory++
 			names = append(names, e.Name)
@@ -42,14 +43,15 @@ func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 			s.Held = append(s.Held, string(e.Name))
 		}
 	}
-	s.Clashes = clashes(r.Context(), names, a.Catalog)
+	s.Clashes = clashes(r.Context(), names, a.cfg.Catalog)
 	return s, nil
 }
 
-// lookForClashes bounds what a status waits for the store.
+// lookForClashes is how long a status waits for the store.
 const lookForClashes = time.Second
 
-// clashes are the names that the other source has, too. If it fails, or takes too long, it is not asked for the rest.
+// clashes returns the names that the other source has too. If that fails or takes too long, the
+// rest is not asked for.
 func clashes(ctx context.Context, names []keysource.Name, other keysource.Source) []string {
 	ctx, cancel := context.WithTimeout(ctx, lookForClashes)
 	defer cancel()
@@ -90,10 +92,10 @@ type named struct {
 }
 
 func (a *admin) sources() (out []named) {
-	if a.Dir != nil {
-		out = append(out, named{a.Dir, directory})
+	if a.cfg.Dir != nil {
+		out = append(out, named{a.cfg.Dir, directory})
 	}
-	return append(out, named{a.Catalog, inStore})
+	return append(out, named{a.cfg.Catalog, inStore})
 }
 
 func certOf(n keysource.Name, source string, c keysource.Certificate) api.Cert {
@@ -113,11 +115,14 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	if err := body(r, &req); err != nil {
 		return out, err
 	}
-	if err := a.release(r.Context(), n, req); err != nil {
-		return out, err
+	p := keysource.PEM{Chain: req.Chain, Key: req.Key}
+	if req.Now {
+		if err := a.release(r.Context(), n, p); err != nil {
+			return out, err
+		}
 	}
-	before, notBefore := a.Catalog.Certificate(r.Context(), n)
-	c, err := a.Catalog.Put(r.Context(), n, req.Chain, req.Key)
+	before, notBefore := a.cfg.Catalog.Certificate(r.Context(), n)
+	c, err := a.cfg.Catalog.Put(r.Context(), n, p)
 	if err != nil {
 		return out, err
 	}
@@ -126,30 +131,30 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 		out.Warnings = ends(n, before.Chain, c.Chain)
 	}
 	out.Shadowed = a.inDirectory(r, n)
-	a.Catalog.Wake()
-	a.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
-	a.Log.Info("certificate stored", "name", n, "version", out.Version, "not_after", c.NotAfter.Format(time.RFC3339))
+	a.cfg.Catalog.Wake()
+	a.cfg.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
+	a.cfg.Log.Info("certificate stored", "name", n, "version", out.Version, "not_after", c.NotAfter.Format(time.RFC3339))
 	return out, nil
 }
 
-// release notes that every node gets the certificate at once, if that is asked for. A certificate that Put refuses is none of its business.
-func (a *admin) release(ctx context.Context, n keysource.Name, req api.PutCert) error {
-	if !req.Now || a.Trials == nil {
+// release notes that every node gets the certificate at once. It passes over one that Put refuses.
+func (a *admin) release(ctx context.Context, n keysource.Name, p keysource.PEM) error {
+	if a.cfg.Trials == nil {
 		return nil
 	}
-	c, err := keysource.ParseCertificate(req.Chain, req.Key, time.Now())
+	c, err := keysource.ParseCertificate(p, time.Now())
 	if err != nil || !c.Covers(n) {
 		return nil
 	}
-	if err := a.Trials.Release(ctx, n, c.Version()); err != nil {
+	if err := a.cfg.Trials.Release(ctx, n, c.Version()); err != nil {
 		return fmt.Errorf("the certificate of %s was not stored: %w", n, err)
 	}
-	a.Trials.Wake()
-	a.Log.Info("a certificate goes to every node at once", "name", n, "version", c.Version())
+	a.cfg.Trials.Wake()
+	a.cfg.Log.Info("a certificate goes to every node at once", "name", n, "version", c.Version())
 	return nil
 }
 
-// ends says why the tickets of n end when its certificate is replaced; nothing if they live on.
+// ends says why the tickets of n end when its certificate is replaced. It is empty if they do not.
 func ends(n keysource.Name, before, after []byte) []string {
 	was, err1 := keysource.ResumptionContext(before, n)
 	is, err2 := keysource.ResumptionContext(after, n)
@@ -164,10 +169,10 @@ func ends(n keysource.Name, before, after []byte) []string {
 }
 
 func (a *admin) inDirectory(r *http.Request, n keysource.Name) bool {
-	if a.Dir == nil {
+	if a.cfg.Dir == nil {
 		return false
 	}
-	_, err := a.Dir.Certificate(r.Context(), n)
+	_, err := a.cfg.Dir.Certificate(r.Context(), n)
 	return !errors.Is(err, keysource.ErrNotExist)
 }
 
@@ -176,14 +181,14 @@ func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
 	if err != nil {
 		return out, err
 	}
-	err = a.Catalog.Remove(r.Context(), n)
+	err = a.cfg.Catalog.Remove(r.Context(), n)
 	if errors.Is(err, keysource.ErrNotExist) && a.inDirectory(r, n) {
 		return out, fmt.Errorf("certificate %s %w in the store; it comes from the directory: remove its folder there", n, keysource.ErrNotExist)
 	}
 	if err == nil {
-		a.Catalog.Wake()
-		a.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), At: time.Now()})
-		a.Log.Info("certificate removed", "name", n)
+		a.cfg.Catalog.Wake()
+		a.cfg.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), At: time.Now()})
+		a.cfg.Log.Info("certificate removed", "name", n)
 	}
 	return out, err
 }
@@ -193,16 +198,16 @@ func (a *admin) confirmLoss(r *http.Request) (api.Losses, error) {
 	if err := a.writeDown(r.Context(), audit.Entry{What: "loss-confirmed", Why: "names that are gone are given up"}); err != nil {
 		return out, err
 	}
-	if err := a.ForgetLoss(r.Context()); err != nil {
+	if err := a.cfg.ForgetLoss(r.Context()); err != nil {
 		return out, err
 	}
-	if a.Dir == nil {
+	if a.cfg.Dir == nil {
 		return out, nil
 	}
-	names, err := a.Dir.ConfirmLoss()
+	names, err := a.cfg.Dir.ConfirmLoss()
 	for _, n := range names {
 		out.Names = append(out.Names, string(n))
 	}
-	a.Log.Warn("a loss of certificates was confirmed", "names", len(names))
+	a.cfg.Log.Warn("a loss of certificates was confirmed", "names", len(names))
 	return out, err
 }

@@ -10,16 +10,17 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/eager"
 )
 
-// Of [api.Chain].
+// These are the values of Kind in [api.Chain].
 const (
 	chainEager    = "eager"
 	chainOnDemand = "on-demand"
 	chainUnknown  = "unknown"
 )
 
-// chainOf says in which filter chain of the listener a client lands that sends n; nil where no listener is served.
+// chainOf returns the filter chain of the listener that serves clients which send n. It is nil if
+// no listener is served.
 func (a *admin) chainOf(n keysource.Name) *api.Chain {
-	l := a.Listeners
+	l := a.cfg.Listeners
 	if l == nil {
 		return nil
 	}
@@ -30,7 +31,8 @@ func (a *admin) chainOf(n keysource.Name) *api.Chain {
 	return chainAmong(hosts, n, l.Eager.Max())
 }
 
-// chainAmong chooses as Envoy does: the chain of n, else that of the nearest wildcard above it at any depth, else the one that fetches on demand.
+// chainAmong chooses as Envoy does. It takes the chain of n, else that of the nearest wildcard
+// above it at any depth, else the one that fetches on demand.
 func chainAmong(hosts []eager.Host, n keysource.Name, most int) *api.Chain {
 	over := false
 	for name := n; name != ""; name = above(name) {
@@ -38,7 +40,7 @@ func chainAmong(hosts []eager.Host, n keysource.Name, most int) *api.Chain {
 		if i < 0 {
 			continue
 		}
-		if hosts[i].Over {
+		if hosts[i].BeyondMax {
 			over = over || name == n
 			continue
 		}
@@ -55,7 +57,8 @@ func chainAmong(hosts []eager.Host, n keysource.Name, most int) *api.Chain {
 	return c
 }
 
-// above is the next wildcard that Envoy tries after a name; "": none. Unlike a certificate's, a chain's wildcard stands for any number of labels.
+// above returns the next wildcard that Envoy tries after a name, or nothing. A chain's wildcard
+// stands for any number of labels, unlike a certificate's.
 func above(n keysource.Name) keysource.Name {
 	_, parent, _ := strings.Cut(strings.TrimPrefix(string(n), "*."), ".")
 	if parent == "" {

@@ -14,8 +14,8 @@ func TestTheChainOfANameIsTheOneThatEnvoyChooses(t *testing.T) {
 		{Name: "www.blog.example", By: eager.Pinned},
 		{Name: "*.blog.example", By: eager.Matched},
 		{Name: "*.b.blog.example", By: eager.Pinned},
-		{Name: "late.example", By: eager.Matched, Over: true},
-		{Name: "late.blog.example", By: eager.Matched, Over: true},
+		{Name: "late.example", By: eager.Matched, BeyondMax: true},
+		{Name: "late.blog.example", By: eager.Matched, BeyondMax: true},
 	}
 	for name, want := range map[keysource.Name]struct{ kind, host, by, words string }{
 		"shop.example":      {"eager", "shop.example", "config", "its sessions resume"},

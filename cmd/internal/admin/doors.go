@@ -14,10 +14,10 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// maxDoors bounds what is listed: a policy may keep a name from thousands of nodes.
+// maxDoors bounds the list, since a policy may deny a name to thousands of nodes.
 const maxDoors = 20
 
-// Of [api.Door].
+// These are the values of Why in [api.Door].
 const (
 	bySpelling = "spelling"
 	byWildcard = "wildcard"
@@ -25,26 +25,26 @@ const (
 	byPolicy   = "policy"
 )
 
-// doors is what another replica asks for.
+// doors answers another replica.
 func (a *admin) doors(r *http.Request) (api.Doors, error) {
 	return a.doorsHere(r.Context(), r.URL.Query().Get("name"))
 }
 
 // doorsHere looks at each stream that is connected to this replica.
 func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err error) {
-	out = api.Doors{Replica: a.Replica, Doors: []api.Door{}}
+	out = api.Doors{Replica: a.cfg.Replica, Doors: []api.Door{}}
 	n, err := keysource.ServerName(asked)
 	if err != nil {
 		return out, err
 	}
 	out.Remembered = a.remembered(n)
-	policy := a.Policy()
+	policy := a.cfg.Policy()
 	found := map[api.Door]struct{}{} // a node may have several streams
-	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: spells(n)}) {
+	for _, s := range a.cfg.Streams.Streams(ctx, server.Query{Keep: spells(n)}) {
 		if s.Node.ID == "" {
 			continue
 		}
-		door := api.Door{Node: s.Node.ID, Identity: s.Node.Identity, Replica: a.Replica, Asked: asked}
+		door := api.Door{Node: s.Node.ID, Identity: s.Node.Identity, Replica: a.cfg.Replica, Asked: asked}
 		if policy != nil && !policy.AllowsName(s.Node.Identity, n) {
 			door.Why, door.Words = byPolicy, fmt.Sprintf("no rule of the policy grants it to %q", s.Node.Identity)
 			found[door] = struct{}{}
@@ -53,9 +53,9 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 		if s.Node.Service != xds.ADS {
 			continue
 		}
-		for _, shut := range a.Table.Shut(s.Node.Stream, asked) {
-			door.Asked, door.Why = shut.Asked, bySpelling
-			door.Words = fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", shut.Held, n)
+		for _, refused := range a.cfg.Table.RefusedSpellings(s.Node.Stream, asked) {
+			door.Asked, door.Why = refused.Asked, bySpelling
+			door.Words = fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", refused.Held, n)
 			found[door] = struct{}{}
 		}
 		held := false
@@ -81,11 +81,11 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 	return out, nil
 }
 
-// remembered is until when both n and its wildcard are called absent without a look.
+// remembered is until when both n and its wildcard count as absent without a look.
 func (a *admin) remembered(n keysource.Name) time.Time {
-	until := a.Table.Remembered(n)
+	until := a.cfg.Table.AbsentUntil(n)
 	if w := n.Wildcard(); w != "" && !until.IsZero() {
-		if wild := a.Table.Remembered(w); wild.Before(until) {
+		if wild := a.cfg.Table.AbsentUntil(w); wild.Before(until) {
 			return wild
 		}
 	}
@@ -102,13 +102,14 @@ func limitDoors(d *api.Doors) {
 	}
 }
 
-// doorsOf gathers what all replicas say.
+// doorsOf adds what all replicas say.
 func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanation) {
 	here, err := a.doorsHere(ctx, out.Asked)
 	if err != nil {
-		return // it is no server name: the verdict says so
+		return // it is no server name, and the verdict says so
 	}
-	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) { return c.Doors(ctx, out.Asked) }) // who is silent is known by then
+	// who is silent is known by then
+	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) { return c.Doors(ctx, out.Asked) })
 	sum := api.Doors{}
 	for _, d := range append(all, here) {
 		sum.More += d.More
@@ -117,7 +118,8 @@ func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanat
 			out.Remembered = append(out.Remembered, api.Remembered{Replica: d.Replica, Until: d.Remembered.UTC()})
 		}
 	}
-	if out.Cert != nil && out.Cert.Name == string(n) { // a certificate of its own passes the wildcard's door
+	if out.Cert != nil && out.Cert.Name == string(n) {
+		// the limit of a wildcard does not count for a certificate of its own
 		sum.Doors = slices.DeleteFunc(sum.Doors, func(d api.Door) bool { return d.Why == byWildcard })
 	}
 	limitDoors(&sum)

@@ -16,7 +16,7 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// explain goes the way of a look-up, and does not end where that does.
+// explain takes the steps of a look-up, and goes on where a look-up would end.
 func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	q := r.URL.Query()
 	out = api.Explanation{Asked: q.Get("name"), Found: "no", Looked: []api.Looked{}, Holders: []api.Holder{}, At: time.Now().UTC()}
@@ -42,8 +42,9 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	return out, a.judge(r.Context(), n, q.Get("node"), q.Get("identity"), &out)
 }
 
-// lookEverywhere looks for n, then for its wildcard, in each source: as sds.Table does, whose first find is the one that is served.
-// unusable says why the newest certificate of what is found cannot be; empty: it can be.
+// lookEverywhere looks for n, then for its wildcard, in each source, in the order of sds.Table,
+// which serves the first. unusable says why the newest certificate of what was found cannot be
+// served. It is empty if it can.
 func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.Explanation) (unusable string) {
 	decided := ""
 	for _, name := range []keysource.Name{n, n.Wildcard()} {
@@ -64,7 +65,8 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 			case err != nil:
 				l.Outcome, l.Words = "unreadable", err.Error()
 				decided = fmt.Sprintf("%s in the %s", name, src.name)
-				if src.name == directory || errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, store.ErrSealed) { // else the store is away
+				if src.name == directory || errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, store.ErrSealed) {
+					// else the store is away
 					unusable = err.Error()
 				}
 				out.Found = "unknown"
@@ -92,8 +94,8 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 	if decided != "" {
 		return unusable
 	}
-	if a.Doubt != nil {
-		if doubt := a.Doubt(ctx, n); doubt != nil {
+	if a.cfg.Doubt != nil {
+		if doubt := a.cfg.Doubt(ctx, n); doubt != nil {
 			out.Found, out.Verdict = "unknown", fmt.Sprintf("a node that has the certificate keeps it, another gets none: %v", doubt)
 			return ""
 		}
@@ -102,12 +104,13 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 	return ""
 }
 
-// problemOf says what is wrong with the files of a name in the directory, of which the last good content is served.
+// problemOf says what is wrong with the files of a name in the directory. Their last good content
+// is served.
 func (a *admin) problemOf(src named, n keysource.Name) string {
 	if src.name != directory {
 		return ""
 	}
-	for _, e := range a.Dir.List() {
+	for _, e := range a.cfg.Dir.List() {
 		if e.Name == n {
 			return e.Problem
 		}
@@ -126,7 +129,7 @@ func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity stri
 	if node == "" && identity == "" {
 		return nil
 	}
-	if p := a.Policy(); p != nil && !p.AllowsName(identity, n) {
+	if p := a.cfg.Policy(); p != nil && !p.AllowsName(identity, n) {
 		out.Denied = fmt.Sprintf("no rule of the policy grants %s to %q, who is told that it does not exist", n, identity)
 		out.Found, out.Verdict = "no", out.Denied
 	}
@@ -136,7 +139,7 @@ func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity stri
 // identityOf finds a node that is connected, here or to another replica.
 func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 	v := a.fleet(false)
-	for _, s := range a.Streams.Streams(ctx, server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
+	for _, s := range a.cfg.Streams.Streams(ctx, server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
 		v.stream(s)
 	}
 	a.ask(ctx, v, api.NodesQuery{Node: node})
@@ -148,12 +151,12 @@ func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 	return "", fmt.Errorf("node %q %w: it is not connected (--identity asks for an identity)", node, keysource.ErrNotExist)
 }
 
-// holders are the nodes that have asked for the certificate of n, with that alone.
+// holders returns the nodes that have asked for the certificate of n, each with that secret alone.
 func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out api.Nodes) {
 	v := a.fleet(here)
-	for _, scope := range a.Rollouts.Scopes() {
-		if st, err := a.Rollouts.Status(scope); err == nil {
-			for _, m := range st.Tally.Members {
+	for _, scope := range a.cfg.Rollouts.Scopes() {
+		if st, err := a.cfg.Rollouts.Status(scope); err == nil {
+			for _, m := range st.Members {
 				v.has(m)
 			}
 		}
@@ -163,7 +166,7 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 		_, ring := keysource.RingScope(name)
 		return ring || wanted(name, st)
 	}
-	for _, s := range a.Streams.Streams(ctx, server.Query{Keep: keep}) {
+	for _, s := range a.cfg.Streams.Streams(ctx, server.Query{Keep: keep}) {
 		if len(s.Names) > 0 {
 			v.stream(s)
 		}
@@ -180,13 +183,14 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 	return out
 }
 
-// spells chooses what asks for n, in whatever spelling.
+// spells matches the names that ask for n, in whatever spelling.
 func spells(n keysource.Name) func(string, server.NameState) bool {
 	return func(name string, _ server.NameState) bool {
 		if name == string(n) {
 			return true
 		}
-		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 { // cheaply: a node may have asked for 100 000 names
+		if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || r == ':' }) < 0 {
+			// this test is cheap, and a node may have asked for 100 000 names
 			return strings.EqualFold(strings.TrimSuffix(name, "."), string(n))
 		}
 		spelt, err := keysource.CertificateName(name)

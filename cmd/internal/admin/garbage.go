@@ -6,21 +6,22 @@ import (
 	"sync"
 )
 
-// importGarbage is how many bytes of garbage may lie in memory during an import: what is in use is little then, so that the collector, left alone, would
-// run many times a second and take a tenth of the processors.
+// importGarbage is how many bytes of garbage may be in memory during an import. Little is in use
+// then. Without this the collector would run many times a second, and take a tenth of the
+// processors.
 const importGarbage = 128 << 20
 
-// garbage is the process's.
+// garbage is the allowance of this process.
 var garbage allowance
 
 // allowance gives the collector more room while somebody holds it.
 type allowance struct {
 	mu      sync.Mutex
 	holders int
-	before  int // percent, without holders
+	before  int // before is the percentage without holders.
 }
 
-// hold raises the room to importGarbage where it is less, until the last holder releases it.
+// hold raises the room to importGarbage if it is less, until the last holder releases it.
 func (a *allowance) hold() (release func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -40,7 +41,8 @@ func (a *allowance) hold() (release func()) {
 	})
 }
 
-// roomy is the percentage of what is in use (bytes) that may lie beside it as garbage. Negative: the collector is off.
+// roomy returns how much garbage may be in memory, as a percentage of the live bytes. If it is
+// negative, the collector is off.
 func roomy(live uint64, percent int) int {
 	if percent < 0 {
 		return percent
@@ -48,7 +50,8 @@ func roomy(live uint64, percent int) int {
 	return max(percent, int(importGarbage*100/max(live, 4<<20))) // Go's own least heap
 }
 
-// collector returns what was in use after the latest collection, in bytes, and the percentage that is set.
+// collector returns how many bytes were in use after the latest collection, and the percentage that
+// is set.
 func collector() (live uint64, percent int) {
 	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/gogc:percent"}}
 	metrics.Read(s)

@@ -11,8 +11,8 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// guard lets a request through to next if its Host is one of ours, its Origin (if any) is that host, and, unless it only reads, it
-// carries the token.
+// guard passes a request on to next if its Host is a known one and its Origin, if any, is that
+// host. A request that does not only read must carry the token.
 func guard(token string, hosts []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		deny := func(why string) {

@@ -17,19 +17,19 @@ import (
 	"github.com/lockstep-tls/lockstep/lds"
 )
 
-// Listeners is what serves Envoys their listener.
+// Listeners is the part that serves a listener to Envoys.
 type Listeners struct {
 	Eager *eager.Eager
 	Table *lds.Table
-	Here  func() []Listening // nodes that are connected to this replica
+	Here  func() []Listening // Here are the nodes that are connected to this replica.
 }
 
-// Listening is what a node made of the listener.
+// Listening is what a node answered to the listener.
 type Listening = api.ListeningNode
 
 var errNoListener = &api.Error{Message: "no listener is served: name its template in the configuration (listeners: template:)", Code: api.Refused}
 
-// Of hosts that are eager.
+// These are the values of State in [api.Host].
 const (
 	isEager    = "eager"
 	isBeyond   = "beyond"
@@ -38,7 +38,7 @@ const (
 )
 
 func (a *admin) hosts(r *http.Request) (out api.Hosts, err error) {
-	l := a.Listeners
+	l := a.cfg.Listeners
 	if l == nil {
 		return out, errNoListener
 	}
@@ -71,13 +71,13 @@ func (a *admin) pin(r *http.Request) (out api.Host, err error) {
 	if err != nil {
 		return out, err
 	}
-	if err := a.Listeners.Eager.Pin(r.Context(), n, Actor(r.Context())); err != nil {
+	if err := a.cfg.Listeners.Eager.Pin(r.Context(), n, Actor(r.Context())); err != nil {
 		return out, err
 	}
 	a.told(n, "pinned")
 	out = api.Host{Name: string(n), State: isEager, By: string(eager.Pinned)}
-	if h, ok := a.Listeners.host(n); ok {
-		out = a.Listeners.hostOf(h)
+	if h, ok := a.cfg.Listeners.host(n); ok {
+		out = a.cfg.Listeners.hostOf(h)
 	}
 	a.certify(r.Context(), n, &out)
 	return out, nil
@@ -88,8 +88,8 @@ func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
 	if err != nil {
 		return out, err
 	}
-	err = a.Listeners.Eager.Unpin(r.Context(), n)
-	h, stays := a.Listeners.host(n)
+	err = a.cfg.Listeners.Eager.Unpin(r.Context(), n)
+	h, stays := a.cfg.Listeners.host(n)
 	if errors.Is(err, keysource.ErrNotExist) && stays && h.By != eager.Pinned {
 		return out, &api.Error{Message: fmt.Sprintf("%s is not pinned: the configuration makes it eager (%s)", n, setting[h.By]), Code: api.Refused}
 	}
@@ -98,10 +98,10 @@ func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
 	}
 	a.told(n, "unpinned")
 	nodes, silent := a.fleetListening(r.Context())
-	v := a.Listeners.versions(nodes)
+	v := a.cfg.Listeners.versions(nodes)
 	on := v.serving(n)
 	if stays {
-		out = a.Listeners.hostOf(h)
+		out = a.cfg.Listeners.hostOf(h)
 		out.Note = strings.TrimPrefix(out.Note+"; ", "; ") + fmt.Sprintf("its pin is gone, and it stays: the configuration makes it eager (%s)", setting[h.By])
 		out.Nodes = len(on)
 		a.certify(r.Context(), n, &out)
@@ -120,10 +120,10 @@ func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
 	return out, nil
 }
 
-// setting is where the configuration makes a host eager.
+// setting names the place where the configuration makes a host eager.
 var setting = map[eager.By]string{eager.Configured: "listeners: hosts", eager.Matched: "listeners: match"}
 
-// host finds n among those that are to be eager.
+// host finds n among the hosts that are to be eager.
 func (l *Listeners) host(n keysource.Name) (eager.Host, bool) {
 	hosts, _ := l.Eager.Hosts()
 	i := slices.IndexFunc(hosts, func(h eager.Host) bool { return h.Name == n })
@@ -134,27 +134,27 @@ func (l *Listeners) host(n keysource.Name) (eager.Host, bool) {
 }
 
 func (a *admin) hostName(r *http.Request) (keysource.Name, error) {
-	if a.Listeners == nil {
+	if a.cfg.Listeners == nil {
 		return "", errNoListener
 	}
 	return keysource.ServerName(r.PathValue("name"))
 }
 
 func (a *admin) told(n keysource.Name, what string) {
-	a.Events.Publish(events.Event{Kind: events.Host, Name: string(n), Why: what, At: time.Now()})
-	a.Log.Info("a host was "+what, "name", n)
+	a.cfg.Events.Publish(events.Event{Kind: events.Host, Name: string(n), Why: what, At: time.Now()})
+	a.cfg.Log.Info("a host was "+what, "name", n)
 }
 
 func (l *Listeners) hostOf(h eager.Host) api.Host {
 	out := api.Host{Name: string(h.Name), State: isEager, By: string(h.By), Since: h.Since, Who: h.Who}
-	if h.Over {
+	if h.BeyondMax {
 		out.State = isBeyond
 		out.Note = fmt.Sprintf("it waits for a place among %d eager hosts (max_eager), and goes on demand until then", l.Eager.Max())
 	}
 	return out
 }
 
-// certify says which certificate a chain gets: that of the host's name, else the wildcard's.
+// certify notes which certificate a chain gets. It is that of the host's name, else the wildcard's.
 func (a *admin) certify(ctx context.Context, n keysource.Name, h *api.Host) {
 	for _, from := range []keysource.Name{n, n.Wildcard()} {
 		if from == "" {

@@ -9,8 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// Hub hands each line of history to those who watch. A watcher that does not keep up is cut off: it can connect again and read
-// the history.
+// Hub hands each line of history to those who watch. A watcher that does not keep up is cut off. It
+// can connect again and read the history.
 type Hub struct {
 	mu  sync.Mutex
 	out map[chan api.Line]bool
@@ -19,7 +19,7 @@ type Hub struct {
 // NewHub returns a hub without watchers.
 func NewHub() *Hub { return &Hub{out: map[chan api.Line]bool{}} }
 
-// Tell never blocks.
+// Tell hands a line to all watchers. It never blocks.
 func (h *Hub) Tell(l api.Line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,9 +55,9 @@ func (h *Hub) watch() (lines <-chan api.Line, stop func()) {
 	}
 }
 
-// events streams lines as JSON, one a line, and an empty line now and then so that a broken connection is noticed.
+// events streams lines as JSON, one a line. An empty line now and then shows a broken connection.
 func (a *admin) events(w http.ResponseWriter, r *http.Request) {
-	lines, stop := a.Hub.watch()
+	lines, stop := a.cfg.Hub.watch()
 	defer stop()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	rc := http.NewResponseController(w)

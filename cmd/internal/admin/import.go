@@ -17,17 +17,18 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 )
 
-// What one request may bring, so that memory stays bounded, and how many are in memory at once.
+// These bound what one request may bring, and how many requests are in memory at once.
 const (
 	maxImport   = 64 << 20
 	maxPairs    = 4096
 	importsHeld = 6
 )
 
-// A store that is busy with the import itself may keep the audit log waiting: it is tried again, for some 15 s, before the request is refused.
+// A store that is busy with the import itself may delay the audit log. The log is tried again, for
+// some 15 s, before the request is refused.
 const (
 	auditTries = 6
-	auditAgain = 500 * time.Millisecond // and twice as long each time
+	auditAgain = 500 * time.Millisecond // auditAgain doubles each time.
 )
 
 // importCerts stores the certificates of an archive. A bad one is named, and the others are stored.
@@ -64,13 +65,13 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 			fail(p.Folder, bad, n)
 			continue
 		}
-		pairs, folders = append(pairs, catalog.Pair{Name: n, Chain: p.Chain, Key: p.Key}), append(folders, p.Folder)
+		pairs, folders = append(pairs, catalog.Pair{Name: n, PEM: p.PEM}), append(folders, p.Folder)
 	}
 	outcomes, err := a.putAll(ctx, pairs)
 	if err != nil {
 		return out, err
 	}
-	var broken error // what is wrong is the store, not a certificate
+	var broken error // broken is an error of the store, not of a certificate
 	for i, o := range outcomes {
 		switch {
 		case o.Err != nil:
@@ -88,13 +89,14 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 		return out, broken
 	}
 	if out.Stored > out.Same {
-		a.Events.Publish(events.Event{Kind: events.Cert, At: time.Now()}) // one for all: who hears it looks what has changed
+		// one for all, since whoever hears it looks what has changed
+		a.cfg.Events.Publish(events.Event{Kind: events.Cert, At: time.Now()})
 	}
-	a.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
+	a.cfg.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
 	return out, nil
 }
 
-// unread says why an archive ended too soon, behind which folder.
+// unread says why an archive ended too soon, and behind which folder.
 func unread(err error, folders []string) error {
 	if len(folders) > 0 {
 		err = fmt.Errorf("behind the folder %.300q: %w", folders[len(folders)-1], err)
@@ -111,7 +113,7 @@ func unread(err error, folders []string) error {
 func (a *admin) putAll(ctx context.Context, pairs []catalog.Pair) (out []catalog.Outcome, err error) {
 	pause := auditAgain
 	for try := range auditTries {
-		if out, err = a.Catalog.PutAll(ctx, pairs); !errors.Is(err, audit.ErrUnwritten) || try == auditTries-1 {
+		if out, err = a.cfg.Catalog.PutAll(ctx, pairs); !errors.Is(err, audit.ErrUnwritten) || try == auditTries-1 {
 			break
 		}
 		select {

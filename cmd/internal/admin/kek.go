@@ -12,7 +12,7 @@ import (
 )
 
 func (a *admin) kek(r *http.Request) (k api.KEK, err error) {
-	st := a.Custody.Status()
+	st := a.cfg.Custody.Status()
 	k = api.KEK{
 		Source: st.Source, Primary: st.Keys.Primary.String(), Staged: ids(st.Keys.Staged), Old: ids(st.Keys.Old),
 		Records: st.Work.Records, Seen: st.Work.Seen, Resealed: st.Work.Resealed, Bad: list(st.Work.Bad), WaitsFor: []string{}, Replicas: []api.KEKReplica{},
@@ -30,7 +30,7 @@ func (a *admin) kek(r *http.Request) (k api.KEK, err error) {
 	if err := errors.Join(st.Canary, st.Err); err != nil {
 		k.Problem = err.Error()
 	}
-	reports, unreadable, err := a.Custody.Reports(r.Context())
+	reports, unreadable, err := a.cfg.Custody.Reports(r.Context())
 	if len(unreadable) > 0 {
 		k.Problem = strings.TrimPrefix(k.Problem+"; ", "; ") + "the reports of these replicas cannot be read, they may seal with a key that this keyset lacks: " + strings.Join(unreadable, ", ")
 	}
@@ -49,26 +49,26 @@ func ids(keys []seal.KeyID) []string {
 }
 
 func (a *admin) rotateKEK(r *http.Request) (k api.KEK, err error) {
-	if err := a.writeDown(r.Context(), audit.Entry{What: "kek-rotate", Key: a.Custody.Status().Keys.Primary.String()}); err != nil {
+	if err := a.writeDown(r.Context(), audit.Entry{What: "kek-rotate", Key: a.cfg.Custody.Status().Keys.Primary.String()}); err != nil {
 		return k, err
 	}
-	if _, err := a.Custody.Rotate(r.Context()); err != nil {
+	if _, err := a.cfg.Custody.Rotate(r.Context()); err != nil {
 		return k, refused(err)
 	}
-	a.Log.Info("a new sealing key was asked for", "source", a.Custody.Status().Source)
+	a.cfg.Log.Info("a new sealing key was asked for", "source", a.cfg.Custody.Status().Source)
 	return a.kek(r)
 }
 
 func (a *admin) retireKEK(r *http.Request) (out api.KEKRetired, err error) {
-	if err := a.writeDown(r.Context(), audit.Entry{What: "kek-retire", Key: a.Custody.Status().Keys.Primary.String()}); err != nil {
+	if err := a.writeDown(r.Context(), audit.Entry{What: "kek-retire", Key: a.cfg.Custody.Status().Keys.Primary.String()}); err != nil {
 		return out, err
 	}
-	out.Proved, err = a.Custody.Retire(r.Context())
-	out.Primary = a.Custody.Status().Keys.Primary.String()
+	out.Proved, err = a.cfg.Custody.Retire(r.Context())
+	out.Primary = a.cfg.Custody.Status().Keys.Primary.String()
 	return out, refused(err)
 }
 
-// refused marks what would be no better for being asked again.
+// refused marks errors that another try would not change.
 func refused(err error) error {
 	for _, e := range []error{seal.ErrReadOnly, seal.ErrRefused, custody.ErrRefused} {
 		if errors.Is(err, e) {

@@ -12,22 +12,23 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 )
 
-// maxScan bounds the records of the store that one answer looks at, where a filter leaves most of them out.
+// maxScan bounds the records of the store that one answer looks at, since a filter may leave most
+// of them out.
 const maxScan = 5 * api.MaxPage
 
-// certs answers with one page of both sources, by name. The directory wins a clash, and the clash is shown. It costs as much as the records that it looks at,
-// where the store can begin in the middle.
+// certs answers with one page of both sources, by name. The directory wins a clash, and the clash
+// is shown. It costs as much as the records that it looks at, if the store can begin in the middle.
 func (a *admin) certs(r *http.Request) (out api.Certs, err error) {
 	p, err := pageOf(r)
 	if err != nil {
 		return out, err
 	}
-	names := map[string]bool{} // of the directory
+	names := map[string]bool{} // those of the directory
 	dir := a.directory(names)
 	dir = slices.DeleteFunc(dir, func(c api.Cert) bool { return !p.wants(c) })
 	p.out = []api.Cert{}
 	scanned := 0
-	for e, err := range a.Catalog.List(r.Context(), p.Prefix, p.After) {
+	for e, err := range a.cfg.Catalog.List(r.Context(), p.Prefix, p.After) {
 		if err != nil {
 			return out, err
 		}
@@ -48,12 +49,12 @@ func (a *admin) certs(r *http.Request) (out api.Certs, err error) {
 	return p.answer(len(dir) > 0), nil
 }
 
-// page is one in the making.
+// page is a page that is being made.
 type page struct {
 	api.CertsQuery
-	before time.Time // zero: whatever its end
+	before time.Time // before is zero if the end does not matter.
 	out    []api.Cert
-	last   string // name that was looked at
+	last   string // last is the last name that was looked at.
 }
 
 func pageOf(r *http.Request) (p page, err error) {
@@ -77,12 +78,13 @@ func pageOf(r *http.Request) (p page, err error) {
 
 func (p *page) full() bool { return len(p.out) >= p.Limit }
 
-// wants: it belongs to the list that the pages make up, behind the page before.
+// wants reports whether the name belongs to the list, behind the page before.
 func (p *page) wants(c api.Cert) bool {
 	return strings.HasPrefix(c.Name, p.Prefix) && (p.After == "" || c.Name > p.After) && (p.before.IsZero() || !c.NotAfter.IsZero() && c.NotAfter.Before(p.before))
 }
 
-// take moves the entries of dir before the name until ("": all) to the page, as many as fit, and returns the others.
+// take moves the entries of dir before the name until, or all if that is empty, to the page. It
+// returns those that do not fit.
 func (p *page) take(dir []api.Cert, until string) []api.Cert {
 	for len(dir) > 0 && (until == "" || dir[0].Name < until) && (!p.full() || dir[0].Name == p.last) {
 		p.last = dir[0].Name
@@ -101,10 +103,10 @@ func (p *page) answer(more bool) api.Certs {
 
 // directory lists the directory by name, and notes the names.
 func (a *admin) directory(names map[string]bool) (out []api.Cert) {
-	if a.Dir == nil {
+	if a.cfg.Dir == nil {
 		return nil
 	}
-	for _, e := range a.Dir.List() {
+	for _, e := range a.cfg.Dir.List() {
 		c := api.Cert{Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Fingerprint: e.Leaf, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
 		if c.Name == "" {
 			c.Name = e.Folder

@@ -2,7 +2,7 @@ package admin
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -11,59 +11,57 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
-// listening is what another replica asks for.
+// listening answers another replica.
 func (a *admin) listening(*http.Request) (out api.Listening, err error) {
 	out.Nodes = []api.ListeningNode{}
-	if a.Listeners != nil {
-		out.Nodes = append(out.Nodes, a.Listeners.Here()...)
+	if a.cfg.Listeners != nil {
+		out.Nodes = append(out.Nodes, a.cfg.Listeners.Here()...)
 	}
 	return out, nil
 }
 
-// fleetListening is what the nodes of all replicas serve, and which replicas did not answer.
+// fleetListening returns what the nodes of all replicas serve, and which replicas did not answer.
 func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent []string) {
 	all, silent := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Listening, error) { return c.Listening(ctx) })
-	nodes = a.Listeners.Here()
+	nodes = a.cfg.Listeners.Here()
 	for _, l := range all {
 		nodes = append(nodes, l.Nodes...)
 	}
-	connected := map[string]bool{} // perhaps to another replica than the one that it has left
+	connected := map[string]bool{} // a node may have moved from one replica to another
 	for _, n := range nodes {
 		connected[n.Node] = connected[n.Node] || !n.Away
 	}
 	return slices.DeleteFunc(nodes, func(n Listening) bool { return n.Away && connected[n.Node] }), silent
 }
 
-// peersSay asks each other replica, all at once, for a second or so, and names those that did not answer.
+// peersSay asks each other replica, all at once, for a second or so, and names those that did not
+// answer.
 func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *api.Client) (T, error)) (all []T, silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
 	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, p := range a.Rollouts.Peers() {
-		wg.Go(func() {
-			var said T
-			err := fmt.Errorf("its admin API is on a socket; ask it there")
-			if p.Admin != "" {
-				said, err = ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.PeerTransport}})
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				silent = append(silent, fmt.Sprintf("%s: %v", p.Replica, err))
-				return
-			}
-			all = append(all, said)
-		})
-	}
-	wg.Wait()
+	silent = a.cfg.Rollouts.AskPeers(ctx, func(ctx context.Context, p replicas.Peer) error {
+		if p.Admin == "" {
+			return errors.New("its admin API is on a socket; ask it there")
+		}
+		said, err := ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.cfg.PeerTransport}})
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, said)
+		return nil
+	})
 	slices.Sort(silent)
 	return all, silent
 }
 
-// versions are the nodes by the version of the listener that they serve. Replicas give one set of hosts one version.
+// versions maps each version of the listener to the nodes that serve it. All replicas give one set
+// of hosts the same version.
 type versions struct {
 	table *lds.Table
 	nodes map[string][]string
@@ -95,7 +93,8 @@ func (v versions) serving(n keysource.Name) (on []string) {
 	return slices.Compact(on)
 }
 
-// unknown lists the nodes that serve a version of which it is not remembered what it has: they refuse what is newer, or have not been sent it yet.
+// unknown lists the nodes that serve a version of which the hosts are not remembered. They refuse
+// what is newer, or were not sent it yet.
 func (v versions) unknown() (on []string) {
 	for version, nodes := range v.nodes {
 		if _, ok := v.table.HostsOf(version); !ok {
@@ -106,7 +105,7 @@ func (v versions) unknown() (on []string) {
 	return slices.Compact(on)
 }
 
-// hosts are those that some node has a chain for.
+// hosts returns those for which some node has a chain.
 func (v versions) hosts() []keysource.Name {
 	all := map[keysource.Name]struct{}{}
 	for version := range v.nodes {

@@ -11,13 +11,15 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// nodes joins two views: the rosters, which know who may hold which ring, also of those who are away; and the open streams, which know
-// what was sent to them. Certificates of a list are shown only where something is wrong.
+// nodes joins two views: the rosters, which know who may hold which ring, also of those who are
+// away; and the open streams, which know what was sent to them. Certificates of a list are shown
+// only where something is wrong.
 func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	only := r.URL.Query().Get("node")
 	now := time.Now()
@@ -31,17 +33,17 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 		return a.holders(r.Context(), keysource.Name(cert), here), nil
 	}
 	v := a.fleet(here)
-	for _, scope := range a.Rollouts.Scopes() {
-		st, err := a.Rollouts.Status(scope)
+	for _, scope := range a.cfg.Rollouts.Scopes() {
+		st, err := a.cfg.Rollouts.Status(scope)
 		if err != nil {
 			return out, err
 		}
 		v.roster(scope, st, only)
 	}
-	for _, s := range a.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}) {
+	for _, s := range a.cfg.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}) {
 		v.stream(s)
 	}
-	out.Replica = a.Replica
+	out.Replica = a.cfg.Replica
 	if !here {
 		out.Silent = a.ask(r.Context(), v, api.NodesQuery{Node: only})
 	}
@@ -67,7 +69,7 @@ type fleet struct {
 
 func (a *admin) fleet(here bool) *fleet {
 	return &fleet{
-		now: time.Now(), prover: a.Prover, here: here, replica: a.Replica, rows: map[string]*api.Node{}, ids: map[string]string{}, member: map[uint64]string{},
+		now: time.Now(), prover: a.cfg.Prover, here: here, replica: a.cfg.Replica, rows: map[string]*api.Node{}, ids: map[string]string{}, member: map[uint64]string{},
 		lacks: map[string]bool{}, rings: map[string]bool{},
 	}
 }
@@ -108,9 +110,8 @@ func worse(n *api.Node, state string) {
 	}
 }
 
-func (f *fleet) roster(scope string, st rotation.Status, only string) {
-	ro := st.Rollout
-	for _, m := range st.Tally.Members {
+func (f *fleet) roster(scope string, st replicas.Status, only string) {
+	for _, m := range st.Members {
 		if only != "" && m.Node != only || !m.Live(st.Policy, st.Now) || f.here && m.Stream == 0 {
 			continue
 		}
@@ -119,15 +120,16 @@ func (f *fleet) roster(scope string, st rotation.Status, only string) {
 		f.has(m)
 		secret := api.Secret{Name: keysource.RingName(scope), Version: fmt.Sprintf("g%d", m.Floor), State: "accepted", At: m.Since}
 		switch {
-		case m.Floor != ro.Generation:
+		case m.Floor != st.Generation:
 			secret.State = stateStale
 		case !m.Answered:
 			secret.State = stateSent
 			fallthrough
 		default:
-			secret.Version = ro.Ring().Version()
+			secret.Version = st.Version
 		}
-		if refusal, ok := ro.Refusers[m.Name()]; ok { // it may have accepted the ring that came after the new key was taken back
+		if refusal, ok := st.Refusers[m.Name()]; ok {
+			// it may have accepted the ring that came after the new key was taken back
 			worse(n, "refusing")
 			secret.Refused = refusal.Words
 		}
@@ -141,7 +143,7 @@ func (f *fleet) roster(scope string, st rotation.Status, only string) {
 		if !m.Connected {
 			worse(n, "away")
 		}
-		if st.Now.Before(ro.Excluded[m.Node]) {
+		if st.Now.Before(st.Excluded[m.Node]) {
 			worse(n, "excluded")
 		}
 		if m.Stream != 0 {
@@ -229,7 +231,8 @@ func (f *fleet) judged(s server.StreamView, v server.NameView, secret api.Secret
 	return secret
 }
 
-// ring takes a ring on a stream. A stream that is no member's, and does not say that it asks for a ring, wanted a certificate of that name.
+// ring takes a ring on a stream. A stream that is no member's, and does not say that it asks for a
+// ring, wanted a certificate of that name.
 func (f *fleet) ring(n *api.Node, s server.StreamView, v server.NameView, secret api.Secret, member bool) {
 	if !member && s.Node.Kind != xds.KindRing || s.Node.Service != xds.SDS {
 		return
@@ -258,12 +261,14 @@ func (f *fleet) has(m rotation.Member) {
 	case !m.Connected:
 	case !m.Answered:
 		f.lacks[m.Node] = true
-	case m.Stream == 0 || m.Refused == 0: // a first refusal makes a member of a node, too; its stream knows
+	case m.Stream == 0 || m.Refused == 0:
+		// a first refusal makes a member of a node, too; its stream knows
 		f.rings[m.Node] = true
 	}
 }
 
-// merge puts what the stream knows of a ring in the place of what the roster concluded; its words stay.
+// merge puts what the stream knows of a ring in the place of what the roster concluded; its words
+// stay.
 func merge(n *api.Node, s api.Secret) {
 	for i := range n.Secrets {
 		if have := &n.Secrets[i]; have.Name == s.Name {

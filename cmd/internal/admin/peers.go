@@ -10,47 +10,49 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
-	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
 const (
-	// A replica that does not answer within this is named, and the list comes without what only it knows.
+	// askPeer bounds how long another replica's answer is waited for. One that does not answer is
+	// named, and the list lacks what only it knows.
 	askPeer = 2 * time.Second
 	// maxPeerAnswer bounds an answer, in bytes: 100 000 nodes with a ring each stay below it.
 	maxPeerAnswer = 64 << 20
 )
 
-// ErrAnotherReplica: at the address that a replica gave for its admin API, another one answers.
-var ErrAnotherReplica = errors.New("another replica answers there")
+// Peers reaches the admin APIs of other replicas. It is a [replicas.Peers]. What anybody else
+// answers at a replica's address is [replicas.ErrAnotherReplica]. A redirect is not followed, and
+// an answer of more than 64 MiB is refused.
+type Peers struct {
+	Self      string            // Self is this replica's name.
+	Transport http.RoundTripper // Transport is http.DefaultTransport if it is nil.
+}
 
-// ask has the other replicas tell what they know of the nodes that are connected to them, and puts it into v. It returns those that did not.
+// ask puts into v what the other replicas know of the nodes that are connected to them. It returns
+// those that did not answer.
 func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
+	peers := Peers{a.cfg.Replica, a.cfg.PeerTransport}
 	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, p := range a.Rollouts.Peers() {
-		wg.Go(func() {
-			nodes, err := AskPeer(ctx, a.PeerTransport, p, q)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				silent = append(silent, fmt.Sprintf("%s: %v", p.Replica, err))
-				return
-			}
-			for _, n := range nodes {
-				v.elsewhere(p.Replica, n)
-			}
-		})
-	}
-	wg.Wait()
-	return silent
+	return a.cfg.Rollouts.AskPeers(ctx, func(ctx context.Context, p replicas.Peer) error {
+		nodes, err := peers.Nodes(ctx, p, q)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, n := range nodes {
+			v.elsewhere(p.Replica, n)
+		}
+		return nil
+	})
 }
 
-// AskPeer asks another replica for those nodes of q that are connected to it. What anybody else answers at its address is
-// [ErrAnotherReplica]; a redirect is not followed, and an answer of more than 64 MiB is refused. A nil transport is [http.DefaultTransport].
-func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, q api.NodesQuery) ([]api.Node, error) {
-	c, err := clientOf(p, transport)
+// Nodes asks another replica for those nodes of q that are connected to it.
+func (o Peers) Nodes(ctx context.Context, p replicas.Peer, q api.NodesQuery) ([]api.Node, error) {
+	c, err := clientOf(p, o.Transport)
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +66,16 @@ func AskPeer(ctx context.Context, transport http.RoundTripper, p rotation.Peer, 
 	return n.Nodes, nil
 }
 
-// PeerMute asks another replica whether it cannot write to the store that it is there, as AskPeer asks for nodes.
-func PeerMute(ctx context.Context, transport http.RoundTripper, p rotation.Peer) (bool, error) {
-	c, err := clientOf(p, transport)
+// Reach implements [replicas.Peers]. It asks for a node that there is none of, so that the answer
+// is short.
+func (o Peers) Reach(ctx context.Context, p replicas.Peer) error {
+	_, err := o.Nodes(ctx, p, api.NodesQuery{Node: o.Self})
+	return err
+}
+
+// Mute implements [replicas.Peers].
+func (o Peers) Mute(ctx context.Context, p replicas.Peer) (bool, error) {
+	c, err := clientOf(p, o.Transport)
 	if err != nil {
 		return false, err
 	}
@@ -77,22 +86,24 @@ func PeerMute(ctx context.Context, transport http.RoundTripper, p rotation.Peer)
 	return err == nil && pulse.Mute, err
 }
 
-func clientOf(p rotation.Peer, transport http.RoundTripper) (api.Client, error) {
+func clientOf(p replicas.Peer, transport http.RoundTripper) (api.Client, error) {
 	if p.Admin == "" {
 		return api.Client{}, errors.New("its admin API is on a socket; ask it there")
 	}
 	return api.Client{Base: p.Admin, HTTP: &http.Client{
-		Transport:     bounded{transport},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what redirects is no replica
+		Transport: bounded{transport},
+		// CheckRedirect: what redirects is no replica.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-func sameReplica(p rotation.Peer, answered string) error {
+func sameReplica(p replicas.Peer, answered string) error {
 	if answered == p.Replica {
 		return nil
 	}
-	return fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? Set its admin_listen to one that the others reach",
-		ErrAnotherReplica, p.Admin, p.Replica, answered)
+	return fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? "+
+		"Set its admin_listen to one that the others reach",
+		replicas.ErrAnotherReplica, p.Admin, p.Replica, answered)
 }
 
 // bounded cuts off answers that are too long.
@@ -109,14 +120,15 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// elsewhere takes over what another replica knows of a node that is connected to it.
+// elsewhere adds what another replica knows of a node that is connected to it.
 func (f *fleet) elsewhere(replica string, n api.Node) {
 	id, _, _ := strings.Cut(n.Node, "#")
 	if f.ids[n.Node] != "" {
 		id = f.ids[n.Node]
 	}
 	have := f.row(id, n.Node)
-	if have.Replica != "" { // it is connected here, too: two nodes under one id, or one that has just moved
+	if have.Replica != "" {
+		// it is connected here, too: two nodes under one id, or one that has just moved
 		for _, s := range n.Secrets {
 			have.Secrets = add(have.Secrets, s)
 		}
@@ -127,5 +139,6 @@ func (f *fleet) elsewhere(replica string, n api.Node) {
 		return
 	}
 	worse(have, n.State)
-	have.Replica, have.Identity, have.Remote, have.Since, have.Secrets, have.Listeners = replica, n.Identity, n.Remote, n.Since, n.Secrets, n.Listeners
+	have.Replica, have.Identity, have.Remote, have.Since, have.Secrets, have.Listeners = replica, n.Identity, n.Remote,
+		n.Since, n.Secrets, n.Listeners
 }

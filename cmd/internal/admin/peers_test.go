@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
-	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
 // What answers at a replica's address may be anything: only the answer of that replica counts.
@@ -28,7 +28,7 @@ func TestOnlyTheReplicaThatIsAskedIsBelieved(t *testing.T) {
 		want   string // in the error; "": none
 	}{
 		"itself":             {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"replica":"r2",`+nodes) }, ""},
-		"another":            {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"replica":"r1",`+nodes) }, ErrAnotherReplica.Error()},
+		"another":            {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"replica":"r1",`+nodes) }, replicas.ErrAnotherReplica.Error()},
 		"one without a name": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{`+nodes) }, "admin_listen"},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.URL+r.URL.String(), http.StatusTemporaryRedirect)
@@ -45,7 +45,7 @@ func TestOnlyTheReplicaThatIsAskedIsBelieved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(c.answer)
 			defer s.Close()
-			got, err := AskPeer(t.Context(), nil, rotation.Peer{Replica: "r2", Admin: s.URL}, api.NodesQuery{})
+			got, err := Peers{}.Nodes(t.Context(), replicas.Peer{Replica: "r2", Admin: s.URL}, api.NodesQuery{})
 			if c.want == "" {
 				if err != nil || len(got) != 1 || got[0].Node != "edge-1" {
 					t.Fatalf("%+v %v", got, err)
@@ -55,7 +55,7 @@ func TestOnlyTheReplicaThatIsAskedIsBelieved(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) || got != nil {
 				t.Fatalf("%+v %v, want %q", got, err, c.want)
 			}
-			if errors.Is(err, ErrAnotherReplica) != (name == "another" || name == "one without a name") {
+			if errors.Is(err, replicas.ErrAnotherReplica) != (name == "another" || name == "one without a name") {
 				t.Error(err)
 			}
 		})
@@ -76,8 +76,8 @@ func TestAReplicaTellsWhetherItIsMute(t *testing.T) {
 				fmt.Fprint(w, answer)
 			}
 		}))
-		mute, err := PeerMute(t.Context(), nil, rotation.Peer{Replica: "r2", Admin: s.URL})
-		if got := fmt.Sprint(mute, " ", err); !strings.HasPrefix(got, want) || errors.Is(err, ErrAnotherReplica) != strings.Contains(want, "another") {
+		mute, err := Peers{}.Mute(t.Context(), replicas.Peer{Replica: "r2", Admin: s.URL})
+		if got := fmt.Sprint(mute, " ", err); !strings.HasPrefix(got, want) || errors.Is(err, replicas.ErrAnotherReplica) != strings.Contains(want, "another") {
 			t.Errorf("%s: %s", answer, got)
 		}
 		s.Close()

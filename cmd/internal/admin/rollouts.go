@@ -11,7 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// LineOf is a line of history as the API shows it.
+// LineOf returns a line of history as the API shows it.
 func LineOf(scope string, l rotation.Line) api.Line {
 	return api.Line{
 		At: l.At, Scope: scope, What: string(l.What), Rotation: l.Rotation, Generation: l.Generation, Key: l.Key, By: l.By, Why: l.Why,
@@ -21,27 +21,26 @@ func LineOf(scope string, l rotation.Line) api.Line {
 
 func (a *admin) history(r *http.Request) (h api.History, err error) {
 	scope := r.PathValue("scope")
-	st, err := a.Rollouts.Status(scope)
+	st, err := a.cfg.Rollouts.Status(scope)
 	if err != nil {
 		return h, err
 	}
 	h.Lines = []api.Line{}
-	for _, l := range st.Rollout.History {
+	for _, l := range st.History {
 		h.Lines = append(h.Lines, LineOf(scope, l))
 	}
 	return h, nil
 }
 
 func (a *admin) plan(r *http.Request) (p api.Plan, err error) {
-	st, err := a.Rollouts.Status(r.PathValue("scope"))
+	plan, err := a.cfg.Rollouts.Plan(r.PathValue("scope"))
 	if err != nil {
 		return p, err
 	}
-	plan := st.Rollout.Plan(st.Policy, st.Tally, st.Now)
 	return api.Plan{Scope: plan.Scope, Steps: list(plan.Steps), Nodes: list(plan.Nodes), BlockedBy: list(plan.Blocked)}, nil
 }
 
-// list makes an empty list of none, since scripts iterate over it.
+// list turns nil into an empty list, since scripts iterate over it.
 func list(s []string) []string {
 	if s == nil {
 		return []string{}
@@ -55,26 +54,24 @@ func (a *admin) rotation(r *http.Request) (out api.Rotation, err error) {
 	if err != nil {
 		return out, &api.Error{Message: "a rotation is named by its number", Code: api.Usage}
 	}
-	st, err := a.Rollouts.Status(scope)
+	st, err := a.cfg.Rollouts.Status(scope)
 	if err != nil {
 		return out, err
 	}
-	ro := st.Rollout
-	if n > ro.Begun+1 || n > ro.Begun && ro.Wanted == nil {
+	if n > st.Begun+1 || n > st.Begun && !st.Asked {
 		return out, &api.Error{Message: "scope " + scope + " has had no rotation " + strconv.FormatUint(n, 10), Code: api.NotFound}
 	}
 	out = api.Rotation{
-		Scope: scope, Rotation: n, Ended: ro.Ended >= n, Phase: string(ro.Phase), Version: ro.Ring().Version(),
-		Nodes: api.Count(ro.Count(st.Policy, st.Tally, st.Now)), BlockedBy: list(ro.BlockedBy(st.Policy, st.Tally, st.Now)), Stuck: []string{}, Lines: []api.Line{},
+		Scope: scope, Rotation: n, Ended: st.Ended >= n, Phase: string(st.Phase), Version: st.Version,
+		Nodes: api.Count(st.Count), BlockedBy: list(st.BlockedBy), Stuck: []string{}, Lines: []api.Line{},
 	}
 	if !out.Ended {
-		stuck, only := ro.Stuck(st.Policy, st.Tally, st.Now)
-		out.Stuck, out.OnlyStuck = list(stuck), only
+		out.Stuck, out.OnlyStuck = list(st.Stuck), st.OnlyStuck
 	}
 	if out.Ended {
-		out.Outcome = "replaced" // unless the history knows better
+		out.Outcome = "replaced" // the history may say something else
 	}
-	for _, l := range ro.History {
+	for _, l := range st.History {
 		if l.Rotation != n || l.What == rotation.LineRetired {
 			continue
 		}
@@ -102,7 +99,7 @@ func (a *admin) rotate(r *http.Request) (s api.Started, err error) {
 		}
 		q.Key = &k
 	}
-	n, err := a.Rollouts.Rotate(r.Context(), r.PathValue("scope"), q)
+	n, err := a.cfg.Rollouts.Rotate(r.Context(), r.PathValue("scope"), q)
 	return a.begun(r, n, "the rotation has begun", err)
 }
 
@@ -111,7 +108,7 @@ func (a *admin) burn(r *http.Request) (s api.Started, err error) {
 	if err != nil {
 		return s, err
 	}
-	n, err := a.Rollouts.Burn(r.Context(), r.PathValue("scope"), req.By, req.Why)
+	n, err := a.cfg.Rollouts.Burn(r.Context(), r.PathValue("scope"), req.By, req.Why)
 	return a.begun(r, n, "every key was replaced; clients make a full handshake next", err)
 }
 
@@ -120,7 +117,7 @@ func (a *admin) rollback(r *http.Request) (s api.Started, err error) {
 	if err != nil {
 		return s, err
 	}
-	n, err := a.Rollouts.Rollback(r.Context(), r.PathValue("scope"), req.By, req.Why)
+	n, err := a.cfg.Rollouts.Rollback(r.Context(), r.PathValue("scope"), req.By, req.Why)
 	message := "the earlier key encrypts again, and a fresh one is being distributed"
 	if n == 0 {
 		message = "the new key was dropped before it encrypted"
@@ -137,7 +134,7 @@ func (a *admin) exclude(r *http.Request) (struct{}, error) {
 	if req.Node == "" || d < 0 || d > 365*24*time.Hour {
 		return struct{}{}, &api.Error{Message: "exclude takes a node and a time of 0 to one year", Code: api.Usage}
 	}
-	return struct{}{}, a.Rollouts.Exclude(r.Context(), r.PathValue("scope"), req.Node, by(req.By), req.Why, d)
+	return struct{}{}, a.cfg.Rollouts.Exclude(r.Context(), r.PathValue("scope"), req.Node, by(req.By), req.Why, d)
 }
 
 func request(r *http.Request) (req api.RotateRequest, err error) {
@@ -158,5 +155,5 @@ func (a *admin) begun(r *http.Request, n uint64, message string, err error) (api
 		return api.Started{}, err
 	}
 	scope := r.PathValue("scope")
-	return api.Started{Scope: scope, Rotation: n, Version: a.Rollouts.Version(scope), Message: message}, nil
+	return api.Started{Scope: scope, Rotation: n, Version: a.cfg.Rollouts.Version(scope), Message: message}, nil
 }

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// maxStall is how long an import, which holds a place that others wait for, may bring nothing.
+// maxStall is how long an import may bring nothing. It holds a place for which others wait.
 const maxStall = 30 * time.Second
 
-// steadily passes requests on whose bodies may take any time, but not rest for longer than maxStall: a read then fails with [os.ErrDeadlineExceeded].
+// steadily passes requests on whose bodies may take any time, but may not pause for longer than
+// maxStall. Then a read fails with [os.ErrDeadlineExceeded].
 func steadily(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = &steady{r.Body, http.NewResponseController(w)}

@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
-	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 )
 
 func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	s = api.Status{
-		Replica: a.Replica, Version: a.Version, Started: a.started, Store: a.Store,
-		Streams: a.Streams.Stats().Streams, Degraded: list(a.Degraded()), Scopes: []api.Scope{},
+		Replica: a.cfg.Replica, Version: a.cfg.Version, Started: a.started, Store: a.cfg.Store,
+		Streams: a.cfg.Streams.Stats().Streams, Degraded: list(a.cfg.Degraded()), Scopes: []api.Scope{},
 	}
 	troubles := a.fleetTroubles(r.Context())
 	s.Troubles = troubles.Troubles
@@ -27,8 +27,8 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	if troubles.More > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d more secrets are refused or missing on some nodes (lockstep nodes)", troubles.More))
 	}
-	for _, name := range a.Rollouts.Scopes() {
-		st, err := a.Rollouts.Status(name)
+	for _, name := range a.cfg.Rollouts.Scopes() {
+		st, err := a.cfg.Rollouts.Status(name)
 		if err != nil {
 			return s, err
 		}
@@ -39,17 +39,17 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	if n := len(s.Certs.Problems); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates have a problem (lockstep cert list)", n))
 	}
-	if names, n := a.Table.Failing(); n > 0 {
+	if names, n := a.cfg.Table.Failing(); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates cannot be loaded, what was sent of them stays (lockstep cert get NAME tells why): %v", n, names))
 	}
-	s.Degraded = append(s.Degraded, refusedFirst(a.Table.Refusals())...)
+	s.Degraded = append(s.Degraded, refusedFirst(a.cfg.Table.Refusals())...)
 	if n := len(s.Certs.Held); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d names are gone from the directory and held back: is the volume mounted? (lockstep cert rm --confirm gives them up)", n))
 	}
 	return s, err
 }
 
-// refusedFirst says which changed certificates stop at the first node of a kind.
+// refusedFirst says which changed certificates were refused by the first node of a kind.
 func refusedFirst(some []sds.Refusal, n int) (out []string) {
 	for _, r := range some {
 		out = append(out, fmt.Sprintf("certificate %s: %s, the first of kind %s, refused the new one, and no other node of that kind gets it: %s; "+
@@ -62,31 +62,28 @@ func refusedFirst(some []sds.Refusal, n int) (out []string) {
 }
 
 func (a *admin) pulse(*http.Request) (api.Pulse, error) {
-	return api.Pulse{Replica: a.Replica, Mute: a.Rollouts.Mute()}, nil
+	return api.Pulse{Replica: a.cfg.Replica, Mute: a.cfg.Rollouts.Mute()}, nil
 }
 
-func scopeOf(name string, st rotation.Status) api.Scope {
-	ro := st.Rollout
+func scopeOf(name string, st replicas.Status) api.Scope {
 	s := api.Scope{
-		Scope: name, Phase: string(ro.Phase), Since: ro.Since, Rotation: ro.Begun, Underway: ro.Underway() || ro.Wanted != nil,
-		Keys: []api.Key{}, Nodes: api.Count(ro.Count(st.Policy, st.Tally, st.Now)), BlockedBy: []string{},
+		Scope: name, Phase: string(st.Phase), Since: st.Since, Rotation: st.Begun, Underway: st.Underway || st.Asked,
+		Keys: []api.Key{}, Nodes: api.Count(st.Count), BlockedBy: []string{},
 	}
-	if len(ro.Keys) == 0 {
+	if len(st.Keys) == 0 {
 		return s
 	}
-	s.Version = ro.Ring().Version()
-	s.BlockedBy = list(ro.BlockedBy(st.Policy, st.Tally, st.Now))
-	s.NextAt = ro.Keys[0].First.Add(st.Policy.Period)
-	for i, k := range ro.Keys {
-		key := api.Key{ID: k.Key.ID(), Role: "drain", Created: k.Created}
+	s.Version, s.BlockedBy, s.NextAt = st.Version, list(st.BlockedBy), st.NextAt
+	for i, k := range st.Keys {
+		key := api.Key{ID: k.ID, Role: "drain", Created: k.Created}
 		switch {
 		case i == 0:
 			key.Role = "encrypt"
-		case k.Promoted == 0:
+		case k.FirstUsed.IsZero():
 			key.Role = "next"
 		}
-		if at := st.Policy.Retires(k); !at.IsZero() {
-			key.RetireAt = &at
+		if !k.RetiresAt.IsZero() {
+			key.RetireAt = &k.RetiresAt
 		}
 		s.Keys = append(s.Keys, key)
 	}
@@ -94,28 +91,27 @@ func scopeOf(name string, st rotation.Status) api.Scope {
 }
 
 // complaints are what is not as it should be in a scope.
-func complaints(name string, st rotation.Status) (out []string) {
-	if errors.Is(st.Err, rotation.ErrUnrecorded) {
+func complaints(name string, st replicas.Status) (out []string) {
+	if errors.Is(st.Err, replicas.ErrUnrecorded) {
 		out = append(out, fmt.Sprintf("%v; what is published goes on being served", st.Err))
 	} else if st.Err != nil {
 		out = append(out, fmt.Sprintf("scope %s: the store cannot be used, what is published goes on being served: %v", name, st.Err))
 	}
-	for _, what := range st.Unread {
+	for _, what := range st.Unreadable {
 		out = append(out, fmt.Sprintf("scope %s: %s; rotations wait for that replica's nodes until it has written another", name, what))
 	}
-	ro := st.Rollout
-	if len(ro.Keys) == 0 {
+	if len(st.Keys) == 0 {
 		return append(out, fmt.Sprintf("scope %s: no ring yet", name))
 	}
-	if proven, keys := ro.Doubt(); len(keys) > 0 {
+	if len(st.Doubted) > 0 {
 		out = append(out, fmt.Sprintf("scope %s: the store was put back, or lost writes: nodes hold g%d, of which it knew nothing. A key that was burnt since its ring was made would be in use "+
-			"again, among %v: if one was burnt (lockstep audit show), run lockstep burn %s; else this ends when they have retired", name, proven, keys, name))
+			"again, among %v: if one was burnt (lockstep audit show), run lockstep burn %s; else this ends when they have retired", name, st.Proven, st.Doubted, name))
 	}
-	if c := ro.Count(st.Policy, st.Tally, st.Now); c.Refused > 0 {
-		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring (lockstep nodes)", name, c.Refused))
+	if n := st.Count.Refused; n > 0 {
+		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring (lockstep nodes)", name, n))
 	}
 	stuck, example := 0, ""
-	for _, m := range st.Tally.Members {
+	for _, m := range st.Members {
 		if m.Stuck && m.Connected {
 			stuck++
 			example = fmt.Sprintf("%s: %s", m.Name(), m.Words)
@@ -124,13 +120,13 @@ func complaints(name string, st rotation.Status) (out []string) {
 	if stuck > 0 {
 		out = append(out, fmt.Sprintf("scope %s: %d nodes refuse the ring, and nothing that is sent helps: restart this Envoy: %s", name, stuck, example))
 	}
-	for node, f := range ro.Refusers {
+	for node, f := range st.Refusers {
 		out = append(out, fmt.Sprintf("scope %s: %s refused the new key: %s", name, node, f.Words))
 	}
-	if age := st.Now.Sub(ro.Keys[0].First); age >= st.Policy.MaxKeyAge {
+	if age := st.Now.Sub(st.Keys[0].FirstUsed); age >= st.Policy.MaxKeyAge {
 		out = append(out, fmt.Sprintf("scope %s: the encrypting key is %s old, beyond max_key_age (lockstep status names what blocks)", name, age.Round(time.Second)))
 	}
-	for node, until := range ro.Excluded {
+	for node, until := range st.Excluded {
 		out = append(out, fmt.Sprintf("scope %s: %s is excluded until %s", name, node, until.UTC().Format(time.RFC3339)))
 	}
 	return out

@@ -11,13 +11,13 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
-	"github.com/lockstep-tls/lockstep/rotation"
+	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// Of [api.Secret] and [api.Trouble].
+// These are values of State in [api.Secret] and [api.Trouble].
 const (
 	stateSent     = "sent"
 	stateAccepted = "accepted"
@@ -32,9 +32,10 @@ const (
 )
 
 const (
-	maxTroubles = 20 // that are listed
-	// ringWithin is how long a node may take for its first ring. A stream that does not say that it asks for a
-	// ring may be one that a client's server name opened; Envoy ends such a stream within ringWithinUnsaid.
+	maxTroubles = 20 // maxTroubles are listed.
+	// ringWithin is how long a node may take for its first ring. A stream that does not say that it
+	// asks for a ring may be one that a client's server name opened; Envoy ends such a stream
+	// within ringWithinUnsaid.
 	ringWithin       = 10 * time.Second
 	ringWithinUnsaid = time.Minute
 )
@@ -43,7 +44,7 @@ const (
 type Ledger struct {
 	Streams  *server.Server
 	Table    *sds.Table
-	Rollouts *rotation.Coordinator
+	Rollouts *replicas.Coordinator
 	Prover   *sds.Prover
 }
 
@@ -90,7 +91,7 @@ func (l Ledger) Counts(ctx context.Context, now time.Time) (c Counts) {
 		if err != nil {
 			continue
 		}
-		for _, m := range st.Tally.Members {
+		for _, m := range st.Members {
 			if m.Stuck && m.Stream != 0 {
 				stuck[m.Node] = struct{}{}
 			}
@@ -100,7 +101,8 @@ func (l Ledger) Counts(ctx context.Context, now time.Time) (c Counts) {
 	return c
 }
 
-// Troubles are those of this replica's nodes, the worst first. Behind them is what handshakes have proved.
+// Troubles are those of this replica's nodes, the worst first. Behind them is what handshakes have
+// proved.
 func (l Ledger) Troubles(ctx context.Context, now time.Time) []api.Trouble {
 	all := l.gather(ctx, now)
 	out := make([]api.Trouble, 0, len(all))
@@ -168,7 +170,8 @@ func byTrouble(a, b api.Trouble) int {
 	return cmp.Or(badness(b.State)-badness(a.State), cmp.Compare(a.Name, b.Name))
 }
 
-// certTrouble is the worst state of a certificate on a stream; empty if there is nothing to be done.
+// certTrouble is the worst state of a certificate on a stream; empty if there is nothing to be
+// done.
 func certTrouble(v server.NameView, now time.Time) (state, words string) {
 	switch ref := v.Refused; {
 	case ref != nil && ref.Stuck:
@@ -189,7 +192,8 @@ func servesStandIn(st server.NameState) bool {
 	return st.Refused.Cured && st.Accepted == "" && st.Sent != ""
 }
 
-// ringless says why a node that asks for a ring has none; empty: it has one, or it is too early to say.
+// ringless says why a node that asks for a ring has none. It is empty if the node has one, or if it
+// is too early to say.
 func (l Ledger) ringless(s server.StreamView, v server.NameView, scope string, now time.Time) string {
 	if s.Node.Service != xds.SDS || v.Took() || v.Known == xds.Absent {
 		return ""
@@ -221,12 +225,14 @@ func sinceOf(s server.StreamView, v server.NameView) time.Time {
 	return s.Since // it brought it along
 }
 
-// troubles is what another replica asks for.
+// troubles answers another replica.
 func (a *admin) troubles(r *http.Request) (api.Troubles, error) {
-	return boundTroubles(a.Replica, a.ledger().Troubles(r.Context(), time.Now())), nil
+	return boundTroubles(a.cfg.Replica, a.ledger().Troubles(r.Context(), time.Now())), nil
 }
 
-func (a *admin) ledger() Ledger { return Ledger{a.Streams, a.Table, a.Rollouts, a.Prover} }
+func (a *admin) ledger() Ledger {
+	return Ledger{a.cfg.Streams, a.cfg.Table, a.cfg.Rollouts, a.cfg.Prover}
+}
 
 func boundTroubles(replica string, all []api.Trouble) api.Troubles {
 	out := api.Troubles{Replica: replica, Troubles: all, More: max(0, len(all)-maxTroubles)}
@@ -237,15 +243,16 @@ func boundTroubles(replica string, all []api.Trouble) api.Troubles {
 	return out
 }
 
-// askForTroubles is how long a status waits for the other replicas; it goes without what those know that do not answer.
+// askForTroubles is how long a status waits for the other replicas. It leaves out what silent ones
+// know.
 const askForTroubles = 500 * time.Millisecond
 
-// fleetTroubles are those of all replicas.
+// fleetTroubles returns those of all replicas.
 func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	within, cancel := context.WithTimeout(ctx, askForTroubles)
 	defer cancel()
 	said, _ := peersSay(within, a, func(ctx context.Context, c *api.Client) (api.Troubles, error) { return c.Troubles(ctx) })
-	said = append(said, boundTroubles(a.Replica, a.ledger().Troubles(ctx, time.Now())))
+	said = append(said, boundTroubles(a.cfg.Replica, a.ledger().Troubles(ctx, time.Now())))
 	sum := map[troubleKey]api.Trouble{}
 	heard := map[string]bool{} // two replicas' addresses may lead to one
 	more := 0
@@ -268,7 +275,7 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 			sum[k] = t
 		}
 	}
-	out := boundTroubles(a.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
+	out := boundTroubles(a.cfg.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
 	out.More += more
 	return out
 }

@@ -19,22 +19,22 @@ var ErrUnreachable = errors.New("lockstepd cannot be reached")
 
 // Client calls the admin API. It is safe for concurrent use.
 type Client struct {
-	Base  string // "http://127.0.0.1:18080"
-	Token string // sent with what changes something
+	Base  string // Base is such as "http://127.0.0.1:18080".
+	Token string // Token is sent with requests that change something.
 	HTTP  *http.Client
 }
 
-// Status of the control plane.
+// Status returns how the control plane is.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
-// Pulse is how that very replica is.
+// Pulse returns how this replica is.
 func (c *Client) Pulse(ctx context.Context) (p Pulse, err error) {
 	return p, c.call(ctx, http.MethodGet, "/v1/pulse", nil, &p)
 }
 
-// Nodes lists the fleet; with a node id, that node with all its secrets.
+// Nodes lists the fleet, or if node is set that node with all its secrets.
 func (c *Client) Nodes(ctx context.Context, node string) (n Nodes, err error) {
 	path := "/v1/nodes"
 	if node != "" {
@@ -43,15 +43,16 @@ func (c *Client) Nodes(ctx context.Context, node string) (n Nodes, err error) {
 	return n, c.call(ctx, http.MethodGet, path, nil, &n)
 }
 
-// Troubles are those of the nodes that are connected to that very replica.
+// Troubles returns those of the nodes that are connected to this replica.
 func (c *Client) Troubles(ctx context.Context) (t Troubles, err error) {
 	return t, c.call(ctx, http.MethodGet, "/v1/troubles", nil, &t)
 }
 
-// NodesQuery chooses nodes: one by its id, or those that have asked for a certificate, with that alone.
+// NodesQuery chooses a node by its id, or the nodes that have asked for a certificate, with that
+// alone.
 type NodesQuery struct{ Node, Cert string }
 
-// NodesHere lists the nodes that are connected to that very replica.
+// NodesHere lists the nodes that are connected to this replica.
 func (c *Client) NodesHere(ctx context.Context, q NodesQuery) (n Nodes, err error) {
 	v := url.Values{"here": {""}}
 	if q.Node != "" {
@@ -63,7 +64,7 @@ func (c *Client) NodesHere(ctx context.Context, q NodesQuery) (n Nodes, err erro
 	return n, c.call(ctx, http.MethodGet, "/v1/nodes?"+v.Encode(), nil, &n)
 }
 
-// Explain says which certificate a server name gets, and why.
+// Explain returns which certificate a server name gets, and why.
 func (c *Client) Explain(ctx context.Context, q ExplainQuery) (e Explanation, err error) {
 	v := url.Values{"name": {q.Name}}
 	if q.Node != "" {
@@ -75,17 +76,17 @@ func (c *Client) Explain(ctx context.Context, q ExplainQuery) (e Explanation, er
 	return e, c.call(ctx, http.MethodGet, "/v1/explain?"+v.Encode(), nil, &e)
 }
 
-// Rotate, Burn and Rollback return at once; see Rotation for their progress.
+// Rotate brings a new key into use. It returns at once, see [Client.Rotation] for the progress.
 func (c *Client) Rotate(ctx context.Context, scope string, r RotateRequest) (s Started, err error) {
 	return s, c.call(ctx, http.MethodPost, scoped(scope, "rotate"), r, &s)
 }
 
-// Burn replaces every key of the scope.
+// Burn replaces every key of the scope. It returns at once.
 func (c *Client) Burn(ctx context.Context, scope string, r RotateRequest) (s Started, err error) {
 	return s, c.call(ctx, http.MethodPost, scoped(scope, "burn"), r, &s)
 }
 
-// Rollback undoes the newest change of the scope's keys.
+// Rollback undoes the newest change of the scope's keys. It returns at once.
 func (c *Client) Rollback(ctx context.Context, scope string, r RotateRequest) (s Started, err error) {
 	return s, c.call(ctx, http.MethodPost, scoped(scope, "rollback"), r, &s)
 }
@@ -95,17 +96,17 @@ func (c *Client) Exclude(ctx context.Context, scope string, r ExcludeRequest) er
 	return c.call(ctx, http.MethodPost, scoped(scope, "exclude"), r, nil)
 }
 
-// Rotation tells how rotation n of a scope stands.
+// Rotation returns how rotation n of a scope stands.
 func (c *Client) Rotation(ctx context.Context, scope string, n uint64) (r Rotation, err error) {
 	return r, c.call(ctx, http.MethodGet, scoped(scope, fmt.Sprintf("rotations/%d", n)), nil, &r)
 }
 
-// History of a scope, oldest line first.
+// History returns the lines of a scope, the oldest first.
 func (c *Client) History(ctx context.Context, scope string) (h History, err error) {
 	return h, c.call(ctx, http.MethodGet, scoped(scope, "history"), nil, &h)
 }
 
-// Plan says what a rotation would do.
+// Plan returns what a rotation would do.
 func (c *Client) Plan(ctx context.Context, scope string) (p Plan, err error) {
 	return p, c.call(ctx, http.MethodGet, scoped(scope, "plan"), nil, &p)
 }
@@ -132,7 +133,7 @@ func (c *Client) ImportCerts(ctx context.Context, archive io.Reader) (i Imported
 	return i, c.call(ctx, http.MethodPost, "/v1/certs/import", archive, &i)
 }
 
-// Cert is one certificate with its chain.
+// Cert returns one certificate with its chain.
 func (c *Client) Cert(ctx context.Context, name string) (r Cert, err error) {
 	return r, c.call(ctx, http.MethodGet, "/v1/certs/"+url.PathEscape(name), nil, &r)
 }
@@ -147,7 +148,7 @@ func (c *Client) RemoveCert(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodDelete, "/v1/certs/"+url.PathEscape(name), nil, nil)
 }
 
-// ConfirmLoss gives up the names that are held because too many left the directory at once.
+// ConfirmLoss gives up the names that are held back because too many left the directory at once.
 func (c *Client) ConfirmLoss(ctx context.Context) (l Losses, err error) {
 	return l, c.call(ctx, http.MethodPost, "/v1/certs/confirm-loss", nil, &l)
 }
@@ -223,7 +224,8 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		}
 		next := "is it running? (--server or --data-dir names another)"
 		if strings.HasPrefix(c.Base, "https:") {
-			next = "is it running, and are --tls-ca, --tls-cert and --tls-key right? It lets nobody in without a client certificate"
+			next = "is it running, and are --tls-ca, --tls-cert and --tls-key right? It lets nobody in without a " +
+				"client certificate"
 		}
 		return nil, fmt.Errorf("%w at %s: %v: %s", ErrUnreachable, c.Base, errors.Unwrap(err), next)
 	}

@@ -12,17 +12,20 @@ import (
 	"time"
 )
 
-// KEK is GET /v1/kek: how the sealing of the store stands. Keys are named by Tink's IDs.
+// KEK is GET /v1/kek. It says how the sealing of the store stands. Keys are named by Tink's IDs.
 type KEK struct {
-	Source   string       `json:"source"`   // where the keyset is kept
-	Primary  string       `json:"primary"`  // seals
-	Staged   []string     `json:"staged"`   // open; wait until every replica has them
-	Old      []string     `json:"old"`      // open what they sealed
-	Phase    string       `json:"phase"`    // steady, distributing, resealing, resealed (old keys may be retired)
-	Records  int          `json:"records"`  // when the re-sealing began
-	Seen     int          `json:"seen"`     // so far
-	Resealed int          `json:"resealed"` // of them were not sealed with the primary key
-	Bad      []string     `json:"bad"`      // records that no key opens; some
+	Source  string `json:"source"`  // Source is where the keyset is kept.
+	Primary string `json:"primary"` // Primary seals.
+	// Staged only open. They wait until every replica has them.
+	Staged []string `json:"staged"`
+	Old    []string `json:"old"` // Old open what they sealed.
+	// Phase is steady, distributing, resealing or resealed (old keys may be retired).
+	Phase string `json:"phase"`
+	// Records counts those in the store when resealing began.
+	Records  int          `json:"records"`
+	Seen     int          `json:"seen"`     // Seen counts those that were looked at so far.
+	Resealed int          `json:"resealed"` // Resealed counts those of Seen that had another key.
+	Bad      []string     `json:"bad"`      // Bad names some of the records that no key opens.
 	WaitsFor []string     `json:"waits_for"`
 	Replicas []KEKReplica `json:"replicas"`
 	Problem  string       `json:"problem,omitempty"`
@@ -38,11 +41,11 @@ type KEKReplica struct {
 
 // KEKRetired answers POST /v1/kek/retire.
 type KEKRetired struct {
-	Proved  int    `json:"proved"` // records that the key that is left opens
+	Proved  int    `json:"proved"` // Proved counts the records, which the key that is left opens.
 	Primary string `json:"primary"`
 }
 
-// BackupRequest is POST /v1/backup: either Recipients (age1…) or Passphrase.
+// BackupRequest is POST /v1/backup. It has either Recipients (age1…) or Passphrase.
 type BackupRequest struct {
 	By         string   `json:"by,omitempty"`
 	Recipients []string `json:"recipients,omitempty"`
@@ -51,8 +54,8 @@ type BackupRequest struct {
 
 // Restored answers POST /v1/restore.
 type Restored struct {
-	Made    time.Time      `json:"made"` // when the backup was made
-	Plan    bool           `json:"plan"` // nothing was changed
+	Made    time.Time      `json:"made"` // Made is when the backup was made.
+	Plan    bool           `json:"plan"` // Plan reports that nothing was changed.
 	Counts  map[string]int `json:"counts"`
 	Details []RestoredItem `json:"details"`
 }
@@ -60,13 +63,14 @@ type Restored struct {
 // RestoredItem is what became of a record.
 type RestoredItem struct {
 	Key     string   `json:"key"`
-	What    string   `json:"what"` // added, replaced, merged, same, kept, left out
+	What    string   `json:"what"` // What is added, replaced, merged, same, kept or left out.
 	Why     string   `json:"why,omitempty"`
-	Back    []string `json:"back,omitempty"`    // IDs of ticket keys that come back
-	Refused []string `json:"refused,omitempty"` // those that do not, and why
+	Back    []string `json:"back,omitempty"`    // Back are the IDs of ticket keys that come back.
+	Refused []string `json:"refused,omitempty"` // Refused are those that do not, and why.
 }
 
-// StoreRecord is a line of what POST /v1/store/records answers: a record as it is sealed, or the last line.
+// StoreRecord is a line of what POST /v1/store/records answers. It is a record as it is sealed, or
+// the last line, which alone has Head.
 type StoreRecord struct {
 	Key   string  `json:"key,omitempty"`
 	Value []byte  `json:"value,omitempty"`
@@ -80,7 +84,7 @@ type FreezeRequest struct {
 	Why string `json:"why"`
 }
 
-// KEK tells how the sealing of the store stands.
+// KEK returns how the sealing of the store stands.
 func (c *Client) KEK(ctx context.Context) (k KEK, err error) {
 	return k, c.call(ctx, http.MethodGet, "/v1/kek", nil, &k)
 }
@@ -95,7 +99,7 @@ func (c *Client) RetireKEK(ctx context.Context) (r KEKRetired, err error) {
 	return r, c.call(ctx, http.MethodPost, "/v1/kek/retire", nil, &r)
 }
 
-// Backup writes an encrypted backup to w. After an error, what was written is not one.
+// Backup writes an encrypted backup to w. After an error, w holds no backup.
 func (c *Client) Backup(ctx context.Context, q BackupRequest, w io.Writer) error {
 	resp, err := c.do(ctx, http.MethodPost, "/v1/backup", q)
 	if err != nil {
@@ -110,7 +114,8 @@ func (c *Client) Backup(ctx context.Context, q BackupRequest, w io.Writer) error
 
 // Restore sends the inner text of a backup.
 func (c *Client) Restore(ctx context.Context, text io.Reader, plan bool, by string) (r Restored, err error) {
-	resp, err := c.do(ctx, http.MethodPost, "/v1/restore?plan="+strconv.FormatBool(plan)+"&by="+url.QueryEscape(by), text)
+	resp, err := c.do(ctx, http.MethodPost, "/v1/restore?plan="+strconv.FormatBool(plan)+"&by="+url.QueryEscape(by),
+		text)
 	if err != nil {
 		return r, err
 	}
@@ -118,8 +123,11 @@ func (c *Client) Restore(ctx context.Context, text io.Reader, plan bool, by stri
 	return r, json.NewDecoder(resp.Body).Decode(&r)
 }
 
-// StoreRecords calls f with each record, as it is sealed, that was changed after since (nil: it is gone), and returns how far that is all.
-func (c *Client) StoreRecords(ctx context.Context, since uint64, f func(key string, val []byte) error) (head uint64, err error) {
+// StoreRecords calls f with each record, as it is sealed, that was changed after since. The value
+// is nil for a record that is gone. It returns the revision up to which f has seen all.
+func (c *Client) StoreRecords(
+	ctx context.Context, since uint64, f func(key string, val []byte) error,
+) (head uint64, err error) {
 	resp, err := c.do(ctx, http.MethodPost, "/v1/store/records?since="+strconv.FormatUint(since, 10), nil)
 	if err != nil {
 		return 0, err
@@ -145,7 +153,7 @@ func (c *Client) StoreRecords(ctx context.Context, since uint64, f func(key stri
 	}
 }
 
-// Freeze stops all changes in the store; Thaw lets them happen again.
+// Freeze stops all changes in the store until [Client.Thaw].
 func (c *Client) Freeze(ctx context.Context, q FreezeRequest) error {
 	return c.call(ctx, http.MethodPost, "/v1/store/freeze", q, nil)
 }

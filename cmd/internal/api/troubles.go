@@ -2,21 +2,24 @@ package api
 
 import "time"
 
-// Troubles is GET /v1/troubles: what nodes that are connected to that very replica say, or do not say, of their secrets.
+// Troubles is GET /v1/troubles. It says what is wrong with secrets of nodes that are connected to
+// this replica.
 type Troubles struct {
 	Replica  string    `json:"replica"`
-	Troubles []Trouble `json:"troubles"` // 20 at most
+	Troubles []Trouble `json:"troubles"` // Troubles are 20 at most.
 	More     int       `json:"more,omitempty"`
 }
 
-// Trouble is a secret that some nodes do not have as they should, or had not, and have proved by now that they do. A node counts once for a secret, under the worst of its states.
+// Trouble is a secret that some nodes do not have as they should. It is also one that they did not
+// have, until they proved that they do. A node counts once for a secret, under the worst of its
+// states.
 type Trouble struct {
 	Name string `json:"name"`
-	// State is one of those of [Secret]: refused, stand-in, in doubt, proved; or stuck (the nodes must be restarted), no ring (they asked for one, and
-	// have accepted none).
+	// State is one of those of [Secret]: refused, stand-in, in doubt, proved. Or it is stuck (the
+	// nodes must be restarted) or no ring (they asked for one, and have accepted none).
 	State string    `json:"state"`
-	Nodes int       `json:"nodes"` // how many
-	Node  string    `json:"node"`  // one of them
+	Nodes int       `json:"nodes"` // Nodes counts them.
+	Node  string    `json:"node"`  // Node is one of them.
 	Words string    `json:"words,omitempty"`
-	Since time.Time `json:"since"` // of the first of them
+	Since time.Time `json:"since"` // Since is since when the first of them has this state.
 }

@@ -1,50 +1,54 @@
-// Package api is the admin API of lockstepd as its users see it: the JSON, and a client. The server is package admin, which this
-// package does not import.
+// Package api is the admin API of lockstepd as its users see it. It has the types of the JSON, and
+// a client. The server is package admin, which this package does not import.
 //
-// No type here can hold a key on its way out: keys and private keys appear in requests only.
+// Keys and private keys appear in requests only. No type of an answer can hold one.
 package api
 
 import "time"
 
 // Status is GET /v1/status.
 type Status struct {
-	Replica  string      `json:"replica"`
-	Version  string      `json:"version"`
-	Started  time.Time   `json:"started"`
-	Store    string      `json:"store"` // kind
-	Scopes   []Scope     `json:"scopes"`
-	Certs    CertSummary `json:"certificates"`
-	Streams  int         `json:"streams"`  // open xDS streams
-	Troubles []Trouble   `json:"troubles"` // of secrets on the nodes of all replicas, and what was proved after one; the worst 20
-	Degraded []string    `json:"degraded"` // what is not as it should be, and what to do; empty when all is well
+	Replica string      `json:"replica"`
+	Version string      `json:"version"`
+	Started time.Time   `json:"started"`
+	Store   string      `json:"store"` // Store is the kind of the store.
+	Scopes  []Scope     `json:"scopes"`
+	Certs   CertSummary `json:"certificates"`
+	Streams int         `json:"streams"` // Streams counts the open xDS streams.
+	// Troubles are the worst 20, over the nodes of all replicas.
+	Troubles []Trouble `json:"troubles"`
+	Degraded []string  `json:"degraded"` // Degraded says what is not well, and what to do.
 }
 
 // Pulse is GET /v1/pulse, for the other replicas. It is answered from memory.
 type Pulse struct {
 	Replica string `json:"replica"`
-	Mute    bool   `json:"mute"` // it cannot write to the store that it is here
+	// Mute reports that the replica cannot write to the store that it is alive.
+	Mute bool `json:"mute"`
 }
 
 // Scope is one set of session ticket keys.
 type Scope struct {
 	Scope     string    `json:"scope"`
-	Phase     string    `json:"phase"` // steady, distributing, promoting, burning
+	Phase     string    `json:"phase"` // Phase is steady, distributing, promoting or burning.
 	Since     time.Time `json:"since"`
 	Version   string    `json:"version"`
-	Rotation  uint64    `json:"rotation"` // number of the newest
+	Rotation  uint64    `json:"rotation"` // Rotation is the number of the newest one.
 	Underway  bool      `json:"underway"`
 	Keys      []Key     `json:"keys"`
 	Nodes     Count     `json:"nodes"`
 	BlockedBy []string  `json:"blocked_by"`
-	NextAt    time.Time `json:"next_at"` // when the period is over
+	NextAt    time.Time `json:"next_at"` // NextAt is when the next rotation is due.
 }
 
-// Key is what may be told of a ticket key.
+// Key is what may be shown of a ticket key.
 type Key struct {
-	ID       string     `json:"id"`   // first 8 bytes of the SHA-256 of the key's name, hex
-	Role     string     `json:"role"` // encrypt, next, drain
-	Created  time.Time  `json:"created"`
-	RetireAt *time.Time `json:"retire_at,omitempty"` // drain only, once no live node encrypts with it
+	// ID is the first 8 bytes of the SHA-256 of the key's name, in hexadecimal.
+	ID      string    `json:"id"`
+	Role    string    `json:"role"` // Role is encrypt, next or drain.
+	Created time.Time `json:"created"`
+	// RetireAt is set for a drain key with which no live node encrypts.
+	RetireAt *time.Time `json:"retire_at,omitempty"`
 }
 
 // Count sums up the nodes of a scope.
@@ -59,35 +63,40 @@ type Count struct {
 
 // CertSummary counts certificates and names those with a problem.
 type CertSummary struct {
-	Directory int      `json:"directory"` // names in --certs
-	Held      []string `json:"held"`      // gone from the directory, and not given up
-	Problems  []string `json:"problems"`  // "name: what is wrong"
-	Clashes   []string `json:"clashes"`   // names that the directory and the store both have; the directory wins
-	Watched   int      `json:"watched"`   // names that some node wants now
+	Directory int      `json:"directory"` // Directory counts the names in --certs.
+	Held      []string `json:"held"`      // Held are gone from the directory, and not given up.
+	Problems  []string `json:"problems"`  // Problems are texts of the form "name: what is wrong".
+	// Clashes are in the directory, which wins, and in the store.
+	Clashes []string `json:"clashes"`
+	Watched int      `json:"watched"` // Watched counts the names that some node wants now.
 }
 
 // Nodes is GET /v1/nodes.
 type Nodes struct {
-	Replica string   `json:"replica"` // whose answer it is
-	Nodes   []Node   `json:"nodes"`
-	Silent  []string `json:"silent,omitempty"` // replicas that did not answer: of nodes connected there, only the rings are known
+	Replica string `json:"replica"` // Replica is the one that answers.
+	Nodes   []Node `json:"nodes"`
+	// Silent are replicas that did not answer. Of their nodes only the rings are known.
+	Silent []string `json:"silent,omitempty"`
 }
 
 // Node is one Envoy or edge proxy.
 type Node struct {
 	Node     string    `json:"node"`
 	Identity string    `json:"identity"`
-	State    string    `json:"state"` // live, away, refusing, excluded
+	State    string    `json:"state"` // State is live, away, refusing or excluded.
 	Since    time.Time `json:"since"`
 	Remote   string    `json:"remote,omitempty"`
-	Replica  string    `json:"replica,omitempty"` // where it is connected
-	Secrets  []Secret  `json:"secrets"`
-	// Listeners are those that the node asked for; in a list of the fleet only the refused and the stale ones.
+	// Replica is the one to which the node is connected.
+	Replica string   `json:"replica,omitempty"`
+	Secrets []Secret `json:"secrets"`
+	// Listeners are those that the node asked for. A list of the fleet has only the refused and the
+	// stale ones.
 	Listeners []Secret `json:"listeners,omitempty"`
 }
 
-// Secret is one resource on one node. Of certificates, a list of the fleet names only those that are neither accepted nor sent. A node may
-// have a name more than once: on several streams, of several processes. Then the worst of them counts.
+// Secret is one resource on one node. A list of the fleet leaves out the certificates that are
+// accepted or sent. A node may have a name on several streams, of several processes. Then the worst
+// state counts.
 type Secret struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
@@ -95,29 +104,31 @@ type Secret struct {
 	//   - proved: full handshakes with the node have shown that it uses the ring;
 	//   - accepted: the node acknowledged it, and that counts;
 	//   - sent: it has not answered yet;
-	//   - "waits for its ring": it took the certificate, and cannot serve it, since the node has no ring yet;
+	//   - "waits for its ring": it took the certificate, and cannot serve it, since it has no ring
+	//     yet;
 	//   - "in doubt": it accepted it once, and it is not known whether it uses it;
 	//   - stale: it has an earlier version, or has not answered for 10 s;
 	//   - "no ring": it asked for the ring of a scope that it does not get;
-	//   - stand-in: it has what takes the place of a certificate that there is not;
-	//   - refused: in its own words, under Refused.
+	//   - stand-in: it has a replacement for a certificate that does not exist;
+	//   - refused: Refused has the node's own words.
 	State   string    `json:"state"`
 	Refused string    `json:"refused,omitempty"`
-	Note    string    `json:"note,omitempty"` // what more there is to say, and to do
-	At      time.Time `json:"at"`             // since when
+	Note    string    `json:"note,omitempty"` // Note says more, and what to do.
+	At      time.Time `json:"at"`             // At is since when it has this state.
 }
 
-// RotateRequest is POST /v1/scopes/{scope}/rotate. Burn and rollback take Why alone.
+// RotateRequest is POST /v1/scopes/{scope}/rotate. A burn and a rollback use By and Why only.
 type RotateRequest struct {
 	By  string `json:"by,omitempty"`
 	Why string `json:"why,omitempty"`
-	Key []byte `json:"key,omitempty"` // 80 raw bytes; none: a fresh key
+	// Key is 80 raw bytes. If it is empty, lockstepd makes a fresh key.
+	Key []byte `json:"key,omitempty"`
 }
 
 // ExcludeRequest is POST /v1/scopes/{scope}/exclude.
 type ExcludeRequest struct {
 	Node    string  `json:"node"`
-	Seconds float64 `json:"seconds"` // 0 takes it back
+	Seconds float64 `json:"seconds"` // Seconds is for how long. 0 takes an exclusion back.
 	By      string  `json:"by,omitempty"`
 	Why     string  `json:"why,omitempty"`
 }
@@ -125,29 +136,32 @@ type ExcludeRequest struct {
 // Started answers rotate, burn and rollback.
 type Started struct {
 	Scope    string `json:"scope"`
-	Rotation uint64 `json:"rotation"` // 0: nothing to wait for
+	Rotation uint64 `json:"rotation"` // Rotation is 0 if there is nothing to wait for.
 	Version  string `json:"version"`
 	Message  string `json:"message"`
 }
 
 // Rotation is GET /v1/scopes/{scope}/rotations/{n}.
 type Rotation struct {
-	Scope     string   `json:"scope"`
-	Rotation  uint64   `json:"rotation"`
-	Ended     bool     `json:"ended"`
-	Outcome   string   `json:"outcome"` // done, burnt, rolled-back, replaced; empty while it is under way
+	Scope    string `json:"scope"`
+	Rotation uint64 `json:"rotation"`
+	Ended    bool   `json:"ended"`
+	// Outcome is done, burnt, rolled-back or replaced. It is empty while the rotation is under way.
+	Outcome   string   `json:"outcome"`
 	Phase     string   `json:"phase"`
 	Version   string   `json:"version"`
 	Nodes     Count    `json:"nodes"`
 	BlockedBy []string `json:"blocked_by"`
-	// Stuck are those of BlockedBy that must be restarted: they refuse whatever they are sent. OnlyStuck is true if it waits for nothing else, and
-	// so does not end by itself.
+	// Stuck are the nodes of BlockedBy that must be restarted, since they refuse whatever they are
+	// sent. OnlyStuck reports that the rotation waits for nothing else, and so does not end by
+	// itself.
 	Stuck     []string `json:"stuck"`
 	OnlyStuck bool     `json:"only_stuck"`
 	Lines     []Line   `json:"lines"`
 }
 
-// Line of a scope's history, GET /v1/scopes/{scope}/history; also what GET /v1/events streams, one a line.
+// Line is one entry of a scope's history, GET /v1/scopes/{scope}/history. GET /v1/events streams
+// the same, one a line.
 type Line struct {
 	At         time.Time `json:"at"`
 	Scope      string    `json:"scope"`
@@ -158,9 +172,10 @@ type Line struct {
 	By         string    `json:"by,omitempty"`
 	Why        string    `json:"why,omitempty"`
 	Nodes      int       `json:"nodes,omitempty"`
-	Seconds    float64   `json:"seconds,omitempty"` // how long the phase took that ended with this line
-	WaitedFor  []string  `json:"waited_for,omitempty"`
-	LeftBehind []string  `json:"left_behind,omitempty"`
+	// Seconds is how long the phase took that ended with this line.
+	Seconds    float64  `json:"seconds,omitempty"`
+	WaitedFor  []string `json:"waited_for,omitempty"`
+	LeftBehind []string `json:"left_behind,omitempty"`
 }
 
 // History is GET /v1/scopes/{scope}/history.
@@ -176,28 +191,34 @@ type Plan struct {
 	BlockedBy []string `json:"blocked_by"`
 }
 
-// Certs is GET /v1/certs: one page, by name.
+// Certs is GET /v1/certs. It is one page, in the order of the names.
 type Certs struct {
 	Certs []Cert `json:"certs"`
-	Next  string `json:"next,omitempty"` // what to give as After for the next page, which may be empty; none: that is all
+	// Next is CertsQuery.After for the next page, which may be empty. Without it this is the last
+	// page.
+	Next string `json:"next,omitempty"`
 }
 
 // CertsQuery chooses what GET /v1/certs returns.
 type CertsQuery struct {
-	Prefix  string         // of the names
-	After   string         // Certs.Next of the page before
-	Limit   int            // 1 to MaxPage; 0: MaxPage
-	Expires *time.Duration // only those that expire within it, or have expired; nil: all
+	Prefix string // Prefix is how the names begin.
+	After  string // After is Certs.Next of the page before.
+	Limit  int    // Limit is 1 to MaxPage. 0 stands for MaxPage.
+	// Expires leaves out those that expire later than within this time, unless it is nil.
+	Expires *time.Duration
 }
 
-// MaxPage is the most certificates of one answer. With CertsQuery.Expires the server looks at some times as many, so that a page may have fewer, or none.
+// MaxPage is the most certificates of one answer. With CertsQuery.Expires the server bounds how
+// many it looks at, so that a page may have fewer, or none.
 const MaxPage = 1000
 
-// Cert is one certificate, without its private key. Chain only for a single one.
+// Cert is one certificate, without its private key. Only the answer about a single one has Chain
+// and Context.
 type Cert struct {
-	Name     string `json:"name"`
-	Source   string `json:"source"`             // directory, store
-	Shadowed bool   `json:"shadowed,omitempty"` // the directory has the name too, and wins
+	Name   string `json:"name"`
+	Source string `json:"source"` // Source is directory or store.
+	// Shadowed reports that the directory has the name too, and wins.
+	Shadowed bool   `json:"shadowed,omitempty"`
 	Held     bool   `json:"held,omitempty"`
 	Version  string `json:"version,omitempty"`
 	// Fingerprint is the SHA-256 of the leaf, in lower-case hexadecimal.
@@ -206,23 +227,27 @@ type Cert struct {
 	NotAfter    time.Time `json:"not_after,omitzero"`
 	Problem     string    `json:"problem,omitempty"`
 	Chain       string    `json:"chain,omitempty"`
-	// Context is the fingerprint of what Envoy binds the host's session tickets to: names, issuer, server name. Of a single one only.
-	Context  string   `json:"context,omitempty"`
-	Warnings []string `json:"warnings,omitempty"` // what putting it ended
+	// Context is the fingerprint of what Envoy binds the host's session tickets to: names, issuer,
+	// server name.
+	Context string `json:"context,omitempty"`
+	// Warnings say what the new certificate ends, such as session tickets.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // PutCert is PUT /v1/certs/{name}.
 type PutCert struct {
-	Chain []byte `json:"chain"` // PEM, leaf first
-	Key   []byte `json:"key"`   // PEM
-	// Now gives it to every node at once, without one that goes first, also if it is stored already.
+	Chain []byte `json:"chain"` // Chain is PEM, leaf first.
+	Key   []byte `json:"key"`   // Key is PEM.
+	// Now gives the certificate to every node at once, also if it is stored already. No node tries
+	// it first.
 	Now bool `json:"now,omitempty"`
 }
 
-// Imported answers POST /v1/certs/import, whose body is a tar archive of <server name>/tls.crt and <server name>/tls.key.
+// Imported answers POST /v1/certs/import. The body is a tar archive of <server name>/tls.crt and
+// <server name>/tls.key.
 type Imported struct {
-	Stored int            `json:"stored"` // now, or before
-	Same   int            `json:"same"`   // of them: were there already
+	Stored int            `json:"stored"` // Stored counts those that are in the store now.
+	Same   int            `json:"same"`   // Same counts those of Stored that were there already.
 	Failed []ImportFailed `json:"failed"`
 }
 
@@ -243,14 +268,14 @@ type Error struct {
 	Code    Code   `json:"code"`
 }
 
-// Code says what kind of failure it is; the CLI's exit codes follow it.
+// Code is the kind of a failure. The CLI's exit codes follow it.
 type Code string
 
 const (
 	Failed   Code = "failed"
 	NotFound Code = "not_found"
-	Refused  Code = "refused" // not now, or not with this input
-	Denied   Code = "denied"  // token, Host or Origin
+	Refused  Code = "refused" // Refused means not now, or not with this input.
+	Denied   Code = "denied"  // Denied means that the token, the Host or the Origin is wrong.
 	Usage    Code = "usage"
 )
 

@@ -1,6 +1,9 @@
-// Package archive is how certificates come in great numbers: as <server name>/tls.crt (chain, PEM, leaf first) and <server name>/tls.key (PEM),
-// in a directory or a tar archive. A wildcard's folder is _.example.com. What lies hidden, as the "..data" of a Kubernetes volume, and files of other
-// names are left out.
+// Package archive reads certificates in great numbers, from a directory or a tar archive. Each
+// stands there as <server name>/tls.crt (chain, PEM, leaf first) and <server name>/tls.key (PEM). A
+// wildcard's folder is _.example.com. Files of other names and hidden folders, such as the "..data"
+// of a Kubernetes volume, are left out.
+//
+// It checks no certificate. It bounds what it keeps in memory, since an archive comes from outside.
 package archive
 
 import (
@@ -18,20 +21,21 @@ const (
 	keyFile   = "tls.key"
 )
 
-// maxFile bounds what is read of one file: what is larger is refused when it is parsed.
+// maxFile bounds what is read of one file. A file of this size is refused when it is parsed.
 const maxFile = 1<<20 + 1
 
 // Pair is what one folder holds, or why it cannot be read.
 type Pair struct {
-	Folder     string
-	Chain, Key []byte // PEM, unchecked
-	Err        error
+	Folder string
+	keysource.PEM
+	Err error
 }
 
-// Size is what the pair takes, in bytes.
+// Size returns the size of both files, in bytes.
 func (p Pair) Size() int { return len(p.Chain) + len(p.Key) }
 
-// Name is the server name that the folder stands for. The error wraps [keysource.ErrBadName], or says how the folder is to be named.
+// Name returns the server name that the folder stands for. The error wraps [keysource.ErrBadName],
+// or says how the folder is to be named.
 func (p Pair) Name() (keysource.Name, error) {
 	name := p.Folder
 	if rest, ok := strings.CutPrefix(name, "_."); ok {

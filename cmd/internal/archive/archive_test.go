@@ -29,7 +29,7 @@ func TestAnArchiveReadsBackAsItWasWritten(t *testing.T) {
 	w := tar.NewWriter(&b)
 	var want []Pair
 	for i := range 50 {
-		p := Pair{Folder: fmt.Sprintf("h%d.%s.example", i, strings.Repeat("x", 4*i)), Chain: bytes.Repeat([]byte{'c'}, i*100), Key: []byte("k")}
+		p := Pair{Folder: fmt.Sprintf("h%d.%s.example", i, strings.Repeat("x", 4*i)), PEM: keysource.PEM{Chain: bytes.Repeat([]byte{'c'}, i*100), Key: []byte("k")}}
 		want = append(want, p)
 		if err := p.Write(w); err != nil {
 			t.Fatal(err)

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Dir yields the folders of a directory, by name. It keeps their names in memory, some 50 MB for a million, and no more than one folder's files. After
-// an error it ends.
+// Dir yields the folders of a directory, by name. It keeps all names in memory, some 50 MB for a
+// million, and the files of one folder. After an error it ends.
 func Dir(root *os.File) iter.Seq2[Pair, error] {
 	return func(yield func(Pair, error) bool) {
 		names, err := root.Readdirnames(-1)
@@ -37,9 +37,11 @@ func Dir(root *os.File) iter.Seq2[Pair, error] {
 	}
 }
 
-// readFile reads a regular file, perhaps behind links, as those of a Kubernetes volume are. Nothing else is waited for.
+// readFile reads a regular file, also through links, which a Kubernetes volume has. It waits for
+// nothing else.
 func readFile(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe without a writer would hang
+	// a pipe without a writer would hang
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

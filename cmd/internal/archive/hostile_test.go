@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// A sparse file of a few bytes stands for any number: archives as GNU tar makes them, in each of its forms.
+// A sparse file of a few bytes stands for any number: archives as GNU tar makes them, in each of
+// its forms.
 func TestASparseFileIsRefused(t *testing.T) {
 	tool, err := exec.LookPath("tar")
 	if err != nil {
@@ -85,7 +86,8 @@ func TestOnlyRegularFilesOfADirectoryAreRead(t *testing.T) {
 	try(syscall.Mkfifo(at("a", chainFile), 0o600))
 	try(os.Symlink("/dev/zero", at("b", chainFile)))
 	try(os.Mkdir(at("c", chainFile), 0o700))
-	try(os.WriteFile(at("..2024/d", "crt"), []byte("c"), 0o600)) // as in a Kubernetes volume: links to links
+	// as in a Kubernetes volume: links to links
+	try(os.WriteFile(at("..2024/d", "crt"), []byte("c"), 0o600))
 	try(os.Symlink("crt", at("..2024/d", chainFile)))
 	try(os.Symlink("..2024", at("..data")))
 	try(os.Symlink("..data/d", at("d")))

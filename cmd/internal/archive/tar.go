@@ -13,14 +13,15 @@ import (
 	"strings"
 )
 
-// maxWaiting bounds what waits in memory for the other file of its folder, in bytes.
+// maxWaiting bounds, in bytes, what waits in memory for the other file of its folder.
 const maxWaiting = 256 << 20
 
-// overhead is about what a folder that waits takes besides its files.
+// overhead is about how many bytes a waiting folder takes besides its files.
 const overhead = 256
 
-// Tar yields each folder of an archive when both its files have been read, in whatever order they come; until then one of them waits in memory. Folders
-// that are not whole come last, with their Err. After an error, which begins with name, it ends.
+// Tar yields each folder of an archive when both its files have been read, in whatever order they
+// come. Until then one of them waits in memory. Folders with one file only come last, with their
+// Err. After an error, which begins with name, it ends.
 func Tar(r io.Reader, name string) iter.Seq2[Pair, error] {
 	return func(yield func(Pair, error) bool) {
 		a := newReader(r)
@@ -48,16 +49,16 @@ func Tar(r io.Reader, name string) iter.Seq2[Pair, error] {
 type reader struct {
 	tar     *tar.Reader
 	begun   bool
-	waiting map[string]*Pair // by folder
-	size    int              // of what waits
-	most    int              // that size may be
+	waiting map[string]*Pair // waiting has the folders of which one file is missing.
+	size    int              // size is that of waiting.
+	most    int              // most is the limit of size.
 }
 
 func newReader(r io.Reader) *reader {
 	return &reader{tar: tar.NewReader(bufio.NewReaderSize(r, 256<<10)), waiting: map[string]*Pair{}, most: maxWaiting}
 }
 
-// next reads one file, and returns the folder that is whole with it.
+// next reads one file. It returns its folder if both files are read now.
 func (a *reader) next() (*Pair, error) {
 	h, err := a.tar.Next()
 	if err != nil {
@@ -96,7 +97,8 @@ func (a *reader) next() (*Pair, error) {
 		p.Key = b
 	}
 	if a.size += p.Size(); a.size > a.most {
-		return nil, errors.New("too many folders are only half there: make the archive folder by folder (tar -C DIR -cf FILE .)")
+		return nil, errors.New(
+			"too many folders are only half there: make the archive folder by folder (tar -C DIR -cf FILE .)")
 	}
 	if p.Err != nil || p.Chain == nil || p.Key == nil {
 		return nil, nil
@@ -106,7 +108,7 @@ func (a *reader) next() (*Pair, error) {
 	return p, nil
 }
 
-// sparse: the file is larger than what the archive holds of it.
+// sparse reports whether the file is larger than what the archive holds of it.
 func sparse(h *tar.Header) bool {
 	if h.Typeflag == tar.TypeGNUSparse {
 		return true
@@ -119,7 +121,7 @@ func sparse(h *tar.Header) bool {
 	return false
 }
 
-// half is p with what it lacks.
+// half returns p with an Err that says what is missing.
 func (p Pair) half() Pair {
 	if p.Err == nil {
 		missing := keyFile

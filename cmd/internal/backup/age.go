@@ -10,11 +10,11 @@ import (
 	"filippo.io/age"
 )
 
-// ErrLocked: the backup does not open with what was given.
+// ErrLocked means that the backup does not open with the given identities.
 var ErrLocked = errors.New("the backup does not open")
 
-// Recipients makes those to whom a backup is encrypted: public keys (age1…, also post-quantum ones), or a passphrase. No error quotes
-// either.
+// Recipients returns the recipients of a backup, from public keys (age1…, also post-quantum ones)
+// or from a passphrase. No error quotes them.
 func Recipients(public []string, passphrase string) ([]age.Recipient, error) {
 	if (len(public) > 0) == (passphrase != "") {
 		return nil, errors.New("a backup is encrypted either to recipients or with a passphrase: give one of them")
@@ -29,7 +29,9 @@ func Recipients(public []string, passphrase string) ([]age.Recipient, error) {
 	var all []age.Recipient
 	for i, text := range public {
 		if strings.HasPrefix(strings.ToUpper(text), "AGE-SECRET-KEY") {
-			return nil, fmt.Errorf("recipient %d is a secret key, and by now others may have seen it: make another, and give its public key (age-keygen -y)", i+1)
+			return nil, fmt.Errorf(
+				"recipient %d is a secret key, and by now others may have seen it: make another, and give its "+
+					"public key (age-keygen -y)", i+1)
 		}
 		rs, err := age.ParseRecipients(strings.NewReader(text))
 		if err != nil || len(rs) != 1 {
@@ -40,7 +42,7 @@ func Recipients(public []string, passphrase string) ([]age.Recipient, error) {
 	return all, nil
 }
 
-// Passphrase reads one: the first line, as it stands, without its end.
+// Passphrase reads a passphrase. It is the first line, as it stands, without its end.
 func Passphrase(r io.Reader) (string, error) {
 	line, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
 	if err != nil && err != io.EOF {
@@ -52,16 +54,17 @@ func Passphrase(r io.Reader) (string, error) {
 	return line, nil
 }
 
-// Identities reads what opens a backup: secret keys, as age-keygen writes them.
+// Identities reads secret keys, which open a backup, as age-keygen writes them.
 func Identities(r io.Reader) ([]age.Identity, error) {
 	ids, err := age.ParseIdentities(r)
 	if err != nil {
-		return nil, errors.New("it holds no secret key of age (AGE-SECRET-KEY-…), or a line that is none") // age's words may quote it
+		// age's words may quote it
+		return nil, errors.New("it holds no secret key of age (AGE-SECRET-KEY-…), or a line that is none")
 	}
 	return ids, nil
 }
 
-// Unlock is what opens a backup that was made with a passphrase.
+// Unlock returns the identities that open a backup which was made with a passphrase.
 func Unlock(passphrase string) ([]age.Identity, error) {
 	id, err := age.NewScryptIdentity(passphrase)
 	if err != nil {
@@ -70,7 +73,8 @@ func Unlock(passphrase string) ([]age.Identity, error) {
 	return []age.Identity{id}, nil
 }
 
-// Decrypt returns the inner text. Where no identity fits, the error wraps [ErrLocked], else [ErrBad]; one of them may also come later, from reading.
+// Decrypt returns the inner text. The error wraps [ErrLocked] if no identity fits, else [ErrBad].
+// Reading the text may also return either.
 func Decrypt(r io.Reader, ids []age.Identity) (io.Reader, error) {
 	plain, err := age.Decrypt(r, ids...)
 	var none *age.NoIdentityMatchError
@@ -83,7 +87,7 @@ func Decrypt(r io.Reader, ids []age.Identity) (io.Reader, error) {
 	return whole{plain}, nil
 }
 
-// whole names what age says of a stream that was cut short or changed.
+// whole marks age's error for a stream that was cut short or changed.
 type whole struct{ r io.Reader }
 
 func (w whole) Read(b []byte) (int, error) {

@@ -65,7 +65,7 @@ func certify(t testing.TB, s store.Store, ca *fleet.CA, name string) string {
 	t.Helper()
 	p, err := ca.Issue(fleet.Leaf{Names: []string{name}})
 	check(t, err)
-	_, err = catalog.New(catalog.Config{Store: s}).Put(t.Context(), keysource.Name(name), p.Chain, p.Key)
+	_, err = catalog.New(catalog.Config{Store: s}).Put(t.Context(), keysource.Name(name), keysource.PEM{Chain: p.Chain, Key: p.Key})
 	check(t, err)
 	return get(t, s, "cert/"+name)
 }
@@ -245,7 +245,8 @@ func TestForgedRecordsDoNotComeIn(t *testing.T) {
 	}
 }
 
-// keyIn finds the private key in a certificate's record: PKCS#8 of 138 bytes, since it is on P-256 (RFC 5915).
+// keyIn finds the private key in a certificate's record: PKCS#8 of 138 bytes, since it is on P-256
+// (RFC 5915).
 func keyIn(t *testing.T, record string) string {
 	t.Helper()
 	at := strings.Index(record, "\x30\x81\x87\x02\x01\x00")
@@ -378,7 +379,8 @@ func read(text []byte) (map[string][]byte, error) {
 	}
 }
 
-// FuzzReader: whatever is wrong with a text is said as such, and what is read before that keeps its order.
+// FuzzReader: whatever is wrong with a text is said as such, and what is read before that keeps its
+// order.
 func FuzzReader(f *testing.F) {
 	var b bytes.Buffer
 	w, err := backup.NewWriter(&b, time.Unix(1e9, 0))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
@@ -28,9 +29,9 @@ func (s flipped) Get(ctx context.Context, key string) ([]byte, store.Rev, error)
 func begun(t *testing.T, s store.Store) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	c := rotation.New(rotation.Config{
+	c := fleet.New(fleet.Config{
 		Store: s, Replica: "r1", Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()}, Refresh: time.Second, Log: slog.New(slog.DiscardHandler),
-		Wake: func(string, []uint64) {}, Tell: func(string, rotation.Line, string) {},
+		Wake: func(string, []uint64) {}, Announce: func(string, rotation.Line, string) {},
 	})
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()

@@ -1,17 +1,3 @@
-// Package backup packs the records of a store into one age stream (age-encryption.org/v1), and brings them back.
-//
-// What is encrypted is JSON, one value a line:
-//
-//	{"lockstep_backup":1,"made":"2026-01-02T03:04:05Z"}     the first: format and time
-//	{"key":"cert/shop.example","value":"…"}                 a record: its store key, and its value as it is before sealing, in base64
-//	{"records":2,"sha256":"…"}                              the last: how many, and the hash of all lines before, each with its newline
-//
-// The keys grow in byte order. So a stream that was cut at a line, glued together or reordered is noticed even by one who has only the inner
-// text; age itself notices every change of what is encrypted. With recipients (not a passphrase) age does not say who made a backup: what comes back is
-// checked record by record, like anything else that comes from outside.
-//
-// Left out is what is only true of the moment or of that store: "roster/", "seal/", "store/" and "trial/". The format's number grows with every
-// change that an older version could not read.
 package backup
 
 import (
@@ -29,10 +15,10 @@ import (
 
 const format = 1
 
-// maxLine bounds a line, in bytes: the largest record is a ring with its history, far below.
+// maxLine bounds a line, in bytes. The largest record, a ring with its history, is far smaller.
 const maxLine = 32 << 20
 
-// ErrBad: not a backup, or one that was cut short or changed.
+// ErrBad means that it is no backup, or one that was cut short or changed.
 var ErrBad = errors.New("not a whole backup")
 
 type header struct {
@@ -50,7 +36,7 @@ type trailer struct {
 	SHA256  string `json:"sha256"`
 }
 
-// Writer writes the inner text.
+// Writer writes the inner text of a backup.
 type Writer struct {
 	w    io.Writer
 	hash hash.Hash
@@ -58,7 +44,7 @@ type Writer struct {
 	n    int
 }
 
-// NewWriter writes the first line.
+// NewWriter returns a Writer, and writes the first line.
 func NewWriter(w io.Writer, made time.Time) (*Writer, error) {
 	b := &Writer{w: w, hash: sha256.New()}
 	return b, b.line(header{format, made.UTC().Truncate(time.Second)})
@@ -77,7 +63,7 @@ func (b *Writer) Record(key string, val []byte) error {
 	return b.line(record{key, &val})
 }
 
-// Close writes the last line; it closes nothing else.
+// Close writes the last line. It closes nothing.
 func (b *Writer) Close() error {
 	return b.line(trailer{b.n, hex.EncodeToString(b.hash.Sum(nil))})
 }
@@ -93,7 +79,7 @@ func (b *Writer) line(v any) error {
 	return err
 }
 
-// Reader reads the inner text.
+// Reader reads the inner text of a backup.
 type Reader struct {
 	Made time.Time
 
@@ -103,7 +89,8 @@ type Reader struct {
 	n    int
 }
 
-// NewReader reads the first line. Errors of this package's readers wrap [ErrBad], or are the underlying reader's; none quotes a value.
+// NewReader returns a Reader, and reads the first line. Errors of this package's readers wrap
+// [ErrBad], or are those of the underlying reader. None quotes a value.
 func NewReader(r io.Reader) (*Reader, error) {
 	b := &Reader{r: bufio.NewReaderSize(r, 64<<10), hash: sha256.New()}
 	line, err := b.line()
@@ -125,7 +112,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return b, nil
 }
 
-// Next returns the next record, and io.EOF once the end was read and found to be true.
+// Next returns the next record. It returns io.EOF once the last line was read and is right.
 func (b *Reader) Next() (key string, val []byte, err error) {
 	line, err := b.line()
 	if err == io.EOF {
@@ -165,7 +152,7 @@ func (b *Reader) end(line []byte) error {
 	return io.EOF
 }
 
-// line returns a line with its newline, and io.EOF before the first byte of one.
+// line returns a line with its newline. The error is io.EOF if there is not one byte of it.
 func (b *Reader) line() ([]byte, error) {
 	var line []byte
 	for {

@@ -21,42 +21,45 @@ import (
 // Restore says how a backup is brought back.
 type Restore struct {
 	Store store.Store
-	By    string // who, for the history
-	Plan  bool   // only say what would change
-	// Before is called before each change that is made, one call at a time; an error ends the restore. nil: nobody wants to know.
+	By    string // By is who asks, for the history.
+	Plan  bool   // Plan only says what would change.
+	// Before is called before each change that is made, one call at a time. Its error ends the
+	// restore. It may be nil.
 	Before func(ctx context.Context, c Change) error
-	// Ring restores the ring of a scope where a coordinator has it in hand; ok: it has. nil: nobody has.
+	// Ring restores the ring of a scope if a coordinator looks after it, and then ok is true. It
+	// may be nil.
 	Ring func(ctx context.Context, scope string, record []byte) (r rotation.Restored, ok bool, err error)
 }
 
-// What becomes of a record.
+// These say what becomes of a record.
 const (
 	Added    = "added"
-	Replaced = "replaced" // the backup's takes the place of the store's
+	Replaced = "replaced" // The backup's record replaces the store's.
 	Merged   = "merged"
 	Same     = "same"
-	Kept     = "kept"     // the store's stays
-	Left     = "left out" // not for this store
+	Kept     = "kept"     // The store's record stays.
+	Left     = "left out" // The record is not for this store.
 )
 
 // Change is what becomes of one record.
 type Change struct {
 	Key  string
 	What string
-	Why  string   // in words
-	Back []string // ticket keys that come back, by their IDs
-	// Refused are ticket keys that do not, each with its reason.
+	Why  string   // Why is in words.
+	Back []string // Back are the IDs of ticket keys that come back.
+	// Refused are ticket keys that do not come back, each with its reason.
 	Refused []string
 }
 
-// Summary of a restore.
+// Summary is what a restore did.
 type Summary struct {
-	Made    time.Time // when the backup was made
-	Counts  map[string]int
-	Details []Change // all that is not a certificate which was added or is the same; at most maxDetails
+	Made   time.Time // Made is when the backup was made.
+	Counts map[string]int
+	// Details leaves out certificates that were added or are the same. They are maxDetails at most.
+	Details []Change
 }
 
-// Shown is the summary as the API shows it.
+// Shown returns the summary as the API shows it.
 func (s Summary) Shown(plan bool) api.Restored {
 	out := api.Restored{Made: s.Made, Plan: plan, Counts: s.Counts, Details: []api.RestoredItem{}}
 	for _, c := range s.Details {
@@ -67,22 +70,25 @@ func (s Summary) Shown(plan bool) api.Restored {
 
 const (
 	maxDetails = 1000
-	atOnce     = 8 // certificates, to share the store's syncs
+	atOnce     = 8 // atOnce certificates are written together, to share the store's syncs.
 )
 
-// ErrRefused: a record of the backup is not one that may come in. What came before it is in the store, unless this was a plan.
+// ErrRefused means that a record of the backup may not come in. The records before it are in the
+// store, unless this was a plan.
 var ErrRefused = errors.New("refused")
 
-// Run brings back what r holds, by these rules. Nothing that is only in the store is removed.
+// Run brings back what r holds by the following rules. It removes nothing that is only in the
+// store.
 //
 //	cert/   the backup's replaces the store's
 //	ring/   merged, see [rotation.Restore]
-//	audit/  all of it, where the store has no such log; else what is missing of the older lines of the same one
+//	audit/  all of it if the store has no log, else what is missing of the same log
 //	others  added where the store has none of that name
 //
 // A ring or a certificate of the store that is damaged counts as none.
 //
-// Every record is checked first, so a plan finds what would be refused. It can be run again after whatever interrupted it.
+// Every record is checked first, so a plan finds what would be refused. Run can be repeated after
+// any interruption.
 func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 	sum := Summary{Made: r.Made, Counts: map[string]int{}}
 	log := &chain{}
@@ -98,7 +104,7 @@ func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 		defer close(counted)
 		for c := range changes {
 			sum.Counts[c.What]++
-			plain := strings.HasPrefix(c.Key, "cert/") && (c.What == Added || c.What == Same)
+			plain := store.Certificates.Has(c.Key) && (c.What == Added || c.What == Same)
 			if !plain && len(sum.Details) < maxDetails {
 				sum.Details = append(sum.Details, c)
 			}
@@ -114,7 +120,7 @@ func (o Restore) Run(ctx context.Context, r *Reader) (Summary, error) {
 			}
 			return err
 		}
-		if strings.HasPrefix(key, "cert/") {
+		if store.Certificates.Has(key) {
 			g.Go(do)
 			return nil
 		}
@@ -144,20 +150,21 @@ func (o Restore) all(ctx context.Context, r *Reader, f func(key string, val []by
 	return ctx.Err()
 }
 
-// chain is the audit log of the store. Its key (package audit) tells whether it is the backup's: in byte order, that comes before the older lines.
+// chain is the audit log of the store. Its key (package audit) says whether it is the backup's. In
+// byte order, the key comes before the older lines.
 type chain struct {
-	there bool // before the restore
+	there bool // there reports whether the store had one before the restore.
 	same  bool
 }
 
-var auditKey = store.Key("audit", "key")
+var auditKey = store.AuditLog.Key("key")
 
-// one brings back one record, and starts again when somebody else was first.
+// one brings back one record. It starts again if somebody else changed the record meanwhile.
 func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (Change, error) {
 	for {
 		have, rev, err := o.Store.Get(ctx, key)
-		owner, _, _ := strings.Cut(key, "/")
-		broken := errors.Is(err, store.ErrSealed) && (owner == "ring" || owner == "cert") // nothing of it is of use
+		// Of a ring or a certificate that is damaged nothing is of use.
+		broken := errors.Is(err, store.ErrSealed) && (store.Rings.Has(key) || store.Certificates.Has(key))
 		if errors.Is(err, store.ErrNotExist) || broken {
 			have, err = nil, nil
 		}
@@ -185,10 +192,11 @@ func (o Restore) one(ctx context.Context, key string, val []byte, log *chain) (C
 	}
 }
 
-// decide says what becomes of a record, and what is to be written; nil: nothing.
-func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *chain) (c Change, next []byte, err error) {
+// decide returns what becomes of a record, and what is to be written, or nil.
+func (o Restore) decide(
+	ctx context.Context, key string, have, val []byte, log *chain,
+) (c Change, next []byte, err error) {
 	c = Change{Key: key}
-	owner, _, _ := strings.Cut(key, "/")
 	name, err := store.Segment(key)
 	if err != nil {
 		return c, nil, err
@@ -197,13 +205,13 @@ func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *
 	case leftOut(key):
 		c.What, c.Why = Left, "it was only true where the backup was made"
 		return c, nil, nil
-	case owner == "ring":
+	case store.Rings.Has(key):
 		return o.ring(ctx, c, name, have, val)
-	case owner == "cert":
+	case store.Certificates.Has(key):
 		if val, err = catalog.Check(keysource.Name(name), val); err != nil {
 			return c, nil, err
 		}
-	case owner == "audit" && log.there:
+	case store.AuditLog.Has(key) && log.there:
 		if key == auditKey {
 			log.same = bytes.Equal(have, val)
 		}
@@ -211,7 +219,8 @@ func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *
 			break
 		}
 		if c.What = Same; !bytes.Equal(have, val) {
-			c.What, c.Why = Kept, "the store has an audit log that goes on, and chains cannot be merged; the backup's stays in the backup"
+			c.What, c.Why = Kept, "the store has an audit log that goes on, and chains cannot be merged; the "+
+				"backup's stays in the backup"
 		}
 		return c, nil, nil
 	}
@@ -221,7 +230,7 @@ func (o Restore) decide(ctx context.Context, key string, have, val []byte, log *
 	case bytes.Equal(have, val):
 		c.What = Same
 		return c, nil, nil
-	case owner == "cert":
+	case store.Certificates.Has(key):
 		c.What = Replaced
 	default:
 		c.What, c.Why = Kept, "the store has one"

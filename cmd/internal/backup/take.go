@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -13,8 +12,9 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Take writes the records of a store, encrypted. Each is as it was at one moment during the call; nothing is kept in memory or on disk. A record that
-// does not open fails it, by name: a backup with a hole would be found out too late.
+// Take writes the records of a store, encrypted. Each is as it was at one moment during the call.
+// Nothing is kept in memory or on disk. It fails at a record that does not open, and names it,
+// since a backup with a hole would be noticed too late.
 func Take(ctx context.Context, w io.Writer, to []age.Recipient, s store.Store) (records int, err error) {
 	enc, err := age.Encrypt(w, to...)
 	if err != nil {
@@ -48,12 +48,5 @@ func Take(ctx context.Context, w io.Writer, to []age.Recipient, s store.Store) (
 	return b.n, enc.Close()
 }
 
-// leftOut: what is true of the moment, or of this store only.
-func leftOut(key string) bool {
-	for _, p := range []string{"roster/", "seal/", "store/", "trial/"} {
-		if strings.HasPrefix(key, p) {
-			return true
-		}
-	}
-	return false
-}
+// leftOut reports whether a record is true only for the moment or for this store.
+func leftOut(key string) bool { return !store.PrefixOf(key).Backup }

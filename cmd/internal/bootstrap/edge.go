@@ -12,11 +12,12 @@ type edgeValues struct {
 
 type edgeTLS struct {
 	CA, Cert, Key quoted
-	Name          quoted // empty: the hosts of XDS
+	Name          quoted // Name is empty if the hosts of XDS count.
 }
 
-// Edge returns the configuration of a lockstep-edge (YAML) that keeps its last-good copy in dataDir. Options.Hosts and Options.Mode are not used: an edge loads what
-// clients ask for. The error wraps [ErrBadOptions].
+// Edge returns the configuration of a lockstep-edge (YAML) that keeps its last-good copy in
+// dataDir. Options.Hosts and Options.Mode are not used, since an edge loads what clients ask for.
+// The error wraps [ErrBadOptions].
 func Edge(o Options, dataDir string) ([]byte, error) {
 	if o.Node == "" {
 		return nil, bad("node: every edge needs an id of its own")
@@ -42,8 +43,10 @@ func Edge(o Options, dataDir string) ([]byte, error) {
 		}
 	}
 	v := edgeValues{
-		Node: quote(o.Node), Cluster: quote(cmp.Or(o.Cluster, defaultCluster)), XDS: quote(strings.Join(o.XDS, ",")), DataDir: quote(dataDir),
-		Lifetime: quote(lifetime.String()), Admin: quote(o.Admin), Listen: quote(o.Listen), Scope: quote(scope), ClientCA: ca, Upstream: quote("http://" + o.Upstream),
+		Node: quote(o.Node), Cluster: quote(cmp.Or(o.Cluster, defaultCluster)), XDS: quote(strings.Join(o.XDS, ",")),
+		DataDir:  quote(dataDir),
+		Lifetime: quote(lifetime.String()), Admin: quote(o.Admin), Listen: quote(o.Listen), Scope: quote(scope),
+		ClientCA: ca, Upstream: quote("http://" + o.Upstream),
 	}
 	if o.TLS != nil {
 		v.TLS = &edgeTLS{CA: quote(o.TLS.CA), Cert: quote(o.TLS.Cert), Key: quote(o.TLS.Key)}

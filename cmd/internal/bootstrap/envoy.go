@@ -18,7 +18,8 @@ var files embed.FS
 
 var templates = parse()
 
-// parse gives the templates the function part, which writes another template at a given indentation.
+// parse gives the templates the function part, which writes another template at a given
+// indentation.
 func parse() *template.Template {
 	t := template.New("")
 	t.Funcs(template.FuncMap{"part": func(name string, indent int, data any) (string, error) {
@@ -30,8 +31,9 @@ func parse() *template.Template {
 	return template.Must(t.ParseFS(files, "*.yaml.tmpl"))
 }
 
-// quoted is a string in the form in which it stands in YAML. The templates are given no other kind, so that a value such as n, on
-// or 1e3 can never turn into something that is not a string. JSON's strings are a subset of YAML's double-quoted ones.
+// quoted is a string in the form in which it stands in YAML. The templates get no other kind of
+// string. So a value such as n, on or 1e3 can never become something else. JSON's strings are a
+// subset of YAML's double-quoted ones.
 type quoted string
 
 func quote(s string) quoted {
@@ -54,7 +56,7 @@ type controlPlane struct {
 
 type clientTLS struct {
 	CA, Cert, Key quoted
-	SNI           quoted // empty: none is sent
+	SNI           quoted // SNI is not sent if it is empty.
 	SANs          []san
 }
 
@@ -74,13 +76,14 @@ type values struct {
 	Hosts    []quoted
 	Ring     quoted
 	Lifetime quoted
-	ClientCA quoted // empty: no client certificates
-	OnDemand bool   // one chain for all names
-	LDS      bool   // no listener: it comes from lockstepd
+	ClientCA quoted // ClientCA is empty if clients show no certificates.
+	OnDemand bool   // OnDemand is one chain for all names.
+	LDS      bool   // LDS has no listener, which comes from lockstepd.
 }
 
-// Envoy returns a whole bootstrap (YAML) for `envoy -c`: a listener with a filter chain for each host, the certificates by ADS, the
-// ring by the SDS service; or what Options.Mode says. The error wraps [ErrBadOptions].
+// Envoy returns a whole bootstrap (YAML) for `envoy -c`. It has a listener with a filter chain for
+// each host, or what Options.Mode says. Certificates come by ADS, the ring by the SDS service. The
+// error wraps [ErrBadOptions].
 func Envoy(o Options) ([]byte, error) {
 	v, err := shared(o)
 	if err != nil {
@@ -112,9 +115,9 @@ func Envoy(o Options) ([]byte, error) {
 	return render("envoy.yaml.tmpl", v)
 }
 
-// Snippet returns what an existing bootstrap needs, as a YAML document for the top of it and one for each host's filter chain; the
-// comments say where each goes. It uses only XDS, TLS, Envoy, Hosts, Scope, TicketLifetime,
-// ClientCerts and ClientCA. The error wraps [ErrBadOptions].
+// Snippet returns what an existing bootstrap needs, as a YAML document for the top of it and one
+// for each host's filter chain. Comments say where each goes. It uses only XDS, TLS, Envoy, Hosts,
+// Scope, TicketLifetime, ClientCerts and ClientCA. The error wraps [ErrBadOptions].
 func Snippet(o Options) ([]byte, error) {
 	if o.Mode != Eager && o.Mode != "" {
 		return nil, bad("mode: a snippet is of mode %s only", Eager)

@@ -1,5 +1,10 @@
-// Package bootstrap writes Envoy's configuration: a whole bootstrap, or the parts that an existing one needs, with the settings
-// that keep tickets alive and handshakes from hanging. Each setting carries its reason as a comment in what is written.
+// Package bootstrap writes Envoy's configuration, whole or as the parts that an existing one
+// needs. It has the settings that keep tickets alive and handshakes from hanging. Each setting
+// carries its reason as a comment in what is written.
+//
+// Certificates come over delta ADS, in one stream for all. Rings come over the SDS service, in
+// one stream. The setting initial_fetch_timeout: 0s keeps a port closed until its secrets are
+// there.
 //
 // Source: https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/bootstrap/v3/bootstrap.proto
 package bootstrap
@@ -18,55 +23,63 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// ErrBadOptions: no configuration can be made of these options; the text names the option.
+// ErrBadOptions means that no configuration can be made of these options. The text names the
+// option.
 var ErrBadOptions = errors.New("bad bootstrap options")
 
 // Options say what one Envoy serves and where its control plane is. Addresses are host:port.
 type Options struct {
-	Node    string   // the node id, one of its own for each Envoy
-	Cluster string   // the node cluster; "" is "edge"
-	XDS     []string // the control plane's replicas, at least one; all IP addresses or all DNS names
-	TLS     *TLS     // nil: plaintext to the control plane, which it accepts on loopback only
-	Admin   string   // Envoy's admin listener
-	Mode    Mode     // "" is Eager
-	Listen  string   // the TLS listener; an IP address. Not of mode Hybrid
-	Hosts   []string // the server names, each with a filter chain of its own; "*.example.com" covers one label. Of mode Eager only
-	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. "" means not known.
+	Node    string   // Node is the node id. Each Envoy has one of its own.
+	Cluster string   // Cluster is the node cluster. Empty is "edge".
+	XDS     []string // XDS are the control plane's replicas, all by IP address or all by DNS name.
+	TLS     *TLS     // TLS is nil for plaintext, which the control plane accepts on loopback only.
+	Admin   string   // Admin is Envoy's admin listener.
+	Mode    Mode     // Mode is Eager if it is empty.
+	Listen  string   // Listen is the TLS listener, an IP address. Mode Hybrid has none.
+	// Hosts are the server names, each with a filter chain of its own. "*.example.com" covers one
+	// label. Only mode Eager has them.
+	Hosts []string
+	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. Empty means not
+	// known.
 	Envoy string
 	// Upstream takes the requests of all hosts.
 	Upstream       string
-	Scope          string        // whose ticket keys; "" is "default"
-	TicketLifetime time.Duration // the scope's, at most 24 h; 0 is 2 h
+	Scope          string        // Scope is whose ticket keys are used. Empty is "default".
+	TicketLifetime time.Duration // TicketLifetime is the scope's, at most 24 h. 0 is 2 h.
 
-	// ClientCerts is what the scope declares: "none", which "" is too, or the SHA-256 (64 hex digits, lower case) of the CA that its listeners verify
-	// client certificates with. A ticket carries the client's verification along, so a listener of another kind in the scope would let in whom
-	// nobody has verified.
+	// ClientCerts is what the scope declares: "none" or empty, or the SHA-256 (64 hex digits, lower
+	// case) of the CA with which its listeners verify client certificates. A ticket carries the
+	// client's verification along. So a listener of another kind in the scope would accept clients
+	// that nobody has verified.
 	ClientCerts string
-	ClientCA    *ClientCA // nil: the listener asks for no client certificates
+	ClientCA    *ClientCA // ClientCA is nil if the listener asks for no client certificates.
 }
 
 // Mode is where the filter chains of a node come from.
 type Mode string
 
 const (
-	Eager    Mode = "eager"     // one for each host, in the bootstrap; sessions resume
-	OnDemand Mode = "on-demand" // one for all names, which fetches certificates as clients ask; no session resumes
-	Hybrid   Mode = "hybrid"    // lockstepd serves the listener: one for each eager host, and an on-demand one
+	// Eager has a chain for each host in the bootstrap. Sessions resume.
+	Eager Mode = "eager"
+	// OnDemand has one chain for all names, which fetches certificates. No session resumes.
+	OnDemand Mode = "on-demand"
+	Hybrid   Mode = "hybrid" // Hybrid has a listener from lockstepd, with both kinds of chains.
 )
 
-// ClientCA is the CA whose clients the listener lets in, and no others.
+// ClientCA is the CA whose clients the listener accepts, and no others.
 type ClientCA struct {
-	File string // on the node
-	PEM  []byte // what stands in it: one certificate
+	File string // File is on the node.
+	PEM  []byte // PEM is what stands in File, one certificate.
 }
 
-// TLS is mTLS to the control plane; the files are PEM.
+// TLS is mTLS to the control plane. The files are PEM.
 type TLS struct {
-	CA   string // signs the control plane's certificate
-	Cert string // the node's own certificate: its identity
+	CA   string // CA signs the control plane's certificate.
+	Cert string // Cert is the node's own certificate, its identity.
 	Key  string
-	// ServerName is what the control plane's certificate must carry: a DNS name, an IP address or a SPIFFE ID. "" is the hosts
-	// of Options.XDS. Without such a check every certificate of the CA, each node's included, could pose as the control plane.
+	// ServerName is what the control plane's certificate must carry: a DNS name, an IP address or a
+	// SPIFFE ID. Empty stands for the hosts of Options.XDS. Without this check every certificate of
+	// the CA could pose as the control plane, also that of a node.
 	ServerName string
 }
 
@@ -82,7 +95,7 @@ func bad(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrBadOptions, fmt.Sprintf(format, a...))
 }
 
-// endpoint is an address taken apart.
+// endpoint is an address, split into host and port.
 type endpoint struct {
 	host string
 	port uint16
@@ -113,7 +126,8 @@ func parseListen(what, addr string) (endpoint, error) {
 	return e, err
 }
 
-// discovery is how Envoy finds the endpoints of a cluster: DNS names are looked up again and again, addresses never.
+// discovery is how Envoy finds the endpoints of a cluster. It looks up DNS names again and again,
+// addresses never.
 func discovery(what string, all []endpoint) (string, error) {
 	names := 0
 	for _, e := range all {
@@ -187,10 +201,14 @@ func parseClientCA(scope, declared string, ca *ClientCA) (quoted, error) {
 	case ca == nil && none:
 		return "", nil
 	case ca == nil:
-		return "", bad("client certificates: the listeners of scope %s ask for them (client_certs: %s), and this one would not: give its CA", scope, declared)
+		return "", bad(
+			"client certificates: the listeners of scope %s ask for them (client_certs: %s), and this one would "+
+				"not: give its CA", scope, declared)
 	case none:
-		return "", bad("client certificates: the listeners of scope %s ask for none (client_certs: none), and this one would: a ticket made without one would pass here; "+
-			"use a scope of its own, whose client_certs is the SHA-256 of the CA", scope)
+		return "", bad(
+			"client certificates: the listeners of scope %s ask for none (client_certs: none), and this one "+
+				"would: a ticket made without one would pass here; "+
+				"use a scope of its own, whose client_certs is the SHA-256 of the CA", scope)
 	}
 	block, rest := pem.Decode(ca.PEM)
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -200,7 +218,8 @@ func parseClientCA(scope, declared string, ca *ClientCA) (quoted, error) {
 		return "", bad("client certificates: %s holds more than one certificate; a scope has one CA", ca.File)
 	}
 	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != declared {
-		return "", bad("client certificates: scope %s declares another CA (client_certs: %s) than %s (%x)", scope, declared, ca.File, sum)
+		return "", bad("client certificates: scope %s declares another CA (client_certs: %s) than %s (%x)", scope,
+			declared, ca.File, sum)
 	}
 	return quote(ca.File), nil
 }

@@ -15,7 +15,10 @@ const NewestEnvoy = "1.40.0"
 // Source: the table in docs/compat.md, which `make compat` writes from real Envoys.
 var needs = map[Mode]need{
 	OnDemand: {release{1, 37}, "it has no certificate selector that fetches certificates on demand", release{1, 38}},
-	Hybrid:   {release{1, 37}, "it has no certificate selector for the on-demand chain of the listener, and refuses the whole listener", release{1, 38}},
+	Hybrid: {
+		release{1, 37}, "it has no certificate selector for the on-demand chain of the listener, " +
+			"and refuses the whole listener", release{1, 38},
+	},
 }
 
 // need is what a mode needs of Envoy.
@@ -50,7 +53,8 @@ func parseEnvoy(version string, mode Mode) error {
 		return bad("envoy version: %q is not of the form 1.40 or 1.40.0; `envoy --version` shows it", version)
 	}
 	if n, ok := needs[mode]; ok && r.before(n.first) {
-		return bad("envoy version: Envoy %s cannot do mode %s: %s; use --mode %s, or an Envoy from %s on", version, mode, n.lacking, Eager, n.first)
+		return bad("envoy version: Envoy %s cannot do mode %s: %s; use --mode %s, or an Envoy from %s on", version,
+			mode, n.lacking, Eager, n.first)
 	}
 	return nil
 }
@@ -60,8 +64,10 @@ func parseEnvoy(version string, mode Mode) error {
 func Caution(o Options) string {
 	r, ok := parseRelease(o.Envoy)
 	if n, listed := needs[o.Mode]; ok && listed && r.before(n.quiet) {
-		return fmt.Sprintf("Envoy %s gives session tickets in an on-demand chain, with a key of its own, though they are turned off: lockstep burn does not end such sessions; "+
-			"use an Envoy from %s on, or restart the node after a burn", o.Envoy, n.quiet)
+		return fmt.Sprintf(
+			"Envoy %s gives session tickets in an on-demand chain, with a key of its own, though they are turned "+
+				"off: lockstep burn does not end such sessions; "+
+				"use an Envoy from %s on, or restart the node after a burn", o.Envoy, n.quiet)
 	}
 	return ""
 }

@@ -1,4 +1,7 @@
 // Package config is the configuration of lockstepd. The comments of [Config] are its manual.
+//
+// A file is parsed by package strictyaml, and flags by pflag, and by nothing else. A layering
+// library would save the forty lines of [Config.Load], and bring decoding rules of its own.
 package config
 
 import (
@@ -18,103 +21,135 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// Config of lockstepd: one YAML file, decoded strictly. Every key is also a flag (xds_listen: --xds-listen) and an environment
-// variable (LOCKSTEP_XDS_LISTEN); a flag wins over the environment, and that over the file. Scopes and listeners are in the file only.
+// Config is the configuration of lockstepd. It is one YAML file, decoded strictly. Every key is
+// also a flag (xds_listen: --xds-listen) and an environment variable (LOCKSTEP_XDS_LISTEN). A flag
+// wins over the environment, and the environment over the file. Scopes and listeners stand in the
+// file only.
 type Config struct {
-	// DataDir holds the store, the sealing key, the admin token and this replica's name. One process at a time.
+	// DataDir holds the store, the sealing key, the admin token and this replica's name. One
+	// process uses it at a time.
 	DataDir string `yaml:"data_dir"`
-	// XDSListen is the address for nodes (gRPC: ADS, SDS, health). It speaks mTLS where XDSCert and its companions are given, on loopback too;
-	// without them plaintext, on loopback and unix:/path only. On unix:/path it is plaintext always.
+	// XDSListen is the address for nodes (gRPC: ADS, SDS, health). With XDSCert, XDSKey and
+	// XDSClientCA it speaks mTLS, on loopback too. Without them it speaks plaintext, on loopback
+	// and unix:/path only. On unix:/path it always speaks plaintext.
 	XDSListen string `yaml:"xds_listen"`
-	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. On loopback and unix:/path it is plaintext always, so that the CLI
-	// finds it; elsewhere it speaks mTLS with the same files, and the CLI needs --tls-ca, --tls-cert and --tls-key. Replicas ask each other here for
-	// their nodes: where they are on several machines, it must be an address or a name by which the others reach it (0.0.0.0: the machine's name).
+	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. On loopback and
+	// unix:/path it always speaks plaintext, so that the CLI finds it. Elsewhere it speaks mTLS
+	// with the files of XDSListen, and the CLI needs --tls-ca, --tls-cert and --tls-key. Replicas
+	// ask each other here for their nodes. If they are on several machines, it must be an address
+	// or a name by which the others reach it. 0.0.0.0 stands for the machine's name.
 	AdminListen string `yaml:"admin_listen"`
-	// NATSListen opens the embedded NATS server to others, who need the token in DataDir/nats.token; loopback only. Empty: closed.
+	// NATSListen opens the embedded NATS server to others, on loopback only. They need the token in
+	// DataDir/nats.token. Without it no port is open.
 	NATSListen string `yaml:"nats_listen"`
-	// Store is where keys live: embedded, or the URL of a store that several replicas share: nats://host:4222,… or tls:// (JetStream), redis:// or
-	// rediss:// (one server), redis+sentinel://host:26379,…/master, redis+cluster://host:6379,…. Passwords and other secrets are given as paths of files:
-	// ?password_file=, ?creds=, ?tls_ca= and others (package store/redis and store/jetstream list them). Replicas on one store need the same KEK.
+	// Store is where keys are stored. It is embedded, or the URL of a store that several replicas
+	// share: nats://host:4222,… or tls:// (JetStream), redis:// or rediss:// (one server),
+	// redis+sentinel://host:26379,…/master, redis+cluster://host:6379,…. Passwords and other
+	// secrets are given as paths of files: ?password_file=, ?creds=, ?tls_ca= and others (package
+	// store/redis and store/jetstream list them). Replicas on one store need the same KEK.
 	Store string `yaml:"store"`
-	// Events is what wakes other replicas and tells what happened: embedded, or the URL of a NATS server (nats://host:4222).
+	// Events carries events to other replicas and listeners. It is embedded, or the URL of a NATS
+	// server (nats://host:4222).
 	Events string `yaml:"events"`
-	// Refresh is how often everything that is watched is read again, although no event said so.
+	// Refresh is how often everything that is watched is read again without an event.
 	Refresh time.Duration `yaml:"refresh"`
-	// Canary is how long the first node may take to answer, when the chain or key of a name changes: one node of each kind (what it says it is, and
-	// its version) gets the new certificate before the others of that kind. They get it when that one has accepted it, or when this time is over, with
-	// a warning; they keep the last one if that one refuses it. 0: all get it at once, as they do by lockstep cert put --now.
+	// Canary is how long the first node may take to answer when the chain or key of a name changes.
+	// One node of each kind (what it says it is, and its version) gets the new certificate before
+	// the others. They get it when the first node has accepted it. They also get it when this time
+	// is over, with a warning. They keep the last certificate if the first node refuses the new
+	// one. With 0 all get it at once, as with lockstep cert put --now.
 	Canary time.Duration `yaml:"canary"`
-	// Certs is a directory of certificates, watched: <server name>/tls.crt and tls.key; a wildcard's folder is _.example.com. Empty: none.
+	// Certs is a directory of certificates, which is watched: <server name>/tls.crt and tls.key. A
+	// wildcard's folder is _.example.com. It may be empty.
 	Certs string `yaml:"certs"`
-	// KEK is where the key that seals everything stored is kept: a file, made if it is missing while the store is empty; credential:NAME, of systemd; or
-	// env:VARIABLE, in base64, unset once it was read. Empty: DataDir/sealing.key.
+	// KEK is where the sealing key is kept. It is a file, which is made if it is missing while the
+	// store is empty. Or it is credential:NAME, of systemd, or env:VARIABLE, in base64, which is
+	// unset once it was read. Empty stands for DataDir/sealing.key.
 	KEK string `yaml:"kek"`
-	// XDSCert, XDSKey and XDSClientCA are PEM files for mTLS: this server's certificate and key, and the CA of those who may connect. They are read
-	// again as they change.
+	// XDSCert, XDSKey and XDSClientCA are PEM files for mTLS: this server's certificate and key,
+	// and the CA of those who may connect. They are read again as they change.
 	XDSCert     string `yaml:"xds_cert"`
 	XDSKey      string `yaml:"xds_key"`
 	XDSClientCA string `yaml:"xds_client_ca"`
-	// SPIFFESocket is the address of a SPIFFE Workload API (unix:/run/spire/agent.sock): this server's certificate, and the CAs of those who may
-	// connect, come from there, in the place of the three files. Without a policy, nodes of its own trust domain are let in.
+	// SPIFFESocket is the address of a SPIFFE Workload API (unix:/run/spire/agent.sock). It
+	// replaces the three files: this server's certificate, and the CAs of those who may connect,
+	// come from there. Without a policy, nodes of its own trust domain are accepted.
 	SPIFFESocket string `yaml:"spiffe_socket"`
-	// Policy is the file that says which node may have what (policy.yaml), by its identity: SPIFFE ID or DNS names of its certificate, or
-	// unix:uid=1000 on a unix socket, which is then open to all users. What no rule grants is denied. It is read again as it changes, and then counts
-	// for nodes that are connected, too; a bad one is refused and the last good one stays. Empty: whoever can connect gets everything.
+	// Policy is the file that says which node may have what (policy.yaml), by its identity. That is
+	// the SPIFFE ID or the DNS names of its certificate, or unix:uid=1000 on a unix socket, which
+	// is then open to all users. What no rule grants is denied. The file is read again as it
+	// changes, and then counts for connected nodes too. A bad one is refused, and the last good one
+	// stays. Without a policy whoever can connect gets everything.
 	Policy string `yaml:"policy"`
 
-	// NodeNames is how many names whose certificates a node fetched as clients came (on demand, over ADS) it may hold: above it those that were fetched
-	// first are taken away again, 50 a second at most. WildcardNames is how many of them may be under one wildcard: above it its oldest give way at the same
-	// pace, what comes more quickly does not exist for the node, and names that gave way in the last minutes come back when they are asked for.
+	// NodeNames is how many names a node may hold whose certificates it fetched on demand, over
+	// ADS. Above it those that were fetched first are removed again, 50 a second at most.
+	// WildcardNames is how many of them may be under one wildcard. Above it the oldest of them are
+	// removed at the same pace, and names that come more quickly do not exist for the node. Names
+	// that were removed in the last minutes come back when they are asked for.
 	NodeNames     int `yaml:"node_names"`
 	WildcardNames int `yaml:"wildcard_names"`
 
-	// AuditFile is a file that the audit log is appended to, besides the store: JSON lines, each synced. It may be moved away (logrotate). Empty: none.
+	// AuditFile is a file to which the audit log is appended, besides the store. It has JSON lines,
+	// each synced. It may be moved away (logrotate).
 	AuditFile string `yaml:"audit_file"`
-	// AuditSyslog sends the audit log to syslog too: local, unix:/path or tcp://host:port. Empty: none.
+	// AuditSyslog sends the audit log to syslog too. It is local, unix:/path or tcp://host:port.
 	AuditSyslog string `yaml:"audit_syslog"`
 
-	// Scopes are the sets of ticket keys, by name; the scope "default" always exists. Each takes: period (1h), ticket_lifetime (2h),
-	// max_key_age (4h), quorum (90%), laggard (wait, or a duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
+	// Scopes are the sets of ticket keys, by name. The scope "default" always exists. Each takes:
+	// period (1h), ticket_lifetime (2h), max_key_age (4h), quorum (90%), laggard (wait, or a
+	// duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
 	// CA's certificate).
 	Scopes map[string]rotation.Policy `yaml:"-"`
 
-	// Listeners is the listener that Envoys are served, in the file only.
+	// Listeners is the listener that lockstepd serves to Envoys.
 	Listeners Listeners `yaml:"listeners"`
 }
 
-// Default is the configuration of one who says nothing.
+// Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
 		DataDir: "./lockstep-data", XDSListen: "127.0.0.1:18000", AdminListen: "127.0.0.1:18080",
-		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000, WildcardNames: 1000,
-		Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
+		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000,
+		WildcardNames: 1000,
+		Scopes:        map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
 	}
 }
 
 // Flags binds c's keys to flags whose values so far are the defaults.
 func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the store, the sealing key and the admin token live")
-	f.StringVar(&c.XDSListen, "xds-listen", c.XDSListen, "address for nodes; mTLS with --xds-cert, else loopback or unix:/path only")
-	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of the admin API, /metrics, /healthz, /readyz; mTLS unless loopback or unix:/path")
-	f.StringVar(&c.NATSListen, "nats-listen", c.NATSListen, "open the embedded NATS server to others on this loopback address")
-	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded, or the URL of a NATS JetStream or Redis store that replicas share")
+	f.StringVar(&c.XDSListen, "xds-listen", c.XDSListen,
+		"address for nodes; mTLS with --xds-cert, else loopback or unix:/path only")
+	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen,
+		"address of the admin API, /metrics, /healthz, /readyz; mTLS unless loopback or unix:/path")
+	f.StringVar(&c.NATSListen, "nats-listen", c.NATSListen,
+		"open the embedded NATS server to others on this loopback address")
+	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded, or the URL of a NATS JetStream or Redis "+
+		"store that replicas share")
 	f.StringVar(&c.Events, "events", c.Events, "embedded, or the URL of a NATS server")
 	f.DurationVar(&c.Refresh, "refresh", c.Refresh, "how often all that is watched is read again")
-	f.DurationVar(&c.Canary, "canary", c.Canary, "how long the first node of a kind may take to accept a changed certificate, before the others get it; 0: all at once")
+	f.DurationVar(&c.Canary, "canary", c.Canary, "how long the first node of a kind may take to accept a changed "+
+		"certificate, before the others get it; 0: all at once")
 	f.StringVar(&c.Certs, "certs", c.Certs, "directory of certificates: <server name>/tls.crt and tls.key")
-	f.StringVar(&c.KEK, "kek", c.KEK, "the sealing key: a file, credential:NAME or env:VARIABLE (default <data-dir>/sealing.key)")
+	f.StringVar(&c.KEK, "kek", c.KEK, "the sealing key: a file, credential:NAME or env:VARIABLE (default "+
+		"<data-dir>/sealing.key)")
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this server's certificate for mTLS")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSClientCA, "xds-client-ca", c.XDSClientCA, "PEM file: the CA of the nodes' certificates")
 	f.IntVar(&c.NodeNames, "node-names", c.NodeNames, "names that a node may hold of those that it fetched on demand")
 	f.IntVar(&c.WildcardNames, "wildcard-names", c.WildcardNames, "of them, names under one wildcard")
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
-	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog, "syslog that gets the audit log too: local, unix:/path or tcp://host:port")
-	f.StringVar(&c.SPIFFESocket, "spiffe-socket", c.SPIFFESocket, "SPIFFE Workload API (unix:/path) that gives certificate and CAs, instead of the three files")
-	f.StringVar(&c.Policy, "policy", c.Policy, "file that says which node may have what (policy.yaml); without it whoever can connect gets everything")
+	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog,
+		"syslog that gets the audit log too: local, unix:/path or tcp://host:port")
+	f.StringVar(&c.SPIFFESocket, "spiffe-socket", c.SPIFFESocket,
+		"SPIFFE Workload API (unix:/path) that gives certificate and CAs, instead of the three files")
+	f.StringVar(&c.Policy, "policy", c.Policy, "file that says which node may have what (policy.yaml); without it "+
+		"whoever can connect gets everything")
 }
 
-// Load fills c, whose flags f has parsed: from file (if not empty), then from the environment, then from the flags that were given.
+// Load fills c, whose flags f has parsed. It reads file (if not empty), then the environment, then
+// the flags that were given.
 func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
 	given := map[string]string{}
 	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
@@ -169,16 +204,19 @@ func (c *Config) parse(b []byte) error {
 	return nil
 }
 
-var storeURLs = []string{"nats://", "tls://", "redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://"}
+var storeURLs = []string{"nats://", "tls://", "redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://",
+	"redis+cluster://", "rediss+cluster://"}
 
 func (c *Config) check() error {
 	switch {
 	case c.DataDir == "":
 		return errors.New("data_dir is empty")
-	case c.Store != "embedded" && !slices.ContainsFunc(storeURLs, func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }):
+	case c.Store != "embedded" && !slices.ContainsFunc(storeURLs,
+		func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }):
 		return fmt.Errorf("store: %q is neither embedded nor one of %s", redact(c.Store), strings.Join(storeURLs, " "))
 	case c.Events != "embedded" && !strings.HasPrefix(c.Events, "nats://") && !strings.HasPrefix(c.Events, "tls://"):
-		return fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)", redact(c.Events))
+		return fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)",
+			redact(c.Events))
 	case c.Events != "embedded" && c.NATSListen != "":
 		return errors.New("nats_listen opens the embedded NATS server, and events names another: drop one of them")
 	case c.Refresh < 100*time.Millisecond || c.Refresh > time.Hour:
@@ -193,7 +231,8 @@ func (c *Config) check() error {
 		return errors.New("xds_cert, xds_key and xds_client_ca go together")
 	case c.SPIFFESocket != "" && c.XDSCert != "":
 		return errors.New("spiffe_socket takes the place of xds_cert, xds_key and xds_client_ca: drop one of them")
-	case c.SPIFFESocket != "" && !strings.HasPrefix(c.SPIFFESocket, "unix:") && !strings.HasPrefix(c.SPIFFESocket, "tcp:"):
+	case c.SPIFFESocket != "" && !strings.HasPrefix(c.SPIFFESocket, "unix:") && !strings.HasPrefix(c.SPIFFESocket,
+		"tcp:"):
 		return fmt.Errorf("spiffe_socket: %q is neither unix:/path nor tcp://address:port", c.SPIFFESocket)
 	}
 	if c.AuditSyslog != "" {
@@ -220,7 +259,7 @@ func (c *Config) check() error {
 	return nil
 }
 
-// checkListen: plaintext never leaves the machine.
+// checkListen refuses an address at which plaintext would leave the machine.
 func (c *Config) checkListen(addr string) error {
 	if strings.HasPrefix(addr, "unix:") {
 		return nil
@@ -229,12 +268,14 @@ func (c *Config) checkListen(addr string) error {
 		return fmt.Errorf("%q is not host:port or unix:/path: %w", addr, err)
 	}
 	if !Loopback(addr) && !c.MTLS() {
-		return fmt.Errorf("%s is not a loopback address: plaintext is refused there; give xds_cert, xds_key and xds_client_ca, or spiffe_socket", addr)
+		return fmt.Errorf(
+			"%s is not a loopback address: plaintext is refused there; give xds_cert, xds_key and xds_client_ca, "+
+				"or spiffe_socket", addr)
 	}
 	return nil
 }
 
-// MTLS reports whether there are certificates to speak it with.
+// MTLS reports whether there are certificates for mTLS.
 func (c *Config) MTLS() bool { return c.XDSCert != "" || c.SPIFFESocket != "" }
 
 // Loopback reports whether addr (host:port) is reached from this machine only.
@@ -254,7 +295,7 @@ func scopeName(s string) bool {
 	return s != "" && len(s) <= 63 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
-// redact takes the password out of a URL.
+// redact removes the password from a URL.
 func redact(s string) string {
 	if u, err := url.Parse(s); err == nil {
 		return u.Redacted()

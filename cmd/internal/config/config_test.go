@@ -109,7 +109,8 @@ func FuzzParse(f *testing.F) {
 		if c.parse(b) != nil || c.check() != nil {
 			return
 		}
-		// What is let through can be kept: no plaintext leaves the machine, no ring outgrows its bound.
+		// What is let through can be kept: no plaintext leaves the machine, no ring outgrows its
+		// bound.
 		for name, p := range c.Scopes {
 			if err := p.Check(); err != nil {
 				t.Errorf("scope %q: %v", name, err)

@@ -9,13 +9,13 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
-// policyFile is a rotation.Policy as YAML: what is not said keeps its default.
+// policyFile is a rotation.Policy as YAML. What it does not set keeps its default.
 type policyFile struct {
 	Period         *time.Duration `yaml:"period"`
 	TicketLifetime *time.Duration `yaml:"ticket_lifetime"`
 	MaxKeyAge      *time.Duration `yaml:"max_key_age"`
-	Quorum         *string        `yaml:"quorum"`  // 0.9 or 90%
-	Laggard        *string        `yaml:"laggard"` // wait, or a duration
+	Quorum         *string        `yaml:"quorum"`  // Quorum is such as 0.9 or 90%.
+	Laggard        *string        `yaml:"laggard"` // Laggard is wait, or a duration.
 	RefuseGrace    *time.Duration `yaml:"refuse_grace"`
 	NodeLease      *time.Duration `yaml:"node_lease"`
 	ClientCerts    *string        `yaml:"client_certs"`
@@ -34,7 +34,7 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 			*d.to = *d.from
 		}
 	}
-	if f.MaxKeyAge == nil { // a longer period moves the default bound along, up to its own
+	if f.MaxKeyAge == nil { // a longer period raises the default bound, up to the highest one
 		p.MaxKeyAge = min(max(p.MaxKeyAge, p.Period), 24*time.Hour)
 	}
 	if f.ClientCerts != nil {
@@ -59,15 +59,17 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 	return p, nil
 }
 
-// clientCerts is none, or a SHA-256 fingerprint in the form in which two of them can be compared: 64 hex digits, lower case. openssl x509 -fingerprint
-// writes it with colons.
+// clientCerts returns none, or a SHA-256 fingerprint as 64 hex digits in lower case, so that two of
+// them can be compared. openssl x509 -fingerprint writes it with colons.
 func clientCerts(s string) (string, error) {
 	if s == "none" {
 		return s, nil
 	}
 	hash := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s, "sha256:"), ":", ""))
 	if len(hash) != 64 || strings.Trim(hash, "0123456789abcdef") != "" {
-		return "", fmt.Errorf("client_certs: %q is neither none nor the SHA-256 of the CA's certificate (openssl x509 -noout -fingerprint -sha256 -in ca.crt)", s)
+		return "", fmt.Errorf(
+			"client_certs: %q is neither none nor the SHA-256 of the CA's certificate (openssl x509 -noout "+
+				"-fingerprint -sha256 -in ca.crt)", s)
 	}
 	return hash, nil
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 )
 
-// What the configuration lets through is a store that can be opened, and the other way round: whether opening goes as far as the server shows it.
+// What the configuration lets through is a store that can be opened, and the other way round:
+// whether opening goes as far as the server shows it.
 func TestTheStoresOfTheConfigurationAreThoseThatOpen(t *testing.T) {
 	schemes := map[string]bool{
 		"nats": true, "tls": true, "redis": true, "rediss": true, "redis+sentinel": true, "rediss+sentinel": true, "redis+cluster": true, "rediss+cluster": true,

@@ -4,25 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
-	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
 func (d *Daemon) openAudit() (err error) {
 	d.audit, err = audit.New(audit.Config{
-		Store: d.data.store, Replica: d.data.replica, File: d.cfg.AuditFile, Syslog: d.cfg.AuditSyslog,
-		MarkFile: filepath.Join(d.data.path, "audit.mark"), Log: d.log,
+		Records: storesink.New(d.store), Replica: d.data.Replica, File: d.cfg.AuditFile, Syslog: d.cfg.AuditSyslog,
+		MarkFile: d.data.File("audit.mark"), Log: d.log,
 	})
 	return err
 }
 
-// recordRollout is what [rotation.Config].Record calls.
-func (d *Daemon) recordRollout(ctx context.Context, scope string, c rotation.Change) (string, error) {
+// recordRollout is what [fleet.Config].Record calls.
+func (d *Daemon) recordRollout(ctx context.Context, scope string, c fleet.Change) (string, error) {
 	on, err := audit.ParseHead(c.After)
 	if err != nil && c.After != "" {
 		d.log.Warn("the rollout names no line of the audit log as its last change", "scope", scope, "err", err)
@@ -30,11 +30,12 @@ func (d *Daemon) recordRollout(ctx context.Context, scope string, c rotation.Cha
 	var entries []audit.Entry
 	for i, l := range c.Lines {
 		e := audit.Entry{
-			At: l.At, Actor: l.By, What: string(l.What), Scope: scope, Key: c.Keys[i], Generation: l.Generation, Rotation: l.Rotation,
-			Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Took: l.Took, Why: l.Why, After: on.Ref(),
+			At: l.At, Actor: l.By, What: string(l.What), Scope: scope, Key: c.Keys[i],
+			Generation: l.Generation, Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor,
+			LeftBehind: l.LeftBehind, Took: l.Took, Why: l.Why, After: on.Ref(),
 		}
 		if e.Key == "" {
-			e.Key = l.Key // it has left the ring
+			e.Key = l.Key // the key has left the ring
 		}
 		if e.Actor == "" {
 			e.Actor = "lockstepd"
@@ -85,4 +86,14 @@ func (d *Daemon) witnesses(ctx context.Context) (out []audit.Witness, err error)
 		out = append(out, audit.Witness{Who: "the rollout of scope " + scope, Scope: scope, Head: h})
 	}
 	return out, nil
+}
+
+// recordHost is what [eager.Config].Before calls.
+func (d *Daemon) recordHost(ctx context.Context, n keysource.Name, pinned bool) error {
+	e := audit.Entry{Actor: admin.Actor(ctx), What: "host-pinned", Name: string(n)}
+	if !pinned {
+		e.What = "host-unpinned"
+	}
+	_, err := d.audit.Append(ctx, e)
+	return err
 }

@@ -51,16 +51,16 @@ func ring(t *testing.T, r *running, node string) string {
 // breakLog puts something into the store that no line may follow, until the function that it returns is called.
 func breakLog(t *testing.T, r *running) (repair func(*Daemon)) {
 	t.Helper()
-	good, rev, err := r.data.store.Get(t.Context(), "audit/head")
+	good, rev, err := r.store.Get(t.Context(), "audit/head")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rev, err = r.data.store.Swap(t.Context(), "audit/head", rev, bytes.Replace(good, []byte(`"mac":"`), []byte(`"mac":"A`), -1)); err != nil {
+	if rev, err = r.store.Swap(t.Context(), "audit/head", rev, bytes.Replace(good, []byte(`"mac":"`), []byte(`"mac":"A`), -1)); err != nil {
 		t.Fatal(err)
 	}
 	return func(d *Daemon) {
 		t.Helper()
-		if _, err := d.data.store.Swap(context.Background(), "audit/head", rev, good); err != nil {
+		if _, err := d.store.Swap(context.Background(), "audit/head", rev, good); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,18 +131,15 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 			t.Fatalf("%s %v", whats(log), err)
 		}
 	}
-	st, err := r.rolls.Status("default")
-	if err != nil {
-		t.Fatal(err)
-	}
+	now := r.rolls.Current("default")
 	by := map[string]api.AuditLine{}
 	for _, l := range log.Lines {
 		by[l.What] = l
 		if l.Scope != "" && (l.Made == nil || !*l.Made) {
 			t.Errorf("it is not known that %s was made", l.What)
 		}
-		for _, k := range st.Rollout.Keys {
-			if strings.Contains(l.Why+l.Key, string(k.Key[16:])) {
+		for _, k := range now.Keys {
+			if strings.Contains(l.Why+l.Key, string(k[16:])) {
 				t.Error("a key stands in the log")
 			}
 		}
@@ -150,7 +147,7 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 	if l := by["distributing"]; l.Actor != "alice" || l.Why != "because" || l.Scope != "default" || l.Rotation != started.Rotation || len(l.Key) != 64 {
 		t.Errorf("%+v", l)
 	}
-	if l := by["burning"]; l.Actor != "bob" || len(l.Burnt) != 2 || l.Key != st.Rollout.Keys[0].Key.Fingerprint() {
+	if l := by["burning"]; l.Actor != "bob" || len(l.Burnt) != 2 || l.Key != now.Keys[0].Fingerprint() {
 		t.Errorf("%+v", l)
 	}
 	if l := by["forbidden"]; l.Actor != "spiffe://fleet/x" || l.Name != "shop.example" {
@@ -173,7 +170,7 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 	if found, err = r.client.VerifyAuditLines(t.Context(), bytes.NewReader(text[:len(text)/2])); err != nil || len(found.Reports[0].Problems) == 0 {
 		t.Fatalf("%+v %v", found, err)
 	}
-	_, err = r.certs.Put(t.Context(), keysource.Name("a.example"), nil, nil)
+	_, err = r.certs.Put(t.Context(), keysource.Name("a.example"), keysource.PEM{})
 	if err == nil {
 		t.Error("a bad certificate was stored")
 	}

@@ -1,8 +1,3 @@
-// Package daemon puts lockstepd together: it opens what the configuration names, wires the rooms to each other, and runs them.
-//
-//	data    dir, catalog ─▶ sds.Table ─▶ xds/server ─▶ nodes      rotation ─▶ sds.Table
-//	acks    rotation ◀── observe ◀── xds/server
-//	wake    NATS ─▶ rotation, catalog ─▶ sds.Table
 package daemon
 
 import (
@@ -13,9 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
-	"runtime/debug"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,35 +20,49 @@ import (
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
+	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
+	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
+	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
+	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/identity/enforce"
+	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/xds"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// drainWithin bounds how long a stop waits for streams and requests to end, in seconds that a supervisor's patience exceeds.
+// drainWithin bounds how long a stop waits for streams and requests to end. A supervisor waits
+// longer.
 const drainWithin = 5 * time.Second
 
 // Daemon is a lockstepd that has opened everything and started nothing.
 type Daemon struct {
 	cfg    config.Config
 	log    *slog.Logger
-	data   *dataDir
-	bus    *bus
+	data   *datadir.Dir
+	store  store.Store  // what all rooms use: the vault, with guards around it
+	lossy  *guard.Lossy // nil if the store is nobody else's
+	bus    *bus.Bus
 	table  *sds.Table
 	certs  *catalog.Catalog
-	trials *trial.Book // nil: every node gets a changed certificate at once
-	dir    *dir.Dir    // nil: no --certs
-	rolls  *rotation.Coordinator
+	trials *trial.Records // nil if every node gets a changed certificate at once
+	dir    *dir.Dir       // nil without --certs
+	rolls  *fleet.Coordinator
 	xds    *server.Server
 	grpc   *grpc.Server
 	up     *health.Server
@@ -65,71 +72,76 @@ type Daemon struct {
 	seen   *observer
 	healer *sds.Healer
 	prover *sds.Prover
-	losses *losses // nil: the store is nobody else's
 
-	sources   keysource.Sources // of certificates; the table's
-	listeners *listeners        // nil: no listener is served
+	sources   keysource.Sources    // of certificates; the table's
+	listeners *listeners.Listeners // nil if no listener is served
 
 	custody *custody.Custodian
-	tls     *serverTLS  // nil: plaintext
-	policy  *policyFile // nil: whoever connects gets everything
-	denials *denials
-
-	settled   chan struct{}         // closed once the policy may count
-	unsettled atomic.Pointer[error] // why the audit log does not say yet which policy is in force
+	mtls    *transport.MTLS // nil if plaintext is spoken
+	policy  *enforce.Enforcer
+	denials *enforce.Denials
 
 	xdsListener, adminListener net.Listener
 
-	self  string            // URL of the admin API for other replicas; "": on a socket
-	peers http.RoundTripper // reaches theirs
+	self  string            // URL of the admin API for other replicas; empty on a socket
+	peers http.RoundTripper // reaches their admin APIs
 }
 
 // New opens the data directory and the listeners. The caller runs Run or Close.
 func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), settled: make(chan struct{})}
+	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer()}
 	defer func() {
 		if err != nil {
 			d.Close()
 		}
 	}()
-	if d.data, err = openDataDir(c); err != nil {
+	if d.data, err = datadir.Open(datadir.Config{Path: c.DataDir, Store: c.Store, KEK: c.KEK}); err != nil {
 		return nil, err
 	}
+	d.store = failpoint.Store(d.data.Vault)
 	d.openCustody()
-	if d.bus, err = newBus(c, d.data, log); err != nil {
+	d.bus, err = bus.Open(bus.Config{
+		Events: c.Events, Listen: c.NATSListen, Token: d.data.NATSToken, Replica: d.data.Replica, Log: log,
+	})
+	if err != nil {
 		return nil, err
 	}
-	if d.tls, err = newServerTLS(c, log); err != nil {
+	d.mtls, err = transport.Open(transport.Config{
+		Cert: c.XDSCert, Key: c.XDSKey, ClientCA: c.XDSClientCA, SPIFFESocket: c.SPIFFESocket,
+		Federated: c.Policy != "", Log: log,
+	})
+	if err != nil {
 		return nil, err
 	}
-	files := d.tls
 	if err = d.openPolicy(); err != nil {
 		return nil, err
 	}
-	if d.xdsListener, err = listen(c.XDSListen); err != nil {
+	if d.xdsListener, err = transport.Listen(c.XDSListen); err != nil {
 		return nil, fmt.Errorf("xds_listen: %w", err)
 	}
-	if err = d.openSocket(); err != nil {
-		return nil, fmt.Errorf("xds_listen: %w", err)
+	if d.policy.Policy() != nil { // it says what each user of this machine may have
+		if err = transport.OpenToAll(c.XDSListen); err != nil {
+			return nil, fmt.Errorf("xds_listen: %w", err)
+		}
 	}
-	if d.adminListener, err = listen(c.AdminListen); err != nil {
+	if d.adminListener, err = transport.Listen(c.AdminListen); err != nil {
 		return nil, fmt.Errorf("admin_listen: %w", err)
 	}
 	scheme := "http"
-	if files != nil && !isSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
+	if d.mtls != nil && !transport.IsSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
 		scheme = "https"
 	}
 	d.self = adminURL(scheme, c.AdminListen, d.adminListener.Addr())
-	d.peers = peerTransport(files)
+	d.peers = peerTransport(d.mtls)
 	if err := d.wire(); err != nil {
 		return nil, err
 	}
 	opts, creds := server.Options(), insecure.NewCredentials()
-	if files != nil && !isSocket(c.XDSListen) {
-		// TLS brings buffers of its own: another would only copy, and cost each node 4 KiB.
-		opts, creds = append(opts, grpc.ReadBufferSize(0)), credentials.NewTLS(files.config("h2"))
-	} else if isSocket(c.XDSListen) {
-		creds = newSocketCredentials()
+	if transport.IsSocket(c.XDSListen) {
+		creds = transport.SocketCredentials()
+	} else if d.mtls != nil {
+		// TLS brings buffers of its own. Another would only copy, and cost each node 4 KiB.
+		opts, creds = append(opts, grpc.ReadBufferSize(0)), credentials.NewTLS(d.mtls.Server("h2"))
 	}
 	d.xdsListener, creds = server.Ordered(d.xdsListener, creds)
 	d.grpc = grpc.NewServer(append(opts, grpc.Creds(creds))...)
@@ -138,64 +150,75 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	healthv1.RegisterHealthServer(d.grpc, d.up)
 	d.up.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 
-	d.http = &http.Server{Handler: withReflection(d.grpc, d.admin()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	d.http = &http.Server{
+		Handler: withReflection(d.grpc, d.admin()), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 	d.http.Protocols = new(http.Protocols)
 	d.http.Protocols.SetHTTP1(true)
 	d.http.Protocols.SetHTTP2(true)
 	d.http.Protocols.SetUnencryptedHTTP2(true) // gRPC reflection
 	if scheme == "https" {
-		d.http.TLSConfig = files.config("h2", "http/1.1")
+		d.http.TLSConfig = d.mtls.Server("h2", "http/1.1")
 	}
-	return d, d.data.writeAddr(scheme, d.adminListener.Addr())
+	return d, d.data.WriteAddr(scheme, d.adminListener.Addr())
 }
 
-// wire connects the rooms; each knows the others by the narrow interface or function that it is given here.
+// wire connects the rooms. Each knows the others by the narrow interface or function that it gets
+// here.
 func (d *Daemon) wire() error {
-	highest, err := openMarks(filepath.Join(d.data.path, "generations.json"), d.log)
+	highest, err := datadir.OpenMarks(d.data.File("generations.json"), d.log)
 	if err != nil {
 		return err
 	}
-	shared := d.cfg.Store != "embedded"
+	shared := d.cfg.Store != datadir.Embedded
 	if shared {
-		d.losses = newLosses(d.data.store, d.data.vault.Recreate, d.writeBack, d.log)
-		d.data.store = d.losses
+		d.lossy = guard.NewLossy(d.store, d.writeBack, d.log)
+		d.store = d.lossy
 	}
 	if err := d.openAudit(); err != nil {
 		return err
 	}
-	d.denials.audit = d.audit.Forbidden
+	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
 	if d.cfg.Certs != "" {
 		d.dir = dir.New(dir.Config{
 			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
-			Known:   knownNames{d.data.store, d.data.replica},
-			Changed: d.changed,
+			Known:      datadir.Names{Store: d.store, Replica: d.data.Replica},
+			Changed:    d.changed,
+			AcceptLoss: "lockstep cert rm --confirm",
 		})
 		d.sources = append(d.sources, d.dir)
 	}
 	d.certs = catalog.New(catalog.Config{
-		Store: d.data.store, Refresh: d.cfg.Refresh, Log: d.log,
+		Store: d.store, Refresh: d.cfg.Refresh, Log: d.log,
 		Changed: d.changed,
 		Before:  d.recordCert, BeforeAll: d.recordCerts,
 	})
 	d.sources = append(d.sources, d.certs)
-	var loss rotation.Loss
+	var lost fleet.Loss
 	if shared {
-		loss = d.losses
+		lost = d.lossy
 	}
-	d.rolls = rotation.New(rotation.Config{
-		Store: d.data.store, Replica: d.data.replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
-		Shared: shared, Self: rotation.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"}, Marks: highest, Loss: loss, Clock: clock,
-		Unsealed: d.data.vault.Unsealed,
+	d.rolls = fleet.New(fleet.Config{
+		Store: d.store, Replica: d.data.Replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
+		Shared: shared, Self: fleet.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"},
+		HighestSent: highest, Loss: lost, Clock: failpoint.Clock,
+		Peers:    admin.Peers{Self: d.data.Replica, Transport: d.peers},
+		Unsealed: d.data.Vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
-		Tell:     d.tell, Record: d.recordRollout,
+		Announce: d.tell, Record: d.recordRollout,
+		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
 	})
-	table := sds.Config{Sources: d.sources, Doubt: d.doubt(), Rings: d.rolls, Policy: d.policy.guard(), Denied: d.denials.add, Log: d.log}
+	table := sds.Config{
+		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,
+	}
 	if d.cfg.Canary > 0 {
 		d.trials = trial.New(trial.Config{
-			Store: d.data.store, Replica: d.data.replica, Refresh: d.cfg.Refresh, Log: d.log,
+			Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
 			Changed: func(names []keysource.Name) { d.table.TrialsChanged(names) },
 		})
-		table.Trials, table.TryFor, table.Alone = d.trials, d.cfg.Canary, !shared
+		table.Trials, table.TryFor, table.OnlyReplica = d.trials, d.cfg.Canary, !shared
+		table.GiveToAll = "lockstep cert put --now"
 	}
 	d.table = sds.NewTable(table)
 	if err := d.openListeners(); err != nil {
@@ -205,16 +228,16 @@ func (d *Daemon) wire() error {
 		Renew: func(match func(xds.Node) bool, typeURL string, name func(string) bool) int {
 			return d.xds.Renew(match, typeURL, name)
 		},
-		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Tell: d.tellOfNode,
+		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Announce: d.tellOfNode,
 	})
 	d.prover = d.newProver()
 	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, door: newDoor(d.rolls, d.policy.now(), d.log), listeners: d.listeners, log: d.log,
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, log: d.log,
 	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.observe,
-		Identity: peerIdentity,
+		Identity: transport.Identity,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
 	})
@@ -230,23 +253,19 @@ func (d *Daemon) admin() http.Handler {
 		hosts = append(hosts, u.Hostname()) // by which the other replicas ask
 	}
 	return admin.New(admin.Config{
-		Replica: d.data.replica, Version: Version(), Store: d.cfg.Store,
-		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs, Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
-		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.now, Listeners: d.listeners.admin(),
-		PeerTransport: d.peers, ForgetLoss: func(ctx context.Context) error { return forgetLoss(ctx, d.data.store) },
-		Metrics: d.metrics(), Ready: d.ready, Degraded: d.degraded, Vault: d.data.vault, Custody: d.custody, Token: d.data.token, Hosts: hosts, Log: d.log,
+		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
+		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
+		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
+		PeerTransport: d.peers,
+		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
+		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Degraded: d.degraded,
+		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Hosts: hosts, Log: d.log,
 	})
 }
 
-// Version is the version of the build.
-func Version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
-}
-
-// Run serves until ctx ends, then drains: nodes are told to go elsewhere, requests may end, the roster is written a last time.
+// Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the
+// roster is written a last time.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.Close()
 	core, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx while we drain
@@ -260,29 +279,23 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.trials != nil {
 		run(d.trials.Run)
 	}
-	if d.losses != nil {
-		run(d.losses.run)
+	if d.lossy != nil {
+		run(d.lossy.Run)
 	}
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
 	run(d.prover.Run)
-	d.listeners.run(run)
-	run(func(ctx context.Context) error {
-		d.settlePolicy(ctx)
-		if d.policy == nil || ctx.Err() != nil {
-			return nil
-		}
-		return d.policy.run(ctx)
-	})
+	d.listeners.Run(run)
+	run(d.policy.Run)
 	run(d.audit.Run)
 	run(d.custody.Run)
 	run(rest)
-	if d.losses != nil && onLoopback(d.self) {
-		run(d.neighbours().run)
+	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
+		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
-	run(d.letGo)
-	run(func(ctx context.Context) error { return d.bus.run(ctx, d) })
+	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.xds.Dismiss) })
+	run(func(ctx context.Context) error { return d.bus.Run(ctx, d.heard, d.rolls) })
 	g.Go(func() error { return d.serveAdmin() })
 	g.Go(func() error { return d.serveXDS(core) })
 	g.Go(func() error {
@@ -309,9 +322,10 @@ func (d *Daemon) serveAdmin() error {
 	return nil
 }
 
-// serveXDS opens the door to nodes once sources and store were read: until then a name that is not known yet must not be called absent.
+// serveXDS serves nodes once sources and store were read. Before that a name that is not known
+// yet must not be called absent.
 func (d *Daemon) serveXDS(ctx context.Context) error {
-	waits := []<-chan struct{}{d.rolls.Ready(), d.certs.Ready(), d.settled}
+	waits := []<-chan struct{}{d.rolls.Ready(), d.certs.Ready(), d.policy.Settled()}
 	if d.dir != nil {
 		waits = append(waits, d.dir.Ready())
 	}
@@ -359,21 +373,21 @@ func (d *Daemon) Close() {
 			l.Close()
 		}
 	}
-	if d.tls != nil {
-		d.tls.close()
+	if d.mtls != nil {
+		d.mtls.Close()
 	}
 	if d.bus != nil {
-		d.bus.close()
+		d.bus.Close()
 	}
 	if d.audit != nil {
 		d.audit.Close()
 	}
 	if d.data != nil {
-		d.data.close()
+		d.data.Close()
 	}
 }
 
-// ready: what /readyz says.
+// ready is what /readyz says.
 func (d *Daemon) ready() error {
 	check := func(ready <-chan struct{}, what string) error {
 		select {
@@ -384,7 +398,7 @@ func (d *Daemon) ready() error {
 		}
 	}
 	for _, scope := range d.rolls.Scopes() {
-		if st, err := d.rolls.Status(scope); err != nil || len(st.Rollout.Keys) == 0 {
+		if st, err := d.rolls.Status(scope); err != nil || len(st.Keys) == 0 {
 			return fmt.Errorf("the ring of scope %s was not read yet", scope)
 		}
 	}
@@ -393,64 +407,54 @@ func (d *Daemon) ready() error {
 			return err
 		}
 	}
-	return d.policyUnsettled()
+	return d.policy.Unsettled()
 }
 
-// degraded is what ails the daemon itself.
+// degraded is what is wrong with the daemon itself, for people.
 func (d *Daemon) degraded() (out []string) {
-	if err := d.bus.down(); err != nil {
-		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v", d.cfg.Refresh, err))
+	if err := d.bus.Down(); err != nil {
+		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v",
+			d.cfg.Refresh, err))
 	}
-	if err := d.policy.ill(); err != nil {
-		out = append(out, fmt.Sprintf("the policy cannot be used, the last good one stays in force: %v", err))
+	out = append(out, d.policy.Problems()...)
+	if skew, off := d.rolls.Skew(); off {
+		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; "+
+			"rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
 	}
-	if err := d.policyUnsettled(); err != nil {
-		out = append(out, fmt.Sprintf("no node is let in: %v", err))
-	}
-	if err := d.policyUnwritten(); err != nil {
-		out = append(out, err.Error())
-	}
-	if back := d.data.policyPutBack(); back != "" {
-		out = append(out, back)
-	}
-	if skew := d.rolls.Skew(); skew.Abs() > 30*time.Second && d.cfg.Store != "embedded" {
-		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
-	}
-	if d.losses != nil {
-		if lost := d.losses.stands(context.Background()); lost != "" {
+	if d.lossy != nil {
+		if lost := loss.Problem(context.Background(), d.lossy); lost != "" {
 			out = append(out, lost)
 		}
 	}
-	out = append(out, d.listeners.ills()...)
+	out = append(out, d.listeners.Problems()...)
 	out = append(out, d.sealComplaints()...)
 	return append(out, d.audit.Degraded()...)
 }
 
-// tell passes on what was done to a ring: to the log, to NATS and to those who watch.
+// tell passes on what was done to a ring, to the log, to NATS and to those who watch.
 func (d *Daemon) tell(scope string, l rotation.Line, version string) {
-	failpoint(string(l.What) + "/after-wake")
-	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key, "by", l.By, "why", l.Why,
-		"nodes", l.Nodes, "took", l.Took, "waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
+	failpoint.Hit(string(l.What) + "/after-wake")
+	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key,
+		"by", l.By, "why", l.Why, "nodes", l.Nodes, "took", l.Took,
+		"waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
 	if n := l.Behind(); n > 0 {
-		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there", "scope", scope, "count", n, "nodes", l.LeftBehind)
+		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there",
+			"scope", scope, "count", n, "nodes", l.LeftBehind)
 		d.seen.leftBehind(scope, n)
 	}
-	d.bus.Publish(events.Event{Kind: events.Rotation, Scope: scope, Version: version, Phase: string(l.What), Rotation: l.Rotation, Why: l.Why, By: l.By, At: l.At,
-		Audit: d.rolls.Audit(scope)})
+	d.bus.Publish(events.Event{
+		Kind: events.Rotation, Scope: scope, Version: version, Phase: string(l.What), Rotation: l.Rotation,
+		Why: l.Why, By: l.By, At: l.At, Audit: d.rolls.Audit(scope),
+	})
 	d.hub.Tell(admin.LineOf(scope, l))
 }
 
-// tellOfNode tells the other replicas what they may have to offer a node again; see [sds.HealerConfig].
+// tellOfNode tells the other replicas what they may have to offer a node again; see
+// [sds.HealerConfig].
 func (d *Daemon) tellOfNode(node string, cured bool) {
 	kind := events.Refused
 	if cured {
 		kind = events.Cured
 	}
-	d.bus.Publish(events.Event{Kind: kind, Name: node, By: d.data.replica, At: time.Now()})
-}
-
-// knownNames keeps the names of the directory over a restart.
-type knownNames struct {
-	store   store.Store
-	replica string // each has a directory of its own
+	d.bus.Publish(events.Event{Kind: kind, Name: node, By: d.data.Replica, At: time.Now()})
 }

@@ -60,7 +60,7 @@ func start(t *testing.T, change func(*config.Config)) *running {
 			t.Error(err)
 		}
 	})
-	r.client = &api.Client{Base: "http://" + d.adminListener.Addr().String(), Token: d.data.token, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	r.client = &api.Client{Base: "http://" + d.adminListener.Addr().String(), Token: d.data.Token, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	for deadline := time.Now().Add(10 * time.Second); d.ready() != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(d.ready())
@@ -138,19 +138,19 @@ func TestChangesNeedTheTokenAndAHostOfOurs(t *testing.T) {
 		method, path, token, host, origin string
 		want                              int
 	}{
-		{"POST", rotate, r.data.token, "", "", 200},
+		{"POST", rotate, r.data.Token, "", "", 200},
 		{"POST", rotate, "", "", "", 403},
-		{"POST", rotate, r.data.token + "x", "", "", 403},
-		{"POST", rotate, r.data.token, "evil.example", "", 403},
-		{"POST", rotate, r.data.token, "", "http://evil.example", 403},
+		{"POST", rotate, r.data.Token + "x", "", "", 403},
+		{"POST", rotate, r.data.Token, "evil.example", "", 403},
+		{"POST", rotate, r.data.Token, "", "http://evil.example", 403},
 		{"DELETE", "/v1/certs/a.example", "", "", "", 403},
 		{"PUT", "/v1/certs/a.example", "", "", "", 403},
 		{"POST", "/v1/backup", "", "", "", 403},
-		{"POST", "/v1/backup", r.data.token, "", "http://evil.example", 403},
-		{"POST", "/v1/backup", r.data.token, "", "", 400},
-		{"GET", "/v1/backup", r.data.token, "", "", 405},
+		{"POST", "/v1/backup", r.data.Token, "", "http://evil.example", 403},
+		{"POST", "/v1/backup", r.data.Token, "", "", 400},
+		{"GET", "/v1/backup", r.data.Token, "", "", 405},
 		{"POST", "/v1/restore", "", "", "", 403},
-		{"POST", "/v1/restore", r.data.token, "", "", 409},
+		{"POST", "/v1/restore", r.data.Token, "", "", 409},
 		{"POST", "/v1/store/records", "", "", "", 403},
 		{"POST", "/v1/store/freeze", "", "", "", 403},
 		{"POST", "/v1/kek/rotate", "", "", "", 403},
@@ -158,9 +158,9 @@ func TestChangesNeedTheTokenAndAHostOfOurs(t *testing.T) {
 		{"GET", "/v1/status", "", "evil.example:80", "", 403},
 		{"GET", "/metrics", "", "", "http://evil.example", 403},
 		{"GET", "/healthz", "", "localhost", "", 200},
-		{"POST", "/v1/scopes/nope/rotate", r.data.token, "", "", 404},
+		{"POST", "/v1/scopes/nope/rotate", r.data.Token, "", "", 404},
 		{"GET", "/v1/scopes/default/rotations/99", "", "", "", 404},
-		{"DELETE", "/v1/certs/a.example", r.data.token, "", "", 404},
+		{"DELETE", "/v1/certs/a.example", r.data.Token, "", "", 404},
 	} {
 		if got := do(c.method, c.path, c.token, c.host, c.origin); got != c.want {
 			t.Errorf("%s %s token %t host %q origin %q: %d, want %d", c.method, c.path, c.token != "", c.host, c.origin, got, c.want)
@@ -202,9 +202,9 @@ func TestWatchTellsEachStepAndNothingSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _ := json.Marshal(st.Rollout.History)
-	for _, k := range st.Rollout.Keys {
-		if strings.Contains(string(b), string(k.Key[:])) {
+	b, _ := json.Marshal(st.History)
+	for _, k := range r.rolls.Current("default").Keys {
+		if strings.Contains(string(b), string(k[:])) {
 			t.Fatal("a key stands in the history")
 		}
 	}

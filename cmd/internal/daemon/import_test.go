@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // TestARotationDuringAnImportGoesOn: each is decided and written, with its line in the audit log, while archives are being stored. What it takes is for
@@ -21,7 +22,7 @@ func TestARotationDuringAnImportGoesOn(t *testing.T) {
 	for i := range importers {
 		var all []archive.Pair
 		for j := range pairs {
-			all = append(all, archive.Pair{Folder: fmt.Sprintf("n%d-%d.many.example", i, j), Chain: p.Chain, Key: p.Key})
+			all = append(all, archive.Pair{Folder: fmt.Sprintf("n%d-%d.many.example", i, j), PEM: keysource.PEM{Chain: p.Chain, Key: p.Key}})
 		}
 		body := tarOf(t, all...)
 		wg.Go(func() {

@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
@@ -47,7 +48,7 @@ func (s shop) pair(folder string, valid time.Duration, names ...string) archive.
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return archive.Pair{Folder: folder, Chain: p.Chain, Key: p.Key}
+	return archive.Pair{Folder: folder, PEM: keysource.PEM{Chain: p.Chain, Key: p.Key}}
 }
 
 func tarOf(t *testing.T, pairs ...archive.Pair) io.Reader {
@@ -69,8 +70,8 @@ func TestAnImportStoresTheGoodNamesTheBadAndIsWrittenDownAsOne(t *testing.T) {
 	r, s := start(t, nil), newShop(t)
 	many := s.pair("a.many.example", 0, "*.many.example")
 	good := []archive.Pair{s.pair("Shop.Example", 0, "shop.example"), s.pair("_.api.example", 0, "*.api.example"), many}
-	all := append(slices.Clone(good), s.pair("wrong.example", 0, "other.example"), archive.Pair{Folder: "bad name", Chain: many.Chain, Key: many.Key},
-		archive.Pair{Folder: "cut.example", Chain: many.Chain[:200], Key: many.Key}, s.pair("over.example", -time.Hour, "over.example"))
+	all := append(slices.Clone(good), s.pair("wrong.example", 0, "other.example"), archive.Pair{Folder: "bad name", PEM: many.PEM},
+		archive.Pair{Folder: "cut.example", PEM: keysource.PEM{Chain: many.Chain[:200], Key: many.Key}}, s.pair("over.example", -time.Hour, "over.example"))
 	done, err := r.client.ImportCerts(t.Context(), tarOf(t, all...))
 	if err != nil || done.Stored != 3 || done.Same != 0 || len(done.Failed) != 4 {
 		t.Fatalf("%+v %v", done, err)
@@ -126,7 +127,7 @@ func TestAnImportIsRefusedWithoutAnAuditLogAndWithoutTheToken(t *testing.T) {
 	if _, err := stranger.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) || answer.Code != api.Denied {
 		t.Errorf("without the token: %v", err)
 	}
-	if err := r.data.vault.Freeze(t.Context(), "me", "moving", time.Now()); err != nil {
+	if err := r.data.Vault.Freeze(t.Context(), "me", "moving", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) || answer.Code != api.Refused {
@@ -150,7 +151,7 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 	for _, name := range []string{"1.example", "both.example", "m.example", "zz.example"} {
 		write(s.pair(name, soon, name))
 	}
-	write(archive.Pair{Folder: "no name", Chain: []byte("x"), Key: []byte("x")})
+	write(archive.Pair{Folder: "no name", PEM: keysource.PEM{Chain: []byte("x"), Key: []byte("x")}})
 	r := start(t, func(c *config.Config) { c.Certs = certs })
 	var stored []archive.Pair
 	for i := range 40 {
@@ -162,7 +163,7 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 		t.Fatalf("%+v %v", done, err)
 	}
 	for _, key := range []string{"cert/n05=ZZ", "cert/=2Am=zz", "cert/=2A", "cert/n10/x", "cert/m=20.example"} { // no names, as only somebody else writes them
-		if _, err := r.data.vault.Raw.Swap(t.Context(), key, 0, []byte("x")); err != nil {
+		if _, err := r.data.Vault.Raw.Swap(t.Context(), key, 0, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -245,12 +246,12 @@ func TestExplainSaysWhichCertificateANameGetsAndWhyNotAnother(t *testing.T) {
 		t.Fatalf("%+v %v", done, err)
 	}
 	for _, key := range []string{"cert/broken.example", "cert/x.b.example"} { // somebody changes what is stored
-		raw, rev, err := r.data.vault.Raw.Get(t.Context(), key)
+		raw, rev, err := r.data.Vault.Raw.Get(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)
 		}
 		raw[len(raw)-1] ^= 1
-		if _, err := r.data.vault.Raw.Swap(t.Context(), key, rev, raw); err != nil {
+		if _, err := r.data.Vault.Raw.Swap(t.Context(), key, rev, raw); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,24 +1,16 @@
 package daemon
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/keysource"
-	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store"
-	"github.com/lockstep-tls/lockstep/store/memory"
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
@@ -36,7 +28,7 @@ func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.certs.Put(t.Context(), keysource.Name(name), chain, key); err != nil {
+		if _, err := r.certs.Put(t.Context(), keysource.Name(name), keysource.PEM{Chain: chain, Key: key}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,9 +60,9 @@ func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 	before := names()
 	for _, n := range before { // under the catalog, so that the table goes on sending them
 		key := store.Key("cert", n)
-		_, rev, err := r.data.store.Get(t.Context(), key)
+		_, rev, err := r.store.Get(t.Context(), key)
 		if err == nil {
-			_, err = r.data.store.Swap(t.Context(), key, rev, nil)
+			_, err = r.store.Swap(t.Context(), key, rev, nil)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -81,140 +73,5 @@ func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 	}
 	if after := names(); !slices.Equal(after, before) || len(after) != 2 {
 		t.Errorf("the store has %q, had %q", after, before)
-	}
-}
-
-var errDown = errors.New("the disk is on fire")
-
-func TestALossIsWrittenDownOnceAndRepairedUntilItIs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		s := memory.New()
-		var tries, fails atomic.Int64
-		l := newLosses(s, func(context.Context) error { return nil }, func(ctx context.Context) error {
-			tries.Add(1)
-			if end, ok := ctx.Deadline(); !ok || time.Until(end) > repairWithin {
-				t.Error("a try is not bounded")
-			}
-			if fails.Add(-1) >= 0 {
-				return errDown
-			}
-			return nil
-		}, slog.New(slog.DiscardHandler))
-		if at, err := l.Since(ctx); err != nil || !at.IsZero() {
-			t.Fatalf("%v %v", at, err)
-		}
-		fails.Store(3)
-		_ = l.look(fmt.Errorf("reading: %w", store.ErrLost)) // while everything is still being wired
-		time.Sleep(time.Minute)
-		if tries.Load() != 0 {
-			t.Fatal("repaired before anything runs")
-		}
-		done := make(chan error)
-		go func() { done <- l.run(ctx) }()
-		time.Sleep(repairAgain * 5 / 2)
-		if err := l.doubt(ctx, "a.example"); err == nil || !strings.Contains(err.Error(), "being filled") {
-			t.Errorf("while it is repaired: %v", err)
-		}
-		time.Sleep(time.Minute)
-		if n := tries.Load(); n != 4 || l.pending.Load() {
-			t.Fatalf("%d tries", n)
-		}
-		at, err := l.Since(ctx)
-		if err != nil || at.IsZero() {
-			t.Fatalf("%v %v", at, err)
-		}
-		for range 3 { // rotation saw the same
-			if err := l.Found(ctx); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := l.doubt(ctx, "a.example"); err == nil || !strings.Contains(err.Error(), "cert rm --confirm") {
-			t.Errorf("while the record stands: %v", err)
-		}
-		if said := l.stands(ctx); !strings.Contains(said, at.UTC().Format(time.RFC3339)) || !strings.Contains(said, "cert rm --confirm") {
-			t.Errorf("status says %q", said)
-		}
-		time.Sleep(time.Minute)
-		if again, _ := l.Since(ctx); tries.Load() != 4 || !again.Equal(at) {
-			t.Errorf("%d tries; found at %v, then %v", tries.Load(), at, again)
-		}
-		if err := forgetLoss(ctx, l); err != nil {
-			t.Fatal(err)
-		}
-		if err := l.doubt(ctx, "a.example"); err != nil {
-			t.Errorf("once it was given up: %v", err)
-		}
-		if said := l.stands(ctx); said != "" {
-			t.Errorf("once it was given up, status says %q", said)
-		}
-		if err := l.Found(ctx); err != nil { // another loss
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
-		if at, err := l.Since(ctx); tries.Load() != 5 || at.IsZero() || err != nil {
-			t.Errorf("%d tries, %v %v", tries.Load(), at, err)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// A record of a loss that cannot be read is one: it is written anew, with a time from which steps are held, and it can be given up.
-func TestADamagedRecordOfALossIsWrittenAnewAndCanBeGivenUp(t *testing.T) {
-	keys, err := seal.LoadOrCreate(t.Context(), seal.File(filepath.Join(t.TempDir(), "key")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for how, damage := range map[string]func(raw, sealed store.Store, rev store.Rev) error{
-		"does not open": func(raw, _ store.Store, rev store.Rev) error {
-			_, err := raw.Swap(t.Context(), lostKey, rev, []byte("x"))
-			return err
-		},
-		"is no JSON": func(_, sealed store.Store, rev store.Rev) error {
-			_, err := sealed.Swap(t.Context(), lostKey, rev, []byte("{"))
-			return err
-		},
-	} {
-		t.Run(how, func(t *testing.T) {
-			raw := memory.New()
-			sealed := store.Sealed(raw, keys)
-			l := newLosses(sealed, func(context.Context) error { return nil }, func(context.Context) error { return nil }, slog.New(slog.DiscardHandler))
-			spoil := func() {
-				t.Helper()
-				rev, err := l.mark(t.Context())
-				if err == nil {
-					err = damage(raw, sealed, rev)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			spoil()
-			if err := l.doubt(t.Context(), "a.example"); err == nil || !strings.Contains(err.Error(), "cert rm --confirm") {
-				t.Errorf("while it cannot be read: %v", err)
-			}
-			if err := l.Found(t.Context()); err != nil {
-				t.Errorf("found again: %v", err)
-			}
-			spoil()
-			at, err := l.Since(t.Context())
-			if err != nil || time.Since(at).Abs() > time.Minute {
-				t.Errorf("%v %v, want the time at which it was written anew", at, err)
-			}
-			if again, err := l.Since(t.Context()); err != nil || !again.Equal(at) {
-				t.Errorf("%v, then %v %v", at, again, err)
-			}
-			spoil()
-			if err := forgetLoss(t.Context(), l); err != nil {
-				t.Errorf("it cannot be given up: %v", err)
-			}
-			if r, _, err := lost(t.Context(), l); err != nil || r != nil {
-				t.Errorf("once it was given up: %+v %v", r, err)
-			}
-		})
 	}
 }

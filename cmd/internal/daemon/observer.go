@@ -5,26 +5,26 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
-	"github.com/lockstep-tls/lockstep/rotation"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// observer takes what happens on streams to the rosters, and counts it.
+// observer passes what happens on streams on to the rosters, and counts it.
 type observer struct {
-	rolls     *rotation.Coordinator
-	door      *door
-	listeners *listeners // nil: none is served
+	rolls     *fleet.Coordinator
+	listeners *listeners.Listeners // listeners is nil if none is served.
 	healer    *sds.Healer
 	table     *sds.Table
 	prover    *sds.Prover
 	log       *slog.Logger
-	kinds     [xds.Kinds]atomic.Uint64 // by xds.Kind
+	kinds     [xds.Kinds]atomic.Uint64 // kinds counts events by xds.Kind.
 
 	mu      sync.Mutex
-	skipped map[string]int // laggards left behind, by scope
+	skipped map[string]int // skipped counts the laggards left behind, by scope.
 }
 
 // observe is called by the goroutines of the streams.
@@ -34,13 +34,14 @@ func (o *observer) observe(e xds.Event) {
 	o.table.Observe(e)
 	o.prover.Observe(e)
 	if e.Kind == xds.Closed {
-		o.door.closed(e.Node.Stream)
-		o.listeners.observe(e)
+		o.rolls.Closed(e.Node.Stream)
+		o.listeners.Observe(e)
 		return
 	}
 	if e.Type == lds.TypeURL {
-		if o.listeners.observe(e); e.Kind == xds.Refused {
-			o.log.Error("a node refused the listener; it goes on with the last one that it took", "node", e.Node.ID, "version", e.Version, "words", e.Words)
+		if o.listeners.Observe(e); e.Kind == xds.Refused {
+			o.log.Error("a node refused the listener; it goes on with the last one that it took",
+				"node", e.Node.ID, "version", e.Version, "words", e.Words)
 		}
 		return
 	}
@@ -50,18 +51,39 @@ func (o *observer) observe(e xds.Event) {
 		case xds.Refused:
 			o.log.Warn("a node refused a secret", "node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
 		case xds.Cured:
-			o.log.Warn("a node took something else in the place of a certificate that it had refused", "node", e.Node.ID, "name", e.Name, "version", e.Version)
+			o.log.Warn("a node took something else in the place of a certificate that it had refused",
+				"node", e.Node.ID, "name", e.Name, "version", e.Version)
 		case xds.Stuck:
-			o.log.Error("a node refuses a certificate and whatever is sent in its place: restart this Envoy", "node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
+			o.log.Error("a node refuses a certificate and whatever is sent in its place: restart this Envoy",
+				"node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
 		}
 		return
 	}
 	if e.Kind == xds.Asked && !o.rolls.Has(scope) {
-		o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer", "node", e.Node.ID, "scope", scope, "configured", o.rolls.Scopes())
+		o.log.Warn("a node asks for the ring of a scope that is not configured, and gets no answer",
+			"node", e.Node.ID, "scope", scope, "configured", o.rolls.Scopes())
 	}
-	o.door.ring(e, scope)
+	o.ring(e, scope)
 }
 
+// ring passes on what happened to a ring on a stream of the SDS service.
+func (o *observer) ring(e xds.Event, scope string) {
+	switch n := e.Node; e.Kind {
+	case xds.Asked:
+		o.rolls.Join(scope, fleet.Asked{
+			Stream: n.Stream, Conn: n.Conn, Node: n.ID, Identity: n.Identity,
+			Held: e.Version, Believed: e.Believed, Ring: n.Kind == xds.KindRing,
+		})
+	case xds.Accepted:
+		o.rolls.Accepted(n.Stream, scope, e.Version)
+	case xds.Refused:
+		o.rolls.Refused(n.Stream, scope, e.Version, e.Words)
+	case xds.Dropped:
+		o.rolls.Dropped(n.Stream, scope)
+	}
+}
+
+// leftBehind counts laggards that a rotation of the scope went on without.
 func (o *observer) leftBehind(scope string, n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -69,4 +91,11 @@ func (o *observer) leftBehind(scope string, n int) {
 		o.skipped = map[string]int{}
 	}
 	o.skipped[scope] += n
+}
+
+// behind returns how many nodes the rotations of a scope went on without.
+func (o *observer) behind(scope string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.skipped[scope]
 }

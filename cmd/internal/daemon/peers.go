@@ -7,10 +7,13 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/lockstep-tls/lockstep/identity/transport"
 )
 
-// adminURL is where the other replicas find this one's admin API; empty on a socket. A name in listen stays one, since certificates are issued to names;
-// an address that listens everywhere is told as the host's name.
+// adminURL returns where the other replicas find this one's admin API, or "" if it is on a socket.
+// A name in listen stays one, since certificates are issued to names. For an address that listens
+// everywhere it is the host's name.
 func adminURL(scheme, listen string, a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -32,14 +35,15 @@ func adminURL(scheme, listen string, a net.Addr) string {
 	return scheme + "://" + addr
 }
 
-// peerTransport reaches the other replicas' admin APIs: with the server's own certificate, against the CA of those who may connect.
-func peerTransport(files *serverTLS) http.RoundTripper {
+// peerTransport reaches the other replicas' admin APIs. It shows the server's own certificate, and
+// verifies theirs by the CA of those who may connect.
+func peerTransport(files *transport.MTLS) http.RoundTripper {
 	t := &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 5 * time.Second}
 	if files == nil {
 		return t
 	}
 	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d := tls.Dialer{Config: files.client()}
+		d := tls.Dialer{Config: files.Client()}
 		return d.DialContext(ctx, network, addr)
 	}
 	return t

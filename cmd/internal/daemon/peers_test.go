@@ -6,20 +6,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
-	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
@@ -53,7 +50,7 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, dir := newAuthority(t, "fleet.example"), t.TempDir()
+	ca, dir := newAuthority(t), t.TempDir()
 	crt, key := ca.sign(&x509.Certificate{DNSNames: []string{host}, KeyUsage: x509.KeyUsageDigitalSignature}, ca)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -116,19 +113,23 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 	join(t, two.xdsListener.Addr().String(), "edge-1", "tickets/default").gets("+tickets/default")
 	until(t, func() error { // as one fleet
 		nodes, err := one.client.Nodes(t.Context(), "")
-		if err == nil && (len(nodes.Silent) > 0 || len(nodes.Nodes) != 1 || nodes.Nodes[0].Replica != two.data.replica || nodes.Replica != one.data.replica) {
+		if err == nil && (len(nodes.Silent) > 0 || len(nodes.Nodes) != 1 || nodes.Nodes[0].Replica != two.data.Replica || nodes.Replica != one.data.Replica) {
 			err = fmt.Errorf("%+v", nodes)
 		}
 		return err
 	})
 	var said bytes.Buffer
-	look := func(n *neighbours) string {
+	listener := &Daemon{self: one.self, log: slog.New(slog.NewTextHandler(&said, nil))}
+	look := func() string { // each look begins anew
 		said.Reset()
-		n.log = slog.New(slog.NewTextHandler(&said, nil))
-		n.look(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := one.rolls.FindUnreachable(ctx, listener.unreachable); err != nil {
+			t.Error(err)
+		}
 		return said.String()
 	}
-	if got := look(one.neighbours()); got != "" {
+	if got := look(); got != "" {
 		t.Errorf("of a replica on this machine: %s", got)
 	}
 
@@ -144,53 +145,14 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, want := range []string{two.data.replica, third.data.replica, "another replica answers there", "admin_listen", addr} {
+		for _, want := range []string{two.data.Replica, third.data.Replica, "another replica answers there", "admin_listen", addr} {
 			if !strings.Contains(nodes.Silent[0], want) {
 				return fmt.Errorf("%q has no %q", nodes.Silent, want)
 			}
 		}
 		return nil
 	})
-	n := one.neighbours()
-	if got := look(n); !strings.Contains(got, "admin_listen") || !strings.Contains(got, two.data.replica) {
+	if got := look(); strings.Count(got, "set admin_listen") != 1 || !strings.Contains(got, two.data.Replica) {
 		t.Errorf("said: %s", got)
-	}
-	if got := look(n); got != "" {
-		t.Errorf("said again: %s", got)
-	}
-}
-
-func TestAReplicaThatNobodyReachesOnLoopbackIsElsewhereOnceItIsHeardOfAgain(t *testing.T) {
-	var said bytes.Buffer
-	at, asked := time.Now(), []string{}
-	peers := []rotation.Peer{{Replica: "gone", Admin: "http://127.0.0.1:1", At: at}, {Replica: "there", Admin: "https://192.0.2.7:18080", At: at}, {Replica: "socket", At: at}}
-	n := &neighbours{
-		self: "http://127.0.0.1:18080", log: slog.New(slog.NewTextHandler(&said, nil)), known: map[string]bool{}, silent: map[string]time.Time{},
-		peers: func() []rotation.Peer { return peers },
-		ask: func(_ context.Context, p rotation.Peer) error {
-			asked = append(asked, p.Replica)
-			return errors.New("nobody is there")
-		},
-	}
-	warned := func() (names []string) {
-		for _, name := range []string{"gone", "there", "socket"} {
-			if strings.Contains(said.String(), "replica="+name) {
-				names = append(names, name)
-			}
-		}
-		said.Reset()
-		return names
-	}
-	for i, want := range [][]string{{"there"}, nil, {"gone"}, nil} {
-		if i == 2 {
-			peers[0].At = at.Add(10 * time.Second)
-		}
-		n.look(t.Context())
-		if got := warned(); !slices.Equal(got, want) {
-			t.Errorf("look %d: warned of %v, want %v", i, got, want)
-		}
-	}
-	if !slices.Equal(asked, []string{"gone", "gone", "gone"}) {
-		t.Errorf("asked %v", asked)
 	}
 }

@@ -1,12 +1,9 @@
 package daemon
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -33,7 +30,7 @@ func TestAnAuditRecordPutBackIsFoundByTheMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	yesterday, _, err := r.data.store.Get(t.Context(), "audit/head")
+	yesterday, _, err := r.store.Get(t.Context(), "audit/head")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,9 +62,9 @@ func TestAnAuditRecordPutBackIsFoundByTheMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rev, err := d.data.store.Get(t.Context(), "audit/head")
+	_, rev, err := d.store.Get(t.Context(), "audit/head")
 	if err == nil {
-		_, err = d.data.store.Swap(t.Context(), "audit/head", rev, yesterday)
+		_, err = d.store.Swap(t.Context(), "audit/head", rev, yesterday)
 	}
 	d.Close()
 	if err != nil {
@@ -76,44 +73,5 @@ func TestAnAuditRecordPutBackIsFoundByTheMark(t *testing.T) {
 	found, err := start(t, in).client.VerifyAudit(t.Context())
 	if text := fmt.Sprintf("%+v", found); err != nil || !strings.Contains(text, "cut-off") || !strings.Contains(text, "the high-water mark of replica") {
 		t.Errorf("%s %v", text, err)
-	}
-}
-
-// The CA's file is read again as it changes; one that cannot be used changes nothing.
-func TestAnotherCAInTheFileCountsAtOnce(t *testing.T) {
-	was, next := newAuthority(t, "fleet.example"), newAuthority(t, "fleet.example")
-	dir := t.TempDir()
-	certify(t, dir, "server.example")
-	file, host := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "server.example")
-	write := func(b []byte) {
-		t.Helper()
-		if err := errors.Join(os.WriteFile(file+".new", b, 0o600), os.Rename(file+".new", file)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(pemOf(was.cert))
-	s, err := newServerTLS(config.Config{XDSCert: filepath.Join(host, "tls.crt"), XDSKey: filepath.Join(host, "tls.key"), XDSClientCA: file}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.close()
-	old, fresh := was.svid("fleet.example/a"), next.svid("fleet.example/a")
-	lets := func(c *tls.Certificate) error { _, _, err := meet(s.config("h2"), c); return err }
-	if err := lets(&old); err != nil || lets(&fresh) == nil {
-		t.Fatal(err)
-	}
-	write([]byte("no certificate"))
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond) // files are looked at once a second
-	defer cancel()
-	for ctx.Err() == nil {
-		if err := lets(&old); err != nil {
-			t.Fatalf("while the file is broken: %v", err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	write(pemOf(next.cert))
-	until(t, func() error { return lets(&fresh) })
-	if lets(&old) == nil {
-		t.Error("the CA that was taken out still counts")
 	}
 }

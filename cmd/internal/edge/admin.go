@@ -9,9 +9,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
-// state is what /readyz says.
+// state is what /readyz answers.
 type state string
 
 const (
@@ -60,14 +62,16 @@ func (e *Edge) admin(ctx context.Context) error {
 	return nil
 }
 
-// measure adds what is read off when it is asked for.
+// measure adds the metrics that are read when somebody asks for them.
 func (e *Edge) measure() {
 	e.registry.MustRegister(
+		version.Metric(),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_certificates", Help: "Certificates held."},
 			func() float64 { return float64(e.secrets.Held()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_ready", Help: "1 when /readyz says so."},
 			func() float64 { return b2f(e.is() == ready) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_control_plane_up", Help: "1 while there is a stream to the control plane."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "lockstep_edge_control_plane_up", Help: "1 while there is a stream to the control plane."},
 			func() float64 { return b2f(e.secrets.Current()) }),
 	)
 }

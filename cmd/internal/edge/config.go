@@ -1,4 +1,5 @@
-// Package edge is lockstep-edge: the bundled proxy, its secrets and its admin listener in one process.
+// Package edge is lockstep-edge. It has the bundled proxy, its secrets and its admin listener in
+// one process.
 package edge
 
 import (
@@ -17,49 +18,61 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Config of lockstep-edge: one YAML file, decoded strictly. Every key that holds one value is also a flag (admin_listen: --admin-listen) and an environment variable
-// (LOCKSTEP_EDGE_ADMIN_LISTEN); a flag wins over the environment, and that over the file.
+// Config is the configuration of lockstep-edge. It is one YAML file, decoded strictly. Every key
+// that holds one value is also a flag (admin_listen: --admin-listen) and an environment variable
+// (LOCKSTEP_EDGE_ADMIN_LISTEN). A flag wins over the environment, and the environment over the
+// file.
 type Config struct {
-	// Node is this edge's id at the control plane, one of its own for each.
+	// Node is this edge's id at the control plane. Each edge has one of its own.
 	Node string `yaml:"node"`
 	// Cluster is the node cluster.
 	Cluster string `yaml:"cluster"`
-	// XDS is where the control plane is: host:port, several of them with commas, or unix:/path. The first that answers is used.
+	// XDS is the address of the control plane: host:port, several of them with commas, or
+	// unix:/path. The first that answers is used.
 	XDS string `yaml:"xds"`
-	// XDSCert, XDSKey and XDSCA are PEM files for mTLS to the control plane: this node's certificate (its identity) and key, and the CA of the control plane.
-	// They are read again at each connection. Without them plaintext, which a control plane accepts on loopback and unix sockets only.
+	// XDSCert, XDSKey and XDSCA are PEM files for mTLS to the control plane: this node's
+	// certificate (its identity) and key, and the CA of the control plane. They are read again at
+	// each connection. Without them the connection is plaintext, which a control plane accepts on
+	// loopback and unix sockets only.
 	XDSCert string `yaml:"xds_cert"`
 	XDSKey  string `yaml:"xds_key"`
 	XDSCA   string `yaml:"xds_ca"`
-	// XDSName is the name that the control plane's certificate must carry. Empty: the host of XDS.
+	// XDSName is the name that the control plane's certificate must carry. Empty stands for the
+	// host of XDS.
 	XDSName string `yaml:"xds_name"`
-	// DataDir is where the last-good copy is kept: what the control plane gave, sealed, so that the edge can start without it. One process at a time (but for a
-	// hand-over). Empty: no copy.
+	// DataDir is where the last-good copy is kept. It is what the control plane gave, sealed, so
+	// that the edge can start without the control plane. One process uses it at a time, except
+	// during a hand-over. If it is empty, there is no copy.
 	DataDir string `yaml:"data_dir"`
-	// KEK is the key that seals it: a file, made if it is missing; credential:NAME, of systemd; or env:VARIABLE. Empty: DataDir/sealing.key.
+	// KEK is where the key that seals the copy is kept. It is a file, which is made if it is
+	// missing, credential:NAME, of systemd, or env:VARIABLE. Empty stands for DataDir/sealing.key.
 	KEK string `yaml:"kek"`
-	// TicketLifetime is that of the scopes at the control plane: ticket keys of a copy that is older are not used.
+	// TicketLifetime is that of the scopes at the control plane. Ticket keys of a copy that is
+	// older are not used.
 	TicketLifetime time.Duration `yaml:"ticket_lifetime"`
-	// AdminListen is the address of /metrics, /healthz and /readyz: loopback, or an address that only yours can reach. Empty: none.
+	// AdminListen is the address of /metrics, /healthz and /readyz. It should be loopback, or an
+	// address that strangers cannot reach. If it is empty, there is none.
 	AdminListen string `yaml:"admin_listen"`
 
 	Listeners []edgeproxy.Listener `yaml:"listeners"`
 	Routes    []edgeproxy.Route    `yaml:"routes"`
 	Limits    edgeproxy.Limits     `yaml:"limits"`
 	Timeouts  edgeproxy.Timeouts   `yaml:"timeouts"`
-	// Preload are server names whose certificates are asked for at the start, and never given up for others. All else is loaded when a client first asks for it.
+	// Preload are server names whose certificates are asked for at the start, and never given up
+	// for others. Others are loaded when a client first asks for them.
 	Preload []string `yaml:"preload"`
-	// TrustedProxies are the networks (10.0.0.0/8) whose X-Forwarded-* are believed.
+	// TrustedProxies are the networks (10.0.0.0/8) whose X-Forwarded-* headers are believed.
 	TrustedProxies []string `yaml:"trusted_proxies"`
-	// AccessLog is whether each request is logged: on or off.
+	// AccessLog says whether each request is logged. It is on or off.
 	AccessLog string `yaml:"access_log"`
 }
 
-// Default is the configuration of one who says nothing.
+// Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
-		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on", TicketLifetime: 2 * time.Hour,
-		Limits: edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
+		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on",
+		TicketLifetime: 2 * time.Hour,
+		Limits:         edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
 	}
 }
 
@@ -71,15 +84,18 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this node's certificate for mTLS to the control plane")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSCA, "xds-ca", c.XDSCA, "PEM file: the CA of the control plane's certificate")
-	f.StringVar(&c.XDSName, "xds-name", c.XDSName, "the name that the control plane's certificate must carry (default: the host of --xds)")
+	f.StringVar(&c.XDSName, "xds-name", c.XDSName,
+		"the name that the control plane's certificate must carry (default: the host of --xds)")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the sealed last-good copy is kept; empty: nowhere")
-	f.StringVar(&c.KEK, "kek", c.KEK, "the key that seals it: a file, credential:NAME or env:VARIABLE (default <data-dir>/sealing.key)")
+	f.StringVar(&c.KEK, "kek", c.KEK, "the key that seals it: a file, credential:NAME or env:VARIABLE (default "+
+		"<data-dir>/sealing.key)")
 	f.DurationVar(&c.TicketLifetime, "ticket-lifetime", c.TicketLifetime, "that of the scopes at the control plane")
 	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&c.AccessLog, "access-log", c.AccessLog, "log each request: on or off")
 }
 
-// Load fills c, whose flags f has parsed: from file, then from the environment, then from the flags that were given.
+// Load fills c, whose flags f has parsed. It reads file, then the environment, then the flags that
+// were given.
 func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
 	given := map[string]string{}
 	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })

@@ -20,7 +20,8 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 )
 
-// dial makes the connection to the control plane, to the first of its replicas that answers. It connects when it is used.
+// dial returns a connection to the first replica of the control plane that answers. It connects
+// when it is used.
 func dial(c Config) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if c.XDSCert != "" {
@@ -45,23 +46,27 @@ func dial(c Config) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithResolvers(replicas),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second,
+			PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}, MinConnectTimeout: 3 * time.Second,
+			Backoff: backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2,
+				MaxDelay: 2 * time.Second}, MinConnectTimeout: 3 * time.Second,
 		}),
 		grpc.WithContextDialer(dialEither),
 	}
 	return grpc.NewClient("lockstep:///control-plane", options...)
 }
 
-// mutual is mTLS with the files as they are at each handshake: they are renewed while we run.
+// mutual is mTLS with the files as they are at each handshake, since they are renewed meanwhile.
 type mutual struct {
 	credentials.TransportCredentials
 	c Config
 }
 
-// ClientHandshake takes the host of the endpoint, which crypto/tls does not pass on to VerifyConnection where it is an IP address.
-func (m mutual) ClientHandshake(ctx context.Context, host string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+// ClientHandshake notes the host of the endpoint. If that is an IP address, crypto/tls does not
+// pass it on to VerifyConnection.
+func (m mutual) ClientHandshake(ctx context.Context, host string, raw net.Conn) (net.Conn, credentials.AuthInfo,
+	error) {
 	return credentials.NewTLS(m.config(host)).ClientHandshake(ctx, host, raw)
 }
 
@@ -77,13 +82,15 @@ func (m mutual) config(host string) *tls.Config {
 			pair, err := tls.LoadX509KeyPair(m.c.XDSCert, m.c.XDSKey)
 			return &pair, err
 		},
-		InsecureSkipVerify: true, // VerifyConnection does it, since crypto/tls would keep the CAs that it began with
+		// VerifyConnection does it, since crypto/tls would keep the CAs that it began with
+		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			cas, err := roots(m.c.XDSCA)
 			if err != nil {
 				return err
 			}
-			o := x509.VerifyOptions{Roots: cas, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+			o := x509.VerifyOptions{Roots: cas, Intermediates: x509.NewCertPool(),
+				KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 			for _, i := range cs.PeerCertificates[1:] {
 				o.Intermediates.AddCert(i)
 			}
@@ -96,7 +103,8 @@ func (m mutual) config(host string) *tls.Config {
 	}
 }
 
-// carries checks the name: host, or the SPIFFE ID where the configuration demands one.
+// carries checks that the certificate carries host, or the SPIFFE ID if the configuration demands
+// one.
 func carries(leaf *x509.Certificate, host, want string) error {
 	if !strings.HasPrefix(want, "spiffe://") {
 		return leaf.VerifyHostname(host)
@@ -121,7 +129,7 @@ func roots(file string) (*x509.CertPool, error) {
 	return p, nil
 }
 
-// dialEither connects to host:port, or to a path.
+// dialEither connects to host:port, or to the path of a unix socket.
 func dialEither(ctx context.Context, addr string) (net.Conn, error) {
 	network := "tcp"
 	if strings.HasPrefix(addr, "/") {

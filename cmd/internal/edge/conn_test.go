@@ -13,7 +13,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// The control plane is who carries its name or address, or the name that the configuration demands: each node has a certificate of the same CA.
+// The control plane is who carries its name or address, or the name that the configuration demands:
+// each node has a certificate of the same CA.
 func TestTheControlPlaneIsKnownByItsNameOrAddress(t *testing.T) {
 	ca, err := fleet.NewCA("Nodes CA")
 	if err != nil {

@@ -30,13 +30,16 @@ type Edge struct {
 	proxy    *edgeproxy.Proxy
 	secrets  *secrets.Secrets
 	registry *prometheus.Registry
-	copy     *lastgood.Keeper // nil: none
-	old      lastgood.Rings   // of the copy, as it was at the start
+	copy     *lastgood.Keeper // copy is nil if there is none.
+	old      lastgood.Rings   // old are those of the copy at the start.
 
-	open          map[string]net.Listener // all that follow, by their addresses in the configuration
+	// open are all listeners, by their addresses in the configuration.
+	open          map[string]net.Listener
 	listeners     []net.Listener
-	adminListener net.Listener // nil: none
-	before        *os.File     // a connection to the process that handed over to us, for as long as that lives; nil: there was none
+	adminListener net.Listener // adminListener is nil if there is none.
+	// before is a connection to the process that handed over to this one. It ends with that
+	// process. It is nil if there was none.
+	before *os.File
 
 	mu    sync.Mutex
 	state state
@@ -49,7 +52,8 @@ func New(c Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{cfg: c, log: log, conn: conn, registry: prometheus.NewRegistry()}
-	e.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	e.registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	pc, err := c.proxy()
 	if err != nil {
 		return nil, err
@@ -66,7 +70,8 @@ func New(c Config, log, access *slog.Logger) (*Edge, error) {
 		Scopes: pc.Scopes(), Preload: preload, Names: c.Limits.Names, Wait: c.Timeouts.Load,
 		Ring: e.use, Log: log,
 	})
-	if e.proxy, err = edgeproxy.New(pc, edgeproxy.Options{Certificates: e.secrets, Log: log, Access: access, Registry: e.registry}); err != nil {
+	if e.proxy, err = edgeproxy.New(pc, edgeproxy.Options{Certificates: e.secrets, Log: log, Access: access,
+		Registry: e.registry}); err != nil {
 		return nil, err
 	}
 	e.measure()
@@ -87,7 +92,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	asking, stop := context.WithCancel(context.Background())
 	g.Go(func() error { return e.secrets.Run(asking) })
 	g.Go(func() error {
-		defer stop() // requests that end slowly need no secrets, but handshakes that have begun do
+		defer stop() // handshakes that have begun still need secrets, slow requests do not
 		e.hold(ctx)
 		if err := e.proxy.Run(ctx, e.listeners); err != nil {
 			return err
@@ -114,11 +119,13 @@ func (e *Edge) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// acceptAfter is how long clients of a process that starts are left waiting, so that their sessions resume: a little longer than the copy's rings take.
+// acceptAfter is how long clients of a starting process wait, so that their sessions resume. It is
+// a little longer than the copy's rings take.
 const acceptAfter = answerWithin + time.Second
 
-// hold waits for ticket keys before the first connection is accepted: those who come meanwhile stand in the sockets' queues. Without keys there are no tickets, and those
-// that clients have would be declined. Where another process serves until we are ready, there is no hurry at all.
+// hold waits for ticket keys before the first connection is accepted. Clients wait in the queues of
+// the sockets meanwhile. Without keys there are no tickets, and those that clients have would be
+// declined. If another process serves until this one is ready, hold waits as long as it takes.
 func (e *Edge) hold(ctx context.Context) {
 	var late <-chan time.Time
 	if e.before == nil {
@@ -131,7 +138,8 @@ func (e *Edge) hold(ctx context.Context) {
 	}
 }
 
-// listen opens the listeners, in the order of the configuration, and the admin listener; those that were handed over are used.
+// listen opens the listeners, in the order of the configuration, and the admin listener. It uses
+// those that were handed over.
 func (e *Edge) listen() error {
 	given, before, err := inherit()
 	if err != nil {
@@ -163,12 +171,12 @@ func (e *Edge) listen() error {
 
 func (e *Edge) closeAll() {
 	for _, ln := range e.open {
-		ln.Close() // most are closed already: who served them has done it
+		ln.Close() // whoever served them has closed most of them already
 	}
 }
 
-// use is told of a ring, and returns when every new handshake uses it, and what it has lost can not come back by a restart: that is what the control plane takes
-// this edge's word for.
+// use takes a ring into use. When it returns, every new handshake uses the ring, and the keys that
+// it lost cannot come back by a restart. The control plane relies on both.
 func (e *Edge) use(scope string, r keysource.Ring) error {
 	if err := e.proxy.Use(scope, r); err != nil {
 		return err

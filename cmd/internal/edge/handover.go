@@ -17,9 +17,11 @@ import (
 // successorWithin is how long a new process has to be ready.
 const successorWithin = time.Minute
 
-// succeed waits for SIGHUP, which asks for a restart: a new process of the program and the configuration as they are on disk by now gets the listening sockets, and
-// this one leaves when that one is ready. Where it does not become ready, this one goes on. It returns when requests have ended: until then SIGHUP, which would end
-// this process, is meant for the new one, by somebody who does not know of it yet.
+// succeed waits for SIGHUP, which asks for a restart. It starts a new process, of the program and
+// the configuration that are on disk by then, and gives it the listening sockets. This process
+// leaves when the new one is ready, and goes on if it does not become ready. succeed returns when
+// requests have ended. Until then it catches SIGHUP, which would end this process. Somebody who
+// does not know of the new process yet may send it.
 func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func()) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -29,7 +31,7 @@ func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func())
 		select {
 		case <-hup:
 		case <-ended:
-			runtime.KeepAlive(next) // its connection
+			runtime.KeepAlive(next) // next owns the connection
 			return nil
 		}
 		switch {
@@ -37,7 +39,7 @@ func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func())
 			if err := next.Signal(syscall.SIGHUP); err != nil {
 				e.log.Error("the new process was not asked for a restart", "pid", next.Pid, "error", err)
 			}
-		case ctx.Err() == nil: // else this one leaves, and nobody is to follow
+		case ctx.Err() == nil: // else this process leaves without a successor
 			var err error
 			if next, err = e.handOver(ctx); err != nil {
 				e.log.Error("the new process did not take over; this one goes on", "error", err)
@@ -50,13 +52,14 @@ func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func())
 	}
 }
 
-// successor is a process that has our sockets.
+// successor is a process that has the sockets of this one.
 type successor struct {
 	*os.Process
-	conn *os.File // by its end of which it sees whether we are still there
+	conn *os.File // conn ends when this process does. The successor watches its other end.
 }
 
-// handOver starts a process with our sockets, and returns it when it is ready.
+// handOver starts a process with the sockets of this one. It returns the process when that is
+// ready.
 func (e *Edge) handOver(ctx context.Context) (next *successor, err error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -103,16 +106,19 @@ func (e *Edge) handOver(ctx context.Context) (next *successor, err error) {
 	return &successor{cmd.Process, ours}, nil
 }
 
-// kinship makes the new process a child of systemd, where that runs us, as we are. A main process that is somebody else's child would be killed at once when the
-// service is to stop, since systemd waits for its own children only (systemd 252, unit_kill_context), and its death would not be noticed.
+// kinship makes the new process a child of systemd, if systemd runs this one. Else systemd would
+// kill the new main process at once when the service is to stop, and would not notice its death. It
+// waits for its own children only (systemd 252, unit_kill_context).
 func kinship() *syscall.SysProcAttr {
-	if os.Getenv("NOTIFY_SOCKET") == "" || os.Getpid() == 1 { // clone(2) has nobody to give the child of a first process to
+	if os.Getenv("NOTIFY_SOCKET") == "" || os.Getpid() == 1 {
+		// clone(2) has nobody to give the child of a first process to
 		return nil
 	}
 	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_PARENT}
 }
 
-// answer tells whoever waits that we are ready: the process that hands over, which systemd listens to until then (NotifyAccess=main), or systemd (Type=notify).
+// answer says that this process is ready. It says so to the process that hands over, to which
+// systemd listens until then (NotifyAccess=main), or to systemd (Type=notify).
 func (e *Edge) answer() {
 	if e.before == nil {
 		e.notify(daemon.SdNotifyReady)
@@ -123,24 +129,25 @@ func (e *Edge) answer() {
 	}
 }
 
-// refuse says that we will never be ready: the process that hands over goes on.
+// refuse says that this process will never be ready. The process that hands over then goes on.
 func (e *Edge) refuse() {
 	if e.before != nil {
 		e.before.Close()
 	}
 }
 
-// outlast waits until the process that handed over has ended, too: systemd kills what the main process leaves behind (KillMode=mixed). That one began to drain before us.
+// outlast waits until the process that handed over has ended too, since systemd kills what the main
+// process leaves behind (KillMode=mixed). That process began to drain earlier.
 func (e *Edge) outlast() {
 	if e.before == nil {
 		return
 	}
 	e.before.SetReadDeadline(time.Now().Add(e.cfg.Timeouts.Drain))
-	e.before.Read(make([]byte, 1)) // which it never writes
+	e.before.Read(make([]byte, 1)) // it never writes, so the read ends with that process
 	e.before.Close()
 }
 
-// notify tells systemd, where it runs us (sd_notify(3)).
+// notify tells systemd about the state, if systemd runs this process (sd_notify(3)).
 func (e *Edge) notify(what string) {
 	if _, err := daemon.SdNotify(false, what); err != nil {
 		e.log.Warn("systemd was not told", "what", what, "error", err)

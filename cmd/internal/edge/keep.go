@@ -10,23 +10,26 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/edgeproxy/lastgood"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/seal"
 )
 
 const (
-	// answerWithin is how long the control plane has to give rings before those of the copy are used.
+	// answerWithin is how long the control plane has to give rings before those of the copy are
+	// used.
 	answerWithin = 2 * time.Second
-	// stampEvery is how often the copy says that its rings are current still.
+	// stampEvery is how often the copy notes that its rings are still current.
 	stampEvery = 30 * time.Second
 	// certsEvery bounds how often the certificates are written, all of them.
 	certsEvery = 10 * time.Second
-	// spendWithin is how long a disk may keep a ring from being accepted: rotations wait for this edge.
+	// spendWithin is how long a disk may delay the acceptance of a ring. Rotations wait for this
+	// edge.
 	spendWithin = time.Second
 )
 
-// openCopy makes the data directory usable. A copy that is damaged is no reason not to start.
+// openCopy makes the data directory usable. The edge starts even if the copy is damaged.
 func (e *Edge) openCopy() error {
 	if e.cfg.DataDir == "" {
 		return nil
@@ -34,7 +37,7 @@ func (e *Edge) openCopy() error {
 	if err := os.MkdirAll(e.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	keys, err := seal.Source(cmp.Or(e.cfg.KEK, filepath.Join(e.cfg.DataDir, "sealing.key")))
+	keys, err := kek.Source(cmp.Or(e.cfg.KEK, filepath.Join(e.cfg.DataDir, "sealing.key")))
 	if err != nil {
 		return fmt.Errorf("kek: %w", err)
 	}
@@ -49,7 +52,8 @@ func (e *Edge) openCopy() error {
 	return nil
 }
 
-// restore reads the copy, and serves its certificates from now on: the control plane, which is asked about them first of all, replaces or removes what has changed.
+// restore reads the copy, and serves its certificates from now on. The control plane is asked about
+// them first, and replaces or removes what has changed.
 func (e *Edge) restore() {
 	if e.copy == nil {
 		return
@@ -63,7 +67,7 @@ func (e *Edge) restore() {
 		e.log.Error("refused", "error", err)
 	}
 	for n, c := range certs {
-		if err := e.secrets.Restore(n, c.Chain, c.Key); err != nil {
+		if err := e.secrets.Restore(n, c); err != nil {
 			e.log.Error("refused a certificate of the last-good copy", "name", string(n), "error", err)
 		}
 	}
@@ -72,7 +76,8 @@ func (e *Edge) restore() {
 	}
 }
 
-// keep writes the copy as things change, until ctx ends. Where the control plane does not answer at the start, the rings of the copy are used.
+// keep writes the copy as things change, until ctx ends. If the control plane does not answer at
+// the start, keep uses the rings of the copy.
 func (e *Edge) keep(ctx context.Context) error {
 	if e.copy == nil {
 		return nil
@@ -119,18 +124,21 @@ func (e *Edge) resume() {
 			continue
 		}
 		if age > e.cfg.TicketLifetime || age < -time.Minute {
-			e.log.Warn("the last-good ticket keys are too old: no tickets until the control plane answers", "scope", scope, "version", ring.Version(), "age", age.String())
+			e.log.Warn("the last-good ticket keys are too old: no tickets until the control plane answers", "scope",
+				scope, "version", ring.Version(), "age", age.String())
 			continue
 		}
 		if err := e.secrets.Resume(scope, ring); err != nil {
 			e.log.Error("refused a ring of the last-good copy", "scope", scope, "error", err)
 			continue
 		}
-		e.log.Warn("the control plane does not answer: the last-good ticket keys are used", "scope", scope, "version", ring.Version(), "age", age.String())
+		e.log.Warn("the control plane does not answer: the last-good ticket keys are used", "scope", scope, "version",
+			ring.Version(), "age", age.String())
 	}
 }
 
-// spend notes in the data directory what has left a ring. A disk that hangs is waited for no longer than spendWithin.
+// spend notes in the data directory what has left a ring. It waits for a hanging disk no longer
+// than spendWithin.
 func (e *Edge) spend(scope string, r keysource.Ring) {
 	if e.copy == nil {
 		return
@@ -143,7 +151,9 @@ func (e *Edge) spend(scope string, r keysource.Ring) {
 	case <-time.After(spendWithin):
 	}
 	if err != nil {
-		e.log.Error("the ticket keys that are gone are not written down: until they are, a restart without the control plane might use them again", "scope", scope, "error", err)
+		e.log.Error(
+			"the ticket keys that are gone are not written down: until they are, a restart without the control "+
+				"plane might use them again", "scope", scope, "error", err)
 	}
 }
 
@@ -156,11 +166,7 @@ func (e *Edge) saveRings(rings map[string]keysource.Ring) bool {
 }
 
 func (e *Edge) saveCertificates() bool {
-	all := make(map[keysource.Name]lastgood.Certificate)
-	for n, c := range e.secrets.Certificates() {
-		all[n] = lastgood.Certificate{Chain: c.Chain, Key: c.Key}
-	}
-	err := e.copy.SaveCertificates(all)
+	err := e.copy.SaveCertificates(e.secrets.Certificates())
 	if err != nil {
 		e.log.Error("the last-good copy is not written", "error", err)
 	}

@@ -11,21 +11,26 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// sockets are listening sockets that this process was started with, by address: those of the process that it takes over from, or of systemd.
+// sockets are the listening sockets that this process was started with, by address. They come from
+// the process before it, or from systemd.
 type sockets map[string]net.Listener
 
 const (
-	// envSockets names, in the order of the file descriptors from 3 on, the addresses of the sockets that are handed over; the one behind is a connection to who does it.
+	// envSockets names the addresses of the sockets that are handed over, in the order of the file
+	// descriptors from 3 on. The descriptor after them is a connection to the process that hands
+	// over.
 	envSockets = "LOCKSTEP_EDGE_SOCKETS"
 	firstFD    = 3
 )
 
-// inherit takes the sockets that were given, and the connection to the process that gave them; nil: none did.
+// inherit returns the sockets that were given, and the connection to the process that gave them, or
+// nil if there is none.
 func inherit() (s sockets, before *os.File, err error) {
 	s = make(sockets)
 	names := os.Getenv(envSockets)
 	if names == "" {
-		all, err := activation.Listeners() // it takes $LISTEN_FDS away, so that no child takes the sockets for its own
+		// it unsets $LISTEN_FDS, so that no child takes the sockets for its own
+		all, err := activation.Listeners()
 		if err != nil {
 			return nil, nil, fmt.Errorf("sockets of systemd: %w", err)
 		}
@@ -56,7 +61,7 @@ func inherit() (s sockets, before *os.File, err error) {
 	return s, os.NewFile(fd, "hand-over"), nil
 }
 
-// listen returns the socket of an address: one that was given, or a new one.
+// listen returns the socket of an address. It is one that was given, or a new one.
 func (s sockets) listen(addr string) (net.Listener, error) {
 	if ln := s[addr]; ln != nil {
 		delete(s, addr)
@@ -71,7 +76,7 @@ func (s sockets) listen(addr string) (net.Listener, error) {
 	return net.Listen("tcp", addr)
 }
 
-// close ends what the configuration does not name any more.
+// close closes the sockets that the configuration does not name any more.
 func (s sockets) close() (unused []string) {
 	for addr, ln := range s {
 		unused = append(unused, addr)
@@ -80,7 +85,8 @@ func (s sockets) close() (unused []string) {
 	return unused
 }
 
-// sameAddress compares what a socket says with what a configuration says: every way to write "all addresses" is one.
+// sameAddress reports whether the address of a socket is that of a configuration. All ways to write
+// "all addresses" are the same.
 func sameAddress(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)

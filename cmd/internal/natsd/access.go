@@ -7,19 +7,20 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// ownInbox begins the subjects on which lockstepd's own connections get answers; no client may listen there.
+// ownInbox begins the subjects on which lockstepd's own connections get answers. No client may
+// listen there.
 const ownInbox = "_LOCKSTEP"
 
 // clientInbox begins those of clients, by NATS custom.
 const clientInbox = "_INBOX"
 
-// ownTokens are what lockstepd's own connections authenticate with: random, and never outside the process.
+// ownTokens authenticate lockstepd's own connections. They are random, and never leave the process.
 type ownTokens struct{ bus, service string }
 
 // authenticator maps a token to what its holder may do.
 type authenticator struct {
 	own    ownTokens
-	client string // empty: there are no clients
+	client string // client is empty if there are no clients.
 }
 
 // Check implements [server.Authentication].
@@ -38,13 +39,14 @@ func (a authenticator) Check(c server.ClientAuthentication) bool {
 	return true
 }
 
-// same compares in constant time, whatever the lengths. An empty token is nobody's.
+// same compares in constant time, whatever the lengths. It is false for an empty token.
 func same(given, want string) bool {
 	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1 && want != ""
 }
 
-// clientPermissions: ask for a rotation, follow the events, and find the service as `nats micro` does.
+// clientPermissions let a client ask for a rotation, follow the events, and find the service as
+// `nats micro` does.
 func clientPermissions() *server.Permissions {
 	return &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
@@ -55,8 +57,9 @@ func clientPermissions() *server.Permissions {
 	}
 }
 
-// servicePermissions: answer. A requester names the subject of the answer, so a connection that may publish anything would publish for a
-// client what the client may not.
+// servicePermissions let the service answer, and nothing else. A requester names the subject of the
+// answer. So a connection that may publish anything would publish for a client what the client
+// itself may not.
 func servicePermissions() *server.Permissions {
 	return &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: []string{clientInbox + ".>", ownInbox + ".>"}},

@@ -214,7 +214,8 @@ func TestAClientRotatesFollowsAndLists(t *testing.T) {
 	}
 }
 
-// A requester names the subject of the answer: it must not be able to publish by it what it may not publish itself.
+// A requester names the subject of the answer: it must not be able to publish by it what it may not
+// publish itself.
 func TestAnAnswerIsNoWayToPublish(t *testing.T) {
 	s := start(t, natsd.Config{Listen: "127.0.0.1:0", Token: token})
 	wire(t, s, rotateDefault)
@@ -228,7 +229,8 @@ func TestAnAnswerIsNoWayToPublish(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Request("lockstep.rotate.default", nil, 5*time.Second); err != nil { // the service goes on, and has answered the others
+	if _, err := c.Request("lockstep.rotate.default", nil, 5*time.Second); err != nil {
+		// the service goes on, and has answered the others
 		t.Fatal(err)
 	}
 	flush(t, c.Conn)

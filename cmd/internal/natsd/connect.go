@@ -10,11 +10,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Connect returns lockstepd's connection for events, which may do everything. It can be called before Run, and connects once that
-// runs; closing it is up to the caller.
+// Connect returns lockstepd's connection for events, which may do everything. It may be called
+// before Run, and connects once Run runs. The caller closes it.
 func (s *Server) Connect() (*nats.Conn, error) { return s.connect("lockstepd", s.own.bus) }
 
-// ConnectService returns the connection for the rotate service, which may only answer. Otherwise it is as Connect's.
+// ConnectService returns the connection for the rotate service, which may only answer. Otherwise it
+// is like Connect.
 func (s *Server) ConnectService() (*nats.Conn, error) {
 	return s.connect("lockstepd-rotate", s.own.service)
 }
@@ -31,7 +32,8 @@ func (s *Server) connect(name, token string) (*nats.Conn, error) {
 		nats.FlusherTimeout(time.Second), // an event is not worth more
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			level := slog.LevelWarn
-			if errors.Is(err, nats.ErrPermissionViolation) { // a client named an odd subject for its answer
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				// a client named an odd subject for its answer
 				level = slog.LevelDebug
 			}
 			s.log.log.Log(context.Background(), level, "nats connection", "connection", name, "err", err)

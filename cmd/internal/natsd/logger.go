@@ -5,10 +5,10 @@ import (
 	"log/slog"
 )
 
-// logger passes the server's log on at debug: what an operator must know, Run returns.
+// logger passes the server's log on at level debug. What an operator must know is returned by Run.
 type logger struct {
 	log   *slog.Logger
-	fatal chan string // the first fatal message
+	fatal chan string // fatal gets the first fatal message.
 }
 
 func (l *logger) say(level, format string, v []any) {

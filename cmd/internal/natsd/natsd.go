@@ -1,5 +1,6 @@
-// Package natsd is the NATS server inside lockstepd: it carries events between its own parts, and, where an address is given, lets
-// others follow the events and ask for a rotation, and do nothing else.
+// Package natsd is the NATS server inside lockstepd. It carries events between lockstepd's own
+// parts. If it has an address, others may follow the events and ask for a rotation, and do nothing
+// else.
 package natsd
 
 import (
@@ -16,28 +17,30 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Limits of the server: what is published here are wake-ups of some hundred bytes.
+// These limit the server. What is published here are wake-ups of some hundred bytes.
 const (
 	maxPayload     = 16 << 10 // bytes
 	maxConnections = 256
-	maxSubs        = 32 // of one connection; lockstepd's own need 10
+	maxSubs        = 32 // maxSubs is for one connection. Those of lockstepd need 10.
 	maxPending     = 1 << 20
 	authTimeout    = 2 * time.Second
 	writeDeadline  = 5 * time.Second
 	startTimeout   = 10 * time.Second
 )
 
-// Config of a [Server].
+// Config is what a [Server] needs.
 type Config struct {
-	Listen string      // host:port for other processes; empty: there is no port at all; port 0: any
-	Token  string      // what they authenticate with, as in nats://TOKEN@host:port; at least 16 bytes
-	TLS    *tls.Config // nil: plaintext, which only a loopback address may be
-	Log    *slog.Logger
+	// Listen is host:port for other processes. Without it there is no port. Port 0 is any.
+	Listen string
+	// Token authenticates them, as in nats://TOKEN@host:port. It has 16 bytes at least.
+	Token string
+	TLS   *tls.Config // TLS is nil for plaintext, which only a loopback address may have.
+	Log   *slog.Logger
 }
 
 const minToken = 16 // bytes
 
-// Server is an embedded NATS server without JetStream. New makes it, Run runs it.
+// Server is an embedded NATS server without JetStream.
 type Server struct {
 	srv    *server.Server
 	listen string
@@ -46,7 +49,7 @@ type Server struct {
 	ready  chan struct{}
 }
 
-// New checks the configuration; it starts nothing.
+// New checks the configuration. It starts nothing.
 func New(c Config) (*Server, error) {
 	s := &Server{
 		listen: c.Listen,
@@ -118,7 +121,7 @@ func (s *Server) Run(ctx context.Context) error {
 // Ready is closed when the server accepts connections.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Addr is where the server listens; nil before Ready, and where it does not.
+// Addr is where the server listens. It is nil before Ready, and if the server does not listen.
 func (s *Server) Addr() net.Addr {
 	select {
 	case <-s.ready:
@@ -144,7 +147,9 @@ func splitListen(listen string, encrypted bool) (host string, port int, err erro
 		port = server.RANDOM_PORT
 	}
 	if ip := net.ParseIP(host); !encrypted && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return "", 0, fmt.Errorf("natsd: %s is not a loopback address, and NATS in plaintext would show the token to the network: listen on 127.0.0.1, or give TLS files", listen)
+		return "", 0, fmt.Errorf(
+			"natsd: %s is not a loopback address, and NATS in plaintext would show the token to the network: "+
+				"listen on 127.0.0.1, or give TLS files", listen)
 	}
 	return host, port, nil
 }

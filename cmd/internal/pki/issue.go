@@ -20,26 +20,28 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Request is what a certificate is to be for.
+// Request says what a certificate is for.
 type Request struct {
-	Server bool          // lockstepd's own: it may also call other replicas with it. Else a node's, which can pose as no server
-	Node   string        // the node's id; names its certificate where there is no SPIFFE ID
-	SPIFFE string        // a SPIFFE ID; then the certificate has no other name
-	Names  []string      // DNS names, of a server
-	IPs    []string      // IP addresses, of a server
-	TTL    time.Duration // from now
+	// Server is for lockstepd, which also calls other replicas with it. Else it is for a node.
+	Server bool
+	// Node is the node's id. It names the certificate if there is no SPIFFE ID.
+	Node   string
+	SPIFFE string        // SPIFFE is a SPIFFE ID. With it the certificate has no other name.
+	Names  []string      // Names are DNS names, of a server.
+	IPs    []string      // IPs are IP addresses, of a server.
+	TTL    time.Duration // TTL counts from now.
 }
 
 // Issued is a certificate that was written.
 type Issued struct {
-	Dir      string    `json:"dir"` // holds tls.crt, tls.key and ca.crt
+	Dir      string    `json:"dir"` // Dir holds tls.crt, tls.key and ca.crt.
 	Identity string    `json:"identity"`
 	IPs      []string  `json:"ips,omitempty"`
 	NotAfter time.Time `json:"not_after"`
 }
 
-// Issue makes a new key and a certificate for it, and writes both with the CA's certificate into dir. Errors wrap [ErrBadRequest], [ErrExists], or
-// are the file system's.
+// Issue makes a new key and a certificate for it. It writes both with the CA's certificate into
+// dir. Errors wrap [ErrBadRequest] or [ErrExists], or are those of the file system.
 func (c *CA) Issue(dir string, r Request, force bool) (Issued, error) {
 	template, err := c.template(r)
 	if err != nil {
@@ -66,7 +68,8 @@ func (c *CA) Issue(dir string, r Request, force bool) (Issued, error) {
 		out.IPs = append(out.IPs, ip.String())
 	}
 	return out, write(dir, force, file{KeyFile, keyPEM, 0o600},
-		file{CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644}, file{CAFile, c.PEM(), 0o644})
+		file{CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644},
+		file{CAFile, c.PEM(), 0o644})
 }
 
 func bad(format string, args ...any) error {
@@ -83,7 +86,8 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 	case r.TTL <= 0:
 		return nil, bad("a lifetime of %s", r.TTL)
 	case t.NotAfter.After(c.cert.NotAfter):
-		return nil, bad("it would outlive its CA, which ends at %s: shorten --ttl, or make a new CA", c.cert.NotAfter.UTC().Format(time.RFC3339))
+		return nil, bad("it would outlive its CA, which ends at %s: shorten --ttl, or make a new CA",
+			c.cert.NotAfter.UTC().Format(time.RFC3339))
 	}
 	names := r.Names
 	if r.Server {
@@ -125,7 +129,8 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 	return t, nil
 }
 
-// NodeDir is the folder of a node's certificate below the CA's. Edge-1, edge-1 and edge-1. are one node, as they are one identity.
+// NodeDir returns the folder of a node's certificate below the CA's folder. Edge-1, edge-1 and
+// edge-1. are one node, as they are one identity.
 func NodeDir(ca, node string) (string, error) {
 	id, err := nodeID(node)
 	if err != nil {
@@ -134,16 +139,18 @@ func NodeDir(ca, node string) (string, error) {
 	return filepath.Join(ca, "nodes", id), nil
 }
 
-// nodeID is a node's id as package identity writes a DNS name: in lower case, without a dot at the end.
+// nodeID returns a node's id as package identity writes a DNS name, in lower case and without a dot
+// at the end.
 func nodeID(node string) (string, error) {
 	id := strings.TrimSuffix(node, ".")
 	if id == "" || len(id) > 64 || id[0] == '.' || strings.ContainsFunc(id, notInNode) {
-		return "", bad("node %q: it names a folder, so 1 to 64 of letters, digits, dots, - and _, and no dot in front", node)
+		return "", bad("node %q: it names a folder, so 1 to 64 of letters, digits, dots, - and _, and no dot in front",
+			node)
 	}
 	return strings.ToLower(id), nil
 }
 
-// ServerDir is the folder of lockstepd's own certificate.
+// ServerDir returns the folder of lockstepd's own certificate.
 func ServerDir(ca string) string { return filepath.Join(ca, "server") }
 
 func notInNode(r rune) bool {

@@ -1,8 +1,10 @@
-// Package pki is a small certificate authority for those who have none: it issues the certificates with which lockstepd and its nodes
-// prove to each other who they are. What hosts show to clients is another matter, and another CA.
+// Package pki is a small certificate authority for those who have none. It issues the certificates
+// with which lockstepd and its nodes prove to each other who they are. The certificates that hosts
+// show to clients come from another CA.
 //
-// A directory holds ca.crt and ca.key; what is issued has a folder of its own with tls.crt, tls.key and a copy of ca.crt, which is all that a
-// machine needs. Keys are ECDSA P-256, PKCS#8, mode 0600.
+// A directory holds ca.crt and ca.key. Each issued certificate has a folder of its own with
+// tls.crt, tls.key and a copy of ca.crt, which is all that a machine needs. Keys are ECDSA P-256,
+// PKCS#8, mode 0600.
 package pki
 
 import (
@@ -21,13 +23,14 @@ import (
 )
 
 var (
-	// ErrExists: a file is there already and was not overwritten.
+	// ErrExists means that a file is there already and was not overwritten.
 	ErrExists = errors.New("exists already; --force overwrites it")
-	// ErrBadRequest: no certificate can be made of this; the text says what is wrong.
+	// ErrBadRequest means that no certificate can be made of the request. The text says what is
+	// wrong.
 	ErrBadRequest = errors.New("bad request for a certificate")
 )
 
-// What a directory holds.
+// These are the files of a directory.
 const (
 	CAFile, caKeyFile = "ca.crt", "ca.key"
 	CertFile, KeyFile = "tls.crt", "tls.key"
@@ -35,7 +38,7 @@ const (
 
 const (
 	caLifetime = 10 * 365 * 24 * time.Hour
-	skew       = 5 * time.Minute // clocks may differ by so much
+	skew       = 5 * time.Minute // skew is how much clocks may differ.
 )
 
 // CA issues certificates.
@@ -52,8 +55,10 @@ func Init(dir, name string, force bool) (*CA, error) {
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-skew), NotAfter: now.Add(caLifetime),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-skew),
+		NotAfter: now.Add(caLifetime),
+		IsCA:     true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign |
+			x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -104,7 +109,7 @@ func Open(dir string) (*CA, error) {
 	return c, nil
 }
 
-// PEM is the CA's certificate.
+// PEM returns the CA's certificate.
 func (c *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})
 }
@@ -112,7 +117,7 @@ func (c *CA) PEM() []byte {
 // NotAfter is when the CA's certificate expires, and with it all that it issued.
 func (c *CA) NotAfter() time.Time { return c.cert.NotAfter }
 
-// Expiry reads when the certificate of a folder that Issue wrote expires.
+// Expiry returns when the certificate in a folder of Issue expires.
 func Expiry(dir string) (time.Time, error) {
 	b, err := os.ReadFile(filepath.Join(dir, CertFile))
 	if err != nil {
@@ -141,7 +146,7 @@ func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// serial has 127 random bits: RFC 5280 §4.1.2.2 wants a positive number of at most 20 octets.
+// serial has 127 random bits, since RFC 5280 §4.1.2.2 wants a positive number of at most 20 octets.
 func serial() *big.Int {
 	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {

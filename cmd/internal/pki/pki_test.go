@@ -116,7 +116,8 @@ func TestANodeHasOneFolderHoweverItsNameIsWritten(t *testing.T) {
 			t.Errorf("%v %v", pair.Leaf, err)
 		}
 	}
-	if _, err := NodeDir(dir, "edgeK"); !errors.Is(err, ErrBadRequest) { // the Kelvin sign: k, in lower case
+	if _, err := NodeDir(dir, "edgeK"); !errors.Is(err, ErrBadRequest) {
+		// the Kelvin sign: k, in lower case
 		t.Errorf("%v", err)
 	}
 }

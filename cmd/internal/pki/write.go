@@ -16,8 +16,8 @@ type file struct {
 	mode fs.FileMode
 }
 
-// write puts files into dir, which is made if it is missing, each whole or not at all, in this order: the key first. Unless force is set nothing is
-// written if any of them is there.
+// write writes files into dir, each whole or not at all, in their order. It makes dir if that is
+// missing. Without force it writes nothing if one of them is there.
 func write(dir string, force bool, files ...file) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 )
 
-// Records is what a copy reads: the records of a store as they are sealed.
+// Records is what a copy reads. The records of a store are copied as they are sealed.
 type Records interface {
-	// Records calls f with each record that was changed after since (nil: it is gone), one call at a time, and returns the revision up to which
-	// that is all.
+	// Records calls f with each record that was changed after since, one call at a time. The value of
+	// one that is gone is nil. head is the revision up to which that is all.
 	Records(ctx context.Context, since store.Rev, f func(key string, val []byte) error) (head store.Rev, err error)
 }
 
@@ -44,15 +45,20 @@ func (r Reader) Records(ctx context.Context, since store.Rev, f func(key string,
 	return head, nil
 }
 
-// Copy moves what one store holds to another: as it is, sealed with the same key. It follows the changes until few are left, freezes, follows until it
-// is quiet, and compares all. Until then To carries a mark with which lockstepd refuses it.
+// Copy moves what one store holds to another, as it is, sealed with the same key. It follows the
+// changes until few are left, freezes the first store, follows until no more change comes, and compares
+// everything. Until then To carries a mark, and lockstepd refuses such a store.
 type Copy struct {
-	From   Records
-	Name   string // of From, for the mark
-	To     store.Store
-	Freeze func(ctx context.Context) error // stops changes in From; nil: nobody has it open
-	Tell   func(Progress)                  // after each pass
-	Finish func() error                    // after the last write, while To is still marked; nil: nothing else is to be copied
+	From Records
+	Name string // of From, for the mark
+	To   store.Store
+	// Freeze stops changes in From. It is nil if nobody has From open.
+	Freeze func(ctx context.Context) error
+	// Tell is called after each pass.
+	Tell func(Progress)
+	// Finish is called after the last write, while To still carries the mark. It is nil if nothing else
+	// is to be copied.
+	Finish func() error
 }
 
 // Progress of a [Copy].
@@ -63,15 +69,17 @@ type Progress struct {
 	Written int // records written so far
 }
 
-// ErrNotEmpty: the store that was to be copied into holds something else.
+// ErrNotEmpty says that the store to copy into holds something else.
 var ErrNotEmpty = errors.New("not empty")
 
 const (
-	few     = 100             // changes in a pass that are worth freezing for
-	patient = 20              // passes before it freezes in any case
-	quiet   = 6 * time.Second // without a change, frozen: what was under way has arrived, or failed: drivers try for 5 s
-	between = 200 * time.Millisecond
-	atOnce  = 8
+	few    = 100 // changes in a pass that are worth freezing for
+	passes = 20  // after so many passes it freezes in any case
+	// quiet is how long no change must come while From is frozen. Drivers try for 5 s, so what was under
+	// way has arrived by then, or failed.
+	quiet   = 6 * time.Second
+	between = 200 * time.Millisecond // two passes
+	atOnce  = 8                      // records that are written
 )
 
 // Run copies. It can be run again after whatever interrupted it.
@@ -94,7 +102,7 @@ func (c *Copy) Run(ctx context.Context) (records int, err error) {
 		if _, err := pass(); err != nil {
 			return 0, err
 		}
-		if p.Changed <= few || p.Pass >= patient || c.Freeze == nil {
+		if p.Changed <= few || p.Pass >= passes || c.Freeze == nil {
 			break
 		}
 	}
@@ -133,7 +141,7 @@ func (c *Copy) Run(ctx context.Context) (records int, err error) {
 
 // begin marks an empty store, or goes on with one that was marked.
 func (c *Copy) begin(ctx context.Context) error {
-	_, _, err := c.To.Get(ctx, copyingKey)
+	_, _, err := c.To.Get(ctx, guard.CopyingKey)
 	if err == nil {
 		return nil
 	}
@@ -146,30 +154,31 @@ func (c *Copy) begin(ctx context.Context) error {
 		}
 		return fmt.Errorf("%w: it holds %s: copy into a store of its own, or empty this one", ErrNotEmpty, key)
 	}
-	_, err = c.To.Swap(ctx, copyingKey, 0, []byte(c.Name))
+	_, err = c.To.Swap(ctx, guard.CopyingKey, 0, []byte(c.Name))
 	return err
 }
 
 func (c *Copy) end(ctx context.Context) error {
-	_, rev, err := c.To.Get(ctx, copyingKey)
+	_, rev, err := c.To.Get(ctx, guard.CopyingKey)
 	if err != nil {
 		return err
 	}
-	_, err = c.To.Swap(ctx, copyingKey, rev, nil)
+	_, err = c.To.Swap(ctx, guard.CopyingKey, rev, nil)
 	return err
 }
 
-// pass copies what changed after since. changed leaves out what may change while the store is frozen.
+// pass copies what changed after since. It returns how many records changed that may not change while
+// the store is frozen.
 func (c *Copy) pass(ctx context.Context, since store.Rev, p *Progress) (head store.Rev, changed int, err error) {
 	g, going := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
 	var written atomic.Int64
 	head, err = c.From.Records(going, since, func(key string, val []byte) error {
-		if key == copyingKey {
+		if key == guard.CopyingKey {
 			return nil
 		}
 		p.Changed++
-		if !passes(key) {
+		if !store.PrefixOf(key).WhileFrozen {
 			changed++
 		}
 		g.Go(func() error {
@@ -202,16 +211,17 @@ func (c *Copy) put(ctx context.Context, key string, val []byte) (written bool, e
 	return true, nil
 }
 
-// verify compares both stores, record by record, and takes away what is only in To: deletes that From no longer remembers.
+// verify compares both stores, record by record, and removes what is only in To. From may no longer
+// remember that such a record was deleted.
 func (c *Copy) verify(ctx context.Context) (records int, err error) {
-	seen := map[string]bool{copyingKey: true}
+	seen := map[string]bool{guard.CopyingKey: true}
 	_, err = c.From.Records(ctx, 0, func(key string, val []byte) error {
-		if val == nil || key == copyingKey {
+		if val == nil || key == guard.CopyingKey {
 			return nil
 		}
 		seen[key] = true
 		records++
-		if passes(key) {
+		if store.PrefixOf(key).WhileFrozen {
 			_, err := c.put(ctx, key, val)
 			return err
 		}
@@ -220,7 +230,8 @@ func (c *Copy) verify(ctx context.Context) (records int, err error) {
 			return nil
 		}
 		if err == nil || errors.Is(err, store.ErrNotExist) {
-			err = fmt.Errorf("%s was changed after everything was to be frozen: is each lockstepd of %s of this version, and if they are stopped, are all? Run it again", key, c.Name)
+			err = fmt.Errorf("%s was changed after everything was to be frozen: is each lockstepd of %s "+
+				"of this version, and if they are stopped, are all? Run it again", key, c.Name)
 		}
 		return err
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
@@ -25,7 +26,7 @@ func TestTheLongestNamesOfAnImportAreWrittenDownInNATS(t *testing.T) {
 	defer raw.Close()
 	v, err := Unlock(ctx, raw, seal.File(filepath.Join(t.TempDir(), KeyFile)))
 	check(t, err)
-	log, err := audit.New(audit.Config{Store: v.Store, Replica: "r1", Log: slog.New(slog.DiscardHandler)})
+	log, err := audit.New(audit.Config{Records: storesink.New(v.Store), Replica: "r1", Log: slog.New(slog.DiscardHandler)})
 	check(t, err)
 	defer log.Close()
 	var items []audit.Item

@@ -1,5 +1,3 @@
-// Package stores opens the store that a setting names, with the key that it is sealed with, freezes it while it is moved, and copies one to
-// another.
 package stores
 
 import (
@@ -17,13 +15,14 @@ import (
 	"github.com/lockstep-tls/lockstep/store/redis"
 )
 
-// Store is an open store with its end.
+// Store is an open store that can be closed.
 type Store interface {
 	store.Store
 	io.Closer
 }
 
-// Open opens the store that where names: a URL, or a data directory, which is made if it is missing.
+// Open opens the store that where names. It is a URL, or a data directory, which is made if it is
+// missing.
 func Open(ctx context.Context, where string) (Store, error) {
 	switch scheme, _, isURL := strings.Cut(where, "://"); {
 	case isURL && (scheme == "nats" || scheme == "tls"):
@@ -51,27 +50,27 @@ func Open(ctx context.Context, where string) (Store, error) {
 	return bolt.Open(filepath.Join(where, embedded))
 }
 
-// natsStore is one whose end is an error that never comes.
+// natsStore gives Close the error that [Store] wants. There never is one.
 type natsStore struct{ *jetstream.Store }
 
 func (s natsStore) Close() error { s.Store.Close(); return nil }
 
-// What stands in a data directory: the embedded store, and the sealing key unless --kek names another.
+// Files of a data directory. The sealing key stands there unless --kek names another source.
 const (
 	embedded = "store.db"
 	KeyFile  = "sealing.key"
 )
 
-// HasEmbedded: the data directory holds an embedded store.
+// HasEmbedded reports whether the data directory holds an embedded store.
 func HasEmbedded(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, embedded))
 	return err == nil
 }
 
-// IsURL: where names a store by its URL, not a data directory.
+// IsURL reports whether where names a store by its URL, and not a data directory.
 func IsURL(where string) bool { return strings.Contains(where, "://") }
 
-// Redact takes the password out of a URL.
+// Redact removes the password from a URL.
 func Redact(where string) string {
 	if !IsURL(where) {
 		return where

@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
@@ -65,32 +66,9 @@ type clearly struct{}
 func (clearly) Seal(plain, _ []byte) ([]byte, error)  { return plain, nil }
 func (clearly) Open(sealed, _ []byte) ([]byte, error) { return sealed, nil }
 
-func TestAFrozenStoreRefusesChanges(t *testing.T) {
-	inner := memory.New()
-	a, b := &Freezable{inner, clearly{}}, &Freezable{inner, clearly{}} // two replicas
-	check(t, put(t, a, "cert/x", "1"))
-	check(t, a.Freeze(t.Context(), Notice{By: "me", Why: "it moves", At: time.Now()}))
-	check(t, a.Freeze(t.Context(), Notice{By: "another"}))
-	for _, f := range []*Freezable{a, b} {
-		for key, val := range map[string]string{"cert/x": "2", "cert/y": "1", "ring/default": "r", "store/lost": "x", "rosters": "x"} {
-			if err := put(t, f, key, val); !errors.Is(err, ErrFrozen) || !strings.Contains(err.Error(), "me") || !strings.Contains(err.Error(), "it moves") {
-				t.Errorf("%s: %v", key, err)
-			}
-		}
-		if err := put(t, f, "cert/x", ""); !errors.Is(err, ErrFrozen) {
-			t.Errorf("a delete: %v", err)
-		}
-		check(t, put(t, f, "roster/default/r1", "nodes"))
-		check(t, put(t, f, "seal/replica/r1", "keys"))
-	}
-	check(t, b.Thaw(t.Context()))
-	check(t, b.Thaw(t.Context()))
-	check(t, put(t, a, "cert/x", "2"))
-}
-
 func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		from, to := &Freezable{memory.New(), clearly{}}, memory.New()
+		from, to := guard.NewFreezable(memory.New(), clearly{}), memory.New()
 		for i := range 500 {
 			check(t, put(t, from, fmt.Sprintf("cert/%d", i), "0"))
 		}
@@ -107,7 +85,7 @@ func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 				if i%7 == 0 {
 					val = ""
 				}
-				if err := put(t, from, fmt.Sprintf("cert/%d", i%500), val); errors.Is(err, ErrFrozen) {
+				if err := put(t, from, fmt.Sprintf("cert/%d", i%500), val); errors.Is(err, store.ErrFrozen) {
 					refused++
 				} else if err != nil {
 					t.Error(err)
@@ -119,7 +97,7 @@ func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 		var told []Progress
 		slow := Reader{slowly{from}}
 		c := Copy{From: slow, Name: "here", To: to, Tell: func(p Progress) { told = append(told, p) }, Freeze: func(ctx context.Context) error {
-			return from.Freeze(ctx, Notice{By: "copy"})
+			return from.Freeze(ctx, guard.Notice{By: "copy"})
 		}}
 		n, err := c.Run(t.Context())
 		close(stop)
@@ -128,7 +106,7 @@ func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 		a, b := content(t, from), content(t, to)
 		delete(a, "roster/default/r1")
 		delete(b, "roster/default/r1")
-		if !maps.Equal(a, b) || n < 400 || refused == 0 || b[frozenKey] == "" || b[copyingKey] != "" {
+		if !maps.Equal(a, b) || n < 400 || refused == 0 || b["store/frozen"] == "" || b[guard.CopyingKey] != "" {
 			t.Errorf("%d records (%d and %d), %d refused", n, len(a), len(b), refused)
 		}
 		if last := told[len(told)-1]; last.Step != "verified" {
@@ -141,7 +119,7 @@ func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 type lagging struct{ store.Store }
 
 func (l lagging) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
-	if !passes(key) {
+	if !store.PrefixOf(key).WhileFrozen {
 		time.Sleep(rand.N(5 * quiet))
 	}
 	return l.Store.Swap(ctx, key, old, val)
@@ -153,7 +131,7 @@ func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 	for range 30 {
 		synctest.Test(t, func(t *testing.T) {
 			inner, to := memory.New(), memory.New()
-			from := &Freezable{lagging{inner}, clearly{}}
+			from := guard.NewFreezable(lagging{inner}, clearly{})
 			var acked [3]int
 			var failed [3]error
 			var writers sync.WaitGroup
@@ -168,7 +146,7 @@ func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 			c := Copy{From: Reader{inner}, Name: "here", To: to, Tell: func(Progress) {}, Freeze: func(ctx context.Context) error {
-				return (&Freezable{inner, clearly{}}).Freeze(ctx, Notice{By: "copy"})
+				return (guard.NewFreezable(inner, clearly{})).Freeze(ctx, guard.Notice{By: "copy"})
 			}}
 			_, err := c.Run(t.Context())
 			writers.Wait()
@@ -182,7 +160,7 @@ func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 				if fmt.Sscan(string(val), &have); have < n {
 					t.Errorf("cert/%d: %d was acknowledged, the copy has %d (%v)", i, n, have, err)
 				}
-				if !errors.Is(failed[i], ErrFrozen) {
+				if !errors.Is(failed[i], store.ErrFrozen) {
 					unsure++
 				}
 			}
@@ -266,7 +244,7 @@ func TestACopyThatIsNotTheSameIsNoCopy(t *testing.T) {
 	if _, err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "cert/x") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := to.Get(t.Context(), copyingKey); err != nil {
+	if _, _, err := to.Get(t.Context(), guard.CopyingKey); err != nil {
 		t.Errorf("it is not marked any more: %v", err)
 	}
 }

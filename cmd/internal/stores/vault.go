@@ -9,12 +9,16 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/guard"
 )
+
+// ErrFrozen is [store.ErrFrozen].
+var ErrFrozen = store.ErrFrozen
 
 // Vault is a store that was opened with its sealing key.
 type Vault struct {
-	store.Store            // sealed
-	Raw         *Freezable // beneath the seal
+	store.Store                  // sealed
+	Raw         *guard.Freezable // the store beneath the seal
 	Sealer      *seal.Sealer
 	Damage      error // what is wrong with the canary although the key is right
 	raw         Store
@@ -23,16 +27,16 @@ type Vault struct {
 // Close ends all use.
 func (v *Vault) Close() error { return v.raw.Close() }
 
-// Unlock reads the sealing key, and proves that it is the one of what is stored. Where the store is empty and the source has no keyset, one is made. It
-// takes raw over: after an error, it is closed. The errors are those of [custody.Enter] and package seal; a store into which a copy has not ended is
-// refused.
+// Unlock reads the sealing key, and proves that it opens what is stored. If the store is empty and the
+// source has no keyset, it makes one. After an error raw is closed. The errors are those of
+// [custody.Enter] and package seal. A store into which a copy has not ended is refused.
 func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, raw.Close())
 		}
 	}()
-	if val, _, err := raw.Get(ctx, copyingKey); err == nil {
+	if val, _, err := raw.Get(ctx, guard.CopyingKey); err == nil {
 		return nil, fmt.Errorf("a copy into this store has not ended: run it again (lockstep store copy %s …)", val)
 	} else if !errors.Is(err, store.ErrNotExist) {
 		return nil, err
@@ -49,23 +53,23 @@ func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{Raw: &Freezable{Store: raw, sealer: s}, Sealer: s, raw: raw}
-	v.Store = store.Sealed(v.Raw, s)
+	v := &Vault{Raw: guard.NewFreezable(raw, s), Sealer: s, raw: raw}
+	v.Store = guard.Sealed(v.Raw, s)
 	v.Damage = custody.Enter(ctx, v.Store, v.Raw, s)
-	if !errors.Is(v.Damage, custody.ErrCanary) && !errors.Is(v.Damage, ErrFrozen) {
+	if !errors.Is(v.Damage, custody.ErrCanary) && !errors.Is(v.Damage, store.ErrFrozen) {
 		return v, v.Damage
 	}
 	return v, nil
 }
 
-// Records implements [Records]: what a copy of the store reads.
+// Records implements [Records].
 func (v *Vault) Records(ctx context.Context, since store.Rev, f func(key string, val []byte) error) (store.Rev, error) {
 	return Reader{v.Raw}.Records(ctx, since, f)
 }
 
 // Freeze stops all changes, in every process that has the store open.
 func (v *Vault) Freeze(ctx context.Context, by, why string, now time.Time) error {
-	return v.Raw.Freeze(ctx, Notice{By: by, Why: why, At: now})
+	return v.Raw.Freeze(ctx, guard.Notice{By: by, Why: why, At: now})
 }
 
 // Thaw lets changes happen again.

@@ -1,4 +1,8 @@
-// Package strictyaml reads configuration files.
+// Package strictyaml reads configuration files. It refuses what a configuration cannot mean, and
+// says where it stands.
+//
+// It is goccy/go-yaml alone, strict and without tags. No layering library stands above it
+// (package config says why).
 package strictyaml
 
 import (
@@ -9,8 +13,9 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// Unmarshal decodes a file of one YAML document over what v points to. Keys that v does not know are refused, and tags (!x), which have no meaning in any of our files
-// and bring go-yaml v1.19.2 down. A file without a document leaves v as it is. Errors say where, as [line:column].
+// Unmarshal decodes a file of one YAML document over what v points to. It refuses keys that v does
+// not know. It refuses tags (!x), which mean nothing in our files and crash go-yaml v1.19.2. A file
+// without a document leaves v as it is. Errors say where, as [line:column].
 func Unmarshal(b []byte, v any) error {
 	tree, err := parser.ParseBytes(b, 0)
 	if err != nil {
@@ -27,7 +32,8 @@ func Unmarshal(b []byte, v any) error {
 	ast.Walk(&tags, body)
 	if tags.first != nil {
 		at := tags.first.GetToken().Position
-		return fmt.Errorf("[%d:%d] the tag %s means nothing here: take it away, or put the value in quotes", at.Line, at.Column, tags.first.Start.Value)
+		return fmt.Errorf("[%d:%d] the tag %s means nothing here: take it away, or put the value in quotes", at.Line,
+			at.Column, tags.first.Start.Value)
 	}
 	return yaml.NodeToValue(body, v, yaml.Strict())
 }

@@ -5,44 +5,27 @@ import (
 	"time"
 )
 
-// ask is the work of one stream that wants names one by one, as an Envoy with on-demand certificates does: each name is asked for in a
-// message of its own, when a client comes for it, and each answer is ACKed in a message of its own, as it comes.
+// ask is the work of one stream that wants names one by one, as an Envoy with on-demand certificates does: each name is
+// asked for in a message of its own, when a client comes for it, and each answer is ACKed in a message of its own, as
+// it comes.
 func ask(c Command) (reply Reply, err error) {
-	cn, err := dial(c.Addr, nil, deltaSecrets)
-	if err != nil {
-		return reply, err
-	}
-	defer cn.nc.Close()
-	if err := cn.nc.SetDeadline(time.Now().Add(c.Timeout)); err != nil {
-		return reply, err
-	}
-	node := "node-00000"
-	waiting := 0 // for an answer
 	var b []byte
-	take := func(message []byte) error {
+	node, waiting := "node-00000", 0 // waiting for an answer
+	take := func(cn *conn, message []byte) error {
 		r, err := parse(message, "")
-		if err != nil {
-			return err
-		}
 		reply.Resources += r.resources
 		reply.Removed += r.removed
 		waiting -= r.resources + r.removed
 		b = request(b[:0], "", r.nonce)
 		cn.send(b)
-		return nil
+		return err
 	}
-	reply.Tenths, err = tenths(c.Count, func(i int) error {
-		name := fmt.Sprintf(c.Pattern, i)
-		b = request(b[:0], node, "", name)
+	reply.Tenths, err = exchange(c, deltaSecrets, take, func(cn *conn, i int) (wanting func() bool) {
+		b = request(b[:0], node, "", fmt.Sprintf(c.Pattern, i))
 		node = ""
 		cn.send(b)
 		waiting++
-		for waiting > c.Ahead || i == c.Count-1 && waiting > 0 {
-			if err := cn.exchange(take); err != nil {
-				return fmt.Errorf("asking for %s: %w", name, err)
-			}
-		}
-		return nil
+		return func() bool { return waiting > c.Ahead || i == c.Count-1 && waiting > 0 }
 	})
 	return reply, err
 }
@@ -52,50 +35,45 @@ const echoPath = "/bench.Echo/Echo"
 
 // echo is an exchange of messages of that length with a server that does nothing.
 func echo(c Command) (reply Reply, err error) {
-	cn, err := dial(c.Addr, nil, echoPath)
-	if err != nil {
-		return reply, err
-	}
-	defer cn.nc.Close()
-	if err := cn.nc.SetDeadline(time.Now().Add(c.Timeout)); err != nil {
-		return reply, err
-	}
 	var b []byte
-	var answered bool
-	take := func([]byte) error { answered = true; return nil }
-	reply.Tenths, err = tenths(c.Count, func(i int) error {
+	waiting := false
+	take := func(*conn, []byte) error { waiting = false; return nil }
+	reply.Tenths, err = exchange(c, echoPath, take, func(cn *conn, i int) func() bool {
 		b = request(b[:0], "", "", fmt.Sprintf(c.Pattern, i))
 		cn.send(b)
-		for answered = false; !answered; {
-			if err := cn.exchange(take); err != nil {
-				return fmt.Errorf("echo: %w", err)
-			}
-		}
-		return nil
+		waiting = true
+		return func() bool { return waiting }
 	})
 	return reply, err
 }
 
-// exchange writes what waits and reads one frame.
-func (c *conn) exchange(take func([]byte) error) error {
-	if err := c.flush(); err != nil {
-		return err
+// exchange is Count messages on one stream. Send sends one of them, and says whether an answer is to come before the
+// next, which take is given. It returns what each tenth took.
+func exchange(c Command, path string, take func(*conn, []byte) error, send func(*conn, int) func() bool) (tenths []time.Duration, err error) {
+	cn, err := dial(c.Addr, nil, path)
+	if err != nil {
+		return nil, err
 	}
-	return c.receive(take)
-}
-
-// tenths calls f count times and times each tenth.
-func tenths(count int, f func(i int) error) (times []time.Duration, err error) {
+	defer cn.nc.Close()
+	if err := cn.nc.SetDeadline(time.Now().Add(c.Timeout)); err != nil {
+		return nil, err
+	}
+	took := func(message []byte) error { return take(cn, message) }
 	begin := time.Now()
-	for i := range count {
-		if err := f(i); err != nil {
-			return times, err
+	for i := range c.Count {
+		for wanting := send(cn, i); wanting(); {
+			if err := cn.flush(); err != nil {
+				return nil, err
+			}
+			if err := cn.receive(took); err != nil {
+				return nil, fmt.Errorf("message %d: %w", i, err)
+			}
 		}
-		if (i+1)*10/count > len(times) {
+		if (i+1)*10/c.Count > len(tenths) {
 			now := time.Now()
-			times = append(times, now.Sub(begin))
+			tenths = append(tenths, now.Sub(begin))
 			begin = now
 		}
 	}
-	return times, nil
+	return tenths, nil
 }

@@ -38,8 +38,6 @@ func (s *set) begin(want int, all bool, nodes int) *round {
 	return r
 }
 
-func (s *set) arm(accepts int) { s.begin(accepts, false, len(s.nodes)) }
-
 func (s *set) fail(err error) {
 	if s.closing.Load() {
 		return
@@ -94,8 +92,6 @@ func (s *set) connect(c Command) (Reply, error) {
 	return reply, err
 }
 
-func (s *set) wait(timeout time.Duration) (Reply, error) { return s.await(s.round.Load(), timeout) }
-
 func (s *set) await(r *round, timeout time.Duration) (Reply, error) {
 	select {
 	case <-r.done:
@@ -105,7 +101,7 @@ func (s *set) await(r *round, timeout time.Duration) (Reply, error) {
 	case err := <-s.failed:
 		return Reply{}, err
 	case <-time.After(timeout):
-		return Reply{}, fmt.Errorf("swarm: %d nodes did not accept within %v", r.left.Load(), timeout)
+		return Reply{}, fmt.Errorf("%d nodes did not accept within %v", r.left.Load(), timeout)
 	}
 }
 

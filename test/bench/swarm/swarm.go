@@ -1,16 +1,11 @@
-// Package swarm simulates thousands of xDS nodes in one process, each on a connection of its own, at as little cost as it can, so that
-// what is measured is the server. HTTP/2 frames and protobuf fields are written and read by hand: a node looks at the nonce of a response
-// and at the names in it, and ACKs it. It knows the protocol only, and so treats every server alike.
-//
-// The process takes commands as lines of JSON on standard input and answers each with one on standard output; it ends with its input.
+// Package swarm simulates thousands of xDS nodes in one process, each on a connection of its own, at as little cost as it
+// can, so that what is measured is the server. HTTP/2 frames and protobuf fields are written and read by hand: a node
+// looks at the nonce of a response and at the names in it, and ACKs it. It knows the protocol only, and so treats every
+// server alike.
 package swarm
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
-	"io"
-	"runtime/debug"
 	"syscall"
 	"time"
 )
@@ -43,7 +38,6 @@ type Command struct {
 
 // Reply answers a command. Times are Unix nanoseconds of this machine's clock.
 type Reply struct {
-	Err       string          `json:",omitempty"`
 	Start     int64           // connect: before the first dial
 	Median    int64           // when half the nodes had sent their ACK
 	Last      int64           // when all had
@@ -52,58 +46,39 @@ type Reply struct {
 	Removed   int             `json:",omitempty"` // ask: answered with a removal
 }
 
-// Main serves commands until in ends.
-func Main(in io.Reader, out io.Writer) error {
-	debug.SetGCPercent(400) // memory is no object here; the processor is
+// New returns what carries out the orders of one process.
+func New() func(Command) (Reply, error) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err == nil {
 		files.Cur = files.Max
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files) // a dial will say if they do not suffice
 	}
 	sets := map[string]*set{}
-	dec, enc := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
-	for {
-		var c Command
-		if err := dec.Decode(&c); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("swarm: command: %w", err)
+	return func(c Command) (r Reply, err error) {
+		s := sets[c.Set]
+		switch {
+		case c.Op == "connect":
+			sets[c.Set] = newSet(c)
+			r, err = sets[c.Set].connect(c)
+		case c.Op == "ask":
+			r, err = ask(c)
+		case c.Op == "echo":
+			r, err = echo(c)
+		case s == nil:
+			err = fmt.Errorf("there is no set %q", c.Set)
+		case c.Op == "arm":
+			s.begin(c.Accepts, false, len(s.nodes))
+		case c.Op == "wait":
+			r, err = s.await(s.round.Load(), c.Timeout)
+		case c.Op == "close":
+			delete(sets, c.Set)
+			s.close()
+		default:
+			err = fmt.Errorf("there is no %q", c.Op)
 		}
-		r, err := do(sets, c)
 		if err != nil {
-			r.Err = err.Error()
+			err = fmt.Errorf("swarm: %s %s %s: %w", c.Op, c.Set, c.Addr, err)
 		}
-		if err := enc.Encode(r); err != nil {
-			return fmt.Errorf("swarm: reply: %w", err)
-		}
+		return r, err
 	}
-}
-
-func do(sets map[string]*set, c Command) (Reply, error) {
-	switch c.Op {
-	case "connect":
-		s := newSet(c)
-		sets[c.Set] = s
-		return s.connect(c)
-	case "ask":
-		return ask(c)
-	case "echo":
-		return echo(c)
-	}
-	s := sets[c.Set]
-	if s == nil {
-		return Reply{}, fmt.Errorf("swarm: there is no set %q", c.Set)
-	}
-	switch c.Op {
-	case "arm":
-		s.arm(c.Accepts)
-		return Reply{}, nil
-	case "wait":
-		return s.wait(c.Timeout)
-	case "close":
-		delete(sets, c.Set)
-		s.close()
-		return Reply{}, nil
-	}
-	return Reply{}, fmt.Errorf("swarm: unknown command %q", c.Op)
 }

@@ -6,36 +6,25 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-	"golang.org/x/sync/errgroup"
 )
 
 func hold(c Command, held []net.Conn) ([]net.Conn, error) {
 	var mu sync.Mutex
-	var next atomic.Int64
-	var g errgroup.Group
-	for range c.Parallel {
-		g.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= c.Count {
-					return nil
-				}
-				conn, err := c.open(c.name(i))
-				if err != nil {
-					return err
-				}
-				mu.Lock()
-				held = append(held, conn)
-				mu.Unlock()
-			}
-		})
-	}
-	return held, g.Wait()
+	err := c.each(func(name string) error {
+		conn, err := c.open(name)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		held = append(held, conn)
+		return nil
+	})
+	return held, err
 }
 
 // open makes a connection that has carried one request.

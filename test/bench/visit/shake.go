@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 )
 
 func shake(c Command) error {
@@ -19,31 +17,21 @@ func shake(c Command) error {
 		}
 		sessions = s
 	}
-	var next atomic.Int64
-	var g errgroup.Group
-	for range c.Parallel {
-		g.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= c.Count {
-					return nil
-				}
-				conn, raw, err := c.dial(c.name(i), "http/1.1", sessions)
-				if err != nil {
-					return err
-				}
-				if got := conn.ConnectionState().DidResume; got != c.Resume {
-					return fmt.Errorf("%s: resumed: %v", c.name(i), got)
-				}
-				// The server has done all of its part when it ends the connection, too. Its tickets are not looked at.
-				conn.CloseWrite()
-				raw.CloseWrite()
-				io.Copy(io.Discard, raw)
-				raw.Close()
-			}
-		})
-	}
-	return g.Wait()
+	return c.each(func(name string) error {
+		conn, raw, err := c.dial(name, "http/1.1", sessions)
+		if err != nil {
+			return err
+		}
+		if got := conn.ConnectionState().DidResume; got != c.Resume {
+			return fmt.Errorf("%s: resumed: %v", name, got)
+		}
+		// The server has done all of its part when it ends the connection, too. Its tickets are not looked at.
+		conn.CloseWrite()
+		raw.CloseWrite()
+		io.Copy(io.Discard, raw)
+		raw.Close()
+		return nil
+	})
 }
 
 // session makes a handshake and a request, with whose answer the ticket has come.

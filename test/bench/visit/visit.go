@@ -1,18 +1,16 @@
-// Package visit is the clients of the edge's lines: TLS handshakes, requests on kept-alive connections, and connections that are held idle, at as little cost as
-// it can, so that what is measured is the server. It speaks TLS 1.3 with X25519, which every server has, and HTTP/1.1 where nothing else is said.
-//
-// The process takes commands as lines of JSON on standard input and answers each with one on standard output; it ends with its input.
+// Package visit is the clients of the edge's lines: TLS handshakes, requests on kept-alive connections, and connections
+// that are held idle, at as little cost as it can, so that what is measured is the server. It speaks TLS 1.3 with X25519,
+// which every server has, and HTTP/1.1 where nothing else is said.
 package visit
 
 import (
-	"bufio"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net"
-	"runtime/debug"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Command is one order.
@@ -36,24 +34,13 @@ type Command struct {
 
 // Reply answers a command.
 type Reply struct {
-	Err      string `json:",omitempty"`
-	Requests int    // request: that were answered with 200
+	Requests int // request: that were answered with 200
 }
 
-// Main serves commands until in ends.
-func Main(in io.Reader, out io.Writer) error {
-	debug.SetGCPercent(400) // memory is no object here; the processor is
-	dec, enc := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
+// New returns what carries out the orders of one process.
+func New() func(Command) (Reply, error) {
 	held := map[string][]net.Conn{} // by address
-	for {
-		var c Command
-		if err := dec.Decode(&c); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("visit: command: %w", err)
-		}
-		var r Reply
-		var err error
+	return func(c Command) (r Reply, err error) {
 		switch c.Op {
 		case "shake":
 			err = shake(c)
@@ -70,12 +57,30 @@ func Main(in io.Reader, out io.Writer) error {
 			err = fmt.Errorf("there is no %q", c.Op)
 		}
 		if err != nil {
-			r.Err = fmt.Sprintf("visit: %s %s: %v", c.Op, c.Addr, err)
+			err = fmt.Errorf("visit: %s %s: %w", c.Op, c.Addr, err)
 		}
-		if err := enc.Encode(r); err != nil {
-			return fmt.Errorf("visit: reply: %w", err)
-		}
+		return r, err
 	}
+}
+
+// each calls f Count times, Parallel at a time, with the name that is next.
+func (c Command) each(f func(name string) error) error {
+	var next atomic.Int64
+	var g errgroup.Group
+	for range c.Parallel {
+		g.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= c.Count {
+					return nil
+				}
+				if err := f(c.name(i)); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
 }
 
 // name is the i-th server name.

@@ -1,0 +1,129 @@
+package datadir
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
+	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
+)
+
+// Config of [Open].
+type Config struct {
+	Path  string // of the directory; it is made if it is missing
+	Store string // URL of a store elsewhere, or Embedded
+	KEK   string // source of the sealing key; empty: a file in the directory
+}
+
+// Embedded is the store that lives in the data directory.
+const Embedded = "embedded"
+
+// Dir is an open data directory with its store.
+type Dir struct {
+	Vault     *stores.Vault // the store
+	Replica   string        // this replica's name; the same after a restart
+	Token     string        // of the admin API
+	NATSToken string        // of NATS clients
+
+	path string
+	lock *os.File // nil: the lock of the embedded store does it
+}
+
+// openWithin bounds how long a start waits for its store.
+const openWithin = 30 * time.Second
+
+// Open locks the directory and opens the store.
+func Open(c Config) (_ *Dir, err error) {
+	d := &Dir{path: c.Path}
+	defer func() {
+		if err != nil {
+			d.Close()
+			err = fmt.Errorf("data directory %s: %w", c.Path, err)
+		}
+	}()
+	if err = os.MkdirAll(c.Path, 0o700); err != nil {
+		return nil, err
+	}
+	where := c.Store
+	if where == Embedded {
+		where = c.Path
+	}
+	keys, err := kek.Source(cmp.Or(c.KEK, d.File(stores.KeyFile)))
+	if err != nil {
+		return nil, err
+	}
+	if c.Store != Embedded {
+		if d.lock, err = lockDir(c.Path); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openWithin)
+	defer cancel()
+	raw, err := stores.Open(ctx, where)
+	if err != nil {
+		return nil, err
+	}
+	if d.Vault, err = stores.Unlock(ctx, raw, keys); err != nil {
+		return nil, err
+	}
+	for _, f := range []struct {
+		name string
+		to   *string
+	}{{"replica", &d.Replica}, {"admin.token", &d.Token}, {"nats.token", &d.NATSToken}} {
+		if *f.to, err = d.secret(f.name); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// File is the path of a file in the directory.
+func (d *Dir) File(name string) string { return filepath.Join(d.path, name) }
+
+// secret reads a small file that holds a random word. It makes the file (0600) if there is none.
+func (d *Dir) secret(name string) (string, error) {
+	path := d.File(name)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		b = []byte(rand.Text() + "\n")
+		if err := atomicfile.Write(path, b, 0o600); err != nil {
+			return "", err
+		}
+	} else if err != nil {
+		return "", err
+	}
+	word := strings.TrimSpace(string(b))
+	if word == "" {
+		return "", fmt.Errorf("%s is empty: remove it, and a new one is made", path)
+	}
+	return word, nil
+}
+
+// WriteAddr leaves the address of the admin API where the CLI finds it.
+func (d *Dir) WriteAddr(scheme string, a net.Addr) error {
+	addr := scheme + "://" + a.String()
+	if a.Network() == "unix" {
+		addr = "unix:" + a.String()
+	}
+	return atomicfile.Write(d.File("admin.addr"), []byte(addr+"\n"), 0o600)
+}
+
+// Close closes the store and gives the directory back.
+func (d *Dir) Close() {
+	if d.Vault != nil {
+		d.Vault.Close()
+	}
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}

@@ -1,0 +1,211 @@
+// Package listeners has Envoys served their listener: it wires the table of it (package lds) to
+// what makes a host eager, and keeps which node serves which version.
+package listeners
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/eager"
+	"github.com/lockstep-tls/lockstep/lds"
+	"github.com/lockstep-tls/lockstep/xds"
+)
+
+// Config of [Open].
+type Config struct {
+	Template       string        // file with the listener; empty: none is served
+	Scope          string        // whose ticket keys the chains use
+	TicketLifetime time.Duration // of that scope
+	NodeLease      time.Duration // of that scope: so long a node that is away is remembered
+	ClientCerts    string        // of that scope
+	Policy         lds.Policy    // nil: everybody may have everything
+	Eager          eager.Config  // but for Changed and Refresh
+	Refresh        time.Duration
+	Log            *slog.Logger
+}
+
+// Listeners serve Envoys their listener. All methods may be called of a nil one, which serves
+// none, and by any goroutine.
+type Listeners struct {
+	Table *lds.Table
+	Eager *eager.Eager
+
+	lease time.Duration
+
+	mu    sync.Mutex
+	nodes map[uint64]admin.Listening // by stream
+	away  map[string]away            // by node: what it goes on serving
+}
+
+// away is a node whose stream has ended.
+type away struct {
+	admin.Listening
+	since time.Time
+}
+
+// maxAway bounds what is remembered, whatever ids nodes come under.
+const maxAway = 10_000
+
+// Open reads the template. It returns nil if none is configured.
+func Open(c Config) (*Listeners, error) {
+	if c.Template == "" {
+		return nil, nil
+	}
+	table, err := lds.NewTable(lds.Config{
+		File: c.Template, Refresh: c.Refresh, Policy: c.Policy, Log: c.Log,
+		Options: lds.Options{Scope: c.Scope, TicketLifetime: c.TicketLifetime, ClientCerts: c.ClientCerts},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listeners: %w", err)
+	}
+	c.Eager.Changed, c.Eager.Refresh, c.Eager.Log = table.SetHosts, c.Refresh, c.Log
+	hosts, err := eager.New(c.Eager)
+	if err != nil {
+		return nil, fmt.Errorf("listeners: match: %w", err)
+	}
+	return &Listeners{
+		Table: table, Eager: hosts, lease: c.NodeLease,
+		nodes: map[uint64]admin.Listening{}, away: map[string]away{},
+	}, nil
+}
+
+// Run hands what must run to run.
+func (l *Listeners) Run(run func(func(context.Context) error)) {
+	if l != nil {
+		run(l.Eager.Run)
+		run(l.Table.Run)
+	}
+}
+
+// Observe notes what a node serves.
+func (l *Listeners) Observe(e xds.Event) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.nodes[e.Node.Stream]
+	at.Node = e.Node.ID
+	switch e.Kind {
+	case xds.Asked: // the event says what the node holds
+		at.Version = e.Version
+		delete(l.away, e.Node.ID)
+	case xds.Accepted:
+		at.Version, at.Refused = e.Version, ""
+	case xds.Refused:
+		at.Refused = e.Words
+	case xds.Closed, xds.Dropped:
+		delete(l.nodes, e.Node.Stream)
+		if e.Kind == xds.Closed && at.Version != "" {
+			l.leave(at, time.Now())
+		}
+		return
+	}
+	l.nodes[e.Node.Stream] = at
+}
+
+// leave remembers, for a lease, that a node may go on serving what it has. The caller holds mu.
+func (l *Listeners) leave(at admin.Listening, now time.Time) {
+	maps.DeleteFunc(l.away, func(_ string, a away) bool { return now.Sub(a.since) >= l.lease })
+	if len(l.away) < maxAway {
+		at.Away, at.Refused = true, ""
+		l.away[at.Node] = away{at, now}
+	}
+}
+
+// serving lists the nodes that asked for the listener here, and are connected or were so less
+// than a lease ago.
+func (l *Listeners) serving() (out []admin.Listening) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, at := range l.nodes {
+		out = append(out, at)
+	}
+	for _, at := range l.away {
+		if time.Since(at.since) < l.lease {
+			out = append(out, at.Listening)
+		}
+	}
+	return out
+}
+
+// Admin is what the admin API shows and changes. It is nil if no listener is served.
+func (l *Listeners) Admin() *admin.Listeners {
+	if l == nil {
+		return nil
+	}
+	return &admin.Listeners{Eager: l.Eager, Table: l.Table, Here: l.serving}
+}
+
+// Problems says what is wrong with the listener, for people.
+func (l *Listeners) Problems() (out []string) {
+	if l == nil {
+		return nil
+	}
+	if err := l.Table.Problem(); err != nil {
+		out = append(out, fmt.Sprintf("the listener's template cannot be used, "+
+			"the last good one stays in force: %v", err))
+	}
+	hosts, more := l.Eager.Hosts()
+	if beyond := max(len(hosts)-l.Eager.Max(), 0) + more; beyond > 0 {
+		out = append(out, fmt.Sprintf("%d hosts that should be eager are beyond max_eager (%d) and go on demand, "+
+			"without session resumption, the first of them %s (lockstep host list)",
+			beyond, l.Eager.Max(), hosts[min(l.Eager.Max(), len(hosts)-1)].Name))
+	}
+	refusing, words := 0, ""
+	for _, at := range l.serving() {
+		if at.Refused != "" {
+			refusing++
+			words = fmt.Sprintf("%s: %s", at.Node, at.Refused)
+		}
+	}
+	if refusing > 0 {
+		out = append(out, fmt.Sprintf("%d nodes refuse the listener and go on with the last one that they took "+
+			"(lockstep nodes); %s", refusing, words))
+	}
+	return out
+}
+
+// Of returns where a version of the listener listens, and which hosts have a chain in it.
+func (l *Listeners) Of(version string) (port uint16, hosts []keysource.Name) {
+	if l == nil {
+		return 0, nil
+	}
+	hosts, _ = l.Table.HostsOf(version)
+	return l.Table.Port(), hosts
+}
+
+// SetPolicy puts another policy in the place of Config.Policy.
+func (l *Listeners) SetPolicy(p lds.Policy) {
+	if l != nil {
+		l.Table.SetPolicy(p)
+	}
+}
+
+// Look says that certificates of these names came, changed or went.
+func (l *Listeners) Look(names []keysource.Name) {
+	if l != nil {
+		l.Eager.Look(names)
+	}
+}
+
+// Wake has the pins read again.
+func (l *Listeners) Wake() {
+	if l != nil {
+		l.Eager.Wake()
+	}
+}
+
+// WriteBack puts the pins back into a store that has lost them.
+func (l *Listeners) WriteBack(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	return l.Eager.WriteBack(ctx)
+}

@@ -1,0 +1,47 @@
+package loss
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/store/guard"
+)
+
+// lookWithin bounds a look at the record for a status.
+const lookWithin = time.Second
+
+// Problem says that the store lost its content, and what to do, while that is not settled.
+// Otherwise it is empty, and also while the store cannot be read, which others say.
+func Problem(ctx context.Context, l *guard.Lossy) string {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	at, err := l.Since(ctx)
+	if err != nil || at.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("the store lost its content at %s; what was being served is written back, "+
+		"and no other certificate is called absent: put what is missing again "+
+		"(lockstep cert put, lockstep restore), then lockstep cert rm --confirm", at.UTC().Format(time.RFC3339))
+}
+
+// Doubt returns a function that says why a certificate that is missing is not certain to be
+// missing: the store may have lost it. The error is nil if it is certain.
+func Doubt(l *guard.Lossy) func(context.Context, keysource.Name) error {
+	return func(ctx context.Context, n keysource.Name) error {
+		if l.Filling() {
+			return fmt.Errorf("%s: the store has lost its content and is being filled again", n)
+		}
+		r, err := l.Stands(ctx)
+		if err != nil || r == nil {
+			return err
+		}
+		when := "at " + r.At.UTC().Format(time.RFC3339)
+		if r.At.IsZero() {
+			when = "(when is not known: the record of it cannot be read)"
+		}
+		return fmt.Errorf("%s is not in the store, which lost its content %s: put it again, restore a backup, "+
+			"or give up what is missing (lockstep cert rm --confirm)", n, when)
+	}
+}

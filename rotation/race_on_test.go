@@ -1,5 +1,0 @@
-//go:build race
-
-package rotation
-
-const raced = true // the race detector makes everything ten times slower

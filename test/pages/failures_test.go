@@ -1,0 +1,135 @@
+package pages
+
+import (
+	"go/ast"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// complainers are the functions that make the sentences of `lockstep status`, wherever they stand.
+var complainers = []string{
+	"status", "refusedFirst", "complaints", "sentence", // of the admin API
+	"degraded", "sealComplaints", // of lockstepd
+	"Problem", "Problems", "Unsettled", "unwritten", "PutBack", // of the listeners, the policy and a lost store
+	"Degraded", // of the audit log
+}
+
+// silent are texts in these functions that are no sentences.
+var silent = []string{"%s: %s", ": "}
+
+var verb = regexp.MustCompile(`%(\[\d\])?[vsdqw]`)
+
+func TestEverySentenceOfStatusIsExplained(t *testing.T) {
+	page := failures(t)
+	found := map[string]bool{}
+	sentences := 0
+	for _, dir := range folders(t, "cmd/internal", "audit", "identity", "store/guard") {
+		for _, f := range Sources(t, dir) {
+			for _, d := range f.Decls {
+				fn, ok := d.(*ast.FuncDecl)
+				if !ok || !slices.Contains(complainers, fn.Name.Name) {
+					continue
+				}
+				for _, text := range formats(fn) {
+					found[fn.Name.Name] = true
+					sentences++
+					if piece := longest(text); !strings.Contains(page, piece) {
+						t.Errorf("docs/failures.md does not explain what %s (%s) says: %q", fn.Name.Name, dir, piece)
+					}
+				}
+			}
+		}
+	}
+	for _, name := range complainers {
+		if !found[name] {
+			t.Errorf("no function %s makes a sentence: say in this test where it is made now", name)
+		}
+	}
+	if sentences < 30 {
+		t.Errorf("only %d sentences were found", sentences)
+	}
+}
+
+// formats are the texts that a function puts into sentences.
+func formats(fn *ast.FuncDecl) (all []string) {
+	ast.Inspect(fn, func(n ast.Node) bool {
+		c, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		switch selected(c.Fun) {
+		case "Sprintf", "Errorf", "New":
+			if text := joined(c.Args[0]); text != "" && !slices.Contains(silent, text) && strings.Contains(text, " ") {
+				all = append(all, text)
+			}
+		}
+		return true
+	})
+	return all
+}
+
+// joined is a literal, or several with + between them.
+func joined(e ast.Expr) string {
+	if b, ok := e.(*ast.BinaryExpr); ok {
+		return joined(b.X) + joined(b.Y)
+	}
+	return literal(e)
+}
+
+// longest is the longest piece of a format that stands in every sentence made with it.
+func longest(format string) (piece string) {
+	for _, p := range verb.Split(format, -1) {
+		p, _, _ = strings.Cut(p, " (lockstep ") // what to type is said in the page's own words
+		p = strings.Trim(strings.Join(strings.Fields(p), " "), " .:;,(")
+		if len(p) > len(piece) {
+			piece = p
+		}
+	}
+	if i := strings.Index(piece, "; "); i > 30 { // the page has its beginning
+		piece = piece[:i]
+	}
+	if i := strings.Index(piece, ": put "); i > 30 {
+		piece = piece[:i]
+	}
+	return piece
+}
+
+func failures(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(Root(t), "docs/failures.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(strings.Fields(string(b)), " ")
+}
+
+// The states stand as constants named state… in the admin API.
+func TestEveryStateIsExplained(t *testing.T) {
+	page := failures(t)
+	states := 0
+	for _, f := range Sources(t, adminDir) {
+		for _, d := range f.Decls {
+			g, ok := d.(*ast.GenDecl)
+			if !ok {
+				continue
+			}
+			for _, s := range g.Specs {
+				v, ok := s.(*ast.ValueSpec)
+				if !ok || !strings.HasPrefix(v.Names[0].Name, "state") || len(v.Values) == 0 || literal(v.Values[0]) == "" {
+					continue
+				}
+				states++
+				if !strings.Contains(page, "| "+literal(v.Values[0])+" |") {
+					t.Errorf("docs/failures.md has no line for the state %q", literal(v.Values[0]))
+				}
+			}
+		}
+	}
+	if states < 8 {
+		t.Fatalf("only %d states were found", states)
+	}
+}
