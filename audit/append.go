@@ -95,7 +95,8 @@ func (l *Log) write(ctx context.Context, calls []*call) {
 }
 
 func (l *Log) writeAll(ctx context.Context, calls []*call) error {
-	store, cancel := context.WithTimeout(ctx, within) // of the records, which hold key and clock too
+	// of the records, which hold key and clock too
+	store, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	keys, err := l.keys(store)
 	if err != nil {

@@ -102,7 +102,8 @@ func (s *faulty) Keys(ctx context.Context, prefix string) iter.Seq2[string, erro
 	return s.Store.Keys(ctx, prefix)
 }
 
-// stored is what package storesink makes of a store. That one cannot be imported here, since it imports this package.
+// stored is what package storesink makes of a store. That one cannot be imported here, since it
+// imports this package.
 type stored struct{ s store.Store }
 
 func (r stored) Get(ctx context.Context, name string) ([]byte, uint64, error) {

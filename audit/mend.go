@@ -54,7 +54,8 @@ func (l *Log) mendKey(ctx context.Context) (k *keys, why string, err error) {
 	secret, rev, err := l.cfg.Records.Get(ctx, keyName)
 	switch {
 	case errors.Is(err, ErrNotExist):
-		if _, _, err := l.cfg.Records.Get(ctx, headName); errors.Is(err, ErrNotExist) { // an append makes one
+		if _, _, err := l.cfg.Records.Get(ctx, headName); errors.Is(err, ErrNotExist) {
+			// an append makes one
 			return nil, "", ErrSound
 		}
 	case err != nil && !errors.Is(err, ErrSealed):
@@ -120,7 +121,8 @@ func (s *sharedSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (
 	}
 	above := max(last.Number+uint64(bad), older.Number, floor)
 	b.entries = []Entry{e}
-	line, heads, err := b.lines(Head{Chain: sharedChain, Number: above + 1}, s.replica) // so that above+1 is missing
+	// so that above+1 is missing
+	line, heads, err := b.lines(Head{Chain: sharedChain, Number: above + 1}, s.replica)
 	if err != nil {
 		return h, err
 	}

@@ -28,8 +28,8 @@ func flipped(b []byte) []byte {
 
 func grown(b []byte) []byte { return append(bytes.Clone(b), 'x') }
 
-// Whatever is damaged, no line follows it, and the error names the way out; once it is mended lines follow again, above all that was known, and the break is found
-// for ever.
+// Whatever is damaged, no line follows it, and the error names the way out; once it is mended lines
+// follow again, above all that was known, and the break is found for ever.
 func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		key    string

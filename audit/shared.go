@@ -46,7 +46,8 @@ func (s *sharedSink) write(ctx context.Context, b batch) ([]Head, error) {
 			return heads, nil
 		}
 		s.read = false
-		if errors.Is(err, errHead) || errors.Is(err, errKey) { // the store may have been lost, and have another key
+		if errors.Is(err, errHead) || errors.Is(err, errKey) {
+			// the store may have been lost, and have another key
 			other, kerr := s.otherKey(ctx, b.keys)
 			if kerr != nil {
 				return nil, errors.Join(err, kerr)

@@ -24,8 +24,9 @@ func runs(t *testing.T, l *Log) (stop func()) {
 	}
 }
 
-// Each operation takes so long that an append has time for two, the clock and the line. It needs no more: neither when audit/head is full, nor after a
-// restart, nor after another replica has written.
+// Each operation takes so long that an append has time for two, the clock and the line. It needs no
+// more: neither when audit/head is full, nor after a restart, nor after another replica has
+// written.
 func TestASlowStoreTakesEveryLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, mark := newFaulty(), temp(t, "mark")
@@ -53,7 +54,8 @@ func TestASlowStoreTakesEveryLine(t *testing.T) {
 
 		s.set(nil)
 		sound(t, l, 200)
-		fill(t, open(t, s, func(c *Config) { c.Replica = "r2" }), 200) // so that the line of the mark is in an older record
+		// so that the line of the mark is in an older record
+		fill(t, open(t, s, func(c *Config) { c.Replica = "r2" }), 200)
 		s.set(slow)
 		l = open(t, s, with)
 		stop = runs(t, l)
@@ -103,7 +105,8 @@ func TestAFullHeadIsPutAsideBeforeAnAppendHasToDoIt(t *testing.T) {
 	})
 }
 
-// The store was emptied, and a replica that knew nothing of it made a new key before one that had the old one came to write.
+// The store was emptied, and a replica that knew nothing of it made a new key before one that had
+// the old one came to write.
 func TestAKeyThatAnotherReplicaMadeAnewIsTaken(t *testing.T) {
 	for name, others := range map[string]int{"the key alone": 0, "a few lines": 3, "more than before": 30} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +140,8 @@ func TestAKeyThatAnotherReplicaMadeAnewIsTaken(t *testing.T) {
 			for _, by := range []*Log{l, other, open(t, s, func(c *Config) { c.Replica = "r3" })} {
 				r := verify(t, by)
 				for _, p := range r.Problems {
-					if p.Fault != Missing && (by != l || p.Fault != Replaced) { // l knows which line 10 was
+					if p.Fault != Missing && (by != l || p.Fault != Replaced) {
+						// l knows which line 10 was
 						t.Errorf("%s: %s", by.cfg.Replica, p.Words)
 					}
 				}

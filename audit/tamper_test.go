@@ -182,7 +182,8 @@ func TestARolloutIsAWitness(t *testing.T) {
 	second := change(first) // 5, 6
 	third := change(second) // 7, 8
 	witness := func(h Head) Witness { return Witness{Who: "the rollout of scope default", Scope: "default", Head: h} }
-	for _, h := range []Head{third, second} { // between the line and the swap, the rollout names the one before
+	for _, h := range []Head{third, second} {
+		// between the line and the swap, the rollout names the one before
 		if r := verify(t, l, witness(h)); len(r.Problems) > 0 {
 			t.Error(r.Summary())
 		}
@@ -370,7 +371,8 @@ func FuzzDecode(f *testing.F) {
 		if err == nil && (got.Number != 3 || got.Why != l.Why || got.MAC != l.MAC) {
 			t.Fatalf("%+v", got)
 		}
-		// What has the right MAC is read as it is, whatever it is: that decides nothing, but must not panic.
+		// What has the right MAC is read as it is, whatever it is: that decides nothing, but must
+		// not panic.
 		if body, _, ok := cutMAC(b); ok {
 			signed := append(append(bytes.Clone(body), macStart...), sum(key, body)+lineEnd...)
 			if line, err := decode(key, signed); err == nil && line.MAC != sum(key, body) {

@@ -202,7 +202,9 @@ func TestAnUploadThatIsNotWantedEndsWithItsAnswer(t *testing.T) {
 			check(t, err)
 			start := time.Now()
 			resp, err := c.Do(req)
-			if err != nil { // the connection was closed while the client was writing: it need not have read the answer
+			if err != nil {
+				// the connection was closed while the client was writing: it need not have read the
+				// answer
 				t.Logf("after %v: %v", time.Since(start), err)
 				return
 			}

@@ -237,7 +237,8 @@ func TestClientsAndUpstreamsMayTakeTheirTime(t *testing.T) {
 				if resp, got := r.do(c, "POST", q.path, q.body); resp.StatusCode != 200 || got != q.want {
 					t.Errorf("%s: %d %q", q.path, resp.StatusCode, got)
 				}
-				time.Sleep(timeout + 50*time.Millisecond) // no deadline of this request is left for the next one
+				// no deadline of this request is left for the next one
+				time.Sleep(timeout + 50*time.Millisecond)
 			}
 			if n := strings.Count(r.log.String(), "\n"); r.count("lockstep_edge_handshakes_full_total") != 1 {
 				t.Errorf("%d requests were made on more connections than one", n)

@@ -112,7 +112,8 @@ func run(t testing.TB, c Config) *rig {
 	check(t, err)
 	ring := keysource.Ring{Generation: 1,
 		Keys: []keysource.TicketKey{keysource.NewTicketKey(), keysource.NewTicketKey()}}
-	for _, scope := range c.Scopes() { // the same ring, so that nothing but the scope keeps tickets apart
+	for _, scope := range c.Scopes() {
+		// the same ring, so that nothing but the scope keeps tickets apart
 		check(t, p.Use(scope, ring))
 	}
 	var lns []net.Listener

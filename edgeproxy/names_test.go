@@ -52,7 +52,8 @@ func TestAServerNameAndAHostThatDisagreeGet421(t *testing.T) {
 		{name: shop, host: "shop.example.:443", without: 200, with: 200},
 		{name: "SHOP.example", host: shop, without: 200, with: 200},
 		{name: "a.example.org", host: "a.example.org", without: 200, with: 200},
-		{name: "a.example.org", host: "b.example.org", without: 421, with: 421}, // the same certificate
+		// the same certificate
+		{name: "a.example.org", host: "b.example.org", without: 421, with: 421},
 		{name: shop, host: "other.example", without: 421, with: 421},
 		{name: shop, host: "127.0.0.1", without: 421, with: 421},
 		{name: shop, host: "[::1]:443", without: 421, with: 421},
@@ -61,7 +62,8 @@ func TestAServerNameAndAHostThatDisagreeGet421(t *testing.T) {
 		{name: shop, host: "shop.example:443:443", without: 421, with: 421},
 		{name: "xn--caf-dma.example", host: "xn--caf-dma.example", without: 200, with: 200},
 		{name: "xn--caf-dma.example", host: "caf%C3%A9.example", without: 421, with: 421},
-		{name: "unknown.example", host: "unknown.example", without: 0, with: 200}, // the operator wants these served
+		// the operator wants these served
+		{name: "unknown.example", host: "unknown.example", without: 0, with: 200},
 		{name: "unknown.example", host: shop, without: 0, with: 421},
 		{name: "*.example.org", host: "*.example.org", without: 0, with: 421},
 		{name: "", host: shop, without: 0, with: 200},

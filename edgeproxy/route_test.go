@@ -88,7 +88,8 @@ func FuzzNoPathLeadsElsewhereThanItWasRouted(f *testing.F) {
 			return
 		}
 		decoded := u.Path
-		resolved, err := url.ParseRequestURI((&url.URL{Path: decoded}).EscapedPath()) // decoded once more on the way
+		// decoded once more on the way
+		resolved, err := url.ParseRequestURI((&url.URL{Path: decoded}).EscapedPath())
 		if err != nil {
 			return
 		}

@@ -69,7 +69,8 @@ func TestAWebSocketMayBeSilent(t *testing.T) {
 			r := to(t, short, origin(t, scheme, echoSocket))
 			c := socket(r)
 			say(t, c, "first")
-			time.Sleep(5 * r.proxy.cfg.Timeouts.Body / 2) // real connections: it is the absence of a timeout that is shown
+			// real connections: it is the absence of a timeout that is shown
+			time.Sleep(5 * r.proxy.cfg.Timeouts.Body / 2)
 			say(t, c, strings.Repeat("second", 5000))
 			check(t, c.Close(websocket.StatusNormalClosure, "bye"))
 			if l := r.lines(1)[0]; l["status"] != 101.0 || l["path"] != "/chat" {

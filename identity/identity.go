@@ -12,9 +12,11 @@ import (
 // maxNames bounds the DNS names of one certificate that count: an identity is kept for each stream.
 const maxNames = 16
 
-// FromCertificate is the identity that a verified client certificate gives. A certificate with a SPIFFE ID has that alone: who may register an ID
-// may not always choose the DNS names beside it. One with a malformed ID, or with a second URI beside it, is nobody's (X509-SVID §2: such
-// a certificate must be refused). Else all DNS names count, in lower case; the common name never does, since CAs check it less.
+// FromCertificate is the identity that a verified client certificate gives. A certificate with a
+// SPIFFE ID has that alone: who may register an ID may not always choose the DNS names beside it.
+// One with a malformed ID, or with a second URI beside it, is nobody's (X509-SVID §2: such a
+// certificate must be refused). Else all DNS names count, in lower case; the common name never
+// does, since CAs check it less.
 //
 // Source: https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md
 func FromCertificate(c *x509.Certificate) string {

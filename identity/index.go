@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// index finds the rules whose pattern matches a name, at a cost that does not grow with the rules that do not.
+// index finds the rules whose pattern matches a name, at a cost that does not grow with the rules
+// that do not.
 type index struct {
 	patterns     []pattern // by rule
 	everybody    []int32

@@ -22,9 +22,11 @@ const maxPolicy = 32 << 20
 //	  scopes: [default]                           # ticket keys; "*" is every scope
 //	  names: ["*.example", "shop.example"]        # certificates; "*" is every name
 //
-// A star in an identity stands for any characters, slashes and dots included, and there may be one; "*" alone is everybody, those of whom
-// nothing is known included. A name "*.example" covers every name that ends in .example, however many labels are before it, and those of wildcard
-// certificates ("*.example" itself, "*.a.example"); "example" it does not cover. Rules add up. "rules: []" denies everything.
+// A star in an identity stands for any characters, slashes and dots included, and there may be one;
+// "*" alone is everybody, those of whom nothing is known included. A name "*.example" covers every
+// name that ends in .example, however many labels are before it, and those of wildcard certificates
+// ("*.example" itself, "*.a.example"); "example" it does not cover. Rules add up. "rules: []"
+// denies everything.
 func Parse(b []byte) (*Policy, error) {
 	if len(b) > maxPolicy {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBadPolicy, len(b), maxPolicy)

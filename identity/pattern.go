@@ -8,8 +8,9 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
-// pattern is an identity as a rule names it: a name, or one with a star in it, which stands for any characters, slashes and dots and none
-// at all included. It matches names of its own kind only: "*.example" is no SPIFFE ID that happens to end so.
+// pattern is an identity as a rule names it: a name, or one with a star in it, which stands for any
+// characters, slashes and dots and none at all included. It matches names of its own kind only:
+// "*.example" is no SPIFFE ID that happens to end so.
 type pattern struct {
 	kind       kind
 	star       bool
@@ -30,7 +31,9 @@ const spiffeScheme, unixScheme = "spiffe://", "unix:"
 const (
 	unixUID  = unixScheme + "uid="
 	unmapped = unixScheme + "unmapped"
-	nobody   = 65534 // also the number that Linux gives, unless it was told another, for every user that a user namespace does not know
+	// also the number that Linux gives, unless it was told another, for every user that a user
+	// namespace does not know
+	nobody = 65534
 )
 
 func kindOf(name string) kind {
@@ -73,7 +76,8 @@ func parsePattern(s string) (pattern, error) {
 	return p, nil
 }
 
-// checkSPIFFE: the trust domain is spelt out, since "spiffe://fleet.example*" would let in fleet.example.attacker.
+// checkSPIFFE: the trust domain is spelt out, since "spiffe://fleet.example*" would let in
+// fleet.example.attacker.
 func (p pattern) checkSPIFFE(s string) error {
 	if !p.star {
 		if _, err := spiffeid.FromString(s); err != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// Policy says what each identity may have; what no rule grants is denied. It does not change, and is safe for concurrent use. A decision for
-// an identity that was seen before costs a few map look-ups, however many rules there are.
+// Policy says what each identity may have; what no rule grants is denied. It does not change, and
+// is safe for concurrent use. A decision for an identity that was seen before costs a few map
+// look-ups, however many rules there are.
 type Policy struct {
 	rules []rule
 	index index
@@ -39,8 +40,9 @@ func newPolicy(rules []rule) *Policy {
 // AllowsScope reports whether a node may have the ticket keys of a scope.
 func (p *Policy) AllowsScope(identity, scope string) bool { return p.of(identity).hasScope(scope) }
 
-// AllowsName reports whether a node may have the certificate that is served under n. It goes by the name that is asked for: a node that may ask for
-// shop.example.com gets the wildcard certificate that covers it where there is no other.
+// AllowsName reports whether a node may have the certificate that is served under n. It goes by the
+// name that is asked for: a node that may ask for shop.example.com gets the wildcard certificate
+// that covers it where there is no other.
 func (p *Policy) AllowsName(identity string, n keysource.Name) bool { return p.of(identity).hasName(n) }
 
 // Rules is how many there are.

@@ -68,7 +68,8 @@ func TestWhatIsGranted(t *testing.T) {
 		{"unix:uid=10001", "whatever.test", false},
 		{"a.west.example", "xn--mnchen-3ya.example", true},
 		{"west.example", "xn--mnchen-3ya.example", false},
-		{"spiffe://a/b.west.example", "xn--mnchen-3ya.example", false}, // a DNS pattern is for DNS names
+		// a DNS pattern is for DNS names
+		{"spiffe://a/b.west.example", "xn--mnchen-3ya.example", false},
 		{"", "shop.example", false},
 		{"", "scope default", false},
 		{"*", "scope default", false},

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FromSocket is the identity of who connected to a unix socket, unix:uid=1000: the user at the time of the connect, as this process's user
-// namespace sees it (SO_PEERCRED, unix(7)). A user whom it does not know, or nobody (65534), is unix:unmapped.
+// FromSocket is the identity of who connected to a unix socket, unix:uid=1000: the user at the time
+// of the connect, as this process's user namespace sees it (SO_PEERCRED, unix(7)). A user whom it
+// does not know, or nobody (65534), is unix:unmapped.
 func FromSocket(c syscall.Conn) (string, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -29,8 +30,8 @@ func FromSocket(c syscall.Conn) (string, error) {
 	return ofUser(cred.Uid, overflowUID()), nil
 }
 
-// ofUser is the identity of a user. The overflow uid is no user's: the kernel gives it for all whom this process's user namespace does not know, and
-// whom a rule for that number would let in.
+// ofUser is the identity of a user. The overflow uid is no user's: the kernel gives it for all whom
+// this process's user namespace does not know, and whom a rule for that number would let in.
 func ofUser(uid, overflow uint32) string {
 	if uid == overflow || uid == nobody {
 		return unmapped

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel says 65534 of every user whom it cannot name, so that number is nobody's, whatever a rule says.
+// The kernel says 65534 of every user whom it cannot name, so that number is nobody's, whatever a
+// rule says.
 func TestAUserWhomTheKernelCannotNameIsNoUser(t *testing.T) {
 	for uid, want := range map[uint32]string{0: "unix:uid=0", 1000: "unix:uid=1000", 65533: "unix:uid=65533", 65534: "unix:unmapped", 777: "unix:unmapped"} {
 		if got := ofUser(uid, 777); got != want {
@@ -51,7 +52,8 @@ func TestTheOverflowUserBehindASocket(t *testing.T) {
 	go func() {
 		runtime.LockOSThread() // for good: the thread, and its user, end with this goroutine
 		failed <- func() error {
-			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 { // of this thread alone
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+				// of this thread alone
 				return errno
 			}
 			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)

@@ -78,7 +78,8 @@ func parseKey(b []byte) (_ crypto.Signer, pkcs8 []byte, _ error) {
 		default: // openssl writes EC PARAMETERS before the key
 			continue
 		}
-		if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") { // RFC 1421, the older way of openssl
+		if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+			// RFC 1421, the older way of openssl
 			return nil, nil, errEncrypted
 		}
 		if err != nil {

@@ -93,7 +93,8 @@ func (k TicketKey) Check() error {
 // published has test vectors that everybody knows and whose shape does not show what they are.
 // Counters and repetitions (FIPS 197, RFC 4231) are refused by their shape.
 var published = map[string]bool{
-	"603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4": true, // AES-256, NIST SP 800-38A F.1.5
+	// AES-256, NIST SP 800-38A F.1.5
+	"603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4": true,
 	// AES-256, the GCM specification, test case 15
 	"feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308": true,
 }

@@ -38,5 +38,6 @@
 // and those whose stream ended less than a lease ago.
 //
 // Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/listeners/lds,
-// https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/listeners/listener_filters (filter chain only update)
+// https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/listeners/listener_filters
+// (filter chain only update)
 package lds

@@ -86,7 +86,8 @@ func TestEachEagerHostHasAChainOfItsOwnAndTheRestShareOne(t *testing.T) {
 // Envoy gives a second watch on a certificate nothing: chains must name its source alike,
 // whichever version of lockstepd has made them.
 func TestCertificatesComeFromOneSource(t *testing.T) {
-	const want = "\x1a\x00\x30\x02\x22\x02\x08\x0a" // ads {}, resource_api_version V3, initial_fetch_timeout 10s
+	// ads {}, resource_api_version V3, initial_fetch_timeout 10s
+	const want = "\x1a\x00\x30\x02\x22\x02\x08\x0a"
 	p, err := Parse([]byte(example(t)), options)
 	check(t, err)
 	b, err := newBuild(p, names("a.example"), nil, nil, func(string, []keysource.Name) {})

@@ -66,7 +66,8 @@ func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
 func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) (Rollout, uint64) {
 	r = r.clone()
 	gone := r.Ring().Keys
-	if w := r.Wanted; w != nil && w.Key != nil { // an operator's key that waits may have leaked with the others
+	if w := r.Wanted; w != nil && w.Key != nil {
+		// an operator's key that waits may have leaked with the others
 		gone = append(gone, *w.Key)
 	}
 	for _, k := range gone {
@@ -217,7 +218,8 @@ func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
 		return plan
 	}
 	dry, _ := asked.Next(p, t, now, keysource.NewTicketKey)
-	for _, m := range t.Members { // after the push every member is behind for a moment; who cannot answer blocks
+	for _, m := range t.Members {
+		// after the push every member is behind for a moment; who cannot answer blocks
 		if m.Live(p, now) && !dry.isExcluded(&m, now) && (!m.Connected || m.Refused != 0) {
 			plan.Blocked = append(plan.Blocked, dry.excuse(m, p, now))
 		}

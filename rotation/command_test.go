@@ -148,7 +148,8 @@ func TestRollbackWhileDistributingDropsTheNewKey(t *testing.T) {
 	if l.r.underway() {
 		t.Error("the rotation goes on")
 	}
-	l.after(l.p.Period-1, []string{}...) // the period is over, and still no new key comes the next moment
+	// the period is over, and still no new key comes the next moment
+	l.after(l.p.Period-1, []string{}...)
 	l.after(1, "distributing")
 }
 

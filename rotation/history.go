@@ -14,36 +14,50 @@ type LineKind string
 
 // The kinds of a line. The first three are named like the phase that begins with them.
 const (
-	lineDistributing LineKind = "distributing" // lineDistributing says that a new key is sent, and only decrypts.
-	linePromoting    LineKind = "promoting"    // linePromoting says that the new key encrypts.
-	lineBurning      LineKind = "burning"      // lineBurning says that a fresh key has replaced every key.
-	LineDone         LineKind = "done"         // LineDone says that a rotation has ended, or a scope has begun.
-	LineBurnt        LineKind = "burnt"        // LineBurnt says that a burn has ended, and no node may hold a burnt key.
-	lineTakenBack    LineKind = "taken-back"   // lineTakenBack says that a node refused the new key, which is dropped.
-	LineRolledBack   LineKind = "rolled-back"  // LineRolledBack says that an operator has undone the newest change.
-	LineRetired      LineKind = "retired"      // LineRetired says that a drained key has left the ring.
-	lineExcluded     LineKind = "excluded"     // lineExcluded says that a node is not waited for.
-	lineIncluded     LineKind = "included"     // lineIncluded says that an exclusion was taken back.
-	lineRebased      LineKind = "rebased"      // lineRebased says that the generation was lifted above the nodes'.
-	lineWrittenBack  LineKind = "written-back" // lineWrittenBack says that a replica has stored the ring that it held.
-	lineRestored     LineKind = "restored"     // lineRestored says that keys of a backup came back.
+	// lineDistributing says that a new key is sent, and only decrypts.
+	lineDistributing LineKind = "distributing"
+	linePromoting    LineKind = "promoting" // linePromoting says that the new key encrypts.
+	// lineBurning says that a fresh key has replaced every key.
+	lineBurning LineKind = "burning"
+	// LineDone says that a rotation has ended, or a scope has begun.
+	LineDone LineKind = "done"
+	// LineBurnt says that a burn has ended, and no node may hold a burnt key.
+	LineBurnt LineKind = "burnt"
+	// lineTakenBack says that a node refused the new key, which is dropped.
+	lineTakenBack LineKind = "taken-back"
+	// LineRolledBack says that an operator has undone the newest change.
+	LineRolledBack LineKind = "rolled-back"
+	// LineRetired says that a drained key has left the ring.
+	LineRetired  LineKind = "retired"
+	lineExcluded LineKind = "excluded" // lineExcluded says that a node is not waited for.
+	// lineIncluded says that an exclusion was taken back.
+	lineIncluded LineKind = "included"
+	// lineRebased says that the generation was lifted above the nodes'.
+	lineRebased LineKind = "rebased"
+	// lineWrittenBack says that a replica has stored the ring that it held.
+	lineWrittenBack LineKind = "written-back"
+	lineRestored    LineKind = "restored" // lineRestored says that keys of a backup came back.
 )
 
 // Line is one entry of a rollout's history. It tells what was done to the keys, by whom and why,
 // how long it took and which nodes it waited for. A line has no field that the version before does
 // not know, since that version would leave the record alone.
 type Line struct {
-	At         time.Time     `json:"at"`
-	What       LineKind      `json:"what"`
-	Rotation   uint64        `json:"rotation,omitempty"`
-	Generation uint64        `json:"generation"`
-	Key        string        `json:"key,omitempty"` // Key is a keysource.TicketKey's ID.
-	By         string        `json:"by,omitempty"`
-	Why        string        `json:"why,omitempty"`
-	Nodes      int           `json:"nodes,omitempty"`       // Nodes counts the live members that had accepted.
-	Took       time.Duration `json:"took_ns,omitempty"`     // Took is how long the phase lasted that ended here.
-	WaitedFor  []string      `json:"waited_for,omitempty"`  // WaitedFor names the last nodes that were waited for.
-	LeftBehind []string      `json:"left_behind,omitempty"` // LeftBehind names at most 20; "and 980 more" follows.
+	At         time.Time `json:"at"`
+	What       LineKind  `json:"what"`
+	Rotation   uint64    `json:"rotation,omitempty"`
+	Generation uint64    `json:"generation"`
+	Key        string    `json:"key,omitempty"` // Key is a keysource.TicketKey's ID.
+	By         string    `json:"by,omitempty"`
+	Why        string    `json:"why,omitempty"`
+	// Nodes counts the live members that had accepted.
+	Nodes int `json:"nodes,omitempty"`
+	// Took is how long the phase lasted that ended here.
+	Took time.Duration `json:"took_ns,omitempty"`
+	// WaitedFor names the last nodes that were waited for.
+	WaitedFor []string `json:"waited_for,omitempty"`
+	// LeftBehind names at most 20; "and 980 more" follows.
+	LeftBehind []string `json:"left_behind,omitempty"`
 }
 
 // Behind returns how many nodes were left behind.

@@ -32,7 +32,8 @@ func TestALineNamesTwentyLaggardsAndCountsAll(t *testing.T) {
 			t.Errorf("%d: %d left behind, %d accepted: %q", late, line.Behind(), line.Nodes, line.LeftBehind)
 		}
 	}
-	odd := Line{LeftBehind: strings.Split(strings.Repeat("n ", maxNamed)+"n", " ")} // of an older version
+	// of an older version
+	odd := Line{LeftBehind: strings.Split(strings.Repeat("n ", maxNamed)+"n", " ")}
 	if odd.Behind() != maxNamed+1 {
 		t.Errorf("%d of %q", odd.Behind(), odd.LeftBehind)
 	}

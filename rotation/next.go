@@ -216,7 +216,8 @@ func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 		return false
 	}
 	if r.Phase == Burning && waited > 0 && (t.AcceptedSince.IsZero() || now.Sub(t.AcceptedSince) < finishWithin) {
-		return false // a connection that was accepted before the acknowledgement goes on with the keys of then
+		// a connection that was accepted before the acknowledgement goes on with the keys of then
+		return false
 	}
 	line := Line{At: now, Nodes: waited - len(late), Took: now.Sub(r.Since), WaitedFor: t.Waited, LeftBehind: Names(late)}
 	switch r.Phase {

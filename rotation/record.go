@@ -22,8 +22,9 @@ import (
 //
 // The record alone is marshalled with key bytes in it. The store seals it.
 type rolloutRecord struct {
-	Format     int                  `json:"format"`
-	Needs      []string             `json:"needs,omitempty"` // Needs is empty: this version writes and knows none.
+	Format int `json:"format"`
+	// Needs is empty: this version writes and knows none.
+	Needs      []string             `json:"needs,omitempty"`
 	Scope      string               `json:"scope"`
 	Generation uint64               `json:"generation"`
 	Phase      Phase                `json:"phase"`
@@ -76,12 +77,14 @@ var ErrDamaged = errors.New("it is damaged")
 // What a record holds at most. A NATS server takes messages of 1 MiB, and what is stored is
 // sealed.
 const (
-	maxRecord   = 768 << 10 // maxRecord bounds the bytes; the oldest lines of the history give way.
-	maxBurnt    = 4096      // maxBurnt bounds the burnt keys; one that was burnt before so many others is forgotten.
-	maxRefusers = 100       // maxRefusers bounds the nodes whose refusals have a rotation taken back.
-	maxExcluded = 500       // maxExcluded bounds the nodes that are excluded.
-	maxNode     = 256       // maxNode bounds the bytes of a node id; no stream says more.
-	maxReason   = 200       // maxReason bounds the bytes of the words of a Refusal.
+	maxRecord = 768 << 10 // maxRecord bounds the bytes; the oldest lines of the history give way.
+	// maxBurnt bounds the burnt keys; one that was burnt before so many others is forgotten.
+	maxBurnt = 4096
+	// maxRefusers bounds the nodes whose refusals have a rotation taken back.
+	maxRefusers = 100
+	maxExcluded = 500 // maxExcluded bounds the nodes that are excluded.
+	maxNode     = 256 // maxNode bounds the bytes of a node id; no stream says more.
+	maxReason   = 200 // maxReason bounds the bytes of the words of a Refusal.
 )
 
 // Encode returns the record of r, of at most 768 KiB.

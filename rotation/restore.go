@@ -98,7 +98,8 @@ func (r Rollout) takeBackup(
 		return r.endRestore(by, now, out)
 	}
 	r.liftAbove(from.Generation, now)
-	r.Lines, r.Audit = 0, "" // the lines stand in another audit log, and are not to be written down again
+	// the lines stand in another audit log, and are not to be written down again
+	r.Lines, r.Audit = 0, ""
 	r.Hold = now.Add(holdEmpty)
 	for _, k := range r.Keys {
 		out.Back = append(out.Back, k.Key.ID())
@@ -128,7 +129,8 @@ func (r Rollout) mergeBackup(
 	for _, k := range from.Keys {
 		why := r.whyNotBack(k.Key, burntSince, lostSince)
 		switch {
-		case slices.ContainsFunc(r.Keys, func(have Key) bool { return have.Key == k.Key }): // it is there
+		case slices.ContainsFunc(r.Keys, func(have Key) bool { return have.Key == k.Key }):
+			// it is there
 		case why != "":
 			out.Refused = append(out.Refused, k.Key.ID()+": "+why)
 		default:

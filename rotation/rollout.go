@@ -15,10 +15,13 @@ type Phase string
 
 // The phases; the package comment shows the ring that belongs to each.
 const (
-	Steady       Phase = "steady"       // Steady means that no rotation is under way. Old keys may drain.
-	Distributing Phase = "distributing" // Distributing lasts until every live member accepted the new key.
-	Promoting    Phase = "promoting"    // Promoting lasts until every live member accepted it as the first.
-	Burning      Phase = "burning"      // Burning lasts until nobody may hold a burnt key.
+	// Steady means that no rotation is under way. Old keys may drain.
+	Steady Phase = "steady"
+	// Distributing lasts until every live member accepted the new key.
+	Distributing Phase = "distributing"
+	// Promoting lasts until every live member accepted it as the first.
+	Promoting Phase = "promoting"
+	Burning   Phase = "burning" // Burning lasts until nobody may hold a burnt key.
 )
 
 // ErrRefused wraps every refusal of a command. The text says why, and what would help.
@@ -32,36 +35,45 @@ type Rollout struct {
 	Since      time.Time // Since is when the phase began.
 	Keys       []Key     // Keys are in the order of the ring.
 
-	Begun   uint64    // Begun is the number of the newest rotation or burn.
-	Ended   uint64    // Ended is the number of the newest one that ended. It is below Begun while one is under way.
+	Begun uint64 // Begun is the number of the newest rotation or burn.
+	// Ended is the number of the newest one that ended. It is below Begun while one is under way.
+	Ended   uint64
 	Wanted  *Request  // Wanted is a rotation that was asked for and has not ended.
 	RetryAt time.Time // RetryAt is before when no new key is distributed.
 	Hold    time.Time // Hold is before when no step is made, since the store had lost the rosters.
 	Tries   int       // Tries is how often the rotation under way was taken back.
 
-	Refusers map[string]Refusal   // Refusers are the nodes that refused a ring of the rotation under way.
+	// Refusers are the nodes that refused a ring of the rotation under way.
+	Refusers map[string]Refusal
 	Excluded map[string]time.Time // Excluded are the nodes that are not waited for, and until when.
 	Burnt    []string             // Burnt are fingerprints of keys that may never come back.
 	Restored []string             // Restored are fingerprints of keys that came back with a backup.
-	Proven   uint64               // Proven is the generation that nodes proved when the store had none so high.
-	Doubted  []string             // Doubted are the fingerprints of the keys that were in the ring then.
-	History  []Line               // History has the newest line last, and at most maxHistory lines.
-	Lines    uint64               // Lines is how many lines were ever written.
-	Audit    string               // Audit is where the audit log holds the last line that was written down.
+	// Proven is the generation that nodes proved when the store had none so high.
+	Proven uint64
+	// Doubted are the fingerprints of the keys that were in the ring then.
+	Doubted []string
+	History []Line // History has the newest line last, and at most maxHistory lines.
+	Lines   uint64 // Lines is how many lines were ever written.
+	// Audit is where the audit log holds the last line that was written down.
+	Audit string
 
-	later map[string]json.RawMessage // later holds fields that a later version has added. They never change.
+	// later holds fields that a later version has added. They never change.
+	later map[string]json.RawMessage
 }
 
 // Key is a ticket key with its life so far.
 type Key struct {
-	Key         keysource.TicketKey
-	Created     time.Time
-	Added       uint64    // Added is the generation that brought the key.
-	Promoted    uint64    // Promoted is the generation that put it first. It is 0 if the key never encrypted.
-	FirstUsed   time.Time // FirstUsed is when it first encrypted.
-	Demoted     uint64    // Demoted is the generation that put another key first. It is 0 if none did.
-	DemotedAt   time.Time // DemotedAt is when that was.
-	UnusedSince time.Time // UnusedSince is since when no live member may encrypt with it; zero while one may.
+	Key     keysource.TicketKey
+	Created time.Time
+	Added   uint64 // Added is the generation that brought the key.
+	// Promoted is the generation that put it first. It is 0 if the key never encrypted.
+	Promoted  uint64
+	FirstUsed time.Time // FirstUsed is when it first encrypted.
+	// Demoted is the generation that put another key first. It is 0 if none did.
+	Demoted   uint64
+	DemotedAt time.Time // DemotedAt is when that was.
+	// UnusedSince is since when no live member may encrypt with it; zero while one may.
+	UnusedSince time.Time
 }
 
 // Request asks for a rotation.

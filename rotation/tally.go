@@ -8,17 +8,22 @@ import (
 // Member is a node as the decision sees it. It accepted a ring, or was sent its first and has not
 // answered.
 type Member struct {
-	Node      string    // Node is the node's id.
-	Nr        int       // Nr is 1. A second stream under the same id is number 2, and so on.
-	Floor     uint64    // Floor is the lowest generation that the node may hold.
-	Answered  bool      // Answered says that it accepted a ring. Until then it is a candidate.
-	Connected bool      // Connected is false while the node is away: its stream has ended, its lease has not.
-	Brought   bool      // Brought says that it named the ring that it holds when it came, so it was here before.
-	Since     time.Time // Since is when it was connected, went away, or was let in as a candidate; see below.
-	Refused   uint64    // Refused is the generation that it refused last and has not got over, or 0.
-	Words     string    // Words are its reason for the refusal.
-	Stuck     bool      // Stuck says that nothing that can be sent makes it take a ring: it must be restarted.
-	Stream    uint64    // Stream is the stream by which it is connected to this replica, or 0.
+	Node     string // Node is the node's id.
+	Nr       int    // Nr is 1. A second stream under the same id is number 2, and so on.
+	Floor    uint64 // Floor is the lowest generation that the node may hold.
+	Answered bool   // Answered says that it accepted a ring. Until then it is a candidate.
+	// Connected is false while the node is away: its stream has ended, its lease has not.
+	Connected bool
+	// Brought says that it named the ring that it holds when it came, so it was here before.
+	Brought bool
+	// Since is when it was connected, went away, or was let in as a candidate; see below.
+	Since time.Time
+	// Refused is the generation that it refused last and has not got over, or 0.
+	Refused uint64
+	Words   string // Words are its reason for the refusal.
+	// Stuck says that nothing that can be sent makes it take a ring: it must be restarted.
+	Stuck  bool
+	Stream uint64 // Stream is the stream by which it is connected to this replica, or 0.
 
 	// Of another replica's candidate, Since lies as long before now as it did when that replica
 	// spoke last.
@@ -60,7 +65,8 @@ type Tally struct {
 // Count sums a tally up. A node counts once, under the first that holds of excluded, away,
 // refused, accepted and stale.
 type Count struct {
-	Live     int `json:"live"`     // Live counts the nodes that are connected, or away within the lease.
+	// Live counts the nodes that are connected, or away within the lease.
+	Live     int `json:"live"`
 	Accepted int `json:"accepted"` // Accepted counts those that hold the current ring.
 	Refused  int `json:"refused"`
 	Stale    int `json:"stale"` // Stale counts those that are connected without the current ring.

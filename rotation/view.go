@@ -23,16 +23,21 @@ type View struct {
 	Asked    bool   // Asked says that a rotation was asked for and has not ended.
 	Underway bool   // Underway says that a rotation or burn has begun and not ended.
 
-	Refusers map[string]Refusal   // Refusers are the nodes that refused a ring of the rotation under way.
+	// Refusers are the nodes that refused a ring of the rotation under way.
+	Refusers map[string]Refusal
 	Excluded map[string]time.Time // Excluded are the nodes that are not waited for, and until when.
-	Proven   uint64               // Proven is the generation that nodes proved when the store had lost it.
-	Doubted  []string             // Doubted are the IDs of keys from before that loss, each perhaps burnt since.
-	History  []Line               // History has the newest line last.
+	// Proven is the generation that nodes proved when the store had lost it.
+	Proven uint64
+	// Doubted are the IDs of keys from before that loss, each perhaps burnt since.
+	Doubted []string
+	History []Line // History has the newest line last.
 
-	Count     Count
-	BlockedBy []string // BlockedBy says in words what keeps the rollout from going on; nil if nothing does.
-	Stuck     []string // Stuck says in words which nodes the phase waits for that must be restarted.
-	OnlyStuck bool     // OnlyStuck says that the phase waits for nothing but stuck nodes.
+	Count Count
+	// BlockedBy says in words what keeps the rollout from going on; nil if nothing does.
+	BlockedBy []string
+	// Stuck says in words which nodes the phase waits for that must be restarted.
+	Stuck     []string
+	OnlyStuck bool // OnlyStuck says that the phase waits for nothing but stuck nodes.
 }
 
 // KeyView is what may be shown of a ticket key.

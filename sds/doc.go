@@ -27,8 +27,8 @@
 //     name changed ends that. What was read before that word is not remembered after it.
 //   - A stream on ADS may have a name in its normal spelling and one other. The normal one can
 //     never be kept out by another.
-//   - Before a name is called absent, CheckComplete is asked whether the store may have lost it: each time
-//     if a certificate was sent under it, else once a second for all names.
+//   - Before a name is called absent, CheckComplete is asked whether the store may have lost it:
+//     each time if a certificate was sent under it, else once a second for all names.
 //   - A certificate on ADS carries a TTL, a second below its remaining life. Nothing on the SDS
 //     service has one. One that has expired is sent on with a TTL of a minute: it exists, so it is
 //     not absent.

@@ -258,7 +258,8 @@ func TestASprayUnderOneWildcard(t *testing.T) {
 	soon(t, "the used ones are served", func() bool { return e.held() == 3 })
 	began := time.Now()
 	var refused []time.Duration
-	for i := 0; time.Since(began) < 4*time.Second; i++ { // twice as long as it takes to turn all of them over
+	for i := 0; time.Since(began) < 4*time.Second; i++ {
+		// twice as long as it takes to turn all of them over
 		if ok, took := e.serves(fmt.Sprintf("u%d.wild.example", i)); !ok {
 			refused = append(refused, took)
 		}

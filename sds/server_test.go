@@ -200,7 +200,8 @@ func TestSDSOverTheWire(t *testing.T) {
 	f := newFleet(t)
 	f.set("shop.example", "v1")
 	d := f.delta(t, xds.SDS)
-	d.ask("tickets/other", "tickets/default", "SHOP.example", "none.example") // the unknown scope is never answered
+	// the unknown scope is never answered
+	d.ask("tickets/other", "tickets/default", "SHOP.example", "none.example")
 	d.want("tickets/default", "SHOP.example", "-none.example")
 	d.answer("")
 	f.set("none.example", "v1")

@@ -171,7 +171,8 @@ func TestWhatIsBoundedTogether(t *testing.T) {
 		group("A.shop.example", "W", "*.shop.example")
 		group("own.shop.example", "O", "")
 		group("*.shop.example", "W", "")
-		group(keysource.ChainName("pinned.shop.example"), "W", "") // an operator chose it, no stranger
+		// an operator chose it, no stranger
+		group(keysource.ChainName("pinned.shop.example"), "W", "")
 		if n := l.called("*.shop.example"); n != 1 {
 			t.Errorf("the wildcard was looked up %d times", n)
 		}

@@ -78,12 +78,13 @@ type Table struct {
 	// These log trials without an answer, and trials that ended with a refusal.
 	unanswered, refused failureLog
 
-	trials      map[keysource.Name]*trial    // the last trial of a name
-	trialQueue  []*kindTrial                 // trials that wait for their turn
-	trialQueued chan struct{}                // capacity 1; ready when trialQueue has something
-	storeSlots  chan struct{}                // holds one value for each call of Trials that may block
-	trialsOpen  atomic.Int32                 // trials of a kind without an outcome
-	outcomes    [keysource.Silent + 1]uint64 // trials of a kind, by outcome
+	trials      map[keysource.Name]*trial // the last trial of a name
+	trialQueue  []*kindTrial              // trials that wait for their turn
+	trialQueued chan struct{}             // capacity 1; ready when trialQueue has something
+	// holds one value for each call of Trials that may block
+	storeSlots chan struct{}
+	trialsOpen atomic.Int32                 // trials of a kind without an outcome
+	outcomes   [keysource.Silent + 1]uint64 // trials of a kind, by outcome
 }
 
 // entry is one certificate under the name that was asked for. There is one for each name that some

@@ -152,7 +152,8 @@ func TestOneCertificateForAllStreams(t *testing.T) {
 		}
 		close(l.free)
 		synctest.Wait()
-		if l.most != 1 || l.called("a.example") != 2 { // one flight, and one more for what changed during it
+		if l.most != 1 || l.called("a.example") != 2 {
+			// one flight, and one more for what changed during it
 			t.Errorf("%d at once, %d calls", l.most, l.called("a.example"))
 		}
 		first, _ := l.Lookup(node(1, xds.ADS), "a.example")

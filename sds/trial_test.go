@@ -205,7 +205,8 @@ func TestEachKindHasAFirstOfItsOwn(t *testing.T) {
 		l.nodes[ids[1]].answer(xds.Refused, "no such curve")
 		l.nodes[ids[0]].answer(xds.Accepted, "")
 		l.turn()
-		wantHolding(t, "2", l, "a1", "a2", ids[1]) // who refused it is cured by what is sent in its place
+		// who refused it is cured by what is sent in its place
+		wantHolding(t, "2", l, "a1", "a2", ids[1])
 		time.Sleep(time.Hour)
 		l.turn()
 		wantHolding(t, "2", l, "a1", "a2", ids[1])

@@ -163,7 +163,8 @@ func TestSources(t *testing.T) {
 	_, path := create(t)
 	b := ok(os.ReadFile(path))(t)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "kek"), b, 0o440); err != nil { // as systemd's ACL shows
+	if err := os.WriteFile(filepath.Join(dir, "kek"), b, 0o440); err != nil {
+		// as systemd's ACL shows
 		t.Fatal(err)
 	}
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)

@@ -27,7 +27,8 @@ func (s *narrow) Swap(ctx context.Context, key string, old store.Rev, val []byte
 	return s.Store.Swap(ctx, key, old, val)
 }
 
-// Six archives of an import at once must not put six times as many changes before one of a rotation.
+// Six archives of an import at once must not put six times as many changes before one of a
+// rotation.
 func TestBatchesShareTheBoundOfWhatIsUnderWay(t *testing.T) {
 	s := &narrow{Store: memory.New()}
 	var wg sync.WaitGroup

@@ -55,7 +55,8 @@ func TestSegmentRefusesBadEscapes(t *testing.T) {
 	}
 }
 
-// FuzzSegment: whatever the bytes, Segment answers or refuses, and what it answers makes a key that reads back the same.
+// FuzzSegment: whatever the bytes, Segment answers or refuses, and what it answers makes a key that
+// reads back the same.
 func FuzzSegment(f *testing.F) {
 	for _, seed := range []string{"", "/", "a/=2A.example", "=", "a/=2", "=ff"} {
 		f.Add(seed)

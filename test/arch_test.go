@@ -1,5 +1,5 @@
-// Package test holds what concerns the checkout as a whole: its architecture, and below it the fleet harness, the traffic, the
-// demo and the end-to-end tests.
+// Package test holds what concerns the checkout as a whole: its architecture, and below it the
+// fleet harness, the traffic, the demo and the end-to-end tests.
 package test
 
 import (
@@ -11,7 +11,8 @@ import (
 
 const module = "github.com/lockstep-tls/lockstep/"
 
-// rooms says what each room may import of the others, and why not more. A room that is not listed may import nothing and is found by the test.
+// rooms says what each room may import of the others, and why not more. A room that is not listed
+// may import nothing and is found by the test.
 var rooms = []struct {
 	room  string
 	may   []string
@@ -20,8 +21,12 @@ var rooms = []struct {
 	{"keysource", nil, "the page of nouns: everything imports it, so it imports nothing"},
 	{"keysource/dir", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/catalog", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
-	{"keysource/eager", []string{"keysource", "store"}, "which hosts are busy is decided without knowing what a listener is"},
-	{"keysource/trial", []string{"keysource", "store"}, "who goes first is written down without knowing what a stream is, or how a certificate is sent"},
+	{"keysource/eager", []string{
+		"keysource", "store",
+	}, "which hosts are busy is decided without knowing what a listener is"},
+	{"keysource/trial", []string{
+		"keysource", "store",
+	}, "who goes first is written down without knowing what a stream is, or how a certificate is sent"},
 	{"store", nil, "values are bytes to it"},
 	{"store/memory", []string{"store"}, "a driver knows its contract only"},
 	{"store/bolt", []string{"internal/atomicfile", "store"}, "a driver knows its contract only"},
@@ -30,62 +35,114 @@ var rooms = []struct {
 	{"store/guard", []string{"store"}, "a guard knows the state of the whole store, and no value but that state"},
 	{"store/storetest", []string{"store"}, "the contract is checked without knowing a driver"},
 	{"seal", []string{"internal/atomicfile"}, "it encrypts bytes for whoever stores them"},
-	{"seal/custody", []string{"seal", "store"}, "it looks after the seal of any store, and knows nothing of what is sealed"},
-	{"rotation", []string{"keysource"}, "the decision is pure: it reads and writes nothing, so a simulation can play it against any fleet"},
+	{"seal/custody", []string{
+		"seal", "store",
+	}, "it looks after the seal of any store, and knows nothing of what is sealed"},
+	{"rotation", []string{
+		"keysource",
+	}, "the decision is pure: it reads and writes nothing, so a simulation can play it against any fleet"},
 	{"rotation/fleet", []string{"keysource", "rotation", "store"},
 		"it carries decisions out without knowing a stream: acks come in as calls, rings go out as values, other replicas are an interface"},
-	{"audit", []string{"internal/atomicfile"}, "it writes down what others tell it, in words: it must not know a key when it sees one"},
+	{"audit", []string{
+		"internal/atomicfile",
+	}, "it writes down what others tell it, in words: it must not know a key when it sees one"},
 	{"audit/storesink", []string{"audit", "store"}, "it maps records to a store, and knows nothing of lines"},
 	{"events", nil, "events carry names; whoever is woken re-reads the state elsewhere"},
 	{"events/nats", []string{"events"}, "a driver knows its contract only"},
 	{"xds", nil, "the protocol knows nothing of secrets"},
 	{"xds/server", []string{"xds"}, "the protocol knows nothing of secrets"},
 	{"xds/client", []string{"xds"}, "a client that imports its server drags it to the edge"},
-	{"sds", []string{"keysource", "xds", "xds/server"}, "the one library room where secrets meet Envoy; it may not see the store"},
+	{"sds", []string{
+		"keysource", "xds", "xds/server",
+	}, "the one library room where secrets meet Envoy; it may not see the store"},
 	{"sds/wire", []string{"keysource", "xds"}, "who receives secrets links nothing of who sends them"},
-	{"edgeproxy", []string{"keysource", "edgeproxy/ticket"}, "a proxy knows where certificates come from as little as net/http does"},
-	{"edgeproxy/ticket", []string{"keysource"}, "what a ticket is bound to is decided by what it is given, not by who asks"},
-	{"edgeproxy/lastgood", []string{"internal/atomicfile", "keysource", "seal"}, "what is kept is kept without knowing where it came from"},
-	{"edgeproxy/secrets", []string{"keysource", "sds/wire", "xds", "xds/client"}, "a client of the control plane shares no code with its server, and never sees a store"},
-	{"lds", []string{"internal/watchfile", "keysource", "xds"}, "a listener is made of names: it never sees a certificate or a key"},
+	{"edgeproxy", []string{
+		"keysource", "edgeproxy/ticket",
+	}, "a proxy knows where certificates come from as little as net/http does"},
+	{"edgeproxy/ticket", []string{
+		"keysource",
+	}, "what a ticket is bound to is decided by what it is given, not by who asks"},
+	{"edgeproxy/lastgood", []string{
+		"internal/atomicfile", "keysource", "seal",
+	}, "what is kept is kept without knowing where it came from"},
+	{"edgeproxy/secrets", []string{
+		"keysource", "sds/wire", "xds", "xds/client",
+	}, "a client of the control plane shares no code with its server, and never sees a store"},
+	{"lds", []string{
+		"internal/watchfile", "keysource", "xds",
+	}, "a listener is made of names: it never sees a certificate or a key"},
 	{"identity", []string{"keysource"}, "who may have what is decided without knowing how it is sent"},
-	{"identity/enforce", []string{"identity", "internal/atomicfile", "internal/watchfile", "keysource"}, "which policy counts is decided without a store or a stream: the audit log comes as an interface"},
-	{"identity/transport", []string{"identity", "internal/watchfile"}, "who a peer is does not depend on what it may have, nor on what it is sent"},
+	{"identity/enforce", []string{
+		"identity", "internal/atomicfile", "internal/watchfile", "keysource",
+	}, "which policy counts is decided without a store or a stream: the audit log comes as an interface"},
+	{"identity/transport", []string{
+		"identity", "internal/watchfile",
+	}, "who a peer is does not depend on what it may have, nor on what it is sent"},
 	{"internal/atomicfile", nil, "it knows files, and no noun of ours"},
 	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 
 	{"cmd/internal/admin", []string{
-		"audit", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup", "cmd/internal/stores", "events", "identity",
-		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet", "sds", "seal",
-		"seal/custody", "store", "xds", "xds/server",
+		"audit", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
+		"cmd/internal/stores", "events", "identity", "keysource", "keysource/catalog",
+		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
+		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's credentials"},
 	{"cmd/internal/api", nil, "types and a client that others may use: they link nothing of the server"},
-	{"cmd/internal/archive", []string{"keysource"}, "an archive is read alike by the program and by the daemon, wherever its certificates go"},
-	{"cmd/internal/backup", []string{"cmd/internal/api", "keysource", "keysource/catalog", "rotation", "store"}, "records go out as they are; what may come in, the room says that owns it"},
+	{"cmd/internal/archive", []string{
+		"keysource",
+	}, "an archive is read alike by the program and by the daemon, wherever its certificates go"},
+	{"cmd/internal/backup", []string{
+		"cmd/internal/api", "keysource", "keysource/catalog", "rotation", "store",
+	}, "records go out as they are; what may come in, the room says that owns it"},
 	{"cmd/internal/bootstrap", []string{"keysource"}, "a bootstrap is text for Envoy, made without asking anybody"},
-	{"cmd/internal/bus", []string{"cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet"}, "it carries wake-ups: what they mean is decided by who handles them"},
-	{"cmd/internal/config", []string{"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation"}, "it checks what was written, and opens nothing"},
+	{"cmd/internal/bus", []string{
+		"cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
+	}, "it carries wake-ups: what they mean is decided by who handles them"},
+	{"cmd/internal/config", []string{
+		"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
+	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
-		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/config", "cmd/internal/datadir",
-		"cmd/internal/failpoint", "cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/version", "events", "identity",
-		"identity/enforce", "identity/transport", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager",
-		"keysource/trial", "lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard", "xds",
-		"xds/server",
+		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus",
+		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
+		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics",
+		"cmd/internal/version", "events", "identity", "identity/enforce", "identity/transport",
+		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
+		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
+		"xds", "xds/server",
 	}, "it wires the rooms of lockstepd; what belongs to the edge, to a driver or to the CLI is not its own"},
-	{"cmd/internal/datadir", []string{"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store"}, "it knows files and the store that was opened, and nothing of who uses them"},
-	{"cmd/internal/edge", []string{"cmd/internal/kek", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy", "edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds"}, "the internet is at its door: no store, and nothing of the control plane"},
-	{"cmd/internal/failpoint", []string{"rotation", "store"}, "it ends the process at a point, and does nothing in the builds that are shipped"},
-	{"cmd/internal/kek", []string{"seal"}, "it adds to the errors of a source what an operator types, and decides nothing"},
-	{"cmd/internal/listeners", []string{"cmd/internal/admin", "keysource", "keysource/eager", "lds", "xds"}, "a listener is made of names: it never sees a certificate, a key or a store"},
-	{"cmd/internal/loss", []string{"keysource", "keysource/catalog", "sds", "store/guard"}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
+	{"cmd/internal/datadir", []string{
+		"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store",
+	}, "it knows files and the store that was opened, and nothing of who uses them"},
+	{"cmd/internal/edge", []string{
+		"cmd/internal/kek", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
+		"edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds",
+	}, "the internet is at its door: no store, and nothing of the control plane"},
+	{"cmd/internal/failpoint", []string{
+		"rotation", "store",
+	}, "it ends the process at a point, and does nothing in the builds that are shipped"},
+	{"cmd/internal/kek", []string{
+		"seal",
+	}, "it adds to the errors of a source what an operator types, and decides nothing"},
+	{"cmd/internal/listeners", []string{
+		"cmd/internal/admin", "keysource", "keysource/eager", "lds", "xds",
+	}, "a listener is made of names: it never sees a certificate, a key or a store"},
+	{"cmd/internal/loss", []string{
+		"keysource", "keysource/catalog", "sds", "store/guard",
+	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/metrics", []string{
-		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir",
-		"rotation", "rotation/fleet", "seal/custody", "xds",
+		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version",
+		"identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
+		"rotation/fleet", "seal/custody", "xds",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
-	{"cmd/internal/pki", []string{"identity", "internal/atomicfile", "keysource"}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
-	{"cmd/internal/stores", []string{"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream", "store/redis"}, "the one place that knows every driver; what is stored is none of its business"},
+	{"cmd/internal/pki", []string{
+		"identity", "internal/atomicfile", "keysource",
+	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/stores", []string{
+		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
+		"store/redis",
+	}, "the one place that knows every driver; what is stored is none of its business"},
 	{"cmd/internal/strictyaml", nil, "it decodes YAML, whosever"},
 	{"cmd/internal/version", nil, "it reads the build of the program that it is in"},
 }
@@ -109,7 +166,8 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 				}
 			}
 		}
-		program := strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "cmd/internal/") // it may import anything
+		// it may import anything
+		program := strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "cmd/internal/")
 		if program || pkg == "test" || strings.HasPrefix(pkg, "test/") || strings.HasPrefix(pkg, "deploy/") || isTesting(pkg) {
 			continue
 		}
@@ -151,7 +209,8 @@ func TestTheTopLevelIsTheListOfNouns(t *testing.T) {
 	}
 }
 
-// packages maps each package of the module to those of the module that it imports, without its tests.
+// packages maps each package of the module to those of the module that it imports, without its
+// tests.
 func packages(t *testing.T) map[string][]string {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...")

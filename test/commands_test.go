@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// Library rooms know no command line. What an operator types is put together in cmd, which passes it to a room that
-// has to name it.
+// Library rooms know no command line. What an operator types is put together in cmd, which passes
+// it to a room that has to name it.
 func TestLibraryRoomsNameNoCommandOfTheCLI(t *testing.T) {
 	command := commands(t)
 	if !command.MatchString("give up with: lockstep cert rm --confirm") || command.MatchString("a lockstep that hangs") {
@@ -46,7 +46,8 @@ var libraryRooms = map[string]bool{
 	"probe": true, "internal": true,
 }
 
-// commands matches "lockstep" with the name of one of its commands, which cmd/lockstep/root.go adds.
+// commands matches "lockstep" with the name of one of its commands, which cmd/lockstep/root.go
+// adds.
 func commands(t *testing.T) *regexp.Regexp {
 	t.Helper()
 	src, err := os.ReadFile("../cmd/lockstep/root.go")

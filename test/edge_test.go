@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// The program that faces the internet links nothing that reads a key store, nor anything of the control plane's own.
+// The program that faces the internet links nothing that reads a key store, nor anything of the
+// control plane's own.
 func TestTheEdgeLinksNoStore(t *testing.T) {
 	cmd := exec.Command("go", "list", "-deps", "./cmd/lockstep-edge")
 	cmd.Dir = ".."
@@ -31,7 +32,8 @@ func TestTheEdgeLinksNoStore(t *testing.T) {
 	}
 }
 
-// crypto/tls does not call VerifyPeerCertificate for a session that is resumed: whoever decides there is passed by.
+// crypto/tls does not call VerifyPeerCertificate for a session that is resumed: whoever decides
+// there is passed by.
 func TestTheEdgeVerifiesConnectionsNotCertificates(t *testing.T) {
 	out, err := exec.Command("grep", "-rn", "--include=*.go", "VerifyPeerCertificate *[:=]", "../edgeproxy", "../cmd/internal/edge", "../cmd/lockstep-edge").Output()
 	if err == nil {

@@ -24,8 +24,8 @@ var written = map[string]string{
 	"cmd/lockstep/restoreoffline.go": "it words what a server has answered",
 }
 
-// Whoever makes a key of the store owns its prefix, by the register. A key whose prefix nobody registered would be missing in the decisions on
-// backups and on freezing.
+// Whoever makes a key of the store owns its prefix, by the register. A key whose prefix nobody
+// registered would be missing in the decisions on backups and on freezing.
 func TestEveryKeyOfTheStoreHasAnOwner(t *testing.T) {
 	byName := map[string]store.Prefix{}
 	used := map[string]bool{}

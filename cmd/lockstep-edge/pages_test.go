@@ -14,8 +14,8 @@ strictly: a key that is not known is refused. Each key that holds one value is a
 environment variable. A flag wins over the environment, and that over the file. SIGHUP starts a new
 process with the file as it is then.
 
-Under systemd it takes its sockets from ` + "`LISTEN_FDS`" + ` and tells its state to ` + "`NOTIFY_SOCKET`" + `. Durations are
-written as in Go: ` + "`300ms`, `5s`, `1h30m`" + `.
+Under systemd it takes its sockets from ` + "`LISTEN_FDS`" + ` and tells its state to
+` + "`NOTIFY_SOCKET`" + `. Durations are written as in Go: ` + "`300ms`, `5s`, `1h30m`" + `.
 `
 
 func TestReferenceOfTheSettings(t *testing.T) {

@@ -13,7 +13,8 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// planes have a page each, and files that users apply. That these work on Envoy is shown in test/e2e.
+// planes have a page each, and files that users apply. That these work on Envoy is shown in
+// test/e2e.
 var planes = []string{"../envoy-gateway", "../istio", "../consul"}
 
 func read(t *testing.T, path string) string {
@@ -97,8 +98,9 @@ func TestThePagesLinkToWhatIsThere(t *testing.T) {
 	}
 }
 
-// TestTheSocketIsTheSameEverywhere: the forwarder listens where Envoy Gateway's reference points, and the patch names the cluster that follows from it
-// (envoyproxy/gateway, internal/xds/translator/sds.go, sdsClusterNameFromURL).
+// TestTheSocketIsTheSameEverywhere: the forwarder listens where Envoy Gateway's reference points,
+// and the patch names the cluster that follows from it (envoyproxy/gateway,
+// internal/xds/translator/sds.go, sdsClusterNameFromURL).
 func TestTheSocketIsTheSameEverywhere(t *testing.T) {
 	const socket = "/run/lockstep/sds.sock"
 	cluster := fmt.Sprintf("cluster_name: sds_%s_%x", strings.Trim(strings.ReplaceAll(socket, "/", "_"), "_"), sha256.Sum256([]byte(socket)))

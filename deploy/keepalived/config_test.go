@@ -1,4 +1,5 @@
-// Package keepalived_test runs the configuration through keepalived. What it does is tested in test/e2e.
+// Package keepalived_test runs the configuration through keepalived. What it does is tested in
+// test/e2e.
 package keepalived_test
 
 import (
@@ -21,7 +22,8 @@ func TestConfigIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The script is installed elsewhere, and keepalived 2.2.7 ends its own --config-test when it looks for it as another user.
+	// The script is installed elsewhere, and keepalived 2.2.7 ends its own --config-test when it
+	// looks for it as another user.
 	for old, new := range map[string]string{"/etc/keepalived/lockstep-ready": "/bin/true", "script_user nobody nogroup": "script_user root"} {
 		if !bytes.Contains(config, []byte(old)) {
 			t.Fatalf("there is no %q in it", old)

@@ -52,7 +52,8 @@ func rules(t *testing.T) (all []rule) {
 	return all
 }
 
-// exported reads the names of our own metrics from where they are made: desc("name", ...) of lockstepd, and Name: "lockstep_edge_..." of lockstep-edge.
+// exported reads the names of our own metrics from where they are made: desc("name", ...) of
+// lockstepd, and Name: "lockstep_edge_..." of lockstep-edge.
 func exported(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}

@@ -158,7 +158,8 @@ func TestAScanOfNamesDoesNotEmptyTheCache(t *testing.T) {
 		for i := range busy {
 			e.serves(t, host(i))
 		}
-		time.Sleep(time.Millisecond) // the cache counts reads a while after them, and not all of a burst
+		// the cache counts reads a while after them, and not all of a burst
+		time.Sleep(time.Millisecond)
 	}
 	for i := range 5000 {
 		if got := e.serves(t, scan(i)); strings.Contains(got, " ") {
@@ -176,7 +177,8 @@ func TestAScanOfNamesDoesNotEmptyTheCache(t *testing.T) {
 			still = host(i)
 		}
 	}
-	if asked > busy/2 { // of 600 looks; a cache that keeps what came last would have lost each of them every time
+	if asked > busy/2 {
+		// of 600 looks; a cache that keeps what came last would have lost each of them every time
 		t.Errorf("%d of %d busy names had to be loaded again", asked, busy)
 	}
 	soon(t, "the subscriptions of what was given up end", func() bool { return p.table.Watched() <= 300+50 })

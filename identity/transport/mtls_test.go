@@ -131,7 +131,8 @@ func (a *agent) FetchX509SVID(_ *workload.X509SVIDRequest, s workload.SpiffeWork
 	}
 }
 
-// meet makes an mTLS handshake as a node would, and returns the server's serial and who the server took the node for.
+// meet makes an mTLS handshake as a node would, and returns the server's serial and who the server
+// took the node for.
 func meet(server *tls.Config, node *tls.Certificate) (serial *big.Int, who string, err error) {
 	in, out := net.Pipe()
 	defer in.Close()
@@ -180,7 +181,8 @@ func TestIdentityFromASPIFFEWorkloadAPI(t *testing.T) {
 			letsIn bool
 		}{
 			{fleet, "fleet.example/edge/1", true},
-			{partner, "partner.example/edge/1", withPolicy}, // without a policy every certificate would mean everything
+			// without a policy every certificate would mean everything
+			{partner, "partner.example/edge/1", withPolicy},
 			{liar, "fleet.example/edge/1", false},
 			{partner, "fleet.example/edge/1", false}, // a CA speaks for its own domain only
 			{fleet, "partner.example/edge/1", false},
@@ -293,7 +295,8 @@ func TestAnotherCAInTheFileCountsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	write([]byte("no certificate"))
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond) // files are looked at once a second
+	// files are looked at once a second
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	for ctx.Err() == nil {
 		if err := lets(&old); err != nil {

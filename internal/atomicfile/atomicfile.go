@@ -1,9 +1,11 @@
 // Package atomicfile writes files whole or not at all.
 //
-// The content goes to a temporary file beside the target, named ".<name>-<random>", which is synced, gets its mode, and takes the
-// target's place. Then the folder is synced. So a reader sees the old content or the new one; once a function has returned nil,
-// a crash of the machine does not undo it. After an error from before the renaming the target is as it was, and the
-// temporary file is gone. A process that is killed may leave the temporary file behind.
+// The content goes to a temporary file beside the target, named ".<name>-<random>". That file is
+// synced, gets its mode, and takes the target's place. Then the folder is synced.
+//
+// So a reader sees the old content or the new one. Once a function has returned nil, a crash of the
+// machine does not undo it. After an error from before the renaming the target is as it was, and
+// the temporary file is gone. A process that is killed may leave the temporary file behind.
 package atomicfile
 
 import (
@@ -19,12 +21,14 @@ func Write(path string, content []byte, mode fs.FileMode) error {
 	return WriteWith(path, mode, bytesOf(content))
 }
 
-// WriteWith replaces the file at path by one of this mode with what write writes. An error of write is returned as it is.
+// WriteWith replaces the file at path by one of this mode with what write writes. An error of write
+// is returned as it is.
 func WriteWith(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	return put(path, mode, write, os.Rename)
 }
 
-// Create makes a file with this content and mode. It is an error that wraps [fs.ErrExist] if there is one already.
+// Create makes a file with this content and mode. It is an error that wraps [fs.ErrExist] if there
+// is one already.
 func Create(path string, content []byte, mode fs.FileMode) error {
 	return put(path, mode, bytesOf(content), func(tmp, path string) error {
 		if err := os.Link(tmp, path); err != nil {

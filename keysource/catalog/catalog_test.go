@@ -422,7 +422,8 @@ func TestList(t *testing.T) {
 	}
 	plant(t, s, "cert/b=ZZ", []byte("under a key that is no name"))
 	all := slices.Concat(want[:5], []keysource.Name{"b=ZZ"}, want[5:])
-	for i, after := range append([]keysource.Name{"/a/folder", "folder/x"}, all...) { // from anywhere in the middle
+	for i, after := range append([]keysource.Name{"/a/folder", "folder/x"}, all...) {
+		// from anywhere in the middle
 		var got []keysource.Name
 		for e, err := range c.List(t.Context(), "", string(after)) {
 			check(t, err)

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	knownAfter = 2000             // look-ups in vain within a minute that mean that somebody tries out names
+	// look-ups in vain within a minute that mean that somebody tries out names
+	knownAfter = 2000
 	knownFor   = 10 * time.Minute // time without a look-up in vain that means that this is over
 	// knownStale is how many refreshes may pass without a look at what changed. Then the store
 	// must be asked again.

@@ -490,7 +490,8 @@ func TestFoldersThatAreNoHosts(t *testing.T) {
 			got[filepath.Base(e.Folder)] = string(e.Name) + "|" + e.Problem
 		}
 		for f, want := range map[string]string{
-			"Shop.Example": "shop.example|", "_.shop.example": "*.shop.example|", // "S" comes before "s"
+			// "S" comes before "s"
+			"Shop.Example": "shop.example|", "_.shop.example": "*.shop.example|",
 			"shop.example":   "|is shop.example again, which Shop.Example is already",
 			"*.shop.example": "|a wildcard's folder is written _.example.com",
 			"under_score":    "|not a server name", "lost+found": "|not a server name",

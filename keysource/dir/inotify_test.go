@@ -277,7 +277,8 @@ func TestReadersNeverSeeTwoHalves(t *testing.T) {
 			last = putPEM(t, folder, chain, key)
 			continue
 		}
-		for file, content := range map[string][]byte{keyFile: key, crtFile: chain} { // in place, in pieces
+		for file, content := range map[string][]byte{keyFile: key, crtFile: chain} {
+			// in place, in pieces
 			f, err := os.Create(filepath.Join(folder, file))
 			check(t, err)
 			f.Write(content[:len(content)/2])

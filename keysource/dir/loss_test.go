@@ -318,7 +318,8 @@ func TestUnreadableDirectoryIsNoLoss(t *testing.T) {
 		b.wants(all[0], v)
 		synctest.Wait()
 		check(t, os.Rename(root, away))
-		check(t, os.Symlink("certs", root)) // reading it fails, with something else than "no such file"
+		// reading it fails, with something else than "no such file"
+		check(t, os.Symlink("certs", root))
 		settled()
 		b.wants(all[0], v)
 		b.fails(all[1], "held back")

@@ -14,19 +14,24 @@ import (
 // Config of a [Coordinator]. Every field is needed of which the comment does not say what nil or
 // zero means.
 type Config struct {
-	Store   store.Store
-	Replica string                     // Replica names this replica in the store. It is the same after a restart.
-	Scopes  map[string]rotation.Policy // Scopes are the configured ones. Their policies have been checked.
-	Refresh time.Duration              // Refresh is how often the store is read although nobody said that it changed.
+	Store store.Store
+	// Replica names this replica in the store. It is the same after a restart.
+	Replica string
+	// Scopes are the configured ones. Their policies have been checked.
+	Scopes map[string]rotation.Policy
+	// Refresh is how often the store is read although nobody said that it changed.
+	Refresh time.Duration
 	// Shared says that other replicas may use the same store. Then a node that asks for its first
 	// ring waits while its name cannot be stored, since another replica might go on without it. A
 	// replica that is alone knows of the node, and goes on serving what is published.
 	Shared bool
-	Self   Peer  // Self is what other replicas get to know of this one: Admin and Alone.
-	Peers  Peers // Peers asks the other replicas. If it is nil none is asked, and no node is let go.
+	Self   Peer // Self is what other replicas get to know of this one: Admin and Alone.
+	// Peers asks the other replicas. If it is nil none is asked, and no node is let go.
+	Peers Peers
 
 	HighestSent HighestSent // HighestSent outlives the store. nil means that there is none.
-	Loss        Loss        // Loss knows whether the store was emptied. If it is nil it is not asked.
+	// Loss knows whether the store was emptied. If it is nil it is not asked.
+	Loss Loss
 
 	// Unsealed is asked when a ring does not open. An error means that others' records do not
 	// open, either, so this replica lacks their key and nothing is damaged. If it is nil, what

@@ -113,11 +113,13 @@ func (c *Coordinator) Poke(scope string) {
 // Status is the state of one scope at one moment. It holds no key bytes.
 type Status struct {
 	rotation.View
-	Policy     rotation.Policy
-	Members    []rotation.Member // Members are sorted by name.
-	Now        time.Time         // Now is by the store's clock.
-	Err        error             // Err says why the store could not be read or written at the last try.
-	Unreadable []string          // Unreadable names rosters of other replicas that cannot be read, and why.
+	Policy  rotation.Policy
+	Members []rotation.Member // Members are sorted by name.
+	Now     time.Time         // Now is by the store's clock.
+	// Err says why the store could not be read or written at the last try.
+	Err error
+	// Unreadable names rosters of other replicas that cannot be read, and why.
+	Unreadable []string
 }
 
 // Status returns how a scope stands, from memory. The error wraps [keysource.ErrNotExist] for a

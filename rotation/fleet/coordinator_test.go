@@ -19,7 +19,8 @@ func TestARotationThroughTheCoordinator(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
 		defer p.stop()
 		a, b := p.connect("a", ""), p.connect("b", "")
-		p.phase(3*gather, rotation.Steady, 1) // the two may have come in two looks, with a pause after each
+		// the two may have come in two looks, with a pause after each
+		p.phase(3*gather, rotation.Steady, 1)
 		if n := p.rotate(); n != 1 {
 			t.Errorf("rotation %d", n)
 		}
@@ -93,7 +94,8 @@ func TestARotationOfAnEmptyFleetSeesWhoJoinsMeanwhile(t *testing.T) {
 			if op == "swap" && key == "ring/default" && slow == nil {
 				slow = &client{stream: streams.Add(1)}
 				one.Join("default", Asked{Stream: slow.stream, Node: "slow", Held: "", Believed: true})
-				time.Sleep(time.Second) // the other replica lets it in, with the ring that is about to be replaced
+				// the other replica lets it in, with the ring that is about to be replaced
+				time.Sleep(time.Second)
 				if ring, _ := one.Ring(slow.stream, "default"); ring == nil || ring.Generation != 1 {
 					t.Error("it was not let in with g1")
 				}
@@ -359,7 +361,8 @@ func TestASwapOfUnknownOutcome(t *testing.T) {
 				p.phase(2*retryAfter, rotation.Steady, map[bool]uint64{true: 3, false: 1}[done])
 				want := "done"
 				if done {
-					want += " distributing promoting done" // each told once, though the first was in doubt
+					// each told once, though the first was in doubt
+					want += " distributing promoting done"
 				}
 				if p.announced() != want {
 					t.Errorf("announced %q, want %q", p.announced(), want)
@@ -589,7 +592,8 @@ func TestCommandsThroughTheCoordinator(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		p.Join("other", Asked{Stream: 99, Node: "a", Held: "", Believed: true}) // all of these do nothing
+		// all of these do nothing
+		p.Join("other", Asked{Stream: 99, Node: "a", Held: "", Believed: true})
 		p.Accepted(99, "other", "g1-000000000000")
 		p.Refused(99, "other", "g1-000000000000", "")
 		p.Dropped(99, "other")

@@ -21,21 +21,25 @@ type view struct {
 	due   time.Time // due is rotation.Rollout.Due. It is set in what decide returns.
 	fresh func() keysource.TicketKey
 
-	damaged error // damaged says why the ring's record cannot be read. r is empty then, or what stands in for it.
+	// damaged says why the ring's record cannot be read. r is empty then, or what stands in for it.
+	damaged error
 }
 
 // attempt is one way through the steps of a decision. It ends with one swap at most.
 type attempt struct {
 	view
-	cmd       command          // cmd changes the rollout first; nil means that there is none.
-	stored    rotation.Rollout // stored is what was read.
-	rev       store.Rev        // rev is the revision of what was read.
-	announced uint64           // announced is how many lines of the history are not to be announced any more.
-	recorded  uint64           // recorded is how many lines of the history are not to be written down any more.
-	burn      bool             // burn says that the store was put back, and every key is to be replaced.
-	skewed    error            // skewed says that this machine's clock is too far off to decide.
-	next      rotation.Rollout // next is what the rollout becomes.
-	changed   bool             // changed says that next is to be stored.
+	cmd    command          // cmd changes the rollout first; nil means that there is none.
+	stored rotation.Rollout // stored is what was read.
+	rev    store.Rev        // rev is the revision of what was read.
+	// announced is how many lines of the history are not to be announced any more.
+	announced uint64
+	// recorded is how many lines of the history are not to be written down any more.
+	recorded uint64
+	// burn says that the store was put back, and every key is to be replaced.
+	burn    bool
+	skewed  error            // skewed says that this machine's clock is too far off to decide.
+	next    rotation.Rollout // next is what the rollout becomes.
+	changed bool             // changed says that next is to be stored.
 }
 
 // errOvertaken says that another replica stored a change first.
@@ -43,16 +47,21 @@ var errOvertaken = errors.New("another replica was first")
 
 // steps are those of a decision, in order. An error ends it.
 var steps = []func(*turn, context.Context, *attempt) error{
-	(*turn).read,             // It reads the store's time, the rollout, and after it the rosters.
-	(*turn).checkCompanions,  // It ends this replica if it cannot work beside the others.
-	(*turn).findLoss,         // It writes down that the store was emptied, before any node is let in.
-	(*turn).replaceDamaged,   // It waits until it is known what stands in for a damaged record.
-	(*turn).writeBack,        // It puts the ring that was sent in the place of an older one.
-	(*turn).noteProof,        // It keeps since when nodes are known to hold a later ring than the store's.
-	(*turn).findPutBack,      // It finds a store that was put back to an earlier day, and has its keys replaced.
-	(*turn).checkClock,       // It leaves rollouts to the other replicas while this machine's clock is off.
-	(*turn).runCommand,       // It makes the change that was asked for, or replaces every key.
-	(*turn).takeSteps,        // It takes the steps of the rollout that are open, up to the next ring.
+	(*turn).read,            // It reads the store's time, the rollout, and after it the rosters.
+	(*turn).checkCompanions, // It ends this replica if it cannot work beside the others.
+	// It writes down that the store was emptied, before any node is let in.
+	(*turn).findLoss,
+	(*turn).replaceDamaged, // It waits until it is known what stands in for a damaged record.
+	(*turn).writeBack,      // It puts the ring that was sent in the place of an older one.
+	// It keeps since when nodes are known to hold a later ring than the store's.
+	(*turn).noteProof,
+	// It finds a store that was put back to an earlier day, and has its keys replaced.
+	(*turn).findPutBack,
+	// It leaves rollouts to the other replicas while this machine's clock is off.
+	(*turn).checkClock,
+	(*turn).runCommand, // It makes the change that was asked for, or replaces every key.
+	// It takes the steps of the rollout that are open, up to the next ring.
+	(*turn).takeSteps,
 	(*turn).recordAndStore,   // It writes the change down, and then swaps it into the store.
 	(*turn).publishToStreams, // It makes the outcome what this replica sends, and announces it.
 }
@@ -73,7 +82,8 @@ func (t *turn) decide(ctx context.Context, cmd command) (view, error) {
 			return a.view, err
 		}
 		made = nil
-		if !a.burn { // else the command comes after the burn, since what was put back is not to be sent
+		if !a.burn {
+			// else the command comes after the burn, since what was put back is not to be sent
 			cmd = nil
 		}
 	}
@@ -101,14 +111,16 @@ func (t *turn) writeBack(_ context.Context, a *attempt) error {
 	case lost < t.rollout.Generation:
 		hold, why := a.r.Hold, fmt.Sprintf("the store had gone back to g%d", lost)
 		switch { // rosters may be lost with it
-		case a.damaged != nil: // they are not; but another replica may have a newer ring, and writes that back
+		case a.damaged != nil:
+			// they are not; but another replica may have a newer ring, and writes that back
 			hold, why = t.rollout.Hold, fmt.Sprintf("the stored record was damaged: %v", a.damaged)
 			if t.cfg.Shared {
 				hold = latest(hold, a.now.Add(settleFor(t.cfg.Refresh)))
 			}
 		case lost == 0: // nobody is known to be here
 			hold = latest(hold, a.now.Add(forgetAfter(t.policy.NodeLease)))
-		case t.cfg.Shared: // the newest words of some are lost, until each replica has written its roster again
+		case t.cfg.Shared:
+			// the newest words of some are lost, until each replica has written its roster again
 			hold = latest(hold, a.now.Add(settleFor(t.cfg.Refresh)))
 		default:
 			hold = t.rollout.Hold
@@ -190,7 +202,8 @@ func (t *turn) recordAndStore(ctx context.Context, a *attempt) (err error) {
 	case err == nil:
 	case !refused(err):
 		t.outcomeUnknown = true
-	case a.r.Generation == a.stored.Generation && len(a.stored.Keys) > 0: // follow the others all the same
+	case a.r.Generation == a.stored.Generation && len(a.stored.Keys) > 0:
+		// follow the others all the same
 		a.r = a.stored
 		t.publish(a.view, a.announced)
 	}

@@ -9,13 +9,16 @@ import (
 
 // Asked is a stream that asked for a ring.
 type Asked struct {
-	Stream   uint64
-	Conn     uint64 // Conn is its connection. A later one has a higher number. If it is 0, Stream counts.
+	Stream uint64
+	// Conn is its connection. A later one has a higher number. If it is 0, Stream counts.
+	Conn     uint64
 	Node     string // Node is the node's id.
 	Identity string // Identity is who the node has shown to be; see Config.Allows.
 	Held     string // Held is the version that the node says it holds, or "".
-	Believed bool   // Believed says that the node certainly holds it. Else it is only known to have been here.
-	Ring     bool   // Ring says that the stream wants a ring and nothing else, so that a first refusal is a node's.
+	// Believed says that the node certainly holds it. Else it is only known to have been here.
+	Believed bool
+	// Ring says that the stream wants a ring and nothing else, so that a first refusal is a node's.
+	Ring bool
 }
 
 // gate lets onto the roster of a scope only nodes that may have its ring, so that no other is

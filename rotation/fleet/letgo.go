@@ -52,14 +52,17 @@ func letGo(ctx context.Context, unheard func() time.Duration, ask func(context.C
 type answer int
 
 const (
-	asWe      answer = iota // asWe says that there are none, or that all say that they cannot write, either.
-	unknown                 // unknown says that not all answer, so this replica may be cut off, or they have ended.
-	betterOff               // betterOff says that one of them can write.
+	// asWe says that there are none, or that all say that they cannot write, either.
+	asWe answer = iota
+	// unknown says that not all answer, so this replica may be cut off, or they have ended.
+	unknown
+	betterOff // betterOff says that one of them can write.
 )
 
 // parting decides when nodes are let go. Its zero value is the start of an outage.
 type parting struct {
-	since   time.Time // since is from when on the others have said that they may be going on without this one.
+	// since is from when on the others have said that they may be going on without this one.
+	since   time.Time
 	last    time.Time // last is when nodes were let go last.
 	guesses int       // guesses counts how often they were although not all had answered.
 }

@@ -55,11 +55,13 @@ func (t *turn) noteLate(v view) (again bool) {
 // setRollout makes r the rollout whose ring is sent. It reports whether that is another ring. The
 // caller holds mu.
 func (s *scope) setRollout(r rotation.Rollout) bool {
-	if !r.Hold.Equal(s.rollout.Hold) { // the store had lost something, perhaps this replica's roster
+	if !r.Hold.Equal(s.rollout.Hold) {
+		// the store had lost something, perhaps this replica's roster
 		s.roster.dirty, s.rewrite = true, true
 	}
 	s.rollout = r
-	if len(r.Keys) == 0 { // other replicas make the ring: nothing can be sent yet, and nothing was ever sent
+	if len(r.Keys) == 0 {
+		// other replicas make the ring: nothing can be sent yet, and nothing was ever sent
 		s.open()
 		return false
 	}

@@ -12,10 +12,12 @@ import (
 
 // Change is what [Config.Record] writes down.
 type Change struct {
-	After string          // After is what Record returned for the change on which this one builds, or "".
+	// After is what Record returned for the change on which this one builds, or "".
+	After string
 	Lines []rotation.Line // Lines are what is about to be done. There is at least one.
-	Keys  []string        // Keys has, for each line, the fingerprint of its key, or "" if it names none.
-	Burnt []string        // Burnt are the fingerprints of the keys that are burnt with it.
+	// Keys has, for each line, the fingerprint of its key, or "" if it names none.
+	Keys  []string
+	Burnt []string // Burnt are the fingerprints of the keys that are burnt with it.
 }
 
 // recordedChange is the change that was written down last, and did not take effect so far.

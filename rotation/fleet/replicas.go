@@ -17,9 +17,10 @@ import (
 // Peer is a replica as its roster record shows it.
 type Peer struct {
 	Replica string
-	Admin   string    // Admin is the URL of its admin API. It is empty if the replica did not say.
-	Alone   bool      // Alone says that no event of another replica reaches it, and none of its own another.
-	At      time.Time // At is when it was heard of last, by the store's clock.
+	Admin   string // Admin is the URL of its admin API. It is empty if the replica did not say.
+	// Alone says that no event of another replica reaches it, and none of its own another.
+	Alone bool
+	At    time.Time // At is when it was heard of last, by the store's clock.
 }
 
 // Peers returns the other replicas that live, by name. A scope without nodes has their records,

@@ -440,7 +440,8 @@ func TestALostWriteCostsARestoredRingNothing(t *testing.T) {
 		r1.rotate()
 		r1.phase(time.Second, rotation.Steady, 3)
 		held := r1.status().Version
-		s.set(func(_ context.Context, op, key string) error { // r1 sees nothing of what follows, for a while
+		s.set(func(_ context.Context, op, key string) error {
+			// r1 sees nothing of what follows, for a while
 			return errDown
 		}, nil)
 		s.overwrite(t, before)

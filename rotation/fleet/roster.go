@@ -27,10 +27,12 @@ type entry struct {
 	asked bool // asked says that it joined since the roster was stored last.
 	ready bool // ready says that it stands in the stored roster, and the ring was read again since.
 
-	ringOnly    bool // ringOnly is Asked.Ring.
-	notBelieved bool // notBelieved says that it names a ring that it holds, and that this is not certain.
+	ringOnly bool // ringOnly is Asked.Ring.
+	// notBelieved says that it names a ring that it holds, and that this is not certain.
+	notBelieved bool
 
-	order order // order is its stream's, also when that has ended. It is zero if it is from before a restart.
+	// order is its stream's, also when that has ended. It is zero if it is from before a restart.
+	order order
 
 	// duplicateSince is when this entry was found to be a second one for its node. It is zero if
 	// it is the only one. A reconnecting stream that names a ring creates such an entry when the
@@ -114,7 +116,8 @@ func (o *roster) takeOver(e *entry) bool {
 		return false
 	}
 	e.Nr, e.duplicateSince = all[i].Nr, all[i].duplicateSince
-	if e.notBelieved { // it has not been restarted, so it holds what it had accepted, or something later
+	if e.notBelieved {
+		// it has not been restarted, so it holds what it had accepted, or something later
 		e.Floor = all[i].Floor
 	}
 	all[i] = e

@@ -69,7 +69,8 @@ func FuzzDecodeRoster(f *testing.F) {
 	}}.encode()
 	f.Add(good)
 	f.Add(good[:len(good)-3])
-	f.Add([]byte{rosterFormat, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}) // 2^64-1 members
+	// 2^64-1 members
+	f.Add([]byte{rosterFormat, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := decodeRoster(b)
 		ms := r.members

@@ -24,22 +24,27 @@ type scope struct {
 	open   func()        // open is called once the ring is known, or known to be missing.
 	turns  chan *turn    // turns has capacity 1. It is empty while somebody has the turn.
 
-	firstRefusals rate.Sometimes    // firstRefusals bounds the log lines, since any client can provoke them.
-	saving        []rotation.Member // saving is room for what saveRoster writes. It belongs to loop's goroutine.
+	// firstRefusals bounds the log lines, since any client can provoke them.
+	firstRefusals rate.Sometimes
+	// saving is room for what saveRoster writes. It belongs to loop's goroutine.
+	saving []rotation.Member
 
-	mu         sync.Mutex
-	roster     *roster
-	rollout    rotation.Rollout // rollout is as last read or written.
-	ring       *keysource.Ring  // ring is that of rollout. It is nil until the first read.
-	others     others           // others is as last read.
-	unreadable []string         // unreadable names rosters of other replicas that cannot be read, and why.
-	late       map[*entry]bool  // late are this replica's nodes that the phase waits for.
-	waited     []string         // waited names all that the phase waits for.
-	offset     time.Duration    // offset is the store's clock less this machine's.
-	err        error            // err is that of the last look at the store.
-	stored     time.Time        // stored is when this replica's roster was written last; zero if it never was.
-	rewrite    bool             // rewrite says that the stored roster may be lost: write it, however new it is.
-	failed     bool             // failed says that the roster could not be written at the last try.
+	mu      sync.Mutex
+	roster  *roster
+	rollout rotation.Rollout // rollout is as last read or written.
+	ring    *keysource.Ring  // ring is that of rollout. It is nil until the first read.
+	others  others           // others is as last read.
+	// unreadable names rosters of other replicas that cannot be read, and why.
+	unreadable []string
+	late       map[*entry]bool // late are this replica's nodes that the phase waits for.
+	waited     []string        // waited names all that the phase waits for.
+	offset     time.Duration   // offset is the store's clock less this machine's.
+	err        error           // err is that of the last look at the store.
+	// stored is when this replica's roster was written last; zero if it never was.
+	stored time.Time
+	// rewrite says that the stored roster may be lost: write it, however new it is.
+	rewrite bool
+	failed  bool // failed says that the roster could not be written at the last try.
 }
 
 func newScope(name string, p rotation.Policy, c Config, ready func()) *scope {

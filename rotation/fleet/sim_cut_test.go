@@ -37,7 +37,8 @@ func (w *world) pass(d time.Duration) {
 		if c.unlike.IsZero() || w.clinging {
 			continue
 		}
-		const sure = certainFor + answerWithin + lookEvery // until it is certain that others are better off
+		// until it is certain that others are better off
+		const sure = certainFor + answerWithin + lookEvery
 		if at := latest(c.said.Add(letGoAfter+sure), c.unlike.Add(sure), w.now); !at.After(end) {
 			w.now = at
 			w.act()

@@ -110,7 +110,8 @@ func (w *world) deliver() {
 			continue
 		}
 		e, now := n.at.roster.streams[n.stream], n.at.ring.Generation
-		again := e != nil && e.Refused == now && n.stored == now && w.rnd.IntN(20) == 0 // what was refused is tried again
+		// what was refused is tried again
+		again := e != nil && e.Refused == now && n.stored == now && w.rnd.IntN(20) == 0
 		if e == nil || !e.ready || n.sent == now || n.holds == now && n.sent == 0 || e.Refused == now && !again {
 			continue
 		}

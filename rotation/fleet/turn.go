@@ -14,23 +14,31 @@ import (
 type turn struct {
 	*scope
 
-	resumed        bool      // resumed says that the roster was read that the replica had before it stopped.
-	rosterAtStart  []byte    // rosterAtStart is that roster's record. It is nil if there was none.
-	mayDecide      bool      // mayDecide says that the others can know of this replica, and none objects.
-	outcomeUnknown bool      // outcomeUnknown says that the last swap failed, or perhaps did not.
-	skewLogged     bool      // skewLogged says that the clock was too far off at the last look.
-	putBackSince   time.Time // putBackSince is since when the store is known to be older than HighestSent, or zero.
-	damagedSince   time.Time // damagedSince is since when the ring's record is damaged, or zero.
-	writeBackUntil time.Time // writeBackUntil is Tally.WriteBackUntil, or zero while nodes prove nothing.
+	// resumed says that the roster was read that the replica had before it stopped.
+	resumed       bool
+	rosterAtStart []byte // rosterAtStart is that roster's record. It is nil if there was none.
+	// mayDecide says that the others can know of this replica, and none objects.
+	mayDecide      bool
+	outcomeUnknown bool // outcomeUnknown says that the last swap failed, or perhaps did not.
+	skewLogged     bool // skewLogged says that the clock was too far off at the last look.
+	// putBackSince is since when the store is known to be older than HighestSent, or zero.
+	putBackSince time.Time
+	damagedSince time.Time // damagedSince is since when the ring's record is damaged, or zero.
+	// writeBackUntil is Tally.WriteBackUntil, or zero while nodes prove nothing.
+	writeBackUntil time.Time
 
-	record   storedRecord      // record is what stands in the store.
-	quorum   quorum            // quorum keeps Tally.AcceptedSince.
-	recorded recordedChange    // recorded is the change that was written down last, if it took no effect so far.
+	record storedRecord // record is what stands in the store.
+	quorum quorum       // quorum keeps Tally.AcceptedSince.
+	// recorded is the change that was written down last, if it took no effect so far.
+	recorded recordedChange
 	members  []rotation.Member // members is room for what read reads.
 
-	damagedRosters map[string]damagedRoster // damagedRosters are those that cannot be read, by store key.
-	othersRead     time.Time                // othersRead is when the others' rosters were read last.
-	readingSince   time.Time                // readingSince is since when they have been read without a gap.
+	// damagedRosters are those that cannot be read, by store key.
+	damagedRosters map[string]damagedRoster
+	// othersRead is when the others' rosters were read last.
+	othersRead time.Time
+	// readingSince is since when they have been read without a gap.
+	readingSince time.Time
 }
 
 // storedRecord is the rollout that a value of the store decodes to. While that value stands it
@@ -71,7 +79,8 @@ func (s *scope) decide(ctx context.Context, cmd command) (view, error) {
 		return view{}, err
 	}
 	defer t.release()
-	if err := t.resume(ctx); err != nil { // else a command that comes early takes the fleet for an empty one
+	if err := t.resume(ctx); err != nil {
+		// else a command that comes early takes the fleet for an empty one
 		return view{}, err
 	}
 	return t.decide(ctx, cmd)

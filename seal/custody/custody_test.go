@@ -303,7 +303,8 @@ func TestRetireIsRefusedWhileAReplicaSealsWithTheOldKey(t *testing.T) {
 		stopB()
 		late := fmt.Appendf(nil, `{"primary":"%s","keys":["%[1]s"],"at":%q}`, a.sealer.State().Old[0],
 			time.Now().Format(time.RFC3339))
-		_, err = a.sealed.Swap(t.Context(), "seal/replica/b", 0, late) // b was started with the old file
+		// b was started with the old file
+		_, err = a.sealed.Swap(t.Context(), "seal/replica/b", 0, late)
 		check(t, err)
 		if _, err := a.Retire(t.Context()); !errors.Is(err, custody.ErrRefused) ||
 			!strings.Contains(err.Error(), ": b (seals with ") {

@@ -23,8 +23,9 @@ var ErrInUse = errors.New("another lockstepd holds it")
 // openTimeout is how long Open waits for another process, which may be on its way out.
 const openTimeout = time.Second
 
-// mapped is how much address space is mapped at once, in bytes; memory it costs none. A file that outgrows its mapping is mapped anew, and
-// where that fails (a disk that has just turned read-only) nothing could be read any more.
+// mapped is how much address space is mapped at once, in bytes; memory it costs none. A file that
+// outgrows its mapping is mapped anew, and where that fails (a disk that has just turned read-only)
+// nothing could be read any more.
 const mapped = 1 << 30
 
 // maxGone is how many deletes are remembered, for [Store.Changed].
@@ -37,8 +38,9 @@ var (
 	bucketMeta   = []byte("meta")
 )
 
-// Store keeps the [store.Store] contract in a file. Safe for concurrent use; writers that come at the same time share a sync, and
-// one that comes alone waits for nobody. Single changes go before those of [Store.SwapAll]: a rotation waits for bulkMost records of an import at most.
+// Store keeps the [store.Store] contract in a file. Safe for concurrent use; writers that come at
+// the same time share a sync, and one that comes alone waits for nobody. Single changes go before
+// those of [Store.SwapAll]: a rotation waits for bulkMost records of an import at most.
 type Store struct {
 	db      *bolt.DB
 	path    string
@@ -50,8 +52,8 @@ type Store struct {
 	bulk   [][]*change // of bulkMost at most, in the order in which they came
 }
 
-// Open opens the store in a file, or makes it (mode 0600). Its cost does not grow with the keys. If another process has it, the
-// error wraps [ErrInUse], after a second.
+// Open opens the store in a file, or makes it (mode 0600). Its cost does not grow with the keys. If
+// another process has it, the error wraps [ErrInUse], after a second.
 func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
 	fresh := errors.Is(statErr, os.ErrNotExist)
@@ -87,7 +89,8 @@ func (s *Store) prepare(fresh bool) error {
 	missing := true
 	if err := s.db.View(func(tx *bolt.Tx) error {
 		missing = tx.Bucket(bucketMeta) == nil
-		if !missing && (tx.Bucket(bucketKeys) == nil || tx.Bucket(bucketValues) == nil) { // else it would look empty
+		if !missing && (tx.Bucket(bucketKeys) == nil || tx.Bucket(bucketValues) == nil) {
+			// else it would look empty
 			return errors.New("there are no records in the file, or not as this version keeps them: restore it from a backup")
 		}
 		return nil
@@ -135,7 +138,8 @@ func value(tx *bolt.Tx, key string) ([]byte, store.Rev, error) {
 		return nil, 0, fmt.Errorf("%w: %s", store.ErrNotExist, key)
 	}
 	if is, val, ok := parse(tx.Bucket(bucketValues).Get(rev)); ok && len(rev) == revSize && string(is) == key {
-		return append([]byte{}, val...), toRev(rev), nil // the record is valid within the transaction only
+		// the record is valid within the transaction only
+		return append([]byte{}, val...), toRev(rev), nil
 	}
 	return nil, 0, fmt.Errorf("the record of %q is damaged: restore the file from a backup", key)
 }

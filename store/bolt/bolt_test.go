@@ -275,7 +275,8 @@ func TestFaultsSayWhatToDo(t *testing.T) {
 	}{
 		{&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, "free space on /data; the change"},
 		{syscall.EDQUOT, "free space on /data; the change"},
-		{fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "x", Err: syscall.ENOSPC}), "free space on /data; the change"}, // as bbolt words it
+		// as bbolt words it
+		{fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "x", Err: syscall.ENOSPC}), "free space on /data; the change"},
 		{syscall.EROFS, "make /data writable again; the change"},
 		{syscall.EIO, "check the disk; the change"},
 		{errors.New("odd"), "store: /data/store.db: odd; the change"},

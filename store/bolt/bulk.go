@@ -41,7 +41,8 @@ func (s *Store) GetAll(ctx context.Context, keys []string) []store.Value {
 	return out
 }
 
-// bulkMost is how many changes of SwapAll one transaction makes: a single change waits for no more. Larger ones are hardly faster.
+// bulkMost is how many changes of SwapAll one transaction makes: a single change waits for no more.
+// Larger ones are hardly faster.
 const bulkMost = 512
 
 // SwapAll implements [store.Store], in transactions of bulkMost.
@@ -102,7 +103,8 @@ func (s *Store) takeBulk() []*change {
 	return next
 }
 
-// withdrawAll takes what still waits of one SwapAll out of the queue, and says of each change whether it did.
+// withdrawAll takes what still waits of one SwapAll out of the queue, and says of each change
+// whether it did.
 func (s *Store) withdrawAll(all []*change) []bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -103,7 +103,8 @@ func TestWhatACancelledImportHasNotBegunIsNotWritten(t *testing.T) {
 	}
 }
 
-// How long a single change takes while six imports write: figures for the log; the rule is the test above.
+// How long a single change takes while six imports write: figures for the log; the rule is the test
+// above.
 func TestSingleChangesDuringAnImport(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "store.db"))
 	const batches = 4

@@ -11,11 +11,12 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// page is how many keys are read in one transaction. A reading transaction keeps the file from growing in place and its old pages
-// from being used again, so none lasts while a consumer runs.
+// page is how many keys are read in one transaction. A reading transaction keeps the file from
+// growing in place and its old pages from being used again, so none lasts while a consumer runs.
 const page = 512
 
-// firstPage is how many are read at first, then twice as many each time: who looks whether there is any key need not touch as many pages of the file.
+// firstPage is how many are read at first, then twice as many each time: who looks whether there is
+// any key need not touch as many pages of the file.
 const firstPage = 8
 
 var (
@@ -23,8 +24,8 @@ var (
 	metaFloor = []byte("floor") // the revision of the newest delete that does not any more
 )
 
-// Changed implements [store.Store]. Before deletes that are no longer remembered (the newest 10 000 are), and at 0, it names all keys
-// under prefix, and the deletes that are.
+// Changed implements [store.Store]. Before deletes that are no longer remembered (the newest 10 000
+// are), and at 0, it names all keys under prefix, and the deletes that are.
 func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]string, store.Rev, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
@@ -58,7 +59,8 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 	return keys, head, nil
 }
 
-// Keys implements [store.Store]. It is not a snapshot: a key that comes or goes meanwhile may be seen or not.
+// Keys implements [store.Store]. It is not a snapshot: a key that comes or goes meanwhile may be
+// seen or not.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return s.keysAfter(ctx, prefix, nil)
 }
@@ -96,7 +98,8 @@ func (s *Store) keysAfter(ctx context.Context, prefix string, last []byte) iter.
 	}
 }
 
-// under yields the keys of b that begin with prefix and come after last (nil: all), in byte order. They are valid within the transaction only.
+// under yields the keys of b that begin with prefix and come after last (nil: all), in byte order.
+// They are valid within the transaction only.
 func under(b *bolt.Bucket, prefix, last []byte) iter.Seq[[]byte] {
 	from := prefix
 	if last != nil {
@@ -112,7 +115,8 @@ func under(b *bolt.Bucket, prefix, last []byte) iter.Seq[[]byte] {
 	}
 }
 
-// after yields the keys that begin with prefix in a bucket by revision, of the revisions after since; key finds them in what stands there.
+// after yields the keys that begin with prefix in a bucket by revision, of the revisions after
+// since; key finds them in what stands there.
 func after(b *bolt.Bucket, key func([]byte) []byte, prefix []byte, since store.Rev) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		c := b.Cursor()

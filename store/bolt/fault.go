@@ -17,8 +17,8 @@ const (
 	unknown = "; the change was written, but it may not last: read it again"
 )
 
-// explain says which file failed, what to do about it, and what became of the change. A disk that has space again, or can be written
-// to again, needs no reopening.
+// explain says which file failed, what to do about it, and what became of the change. A disk that
+// has space again, or can be written to again, needs no reopening.
 func (s *Store) explain(err error, outcome string) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err

@@ -113,7 +113,8 @@ func TestAFullDiskLosesNothingAndRecovers(t *testing.T) {
 
 func TestAFullDiskAtTheFirstStart(t *testing.T) {
 	const size = 64 << 10
-	for _, left := range []int{0, 4 << 10, 8 << 10, 12 << 10, 16 << 10} { // a new file takes 16 KiB, and more with its buckets
+	for _, left := range []int{0, 4 << 10, 8 << 10, 12 << 10, 16 << 10} {
+		// a new file takes 16 KiB, and more with its buckets
 		dir := tmpfs(t, size)
 		path := filepath.Join(dir, "store.db")
 		balloon := filepath.Join(dir, "balloon")

@@ -21,7 +21,8 @@ type change struct {
 	err  error
 }
 
-// Swap implements [store.Store]. If ctx ends while the change is being written, the outcome is unknown.
+// Swap implements [store.Store]. If ctx ends while the change is being written, the outcome is
+// unknown.
 func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -35,7 +36,8 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 	s.mu.Unlock()
 
 	select {
-	case s.turn <- struct{}{}: // nobody is writing: write all that waits, which may be nothing by now
+	case s.turn <- struct{}{}:
+		// nobody is writing: write all that waits, which may be nothing by now
 		s.commit(s.takeSingle())
 		<-s.turn
 		<-c.done
@@ -82,7 +84,8 @@ func (s *Store) commit(batch []*change) {
 	}
 }
 
-// write sets rev and err of each change, unless it returns an error, which is then the answer to all.
+// write sets rev and err of each change, unless it returns an error, which is then the answer to
+// all.
 func (s *Store) write(batch []*change) error {
 	tx, err := s.db.Begin(true)
 	if err != nil {
@@ -107,7 +110,8 @@ func (s *Store) write(batch []*change) error {
 	return nil
 }
 
-// apply makes one change within tx; did is false where it has no effect. The error is for the whole transaction.
+// apply makes one change within tx; did is false where it has no effect. The error is for the whole
+// transaction.
 func (s *Store) apply(tx *bolt.Tx, c *change) (did bool, err error) {
 	keys, values := tx.Bucket(bucketKeys), tx.Bucket(bucketValues)
 	now := toRev(keys.Get(c.key))
@@ -143,7 +147,8 @@ func (s *Store) apply(tx *bolt.Tx, c *change) (did bool, err error) {
 	return true, keys.Put(c.key, index)
 }
 
-// outcome says whether the transaction id, whose commit failed, can be seen nevertheless: its last write was made, but not synced.
+// outcome says whether the transaction id, whose commit failed, can be seen nevertheless: its last
+// write was made, but not synced.
 func (s *Store) outcome(id int) string {
 	tx, err := s.db.Begin(false)
 	if err != nil {

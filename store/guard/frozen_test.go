@@ -54,7 +54,8 @@ func (s *overtakenStore) Get(ctx context.Context, key string) ([]byte, store.Rev
 	return s.Store.Get(ctx, key)
 }
 
-// A copy may lack what is written while the store freezes: it is not acknowledged, though it may be there.
+// A copy may lack what is written while the store freezes: it is not acknowledged, though it may be
+// there.
 func TestABatchThatAFreezeOvertakesIsNotAcknowledged(t *testing.T) {
 	for _, want := range []string{"a copy may lack it", "is not known"} {
 		s := &overtakenStore{Store: memory.New()}

@@ -152,7 +152,8 @@ func TestALossIsWrittenDownOnceAndRepairedUntilItIs(t *testing.T) {
 	})
 }
 
-// A record of a loss that cannot be read is one: it is written anew, with a time from which steps are held, and it can be given up.
+// A record of a loss that cannot be read means a loss. It is written anew, with a time from which
+// steps are held. It can be given up.
 func TestADamagedRecordOfALossIsWrittenAnewAndCanBeGivenUp(t *testing.T) {
 	keys, err := seal.LoadOrCreate(t.Context(), seal.File(filepath.Join(t.TempDir(), "key")))
 	if err != nil {

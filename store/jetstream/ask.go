@@ -16,15 +16,16 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// How long a request is waited for where the caller's context does not end earlier. A read is asked again meanwhile: the server that had it
-// may be gone.
+// How long a request is waited for where the caller's context does not end earlier. A read is asked
+// again meanwhile: the server that had it may be gone.
 const (
 	patience = 5 * time.Second
 	attempt  = 2 * time.Second
 	between  = 100 * time.Millisecond
 )
 
-// streamNotMatch is the server's code for a message to another incarnation of the stream (its errors.json, 10060).
+// streamNotMatch is the server's code for a message to another incarnation of the stream (its
+// errors.json, 10060).
 const streamNotMatch jetstream.ErrorCode = 10060
 
 // answer is what all answers of the JetStream API have.
@@ -34,7 +35,8 @@ type answer struct {
 
 func (a *answer) failure() *jetstream.APIError { return a.Error }
 
-// ask requests a read of the JetStream API ("STREAM.INFO.x") until it is answered, within patience. An error of the API is in what is returned.
+// ask requests a read of the JetStream API ("STREAM.INFO.x") until it is answered, within patience.
+// An error of the API is in what is returned.
 func ask[A any, P interface {
 	*A
 	failure() *jetstream.APIError
@@ -62,7 +64,8 @@ func ask[A any, P interface {
 	return a, err
 }
 
-// persist calls try, each time with a context of attempt, until it does not ask to be called again, or patience or ctx ends.
+// persist calls try, each time with a context of attempt, until it does not ask to be called again,
+// or patience or ctx ends.
 func (s *Store) persist(ctx context.Context, try func(context.Context) (again bool, err error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -90,8 +93,8 @@ func (s *Store) persist(ctx context.Context, try func(context.Context) (again bo
 // errUnsure: a server says that the stream is not there, and the one that leads all does not.
 var errUnsure = errors.New("store: a NATS server does not know the stream yet")
 
-// explain says what an error of the API means for the store. A server that has just been started may not know the stream yet, so whether it is
-// gone is asked of the one that leads all.
+// explain says what an error of the API means for the store. A server that has just been started
+// may not know the stream yet, so whether it is gone is asked of the one that leads all.
 func (s *Store) explain(ctx context.Context, err error) error {
 	var e *jetstream.APIError
 	if !errors.As(err, &e) || e.ErrorCode != jetstream.JSErrCodeStreamNotFound && e.ErrorCode != streamNotMatch {
@@ -119,7 +122,8 @@ type infoAnswer struct {
 	jetstream.StreamInfo
 }
 
-// failure also finds an answer of somebody who is not the leader: where there is none, others say what they have.
+// failure also finds an answer of somebody who is not the leader: where there is none, others say
+// what they have.
 func (a *infoAnswer) failure() *jetstream.APIError {
 	c := a.Cluster
 	if a.Error != nil || c == nil {
@@ -139,7 +143,8 @@ type message struct {
 	deleted bool
 }
 
-// query asks for one message: the last of a subject, or the first from Seq on whose subject matches Next.
+// query asks for one message: the last of a subject, or the first from Seq on whose subject matches
+// Next.
 type query struct {
 	Last string `json:"last_by_subj,omitempty"`
 	Next string `json:"next_by_subj,omitempty"`
@@ -159,13 +164,15 @@ type loadAnswer struct {
 	} `json:"message"`
 }
 
-// load asks the leader of the stream, who has applied every write that was acknowledged. found is false where it has none.
+// load asks the leader of the stream, who has applied every write that was acknowledged. found is
+// false where it has none.
 func (s *Store) load(ctx context.Context, q query) (m message, found bool, err error) {
 	at := place{s.stream(), q.Last}
 	if m, found, err = s.loadOnce(ctx, at.stream, q); err != nil || q.Last == "" || m.seq >= s.newest.of(at) {
 		return m, found, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience) // there are two leaders, and the real one answers, too
+	// there are two leaders, and the real one answers, too
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		select {

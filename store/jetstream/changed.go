@@ -11,7 +11,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Changed implements [store.Store]. A store where nothing was written since costs one request, one where other keys were, three.
+// Changed implements [store.Store]. A store where nothing was written since costs one request, one
+// where other keys were, three.
 func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]string, store.Rev, error) {
 	info, err := s.info(ctx)
 	if err != nil {
@@ -34,8 +35,9 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 	return slices.Compact(keys), upTo(last), nil
 }
 
-// Keys implements [store.Store]. It reads all keys first and holds them, but not their values, until the last one was yielded: some 10 MB
-// for 100 000. A key that comes or goes while it reads may be seen or not.
+// Keys implements [store.Store]. It reads all keys first and holds them, but not their values,
+// until the last one was yielded: some 10 MB for 100 000. A key that comes or goes while it reads
+// may be seen or not.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		keys, err := s.keys(ctx, prefix)
@@ -83,11 +85,13 @@ func (s *Store) keys(ctx context.Context, prefix string) ([]string, error) {
 	return keys, nil
 }
 
-// scan visits the keys under prefix whose last message has the sequence from or a later one, by sequence. A key that is written to meanwhile
-// may be visited at its old sequence, its new one, or both.
+// scan visits the keys under prefix whose last message has the sequence from or a later one, by
+// sequence. A key that is written to meanwhile may be visited at its old sequence, its new one, or
+// both.
 //
-// Any replica of the stream gives most of it, in pages. It may be behind, but what it gives is right up to the last message that it gave: a key
-// whose last message it has not got yet is, for the leader, further on. So the leader is asked whether there is more.
+// Any replica of the stream gives most of it, in pages. It may be behind, but what it gives is
+// right up to the last message that it gave: a key whose last message it has not got yet is, for
+// the leader, further on. So the leader is asked whether there is more.
 func (s *Store) scan(ctx context.Context, prefix string, from uint64, visit func(key string, seq uint64, deleted bool)) error {
 	filter := s.filter(prefix)
 	see := func(m message) {
@@ -101,7 +105,8 @@ func (s *Store) scan(ctx context.Context, prefix string, from uint64, visit func
 			err := s.persist(ctx, func(ctx context.Context) (again bool, err error) {
 				before := from
 				more, err = s.page(ctx, filter, from, see)
-				if err == nil || from > before { // after a part, a new page, with patience of its own
+				if err == nil || from > before {
+					// after a part, a new page, with patience of its own
 					more = more || err != nil
 					return false, nil
 				}

@@ -16,7 +16,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// three is a cluster of real servers, shared by the tests below, each of which leaves it as it found it.
+// three is a cluster of real servers, shared by the tests below, each of which leaves it as it
+// found it.
 type three struct{ *fleet.NATS }
 
 func TestOnACluster(t *testing.T) {
@@ -352,7 +353,8 @@ func allRestarted(t *testing.T, c three) {
 	l.check(t)
 }
 
-// underWay holds a write between the leader and the majority. Whoever expects what was there before it is told of no conflict: it may come to nothing.
+// underWay holds a write between the leader and the majority. Whoever expects what was there before
+// it is told of no conflict: it may come to nothing.
 func underWay(t *testing.T, c three) {
 	cfg := anew(c.urls(), 3)
 	leader := c.leader(t, open(t, cfg))

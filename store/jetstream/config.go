@@ -11,9 +11,11 @@ import (
 	"strings"
 )
 
-// Config says where the store is. Secrets are given by path; the files are read at every connect, so they may be replaced.
+// Config says where the store is. Secrets are given by path; the files are read at every connect,
+// so they may be replaced.
 type Config struct {
-	Servers []string // "nats://host:port" or "tls://host:port"; at least one; others of the cluster are discovered
+	// "nats://host:port" or "tls://host:port"; at least one; others of the cluster are discovered
+	Servers []string
 
 	User         string // with PasswordFile
 	PasswordFile string
@@ -31,9 +33,11 @@ type Config struct {
 	Log *slog.Logger // nil: nothing is logged
 }
 
-// ParseURL reads nats://[user@]host[:4222],host[:4222]?creds=/path&nkey=/path&password_file=/path&token_file=/path&tls_ca=/path&
-// tls_cert=/path&tls_key=/path&bucket=lockstep&replicas=3, where everything but one host may be left out; tls:// insists on TLS. A secret in
-// it is refused; no error repeats more of the URL than a parameter's name or a host.
+// ParseURL reads
+// nats://[user@]host[:4222],host[:4222]?creds=/path&nkey=/path&password_file=/path&token_file=/path&tls_ca=/path&
+// tls_cert=/path&tls_key=/path&bucket=lockstep&replicas=3, where everything but one host may be
+// left out; tls:// insists on TLS. A secret in it is refused; no error repeats more of the URL than
+// a parameter's name or a host.
 func ParseURL(raw string) (Config, error) {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	if scheme != "nats" && scheme != "tls" {

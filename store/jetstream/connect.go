@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// How fast a server that has stopped answering is left for another one: a lost connection is seen at once, a stalled server after
-// 2 to 3 pings.
+// How fast a server that has stopped answering is left for another one: a lost connection is seen
+// at once, a stalled server after 2 to 3 pings.
 const (
 	dialTimeout   = 2 * time.Second
 	reconnectWait = 200 * time.Millisecond
@@ -27,7 +27,8 @@ func (c *Config) connect() (*nats.Conn, error) {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait, reconnectWait),
-		nats.ReconnectBufSize(-1), // a write that waits for a connection would be done after its caller has given up
+		// a write that waits for a connection would be done after its caller has given up
+		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsOut),

@@ -14,8 +14,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Store keeps the [store.Store] contract in a stream. Safe for concurrent use. Every request is given up after 5 s at the latest; when the
-// cluster is back it goes on by itself.
+// Store keeps the [store.Store] contract in a stream. Safe for concurrent use. Every request is
+// given up after 5 s at the latest; when the cluster is back it goes on by itself.
 //
 // If the stream is gone, every method's error wraps [store.ErrLost], until [Store.Recreate].
 type Store struct {

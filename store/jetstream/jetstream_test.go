@@ -114,7 +114,8 @@ func TestEveryKeyHasASubjectAndIsFoundByEachOfItsPrefixes(t *testing.T) {
 	}
 }
 
-// The keys of the suite are few; here they are more than a page of messages and of bytes, and two replicas look.
+// The keys of the suite are few; here they are more than a page of messages and of bytes, and two
+// replicas look.
 func TestARereadCostsWhatChangedAndNotWhatIsStored(t *testing.T) {
 	const names = 20_000
 	cfg := anew([]string{single(t, func(o *server.Options) { o.SyncInterval = time.Hour })}, 1)
@@ -332,7 +333,8 @@ func TestAServerThatIsBehindWhatWasSeenIsNotBelieved(t *testing.T) {
 	}
 }
 
-// A leader that has been cut off gives what was there before: it is asked again until the real one answers.
+// A leader that has been cut off gives what was there before: it is asked again until the real one
+// answers.
 func TestAValueOlderThanWhatWasSeenIsNotBelieved(t *testing.T) {
 	s := open(t, anew([]string{single(t, nil)}, 1))
 	rev := put(t, s, "a/x", 0, "v")
@@ -340,7 +342,8 @@ func TestAValueOlderThanWhatWasSeenIsNotBelieved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.newest.note(place{s.stream(), subject}, sequence(rev)+1) // as if the next one had been acknowledged
+	// as if the next one had been acknowledged
+	s.newest.note(place{s.stream(), subject}, sequence(rev)+1)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if val, got, err := s.Get(ctx, "a/x"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "from the past") {

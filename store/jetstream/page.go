@@ -26,8 +26,9 @@ const (
 
 var errGap = errors.New("store: a message of a page did not arrive")
 
-// page visits the messages whose subjects match filter, from a sequence on, as some replica of the stream has them, in order and without a
-// gap, and says whether there are more. After an error, all visited so far hold.
+// page visits the messages whose subjects match filter, from a sequence on, as some replica of the
+// stream has them, in order and without a gap, and says whether there are more. After an error, all
+// visited so far hold.
 func (s *Store) page(ctx context.Context, filter string, from uint64, visit func(message)) (more bool, err error) {
 	body, err := json.Marshal(query{Next: filter, Seq: from, Batch: pageMessages, MaxBytes: pageBytes})
 	if err != nil {
@@ -38,7 +39,8 @@ func (s *Store) page(ctx context.Context, filter string, from uint64, visit func
 	if err != nil {
 		return false, err
 	}
-	defer sub.Unsubscribe() // it fails only where the connection is gone, and the subscription with it
+	// it fails only where the connection is gone, and the subscription with it
+	defer sub.Unsubscribe()
 	if err := s.conn.PublishRequest("$JS.API.DIRECT.GET."+s.stream(), inbox, body); err != nil {
 		return false, err
 	}

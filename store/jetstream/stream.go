@@ -13,15 +13,17 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// subjectOverlap is the server's code for a stream whose subjects another one has (its errors.json, 10065).
+// subjectOverlap is the server's code for a stream whose subjects another one has (its errors.json,
+// 10065).
 const subjectOverlap jetstream.ErrorCode = 10065
 
-// settle is how long after its creation a stream of a single server is not yet taken for the only one: such a server lets two pass that are made at
-// the same moment on the same subjects, and whoever made the second one then removes it. A cluster makes one after the other.
+// settle is how long after its creation a stream of a single server is not yet taken for the only
+// one: such a server lets two pass that are made at the same moment on the same subjects, and
+// whoever made the second one then removes it. A cluster makes one after the other.
 const settle = 300 * time.Millisecond
 
-// Recreate implements [store.Store]. It takes the store's stream as it stands, or makes an empty one if
-// there is none.
+// Recreate implements [store.Store]. It takes the store's stream as it stands, or makes an empty
+// one if there is none.
 func (s *Store) Recreate(ctx context.Context) error {
 	return s.persist(ctx, func(ctx context.Context) (bool, error) {
 		name, err := s.find(ctx)
@@ -49,7 +51,8 @@ func transient(err error) bool {
 	return !errors.Is(err, errForeign)
 }
 
-// find returns the name of the stream that has the bucket's subjects; the error wraps ErrLost where there is none.
+// find returns the name of the stream that has the bucket's subjects; the error wraps ErrLost where
+// there is none.
 func (s *Store) find(ctx context.Context) (string, error) {
 	names, err := s.names(ctx)
 	if err != nil {
@@ -84,8 +87,8 @@ func (s *Store) find(ctx context.Context) (string, error) {
 	return name, nil
 }
 
-// create makes the stream. Its first sequence is above all that this process has seen, and above all that others have, since nobody writes once
-// a microsecond.
+// create makes the stream. Its first sequence is above all that this process has seen, and above
+// all that others have, since nobody writes once a microsecond.
 func (s *Store) create(ctx context.Context) (string, error) {
 	cfg := s.config(max(uint64(time.Now().UnixMicro()), s.seen.Load()+1))
 	if _, err := s.js.CreateStream(ctx, cfg); err != nil {

@@ -7,11 +7,13 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// maxKey bounds a key in bytes: with the prefix it has to fit into the line of a NATS request (4096 bytes).
+// maxKey bounds a key in bytes: with the prefix it has to fit into the line of a NATS request (4096
+// bytes).
 const maxKey = 2048
 
-// A key's segments are the tokens of its subject, so that the server can filter by whole segments. What parts segments in one parts tokens in
-// the other: "/" and "." change places. An empty segment is "%", which no key holds.
+// A key's segments are the tokens of its subject, so that the server can filter by whole segments.
+// What parts segments in one parts tokens in the other: "/" and "." change places. An empty segment
+// is "%", which no key holds.
 var (
 	toTokens = strings.NewReplacer("/", ".", ".", "/")
 	empty    = "%"
@@ -51,7 +53,8 @@ func (s *Store) key(subject string) (key string, ok bool) {
 	return key, possible(key)
 }
 
-// filter matches the subjects of all keys that begin with prefix. Where prefix ends inside a segment it matches more.
+// filter matches the subjects of all keys that begin with prefix. Where prefix ends inside a
+// segment it matches more.
 func (s *Store) filter(prefix string) string {
 	end := strings.LastIndexByte(prefix, '/')
 	if end < 0 {
@@ -71,8 +74,8 @@ func possible(s string) bool {
 	return true
 }
 
-// rev is the revision of the message with sequence seq. The last bit is set for a delete, so that its revision is never mistaken for that of
-// a value, without a look at the message.
+// rev is the revision of the message with sequence seq. The last bit is set for a delete, so that
+// its revision is never mistaken for that of a value, without a look at the message.
 func rev(seq uint64, deleted bool) store.Rev {
 	r := store.Rev(seq) << 1
 	if deleted {

@@ -20,7 +20,8 @@ const (
 
 func isDelete(h nats.Header) bool { return h.Get(markHeader) == markDelete }
 
-// Swap implements [store.Store]. It returns when a majority of the stream's replicas has the change.
+// Swap implements [store.Store]. It returns when a majority of the stream's replicas has the
+// change.
 func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte) (store.Rev, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -50,8 +51,9 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 		case !isConflict(err):
 			return 0, unknown(outer, key, err)
 		}
-		// The leader also refuses while another write of the key is under way, and that one may come to nothing. So what is there has the word; and
-		// where no value was expected, it may be a delete.
+		// The leader also refuses while another write of the key is under way, and that one may
+		// come to nothing. So what is there has the word; and where no value was expected, it may
+		// be a delete.
 		m, found, err := s.load(ctx, query{Last: subject})
 		switch value := found && !m.deleted; {
 		case err != nil:
@@ -86,8 +88,8 @@ func (s *Store) deleteNothing(ctx context.Context, subject string, conflict erro
 	return upTo(info.State.LastSeq), nil
 }
 
-// publish writes val, or the mark of a delete, if the last message of subject has the sequence expected. It is tried again only where nothing
-// was sent, or nobody was there to get it.
+// publish writes val, or the mark of a delete, if the last message of subject has the sequence
+// expected. It is tried again only where nothing was sent, or nobody was there to get it.
 func (s *Store) publish(ctx context.Context, subject string, expected uint64, val []byte) (uint64, error) {
 	for {
 		msg := &nats.Msg{Subject: subject, Data: val, Header: nats.Header{}}
@@ -102,7 +104,8 @@ func (s *Store) publish(ctx context.Context, subject string, expected uint64, va
 			return ack.Sequence, nil
 		}
 		switch {
-		case errors.Is(err, jetstream.ErrNoStreamResponse): // nobody has this subject: no leader at the moment, or no stream
+		case errors.Is(err, jetstream.ErrNoStreamResponse):
+			// nobody has this subject: no leader at the moment, or no stream
 			if _, err := s.info(ctx); err != nil {
 				return 0, err
 			}

@@ -1,4 +1,5 @@
-// Package memory is the in-memory twin of the store's drivers: for tests, and for what need not outlive the process.
+// Package memory is the in-memory twin of the store's drivers: for tests, and for what need not
+// outlive the process.
 package memory
 
 import (

@@ -12,7 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// How long a request is tried where the caller's context does not end earlier, and the pause between tries.
+// How long a request is tried where the caller's context does not end earlier, and the pause
+// between tries.
 const (
 	patience = 5 * time.Second
 	between  = 100 * time.Millisecond
@@ -66,7 +67,8 @@ func (r reply) strings(i int) []string {
 	return all
 }
 
-// read runs a script that changes nothing, or nothing that may not be done twice, until it is answered, within patience.
+// read runs a script that changes nothing, or nothing that may not be done twice, until it is
+// answered, within patience.
 func (s *Store) read(ctx context.Context, script *redis.Script, keys []string, args ...any) (r reply, err error) {
 	err = s.persist(ctx, passes, func(ctx context.Context, c *redis.Client) error {
 		r, err = s.call(ctx, c, script, keys, args)
@@ -103,7 +105,8 @@ func (s *Store) call(ctx context.Context, c redis.Scripter, script *redis.Script
 	return reply{}, fmt.Errorf("an answer that makes no sense: %.200v", list)
 }
 
-// persist calls try until it succeeds or fails with an error for which again is false, within patience. What it returns says what failed.
+// persist calls try until it succeeds or fails with an error for which again is false, within
+// patience. What it returns says what failed.
 func (s *Store) persist(ctx context.Context, again func(error) bool, try func(context.Context, *redis.Client) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

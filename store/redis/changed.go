@@ -14,8 +14,9 @@ const (
 	namesAtOnce   = 500
 )
 
-// Changed implements [store.Store]. Without changes it costs one request, else one for each 1000. After a failover or a restart of Redis, and
-// where since is a revision that Redis has lost, it names all keys once, with those that were deleted.
+// Changed implements [store.Store]. Without changes it costs one request, else one for each 1000.
+// After a failover or a restart of Redis, and where since is a revision that Redis has lost, it
+// names all keys once, with those that were deleted.
 func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]string, store.Rev, error) {
 	from := uint64(since)
 	for {
@@ -34,8 +35,8 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 	}
 }
 
-// changes reads what was written after from. whole is false if that may not be all, since Redis has another history than when from was read, or
-// gets one meanwhile.
+// changes reads what was written after from. whole is false if that may not be all, since Redis has
+// another history than when from was read, or gets one meanwhile.
 func (s *Store) changes(ctx context.Context, prefix string, from uint64) (keys []string, head store.Rev, whole bool, err error) {
 	var history string
 	for at, more := from, true; more; {
@@ -59,7 +60,8 @@ func (s *Store) changes(ctx context.Context, prefix string, from uint64) (keys [
 	return slices.Compact(keys), head, true, nil
 }
 
-// Keys implements [store.Store]. It reads 500 keys at a time. A key that comes or goes meanwhile may be seen or not.
+// Keys implements [store.Store]. It reads 500 keys at a time. A key that comes or goes meanwhile
+// may be seen or not.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return s.keys(ctx, prefix, "["+prefix)
 }

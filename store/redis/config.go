@@ -10,10 +10,13 @@ import (
 	"strings"
 )
 
-// Config says where the store is. Secrets are given by path; the files are read at every connect, so they may be replaced.
+// Config says where the store is. Secrets are given by path; the files are read at every connect,
+// so they may be replaced.
 type Config struct {
-	Servers []string // "host:port": the server; the Sentinels if Master is set; some of the cluster's servers if Cluster is
-	Master  string   // the name by which the Sentinels know the master
+	// "host:port": the server; the Sentinels if Master is set; some of the cluster's servers if
+	// Cluster is
+	Servers []string
+	Master  string // the name by which the Sentinels know the master
 	Cluster bool
 	DB      int // not with Cluster
 
@@ -31,7 +34,9 @@ type Config struct {
 	Prefix string // [A-Za-z0-9_.:-], of all the store's keys in Redis; "" is "lockstep"
 	NoWait bool   // Swap does not wait for a replica
 
-	Log *slog.Logger // nil: nothing is logged. Redis's client has one logger in a process: that of the store opened last
+	// nil: nothing is logged. Redis's client has one logger in a process: that of the store opened
+	// last
+	Log *slog.Logger
 }
 
 // ParseURL reads
@@ -40,9 +45,11 @@ type Config struct {
 //	redis+sentinel://[user@]host[:26379],host[:26379]/mymaster
 //	redis+cluster://[user@]host[:6379],host[:6379]
 //
-// or the same with rediss for TLS, and ?password_file=/path&tls_ca=/path&tls_cert=/path&tls_key=/path&prefix=lockstep&wait=1, for Sentinel
-// also sentinel_user=name&sentinel_password_file=/path, where each may be left out. wait=0 sets NoWait. A secret in the URL is refused; no
-// error repeats more of it than a parameter's name, a host or a path.
+// or the same with rediss for TLS, and
+// ?password_file=/path&tls_ca=/path&tls_cert=/path&tls_key=/path&prefix=lockstep&wait=1, for
+// Sentinel also sentinel_user=name&sentinel_password_file=/path, where each may be left out. wait=0
+// sets NoWait. A secret in the URL is refused; no error repeats more of it than a parameter's name,
+// a host or a path.
 func ParseURL(raw string) (Config, error) {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	kind, ok := strings.CutPrefix(scheme, "redis")

@@ -16,21 +16,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// How long a server is waited for. The Sentinels are asked within a dial, one after the other where one stalls, so theirs is longer.
+// How long a server is waited for. The Sentinels are asked within a dial, one after the other where
+// one stalls, so theirs is longer.
 const (
 	dialTimeout  = time.Second
 	readTimeout  = 2 * time.Second
 	sentinelTime = time.Second // for one answer of a Sentinel, and of its master
 	followTime   = 5 * time.Second
 
-	// A connection to Sentinel's master is replaced at this age, by asking for the master again: a switch may go unannounced.
+	// A connection to Sentinel's master is replaced at this age, by asking for the master again: a
+	// switch may go unannounced.
 	sentinelConnAge = 10 * time.Second
 )
 
 // backend leads to the server that has the store.
 type backend struct {
-	node   func(context.Context) (c *redis.Client, name string, err error) // the master, and how to call it in errors
-	astray func(context.Context)                                           // looks for the master anew, after an error
+	// the master, and how to call it in errors
+	node func(context.Context) (c *redis.Client, name string, err error)
+	// looks for the master anew, after an error
+	astray func(context.Context)
 	close  func() error
 }
 
@@ -82,8 +86,8 @@ func fixed(client *redis.Client, name string) *backend {
 	}
 }
 
-// cluster uses the library's view of the cluster, and the clients of its servers, but not its redirections, which send again what may have
-// been done.
+// cluster uses the library's view of the cluster, and the clients of its servers, but not its
+// redirections, which send again what may have been done.
 func (c *Config) cluster() *backend {
 	client := redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs: c.Servers, Dialer: c.dial, CredentialsProviderContext: c.credentials,

@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// refusals are the answers with which Redis says that it did nothing: the word that each begins with, whether it passes by itself, and what
-// it takes.
+// refusals are the answers with which Redis says that it did nothing: the word that each begins
+// with, whether it passes by itself, and what it takes.
 var refusals = []struct {
 	word   string
 	passes bool

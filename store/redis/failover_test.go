@@ -67,7 +67,8 @@ func TestConformanceOnSentinel(t *testing.T) {
 	})
 }
 
-// The host of the master and of a Sentinel freezes, and comes back when there is another master: for some seconds there are two.
+// The host of the master and of a Sentinel freezes, and comes back when there is another master:
+// for some seconds there are two.
 func TestAStalledMasterIsLeftAndNotTakenBack(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	r, cfg := sentinel(t)

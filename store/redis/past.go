@@ -2,8 +2,8 @@ package redis
 
 import "sync"
 
-// past tells what the data that Redis has now says from what earlier data said, some of which may be lost. The zero value has no past. Safe
-// for concurrent use.
+// past tells what the data that Redis has now says from what earlier data said, some of which may
+// be lost. The zero value has no past. Safe for concurrent use.
 type past struct {
 	mu      sync.Mutex
 	history string // of the latest answer
@@ -11,8 +11,8 @@ type past struct {
 	mark    uint64 // revisions up to here may be of an earlier history
 }
 
-// note takes an answer in, and says whether it is of another history than the one before. Answers of two histories may come mixed: then each
-// counts as new.
+// note takes an answer in, and says whether it is of another history than the one before. Answers
+// of two histories may come mixed: then each counts as new.
 func (p *past) note(history string, rev uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -31,7 +31,8 @@ func (p *past) end() {
 	p.mark = p.seen
 }
 
-// before says whether rev may be of an earlier history. A revision that Redis has not reached, its highest being head, is.
+// before says whether rev may be of an earlier history. A revision that Redis has not reached, its
+// highest being head, is.
 func (p *past) before(rev, head uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,11 +15,11 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Store keeps the [store.Store] contract in Redis. Safe for concurrent use. Every request is given up after 5 s at the latest; when Redis is
-// back it goes on by itself.
+// Store keeps the [store.Store] contract in Redis. Safe for concurrent use. Every request is given
+// up after 5 s at the latest; when Redis is back it goes on by itself.
 //
-// A record with a random id is made with the store. Where it is missing or another one, every method's error wraps [store.ErrLost], until
-// [Store.Recreate].
+// A record with a random id is made with the store. Where it is missing or another one, every
+// method's error wraps [store.ErrLost], until [Store.Recreate].
 type Store struct {
 	backend *backend
 	layout  layout
@@ -31,7 +31,8 @@ type Store struct {
 	alone  atomic.Bool // the latest write found no replica
 }
 
-// Open connects, and makes the store if there is none. It refuses a Redis that would drop records when its memory is full.
+// Open connects, and makes the store if there is none. It refuses a Redis that would drop records
+// when its memory is full.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -83,8 +84,8 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return time.Unix(int64(r.number(0)), int64(r.number(1))*1000), nil
 }
 
-// Recreate implements [store.Store]. It takes the store as it stands, or makes an empty one if there is
-// none.
+// Recreate implements [store.Store]. It takes the store as it stands, or makes an empty one if
+// there is none.
 func (s *Store) Recreate(ctx context.Context) error {
 	r, err := s.write(ctx, passes, makeScript, nil, s.past.floor(), rand.Text())
 	if err != nil {

@@ -20,7 +20,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A pool whose server was away looks for it once a second, and sees only then that it was closed.
+	// A pool whose server was away looks for it once a second, and sees only then that it was
+	// closed.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
@@ -103,7 +104,8 @@ func all(t *testing.T, s *Store, prefix string) []string {
 	return got
 }
 
-// uncertain is for errors that say neither that the key is not there, nor that somebody else was first.
+// uncertain is for errors that say neither that the key is not there, nor that somebody else was
+// first.
 func uncertain(err error) bool {
 	return err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrConflict)
 }
@@ -183,7 +185,8 @@ func TestARereadCostsWhatChangedAndNotWhatIsStored(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// calls counts what clients send; what the scripts call is many times that only where they have something to tell.
+	// calls counts what clients send; what the scripts call is many times that only where they have
+	// something to tell.
 	calls := func() (n int) {
 		for _, line := range strings.Fields(do(t, r, "INFO commandstats")) {
 			if stat, ok := strings.CutPrefix(line, "cmdstat_evalsha:calls="); ok {

@@ -6,8 +6,9 @@ import "github.com/redis/go-redis/v9"
 type layout struct {
 	meta    string // hash: id, made at random with the store; rev, the highest revision given out
 	changes string // sorted set: key → revision of its latest change, deletes included
-	names   string // sorted set, all of score 0, which Redis keeps in byte order: the keys that have a value
-	value   string // prefix of the strings that are the values
+	// sorted set, all of score 0, which Redis keeps in byte order: the keys that have a value
+	names string
+	value string // prefix of the strings that are the values
 }
 
 func newLayout(prefix string) layout {
@@ -24,10 +25,11 @@ func (l layout) keys(keys ...string) []string {
 	return all
 }
 
-// Every script begins so: it does nothing on a server that is a replica by now, whose connections are still open, nor where the store is not
-// the one that was opened. KEYS are as in layout; ARGV[1] is the store's id. Every script returns OK, the highest revision, the history that
-// the server's data belongs to (Redis gives it a new id at each failover and restart), and more. Revisions are printed by hand, since Lua would
-// round them to 14 digits.
+// Every script begins so: it does nothing on a server that is a replica by now, whose connections
+// are still open, nor where the store is not the one that was opened. KEYS are as in layout;
+// ARGV[1] is the store's id. Every script returns OK, the highest revision, the history that the
+// server's data belongs to (Redis gives it a new id at each failover and restart), and more.
+// Revisions are printed by hand, since Lua would round them to 14 digits.
 const begin = `
 local info = redis.call('INFO', 'replication')
 if not string.find(info, 'role:master', 1, true) then
@@ -45,7 +47,8 @@ if meta[1] ~= ARGV[1] then return {'LOST'} end
 `
 
 var (
-	// 2: the revision above which the store's are to be, 3: an id. Makes the store if there is none, and returns its id, and as swapScript does.
+	// 2: the revision above which the store's are to be, 3: an id. Makes the store if there is
+	// none, and returns its id, and as swapScript does.
 	makeScript = redis.NewScript(begin + `
 local made = redis.call('HSETNX', KEYS[1], 'id', ARGV[3])
 local now = redis.call('TIME')
@@ -68,7 +71,8 @@ local val = redis.call('GET', KEYS[4])
 if not val then return {'OK', head, history} end
 return {'OK', head, history, tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2])), val}`)
 
-	// From 2 on: keys, which are in KEYS too. Returns the revision and value of each, or false for both where there is none.
+	// From 2 on: keys, which are in KEYS too. Returns the revision and value of each, or false for
+	// both where there is none.
 	getAllScript = redis.NewScript(same + `
 local out = {'OK', head, history}
 for i = 2, #ARGV do
@@ -78,11 +82,13 @@ for i = 2, #ARGV do
 end
 return out`)
 
-	// 2: the key, 3: its revision, 4: the highest revision that the caller has seen, 5: the value, or not there. Returns the new revision and
-	// whether the master has a replica in order: 1, 0, or -1 where nothing was written.
+	// 2: the key, 3: its revision, 4: the highest revision that the caller has seen, 5: the value,
+	// or not there. Returns the new revision and whether the master has a replica in order: 1, 0,
+	// or -1 where nothing was written.
 	//
-	// Redis refuses a script that wants to write (out of memory, a disk that fails, too few replicas) at its first command that does, so nothing
-	// is ever half done. A delete begins with a command that is allowed when memory is full.
+	// Redis refuses a script that wants to write (out of memory, a disk that fails, too few
+	// replicas) at its first command that does, so nothing is ever half done. A delete begins with
+	// a command that is allowed when memory is full.
 	swapScript = redis.NewScript(same + `
 local key, val = ARGV[2], ARGV[5]
 local at = 0
@@ -103,9 +109,11 @@ else
 end
 return {'OK', rev, history, rev, replicas()}`)
 
-	// 2: the highest revision that the caller has seen; then for each change its key, its revision, whether it has a value, and that (or ""); the
-	// keys are in KEYS too. Returns the highest revision, and whether the master has a replica in order, as swapScript does;
-	// then the new revision of each change, or 0 for a conflict. Redis refuses all of it, or nothing: deletes alone pass when memory is full.
+	// 2: the highest revision that the caller has seen; then for each change its key, its revision,
+	// whether it has a value, and that (or ""); the keys are in KEYS too. Returns the highest
+	// revision, and whether the master has a replica in order, as swapScript does; then the new
+	// revision of each change, or 0 for a conflict. Redis refuses all of it, or nothing: deletes
+	// alone pass when memory is full.
 	swapAllScript = redis.NewScript(same + `
 local now = redis.call('TIME')
 local rev = math.max(now[1] * 1000000 + now[2], head + 1, tonumber(ARGV[2]) + 1)
@@ -131,8 +139,8 @@ if not wrote then return {'OK', head, history, head, -1, out} end
 redis.call('HSET', KEYS[1], 'rev', exact(rev - 1))
 return {'OK', rev - 1, history, rev - 1, replicas(), out}`)
 
-	// 2: a revision, 3: a prefix, 4: how many changes to look at. Returns the revision of the last one that it looked at, whether there may be
-	// more, and the keys under the prefix.
+	// 2: a revision, 3: a prefix, 4: how many changes to look at. Returns the revision of the last
+	// one that it looked at, whether there may be more, and the keys under the prefix.
 	changedScript = redis.NewScript(same + `
 local list = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[4])
 local last, keys = head, {}

@@ -33,7 +33,8 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 	return store.Rev(r.number(0)), nil
 }
 
-// write runs a script that returns what swapScript returns. It is tried again where again says so, but not once it may have been done.
+// write runs a script that returns what swapScript returns. It is tried again where again says so,
+// but not once it may have been done.
 func (s *Store) write(ctx context.Context, again func(error) bool, script *redis.Script, keys []string, args ...any) (r reply, err error) {
 	retry := func(err error) bool { return !errors.Is(err, errUnknown) && again(err) }
 	err = s.persist(ctx, retry, func(ctx context.Context, c *redis.Client) (err error) {

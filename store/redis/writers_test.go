@@ -13,8 +13,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// writers count keys up by compare-and-swap while servers fail, each a key of its own. What was acknowledged must never be gone, and
-// revisions must grow.
+// writers count keys up by compare-and-swap while servers fail, each a key of its own. What was
+// acknowledged must never be gone, and revisions must grow.
 type writers struct {
 	t     *testing.T
 	size  int
@@ -26,7 +26,8 @@ type writers struct {
 	revs  map[store.Rev]bool
 }
 
-// size is of the values: big ones do not fit into the buffers on the way to a replica that is stalled.
+// size is of the values: big ones do not fit into the buffers on the way to a replica that is
+// stalled.
 func write(t *testing.T, s *Store, n, size int) *writers {
 	w := &writers{t: t, size: size, stop: make(chan struct{}), acked: map[string]int{}, revs: map[store.Rev]bool{}}
 	for i := range n {

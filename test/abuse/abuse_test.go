@@ -68,7 +68,8 @@ func TestNodesThatNACKEverything(t *testing.T) {
 					answers++
 					mu.Unlock()
 					req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: sds.TypeURL, ResponseNonce: r.Nonce}
-					if !first { // the first is accepted, so that it is a member whose refusals count
+					if !first {
+						// the first is accepted, so that it is a member whose refusals count
 						req.ErrorDetail = &statusv3.Status{Code: int32(codes.InvalidArgument), Message: "no"}
 					}
 					err = stream.Send(req)
@@ -77,7 +78,8 @@ func TestNodesThatNACKEverything(t *testing.T) {
 		}
 		wg.Wait()
 	})
-	// Each push once, and a few retries: far from an answer per refusal, 28 000 a second as a plain cache gives.
+	// Each push once, and a few retries: far from an answer per refusal, 28 000 a second as a plain
+	// cache gives.
 	if limit := 3 * 20 * (pushes + 20); answers > limit {
 		t.Errorf("%d answers, more than %d", answers, limit)
 	}
@@ -147,7 +149,8 @@ func make200001() []string {
 	return names
 }
 
-// prepared is a codec of messages that are bytes already: what an abuser spends on making them is not to be taken from those who share the machine with it here.
+// prepared is a codec of messages that are bytes already: what an abuser spends on making them is
+// not to be taken from those who share the machine with it here.
 type prepared struct{}
 
 func (prepared) Name() string { return "proto" }
@@ -214,7 +217,8 @@ func TestANodeThatOpensTenThousandStreams(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10_000 {
 			wg.Go(func() {
-				stream, err := secretv3.NewSecretDiscoveryServiceClient(conn).DeltaSecrets(ctx) // blocks beyond the limit
+				// blocks beyond the limit
+				stream, err := secretv3.NewSecretDiscoveryServiceClient(conn).DeltaSecrets(ctx)
 				if err != nil {
 					return
 				}

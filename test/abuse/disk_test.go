@@ -32,7 +32,8 @@ func mount(t *testing.T, dir string, args ...string) {
 // refuses: the change failed with words that name the disk's fault and the path.
 func (s *stage) refuses(command string, code int, body, fault string) {
 	s.t.Helper()
-	failed := code == http.StatusInternalServerError || code == http.StatusServiceUnavailable // the latter: it could not even be written down
+	// the latter: it could not even be written down
+	failed := code == http.StatusInternalServerError || code == http.StatusServiceUnavailable
 	if !failed || !strings.Contains(body, fault) || !strings.Contains(body, s.plane.Data) {
 		s.t.Errorf("%s: %d %s, want 500 or 503 with %q and the path", command, code, body, fault)
 	}
@@ -77,7 +78,8 @@ func TestAFullDiskStopsChangesAndNothingElse(t *testing.T) {
 		}
 	}
 	f.Close()
-	// The store's file may have free pages of its own: a change that fits is made. A record that grows finds the end of them.
+	// The store's file may have free pages of its own: a change that fits is made. A record that
+	// grows finds the end of them.
 	const fault = "no space left on device"
 	grow := func(i int) (int, string) {
 		return s.send("exclude", fmt.Sprintf(`{"node":"%d-%s","why":%q,"seconds":3600}`, i, strings.Repeat("x", 240), strings.Repeat("y", 900)))
@@ -112,7 +114,8 @@ func TestAFullDiskStopsChangesAndNothingElse(t *testing.T) {
 	t.Logf("it recovered %s after space was made", time.Since(began).Round(time.Millisecond))
 }
 
-// The kernel turns a file system read-only when it finds it damaged; without an unmount it never turns it back, so that is not tested.
+// The kernel turns a file system read-only when it finds it damaged; without an unmount it never
+// turns it back, so that is not tested.
 func TestADiskThatTurnsReadOnlyStopsChangesAndNothingElse(t *testing.T) {
 	dir := t.TempDir()
 	img := filepath.Join(t.TempDir(), "img")
@@ -141,7 +144,8 @@ func TestADiskThatTurnsReadOnlyStopsChangesAndNothingElse(t *testing.T) {
 		s.refuses(command, code, body, fault)
 	}
 	s.serves()
-	for try := 0; s.metric("lockstep_store_up") != 0; try++ { // a look that only reads finds the disk well
+	for try := 0; s.metric("lockstep_store_up") != 0; try++ {
+		// a look that only reads finds the disk well
 		if try == 10 {
 			t.Fatal("lockstep_store_up is not 0 after a change was refused")
 		}

@@ -17,7 +17,8 @@ import (
 	"github.com/lockstep-tls/lockstep/sds"
 )
 
-// slowReader subscribes to the ring over HTTP/2 written by hand, and reads what comes back at a byte a second.
+// slowReader subscribes to the ring over HTTP/2 written by hand, and reads what comes back at a
+// byte a second.
 func (s *stage) slowReader(ctx context.Context) (stop func()) {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.plane.XDS)

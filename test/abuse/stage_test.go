@@ -1,5 +1,6 @@
-// Package abuse puts nodes that misbehave beside nodes that do not, on a real lockstepd, and holds what the others notice against what they
-// may: the p99 of a push stays within twice that of an idle server, and the server's memory within 64 MB more.
+// Package abuse puts nodes that misbehave beside nodes that do not, on a real lockstepd, and holds
+// what the others notice against what they may: the p99 of a push stays within twice that of an
+// idle server, and the server's memory within 64 MB more.
 package abuse
 
 import (
@@ -124,7 +125,8 @@ func (s *stage) await(ctx context.Context) {
 	}
 }
 
-// p99 pushes a new ring again and again and returns the p99 of the time until a node has it. A burn is one push to all.
+// p99 pushes a new ring again and again and returns the p99 of the time until a node has it. A burn
+// is one push to all.
 func (s *stage) p99() time.Duration {
 	s.t.Helper()
 	var all []time.Duration
@@ -209,7 +211,8 @@ func (s *stage) metric(name string) int {
 // streams is how many xDS streams the server has open.
 func (s *stage) streams() int { s.t.Helper(); return s.metric("lockstep_xds_streams") }
 
-// during measures while abuse runs, against the idle server just before. A measurement that a busy machine spoilt is taken again.
+// during measures while abuse runs, against the idle server just before. A measurement that a busy
+// machine spoilt is taken again.
 func (s *stage) during(abuse func(ctx context.Context)) {
 	s.t.Helper()
 	var words []string

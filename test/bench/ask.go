@@ -39,7 +39,8 @@ func askOneByOne(b *bench) {
 	}
 }
 
-// askUnknown is one stream that asks for names that do not exist, against an echo stream of a server that does nothing.
+// askUnknown is one stream that asks for names that do not exist, against an echo stream of a
+// server that does nothing.
 func askUnknown(b *bench) {
 	const pattern = "u%06d.nowhere.example"
 	count, addr := b.size(20_000, 2000), newAddr()

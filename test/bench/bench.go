@@ -51,7 +51,8 @@ type bench struct {
 
 var programs = []string{"lockstepd", "lockstep", "lockstep-edge"}
 
-// setUp builds the programs and makes what all lines use. They are copied, since others may build while this runs.
+// setUp builds the programs and makes what all lines use. They are copied, since others may build
+// while this runs.
 func (b *bench) setUp() {
 	b.begin, b.root, b.self = time.Now(), must(fleet.Root()), must(os.Executable())
 	build := fleet.BuildReleased
@@ -68,7 +69,8 @@ func (b *bench) setUp() {
 	b.pair = b.issue()
 }
 
-// issue makes another certificate for every name. Its chain is as long as a public CA's: two certificates.
+// issue makes another certificate for every name. Its chain is as long as a public CA's: two
+// certificates.
 func (b *bench) issue() fleet.Pair {
 	p := must(b.ca.Issue(fleet.Leaf{Names: []string{"*.bench.example"}}))
 	p.Chain = append(p.Chain, b.ca.PEM()...)
@@ -96,8 +98,8 @@ func (b *bench) end() error {
 // stepFailed carries the error of a step out of its line.
 type stepFailed struct{ error }
 
-// check ends the line if a step failed. It may be called on the line's own goroutine only, and so may must and all
-// that is built on them.
+// check ends the line if a step failed. It may be called on the line's own goroutine only, and so
+// may must and all that is built on them.
 func check(err error) {
 	if err != nil {
 		panic(stepFailed{err})
@@ -196,7 +198,8 @@ const serverCore, clientCore = "0", "1"
 // oneCore is the environment of a Go program that has one.
 var oneCore = []string{"GOMAXPROCS=1"}
 
-// role starts this binary in another role, with a configuration as JSON; on one core, unless core is "".
+// role starts this binary in another role, with a configuration as JSON; on one core, unless core
+// is "".
 func (b *bench) role(name string, config any, core, ready string) *fleet.Process {
 	c := fleet.Command{Name: b.fresh(name), Path: b.self, Args: []string{name, string(must(json.Marshal(config)))}, Ready: ready}
 	if core != "" {
@@ -275,7 +278,8 @@ func (b *bench) dataOf(certs int, cert func(int) (chain, key []byte)) string {
 	return dir
 }
 
-// bigData is one with 100 000 certificates, made once in a run; only one lockstepd at a time may use it.
+// bigData is one with 100 000 certificates, made once in a run; only one lockstepd at a time may
+// use it.
 func (b *bench) bigData() string {
 	if b.big == "" {
 		b.big = b.data(b.size(100_000, 2000))
@@ -283,7 +287,8 @@ func (b *bench) bigData() string {
 	return b.big
 }
 
-// hugeData is one with a million certificates: the one into which they were imported, or one that is made.
+// hugeData is one with a million certificates: the one into which they were imported, or one that
+// is made.
 func (b *bench) hugeData(n int) string {
 	if b.huge == "" {
 		b.huge = b.data(n)

@@ -15,8 +15,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// holder is a node that fetches certificates on demand: one delta stream on ADS, each name asked for in a message of its
-// own, each answer ACKed.
+// holder is a node that fetches certificates on demand: one delta stream on ADS, each name asked
+// for in a message of its own, each answer ACKed.
 type holder struct {
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	first  *corev3.Node // nil: it was sent
@@ -66,9 +66,9 @@ func (h *holder) ask(from, count int) (tenths []time.Duration) {
 	return tenths
 }
 
-// renewals puts count certificates, one after the other, and returns in seconds how long each took from the request, so
-// that the store's synced write is in it, until the node had it; stored is how long the slowest took until the request
-// was answered.
+// renewals puts count certificates, one after the other, and returns in seconds how long each took
+// from the request, so that the store's synced write is in it, until the node had it; stored is how
+// long the slowest took until the request was answered.
 func (h *holder) renewals(p *plane, pair fleet.Pair, count, of int) (all []float64, stored, cpu time.Duration) {
 	body, before := certBody(pair), cpuOf(p.PID())
 	for i := range count {
@@ -98,7 +98,8 @@ func (h *holder) renewals(p *plane, pair fleet.Pair, count, of int) (all []float
 	return all, stored, cpuOf(p.PID()) - before
 }
 
-// renewHeld is one node that holds many names, against the same with a hundredth of them; and the memory that this costs.
+// renewHeld is one node that holds many names, against the same with a hundredth of them; and the
+// memory that this costs.
 func renewHeld(b *bench) {
 	many, renewed := b.size(100_000, 2000), b.size(1000, 100)
 	few := many / 100 * b.size(1, 10)
@@ -144,7 +145,8 @@ func (b *bench) gateway(p *plane, up *fleet.Upstream) *gateway {
 	return g
 }
 
-// shake makes full handshakes with hosts, one after the other, and returns how long each took, in seconds.
+// shake makes full handshakes with hosts, one after the other, and returns how long each took, in
+// seconds.
 func (g *gateway) shake(count int, host func(int) string) (all []float64) {
 	for i := range count {
 		d := tls.Dialer{Config: &tls.Config{ServerName: host(i), InsecureSkipVerify: true}}
@@ -159,8 +161,9 @@ func (g *gateway) shake(count int, host func(int) string) (all []float64) {
 	return all
 }
 
-// coldHosts is the first handshake of hosts that Envoy does not have: from each store, and from the server's memory once
-// another Envoy has them; and what a handshake costs Envoy once it has the host.
+// coldHosts is the first handshake of hosts that Envoy does not have: from each store, and from the
+// server's memory once another Envoy has them; and what a handshake costs Envoy once it has the
+// host.
 func coldHosts(b *bench) {
 	hosts := b.size(1000, 100)
 	up := must(fleet.NewUpstream())
@@ -182,7 +185,8 @@ func coldHosts(b *bench) {
 	first("Redis", "redis://"+must(b.fleet.Redis(b.ctx, b.fresh("redis"))).Addr, 60)
 }
 
-// warmHosts is Envoy's CPU for a full handshake of a host that it fetched on demand, against one that it was given at its start.
+// warmHosts is Envoy's CPU for a full handshake of a host that it fetched on demand, against one
+// that it was given at its start.
 func warmHosts(g *gateway) {
 	count := g.b.size(3000, 300)
 	var cpu [2][]float64

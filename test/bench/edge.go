@@ -14,7 +14,8 @@ const oneHost = "n000000.bench.example"
 // pairs of rounds, of which each begins with another side in turn.
 const pairs = 9
 
-// stand is what the edge's lines have in common: a control plane with certificates, clients, and an upstream.
+// stand is what the edge's lines have in common: a control plane with certificates, clients, and an
+// upstream.
 type stand struct {
 	*bench
 	plane    *plane
@@ -57,8 +58,9 @@ func turns(rounds int, all []*peer, f func(round int, p *peer)) {
 	}
 }
 
-// edgeLoad is what it costs that certificates are loaded on demand: two lockstep-edges, of which one was given all of
-// them at its start. Each handshake is full, and the on-demand ones have been seen once before.
+// edgeLoad is what it costs that certificates are loaded on demand: two lockstep-edges, of which
+// one was given all of them at its start. Each handshake is full, and the on-demand ones have been
+// seen once before.
 func edgeLoad(b *bench) {
 	s := b.stand(b.data(1000))
 	var all []string
@@ -105,8 +107,8 @@ func edgeHandshakes(b *bench) {
 	}
 }
 
-// edgeRequests is small requests on connections that are kept alive on both sides. Each server has as much to do as its
-// core can.
+// edgeRequests is small requests on connections that are kept alive on both sides. Each server has
+// as much to do as its core can.
 func edgeRequests(b *bench) {
 	const conns = 64
 	s := b.stand(b.data(1))
@@ -146,8 +148,8 @@ func (b *bench) notMeasured(what string, missing []error) {
 	}
 }
 
-// profile writes to file a CPU profile of a lockstep-edge under handshakes, full and resumed, and requests: what the
-// compiler optimizes it for.
+// profile writes to file a CPU profile of a lockstep-edge under handshakes, full and resumed, and
+// requests: what the compiler optimizes it for.
 func profile(b *bench, file string) {
 	raw := b.profiled()
 	s := b.stand(b.data(1))

@@ -15,7 +15,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/traffic"
 )
 
-// edgeResume is clients that carry their sessions between two lockstep-edges while the ring is rotated three times.
+// edgeResume is clients that carry their sessions between two lockstep-edges while the ring is
+// rotated three times.
 func edgeResume(b *bench) {
 	s := b.stand(b.data(1))
 	nodes := map[string]string{}
@@ -57,9 +58,9 @@ func edgeResume(b *bench) {
 var failoverLine = regexp.MustCompile(`\S+, ([^:]+): all clients are with \S+ after \S+; time without service (\S+); ` +
 	`sessions: \{resumed:\d+ crossed:(\d+) full:(\d+) failed:\d+\}`)
 
-// failover takes the figures of the tests of test/e2e: two proxies behind a virtual address that real keepalived holds
-// with adverts each 100 ms, whose active one fails, under clients that come with sessions. The tests fail where a client
-// has to make a full handshake.
+// failover takes the figures of the tests of test/e2e: two proxies behind a virtual address that
+// real keepalived holds with adverts each 100 ms, whose active one fails, under clients that come
+// with sessions. The tests fail where a client has to make a full handshake.
 func failover(b *bench) {
 	for _, kind := range []struct{ name, test string }{{"lockstep-edges", "TestFailoverOfEdges"}, {"Envoys", "TestFailoverOfEnvoys"}} {
 		cmd := exec.CommandContext(b.ctx, "go", "test", "-count=1", "-v", "-run", "^"+kind.test+"$", "./test/e2e")
@@ -89,8 +90,8 @@ func failover(b *bench) {
 	}
 }
 
-// edgeHosts is the memory of a lockstep-edge that holds as many certificates as it may, and the same once ten times as
-// many hosts were seen. Each host has a certificate of its own.
+// edgeHosts is the memory of a lockstep-edge that holds as many certificates as it may, and the
+// same once ten times as many hosts were seen. Each host has a certificate of its own.
 func edgeHosts(b *bench) {
 	many := b.size(100_000, 2000)
 	bound := many / 10

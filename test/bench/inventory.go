@@ -27,9 +27,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// importMany is the time that lockstep cert import takes, from exec to its end, to bring an archive of certificates in
-// an order of their own into the embedded store and into Redis. CLI and server share the processors. Then the same
-// again, where all is stored already.
+// importMany is the time that lockstep cert import takes, from exec to its end, to bring an archive
+// of certificates in an order of their own into the embedded store and into Redis. CLI and server
+// share the processors. Then the same again, where all is stored already.
 func importMany(b *bench) {
 	n, begin := b.size(1_000_000, 20_000), time.Now()
 	file := filepath.Join(b.fleet.Dir(), "leaves.tar")
@@ -75,7 +75,8 @@ func (b *bench) importOnce(p *plane, data, file string, n int) (took time.Durati
 		(cpuOf(p.PID()) - cpu).Seconds(), (usage.UserTime() + usage.SystemTime()).Seconds(), inMB(float64(peak)))
 }
 
-// start is how long lockstepd takes from exec until /readyz says yes and nodes can connect, and the memory that it holds then.
+// start is how long lockstepd takes from exec until /readyz says yes and nodes can connect, and the
+// memory that it holds then.
 func start(b *bench) {
 	many := b.size(1_000_000, 20_000)
 	dirs := []string{b.hugeData(many), b.data(10)}
@@ -108,7 +109,8 @@ func start(b *bench) {
 	)
 }
 
-// signer makes leaves under the bench's names. They share a private key, since to make keys would take longer than all else.
+// signer makes leaves under the bench's names. They share a private key, since to make keys would
+// take longer than all else.
 type signer struct {
 	ca            *x509.Certificate
 	caKey, key    *ecdsa.PrivateKey
@@ -141,7 +143,8 @@ func (s *signer) sign(i int) ([]byte, error) {
 	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), s.caPEM...), err
 }
 
-// scatter is prime to every size here: i*scatter mod n visits all names in an order that has nothing to do with theirs.
+// scatter is prime to every size here: i*scatter mod n visits all names in an order that has
+// nothing to do with theirs.
 const scatter = 7_368_787
 
 // archive writes n certificates, each of its own name and serial number, with their CA's.

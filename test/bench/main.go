@@ -1,16 +1,17 @@
-// Bench measures lockstepd against stock go-control-plane (LinearCache, delta, SDS service, default server options) and
-// lockstep-edge against nginx, Caddy, Envoy and a bare net/http server on this machine, and prints a table of what was
-// measured and what must be reached. A whole run is also written to test/bench/RESULTS.md. Figures that fall short stay
-// in the table.
+// Bench measures lockstepd against stock go-control-plane (LinearCache, delta, SDS service, default
+// server options) and lockstep-edge against nginx, Caddy, Envoy and a bare net/http server on this
+// machine, and prints a table of what was measured and what must be reached. A whole run is also
+// written to test/bench/RESULTS.md. Figures that fall short stay in the table.
 //
-// Servers, the simulated nodes and the bench itself are processes of their own; all but lockstepd, lockstep-edge and
-// those peers are this binary, run again in another role (roles.go). Single rounds scatter, so servers take turns, and
-// medians count.
+// Servers, the simulated nodes and the bench itself are processes of their own; all but lockstepd,
+// lockstep-edge and those peers are this binary, run again in another role (roles.go). Single
+// rounds scatter, so servers take turns, and medians count.
 //
-// A subject is a file: push, memory, ask, demand, storm, replicas, inventory, edge, edgefleet, seed. Each has a function
-// for a line of the list below, which adds rows to the table. A step that fails ends its line (check), and the other
-// lines still tell something. What subjects share is in bench.go (the run, its workers and data), planes.go (control
-// planes and rounds of pushes), peers.go (proxies), proc.go and report.go.
+// A subject is a file: push, memory, ask, demand, storm, replicas, inventory, edge, edgefleet,
+// seed. Each has a function for a line of the list below, which adds rows to the table. A step that
+// fails ends its line (check), and the other lines still tell something. What subjects share is in
+// bench.go (the run, its workers and data), planes.go (control planes and rounds of pushes),
+// peers.go (proxies), proc.go and report.go.
 package main
 
 import (
@@ -120,7 +121,8 @@ func orchestrate(ctx context.Context) error {
 			for _, p := range b.fleet.Processes() {
 				b.say("the end of %s's log:\n%s", p.Name(), p.LogTail(5))
 			}
-			b.add(row{what: l.name}.noted("failed: %s", strings.Join(strings.Fields(err.Error()), " "))) // a row is one line
+			// a row is one line
+			b.add(row{what: l.name}.noted("failed: %s", strings.Join(strings.Fields(err.Error()), " ")))
 		}
 		if err := b.end(); err != nil {
 			return err

@@ -2,8 +2,9 @@ package main
 
 import "fmt"
 
-// memory is the resident memory that a node costs a server: idle, after pushes, and with 100 certificates. Servers run
-// one at a time, and in turn: how much a runtime keeps of what it has freed differs from run to run.
+// memory is the resident memory that a node costs a server: idle, after pushes, and with 100
+// certificates. Servers run one at a time, and in turn: how much a runtime keeps of what it has
+// freed differs from run to run.
 func memory(b *bench) {
 	nodes, certs := b.size(5000, 500), b.size(100, 20)
 	starts := []func(certs int) *plane{
@@ -25,7 +26,8 @@ func memory(b *bench) {
 	)
 }
 
-// weigh returns the bytes per node that p's memory grows by: with the nodes connected, and after pushes; then it kills p.
+// weigh returns the bytes per node that p's memory grows by: with the nodes connected, and after
+// pushes; then it kills p.
 func (b *bench) weigh(p *plane, nodes, certs, pushes int) (idle, pushed float64) {
 	c := b.crowd()
 	base := b.settled(p.Process)
@@ -42,9 +44,10 @@ func (b *bench) weigh(p *plane, nodes, certs, pushes int) (idle, pushed float64)
 	return idle, pushed
 }
 
-// heldMemory is what a certificate costs a server that one node holds, beyond the bytes of its chain and key: the memory
-// with many of them on one stream, less that of a server before anything is asked of it; without the pages of the
-// store's file, which the kernel takes back when it needs them. Stock has them in its cache whether somebody asks or not.
+// heldMemory is what a certificate costs a server that one node holds, beyond the bytes of its
+// chain and key: the memory with many of them on one stream, less that of a server before anything
+// is asked of it; without the pages of the store's file, which the kernel takes back when it needs
+// them. Stock has them in its cache whether somebody asks or not.
 func heldMemory(b *bench) {
 	certs := b.size(100_000, 2000)
 	own := float64(len(b.pair.Chain) + len(b.pair.Key))
@@ -57,7 +60,8 @@ func heldMemory(b *bench) {
 		empty.Kill()
 		for i, p := range []*plane{ours, b.stock(certs, nil)} {
 			c := b.crowd()
-			c.join(p, 1, certs, true) // by grpc-go: the bare client sends a message in one frame, which that list exceeds
+			// by grpc-go: the bare client sends a message in one frame, which that list exceeds
+			c.join(p, 1, certs, true)
 			with := p.anonymous()
 			each := float64(with-before[i])/float64(certs) - own
 			figures[i] = append(figures[i], each)

@@ -40,8 +40,9 @@ func (s *stand) edge(more string) *peer {
 	return e
 }
 
-// field is a lockstep-edge, which comes first, and the servers that it is compared with, with the bench's certificate,
-// in front of the same upstream. What is not installed is left out and named in missing.
+// field is a lockstep-edge, which comes first, and the servers that it is compared with, with the
+// bench's certificate, in front of the same upstream. What is not installed is left out and named
+// in missing.
 func (s *stand) field() (all []*peer, missing []error) {
 	f := site{bench: s.bench, Dir: s.folder("peers"), Upstream: s.upstream}
 	f.Chain, f.Key = filepath.Join(f.Dir, "tls.crt"), filepath.Join(f.Dir, "tls.key")
@@ -132,10 +133,11 @@ func (f site) envoy() (*peer, error) {
 
 type envoyConfig struct {
 	Node, Admin string
-	XDS         string // host:port of the control plane that sends the ring; "": Envoy makes a key of its own
-	Ring        string
-	Upstream    string // host:port; "": listeners answer each request themselves
-	Listeners   []envoyListener
+	// host:port of the control plane that sends the ring; "": Envoy makes a key of its own
+	XDS       string
+	Ring      string
+	Upstream  string // host:port; "": listeners answer each request themselves
+	Listeners []envoyListener
 }
 
 type envoyListener struct {
@@ -170,7 +172,8 @@ func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:]
 // profileSignal begins a profile, and ends it the second time (cmd/lockstep-edge/profile.go).
 const profileSignal = syscall.SIGUSR1
 
-// profiled puts a lockstep-edge that profiles itself in the place of the other, and returns the profile's file.
+// profiled puts a lockstep-edge that profiles itself in the place of the other, and returns the
+// profile's file.
 func (b *bench) profiled() (raw string) {
 	build := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-tags", "profile", "-pgo", "off", "-o", b.bin, "./cmd/lockstep-edge")
 	build.Dir, build.Env = b.root, append(os.Environ(), "CGO_ENABLED=0")

@@ -28,13 +28,16 @@ type plane struct {
 	control string // base URL
 	token   string
 
-	push func() // one push of the ring; what it sets off may go on: a burn ends 10 s after the last ACK
+	// one push of the ring; what it sets off may go on: a burn ends 10 s after the last ACK
+	push func()
 	rest func() // until all that the last rotation or burn set off is over
 }
 
-// ours starts a lockstepd on a data directory, or on a new one where data is "". With TLS files, nodes come over mTLS.
+// ours starts a lockstepd on a data directory, or on a new one where data is "". With TLS files,
+// nodes come over mTLS.
 func (b *bench) ours(data string, files *mTLS) *plane {
-	return b.lockstepd(fleet.Lockstepd{Bin: b.bin, Data: data, Args: files.args()}) // without Data it makes one, in a folder of its name
+	// without Data it makes one, in a folder of its name
+	return b.lockstepd(fleet.Lockstepd{Bin: b.bin, Data: data, Args: files.args()})
 }
 
 func (b *bench) lockstepd(o fleet.Lockstepd) *plane {
@@ -111,8 +114,9 @@ func certBody(p fleet.Pair) []byte {
 	return must(json.Marshal(struct{ Chain, Key []byte }{p.Chain, p.Key}))
 }
 
-// settled returns a server's resident memory in bytes when five seconds make less than 1 % of difference. Nothing is
-// asked of the runtime: what counts is what an operator sees, garbage included.
+// settled returns a server's resident memory in bytes when five seconds make less than 1 % of
+// difference. Nothing is asked of the runtime: what counts is what an operator sees, garbage
+// included.
 func (b *bench) settled(p *fleet.Process) (rss int64) {
 	for range 12 {
 		before := rss
@@ -124,7 +128,8 @@ func (b *bench) settled(p *fleet.Process) (rss int64) {
 	return rss
 }
 
-// anonymous is settled without the pages of files: those of the embedded store come and go with what else the machine does.
+// anonymous is settled without the pages of files: those of the embedded store come and go with
+// what else the machine does.
 func (p *plane) anonymous() int64 {
 	p.b.settled(p.Process)
 	return memoryOf(p.PID(), "RssAnon")
@@ -206,7 +211,8 @@ const (
 	warmUp = 2
 )
 
-// Around each round: time for what an acceptance sets off in the server, and a pause until the next trigger.
+// Around each round: time for what an acceptance sets off in the server, and a pause until the next
+// trigger.
 const (
 	aftermath = 300 * time.Millisecond
 	pause     = 700 * time.Millisecond
@@ -233,8 +239,8 @@ func (c *crowd) round(p *plane, accepts int, trigger func()) (s sample) {
 
 func (c *crowd) push(p *plane) sample { return c.round(p, 1, p.push) }
 
-// rotate is a whole rotation: two pushes, the second once every node has accepted the first. It waits first until
-// what came before is over.
+// rotate is a whole rotation: two pushes, the second once every node has accepted the first. It
+// waits first until what came before is over.
 func (c *crowd) rotate(p *plane) sample {
 	p.rest()
 	return c.round(p, 2, func() { p.start("rotate") })
@@ -243,7 +249,8 @@ func (c *crowd) rotate(p *plane) sample {
 // turn is what one side does when it is its turn, round by round.
 type turn func() sample
 
-// alternate lets the sides take turns and returns what each measured, without the rounds that warm up.
+// alternate lets the sides take turns and returns what each measured, without the rounds that warm
+// up.
 func (b *bench) alternate(turns ...turn) [][]sample {
 	all := make([][]sample, len(turns))
 	for i := range warmUp + b.size(rounds, 4) {

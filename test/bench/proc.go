@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// cpuOf is the processor time that a process has used. It sums the run time of its threads, which the kernel keeps in
-// nanoseconds; those that ended are missing, and neither Go nor Envoy ends threads.
+// cpuOf is the processor time that a process has used. It sums the run time of its threads, which
+// the kernel keeps in nanoseconds; those that ended are missing, and neither Go nor Envoy ends
+// threads.
 func cpuOf(pid int) (sum time.Duration) {
 	tasks := must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid)))
 	if len(tasks) == 0 {

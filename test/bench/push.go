@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// pushes measures, with connections of their own for all nodes: one push of the ring, the server's CPU for it, and a
-// whole rotation against one push of stock. The nodes that the limits are for are clients of grpc-go; a bare client
-// costs so little beside them that what stock puts off until after the last ACK, reading the ACKs, weighs more. A push
-// of ours is a burn: one record swapped on disk, one push, the roster written, the event told.
+// pushes measures, with connections of their own for all nodes: one push of the ring, the server's
+// CPU for it, and a whole rotation against one push of stock. The nodes that the limits are for are
+// clients of grpc-go; a bare client costs so little beside them that what stock puts off until
+// after the last ACK, reading the ACKs, weighs more. A push of ours is a burn: one record swapped
+// on disk, one push, the roster written, the event told.
 func pushes(b *bench) {
 	for _, f := range []struct {
 		nodes               int
@@ -33,7 +34,8 @@ func pushes(b *bench) {
 	}
 }
 
-// pushesWithNames is one push of the ring to nodes that hold 100 certificates each on the same stream.
+// pushesWithNames is one push of the ring to nodes that hold 100 certificates each on the same
+// stream.
 func pushesWithNames(b *bench) {
 	nodes, certs := b.size(1000, 100), b.size(100, 20)
 	c, ours, stock := b.duel(nodes, certs, true)

@@ -11,8 +11,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/bench/swarm"
 )
 
-// replicas measures a rotation over two replicas with half of the nodes each against one replica with all, what a
-// rotation writes to the store, and a decision of a large policy.
+// replicas measures a rotation over two replicas with half of the nodes each against one replica
+// with all, what a rotation writes to the store, and a decision of a large policy.
 func replicas(b *bench) {
 	nodes, few := b.size(5000, 500), b.size(500, 50)
 	s, c := b.shared(), b.crowd()
@@ -54,8 +54,8 @@ func replicas(b *bench) {
 	)
 }
 
-// rotate is a whole rotation of the fleet on these replicas of one store, until the last ACK of the second push, and
-// what was written to the store until it was over.
+// rotate is a whole rotation of the fleet on these replicas of one store, until the last ACK of the
+// second push, and what was written to the store until it was over.
 func (s *shared) rotate(c *crowd, planes []*plane) (took time.Duration, wrote float64) {
 	before := s.writes()
 	for _, p := range planes {
@@ -72,7 +72,8 @@ func (s *shared) rotate(c *crowd, planes []*plane) (took time.Duration, wrote fl
 	return time.Unix(0, last).Sub(at), float64(s.writes() - before)
 }
 
-// decisions times those of a policy of so many rules: for identities that it has seen, and at first sight.
+// decisions times those of a policy of so many rules: for identities that it has seen, and at first
+// sight.
 func decisions(rules int) row {
 	var y strings.Builder
 	y.WriteString("rules:\n")

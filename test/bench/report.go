@@ -34,7 +34,8 @@ func atLeast(x float64) limit { return limit{atLeast: x} }
 
 var reported limit // no limit
 
-// compare makes a row of the figures of all rounds: medians, their ratio, and the ratios of the rounds as they came.
+// compare makes a row of the figures of all rounds: medians, their ratio, and the ratios of the
+// rounds as they came.
 func compare(what string, ours, stock []float64, l limit, format func(float64) string) row {
 	r := row{what: what, ours: format(median(ours)), stock: format(median(stock)), ratio: median(ours) / median(stock)}
 	if all := ratios(ours, stock); len(all) > 1 {
@@ -43,8 +44,8 @@ func compare(what string, ours, stock []float64, l limit, format func(float64) s
 	return r.judge(l)
 }
 
-// paired is compare with the median of the rounds' ratios: for differences that are smaller than what a machine's pace
-// changes by in a minute.
+// paired is compare with the median of the rounds' ratios: for differences that are smaller than
+// what a machine's pace changes by in a minute.
 func paired(what string, ours, theirs []float64, l limit, format func(float64) string) row {
 	r := compare(what, ours, theirs, reported, format)
 	r.ratio = median(ratios(ours, theirs))

@@ -27,7 +27,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// roles are what this binary is when it is run again with the name of one, and its configuration as JSON.
+// roles are what this binary is when it is run again with the name of one, and its configuration as
+// JSON.
 var roles = map[string]func(ctx context.Context, config string) error{
 	"stock": role(serveStock), "echo": role(serveEcho), "bare": role(serveBare), "upstream": role(serveUpstream),
 }
@@ -50,14 +51,16 @@ type stockConfig struct {
 	TLS          *swarm.Files // nil: plaintext
 }
 
-// serveStock is the role stock: go-control-plane as its documentation puts it together, with a ring and certificates in
-// its cache. GET /readyz answers when it serves; POST /push replaces the ring by one of a single new key.
+// serveStock is the role stock: go-control-plane as its documentation puts it together, with a ring
+// and certificates in its cache. GET /readyz answers when it serves; POST /push replaces the ring
+// by one of a single new key.
 func serveStock(ctx context.Context, c stockConfig) error {
 	resources := map[string]types.Resource{ring: newRing()}
 	for i := range c.Certs {
 		name := certName(i)
 		resources[name] = &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
-			CertificateChain: inline(bytes.Clone(c.Pair.Chain)), PrivateKey: inline(bytes.Clone(c.Pair.Key)), // each its own
+			// each its own
+			CertificateChain: inline(bytes.Clone(c.Pair.Chain)), PrivateKey: inline(bytes.Clone(c.Pair.Key)),
 		}}}
 	}
 	linear := cache.NewLinearCache(sds.TypeURL, cache.WithInitialResources(resources))
@@ -99,8 +102,8 @@ func inline(b []byte) *corev3.DataSource {
 	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
 }
 
-// serveEcho is the role echo: a gRPC server of default options that sends every message of a stream back, and so shows
-// what a stream costs when the server does nothing.
+// serveEcho is the role echo: a gRPC server of default options that sends every message of a stream
+// back, and so shows what a stream costs when the server does nothing.
 func serveEcho(_ context.Context, addr string) error {
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(raw{}), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		for {
@@ -140,8 +143,8 @@ type bareConfig struct {
 	Pair fleet.Pair
 }
 
-// serveBare is the role bare: net/http with a certificate, whose handler answers at once. A proxy on net/http cannot
-// cost less.
+// serveBare is the role bare: net/http with a certificate, whose handler answers at once. A proxy
+// on net/http cannot cost less.
 func serveBare(_ context.Context, c bareConfig) error {
 	cert, err := tls.X509KeyPair(c.Pair.Chain, c.Pair.Key)
 	if err != nil {
@@ -156,8 +159,8 @@ func serveBare(_ context.Context, c bareConfig) error {
 
 const smallBody = "What an upstream says: a hundred bytes, more or less, as a small piece of JSON would be, and then the end\n"
 
-// serveUpstream is the role upstream: it answers each request's header, and reads no more of HTTP/1.1, so that proxies
-// are what is measured.
+// serveUpstream is the role upstream: it answers each request's header, and reads no more of
+// HTTP/1.1, so that proxies are what is measured.
 func serveUpstream(_ context.Context, addr string) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -25,9 +25,9 @@ const (
 // keyKinds are the private keys of certificates that servers have.
 var keyKinds = []string{"P-256", "RSA-2048"}
 
-// seed is what sharing is good for: three Envoys behind a balancer that takes them in turn, the same clients; once with
-// one ring for all three, once with a private key each, as Envoy makes it when nothing is configured. Full handshakes
-// alone are there for reference.
+// seed is what sharing is good for: three Envoys behind a balancer that takes them in turn, the
+// same clients; once with one ring for all three, once with a private key each, as Envoy makes it
+// when nothing is configured. Full handshakes alone are there for reference.
 func seed(b *bench) {
 	pairs := map[string]fleet.Pair{}
 	for _, kind := range keyKinds {
@@ -66,8 +66,8 @@ type trio struct {
 	next  atomic.Uint64       // whose turn it is
 }
 
-// trio starts three Envoys whose ring comes from xds, or which keep their keys to themselves. They answer each request
-// themselves: only handshakes are to cost something.
+// trio starts three Envoys whose ring comes from xds, or which keep their keys to themselves. They
+// answer each request themselves: only handshakes are to cost something.
 func (b *bench) trio(name, xds string, pairs map[string]fleet.Pair) *trio {
 	t := &trio{addrs: map[string][]string{}}
 	for i := range 3 {
@@ -100,7 +100,8 @@ func (t *toll) add(o toll) {
 func (t toll) perHandshake() float64 { return t.cpu.Seconds() / float64(t.handshakes) }
 func (t toll) share() float64        { return 100 * float64(t.resumed) / float64(t.handshakes) }
 
-// visit makes n handshakes of clients that begin without a session. Which client comes next is chance, which node is not.
+// visit makes n handshakes of clients that begin without a session. Which client comes next is
+// chance, which node is not.
 func (t *trio) visit(ctx context.Context, kind string, c probe.Config, n int, resume bool) (all toll, err error) {
 	var mu sync.Mutex
 	sessions := make([]*probe.Session, clients)

@@ -31,7 +31,8 @@ func storm(b *bench) {
 	)
 }
 
-// refuge is a fleet over mTLS on two replicas, one of which is killed: its nodes go to the other, all at once.
+// refuge is a fleet over mTLS on two replicas, one of which is killed: its nodes go to the other,
+// all at once.
 func refuge(b *bench) {
 	nodes, files := b.size(2000, 200), b.mTLS()
 	var times, peaks, steady []float64

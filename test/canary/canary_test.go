@@ -1,4 +1,5 @@
-// Package canary looks for a ticket key and a private key that it knows in everything that lockstepd lets out or writes down.
+// Package canary looks for a ticket key and a private key that it knows in everything that
+// lockstepd lets out or writes down.
 package canary
 
 import (
@@ -39,8 +40,11 @@ func newSecret(name string, b []byte) secret {
 		name string
 		*base64.Encoding
 	}{{"base64", base64.RawStdEncoding}, {"base64url", base64.RawURLEncoding}} {
-		for shift := range 3 { // where the secret stands within something larger, the characters at its edges are shared with it
-			for half, part := range [][]byte{b[:len(b)/2], b[len(b)/2:]} { // PEM breaks lines: one half is whole
+		for shift := range 3 {
+			// where the secret stands within something larger, the characters at its edges are
+			// shared with it
+			for half, part := range [][]byte{b[:len(b)/2], b[len(b)/2:]} {
+				// PEM breaks lines: one half is whole
 				text := enc.EncodeToString(append(make([]byte, shift), part...))
 				s.forms[fmt.Sprint(enc.name, shift, half)] = []byte(text[(shift*8+5)/6 : len(text)-1])
 			}
@@ -138,9 +142,12 @@ func TestNoKeyLeavesTheProcessInTheClear(t *testing.T) {
 	lockstep("rotate", "--key-file", file("text", []byte(hex.EncodeToString(ticketKey))))
 	crt, key := file("put.crt", pairs["put.example"].Chain), file("put.key", pairs["put.example"].Key)
 	lockstep("cert", "put", "put.example", "--cert", crt, "--key", key)
-	lockstep("cert", "put", "other.example", "--cert", crt, "--key", key)                                           // refused: another name
-	lockstep("cert", "put", "put.example", "--cert", file("dir.crt", pairs["dir.example"].Chain), "--key", key)     // refused: another key
-	lockstep("cert", "put", "put.example", "--cert", crt, "--key", file("half.key", pairs["put.example"].Key[:90])) // refused: cut short
+	// refused: another name
+	lockstep("cert", "put", "other.example", "--cert", crt, "--key", key)
+	// refused: another key
+	lockstep("cert", "put", "put.example", "--cert", file("dir.crt", pairs["dir.example"].Chain), "--key", key)
+	// refused: cut short
+	lockstep("cert", "put", "put.example", "--cert", crt, "--key", file("half.key", pairs["put.example"].Key[:90]))
 	lockstep("cert", "get", "put.example", "-o", "json")
 	lockstep("burn", "--yes", "--wait")
 	lockstep("rotate", "--key-file", first) // refused: burnt

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	corpusWithin = 100 * time.Second // corpusWithin bounds the test on one version, which then ends itself.
-	compiling    = time.Minute       // compiling is what may pass before the test begins.
+	// corpusWithin bounds the test on one version, which then ends itself.
+	corpusWithin = 100 * time.Second
+	compiling    = time.Minute // compiling is what may pass before the test begins.
 )
 
 // tryCorpus runs the corpus of certificates (test/corpus) against the Envoy, if the checkout has

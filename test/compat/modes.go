@@ -16,7 +16,8 @@ import (
 var tlsVersions = []uint16{tls.VersionTLS12, tls.VersionTLS13}
 
 const (
-	refusedWithin = 5 * time.Second  // an absent name must be refused sooner than by Envoy's timeout of 10 s
+	// an absent name must be refused sooner than by Envoy's timeout of 10 s
+	refusedWithin = 5 * time.Second
 	pinnedWithin  = 20 * time.Second // a pinned host must resume
 )
 

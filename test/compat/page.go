@@ -11,11 +11,12 @@ import (
 
 // report is what one run saw.
 type report struct {
-	Day              time.Time
-	System           string
-	CPUs             int
-	Rows             []row
-	Matrix           [][]string // by who made the session, then by who was offered it, in the order of Rows
+	Day    time.Time
+	System string
+	CPUs   int
+	Rows   []row
+	// by who made the session, then by who was offered it, in the order of Rows
+	Matrix           [][]string
 	Totals           []string
 	Refused, Offered int // live tickets, during the rotation of the mixed fleet
 }

@@ -29,7 +29,8 @@ func TestThePageHasARowForEachVersionAndANoteForEachReason(t *testing.T) {
 	for _, want := range []string{
 		"on 2026-01-02, on linux/amd64 with 2 CPUs",
 		"| Envoy | Rotation | Mixed fleet | On demand | Hybrid | Corpus | False ACK |\n|---|---|---|---|---|---|---|\n",
-		"| 1.1.0 | yes | yes: 8 of 8 | no (1) | no (1) | not run (2) | yes |\n", // equal reasons are one note
+		// equal reasons are one note
+		"| 1.1.0 | yes | yes: 8 of 8 | no (1) | no (1) | not run (2) | yes |\n",
 		"| 1.2.0 | yes | yes: 8 of 8 | yes | a\\|b | not run (2) | yes |\n",
 		"1. could not find the | selector\n2. none\n",
 		"| | 1.1.0 | 1.2.0 |\n|---|---|---|\n| 1.1.0 | 4 of 4 | 3 of 4 |\n| 1.2.0 | 4 of 4 | 4 of 4 |\n",

@@ -30,9 +30,10 @@ type scripted struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	secretv3.UnimplementedSecretDiscoveryServiceServer
 
-	server     *grpc.Server
-	done       chan struct{}
-	subscribed chan delta                              // the stream on which Envoy asked for the certificate
+	server *grpc.Server
+	done   chan struct{}
+	// the stream on which Envoy asked for the certificate
+	subscribed chan delta
 	answers    chan *discoveryv3.DeltaDiscoveryRequest // to what give sent
 	mu         sync.Mutex                              // one Send at a time
 	nonce      int

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// spec is a certificate before it is signed: the DER of each field, so that a seed can make any of them odd.
+// spec is a certificate before it is signed: the DER of each field, so that a seed can make any of
+// them odd.
 type spec struct {
 	version   []byte // version is the field with its tag; nil leaves it out
 	serial    []byte
@@ -179,7 +180,8 @@ func (a authority) spec(k key, now time.Time) *spec {
 	}
 }
 
-// newCA makes a CA below a, or a root if a has no key. edit changes its certificate before it is signed.
+// newCA makes a CA below a, or a root if a has no key. edit changes its certificate before it is
+// signed.
 func (a authority) newCA(k key, called string, now time.Time, edit func(*spec)) authority {
 	ca := authority{key: k, name: commonName(called)}
 	if a.key.signer == nil {

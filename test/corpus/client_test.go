@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// client makes a handshake for a sample at addr. It verifies what it is given as a client of its kind does.
+// client makes a handshake for a sample at addr. It verifies what it is given as a client of its
+// kind does.
 type client struct {
 	name string
 	dial func(ctx context.Context, dir, addr string, s sample) error

@@ -1,5 +1,5 @@
-// Package corpus compares keysource's check with a real Envoy and real clients, on certificates that it
-// makes from seeds. LOCKSTEP_ENVOY names another Envoy than the installed one.
+// Package corpus compares keysource's check with a real Envoy and real clients, on certificates
+// that it makes from seeds. LOCKSTEP_ENVOY names another Envoy than the installed one.
 package corpus
 
 import (

@@ -71,8 +71,8 @@ var saying = regexp.MustCompile(`(?s)initializing config.*?: (.*?)\n`)
 // together is how many samples that ought to be good go into one process.
 const together = 32
 
-// judge returns what Envoy says of each sample. Those that are likely to be good go in together, and
-// one by one where one of them is refused.
+// judge returns what Envoy says of each sample. Those that are likely to be good go in together,
+// and one by one where one of them is refused.
 func judge(ctx context.Context, dir string, samples []sample, likely func(sample) bool) map[string]error {
 	var mu sync.Mutex
 	verdicts := map[string]error{}

@@ -59,8 +59,8 @@ func rsaNumbers(size, primes int, e int64) numbers {
 	}
 }
 
-// coarse makes a key that is too large to find primes for. Its factors are odd numbers, which parsers
-// do not notice.
+// coarse makes a key that is too large to find primes for. Its factors are odd numbers, which
+// parsers do not notice.
 func coarse(size int) numbers {
 	for {
 		k := numbers{n: big.NewInt(1), e: big.NewInt(65537)}

@@ -1,4 +1,5 @@
-// Package crash kills lockstepd at named points of a rotation and of a burn, under traffic on real Envoys.
+// Package crash kills lockstepd at named points of a rotation and of a burn, under traffic on real
+// Envoys.
 package crash
 
 import (
@@ -21,7 +22,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/traffic"
 )
 
-// points are all that package failpoint names, for the steps that a rotation, its drain and a burn go through.
+// points are all that package failpoint names, for the steps that a rotation, its drain and a burn
+// go through.
 func points() (all []string) {
 	for _, step := range []string{"distributing", "promoting", "done", "retired", "burning", "burnt"} {
 		for _, at := range []string{"before-swap", "after-swap", "after-wake"} {
@@ -148,7 +150,8 @@ func setUp(t *testing.T) *stage {
 	return s
 }
 
-// start runs a lockstepd that dies at point ("" for one that does not), on the same data and addresses as the one before.
+// start runs a lockstepd that dies at point ("" for one that does not), on the same data and
+// addresses as the one before.
 func (s *stage) start(point string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -181,7 +184,8 @@ func (s *stage) start(point string) {
 	}
 }
 
-// killAt brings lockstepd to its death at point, starts it again, and returns how long the fleet was without it after that start.
+// killAt brings lockstepd to its death at point, starts it again, and returns how long the fleet
+// was without it after that start.
 func (s *stage) killAt(point string, rnd *rand.Rand) time.Duration {
 	t := s.t
 	t.Helper()
@@ -193,7 +197,8 @@ func (s *stage) killAt(point string, rnd *rand.Rand) time.Duration {
 		t.Fatal(err)
 	}
 	s.start(point)
-	time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond) // the Envoys are back already, or not yet
+	// the Envoys are back already, or not yet
+	time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
 	command := "rotate"
 	if strings.HasPrefix(point, "burn") {
 		command = "burn"
@@ -220,13 +225,15 @@ func (s *stage) killAt(point string, rnd *rand.Rand) time.Duration {
 		t.Errorf("%s: the fleet was served again after %s, more than 3s", point, took)
 	}
 	if command == "burn" {
-		time.Sleep(300 * time.Millisecond) // the last tickets from before it are offered, and refused
+		// the last tickets from before it are offered, and refused
+		time.Sleep(300 * time.Millisecond)
 	}
 	s.check(before, command == "burn")
 	return took
 }
 
-// check is P1: no live ticket was refused, no handshake failed. A burn refuses the tickets from before it.
+// check is P1: no live ticket was refused, no handshake failed. A burn refuses the tickets from
+// before it.
 func (s *stage) check(before map[uint16]traffic.Count, burnt bool) {
 	s.t.Helper()
 	counts, words := s.traffic.Counts()
@@ -258,7 +265,8 @@ func (s *stage) inStep(ctx context.Context) error {
 	if err := json.NewDecoder(resp.Body).Decode(&st); err != nil {
 		return err
 	}
-	// A burn that every node has accepted goes on until the handshakes that were under way then have ended.
+	// A burn that every node has accepted goes on until the handshakes that were under way then
+	// have ended.
 	if sc := st.Scopes[0]; sc.Nodes.Accepted != s.nodes || sc.Underway && sc.Phase != "burning" {
 		return fmt.Errorf("%+v", sc)
 	}

@@ -16,7 +16,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// A kill in the midst of an import loses nothing that was acknowledged, and the import run again stores the rest, without harm.
+// A kill in the midst of an import loses nothing that was acknowledged, and the import run again
+// stores the rest, without harm.
 func TestKillDuringAnImportLosesNothingThatWasAcknowledged(t *testing.T) {
 	s := setUp(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -14,7 +14,8 @@ import (
 
 // TestDemo runs the program in both modes, as make demo and make demo-break do.
 func TestDemo(t *testing.T) {
-	bin, err := fleet.Build(t.Context(), "lockstepd", "lockstep", "lockstep-edge", "./test/demo") // so that the time below is the demo's own
+	// so that the time below is the demo's own
+	bin, err := fleet.Build(t.Context(), "lockstepd", "lockstep", "lockstep-edge", "./test/demo")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,8 @@ func TestDemo(t *testing.T) {
 			began := time.Now()
 			cmd := exec.CommandContext(ctx, filepath.Join(bin, "demo"), c.args...)
 			cmd.Dir, cmd.Env = filepath.Dir(bin), append(os.Environ(), "DEMO_KEEP=")
-			cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends what it started
+			// it ends what it started
+			cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 			cmd.WaitDelay = 10 * time.Second
 			out, err := cmd.CombinedOutput()
 			if err != nil {

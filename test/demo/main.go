@@ -1,6 +1,7 @@
-// The demo runs Lockstep's main job on real Envoys and the bundled proxy: three of the one and two of the other, 20 hosts, clients that carry their TLS sessions from node to node,
-// and three rotations of the session ticket keys under that traffic, with a kill -9 of the control plane and of one Envoy on the
-// way. It prints what happened and exits with 0 only if nobody was turned away.
+// The demo runs Lockstep's main job on real Envoys and the bundled proxy: three of the one and two
+// of the other, 20 hosts, clients that carry their TLS sessions from node to node, and three
+// rotations of the session ticket keys under that traffic, with a kill -9 of the control plane and
+// of one Envoy on the way. It prints what happened and exits with 0 only if nobody was turned away.
 package main
 
 import (

@@ -64,7 +64,8 @@ func (s *stage) breakUnderTraffic(ctx context.Context) error {
 	return nil
 }
 
-// rotation starts one and, after each of its phases, offers the tickets of every key at every other node.
+// rotation starts one and, after each of its phases, offers the tickets of every key at every other
+// node.
 func (s *stage) rotation(ctx context.Context, n uint64, start func() error) error {
 	_, old, err := s.keys(ctx)
 	if err != nil {
@@ -120,7 +121,8 @@ func (s *stage) cross(ctx context.Context, n uint64, phase, key string) {
 	}
 }
 
-// newKeyInUse waits until every node has made tickets with the encrypting key for both kinds of clients.
+// newKeyInUse waits until every node has made tickets with the encrypting key for both kinds of
+// clients.
 func (s *stage) newKeyInUse(ctx context.Context) error {
 	_, key, err := s.keys(ctx)
 	if err != nil {
@@ -233,7 +235,8 @@ func (s *stage) killEnvoy(ctx context.Context) error {
 	return s.newKeyInUse(ctx)
 }
 
-// oldKeysLeave waits until the drained keys are gone, and shows that tickets of the last one resume all the while.
+// oldKeysLeave waits until the drained keys are gone, and shows that tickets of the last one resume
+// all the while.
 func (s *stage) oldKeysLeave(ctx context.Context) error {
 	return fleet.Until(ctx, func() error {
 		ids, key, err := s.keys(ctx)

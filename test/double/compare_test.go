@@ -15,8 +15,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/double"
 )
 
-// TestTheDoubleAnswersAsTheOriginal plays generated sequences to the double and to a real Envoy. After each step it compares the answer, the
-// claims of a node that connects again, and what each chain serves: whether it does, which leaf, which key encrypts, which keys decrypt.
+// TestTheDoubleAnswersAsTheOriginal plays generated sequences to the double and to a real Envoy.
+// After each step it compares the answer, the claims of a node that connects again, and what each
+// chain serves: whether it does, which leaf, which key encrypts, which keys decrypt.
 //
 // LOCKSTEP_DOUBLE_SEQUENCES says how many, LOCKSTEP_DOUBLE_SEED says from which seed on.
 func TestTheDoubleAnswersAsTheOriginal(t *testing.T) {
@@ -52,8 +53,9 @@ type play struct {
 	ca   *issuer
 	seq  *sequence
 	real *real
-	// models are all states that the double may be in by what was seen: the order in which Envoy takes the secrets of one response is
-	// not fixed, so each order is tried and those that explain what the original did are kept.
+	// models are all states that the double may be in by what was seen: the order in which Envoy
+	// takes the secrets of one response is not fixed, so each order is tried and those that explain
+	// what the original did are kept.
 	models []*double.Envoy
 	done   []string
 }

@@ -16,7 +16,8 @@ import (
 // Stream is the kind of the stream on which a secret comes.
 type Stream int
 
-// The streams of the bootstrap: all certificates come on one ADS stream, each ring on a stream of the SDS service.
+// The streams of the bootstrap: all certificates come on one ADS stream, each ring on a stream of
+// the SDS service.
 const (
 	ADS Stream = iota
 	SDS
@@ -32,7 +33,8 @@ type Chain struct {
 type Config struct {
 	Chains []Chain // in the order of the listener
 
-	// Refuses returns the words with which no TLS context can be built of the certificate; "" if one can. Nil takes every certificate.
+	// Refuses returns the words with which no TLS context can be built of the certificate; "" if
+	// one can. Nil takes every certificate.
 	Refuses func(*tlsv3.TlsCertificate) string
 }
 
@@ -43,7 +45,8 @@ type Envoy struct {
 	subs   map[subscription]*stored
 }
 
-// subscription names one subscription. All chains that name the same secret of the same source share it.
+// subscription names one subscription. All chains that name the same secret of the same source
+// share it.
 type subscription struct {
 	on   Stream
 	name string
@@ -51,9 +54,12 @@ type subscription struct {
 
 // stored is what a subscription remembers.
 type stored struct {
-	secret  *secret // secret is the last one that was stored, also if contexts refused it. It is nil before the first.
-	claimed string  // claimed is the version of the last response that was taken. It is empty if there is none.
-	ready   bool    // ready is set when start-up no longer waits for the subscription.
+	// secret is the last one that was stored, also if contexts refused it. It is nil before the
+	// first.
+	secret *secret
+	// claimed is the version of the last response that was taken. It is empty if there is none.
+	claimed string
+	ready   bool // ready is set when start-up no longer waits for the subscription.
 }
 
 // secret is one decoded secret. It is not changed once made.
@@ -67,8 +73,8 @@ type secret struct {
 // chain is a filter chain that runs.
 type chain struct {
 	Chain
-	// known is what the chain's configuration has learned. A chain that was not reached by an update has older secrets than its
-	// subscriptions have stored.
+	// known is what the chain's configuration has learned. A chain that was not reached by an
+	// update has older secrets than its subscriptions have stored.
 	known
 	serves known // serves is what the TLS context was built of. It is empty if there is none.
 }
@@ -126,8 +132,9 @@ func (e *Envoy) Names(on Stream) []string {
 	return names
 }
 
-// Claims returns what the process says in initial_resource_versions when it connects again for some names: for each of them the version of
-// the last response that it took. A refused response changes no claim, although its secrets may have been stored.
+// Claims returns what the process says in initial_resource_versions when it connects again for some
+// names: for each of them the version of the last response that it took. A refused response changes
+// no claim, although its secrets may have been stored.
 func (e *Envoy) Claims(on Stream, names ...string) map[string]string {
 	claims := map[string]string{}
 	for _, name := range names {
@@ -138,7 +145,8 @@ func (e *Envoy) Claims(on Stream, names ...string) map[string]string {
 	return claims
 }
 
-// Open reports whether the listener accepts connections. It opens when no subscription is waited for, and stays open.
+// Open reports whether the listener accepts connections. It opens when no subscription is waited
+// for, and stays open.
 func (e *Envoy) Open() bool {
 	for _, s := range e.subs {
 		if !s.ready {
@@ -157,8 +165,9 @@ func (e *Envoy) Serves(i int) *Context {
 	return &Context{Certificate: s.cert.cert, Keys: s.ring.keys}
 }
 
-// Deliver takes one response and returns the words of the NACK, or "" for an ACK. Envoy takes the secrets of a response in no fixed
-// order; Deliver takes them in the order given, and stops at the first that fails.
+// Deliver takes one response and returns the words of the NACK, or "" for an ACK. Envoy takes the
+// secrets of a response in no fixed order; Deliver takes them in the order given, and stops at the
+// first that fails.
 func (e *Envoy) Deliver(on Stream, resources []Resource, removed []string) (words string) {
 	decoded := make([]*secret, len(resources))
 	for i, r := range resources { // before any of them is delivered
@@ -196,7 +205,8 @@ func (e *Envoy) Deliver(on Stream, resources []Resource, removed []string) (word
 	return ""
 }
 
-// refuse ends the wait of start-up for every subscription of the stream, as any NACK does. A ring has a stream of its own.
+// refuse ends the wait of start-up for every subscription of the stream, as any NACK does. A ring
+// has a stream of its own.
 func (e *Envoy) refuse(on Stream, resources []Resource, words string) string {
 	for k, s := range e.subs {
 		if k.on == on && (on == ADS || slices.ContainsFunc(resources, func(r Resource) bool { return r.Name == k.name })) {
@@ -239,8 +249,8 @@ func (e *Envoy) take(on Stream, name string, sub *stored, s *secret) (words stri
 	return ""
 }
 
-// build makes the context of a chain anew. A chain that lacks a secret has none, and that is no error. A secret of another kind in
-// place of the ring has no keys, and counts as lacking.
+// build makes the context of a chain anew. A chain that lacks a secret has none, and that is no
+// error. A secret of another kind in place of the ring has no keys, and counts as lacking.
 func (e *Envoy) build(c *chain) (words string) {
 	if c.cert == nil || c.ring == nil || len(c.ring.keys) == 0 {
 		c.serves = known{}
@@ -257,7 +267,8 @@ func (e *Envoy) build(c *chain) (words string) {
 
 const ticketKeySize = 80
 
-// incomplete returns the words for a secret in which a part of a certificate is missing. A secret of another kind lacks both.
+// incomplete returns the words for a secret in which a part of a certificate is missing. A secret
+// of another kind lacks both.
 func incomplete(c *tlsv3.TlsCertificate) (words string) {
 	switch {
 	case c.GetPrivateKey() == nil:
@@ -295,8 +306,9 @@ func decode(r Resource) (*secret, error) {
 	return s, nil
 }
 
-// String shows all that distinguishes two processes of one configuration: for each chain what it has learned and what it serves, for
-// each subscription what it has stored and what it claims. Secrets are shown by digests.
+// String shows all that distinguishes two processes of one configuration: for each chain what it
+// has learned and what it serves, for each subscription what it has stored and what it claims.
+// Secrets are shown by digests.
 func (e *Envoy) String() string {
 	var b strings.Builder
 	for i, c := range e.chains {

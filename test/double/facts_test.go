@@ -9,7 +9,8 @@ import (
 	"time"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3" // in the listener
+	// in the listener
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -21,7 +22,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// The tests of this file show what an Envoy does that gets its listener from the control plane, or is cured. No model is involved.
+// The tests of this file show what an Envoy does that gets its listener from the control plane, or
+// is cured. No model is involved.
 
 // bench is an Envoy with what a test needs to say in one line what is sent and what must be seen.
 type bench struct {
@@ -83,7 +85,8 @@ func (b *bench) removed(on double.Stream, name string) {
 	}
 }
 
-// encrypts checks that a chain serves and encrypts tickets with a key; nil: that it resets its clients.
+// encrypts checks that a chain serves and encrypts tickets with a key; nil: that it resets its
+// clients.
 func (b *bench) encrypts(chain int, key []byte) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
@@ -109,8 +112,9 @@ func (b *bench) closed() {
 	}
 }
 
-// TestAPlaceholderHealsTheOtherHosts shows that a self-signed certificate in place of a refused one lets the ring through, whether the
-// host had a good certificate before or not. The ring must then be sent as bytes that differ.
+// TestAPlaceholderHealsTheOtherHosts shows that a self-signed certificate in place of a refused one
+// lets the ring through, whether the host had a good certificate before or not. The ring must then
+// be sent as bytes that differ.
 func TestAPlaceholderHealsTheOtherHosts(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		t.Run(fmt.Sprintf("first=%t", first), func(t *testing.T) {
@@ -126,7 +130,8 @@ func TestAPlaceholderHealsTheOtherHosts(t *testing.T) {
 			two := b.ring(mustStaple)
 			b.encrypts(1, one) // the ring did not get there
 			b.says("", double.ADS, "bad", b.ca.certificate("bad", b.ca.placeholder("bad.example"), ""))
-			b.says("", double.SDS, "ring", ring(t, "ring", two)) // the same bytes are looked at by nobody
+			// the same bytes are looked at by nobody
+			b.says("", double.SDS, "ring", ring(t, "ring", two))
 			b.encrypts(0, two)
 			b.encrypts(1, one)
 			b.says("", double.SDS, "ring", ring(t, "ring", two, two))
@@ -135,7 +140,8 @@ func TestAPlaceholderHealsTheOtherHosts(t *testing.T) {
 	}
 }
 
-// TestARemovalHealsNothing shows that a removal of a certificate that was refused, the first of its host, leaves it stored.
+// TestARemovalHealsNothing shows that a removal of a certificate that was refused, the first of its
+// host, leaves it stored.
 func TestARemovalHealsNothing(t *testing.T) {
 	b := newBench(t)
 	b.static("bad", "fine")
@@ -150,7 +156,8 @@ func TestARemovalHealsNothing(t *testing.T) {
 	b.encrypts(1, one)
 }
 
-// TestARemovalEndsTheWaitAtTheStart shows that the port opens once everything was sent, refused or removed, and not before.
+// TestARemovalEndsTheWaitAtTheStart shows that the port opens once everything was sent, refused or
+// removed, and not before.
 func TestARemovalEndsTheWaitAtTheStart(t *testing.T) {
 	b := newBench(t)
 	b.static("one", "two")
@@ -162,7 +169,8 @@ func TestARemovalEndsTheWaitAtTheStart(t *testing.T) {
 	b.encrypts(1, nil)
 }
 
-// TestARefusalOpensThePortBeforeTheOthersAreThere shows that a refused certificate ends the wait for every certificate of the stream.
+// TestARefusalOpensThePortBeforeTheOthersAreThere shows that a refused certificate ends the wait
+// for every certificate of the stream.
 func TestARefusalOpensThePortBeforeTheOthersAreThere(t *testing.T) {
 	b := newBench(t)
 	b.static("bad", "late")
@@ -175,7 +183,8 @@ func TestARefusalOpensThePortBeforeTheOthersAreThere(t *testing.T) {
 	b.encrypts(1, key)
 }
 
-// dynamic starts an Envoy that gets its listener by LDS. The chains are what [bench.listener] chooses from.
+// dynamic starts an Envoy that gets its listener by LDS. The chains are what [bench.listener]
+// chooses from.
 func (b *bench) dynamic(certificates ...string) {
 	b.t.Helper()
 	b.real = prepare(b.t, chainsOf(certificates))
@@ -234,7 +243,8 @@ func (b *bench) listener(want string, chains ...int) {
 	}
 }
 
-// asked waits until both streams ask for the names; the ring's stream is opened by the first listener.
+// asked waits until both streams ask for the names; the ring's stream is opened by the first
+// listener.
 func (b *bench) asked(certificates ...string) {
 	b.t.Helper()
 	w := b.ads
@@ -256,8 +266,9 @@ func listenerRefusal(words string) string {
 	return "Error adding/updating listener(s) tls: " + words + "\n"
 }
 
-// TestARefusedListenerIsLookedAtAnew shows that a listener is refused in the words of a certificate that is stored bad, and that the same bytes
-// are taken once the certificate is cured. The earlier listener goes on meanwhile.
+// TestARefusedListenerIsLookedAtAnew shows that a listener is refused in the words of a certificate
+// that is stored bad, and that the same bytes are taken once the certificate is cured. The earlier
+// listener goes on meanwhile.
 func TestARefusedListenerIsLookedAtAnew(t *testing.T) {
 	b := newBench(t)
 	b.dynamic("fine", "bad", "bad")
@@ -277,7 +288,8 @@ func TestARefusedListenerIsLookedAtAnew(t *testing.T) {
 	b.encrypts(2, key)
 }
 
-// TestTheOrderIsThatInWhichChainsWereMade shows that a chain that a later listener puts first is told last.
+// TestTheOrderIsThatInWhichChainsWereMade shows that a chain that a later listener puts first is
+// told last.
 func TestTheOrderIsThatInWhichChainsWereMade(t *testing.T) {
 	b := newBench(t)
 	b.dynamic("fine", "bad")
@@ -295,7 +307,8 @@ func TestTheOrderIsThatInWhichChainsWereMade(t *testing.T) {
 	b.encrypts(0, one) // it stands before the bad one, and was told nothing
 }
 
-// TestAChainThatDrainsStillRefuses shows that a chain that has left the listener keeps a ring from the chains made after it.
+// TestAChainThatDrainsStillRefuses shows that a chain that has left the listener keeps a ring from
+// the chains made after it.
 func TestAChainThatDrainsStillRefuses(t *testing.T) {
 	b := newBench(t)
 	b.dynamic("bad", "fine")

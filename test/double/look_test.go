@@ -50,7 +50,8 @@ func observe(ctx context.Context, addr, sni string, roots *x509.CertPool) (look,
 	return l, nil
 }
 
-// resumes reports whether a chain decrypts tickets of a key. The ticket of a session is encrypted anew with that key.
+// resumes reports whether a chain decrypts tickets of a key. The ticket of a session is encrypted
+// anew with that key.
 func resumes(ctx context.Context, addr, sni string, roots *x509.CertPool, session *tls.ClientSessionState, made, key []byte) (bool, error) {
 	ticket, state, err := session.ResumptionState()
 	if err != nil {
@@ -102,8 +103,8 @@ func (o *one) Put(_ string, s *tls.ClientSessionState) {
 	}
 }
 
-// reseal decrypts a ticket (RFC 5077 section 4, AES-256-CBC and HMAC-SHA256) with the key that made it, and encrypts it with another.
-// A key has 16 bytes of name, 32 of HMAC key and 32 of AES key.
+// reseal decrypts a ticket (RFC 5077 section 4, AES-256-CBC and HMAC-SHA256) with the key that made
+// it, and encrypts it with another. A key has 16 bytes of name, 32 of HMAC key and 32 of AES key.
 func reseal(ticket, made, key []byte) ([]byte, error) {
 	if len(ticket) < 16+aes.BlockSize+sha256.Size {
 		return nil, fmt.Errorf("a ticket of %d bytes", len(ticket))

@@ -109,7 +109,8 @@ func (i *issuer) roots() *x509.CertPool {
 	return p
 }
 
-// certificate encodes a Secret. A line of text before the chain, if there is one, makes other bytes of the same certificate.
+// certificate encodes a Secret. A line of text before the chain, if there is one, makes other bytes
+// of the same certificate.
 func (i *issuer) certificate(name string, c *x509.Certificate, line string) []byte {
 	i.t.Helper()
 	chain := append([]byte(line), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)

@@ -29,12 +29,15 @@ type NodeConfig struct {
 	XDS         string                           // XDS is the address of the control plane.
 	Credentials credentials.TransportCredentials // Credentials are nil for plaintext.
 	Version     *typev3.SemanticVersion          // Version is Envoy's; nil: 1.40.0.
-	RingHeaders metadata.MD                      // RingHeaders are sent with a ring's stream, as by initial_metadata.
-	Pause       time.Duration                    // Pause comes before a stream is opened again; 0: up to 200 ms, as in the bootstrap.
+	// RingHeaders are sent with a ring's stream, as by initial_metadata.
+	RingHeaders metadata.MD
+	// Pause comes before a stream is opened again; 0: up to 200 ms, as in the bootstrap.
+	Pause time.Duration
 }
 
-// Node connects an [Envoy] to a control plane, as the bootstrap of lockstep does: a delta ADS stream for the certificates and a delta
-// stream of the SDS service for each ring, over one connection. It is safe for concurrent use.
+// Node connects an [Envoy] to a control plane, as the bootstrap of lockstep does: a delta ADS
+// stream for the certificates and a delta stream of the SDS service for each ring, over one
+// connection. It is safe for concurrent use.
 type Node struct {
 	config NodeConfig
 
@@ -205,7 +208,8 @@ func (n *Node) hello(on Stream, names []string) *discoveryv3.DeltaDiscoveryReque
 	}
 }
 
-// answer takes a response and makes the ACK or NACK. The secrets are taken in any order, as in Envoy.
+// answer takes a response and makes the ACK or NACK. The secrets are taken in any order, as in
+// Envoy.
 func (n *Node) answer(on Stream, r *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryRequest {
 	resources := make([]Resource, len(r.GetResources()))
 	for i, j := range rand.Perm(len(resources)) {

@@ -16,8 +16,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// TestANodeIsANodeToLockstepd starts lockstepd and two nodes, and rotates the keys once. Both nodes count as accepted, serve the host's
-// certificates, and encrypt with one key. A node that is started again gets everything again.
+// TestANodeIsANodeToLockstepd starts lockstepd and two nodes, and rotates the keys once. Both nodes
+// count as accepted, serve the host's certificates, and encrypt with one key. A node that is
+// started again gets everything again.
 func TestANodeIsANodeToLockstepd(t *testing.T) {
 	t.Parallel() // it mostly waits
 	ctx := within(t, time.Minute)
@@ -116,7 +117,8 @@ func TestANodeIsANodeToLockstepd(t *testing.T) {
 	}
 }
 
-// TestANodeAnswersByTheModel shows that a node says what its model does: words, ACKs of same bytes, claims, and a first request like Envoy's.
+// TestANodeAnswersByTheModel shows that a node says what its model does: words, ACKs of same bytes,
+// claims, and a first request like Envoy's.
 func TestANodeAnswersByTheModel(t *testing.T) {
 	t.Parallel()
 	ctx := within(t, 20*time.Second)

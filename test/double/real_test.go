@@ -37,7 +37,8 @@ var bootstrapText string
 
 var bootstrap = template.Must(template.New("").Parse(bootstrapText))
 
-// newReal starts an Envoy with chains in that order, and waits until it has asked for everything. Both end with the test.
+// newReal starts an Envoy with chains in that order, and waits until it has asked for everything.
+// Both end with the test.
 func newReal(ctx context.Context, t *testing.T, concurrency int, chains []double.Chain) *real {
 	t.Helper()
 	r := prepare(t, chains)

@@ -19,12 +19,14 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// script is a delta xDS server that sends what a test says, and nothing else. It has one ADS and one SDS stream at a time.
+// script is a delta xDS server that sends what a test says, and nothing else. It has one ADS and
+// one SDS stream at a time.
 type script struct {
 	addr string
 	ads  chan *wire // each stream that a client opens
 	sds  chan *wire
-	// early are streams of the SDS service that were opened while another was waited for, by the ring's name.
+	// early are streams of the SDS service that were opened while another was waited for, by the
+	// ring's name.
 	early map[string]*wire
 
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
@@ -47,7 +49,8 @@ type wire struct {
 	cut      chan struct{}
 	once     sync.Once
 	nonce    int
-	// subscribed are the names that were asked for, claims the versions of the first request of secrets.
+	// subscribed are the names that were asked for, claims the versions of the first request of
+	// secrets.
 	subscribed []string
 	claims     map[string]string
 	node       *corev3.Node // of the first request
@@ -122,7 +125,8 @@ func (s *script) serve(stream interface {
 	}
 }
 
-// open waits for the next stream of a kind, until it has asked for the names. A stream of the SDS service asks for one ring.
+// open waits for the next stream of a kind, until it has asked for the names. A stream of the SDS
+// service asks for one ring.
 func (s *script) open(ctx context.Context, on double.Stream, names []string) (*wire, error) {
 	from := s.ads
 	if on == double.SDS {

@@ -28,7 +28,8 @@ type sequence struct {
 	keys        map[string][]byte // all ticket keys, by their names
 }
 
-// generator makes a sequence. The same seed makes the same one, but for the bytes of keys and certificates.
+// generator makes a sequence. The same seed makes the same one, but for the bytes of keys and
+// certificates.
 type generator struct {
 	t     testing.TB
 	rnd   *rand.Rand
@@ -64,7 +65,8 @@ func generate(t testing.TB, ca *issuer, seed uint64, length int) *sequence {
 	return g.seq
 }
 
-// layout chooses the chains: most have a certificate of their own and one ring; some share a certificate.
+// layout chooses the chains: most have a certificate of their own and one ring; some share a
+// certificate.
 func (g *generator) layout() {
 	names := []string{"a", "b", "c", "d"}
 	if g.rnd.IntN(2) == 0 {
@@ -243,7 +245,8 @@ func (g *generator) anyRing(name string) offer {
 	}
 }
 
-// rotate does the next step of a rotation: appends a key, puts the last one first, or drops the last one.
+// rotate does the next step of a rotation: appends a key, puts the last one first, or drops the
+// last one.
 func (g *generator) rotate(name string) offer {
 	keys := slices.Clone(g.rings[name])
 	what := "appended to "

@@ -45,7 +45,8 @@ func (a *account) stop() {
 	a.busy.Wait()
 }
 
-// check demands the whole invariant of all traffic so far, and that there was some since the last check.
+// check demands the whole invariant of all traffic so far, and that there was some since the last
+// check.
 func (a *account) check(after string) {
 	a.s.t.Helper()
 	a.s.eventually(func() error {
@@ -67,7 +68,8 @@ func (a *account) check(after string) {
 	}
 }
 
-// cross demands that the tickets of every key of the ring, made at any node, resume at every other node that is up.
+// cross demands that the tickets of every key of the ring, made at any node, resume at every other
+// node that is up.
 func (a *account) cross(after string) {
 	a.s.t.Helper()
 	offered, bad := a.Cross(a.s.ctx, a.s.scope().ids())
@@ -78,7 +80,8 @@ func (a *account) cross(after string) {
 	a.check(after)
 }
 
-// awaitKeyInUse waits until every node that is up was seen to make tickets with the key that encrypts, for both kinds.
+// awaitKeyInUse waits until every node that is up was seen to make tickets with the key that
+// encrypts, for both kinds.
 func (a *account) awaitKeyInUse() {
 	a.s.t.Helper()
 	key := a.s.scope().key("encrypt")

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestReplicasWithEmbeddedEventsAreRefused: of two lockstepd on one store whose events do not reach each other the second ends, says why and what to set,
-// and the first serves on.
+// TestReplicasWithEmbeddedEventsAreRefused: of two lockstepd on one store whose events do not reach
+// each other the second ends, says why and what to set, and the first serves on.
 func TestReplicasWithEmbeddedEventsAreRefused(t *testing.T) {
 	s := newStage(t, setup{later: true})
 	redis, err := s.fleet.Redis(s.ctx, "store")

@@ -12,7 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// versionBefore is the last commit whose lockstepd knows no marks on versions, and believes every ACK.
+// versionBefore is the last commit whose lockstepd knows no marks on versions, and believes every
+// ACK.
 const versionBefore = "ff7983c"
 
 // before builds the programs of the version before.
@@ -28,9 +29,10 @@ func before(t *testing.T) (bin string) {
 	return bin
 }
 
-// TestReplicasOfTheVersionBefore share a store with one of this version, whichever was there first (the name of the subtest). Envoys move
-// between them in rotations and a burn, also with a certificate that they refuse. No ticket is lost, no
-// burnt one resumes, and each reads what the other wrote.
+// TestReplicasOfTheVersionBefore share a store with one of this version, whichever was there first
+// (the name of the subtest). Envoys move between them in rotations and a burn, also with a
+// certificate that they refuse. No ticket is lost, no burnt one resumes, and each reads what the
+// other wrote.
 func TestReplicasOfTheVersionBefore(t *testing.T) {
 	t.Parallel() // it mostly waits
 	old := before(t)
@@ -185,7 +187,8 @@ func (s *stage) clientsOf(hosts []string) *account {
 	return s.clients()
 }
 
-// TestNodesOfTheVersionBefore: Envoys with an old bootstrap and edges of both versions, at a lockstepd of each.
+// TestNodesOfTheVersionBefore: Envoys with an old bootstrap and edges of both versions, at a
+// lockstepd of each.
 func TestNodesOfTheVersionBefore(t *testing.T) {
 	t.Parallel() // it mostly waits
 	old := before(t)
@@ -198,7 +201,8 @@ func TestNodesOfTheVersionBefore(t *testing.T) {
 		s.edgeOf(old, "edge-old", "")
 		s.edgeOf(bin, "edge-new", "")
 		edges := slices.Clone(s.envoys)
-		for kind, with := range map[string]string{"old": old, "new": bin} { // the bootstrap of each version
+		for kind, with := range map[string]string{"old": old, "new": bin} {
+			// the bootstrap of each version
 			e := s.place("envoy-" + kind)
 			args := append([]string{"bootstrap", "envoy", "--node", e.name, "--xds", s.plane.XDS, "--admin", e.admin, "--upstream", s.upstream.Addr}, s.eagerFlags(e, s.hosts)...)
 			config, err := s.fleet.Run(s.ctx, filepath.Join(with, "lockstep"), args...)

@@ -39,8 +39,9 @@ func refusesThat(content, words string) script {
 	}
 }
 
-// TestARenewalThatANodeRefusesReachesNoOtherOfItsKind: the Envoys, which are of another kind, get it. A renewal that is accepted reaches all
-// within a second, and so does the refused one with --now.
+// TestARenewalThatANodeRefusesReachesNoOtherOfItsKind: the Envoys, which are of another kind, get
+// it. A renewal that is accepted reaches all within a second, and so does the refused one with
+// --now.
 func TestARenewalThatANodeRefusesReachesNoOtherOfItsKind(t *testing.T) {
 	const words = "no such curve"
 	s := newStage(t, setup{})

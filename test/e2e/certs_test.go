@@ -44,7 +44,8 @@ func (s *stage) served(e *envoy, host string) (*x509.Certificate, error) {
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
 }
 
-// TestRenewedCertificatesReachLiveEnvoys: by a rename of each file, and by the link that Kubernetes swaps; tickets outlive it.
+// TestRenewedCertificatesReachLiveEnvoys: by a rename of each file, and by the link that Kubernetes
+// swaps; tickets outlive it.
 func TestRenewedCertificatesReachLiveEnvoys(t *testing.T) {
 	s := newStage(t, setup{})
 	mounted := "mounted.example"

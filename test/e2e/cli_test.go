@@ -17,7 +17,8 @@ type said struct {
 	out, err string
 }
 
-// lockstep runs the CLI as an operator does, on the machine of the control plane and with its data directory.
+// lockstep runs the CLI as an operator does, on the machine of the control plane and with its data
+// directory.
 func (s *stage) lockstep(args ...string) said {
 	s.t.Helper()
 	path, args := s.plane.Box.Enter(filepath.Join(bin, "lockstep"), slices.Concat([]string{"--data-dir", s.plane.Data}, s.tls, args)...)

@@ -80,7 +80,8 @@ func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
 		for _, phase := range []struct {
 			name string
 			on   script
-		}{{"distributing", on(grows, withhold)}, {"promoting", on(leads, withhold)}} { // its node is waited for, whose word it passes on
+		}{{"distributing", on(grows, withhold)}, {"promoting", on(leads, withhold)}} {
+			// its node is waited for, whose word it passes on
 			last.follow(phase.on)
 			r.mustRun("rotate", "--why", what)
 			r.awaitPhase(phase.name, 2)

@@ -15,8 +15,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/traffic"
 )
 
-// customer is a client that makes one connection after another to an address, each with the session of the one before, and tries again when that fails. It keeps its
-// session through failures.
+// customer is a client that makes one connection after another to an address, each with the session
+// of the one before, and tries again when that fails. It keeps its session through failures.
 type customer struct {
 	addr, host string
 	tls        *tls.Config
@@ -33,11 +33,13 @@ type customer struct {
 	failure error
 }
 
-// impatience is how long a client waits for an answer. It counts where the active one had taken the request: nobody tells the client that there will be no answer.
+// impatience is how long a client waits for an answer. It counts where the active one had taken the
+// request: nobody tells the client that there will be no answer.
 const impatience = 800 * time.Millisecond
 
 // tally is what became of attempts.
-type tally struct{ resumed, crossed, full, failed int } // crossed: resumed at another than made the session
+// crossed: resumed at another than made the session
+type tally struct{ resumed, crossed, full, failed int }
 
 // come starts clients, that many of each kind, which leave with the test.
 func (p *pair) come(each int) {
@@ -139,7 +141,8 @@ func (c *customer) Get(string) (*tls.ClientSessionState, bool) {
 	return c.session, c.session != nil
 }
 
-// Put implements [tls.ClientSessionCache]. A nil session is crypto/tls giving up one whose handshake broke off: it was not the session's fault.
+// Put implements [tls.ClientSessionCache]. A nil session is crypto/tls giving up one whose
+// handshake broke off: it was not the session's fault.
 func (c *customer) Put(_ string, s *tls.ClientSessionState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,7 +151,8 @@ func (c *customer) Put(_ string, s *tls.ClientSessionState) {
 	}
 }
 
-// served returns nil if a connection that began after since was served by that proxy, and was the latest.
+// served returns nil if a connection that began after since was served by that proxy, and was the
+// latest.
 func (c *customer) served(by string, since time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,8 +169,9 @@ func (c *customer) forget() {
 	c.latest, c.longest, c.failing = tally{}, 0, time.Time{}
 }
 
-// check demands that since forget the client's session went along from one proxy to the other, and that no session was refused; it returns how long the client was without
-// service, and what became of its attempts.
+// check demands that since forget the client's session went along from one proxy to the other, and
+// that no session was refused; it returns how long the client was without service, and what became
+// of its attempts.
 func (c *customer) check(t *testing.T, what, from, to string) (without time.Duration, latest tally) {
 	t.Helper()
 	c.mu.Lock()

@@ -15,8 +15,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// divided is two replicas, their store and NATS, each in a box of its own, and the nodes with their clients in that of the test. All that passes
-// between nodes and replicas, and between these, is mTLS with certificates of lockstep pki.
+// divided is two replicas, their store and NATS, each in a box of its own, and the nodes with their
+// clients in that of the test. All that passes between nodes and replicas, and between these, is
+// mTLS with certificates of lockstep pki.
 type divided struct {
 	*replicated
 	net                       *fleet.Network
@@ -81,7 +82,8 @@ func natsBox(s *stage, f *fleet.Fleet) string {
 	return "nats://" + n.Addrs()
 }
 
-// silent are the replicas that did not answer the one that is asked, which must list its own nodes soon all the same.
+// silent are the replicas that did not answer the one that is asked, which must list its own nodes
+// soon all the same.
 func (d *divided) silent() []string {
 	d.t.Helper()
 	var out struct{ Silent []string }
@@ -93,7 +95,8 @@ func (d *divided) silent() []string {
 	return out.Silent
 }
 
-// waitsFor demands that a rotation that is under way has not ended after that time, and no client noticed anything.
+// waitsFor demands that a rotation that is under way has not ended after that time, and no client
+// noticed anything.
 func (d *divided) waitsFor(a *account, why string, length time.Duration) {
 	d.t.Helper()
 	d.serves(a, why, length)
@@ -122,7 +125,8 @@ func (d *divided) moved(to *fleet.Lockstepd, why string) {
 func (d *divided) rings(p *fleet.Lockstepd) (names []string) {
 	d.t.Helper()
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.TLS}}
-	resp, err := client.Get("https://" + p.Admin + "/v1/nodes?here=") // as replicas ask each other: the CLI's list is of the whole fleet
+	// as replicas ask each other: the CLI's list is of the whole fleet
+	resp, err := client.Get("https://" + p.Admin + "/v1/nodes?here=")
 	d.ok(err)
 	defer resp.Body.Close()
 	var here struct{ Nodes []node }

@@ -21,8 +21,10 @@ func (s *stage) bootstrapped(name string, flags ...string) *envoy {
 	return e
 }
 
-// TestAnEdgeGetsWhatItsIdentityAllows: edges over mTLS with certificates of lockstep pki, each with a scope and hosts of its own. What a new policy takes away is served
-// no more, and comes back with the policy; what an identity may not have is never served, and nobody waits for a node that may not have its ring.
+// TestAnEdgeGetsWhatItsIdentityAllows: edges over mTLS with certificates of lockstep pki, each with
+// a scope and hosts of its own. What a new policy takes away is served no more, and comes back with
+// the policy; what an identity may not have is never served, and nobody waits for a node that may
+// not have its ring.
 func TestAnEdgeGetsWhatItsIdentityAllows(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, setup{hosts: 3, later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s}\n  partners: {ticket_lifetime: %s}\n", lifetime, lifetime)})
@@ -66,7 +68,8 @@ func TestAnEdgeGetsWhatItsIdentityAllows(t *testing.T) {
 		t.Errorf("edge-1 encrypts with %s, the scope with %s", key, now)
 	}
 
-	// Narrowed: an edge gives up what it may no longer have, and makes tickets with the ring that it has.
+	// Narrowed: an edge gives up what it may no longer have, and makes tickets with the ring that
+	// it has.
 	before := s.encryptsWith(one, "host-3.example")
 	s.policy(edge1Narrow + edge2Rule)
 	s.eventually(func() error {

@@ -28,8 +28,9 @@ func visit(c *http.ClientConn, host string) error {
 	return nil
 }
 
-// TestTenThousandIdleConnections: connections that have made a request and wait, half of HTTP/1.1 and half of HTTP/2, cost at most 60 KB each, hinder nobody, nor a
-// rotation, and are of use still after it.
+// TestTenThousandIdleConnections: connections that have made a request and wait, half of HTTP/1.1
+// and half of HTTP/2, cost at most 60 KB each, hinder nobody, nor a rotation, and are of use still
+// after it.
 func TestTenThousandIdleConnections(t *testing.T) {
 	const n = 10_000
 	t.Parallel()

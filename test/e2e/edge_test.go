@@ -18,7 +18,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/traffic"
 )
 
-// edge starts a lockstep-edge in front of the upstream, with a data directory of its own. It stands among the Envoys, as a node like them; more is YAML.
+// edge starts a lockstep-edge in front of the upstream, with a data directory of its own. It stands
+// among the Envoys, as a node like them; more is YAML.
 func (s *stage) edge(name, more string) *envoy {
 	s.t.Helper()
 	return s.edgeOf(bin, name, more)
@@ -74,8 +75,8 @@ func (s *stage) offered(e *envoy, offer *probe.Session) bool {
 	return r.Resumed
 }
 
-// TestEdgesRotateWithEnvoys: two edges and two Envoys of one scope go through three rotations and the end of lockstepd together; each kind's tickets resume
-// at the other node of its kind, always.
+// TestEdgesRotateWithEnvoys: two edges and two Envoys of one scope go through three rotations and
+// the end of lockstepd together; each kind's tickets resume at the other node of its kind, always.
 func TestEdgesRotateWithEnvoys(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, setup{})
@@ -118,7 +119,8 @@ func TestEdgesRotateWithEnvoys(t *testing.T) {
 	}
 }
 
-// TestAnEdgeStartsFromItsLastGoodCopy: kill -9 of an edge while there is no control plane, and what may be wrong with the copy that it starts from.
+// TestAnEdgeStartsFromItsLastGoodCopy: kill -9 of an edge while there is no control plane, and what
+// may be wrong with the copy that it starts from.
 func TestAnEdgeStartsFromItsLastGoodCopy(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, setup{})
@@ -172,7 +174,8 @@ func TestAnEdgeStartsFromItsLastGoodCopy(t *testing.T) {
 		t.Error("a session resumed without keys")
 	}
 
-	// The control plane is back, and burns the key: the copy of before is refused, by the key's name.
+	// The control plane is back, and burns the key: the copy of before is refused, by the key's
+	// name.
 	s.ok(s.plane.Restart())
 	s.ok(s.plane.Ready(s.ctx))
 	s.ok(e.Ready(s.ctx))
@@ -202,7 +205,8 @@ func TestAnEdgeStartsFromItsLastGoodCopy(t *testing.T) {
 	}
 }
 
-// notReady returns nil when an edge says, after the time that a control plane has to answer, that it is not ready.
+// notReady returns nil when an edge says, after the time that a control plane has to answer, that
+// it is not ready.
 func notReady(ctx context.Context, e *envoy) error {
 	late, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -217,7 +221,8 @@ func exists(file string) error {
 	return err
 }
 
-// TestAnEdgeIsRestartedUnderLoad: three hand-overs to a new process while clients come, resume, and hold streams open. No handshake fails, no request either.
+// TestAnEdgeIsRestartedUnderLoad: three hand-overs to a new process while clients come, resume, and
+// hold streams open. No handshake fails, no request either.
 func TestAnEdgeIsRestartedUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, setup{})
@@ -229,7 +234,8 @@ func TestAnEdgeIsRestartedUnderLoad(t *testing.T) {
 	t.Cleanup(func() {
 		for _, pid := range e.logged(taken, "pid") {
 			if id := 0; scan(pid, &id) == nil {
-				syscall.Kill(id, syscall.SIGKILL) // the last of them; the others have ended, and none of our own comes after it
+				// the last of them; the others have ended, and none of our own comes after it
+				syscall.Kill(id, syscall.SIGKILL)
 			}
 		}
 	})
@@ -276,7 +282,8 @@ func scan(s string, into *int) error {
 	return err
 }
 
-// TestARemovedHostEndsItsSessionsAtAnEdge: what has no certificate any more is not served by way of its tickets either, however long ago that was.
+// TestARemovedHostEndsItsSessionsAtAnEdge: what has no certificate any more is not served by way of
+// its tickets either, however long ago that was.
 func TestARemovedHostEndsItsSessionsAtAnEdge(t *testing.T) {
 	t.Parallel()
 	const host = "stored.example"

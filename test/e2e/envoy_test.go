@@ -18,7 +18,8 @@ type envoy struct {
 	name, addr, admin string
 }
 
-// envoy starts one with the bootstrap that the CLI prints, for all hosts; more are further flags of the command.
+// envoy starts one with the bootstrap that the CLI prints, for all hosts; more are further flags of
+// the command.
 func (s *stage) envoy(name string, more ...string) *envoy {
 	s.t.Helper()
 	e := s.place(name)

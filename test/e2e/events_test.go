@@ -35,7 +35,8 @@ func (r *replicated) monitor(s *fleet.NATSServer, page string, v any) error {
 	return json.NewDecoder(resp.Body).Decode(v)
 }
 
-// connected lists the connections of lockstepd, of all servers that are up; those whose name begins so.
+// connected lists the connections of lockstepd, of all servers that are up; those whose name begins
+// so.
 func (r *replicated) connected(name string) (all []connection) {
 	r.t.Helper()
 	for _, s := range r.events.Servers {
@@ -80,8 +81,9 @@ func counts(all []connection) (n, subscriptions int) {
 
 const kicks = 100 // of each replica's connection for events; the store's are cut along
 
-// TestTheEventsFail: they go over the NATS cluster that is the store, too. Connections are cut a hundred times, a replica that reads nothing is cut off as a slow
-// consumer, and the server that one is connected to is killed.
+// TestTheEventsFail: they go over the NATS cluster that is the store, too. Connections are cut a
+// hundred times, a replica that reads nothing is cut off as a slow consumer, and the server that
+// one is connected to is killed.
 func TestTheEventsFail(t *testing.T) {
 	t.Parallel() // it mostly waits
 	r := replicasOver(t, 2, func(s *stage) *fleet.NATS {
@@ -202,7 +204,8 @@ func TestTheEventsFail(t *testing.T) {
 			return nil
 		})
 		t.Logf("events come by another server after %s", time.Since(killed).Round(10*time.Millisecond))
-		r.instep(a, "the loss of its server", 2, 12*time.Second) // it is the store's, too, which elects another leader first
+		// it is the store's, too, which elects another leader first
+		r.instep(a, "the loss of its server", 2, 12*time.Second)
 		r.wakes(p, "its server was killed")
 		r.ok(was[0].server.Restart())
 		r.ok(was[0].server.Ready(r.ctx))

@@ -21,7 +21,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// subscription is one stream as an Envoy opens it for one secret of its own configuration (not ADS): state of the world, a stream for each name.
+// subscription is one stream as an Envoy opens it for one secret of its own configuration (not
+// ADS): state of the world, a stream for each name.
 type subscription struct {
 	s       *stage
 	node    *corev3.Node
@@ -85,8 +86,9 @@ func (sub *subscription) certificate(want fleet.Pair) {
 	}
 }
 
-// TestSubscriptionsThatOthersMake replays, request by request, what the Envoys of other control planes send (testdata/external says where that was read), on
-// a unix socket, where the policy knows them by their user.
+// TestSubscriptionsThatOthersMake replays, request by request, what the Envoys of other control
+// planes send (testdata/external says where that was read), on a unix socket, where the policy
+// knows them by their user.
 func TestSubscriptionsThatOthersMake(t *testing.T) {
 	s := newStage(t, setup{hosts: 1, later: true})
 	dir, err := os.MkdirTemp("", "sds") // a socket's path may have 107 bytes
@@ -122,7 +124,9 @@ func TestSubscriptionsThatOthersMake(t *testing.T) {
 	for _, sub := range certs {
 		sub.certificate(first)
 	}
-	for _, sub := range rings { // in two encodings, since it is not known what the node was sent before: the first repeats the key
+	for _, sub := range rings {
+		// in two encodings, since it is not known what the node was sent before: the first repeats
+		// the key
 		for _, want := range []int{3, 1} {
 			if n := len(sub.next().GetSessionTicketKeys().GetKeys()); n != want {
 				t.Errorf("%s got a ring of %d keys, want %d", sub.node.Id, n, want)

@@ -16,9 +16,11 @@ const gatewaysRules = `- {identity: "spiffe://fleet.example/gateway/*", scopes: 
 - {identity: "spiffe://fleet.example/consul/1", scopes: [default], names: [host-1.example, host-2.example, later.example]}
 `
 
-// TestGatewaysOfOtherControlPlanes: Envoys with the clusters and listeners that Envoy Gateway, Istio (by the socket, and as a provider) and Consul send
-// them, and the patches that the pages have users apply. They have node certificates: the first two by the forwarder. Certificates come, and renewals;
-// one host that has no certificate hurts no other, and is served once it has; all share a ring, and no session is lost as it rotates.
+// TestGatewaysOfOtherControlPlanes: Envoys with the clusters and listeners that Envoy Gateway,
+// Istio (by the socket, and as a provider) and Consul send them, and the patches that the pages
+// have users apply. They have node certificates: the first two by the forwarder. Certificates come,
+// and renewals; one host that has no certificate hurts no other, and is served once it has; all
+// share a ring, and no session is lost as it rotates.
 func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := newStage(t, setup{later: true})
@@ -56,7 +58,8 @@ func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 		byProvider.raise("istio-provider", provided, byProvider.filtered(byProvider.chains(provided, hosts), "outbound|18000||lockstep.lockstep.svc.cluster.local")),
 		byConsul.raise("consul", consul, byConsul.chains(consul, hosts)),
 	}
-	for _, e := range gateways { // the host without a certificate holds them up for the 15 s that Envoy waits
+	for _, e := range gateways {
+		// the host without a certificate holds them up for the 15 s that Envoy waits
 		s.eventuallyWithin(patience, func() error { return errors.Join(e.Ready(s.ctx), e.listens()) })
 	}
 	withRing := append(slices.Clone(gateways[:3]), &envoy{Process: gateways[3].Process, name: gateways[3].name + " (tickets)", addr: own, admin: gateways[3].admin})

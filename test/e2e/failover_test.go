@@ -15,8 +15,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// pair is two proxies of one kind in boxes of their own, and keepalived in each, as deploy/keepalived has it: the virtual address is with one of them. The control plane,
-// the upstream and the clients are where the test is.
+// pair is two proxies of one kind in boxes of their own, and keepalived in each, as
+// deploy/keepalived has it: the virtual address is with one of them. The control plane, the
+// upstream and the clients are where the test is.
 type pair struct {
 	*stage
 	net        *fleet.Segment
@@ -56,7 +57,8 @@ var (
 		strike: func(p *pair, m *member) error { return p.net.Unplug(m.box) }, mend: func(p *pair, m *member) error { return p.net.Plug(m.box) }}
 )
 
-// TestFailoverOfEdges: clients of two lockstep-edge behind one address resume their sessions on the standby, whatever becomes of the active one, at any instant.
+// TestFailoverOfEdges: clients of two lockstep-edge behind one address resume their sessions on the
+// standby, whatever becomes of the active one, at any instant.
 func TestFailoverOfEdges(t *testing.T) {
 	failover(t, (*pair).edge, edgeAdmin+"/readyz")
 }
@@ -163,7 +165,8 @@ func (p *pair) whoAsks(ip string) {
 	p.upstreamAt = l.Addr().String()
 }
 
-// settled waits until one member has the address and serves all clients, the other is ready to take it, and both hold the ring. It returns them in that order.
+// settled waits until one member has the address and serves all clients, the other is ready to take
+// it, and both hold the ring. It returns them in that order.
 func (p *pair) settled() (active, standby *member) {
 	p.t.Helper()
 	p.awaitPhase("steady", 2)
@@ -189,7 +192,8 @@ func (p *pair) settled() (active, standby *member) {
 	return active, standby
 }
 
-// served returns nil if that member served the latest connection of each client, which began after since.
+// served returns nil if that member served the latest connection of each client, which began after
+// since.
 func (p *pair) served(m *member, since time.Time) error {
 	for _, c := range p.clients {
 		if err := c.served(m.box.IP, since); err != nil {
@@ -199,14 +203,16 @@ func (p *pair) served(m *member, since time.Time) error {
 	return nil
 }
 
-// round has the active member fail at some instant, demands that every client goes on with the standby and its session, and mends what has failed.
+// round has the active member fail at some instant, demands that every client goes on with the
+// standby and its session, and mends what has failed.
 func (p *pair) round(f fault) {
 	p.t.Helper()
 	active, standby := p.settled()
 	for _, c := range p.clients {
 		c.forget()
 	}
-	time.Sleep(rand.N(time.Second)) // at any instant of keepalived's second, and of the clients' handshakes
+	// at any instant of keepalived's second, and of the clients' handshakes
+	time.Sleep(rand.N(time.Second))
 	began := time.Now()
 	p.ok(f.strike(p, active))
 	p.eventuallyWithin(15*time.Second, func() error { return p.served(standby, began) })
@@ -227,7 +233,8 @@ func (p *pair) round(f fault) {
 	p.ok(f.mend(p, active))
 }
 
-// keeps demands that who has the address keeps it when the other one has come back, if that one's priority is higher.
+// keeps demands that who has the address keeps it when the other one has come back, if that one's
+// priority is higher.
 func (p *pair) keeps() {
 	p.t.Helper()
 	active, standby := p.settled()

@@ -24,7 +24,8 @@ func (r *replicated) complaints(p *fleet.Lockstepd) string {
 	return strings.Join(st.Degraded, "\n")
 }
 
-// complains waits until one of the replicas says all these words in its status, and in its log, and returns which.
+// complains waits until one of the replicas says all these words in its status, and in its log, and
+// returns which.
 func (r *replicated) complains(words ...string) (found *fleet.Lockstepd) {
 	r.t.Helper()
 	r.eventually(func() error {
@@ -83,7 +84,8 @@ func (r *replicated) id(p *fleet.Lockstepd) string {
 	return strings.TrimSpace(string(b))
 }
 
-// records is the store of a fleet without the seal: what somebody reaches who has the store's password and not the key.
+// records is the store of a fleet without the seal: what somebody reaches who has the store's
+// password and not the key.
 type records struct {
 	*replicated
 	store.Store
@@ -122,7 +124,8 @@ func (s records) write(key string, val []byte) {
 	}
 }
 
-// stays demands that no replica serves another ring for that long, but for keys whose last ticket is over, and that clients are served.
+// stays demands that no replica serves another ring for that long, but for keys whose last ticket
+// is over, and that clients are served.
 func (r *replicated) stays(a *account, before scope, why string, d time.Duration) {
 	r.t.Helper()
 	defer r.ask(r.plane)

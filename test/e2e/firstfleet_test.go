@@ -11,8 +11,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/pages"
 )
 
-// TestTheTutorialWorks types what docs/first-fleet.md tells its reader to type, into one shell, in a network of
-// its own, since the page names ports. What the page has make build is there already.
+// TestTheTutorialWorks types what docs/first-fleet.md tells its reader to type, into one shell, in
+// a network of its own, since the page names ports. What the page has make build is there already.
 func TestTheTutorialWorks(t *testing.T) {
 	if !fleet.Secluded(t) {
 		return
@@ -31,7 +31,8 @@ func TestTheTutorialWorks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Each block leaves what it printed in a file of its own. The shell ends at the first command that fails.
+	// Each block leaves what it printed in a file of its own. The shell ends at the first command
+	// that fails.
 	script := "set -eu\nmake() { test -d bin && test -x .envoy/envoy; }\n"
 	blocks := 0
 	for _, b := range pages.Parse("first-fleet.md", text).Blocks {

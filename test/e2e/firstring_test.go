@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestAFirstRingThatIsRefused on a stream which says that it asks for a ring is a node's: it is shown, status is
-// degraded, and it is waited for. On any other stream it means that a client's server name was asked for,
-// and leaves no trace.
+// TestAFirstRingThatIsRefused on a stream which says that it asks for a ring is a node's: it is
+// shown, status is degraded, and it is waited for. On any other stream it means that a client's
+// server name was asked for, and leaves no trace.
 func TestAFirstRingThatIsRefused(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const words = "Failed to load certificate chain from <inline>"
@@ -53,7 +53,8 @@ func TestAFirstRingThatIsRefused(t *testing.T) {
 		t.Errorf("%s, %+v", sc.Phase, sc.Nodes)
 	}
 	node.follow(accept)
-	s.eventuallyWithin(30*time.Second, func() error { // it is offered the ring again after 1 s, 2 s, 4 s and so on
+	s.eventuallyWithin(30*time.Second, func() error {
+		// it is offered the ring again after 1 s, 2 s, 4 s and so on
 		if sc := s.scope(); sc.Phase != "steady" || sc.Nodes.Accepted != 2 {
 			return fmt.Errorf("%s, %+v, blocked by %v", sc.Phase, sc.Nodes, sc.BlockedBy)
 		}

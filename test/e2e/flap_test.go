@@ -9,15 +9,16 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// TestACertificateThatFlaps goes bad and is mended again and again, faster than a node answers. What is there
-// in the end is served, the other hosts never suffer, and rotations go on.
+// TestACertificateThatFlaps goes bad and is mended again and again, faster than a node answers.
+// What is there in the end is served, the other hosts never suffer, and rotations go on.
 func TestACertificateThatFlaps(t *testing.T) {
 	t.Parallel()
 	for _, last := range []bool{false, true} {
 		t.Run(fmt.Sprintf("the last one: %v", last), func(t *testing.T) {
 			s := newStage(t, setup{hosts: 3, later: true})
 			addr := s.listen("  hosts: [host-1.example, host-2.example, host-3.example]\n")
-			s.plane.Args = append(s.plane.Args, "--canary", "0s") // else one node would take the harm for all
+			// else one node would take the harm for all
+			s.plane.Args = append(s.plane.Args, "--canary", "0s")
 			s.start()
 			bad := s.hosts[0]
 			if last {
@@ -77,7 +78,8 @@ func TestACertificateThatFlaps(t *testing.T) {
 			a.awaitKeyInUse()
 			a.cross("it stays bad")
 			for i, r := range relays {
-				// Each change costs a node few responses: the bad one and its cure, the ring and perhaps the listener after it.
+				// Each change costs a node few responses: the bad one and its cure, the ring and
+				// perhaps the listener after it.
 				if n := r.Count(); n.Responses > 150 {
 					t.Errorf("edge-%d was sent %+v", i+1, n)
 				} else {
@@ -88,8 +90,8 @@ func TestACertificateThatFlaps(t *testing.T) {
 	}
 }
 
-// certState is the state in which a node has the certificate of a host, by its own name or its chain's, as
-// nodes shows it; "" if nothing is wrong with it.
+// certState is the state in which a node has the certificate of a host, by its own name or its
+// chain's, as nodes shows it; "" if nothing is wrong with it.
 func (s *stage) certState(node, host string) string {
 	s.t.Helper()
 	for _, n := range s.nodes() {
@@ -107,7 +109,8 @@ func TestAHostLeavesTheListenerWhileItsCertificateIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, setup{hosts: 2, later: true})
 	addr := s.listen("  hosts: [host-2.example]\n")
-	s.plane.Args = append(s.plane.Args, "--canary", "0s") // else one node would take the harm for all
+	// else one node would take the harm for all
+	s.plane.Args = append(s.plane.Args, "--canary", "0s")
 	s.start()
 	const bad = "host-1.example" // its chain comes first
 	s.mustRun("host", "pin", bad)
@@ -164,15 +167,16 @@ func TestAHostLeavesTheListenerWhileItsCertificateIsRefused(t *testing.T) {
 	}
 }
 
-// TestOnDemandABadCertificateHurtsItsOwnNameOnly: handshakes for it fail at once, all others are served, and it
-// is served when it is mended.
+// TestOnDemandABadCertificateHurtsItsOwnNameOnly: handshakes for it fail at once, all others are
+// served, and it is served when it is mended.
 func TestOnDemandABadCertificateHurtsItsOwnNameOnly(t *testing.T) {
 	t.Parallel()
 	for _, kind := range badKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			s := newStage(t, setup{hosts: 6, later: true})
 			addr := s.listen("  hosts: [host-1.example]\n")
-			s.plane.Args = append(s.plane.Args, "--canary", "0s") // else one node would take the harm for all
+			// else one node would take the harm for all
+			s.plane.Args = append(s.plane.Args, "--canary", "0s")
 			s.start()
 			relay := s.relay(s.plane.XDS)
 			s.hybridVia(relay, "edge-1", addr, "--concurrency", "2")

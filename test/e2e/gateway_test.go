@@ -18,7 +18,8 @@ import (
 // tree is YAML or JSON without a type.
 type tree = map[string]any
 
-// gateway is an Envoy as somebody else's control plane makes it, from testdata/external, with what the pages in deploy/ have users apply.
+// gateway is an Envoy as somebody else's control plane makes it, from testdata/external, with what
+// the pages in deploy/ have users apply.
 type gateway struct {
 	Node     tree
 	Clusters []any // by CDS
@@ -127,7 +128,8 @@ func socketAddress(addr string) tree {
 	return tree{"socket_address": tree{"address": ip, "port_value": n}}
 }
 
-// raise starts the Envoy. Clusters and listeners come as the control plane sends them, dynamically, here from files.
+// raise starts the Envoy. Clusters and listeners come as the control plane sends them, dynamically,
+// here from files.
 func (a abroad) raise(name string, g gateway, chains []any) *envoy {
 	a.t.Helper()
 	e := a.place(g.Node["id"].(string))
@@ -218,7 +220,8 @@ func (a abroad) patched(g gateway, chains []any) []any {
 	return chains
 }
 
-// filtered applies the EnvoyFilter of tickets.yaml to each chain, as it would be written for each host.
+// filtered applies the EnvoyFilter of tickets.yaml to each chain, as it would be written for each
+// host.
 func (a abroad) filtered(chains []any, cluster string) []any {
 	a.t.Helper()
 	patch := a.at(a.documents("istio/tickets.yaml")["EnvoyFilter"], "spec", "configPatches", 0, "patch", "value").(tree)

@@ -66,8 +66,9 @@ const (
 	edge2Rule   = "- {identity: \"edge-*\", scopes: [partners], names: [\"host-2.example\", host-3.example]}\n"
 )
 
-// TestEachNodeGetsWhatItsIdentityAllows: two Envoys over mTLS with certificates of lockstep pki, each with a scope and hosts of its own. Both ask for
-// everything; each gets its own. What a new policy takes away from an open stream is sent no more, and comes back with the policy.
+// TestEachNodeGetsWhatItsIdentityAllows: two Envoys over mTLS with certificates of lockstep pki,
+// each with a scope and hosts of its own. Both ask for everything; each gets its own. What a new
+// policy takes away from an open stream is sent no more, and comes back with the policy.
 func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 	s := newStage(t, setup{hosts: 3, later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s}\n  partners: {ticket_lifetime: %s}\n", lifetime, lifetime)})
 	dir := s.path("lockstep-pki")
@@ -111,7 +112,8 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 	}
 	s.mustFail(1, "did not resume", "verify", "--sni", "host-3.example", "--ca", s.path("ca.pem"), one.addr, two.addr)
 
-	// One that asks for another scope's ring gets no answer, never opens its port, and nobody waits for it; nor for one that no rule names.
+	// One that asks for another scope's ring gets no answer, never opens its port, and nobody waits
+	// for it; nor for one that no rule names.
 	greedy := s.envoy("greedy", "--xds-ca", dir+"/ca.crt", "--xds-cert", dir+"/nodes/edge-2/tls.crt", "--xds-key", dir+"/nodes/edge-2/tls.key")
 	nobody := s.envoy("nobody", "--pki", dir)
 	s.eventually(func() error { return errors.Join(greedy.waits(), nobody.waits()) })
@@ -125,7 +127,8 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 	s.ok(greedy.Kill())
 	s.ok(nobody.Kill())
 
-	// Narrowed: the certificate is taken from the node, the ring is not sent further, and a rotation does not wait for the node.
+	// Narrowed: the certificate is taken from the node, the ring is not sent further, and a
+	// rotation does not wait for the node.
 	before := s.encryptsWith(one, "host-3.example")
 	if key := s.scope().key("encrypt"); key != before {
 		t.Fatalf("edge-1 encrypts with %s, the scope with %s", before, key)

@@ -13,8 +13,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store/bolt"
 )
 
-// TestAnImportThatIsKilledHalfWayIsCompletedByTheSame: kill -9 of lockstepd in the midst of an import leaves each certificate stored or not, and the
-// import run again passes over what is there.
+// TestAnImportThatIsKilledHalfWayIsCompletedByTheSame: kill -9 of lockstepd in the midst of an
+// import leaves each certificate stored or not, and the import run again passes over what is there.
 func TestAnImportThatIsKilledHalfWayIsCompletedByTheSame(t *testing.T) {
 	for name, args := range map[string]func(*stage) []string{
 		"embedded": func(*stage) []string { return nil },
@@ -105,7 +105,8 @@ func (s *stage) stored(n int) int {
 	return len(l.Certs)
 }
 
-// TestOneBrokenCertificateAmongManyIsNamed: nobody else notices it; explain names it at once, status from when a node has asked for it.
+// TestOneBrokenCertificateAmongManyIsNamed: nobody else notices it; explain names it at once,
+// status from when a node has asked for it.
 func TestOneBrokenCertificateAmongManyIsNamed(t *testing.T) {
 	s := newStage(t, setup{})
 	s.file("many.tar", s.archive(10_000))
@@ -137,7 +138,8 @@ func (s *stage) problems() string {
 	return strings.Join(st.Certificates.Problems, "\n")
 }
 
-// breakRecord flips a bit of what is stored, while lockstepd is down: the embedded store has one process at a time.
+// breakRecord flips a bit of what is stored, while lockstepd is down: the embedded store has one
+// process at a time.
 func (s *stage) breakRecord(key string) {
 	s.t.Helper()
 	s.ok(s.plane.Kill())

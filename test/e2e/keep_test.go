@@ -27,8 +27,8 @@ func (s *stage) kek() (k kek) {
 	return k
 }
 
-// TestTheSealingKeyIsChangedUnderWrites: while ticket keys rotate and certificates are put, nothing fails and nothing is lost; in the end the new key alone
-// opens all, also after a kill -9.
+// TestTheSealingKeyIsChangedUnderWrites: while ticket keys rotate and certificates are put, nothing
+// fails and nothing is lost; in the end the new key alone opens all, also after a kill -9.
 func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 	s := newStage(t, setup{})
 	n := s.scripted("node-1", accept)
@@ -83,7 +83,8 @@ func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 	}
 }
 
-// TestAWrongSealingKeyServesNothingAndOverwritesNothing: the error names the source and the record; with the right key back, all is as it was.
+// TestAWrongSealingKeyServesNothingAndOverwritesNothing: the error names the source and the record;
+// with the right key back, all is as it was.
 func TestAWrongSealingKeyServesNothingAndOverwritesNothing(t *testing.T) {
 	s := newStage(t, setup{})
 	before := s.scope().Version
@@ -110,7 +111,8 @@ func TestAWrongSealingKeyServesNothingAndOverwritesNothing(t *testing.T) {
 	}
 }
 
-// TestBurntKeysStayBurntThroughABackup: what a backup brings back, running and stopped, with a recipient and with a passphrase.
+// TestBurntKeysStayBurntThroughABackup: what a backup brings back, running and stopped, with a
+// recipient and with a passphrase.
 func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := newStage(t, setup{})
@@ -191,7 +193,8 @@ func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
 	}
 }
 
-// TestAStoreIsCopiedUnderRotation: the node stays in step, nothing is lost, and nothing changes between the copy and the last restart.
+// TestAStoreIsCopiedUnderRotation: the node stays in step, nothing is lost, and nothing changes
+// between the copy and the last restart.
 func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 	s := newStage(t, setup{})
 	n := s.scripted("node-1", accept)
@@ -257,7 +260,8 @@ func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 	}
 }
 
-// TestAStoreMovesBetweenKinds: from the embedded store to Redis, to NATS and back, under rotations. The node comes back to each with the ring that it holds.
+// TestAStoreMovesBetweenKinds: from the embedded store to Redis, to NATS and back, under rotations.
+// The node comes back to each with the ring that it holds.
 func TestAStoreMovesBetweenKinds(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := newStage(t, setup{})
@@ -319,7 +323,8 @@ func TestAStoreMovesBetweenKinds(t *testing.T) {
 	}
 }
 
-// TestTheSealingKeyIsChangedByTwoReplicas: one command has both replicas change over, and drops the old key when both have said so.
+// TestTheSealingKeyIsChangedByTwoReplicas: one command has both replicas change over, and drops the
+// old key when both have said so.
 func TestTheSealingKeyIsChangedByTwoReplicas(t *testing.T) {
 	t.Parallel() // it mostly waits
 	r := replicas(t, 2, func(s *stage) string {

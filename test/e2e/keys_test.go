@@ -13,8 +13,8 @@ import (
 	"github.com/lockstep-tls/lockstep/probe"
 )
 
-// TestKeysOfTheOperator: bad ones are refused by name, before anything changes; a good one is what the Envoys then encrypt with; burnt, it
-// never comes back.
+// TestKeysOfTheOperator: bad ones are refused by name, before anything changes; a good one is what
+// the Envoys then encrypt with; burnt, it never comes back.
 func TestKeysOfTheOperator(t *testing.T) {
 	s := newStage(t, setup{})
 	s.fleetOf(2)
@@ -96,7 +96,8 @@ func (s *stage) makes(id string) {
 	}
 }
 
-// TestTooManyKeys: rotating again and again fills the ring, and then is refused until a key retires; nobody is turned away meanwhile.
+// TestTooManyKeys: rotating again and again fills the ring, and then is refused until a key
+// retires; nobody is turned away meanwhile.
 func TestTooManyKeys(t *testing.T) {
 	s := newStage(t, setup{scopes: "  default: {ticket_lifetime: 10m}\n"})
 	s.fleetOf(2)

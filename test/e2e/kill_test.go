@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestKilledInAnyPhase holds a rollout in each phase by a node that withholds its answer, kills lockstepd there, and demands after each
-// step that nothing was lost and nobody turned away.
+// TestKilledInAnyPhase holds a rollout in each phase by a node that withholds its answer, kills
+// lockstepd there, and demands after each step that nothing was lost and nobody turned away.
 func TestKilledInAnyPhase(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := newStage(t, setup{})
@@ -85,8 +85,8 @@ func TestKilledInAnyPhase(t *testing.T) {
 	})
 }
 
-// killed kills lockstepd, lets the fleet serve on without it for a moment, starts it again, and demands that within 3 s all Envoys are
-// back, and accepted nodes in all.
+// killed kills lockstepd, lets the fleet serve on without it for a moment, starts it again, and
+// demands that within 3 s all Envoys are back, and accepted nodes in all.
 func (s *stage) killed(a *account, accepted int) scope {
 	s.t.Helper()
 	a.cross("all was well")

@@ -31,7 +31,8 @@ type host struct {
 	Serving                                        []string
 }
 
-// listen makes lockstepd serve the template that the project ships, at a free address, which is returned. More is YAML below listeners:.
+// listen makes lockstepd serve the template that the project ships, at a free address, which is
+// returned. More is YAML below listeners:.
 func (s *stage) listen(more string) (addr string) {
 	s.t.Helper()
 	addr, err := fleet.Addr()
@@ -52,7 +53,8 @@ func (s *stage) listen(more string) (addr string) {
 	return addr
 }
 
-// hybrid starts an Envoy whose listener comes from lockstepd. What it drops is closed after a second.
+// hybrid starts an Envoy whose listener comes from lockstepd. What it drops is closed after a
+// second.
 func (s *stage) hybrid(name, addr string, more ...string) *envoy {
 	s.t.Helper()
 	return s.hybridAt(s.plane.XDS, name, addr, more...)
@@ -94,7 +96,8 @@ func (s *stage) listed(name, state string, nodes int) (h host) {
 	return h
 }
 
-// resumes reports whether a session that the Envoy makes for the host resumes there, for both TLS versions.
+// resumes reports whether a session that the Envoy makes for the host resumes there, for both TLS
+// versions.
 func (s *stage) resumes(e *envoy, host string) bool {
 	s.t.Helper()
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -183,8 +186,10 @@ func (s *stage) chainsOf(e *envoy) (names []string) {
 	return names
 }
 
-// TestHostsComeAndGoAndOthersAreLeftAlone: a host is pinned and unpinned again and again under live traffic; the connections and tickets of the others
-// go on, on a node whose listener comes from lockstepd and between it and one with a bootstrap of its own. A restart of lockstepd changes nothing either.
+// TestHostsComeAndGoAndOthersAreLeftAlone: a host is pinned and unpinned again and again under live
+// traffic; the connections and tickets of the others go on, on a node whose listener comes from
+// lockstepd and between it and one with a bootstrap of its own. A restart of lockstepd changes
+// nothing either.
 func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 	s := newStage(t, setup{hosts: 3, later: true})
 	addr := s.listen("  hosts: [host-1.example]\n")
@@ -207,7 +212,8 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 		if s.resumes(e, third) {
 			t.Error("a session of the on-demand chain was resumed")
 		}
-		s.ok(s.reaches(e, "chain:"+third)) // somebody takes the name under which the chain will ask for its certificate
+		// somebody takes the name under which the chain will ask for its certificate
+		s.ok(s.reaches(e, "chain:"+third))
 		s.mustRun("host", "pin", third)
 		s.listed(third, "eager", 1)
 		s.eventually(func() error {
@@ -233,7 +239,8 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 	if n := s.stat(e, "listener_manager.listener_in_place_updated"); n != updates {
 		t.Errorf("%d updates in place, want %d", n, updates)
 	}
-	time.Sleep(2500 * time.Millisecond) // the connections of a chain that was dropped would be closed by now
+	// the connections of a chain that was dropped would be closed by now
+	time.Sleep(2500 * time.Millisecond)
 	cut, beats := open.Cut()
 	if len(cut) > 0 {
 		t.Errorf("connections were cut: %v", cut)
@@ -258,7 +265,8 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
-// TestServerNamesFindTheirChain: exact names before wildcards, in any case, and the others on demand; what is not UTF-8 is closed at once, and nobody is asked for it.
+// TestServerNamesFindTheirChain: exact names before wildcards, in any case, and the others on
+// demand; what is not UTF-8 is closed at once, and nobody is asked for it.
 func TestServerNamesFindTheirChain(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, setup{hosts: 2, later: true})
@@ -293,7 +301,8 @@ func TestServerNamesFindTheirChain(t *testing.T) {
 	}
 }
 
-// TestOneEagerHostWithoutACertificateHurtsNobodyElse, nor does a wildcard, nor a template that cannot be used.
+// TestOneEagerHostWithoutACertificateHurtsNobodyElse, nor does a wildcard, nor a template that
+// cannot be used.
 func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 	s := newStage(t, setup{later: true})
 	addr := s.listen("  match: [\"host-*\"]\n")
@@ -404,7 +413,8 @@ func TestAListenerHasTheChainsThatTheIdentityAllows(t *testing.T) {
 	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt", "--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	var nodes []*envoy
-	for _, name := range []string{"edge-1", "edge-2"} { // at one address, which they may share; only their configuration is looked at
+	for _, name := range []string{"edge-1", "edge-2"} {
+		// at one address, which they may share; only their configuration is looked at
 		s.mustRun("pki", "issue", "node", "--dir", dir, "--node", name)
 		nodes = append(nodes, s.hybrid(name, addr, "--pki", dir))
 	}
@@ -487,8 +497,9 @@ func TestThePlanSaysWhetherTicketsOutliveARenewal(t *testing.T) {
 	}
 }
 
-// TestAListenerOfTwoThousandHosts measures what the default bound costs a real Envoy: until all is served, memory for each chain, one host more. What is beyond
-// the bound goes on demand, and is named.
+// TestAListenerOfTwoThousandHosts measures what the default bound costs a real Envoy: until all is
+// served, memory for each chain, one host more. What is beyond the bound goes on demand, and is
+// named.
 func TestAListenerOfTwoThousandHosts(t *testing.T) {
 	const n = 2000
 	s := newStage(t, setup{hosts: 2, later: true})
@@ -559,8 +570,9 @@ func (s *stage) resident(e *envoy) int {
 	return kb
 }
 
-// TestReplicasDecideTogetherWhoIsEager: a host is pinned at a replica to which no node is connected, which knows nevertheless who serves it; and a store that
-// is emptied gets its pins back.
+// TestReplicasDecideTogetherWhoIsEager: a host is pinned at a replica to which no node is
+// connected, which knows nevertheless who serves it; and a store that is emptied gets its pins
+// back.
 func TestReplicasDecideTogetherWhoIsEager(t *testing.T) {
 	var addr string
 	var redis *fleet.RedisServer

@@ -34,7 +34,8 @@ func (s *stage) metric(series string) float64 {
 	return 0
 }
 
-// secrets counts what happened to secrets on streams: asked, sent, accepted, refused, dropped, closed.
+// secrets counts what happened to secrets on streams: asked, sent, accepted, refused, dropped,
+// closed.
 func (s *stage) secrets(kind string) float64 {
 	s.t.Helper()
 	return s.metric(fmt.Sprintf("lockstep_xds_secret_events_total{kind=%q}", kind))

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// TestNodesComeAndGoDuringARotation: one joins while a key is distributed, one is killed and comes back, and one is killed and does not:
-// the rotation waits for the return, or the end of the lease, and no ticket is refused.
+// TestNodesComeAndGoDuringARotation: one joins while a key is distributed, one is killed and comes
+// back, and one is killed and does not: the rotation waits for the return, or the end of the lease,
+// and no ticket is refused.
 func TestNodesComeAndGoDuringARotation(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const lease = 5 * time.Second

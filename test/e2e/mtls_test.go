@@ -45,8 +45,9 @@ func (p pki) client(name string) *tls.Config {
 	return c
 }
 
-// TestMTLS: with TLS files lockstepd speaks mTLS to nodes, on loopback too; they are known by their certificates, and its own is replaced without
-// a restart. The admin API stays plaintext on loopback.
+// TestMTLS: with TLS files lockstepd speaks mTLS to nodes, on loopback too; they are known by their
+// certificates, and its own is replaced without a restart. The admin API stays plaintext on
+// loopback.
 func TestMTLS(t *testing.T) {
 	s := newStage(t, setup{later: true})
 	ca, err := fleet.NewCA("Lockstep Nodes CA")
@@ -113,7 +114,8 @@ func TestMTLS(t *testing.T) {
 	s.awaitPhase("steady", 2)
 }
 
-// greet makes a handshake and waits for the server's verdict on the client: in TLS 1.3 it comes after the client is done.
+// greet makes a handshake and waits for the server's verdict on the client: in TLS 1.3 it comes
+// after the client is done.
 func greet(addr string, c *tls.Config) error {
 	c = c.Clone()
 	c.NextProtos = []string{"h2"}

@@ -21,7 +21,8 @@ func (s *stage) outside(token string, options ...nats.Option) (*nats.Conn, error
 	return conn, err
 }
 
-// TestNATSForOthers: with the token, a client follows the events and requests a rotation, and can do nothing else.
+// TestNATSForOthers: with the token, a client follows the events and requests a rotation, and can
+// do nothing else.
 func TestNATSForOthers(t *testing.T) {
 	s := newStage(t, setup{})
 	s.fleetOf(2)

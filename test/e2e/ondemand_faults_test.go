@@ -15,11 +15,13 @@ import (
 	"github.com/lockstep-tls/lockstep/test/traffic"
 )
 
-// deadline is transport_socket_connect_timeout of what we ship: when Envoy gives up a client whose certificate does not come.
+// deadline is transport_socket_connect_timeout of what we ship: when Envoy gives up a client whose
+// certificate does not come.
 const deadline = 10 * time.Second
 
-// TestTheStoreHangs: hosts that the node holds go on, and so do those of the directory, cold ones too; what only the store can tell waits, and is neither
-// refused at once nor served, until Envoy gives its client up; and all is well again when the store is.
+// TestTheStoreHangs: hosts that the node holds go on, and so do those of the directory, cold ones
+// too; what only the store can tell waits, and is neither refused at once nor served, until Envoy
+// gives its client up; and all is well again when the store is.
 func TestTheStoreHangs(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := newStage(t, setup{hosts: 1, later: true})
@@ -30,7 +32,8 @@ func TestTheStoreHangs(t *testing.T) {
 	const waiting = 2000 // many more than there are loaders
 	cold := s.manyHosts(400)
 	p := s.issue("*.stored.example")
-	there := []string{"cold-1.stored.example", "cold-2.stored.example", "cold-3.stored.example"} // and still cold when the store hangs
+	// and still cold when the store hangs
+	there := []string{"cold-1.stored.example", "cold-2.stored.example", "cold-3.stored.example"}
 	for _, n := range append(there, "known.stored.example") {
 		s.writePair(n, p)
 	}
@@ -94,12 +97,14 @@ func TestTheStoreHangs(t *testing.T) {
 	})
 }
 
-// TestOneBrokenCertificateAndTenThousandRenewals: of ten thousand hosts that a node holds one is broken, which `status` and `explain` name and nobody else
-// notices; then all are renewed at once, which delays no rotation by more than a second.
+// TestOneBrokenCertificateAndTenThousandRenewals: of ten thousand hosts that a node holds one is
+// broken, which `status` and `explain` name and nobody else notices; then all are renewed at once,
+// which delays no rotation by more than a second.
 func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const hosts = 10_000
-	s := newStage(t, setup{hosts: 1, later: true, scopes: "  default: {ticket_lifetime: 2s}\n"}) // so that the ring has room for many rotations
+	// so that the ring has room for many rotations
+	s := newStage(t, setup{hosts: 1, later: true, scopes: "  default: {ticket_lifetime: 2s}\n"})
 	s.ctx = context.WithoutCancel(s.ctx)
 	for _, version := range []string{"v1", "v2"} { // all at once: each host's folder is one link
 		s.ok(fleet.WriteHost(s.fleet.Dir(), version, s.issue("*.many.example")))
@@ -137,7 +142,8 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		close(work)
 		group.Wait()
 	}
-	s.eventuallyWithin(time.Minute, func() error { _, err := s.fullHandshake(s.ctx, e, names[hosts-1]); return err }) // the directory was read
+	// the directory was read
+	s.eventuallyWithin(time.Minute, func() error { _, err := s.fullHandshake(s.ctx, e, names[hosts-1]); return err })
 	t.Logf("the directory was read %s after the start", time.Since(start).Round(time.Millisecond))
 	began := time.Now()
 	hold(append(names, held))
@@ -162,7 +168,8 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		a, _ := k.Knock(ctx, e.addr, "", coldBroken)
 		broken <- a
 	}()
-	busy := s.warm(s.ctx, e, append(names[:20:20], held), 2*time.Second) // the broken one among them: its last good certificate stays
+	// the broken one among them: its last good certificate stays
+	busy := s.warm(s.ctx, e, append(names[:20:20], held), 2*time.Second)
 	t.Logf("all others, and the last good one: %d handshakes, p99 %s", len(busy), quantile(busy, 0.99))
 
 	rotate := func() time.Duration {
@@ -170,7 +177,8 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		s.mustRun("rotate", "--wait", "--timeout", "30s", "--why", "test")
 		return time.Since(began)
 	}
-	// renewed reads the other version, and rotates until all of it is sent. It returns the slowest of so many rotations.
+	// renewed reads the other version, and rotates until all of it is sent. It returns the slowest
+	// of so many rotations.
 	renewed := func(version string) (slowest time.Duration, n int) {
 		sent, began := s.secrets("sent"), time.Now()
 		s.ok(os.Symlink(version, s.path("data.new")))

@@ -25,15 +25,17 @@ const (
 	attempts = 8       // of a comparison: other tests share the two cores
 	sprayers = 6
 
-	// flat is what a process that holds no name more may grow by, in bytes: 98 000 names of 25 bytes that leave anything at all take more. A Go map's
-	// entry of such a name is 100 bytes, and twice that before its garbage is collected.
+	// flat is what a process that holds no name more may grow by, in bytes: 98 000 names of 25
+	// bytes that leave anything at all take more. A Go map's entry of such a name is 100 bytes, and
+	// twice that before its garbage is collected.
 	flat = 10 << 20
-	// hostInEnvoy is what a certificate that Envoy fetched takes there, in bytes (26 KB were measured): cold hosts are served meanwhile.
+	// hostInEnvoy is what a certificate that Envoy fetched takes there, in bytes (26 KB were
+	// measured): cold hosts are served meanwhile.
 	hostInEnvoy = 26 << 10
 )
 
-// TestSpraysOfNames: somebody sends names from many addresses. They are refused at once, and cost neither memory, nor reads of the store, nor those that know
-// a name much.
+// TestSpraysOfNames: somebody sends names from many addresses. They are refused at once, and cost
+// neither memory, nor reads of the store, nor those that know a name much.
 func TestSpraysOfNames(t *testing.T) {
 	s := demand(t)
 	s.ctx = context.WithoutCancel(s.ctx) // three sprays take longer than a test normally may
@@ -96,11 +98,12 @@ type spraying struct {
 	known []string
 	cold  *[]string // hosts that are there and nobody has asked for yet
 
-	next                int // name to send
-	refused, taken      int
-	silent              atomic.Int64
-	visited             int           // cold hosts
-	least               [2]int64      // resident memory of Envoy and of lockstepd in the last heat, in bytes
+	next           int // name to send
+	refused, taken int
+	silent         atomic.Int64
+	visited        int // cold hosts
+	// resident memory of Envoy and of lockstepd in the last heat, in bytes
+	least               [2]int64
 	slowest             time.Duration // refusal
 	coldest, knownWorst time.Duration
 }
@@ -116,8 +119,9 @@ func (h heat) holds() bool {
 	return h.refused <= 50*time.Millisecond && h.known <= 3*h.idle && h.cold <= 200*time.Millisecond
 }
 
-// spray sends all names, and holds what they cost against what they may. Times are taken when half are gone, so that all that grows with names has grown,
-// and against the idle node just before. A comparison that a busy machine spoilt is made again.
+// spray sends all names, and holds what they cost against what they may. Times are taken when half
+// are gone, so that all that grows with names has grown, and against the idle node just before. A
+// comparison that a busy machine spoilt is made again.
 func (s *stage) spray(e *envoy, name func(int) string, mayTake int, mayRead float64, known []string, cold *[]string) {
 	t := s.t
 	p := &spraying{stage: s, e: e, name: name, known: known, cold: cold}
@@ -170,7 +174,8 @@ func (s *stage) spray(e *envoy, name func(int) string, mayTake int, mayRead floa
 
 func (p *spraying) memory() [2]int64 { return [2]int64{rss(p.t, p.e.PID()), rss(p.t, p.plane.PID())} }
 
-// heat sends so many names, while others come for hosts that the node has and for such as it has not.
+// heat sends so many names, while others come for hosts that the node has and for such as it has
+// not.
 func (p *spraying) heat(count int) (h heat) {
 	t := p.t
 	ctx, stop := context.WithCancel(p.ctx)
@@ -245,7 +250,8 @@ func (p *spraying) heat(count int) (h heat) {
 	return h
 }
 
-// warm makes handshakes with hosts that the node has, one after the other, and returns how long each took.
+// warm makes handshakes with hosts that the node has, one after the other, and returns how long
+// each took.
 func (s *stage) warm(ctx context.Context, e *envoy, hosts []string, d time.Duration) (all []time.Duration) {
 	for began := time.Now(); ctx.Err() == nil && time.Since(began) < d; {
 		asked := time.Now()

@@ -26,7 +26,8 @@ func demand(t *testing.T, flags ...string) *stage {
 	return s
 }
 
-// manyHosts writes hosts that share one certificate, each under its own name, and returns their names.
+// manyHosts writes hosts that share one certificate, each under its own name, and returns their
+// names.
 func (s *stage) manyHosts(n int) (names []string) {
 	s.t.Helper()
 	p := s.issue("*.many.example")
@@ -37,7 +38,8 @@ func (s *stage) manyHosts(n int) (names []string) {
 	return names
 }
 
-// fullHandshake makes a full handshake and checks the certificate against the CA, but not its dates.
+// fullHandshake makes a full handshake and checks the certificate against the CA, but not its
+// dates.
 func (s *stage) fullHandshake(ctx context.Context, e *envoy, host string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
@@ -53,8 +55,9 @@ func (s *stage) fullHandshake(ctx context.Context, e *envoy, host string) ([]byt
 
 func (s *stage) leaf(p fleet.Pair) []byte { block, _ := pem.Decode(p.Chain); return block.Bytes }
 
-// TestEvictionFailsNoHandshake: clients come for twelve times as many names as the node may hold, so that nearly every handshake is for a name that was
-// evicted; and for three, each of them hundreds of times a second, so that some are for one that is evicted at this moment.
+// TestEvictionFailsNoHandshake: clients come for twelve times as many names as the node may hold,
+// so that nearly every handshake is for a name that was evicted; and for three, each of them
+// hundreds of times a second, so that some are for one that is evicted at this moment.
 func TestEvictionFailsNoHandshake(t *testing.T) {
 	t.Run("many", func(t *testing.T) { evict(t, 240, 20) })
 	t.Run("few", func(t *testing.T) { evict(t, 3, 1) })
@@ -87,7 +90,8 @@ func evict(t *testing.T, hosts, held int) {
 	if evicted < 60 || evicted > 6*50 {
 		t.Errorf("%.0f names were evicted in 5 s", evicted)
 	}
-	s.eventuallyWithin(30*time.Second, func() error { // the eager host and its ring are subscriptions, too
+	s.eventuallyWithin(30*time.Second, func() error {
+		// the eager host and its ring are subscriptions, too
 		if n := s.metric("lockstep_certificates_watched"); n > float64(held+1) {
 			return fmt.Errorf("%.0f names are watched", n)
 		}
@@ -98,8 +102,9 @@ func evict(t *testing.T, hosts, held int) {
 	}
 }
 
-// TestACertificateEndsInEnvoyWithItsTTL: one that lives some seconds is dropped and asked for again, no handshake fails through its end, and the renewal
-// of an expired one is served as soon as it is there.
+// TestACertificateEndsInEnvoyWithItsTTL: one that lives some seconds is dropped and asked for
+// again, no handshake fails through its end, and the renewal of an expired one is served as soon as
+// it is there.
 func TestACertificateEndsInEnvoyWithItsTTL(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := demand(t)
@@ -175,7 +180,8 @@ func TestARenewalReachesTheNodesThatHoldTheNameAndNoOther(t *testing.T) {
 	}
 }
 
-// TestNamesOfAnyShapeAreAnsweredAtOnce: what clients may send as SNI, through Envoy: served if it is a spelling of a name that there is, else refused.
+// TestNamesOfAnyShapeAreAnsweredAtOnce: what clients may send as SNI, through Envoy: served if it
+// is a spelling of a name that there is, else refused.
 func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := demand(t)
@@ -194,7 +200,8 @@ func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 		label + ".example", label + "a.example", strings.Join([]string{label, label, label, label[:61]}, "."),
 		strings.Repeat("a", 254), strings.Repeat("a", 255), strings.Repeat(".", 255), strings.Repeat("\x00", 255),
 		strings.Repeat("a.", 127) + "a", strings.Repeat("ü", 127), strings.Repeat("𝐀", 63),
-		"\xff\xfe", "shop\xc3.example", strings.Repeat("\xff", 255), // find no chain: no message could say that they are absent
+		// find no chain: no message could say that they are absent
+		"\xff\xfe", "shop\xc3.example", strings.Repeat("\xff", 255),
 	}
 	var k traffic.Knocker
 	knock := func(name string) (traffic.Answer, time.Duration) {
@@ -231,7 +238,8 @@ func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 	}
 }
 
-// TestNamesThatAreNotUTF8FindNoChain where all names come on demand: they are closed at once and cost Envoy nothing. Any other name is as before, and so is none.
+// TestNamesThatAreNotUTF8FindNoChain where all names come on demand: they are closed at once and
+// cost Envoy nothing. Any other name is as before, and so is none.
 func TestNamesThatAreNotUTF8FindNoChain(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := demand(t)

@@ -18,15 +18,16 @@ import (
 // placesVariable, if it is set, has every place tried: E2E_PLACES=all.
 const placesVariable = "E2E_PLACES"
 
-// badKinds are the two kinds of certificates that an Envoy refuses: lockstepd may know one for bad, and
-// cannot know the other.
+// badKinds are the two kinds of certificates that an Envoy refuses: lockstepd may know one for bad,
+// and cannot know the other.
 var badKinds = []struct {
 	name string
 	pair func(s *stage, names ...string) fleet.Pair
 }{{"at the border", (*stage).issueMustStaple}, {"behind the border", (*stage).issueOdd}}
 
-// TestAnEagerNodeStartsWithOneBadHost: whatever place the bad one has among its chains, all others serve. The
-// bad one fails with a certificate error, and serves when it is mended, without a restart.
+// TestAnEagerNodeStartsWithOneBadHost: whatever place the bad one has among its chains, all others
+// serve. The bad one fails with a certificate error, and serves when it is mended, without a
+// restart.
 func TestAnEagerNodeStartsWithOneBadHost(t *testing.T) {
 	t.Parallel()
 	const hosts = 64
@@ -61,7 +62,8 @@ func TestAnEagerNodeStartsWithOneBadHost(t *testing.T) {
 	})
 }
 
-// TestAnEagerNodeStartsWithTenBadHosts of both kinds, also where they are the first ones, or all but one.
+// TestAnEagerNodeStartsWithTenBadHosts of both kinds, also where they are the first ones, or all
+// but one.
 func TestAnEagerNodeStartsWithTenBadHosts(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, setup{hosts: 54})

@@ -23,13 +23,14 @@ const (
 	ordersSeed     = "E2E_ORDERS_SEED"
 )
 
-// TestABadRenewalInAnyOrder: Envoys refuse the renewal of one host. Whatever happens then, in an order
-// that a seed chooses: no ticket of a burnt key resumes where the node counts as done, every live ticket
-// resumes between nodes that count as accepted, and every other host serves.
+// TestABadRenewalInAnyOrder: Envoys refuse the renewal of one host. Whatever happens then, in an
+// order that a seed chooses: no ticket of a burnt key resumes where the node counts as done, every
+// live ticket resumes between nodes that count as accepted, and every other host serves.
 func TestABadRenewalInAnyOrder(t *testing.T) {
 	t.Parallel() // it mostly waits
-	// Known fault: in hybrid mode some orders leave a node in doubt for good (391214027 and 391214031 do). Until it
-	// is mended these eight are played, and other seeds only where E2E_ORDERS asks for them.
+	// Known fault: in hybrid mode some orders leave a node in doubt for good (391214027 and
+	// 391214031 do). Until it is mended these eight are played, and other seeds only where
+	// E2E_ORDERS asks for them.
 	n, first := 8, uint64(391214032)
 	if v := os.Getenv(ordersVariable); v != "" {
 		first = uint64(time.Now().UnixNano() % 1e9)
@@ -84,8 +85,8 @@ type issued struct {
 	host, from string
 }
 
-// playOrder plays what the seed says. nth goes through modes, orders of the chains and numbers of workers
-// in turn.
+// playOrder plays what the seed says. nth goes through modes, orders of the chains and numbers of
+// workers in turn.
 func playOrder(t *testing.T, seed uint64, nth int) {
 	hybrid, last, workers := nth%2 == 1, nth/2%2 == 1, strconv.Itoa(1+nth/4%2)
 	o := &order{rand: rand.New(rand.NewPCG(seed, 0)), burnt: map[string]bool{}}
@@ -243,8 +244,8 @@ func (o *order) restartNode() {
 	o.allGood(n)
 }
 
-// hotRestart starts a process that takes the listeners over, under the same node id, while the one before
-// drains.
+// hotRestart starts a process that takes the listeners over, under the same node id, while the one
+// before drains.
 func (o *order) hotRestart() {
 	n := o.nodes[o.rand.IntN(len(o.nodes))]
 	old := n.Process
@@ -267,8 +268,8 @@ func (o *order) successor(n *relayed) *fleet.Process {
 	return p
 }
 
-// allGood waits until a process that has just started serves every good host: what it refuses at its start
-// keeps some of them from it until it is cured.
+// allGood waits until a process that has just started serves every good host: what it refuses at
+// its start keeps some of them from it until it is cured.
 func (o *order) allGood(n *relayed) {
 	began := time.Now()
 	for _, host := range o.hosts {
@@ -286,8 +287,8 @@ func (o *order) move() {
 	n.relay.Cut()
 }
 
-// accepted reports whether the node counts as holding that version of the ring. The process before a hot
-// restart is a node of its own under the same id, and away until its lease ends.
+// accepted reports whether the node counts as holding that version of the ring. The process before
+// a hot restart is a node of its own under the same id, and away until its lease ends.
 func (o *order) accepted(n *relayed, version string) (all bool) {
 	o.t.Helper()
 	for _, row := range o.replicated.nodes() {
@@ -308,8 +309,8 @@ func (o *order) accepted(n *relayed, version string) (all bool) {
 
 var bothVersions = []uint16{tls.VersionTLS12, tls.VersionTLS13}
 
-// tryBurnt offers tickets of burnt keys to a node that counts as done. Its workers may be that much later
-// than its answer.
+// tryBurnt offers tickets of burnt keys to a node that counts as done. Its workers may be that much
+// later than its answer.
 func (o *order) tryBurnt(n *relayed, grace time.Duration) {
 	o.t.Helper()
 	for _, is := range o.tickets {
@@ -342,8 +343,8 @@ func (o *order) servesTrusted(n *relayed, host string) error {
 	return nil
 }
 
-// checkAll demands the whole invariant at once, as far as nodes count as accepted, and when the fleet has come
-// to rest.
+// checkAll demands the whole invariant at once, as far as nodes count as accepted, and when the
+// fleet has come to rest.
 func (o *order) checkAll(after string) {
 	o.t.Helper()
 	for _, n := range o.nodes {
@@ -365,7 +366,8 @@ func (o *order) checkAll(after string) {
 		if ring.Phase != "steady" || ring.Nodes.Accepted != len(o.nodes) || ring.Nodes.Refused != 0 {
 			return fmt.Errorf("after %s: %s, %+v, blocked by %v", after, ring.Phase, ring.Nodes, ring.BlockedBy)
 		}
-		for _, n := range o.nodes { // one replica's word on the nodes of the other may be a second old
+		for _, n := range o.nodes {
+			// one replica's word on the nodes of the other may be a second old
 			if !o.accepted(n, ring.Version) {
 				return fmt.Errorf("after %s: %s does not count as accepted: %+v", after, n.name, o.replicated.nodes())
 			}
@@ -411,7 +413,8 @@ func (o *order) account(after string, ring scope) {
 		}
 		o.tryBurnt(n, 0)
 		for _, is := range o.tickets {
-			if o.burnt[is.KeyID] || is.host == o.bad { // which certificate a node shows of that depends on when it started
+			if o.burnt[is.KeyID] || is.host == o.bad {
+				// which certificate a node shows of that depends on when it started
 				continue
 			}
 			resumed, err := o.again(n.envoy, is.host, is.Version, is.Session)

@@ -9,8 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// TestReplicasApart: the replicas cannot reach each other; then one cannot reach the store, with nodes on both; then not NATS. Nothing tells them:
-// what they send is dropped.
+// TestReplicasApart: the replicas cannot reach each other; then one cannot reach the store, with
+// nodes on both; then not NATS. Nothing tells them: what they send is dropped.
 func TestReplicasApart(t *testing.T) {
 	t.Parallel()
 	if !fleet.Secluded(t) {
@@ -74,8 +74,8 @@ func TestReplicasApart(t *testing.T) {
 	d.leftNobody()
 }
 
-// TestNodesApart: nodes cannot reach one of the replicas, in one direction or both, then none of them; then a replica's cable is pulled. They move, or
-// wait, and take part in each rotation.
+// TestNodesApart: nodes cannot reach one of the replicas, in one direction or both, then none of
+// them; then a replica's cable is pulled. They move, or wait, and take part in each rotation.
 func TestNodesApart(t *testing.T) {
 	t.Parallel()
 	if !fleet.Secluded(t) {
@@ -92,7 +92,8 @@ func TestNodesApart(t *testing.T) {
 	d.ok(d.net.Join(d.here, d.two))
 	d.instep(a, "the second replica was cut off from the nodes", 2, 5*time.Second)
 
-	// What nodes say no longer reaches the first replica, what it says reaches them: a rotation waits, and the nodes move under it.
+	// What nodes say no longer reaches the first replica, what it says reaches them: a rotation
+	// waits, and the nodes move under it.
 	d.ok(d.net.Drop(d.here, d.one))
 	d.ask(two)
 	d.mustRun("rotate", "--why", "nodes are not heard by a replica")
@@ -108,7 +109,8 @@ func TestNodesApart(t *testing.T) {
 	before, generation := d.secrets("sent"), d.generation()
 	d.ok(d.net.Cut(d.here, d.two))
 	d.moved(one, "the second replica is cut off from the nodes")
-	if sent, news := d.secrets("sent")-before, d.generation()-generation; sent > float64(2*news*len(d.envoys)) { // a key may have retired, and what a node was sent last is not known: two encodings
+	if sent, news := d.secrets("sent")-before, d.generation()-generation; sent > float64(2*news*len(d.envoys)) {
+		// a key may have retired, and what a node was sent last is not known: two encodings
 		t.Errorf("%v secrets were sent to nodes that held them already", sent)
 	}
 	d.instep(a, "a cut between nodes and a replica, while it stands", 2, 5*time.Second)
@@ -138,8 +140,10 @@ func TestNodesApart(t *testing.T) {
 	d.leftNobody()
 }
 
-// TestNodesLeaveAReplicaThatIsCutOffFromItsStore: all nodes are at a replica that can reach neither the store nor the other replica, which will take it for
-// dead. It lets them go before that, and the rotation that waited for them goes on with them. Where the store is lost to all, nobody is sent around.
+// TestNodesLeaveAReplicaThatIsCutOffFromItsStore: all nodes are at a replica that can reach neither
+// the store nor the other replica, which will take it for dead. It lets them go before that, and
+// the rotation that waited for them goes on with them. Where the store is lost to all, nobody is
+// sent around.
 func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	t.Parallel()
 	if !fleet.Secluded(t) {
@@ -189,7 +193,8 @@ func TestNodesLeaveAReplicaThatIsCutOffFromItsStore(t *testing.T) {
 	}
 	d.ok(d.net.Cut(d.one, d.store))
 	d.ok(d.net.Cut(d.two, d.store))
-	d.serves(a, "all replicas are cut off from the store", 36*time.Second) // longer than it takes to let nodes go, to be taken for dead, and any lease
+	// longer than it takes to let nodes go, to be taken for dead, and any lease
+	d.serves(a, "all replicas are cut off from the store", 36*time.Second)
 	if n := ended() - before; n > 0 {
 		t.Errorf("%v streams were ended although the store is lost to all", n)
 	}

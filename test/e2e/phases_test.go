@@ -8,8 +8,10 @@ import (
 	"time"
 )
 
-// TestAReplicaFailsInTheOtherPhases: killed and stopped in those in which nobody holds the rotation up: when nothing is under way, while an old key drains, while a
-// node joins, and while keys are burnt (TestTwoReplicasAreOne has distributing and promoting). In the end a node moves while a rotation waits for it.
+// TestAReplicaFailsInTheOtherPhases: killed and stopped in those in which nobody holds the rotation
+// up: when nothing is under way, while an old key drains, while a node joins, and while keys are
+// burnt (TestTwoReplicasAreOne has distributing and promoting). In the end a node moves while a
+// rotation waits for it.
 func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var url string
@@ -81,7 +83,8 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 				return nil
 			}
 			if i == 0 {
-				time.Sleep(100 * time.Millisecond) // between its start and its first ring, or a little later
+				// between its start and its first ring, or a little later
+				time.Sleep(100 * time.Millisecond)
 				f.do()
 			}
 			r.serves(a, f.name, time.Second)
@@ -96,7 +99,8 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 			r.mustRun(append(r.verify(r.envoys...), "--sni", r.hosts[0])...)
 		}
 	})
-	t.Run("a node that was let in and has not answered", func(t *testing.T) { // and is killed then: nobody but the node can tell that it is the same
+	t.Run("a node that was let in and has not answered", func(t *testing.T) {
+		// and is killed then: nobody but the node can tell that it is the same
 		stays, r, a := r.at(one), r.in(t), a.in(r.in(t).stage)
 		silent := r.at(other).scripted("moves", withhold)
 		r.eventually(func() error {

@@ -39,7 +39,8 @@ func (s *stage) secretOf(node, name string) (out shownSecret) {
 
 const ringName = "tickets/default"
 
-// proved returns nil once handshakes with the node have shown that it uses its ring, after that time.
+// proved returns nil once handshakes with the node have shown that it uses its ring, after that
+// time.
 func (s *stage) proved(node string, after time.Time) error {
 	s.t.Helper()
 	sec := s.secretOf(node, ringName)
@@ -49,8 +50,9 @@ func (s *stage) proved(node string, after time.Time) error {
 	return nil
 }
 
-// TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure: one host of a real Envoy gets a certificate that it refuses. The node is shown as
-// refusing; when it has taken the last good one, and its ring again, handshakes with every host prove it.
+// TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure: one host of a real Envoy gets a
+// certificate that it refuses. The node is shown as refusing; when it has taken the last good one,
+// and its ring again, handshakes with every host prove it.
 func TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure(t *testing.T) {
 	s := newStage(t, setup{})
 	s.fleetOf(2)
@@ -104,8 +106,8 @@ func TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure(t *testing.T) {
 	s.clients().cross("the cure")
 }
 
-// TestANodeThatRefusedItsRingIsProvedByRealHandshakes: the second process under a real Envoy's id refuses a ring, and takes it back. So the node was in
-// doubt, and every host of it is tried.
+// TestANodeThatRefusedItsRingIsProvedByRealHandshakes: the second process under a real Envoy's id
+// refuses a ring, and takes it back. So the node was in doubt, and every host of it is tried.
 func TestANodeThatRefusedItsRingIsProvedByRealHandshakes(t *testing.T) {
 	s := newStage(t, setup{})
 	s.fleetOf(2)
@@ -123,7 +125,8 @@ func TestANodeThatRefusedItsRingIsProvedByRealHandshakes(t *testing.T) {
 	})
 	second.follow(accept)
 	var sec shownSecret
-	s.eventually(func() error { // the rotation is tried again after a second, and brings another ring
+	s.eventually(func() error {
+		// the rotation is tried again after a second, and brings another ring
 		if sec = s.secretOf("edge-1", ringName); sec.State != "proved" || sec.At.Before(begun) {
 			return fmt.Errorf("%+v", sec)
 		}
@@ -140,7 +143,8 @@ func TestANodeThatRefusedItsRingIsProvedByRealHandshakes(t *testing.T) {
 	}
 }
 
-// TestInHybridModeTheHostsOfTheListenerAreTried: the port is the template's, and a host on demand is not tried.
+// TestInHybridModeTheHostsOfTheListenerAreTried: the port is the template's, and a host on demand
+// is not tried.
 func TestInHybridModeTheHostsOfTheListenerAreTried(t *testing.T) {
 	s := newStage(t, setup{later: true})
 	addr := s.listen("  hosts: [host-1.example]\n")

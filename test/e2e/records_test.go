@@ -25,8 +25,10 @@ func oneRedis(s *stage, url *string, server **fleet.RedisServer) string {
 	return *url
 }
 
-// TestADamagedRecordIsNotServed: each record that replicas share is flipped, truncated and exchanged for another one in the store of a running fleet. It is
-// found and named, nothing of what is served changes, and all goes on when the record is back, or at once where a replica knows what belongs there.
+// TestADamagedRecordIsNotServed: each record that replicas share is flipped, truncated and
+// exchanged for another one in the store of a running fleet. It is found and named, nothing of what
+// is served changes, and all goes on when the record is back, or at once where a replica knows what
+// belongs there.
 func TestADamagedRecordIsNotServed(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var url string
@@ -205,8 +207,9 @@ func (r *replicated) broken(words ...string) {
 	}
 }
 
-// TestARecordOfYesterdayIsNotServed: a ring is put back into the store of a running fleet, through the store and behind its back, and again while one replica
-// is away; then an audit log. Nobody is sent the old ring, and the audit log shows its break.
+// TestARecordOfYesterdayIsNotServed: a ring is put back into the store of a running fleet, through
+// the store and behind its back, and again while one replica is away; then an audit log. Nobody is
+// sent the old ring, and the audit log shows its break.
 func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var url string
@@ -280,7 +283,8 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 			}
 		})
 	}
-	t.Run("while all replicas are away", func(t *testing.T) { // the mark in the data directory alone knows of it
+	t.Run("while all replicas are away", func(t *testing.T) {
+		// the mark in the data directory alone knows of it
 		r, a := r.in(t), a.in(r.in(t).stage)
 		old := raw.read(ring)
 		r.mustRun("rotate", "--wait", "--timeout", "10s", "--why", "all are away")
@@ -316,7 +320,8 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 		}
 	}
 
-	t.Run("while all replicas are away, with what they remember", func(t *testing.T) { // only the nodes know of it
+	t.Run("while all replicas are away, with what they remember", func(t *testing.T) {
+		// only the nodes know of it
 		r, b := r.in(t), a.in(r.in(t).stage)
 		old := raw.read(ring)
 		r.mustRun("rotate", "--wait", "--timeout", "10s", "--why", "all are away")

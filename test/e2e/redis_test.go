@@ -9,7 +9,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// TestTheRedisStoreFails: the one server is killed, stalled, out of memory, out of bounds for us, and emptied.
+// TestTheRedisStoreFails: the one server is killed, stalled, out of memory, out of bounds for us,
+// and emptied.
 func TestTheRedisStoreFails(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var redis *fleet.RedisServer
@@ -48,8 +49,8 @@ func TestTheRedisStoreFails(t *testing.T) {
 	r.writtenBack(a, before)
 }
 
-// TestRedisSentinelFailsOver: a master that is killed, and one that stalls and comes back when another has its place. The Sentinels' own failover is
-// not ours; from its end on the clock runs.
+// TestRedisSentinelFailsOver: a master that is killed, and one that stalls and comes back when
+// another has its place. The Sentinels' own failover is not ours; from its end on the clock runs.
 func TestRedisSentinelFailsOver(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var redis *fleet.RedisSentinel
@@ -83,8 +84,9 @@ func TestRedisSentinelFailsOver(t *testing.T) {
 	r.ok(other.Restart())
 	r.instep(a, "the return of the killed master", 2, 3500*time.Millisecond)
 
-	// The one server that goes on has no replica: what it acknowledges is on its disk alone. It dies, and the Sentinels go back to the other, which
-	// was never told: the store has lost acknowledged writes. They are written back, and steps wait until all rosters are, too.
+	// The one server that goes on has no replica: what it acknowledges is on its disk alone. It
+	// dies, and the Sentinels go back to the other, which was never told: the store has lost
+	// acknowledged writes. They are written back, and steps wait until all rosters are, too.
 	r.ok(redis.Replicated(r.ctx, master))
 	r.ok(master.Pause())
 	r.ok(redis.Switched(r.ctx, master))
@@ -97,7 +99,8 @@ func TestRedisSentinelFailsOver(t *testing.T) {
 	t.Logf("%d rings written back; the last before was %s", r.writesBack(), before)
 }
 
-// writesBack counts how often a ring was written back to a store that had gone back to an older one.
+// writesBack counts how often a ring was written back to a store that had gone back to an older
+// one.
 func (r *replicated) writesBack() (n int) {
 	r.t.Helper()
 	for _, l := range r.history() {
@@ -108,8 +111,9 @@ func (r *replicated) writesBack() (n int) {
 	return n
 }
 
-// TestAStartOnAnEmptiedRedis: all replicas are down while the store is emptied. One of them starts again, and one that is new. Envoys go on with what they
-// hold; nothing is called absent, and no ring is made that begins below those that they hold.
+// TestAStartOnAnEmptiedRedis: all replicas are down while the store is emptied. One of them starts
+// again, and one that is new. Envoys go on with what they hold; nothing is called absent, and no
+// ring is made that begins below those that they hold.
 func TestAStartOnAnEmptiedRedis(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var redis *fleet.RedisServer
@@ -130,7 +134,8 @@ func TestAStartOnAnEmptiedRedis(t *testing.T) {
 	r.ok(err)
 	r.ok(r.planes[0].Restart())
 	r.ask(r.planes[0])
-	r.eventually(func() error { return r.held("lost") }) // a new replica knows of the loss from now on
+	// a new replica knows of the loss from now on
+	r.eventually(func() error { return r.held("lost") })
 	fresh, err := r.fleet.Lockstepd("replica-3", fleet.Lockstepd{Bin: bin, NATS: "-", XDS: r.planes[1].XDS, Args: []string{"--config", r.path("lockstep.yaml"),
 		"--store", "redis://" + redis.Addr, "--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}})
 	r.ok(err)

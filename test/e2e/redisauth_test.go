@@ -9,8 +9,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// TestTheRedisStoreShutsUsOut: the ACL user is switched off, gets another password, and may not write; each while the fleet runs, and then back. It needs no
-// channel: what wakes the replicas is NATS, and when that falls silent, a rotation is seen within a refresh.
+// TestTheRedisStoreShutsUsOut: the ACL user is switched off, gets another password, and may not
+// write; each while the fleet runs, and then back. It needs no channel: what wakes the replicas is
+// NATS, and when that falls silent, a rotation is seen within a refresh.
 func TestTheRedisStoreShutsUsOut(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var redis *fleet.RedisServer
@@ -58,7 +59,8 @@ func TestTheRedisStoreShutsUsOut(t *testing.T) {
 		t.Errorf("a replica subscribes to channels of Redis: %s", list)
 	}
 
-	// Silence: the server of the events is stopped in its tracks, so that neither a message nor an error comes.
+	// Silence: the server of the events is stopped in its tracks, so that neither a message nor an
+	// error comes.
 	r.ok(r.events.Servers[0].Pause())
 	r.ask(r.planes[0])
 	r.mustRun("rotate", "--why", "no event comes")

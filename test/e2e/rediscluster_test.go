@@ -8,7 +8,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// TestTheRedisClusterLosesAMaster: the one that has the store's slot is killed, and comes back as the replica of the other.
+// TestTheRedisClusterLosesAMaster: the one that has the store's slot is killed, and comes back as
+// the replica of the other.
 func TestTheRedisClusterLosesAMaster(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var cluster *fleet.RedisCluster

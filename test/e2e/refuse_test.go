@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// TestNodeThatRefusesHarmsNobodyElse: a member NACKs a new key. Its words appear, the key is taken back, nobody else notices; once it has
-// gone on for refuse_grace it is only waited for, and an operator may let the fleet go on without it.
+// TestNodeThatRefusesHarmsNobodyElse: a member NACKs a new key. Its words appear, the key is taken
+// back, nobody else notices; once it has gone on for refuse_grace it is only waited for, and an
+// operator may let the fleet go on without it.
 func TestNodeThatRefusesHarmsNobodyElse(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const words = `invalid "ticket" key: no room`

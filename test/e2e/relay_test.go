@@ -31,7 +31,8 @@ func atOnce(t *testing.T, names []string, test func(t *testing.T, name string)) 
 	all.Wait()
 }
 
-// mustRunInTime is mustRun, tried again while the change cannot be written down: the disk of a busy machine may be that slow.
+// mustRunInTime is mustRun, tried again while the change cannot be written down: the disk of a busy
+// machine may be that slow.
 func (s *stage) mustRunInTime(args ...string) (out string) {
 	s.t.Helper()
 	s.eventuallyWithin(time.Minute, func() error {
@@ -48,7 +49,8 @@ func (s *stage) mustRunInTime(args ...string) (out string) {
 	return out
 }
 
-// issueOdd issues a certificate that lockstepd takes for good, and that Envoys behind a relay refuse.
+// issueOdd issues a certificate that lockstepd takes for good, and that Envoys behind a relay
+// refuse.
 func (s *stage) issueOdd(names ...string) fleet.Pair {
 	s.t.Helper()
 	p, err := s.ca.Issue(fleet.Leaf{Names: names, Organization: fleet.Odd})
@@ -106,7 +108,8 @@ func (s *stage) hybridVia(r *fleet.Relay, name, addr string, flags ...string) *e
 	return e
 }
 
-// hotFlags are those of an Envoy that takes part in hot restarts. Its admin port makes its number its own.
+// hotFlags are those of an Envoy that takes part in hot restarts. Its admin port makes its number
+// its own.
 func hotFlags(t *testing.T, admin string) []string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(admin)

@@ -14,7 +14,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// replicated is a stage with several lockstepd on one store. The CLI asks the one that is stage.plane.
+// replicated is a stage with several lockstepd on one store. The CLI asks the one that is
+// stage.plane.
 type replicated struct {
 	*stage
 	planes []*fleet.Lockstepd
@@ -22,7 +23,8 @@ type replicated struct {
 	xds    []string
 }
 
-// replicas starts n lockstepd on the store, and two Envoys that know them all. Certificates are in the store.
+// replicas starts n lockstepd on the store, and two Envoys that know them all. Certificates are in
+// the store.
 func replicas(t *testing.T, n int, open func(s *stage) (url string), more ...string) *replicated {
 	t.Helper()
 	return replicasOver(t, n, func(s *stage) *fleet.NATS {
@@ -91,8 +93,8 @@ func (r *replicated) more() (flags []string) {
 // ask makes the CLI ask that replica.
 func (r *replicated) ask(p *fleet.Lockstepd) { r.plane = p }
 
-// instep demands that a rotation takes the whole fleet along, soon after a repair. It shows how soon, and fails beyond three times what is asked for: the
-// machine may be busy with other tests.
+// instep demands that a rotation takes the whole fleet along, soon after a repair. It shows how
+// soon, and fails beyond three times what is asked for: the machine may be busy with other tests.
 func (r *replicated) instep(a *account, after string, nodes int, within time.Duration) {
 	r.t.Helper()
 	began := time.Now()
@@ -113,7 +115,8 @@ func (r *replicated) instep(a *account, after string, nodes int, within time.Dur
 	}
 }
 
-// holder is the replica to which the node is connected. One that the node has just come to may not have told the others yet.
+// holder is the replica to which the node is connected. One that the node has just come to may not
+// have told the others yet.
 func (r *replicated) holder(node string) (p *fleet.Lockstepd) {
 	r.t.Helper()
 	r.eventually(func() error {
@@ -149,7 +152,8 @@ func natsCluster(s *stage) string {
 	return "nats://" + n.Addrs()
 }
 
-// TestTwoReplicasAreOne: whichever is asked, it shows the whole fleet; each may be killed or stopped in any phase.
+// TestTwoReplicasAreOne: whichever is asked, it shows the whole fleet; each may be killed or
+// stopped in any phase.
 func TestTwoReplicasAreOne(t *testing.T) {
 	t.Parallel() // it mostly waits
 	r := replicas(t, 2, natsCluster)
@@ -208,8 +212,9 @@ func TestTwoReplicasAreOne(t *testing.T) {
 	}
 }
 
-// TestTheNATSStoreFails: servers of the cluster are killed, all at once restarted, and the stream is deleted. What is published goes on being
-// served, and the fleet is in step again soon after the repair.
+// TestTheNATSStoreFails: servers of the cluster are killed, all at once restarted, and the stream
+// is deleted. What is published goes on being served, and the fleet is in step again soon after the
+// repair.
 func TestTheNATSStoreFails(t *testing.T) {
 	t.Parallel() // it mostly waits
 	var cluster *fleet.NATS
@@ -236,7 +241,8 @@ func TestTheNATSStoreFails(t *testing.T) {
 	}
 
 	kill(cluster.Servers[0])
-	r.instep(a, "the loss of one of three", 2, 12*time.Second) // NATS elects another leader first, which takes it 4 to 9 s
+	// NATS elects another leader first, which takes it 4 to 9 s
+	r.instep(a, "the loss of one of three", 2, 12*time.Second)
 	restart(cluster.Servers[0])
 	r.instep(a, "its return", 2, 5*time.Second)
 
@@ -263,7 +269,8 @@ func TestTheNATSStoreFails(t *testing.T) {
 	r.writtenBack(a, before)
 }
 
-// refuses demands that nothing is changed while the store cannot be written: it failed, or what cannot be written down was refused.
+// refuses demands that nothing is changed while the store cannot be written: it failed, or what
+// cannot be written down was refused.
 func (r *replicated) refuses(why string) {
 	r.t.Helper()
 	if got := r.lockstep("rotate", "--why", why); got.code != 1 && got.code != 5 {

@@ -22,8 +22,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// scripted is a node that subscribes to a scope's ring as Envoy does and answers as it is told. It reconnects when its stream breaks. One
-// goroutine reads; mu guards the rest.
+// scripted is a node that subscribes to a scope's ring as Envoy does and answers as it is told. It
+// reconnects when its stream breaks. One goroutine reads; mu guards the rest.
 type scripted struct {
 	id, name string
 	kind     string // the value of the header that says what its stream asks for; "": it has none
@@ -52,7 +52,8 @@ func (s *stage) scripted(id string, play script) *scripted {
 	return s.scriptedAs("", id, keysource.RingName("default"), play)
 }
 
-// scriptedFor starts a node that subscribes to another secret. Of a certificate it knows the version alone.
+// scriptedFor starts a node that subscribes to another secret. Of a certificate it knows the
+// version alone.
 func (s *stage) scriptedFor(id, name string, play script) *scripted {
 	s.t.Helper()
 	return s.scriptedAs("", id, name, play)

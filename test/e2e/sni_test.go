@@ -13,8 +13,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// TestClientThatAsksForTheRingChangesNothing: a client names the ticket secret in its SNI, and Envoy's on-demand chain asks lockstepd for
-// it as a certificate. The client fails quickly, and nodes, status, history, rotations and tickets are as if it had not been there.
+// TestClientThatAsksForTheRingChangesNothing: a client names the ticket secret in its SNI, and
+// Envoy's on-demand chain asks lockstepd for it as a certificate. The client fails quickly, and
+// nodes, status, history, rotations and tickets are as if it had not been there.
 func TestClientThatAsksForTheRingChangesNothing(t *testing.T) {
 	for name, sds := range map[string]bool{"ADS": false, "SDS": true} {
 		t.Run("on demand over "+name, func(t *testing.T) {
@@ -55,8 +56,8 @@ func TestClientThatAsksForTheRingChangesNothing(t *testing.T) {
 	}
 }
 
-// TestStreamThatRefusesItsFirstRing is the same without Envoy: a second stream under the id of a node with eager chains asks for the ring,
-// as for a certificate, and refuses it.
+// TestStreamThatRefusesItsFirstRing is the same without Envoy: a second stream under the id of a
+// node with eager chains asks for the ring, as for a certificate, and refuses it.
 func TestStreamThatRefusesItsFirstRing(t *testing.T) {
 	s := newStage(t, setup{})
 	s.fleetOf(2)
@@ -93,8 +94,8 @@ func (s *stage) onDemand(name string, sds bool) *envoy {
 	return e
 }
 
-// attack sends the ring's name as SNI, in full and breaking off in the middle, several at once, and demands quick failures and that
-// nothing changed.
+// attack sends the ring's name as SNI, in full and breaking off in the middle, several at once, and
+// demands quick failures and that nothing changed.
 func (s *stage) attack(e *envoy) {
 	s.t.Helper()
 	before, asked := s.sight(), s.secrets("asked")

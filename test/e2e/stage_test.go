@@ -1,6 +1,7 @@
-// Package e2e holds what only a whole system can show: the real lockstepd and lockstep, real Envoys with the bootstrap that lockstep
-// prints, and clients that carry their sessions from node to node while things break. After each step of a fault the whole account
-// is looked at again: no live ticket refused, no handshake failed on a node that was up.
+// Package e2e holds what only a whole system can show: the real lockstepd and lockstep, real Envoys
+// with the bootstrap that lockstep prints, and clients that carry their sessions from node to node
+// while things break. After each step of a fault the whole account is looked at again: no live
+// ticket refused, no handshake failed on a node that was up.
 package e2e
 
 import (
@@ -46,9 +47,10 @@ type stage struct {
 
 // setup says how a stage is set up.
 type setup struct {
-	hosts  int    // with certificates in the directory; 0: two
-	scopes string // YAML of the configuration under "scopes:"; "": default, with tickets that live for lifetime
-	later  bool   // the test starts lockstepd itself
+	hosts int // with certificates in the directory; 0: two
+	// YAML of the configuration under "scopes:"; "": default, with tickets that live for lifetime
+	scopes string
+	later  bool // the test starts lockstepd itself
 }
 
 const lifetime = 20 * time.Second // ticket_lifetime where a test says nothing else
@@ -81,7 +83,8 @@ func newStage(t *testing.T, p setup) *stage {
 	config := s.path("lockstep.yaml")
 	s.ok(os.WriteFile(config, []byte("scopes:\n"+p.scopes), 0o600))
 	s.plane = &fleet.Lockstepd{Bin: bin, Certs: s.certs, Args: []string{"--config", config}}
-	for _, addr := range []*string{&s.plane.XDS, &s.plane.Admin, &s.plane.NATS} { // Envoys may be there first
+	for _, addr := range []*string{&s.plane.XDS, &s.plane.Admin, &s.plane.NATS} {
+		// Envoys may be there first
 		*addr, err = fleet.Addr()
 		s.ok(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestEnvoysThatStartFirstWait: without a control plane an Envoy is not ready and its port is closed, however long it takes; then all
-// come up and resume each other's sessions.
+// TestEnvoysThatStartFirstWait: without a control plane an Envoy is not ready and its port is
+// closed, however long it takes; then all come up and resume each other's sessions.
 func TestEnvoysThatStartFirstWait(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := newStage(t, setup{later: true})
@@ -34,7 +34,8 @@ func TestEnvoysThatStartFirstWait(t *testing.T) {
 	s.mustRun(s.verify(s.envoys...)...)
 }
 
-// TestScopeThatDoesNotExist: an Envoy of a scope that is not configured gets no answer and serves nothing; it is named, and hurts nobody.
+// TestScopeThatDoesNotExist: an Envoy of a scope that is not configured gets no answer and serves
+// nothing; it is named, and hurts nobody.
 func TestScopeThatDoesNotExist(t *testing.T) {
 	s := newStage(t, setup{})
 	s.fleetOf(2)
@@ -55,8 +56,8 @@ func TestScopeThatDoesNotExist(t *testing.T) {
 	s.ok(lost.waits())
 }
 
-// TestHostWithoutACertificate: its handshakes are reset at once, those of other hosts are not, and a certificate that comes later repairs
-// it on the live Envoys.
+// TestHostWithoutACertificate: its handshakes are reset at once, those of other hosts are not, and
+// a certificate that comes later repairs it on the live Envoys.
 func TestHostWithoutACertificate(t *testing.T) {
 	s := newStage(t, setup{})
 	s.envoy("edge-1", "--host", "late.example")

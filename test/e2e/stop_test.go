@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestStopAndStartGoUnnoticed: SIGTERM ends lockstepd within seconds and with status 0 although Envoys are connected; they serve on, and
-// after the restart they are sent nothing that they hold.
+// TestStopAndStartGoUnnoticed: SIGTERM ends lockstepd within seconds and with status 0 although
+// Envoys are connected; they serve on, and after the restart they are sent nothing that they hold.
 func TestStopAndStartGoUnnoticed(t *testing.T) {
 	s := newStage(t, setup{})
 	s.fleetOf(3)

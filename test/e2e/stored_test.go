@@ -10,16 +10,18 @@ import (
 	"time"
 )
 
-// TestAListenerIsRefusedForAStoredCertificate: an Envoy that keeps a certificate which it refused takes no new
-// listener, in the certificate's words. When the certificate is mended it takes the listener, without a
-// restart.
+// TestAListenerIsRefusedForAStoredCertificate: an Envoy that keeps a certificate which it refused
+// takes no new listener, in the certificate's words. When the certificate is mended it takes the
+// listener, without a restart.
 func TestAListenerIsRefusedForAStoredCertificate(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []string{"host-1.example", "host-2.example"} { // the first chain, and the last
+	for _, bad := range []string{"host-1.example", "host-2.example"} {
+		// the first chain, and the last
 		t.Run(bad, func(t *testing.T) {
 			s := newStage(t, setup{later: true})
 			addr := s.listen("  hosts: [host-1.example, host-2.example]\n")
-			s.plane.Args = append(s.plane.Args, "--canary", "0s", "--refresh", "1s") // the template is read again as often
+			// the template is read again as often
+			s.plane.Args = append(s.plane.Args, "--canary", "0s", "--refresh", "1s")
 			s.start()
 			relay := s.relay(s.plane.XDS)
 			e := s.hybridVia(relay, "edge-1", addr)
@@ -89,9 +91,9 @@ func (s *stage) clientCA(path, trusted string) {
 	s.ok(os.Rename(path+".new", path))
 }
 
-// TestARingIsRefusedForWhatOthersGaveTheNode: a CA for client certificates, from the Envoy's own file, goes bad. No
-// filter chain can be built any more, whatever lockstepd sends. It says so, names the node and what to do,
-// and no burn counts as done meanwhile.
+// TestARingIsRefusedForWhatOthersGaveTheNode: a CA for client certificates, from the Envoy's own
+// file, goes bad. No filter chain can be built any more, whatever lockstepd sends. It says so,
+// names the node and what to do, and no burn counts as done meanwhile.
 func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, setup{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})
@@ -144,7 +146,8 @@ func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 		t.Errorf("%s, want burning: %+v", sc.Phase, sc)
 	}
 
-	// The file is repaired. Envoy builds its chains from what it keeps: what it should have, and no remedy.
+	// The file is repaired. Envoy builds its chains from what it keeps: what it should have, and no
+	// remedy.
 	s.clientCA(file, string(s.ca.PEM()))
 	time.Sleep(time.Second)
 	for _, h := range s.hosts {

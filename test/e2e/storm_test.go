@@ -25,8 +25,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// keeper is a node that answers as Envoy does: it keeps what it refuses, takes bytes that it was delivered
-// last without a look, and refuses a ring while it keeps a bad certificate. It has one chain.
+// keeper is a node that answers as Envoy does: it keeps what it refuses, takes bytes that it was
+// delivered last without a look, and refuses a ring while it keeps a bad certificate. It has one
+// chain.
 type keeper struct {
 	id, host string
 
@@ -38,7 +39,8 @@ type keeper struct {
 	refused   int
 }
 
-// keepers starts n of them over a few connections, each with a stream for the certificate and one for the ring.
+// keepers starts n of them over a few connections, each with a stream for the certificate and one
+// for the ring.
 func (s *stage) keepers(n int, host string) (all []*keeper) {
 	s.t.Helper()
 	const conns = 10
@@ -131,7 +133,8 @@ func (k *keeper) take(resp *discoveryv3.DeltaDiscoveryResponse) (words string) {
 	return ""
 }
 
-// rest waits until no node was sent anything for a while, and returns the most that one was sent since.
+// rest waits until no node was sent anything for a while, and returns the most that one was sent
+// since.
 func (s *stage) rest(all []*keeper, since []int) (most int) {
 	s.t.Helper()
 	before, quiet := -1, time.Now()
@@ -143,7 +146,8 @@ func (s *stage) rest(all []*keeper, since []int) (most int) {
 		if sum != before {
 			before, quiet = sum, time.Now()
 		}
-		if time.Since(quiet) < 5*time.Second { // retries of what was refused begin after a second, and double
+		if time.Since(quiet) < 5*time.Second {
+			// retries of what was refused begin after a second, and double
 			return fmt.Errorf("%d responses so far", sum)
 		}
 		return nil
@@ -163,14 +167,15 @@ func sentTo(all []*keeper) (n []int) {
 	return n
 }
 
-// TestAThousandNodesThatRefuseACertificateMakeNoStorm: each is sent the bad one and one cure for each change, and then its
-// ring once more in other bytes.
+// TestAThousandNodesThatRefuseACertificateMakeNoStorm: each is sent the bad one and one cure for
+// each change, and then its ring once more in other bytes.
 func TestAThousandNodesThatRefuseACertificateMakeNoStorm(t *testing.T) {
 	t.Parallel()
 	const nodes = 1000
 	s := newStage(t, setup{hosts: 1, later: true})
 	s.moreTime(3 * time.Minute)
-	s.plane.Args = append(s.plane.Args, "--canary", "0s") // else one node would take the harm for all
+	// else one node would take the harm for all
+	s.plane.Args = append(s.plane.Args, "--canary", "0s")
 	s.start()
 	host := s.hosts[0]
 	all := s.keepers(nodes, host)

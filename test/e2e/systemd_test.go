@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// TestUnits: systemd starts, reloads, restarts and stops what deploy/systemd has, and brings back what was killed, while clients come, resume, and hold streams open. Only a
-// kill turns any away.
+// TestUnits: systemd starts, reloads, restarts and stops what deploy/systemd has, and brings back
+// what was killed, while clients come, resume, and hold streams open. Only a kill turns any away.
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	if err := fleet.NoSystemd(); err != nil {
@@ -37,7 +37,8 @@ func TestUnits(t *testing.T) {
 	u.stop()
 }
 
-// reload has a new process of a new program take over, and yet another one because of a signal to the process of before, whose requests go on.
+// reload has a new process of a new program take over, and yet another one because of a signal to
+// the process of before, whose requests go on.
 func (u *units) reload(a *account) {
 	u.t.Helper()
 	open := u.hold()
@@ -121,7 +122,8 @@ func (u *units) killAfterReload(a *account) {
 	a.check("kill -9")
 }
 
-// losesPlane kills lockstepd, which comes back, and ends it: the edge starts from its last-good copy.
+// losesPlane kills lockstepd, which comes back, and ends it: the edge starts from its last-good
+// copy.
 func (u *units) losesPlane(a *account) {
 	u.t.Helper()
 	pid, began := u.show(planeUnit, "MainPID"), time.Now()

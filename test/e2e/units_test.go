@@ -43,7 +43,8 @@ func startUnits(t *testing.T) *units {
 			t.Error(err)
 		}
 	})
-	u.plane.XDS, u.plane.Data = "127.0.0.1:18000", u.systemd.Path("/var/lib/lockstep") // where the unit has them
+	// where the unit has them
+	u.plane.XDS, u.plane.Data = "127.0.0.1:18000", u.systemd.Path("/var/lib/lockstep")
 	u.ok(os.Mkdir(u.systemd.Path("/etc/lockstep"), 0o755))
 	u.ok(os.Rename(u.certs, u.systemd.Path("/etc/lockstep/certs")))
 	u.certs = u.systemd.Path("/etc/lockstep/certs")
@@ -125,7 +126,8 @@ func (u *units) goesOn(open *traffic.Open, more int) {
 	})
 }
 
-// leaves begins a systemctl command that has the edge stop, sees that what is held open goes on, and closes that. The returned function waits for the command.
+// leaves begins a systemctl command that has the edge stop, sees that what is held open goes on,
+// and closes that. The returned function waits for the command.
 func (u *units) leaves(open *traffic.Open, args ...string) (wait func()) {
 	u.t.Helper()
 	done := make(chan error, 1)
@@ -179,7 +181,8 @@ func (u *units) stopped(unit string) {
 	}
 }
 
-// life is when the edge's unit became active, when it was active no more, and how often it was restarted without being asked.
+// life is when the edge's unit became active, when it was active no more, and how often it was
+// restarted without being asked.
 func (u *units) life() string {
 	u.t.Helper()
 	return fmt.Sprintf("active since %s, not before %s, %s restarts", u.show(edgeUnit, "ActiveEnterTimestampMonotonic"), u.show(edgeUnit, "ActiveExitTimestampMonotonic"),

@@ -8,13 +8,14 @@ import (
 	"strings"
 )
 
-// HostDir is the folder of a host in a certificate directory: its name, with "_" for the star of a wildcard.
+// HostDir is the folder of a host in a certificate directory: its name, with "_" for the star of a
+// wildcard.
 func HostDir(dir, host string) string {
 	return filepath.Join(dir, strings.Replace(host, "*", "_", 1))
 }
 
-// WriteHost puts a pair into a certificate directory as plain files, each replaced by one rename, the key first: for a moment the two
-// do not belong together.
+// WriteHost puts a pair into a certificate directory as plain files, each replaced by one rename,
+// the key first: for a moment the two do not belong together.
 func WriteHost(dir, host string, p Pair) error {
 	folder := HostDir(dir, host)
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -29,8 +30,8 @@ func WriteHost(dir, host string, p Pair) error {
 	return nil
 }
 
-// MountHost puts a pair into a certificate directory as the kubelet mounts a Secret: the files are links through ..data, one
-// link that is swapped to a new folder, so that both change at once.
+// MountHost puts a pair into a certificate directory as the kubelet mounts a Secret: the files are
+// links through ..data, one link that is swapped to a new folder, so that both change at once.
 func MountHost(dir, host string, p Pair) error {
 	folder := HostDir(dir, host)
 	if err := os.MkdirAll(folder, 0o755); err != nil {

@@ -11,7 +11,8 @@ import (
 	"strconv"
 )
 
-// Envoy starts Envoy with a configuration (YAML) whose admin listener is at admin, and more flags. It is ready when its /ready is.
+// Envoy starts Envoy with a configuration (YAML) whose admin listener is at admin, and more flags.
+// It is ready when its /ready is.
 func (f *Fleet) Envoy(name string, config []byte, admin string, more ...string) (*Process, error) {
 	path, err := EnvoyPath()
 	if err != nil {
@@ -34,8 +35,8 @@ func (f *Fleet) EnvoyAt(path, name string, config []byte, admin string, more ...
 	})
 }
 
-// EnvoyAgain starts the successor of an Envoy that was started with a --base-id: a hot restart of that
-// epoch, 1 the first time. The process before ends by itself.
+// EnvoyAgain starts the successor of an Envoy that was started with a --base-id: a hot restart of
+// that epoch, 1 the first time. The process before ends by itself.
 func (f *Fleet) EnvoyAgain(before *Process, name string, epoch int) (*Process, error) {
 	c := before.c
 	c.Name = name
@@ -58,7 +59,8 @@ func usual(more []string) (flags []string) {
 	return flags
 }
 
-// ValidateEnvoy runs a configuration through `envoy --mode validate`. The error holds Envoy's words.
+// ValidateEnvoy runs a configuration through `envoy --mode validate`. The error holds Envoy's
+// words.
 func ValidateEnvoy(ctx context.Context, config []byte) error {
 	path, err := EnvoyPath()
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// Fleet is a folder and the processes that were started in it. All methods are safe for concurrent use.
+// Fleet is a folder and the processes that were started in it. All methods are safe for concurrent
+// use.
 type Fleet struct {
 	dir string
 	box *Box // where processes are started; nil: here
@@ -25,7 +26,8 @@ type started struct {
 	procs []*Process
 }
 
-// New returns a fleet that keeps its files in dir, which is made if it is not there and never removed. The caller closes it.
+// New returns a fleet that keeps its files in dir, which is made if it is not there and never
+// removed. The caller closes it.
 func New(dir string) (*Fleet, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -70,7 +72,8 @@ type TB interface {
 	Fatalf(format string, args ...any)
 }
 
-// ForTest returns a fleet that is closed with the test, and shows the end of every log if the test failed.
+// ForTest returns a fleet that is closed with the test, and shows the end of every log if the test
+// failed.
 func ForTest(t TB) *Fleet {
 	t.Helper()
 	f, err := New(t.TempDir())
@@ -97,7 +100,8 @@ func ForTest(t TB) *Fleet {
 	return f
 }
 
-// In is the fleet as seen from a box: what it starts runs there and listens on the box's address. All else is shared with f.
+// In is the fleet as seen from a box: what it starts runs there and listens on the box's address.
+// All else is shared with f.
 func (f *Fleet) In(b *Box) *Fleet { return &Fleet{f.dir, b, f.started} }
 
 // addr is a new address, for a server that f is about to start.
@@ -109,7 +113,8 @@ func (f *Fleet) addr() (string, error) {
 	return net.JoinHostPort(f.box.IP, strconv.Itoa(port)), err
 }
 
-// Run runs a program to its end and returns its standard output. The error holds the exit status and what it wrote to standard error.
+// Run runs a program to its end and returns its standard output. The error holds the exit status
+// and what it wrote to standard error.
 func (f *Fleet) Run(ctx context.Context, program string, args ...string) ([]byte, error) {
 	path, args := f.box.Enter(program, args...)
 	cmd := exec.CommandContext(ctx, path, args...)
@@ -125,7 +130,8 @@ func (f *Fleet) Run(ctx context.Context, program string, args ...string) ([]byte
 	return out, nil
 }
 
-// Until calls check every 20 ms until it returns nil. When ctx ends, the error holds check's last one.
+// Until calls check every 20 ms until it returns nil. When ctx ends, the error holds check's last
+// one.
 func Until(ctx context.Context, check func() error) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

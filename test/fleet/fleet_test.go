@@ -81,7 +81,8 @@ func TestNothingOutlivesAKilledParent(t *testing.T) {
 	cmd.Wait()
 	soon(t, func() error {
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil || strings.Contains(string(stat), ") Z ") { // in a container nobody may reap it
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			// in a container nobody may reap it
 			return nil
 		}
 		return errors.New("the child lives on")
@@ -90,7 +91,8 @@ func TestNothingOutlivesAKilledParent(t *testing.T) {
 
 func TestProcessLife(t *testing.T) {
 	f := ForTest(t)
-	// Its one child has begun before it says so: a shell that is stopped while it starts one (vfork) waits for that one, which is stopped too, and so never stops itself.
+	// Its one child has begun before it says so: a shell that is stopped while it starts one
+	// (vfork) waits for that one, which is stopped too, and so never stops itself.
 	p, err := f.Start(Command{Name: "life", Path: "/bin/sh", Args: []string{"-c", `trap 'echo bye; exit 0' TERM; sleep 60 & echo "begin $WHO"; wait`}, Env: []string{"WHO=me"}})
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// Keepalived says how deploy/keepalived/keepalived.conf is to be changed for two boxes, which are named edge-1 and edge-2 as in the file, and is one that runs.
+// Keepalived says how deploy/keepalived/keepalived.conf is to be changed for two boxes, which are
+// named edge-1 and edge-2 as in the file, and is one that runs.
 type Keepalived struct {
 	*Process
 	VIP   string  // the address of the two
@@ -18,8 +19,9 @@ type Keepalived struct {
 	Ready string  // host:port/path: the readiness of the proxy, as seen from its box
 }
 
-// Keepalived starts one in the box of f, which takes root: in a user namespace it runs no script. It writes nothing outside the fleet's folder. Kill kills its children
-// too, so the address stays where it is.
+// Keepalived starts one in the box of f, which takes root: in a user namespace it runs no script.
+// It writes nothing outside the fleet's folder. Kill kills its children too, so the address stays
+// where it is.
 func (f *Fleet) Keepalived(o Keepalived) (*Keepalived, error) {
 	path, err := exec.LookPath("keepalived")
 	if err != nil {
@@ -43,8 +45,8 @@ func (f *Fleet) Keepalived(o Keepalived) (*Keepalived, error) {
 	return &o, err
 }
 
-// Restart starts it again. A child of one that was killed stays in the process table where nobody reaps orphans, and then keepalived takes its pid file for that of
-// one that runs.
+// Restart starts it again. A child of one that was killed stays in the process table where nobody
+// reaps orphans, and then keepalived takes its pid file for that of one that runs.
 func (k *Keepalived) Restart() error {
 	if err := k.Kill(); err != nil {
 		return err
@@ -57,7 +59,8 @@ func (k *Keepalived) Restart() error {
 	return k.Process.Restart()
 }
 
-// config is that of deploy/. The script runs as whoever we are: the checkout may be closed to others, and keepalived trusts no folder on the way that somebody may write to.
+// config is that of deploy/. The script runs as whoever we are: the checkout may be closed to
+// others, and keepalived trusts no folder on the way that somebody may write to.
 func (o Keepalived) config() ([]byte, error) {
 	root, err := Root()
 	if err != nil {
@@ -85,7 +88,8 @@ func (o Keepalived) config() ([]byte, error) {
 	return []byte(strings.NewReplacer(changes...).Replace(string(b))), nil
 }
 
-// State is what the latest life says that it is: MASTER (it has the address), BACKUP (it is ready to take it) or FAULT; "": it has not said yet.
+// State is what the latest life says that it is: MASTER (it has the address), BACKUP (it is ready
+// to take it) or FAULT; "": it has not said yet.
 func (k *Keepalived) State() (string, error) {
 	b, err := os.ReadFile(k.LogFile())
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 )
 
-// Lockstepd says how a control plane is started, and where it then is. Empty fields are filled in: a folder of its own in the
-// fleet's, free ports on 127.0.0.1 or the box's address.
+// Lockstepd says how a control plane is started, and where it then is. Empty fields are filled in:
+// a folder of its own in the fleet's, free ports on 127.0.0.1 or the box's address.
 type Lockstepd struct {
 	*Process
 	Box   *Box   // where it runs; nil: here
@@ -21,7 +21,8 @@ type Lockstepd struct {
 	TLS   *tls.Config // of a client of the admin API; nil: it is plaintext, as on loopback
 }
 
-// Lockstepd starts a control plane. It is ready when its /readyz is. A restart keeps data and addresses.
+// Lockstepd starts a control plane. It is ready when its /readyz is. A restart keeps data and
+// addresses.
 func (f *Fleet) Lockstepd(name string, o Lockstepd) (*Lockstepd, error) {
 	o.Box = f.box
 	if o.Data == "" {

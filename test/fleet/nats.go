@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// NATS is a cluster of nats-server processes with JetStream, on loopback, each of which syncs every write. Each [Process] in it can be killed,
-// paused and restarted by itself; it keeps its data and addresses.
+// NATS is a cluster of nats-server processes with JetStream, on loopback, each of which syncs every
+// write. Each [Process] in it can be killed, paused and restarted by itself; it keeps its data and
+// addresses.
 type NATS struct {
 	Servers []*NATSServer
 }
@@ -21,13 +22,15 @@ type NATSServer struct {
 	Monitor string // host:port of the HTTP monitoring (/varz, /jsz, …)
 }
 
-// BuildNATS builds nats-server, in go.mod's version, into bin/ of the checkout, and returns its path.
+// BuildNATS builds nats-server, in go.mod's version, into bin/ of the checkout, and returns its
+// path.
 func BuildNATS(ctx context.Context) (string, error) {
 	bin, err := Build(ctx, "github.com/nats-io/nats-server/v2")
 	return filepath.Join(bin, "nats-server"), err
 }
 
-// NATS starts a cluster of size servers, named <name>-1 and so on, and waits until it is ready. The lines are added to their configuration.
+// NATS starts a cluster of size servers, named <name>-1 and so on, and waits until it is ready. The
+// lines are added to their configuration.
 func (f *Fleet) NATS(ctx context.Context, name string, size int, lines ...string) (*NATS, error) {
 	program, err := BuildNATS(ctx)
 	if err != nil {

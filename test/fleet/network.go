@@ -10,13 +10,15 @@ import (
 	"syscall"
 )
 
-// Network is a network of boxes and a router between them, which can drop what one box sends to another: a partition that nobody is told of.
-// Each box is a network namespace, with an address of its own and a link to the router. It stands in a test that is [Secluded].
+// Network is a network of boxes and a router between them, which can drop what one box sends to
+// another: a partition that nobody is told of. Each box is a network namespace, with an address of
+// its own and a link to the router. It stands in a test that is [Secluded].
 type Network struct {
 	router *Box
 }
 
-// Box is a machine as far as the network goes. Files and processes are those of the machine that it stands on.
+// Box is a machine as far as the network goes. Files and processes are those of the machine that it
+// stands on.
 type Box struct {
 	Name string
 	IP   string
@@ -73,7 +75,8 @@ func (n *Network) wire(b *Box, gateway string) error {
 	)
 }
 
-// Drop has the router drop what from sends to to, without a word to either. What to sends to from gets through.
+// Drop has the router drop what from sends to to, without a word to either. What to sends to from
+// gets through.
 func (n *Network) Drop(from, to *Box) error { return n.router.ip(rule("add", from, to)...) }
 
 // Pass undoes Drop.
@@ -87,7 +90,8 @@ func rule(do string, from, to *Box) []string {
 func (n *Network) Cut(a, b *Box) error  { return errors.Join(n.Drop(a, b), n.Drop(b, a)) }
 func (n *Network) Join(a, b *Box) error { return errors.Join(n.Pass(a, b), n.Pass(b, a)) }
 
-// Unplug takes the link of a box down, as if its cable were pulled; Plug puts it back. Those who send to it are told that there is no way.
+// Unplug takes the link of a box down, as if its cable were pulled; Plug puts it back. Those who
+// send to it are told that there is no way.
 func (n *Network) Unplug(b *Box) error { return n.router.ip("link", "set", b.link, "down") }
 func (n *Network) Plug(b *Box) error   { return n.router.ip("link", "set", b.link, "up") }
 

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestNetwork: what is cut is cut, in the direction that was asked for, and silently; what was not goes on.
+// TestNetwork: what is cut is cut, in the direction that was asked for, and silently; what was not
+// goes on.
 func TestNetwork(t *testing.T) {
 	if !Secluded(t) {
 		return

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// OnDemand says how deploy/envoy/on-demand.yaml is to be changed for a test: an Envoy with an eager chain for one host, whose ring
-// comes by the SDS service, and an on-demand chain for every other name.
+// OnDemand says how deploy/envoy/on-demand.yaml is to be changed for a test: an Envoy with an eager
+// chain for one host, whose ring comes by the SDS service, and an on-demand chain for every other
+// name.
 type OnDemand struct {
 	Node     string
 	XDS      string // host:port of the control plane, as the others
@@ -18,7 +19,8 @@ type OnDemand struct {
 	Listen   string
 	Upstream string
 	Host     string // the eager one; "" is shop.example
-	SDS      bool   // on-demand certificates by the SDS service, a stream for each name, instead of ADS
+	// on-demand certificates by the SDS service, a stream for each name, instead of ADS
+	SDS bool
 }
 
 const overSDS = `{resource_api_version: V3, api_config_source: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [` +

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Ports come from below Linux's ephemeral range (32768 to 60999): in it, the kernel may lend a server's port to some client while the
-// server is being restarted.
+// Ports come from below Linux's ephemeral range (32768 to 60999): in it, the kernel may lend a
+// server's port to some client while the server is being restarted.
 const (
 	firstPort = 20000
 	lastPort  = 31999
@@ -24,8 +24,9 @@ var ports struct {
 	end  int
 }
 
-// Port returns a port of 127.0.0.1 that nobody listens on, and that no other process which asks this function will be given: each process
-// claims blocks of ports by listening on the first of the block.
+// Port returns a port of 127.0.0.1 that nobody listens on, and that no other process which asks
+// this function will be given: each process claims blocks of ports by listening on the first of the
+// block.
 func Port() (int, error) {
 	ports.Lock()
 	defer ports.Unlock()

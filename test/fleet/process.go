@@ -73,12 +73,14 @@ func (p *Process) Restart() error {
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), p.c.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// A group of its own keeps a Ctrl-C for the caller, who ends things in order; the death signal is for when it cannot.
+	// A group of its own keeps a Ctrl-C for the caller, who ends things in order; the death signal
+	// is for when it cannot.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: p.c.apart}
 	r := &run{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The kernel sends the death signal when the thread that started the child ends, so this one stays until the child has.
+		// The kernel sends the death signal when the thread that started the child ends, so this
+		// one stays until the child has.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer log.Close()
@@ -114,7 +116,8 @@ func (p *Process) life() *run {
 	return p.run
 }
 
-// Ready waits until the program answers 200 at Command.Ready. If the program ends meanwhile, or ctx does, the error holds the end of the log.
+// Ready waits until the program answers 200 at Command.Ready. If the program ends meanwhile, or ctx
+// does, the error holds the end of the log.
 func (p *Process) Ready(ctx context.Context) error {
 	r := p.life()
 	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.c.TLS}}
@@ -152,7 +155,8 @@ func (p *Process) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Stop sends SIGTERM and waits. A process that has not ended after the timeout is killed, and that is an error, as is an exit status other than 0.
+// Stop sends SIGTERM and waits. A process that has not ended after the timeout is killed, and that
+// is an error, as is an exit status other than 0.
 func (p *Process) Stop(timeout time.Duration) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,7 +176,8 @@ func (p *Process) Stop(timeout time.Duration) error {
 	}
 }
 
-// Kill sends SIGKILL, which also ends a paused process, and waits for its end. Killing what has ended does nothing.
+// Kill sends SIGKILL, which also ends a paused process, and waits for its end. Killing what has
+// ended does nothing.
 func (p *Process) Kill() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -190,8 +195,8 @@ func (p *Process) kill() error {
 	return nil
 }
 
-// Pause stops the process in its tracks (SIGSTOP): its connections stay open and nobody answers. Each of its threads has stopped when it returns: on a busy
-// machine some run on for a while.
+// Pause stops the process in its tracks (SIGSTOP): its connections stay open and nobody answers.
+// Each of its threads has stopped when it returns: on a busy machine some run on for a while.
 func (p *Process) Pause() error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err

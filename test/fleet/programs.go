@@ -53,15 +53,16 @@ func EnvoyPath() (string, error) {
 	return path, nil
 }
 
-// Build builds programs of cmd/ ("lockstepd"), and packages whose names have a slash ("./test/demo"), into bin/ of
-// the checkout, as `make build` does, and returns that folder. What is up to date is left alone. Only one process
-// builds at a time, so that tests of several packages may call it at once.
+// Build builds programs of cmd/ ("lockstepd"), and packages whose names have a slash
+// ("./test/demo"), into bin/ of the checkout, as `make build` does, and returns that folder. What
+// is up to date is left alone. Only one process builds at a time, so that tests of several packages
+// may call it at once.
 func Build(ctx context.Context, programs ...string) (bin string, err error) {
 	return build(ctx, "bin", "off", programs)
 }
 
-// BuildReleased builds programs as `make release` does, with the recorded profile, and returns their folder. It
-// compiles every dependency anew the first time.
+// BuildReleased builds programs as `make release` does, with the recorded profile, and returns
+// their folder. It compiles every dependency anew the first time.
 func BuildReleased(ctx context.Context, programs ...string) (bin string, err error) {
 	return build(ctx, filepath.Join("bin", "release"), "auto", programs)
 }
@@ -106,8 +107,8 @@ func lock(bin string) (unlock func(), err error) {
 // ErrNoCommit says that the checkout does not have a commit, as one without its history.
 var ErrNoCommit = errors.New("the checkout does not have that commit")
 
-// BuildBefore builds programs as they were at an earlier commit, and returns the folder that they are in. What
-// was built once is there the next time. The error wraps [ErrNoCommit].
+// BuildBefore builds programs as they were at an earlier commit, and returns the folder that they
+// are in. What was built once is there the next time. The error wraps [ErrNoCommit].
 func BuildBefore(ctx context.Context, commit string, programs ...string) (bin string, err error) {
 	root, err := Root()
 	if err != nil {
@@ -172,8 +173,10 @@ func BuildBefore(ctx context.Context, commit string, programs ...string) (bin st
 	return bin, nil
 }
 
-// dependOn opens every folder of the checkout that may hold source: go test remembers which folders a test opened, and else would take the
-// result of a run before a change of the program for one after it. It does not remember those that were opened before the first test began, as by a TestMain.
+// dependOn opens every folder of the checkout that may hold source: go test remembers which folders
+// a test opened, and else would take the result of a run before a change of the program for one
+// after it. It does not remember those that were opened before the first test began, as by a
+// TestMain.
 func dependOn(root string) error {
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "bin") {

@@ -14,11 +14,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisServer is a redis-server or a redis-sentinel on loopback. A server syncs every write. It can be killed, paused and restarted; it keeps
-// its data and address.
+// RedisServer is a redis-server or a redis-sentinel on loopback. A server syncs every write. It can
+// be killed, paused and restarted; it keeps its data and address.
 type RedisServer struct {
 	*Process
-	Addr string // host:port, without TLS, and without a password unless the caller's configuration has one
+	// host:port, without TLS, and without a password unless the caller's configuration has one
+	Addr string
 }
 
 // Redis starts a redis-server and waits until it answers. The lines are added to its configuration.
@@ -65,7 +66,8 @@ func (s *RedisServer) Do(ctx context.Context, args ...any) (any, error) {
 		return nil, fmt.Errorf("fleet: %s: %w", s.Name(), err)
 	}
 	c := redis.NewClient(&redis.Options{
-		Dialer:   func(context.Context, string, string) (net.Conn, error) { return conn, nil }, // the library would log a failure
+		// the library would log a failure
+		Dialer:   func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 		Protocol: 2, MaxRetries: -1, ReadTimeout: 2 * time.Second, ContextTimeoutEnabled: true, DisableIdentity: true,
 	})
 	defer c.Close()
@@ -76,7 +78,8 @@ func (s *RedisServer) Do(ctx context.Context, args ...any) (any, error) {
 	return v, nil
 }
 
-// Ready waits until it answers and has read its data. If it ends meanwhile, or ctx does, the error holds the end of the log.
+// Ready waits until it answers and has read its data. If it ends meanwhile, or ctx does, the error
+// holds the end of the log.
 func (s *RedisServer) Ready(ctx context.Context) error {
 	return s.until(ctx, func() error { _, err := s.Do(ctx, "PING"); return err })
 }
@@ -110,7 +113,8 @@ func (s *RedisServer) until(ctx context.Context, check func() error) error {
 	return nil
 }
 
-// RedisSentinel is a master with one replica and three Sentinels, who take a server for dead after a second of silence.
+// RedisSentinel is a master with one replica and three Sentinels, who take a server for dead after
+// a second of silence.
 type RedisSentinel struct {
 	Master    string         // its name
 	Servers   []*RedisServer // at first Servers[0] is the master
@@ -174,8 +178,9 @@ func (r *RedisSentinel) Switched(ctx context.Context, old *RedisServer) error {
 	return nil
 }
 
-// Replicated waits until the master has a replica in order. The Sentinels make one of a master that was away only when it was back for some 10 s; until then
-// they may make it the master again, with what it had.
+// Replicated waits until the master has a replica in order. The Sentinels make one of a master that
+// was away only when it was back for some 10 s; until then they may make it the master again, with
+// what it had.
 func (r *RedisSentinel) Replicated(ctx context.Context, master *RedisServer) error {
 	return master.says(ctx, "state=online", "INFO", "replication")
 }
@@ -185,7 +190,8 @@ type RedisCluster struct {
 	Servers []*RedisServer // at first the masters, then their replicas in the same order
 }
 
-// RedisCluster starts it and waits until it is in order. A server is taken for dead after a second of silence.
+// RedisCluster starts it and waits until it is in order. A server is taken for dead after a second
+// of silence.
 func (f *Fleet) RedisCluster(ctx context.Context, name string) (*RedisCluster, error) {
 	const masters, slots = 3, 16384
 	c := &RedisCluster{}

@@ -66,8 +66,8 @@ const Odd = "an Envoy behind a relay refuses it"
 // kindHeader is the header that bootstraps put on a ring's stream.
 const kindHeader = "x-lockstep-kind"
 
-// NewRelay starts one in front of a control plane without TLS. What takes the place of a certificate
-// is issued by ca. The caller closes it.
+// NewRelay starts one in front of a control plane without TLS. What takes the place of a
+// certificate is issued by ca. The caller closes it.
 func NewRelay(to string, ca *CA) (*Relay, error) {
 	addr, err := Addr()
 	if err != nil {
@@ -84,7 +84,8 @@ func NewRelay(to string, ca *CA) (*Relay, error) {
 	}
 	r.server = grpc.NewServer(
 		grpc.ForceServerCodec(asIs{}), grpc.UnknownServiceHandler(r.stream),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}), // as lockstepd
+		// as lockstepd
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	go func() {
 		defer close(r.done)
@@ -104,7 +105,8 @@ func (r *Relay) Close() {
 	}
 }
 
-// Forward sends the streams that come from now on to another control plane. Those that are open stay.
+// Forward sends the streams that come from now on to another control plane. Those that are open
+// stay.
 func (r *Relay) Forward(to string) error {
 	conn, err := grpc.NewClient("passthrough:///"+to, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(asIs{}), grpc.MaxCallRecvMsgSize(64<<20)),
@@ -137,8 +139,8 @@ func (r *Relay) Spare(all bool) {
 	r.lenient = all
 }
 
-// Spoil has every certificate of a host replaced, whatever its organization: no remedy helps. With false
-// that ends.
+// Spoil has every certificate of a host replaced, whatever its organization: no remedy helps. With
+// false that ends.
 func (r *Relay) Spoil(host string, all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -296,8 +298,8 @@ func (r *Relay) respond(b []byte, delta bool) ([]byte, error) {
 	return proto.Marshal(resp)
 }
 
-// replace changes a secret in its place if its leaf is an odd one. What stands before the first block of
-// the chain stays: by it, encodings of one certificate differ. The caller holds mu.
+// replace changes a secret in its place if its leaf is an odd one. What stands before the first
+// block of the chain stays: by it, encodings of one certificate differ. The caller holds mu.
 func (r *Relay) replace(body *anypb.Any) (changed bool, err error) {
 	var s tlsv3.Secret
 	if body.UnmarshalTo(&s) != nil || s.GetTlsCertificate() == nil {

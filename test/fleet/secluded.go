@@ -14,9 +14,10 @@ import (
 
 const secludedEnv = "LOCKSTEP_TEST_SECLUDED" // the name of the test that runs in there
 
-// Secluded runs the test in a network namespace of its own, in which it may make boxes and cut links: nothing that it does reaches the machine's
-// network. In there it returns true, with the loopback up. Outside it has the test binary run this one test in there, takes over the verdict, and
-// returns false. Where namespaces are not allowed the test fails, and says what to type.
+// Secluded runs the test in a network namespace of its own, in which it may make boxes and cut
+// links: nothing that it does reaches the machine's network. In there it returns true, with the
+// loopback up. Outside it has the test binary run this one test in there, takes over the verdict,
+// and returns false. Where namespaces are not allowed the test fails, and says what to type.
 func Secluded(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(secludedEnv) == t.Name() {
@@ -37,7 +38,8 @@ func Secluded(t *testing.T) bool {
 	return false
 }
 
-// rerun runs the test of this name alone, as root of a namespace: as the real one where that is allowed, else as a user who is root only in there.
+// rerun runs the test of this name alone, as root of a namespace: as the real one where that is
+// allowed, else as a user who is root only in there.
 func rerun(t *testing.T) (string, error) {
 	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.count=1"}
 	if end, ok := t.Deadline(); ok {

@@ -7,12 +7,14 @@ import (
 	"strconv"
 )
 
-// Segment is a switch with boxes on it: they hear each other's broadcasts, and an address may move from one to another. It stands in a test that is [Secluded].
+// Segment is a switch with boxes on it: they hear each other's broadcasts, and an address may move
+// from one to another. It stands in a test that is [Secluded].
 type Segment struct {
 	own *Box // has the switch in it
 }
 
-// Segment puts this process's own namespace, which is the first box, and a new one for each name on a switch.
+// Segment puts this process's own namespace, which is the first box, and a new one for each name on
+// a switch.
 func (f *Fleet) Segment(names ...string) (own *Box, others []*Box, s *Segment, err error) {
 	own = &Box{Name: "here", pid: os.Getpid(), IP: s.address(1)}
 	s = &Segment{own}

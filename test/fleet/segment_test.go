@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestSegment: the boxes reach each other, an address is found where it is added, and who is unplugged is reached by nobody.
+// TestSegment: the boxes reach each other, an address is found where it is added, and who is
+// unplugged is reached by nobody.
 func TestSegment(t *testing.T) {
 	if !Secluded(t) {
 		return

@@ -13,8 +13,10 @@ import (
 	"time"
 )
 
-// Systemd is one that runs the units of deploy/systemd, byte for byte, and no others. It is the first process of namespaces of its own, but for that of the network, which
-// [Secluded] makes, on a root of its own: of the machine it and its services see /usr, to read. Nothing of it outlives the test, but for an empty cgroup where the test was killed.
+// Systemd is one that runs the units of deploy/systemd, byte for byte, and no others. It is the
+// first process of namespaces of its own, but for that of the network, which [Secluded] makes, on a
+// root of its own: of the machine it and its services see /usr, to read. Nothing of it outlives the
+// test, but for an empty cgroup where the test was killed.
 type Systemd struct {
 	process *Process
 	bin     string         // the folder of the programs
@@ -43,7 +45,8 @@ func NoSystemd() error {
 	return os.Remove(cgroup)
 }
 
-// Systemd starts one, and waits until it is there. Its services run programs of bin, from [Build]. The caller closes it.
+// Systemd starts one, and waits until it is there. Its services run programs of bin, from [Build].
+// The caller closes it.
 func (f *Fleet) Systemd(ctx context.Context, bin string) (*Systemd, error) {
 	s := &Systemd{bin: bin, dir: filepath.Join(f.dir, "systemd"), users: map[string]int{}}
 	if err := s.furnish(); err != nil {
@@ -77,7 +80,8 @@ func (s *Systemd) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return Until(ctx, func() error { return removeCgroup(s.cgroup) }) // what has died leaves it a moment later
+	// what has died leaves it a moment later
+	return Until(ctx, func() error { return removeCgroup(s.cgroup) })
 }
 
 // Ctl runs systemctl and returns what it prints.
@@ -97,7 +101,8 @@ func (s *Systemd) Show(ctx context.Context, unit, property string) (string, erro
 	return s.Ctl(ctx, "show", "--value", "--property", property, unit)
 }
 
-// Path is where its file is for us: one below /etc, /usr/local, /var/lib or /var/log. What a service prints is in /var/log/<unit>.log.
+// Path is where its file is for us: one below /etc, /usr/local, /var/lib or /var/log. What a
+// service prints is in /var/log/<unit>.log.
 func (s *Systemd) Path(file string) string { return filepath.Join(s.dir, file) }
 
 // Proc is where we find /proc/<pid> of a process that it runs.

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// furnish writes the files that are there before it starts: the units, the targets that they refer to, the users that they name, and the programs.
+// furnish writes the files that are there before it starts: the units, the targets that they refer
+// to, the users that they name, and the programs.
 func (s *Systemd) furnish() error {
 	root, err := Root()
 	if err != nil {
@@ -18,7 +19,8 @@ func (s *Systemd) furnish() error {
 	}
 	const units = "etc/systemd/system/"
 	files := map[string]string{
-		"etc/machine-id":             strings.Repeat("1", 32) + "\n", // without one it would enable every unit
+		// without one it would enable every unit
+		"etc/machine-id":             strings.Repeat("1", 32) + "\n",
 		units + "service.d/log.conf": "[Service]\nStandardOutput=append:/var/log/%N.log\nStandardError=inherit\n",
 		"etc/passwd":                 "root:x:0:0::/:/bin/sh\n",
 		"etc/group":                  "root:x:0:\n",
@@ -74,7 +76,8 @@ func (s *Systemd) Install(program string) error {
 	return nil
 }
 
-// Give has a file or folder, and all in it, be of root and the group of one of its users, who may read it, and nobody else.
+// Give has a file or folder, and all in it, be of root and the group of one of its users, who may
+// read it, and nobody else.
 func (s *Systemd) Give(file, user string) error {
 	err := filepath.WalkDir(s.Path(file), func(path string, d os.DirEntry, err error) error {
 		if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Upstream is the server behind the fleet: "/" echoes the request's body, "/ws" echoes WebSocket messages, "/stream" writes a numbered line
-// every 100 ms for as long as the client listens.
+// Upstream is the server behind the fleet: "/" echoes the request's body, "/ws" echoes WebSocket
+// messages, "/stream" writes a numbered line every 100 ms for as long as the client listens.
 type Upstream struct {
 	Addr string
 

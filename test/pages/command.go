@@ -20,7 +20,8 @@ func (c Command) String() string {
 	return fmt.Sprintf("%s:%d: %s", c.Page, c.Line, strings.Join(c.Args, " "))
 }
 
-// Commands returns the calls of a program in all pages: in blocks that are a shell's, and in backquotes.
+// Commands returns the calls of a program in all pages: in blocks that are a shell's, and in
+// backquotes.
 func Commands(all []Page, program string) (out []Command) {
 	for _, p := range all {
 		for _, b := range p.Blocks {
@@ -58,8 +59,8 @@ type call struct {
 	line  int // line counts from 1 within the text
 }
 
-// simple splits a shell text into simple commands. It knows quotes, comments, continued lines, redirections
-// and what stands between commands. It expands nothing.
+// simple splits a shell text into simple commands. It knows quotes, comments, continued lines,
+// redirections and what stands between commands. It expands nothing.
 func simple(text string) (calls []call) {
 	var words []string
 	line, began := 1, 1
@@ -148,8 +149,8 @@ func isName(s string) bool {
 
 func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// Check reports why a command would not be understood. The tree of commands must be a fresh one, since
-// flags keep what they were given.
+// Check reports why a command would not be understood. The tree of commands must be a fresh one,
+// since flags keep what they were given.
 func Check(root *cobra.Command, c Command) error {
 	root.InitDefaultHelpCmd()
 	cmd, rest, err := root.Find(c.Args)

@@ -14,7 +14,8 @@ import (
 var complainers = []string{
 	"status", "refusedFirst", "complaints", "sentence", // of the admin API
 	"degraded", "sealComplaints", // of lockstepd
-	"Problem", "Problems", "Unsettled", "unwritten", "PutBack", // of the listeners, the policy and a lost store
+	// of the listeners, the policy and a lost store
+	"Problem", "Problems", "Unsettled", "unwritten", "PutBack",
 	"Degraded", // of the audit log
 }
 

@@ -18,8 +18,8 @@ type Metric struct {
 	Kind       string // Kind is gauge, counter or histogram.
 }
 
-// Metrics reads the project's own metrics from where they are made: desc("name", "help", "label") in lockstepd, and
-// the options of Prometheus' client in lockstep-edge.
+// Metrics reads the project's own metrics from where they are made: desc("name", "help", "label")
+// in lockstepd, and the options of Prometheus' client in lockstep-edge.
 func Metrics(t testing.TB) []Metric {
 	t.Helper()
 	all := map[string]Metric{}

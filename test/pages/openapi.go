@@ -25,7 +25,9 @@ type route struct {
 	says   string
 	body   string // body is the media type of a request that is no JSON.
 	answer string // answer is the media type of an answer that is no JSON.
-	schema string // schema is the type of the answer, or of each of its lines, where the handler writes it itself.
+	// schema is the type of the answer, or of each of its lines, where the handler writes it
+	// itself.
+	schema string
 }
 
 const (
@@ -285,8 +287,8 @@ func handlers(t testing.TB) map[string]handler {
 	return out
 }
 
-// read takes what a function tells: its result, what it decodes from the body, and what it reads from the query.
-// It follows calls that pass the request on.
+// read takes what a function tells: its result, what it decodes from the body, and what it reads
+// from the query. It follows calls that pass the request on.
 func (h *handler) read(funcs map[string]*ast.FuncDecl, fn *ast.FuncDecl, top bool) {
 	declared := map[string]string{} // types of package api, by variable
 	note := func(names []*ast.Ident, typ ast.Expr) {

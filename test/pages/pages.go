@@ -1,7 +1,9 @@
-// Package pages reads the project's Markdown and makes the reference from the code, so that tests can compare both.
+// Package pages reads the project's Markdown and makes the reference from the code, so that tests
+// can compare both.
 //
-// Each program has its tests beside it, since only they see its commands: cmd/lockstep, cmd/lockstepd and
-// cmd/lockstep-edge. What concerns all pages is tested here. `make docs` writes the generated pages anew.
+// Each program has its tests beside it, since only they see its commands: cmd/lockstep,
+// cmd/lockstepd and cmd/lockstep-edge. What concerns all pages is tested here. `make docs` writes
+// the generated pages anew.
 package pages
 
 import (
@@ -92,7 +94,8 @@ var (
 	link    = regexp.MustCompile(`\]\(([^()\s]+)\)`)
 )
 
-// Parse reads what the tests need of a page. It knows the Markdown that this project writes, no more.
+// Parse reads what the tests need of a page. It knows the Markdown that this project writes, no
+// more.
 func Parse(path string, b []byte) Page {
 	p := Page{Path: path}
 	seen := map[string]int{}

@@ -63,8 +63,8 @@ func TestMakeTargetsOfThePagesExist(t *testing.T) {
 	}
 }
 
-// planned are make targets and paths that pages name already, while they are being made. The test fails once one
-// is there, so that nothing stays in this list.
+// planned are make targets and paths that pages name already, while they are being made. The test
+// fails once one is there, so that nothing stays in this list.
 var planned = map[string]bool{}
 
 func TestPathsInThePagesExist(t *testing.T) {
@@ -148,14 +148,16 @@ func TestPagesAreShortEnough(t *testing.T) {
 			if strings.HasPrefix(l, "```") {
 				block = !block
 			}
-			if n := len([]rune(l)); n > 100 && (!block || path == "ARCHITECTURE.md") { // README shows what the demo prints
+			if n := len([]rune(l)); n > 100 && (!block || path == "ARCHITECTURE.md") {
+				// README shows what the demo prints
 				t.Errorf("%s:%d has %d columns, at most 100", path, i+1, n)
 			}
 		}
 	}
 }
 
-// ours reports whether people wrote the page for people; others are made, or list what was read elsewhere.
+// ours reports whether people wrote the page for people; others are made, or list what was read
+// elsewhere.
 func ours(path string) bool {
 	switch {
 	case path == "docs/compat.md", strings.HasPrefix(path, "docs/reference/"), path == "docs/metrics.md":

@@ -22,8 +22,8 @@ const module = "github.com/lockstep-tls/lockstep/"
 type Settings struct {
 	Title string
 	Intro string // Intro is Markdown.
-	// Default is the configuration of one who says nothing: a struct whose fields have yaml tags. The comments of
-	// the fields are the manual.
+	// Default is the configuration of one who says nothing: a struct whose fields have yaml tags.
+	// The comments of the fields are the manual.
 	Default any
 	Flags   *pflag.FlagSet
 	Env     string // Env begins the environment variables.

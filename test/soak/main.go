@@ -1,5 +1,6 @@
-// The soak runs lockstepd for a long time at a rotation every 10 s with 10 nodes a second coming and going, and holds what it uses against what it
-// may: the heap must not grow by more than 1 MB an hour after the warm-up, goroutines and file descriptors stay flat.
+// The soak runs lockstepd for a long time at a rotation every 10 s with 10 nodes a second coming
+// and going, and holds what it uses against what it may: the heap must not grow by more than 1 MB
+// an hour after the warm-up, goroutines and file descriptors stay flat.
 package main
 
 import (
@@ -24,7 +25,8 @@ const (
 	maxSlope = 1.0 // MB an hour
 )
 
-// policy rotates every 10 s; a lease shorter than that, or a node that went would hold each rotation up.
+// policy rotates every 10 s; a lease shorter than that, or a node that went would hold each
+// rotation up.
 const policy = `refresh: 1s
 scopes:
   default:

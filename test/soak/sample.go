@@ -19,7 +19,8 @@ type sample struct {
 }
 
 func look(ctx context.Context, admin string) (s sample, err error) {
-	if _, err := get(ctx, "http://"+admin+"/debug/pprof/heap?gc=1"); err != nil { // collects, and a finalizer may free more for the next
+	if _, err := get(ctx, "http://"+admin+"/debug/pprof/heap?gc=1"); err != nil {
+		// collects, and a finalizer may free more for the next
 		return s, err
 	}
 	if _, err := get(ctx, "http://"+admin+"/debug/pprof/heap?gc=1"); err != nil {

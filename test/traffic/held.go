@@ -16,7 +16,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Open holds a WebSocket and a streaming response of each client kind open on each node; it counts those that are cut.
+// Open holds a WebSocket and a streaming response of each client kind open on each node; it counts
+// those that are cut.
 type Open struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup

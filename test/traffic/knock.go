@@ -23,13 +23,15 @@ const (
 	Closed            // with an alert, or without a word
 )
 
-// Knocker sends ClientHellos and goes away when something comes back, so that a hundred thousand cost little. The name may be anything of 1 to 255 bytes, not
-// only what crypto/tls would send. The zero value is ready; Knock is safe for concurrent use.
+// Knocker sends ClientHellos and goes away when something comes back, so that a hundred thousand
+// cost little. The name may be anything of 1 to 255 bytes, not only what crypto/tls would send. The
+// zero value is ready; Knock is safe for concurrent use.
 type Knocker struct {
 	hellos sync.Map // by the length of the name
 }
 
-// Knock connects to addr from an address of this machine ("": any). The error says why there was no answer.
+// Knock connects to addr from an address of this machine ("": any). The error says why there was no
+// answer.
 func (k *Knocker) Knock(ctx context.Context, addr, from, sni string) (Answer, error) {
 	hello, err := k.hello(sni)
 	if err != nil {
@@ -78,7 +80,8 @@ func (k *Knocker) hello(sni string) ([]byte, error) {
 	have, ok := k.hellos.Load(len(sni))
 	if !ok {
 		var c capture
-		_ = tls.Client(&c, &tls.Config{ServerName: place, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.X25519}}).Handshake() // ends with what it reads
+		// ends with what it reads
+		_ = tls.Client(&c, &tls.Config{ServerName: place, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.X25519}}).Handshake()
 		if !bytes.Contains(c.sent, []byte(place)) {
 			return nil, errors.New("traffic: crypto/tls sent no name")
 		}

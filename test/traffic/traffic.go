@@ -1,5 +1,6 @@
-// Package traffic drives TLS clients that carry their sessions from node to node, and keeps account: a ticket that is younger than
-// its lifetime and is offered to a node that is up must resume, and a handshake there must succeed.
+// Package traffic drives TLS clients that carry their sessions from node to node, and keeps
+// account: a ticket that is younger than its lifetime and is offered to a node that is up must
+// resume, and a handshake there must succeed.
 package traffic
 
 import (
@@ -75,7 +76,8 @@ func New(c Config) *Traffic {
 	return t
 }
 
-// Up and Down say whether a node is expected to answer. What was under way when it changed is not held against it.
+// Up and Down say whether a node is expected to answer. What was under way when it changed is not
+// held against it.
 func (t *Traffic) Up(node string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,8 +153,9 @@ const (
 	Refused                // a live ticket was not
 )
 
-// sure is the age up to which a ticket is certainly live: Envoy counts the life of a TLS 1.2 session in whole seconds from the middle of the
-// handshake that made it, and judges a little after it is offered.
+// sure is the age up to which a ticket is certainly live: Envoy counts the life of a TLS 1.2
+// session in whole seconds from the middle of the handshake that made it, and judges a little after
+// it is offered.
 func (t *Traffic) sure() time.Duration {
 	return t.cfg.Lifetime - max(t.cfg.Lifetime/10, 1500*time.Millisecond)
 }
@@ -193,7 +196,8 @@ func (t *Traffic) Dial(ctx context.Context, version uint16, node, host string, o
 	}
 	if r.Session != nil {
 		if r.Resumed && version == tls.VersionTLS12 {
-			r.Session.Issued = offer.Issued // a new ticket for the old session: Envoy counts its life from the full handshake
+			// a new ticket for the old session: Envoy counts its life from the full handshake
+			r.Session.Issued = offer.Issued
 		}
 		t.sessions[ticket{version, r.Session.KeyID, node}] = held{host, r.Session}
 	}
@@ -223,7 +227,8 @@ func (t *Traffic) Counts() (map[uint16]Count, []string) {
 	return out, slices.Clone(t.words)
 }
 
-// Makers returns, per kind, the nodes that are up and hold a live ticket made with the key: whoever lacks one has not been seen to use it.
+// Makers returns, per kind, the nodes that are up and hold a live ticket made with the key: whoever
+// lacks one has not been seen to use it.
 func (t *Traffic) Makers(key string) map[uint16][]string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -236,8 +241,8 @@ func (t *Traffic) Makers(key string) map[uint16][]string {
 	return out
 }
 
-// Cross offers, for each key and kind, a live ticket of each node at every other node that is up, and returns how many were offered and
-// the pairs that did not resume.
+// Cross offers, for each key and kind, a live ticket of each node at every other node that is up,
+// and returns how many were offered and the pairs that did not resume.
 func (t *Traffic) Cross(ctx context.Context, keys []string) (offered int, bad []string) {
 	t.mu.Lock()
 	all := maps.Clone(t.sessions)

@@ -204,7 +204,8 @@ func carried(m *machine, e *entry, version string, n int) bool {
 	return false
 }
 
-// fuzzed is the most of a script that the fuzzer plays, in bytes. Many short scripts find more than few long ones.
+// fuzzed is the most of a script that the fuzzer plays, in bytes. Many short scripts find more than
+// few long ones.
 const fuzzed = 150
 
 func fuzzing() bool { return flag.Lookup("test.fuzz").Value.String() != "" }

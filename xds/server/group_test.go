@@ -88,7 +88,8 @@ func TestTheOldestOfAFullGroupGivesWayAndComesBack(t *testing.T) {
 	if r.ask("w10") {
 		t.Error("before another is gone")
 	}
-	for _, own := range []string{"own", "pinned"} { // those of no group are neither counted nor shut out
+	for _, own := range []string{"own", "pinned"} {
+		// those of no group are neither counted nor shut out
 		r.member(own, "1", "")
 		if !r.ask(own) {
 			t.Errorf("%s is refused", own)

@@ -22,7 +22,8 @@ import (
 // content.
 type varying struct {
 	*table
-	good map[string]string // the content that helps who refused another, by name; "-": removal; "": nothing does
+	// the content that helps who refused another, by name; "-": removal; "": nothing does
+	good map[string]string
 }
 
 func (varying) Varies(xds.Node) bool { return true }
@@ -84,8 +85,8 @@ func started(t *testing.T) (*rig, varying) {
 	return r, src
 }
 
-// offered is a started rig whose node was then sent content 2 of a. remedy is what helps a node that
-// refuses it: see varying.
+// offered is a started rig whose node was then sent content 2 of a. remedy is what helps a node
+// that refuses it: see varying.
 func offered(t *testing.T, remedy string) (*rig, varying) {
 	t.Helper()
 	r, src := started(t)
@@ -329,7 +330,8 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 		send(out)
 		return err
 	}
-	answer := func() *discoveryv3.DeltaDiscoveryRequest { // to the first response that is on its way
+	answer := func() *discoveryv3.DeltaDiscoveryRequest {
+		// to the first response that is on its way
 		var d discoveryv3.DeltaDiscoveryResponse
 		if err := proto.Unmarshal(wire[0], &d); err != nil {
 			t.Fatal(err)
@@ -427,7 +429,8 @@ func playKeeper(t *testing.T, rnd *rand.Rand) error {
 		st := r.m.state(e)
 		uses := strings.Trim(k.uses[n], "!")
 		switch good := !k.bad(now[n]); {
-		case st.Refused != nil && st.Refused.Cured: // it refused it once, and is not asked again until it changes
+		case st.Refused != nil && st.Refused.Cured:
+			// it refused it once, and is not asked again until it changes
 		case good && (uses != now[n] || st.State(r.now) != "accepted"):
 			return fmt.Errorf("in the end %s uses %q, its state is %s, and it should have %s\n%s", n, uses,
 				st.State(r.now), now[n], strings.Join(log, "\n"))

@@ -125,7 +125,8 @@ func TestBlockedSendEndsTheStreamAndHoldsNobodyUp(t *testing.T) {
 			}
 		})
 		p := newPipe()
-		p.out = make(chan *discoveryv3.DeltaDiscoveryResponse, 1) // takes one response, as the transport's quota would
+		// takes one response, as the transport's quota would
+		p.out = make(chan *discoveryv3.DeltaDiscoveryResponse, 1)
 		done := handle(s, p)
 		start := time.Now()
 		p.in <- req{sub: all}.delta()
@@ -159,7 +160,8 @@ func TestSlowPeerGetsTheNewestWhenItReadsOn(t *testing.T) {
 		done := handle(s, p)
 		p.in <- req{sub: []string{"a"}}.delta()
 		got := []*discoveryv3.DeltaDiscoveryResponse{<-p.out}
-		p.in <- req{sub: []string{"b", "c"}}.delta() // 200 KB are unacknowledged: these may block, and do
+		// 200 KB are unacknowledged: these may block, and do
+		p.in <- req{sub: []string{"b", "c"}}.delta()
 		synctest.Wait()
 		for _, v := range []string{"2", "3", "4"} {
 			src.set("a", v)

@@ -12,9 +12,10 @@ const unanswered = 10 * time.Second
 
 // NameState is the state of one name on a stream.
 type NameState struct {
-	Known    xds.State // what a look-up returns now
-	Current  string    // the version that the node should have; empty unless Known is Present
-	Sent     string    // the version last sent, or the one that the node says it holds; empty if none
+	Known   xds.State // what a look-up returns now
+	Current string    // the version that the node should have; empty unless Known is Present
+	// the version last sent, or the one that the node says it holds; empty if none
+	Sent     string
 	SentAt   time.Time // zero if Sent is what the node says it holds
 	Accepted string    // the version last accepted
 	Refused  *Refusal  // nil unless the node refused last what it was sent

@@ -115,7 +115,8 @@ func TestAQueryByNameLooksAtThoseNamesAlone(t *testing.T) {
 }
 
 func TestAnEntryIsSmall(t *testing.T) {
-	if size := unsafe.Sizeof(entry{}); size > 112 { // a size class of the runtime; streams hold up to 200 000
+	if size := unsafe.Sizeof(entry{}); size > 112 {
+		// a size class of the runtime; streams hold up to 200 000
 		t.Errorf("%d bytes", size)
 	}
 }

@@ -48,7 +48,8 @@ func ring(t *testing.T, r *running, node string) string {
 	return answer.VersionInfo
 }
 
-// breakLog puts something into the store that no line may follow, until the function that it returns is called.
+// breakLog puts something into the store that no line may follow, until the function that it
+// returns is called.
 func breakLog(t *testing.T, r *running) (repair func(*Daemon)) {
 	t.Helper()
 	good, rev, err := r.store.Get(t.Context(), "audit/head")

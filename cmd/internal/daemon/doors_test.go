@@ -41,7 +41,8 @@ func asks(t *testing.T, r *running, node string, names ...string) {
 	}
 }
 
-// Explain says which nodes a name is kept from just now, and by what, although it has a certificate; and that an absence is remembered.
+// Explain says which nodes a name is kept from just now, and by what, although it has a
+// certificate; and that an absence is remembered.
 func TestExplainSaysWhichDoorsAreShut(t *testing.T) {
 	r, s := start(t, func(c *config.Config) { c.WildcardNames = 2 }), newShop(t)
 	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"), s.pair("_.wild.example", 0, "*.wild.example"))); err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// TestARotationDuringAnImportGoesOn: each is decided and written, with its line in the audit log, while archives are being stored. What it takes is for
-// the log of the test.
+// TestARotationDuringAnImportGoesOn: each is decided and written, with its line in the audit log,
+// while archives are being stored. What it takes is for the log of the test.
 func TestARotationDuringAnImportGoesOn(t *testing.T) {
 	r, s := start(t, nil), newShop(t)
 	const importers, pairs = 6, 1500

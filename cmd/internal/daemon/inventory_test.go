@@ -162,7 +162,8 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 	if done, err := r.client.ImportCerts(t.Context(), tarOf(t, stored...)); err != nil || done.Stored != len(stored) {
 		t.Fatalf("%+v %v", done, err)
 	}
-	for _, key := range []string{"cert/n05=ZZ", "cert/=2Am=zz", "cert/=2A", "cert/n10/x", "cert/m=20.example"} { // no names, as only somebody else writes them
+	for _, key := range []string{"cert/n05=ZZ", "cert/=2Am=zz", "cert/=2A", "cert/n10/x", "cert/m=20.example"} {
+		// no names, as only somebody else writes them
 		if _, err := r.data.Vault.Raw.Swap(t.Context(), key, 0, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +220,8 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 		t.Errorf("a prefix: %q", got)
 	}
 	within := 10*24*time.Hour - time.Hour
-	if got := collect(api.CertsQuery{Expires: &within, Limit: 4}); len(got) != 9+4+3 { // n00 to n08, the directory's, and what is valid for a day
+	if got := collect(api.CertsQuery{Expires: &within, Limit: 4}); len(got) != 9+4+3 {
+		// n00 to n08, the directory's, and what is valid for a day
 		t.Errorf("within 10 days: %q", got)
 	}
 	if got := collect(api.CertsQuery{Expires: new(time.Duration)}); len(got) != 0 {
@@ -245,7 +247,8 @@ func TestExplainSaysWhichCertificateANameGetsAndWhyNotAnother(t *testing.T) {
 	if done, err := r.client.ImportCerts(t.Context(), tarOf(t, stored...)); err != nil || len(done.Failed) > 0 {
 		t.Fatalf("%+v %v", done, err)
 	}
-	for _, key := range []string{"cert/broken.example", "cert/x.b.example"} { // somebody changes what is stored
+	for _, key := range []string{"cert/broken.example", "cert/x.b.example"} {
+		// somebody changes what is stored
 		raw, rev, err := r.data.Vault.Raw.Get(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)

@@ -11,8 +11,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// What a running lockstepd stores, each under a key of a registered prefix: else nobody has decided whether a backup holds it, and whether it may change
-// while the store is frozen.
+// Each key that a running lockstepd stores has a registered prefix. For any other key nobody has
+// decided whether a backup holds it, and whether it may change while the store is frozen.
 func TestEveryStoredRecordHasARegisteredPrefix(t *testing.T) {
 	certs, ours := t.TempDir(), t.TempDir()
 	certify(t, certs, "file.example")

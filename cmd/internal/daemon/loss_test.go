@@ -14,7 +14,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// What a store has lost is written back from what is sent, if it came from there, and under the name under which it was there.
+// What a store has lost is written back from what is sent, if it came from there, and under the
+// name under which it was there.
 func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 	files, ours := filepath.Join(t.TempDir(), "certs"), t.TempDir()
 	certify(t, files, "file.example")
@@ -33,7 +34,8 @@ func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 		}
 	}
 	certify(t, ours, "own.example")
-	certify(t, ours, "*.shop.example", "a.shop.example", "other.example") // it covers more names than the one under which it is stored
+	// it covers more names than the one under which it is stored
+	certify(t, ours, "*.shop.example", "a.shop.example", "other.example")
 	put("own.example", "own.example")
 	put("*.shop.example", "*.shop.example")
 	box := xds.NewMailbox()

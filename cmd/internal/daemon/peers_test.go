@@ -74,7 +74,8 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{{Certificate: [][]byte{crt.Raw}, PrivateKey: key}}},
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { // as if the name led here
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			// as if the name led here
 			return new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+port)
 		},
 	}}
@@ -98,8 +99,8 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 	}
 }
 
-// Two replicas on two machines with the default admin address: at the other's address each finds somebody else. It is taken for what it is, and who has to
-// set what is said.
+// Two replicas on two machines with the default admin address: at the other's address each finds
+// somebody else. It is taken for what it is, and who has to set what is said.
 func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 	redis, err := fleet.ForTest(t).Redis(t.Context(), "store")
 	if err != nil {

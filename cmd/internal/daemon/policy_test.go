@@ -213,7 +213,8 @@ func TestANodeGetsWhatItsIdentityAllows(t *testing.T) {
 	}
 }
 
-// What a new policy takes away is removed from open streams, and the node is no longer waited for; what it gives back comes back.
+// What a new policy takes away is removed from open streams, and the node is no longer waited for;
+// what it gives back comes back.
 func TestAPolicyCountsOnOpenStreams(t *testing.T) {
 	g := startGuarded(t, wide)
 	n := join(t, "unix:"+g.socket, "edge-1", "a.example", "b.example", "tickets/default")
@@ -268,7 +269,8 @@ func TestAPolicyCountsOnOpenStreams(t *testing.T) {
 	until(t, members(1))
 	until(t, func() error { return g.metric(t, "lockstep_policy_in_force 1") })
 
-	// Taken away and given back without a rotation in between: it holds the ring, is sent none, and is a member that has accepted it.
+	// Taken away and given back without a rotation in between: it holds the ring, is sent none, and
+	// is a member that has accepted it.
 	g.write(t, `rules: [{identity: "ME", names: [a.example]}]`)
 	until(t, members(0))
 	g.write(t, wide)
@@ -297,7 +299,8 @@ func policyLinesOf(t *testing.T, r *running) (keys, why []string) {
 	return keys, why
 }
 
-// A policy that was changed while nobody ran is written down before it counts; one that was not is not written down again.
+// A policy that was changed while nobody ran is written down before it counts; one that was not is
+// not written down again.
 func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 	g := startGuarded(t, wide)
 	cfg := g.cfg
@@ -356,7 +359,8 @@ func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 	want = append(want, digest())
 	check(again(nil))
 
-	// Where it cannot be written down, it does not count: no node is let in, and that is said. The log is whole again, and they are.
+	// Where it cannot be written down, it does not count: no node is let in, and that is said. The
+	// log is whole again, and they are.
 	repair := breakLog(t, g.running)
 	if err := g.stop(); err != nil {
 		t.Fatal(err)
@@ -397,7 +401,8 @@ func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 		t.Error("a node is let in")
 	}
 	repair(d)
-	join(t, "unix:"+g.socket, "edge-1", "a.example", "b.example").gets("-a.example", "+b.example") // waits for the door
+	// waits for the door
+	join(t, "unix:"+g.socket, "edge-1", "a.example", "b.example").gets("-a.example", "+b.example")
 }
 
 func TestABadPolicyAtStartIsRefused(t *testing.T) {

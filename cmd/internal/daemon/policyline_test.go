@@ -35,7 +35,8 @@ func lastLine(text []byte) string {
 	return lines[len(lines)-1]
 }
 
-// A log that was damaged refuses changes, not a restart with the policy that counted before; once it is mended, everything goes on, and the break is named.
+// A log that was damaged refuses changes, not a restart with the policy that counted before; once
+// it is mended, everything goes on, and the break is named.
 func TestADamagedLogLetsNodesInAfterARestartAndIsMended(t *testing.T) {
 	for name, policy := range map[string]string{"a policy": wide, "none": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -83,8 +84,8 @@ func TestADamagedLogLetsNodesInAfterARestartAndIsMended(t *testing.T) {
 	}
 }
 
-// A replica whose line is out of reach, or that has none, is let in by a frozen store, and the line is written after the thaw; a policy that is known to be another
-// one is not.
+// A replica whose line is out of reach, or that has none, is let in by a frozen store, and the line
+// is written after the thaw; a policy that is known to be another one is not.
 func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 	g := startGuarded(t, wide)
 	data, mark := g.cfg.DataDir, filepath.Join(g.cfg.DataDir, policyMark)
@@ -165,7 +166,8 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 	}
 }
 
-// A policy that was in force before and was replaced is named when it comes back: in the log, by status and by the metrics, also after a restart, for a day.
+// A policy that was in force before and was replaced is named when it comes back: in the log, by
+// status and by the metrics, also after a restart, for a day.
 func TestAPolicyThatIsPutBackIsNamed(t *testing.T) {
 	g := startGuarded(t, wide)
 	const backLine, other = "It was put back", `rules: [{identity: "ME", scopes: [default], names: [b.example]}]`

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// A fleet that connects or acknowledges leaves garbage and grown stacks behind, for minutes where nothing happens then. So memory is collected and
-// given back to the system once it is quiet; that takes some ten milliseconds for some thousand nodes, and is not done while there is work.
+// A fleet that connects or acknowledges leaves garbage and grown stacks behind, for minutes where
+// nothing happens then. So memory is collected and given back to the system once it is quiet; that
+// takes some ten milliseconds for some thousand nodes, and is not done while there is work.
 const (
 	lullTick  = time.Second
 	lullTicks = 3       // so long it must be quiet
@@ -23,7 +24,8 @@ type lull struct {
 	quiet int    // ticks
 }
 
-// over is called each tick with the bytes allocated ever, and reports whether memory is to be given back now.
+// over is called each tick with the bytes allocated ever, and reports whether memory is to be given
+// back now.
 func (l *lull) over(allocated uint64) bool {
 	if allocated-l.last > lullQuiet {
 		l.quiet = 0

@@ -60,8 +60,8 @@ func newPuppet(t *testing.T, r *running, node, kind string, names ...string) *pu
 	return p
 }
 
-// takes waits for a response with the version (to the letter before its mark), whose answer is words; empty: an ACK.
-// What comes before it is acknowledged.
+// takes waits for a response with the version (to the letter before its mark), whose answer is
+// words; empty: an ACK. What comes before it is acknowledged.
 func (p *puppet) takes(words string, is func(version string) bool) {
 	p.t.Helper()
 	for {

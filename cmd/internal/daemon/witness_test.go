@@ -15,7 +15,8 @@ import (
 	"github.com/lockstep-tls/lockstep/events"
 )
 
-// A whole record of the log, put back from yesterday while nobody ran, is found by the mark in the data directory, and each event names a line.
+// A whole record of the log, put back from yesterday while nobody ran, is found by the mark in the
+// data directory, and each event names a line.
 func TestAnAuditRecordPutBackIsFoundByTheMark(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	in := func(c *config.Config) { c.DataDir = dir }

@@ -11,7 +11,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// A node whose stream has ended goes on serving what it took: it is said to until it is back, or its lease has ended.
+// A node whose stream has ended goes on serving what it took: it is said to until it is back, or
+// its lease has ended.
 func TestANodeThatIsAwayGoesOnServingItsListener(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &Listeners{lease: time.Minute, nodes: map[uint64]admin.Listening{}, away: map[string]away{}}

@@ -13,7 +13,8 @@ import (
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
 
-// While a loss is not settled no certificate is called absent, and status and errors say what to do.
+// While a loss is not settled no certificate is called absent, and status and errors say what to
+// do.
 func TestALossIsSaidUntilItIsSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -16,8 +16,8 @@ import (
 
 // Records is what a copy reads. The records of a store are copied as they are sealed.
 type Records interface {
-	// Records calls f with each record that was changed after since, one call at a time. The value of
-	// one that is gone is nil. head is the revision up to which that is all.
+	// Records calls f with each record that was changed after since, one call at a time. The value
+	// of one that is gone is nil. head is the revision up to which that is all.
 	Records(ctx context.Context, since store.Rev, f func(key string, val []byte) error) (head store.Rev, err error)
 }
 
@@ -46,8 +46,8 @@ func (r Reader) Records(ctx context.Context, since store.Rev, f func(key string,
 }
 
 // Copy moves what one store holds to another, as it is, sealed with the same key. It follows the
-// changes until few are left, freezes the first store, follows until no more change comes, and compares
-// everything. Until then To carries a mark, and lockstepd refuses such a store.
+// changes until few are left, freezes the first store, follows until no more change comes, and
+// compares everything. Until then To carries a mark, and lockstepd refuses such a store.
 type Copy struct {
 	From Records
 	Name string // of From, for the mark
@@ -56,8 +56,8 @@ type Copy struct {
 	Freeze func(ctx context.Context) error
 	// Tell is called after each pass.
 	Tell func(Progress)
-	// Finish is called after the last write, while To still carries the mark. It is nil if nothing else
-	// is to be copied.
+	// Finish is called after the last write, while To still carries the mark. It is nil if nothing
+	// else is to be copied.
 	Finish func() error
 }
 
@@ -75,8 +75,8 @@ var ErrNotEmpty = errors.New("not empty")
 const (
 	few    = 100 // changes in a pass that are worth freezing for
 	passes = 20  // after so many passes it freezes in any case
-	// quiet is how long no change must come while From is frozen. Drivers try for 5 s, so what was under
-	// way has arrived by then, or failed.
+	// quiet is how long no change must come while From is frozen. Drivers try for 5 s, so what was
+	// under way has arrived by then, or failed.
 	quiet   = 6 * time.Second
 	between = 200 * time.Millisecond // two passes
 	atOnce  = 8                      // records that are written
@@ -167,8 +167,8 @@ func (c *Copy) end(ctx context.Context) error {
 	return err
 }
 
-// pass copies what changed after since. It returns how many records changed that may not change while
-// the store is frozen.
+// pass copies what changed after since. It returns how many records changed that may not change
+// while the store is frozen.
 func (c *Copy) pass(ctx context.Context, since store.Rev, p *Progress) (head store.Rev, changed int, err error) {
 	g, going := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)

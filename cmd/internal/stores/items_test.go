@@ -15,7 +15,8 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// As many certificates as one request of an import may bring, all of the longest names, on a NATS server as it comes: its messages have 1 MiB.
+// As many certificates as one request of an import may bring, all of the longest names, on a NATS
+// server as it comes: its messages have 1 MiB.
 func TestTheLongestNamesOfAnImportAreWrittenDownInNATS(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -16,8 +16,9 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// The real servers, one after the other, under writes: what was acknowledged is in the next store, sealed as it was. A copy that breaks off before it froze or
-// after leaves a source that can be used.
+// The real servers, one after the other, under writes: what was acknowledged is in the next store,
+// sealed as it was. A copy that breaks off before it froze or after leaves a source that can be
+// used.
 func TestACopyBetweenKindsOfStores(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -113,7 +114,8 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 	check(t, from.Close())
 }
 
-// writes writes records of its own until the store is frozen, and returns what was acknowledged last.
+// writes writes records of its own until the store is frozen, and returns what was acknowledged
+// last.
 func writes(ctx context.Context, t *testing.T, s store.Store) func() map[string]string {
 	const writers = 4
 	var wg sync.WaitGroup

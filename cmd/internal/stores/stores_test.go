@@ -23,7 +23,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A pool whose server was away looks for it once a second, and sees only then that it was closed.
+	// A pool whose server was away looks for it once a second, and sees only then that it was
+	// closed.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
@@ -125,7 +126,8 @@ func (l lagging) Swap(ctx context.Context, key string, old store.Rev, val []byte
 	return l.Store.Swap(ctx, key, old, val)
 }
 
-// Whatever was acknowledged while the copy ran is in it, also where a write took longer than anybody waits.
+// Whatever was acknowledged while the copy ran is in it, also where a write took longer than
+// anybody waits.
 func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 	unsure := 0
 	for range 30 {
@@ -150,7 +152,9 @@ func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 			}}
 			_, err := c.Run(t.Context())
 			writers.Wait()
-			if err != nil { // a write came between the last pass and the comparison: it is run again, as it says
+			if err != nil {
+				// a write came between the last pass and the comparison: it is run again, as it
+				// says
 				_, err = c.Run(t.Context())
 			}
 			check(t, err)

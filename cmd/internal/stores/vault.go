@@ -27,8 +27,8 @@ type Vault struct {
 // Close ends all use.
 func (v *Vault) Close() error { return v.raw.Close() }
 
-// Unlock reads the sealing key, and proves that it opens what is stored. If the store is empty and the
-// source has no keyset, it makes one. After an error raw is closed. The errors are those of
+// Unlock reads the sealing key, and proves that it opens what is stored. If the store is empty and
+// the source has no keyset, it makes one. After an error raw is closed. The errors are those of
 // [custody.Enter] and package seal. A store into which a copy has not ended is refused.
 func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error) {
 	defer func() {

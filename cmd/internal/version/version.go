@@ -1,5 +1,5 @@
-// Package version says which build a program is. Each program prints it with --version, and the servers
-// show it as the metric lockstep_build_info.
+// Package version says which build a program is. Each program prints it with --version, and the
+// servers show it as the metric lockstep_build_info.
 package version
 
 import (
@@ -14,16 +14,19 @@ import (
 var version, commit string
 
 const (
-	unversioned  = "(devel)" // unversioned is what the go command says of a build that has no version.
+	// unversioned is what the go command says of a build that has no version.
+	unversioned  = "(devel)"
 	unknown      = "unknown"
 	commitDigits = 12 // commitDigits is how many digits of a commit are shown.
 )
 
 // Info describes a build. No field is empty.
 type Info struct {
-	Version string // Version is the newest tag and what came after it, or a Go pseudo-version, or "(devel)".
-	Commit  string // Commit is the beginning of the hash, with "-dirty" if the files had changes, or "unknown".
-	Go      string // Go is the version of the Go toolchain.
+	// Version is the newest tag and what came after it, or a Go pseudo-version, or "(devel)".
+	Version string
+	// Commit is the beginning of the hash, with "-dirty" if the files had changes, or "unknown".
+	Commit string
+	Go     string // Go is the version of the Go toolchain.
 }
 
 // Get returns the description of this program. What the linker did not set is read from what the go

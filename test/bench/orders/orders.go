@@ -1,5 +1,6 @@
-// Package orders lets the bench have work done by other processes. A process reads orders as lines of JSON on its
-// standard input and answers each with a line on its standard output, in the same order. It ends with its input.
+// Package orders lets the bench have work done by other processes. A process reads orders as lines
+// of JSON on its standard input and answers each with a line on its standard output, in the same
+// order. It ends with its input.
 package orders
 
 import (
@@ -17,7 +18,8 @@ type answer[R any] struct {
 	Reply R
 }
 
-// Serve carries out orders until in ends. It has the collector run seldom: the processor is what is scarce.
+// Serve carries out orders until in ends. It has the collector run seldom: the processor is what is
+// scarce.
 func Serve[C, R any](in io.Reader, out io.Writer, do func(C) (R, error)) error {
 	debug.SetGCPercent(400)
 	dec, enc := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)

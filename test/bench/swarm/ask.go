@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// ask is the work of one stream that wants names one by one, as an Envoy with on-demand certificates does: each name is
-// asked for in a message of its own, when a client comes for it, and each answer is ACKed in a message of its own, as
-// it comes.
+// ask is the work of one stream that wants names one by one, as an Envoy with on-demand
+// certificates does: each name is asked for in a message of its own, when a client comes for it,
+// and each answer is ACKed in a message of its own, as it comes.
 func ask(c Command) (reply Reply, err error) {
 	var b []byte
 	node, waiting := "node-00000", 0 // waiting for an answer
@@ -47,8 +47,8 @@ func echo(c Command) (reply Reply, err error) {
 	return reply, err
 }
 
-// exchange is Count messages on one stream. Send sends one of them, and says whether an answer is to come before the
-// next, which take is given. It returns what each tenth took.
+// exchange is Count messages on one stream. Send sends one of them, and says whether an answer is
+// to come before the next, which take is given. It returns what each tenth took.
 func exchange(c Command, path string, take func(*conn, []byte) error, send func(*conn, int) func() bool) (tenths []time.Duration, err error) {
 	cn, err := dial(c.Addr, nil, path)
 	if err != nil {

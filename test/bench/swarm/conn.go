@@ -73,8 +73,8 @@ func (c *conn) must(err error) {
 	}
 }
 
-// send puts a gRPC message, with its header, into a frame; it goes out with the next flush. The server's window is not minded: a
-// node's requests are small and follow answers.
+// send puts a gRPC message, with its header, into a frame; it goes out with the next flush. The
+// server's window is not minded: a node's requests are small and follow answers.
 func (c *conn) send(message []byte) { c.must(c.fr.WriteData(1, false, message)) }
 
 func (c *conn) flush() error {

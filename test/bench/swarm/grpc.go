@@ -11,11 +11,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// liveGRPC is live with the client of grpc-go, which costs what a node's own gRPC costs: it takes the whole response apart.
+// liveGRPC is live with the client of grpc-go, which costs what a node's own gRPC costs: it takes
+// the whole response apart.
 func (n *node) liveGRPC(c Command) error {
 	cc, err := grpc.NewClient("passthrough:///"+c.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30))) // stock sends all that a node asks for in one message
+		// stock sends all that a node asks for in one message
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
 	if err != nil {
 		return fmt.Errorf("swarm: %w", err)
 	}

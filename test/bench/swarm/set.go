@@ -74,7 +74,8 @@ func (s *set) connect(c Command) (Reply, error) {
 				live = func() error { return n.liveGRPC(c) }
 			}
 			err := live()
-			for c.Refuge != "" && err != nil && !s.closing.Load() { // there as often as it takes: others knock, too
+			for c.Refuge != "" && err != nil && !s.closing.Load() {
+				// there as often as it takes: others knock, too
 				c := c
 				c.Addr = c.Refuge
 				if err = n.live(c, config); err != nil {

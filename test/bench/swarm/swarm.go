@@ -1,7 +1,7 @@
-// Package swarm simulates thousands of xDS nodes in one process, each on a connection of its own, at as little cost as it
-// can, so that what is measured is the server. HTTP/2 frames and protobuf fields are written and read by hand: a node
-// looks at the nonce of a response and at the names in it, and ACKs it. It knows the protocol only, and so treats every
-// server alike.
+// Package swarm simulates thousands of xDS nodes in one process, each on a connection of its own,
+// at as little cost as it can, so that what is measured is the server. HTTP/2 frames and protobuf
+// fields are written and read by hand: a node looks at the nonce of a response and at the names in
+// it, and ACKs it. It knows the protocol only, and so treats every server alike.
 package swarm
 
 import (
@@ -19,21 +19,25 @@ type Command struct {
 	//   ask      asks for Count names on one stream, one after the other
 	//   echo     exchanges Count messages on one echo stream, as long as the asks would be
 	//   close    cuts the connections of Set
-	Op       string
-	Set      string        `json:",omitempty"`
-	Addr     string        `json:",omitempty"`
-	Refuge   string        `json:",omitempty"` // connect: where nodes go whose connection ends
-	Nodes    int           `json:",omitempty"`
-	Names    []string      `json:",omitempty"`
-	Parallel int           `json:",omitempty"` // connections that are being made at a time; 0: all at once
-	TLS      *Files        `json:",omitempty"`
-	GRPC     bool          `json:",omitempty"` // connect: nodes are clients of grpc-go, without TLS; else a bare HTTP/2 client, which costs half as much
-	Ring     string        `json:",omitempty"`
-	Accepts  int           `json:",omitempty"`
-	Pattern  string        `json:",omitempty"` // of the names that are asked for, with one %d
-	Count    int           `json:",omitempty"`
-	Ahead    int           `json:",omitempty"` // ask: how many names may wait for their answer when the next is asked for
-	Timeout  time.Duration `json:",omitempty"`
+	Op     string
+	Set    string   `json:",omitempty"`
+	Addr   string   `json:",omitempty"`
+	Refuge string   `json:",omitempty"` // connect: where nodes go whose connection ends
+	Nodes  int      `json:",omitempty"`
+	Names  []string `json:",omitempty"`
+	// connections that are being made at a time; 0: all at once
+	Parallel int    `json:",omitempty"`
+	TLS      *Files `json:",omitempty"`
+	// connect: nodes are clients of grpc-go, without TLS; else a bare HTTP/2 client, which costs
+	// half as much
+	GRPC    bool   `json:",omitempty"`
+	Ring    string `json:",omitempty"`
+	Accepts int    `json:",omitempty"`
+	Pattern string `json:",omitempty"` // of the names that are asked for, with one %d
+	Count   int    `json:",omitempty"`
+	// ask: how many names may wait for their answer when the next is asked for
+	Ahead   int           `json:",omitempty"`
+	Timeout time.Duration `json:",omitempty"`
 }
 
 // Reply answers a command. Times are Unix nanoseconds of this machine's clock.
@@ -51,7 +55,8 @@ func New() func(Command) (Reply, error) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err == nil {
 		files.Cur = files.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files) // a dial will say if they do not suffice
+		// a dial will say if they do not suffice
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
 	}
 	sets := map[string]*set{}
 	return func(c Command) (r Reply, err error) {

@@ -31,7 +31,8 @@ const (
 	messageHeader = 5 // of gRPC: a flag and the length
 )
 
-// request appends a DeltaDiscoveryRequest with the header of a gRPC message. Empty parts are left out.
+// request appends a DeltaDiscoveryRequest with the header of a gRPC message. Empty parts are left
+// out.
 func request(b []byte, node, nonce string, names ...string) []byte {
 	start := len(b)
 	b = append(b, 0, 0, 0, 0, 0)

@@ -25,7 +25,8 @@ func shake(c Command) error {
 		if got := conn.ConnectionState().DidResume; got != c.Resume {
 			return fmt.Errorf("%s: resumed: %v", name, got)
 		}
-		// The server has done all of its part when it ends the connection, too. Its tickets are not looked at.
+		// The server has done all of its part when it ends the connection, too. Its tickets are not
+		// looked at.
 		conn.CloseWrite()
 		raw.CloseWrite()
 		io.Copy(io.Discard, raw)

@@ -1,6 +1,7 @@
-// Package visit is the clients of the edge's lines: TLS handshakes, requests on kept-alive connections, and connections
-// that are held idle, at as little cost as it can, so that what is measured is the server. It speaks TLS 1.3 with X25519,
-// which every server has, and HTTP/1.1 where nothing else is said.
+// Package visit is the clients of the edge's lines: TLS handshakes, requests on kept-alive
+// connections, and connections that are held idle, at as little cost as it can, so that what is
+// measured is the server. It speaks TLS 1.3 with X25519, which every server has, and HTTP/1.1 where
+// nothing else is said.
 package visit
 
 import (
