@@ -123,11 +123,17 @@ func serve(t *testing.T, conn *nats.Conn, rotate func(ctx context.Context, scope
 			t.Errorf("Serve = %v", err)
 		}
 	})
+	// A service is listed a moment before it has its endpoint.
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if _, err := conn.Request("$SRV.INFO."+serviceName, nil, time.Second); err == nil {
+		var info micro.Info
+		m, err := conn.Request("$SRV.INFO."+serviceName, nil, time.Second)
+		if err == nil {
+			err = json.Unmarshal(m.Data, &info)
+		}
+		if err == nil && len(info.Endpoints) > 0 {
 			return
 		} else if time.Now().After(end) {
-			t.Fatal(err)
+			t.Fatalf("%v: listed as %+v", err, info)
 		}
 	}
 }
