@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,13 +30,16 @@ const host = "shop.example"
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // certify makes a self-signed certificate for host, and the pool that trusts it.
-func certify(t *testing.T) (tls.Certificate, *x509.CertPool) {
+func certify(t *testing.T) (tls.Certificate, *x509.CertPool) { return certifyBy(t, "") }
+
+// certifyBy issues to itself under that name.
+func certifyBy(t *testing.T, issuer string) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host},
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host}, Subject: pkix.Name{CommonName: issuer},
 		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

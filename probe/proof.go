@@ -3,6 +3,8 @@ package probe
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // Subject is a node of which it is to be proved that every host uses a ring.
@@ -23,8 +27,10 @@ type Subject struct {
 
 // Host is a server name, and other nodes that serve it with the same ring.
 type Host struct {
-	Name   string
-	Others []string // host:port; the first of these that makes a ticket is used
+	Name string
+	// Others are host:port. The first is used that makes a ticket and shows a certificate of the
+	// same resumption context.
+	Others []string
 }
 
 // Finding is what the handshakes of a proof showed.
@@ -65,9 +71,10 @@ type Prover struct {
 func NewProver() *Prover { return &Prover{slots: make(chan struct{}, atOnce), pause: time.Second} }
 
 // Prove makes a full handshake with each host, in TLS 1.2 and in 1.3. The ticket must be made with
-// one of the keys of s. A ticket that another node made with such a key must resume. Prove ends
-// with the first host that disproves it, or with ctx. It checks no certificate, since it does not
-// matter with which one the host is served.
+// one of the keys of s. A ticket that another node made with such a key must resume, unless the
+// two nodes show certificates of different resumption contexts. While a certificate is replaced,
+// or a node has refused it, they do. Prove ends with the first host that disproves it, or with
+// ctx. It checks no certificate, since it does not matter with which one the host is served.
 //
 // A host that cannot be reached is tried three times, for five seconds each.
 func (p *Prover) Prove(ctx context.Context, s Subject) Proof {
@@ -110,7 +117,7 @@ func (p *Prover) Prove(ctx context.Context, s Subject) Proof {
 		return Proof{Words: "some hosts speak neither TLS 1.2 nor 1.3", At: out.At}
 	}
 	if out.Finding == Proved && !compared {
-		out.Words += "; no other node was there to compare with"
+		out.Words += "; no other node with the same certificates was there to compare with"
 	}
 	return out
 }
@@ -156,13 +163,28 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 		switch {
 		case err != nil:
 			return Disproved, what("with a ticket of %s: %v", other, err), true
+		case !r.Resumed && !sameContext(made.Leaf, r.Leaf, h.Name):
+			continue // such a ticket resumes with no key
 		case !r.Resumed:
-			return Disproved, what("a ticket that %s made with the same key does not resume: is the certificate "+
-				"the same?", other), true
+			return Disproved, what("a ticket that %s made with the same key does not resume", other), true
 		}
 		return Proved, "", true
 	}
 	return Proved, "", false
+}
+
+// sameContext reports whether tickets of a host pass between nodes that show these certificates.
+func sameContext(a, b *x509.Certificate, host string) bool {
+	var fingerprints [2]string
+	for i, leaf := range []*x509.Certificate{a, b} {
+		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
+		c, err := keysource.ResumptionContext(block, keysource.Name(host))
+		if err != nil {
+			return false
+		}
+		fingerprints[i] = c.Fingerprint
+	}
+	return fingerprints[0] == fingerprints[1]
 }
 
 // dial tries again while the node cannot be reached.

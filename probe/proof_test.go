@@ -44,13 +44,17 @@ func prover() *Prover {
 
 func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 	cert, _ := certify(t)
-	node := func(key, secret byte, more func(*tls.Config)) string {
+	standIn, _ := certifyBy(t, "a stand-in")
+	as := func(cert tls.Certificate, key, secret byte, more func(*tls.Config)) string {
 		addr, _ := serve(t, cert, secret, named(key, more))
 		return addr
 	}
+	node := func(key, secret byte, more func(*tls.Config)) string { return as(cert, key, secret, more) }
 	good, twin := node(1, 1, nil), node(1, 1, nil)
 	old := node(2, 2, nil)  // it encrypts with another key
 	liar := node(1, 9, nil) // a key of that name, with other bytes
+	// it refused the certificate that the others took, so their tickets cannot resume there
+	cured := as(standIn, 1, 8, nil)
 	silent := node(1, 1, func(c *tls.Config) { c.SessionTicketsDisabled = true })
 	asks := node(1, 1, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert })
 	may := node(1, 1, func(c *tls.Config) { c.ClientAuth = tls.RequestClientCert })
@@ -92,11 +96,15 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 		"one host of several": {spoilt, hosts(host, "blog.example"), Disproved,
 			[]string{"blog.example", keyID(2)}},
 		"equal names, unequal bytes": {liar, hosts(host), Disproved, []string{host, twin, "does not resume"}},
-		"no tickets":                 {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
-		"it demands a certificate":   {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},
-		"it would take one":          {may, hosts(host), Proved, nil},
-		"TLS 1.3 alone":              {tls13, hosts(host), Proved, nil},
-		"it is not there":            {gone, hosts(host), Disproved, []string{host, "connect"}},
+		"another certificate":        {cured, hosts(host), Proved, []string{"no other node with the same certificates"}},
+		"one of several has another": {good, []Host{{Name: host, Others: []string{cured, twin}}}, Proved, []string{"1 hosts, TLS 1.2 and 1.3"}},
+		"another certificate, then unequal bytes": {liar, []Host{{Name: host, Others: []string{cured, twin}}}, Disproved,
+			[]string{twin, "does not resume"}},
+		"no tickets":               {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
+		"it demands a certificate": {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},
+		"it would take one":        {may, hosts(host), Proved, nil},
+		"TLS 1.3 alone":            {tls13, hosts(host), Proved, nil},
+		"it is not there":          {gone, hosts(host), Disproved, []string{host, "connect"}},
 	} {
 		p := prover().Prove(t.Context(), Subject{Addr: c.addr, Hosts: c.hosts, Keys: []string{keyID(7), keyID(1)}})
 		if p.Finding != c.want || p.At.IsZero() {

@@ -57,6 +57,9 @@ type Result struct {
 	Resumed   bool
 	Handshake time.Duration // without the TCP connect
 	Session   *Session      // made by this connection; nil if the node gave no ticket
+	// Leaf is the certificate that the node showed. A resumed session has that of its full
+	// handshake.
+	Leaf *x509.Certificate
 }
 
 // Dial connects to addr, offers a session (unless it is nil), waits for the node's ticket, and
@@ -112,7 +115,7 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 		return Result{}, handshakeError(err)
 	}
 	state := conn.ConnectionState()
-	r := Result{Resumed: state.DidResume, Handshake: time.Since(start)}
+	r := Result{Resumed: state.DidResume, Handshake: time.Since(start), Leaf: state.PeerCertificates[0]}
 	if await && state.Version >= tls.VersionTLS13 {
 		err := keep.await(conn, c.SNI)
 		if refused := (*net.OpError)(nil); errors.As(err, &refused) && refused.Op == "remote error" {
