@@ -70,9 +70,9 @@ type Config struct {
 
 // HighestSent keeps, for each scope, the highest generation that this replica has ever sent,
 // outside the store. It tells a store that was put back to an earlier day from one that is as it
-// was. Raise is called before a generation is sent. Neither method blocks for long. If Raise
-// cannot write, the next Highest may be too low, and nothing else happens. Highest is at most
-// 2^52.
+// was. Raise is called when a generation is in the store and begins to be sent. Nothing is decided
+// on that generation before Raise has returned. If Raise cannot write, or the machine fails
+// meanwhile, the next Highest may be too low, and nothing else happens. Highest is at most 2^52.
 type HighestSent interface {
 	Highest(scope string) uint64
 	Raise(scope string, generation uint64)

@@ -5,15 +5,22 @@ import "github.com/lockstep-tls/lockstep/rotation"
 // publish makes the rollout of v what this replica goes by, and wakes the streams if its ring is
 // another one. Then it announces the lines of the history that were not announced yet.
 func (t *turn) publish(v view, announced uint64) {
-	if t.cfg.HighestSent != nil {
-		t.cfg.HighestSent.Raise(t.name, v.r.Generation)
-	}
+	// A disk takes milliseconds, while nodes take the ring. The turn waits for both: nothing is
+	// decided on a generation, and nothing announced, before its mark is kept.
+	raised := make(chan struct{})
+	go func() {
+		defer close(raised)
+		if t.cfg.HighestSent != nil {
+			t.cfg.HighestSent.Raise(t.name, v.r.Generation)
+		}
+	}()
 	t.mu.Lock()
 	changed := t.setRollout(v.r)
 	t.mu.Unlock()
 	if changed {
 		t.cfg.Wake(t.name, nil) // first of all, since what follows is only for this replica
 	}
+	<-raised
 	again := t.noteLate(v)
 	fresh := 0
 	if v.r.Lines > announced {
