@@ -83,7 +83,8 @@ e2e: ## one end-to-end test by name, with what it needs built:
 # Passing subtests and progress lines are left out of the output; every failure is shown with its
 # whole log.
 .PHONY: test
-test: test-packages envoy promtool build lint ## run all tests, real Envoy included, with the race detector
+test: test-packages envoy promtool build lint ## run all tests, real Envoy included,
+## with the race detector
 	go test -race -v -timeout 30m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
 	@test/fuzz
 
@@ -105,11 +106,13 @@ soak: build envoy ## an hour of rotations and churn, 100 kills at each failpoint
 	FUZZTIME=10m test/fuzz
 
 .PHONY: lint
-lint: go ## gofmt, go vet, staticcheck
+lint: go ## gofmt, go vet, staticcheck, and that lines end in time:
+## comments and prose at column 100, code at 120
 	@unformatted=$$(gofmt -l .); \
 	test -z "$$unformatted" || { echo "not formatted (run gofmt -w on them):" $$unformatted; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	go run ./test/columns
 
 .PHONY: promtool
 promtool: ## install promtool into .promtool/ (it checks the alert rules)
