@@ -44,7 +44,8 @@ func TestLinesFollowEachOtherThroughRecordsAndRestarts(t *testing.T) {
 		}
 	}
 	lines, err := l.Lines(t.Context(), 150)
-	if err != nil || len(lines) != 150 || lines[0].Number != 51 || lines[149].Number != 200 || lines[149].Replica != "r1" || lines[149].Actor != "me" {
+	if err != nil || len(lines) != 150 || lines[0].Number != 51 || lines[149].Number != 200 ||
+		lines[149].Replica != "r1" || lines[149].Actor != "me" {
 		t.Fatalf("%d lines, %v", len(lines), err)
 	}
 }
@@ -53,7 +54,10 @@ func TestALineHoldsWhatWasSaidAndIsBounded(t *testing.T) {
 	l := open(t, memory.New(), nil)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	long := strings.Repeat("\"\\", 5000) + "\x00\u2028<&>"
-	e := Entry{At: at, Actor: "a\xffb\x1b<\u2028ä", What: "promoting", Scope: long, Name: long, After: long, Key: long, Generation: 7, Rotation: 3, Nodes: 5000, Took: time.Second, Why: long}
+	e := Entry{
+		At: at, Actor: "a\xffb\x1b<\u2028ä", What: "promoting", Scope: long, Name: long, After: long, Key: long,
+		Generation: 7, Rotation: 3, Nodes: 5000, Took: time.Second, Why: long,
+	}
 	for i := range 5000 {
 		e.LeftBehind = append(e.LeftBehind, fmt.Sprintf("node-%d", i))
 		e.WaitedFor = append(e.WaitedFor, long)
@@ -68,7 +72,8 @@ func TestALineHoldsWhatWasSaidAndIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := lines[0]
-	if !got.At.Equal(at) || got.Actor != "a\uFFFDb\uFFFD<\uFFFDä" || got.Generation != 7 || got.Nodes != 5000 || got.Took != time.Second || len(got.Why) > maxWords || !strings.HasSuffix(got.Why, "…") {
+	if !got.At.Equal(at) || got.Actor != "a\uFFFDb\uFFFD<\uFFFDä" || got.Generation != 7 || got.Nodes != 5000 ||
+		got.Took != time.Second || len(got.Why) > maxWords || !strings.HasSuffix(got.Why, "…") {
 		t.Errorf("%+v", got)
 	}
 	if len(got.LeftBehind) != maxNames+1 || got.LeftBehind[maxNames] != "and 4980 more" {
@@ -245,12 +250,15 @@ func TestAFileIsAChainOfItsOwn(t *testing.T) {
 			t.Errorf("not JSON: %s", line)
 		}
 	}
-	check(l, bytes.ReplaceAll(whole, []byte(lineStart), []byte("<85>Jan  2 host lockstep-audit[1]: "+lineStart)), "file/r1: 5 lines, each as it was written, none missing")
+	check(l, bytes.ReplaceAll(whole, []byte(lineStart), []byte("<85>Jan  2 host lockstep-audit[1]: "+lineStart)),
+		"file/r1: 5 lines, each as it was written, none missing")
 	lines := bytes.SplitAfter(whole, []byte("\n"))
 	check(l, bytes.Join(lines[:4], nil), "the log ends with line 4, and the high-water mark of replica r1 names line 5")
 	check(l, bytes.Join(lines[2:], nil), "lines 1 to 2 are missing")
-	check(l, bytes.Replace(whole, []byte(`"me"`), []byte(`"ME"`), 1), "line 1 in line 1 of the file is not as it was written")
-	check(l, append(bytes.Clone(whole), bytes.Repeat([]byte("z"), 5*maxLine)...), "line 6 in line 6 of the file is not as it was written")
+	check(l, bytes.Replace(whole, []byte(`"me"`), []byte(`"ME"`), 1),
+		"line 1 in line 1 of the file is not as it was written")
+	check(l, append(bytes.Clone(whole), bytes.Repeat([]byte("z"), 5*maxLine)...),
+		"line 6 in line 6 of the file is not as it was written")
 
 	// Moved away, as logrotate does: the chain goes on in the next file.
 	if err := os.Rename(file, file+".1"); err != nil {
@@ -269,7 +277,8 @@ func TestAFileIsAChainOfItsOwn(t *testing.T) {
 	f.Close()
 	l = open(t, s, with)
 	fill(t, l, 1)
-	check(l, append(bytes.Clone(whole), read()...), "behind line 6, line 7 of the file has bytes that were never written as a line")
+	check(l, append(bytes.Clone(whole), read()...),
+		"behind line 6, line 7 of the file has bytes that were never written as a line")
 }
 
 func TestSyslogGetsEachLine(t *testing.T) {
@@ -346,13 +355,15 @@ func TestForbiddenNeverBlocksAndIsBounded(t *testing.T) {
 		if err != nil || len(lines) != strangerBurst+1 {
 			t.Fatalf("%d lines: %v", len(lines), err)
 		}
-		if last := lines[strangerBurst]; last.Actor != "spiffe://b" || last.Name != "x.example" || last.What != "forbidden" || last.Times != 0 {
+		if last := lines[strangerBurst]; last.Actor != "spiffe://b" || last.Name != "x.example" ||
+			last.What != "forbidden" || last.Times != 0 {
 			t.Errorf("%+v", last)
 		}
 		time.Sleep(strangerEvery)
 		l.Forbidden("spiffe://a", "last")
 		synctest.Wait()
-		if lines, err = l.Lines(t.Context(), 1); err != nil || lines[0].Name != "last" || lines[0].Times != 100_000-strangerBurst+1 {
+		if lines, err = l.Lines(t.Context(), 1); err != nil || lines[0].Name != "last" ||
+			lines[0].Times != 100_000-strangerBurst+1 {
 			t.Fatalf("%+v %v", lines, err)
 		}
 		for i := range 10 * maxStrangers {

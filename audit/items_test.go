@@ -23,7 +23,8 @@ func TestOneLineStandsForManyAndItsNamesAreProved(t *testing.T) {
 		t.Fatalf("the same again: %v", err)
 	}
 	lines, err := l.Lines(t.Context(), 10)
-	if err != nil || len(lines) != 2 || lines[0].Number != head.Number || lines[0].Times != 3 || lines[0].Name != "a.example … c.example" {
+	if err != nil || len(lines) != 2 || lines[0].Number != head.Number || lines[0].Times != 3 ||
+		lines[0].Name != "a.example … c.example" {
 		t.Fatalf("%+v %v", lines, err)
 	}
 	digest := lines[0].Items
@@ -50,7 +51,8 @@ func TestOneLineStandsForManyAndItsNamesAreProved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rev, err = s.Swap(t.Context(), key, rev, []byte(strings.Replace(string(good), "b.example", "x.example", 1))); err != nil {
+	if rev, err = s.Swap(t.Context(), key, rev,
+		[]byte(strings.Replace(string(good), "b.example", "x.example", 1))); err != nil {
 		t.Fatal(err)
 	}
 	if got := faults(); !slices.Equal(got, []Fault{Changed}) {
@@ -86,7 +88,8 @@ func TestTheNamesOfALineAreBoundedInBytes(t *testing.T) {
 	var all []Item
 	for _, line := range lines {
 		part, err := l.Items(t.Context(), line.Items)
-		if err != nil || len(part) != line.Times || line.Name != clip(part[0].Name+" … "+part[len(part)-1].Name, maxWords) {
+		if err != nil || len(part) != line.Times ||
+			line.Name != clip(part[0].Name+" … "+part[len(part)-1].Name, maxWords) {
 			t.Errorf("%+v: %d items, %v", line, len(part), err)
 		}
 		text, _, err := s.Get(t.Context(), itemsPrefix+line.Items)
@@ -114,7 +117,8 @@ func TestWithoutTheNamesThereIsNoLine(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := l.AppendMany(t.Context(), Entry{What: "certs-put"}, []Item{{"a.example", broken[:8]}}); !errors.Is(err, ErrUnwritten) || !errors.Is(err, errDown) {
+		if _, err := l.AppendMany(t.Context(), Entry{What: "certs-put"},
+			[]Item{{"a.example", broken[:8]}}); !errors.Is(err, ErrUnwritten) || !errors.Is(err, errDown) {
 			t.Errorf("%s: %v", broken, err)
 		}
 	}

@@ -123,7 +123,9 @@ func (r stored) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 func (r stored) Now(ctx context.Context) (time.Time, error) { return r.s.Now(ctx) }
 
 func said(err error) error {
-	for from, to := range map[error]error{store.ErrNotExist: ErrNotExist, store.ErrConflict: ErrConflict, store.ErrSealed: ErrSealed} {
+	for from, to := range map[error]error{
+		store.ErrNotExist: ErrNotExist, store.ErrConflict: ErrConflict, store.ErrSealed: ErrSealed,
+	} {
 		if errors.Is(err, from) {
 			return errors.Join(err, to)
 		}
@@ -160,7 +162,9 @@ func fill(t *testing.T, l *Log, n int) (last Head) {
 	t.Helper()
 	for i := range n {
 		var err error
-		if last, err = l.Append(t.Context(), Entry{Actor: "me", What: "test", Why: fmt.Sprintf("reason %d %s", i, strings.Repeat("x", 200))}); err != nil {
+		if last, err = l.Append(t.Context(), Entry{
+			Actor: "me", What: "test", Why: fmt.Sprintf("reason %d %s", i, strings.Repeat("x", 200)),
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}

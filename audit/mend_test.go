@@ -78,14 +78,16 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 			}
 			if c.again {
 				l = open(t, sealed, func(c *Config) { c.MarkFile = mark })
-				if _, err := l.Append(t.Context(), Entry{What: "x"}); !errors.Is(err, ErrUnwritten) || !strings.Contains(err.Error(), "lockstep audit mend") {
+				if _, err := l.Append(t.Context(), Entry{What: "x"}); !errors.Is(err, ErrUnwritten) ||
+					!strings.Contains(err.Error(), "lockstep audit mend") {
 					t.Errorf("a line follows, or no way out is named: %v", err)
 				}
 				if _, whole, err := l.Newest(t.Context(), 10); err == nil && whole {
 					t.Error("the log is called whole")
 				}
 			}
-			h, err := l.Mend(t.Context(), "alice", []Witness{{Who: "w", Head: Head{Chain: sharedChain, Number: 50, MAC: before.MAC}}})
+			h, err := l.Mend(t.Context(), "alice",
+				[]Witness{{Who: "w", Head: Head{Chain: sharedChain, Number: 50, MAC: before.MAC}}})
 			if err != nil || h.Number != 52 {
 				t.Fatalf("%v %v", h, err)
 			}
@@ -97,7 +99,8 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 				t.Error(after)
 			}
 			lines, err := l.Lines(t.Context(), 3)
-			if err != nil || len(lines) != 3 || lines[0].What != "audit-broken" || lines[0].Actor != "alice" || !strings.Contains(lines[0].Why, c.want) {
+			if err != nil || len(lines) != 3 || lines[0].What != "audit-broken" || lines[0].Actor != "alice" ||
+				!strings.Contains(lines[0].Why, c.want) {
 				t.Fatalf("%+v %v", lines, err)
 			}
 			tidy(t, l)

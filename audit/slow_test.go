@@ -150,7 +150,9 @@ func TestAKeyThatAnotherReplicaMadeAnewIsTaken(t *testing.T) {
 				}
 			}
 			lines, err := l.Lines(t.Context(), 6)
-			if err != nil || !slices.ContainsFunc(lines, func(l Line) bool { return l.What == "audit-broken" && l.Replica == "r1" }) {
+			if err != nil || !slices.ContainsFunc(lines, func(l Line) bool {
+				return l.What == "audit-broken" && l.Replica == "r1"
+			}) {
 				t.Errorf("it does not say that it was broken: %+v %v", lines, err)
 			}
 		})

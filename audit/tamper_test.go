@@ -171,7 +171,8 @@ func TestARolloutIsAWitness(t *testing.T) {
 	l := open(t, s, nil)
 	change := func(on Head) Head {
 		t.Helper()
-		h, err := l.Append(t.Context(), Entry{What: "distributing", Scope: "default", After: on.Ref()}, Entry{What: "promoting", Scope: "default", After: on.Ref()})
+		h, err := l.Append(t.Context(), Entry{What: "distributing", Scope: "default", After: on.Ref()},
+			Entry{What: "promoting", Scope: "default", After: on.Ref()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,14 +195,16 @@ func TestARolloutIsAWitness(t *testing.T) {
 	}
 	fresh := open(t, s, func(c *Config) { c.Replica = "r2" }) // has no mark
 	edit(t, s, headName, func(l [][]byte) [][]byte { return l[:6] })
-	if r := verify(t, fresh, witness(third)); len(r.Problems) != 1 || r.Problems[0].Fault != CutOff || !strings.Contains(r.Problems[0].Words, "the rollout of scope default names line 8") {
+	if r := verify(t, fresh, witness(third)); len(r.Problems) != 1 || r.Problems[0].Fault != CutOff ||
+		!strings.Contains(r.Problems[0].Words, "the rollout of scope default names line 8") {
 		t.Errorf("%s", r.Summary())
 	}
 	lines, err := l.Lines(t.Context(), 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(Effect(lines, []Witness{witness(second)})); got != "map[1:true 2:true 3:false 4:false 5:true 6:true]" {
+	if got := fmt.Sprint(Effect(lines,
+		[]Witness{witness(second)})); got != "map[1:true 2:true 3:false 4:false 5:true 6:true]" {
 		t.Error(got, lost)
 	}
 }
@@ -228,7 +231,10 @@ func TestALogThatWentBackGoesOnAboveAndSaysSo(t *testing.T) {
 	for name, c := range map[string]struct {
 		others int // lines that a replica which knew nothing wrote meanwhile
 		want   []Fault
-	}{"we come first": {0, []Fault{Missing}}, "another replica came first": {2, []Fault{}}, "far ahead": {200, []Fault{}}} {
+	}{
+		"we come first":              {0, []Fault{Missing}},
+		"another replica came first": {2, []Fault{}}, "far ahead": {200, []Fault{}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s, mark := memory.New(), temp(t, "mark")
 			l := open(t, s, func(c *Config) { c.MarkFile = mark })
@@ -263,7 +269,8 @@ func TestALogThatWentBackGoesOnAboveAndSaysSo(t *testing.T) {
 				t.Fatal(err)
 			}
 			fill(t, open(t, s, func(c *Config) { c.MarkFile = mark }), 1)
-			if lines, err = l.Lines(t.Context(), 1); err != nil || lines[0].What != "test" || lines[0].Number != r.Head.Number+1 {
+			if lines, err = l.Lines(t.Context(), 1); err != nil ||
+				lines[0].What != "test" || lines[0].Number != r.Head.Number+1 {
 				t.Errorf("it was said again: %+v %v", lines, err)
 			}
 		})
@@ -287,7 +294,8 @@ func TestAnEmptiedStoreKeepsTheKey(t *testing.T) {
 		t.Fatal(h)
 	}
 	r := verify(t, open(t, s, nil)) // reads the key anew
-	if len(r.Problems) != 1 || r.Problems[0].Fault != Missing || r.Problems[0].First != 1 || r.Problems[0].Last != 5 || r.Lines != 2 {
+	if len(r.Problems) != 1 || r.Problems[0].Fault != Missing || r.Problems[0].First != 1 ||
+		r.Problems[0].Last != 5 || r.Lines != 2 {
 		t.Fatal(r.Summary())
 	}
 }
@@ -335,7 +343,8 @@ func TestAnyInterruptionLeavesASoundChain(t *testing.T) {
 				return errDown
 			})
 			if rapid.Bool().Draw(rt, "it puts lines aside") {
-				for seg, ok := logs[i].shared.next(); ok && logs[i].shared.putAside(context.Background(), seg) == nil; seg, ok = logs[i].shared.next() {
+				for seg, ok := logs[i].shared.next(); ok &&
+					logs[i].shared.putAside(context.Background(), seg) == nil; seg, ok = logs[i].shared.next() {
 				}
 			}
 			_, err := logs[i].Append(context.Background(), Entry{What: "a", Why: why}, Entry{What: "b", Why: why})
@@ -354,7 +363,10 @@ func TestAnyInterruptionLeavesASoundChain(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	key := bytes.Repeat([]byte{7}, keySize)
-	l := Line{Number: 3, Chain: "store", Entry: Entry{What: "promoting", Nodes: 2, Why: "<\u2028>"}, Replica: "r", Prev: strings.Repeat("A", macLen)}
+	l := Line{
+		Number: 3, Chain: "store", Entry: Entry{What: "promoting", Nodes: 2, Why: "<\u2028>"},
+		Replica: "r", Prev: strings.Repeat("A", macLen),
+	}
 	good, err := l.encode(key)
 	if err != nil {
 		f.Fatal(err)

@@ -162,7 +162,9 @@ func TestGRPC(t *testing.T) {
 			stream, err := client.FullDuplexCall(shortly(t))
 			check(t, err)
 			for i := range 3 {
-				check(t, stream.Send(&testgrpc.StreamingOutputCallRequest{Payload: &testgrpc.Payload{Body: []byte{byte(i)}}}))
+				check(t, stream.Send(&testgrpc.StreamingOutputCallRequest{
+					Payload: &testgrpc.Payload{Body: []byte{byte(i)}},
+				}))
 				got, err := stream.Recv()
 				check(t, err)
 				if got.Payload.Body[0] != byte(i) {

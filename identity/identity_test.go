@@ -20,10 +20,16 @@ func TestWhoACertificateIs(t *testing.T) {
 		uris, dns []string
 		want      string
 	}{
-		"a SPIFFE ID":             {[]string{"spiffe://fleet.example/edge/1"}, nil, "spiffe://fleet.example/edge/1"},
-		"and nothing beside it":   {[]string{"spiffe://fleet.example/edge/1"}, []string{"other.example"}, "spiffe://fleet.example/edge/1"},
-		"two of them":             {[]string{"spiffe://fleet.example/a", "spiffe://fleet.example/b"}, []string{"a.example"}, ""},
-		"one and another URI":     {[]string{"spiffe://fleet.example/a", "https://a.example"}, []string{"a.example"}, ""},
+		"a SPIFFE ID": {[]string{"spiffe://fleet.example/edge/1"}, nil, "spiffe://fleet.example/edge/1"},
+		"and nothing beside it": {
+			[]string{"spiffe://fleet.example/edge/1"}, []string{"other.example"}, "spiffe://fleet.example/edge/1",
+		},
+		"two of them": {
+			[]string{"spiffe://fleet.example/a", "spiffe://fleet.example/b"}, []string{"a.example"}, "",
+		},
+		"one and another URI": {
+			[]string{"spiffe://fleet.example/a", "https://a.example"}, []string{"a.example"}, "",
+		},
 		"a malformed one":         {[]string{"spiffe://fleet.example/a//b"}, []string{"a.example"}, ""},
 		"with a port":             {[]string{"spiffe://fleet.example:1/a"}, nil, ""},
 		"with a query":            {[]string{"spiffe://fleet.example/a?b"}, nil, ""},

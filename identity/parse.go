@@ -36,7 +36,8 @@ func Parse(b []byte) (*Policy, error) {
 		return nil, badYAML(err)
 	}
 	if len(tree.Docs) > 1 {
-		return nil, fmt.Errorf("%w: line %d begins a second document: put all rules under one \"rules:\"", ErrBadPolicy, firstLine(tree.Docs[1]))
+		return nil, fmt.Errorf("%w: line %d begins a second document: put all rules under one \"rules:\"",
+			ErrBadPolicy, firstLine(tree.Docs[1]))
 	}
 	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
 		return nil, fmt.Errorf("%w: it is empty: \"rules: []\" denies everything", ErrBadPolicy)
@@ -44,7 +45,8 @@ func Parse(b []byte) (*Policy, error) {
 	body := tree.Docs[0].Body
 	var tags tagFinder
 	if ast.Walk(&tags, body); tags.first != nil {
-		return nil, fmt.Errorf("%w: line %d: the tag %s means nothing here: put the value in quotes", ErrBadPolicy, line(tags.first), tags.first.Start.Value)
+		return nil, fmt.Errorf("%w: line %d: the tag %s means nothing here: put the value in quotes",
+			ErrBadPolicy, line(tags.first), tags.first.Start.Value)
 	}
 	var file struct {
 		Rules *[]ruleText `yaml:"rules"`

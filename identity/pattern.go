@@ -67,11 +67,13 @@ func parsePattern(s string) (pattern, error) {
 			return p, fmt.Errorf("%q is not of the form unix:uid=1000", s)
 		}
 		if !p.star && s == fmt.Sprint(unixUID, nobody) {
-			return p, fmt.Errorf("%q is not one user: the kernel gives that number for every user whom it cannot name here (those of other user namespaces), "+
+			return p, fmt.Errorf("%q is not one user: the kernel gives that number for every user "+
+				"whom it cannot name here (those of other user namespaces), "+
 				"and such a peer is %s: run the node as a user of its own", s, unmapped)
 		}
 	case !isDNS(s):
-		return p, fmt.Errorf("%q is neither a SPIFFE ID (spiffe://…), nor a DNS name, nor unix:uid=…, each with at most one star", s)
+		return p, fmt.Errorf("%q is neither a SPIFFE ID (spiffe://…), nor a DNS name, nor unix:uid=…, "+
+			"each with at most one star", s)
 	}
 	return p, nil
 }

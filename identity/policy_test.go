@@ -119,23 +119,25 @@ func TestABadPolicyIsRefusedWithRuleAndLine(t *testing.T) {
 		"rules: [":                           {"at [line:column]"},
 		rule("{scopes: [default]}"):          {"rule 2 (line 3)", "identity is missing"},
 		rule("{identity: edge-1}"):           {"rule 2 (line 3)", "grants nothing"},
-		rule("{identity: edge-1, scopes: [default], name: [a]}"):               {"[3:", "name"},
-		rule("{identity: edge-1, identity: edge-2, scopes: [default]}"):        {"[3:", "identity"},
-		rule(`{identity: "", scopes: [default]}`):                              {"rule 2", "empty"},
-		rule(`{identity: "spiffe://fleet.example*", scopes: [default]}`):       {"rule 2 (line 3)", "trust domain"},
-		rule(`{identity: "spiffe://*/edge", scopes: [default]}`):               {"rule 2 (line 3)", "trust domain"},
-		rule(`{identity: "spiffe://Fleet/edge", scopes: [default]}`):           {"rule 2 (line 3)", "SPIFFE"},
-		rule(`{identity: "spiffe:fleet", scopes: [default]}`):                  {"rule 2 (line 3)", "neither a SPIFFE ID"},
-		rule(`{identity: "edge-*-*", scopes: [default]}`):                      {"rule 2 (line 3)", "more than one star"},
-		rule(`{identity: "a b", scopes: [default]}`):                           {"rule 2 (line 3)", "a b"},
-		rule(`{identity: "unix:1000", scopes: [default]}`):                     {"rule 2 (line 3)", "unix:uid=1000"},
-		rule(`{identity: "unix:uid=65534", scopes: [default]}`):                {"rule 2 (line 3)", "not one user"},
-		rule("{identity: 1000, scopes: [default]}"):                            {"line 3", "quotes"},
-		rule("{identity: edge-1, scopes: [default, Upper]}"):                   {"rule 2 (line 3)", "scopes", "Upper"},
-		rule("identity: edge-1\n  names:\n  - ok.example\n  - shop_1.example"): {"rule 2 (line 6)", "names", "shop_1.example"},
-		rule(`{identity: edge-1, names: ["shop-*.example"]}`):                  {"rule 2 (line 3)", "names"},
-		rule("{identity: edge-1, names: [192.0.2.1]}"):                         {"rule 2 (line 3)", "192.0.2.1"},
-		strings.Repeat("#", maxPolicy+1):                                       {"bytes"},
+		rule("{identity: edge-1, scopes: [default], name: [a]}"):         {"[3:", "name"},
+		rule("{identity: edge-1, identity: edge-2, scopes: [default]}"):  {"[3:", "identity"},
+		rule(`{identity: "", scopes: [default]}`):                        {"rule 2", "empty"},
+		rule(`{identity: "spiffe://fleet.example*", scopes: [default]}`): {"rule 2 (line 3)", "trust domain"},
+		rule(`{identity: "spiffe://*/edge", scopes: [default]}`):         {"rule 2 (line 3)", "trust domain"},
+		rule(`{identity: "spiffe://Fleet/edge", scopes: [default]}`):     {"rule 2 (line 3)", "SPIFFE"},
+		rule(`{identity: "spiffe:fleet", scopes: [default]}`):            {"rule 2 (line 3)", "neither a SPIFFE ID"},
+		rule(`{identity: "edge-*-*", scopes: [default]}`):                {"rule 2 (line 3)", "more than one star"},
+		rule(`{identity: "a b", scopes: [default]}`):                     {"rule 2 (line 3)", "a b"},
+		rule(`{identity: "unix:1000", scopes: [default]}`):               {"rule 2 (line 3)", "unix:uid=1000"},
+		rule(`{identity: "unix:uid=65534", scopes: [default]}`):          {"rule 2 (line 3)", "not one user"},
+		rule("{identity: 1000, scopes: [default]}"):                      {"line 3", "quotes"},
+		rule("{identity: edge-1, scopes: [default, Upper]}"):             {"rule 2 (line 3)", "scopes", "Upper"},
+		rule("identity: edge-1\n  names:\n  - ok.example\n  - shop_1.example"): {
+			"rule 2 (line 6)", "names", "shop_1.example",
+		},
+		rule(`{identity: edge-1, names: ["shop-*.example"]}`): {"rule 2 (line 3)", "names"},
+		rule("{identity: edge-1, names: [192.0.2.1]}"):        {"rule 2 (line 3)", "192.0.2.1"},
+		strings.Repeat("#", maxPolicy+1):                      {"bytes"},
 	} {
 		_, err := Parse([]byte(text))
 		for _, w := range want {
@@ -237,7 +239,9 @@ func TestManyIdentitiesShareWhatIsKept(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{design, "rules: []", "rules: [{identity: a, scopes: [b]}]", "rules:\n- &a {identity: \"*\", names: [\"*\"]}\n- *a\n", "rules: {a: b}", "- a", "rules: !x\na", "rules: [null]"} {
+	for _, seed := range []string{design, "rules: []", "rules: [{identity: a, scopes: [b]}]",
+		"rules:\n- &a {identity: \"*\", names: [\"*\"]}\n- *a\n", "rules: {a: b}",
+		"- a", "rules: !x\na", "rules: [null]"} {
 		f.Add([]byte(seed), "spiffe://fleet.example/edge/1", "shop.example")
 	}
 	f.Fuzz(func(t *testing.T, b []byte, who, name string) {
@@ -263,8 +267,10 @@ func tenThousand() string {
 	var b strings.Builder
 	b.WriteString("rules:\n")
 	for i := range 2500 {
-		fmt.Fprintf(&b, "- {identity: \"spiffe://fleet.example/edge/%d\", scopes: [default], names: [\"*.n%d.example\", h%d.example]}\n", i, i, i)
-		fmt.Fprintf(&b, "- {identity: \"spiffe://fleet.example/site-%d/*\", scopes: [default], names: [\"*.s%d.example\"]}\n", i, i)
+		fmt.Fprintf(&b, "- {identity: \"spiffe://fleet.example/edge/%d\", scopes: [default], names: "+
+			"[\"*.n%d.example\", h%d.example]}\n", i, i, i)
+		fmt.Fprintf(&b, "- {identity: \"spiffe://fleet.example/site-%d/*\", scopes: [default], names: "+
+			"[\"*.s%d.example\"]}\n", i, i)
 		fmt.Fprintf(&b, "- {identity: edge-%d.fleet.example, scopes: [default], names: [\"*\"]}\n", i)
 		fmt.Fprintf(&b, "- {identity: \"*.site-%d.fleet.example\", scopes: [default], names: [h%d.example]}\n", i, i)
 	}
@@ -277,7 +283,8 @@ func BenchmarkDecision(b *testing.B) {
 	p := parse(b, text)
 	who := make([]string, 5000)
 	for i := range who {
-		who[i] = []string{"spiffe://fleet.example/edge/%d", "spiffe://fleet.example/site-%d/x", "edge-%d.fleet.example", "a.site-%d.fleet.example"}[i%4]
+		who[i] = []string{"spiffe://fleet.example/edge/%d", "spiffe://fleet.example/site-%d/x",
+			"edge-%d.fleet.example", "a.site-%d.fleet.example"}[i%4]
 		who[i] = fmt.Sprintf(who[i], i%2500)
 	}
 	b.Run("known", func(b *testing.B) {

@@ -13,12 +13,16 @@ import (
 // The kernel says 65534 of every user whom it cannot name, so that number is nobody's, whatever a
 // rule says.
 func TestAUserWhomTheKernelCannotNameIsNoUser(t *testing.T) {
-	for uid, want := range map[uint32]string{0: "unix:uid=0", 1000: "unix:uid=1000", 65533: "unix:uid=65533", 65534: "unix:unmapped", 777: "unix:unmapped"} {
+	for uid, want := range map[uint32]string{
+		0: "unix:uid=0", 1000: "unix:uid=1000", 65533: "unix:uid=65533", 65534: "unix:unmapped", 777: "unix:unmapped",
+	} {
 		if got := ofUser(uid, 777); got != want {
 			t.Errorf("%d: %q, want %q", uid, got, want)
 		}
 	}
-	for text, want := range map[string]bool{"unix:uid=*": false, "unix:uid=6*": false, "unix:uid=1000": false, "unix:*": true, "*": true} {
+	for text, want := range map[string]bool{
+		"unix:uid=*": false, "unix:uid=6*": false, "unix:uid=1000": false, "unix:*": true, "*": true,
+	} {
 		p, err := Parse([]byte("rules: [{identity: \"" + text + "\", scopes: [default]}]"))
 		if err != nil {
 			t.Fatal(err)

@@ -60,7 +60,9 @@ func TestParseCertificateTakesEveryUsualForm(t *testing.T) {
 				"no last newline": bytes.TrimSpace(join(leaf, inter.PEM)),
 				"CRLF":            bytes.ReplaceAll(join(leaf, inter.PEM), []byte("\n"), []byte("\r\n")),
 			} {
-				got, err := keysource.ParseCertificate(keysource.PEM{Chain: chain, Key: join(key, []byte("trailing text\n"))}, now)
+				got, err := keysource.ParseCertificate(keysource.PEM{
+					Chain: chain, Key: join(key, []byte("trailing text\n")),
+				}, now)
 				if err != nil {
 					t.Fatalf("%s: %v", form, err)
 				}

@@ -79,7 +79,8 @@ func TestRulesRefuse(t *testing.T) {
 		"key-usage": {root, ec, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement },
 			"lacks digitalSignature"},
 		"extended-key-usage": {root, ec,
-			func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, "lacks serverAuth"},
+			func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
+			"lacks serverAuth"},
 		"must-staple": {root, ec,
 			func(c *x509.Certificate) {
 				c.ExtraExtensions = []pkix.Extension{extension(tlsFeature,

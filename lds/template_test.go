@@ -225,9 +225,12 @@ func TestATemplateIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 func FuzzTemplate(f *testing.F) {
 	// Short ones: what is interesting is first made smaller, and that takes the time of the
 	// fuzzer.
-	f.Add([]byte(`{name: x, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: a, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]}`))
-	f.Add([]byte(`{name: x, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: a}], transport_socket: {name: t, typed_config: {"@type": ` +
-		`type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: {alpn_protocols: [h2]}}}}]}`))
+	f.Add([]byte(`{name: x, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: a, typed_config: ` +
+		`{"@type": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]}`))
+	f.Add([]byte(`{name: x, address: {pipe: {path: /x}}, filter_chains: [{filters: [{name: a}], ` +
+		`transport_socket: {name: t, typed_config: {"@type": ` +
+		`type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, ` +
+		`common_tls_context: {alpn_protocols: [h2]}}}}]}`))
 	f.Add([]byte("name: x\naddress: {pipe: {path: /x}}\nfilter_chains: [{filters: [{name: a}]}]\n"))
 	f.Add([]byte("{name: x, filter_chains: [{filters: [{name: a, typed_config: {\"@type\": " +
 		"type.googleapis.com/envoy.x}}]}]}"))

@@ -31,8 +31,8 @@ func TestABackupCannotEndRotation(t *testing.T) {
 		generation uint64
 		empty, ok  bool
 	}{
-		{MaxGeneration, true, false}, {MaxGeneration, false, false}, {maxLead * 2, false, false}, {maxLead * 2, true, true},
-		{maxLead / 2, false, true},
+		{MaxGeneration, true, false}, {MaxGeneration, false, false}, {maxLead * 2, false, false},
+		{maxLead * 2, true, true}, {maxLead / 2, false, true},
 	} {
 		backup := advanced(t, begun(t, now), 1, now)
 		backup.rebase(c.generation-1, now)

@@ -129,8 +129,9 @@ func TestABurnTakesTheRequestedKeyAlong(t *testing.T) {
 			l.next("distributing")
 		}
 		r, _ = l.r.Burn("me", "", l.key(), l.now)
-		if want := []string{testKey(1).Fingerprint(), k.Fingerprint()}; !slices.Equal(slices.Sorted(slices.Values(r.Burnt)),
-			slices.Sorted(slices.Values(want))) {
+		if want := []string{
+			testKey(1).Fingerprint(), k.Fingerprint(),
+		}; !slices.Equal(slices.Sorted(slices.Values(r.Burnt)), slices.Sorted(slices.Values(want))) {
 			t.Errorf("burnt %q, want each once of %q", r.Burnt, want)
 		}
 	}
@@ -213,8 +214,8 @@ func TestExcludeLetsTheFleetGoOn(t *testing.T) {
 	l.accept("a", "b")
 	l.next()
 	l.do(l.r.Exclude("c", "me", "broken disk", l.now.Add(time.Hour), l.now))
-	if last := l.last(); last.What != "excluded" || !strings.Contains(last.Why,
-		"c until 2026-01-02T04:04:05Z: broken disk") {
+	if last := l.last(); last.What != "excluded" ||
+		!strings.Contains(last.Why, "c until 2026-01-02T04:04:05Z: broken disk") {
 		t.Errorf("%+v", last)
 	}
 	l.next("promoting")
@@ -253,12 +254,13 @@ func TestPlan(t *testing.T) {
 	l.lose("c")
 	before, _ := l.r.Encode()
 	p := l.r.Plan(l.p, l.tally(), l.now)
-	if !slices.Equal(p.Nodes, []string{"a", "b", "c"}) || len(p.Steps) != 3 || p.Drains != testKey(1).ID() ||
-		p.DrainsFor != 122*time.Minute {
+	if !slices.Equal(p.Nodes, []string{"a", "b", "c"}) || len(p.Steps) != 3 ||
+		p.Drains != testKey(1).ID() || p.DrainsFor != 122*time.Minute {
 		t.Errorf("%+v", p)
 	}
-	if want := []string{"b: refused g1, may hold g1: cannot",
-		"c: away for 0s, its lease ends in 1m15s; may hold g1"}; !slices.Equal(p.Blocked, want) {
+	if want := []string{
+		"b: refused g1, may hold g1: cannot", "c: away for 0s, its lease ends in 1m15s; may hold g1",
+	}; !slices.Equal(p.Blocked, want) {
 		t.Errorf("blocked by %q", p.Blocked)
 	}
 	if after, _ := l.r.Encode(); string(before) != string(after) {

@@ -54,8 +54,8 @@ func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 		t.Error("a node is excluded that cannot be")
 	}
 	for i := range maxExcluded {
-		r, err := l.r.Exclude(long("excluded", i), strings.Repeat("b", 1<<16), strings.Repeat("ä<", 1<<16),
-			l.now.Add(1e6*time.Hour), l.now)
+		r, err := l.r.Exclude(long("excluded", i), strings.Repeat("b", 1<<16),
+			strings.Repeat("ä<", 1<<16), l.now.Add(1e6*time.Hour), l.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,8 +134,9 @@ func TestALossIsKnownForLongerThanTheHistory(t *testing.T) {
 }
 
 func TestBrief(t *testing.T) {
-	for in, want := range map[string]string{"": "", "abcdef": "abcdef", "abcdefg": "abc…", "abääää": "ab…",
-		"äääää": "ä…"} {
+	for in, want := range map[string]string{
+		"": "", "abcdef": "abcdef", "abcdefg": "abc…", "abääää": "ab…", "äääää": "ä…",
+	} {
 		if got := brief(in, 6); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}

@@ -72,7 +72,8 @@ func (r *Rollout) rebase(highest uint64, now time.Time) {
 		}
 	}
 	r.log(Line{At: now, What: lineRebased, By: "lockstepd", Why: fmt.Sprintf(
-		"the store has lost what was handed out as g%d; a key that was burnt since g%d may be in use again", highest, lost)})
+		"the store has lost what was handed out as g%d; a key that was burnt since g%d may be in use again",
+		highest, lost)})
 }
 
 // endExclusions forgets an exclusion that has ended.
@@ -219,7 +220,9 @@ func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 		// a connection that was accepted before the acknowledgement goes on with the keys of then
 		return false
 	}
-	line := Line{At: now, Nodes: waited - len(late), Took: now.Sub(r.Since), WaitedFor: t.Waited, LeftBehind: Names(late)}
+	line := Line{
+		At: now, Nodes: waited - len(late), Took: now.Sub(r.Since), WaitedFor: t.Waited, LeftBehind: Names(late),
+	}
 	switch r.Phase {
 	case Distributing:
 		r.promote(r.pendingKey(), now)

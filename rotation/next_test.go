@@ -27,8 +27,8 @@ func TestARotationGoesOnOnlyWhenEveryLiveMemberAccepted(t *testing.T) {
 	l.accept("c")
 	l.next("promoting")
 	l.want(Promoting, "2 1")
-	if last := l.last(); last.Nodes != 3 || last.Took != time.Second || last.Key != testKey(2).ID() ||
-		last.LeftBehind != nil {
+	if last := l.last(); last.Nodes != 3 || last.Took != time.Second ||
+		last.Key != testKey(2).ID() || last.LeftBehind != nil {
 		t.Errorf("%+v", last)
 	}
 	l.accept("b", "c")
@@ -200,11 +200,15 @@ func TestARefusalTakesTheNewKeyBack(t *testing.T) {
 
 func TestWhoseRefusalTakesNothingBack(t *testing.T) {
 	for name, change := range map[string]func(l *lab){
-		"one that was excluded":           func(l *lab) { l.r.Excluded = map[string]time.Time{"c": l.now.Add(time.Hour)} },
-		"one whose lease has ended":       func(l *lab) { l.members["c"].Connected = false },
-		"a refusal of an earlier ring":    func(l *lab) { l.members["c"].Refused = 1 },
-		"any where refuse_grace is 0":     func(l *lab) { l.p.RefuseGrace = 0 },
-		"any once the new key is in use ": func(l *lab) { l.accept("a", "b", "c"); l.next("promoting"); l.refuse("c", "no") },
+		"one that was excluded":        func(l *lab) { l.r.Excluded = map[string]time.Time{"c": l.now.Add(time.Hour)} },
+		"one whose lease has ended":    func(l *lab) { l.members["c"].Connected = false },
+		"a refusal of an earlier ring": func(l *lab) { l.members["c"].Refused = 1 },
+		"any where refuse_grace is 0":  func(l *lab) { l.p.RefuseGrace = 0 },
+		"any once the new key is in use ": func(l *lab) {
+			l.accept("a", "b", "c")
+			l.next("promoting")
+			l.refuse("c", "no")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -234,7 +238,8 @@ func TestAKeyLeavesALifetimeAfterItsLastUse(t *testing.T) {
 	l.after(time.Minute)
 	l.accept("c")
 	l.next("done")
-	if !l.r.Keys[1].UnusedSince.Equal(l.now) || !l.p.retiresAt(l.r.Keys[1]).Equal(l.now.Add(2*time.Hour+2*time.Minute)) {
+	if !l.r.Keys[1].UnusedSince.Equal(l.now) ||
+		!l.p.retiresAt(l.r.Keys[1]).Equal(l.now.Add(2*time.Hour+2*time.Minute)) {
 		t.Errorf("drains since %s, retires %s", l.r.Keys[1].UnusedSince, l.p.retiresAt(l.r.Keys[1]))
 	}
 	l.after(time.Hour)

@@ -17,8 +17,8 @@ func drawPolicy(t *rapid.T) Policy {
 		return time.Duration(rapid.IntRange(lo, hi).Draw(t, name)) * time.Second
 	}
 	return Policy{
-		Period: secs("period", 10, 40), TicketLifetime: secs("ticket_lifetime", 10, 60), MaxKeyAge: secs("max_key_age", 40,
-			90),
+		Period:         secs("period", 10, 40),
+		TicketLifetime: secs("ticket_lifetime", 10, 60), MaxKeyAge: secs("max_key_age", 40, 90),
 		Quorum: rapid.SampledFrom([]float64{0.5, 0.9, 1}).Draw(t, "quorum"), Laggard: secs("laggard", 0, 20),
 		RefuseGrace: secs("refuse_grace", 0, 20), NodeLease: secs("node_lease", 5, 30), ClientCerts: "none",
 	}
@@ -71,8 +71,8 @@ func (s *story) command(t *rapid.T, all Tally) (r Rollout, err error) {
 	case 1, 2:
 		r, _, err = r.Rollback("me", "", s.p, all, s.now, s.key())
 	case 3:
-		r, err = r.Exclude("n1", "me", "", s.now.Add(time.Duration(rapid.IntRange(0, 30).Draw(t, "until"))*time.Second),
-			s.now)
+		r, err = r.Exclude("n1", "me", "",
+			s.now.Add(time.Duration(rapid.IntRange(0, 30).Draw(t, "until"))*time.Second), s.now)
 	case 4:
 		k := s.key()
 		r, _, err = r.Ask(Request{By: "me", Key: &k, At: s.now})
@@ -93,8 +93,8 @@ func (s *story) promoted(before, after Rollout, all Tally) error {
 	}
 	for _, m := range all.Members {
 		if m.Live(s.p, s.now) && !before.isExcluded(&m, s.now) && m.Floor < after.Keys[0].Added {
-			return fmt.Errorf("%s encrypts, and %s may lack it (g%d, added g%d)", after.Keys[0].Key.ID(), m.Name(), m.Floor,
-				after.Keys[0].Added)
+			return fmt.Errorf("%s encrypts, and %s may lack it (g%d, added g%d)",
+				after.Keys[0].Key.ID(), m.Name(), m.Floor, after.Keys[0].Added)
 		}
 	}
 	return nil
@@ -148,14 +148,16 @@ func (s *story) due(t *rapid.T, all Tally) {
 	if !at.IsZero() && !at.After(s.now) {
 		t.Fatalf("due at %s, which is not after %s", at, s.now)
 	}
-	for _, d := range []time.Duration{time.Nanosecond, time.Second, 7 * time.Second, time.Minute, time.Hour,
-		100 * time.Hour} {
+	for _, d := range []time.Duration{
+		time.Nanosecond, time.Second, 7 * time.Second, time.Minute, time.Hour, 100 * time.Hour,
+	} {
 		then := s.now.Add(d)
 		if !at.IsZero() && !then.Before(at) {
 			then = at.Add(-1)
 		}
 		if n, changed := s.r.Next(s.p, all, then, s.key); changed {
-			t.Fatalf("%s: %q at +%s, before it is due (%s)", s.r.Phase, n.History[len(n.History)-1].What, then.Sub(s.now), at)
+			t.Fatalf("%s: %q at +%s, before it is due (%s)",
+				s.r.Phase, n.History[len(n.History)-1].What, then.Sub(s.now), at)
 		}
 	}
 }

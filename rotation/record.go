@@ -104,7 +104,8 @@ func (r Rollout) Encode() ([]byte, error) {
 		b, err = r.marshal()
 	}
 	if err == nil && len(b) > maxRecord {
-		return nil, fmt.Errorf("the rollout of scope %q has %d bytes, %d at most are stored", r.Scope, len(b), maxRecord)
+		return nil, fmt.Errorf("the rollout of scope %q has %d bytes, %d at most are stored",
+			r.Scope, len(b), maxRecord)
 	}
 	return b, err
 }
@@ -193,7 +194,8 @@ var recordFields = func() (names []string) {
 // that a number is one that no fleet reaches, or that another version wrote the record.
 func Decode(scope string, b []byte) (Rollout, error) {
 	bad := func(format string, a ...any) (Rollout, error) {
-		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %w: %s", scope, ErrDamaged, fmt.Sprintf(format, a...))
+		return Rollout{}, fmt.Errorf("the stored rollout of scope %q: %w: %s",
+			scope, ErrDamaged, fmt.Sprintf(format, a...))
 	}
 	var rec rolloutRecord
 	later, ok := decodeRecord(b, &rec)
@@ -220,7 +222,8 @@ func Decode(scope string, b []byte) (Rollout, error) {
 		{"number of lines", rec.Lines}, {"generation that nodes proved", rec.Proven},
 	} {
 		if n.is > MaxGeneration {
-			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s is %d, %w: it was not made by lockstepd",
+			return Rollout{}, fmt.Errorf("the stored rollout of scope %q: the %s is %d, %w: "+
+				"it was not made by lockstepd",
 				scope, n.of, n.is, errTooHigh)
 		}
 	}
@@ -231,14 +234,16 @@ func Decode(scope string, b []byte) (Rollout, error) {
 		Scope: rec.Scope, Generation: rec.Generation, Phase: rec.Phase, Since: rec.Since,
 		Begun: rec.Begun, Ended: rec.Ended, RetryAt: rec.RetryAt, Hold: rec.Hold, Tries: rec.Tries,
 		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, Restored: rec.Restored,
-		Proven: rec.Proven, Doubted: rec.Doubted, History: rec.History, Lines: rec.Lines, Audit: rec.Audit, later: later,
+		Proven: rec.Proven, Doubted: rec.Doubted, History: rec.History,
+		Lines: rec.Lines, Audit: rec.Audit, later: later,
 	}
 	for i, k := range rec.Keys {
 		if len(k.Key) != keysource.TicketKeySize {
 			return bad("key %d has %d bytes", i, len(k.Key))
 		}
 		key := Key{
-			keysource.TicketKey(k.Key), k.Created, k.Added, k.Promoted, k.FirstUsed, k.Demoted, k.DemotedAt, k.UnusedSince,
+			keysource.TicketKey(k.Key), k.Created, k.Added, k.Promoted,
+			k.FirstUsed, k.Demoted, k.DemotedAt, k.UnusedSince,
 		}
 		if r.isBurnt(key.Key) {
 			return bad("holds a burnt key (%s)", key.Key.ID())

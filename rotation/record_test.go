@@ -120,8 +120,9 @@ func FuzzDecodeRollout(f *testing.F) {
 		if r, _, err := l.r.Ask(Request{By: "me", Why: "\x00"}); err == nil {
 			l.r = r
 		}
-		l.r, _ = l.r.Next(l.p, Tally{Members: []Member{{Node: "a", Floor: 1, Answered: true, Connected: true, Refused: 9,
-			Words: "no"}}}, l.now, l.key)
+		l.r, _ = l.r.Next(l.p, Tally{
+			Members: []Member{{Node: "a", Floor: 1, Answered: true, Connected: true, Refused: 9, Words: "no"}},
+		}, l.now, l.key)
 		b, err := l.r.Encode()
 		if err != nil {
 			f.Fatal(err)

@@ -117,7 +117,8 @@ func (r Rollout) mergeBackup(
 	burntSince := slices.ContainsFunc(r.Burnt, func(f string) bool { return !slices.Contains(from.Burnt, f) })
 	changed := r.learnBurnt(from.Burnt)
 	if slices.ContainsFunc(r.Keys, func(k Key) bool { return r.isBurnt(k.Key) }) {
-		out.Refused = append(out.Refused, "the stored ring holds a key that the backup knows as burnt: it is burnt again")
+		out.Refused = append(out.Refused,
+			"the stored ring holds a key that the backup knows as burnt: it is burnt again")
 		r.Generation = max(r.Generation, from.Generation)
 		r, _ = r.Burn(by, "a restored backup knows one of its keys as burnt", fresh(), now)
 		return r.endRestore(by, now, out)
@@ -176,8 +177,8 @@ func (r *Rollout) burnRestored(t Tally, fresh func() keysource.TicketKey, now ti
 	}
 	lost := r.Generation
 	r.Generation = t.Highest
-	*r, _ = r.Burn("lockstepd", fmt.Sprintf("nodes hold g%d, and keys of an older backup came back at g%d or before",
-		t.Highest, lost), fresh(), now)
+	*r, _ = r.Burn("lockstepd", fmt.Sprintf("nodes hold g%d, "+
+		"and keys of an older backup came back at g%d or before", t.Highest, lost), fresh(), now)
 	return true
 }
 

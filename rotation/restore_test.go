@@ -85,13 +85,13 @@ func TestRestore(t *testing.T) {
 		if c.first != (keysource.TicketKey{}) && r.Keys[0].Key != c.first {
 			t.Errorf("%s: another key encrypts", name)
 		}
-		if c.first == (keysource.TicketKey{}) && slices.ContainsFunc(one.Keys,
-			func(k Key) bool { return k.Key == r.Keys[0].Key }) {
+		if c.first == (keysource.TicketKey{}) &&
+			slices.ContainsFunc(one.Keys, func(k Key) bool { return k.Key == r.Keys[0].Key }) {
 			t.Errorf("%s: no fresh key encrypts", name)
 		}
 		if len(r.Keys) != c.keys || len(out.Back) != c.back || out.Changed != c.change {
-			t.Errorf("%s: %d keys, %d back, changed %t; want %d, %d, %t (%+v)", name, len(r.Keys), len(out.Back), out.Changed,
-				c.keys, c.back, c.change, out)
+			t.Errorf("%s: %d keys, %d back, changed %t; want %d, %d, %t (%+v)",
+				name, len(r.Keys), len(out.Back), out.Changed, c.keys, c.back, c.change, out)
 		}
 		if c.change && r.Generation <= highest {
 			t.Errorf("%s: the generation is %d, and was %d", name, r.Generation, highest)
@@ -100,8 +100,10 @@ func TestRestore(t *testing.T) {
 			t.Errorf("%s: version %s, ring %s", name, out.Version, r.Ring().Version())
 		}
 	}
-	for name, bad := range map[string][]byte{"of another scope": record(t, Rollout{Scope: "other", Generation: 1,
-		Phase: Steady, Keys: one.Keys}), "empty": {}, "not one": []byte("{}")} {
+	for name, bad := range map[string][]byte{
+		"of another scope": record(t, Rollout{Scope: "other", Generation: 1, Phase: Steady, Keys: one.Keys}),
+		"empty":            {}, "not one": []byte("{}"),
+	} {
 		if _, _, err := Restore("default", "test", nil, bad, now, keysource.NewTicketKey); err == nil ||
 			!strings.Contains(err.Error(), "in the backup") {
 			t.Errorf("%s: %v", name, err)
@@ -116,8 +118,9 @@ func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 	old := advanced(t, begun(t, now), 1, now)
 	own := begun(t, now) // lockstepd was started before the restore
 	held := old.Generation + 10
-	seen := Tally{Highest: held, Members: []Member{{Node: "n", Nr: 1, Floor: held, Answered: true, Connected: true,
-		Since: now}}}
+	seen := Tally{
+		Highest: held, Members: []Member{{Node: "n", Nr: 1, Floor: held, Answered: true, Connected: true, Since: now}},
+	}
 	for name, stored := range map[string][]byte{"a new store": nil, "a store with a ring of its own": record(t, own)} {
 		r, out := restored(t, stored, record(t, old), now)
 		if len(out.Back) != 2 {
@@ -172,8 +175,8 @@ func TestABackupWithNumbersThatNoFleetReachesIsRefused(t *testing.T) {
 			r := begun(t, now)
 			set(&r, n)
 			for _, stored := range [][]byte{nil, record(t, begun(t, now))} {
-				if _, _, err := Restore("default", "test", stored, record(t, r), now, keysource.NewTicketKey); !errors.Is(err,
-					errTooHigh) || !strings.Contains(err.Error(), name) {
+				if _, _, err := Restore("default", "test", stored, record(t, r), now,
+					keysource.NewTicketKey); !errors.Is(err, errTooHigh) || !strings.Contains(err.Error(), name) {
 					t.Errorf("%s %d: %v", name, n, err)
 				}
 			}
@@ -191,8 +194,8 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Now()
 		walk := func(r Rollout, what string) Rollout {
-			for _, step := range rapid.SliceOfN(rapid.SampledFrom([]string{"rotate", "burn", "distribute", "retire"}), 0,
-				5).Draw(t, what) {
+			for _, step := range rapid.SliceOfN(rapid.SampledFrom([]string{"rotate", "burn", "distribute", "retire"}),
+				0, 5).Draw(t, what) {
 				now = now.Add(time.Minute)
 				switch step {
 				case "rotate":
@@ -210,8 +213,9 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						r, _ = asked.Next(DefaultPolicy(), Tally{Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation,
-							Answered: true, Connected: true, Since: now}}}, now, keysource.NewTicketKey)
+						r, _ = asked.Next(DefaultPolicy(), Tally{Members: []Member{
+							{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now},
+						}}, now, keysource.NewTicketKey)
 					}
 				case "retire":
 					now = now.Add(3 * time.Hour)
@@ -231,7 +235,9 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 				t.Fatalf("a burnt key is in the ring: %v", r.Ring())
 			}
 		}
-		again := slices.ContainsFunc(have.Keys, func(k Key) bool { return slices.Contains(from.Burnt, k.Key.Fingerprint()) })
+		again := slices.ContainsFunc(have.Keys, func(k Key) bool {
+			return slices.Contains(from.Burnt, k.Key.Fingerprint())
+		})
 		if !again {
 			for i, k := range have.Keys {
 				if r.Keys[i].Key != k.Key {
@@ -247,7 +253,8 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 		if r.Generation < have.Generation || r.Generation < from.Generation {
 			t.Fatalf("g%d and g%d became g%d", have.Generation, from.Generation, r.Generation)
 		}
-		if twice, out := restored(t, record(t, r), record(t, from), now); out.Changed || twice.Generation != r.Generation {
+		if twice, out := restored(t, record(t, r), record(t, from), now); out.Changed ||
+			twice.Generation != r.Generation {
 			t.Fatalf("done again, it changes: %+v", out)
 		}
 	})
@@ -261,8 +268,10 @@ func TestARestoredRingIsBurntOnlyWhereNobodyWritesTheLaterOneBack(t *testing.T) 
 	r, _ := restored(t, nil, record(t, advanced(t, begun(t, now), 1, now)), now)
 	const writeBack = 30 * time.Second
 	now = now.Add(holdEmpty)
-	proof := Tally{Highest: r.Generation + 1, WriteBackUntil: now.Add(writeBack), Members: []Member{{Node: "n", Nr: 1,
-		Floor: r.Generation, Answered: true, Connected: true, Since: now}}}
+	proof := Tally{
+		Highest: r.Generation + 1, WriteBackUntil: now.Add(writeBack),
+		Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now}},
+	}
 	asked, _, err := r.Ask(Request{By: "test", At: now})
 	if err != nil {
 		t.Fatal(err)

@@ -14,8 +14,10 @@ func TestABurnWaitsForNothingElseOnceAllThatAreLeftMustBeRestarted(t *testing.T)
 	r := Rollout{Scope: "default", Generation: 4}
 	r, _ = r.Burn("test", "leaked", keysource.NewTicketKey(), now)
 	burnt := r.Target()
-	stuck := Member{Node: "stuck", Nr: 1, Floor: burnt - 1, Answered: true, Connected: true, Since: now, Refused: burnt,
-		Stuck: true, Words: "no"}
+	stuck := Member{
+		Node: "stuck", Nr: 1, Floor: burnt - 1, Answered: true, Connected: true, Since: now,
+		Refused: burnt, Stuck: true, Words: "no",
+	}
 	change := func(m Member, f func(*Member)) Member { f(&m); return m }
 	well := Member{Node: "well", Nr: 1, Floor: burnt, Answered: true, Connected: true, Since: now}
 	for name, c := range map[string]struct {
@@ -25,18 +27,16 @@ func TestABurnWaitsForNothingElseOnceAllThatAreLeftMustBeRestarted(t *testing.T)
 	}{
 		"nobody is waited for": {[]Member{well}, 0, false},
 		"one is stuck":         {[]Member{stuck, well}, 1, true},
-		"another has not answered": {[]Member{stuck, change(well, func(m *Member) {
-			m.Node,
-				m.Floor = "late", 0
-		})}, 1, false},
-		"another refuses, and may be cured": {[]Member{stuck, change(stuck, func(m *Member) {
-			m.Node,
-				m.Stuck = "ill", false
-		})}, 1, false},
-		"it has not said what it thinks of this ring": {[]Member{change(stuck, func(m *Member) { m.Refused = burnt - 1 })},
-			0, false},
-		"it is being restarted": {[]Member{change(stuck, func(m *Member) { m.Connected = false })}, 0,
-			false},
+		"another has not answered": {
+			[]Member{stuck, change(well, func(m *Member) { m.Node, m.Floor = "late", 0 })}, 1, false,
+		},
+		"another refuses, and may be cured": {
+			[]Member{stuck, change(stuck, func(m *Member) { m.Node, m.Stuck = "ill", false })}, 1, false,
+		},
+		"it has not said what it thinks of this ring": {
+			[]Member{change(stuck, func(m *Member) { m.Refused = burnt - 1 })}, 0, false,
+		},
+		"it is being restarted": {[]Member{change(stuck, func(m *Member) { m.Connected = false })}, 0, false},
 	} {
 		why, only := r.stuck(p, Tally{Members: c.members}, now)
 		if len(why) != c.stuck || only != c.only {

@@ -84,7 +84,8 @@ func (r Rollout) blockedBy(p Policy, t Tally, now time.Time) (why []string) {
 	why = r.excuses(late, p, now, why...)
 	if r.Phase == Burning && len(late) == 0 {
 		why = append(why, fmt.Sprintf(
-			"every node has accepted; connections that were accepted before may go on with a burnt key for %s", finishWithin))
+			"every node has accepted; connections that were accepted before may go on with a burnt key for %s",
+			finishWithin))
 	}
 	if r.Phase == Steady && r.rotationDue(p, now) {
 		if now.Before(r.RetryAt) {

@@ -62,8 +62,8 @@ func TestAViewShowsTheLifeOfEachKey(t *testing.T) {
 		if k.ID != secret.ID() || strings.Contains(string(b), string(secret[16:])) {
 			t.Errorf("key %d is shown as %+v", i, k)
 		}
-		got = append(got, fmt.Sprintf("used %v encrypts %v retires %v", !k.FirstUsed.IsZero(), k.MayEncrypt,
-			!k.RetiresAt.IsZero()))
+		got = append(got, fmt.Sprintf("used %v encrypts %v retires %v",
+			!k.FirstUsed.IsZero(), k.MayEncrypt, !k.RetiresAt.IsZero()))
 	}
 	if want := "used true encrypts true retires false, used true encrypts false retires true, " +
 		"used false encrypts false retires false"; strings.Join(got, ", ") != want {

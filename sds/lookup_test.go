@@ -14,7 +14,8 @@ import (
 func BenchmarkLookup(b *testing.B) {
 	text := "rules:\n"
 	for i := range 10000 {
-		text += fmt.Sprintf("- {identity: \"spiffe://fleet.example/site-%d/*\", scopes: [default], names: [\"*.s%d.example\", shop.example]}\n", i, i)
+		text += fmt.Sprintf("- {identity: \"spiffe://fleet.example/site-%d/*\", scopes: [default], names: "+
+			"[\"*.s%d.example\", shop.example]}\n", i, i)
 	}
 	p, err := identity.Parse([]byte(text))
 	if err != nil {

@@ -242,7 +242,8 @@ func TestARefusedCertificateReachesNoOtherNodeOfTheKind(t *testing.T) {
 		defer other.start(t)()
 		other.set("shop.example", "2")
 		if n := other.join(t, "n1", "1.40.0", "shop.example"); n.res == nil || !n.res.StandIn {
-			t.Errorf("after a restart the kind gets %v, want a stand-in, which takes nothing from who has a certificate", n.res)
+			t.Errorf("after a restart the kind gets %v, want a stand-in, "+
+				"which takes nothing from who has a certificate", n.res)
 		}
 		if n := other.join(t, "new", "1.41.0", "shop.example"); n.held != "2" {
 			t.Errorf("another kind holds %q after a restart", n.held)

@@ -168,7 +168,8 @@ func TestSources(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
-	t.Setenv("LOCKSTEP_TEST_KEK", base64.StdEncoding.EncodeToString(b)[:40]+"\n"+base64.StdEncoding.EncodeToString(b)[40:]+"\n")
+	t.Setenv("LOCKSTEP_TEST_KEK",
+		base64.StdEncoding.EncodeToString(b)[:40]+"\n"+base64.StdEncoding.EncodeToString(b)[40:]+"\n")
 	var sealed []byte
 	for _, setting := range []string{path, "credential:kek", "env:LOCKSTEP_TEST_KEK"} {
 		k, err := seal.Source(setting)

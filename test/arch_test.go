@@ -42,7 +42,8 @@ var rooms = []struct {
 		"keysource",
 	}, "the decision is pure: it reads and writes nothing, so a simulation can play it against any fleet"},
 	{"rotation/fleet", []string{"keysource", "rotation", "store"},
-		"it carries decisions out without knowing a stream: acks come in as calls, rings go out as values, other replicas are an interface"},
+		"it carries decisions out without knowing a stream: " +
+			"acks come in as calls, rings go out as values, other replicas are an interface"},
 	{"audit", []string{
 		"internal/atomicfile",
 	}, "it writes down what others tell it, in words: it must not know a key when it sees one"},
@@ -87,7 +88,8 @@ var rooms = []struct {
 		"cmd/internal/stores", "events", "identity", "keysource", "keysource/catalog",
 		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
-	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's credentials"},
+	}, "it shows rooms and passes commands on; it opens nothing, " +
+		"and knows no configuration and no listener's credentials"},
 	{"cmd/internal/api", nil, "types and a client that others may use: they link nothing of the server"},
 	{"cmd/internal/archive", []string{
 		"keysource",
@@ -168,7 +170,8 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		}
 		// it may import anything
 		program := strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "cmd/internal/")
-		if program || pkg == "test" || strings.HasPrefix(pkg, "test/") || strings.HasPrefix(pkg, "deploy/") || isTesting(pkg) {
+		if program || pkg == "test" || strings.HasPrefix(pkg, "test/") ||
+			strings.HasPrefix(pkg, "deploy/") || isTesting(pkg) {
 			continue
 		}
 		known := false
@@ -200,7 +203,8 @@ func TestTheTopLevelIsTheListOfNouns(t *testing.T) {
 	if err != nil {
 		t.Skip("not a git checkout")
 	}
-	nouns := strings.Fields("keysource store seal rotation audit events identity xds sds lds edgeproxy probe internal cmd deploy docs test .ci")
+	nouns := strings.Fields("keysource store seal rotation audit events identity xds sds lds edgeproxy probe " +
+		"internal cmd deploy docs test .ci")
 	for _, f := range strings.Split(string(out), "\n") {
 		top, _, nested := strings.Cut(f, "/")
 		if nested && !slices.Contains(nouns, top) {

@@ -16,7 +16,8 @@ import (
 // it to a room that has to name it.
 func TestLibraryRoomsNameNoCommandOfTheCLI(t *testing.T) {
 	command := commands(t)
-	if !command.MatchString("give up with: lockstep cert rm --confirm") || command.MatchString("a lockstep that hangs") {
+	if !command.MatchString("give up with: lockstep cert rm --confirm") ||
+		command.MatchString("a lockstep that hangs") {
 		t.Fatalf("%v does not tell a command from other words", command)
 	}
 	read := 0

@@ -21,8 +21,10 @@ func TestTheEdgeLinksNoStore(t *testing.T) {
 		if !ours {
 			continue
 		}
-		for _, not := range []string{"store", "rotation", "audit", "events", "identity", "xds/server", "keysource/", "lds", "cmd/internal/daemon"} {
-			if room == strings.TrimSuffix(not, "/") && !strings.HasSuffix(not, "/") || strings.HasPrefix(room, strings.TrimSuffix(not, "/")+"/") {
+		for _, not := range []string{"store", "rotation", "audit", "events", "identity", "xds/server",
+			"keysource/", "lds", "cmd/internal/daemon"} {
+			if room == strings.TrimSuffix(not, "/") && !strings.HasSuffix(not, "/") ||
+				strings.HasPrefix(room, strings.TrimSuffix(not, "/")+"/") {
 				t.Errorf("lockstep-edge links %s", room)
 			}
 		}
@@ -35,11 +37,13 @@ func TestTheEdgeLinksNoStore(t *testing.T) {
 // crypto/tls does not call VerifyPeerCertificate for a session that is resumed: whoever decides
 // there is passed by.
 func TestTheEdgeVerifiesConnectionsNotCertificates(t *testing.T) {
-	out, err := exec.Command("grep", "-rn", "--include=*.go", "VerifyPeerCertificate *[:=]", "../edgeproxy", "../cmd/internal/edge", "../cmd/lockstep-edge").Output()
+	out, err := exec.Command("grep", "-rn", "--include=*.go", "VerifyPeerCertificate *[:=]", "../edgeproxy",
+		"../cmd/internal/edge", "../cmd/lockstep-edge").Output()
 	if err == nil {
 		t.Errorf("use VerifyConnection:\n%s", out)
 	}
-	if out, err = exec.Command("grep", "-rn", "--include=*.go", "VerifyConnection:", "../edgeproxy").Output(); err != nil || len(out) == 0 {
+	if out, err = exec.Command("grep", "-rn", "--include=*.go", "VerifyConnection:",
+		"../edgeproxy").Output(); err != nil || len(out) == 0 {
 		t.Errorf("no VerifyConnection: %v", err)
 	}
 }

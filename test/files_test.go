@@ -22,7 +22,8 @@ func tracked(t *testing.T) []string {
 
 // A built program was in the repository once, for weeks.
 func TestNoBuiltProgramIsTracked(t *testing.T) {
-	top := strings.Fields(".gitignore ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md LICENSE Makefile README.md SECURITY.md go.mod go.sum")
+	top := strings.Fields(".gitignore ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md LICENSE Makefile README.md " +
+		"SECURITY.md go.mod go.sum")
 	for _, f := range tracked(t) {
 		if !strings.Contains(f, "/") && !slices.Contains(top, f) {
 			t.Errorf("%s: this does not stand at the top", f)
@@ -43,7 +44,8 @@ func TestFilesAreWrittenByAtomicfileAlone(t *testing.T) {
 	}
 	writes := regexp.MustCompile(`\bos\.(WriteFile|Rename|CreateTemp|Create|Link)\(`)
 	for _, f := range tracked(t) {
-		if !strings.HasSuffix(f, ".go") || strings.HasSuffix(f, "_test.go") || strings.HasPrefix(f, "test/") || except[f] != "" {
+		if !strings.HasSuffix(f, ".go") || strings.HasSuffix(f, "_test.go") ||
+			strings.HasPrefix(f, "test/") || except[f] != "" {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join("..", f))

@@ -34,7 +34,8 @@ func TestEveryKeyOfTheStoreHasAnOwner(t *testing.T) {
 	}
 	registered := variables(t)
 	for _, f := range tracked(t) {
-		if !strings.HasSuffix(f, ".go") || strings.HasSuffix(f, "_test.go") || strings.HasPrefix(f, "test/") || f == "store/prefixes.go" {
+		if !strings.HasSuffix(f, ".go") || strings.HasSuffix(f, "_test.go") ||
+			strings.HasPrefix(f, "test/") || f == "store/prefixes.go" {
 			continue
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", f), nil, 0)
@@ -63,7 +64,8 @@ func TestEveryKeyOfTheStoreHasAnOwner(t *testing.T) {
 				if fun, ok := n.Fun.(*ast.SelectorExpr); ok && isStore(fun.X) && fun.Sel.Name == "Key" {
 					name, ok := text(n.Args[0], consts)
 					if !ok {
-						t.Errorf("%s calls store.Key with a prefix that cannot be read here: use one of store/prefixes.go", f)
+						t.Errorf("%s calls store.Key with a prefix that cannot be read here: "+
+							"use one of store/prefixes.go", f)
 						return true
 					}
 					uses(name)

@@ -23,7 +23,9 @@ func TestEncodedBytesAreWhatTheGeneratedCodeWouldSend(t *testing.T) {
 
 			var delta discoveryv3.DeltaDiscoveryResponse
 			decode(t, func() ([]byte, []byte) { return r.Delta(ttl) }, &delta)
-			if want := (&discoveryv3.DeltaDiscoveryResponse{Resources: []*discoveryv3.Resource{full}}); !proto.Equal(&delta, want) {
+			if want := (&discoveryv3.DeltaDiscoveryResponse{
+				Resources: []*discoveryv3.Resource{full},
+			}); !proto.Equal(&delta, want) {
 				t.Errorf("ttl %v, %d bytes: delta: got %v", ttl, size, &delta)
 			}
 

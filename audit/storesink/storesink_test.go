@@ -56,20 +56,23 @@ func TestALogInAStoreIsWrittenVerifiedAndItsDamageFound(t *testing.T) {
 func TestErrorsAreThoseOfTheStoreAndOfTheLog(t *testing.T) {
 	raw := memory.New()
 	r := storesink.New(sealed(t, raw))
-	if _, _, err := r.Get(t.Context(), "audit/x"); !errors.Is(err, audit.ErrNotExist) || !errors.Is(err, store.ErrNotExist) {
+	if _, _, err := r.Get(t.Context(), "audit/x"); !errors.Is(err, audit.ErrNotExist) ||
+		!errors.Is(err, store.ErrNotExist) {
 		t.Errorf("what is absent: %v", err)
 	}
 	rev, err := r.Swap(t.Context(), "audit/x", 0, []byte("v"))
 	if err != nil || rev == 0 {
 		t.Fatalf("%d %v", rev, err)
 	}
-	if _, err := r.Swap(t.Context(), "audit/x", 0, []byte("w")); !errors.Is(err, audit.ErrConflict) || !errors.Is(err, store.ErrConflict) {
+	if _, err := r.Swap(t.Context(), "audit/x", 0, []byte("w")); !errors.Is(err, audit.ErrConflict) ||
+		!errors.Is(err, store.ErrConflict) {
 		t.Errorf("a conflict: %v", err)
 	}
 	if _, err := raw.Swap(t.Context(), "audit/x", store.Rev(rev), []byte("flipped")); err != nil {
 		t.Fatal(err)
 	}
-	if _, rev, err := r.Get(t.Context(), "audit/x"); !errors.Is(err, audit.ErrSealed) || errors.Is(err, audit.ErrNotExist) || rev == 0 {
+	if _, rev, err := r.Get(t.Context(), "audit/x"); !errors.Is(err, audit.ErrSealed) ||
+		errors.Is(err, audit.ErrNotExist) || rev == 0 {
 		t.Errorf("what does not open: %d %v", rev, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -21,7 +21,9 @@ Under systemd it takes its sockets from ` + "`LISTEN_FDS`" + ` and tells its sta
 func TestReferenceOfTheSettings(t *testing.T) {
 	c := edge.Default()
 	c.Listeners = nil
-	page := pages.Settings{Title: "Settings of lockstep-edge", Intro: intro, Default: c, Flags: command().Flags(), Env: "LOCKSTEP_EDGE_"}
+	page := pages.Settings{
+		Title: "Settings of lockstep-edge", Intro: intro, Default: c, Flags: command().Flags(), Env: "LOCKSTEP_EDGE_",
+	}
 	page.Lists = map[string]any{
 		"listeners": edgeproxy.Listener{Scope: "default", MinVersion: "1.2"},
 		"routes":    edgeproxy.Route{Host: "*", Path: "/"},

@@ -34,7 +34,8 @@ func TestADamagedAuditLogIsMendedWithoutLockstepd(t *testing.T) {
 	if got := run(t.Context(), []string{"--data-dir", dir, "audit", "mend"}, nil, io.Discard, io.Discard); got != 0 {
 		t.Fatalf("exit code %d", got)
 	}
-	if got := run(t.Context(), []string{"--data-dir", dir, "audit", "mend"}, nil, io.Discard, io.Discard); got != exitRefused {
+	if got := run(t.Context(), []string{"--data-dir", dir, "audit", "mend"}, nil,
+		io.Discard, io.Discard); got != exitRefused {
 		t.Errorf("again: exit code %d, want %d", got, exitRefused)
 	}
 	v = opened()

@@ -21,7 +21,8 @@ var began = api.Started{Scope: "default", Rotation: 8}
 
 func underway(accepted int) api.Rotation {
 	return api.Rotation{
-		Scope: "default", Rotation: 8, Phase: "distributing", Nodes: api.Count{Live: 3, Accepted: accepted}, BlockedBy: []string{"envoy-3: has not accepted g5"},
+		Scope: "default", Rotation: 8, Phase: "distributing", Nodes: api.Count{Live: 3, Accepted: accepted},
+		BlockedBy: []string{"envoy-3: has not accepted g5"},
 	}
 }
 
@@ -71,7 +72,9 @@ func TestAwaitEndsByTimeNamingWhatBlocks(t *testing.T) {
 		if exitCode(err) != exitTimedOut || time.Since(start) != a.limit {
 			t.Fatalf("%v after %v", err, time.Since(start))
 		}
-		for _, want := range []string{"rotation 8", "within 35s", "accepted by 2 of 3", "envoy-3: has not accepted g5", "lockstep exclude"} {
+		for _, want := range []string{
+			"rotation 8", "within 35s", "accepted by 2 of 3", "envoy-3: has not accepted g5", "lockstep exclude",
+		} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%q is not in: %v", want, err)
 			}
@@ -83,7 +86,9 @@ func TestAwaitEndsByTimeNamingWhatBlocks(t *testing.T) {
 }
 
 func TestAwaitEndsAtOnceOnAFinalAnswer(t *testing.T) {
-	for code, want := range map[api.Code]int{api.NotFound: exitNotFound, api.Denied: exitRefused, api.Refused: exitRefused, api.Usage: exitUsage} {
+	for code, want := range map[api.Code]int{
+		api.NotFound: exitNotFound, api.Denied: exitRefused, api.Refused: exitRefused, api.Usage: exitUsage,
+	} {
 		a := &app{err: io.Discard}
 		polls := 0
 		_, err := a.await(t.Context(), began, false, func(context.Context) (api.Rotation, error) {
@@ -126,7 +131,8 @@ func pty(t *testing.T, columns uint16) (ours, theirs *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { theirs.Close() })
-	if err := unix.IoctlSetWinsize(int(theirs.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: 24}); err != nil {
+	if err := unix.IoctlSetWinsize(int(theirs.Fd()), unix.TIOCSWINSZ,
+		&unix.Winsize{Col: columns, Row: 24}); err != nil {
 		t.Fatal(err)
 	}
 	return ours, theirs
@@ -160,7 +166,8 @@ func TestProgressStaysOnOneLineOfATerminal(t *testing.T) {
 		t.Fatalf("%q", lines)
 	}
 	for _, l := range lines[1:4] {
-		if len([]rune(l)) > 39 || strings.ContainsAny(l, "\n\x1b") || !strings.HasPrefix(l, "rotation 8 of default: distribut") {
+		if len([]rune(l)) > 39 || strings.ContainsAny(l, "\n\x1b") ||
+			!strings.HasPrefix(l, "rotation 8 of default: distribut") {
 			t.Errorf("%d columns: %q", len([]rune(l)), l)
 		}
 	}

@@ -131,7 +131,9 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		if t.path.MatchString(what) {
 			v := t.make()
 			if err := strict(b, v); err != nil {
-				refuse(w, &api.Error{Message: fmt.Sprintf("the script's answer to %s: %v", what, err), Code: api.Failed})
+				refuse(w, &api.Error{
+					Message: fmt.Sprintf("the script's answer to %s: %v", what, err), Code: api.Failed,
+				})
 				return
 			}
 			json.NewEncoder(w).Encode(v)
@@ -148,7 +150,9 @@ func strict(b []byte, v any) error {
 }
 
 func refuse(w http.ResponseWriter, e *api.Error) {
-	w.WriteHeader(map[api.Code]int{api.NotFound: 404, api.Refused: 409, api.Denied: 403, api.Usage: 400, api.Failed: 500}[e.Code])
+	w.WriteHeader(map[api.Code]int{
+		api.NotFound: 404, api.Refused: 409, api.Denied: 403, api.Usage: 400, api.Failed: 500,
+	}[e.Code])
 	json.NewEncoder(w).Encode(e)
 }
 

@@ -21,7 +21,8 @@ func TestNoCommandShadowsAGlobalFlag(t *testing.T) {
 				if same := global.Lookup(f.Name); same != nil && same != f {
 					t.Errorf("%s has a flag --%s of its own", c.CommandPath(), f.Name)
 				}
-				if f.Shorthand != "" && global.ShorthandLookup(f.Shorthand) != nil && global.ShorthandLookup(f.Shorthand) != f {
+				if f.Shorthand != "" && global.ShorthandLookup(f.Shorthand) != nil &&
+					global.ShorthandLookup(f.Shorthand) != f {
 					t.Errorf("%s has a flag -%s of its own", c.CommandPath(), f.Shorthand)
 				}
 			})

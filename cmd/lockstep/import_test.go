@@ -15,7 +15,9 @@ func TestAWindowIsSentInOrderAndInBatchesThatAreBounded(t *testing.T) {
 		var want []string
 		n := min(3*importPairs+7, 4*importBytes/size)
 		for i := range n {
-			p := archive.Pair{Folder: fmt.Sprintf("h%05d", i*7919%n), PEM: keysource.PEM{Chain: make([]byte, size-1), Key: []byte{0}}}
+			p := archive.Pair{
+				Folder: fmt.Sprintf("h%05d", i*7919%n), PEM: keysource.PEM{Chain: make([]byte, size-1), Key: []byte{0}},
+			}
 			window.add(p)
 			want = append(want, p.Folder)
 		}
@@ -38,7 +40,8 @@ func TestAWindowIsSentInOrderAndInBatchesThatAreBounded(t *testing.T) {
 			}
 		})
 		if !slices.Equal(got, want) || string(last) != "later" || len(window.pairs) != 0 || window.size != 0 {
-			t.Errorf("%d of %d were sent, in order: %v; %d are left", len(got), len(want), slices.IsSorted(got), len(window.pairs))
+			t.Errorf("%d of %d were sent, in order: %v; %d are left",
+				len(got), len(want), slices.IsSorted(got), len(window.pairs))
 		}
 	}
 }

@@ -13,7 +13,8 @@ import (
 
 func TestYAMLReadsBackAsTheSameValue(t *testing.T) {
 	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
-		"", "n", "on", "1e3", "null", "~", "0x10", "a: b", "# x", "- a", "{}", "[", "&a", "*b", "!t", "%d", "@", "|", " lead", "trail ", "\n\n a\n", "a\r\nb", "<<", "12:30", "\x1b[2J",
+		"", "n", "on", "1e3", "null", "~", "0x10", "a: b", "# x", "- a", "{}", "[", "&a", "*b", "!t", "%d", "@", "|",
+		" lead", "trail ", "\n\n a\n", "a\r\nb", "<<", "12:30", "\x1b[2J",
 	}))
 	var value func(depth int) *rapid.Generator[any]
 	value = func(depth int) *rapid.Generator[any] {
@@ -21,7 +22,8 @@ func TestYAMLReadsBackAsTheSameValue(t *testing.T) {
 		if depth == 0 {
 			return leaf
 		}
-		return rapid.OneOf(leaf, rapid.SliceOfN(value(depth-1), 0, 4).AsAny(), rapid.MapOfN(rapid.StringMatching(`[a-df-mo-x][a-z_]{0,8}`), value(depth-1), 0, 4).AsAny())
+		return rapid.OneOf(leaf, rapid.SliceOfN(value(depth-1), 0, 4).AsAny(),
+			rapid.MapOfN(rapid.StringMatching(`[a-df-mo-x][a-z_]{0,8}`), value(depth-1), 0, 4).AsAny())
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		want := map[string]any{"top": value(3).Draw(t, "value")}
@@ -69,8 +71,10 @@ func TestJSONReadsBackAsTheSameValue(t *testing.T) {
 
 func TestShortDurations(t *testing.T) {
 	for want, d := range map[string]time.Duration{
-		"0s": -time.Second, "0.42s": 420 * time.Millisecond, "9.99s": 9990 * time.Millisecond, "12s": 12 * time.Second, "59s": 59400 * time.Millisecond,
-		"1m": 59600 * time.Millisecond, "3m5s": 185 * time.Second, "1h": time.Hour - time.Millisecond, "2h40m": 160 * time.Minute,
+		"0s": -time.Second, "0.42s": 420 * time.Millisecond, "9.99s": 9990 * time.Millisecond,
+		"12s": 12 * time.Second, "59s": 59400 * time.Millisecond,
+		"1m": 59600 * time.Millisecond, "3m5s": 185 * time.Second,
+		"1h": time.Hour - time.Millisecond, "2h40m": 160 * time.Minute,
 		"1d": 24*time.Hour - time.Second, "3d4h": 76 * time.Hour,
 	} {
 		if got := short(d); got != want {

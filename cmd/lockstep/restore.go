@@ -100,7 +100,9 @@ func (a *app) restorer(ctx context.Context, o offline) (put restorer, done func(
 		return nil, nil, err
 	}
 	if v != nil {
-		log, err := audit.New(audit.Config{Records: storesink.New(v), Replica: "offline-restore", Log: slog.New(slog.DiscardHandler)})
+		log, err := audit.New(audit.Config{
+			Records: storesink.New(v), Replica: "offline-restore", Log: slog.New(slog.DiscardHandler),
+		})
 		if err != nil {
 			return nil, nil, errors.Join(err, v.Close())
 		}

@@ -54,8 +54,10 @@ func text(t *testing.T, s kv.Store) string {
 func lives(t *testing.T, s kv.Store, replica string) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := fleet.New(fleet.Config{
-		Store: s, Replica: replica, Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()}, Refresh: time.Second, Shared: true,
-		Self: fleet.Peer{Admin: "http://127.0.0.1:1"}, Wake: func(string, []uint64) {}, Announce: func(string, rotation.Line, string) {}, Log: slog.New(slog.DiscardHandler),
+		Store: s, Replica: replica,
+		Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()}, Refresh: time.Second, Shared: true,
+		Self: fleet.Peer{Admin: "http://127.0.0.1:1"}, Wake: func(string, []uint64) {},
+		Announce: func(string, rotation.Line, string) {}, Log: slog.New(slog.DiscardHandler),
 	})
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()
@@ -82,30 +84,35 @@ func TestARestoreWithoutLockstepdWaitsForReplicasAndIsWrittenDown(t *testing.T) 
 		if n := lines(t, to); n != 0 {
 			t.Errorf("%d lines of what was refused", n)
 		}
-		if r, err := restoreInto(t.Context(), to, logOf(t, to, "offline"), true, strings.NewReader(whole), true); err != nil || !r.Plan {
+		if r, err := restoreInto(t.Context(), to, logOf(t, to, "offline"), true,
+			strings.NewReader(whole), true); err != nil || !r.Plan {
 			t.Errorf("a plan beside it: %v", err)
 		}
 		stop()
 		time.Sleep(31 * time.Second)
-		if _, err := restoreInto(t.Context(), to, logOf(t, to, "offline"), true, strings.NewReader(whole), false); err != nil {
+		if _, err := restoreInto(t.Context(), to, logOf(t, to, "offline"), true,
+			strings.NewReader(whole), false); err != nil {
 			t.Fatal(err)
 		}
 		said(t, to, 2, "restore", "restored ring/default")
-		if _, err := restoreInto(t.Context(), to, logOf(t, to, "offline"), true, strings.NewReader(whole), false); err != nil {
+		if _, err := restoreInto(t.Context(), to, logOf(t, to, "offline"), true,
+			strings.NewReader(whole), false); err != nil {
 			t.Fatal(err)
 		}
 		said(t, to, 2, "restore", "restored ring/default") // nothing was changed
 
 		// Into a new place: the backup's log comes back, and goes on.
 		fresh := memory.New()
-		if _, err := restoreInto(t.Context(), fresh, logOf(t, fresh, "offline"), false, strings.NewReader(whole), false); err != nil {
+		if _, err := restoreInto(t.Context(), fresh, logOf(t, fresh, "offline"), false,
+			strings.NewReader(whole), false); err != nil {
 			t.Fatal(err)
 		}
 		said(t, fresh, 3, "before", "restore", "restored ring/default")
 
 		// What cannot be written down is not done.
 		full := &unwritable{Store: memory.New()}
-		if _, err := restoreInto(t.Context(), full, logOf(t, full, "offline"), false, strings.NewReader(whole), false); !errors.Is(err, audit.ErrUnwritten) {
+		if _, err := restoreInto(t.Context(), full, logOf(t, full, "offline"), false, strings.NewReader(whole),
+			false); !errors.Is(err, audit.ErrUnwritten) {
 			t.Errorf("%v", err)
 		}
 		if _, _, err := full.Get(t.Context(), "ring/default"); !errors.Is(err, kv.ErrNotExist) {

@@ -30,7 +30,8 @@ func TestReferenceOfTheSettings(t *testing.T) {
 	pages.Golden(t, "docs/reference/lockstepd.md", pages.Settings{
 		Title: "Settings of lockstepd", Intro: intro, Default: c, Flags: command().Flags(), Env: "LOCKSTEP_",
 		Also: []pages.Section{{
-			Name: "scopes", Intro: "The sets of ticket keys, by name. The scope default always exists.", Value: rotation.DefaultPolicy(),
+			Name: "scopes", Intro: "The sets of ticket keys, by name. The scope default always exists.",
+			Value: rotation.DefaultPolicy(),
 		}},
 	}.Page(t))
 }
@@ -45,7 +46,9 @@ func TestKeysOfScopesAreKnown(t *testing.T) {
 	if !ok {
 		t.Fatal("the page has no section scopes")
 	}
-	value := map[string]string{"quorum": "90%", "laggard": "10m", "client_certs": "none", "period": "1h", "max_key_age": "4h"}
+	value := map[string]string{
+		"quorum": "90%", "laggard": "10m", "client_certs": "none", "period": "1h", "max_key_age": "4h",
+	}
 	file := "scopes:\n  default:\n"
 	keys := 0
 	for _, line := range strings.Split(section, "\n") {

@@ -28,8 +28,10 @@ func read(t *testing.T, path string) string {
 
 // kinds are those that a user applies there.
 var kinds = map[string]bool{
-	"v1 ConfigMap": true, "v1 Secret": true, "apps/v1 Deployment": true, "gateway.envoyproxy.io/v1alpha1 EnvoyProxy": true, "gateway.envoyproxy.io/v1alpha1 ClientTrafficPolicy": true,
-	"gateway.envoyproxy.io/v1alpha1 EnvoyPatchPolicy": true, "gateway.networking.k8s.io/v1 Gateway": true, "networking.istio.io/v1 Gateway": true,
+	"v1 ConfigMap": true, "v1 Secret": true, "apps/v1 Deployment": true,
+	"gateway.envoyproxy.io/v1alpha1 EnvoyProxy": true, "gateway.envoyproxy.io/v1alpha1 ClientTrafficPolicy": true,
+	"gateway.envoyproxy.io/v1alpha1 EnvoyPatchPolicy": true,
+	"gateway.networking.k8s.io/v1 Gateway":            true, "networking.istio.io/v1 Gateway": true,
 	"networking.istio.io/v1 DestinationRule": true, "networking.istio.io/v1alpha3 EnvoyFilter": true,
 }
 
@@ -103,11 +105,14 @@ func TestThePagesLinkToWhatIsThere(t *testing.T) {
 // internal/xds/translator/sds.go, sdsClusterNameFromURL).
 func TestTheSocketIsTheSameEverywhere(t *testing.T) {
 	const socket = "/run/lockstep/sds.sock"
-	cluster := fmt.Sprintf("cluster_name: sds_%s_%x", strings.Trim(strings.ReplaceAll(socket, "/", "_"), "_"), sha256.Sum256([]byte(socket)))
+	cluster := fmt.Sprintf("cluster_name: sds_%s_%x",
+		strings.Trim(strings.ReplaceAll(socket, "/", "_"), "_"), sha256.Sum256([]byte(socket)))
 	cluster = cluster[:len(cluster)-32] // half of the hash
 	for file, want := range map[string]string{
-		"forwarder.yaml": `pipe: {path: "` + socket + `"`, "../envoy-gateway/gateway.yaml": "url: " + socket + "\n", "../envoy-gateway/tickets.yaml": cluster + "\n",
-		"../istio/README.md": "`/var/run/secrets/credential-uds/socket`", "../istio/deployment.yaml": "mountPath: /var/run/secrets/credential-uds}",
+		"forwarder.yaml": `pipe: {path: "` + socket + `"`, "../envoy-gateway/gateway.yaml": "url: " + socket + "\n",
+		"../envoy-gateway/tickets.yaml": cluster + "\n",
+		"../istio/README.md":            "`/var/run/secrets/credential-uds/socket`",
+		"../istio/deployment.yaml":      "mountPath: /var/run/secrets/credential-uds}",
 	} {
 		if !strings.Contains(read(t, file), want) {
 			t.Errorf("%s: there is no %q", file, want)

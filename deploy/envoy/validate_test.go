@@ -29,7 +29,8 @@ func TestEnvoyAcceptsTheExamples(t *testing.T) {
 			if file == "listener.yaml" {
 				b = around(b)
 			}
-			if err := fleet.ValidateEnvoy(t.Context(), bytes.ReplaceAll(b, []byte("/etc/lockstep"), []byte(etc))); err != nil {
+			if err := fleet.ValidateEnvoy(t.Context(),
+				bytes.ReplaceAll(b, []byte("/etc/lockstep"), []byte(etc))); err != nil {
 				t.Error(err)
 			}
 		})
@@ -38,7 +39,8 @@ func TestEnvoyAcceptsTheExamples(t *testing.T) {
 
 // around is a bootstrap with the listener, which is lockstepd's template.
 func around(listener []byte) []byte {
-	return []byte("static_resources:\n  clusters:\n  - {name: upstream, type: STATIC}\n  listeners:\n  -\n    " + strings.ReplaceAll(string(listener), "\n", "\n    ") + "\n")
+	return []byte("static_resources:\n  clusters:\n  - {name: upstream, type: STATIC}\n  listeners:\n  -\n    " +
+		strings.ReplaceAll(string(listener), "\n", "\n    ") + "\n")
 }
 
 // installMTLS makes the files that mtls.yaml names, in a folder that stands for /etc/lockstep.
@@ -60,7 +62,9 @@ func installMTLS(t *testing.T) (etc string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{"ca.pem": ca.PEM(), "mtls-identity.yaml": bytes.ReplaceAll(secret, []byte("/etc/lockstep"), []byte(etc))} {
+	for name, b := range map[string][]byte{
+		"ca.pem": ca.PEM(), "mtls-identity.yaml": bytes.ReplaceAll(secret, []byte("/etc/lockstep"), []byte(etc)),
+	} {
 		if err := os.WriteFile(filepath.Join(etc, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}

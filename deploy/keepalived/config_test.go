@@ -24,7 +24,9 @@ func TestConfigIsValid(t *testing.T) {
 	}
 	// The script is installed elsewhere, and keepalived 2.2.7 ends its own --config-test when it
 	// looks for it as another user.
-	for old, new := range map[string]string{"/etc/keepalived/lockstep-ready": "/bin/true", "script_user nobody nogroup": "script_user root"} {
+	for old, new := range map[string]string{
+		"/etc/keepalived/lockstep-ready": "/bin/true", "script_user nobody nogroup": "script_user root",
+	} {
 		if !bytes.Contains(config, []byte(old)) {
 			t.Fatalf("there is no %q in it", old)
 		}

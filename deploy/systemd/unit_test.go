@@ -40,7 +40,8 @@ func TestUnitsAreValidAndConfined(t *testing.T) {
 		}
 		// The threshold is ten times the exposure level: 2.0 of 10. What an unconfined service has
 		// is 9.6.
-		out, err = exec.Command(analyze, "security", "--offline=true", "--threshold=20", "--no-pager", file).CombinedOutput()
+		out, err = exec.Command(analyze, "security", "--offline=true",
+			"--threshold=20", "--no-pager", file).CombinedOutput()
 		if err != nil {
 			t.Errorf("security of %s: %v\n%s", name, err, out)
 		}

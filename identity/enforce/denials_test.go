@@ -14,7 +14,8 @@ func TestDenialsInTheLogAreFew(t *testing.T) {
 		d.Add(Denial{Node: "edge-1", Name: "x.example"})
 	}
 	certificates, _ := d.Counts()
-	if n := strings.Count(b.String(), "denied by the policy"); n < 100 || n > 120 || certificates != 1000 || told != 1000 {
+	if n := strings.Count(b.String(), "denied by the policy"); n < 100 ||
+		n > 120 || certificates != 1000 || told != 1000 {
 		t.Errorf("%d lines, %d counted, %d told", n, certificates, told)
 	}
 }

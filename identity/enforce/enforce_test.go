@@ -28,7 +28,8 @@ func (c *chain) Record(ctx context.Context, l Line) error {
 	if c.frozen.Load() {
 		return store.ErrFrozen
 	}
-	_, err := c.log.Append(ctx, audit.Entry{Actor: "lockstepd", What: "policy", Name: l.File, Key: l.Digest, Why: l.Why})
+	_, err := c.log.Append(ctx,
+		audit.Entry{Actor: "lockstepd", What: "policy", Name: l.File, Key: l.Digest, Why: l.Why})
 	return err
 }
 
@@ -62,13 +63,18 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	log, err := audit.New(audit.Config{Records: storesink.New(memory.New()), Replica: "r1", Log: slog.New(slog.DiscardHandler)})
+	log, err := audit.New(audit.Config{
+		Records: storesink.New(memory.New()), Replica: "r1", Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { log.Close() })
 	dir := t.TempDir()
-	l := &lab{t: t, file: filepath.Join(dir, "policy.yaml"), history: filepath.Join(dir, "policy.mark"), chain: &chain{log: log}}
+	l := &lab{
+		t: t, file: filepath.Join(dir, "policy.yaml"),
+		history: filepath.Join(dir, "policy.mark"), chain: &chain{log: log},
+	}
 	l.write("a")
 	return l
 }
@@ -80,7 +86,8 @@ func (l *lab) write(name string) {
 	if name == "" {
 		text = "rules: nonsense"
 	}
-	if err := errors.Join(os.WriteFile(l.file+".new", []byte(text), 0o600), os.Rename(l.file+".new", l.file)); err != nil {
+	if err := errors.Join(os.WriteFile(l.file+".new", []byte(text), 0o600),
+		os.Rename(l.file+".new", l.file)); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -90,7 +97,8 @@ func (l *lab) start(file string) (e *Enforcer, applied chan *identity.Policy, st
 	l.t.Helper()
 	applied = make(chan *identity.Policy, 16)
 	e, err := New(Config{
-		File: file, Refresh: 10 * time.Millisecond, HistoryFile: l.history, Audit: l.chain, Log: slog.New(slog.DiscardHandler),
+		File: file, Refresh: 10 * time.Millisecond, HistoryFile: l.history,
+		Audit: l.chain, Log: slog.New(slog.DiscardHandler),
 		Frozen: func(err error) bool { return errors.Is(err, store.ErrFrozen) },
 		Apply:  func(p *identity.Policy) { applied <- p },
 	})

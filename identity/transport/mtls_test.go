@@ -36,12 +36,16 @@ type authority struct {
 
 func newAuthority(t *testing.T, domain string) authority {
 	a := authority{t: t}
-	a.cert, a.key = a.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, URIs: spiffe(domain)}, authority{})
+	a.cert, a.key = a.sign(&x509.Certificate{
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, URIs: spiffe(domain),
+	}, authority{})
 	return a
 }
 
 func spiffe(path string) []*url.URL {
-	return []*url.URL{{Scheme: "spiffe", Host: strings.Split(path, "/")[0], Path: path[len(strings.Split(path, "/")[0]):]}}
+	return []*url.URL{
+		{Scheme: "spiffe", Host: strings.Split(path, "/")[0], Path: path[len(strings.Split(path, "/")[0]):]},
+	}
 }
 
 func (a authority) sign(template *x509.Certificate, by authority) (*x509.Certificate, *ecdsa.PrivateKey) {
@@ -166,7 +170,8 @@ func meet(server *tls.Config, node *tls.Certificate) (serial *big.Int, who strin
 }
 
 func TestIdentityFromASPIFFEWorkloadAPI(t *testing.T) {
-	fleet, partner, liar := newAuthority(t, "fleet.example"), newAuthority(t, "partner.example"), newAuthority(t, "fleet.example")
+	fleet, partner, liar := newAuthority(t, "fleet.example"),
+		newAuthority(t, "partner.example"), newAuthority(t, "fleet.example")
 	a, addr := startAgent(t)
 	a.set(t, fleet, "fleet.example/lockstepd", map[string]authority{"partner.example": partner})
 	for _, withPolicy := range []bool{false, true} {
@@ -261,7 +266,8 @@ func TestIdentityFromACertificateOfTheCA(t *testing.T) {
 }
 
 func TestNoAgentIsSaidAtStart(t *testing.T) {
-	_, err := openSPIFFE(Config{SPIFFESocket: "unix:///nowhere/agent.sock", Log: slog.New(slog.DiscardHandler)}, 100*time.Millisecond)
+	_, err := openSPIFFE(Config{SPIFFESocket: "unix:///nowhere/agent.sock", Log: slog.New(slog.DiscardHandler)},
+		100*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "is the agent up") || !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
@@ -313,7 +319,10 @@ func TestAnotherCAInTheFileCountsAtOnce(t *testing.T) {
 
 // filesIn is mTLS with tls.crt and tls.key of a folder, and a CA.
 func filesIn(folder, ca string) Config {
-	return Config{Cert: filepath.Join(folder, "tls.crt"), Key: filepath.Join(folder, "tls.key"), ClientCA: ca, Log: slog.New(slog.DiscardHandler)}
+	return Config{
+		Cert: filepath.Join(folder, "tls.crt"), Key: filepath.Join(folder, "tls.key"),
+		ClientCA: ca, Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 // until waits for check to return nil.
@@ -335,7 +344,10 @@ func certify(t *testing.T, dir, name string, more ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: append(more, name), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		DNSNames:     append(more, name), NotAfter: time.Now().Add(time.Hour),
+	}
 	crt, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -347,8 +359,10 @@ func certify(t *testing.T, dir, name string, more ...string) {
 	folder := filepath.Join(dir, name)
 	for _, err := range []error{
 		os.MkdirAll(folder, 0o700),
-		os.WriteFile(filepath.Join(folder, "tls.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
-		os.WriteFile(filepath.Join(folder, "tls.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt}), 0o600),
+		os.WriteFile(filepath.Join(folder, "tls.key"),
+			pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
+		os.WriteFile(filepath.Join(folder, "tls.crt"),
+			pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt}), 0o600),
 	} {
 		if err != nil {
 			t.Fatal(err)

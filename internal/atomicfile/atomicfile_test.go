@@ -52,7 +52,9 @@ func TestTheFileIsSyncedBeforeItCountsAndItsFolderAfterwards(t *testing.T) {
 			if err := put(path); err != nil {
 				t.Fatal(err)
 			}
-			if want := []string{"the file while there is " + old, "the folder while there is new"}; !slices.Equal(*seen, want) {
+			if want := []string{
+				"the file while there is " + old, "the folder while there is new",
+			}; !slices.Equal(*seen, want) {
 				t.Errorf("synced %q, want %q", *seen, want)
 			}
 			alone(t, path, "new", 0o640)
@@ -66,7 +68,8 @@ func TestWhatFailsLeavesTheFileAsItWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := errors.New("no space")
-	if err := WriteWith(path, 0o644, func(w io.Writer) error { w.Write([]byte("ha")); return full }); !errors.Is(err, full) {
+	if err := WriteWith(path, 0o644,
+		func(w io.Writer) error { w.Write([]byte("ha")); return full }); !errors.Is(err, full) {
 		t.Error(err)
 	}
 	alone(t, path, "old", 0o600)

@@ -127,7 +127,8 @@ func TestRunSeesAFileThatIsReplacedAndALinkThatIs(t *testing.T) {
 	}
 	link := func(to string) {
 		t.Helper()
-		if err := errors.Join(os.Symlink(to, filepath.Join(dir, "tmp")), os.Rename(filepath.Join(dir, "tmp"), filepath.Join(dir, "data"))); err != nil {
+		if err := errors.Join(os.Symlink(to, filepath.Join(dir, "tmp")),
+			os.Rename(filepath.Join(dir, "tmp"), filepath.Join(dir, "data"))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -104,12 +104,19 @@ func TestWhatStandsInTheStore(t *testing.T) {
 		newer  bool
 		expect keysource.Outcome
 	}{
-		"a newer format":            {val: `{"format":2,"contents":"?"}`, newer: true},
-		"nothing that can be read":  {val: `{"format":`, ours: true},
-		"no format":                 {val: `{}`, ours: true},
-		"a field that is not known": {val: `{"format":1,"more":1,"contents":{"1":{"x":[],"kinds":{"k":{"state":"accepted","replica":"b","y":2}}}}}`, expect: keysource.Accepted},
-		"an unknown state":          {val: `{"format":1,"contents":{"1":{"kinds":{"k":{"state":"proved","replica":"b"}}}}}`, expect: keysource.Trying},
-		"a hole":                    {val: `{"format":1,"contents":{"1":{"kinds":{"k":null}}}}`, ours: true},
+		"a newer format":           {val: `{"format":2,"contents":"?"}`, newer: true},
+		"nothing that can be read": {val: `{"format":`, ours: true},
+		"no format":                {val: `{}`, ours: true},
+		"a field that is not known": {
+			val: `{"format":1,"more":1,"contents":{"1":{"x":[],"kinds":` +
+				`{"k":{"state":"accepted","replica":"b","y":2}}}}}`,
+			expect: keysource.Accepted,
+		},
+		"an unknown state": {
+			val:    `{"format":1,"contents":{"1":{"kinds":{"k":{"state":"proved","replica":"b"}}}}}`,
+			expect: keysource.Trying,
+		},
+		"a hole": {val: `{"format":1,"contents":{"1":{"kinds":{"k":null}}}}`, ours: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := memory.New()
@@ -212,7 +219,8 @@ func TestRecordsComeBackAsTheyWere(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"format":1,"contents":{"1":{"begun":"2026-01-02T03:04:05Z","kinds":{"envoy 1.40.0":{"state":"refused","words":"no"}}}}}`))
+	f.Add([]byte(`{"format":1,"contents":{"1":{"begun":"2026-01-02T03:04:05Z","kinds":` +
+		`{"envoy 1.40.0":{"state":"refused","words":"no"}}}}}`))
 	f.Add([]byte(`{"format":1,"contents":{"1":null}}`))
 	f.Fuzz(func(t *testing.T, val []byte) {
 		r, err := decode(val)

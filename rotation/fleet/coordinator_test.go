@@ -313,7 +313,8 @@ func TestTheStoreIsDownForAWhile(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				began := time.Now()
-				if _, err := p.Rotate(ctx, "default", rotation.Request{}); err == nil || time.Since(began) > time.Second {
+				if _, err := p.Rotate(ctx, "default", rotation.Request{}); err == nil ||
+					time.Since(began) > time.Second {
 					t.Errorf("a command: %v after %s", err, time.Since(began))
 				}
 				b := p.connect("b", "")
@@ -587,8 +588,8 @@ func TestCommandsThroughTheCoordinator(t *testing.T) {
 			p.Exclude(ctx, "other", "a", "", "", time.Hour),
 			func() error { _, err := p.Status("other"); return err }(),
 		} {
-			if !errors.Is(err, keysource.ErrNotExist) || !strings.Contains(err.Error(),
-				`scope "other" does not exist: the configuration has [default]`) {
+			if !errors.Is(err, keysource.ErrNotExist) ||
+				!strings.Contains(err.Error(), `scope "other" does not exist: the configuration has [default]`) {
 				t.Error(err)
 			}
 		}

@@ -27,11 +27,13 @@ func (t *turn) replaceDamaged(_ context.Context, a *attempt) error {
 	left := settleFor(t.cfg.Refresh) - a.now.Sub(t.damagedSince)
 	switch {
 	case left > 0 && t.ring != nil:
-		return fmt.Errorf("the stored ring of scope %s is damaged, and nothing of it is used: %w; it is written back in %s",
+		return fmt.Errorf("the stored ring of scope %s is damaged, and nothing of it is used: %w; "+
+			"it is written back in %s",
 			t.name, a.damaged, left.Round(time.Second/10))
 	case left > 0:
 		return fmt.Errorf("the stored ring of scope %s is damaged, and nothing of it is used: %w; "+
-			"another replica may have it and write it back; ask again in %s", t.name, a.damaged, left.Round(time.Second/10))
+			"another replica may have it and write it back; ask again in %s",
+			t.name, a.damaged, left.Round(time.Second/10))
 	case t.ring != nil:
 		return nil
 	case a.cmd != nil:

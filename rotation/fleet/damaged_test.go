@@ -55,7 +55,8 @@ func TestADamagedRingIsWrittenBackByThoseWhoHaveIt(t *testing.T) {
 				if got := stored.Ring().Version(); got != before || a.got() != "[1 2 3]" {
 					t.Fatalf("the store has %s, want %s; a was sent %s", got, before, a.got())
 				}
-				if l := stored.History[len(stored.History)-1]; l.What != "written-back" || !strings.Contains(l.Why, "damaged") ||
+				if l := stored.History[len(stored.History)-1]; l.What != "written-back" ||
+					!strings.Contains(l.Why, "damaged") ||
 					!strings.HasSuffix(r1.announced()+r2.announced(), "written-back") {
 					t.Errorf("the history: %+v; announced %s and %s", l, r1.announced(), r2.announced())
 				}
@@ -145,7 +146,8 @@ func TestADamagedRingThatNobodyHasWaitsForTheOperator(t *testing.T) {
 			synctest.Wait()
 			_, err := p.Rotate(t.Context(), "default", rotation.Request{By: "me"})
 			for _, err := range []error{p.status().Err, err} {
-				if !errors.Is(err, store.ErrSealed) || !strings.HasSuffix(err.Error(), "nothing rotates: give default a ring") {
+				if !errors.Is(err, store.ErrSealed) ||
+					!strings.HasSuffix(err.Error(), "nothing rotates: give default a ring") {
 					t.Errorf("it says %v", err)
 				}
 			}
@@ -205,7 +207,8 @@ func TestARingOfAnotherVersionIsLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if val, _, _ := s.Store.Get(t.Context(), "ring/default"); string(val) != string(later) || p.status().Err == nil {
+		if val, _, _ := s.Store.Get(t.Context(), "ring/default"); string(val) != string(later) ||
+			p.status().Err == nil {
 			t.Errorf("it was overwritten; err %v", p.status().Err)
 		}
 	})

@@ -49,7 +49,8 @@ func TestWhatNodesProveIsSaidUntilYesterdaysKeysAreGone(t *testing.T) {
 				p.stop()
 				p = startWithMemory(t, s, "r1", &sentMost{}) // it is not forgotten
 				defer p.stop()
-				if proven, keys := p.status().Proven, p.status().Doubted; proven != 2 || len(keys) != 1 || keys[0] != back {
+				if proven, keys := p.status().Proven, p.status().Doubted; proven != 2 || len(keys) != 1 ||
+					keys[0] != back {
 					t.Fatalf("g%d %q, want g2 %s", proven, keys, back)
 				}
 				p.connect("a", p.status().Version)

@@ -35,6 +35,6 @@ func (t *turn) findLoss(ctx context.Context, a *attempt) error {
 	t.open()
 	t.mu.Unlock()
 	return fmt.Errorf("scope %s has no ring here: %w at %s; replicas that have one write it back, "+
-		"and if there is none, a new one is made in %s",
-		t.name, store.ErrLost, since.UTC().Format(time.RFC3339), left.Round(time.Second))
+		"and if there is none, a new one is made in %s", t.name, store.ErrLost,
+		since.UTC().Format(time.RFC3339), left.Round(time.Second))
 }

@@ -173,9 +173,9 @@ func startAlone(t *testing.T, s *faulty, replica string) *plane {
 func prepare(t *testing.T, s *faulty, replica string) *plane {
 	p := &plane{t: t, store: s, replica: replica, nodes: map[uint64]*client{}, done: make(chan error, 1)}
 	p.Coordinator = New(Config{
-		Store: s, Replica: replica, Scopes: map[string]rotation.Policy{"default": testPolicy()}, Refresh: 5 * time.Second,
-		Shared: true,
-		Wake:   p.wakeUp, Log: slog.New(slog.DiscardHandler),
+		Store: s, Replica: replica,
+		Scopes: map[string]rotation.Policy{"default": testPolicy()}, Refresh: 5 * time.Second, Shared: true,
+		Wake: p.wakeUp, Log: slog.New(slog.DiscardHandler),
 		Announce: func(_ string, l rotation.Line, _ string) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -249,8 +249,10 @@ func (p *plane) wakeUp(_ string, streams []uint64) {
 
 // connect opens a stream of a node that says it holds a version.
 func (p *plane) connect(name, held string) *client {
-	c := &client{stream: streams.Add(1), name: name, wake: make(chan struct{}, 1), stop: make(chan struct{}),
-		ended: make(chan struct{})}
+	c := &client{
+		stream: streams.Add(1), name: name, wake: make(chan struct{}, 1),
+		stop: make(chan struct{}), ended: make(chan struct{}),
+	}
 	p.mu.Lock()
 	p.nodes[c.stream] = c
 	p.mu.Unlock()
@@ -313,8 +315,8 @@ func (p *plane) phase(d time.Duration, want rotation.Phase, generation uint64) {
 	time.Sleep(d)
 	synctest.Wait()
 	if st := p.status(); st.Phase != want || st.Generation != generation {
-		p.t.Fatalf("replica %s: %s g%d, want %s g%d; blocked by %q; err %v", p.replica, st.Phase, st.Generation, want,
-			generation,
+		p.t.Fatalf("replica %s: %s g%d, want %s g%d; blocked by %q; err %v",
+			p.replica, st.Phase, st.Generation, want, generation,
 			st.BlockedBy, st.Err)
 	}
 }

@@ -27,7 +27,8 @@ func (t *turn) findPutBack(_ context.Context, a *attempt) error {
 	}
 	if left := writeBackWithin - a.now.Sub(t.putBackSince); left > 0 {
 		return fmt.Errorf("the stored ring of scope %s (g%d) is %w (g%d): the store has lost writes or was put back; "+
-			"nodes keep what they hold; in %s, unless another replica writes the newer ring back, every key is replaced",
+			"nodes keep what they hold; "+
+			"in %s, unless another replica writes the newer ring back, every key is replaced",
 			t.name, a.r.Generation, errPutBack, highest, left.Round(time.Second))
 	}
 	a.r.Generation, a.burn = highest, true

@@ -12,7 +12,8 @@ func TestAReplicaThatNobodyReachesOnLoopbackIsElsewhereOnceItIsHeardOfAgain(t *t
 	var asked, warned []string
 	at := time.Now()
 	peers := []Peer{
-		{Replica: "gone", Admin: "http://127.0.0.1:1", At: at}, {Replica: "there", Admin: "https://192.0.2.7:18080", At: at},
+		{Replica: "gone", Admin: "http://127.0.0.1:1", At: at},
+		{Replica: "there", Admin: "https://192.0.2.7:18080", At: at},
 		{Replica: "socket", At: at},
 	}
 	n := newNeighbours(func() []Peer { return peers }, func(_ context.Context, p Peer) error {

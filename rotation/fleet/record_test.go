@@ -121,7 +121,8 @@ func TestWhatCannotBeWrittenDownIsNotMade(t *testing.T) {
 				a := p.connect("a", "")
 				p.phase(time.Second, rotation.Steady, 1)
 				b.fail(errNoInk)
-				if _, err := p.Rotate(t.Context(), "default", rotation.Request{By: "me"}); !errors.Is(err, ErrUnrecorded) ||
+				if _, err := p.Rotate(t.Context(), "default",
+					rotation.Request{By: "me"}); !errors.Is(err, ErrUnrecorded) ||
 					!errors.Is(err, errNoInk) {
 					t.Fatal(err)
 				}

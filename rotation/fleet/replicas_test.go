@@ -49,7 +49,8 @@ func TestAnEmptiedStoreIsFilledAgainAndNothingMovesUntilAllAreKnown(t *testing.T
 		r1.phase(6*time.Second, rotation.Steady, 3)
 		r2.phase(0, rotation.Steady, 3)
 		if stored, _ := s.rollout(t); stored.Ring().Version() != before.Version() || stored.Hold.IsZero() {
-			t.Fatalf("the store holds %s, had %s; hold until %s", stored.Ring().Version(), before.Version(), stored.Hold)
+			t.Fatalf("the store holds %s, had %s; hold until %s",
+				stored.Ring().Version(), before.Version(), stored.Hold)
 		}
 		r1.rotate() // is accepted, and waits
 		r1.phase(time.Minute, rotation.Steady, 3)
@@ -302,10 +303,16 @@ func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
 		begin := func(replica string, alone bool) *plane {
 			p := &plane{t: t, store: s, replica: replica, nodes: map[uint64]*client{}, done: make(chan error, 1)}
 			p.Coordinator = New(Config{
-				Store: s, Replica: replica, Scopes: map[string]rotation.Policy{"default": testPolicy(), "other": testPolicy(),
-					"third": testPolicy()}, Refresh: 5 * time.Second, Shared: true,
-				Wake: p.wakeUp, Log: slog.New(slog.DiscardHandler), Self: Peer{Admin: "http://" + replica, Alone: alone},
-				Announce: func(_ string, l rotation.Line, _ string) { p.mu.Lock(); p.lines = append(p.lines, l); p.mu.Unlock() },
+				Store: s, Replica: replica, Scopes: map[string]rotation.Policy{
+					"default": testPolicy(), "other": testPolicy(), "third": testPolicy(),
+				}, Refresh: 5 * time.Second, Shared: true,
+				Wake: p.wakeUp, Log: slog.New(slog.DiscardHandler),
+				Self: Peer{Admin: "http://" + replica, Alone: alone},
+				Announce: func(_ string, l rotation.Line, _ string) {
+					p.mu.Lock()
+					p.lines = append(p.lines, l)
+					p.mu.Unlock()
+				},
 			})
 			p.run()
 			return p

@@ -40,7 +40,8 @@ func TestANodeThatIsBackBeforeItsOldStreamEndsIsCountedOnce(t *testing.T) {
 		p.phase(2*gather, rotation.Steady, 3)
 		p.disconnect(a)
 		p.phase(2*gather, rotation.Steady, 3)
-		if ms := p.status().Members; len(ms) != 1 || ms[0].Name() != "a" || !ms[0].Connected || ms[0].Stream != back.stream {
+		if ms := p.status().Members; len(ms) != 1 || ms[0].Name() != "a" ||
+			!ms[0].Connected || ms[0].Stream != back.stream {
 			t.Fatalf("the roster: %+v", ms)
 		}
 		p.rotate()

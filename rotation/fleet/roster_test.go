@@ -25,8 +25,10 @@ type rosterLab struct {
 }
 
 func newRosterLab(t *testing.T) *rosterLab {
-	return &rosterLab{roster: newRoster(), t: t, now: epoch, ring: keysource.Ring{Generation: 5,
-		Keys: []keysource.TicketKey{testKey(1)}}}
+	return &rosterLab{
+		roster: newRoster(), t: t, now: epoch,
+		ring: keysource.Ring{Generation: 5, Keys: []keysource.TicketKey{testKey(1)}},
+	}
 }
 
 func (o *rosterLab) join(stream uint64, node, held string) {
@@ -234,8 +236,9 @@ func TestANodeIsCountedOnceWheneverItsOldStreamsAreSeenToEnd(t *testing.T) {
 					var conn uint64
 					if _, err := fmt.Sscanf(event, "join %d", &conn); err == nil {
 						streams[conn] = uint64(len(streams) + 1)
-						o.roster.enter(Asked{Stream: streams[conn], Conn: conn, Node: "a", Held: o.ring.Version(), Believed: true},
-							o.ring, o.now)
+						o.roster.enter(Asked{
+							Stream: streams[conn], Conn: conn, Node: "a", Held: o.ring.Version(), Believed: true,
+						}, o.ring, o.now)
 						live = streams[conns]
 					} else if _, err := fmt.Sscanf(event, "end %d", &conn); err == nil {
 						o.end(streams[conn], o.now)
@@ -244,20 +247,21 @@ func TestANodeIsCountedOnceWheneverItsOldStreamsAreSeenToEnd(t *testing.T) {
 						o.letIn()
 					}
 				}
-				if got := len(o.members["a"]); got != 1 || !o.members["a"][0].Connected || o.members["a"][0].Nr != 1 ||
-					o.members["a"][0].Stream != live {
+				if got := len(o.members["a"]); got != 1 || !o.members["a"][0].Connected ||
+					o.members["a"][0].Nr != 1 || o.members["a"][0].Stream != live {
 					t.Errorf("%q: %d members: %+v", events, got, o.sorted(true))
 				}
 			}
 			return
 		}
 		for i, conn := range waiting {
-			play(append(slices.Clone(events), fmt.Sprintf("join %d", conn)), slices.Delete(slices.Clone(waiting), i, i+1),
-				append(slices.Clone(open), conn))
+			play(append(slices.Clone(events), fmt.Sprintf("join %d", conn)),
+				slices.Delete(slices.Clone(waiting), i, i+1), append(slices.Clone(open), conn))
 		}
 		for i, conn := range open {
 			if conn < conns {
-				play(append(slices.Clone(events), fmt.Sprintf("end %d", conn)), waiting, slices.Delete(slices.Clone(open), i, i+1))
+				play(append(slices.Clone(events), fmt.Sprintf("end %d", conn)), waiting,
+					slices.Delete(slices.Clone(open), i, i+1))
 			}
 		}
 	}
@@ -312,12 +316,14 @@ func TestAClaimThatIsNotBelievedKeepsTheFloorThatIsKnown(t *testing.T) {
 		now := epoch
 		ring := keysource.Ring{Generation: 5, Keys: []keysource.TicketKey{testKey(1)}}
 		if c.away != 0 {
-			o.resume([]rotation.Member{{Node: "a", Nr: 1, Floor: c.away, Answered: true, Connected: true, Since: now}}, now)
+			o.resume([]rotation.Member{
+				{Node: "a", Nr: 1, Floor: c.away, Answered: true, Connected: true, Since: now},
+			}, now)
 		}
 		o.enter(Asked{Stream: 1, Node: "a", Held: ring.Version(), Believed: c.believed}, ring, now)
 		if e := o.streams[1]; e.Floor != c.want || !e.Answered || len(o.members["a"]) != 1 {
-			t.Errorf("%s: floor %d, answered %v, %d members; want floor %d", c.what, e.Floor, e.Answered, len(o.members["a"]),
-				c.want)
+			t.Errorf("%s: floor %d, answered %v, %d members; want floor %d",
+				c.what, e.Floor, e.Answered, len(o.members["a"]), c.want)
 		}
 	}
 }

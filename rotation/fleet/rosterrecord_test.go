@@ -20,7 +20,8 @@ func drawMembers(t *rapid.T) (ms []rotation.Member) {
 			Since:   epoch.Add(-time.Duration(rapid.IntRange(0, 1e9).Draw(t, "since")) * time.Millisecond),
 		}
 		if rapid.Bool().Draw(t, "refuses") {
-			m.Refused, m.Words = rapid.Uint64Range(1, rotation.MaxGeneration).Draw(t, "refused"), rapid.String().Draw(t, "words")
+			m.Refused, m.Words = rapid.Uint64Range(1, rotation.MaxGeneration).Draw(t, "refused"),
+				rapid.String().Draw(t, "words")
 		}
 		ms = append(ms, m)
 	}
@@ -30,8 +31,9 @@ func drawMembers(t *rapid.T) (ms []rotation.Member) {
 func TestRosterRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ms := drawMembers(t)
-		want := rosterRecord{Peer{Admin: rapid.String().Draw(t, "admin"), Alone: rapid.Bool().Draw(t, "alone"), At: epoch},
-			ms}
+		want := rosterRecord{
+			Peer{Admin: rapid.String().Draw(t, "admin"), Alone: rapid.Bool().Draw(t, "alone"), At: epoch}, ms,
+		}
 		r, err := decodeRoster(want.encode())
 		got := r.members
 		if err != nil || !r.peer.At.Equal(epoch) || len(got) != len(ms) {
@@ -54,8 +56,10 @@ func TestRosterRecordRoundTrip(t *testing.T) {
 func TestRosterOfAFleetIsSmall(t *testing.T) {
 	var ms []rotation.Member
 	for i := range 5000 {
-		ms = append(ms, rotation.Member{Node: "edge-" + time.Duration(i).String(), Nr: 1, Floor: 123456, Answered: true,
-			Connected: true, Since: epoch.Add(-time.Hour)})
+		ms = append(ms, rotation.Member{
+			Node: "edge-" + time.Duration(i).String(), Nr: 1, Floor: 123456, Answered: true,
+			Connected: true, Since: epoch.Add(-time.Hour),
+		})
 	}
 	if n := len(rosterRecord{Peer{At: epoch}, ms}.encode()); n > 120_000 {
 		t.Errorf("5000 nodes take %d bytes", n)

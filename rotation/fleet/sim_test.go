@@ -147,12 +147,12 @@ func TestNoLiveTicketIsRefusedInAnyFleet(t *testing.T) {
 
 func (w *world) tell() {
 	for _, l := range w.stored.History[max(0, len(w.stored.History)-8):] {
-		w.t.Logf("%s %s g%d by %s: %s; left behind %v", l.At.Format("15:04:05.000"), l.What, l.Generation, l.By, l.Why,
-			l.LeftBehind)
+		w.t.Logf("%s %s g%d by %s: %s; left behind %v",
+			l.At.Format("15:04:05.000"), l.What, l.Generation, l.By, l.Why, l.LeftBehind)
 	}
 	for _, n := range w.nodes {
-		w.t.Logf("%s: stream %d holds g%d sent g%d away %s returning %v excused %v", n.name, n.stream, n.holds, n.sent,
-			n.away.Format("15:04:05"), n.returning, n.excused)
+		w.t.Logf("%s: stream %d holds g%d sent g%d away %s returning %v excused %v",
+			n.name, n.stream, n.holds, n.sent, n.away.Format("15:04:05"), n.returning, n.excused)
 	}
 	for i, c := range w.replicas {
 		w.t.Logf("replica %d at step %d with g%d", i, c.step, c.ring.Generation)

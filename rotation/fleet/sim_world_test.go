@@ -81,8 +81,10 @@ type simCommand struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)),
-		policy: rotation.Policy{Period: 60 * time.Second, TicketLifetime: 120 * time.Second, MaxKeyAge: 20 * time.Minute,
-			Quorum: 1, RefuseGrace: 30 * time.Second, ClientCerts: "none"},
+		policy: rotation.Policy{
+			Period: 60 * time.Second, TicketLifetime: 120 * time.Second, MaxKeyAge: 20 * time.Minute, Quorum: 1,
+			RefuseGrace: 30 * time.Second, ClientCerts: "none",
+		},
 		now: time.Unix(1_700_000_000, 0).UTC(), stored: rotation.Rollout{Scope: "default"},
 		rings: map[uint64]keysource.Ring{}, next: rotation.Rollout.Next,
 	}

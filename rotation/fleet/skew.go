@@ -28,7 +28,8 @@ func (s *scope) skewed() error {
 		return nil
 	}
 	return fmt.Errorf("%w: this machine's clock is %s off the store's (at most %s): set it; "+
-		"until then the other replicas carry the rollouts", rotation.ErrRefused, s.offset.Abs().Round(time.Second), maxSkew)
+		"until then the other replicas carry the rollouts", rotation.ErrRefused,
+		s.offset.Abs().Round(time.Second), maxSkew)
 }
 
 // logSkew logs that skewed's answer is another than before.

@@ -123,5 +123,7 @@ func replaces(m *rotation.Member, at time.Time) bool { return m.Brought && !at.A
 // stream that ended before has accepted none beyond that. The candidate is not forgotten. It
 // counts again when the other stream is away, until its own lease ends.
 func superseded(candidate rotation.Member, at time.Time, answered []*rotation.Member) bool {
-	return slices.ContainsFunc(answered, func(m *rotation.Member) bool { return !candidate.Connected || replaces(m, at) })
+	return slices.ContainsFunc(answered, func(m *rotation.Member) bool {
+		return !candidate.Connected || replaces(m, at)
+	})
 }

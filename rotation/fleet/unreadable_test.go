@@ -74,7 +74,8 @@ func TestARosterThatCannotBeReadStopsNobody(t *testing.T) {
 				}
 				r1.rotate()
 				r1.phase(silentFor+10*time.Second, rotation.Distributing, 2)
-				if st := r1.status(); !strings.Contains(strings.Join(st.BlockedBy, "\n"), "unknown nodes of replica r2") {
+				if st := r1.status(); !strings.Contains(strings.Join(st.BlockedBy, "\n"),
+					"unknown nodes of replica r2") {
 					t.Errorf("blocked by %q", st.BlockedBy)
 				}
 				r1.phase(testPolicy().NodeLease, rotation.Steady, 3)

@@ -119,7 +119,8 @@ func (c *Custodian) note(err error) {
 	c.mu.Unlock()
 	switch {
 	case err != nil && (before == nil || before.Error() != err.Error()):
-		c.cfg.Log.Error("the sealing key: the last good keyset stays in use", "source", c.cfg.Sealer.Source(), "err", err)
+		c.cfg.Log.Error("the sealing key: the last good keyset stays in use",
+			"source", c.cfg.Sealer.Source(), "err", err)
 	case err == nil && before != nil:
 		c.cfg.Log.Info("the sealing key is well again", "source", c.cfg.Sealer.Source())
 	}

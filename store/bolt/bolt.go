@@ -57,7 +57,8 @@ type Store struct {
 func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
 	fresh := errors.Is(statErr, os.ErrNotExist)
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType, InitialMmapSize: mapped})
+	db, err := bolt.Open(path, 0o600,
+		&bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType, InitialMmapSize: mapped})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("store: %s: %w: stop it first, or use another --data-dir", path, ErrInUse)
 	}
@@ -91,7 +92,8 @@ func (s *Store) prepare(fresh bool) error {
 		missing = tx.Bucket(bucketMeta) == nil
 		if !missing && (tx.Bucket(bucketKeys) == nil || tx.Bucket(bucketValues) == nil) {
 			// else it would look empty
-			return errors.New("there are no records in the file, or not as this version keeps them: restore it from a backup")
+			return errors.New("there are no records in the file, or not as this version keeps them: " +
+				"restore it from a backup")
 		}
 		return nil
 	}); err != nil || !missing {

@@ -73,7 +73,8 @@ func TestReopened(t *testing.T) {
 	if val, rev, err := s.Get(t.Context(), "a/x"); err != nil || string(val) != "v" || rev != x {
 		t.Errorf("Get = %q, %d, %v, want v at %d", val, rev, err, x)
 	}
-	if keys, head, err := s.Changed(t.Context(), "", x); err != nil || !slices.Equal(keys, []string{"a/y"}) || head != gone {
+	if keys, head, err := s.Changed(t.Context(), "", x); err != nil ||
+		!slices.Equal(keys, []string{"a/y"}) || head != gone {
 		t.Errorf("Changed = %q, %d, %v, want the delete of a/y at %d", keys, head, err, gone)
 	}
 	if rev := put(t, s, "a/y", 0, []byte("v")); rev <= gone {
@@ -86,7 +87,8 @@ func TestASecondProcessIsToldSo(t *testing.T) {
 	open(t, path)
 	start := time.Now()
 	_, err := Open(path)
-	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another lockstepd") {
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), path) ||
+		!strings.Contains(err.Error(), "another lockstepd") {
 		t.Errorf("Open = %v, want ErrInUse that names the file", err)
 	}
 	if took := time.Since(start); took > 2*time.Second {
@@ -100,7 +102,8 @@ func TestNotAStoreFile(t *testing.T) {
 	if err := os.WriteFile(path, garbage, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path+": ") || !strings.Contains(err.Error(), "backup") {
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path+": ") ||
+		!strings.Contains(err.Error(), "backup") {
 		t.Errorf("Open = %v, want an error that names the file and the next step", err)
 	}
 	if b, _ := os.ReadFile(path); !bytes.Equal(b, garbage) {
@@ -276,7 +279,8 @@ func TestFaultsSayWhatToDo(t *testing.T) {
 		{&os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, "free space on /data; the change"},
 		{syscall.EDQUOT, "free space on /data; the change"},
 		// as bbolt words it
-		{fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "x", Err: syscall.ENOSPC}), "free space on /data; the change"},
+		{fmt.Errorf("file resize error: %s", &os.PathError{Op: "truncate", Path: "x", Err: syscall.ENOSPC}),
+			"free space on /data; the change"},
 		{syscall.EROFS, "make /data writable again; the change"},
 		{syscall.EIO, "check the disk; the change"},
 		{errors.New("odd"), "store: /data/store.db: odd; the change"},
@@ -327,7 +331,9 @@ func TestARecordThatIsNotTheKeysIsDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, b := range map[string][]byte{"none": nil, "empty": {}, "of another key": record("b", []byte("secret")), "cut": record("abc", nil)[:2]} {
+	for what, b := range map[string][]byte{
+		"none": nil, "empty": {}, "of another key": record("b", []byte("secret")), "cut": record("abc", nil)[:2],
+	} {
 		if err := s.db.Update(func(tx *bolt.Tx) error {
 			if b == nil {
 				return tx.Bucket(bucketValues).Delete(fromRev(rev))
@@ -356,7 +362,8 @@ func TestAFileThatKeepsRecordsOtherwiseIsNotTakenForEmpty(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = Open(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "backup") {
+	if s, err = Open(path); err == nil || !strings.Contains(err.Error(), path) ||
+		!strings.Contains(err.Error(), "backup") {
 		t.Errorf("%v, %v", s, err)
 	}
 }
@@ -366,7 +373,10 @@ func fill(t testing.TB, s *Store, n int) {
 	t.Helper()
 	batch := make([]*change, n)
 	for i := range batch {
-		batch[i] = &change{key: fmt.Appendf(nil, "a/%07d", i), record: record(fmt.Sprintf("a/%07d", i), make([]byte, 100)), done: make(chan struct{})}
+		batch[i] = &change{
+			key:    fmt.Appendf(nil, "a/%07d", i),
+			record: record(fmt.Sprintf("a/%07d", i), make([]byte, 100)), done: make(chan struct{}),
+		}
 	}
 	s.commit(batch)
 	if err := batch[0].err; err != nil {

@@ -130,7 +130,8 @@ func (s *Store) Recreate(ctx context.Context) error { return ctx.Err() }
 
 // newChange is a change that waits for nothing yet.
 func newChange(key string, old store.Rev, val []byte) (*change, error) {
-	if len(key) == 0 || len(key) > bolt.MaxKeySize || len(val) > bolt.MaxValueSize-bolt.MaxKeySize-binary.MaxVarintLen64 {
+	if len(key) == 0 || len(key) > bolt.MaxKeySize ||
+		len(val) > bolt.MaxValueSize-bolt.MaxKeySize-binary.MaxVarintLen64 {
 		return nil, fmt.Errorf("store: %.100q: a key of %d bytes and a value of %d do not fit", key, len(key), len(val))
 	}
 	c := &change{key: []byte(key), old: old, done: make(chan struct{})}

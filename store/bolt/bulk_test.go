@@ -137,6 +137,8 @@ func TestSingleChangesDuringAnImport(t *testing.T) {
 	}
 	all := time.Since(begin)
 	slices.Sort(took)
-	t.Logf("%d records in %s; of %d single changes meanwhile half took %s, 99 %% %s, the slowest %s", 6*batches*store.MaxBulk, all.Round(time.Millisecond), len(took),
-		took[len(took)/2].Round(time.Microsecond), took[len(took)*99/100].Round(time.Microsecond), took[len(took)-1].Round(time.Microsecond))
+	t.Logf("%d records in %s; of %d single changes meanwhile half took %s, 99 %% %s, the slowest %s",
+		6*batches*store.MaxBulk, all.Round(time.Millisecond), len(took),
+		took[len(took)/2].Round(time.Microsecond), took[len(took)*99/100].Round(time.Microsecond),
+		took[len(took)-1].Round(time.Microsecond))
 }

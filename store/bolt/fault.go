@@ -31,7 +31,8 @@ func (s *Store) explain(err error, outcome string) error {
 		next = ": make " + filepath.Dir(s.path) + " writable again"
 	case is(err, syscall.EIO):
 		next = ": check the disk"
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum),
+		errors.Is(err, bolterrors.ErrVersionMismatch):
 		next = ": not a store file, or damaged: restore it from a backup"
 	}
 	return fmt.Errorf("store: %s: %w%s%s", s.path, err, next, outcome)

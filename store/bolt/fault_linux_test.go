@@ -70,7 +70,8 @@ func TestAFullDiskLosesNothingAndRecovers(t *testing.T) {
 		}
 	}
 	err := writeUntilFull()
-	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "free space on "+dir+"; the change was not made") {
+	if !errors.Is(err, syscall.ENOSPC) ||
+		!strings.Contains(err.Error(), "free space on "+dir+"; the change was not made") {
 		t.Fatalf("a full disk is told as %v", err)
 	}
 	for range 20 { // and stays so
@@ -121,7 +122,8 @@ func TestAFullDiskAtTheFirstStart(t *testing.T) {
 		if err := os.WriteFile(balloon, make([]byte, size-left), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "free space on "+dir) || strings.Contains(err.Error(), "change") {
+		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "free space on "+dir) ||
+			strings.Contains(err.Error(), "change") {
 			t.Errorf("with %d bytes left: Open = %v", left, err)
 		}
 		os.Remove(balloon)

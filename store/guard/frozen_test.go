@@ -67,8 +67,10 @@ func TestABatchThatAFreezeOvertakesIsNotAcknowledged(t *testing.T) {
 			return f.Freeze(t.Context(), Notice{By: "me", Why: "moving", At: time.Now()})
 		}
 		out := store.SwapAll(t.Context(), NewFreezable(store.OneByOne(s), clearly{}), []store.Change{
-			{Key: "cert/a", Val: []byte("v")}, {Key: "roster/b", Val: []byte("v")}, {Key: "cert/old", Old: 7, Val: []byte("v")}})
-		if err := out[0].Err; err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, store.ErrFrozen) || errors.Is(err, store.ErrConflict) || out[0].Rev != 0 {
+			{Key: "cert/a", Val: []byte("v")}, {Key: "roster/b", Val: []byte("v")},
+			{Key: "cert/old", Old: 7, Val: []byte("v")}})
+		if err := out[0].Err; err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, store.ErrFrozen) ||
+			errors.Is(err, store.ErrConflict) || out[0].Rev != 0 {
 			t.Errorf("%+v, want an unknown outcome: %q", out[0], want)
 		}
 		check(t, out[1].Err)
@@ -85,8 +87,11 @@ func TestAFrozenStoreRefusesChanges(t *testing.T) {
 	check(t, a.Freeze(t.Context(), Notice{By: "me", Why: "it moves", At: time.Now()}))
 	check(t, a.Freeze(t.Context(), Notice{By: "another"}))
 	for _, f := range []*Freezable{a, b} {
-		for key, val := range map[string]string{"cert/x": "2", "cert/y": "1", "ring/default": "r", "store/lost": "x", "rosters": "x"} {
-			if err := put(t, f, key, val); !errors.Is(err, store.ErrFrozen) || !strings.Contains(err.Error(), "me") || !strings.Contains(err.Error(), "it moves") {
+		for key, val := range map[string]string{
+			"cert/x": "2", "cert/y": "1", "ring/default": "r", "store/lost": "x", "rosters": "x",
+		} {
+			if err := put(t, f, key, val); !errors.Is(err, store.ErrFrozen) || !strings.Contains(err.Error(), "me") ||
+				!strings.Contains(err.Error(), "it moves") {
 				t.Errorf("%s: %v", key, err)
 			}
 		}

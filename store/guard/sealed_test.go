@@ -92,10 +92,12 @@ func TestSealedRecordThatDoesNotOpen(t *testing.T) {
 func wantSealed(t *testing.T, s store.Store, key string) {
 	t.Helper()
 	val, rev, err := s.Get(t.Context(), key)
-	if many := store.GetAll(t.Context(), s, []string{key})[0]; !errors.Is(many.Err, store.ErrSealed) || many.Rev != rev || many.Val != nil || rev == 0 {
+	if many := store.GetAll(t.Context(), s, []string{key})[0]; !errors.Is(many.Err, store.ErrSealed) ||
+		many.Rev != rev || many.Val != nil || rev == 0 {
 		t.Errorf("GetAll(%s) = %+v, want ErrSealed at revision %d", key, many, rev)
 	}
-	if !errors.Is(err, store.ErrSealed) || errors.Is(err, store.ErrNotExist) || val != nil || !strings.Contains(err.Error(), key) {
+	if !errors.Is(err, store.ErrSealed) || errors.Is(err, store.ErrNotExist) ||
+		val != nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("Get(%s) = %q, %v, want ErrSealed that names the key", key, val, err)
 	}
 }

@@ -84,7 +84,8 @@ func (s *Store) persist(ctx context.Context, try func(context.Context) (again bo
 			if ctx.Err() != nil {
 				return fmt.Errorf("store: NATS did not answer in time: %w (last: %v)", ctx.Err(), err)
 			}
-			return fmt.Errorf("store: NATS did not answer within %v: are its servers up, a majority of them? Last: %w", patience, err)
+			return fmt.Errorf("store: NATS did not answer within %v: are its servers up, a majority of them? Last: %w",
+				patience, err)
 		case <-time.After(between/2 + rand.N(between)): // not in step with the other replicas
 		}
 	}
@@ -129,7 +130,9 @@ func (a *infoAnswer) failure() *jetstream.APIError {
 	if a.Error != nil || c == nil {
 		return a.Error
 	}
-	if c.Leader == "" || slices.ContainsFunc(c.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == c.Leader }) {
+	if c.Leader == "" || slices.ContainsFunc(c.Replicas, func(p *jetstream.PeerInfo) bool {
+		return p.Name == c.Leader
+	}) {
 		return &jetstream.APIError{Code: 503, Description: "the stream has no leader"}
 	}
 	return nil
@@ -177,8 +180,10 @@ func (s *Store) load(ctx context.Context, q query) (m message, found bool, err e
 	for {
 		select {
 		case <-ctx.Done():
-			return message{}, false, fmt.Errorf("store: NATS answers from the past (message %d of %s, which was at %d): %w; it is a server that is cut off from the others, or a "+
-				"cluster that was put back from a backup; for the latter, restart lockstepd", m.seq, q.Last, s.newest.of(at), ctx.Err())
+			return message{}, false, fmt.Errorf("store: NATS answers from the past "+
+				"(message %d of %s, which was at %d): %w; it is a server that is cut off from the others, "+
+				"or a cluster that was put back from a backup; for the latter, restart lockstepd",
+				m.seq, q.Last, s.newest.of(at), ctx.Err())
 		case <-time.After(between / 5):
 		}
 		again, foundAgain, err := s.loadOnce(ctx, at.stream, q)
@@ -203,7 +208,8 @@ func (s *Store) loadOnce(ctx context.Context, stream string, q query) (m message
 	}
 	header, err := nats.DecodeHeadersMsg(a.Message.Header)
 	if err != nil && len(a.Message.Header) > 0 {
-		return message{}, false, fmt.Errorf("store: the header of message %d of stream %s: %w", a.Message.Seq, stream, err)
+		return message{}, false,
+			fmt.Errorf("store: the header of message %d of stream %s: %w", a.Message.Seq, stream, err)
 	}
 	s.see(a.Message.Seq)
 	if q.Last != "" {

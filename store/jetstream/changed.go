@@ -21,8 +21,9 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 	last := info.State.LastSeq
 	switch {
 	case last < sequence(since):
-		return nil, 0, fmt.Errorf("store: NATS answers from the past (%d, and was at %d): a server that is cut off from the others, or a cluster "+
-			"that was put back from a backup; for the latter, restart lockstepd", last, sequence(since))
+		return nil, 0, fmt.Errorf("store: NATS answers from the past (%d, and was at %d): "+
+			"a server that is cut off from the others, or a cluster that was put back from a backup; "+
+			"for the latter, restart lockstepd", last, sequence(since))
 	case last <= sequence(since) || !possible(prefix):
 		return nil, max(since, upTo(last)), nil
 	}
@@ -71,11 +72,15 @@ func (s *Store) keys(ctx context.Context, prefix string) ([]string, error) {
 		deleted bool
 	}
 	var found []entry
-	err := s.scan(ctx, prefix, 1, func(key string, seq uint64, deleted bool) { found = append(found, entry{key, seq, deleted}) })
+	err := s.scan(ctx, prefix, 1, func(key string, seq uint64, deleted bool) {
+		found = append(found, entry{key, seq, deleted})
+	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(found, func(a, b entry) int { return cmp.Or(strings.Compare(a.key, b.key), cmp.Compare(a.seq, b.seq)) })
+	slices.SortFunc(found, func(a, b entry) int {
+		return cmp.Or(strings.Compare(a.key, b.key), cmp.Compare(a.seq, b.seq))
+	})
 	var keys []string
 	for i, e := range found {
 		if newest := i+1 == len(found) || found[i+1].key != e.key; newest && !e.deleted {
@@ -92,7 +97,9 @@ func (s *Store) keys(ctx context.Context, prefix string) ([]string, error) {
 // Any replica of the stream gives most of it, in pages. It may be behind, but what it gives is
 // right up to the last message that it gave: a key whose last message it has not got yet is, for
 // the leader, further on. So the leader is asked whether there is more.
-func (s *Store) scan(ctx context.Context, prefix string, from uint64, visit func(key string, seq uint64, deleted bool)) error {
+func (s *Store) scan(
+	ctx context.Context, prefix string, from uint64, visit func(key string, seq uint64, deleted bool),
+) error {
 	filter := s.filter(prefix)
 	see := func(m message) {
 		from = m.seq + 1

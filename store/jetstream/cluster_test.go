@@ -211,7 +211,8 @@ func (l *ledger) check(t *testing.T) {
 			t.Errorf("%s = %q, %v; acknowledged was %d, and sent %d", key, val, err, n, l.tried[key])
 		}
 		if !slices.Contains(listed, key) || !slices.Contains(changed, key) {
-			t.Errorf("%s is not listed: %v, or not among the changed: %v", key, slices.Contains(listed, key), slices.Contains(changed, key))
+			t.Errorf("%s is not listed: %v, or not among the changed: %v",
+				key, slices.Contains(listed, key), slices.Contains(changed, key))
 		}
 	}
 	t.Logf("%d writes acknowledged, %d calls failed", l.acks, l.failures)
@@ -319,7 +320,8 @@ func twoKilled(t *testing.T, c three, withLeader bool) {
 				if took := time.Since(start); took > limit {
 					t.Errorf("%s took %v", c.what, took)
 				}
-				if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrLost) || errors.Is(err, store.ErrConflict) || c.what == "Swap" && err == nil {
+				if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrLost) ||
+					errors.Is(err, store.ErrConflict) || c.what == "Swap" && err == nil {
 					t.Errorf("round %d: %s = %v without a majority", round, c.what, err)
 				}
 			})

@@ -49,7 +49,8 @@ func ParseURL(raw string) (Config, error) {
 		user, hosts = "", rest
 	}
 	if strings.Contains(user, ":") {
-		return Config{}, errors.New("store: the URL has a password in it, which process lists and logs would show: write it to a file and give password_file=/path")
+		return Config{}, errors.New("store: the URL has a password in it, which process lists and logs would show: " +
+			"write it to a file and give password_file=/path")
 	}
 	if strings.Contains(hosts, "@") {
 		return Config{}, errors.New("store: the URL names more than one user: once, before the first host, is for all")
@@ -75,7 +76,8 @@ func servers(scheme, hosts string) ([]string, error) {
 		if err != nil { // no port, or an error of the next line too
 			name, port, err = net.SplitHostPort(host + ":4222")
 		}
-		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || name == "" || strings.Contains(name, "/") {
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 ||
+			name == "" || strings.Contains(name, "/") {
 			return nil, fmt.Errorf("store: %q is not host:port", host)
 		}
 		urls = append(urls, scheme+"://"+net.JoinHostPort(name, port))
@@ -102,9 +104,11 @@ func (c *Config) parameters(query string) error {
 				return errors.New("store: replicas in the URL is not a number")
 			}
 		case name == "password" || name == "token":
-			return fmt.Errorf("store: the URL has a secret in it, which process lists and logs would show: write it to a file and give %s_file=/path", name)
+			return fmt.Errorf("store: the URL has a secret in it, which process lists and logs would show: "+
+				"write it to a file and give %s_file=/path", name)
 		case to == nil:
-			return fmt.Errorf("store: the URL's parameter %q is none of %s", name, "bucket, replicas, creds, nkey, password_file, token_file, tls_ca, tls_cert, tls_key")
+			return fmt.Errorf("store: the URL's parameter %q is none of %s",
+				name, "bucket, replicas, creds, nkey, password_file, token_file, tls_ca, tls_cert, tls_key")
 		default:
 			*to = vals[0]
 		}
@@ -123,7 +127,9 @@ func (c *Config) check() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	ways := slices.DeleteFunc([]string{c.PasswordFile, c.TokenFile, c.CredsFile, c.NKeyFile}, func(s string) bool { return s == "" })
+	ways := slices.DeleteFunc([]string{c.PasswordFile, c.TokenFile, c.CredsFile, c.NKeyFile}, func(s string) bool {
+		return s == ""
+	})
 	switch {
 	case len(c.Servers) == 0:
 		return errors.New("store: no NATS server is given")
@@ -133,7 +139,8 @@ func (c *Config) check() error {
 		return errors.New("store: a NATS user and password_file go together")
 	case (c.CertFile == "") != (c.KeyFile == ""):
 		return errors.New("store: tls_cert and tls_key go together")
-	case strings.Trim(c.Bucket, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" || len(c.Bucket) > 64:
+	case strings.Trim(c.Bucket, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" ||
+		len(c.Bucket) > 64:
 		return fmt.Errorf("store: bucket %.70q: letters, digits, _ and - only, 64 at most", c.Bucket)
 	case c.Replicas < 1 || c.Replicas > 5:
 		return fmt.Errorf("store: replicas is %d: from 1 to 5, and 3 for a cluster of three", c.Replicas)

@@ -12,13 +12,21 @@ func TestParseURL(t *testing.T) {
 		want Config
 	}{
 		{"nats://a", Config{Servers: []string{"nats://a:4222"}, Bucket: "lockstep", Replicas: 3}},
-		{"tls://a:4223,b,[::1]:5/", Config{Servers: []string{"tls://a:4223", "tls://b:4222", "tls://[::1]:5"}, Bucket: "lockstep", Replicas: 3}},
-		{"nats://me%40x@a?password_file=/p&bucket=b-1&replicas=1", Config{Servers: []string{"nats://a:4222"}, User: "me@x", PasswordFile: "/p",
-			Bucket: "b-1", Replicas: 1}},
-		{"nats://a?creds=/c&tls_ca=/ca&tls_cert=/crt&tls_key=/key", Config{Servers: []string{"nats://a:4222"}, CredsFile: "/c", CAFile: "/ca",
-			CertFile: "/crt", KeyFile: "/key", Bucket: "lockstep", Replicas: 3}},
-		{"nats://a?nkey=/n", Config{Servers: []string{"nats://a:4222"}, NKeyFile: "/n", Bucket: "lockstep", Replicas: 3}},
-		{"nats://a?token_file=/t", Config{Servers: []string{"nats://a:4222"}, TokenFile: "/t", Bucket: "lockstep", Replicas: 3}},
+		{"tls://a:4223,b,[::1]:5/", Config{
+			Servers: []string{"tls://a:4223", "tls://b:4222", "tls://[::1]:5"}, Bucket: "lockstep", Replicas: 3,
+		}},
+		{"nats://me%40x@a?password_file=/p&bucket=b-1&replicas=1",
+			Config{Servers: []string{"nats://a:4222"}, User: "me@x", PasswordFile: "/p",
+				Bucket: "b-1", Replicas: 1}},
+		{"nats://a?creds=/c&tls_ca=/ca&tls_cert=/crt&tls_key=/key",
+			Config{Servers: []string{"nats://a:4222"}, CredsFile: "/c", CAFile: "/ca",
+				CertFile: "/crt", KeyFile: "/key", Bucket: "lockstep", Replicas: 3}},
+		{"nats://a?nkey=/n", Config{
+			Servers: []string{"nats://a:4222"}, NKeyFile: "/n", Bucket: "lockstep", Replicas: 3,
+		}},
+		{"nats://a?token_file=/t", Config{
+			Servers: []string{"nats://a:4222"}, TokenFile: "/t", Bucket: "lockstep", Replicas: 3,
+		}},
 	} {
 		got, err := ParseURL(c.url)
 		got.Log = nil
@@ -54,7 +62,8 @@ func TestParseURLRefusesWithTheReason(t *testing.T) {
 		"nats://a?replicas=6":       "from 1 to 5",
 		"nats://a?bucket=" + strings.Repeat("a", 65): "64 at most",
 	} {
-		if _, err := ParseURL(url); err == nil || !strings.Contains(err.Error(), reason) || strings.Contains(err.Error(), "hunter2") {
+		if _, err := ParseURL(url); err == nil || !strings.Contains(err.Error(), reason) ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("ParseURL(%s) = %v, want a word of %q, and no secret", url, err, reason)
 		}
 	}

@@ -127,12 +127,18 @@ func clientCert(t *testing.T, o *server.Options) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}
-	return Config{CAFile: file(t, "ca.crt", ca.PEM()), CertFile: file(t, "tls.crt", of.Chain), KeyFile: file(t, "tls.key", of.Key)}
+	o.TLSConfig = &tls.Config{
+		Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool(),
+	}
+	return Config{
+		CAFile:   file(t, "ca.crt", ca.PEM()),
+		CertFile: file(t, "tls.crt", of.Chain), KeyFile: file(t, "tls.key", of.Key),
+	}
 }
 
 func TestAChangedPasswordIsReadAtTheNextConnect(t *testing.T) {
-	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true,
+		NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
 		Username: "me", Password: "old"}
 	n, err := server.NewServer(o)
 	if err != nil {
@@ -163,11 +169,13 @@ func TestAChangedPasswordIsReadAtTheNextConnect(t *testing.T) {
 func TestASecretThatCannotBeReadIsSaidAtOnce(t *testing.T) {
 	empty, none := file(t, "empty", []byte("\n")), filepath.Join(t.TempDir(), "none")
 	for _, cfg := range []Config{
-		{User: "me", PasswordFile: none}, {User: "me", PasswordFile: empty}, {TokenFile: none}, {CredsFile: none}, {NKeyFile: none},
+		{User: "me", PasswordFile: none}, {User: "me", PasswordFile: empty},
+		{TokenFile: none}, {CredsFile: none}, {NKeyFile: none},
 		{CAFile: none}, {CertFile: none, KeyFile: none},
 	} {
 		cfg.Servers = []string{"nats://127.0.0.1:1"}
-		if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), none) && !strings.Contains(err.Error(), empty) {
+		if _, err := Open(t.Context(), cfg); err == nil ||
+			!strings.Contains(err.Error(), none) && !strings.Contains(err.Error(), empty) {
 			t.Errorf("Open = %v, want the name of the file", err)
 		}
 	}

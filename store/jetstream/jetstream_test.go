@@ -25,7 +25,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // single runs one NATS server with JetStream in the process, and returns its URL.
 func single(t *testing.T, change func(*server.Options)) string {
 	t.Helper()
-	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir()}
+	o := &server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+	}
 	if change != nil {
 		change(o)
 	}
@@ -87,7 +89,8 @@ func TestConformanceOnOneServer(t *testing.T) {
 
 func TestEveryKeyHasASubjectAndIsFoundByEachOfItsPrefixes(t *testing.T) {
 	s := open(t, anew([]string{single(t, nil)}, 1))
-	all := []string{"a", "a/", "a//b", "/", "//", ".", "..", "a.b", "a/b", "a/.b", "a.", "=2A", "cert/=2A.shop.example", "cert/shop.example", "cert/shopx"}
+	all := []string{"a", "a/", "a//b", "/", "//", ".", "..", "a.b", "a/b", "a/.b", "a.", "=2A",
+		"cert/=2A.shop.example", "cert/shop.example", "cert/shopx"}
 	for i, key := range all {
 		put(t, s, key, 0, fmt.Sprint(i))
 	}
@@ -124,7 +127,8 @@ func TestARereadCostsWhatChangedAndNotWhatIsStored(t *testing.T) {
 	for w := range 32 {
 		wg.Go(func() {
 			for i := w; i < names; i += 32 {
-				if _, err := writer.Swap(t.Context(), fmt.Sprintf("cert/host-%05d.example", i), 0, make([]byte, 500)); err != nil {
+				if _, err := writer.Swap(t.Context(),
+					fmt.Sprintf("cert/host-%05d.example", i), 0, make([]byte, 500)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -158,7 +162,8 @@ func TestARereadCostsWhatChangedAndNotWhatIsStored(t *testing.T) {
 		got, next, err := reader.Changed(t.Context(), c.prefix, head)
 		cost := requests() - before
 		if err != nil || len(got) != c.want || cost > c.most {
-			t.Errorf("%s: %d keys, %d requests, %v; want %d keys and at most %d requests", c.what, len(got), cost, err, c.want, c.most)
+			t.Errorf("%s: %d keys, %d requests, %v; want %d keys and at most %d requests",
+				c.what, len(got), cost, err, c.want, c.most)
 		}
 		head = next
 	}
@@ -187,7 +192,8 @@ func reconnects(t *testing.T, s *Store) {
 	}
 	info, err := s.info(t.Context())
 	if err != nil || info.State.Consumers != 0 || s.conn.Stats().Reconnects != 100 {
-		t.Fatalf("%d consumers after %d reconnects, %v; want none", info.State.Consumers, s.conn.Stats().Reconnects, err)
+		t.Fatalf("%d consumers after %d reconnects, %v; want none",
+			info.State.Consumers, s.conn.Stats().Reconnects, err)
 	}
 	if n := s.conn.NumSubscriptions(); n > 1 { // that of all answers
 		t.Errorf("%d subscriptions are left", n)
@@ -221,7 +227,8 @@ func lostAndMadeAgain(t *testing.T, one, two *Store) {
 		t.Helper()
 		check := func(what string, err error) {
 			t.Helper()
-			if !errors.Is(err, store.ErrLost) || errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrConflict) {
+			if !errors.Is(err, store.ErrLost) ||
+				errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrConflict) {
 				t.Errorf("%s = %v, want ErrLost", what, err)
 			}
 		}
@@ -346,7 +353,8 @@ func TestAValueOlderThanWhatWasSeenIsNotBelieved(t *testing.T) {
 	s.newest.note(place{s.stream(), subject}, sequence(rev)+1)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if val, got, err := s.Get(ctx, "a/x"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "from the past") {
+	if val, got, err := s.Get(ctx, "a/x"); !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), "from the past") {
 		t.Errorf("Get = %q, %d, %v", val, got, err)
 	}
 	go func() {

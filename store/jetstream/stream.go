@@ -63,7 +63,8 @@ func (s *Store) find(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%w: there is no stream", store.ErrLost)
 	case 1:
 	default:
-		return "", fmt.Errorf("store: streams %s have the same subjects; if this stays, remove all but the first", strings.Join(names, " and "))
+		return "", fmt.Errorf("store: streams %s have the same subjects; if this stays, remove all but the first",
+			strings.Join(names, " and "))
 	}
 	name := names[0]
 	stream, err := s.js.Stream(ctx, name)
@@ -75,12 +76,15 @@ func (s *Store) find(ctx context.Context) (string, error) {
 	switch {
 	case !strings.HasPrefix(name, s.bucket+"-") || is.FirstSeq == 0:
 		return "", fmt.Errorf("%w: %s has subject %s>: remove it, or use another bucket", errForeign, name, s.prefix)
-	case is.MaxMsgsPerSubject != want.MaxMsgsPerSubject || !is.AllowDirect || is.Storage != want.Storage || is.MaxAge != 0 || is.MaxMsgs > 0 || is.MaxBytes > 0:
-		return "", fmt.Errorf("%w: the settings of %s were changed: set them back to max-msgs-per-subject 1, allow-direct, and no limits", errForeign, name)
+	case is.MaxMsgsPerSubject != want.MaxMsgsPerSubject || !is.AllowDirect || is.Storage != want.Storage ||
+		is.MaxAge != 0 || is.MaxMsgs > 0 || is.MaxBytes > 0:
+		return "", fmt.Errorf("%w: the settings of %s were changed: set them back to max-msgs-per-subject 1, "+
+			"allow-direct, and no limits", errForeign, name)
 	case is.Replicas == 1 && info.TimeStamp.Sub(info.Created) < settle:
 		return "", fmt.Errorf("store: stream %s was made just now, and another one may have been", name)
 	case is.Replicas < want.Replicas:
-		return "", fmt.Errorf("%w: %s keeps %d copies, not %d: type: nats stream edit %s --replicas %d; or set replicas=%d in the store's URL",
+		return "", fmt.Errorf("%w: %s keeps %d copies, not %d: type: nats stream edit %s --replicas %d; "+
+			"or set replicas=%d in the store's URL",
 			errForeign, name, is.Replicas, want.Replicas, name, want.Replicas, is.Replicas)
 	}
 	s.see(info.State.LastSeq)
@@ -107,7 +111,8 @@ func (s *Store) create(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(names) > 0 && names[0] != cfg.Name {
-		return "", errors.Join(fmt.Errorf("store: %s was made at the same time", names[0]), s.js.DeleteStream(ctx, cfg.Name))
+		return "", errors.Join(fmt.Errorf("store: %s was made at the same time", names[0]),
+			s.js.DeleteStream(ctx, cfg.Name))
 	}
 	return cfg.Name, nil
 }

@@ -47,7 +47,8 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 		case err == nil:
 			return rev(seq, val == nil), nil
 		case errors.Is(err, nats.ErrMaxPayload):
-			return 0, fmt.Errorf("store: %s: a value of %d bytes: raise max_payload of the NATS servers: %w", key, len(val), err)
+			return 0, fmt.Errorf("store: %s: a value of %d bytes: raise max_payload of the NATS servers: %w",
+				key, len(val), err)
 		case !isConflict(err):
 			return 0, unknown(outer, key, err)
 		}
@@ -96,7 +97,8 @@ func (s *Store) publish(ctx context.Context, subject string, expected uint64, va
 		if val == nil {
 			msg.Header.Set(markHeader, markDelete)
 		}
-		ack, err := s.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(s.stream()), jetstream.WithExpectLastSequencePerSubject(expected),
+		ack, err := s.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(s.stream()),
+			jetstream.WithExpectLastSequencePerSubject(expected),
 			jetstream.WithRetryAttempts(0))
 		if err == nil {
 			s.see(ack.Sequence)
@@ -124,7 +126,8 @@ func (s *Store) publish(ctx context.Context, subject string, expected uint64, va
 func isConflict(err error) bool {
 	var e *jetstream.APIError
 	return errors.As(err, &e) &&
-		(e.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || e.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+		(e.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+			e.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // unknown is the error of a write of which nobody knows whether it was done.

@@ -78,7 +78,9 @@ func (s *Store) read(ctx context.Context, script *redis.Script, keys []string, a
 }
 
 // call runs a script once.
-func (s *Store) call(ctx context.Context, c redis.Scripter, script *redis.Script, keys []string, args []any) (reply, error) {
+func (s *Store) call(
+	ctx context.Context, c redis.Scripter, script *redis.Script, keys []string, args []any,
+) (reply, error) {
 	list, err := script.Run(ctx, c, s.layout.keys(keys...), append([]any{s.id()}, args...)...).Slice()
 	if err != nil {
 		return reply{}, err
@@ -97,7 +99,8 @@ func (s *Store) call(ctx context.Context, c redis.Scripter, script *redis.Script
 		if isRev && isID {
 			r := reply{uint64(head), history, list[3:]}
 			if s.past.note(r.history, r.head) {
-				s.log.Info("the store's Redis was restarted, or another server took over: what is watched is read again as a whole")
+				s.log.Info("the store's Redis was restarted, or another server took over: " +
+					"what is watched is read again as a whole")
 			}
 			return r, nil
 		}
@@ -107,7 +110,9 @@ func (s *Store) call(ctx context.Context, c redis.Scripter, script *redis.Script
 
 // persist calls try until it succeeds or fails with an error for which again is false, within
 // patience. What it returns says what failed.
-func (s *Store) persist(ctx context.Context, again func(error) bool, try func(context.Context, *redis.Client) error) error {
+func (s *Store) persist(
+	ctx context.Context, again func(error) bool, try func(context.Context, *redis.Client) error,
+) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -13,7 +13,9 @@ func TestABatchIsNeverHalfDone(t *testing.T) {
 	s := open(t, at(t, "redis://"+r.Addr))
 	old := put(t, s, "a/old", 0, "v")
 	gone := put(t, s, "a/gone", 0, "v")
-	batch := []store.Change{{Key: "a/new", Val: []byte("w")}, {Key: "a/old", Old: old, Val: []byte("w")}, {Key: "a/gone", Old: gone}}
+	batch := []store.Change{
+		{Key: "a/new", Val: []byte("w")}, {Key: "a/old", Old: old, Val: []byte("w")}, {Key: "a/gone", Old: gone},
+	}
 
 	do(t, r, "CONFIG SET maxmemory 1mb")
 	for _, o := range s.SwapAll(t.Context(), batch) {

@@ -37,7 +37,9 @@ func (s *Store) Changed(ctx context.Context, prefix string, since store.Rev) ([]
 
 // changes reads what was written after from. whole is false if that may not be all, since Redis has
 // another history than when from was read, or gets one meanwhile.
-func (s *Store) changes(ctx context.Context, prefix string, from uint64) (keys []string, head store.Rev, whole bool, err error) {
+func (s *Store) changes(
+	ctx context.Context, prefix string, from uint64,
+) (keys []string, head store.Rev, whole bool, err error) {
 	var history string
 	for at, more := from, true; more; {
 		r, err := s.read(ctx, changedScript, nil, at, prefix, changesAtOnce)

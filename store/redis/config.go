@@ -54,7 +54,8 @@ func ParseURL(raw string) (Config, error) {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	kind, ok := strings.CutPrefix(scheme, "redis")
 	if !ok {
-		return Config{}, errors.New("store: a Redis store's URL begins with redis://, rediss://, redis+sentinel:// or redis+cluster://")
+		return Config{}, errors.New("store: a Redis store's URL begins with redis://, rediss://, " +
+			"redis+sentinel:// or redis+cluster://")
 	}
 	var c Config
 	kind, c.TLS = strings.CutPrefix(kind, "s")
@@ -64,7 +65,8 @@ func ParseURL(raw string) (Config, error) {
 		user, rest = "", user
 	}
 	if strings.Contains(user, ":") {
-		return Config{}, errors.New("store: the URL has a password in it, which process lists and logs would show: write it to a file and give password_file=/path")
+		return Config{}, errors.New("store: the URL has a password in it, which process lists and logs would show: " +
+			"write it to a file and give password_file=/path")
 	}
 	if strings.Contains(rest, "@") {
 		return Config{}, errors.New("store: the URL names more than one user: once, before the first host, is for all")
@@ -124,7 +126,8 @@ func (c *Config) parameters(query string) error {
 		return errors.New("store: what follows the ? of the URL is badly escaped")
 	}
 	known := map[string]*string{
-		"password_file": &c.PasswordFile, "tls_ca": &c.CAFile, "tls_cert": &c.CertFile, "tls_key": &c.KeyFile, "prefix": &c.Prefix,
+		"password_file": &c.PasswordFile, "tls_ca": &c.CAFile, "tls_cert": &c.CertFile,
+		"tls_key": &c.KeyFile, "prefix": &c.Prefix,
 		"sentinel_user": &c.SentinelUser, "sentinel_password_file": &c.SentinelPasswordFile,
 	}
 	for name, vals := range values {
@@ -137,7 +140,8 @@ func (c *Config) parameters(query string) error {
 		case name == "wait":
 			return errors.New("store: wait in the URL is 1 (for a replica, where there is one) or 0")
 		case name == "password" || name == "sentinel_password":
-			return fmt.Errorf("store: the URL has a secret in it, which process lists and logs would show: write it to a file and give %s_file=/path", name)
+			return fmt.Errorf("store: the URL has a secret in it, which process lists and logs would show: "+
+				"write it to a file and give %s_file=/path", name)
 		case to == nil:
 			return fmt.Errorf("store: the URL's parameter %q is none of %s", name,
 				"password_file, tls_ca, tls_cert, tls_key, prefix, wait, sentinel_user, sentinel_password_file")
@@ -174,7 +178,8 @@ func (c *Config) check() error {
 		return errors.New("store: sentinel_password_file is for redis+sentinel:// only")
 	case (c.CertFile == "") != (c.KeyFile == ""):
 		return errors.New("store: tls_cert and tls_key go together")
-	case strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-") != "" || len(c.Prefix) > 64:
+	case strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-") != "" ||
+		len(c.Prefix) > 64:
 		return fmt.Errorf("store: prefix %.70q: letters, digits and _ . : - only, 64 at most", c.Prefix)
 	}
 	return nil

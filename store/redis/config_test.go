@@ -15,9 +15,15 @@ func TestURLs(t *testing.T) {
 		{"redis://r:1/3?wait=1", Config{Servers: []string{"r:1"}, DB: 3}},
 		{"rediss://[::1]?wait=0", Config{Servers: []string{"[::1]:6379"}, TLS: true, NoWait: true}},
 		{"redis://o%40x@r?password_file=/p&tls_ca=/ca&tls_cert=/c&tls_key=/k&prefix=a:b",
-			Config{Servers: []string{"r:6379"}, User: "o@x", PasswordFile: "/p", TLS: true, CAFile: "/ca", CertFile: "/c", KeyFile: "/k", Prefix: "a:b"}},
+			Config{
+				Servers: []string{"r:6379"}, User: "o@x", PasswordFile: "/p", TLS: true, CAFile: "/ca",
+				CertFile: "/c", KeyFile: "/k", Prefix: "a:b",
+			}},
 		{"redis+sentinel://u@a,b:1,c/mymaster?password_file=/p&sentinel_user=s&sentinel_password_file=/sp",
-			Config{Servers: []string{"a:26379", "b:1", "c:26379"}, Master: "mymaster", User: "u", PasswordFile: "/p", SentinelUser: "s", SentinelPasswordFile: "/sp"}},
+			Config{
+				Servers: []string{"a:26379", "b:1", "c:26379"}, Master: "mymaster", User: "u", PasswordFile: "/p",
+				SentinelUser: "s", SentinelPasswordFile: "/sp",
+			}},
 		{"rediss+sentinel://a/m", Config{Servers: []string{"a:26379"}, Master: "m", TLS: true}},
 		{"redis+cluster://a:7000,b:7001", Config{Servers: []string{"a:7000", "b:7001"}, Cluster: true}},
 		{"rediss+cluster://a/", Config{Servers: []string{"a:6379"}, Cluster: true, TLS: true}},

@@ -55,8 +55,8 @@ func (c *Config) connect() (*backend, error) {
 	}
 	client := redis.NewClient(&redis.Options{
 		Addr: c.Servers[0], DB: c.DB, Dialer: c.dial, CredentialsProviderContext: c.credentials,
-		Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout, ReadTimeout: readTimeout, ContextTimeoutEnabled: true,
-		PipelinePoolSize: -1, DisableIdentity: true,
+		Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout,
+		ReadTimeout: readTimeout, ContextTimeoutEnabled: true, PipelinePoolSize: -1, DisableIdentity: true,
 	})
 	return fixed(client, "Redis at "+c.Servers[0]), nil
 }
@@ -72,10 +72,12 @@ func (c *Config) sentinel() (*backend, error) {
 	client := redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: c.Master, SentinelAddrs: c.Servers, SentinelUsername: c.SentinelUser, SentinelPassword: password,
 		DB: c.DB, Dialer: c.dial, CredentialsProviderContext: c.credentials,
-		Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: followTime, ReadTimeout: sentinelTime, ContextTimeoutEnabled: true,
+		Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: followTime,
+		ReadTimeout: sentinelTime, ContextTimeoutEnabled: true,
 		PipelinePoolSize: -1, DisableIdentity: true, ConnMaxLifetime: sentinelConnAge,
 	})
-	return fixed(client, fmt.Sprintf("Redis master %s of the Sentinels at %s", c.Master, strings.Join(c.Servers, ", "))), nil
+	return fixed(client, fmt.Sprintf("Redis master %s of the Sentinels at %s",
+		c.Master, strings.Join(c.Servers, ", "))), nil
 }
 
 func fixed(client *redis.Client, name string) *backend {
@@ -91,8 +93,8 @@ func fixed(client *redis.Client, name string) *backend {
 func (c *Config) cluster() *backend {
 	client := redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs: c.Servers, Dialer: c.dial, CredentialsProviderContext: c.credentials,
-		Protocol: 2, MaxRetries: -1, MaxRedirects: -1, DialerRetries: 1, DialTimeout: dialTimeout, ReadTimeout: readTimeout, ContextTimeoutEnabled: true,
-		PipelinePoolSize: -1, DisableIdentity: true,
+		Protocol: 2, MaxRetries: -1, MaxRedirects: -1, DialerRetries: 1, DialTimeout: dialTimeout,
+		ReadTimeout: readTimeout, ContextTimeoutEnabled: true, PipelinePoolSize: -1, DisableIdentity: true,
 	})
 	slot := newLayout(c.Prefix).meta
 	return &backend{

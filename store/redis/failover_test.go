@@ -168,7 +168,8 @@ func slotMoves(t *testing.T, r *fleet.RedisCluster, cfg Config) {
 		if len(keys) == 0 {
 			break
 		}
-		if _, err := from.Do(limited(t), append([]any{"MIGRATE", host, port, "", 0, 1000, "KEYS"}, keys...)...); err != nil {
+		if _, err := from.Do(limited(t),
+			append([]any{"MIGRATE", host, port, "", 0, 1000, "KEYS"}, keys...)...); err != nil {
 			t.Fatal(err)
 		}
 	}

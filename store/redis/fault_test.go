@@ -151,10 +151,12 @@ func TestTLSWithAnACLUserWhoseRightsComeAndGo(t *testing.T) {
 	}
 	// Exactly what the advice says.
 	const rights = " ~{lockstep}:* +@read +@write +@scripting +@connection +info +time +wait"
-	r := server(t, fmt.Sprintf("tls-port %d", port), "tls-ca-cert-file "+roots, "tls-cert-file "+serverCert, "tls-key-file "+serverKey,
+	r := server(t, fmt.Sprintf("tls-port %d", port), "tls-ca-cert-file "+roots,
+		"tls-cert-file "+serverCert, "tls-key-file "+serverKey,
 		"user op on >hunter2"+rights)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	url := "rediss://op@" + addr + "?password_file=" + password + "&tls_ca=" + roots + "&tls_cert=" + clientCert + "&tls_key=" + clientKey
+	url := "rediss://op@" + addr + "?password_file=" + password + "&tls_ca=" + roots +
+		"&tls_cert=" + clientCert + "&tls_key=" + clientKey
 	s := open(t, at(t, url))
 	rev := put(t, s, "a/x", 0, "v")
 
@@ -174,7 +176,8 @@ func TestTLSWithAnACLUserWhoseRightsComeAndGo(t *testing.T) {
 	if _, err := Open(ctx, at(t, "rediss://op@"+addr+"?password_file="+password)); !errors.As(err, &unknown) {
 		t.Errorf("Open = %v, without the CA", err)
 	}
-	if _, err := Open(t.Context(), at(t, "redis://op@"+r.Addr+"?password_file="+serverKey)); err == nil || !strings.Contains(err.Error(), "password_file") {
+	if _, err := Open(t.Context(), at(t, "redis://op@"+r.Addr+"?password_file="+serverKey)); err == nil ||
+		!strings.Contains(err.Error(), "password_file") {
 		t.Errorf("Open = %v with another password", err)
 	}
 
@@ -232,7 +235,8 @@ func TestFullMemoryRefusesWritesButNotReadsAndDeletes(t *testing.T) {
 	put(t, s, "a/x", rev, "w")
 
 	do(t, r, "CONFIG SET maxmemory-policy allkeys-lru")
-	if _, err := Open(t.Context(), at(t, "redis://"+r.Addr)); err == nil || !strings.Contains(err.Error(), "noeviction") {
+	if _, err := Open(t.Context(), at(t, "redis://"+r.Addr)); err == nil ||
+		!strings.Contains(err.Error(), "noeviction") {
 		t.Errorf("Open = %v, where records would be dropped", err)
 	}
 }
@@ -262,7 +266,8 @@ func lostAndMadeAgain(t *testing.T, one, two, three *Store, empty func()) {
 		t.Helper()
 		check := func(what string, err error) {
 			t.Helper()
-			if !errors.Is(err, store.ErrLost) || errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrConflict) {
+			if !errors.Is(err, store.ErrLost) ||
+				errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrConflict) {
 				t.Errorf("%s = %v, want ErrLost", what, err)
 			}
 		}

@@ -72,7 +72,8 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, store.Rev, error) 
 }
 
 func (s *Store) noRevision(key string) error {
-	return fmt.Errorf("store: %s has a value in Redis, but no revision in %s: it was changed by hand", key, s.layout.changes)
+	return fmt.Errorf("store: %s has a value in Redis, but no revision in %s: it was changed by hand",
+		key, s.layout.changes)
 }
 
 // Now implements [store.Store]: the clock of the master.
@@ -116,10 +117,12 @@ func (s *Store) inspect(ctx context.Context) error {
 	}
 	has := func(line string) bool { return strings.Contains(info, "\r\n"+line) }
 	if has("maxmemory_policy:allkeys") {
-		return errors.New("store: Redis would drop records of the store when its memory is full: set maxmemory-policy noeviction")
+		return errors.New("store: Redis would drop records of the store when its memory is full: " +
+			"set maxmemory-policy noeviction")
 	}
 	if has("aof_enabled:0") {
-		s.log.Warn("the store's Redis keeps no log of writes, and loses what it holds with its process: set appendonly yes and appendfsync always")
+		s.log.Warn("the store's Redis keeps no log of writes, and loses what it holds with its process: " +
+			"set appendonly yes and appendfsync always")
 	}
 	return nil
 }

@@ -132,7 +132,8 @@ func TestMicrosecondsAreExactInScores(t *testing.T) {
 	if one != 1<<53-2 || two != 1<<53-1 {
 		t.Errorf("revisions %d and %d", one, two)
 	}
-	if got, head, err := s.Changed(t.Context(), "", one); err != nil || !slices.Equal(got, []string{"a/y"}) || head != two {
+	if got, head, err := s.Changed(t.Context(), "", one); err != nil ||
+		!slices.Equal(got, []string{"a/y"}) || head != two {
 		t.Errorf("Changed = %q, %d, %v", got, head, err)
 	}
 	if _, err := s.Swap(t.Context(), "a/z", 0, []byte("v")); !uncertain(err) {
@@ -142,7 +143,8 @@ func TestMicrosecondsAreExactInScores(t *testing.T) {
 
 func TestEveryKeyIsFoundByEachOfItsPrefixes(t *testing.T) {
 	s := open(t, at(t, "redis://"+server(t).Addr))
-	keys := []string{"", "a", "a/", "a//b", "/", "[", "(", "+", "-", "a\xff", "a\xff\xff", "\xff", "\xff\xffz", "cert/=2A.shop.example", "cert/shop.example", "cert/shopx"}
+	keys := []string{"", "a", "a/", "a//b", "/", "[", "(", "+", "-", "a\xff", "a\xff\xff", "\xff", "\xff\xffz",
+		"cert/=2A.shop.example", "cert/shop.example", "cert/shopx"}
 	slices.Sort(keys)
 	for i, key := range keys {
 		put(t, s, key, 0, fmt.Sprint(i))
@@ -177,7 +179,8 @@ func TestARereadCostsWhatChangedAndNotWhatIsStored(t *testing.T) {
 	for w := range 32 {
 		wg.Go(func() {
 			for i := w; i < names; i += 32 {
-				if _, err := writer.Swap(t.Context(), fmt.Sprintf("cert/host-%06d.example", i), 0, make([]byte, 100)); err != nil {
+				if _, err := writer.Swap(t.Context(),
+					fmt.Sprintf("cert/host-%06d.example", i), 0, make([]byte, 100)); err != nil {
 					t.Error(err)
 					return
 				}

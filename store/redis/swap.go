@@ -35,7 +35,9 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 
 // write runs a script that returns what swapScript returns. It is tried again where again says so,
 // but not once it may have been done.
-func (s *Store) write(ctx context.Context, again func(error) bool, script *redis.Script, keys []string, args ...any) (r reply, err error) {
+func (s *Store) write(
+	ctx context.Context, again func(error) bool, script *redis.Script, keys []string, args ...any,
+) (r reply, err error) {
 	retry := func(err error) bool { return !errors.Is(err, errUnknown) && again(err) }
 	err = s.persist(ctx, retry, func(ctx context.Context, c *redis.Client) (err error) {
 		conn := c.Conn() // WAIT is about what its own connection wrote
@@ -81,7 +83,8 @@ func (s *Store) wait(ctx context.Context, conn *redis.Conn, written []any) error
 	case err != nil:
 		return fmt.Errorf("%w: waiting for a replica: %w", errUnknown, err)
 	case n < 1:
-		return fmt.Errorf("%w: the master has it, but no replica has confirmed it within %v, and a failover would lose it: see its redis-cli info replication",
+		return fmt.Errorf("%w: the master has it, but no replica has confirmed it within %v, "+
+			"and a failover would lose it: see its redis-cli info replication",
 			errUnknown, waitTimeout)
 	}
 	return nil

@@ -63,11 +63,14 @@ func bulkSwap(t *testing.T, s suite) {
 func bulkGet(t *testing.T, s suite) {
 	x, e := s.put("a/x", 0, "1"), s.put("a/e", 0, "")
 	got := store.GetAll(t.Context(), s.Store, []string{"a/x", "a/none", "a/e", "a/x"})
-	for i, want := range []store.Value{{Val: []byte("1"), Rev: x}, {}, {Val: []byte{}, Rev: e}, {Val: []byte("1"), Rev: x}} {
+	for i, want := range []store.Value{
+		{Val: []byte("1"), Rev: x}, {}, {Val: []byte{}, Rev: e}, {Val: []byte("1"), Rev: x},
+	} {
 		switch {
 		case want.Rev == 0 && !errors.Is(got[i].Err, store.ErrNotExist):
 			t.Errorf("%d: %+v, want ErrNotExist", i, got[i])
-		case want.Rev != 0 && (got[i].Err != nil || got[i].Rev != want.Rev || !bytes.Equal(got[i].Val, want.Val) || got[i].Val == nil):
+		case want.Rev != 0 && (got[i].Err != nil || got[i].Rev != want.Rev ||
+			!bytes.Equal(got[i].Val, want.Val) || got[i].Val == nil):
 			t.Errorf("%d: %+v, want %+v", i, got[i], want)
 		}
 	}
@@ -123,7 +126,8 @@ func keysAfter(t *testing.T, s suite) {
 	s.put("Z", 0, "v")
 	s.put("b/x", 0, "v")
 	for last, left := range map[string][]string{
-		"": want, "a/": want, "a/000": want[1:], "a/0000": want[1:], "a/298": want[299:], "a/599": nil, "a/z": nil, "b": nil, "A": want,
+		"": want, "a/": want, "a/000": want[1:], "a/0000": want[1:], "a/298": want[299:],
+		"a/599": nil, "a/z": nil, "b": nil, "A": want,
 	} {
 		var got []string
 		for key, err := range s.KeysAfter(t.Context(), "a/", last) {
@@ -153,7 +157,8 @@ func bulkCancelled(t *testing.T, s suite) {
 			t.Errorf("GetAll: %+v", v)
 		}
 	}
-	for _, o := range store.SwapAll(ctx, s.Store, []store.Change{{Key: "a/x", Old: rev, Val: []byte("w")}, {Key: "a/x", Old: 7}}) {
+	for _, o := range store.SwapAll(ctx, s.Store,
+		[]store.Change{{Key: "a/x", Old: rev, Val: []byte("w")}, {Key: "a/x", Old: 7}}) {
 		if !errors.Is(o.Err, context.Canceled) || errors.Is(o.Err, store.ErrConflict) {
 			t.Errorf("SwapAll: %+v", o)
 		}

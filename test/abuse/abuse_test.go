@@ -26,12 +26,16 @@ import (
 )
 
 // open starts a delta stream that subscribes to names.
-func (s *stage) open(ctx context.Context, id string, names ...string) (secretv3.SecretDiscoveryService_DeltaSecretsClient, error) {
+func (s *stage) open(
+	ctx context.Context, id string, names ...string,
+) (secretv3.SecretDiscoveryService_DeltaSecretsClient, error) {
 	stream, err := secretv3.NewSecretDiscoveryServiceClient(s.dial()).DeltaSecrets(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return stream, stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: id}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names})
+	return stream, stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: id}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names,
+	})
 }
 
 func TestNodesThatNeverACK(t *testing.T) {
@@ -99,7 +103,9 @@ func TestNodesThatSendWrongNonces(t *testing.T) {
 		}()
 		for err == nil { // two thousand a second
 			for range 20 {
-				if err = stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: sds.TypeURL, ResponseNonce: fmt.Sprint(rand.Uint64())}); err != nil {
+				if err = stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+					TypeUrl: sds.TypeURL, ResponseNonce: fmt.Sprint(rand.Uint64()),
+				}); err != nil {
 					return
 				}
 			}
@@ -180,7 +186,8 @@ func TestNodesWithHugeMetadata(t *testing.T) {
 		t.Error("a megabyte of headers was let in")
 	}
 	first, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{
-		Node: &corev3.Node{Id: "big", Metadata: big}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{"a.example"},
+		Node: &corev3.Node{Id: "big", Metadata: big}, TypeUrl: sds.TypeURL,
+		ResourceNamesSubscribe: []string{"a.example"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +229,9 @@ func TestANodeThatOpensTenThousandStreams(t *testing.T) {
 				if err != nil {
 					return
 				}
-				_ = stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "many"}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{"a.example"}})
+				_ = stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+					Node: &corev3.Node{Id: "many"}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{"a.example"},
+				})
 				<-ctx.Done()
 			})
 		}

@@ -25,14 +25,17 @@ func (s *stage) slowReader(ctx context.Context) (stop func()) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	msg, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "slow"}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{ring}})
+	msg, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: "slow"}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{ring},
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for _, h := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName}, {":authority", s.plane.XDS},
+		{":method", "POST"}, {":scheme", "http"},
+		{":path", secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName}, {":authority", s.plane.XDS},
 		{"content-type", "application/grpc"}, {"te", "trailers"},
 	} {
 		if err := enc.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}); err != nil {

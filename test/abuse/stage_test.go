@@ -83,7 +83,8 @@ func (s *stage) node(id string) {
 	conn := s.dial()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := client.New(client.Config{
-		Conn: conn, Node: &corev3.Node{Id: id, UserAgentName: xds.EdgeAgent}, Type: sds.TypeURL, Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName,
+		Conn: conn, Node: &corev3.Node{Id: id, UserAgentName: xds.EdgeAgent}, Type: sds.TypeURL,
+		Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName,
 		Apply: func(rs []*xds.Resource, _ []string) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -156,7 +157,8 @@ func (s *stage) post(command string) (int, string) { s.t.Helper(); return s.send
 
 func (s *stage) send(command, body string) (int, string) {
 	s.t.Helper()
-	req, err := http.NewRequest(http.MethodPost, "http://"+s.plane.Admin+"/v1/scopes/default/"+command, strings.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost,
+		"http://"+s.plane.Admin+"/v1/scopes/default/"+command, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -230,7 +232,8 @@ func (s *stage) during(abuse func(ctx context.Context)) {
 		_, peak := s.memory()
 		cancel()
 		<-done
-		words = append(words, fmt.Sprintf("p99 of a push to the others %.2f ms, idle %.2f ms; memory +%.1f MB", ms(busy), ms(idle), float64(peak-before)/(1<<20)))
+		words = append(words, fmt.Sprintf("p99 of a push to the others %.2f ms, idle %.2f ms; memory +%.1f MB",
+			ms(busy), ms(idle), float64(peak-before)/(1<<20)))
 		if busy <= 2*idle && peak-before <= maxMemory {
 			s.t.Log(strings.Join(words, "; before that: "))
 			return

@@ -33,7 +33,9 @@ type secret struct {
 }
 
 func newSecret(name string, b []byte) secret {
-	s := secret{name, map[string][]byte{"raw": b, "hex": []byte(hex.EncodeToString(b)), "HEX": []byte(strings.ToUpper(hex.EncodeToString(b)))}}
+	s := secret{name, map[string][]byte{
+		"raw": b, "hex": []byte(hex.EncodeToString(b)), "HEX": []byte(strings.ToUpper(hex.EncodeToString(b))),
+	}}
 	numbers := strings.Trim(strings.ReplaceAll(fmt.Sprint(b), " ", ","), "[]")
 	s.forms["JSON numbers"], s.forms["printed"] = []byte(numbers), []byte(strings.Trim(fmt.Sprint(b), "[]"))
 	for _, enc := range []struct {
@@ -67,7 +69,8 @@ func TestFindsWhatItLooksFor(t *testing.T) {
 	rand.Read(key)
 	s := newSecret("key", key)
 	padded := append([]byte("xy"), append(bytes.Clone(key), "tail"...)...)
-	for _, text := range []string{string(padded), hex.EncodeToString(padded), base64.StdEncoding.EncodeToString(padded), base64.URLEncoding.EncodeToString(padded[1:]),
+	for _, text := range []string{string(padded), hex.EncodeToString(padded), base64.StdEncoding.EncodeToString(padded),
+		base64.URLEncoding.EncodeToString(padded[1:]),
 		base64.StdEncoding.EncodeToString(key), fmt.Sprint(key), fmt.Sprintf("%v", padded)} {
 		if s.in([]byte("before "+text+" after")) == "" {
 			t.Errorf("not found in %q", text)
@@ -98,7 +101,8 @@ func TestNoKeyLeavesTheProcessInTheClear(t *testing.T) {
 	second := make([]byte, 80)
 	rand.Read(second)
 	secrets := []secret{
-		newSecret("HMAC key", ticketKey[16:48]), newSecret("AES key", ticketKey[48:]), newSecret("whole key", ticketKey),
+		newSecret("HMAC key", ticketKey[16:48]),
+		newSecret("AES key", ticketKey[48:]), newSecret("whole key", ticketKey),
 		newSecret("burnt AES key", second[48:]),
 	}
 	pairs := map[string]fleet.Pair{}
@@ -109,7 +113,10 @@ func TestNoKeyLeavesTheProcessInTheClear(t *testing.T) {
 	}
 	certs := filepath.Join(f.Dir(), "certs")
 	check(fleet.WriteHost(certs, "dir.example", pairs["dir.example"]))
-	plane, err := f.Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin, Certs: certs, Args: []string{"--refresh", "200ms", "--audit-file", filepath.Join(f.Dir(), "audit.log")}})
+	plane, err := f.Lockstepd("lockstepd", fleet.Lockstepd{
+		Bin: bin, Certs: certs,
+		Args: []string{"--refresh", "200ms", "--audit-file", filepath.Join(f.Dir(), "audit.log")},
+	})
 	check(err)
 	check(plane.Ready(ctx))
 
@@ -151,18 +158,23 @@ func TestNoKeyLeavesTheProcessInTheClear(t *testing.T) {
 	lockstep("cert", "get", "put.example", "-o", "json")
 	lockstep("burn", "--yes", "--wait")
 	lockstep("rotate", "--key-file", first) // refused: burnt
-	for _, args := range []string{"status", "nodes", "history", "plan", "cert list", "audit show", "audit verify", "audit verify --file " + filepath.Join(f.Dir(), "audit.log")} {
+	for _, args := range []string{"status", "nodes", "history", "plan", "cert list", "audit show", "audit verify",
+		"audit verify --file " + filepath.Join(f.Dir(), "audit.log")} {
 		for _, as := range []string{"table", "json", "yaml"} {
 			lockstep(append(strings.Fields(args), "-o", as)...)
 		}
 	}
 	admin := strings.TrimSpace(string(read(t, filepath.Join(plane.Data, "admin.token"))))
 	requests := []string{
-		"GET /v1/status", "GET /v1/nodes", "GET /v1/certs", "GET /v1/certs/put.example", "GET /v1/certs/dir.example", "GET /v1/scopes/default/history",
-		"GET /v1/scopes/default/plan", "GET /v1/audit", "GET /v1/audit/verify", "POST /v1/audit/verify", "GET /v1/scopes/default/rotations/1", "GET /metrics", "GET /healthz", "GET /readyz", "GET /debug/pprof/cmdline",
+		"GET /v1/status", "GET /v1/nodes", "GET /v1/certs", "GET /v1/certs/put.example",
+		"GET /v1/certs/dir.example", "GET /v1/scopes/default/history",
+		"GET /v1/scopes/default/plan", "GET /v1/audit", "GET /v1/audit/verify", "POST /v1/audit/verify",
+		"GET /v1/scopes/default/rotations/1", "GET /metrics", "GET /healthz",
+		"GET /readyz", "GET /debug/pprof/cmdline",
 		"GET /debug/pprof/goroutine?debug=2", "POST /v1/scopes/default/rotate", "PUT /v1/certs/put.example",
 	}
-	bodies := []string{"", fmt.Sprintf(`{"key":%q,"why":1}`, base64.StdEncoding.EncodeToString(ticketKey)), fmt.Sprintf(`{"key":%q}`, base64.StdEncoding.EncodeToString(ticketKey)),
+	bodies := []string{"", fmt.Sprintf(`{"key":%q,"why":1}`, base64.StdEncoding.EncodeToString(ticketKey)),
+		fmt.Sprintf(`{"key":%q}`, base64.StdEncoding.EncodeToString(ticketKey)),
 		fmt.Sprintf(`{"chain":"AAAA","key":%q}`, base64.StdEncoding.EncodeToString(pairs["put.example"].Key))}
 	for _, r := range requests {
 		for _, body := range bodies {

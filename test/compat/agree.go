@@ -27,7 +27,8 @@ func agree(ctx context.Context, bin string, r report) error {
 				return err
 			}
 			if want := due(row.Cells[c]); got != want {
-				errs = append(errs, fmt.Errorf("cmd/internal/bootstrap/versions.go is to be changed: lockstep bootstrap %s mode %s for Envoy %s; by this run it should be: %s",
+				errs = append(errs, fmt.Errorf("cmd/internal/bootstrap/versions.go is to be changed: "+
+					"lockstep bootstrap %s mode %s for Envoy %s; by this run it should be: %s",
 					got, mode, row.Version, want))
 			}
 		}
@@ -48,7 +49,8 @@ func due(c cell) string {
 
 // answer asks the CLI for a bootstrap of that mode for that version of Envoy.
 func answer(ctx context.Context, bin, mode, version string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "lockstep"), "bootstrap", "envoy", "--node", "a", "--mode", mode, "--envoy-version", version)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "lockstep"), "bootstrap", "envoy", "--node", "a",
+		"--mode", mode, "--envoy-version", version)
 	var words bytes.Buffer
 	cmd.Stderr = &words
 	err := cmd.Run()

@@ -67,7 +67,8 @@ func tryFalseACK(parent context.Context, s *stage, r *row) (cell, error) {
 	if err := s.serving(ctx, n, good); err != nil {
 		return no("after the ACK: %v", err), nil
 	}
-	return cell{OK: true, Says: "yes", Why: "first “" + first + "”, then an ACK for the same bytes; the certificate before it is served on"}, nil
+	return cell{OK: true, Says: "yes", Why: "first “" + first + "”, then an ACK for the same bytes; " +
+		"the certificate before it is served on"}, nil
 }
 
 // serving returns nil if the Envoy serves that very certificate.

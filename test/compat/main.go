@@ -25,7 +25,8 @@ const bound = 12 * time.Minute
 func main() {
 	page := flag.String("page", "", "write the table to this `file`, too")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./test/compat [-page FILE] VERSION...   # installed by test/install-envoy VERSION...")
+		fmt.Fprintln(flag.CommandLine.Output(),
+			"usage: go run ./test/compat [-page FILE] VERSION...   # installed by test/install-envoy VERSION...")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -69,7 +70,8 @@ func run(ctx context.Context, versions []string, page string) error {
 			return fmt.Errorf("no Envoy %s is installed: type: test/install-envoy %s (%w)", v, v, err)
 		}
 		row := row{Version: v, binary: binary, Cells: map[column]cell{}}
-		if err := tryOne(ctx, filepath.Join(dir, v), bin, &row, func(c column) { say("Envoy %s: %s: %s", v, c, row.Cells[c].text()) }); err != nil {
+		if err := tryOne(ctx, filepath.Join(dir, v), bin, &row,
+			func(c column) { say("Envoy %s: %s: %s", v, c, row.Cells[c].text()) }); err != nil {
 			return fmt.Errorf("on Envoy %s: %w", v, err)
 		}
 		r.Rows = append(r.Rows, row)
@@ -102,7 +104,8 @@ func tryOne(ctx context.Context, dir, bin string, r *row, done func(column)) err
 		column column
 		try    func(context.Context, *stage, *row) (cell, error)
 	}{
-		{rotates, tryRotation}, {onDemand, tryOnDemand}, {hybrid, tryHybrid}, {falseACK, tryFalseACK}, {corpus, tryCorpus},
+		{rotates, tryRotation}, {onDemand, tryOnDemand}, {hybrid, tryHybrid},
+		{falseACK, tryFalseACK}, {corpus, tryCorpus},
 	} {
 		c, err := part.try(ctx, s, r)
 		if err != nil {

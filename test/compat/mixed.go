@@ -19,7 +19,8 @@ func tryMixed(ctx context.Context, dir, bin string, r *report) error {
 	defer s.close()
 	nodes := make([]*node, len(r.Rows)) // nil: it does not serve
 	for i, row := range r.Rows {
-		if nodes[i], err = s.envoy(ctx, row.binary, "envoy-"+row.Version, s.plane.XDS, "--host", eagerHost, "--host", laterHost); err != nil {
+		if nodes[i], err = s.envoy(ctx, row.binary, "envoy-"+row.Version, s.plane.XDS,
+			"--host", eagerHost, "--host", laterHost); err != nil {
 			return err
 		}
 	}

@@ -34,8 +34,8 @@ func no(format string, a ...any) cell { return cell{Says: "no", Why: fmt.Sprintf
 
 // ownTickets is the note of an Envoy that gives session tickets in an on-demand chain. Others give
 // none, as the configuration says.
-const ownTickets = "a session that was made in the on-demand chain resumes there, though both kinds of resumption are turned off; " +
-	"its ticket key is not one of lockstepd's ring"
+const ownTickets = "a session that was made in the on-demand chain resumes there, " +
+	"though both kinds of resumption are turned off; its ticket key is not one of lockstepd's ring"
 
 // tryOnDemand starts an Envoy that knows no name, and asks it for one that lockstepd has, and one
 // that it does not have.
@@ -64,7 +64,8 @@ func tryOnDemand(ctx context.Context, s *stage, r *row) (cell, error) {
 	if _, err := s.session(ctx, n, coldHost, tls.VersionTLS13); err != nil {
 		return no("after an absent name: %v", err), ctx.Err()
 	}
-	c := cell{OK: true, Says: fmt.Sprintf("yes: fetched and served in %d ms, absent name refused in %d ms", first.Milliseconds(), refusal.Milliseconds())}
+	c := cell{OK: true, Says: fmt.Sprintf("yes: fetched and served in %d ms, absent name refused in %d ms",
+		first.Milliseconds(), refusal.Milliseconds())}
 	if odd {
 		c.Why = ownTickets
 		outlives, err := s.outlivesBurn(ctx, n, coldHost)
@@ -172,7 +173,8 @@ func tryHybrid(ctx context.Context, s *stage, r *row) (cell, error) {
 	if err != nil {
 		return no("%s was pinned: %v %s", laterHost, err, complaint(n.LogTail(1000))), ctx.Err()
 	}
-	c := cell{OK: true, Says: fmt.Sprintf("yes: sessions resume, those of a pinned host after %d ms", time.Since(began).Milliseconds())}
+	c := cell{OK: true, Says: fmt.Sprintf("yes: sessions resume, those of a pinned host after %d ms",
+		time.Since(began).Milliseconds())}
 	if odd {
 		c.Why = ownTickets
 	}
@@ -203,7 +205,8 @@ func (s *stage) eager(ctx context.Context, n *node, host, other string) error {
 				return err
 			}
 			if resumed != should {
-				return fmt.Errorf("%s: a session of %s resumed at %s: %v; it should: %v", tls.VersionName(v), host, at, resumed, should)
+				return fmt.Errorf("%s: a session of %s resumed at %s: %v; it should: %v",
+					tls.VersionName(v), host, at, resumed, should)
 			}
 		}
 	}
@@ -228,6 +231,7 @@ func (s *stage) offered(ctx context.Context, n *node, host string, made *probe.S
 	if made == nil {
 		return false, nil
 	}
-	r, err := probe.Dial(ctx, n.addr, probe.Config{SNI: host, RootCAs: s.ca.Pool(), Versions: []uint16{made.Version}}, made)
+	r, err := probe.Dial(ctx, n.addr,
+		probe.Config{SNI: host, RootCAs: s.ca.Pool(), Versions: []uint16{made.Version}}, made)
 	return r.Resumed, err
 }

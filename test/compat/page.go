@@ -55,16 +55,24 @@ const (
 )
 
 var columns = []struct{ name, means string }{
-	rotates: {"Rotation", "Two Envoys of the version, and clients of TLS 1.2 and 1.3 that move between them. The ticket keys are rotated once, until the old key " +
-		"has left the ring. A live ticket that is not resumed, or a failed handshake, counts against it. Afterwards a session of each Envoy is offered at each, for both versions of TLS."},
-	mixed: {"Mixed fleet", "One Envoy of each version in one fleet, with one rotation under the same clients. The figure counts the sessions that this version made, and those that " +
-		"it was offered: by and to every version, for TLS 1.2 and 1.3, before the rotation and after it."},
-	onDemand: {"On demand", "`lockstep bootstrap envoy --mode on-demand`. A name that stands in no configuration is served, and a name without certificate is refused at once. No session resumes; where one does, a note says so."},
-	hybrid: {"Hybrid", "`lockstep bootstrap envoy --mode hybrid`. The listener comes from lockstepd. A session of an eager host resumes, other names are served on demand, " +
+	rotates: {"Rotation", "Two Envoys of the version, and clients of TLS 1.2 and 1.3 that move between them. " +
+		"The ticket keys are rotated once, until the old key has left the ring. " +
+		"A live ticket that is not resumed, or a failed handshake, counts against it. " +
+		"Afterwards a session of each Envoy is offered at each, for both versions of TLS."},
+	mixed: {"Mixed fleet", "One Envoy of each version in one fleet, with one rotation under the same clients. " +
+		"The figure counts the sessions that this version made, and those that it was offered: " +
+		"by and to every version, for TLS 1.2 and 1.3, before the rotation and after it."},
+	onDemand: {"On demand", "`lockstep bootstrap envoy --mode on-demand`. " +
+		"A name that stands in no configuration is served, and a name without certificate is refused at once. " +
+		"No session resumes; where one does, a note says so."},
+	hybrid: {"Hybrid", "`lockstep bootstrap envoy --mode hybrid`. The listener comes from lockstepd. " +
+		"A session of an eager host resumes, other names are served on demand, " +
 		"and a host that is pinned later resumes too."},
-	corpus: {"Corpus", "The test `test/corpus` with this Envoy: no certificate that Envoy refuses is taken by Lockstep."},
-	falseACK: {"False ACK", "An Envoy refuses a certificate (an EC key whose keyUsage is keyAgreement), and is sent the same bytes again. “yes” says that it then answers with an ACK, though " +
-		"it still serves the certificate before. So an ACK for bytes that it was sent last says nothing."},
+	corpus: {"Corpus", "The test `test/corpus` with this Envoy: " +
+		"no certificate that Envoy refuses is taken by Lockstep."},
+	falseACK: {"False ACK", "An Envoy refuses a certificate (an EC key whose keyUsage is keyAgreement), " +
+		"and is sent the same bytes again. “yes” says that it then answers with an ACK, " +
+		"though it still serves the certificate before. So an ACK for bytes that it was sent last says nothing."},
 }
 
 func (c column) String() string { return columns[c].name }
@@ -74,8 +82,9 @@ func (r report) markdown() []byte {
 	var b strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
 	p("# Which Envoy can do what\n")
-	p("%s\n", wrap(fmt.Sprintf("`make compat` wrote this page on %s, on %s with %d CPUs. It runs every check below on real Envoys, with the real lockstepd. "+
-		"Each cell is what that run saw. Type `make compat` to make the page anew: it installs the Envoys, takes a few minutes, and ends by itself.",
+	p("%s\n", wrap(fmt.Sprintf("`make compat` wrote this page on %s, on %s with %d CPUs. "+
+		"It runs every check below on real Envoys, with the real lockstepd. Each cell is what that run saw. "+
+		"Type `make compat` to make the page anew: it installs the Envoys, takes a few minutes, and ends by itself.",
 		r.Day.Format("2006-01-02"), r.System, r.CPUs), ""))
 	head, rule := "| Envoy |", "|---|"
 	for _, c := range columns {
@@ -96,14 +105,15 @@ func (r report) markdown() []byte {
 	for i, n := range notes {
 		p("%s", wrap(fmt.Sprintf("%d. %s", i+1, n), "   "))
 	}
-	p("\n%s\n", wrap("`lockstep bootstrap envoy --envoy-version X.Y.Z` refuses a mode that the version cannot do, and warns of one that has a note.", ""))
+	p("\n%s\n", wrap("`lockstep bootstrap envoy --envoy-version X.Y.Z` refuses a mode that the version cannot do, "+
+		"and warns of one that has a note.", ""))
 	p("## What the columns mean\n")
 	for _, c := range columns {
 		p("%s", wrap(fmt.Sprintf("- **%s**: %s", c.name, c.means), "  "))
 	}
 	p("\n## One fleet of all versions\n")
-	p("%s\n", wrap("The Envoy of the row made a session, which was offered at the Envoy of the column. The figure says how many resumed: "+
-		"of TLS 1.2 and 1.3, before the rotation and after it.", ""))
+	p("%s\n", wrap("The Envoy of the row made a session, which was offered at the Envoy of the column. "+
+		"The figure says how many resumed: of TLS 1.2 and 1.3, before the rotation and after it.", ""))
 	head, rule = "| |", "|---|"
 	for _, row := range r.Rows {
 		head, rule = head+" "+row.Version+" |", rule+"---|"

@@ -17,10 +17,17 @@ func sample() report {
 	return report{
 		Day: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), System: "linux/amd64", CPUs: 2,
 		Rows: []row{
-			{Version: "1.1.0", Cells: map[column]cell{rotates: fine("yes"), mixed: fine("yes: 8 of 8"), onDemand: old, hybrid: old, corpus: {Says: "not run", Why: "none"}, falseACK: fine("yes")}},
-			{Version: "1.2.0", Cells: map[column]cell{rotates: fine("yes"), mixed: fine("yes: 8 of 8"), onDemand: fine("yes"), hybrid: fine("a|b"), corpus: {Says: "not run", Why: "none"}, falseACK: fine("yes")}},
+			{Version: "1.1.0", Cells: map[column]cell{
+				rotates: fine("yes"), mixed: fine("yes: 8 of 8"), onDemand: old, hybrid: old,
+				corpus: {Says: "not run", Why: "none"}, falseACK: fine("yes"),
+			}},
+			{Version: "1.2.0", Cells: map[column]cell{
+				rotates: fine("yes"), mixed: fine("yes: 8 of 8"), onDemand: fine("yes"), hybrid: fine("a|b"),
+				corpus: {Says: "not run", Why: "none"}, falseACK: fine("yes"),
+			}},
 		},
-		Matrix: [][]string{{"4 of 4", "3 of 4"}, {"4 of 4", "4 of 4"}}, Totals: []string{"TLS 1.2: 4 of 4"}, Refused: 1, Offered: 20,
+		Matrix: [][]string{{"4 of 4", "3 of 4"}, {"4 of 4", "4 of 4"}},
+		Totals: []string{"TLS 1.2: 4 of 4"}, Refused: 1, Offered: 20,
 	}
 }
 
@@ -74,7 +81,8 @@ func TestWhatTheCLIShouldDoFollowsFromTheCell(t *testing.T) {
 	for _, test := range []struct {
 		cell cell
 		want string
-	}{{no("a reason"), refuses}, {cell{OK: true, Says: "yes", Why: "odd"}, warns}, {fine("yes"), takes}, {cell{}, refuses}} {
+	}{{no("a reason"), refuses}, {cell{OK: true, Says: "yes", Why: "odd"}, warns},
+		{fine("yes"), takes}, {cell{}, refuses}} {
 		if got := due(test.cell); got != test.want {
 			t.Errorf("%+v: %s, want %s", test.cell, got, test.want)
 		}
@@ -84,9 +92,12 @@ func TestWhatTheCLIShouldDoFollowsFromTheCell(t *testing.T) {
 func TestEnvoysWordsAreFoundInItsLog(t *testing.T) {
 	for _, test := range []struct{ log, want string }{
 		{"[2026-11-29 21:23:31.351][19743][warning][main] [source/server/server.cc:76] something else\n", ""},
-		{"[2026-11-29 21:23:31.351][19743][critical][main] [source/server/server.cc:76] error initializing configuration '/tmp/a/b.yaml': no @type 'x': {\"a\":\"b\"}\n", "no @type 'x'"},
-		{"[2026-11-29 21:23:31.351][19743][critical][main] [source/server/server.cc:76] error `Unable to parse: {\"a\":\"b\"}` and so on\n", "Unable to parse"},
-		{"a\n[2026-11-29 21:23:31.351][1][warning][config] [x.cc:1] delta config for Listener rejected: Error adding tls: none\nb\n", "delta config for Listener rejected: Error adding tls: none"},
+		{"[2026-11-29 21:23:31.351][19743][critical][main] [source/server/server.cc:76] error initializing " +
+			"configuration '/tmp/a/b.yaml': no @type 'x': {\"a\":\"b\"}\n", "no @type 'x'"},
+		{"[2026-11-29 21:23:31.351][19743][critical][main] [source/server/server.cc:76] error `Unable to parse: " +
+			"{\"a\":\"b\"}` and so on\n", "Unable to parse"},
+		{"a\n[2026-11-29 21:23:31.351][1][warning][config] [x.cc:1] delta config for Listener rejected: " +
+			"Error adding tls: none\nb\n", "delta config for Listener rejected: Error adding tls: none"},
 	} {
 		if got := complaint(test.log); got != test.want {
 			t.Errorf("%q: %q, want %q", test.log, got, test.want)
@@ -95,7 +106,8 @@ func TestEnvoysWordsAreFoundInItsLog(t *testing.T) {
 }
 
 func TestTheFirstFailureOfGoTestIsNamed(t *testing.T) {
-	const failed = "--- FAIL: TestA (0.00s)\n    a_test.go:1: a reason\n--- FAIL: TestB (0.00s)\n    b_test.go:1: b\nFAIL\n"
+	const failed = "--- FAIL: TestA (0.00s)\n    a_test.go:1: a reason\n--- FAIL: TestB (0.00s)\n" +
+		"    b_test.go:1: b\nFAIL\n"
 	if got := firstFailure(failed); got != "--- FAIL: TestA (0.00s) a_test.go:1: a reason" {
 		t.Errorf("%q", got)
 	}

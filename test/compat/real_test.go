@@ -33,7 +33,9 @@ func TestTheInstalledEnvoyCanDoAll(t *testing.T) {
 	}
 	defer s.close()
 	r := row{binary: binary}
-	for name, try := range map[string]func(context.Context, *stage, *row) (cell, error){"on demand": tryOnDemand, "hybrid": tryHybrid, "false ACK": tryFalseACK} {
+	for name, try := range map[string]func(context.Context, *stage, *row) (cell, error){
+		"on demand": tryOnDemand, "hybrid": tryHybrid, "false ACK": tryFalseACK,
+	} {
 		if c, err := try(ctx, s, &r); err != nil || !c.OK {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
@@ -54,7 +56,8 @@ func TestAnEnvoyThatCannotStartIsAFinding(t *testing.T) {
 	}
 	defer s.close()
 	broken := filepath.Join(s.dir, "broken")
-	if err := os.WriteFile(broken, []byte("#!/bin/sh\necho '[1][critical][main] [a.cc:1] it is too old' >&2\nexit 1\n"), 0o755); err != nil {
+	if err := os.WriteFile(broken,
+		[]byte("#!/bin/sh\necho '[1][critical][main] [a.cc:1] it is too old' >&2\nexit 1\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := tryOnDemand(ctx, s, &row{binary: broken}); err != nil || c.OK || c.Why != "it is too old" {

@@ -34,7 +34,8 @@ func (t turned) why() string {
 	for _, m := range []probe.Matrix{t.before, t.after} {
 		for _, p := range m.Pairs {
 			if p.Outcome != probe.Resumed {
-				return fmt.Sprintf("%s, from %s to %s: %s %s", tls.VersionName(p.Version), p.From, p.To, p.Outcome, p.Words)
+				return fmt.Sprintf("%s, from %s to %s: %s %s",
+					tls.VersionName(p.Version), p.From, p.To, p.Outcome, p.Words)
 			}
 		}
 	}
@@ -59,7 +60,8 @@ func count(pairs []probe.Pair, takesPart func(probe.Pair) bool) (resumed, all in
 func tryRotation(ctx context.Context, s *stage, r *row) (cell, error) {
 	var nodes []*node
 	for i := range 2 {
-		n, err := s.envoy(ctx, r.binary, fmt.Sprintf("rotation-%d", i+1), s.plane.XDS, "--host", eagerHost, "--host", laterHost)
+		n, err := s.envoy(ctx, r.binary, fmt.Sprintf("rotation-%d", i+1), s.plane.XDS,
+			"--host", eagerHost, "--host", laterHost)
 		if err != nil {
 			return cell{}, err
 		}
@@ -75,7 +77,8 @@ func tryRotation(ctx context.Context, s *stage, r *row) (cell, error) {
 		return no("%v", err), ctx.Err()
 	}
 	resumed, all := count(t.after.Pairs, func(probe.Pair) bool { return true })
-	c := cell{OK: t.ok(), Why: t.why(), Says: fmt.Sprintf("%s: %d of %d live tickets refused, %d of %d sessions resume afterwards", yes(t.ok()), t.refused, t.offered, resumed, all)}
+	c := cell{OK: t.ok(), Why: t.why(), Says: fmt.Sprintf("%s: %d of %d live tickets refused, "+
+		"%d of %d sessions resume afterwards", yes(t.ok()), t.refused, t.offered, resumed, all)}
 	return c, errors.Join(nodes[0].Kill(), nodes[1].Kill())
 }
 
@@ -94,7 +97,8 @@ func (s *stage) turn(parent context.Context, nodes []*node) (t turned, err error
 		return t, err
 	}
 	clients := traffic.New(traffic.Config{
-		Nodes: addrs, Hosts: []string{eagerHost, laterHost}, Roots: s.ca.Pool(), Lifetime: lifetime, Workers: 2, Hops: 60, Pause: 2 * time.Millisecond,
+		Nodes: addrs, Hosts: []string{eagerHost, laterHost}, Roots: s.ca.Pool(), Lifetime: lifetime,
+		Workers: 2, Hops: 60, Pause: 2 * time.Millisecond,
 	})
 	running, halt := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -153,7 +157,8 @@ func (s *stage) inUse(ctx context.Context, clients *traffic.Traffic, nodes, keys
 			}
 			for version, names := range clients.Makers(k.ID) {
 				if len(names) < nodes {
-					return fmt.Errorf("%s: tickets of key %s were seen from %v only", traffic.Kinds[version], k.ID, names)
+					return fmt.Errorf("%s: tickets of key %s were seen from %v only",
+						traffic.Kinds[version], k.ID, names)
 				}
 			}
 			if len(clients.Makers(k.ID)) < len(traffic.Kinds) {

@@ -49,7 +49,9 @@ type delta interface {
 const ringName = "tickets/default"
 
 func newScripted() (*scripted, error) {
-	s := &scripted{done: make(chan struct{}), subscribed: make(chan delta), answers: make(chan *discoveryv3.DeltaDiscoveryRequest)}
+	s := &scripted{
+		done: make(chan struct{}), subscribed: make(chan delta), answers: make(chan *discoveryv3.DeltaDiscoveryRequest),
+	}
 	var err error
 	if s.addr, err = fleet.Addr(); err != nil {
 		return nil, err
@@ -59,7 +61,9 @@ func newScripted() (*scripted, error) {
 		return nil, err
 	}
 	// The bootstrap pings each 5 s, which is more often than grpc-go allows by default.
-	s.server = grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+	s.server = grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+		MinTime: time.Second, PermitWithoutStream: true,
+	}))
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.server, s)
 	secretv3.RegisterSecretDiscoveryServiceServer(s.server, s)
 	go func() {
@@ -75,7 +79,9 @@ func (s *scripted) close() {
 }
 
 // DeltaAggregatedResources serves the certificate.
-func (s *scripted) DeltaAggregatedResources(d discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+func (s *scripted) DeltaAggregatedResources(
+	d discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer,
+) error {
 	return s.serve(d)
 }
 
@@ -153,14 +159,18 @@ func (s *scripted) send(d delta, secret *tlsv3.Secret) (nonce string, err error)
 	version := fmt.Sprintf("%x", resource.GetValue())
 	return nonce, d.Send(&discoveryv3.DeltaDiscoveryResponse{
 		SystemVersionInfo: nonce, Nonce: nonce, TypeUrl: "type.googleapis.com/" + string(proto.MessageName(secret)),
-		Resources: []*discoveryv3.Resource{{Name: secret.GetName(), Version: version[max(0, len(version)-64):], Resource: resource}},
+		Resources: []*discoveryv3.Resource{
+			{Name: secret.GetName(), Version: version[max(0, len(version)-64):], Resource: resource},
+		},
 	})
 }
 
 func ring() *tlsv3.Secret {
 	key := make([]byte, 80)
 	rand.Read(key)
-	return &tlsv3.Secret{Name: ringName, Type: &tlsv3.Secret_SessionTicketKeys{SessionTicketKeys: &tlsv3.TlsSessionTicketKeys{Keys: []*corev3.DataSource{inline(key)}}}}
+	return &tlsv3.Secret{Name: ringName, Type: &tlsv3.Secret_SessionTicketKeys{
+		SessionTicketKeys: &tlsv3.TlsSessionTicketKeys{Keys: []*corev3.DataSource{inline(key)}},
+	}}
 }
 
 func certificate(p fleet.Pair) *tlsv3.Secret {

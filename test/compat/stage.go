@@ -73,11 +73,13 @@ func setUp(ctx context.Context, dir, bin string) (_ *stage, err error) {
 		return nil, err
 	}
 	config := filepath.Join(dir, "lockstep.yaml")
-	text := fmt.Sprintf("scopes:\n  default: {ticket_lifetime: %s, period: 1h}\nlisteners:\n  template: %s\n  hosts: [%s]\n", lifetime, template, eagerHost)
+	text := fmt.Sprintf("scopes:\n  default: {ticket_lifetime: %s, period: 1h}\nlisteners:\n  template: %s\n"+
+		"  hosts: [%s]\n", lifetime, template, eagerHost)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	if s.plane, err = s.fleet.Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin, Certs: certs, Args: []string{"--config", config}}); err != nil {
+	if s.plane, err = s.fleet.Lockstepd("lockstepd",
+		fleet.Lockstepd{Bin: bin, Certs: certs, Args: []string{"--config", config}}); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, starting)
@@ -99,7 +101,8 @@ func (s *stage) template() (path string, err error) {
 		return "", err
 	}
 	ip, port, _ := strings.Cut(s.listen, ":")
-	placed := bytes.Replace(b, []byte(`address: "0.0.0.0", port_value: 8443`), fmt.Appendf(nil, "address: %q, port_value: %s", ip, port), 1)
+	placed := bytes.Replace(b, []byte(`address: "0.0.0.0", port_value: 8443`),
+		fmt.Appendf(nil, "address: %q, port_value: %s", ip, port), 1)
 	if bytes.Equal(placed, b) {
 		return "", errors.New("deploy/envoy/listener.yaml has another address than is looked for here")
 	}
@@ -126,7 +129,9 @@ func (s *stage) envoy(ctx context.Context, binary, name, xds string, more ...str
 	if n.admin, err = fleet.Addr(); err != nil {
 		return nil, err
 	}
-	args := []string{"bootstrap", "envoy", "--node", name, "--xds", xds, "--admin", n.admin, "--upstream", s.upstream.Addr}
+	args := []string{
+		"bootstrap", "envoy", "--node", name, "--xds", xds, "--admin", n.admin, "--upstream", s.upstream.Addr,
+	}
 	if strings.Join(more, " ") != "--mode hybrid" {
 		if n.addr, err = fleet.Addr(); err != nil {
 			return nil, err

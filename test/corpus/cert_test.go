@@ -116,8 +116,9 @@ var algorithms = map[string]struct {
 	"rsa-sha1":     {seq(oid("1.2.840.113549.1.1.5"), null), crypto.SHA1},
 	"rsa-sha256":   {seq(oid("1.2.840.113549.1.1.11"), null), crypto.SHA256},
 	"rsa-sha512":   {seq(oid("1.2.840.113549.1.1.13"), null), crypto.SHA512},
-	"rsa-pss":      {seq(oid("1.2.840.113549.1.1.10"), seq(tlv(0xa0, hash256), tlv(0xa1, seq(oid("1.2.840.113549.1.1.8"), hash256)), tlv(0xa2, small(32)))), crypto.SHA256},
-	"ed25519":      {seq(oid("1.3.101.112")), 0},
+	"rsa-pss": {seq(oid("1.2.840.113549.1.1.10"), seq(tlv(0xa0, hash256),
+		tlv(0xa1, seq(oid("1.2.840.113549.1.1.8"), hash256)), tlv(0xa2, small(32)))), crypto.SHA256},
+	"ed25519": {seq(oid("1.3.101.112")), 0},
 }
 
 var hash256 = seq(oid("2.16.840.1.101.3.4.2.1"), null)
@@ -135,7 +136,9 @@ func usualAlgorithm(k key) string {
 // sign returns the certificate's DER.
 func (s *spec) sign(by key) []byte {
 	algorithm := algorithms[s.algorithm]
-	parts := [][]byte{s.version, s.serial, algorithm.id, s.issuer, seq(s.notBefore, s.notAfter), s.subject, s.spki, s.ids}
+	parts := [][]byte{
+		s.version, s.serial, algorithm.id, s.issuer, seq(s.notBefore, s.notAfter), s.subject, s.spki, s.ids,
+	}
 	if !s.noExts {
 		var all [][]byte
 		for _, e := range s.exts {

@@ -38,7 +38,10 @@ func goClient(version uint16) func(context.Context, string, string, sample) erro
 		defer cancel()
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM(s.trust)
-		d := tls.Dialer{NetDialer: &net.Dialer{}, Config: &tls.Config{ServerName: s.host, RootCAs: pool, MinVersion: version, MaxVersion: version}}
+		d := tls.Dialer{
+			NetDialer: &net.Dialer{},
+			Config:    &tls.Config{ServerName: s.host, RootCAs: pool, MinVersion: version, MaxVersion: version},
+		}
 		c, err := d.DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return err
@@ -65,10 +68,12 @@ func opensslClient(version string) func(context.Context, string, string, sample)
 		}
 		defer os.Remove(file)
 		// A leaf or an intermediate CA that is trusted as it is needs -partial_chain.
-		cmd := exec.CommandContext(ctx, "openssl", "s_client", "-connect", addr, "-servername", s.host, "-verify_hostname", s.host,
+		cmd := exec.CommandContext(ctx, "openssl", "s_client", "-connect", addr,
+			"-servername", s.host, "-verify_hostname", s.host,
 			"-verify_return_error", "-partial_chain", "-CAfile", file, "-no-CApath", "-no-CAstore", "-brief", version)
 		out, err := cmd.CombinedOutput()
-		if err == nil && bytes.Contains(out, []byte("CONNECTION ESTABLISHED")) && bytes.Contains(out, []byte("Verification: OK")) {
+		if err == nil && bytes.Contains(out, []byte("CONNECTION ESTABLISHED")) &&
+			bytes.Contains(out, []byte("Verification: OK")) {
 			return nil
 		}
 		if said := refusal.FindSubmatch(out); said != nil {

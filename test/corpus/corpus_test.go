@@ -190,7 +190,8 @@ func serve(t *testing.T, samples []sample) (addr string) {
 	}
 	if _, err := f.Start(fleet.Command{
 		Name: "envoy", Path: path, Ready: "http://" + admin + "/ready",
-		Args: []string{"-c", file, "--concurrency", "2", "--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "warning"},
+		Args: []string{"-c", file, "--concurrency", "2", "--use-dynamic-base-id",
+			"--disable-hot-restart", "--log-level", "warning"},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -32,12 +32,17 @@ func config(listen, admin string, samples []sample) []byte {
 					"certificate_chain": m{"inline_bytes": s.chain}, "private_key": m{"inline_bytes": s.key},
 				}}},
 			}},
-			"filters": []m{{"name": "echo", "typed_config": m{"@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo"}}},
+			"filters": []m{{
+				"name":         "echo",
+				"typed_config": m{"@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo"},
+			}},
 		})
 	}
 	out := m{"static_resources": m{"listeners": []m{{
 		"name": "corpus", "address": address(listen), "filter_chains": chains,
-		"listener_filters": []m{{"name": "inspector", "typed_config": m{"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}},
+		"listener_filters": []m{{"name": "inspector", "typed_config": m{
+			"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+		}}},
 	}}}}
 	if admin != "" {
 		out["admin"] = m{"address": address(admin)}
@@ -56,7 +61,8 @@ func validate(ctx context.Context, dir string, samples ...sample) error {
 		return err
 	}
 	defer os.Remove(file)
-	out, err := exec.CommandContext(ctx, path, "--mode", "validate", "--log-level", "error", "-c", file).CombinedOutput()
+	out, err := exec.CommandContext(ctx, path, "--mode", "validate",
+		"--log-level", "error", "-c", file).CombinedOutput()
 	if err == nil && strings.Contains(string(out), "OK") {
 		return nil
 	}

@@ -30,7 +30,8 @@ var families = []family{
 		g.foreign(c, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:"+c)
 	}},
 	{"key: EC with explicit parameters", func(g *generator) {
-		g.foreign("P-256", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-pkeyopt", "ec_param_enc:explicit")
+		g.foreign("P-256", "-algorithm", "EC",
+			"-pkeyopt", "ec_paramgen_curve:P-256", "-pkeyopt", "ec_param_enc:explicit")
 	}},
 	{"key: EC compressed point", func(g *generator) {
 		k := p256()
@@ -42,7 +43,8 @@ var families = []family{
 	{"key: Ed25519", func(g *generator) {
 		g.withKey("usual", edKey())
 		set := some(g, 0, 2, 3, 4)
-		g.under("keyUsage "+words(set), g.inter, edKey(), func(s *spec) { s.set(extKeyUsage, yes, usage(set...)) }, g.inter.der)
+		g.under("keyUsage "+words(set), g.inter, edKey(),
+			func(s *spec) { s.set(extKeyUsage, yes, usage(set...)) }, g.inter.der)
 	}},
 	{"key: Ed448, X25519, X448", func(g *generator) {
 		for _, a := range some(g, "ED448", "X25519", "X448") {
@@ -51,14 +53,18 @@ var families = []family{
 	}},
 	{"key: DSA", func(g *generator) {
 		k := g.keys.get("dsa", func() key {
-			parameters, err := openssl(nil, "genpkey", "-genparam", "-algorithm", "DSA", "-pkeyopt", "dsa_paramgen_bits:1024")
+			parameters, err := openssl(nil, "genpkey", "-genparam",
+				"-algorithm", "DSA", "-pkeyopt", "dsa_paramgen_bits:1024")
 			g.err = err
 			private, err := openssl(parameters, "genpkey", "-paramfile", "/dev/stdin", "-outform", "DER")
 			if err != nil {
 				g.err = err
 				return key{}
 			}
-			return key{pem: block("PRIVATE KEY", private), spki: must(openssl(private, "pkey", "-inform", "DER", "-pubout", "-outform", "DER"))}
+			return key{
+				pem:  block("PRIVATE KEY", private),
+				spki: must(openssl(private, "pkey", "-inform", "DER", "-pubout", "-outform", "DER")),
+			}
 		})
 		g.withKey("1024", k)
 	}},
@@ -163,19 +169,24 @@ var families = []family{
 	{"keyUsage: RSA", func(g *generator) {
 		for range 2 {
 			set := some(g, 0, 1, 2, 3, 4, 5, 6, 7, 8)
-			g.under(words(set), g.inter, g.rsa(2048, 2, 65537).key(), func(s *spec) { s.set(extKeyUsage, yes, usage(set...)) }, g.inter.der)
+			g.under(words(set), g.inter, g.rsa(2048, 2, 65537).key(),
+				func(s *spec) { s.set(extKeyUsage, yes, usage(set...)) }, g.inter.der)
 		}
 	}},
 	{"keyUsage: RSA for other things", func(g *generator) {
 		set := some(g, 1, 5, 6)
-		g.under(words(set), g.inter, g.rsa(2048, 2, 65537).key(), func(s *spec) { s.set(extKeyUsage, yes, usage(set...)) }, g.inter.der)
+		g.under(words(set), g.inter, g.rsa(2048, 2, 65537).key(),
+			func(s *spec) { s.set(extKeyUsage, yes, usage(set...)) }, g.inter.der)
 	}},
 	{"keyUsage: none", func(g *generator) { g.vary("left out", func(s *spec) { s.drop(extKeyUsage) }) }},
 	{"keyUsage: empty", func(g *generator) {
-		g.vary("no bit", func(s *spec) { s.set(extKeyUsage, yes, pick(g, tlv(tagBits, []byte{0}), tlv(tagBits, []byte{7, 0}))) })
+		g.vary("no bit", func(s *spec) {
+			s.set(extKeyUsage, yes, pick(g, tlv(tagBits, []byte{0}), tlv(tagBits, []byte{7, 0})))
+		})
 	}},
 	{"keyUsage: malformed", func(g *generator) {
-		value := pick(g, tlv(tagOctets, []byte{0x80}), tlv(tagBits, []byte{9, 0x80}), []byte{}, tlv(tagBits, []byte{7, 0x81}), append(usage(0), 5, 0))
+		value := pick(g, tlv(tagOctets, []byte{0x80}), tlv(tagBits, []byte{9, 0x80}), []byte{},
+			tlv(tagBits, []byte{7, 0x81}), append(usage(0), 5, 0))
 		g.vary(fmt.Sprintf("%x", value), func(s *spec) { s.set(extKeyUsage, yes, value) })
 	}},
 
@@ -188,10 +199,14 @@ var families = []family{
 		g.vary("any", func(s *spec) { s.set(extEKU, nil, purposes(purposeAny)) })
 	}},
 	{"extendedKeyUsage: client and any", func(g *generator) {
-		g.vary("clientAuth, any", func(s *spec) { s.set(extEKU, pick(g, yes, nil), purposes(purposeClient, purposeAny)) })
+		g.vary("clientAuth, any", func(s *spec) {
+			s.set(extEKU, pick(g, yes, nil), purposes(purposeClient, purposeAny))
+		})
 	}},
 	{"extendedKeyUsage: several", func(g *generator) {
-		g.vary("serverAuth and others", func(s *spec) { s.set(extEKU, pick(g, yes, nil), purposes(purposeClient, purposeServer, purposeCode)) })
+		g.vary("serverAuth and others", func(s *spec) {
+			s.set(extEKU, pick(g, yes, nil), purposes(purposeClient, purposeServer, purposeCode))
+		})
 	}},
 	{"extendedKeyUsage: none", func(g *generator) { g.vary("left out", func(s *spec) { s.drop(extEKU) }) }},
 	{"extendedKeyUsage: server gated crypto", func(g *generator) {
@@ -203,7 +218,8 @@ var families = []family{
 		g.vary(fmt.Sprintf("%x", value), func(s *spec) { s.set(extEKU, nil, value) })
 	}},
 	{"extendedKeyUsage: of the CA", func(g *generator) {
-		ids := pick(g, []string{purposeClient}, []string{purposeServer}, []string{purposeServer, purposeClient}, []string{purposeCode, purposeClient}, []string{purposeAny})
+		ids := pick(g, []string{purposeClient}, []string{purposeServer}, []string{purposeServer, purposeClient},
+			[]string{purposeCode, purposeClient}, []string{purposeAny})
 		g.below(words(ids), func(s *spec) { s.set(extEKU, nil, purposes(ids...)) })
 	}},
 	{"extendedKeyUsage: of the CA, without serverAuth", func(g *generator) {
@@ -222,7 +238,8 @@ var families = []family{
 		g.vary("status_request", func(s *spec) { s.add(extTLSFeature, yes, seq(small(5))) })
 	}},
 	{"must-staple: malformed", func(g *generator) {
-		v := pick(g, []byte{}, seq(), seq(text(tagUTF8, "5")), small(5), seq(tlv(tagInt, []byte{0, 5})), append(seq(small(5)), 0))
+		v := pick(g, []byte{}, seq(), seq(text(tagUTF8, "5")), small(5),
+			seq(tlv(tagInt, []byte{0, 5})), append(seq(small(5)), 0))
 		g.vary(fmt.Sprintf("%x", v), func(s *spec) { s.add(extTLSFeature, nil, v) })
 	}},
 	{"must-staple: of the CA", func(g *generator) {
@@ -269,47 +286,60 @@ var families = []family{
 		g.vary(fmt.Sprint(n), func(s *spec) { s.subject = commonName(strings.Repeat("x", n)) })
 	}},
 	{"name: encodings of the subject", func(g *generator) {
-		for _, v := range some(g, bmp("Körps"), text(tagT61, "K\xf6rps"), text(tagIA5, "corpus"), text(tagPrintable, "corpus"), text(tagVisible, "corpus"),
+		for _, v := range some(g, bmp("Körps"), text(tagT61, "K\xf6rps"), text(tagIA5, "corpus"),
+			text(tagPrintable, "corpus"), text(tagVisible, "corpus"),
 			text(12, "körps"), tlv(tagUniversal, []byte("\x00\x00\x00c")), text(18, "123")) {
-			g.vary(fmt.Sprintf("tag %#x", v[0]), func(s *spec) { s.subject = name(attribute(oidOrg, v), attribute(oidCN, text(tagUTF8, "x"))) })
+			g.vary(fmt.Sprintf("tag %#x", v[0]), func(s *spec) {
+				s.subject = name(attribute(oidOrg, v), attribute(oidCN, text(tagUTF8, "x")))
+			})
 		}
 	}},
 	{"name: broken encoding of the subject", func(g *generator) {
-		v := pick(g, text(tagUTF8, "\xff\xfe"), tlv(tagBMP, []byte("abc")), tlv(tagBMP, []byte{0xd8, 0, 0, 'x'}), text(tagPrintable, "a@b*"), text(tagIA5, "\xc3\xa4"),
+		v := pick(g, text(tagUTF8, "\xff\xfe"), tlv(tagBMP, []byte("abc")), tlv(tagBMP, []byte{0xd8, 0, 0, 'x'}),
+			text(tagPrintable, "a@b*"), text(tagIA5, "\xc3\xa4"),
 			tlv(tagUniversal, []byte("abc")), text(tagUTF8, "\xed\xa0\x80"), text(18, "x"))
 		id := pick(g, oidOrg, oidCN)
 		g.vary(fmt.Sprintf("%s %x", id, v), func(s *spec) { s.subject = name(attribute(id, v)) })
 	}},
 	{"name: odd values in the subject", func(g *generator) {
 		v := pick(g, null, small(7), yes, seq(), bits([]byte{1, 2}), tlv(tagOctets, []byte("x")), oid("1.2.3"))
-		g.vary(fmt.Sprintf("%x", v), func(s *spec) { s.subject = name(attribute("2.5.4.45", v), attribute(oidCN, text(tagUTF8, "x"))) })
+		g.vary(fmt.Sprintf("%x", v), func(s *spec) {
+			s.subject = name(attribute("2.5.4.45", v), attribute(oidCN, text(tagUTF8, "x")))
+		})
 	}},
 	{"name: odd value as the common name", func(g *generator) {
-		v := pick(g, null, small(7), yes, seq(), bits([]byte{1, 2}), tlv(tagOctets, []byte("x")), tlv(tagOctets), bits(nil))
+		v := pick(g, null, small(7), yes, seq(), bits([]byte{1, 2}),
+			tlv(tagOctets, []byte("x")), tlv(tagOctets), bits(nil))
 		g.vary(fmt.Sprintf("%x", v), func(s *spec) { s.subject = name(attribute(oidCN, v)) })
 	}},
 	{"name: two attributes in a set", func(g *generator) {
 		g.named("CN and O", func(s *spec, host string) {
-			s.subject = seq(tlv(tagSet, attribute(oidCN, text(tagUTF8, host)), attribute(oidOrg, text(tagUTF8, "Corpus"))))
+			s.subject = seq(tlv(tagSet, attribute(oidCN, text(tagUTF8, host)),
+				attribute(oidOrg, text(tagUTF8, "Corpus"))))
 		})
 	}},
-	{"name: empty set in the subject", func(g *generator) { g.vary("SET {}", func(s *spec) { s.subject = seq(tlv(tagSet)) }) }},
+	{"name: empty set in the subject", func(g *generator) {
+		g.vary("SET {}", func(s *spec) { s.subject = seq(tlv(tagSet)) })
+	}},
 
 	// Alternative names.
 	{"SAN: critical", func(g *generator) {
 		g.vary("critical", func(s *spec) { s.set(extAltName, yes, s.exts[len(s.exts)-1].value) })
 	}},
 	{"SAN: no DNS name", func(g *generator) {
-		v := pick(g, tlv(0x87, []byte{127, 0, 0, 1}), tlv(0x86, []byte("spiffe://corpus.test/x")), tlv(0x81, []byte("a@corpus.test")), tlv(0x88, oid("1.2.3")[2:]))
+		v := pick(g, tlv(0x87, []byte{127, 0, 0, 1}), tlv(0x86, []byte("spiffe://corpus.test/x")),
+			tlv(0x81, []byte("a@corpus.test")), tlv(0x88, oid("1.2.3")[2:]))
 		g.vary(fmt.Sprintf("tag %#x", v[0]), func(s *spec) { s.set(extAltName, nil, seq(v)) })
 	}},
 	{"SAN: no DNS name and no subject", func(g *generator) {
-		for _, v := range some(g, tlv(0x87, []byte{127, 0, 0, 1}), tlv(0x86, []byte("spiffe://corpus.test/x")), tlv(0x81, []byte("a@corpus.test")), tlv(0x88, oid("1.2.3")[2:])) {
+		for _, v := range some(g, tlv(0x87, []byte{127, 0, 0, 1}), tlv(0x86, []byte("spiffe://corpus.test/x")),
+			tlv(0x81, []byte("a@corpus.test")), tlv(0x88, oid("1.2.3")[2:])) {
 			g.vary(fmt.Sprintf("tag %#x", v[0]), func(s *spec) { s.subject = name(); s.set(extAltName, yes, seq(v)) })
 		}
 	}},
 	{"SAN: several kinds", func(g *generator) {
-		g.mixed("all", tlv(0x87, []byte{127, 0, 0, 1}), tlv(0x86, []byte("spiffe://corpus.test/x")), tlv(0x81, []byte("a@corpus.test")), tlv(0x88, oid("1.2.3")[2:]), tlv(0xa4, commonName("x")))
+		g.mixed("all", tlv(0x87, []byte{127, 0, 0, 1}), tlv(0x86, []byte("spiffe://corpus.test/x")),
+			tlv(0x81, []byte("a@corpus.test")), tlv(0x88, oid("1.2.3")[2:]), tlv(0xa4, commonName("x")))
 	}},
 	{"SAN: twice the same name", func(g *generator) {
 		g.named("DNS", func(s *spec, host string) { s.set(extAltName, nil, seq(dns(host), dns(host), dns("b."+host))) })
@@ -325,7 +355,9 @@ var families = []family{
 		})
 	}},
 	{"SAN: odd DNS names", func(g *generator) {
-		for _, n := range some(g, "trailing.dot.test.", "under_score.test", "*", "*.*.test", "a.*.test", "*a.test", "", " ", "xn--a", "UPPER.TEST", "a..b", ".test", "192.0.2.1", strings.Repeat("a", 64)+".test", strings.Repeat("a.", 150)+"test") {
+		for _, n := range some(g, "trailing.dot.test.", "under_score.test", "*", "*.*.test",
+			"a.*.test", "*a.test", "", " ", "xn--a", "UPPER.TEST", "a..b", ".test", "192.0.2.1",
+			strings.Repeat("a", 64)+".test", strings.Repeat("a.", 150)+"test") {
 			g.mixed(fmt.Sprintf("%.40q", n), dns(n))
 		}
 	}},
@@ -339,7 +371,9 @@ var families = []family{
 	{"SAN: not ASCII", func(g *generator) {
 		g.mixed("UTF-8", dns(pick(g, "bücher.test", "\xff.test", "\x00.test", "a\x00.test")))
 	}},
-	{"SAN: broken address", func(g *generator) { g.mixed("5 bytes", tlv(0x87, []byte{1, 2, 3, 4, 5}[:pick(g, 0, 3, 5)])) }},
+	{"SAN: broken address", func(g *generator) {
+		g.mixed("5 bytes", tlv(0x87, []byte{1, 2, 3, 4, 5}[:pick(g, 0, 3, 5)]))
+	}},
 	{"SAN: broken URI", func(g *generator) {
 		g.mixed("URI", tlv(0x86, []byte(pick(g, "http://[::1", "%%", "http://a b/", "\xff://x", ""))))
 	}},
@@ -348,13 +382,16 @@ var families = []family{
 		g.mixed(fmt.Sprintf("%x", v), v)
 	}},
 	{"SAN: broken other name, no common name", func(g *generator) {
-		v := pick(g, tlv(0xa0, []byte{1}), tlv(0xa0), tlv(0xa4, []byte{1, 1}), tlv(0xa5), tlv(0x88), tlv(0x88, []byte{0x80}), tlv(0xa3, []byte{7}))
-		g.named(fmt.Sprintf("%x", v), func(s *spec, host string) { s.subject = name(); s.set(extAltName, yes, seq(dns(host), v)) })
+		v := pick(g, tlv(0xa0, []byte{1}), tlv(0xa0), tlv(0xa4, []byte{1, 1}), tlv(0xa5), tlv(0x88),
+			tlv(0x88, []byte{0x80}), tlv(0xa3, []byte{7}))
+		g.named(fmt.Sprintf("%x", v),
+			func(s *spec, host string) { s.subject = name(); s.set(extAltName, yes, seq(dns(host), v)) })
 	}},
 	{"SAN: other name, no common name", func(g *generator) {
 		g.named("UPN", func(s *spec, host string) {
 			s.subject = name()
-			s.set(extAltName, yes, seq(dns(host), tlv(0xa0, oid("1.3.6.1.4.1.311.20.2.3"), tlv(0xa0, text(tagUTF8, "a@b")))))
+			s.set(extAltName, yes, seq(dns(host),
+				tlv(0xa0, oid("1.3.6.1.4.1.311.20.2.3"), tlv(0xa0, text(tagUTF8, "a@b")))))
 		})
 	}},
 	{"SAN: unknown tag", func(g *generator) {
@@ -386,8 +423,12 @@ var families = []family{
 	}},
 
 	// Extensions.
-	{"extension: unknown critical", func(g *generator) { g.vary("leaf", func(s *spec) { s.add(extUnknown, yes, null) }) }},
-	{"extension: unknown critical, CA", func(g *generator) { g.below("CA", func(s *spec) { s.add(extUnknown, yes, null) }) }},
+	{"extension: unknown critical", func(g *generator) {
+		g.vary("leaf", func(s *spec) { s.add(extUnknown, yes, null) })
+	}},
+	{"extension: unknown critical, CA", func(g *generator) {
+		g.below("CA", func(s *spec) { s.add(extUnknown, yes, null) })
+	}},
 	{"extension: unknown", func(g *generator) {
 		g.vary("leaf", func(s *spec) { s.add(extUnknown, pick(g, nil, no), []byte("anything")) })
 	}},
@@ -424,7 +465,8 @@ var families = []family{
 		g.below("requireExplicitPolicy", func(s *spec) { s.add("2.5.29.36", yes, seq(tlv(0x80, []byte{0}))) })
 	}},
 	{"extension: malformed key identifier", func(g *generator) {
-		id, v := pick(g, "2.5.29.14", "2.5.29.35", "1.3.6.1.5.5.7.1.1", "2.5.29.31", "2.5.29.32"), pick(g, null, []byte{}, []byte("x"))
+		id, v := pick(g, "2.5.29.14", "2.5.29.35", "1.3.6.1.5.5.7.1.1", "2.5.29.31", "2.5.29.32"),
+			pick(g, null, []byte{}, []byte("x"))
 		g.vary(fmt.Sprintf("%s %x", id, v), func(s *spec) { s.add(id, nil, v) })
 	}},
 	{"extension: large", func(g *generator) {
@@ -441,18 +483,25 @@ var families = []family{
 	}},
 
 	// The leaf as a CA.
-	{"basicConstraints: CA", func(g *generator) { g.vary("CA:TRUE", func(s *spec) { s.add(extConstraints, yes, basic(-1)) }) }},
+	{"basicConstraints: CA", func(g *generator) {
+		g.vary("CA:TRUE", func(s *spec) { s.add(extConstraints, yes, basic(-1)) })
+	}},
 	{"basicConstraints: no CA", func(g *generator) {
 		g.vary("CA:FALSE", func(s *spec) { s.add(extConstraints, pick(g, yes, nil), seq()) })
 	}},
 	{"basicConstraints: odd", func(g *generator) {
-		v := pick(g, seq(no), seq(small(0)), seq(yes, small(-1)), []byte{}, seq(yes, tlv(tagInt, []byte{1, 0, 0, 0, 0, 0, 0, 0, 0})), null)
+		v := pick(g, seq(no), seq(small(0)), seq(yes, small(-1)), []byte{},
+			seq(yes, tlv(tagInt, []byte{1, 0, 0, 0, 0, 0, 0, 0, 0})), null)
 		g.vary(fmt.Sprintf("%x", v), func(s *spec) { s.add(extConstraints, yes, v) })
 	}},
 
 	// Fields.
-	{"version: 1", func(g *generator) { g.vary("without extensions", func(s *spec) { s.version, s.noExts = nil, true }) }},
-	{"version: 1 with extensions", func(g *generator) { g.vary("with", func(s *spec) { s.version = pick(g, nil, v1) }) }},
+	{"version: 1", func(g *generator) {
+		g.vary("without extensions", func(s *spec) { s.version, s.noExts = nil, true })
+	}},
+	{"version: 1 with extensions", func(g *generator) {
+		g.vary("with", func(s *spec) { s.version = pick(g, nil, v1) })
+	}},
 	{"version: 2", func(g *generator) { g.vary("with extensions", func(s *spec) { s.version = v2 }) }},
 	{"version: 4", func(g *generator) {
 		g.vary("v4", func(s *spec) { s.version = tlv(0xa0, small(pick[int64](g, 3, 9, -1))) })
@@ -463,15 +512,20 @@ var families = []family{
 	}},
 	{"version: 1 of the CA, with extensions", func(g *generator) { g.below("v1", func(s *spec) { s.version = nil }) }},
 	{"serial: odd", func(g *generator) {
-		v := pick(g, small(0), small(-5), tlv(tagInt, bytes.Repeat([]byte{0x7f}, 20)), tlv(tagInt, bytes.Repeat([]byte{0x7f}, 21)), tlv(tagInt, bytes.Repeat([]byte{0x7f}, 200)))
+		v := pick(g, small(0), small(-5), tlv(tagInt, bytes.Repeat([]byte{0x7f}, 20)),
+			tlv(tagInt, bytes.Repeat([]byte{0x7f}, 21)), tlv(tagInt, bytes.Repeat([]byte{0x7f}, 200)))
 		g.vary(fmt.Sprintf("%.20x, %d bytes", v, len(v)-2), func(s *spec) { s.serial = v })
 	}},
 	{"serial: negative", func(g *generator) { g.vary("-5", func(s *spec) { s.serial = small(-5) }) }},
 	{"serial: not minimal", func(g *generator) {
-		g.vary("0000 or none", func(s *spec) { s.serial = tlv(tagInt, pick(g, []byte{0, 0, 7}, []byte{0, 7}, []byte{})) })
+		g.vary("0000 or none", func(s *spec) {
+			s.serial = tlv(tagInt, pick(g, []byte{0, 0, 7}, []byte{0, 7}, []byte{}))
+		})
 	}},
 	{"validity: as GeneralizedTime", func(g *generator) {
-		g.vary("before 2050", func(s *spec) { s.notBefore, s.notAfter = generalTime(g.now.Add(-day)), generalTime(g.now.Add(day)) })
+		g.vary("before 2050", func(s *spec) {
+			s.notBefore, s.notAfter = generalTime(g.now.Add(-day)), generalTime(g.now.Add(day))
+		})
 	}},
 	{"validity: far away", func(g *generator) {
 		g.vary("9999", func(s *spec) { s.notAfter = text(tagTime, "99991231235959Z") })
@@ -481,14 +535,17 @@ var families = []family{
 	}},
 	{"validity: time zone", func(g *generator) {
 		zone := pick(g, "+0000", "+0100", "-0500")
-		g.vary(zone, func(s *spec) { s.notBefore = text(tagUTCTime, g.now.Add(-day).UTC().Format("060102150405")+zone) })
+		g.vary(zone, func(s *spec) {
+			s.notBefore = text(tagUTCTime, g.now.Add(-day).UTC().Format("060102150405")+zone)
+		})
 	}},
 	{"validity: time zone and fractions in GeneralizedTime", func(g *generator) {
 		end := pick(g, "+0100", ".5Z", "")
 		g.vary(end, func(s *spec) { s.notAfter = text(tagTime, g.now.Add(day).UTC().Format("20060102150405")+end) })
 	}},
 	{"validity: no date", func(g *generator) {
-		v := pick(g, text(tagUTCTime, "261332000000Z"), text(tagUTCTime, ""), text(tagTime, "20260230000000Z"), small(0), text(tagUTCTime, "260101235960Z"))
+		v := pick(g, text(tagUTCTime, "261332000000Z"), text(tagUTCTime, ""), text(tagTime, "20260230000000Z"),
+			small(0), text(tagUTCTime, "260101235960Z"))
 		g.vary(fmt.Sprintf("%q", v), func(s *spec) { s.notBefore = v })
 	}},
 	{"validity: expired", func(g *generator) {
@@ -510,14 +567,19 @@ var families = []family{
 		g.vary("both", func(s *spec) { s.ids = append(tlv(0x81, []byte{0, 1}), tlv(0x82, []byte{0, 2})...) })
 	}},
 	{"unique identifiers: malformed", func(g *generator) {
-		v := pick(g, tlv(0x81), tlv(0x81, []byte{9, 1}), tlv(0xa1, bits([]byte{1})), append(tlv(0x82, []byte{0, 1}), tlv(0x81, []byte{0, 1})...))
+		v := pick(g, tlv(0x81), tlv(0x81, []byte{9, 1}), tlv(0xa1, bits([]byte{1})),
+			append(tlv(0x82, []byte{0, 1}), tlv(0x81, []byte{0, 1})...))
 		g.vary(fmt.Sprintf("%x", v), func(s *spec) { s.ids = v })
 	}},
 	{"unique identifiers: malformed in the CA", func(g *generator) {
-		g.below("too many unused bits", func(s *spec) { s.ids = pick(g, tlv(0x81), tlv(0x81, []byte{9, 1}), tlv(0x82, []byte{3, 0xff})) })
+		g.below("too many unused bits", func(s *spec) {
+			s.ids = pick(g, tlv(0x81), tlv(0x81, []byte{9, 1}), tlv(0x82, []byte{3, 0xff}))
+		})
 	}},
 	{"trailing fields", func(g *generator) { g.vary("NULL in the TBSCertificate", func(s *spec) { s.tail = null }) }},
-	{"trailing fields: CA", func(g *generator) { g.below("NULL in the TBSCertificate", func(s *spec) { s.tail = null }) }},
+	{"trailing fields: CA", func(g *generator) {
+		g.below("NULL in the TBSCertificate", func(s *spec) { s.tail = null })
+	}},
 	{"trailing data", func(g *generator) {
 		host, k := g.next(), p256()
 		der := g.leaf(g.inter, k, host).sign(g.inter.key)
@@ -530,7 +592,8 @@ var families = []family{
 		host, k := g.next(), p256()
 		der := g.leaf(g.inter, k, host).sign(g.inter.key)
 		n := len(der) - 4
-		g.add("longer than needed", host, k, append([]byte{tagSeq, 0x83, 0, byte(n >> 8), byte(n)}, der[4:]...), g.inter.der)
+		g.add("longer than needed", host, k,
+			append([]byte{tagSeq, 0x83, 0, byte(n >> 8), byte(n)}, der[4:]...), g.inter.der)
 	}},
 	{"BER indefinite length", func(g *generator) {
 		host, k := g.next(), p256()
@@ -583,7 +646,9 @@ var families = []family{
 		a := pick(g, "rsa-sha1", "rsa-md5")
 		g.under(a, g.rsaCA(), p256(), func(s *spec) { s.algorithm = a }).trust = pemOf(g.rsaCA().der)
 	}},
-	{"signature: SHA-1 of the CA", func(g *generator) { g.below("ECDSA", func(s *spec) { s.algorithm = "ecdsa-sha1" }) }},
+	{"signature: SHA-1 of the CA", func(g *generator) {
+		g.below("ECDSA", func(s *spec) { s.algorithm = "ecdsa-sha1" })
+	}},
 	{"signature: by an Ed25519 CA", func(g *generator) {
 		ca := g.inter.newCA(edKey(), "Corpus Ed CA", g.now, nil)
 		g.under("Ed25519", ca, p256(), nil, ca.der, g.inter.der)
@@ -601,7 +666,9 @@ var families = []family{
 	{"chain: usual", func(g *generator) { g.vary("leaf and CA", nil) }},
 	{"chain: with the root", func(g *generator) { g.under("root", g.inter, p256(), nil, g.inter.der, g.root.der) }},
 	{"chain: leaf of the root", func(g *generator) { g.under("no CA between", g.root, p256(), nil) }},
-	{"chain: leaf alone", func(g *generator) { g.under("its issuer is trusted", g.inter, p256(), nil).trust = pemOf(g.inter.der) }},
+	{"chain: leaf alone", func(g *generator) {
+		g.under("its issuer is trusted", g.inter, p256(), nil).trust = pemOf(g.inter.der)
+	}},
 	{"chain: self-signed", func(g *generator) {
 		k := p256()
 		self := authority{key: k}
@@ -643,7 +710,9 @@ var families = []family{
 		other := authority{}.newCA(p256(), "Other CA", g.now, nil)
 		g.under("behind", g.inter, p256(), nil, g.inter.der, other.der)
 	}},
-	{"chain: garbage behind", func(g *generator) { g.under("no certificate", g.inter, p256(), nil, g.inter.der, []byte("garbage")) }},
+	{"chain: garbage behind", func(g *generator) {
+		g.under("no certificate", g.inter, p256(), nil, g.inter.der, []byte("garbage"))
+	}},
 	{"chain: cross-signed", func(g *generator) {
 		other := authority{}.newCA(p256(), "Old Root", g.now, nil)
 		cross := other.newCA(g.root.key, fmt.Sprintf("Corpus Root %d", g.seed), g.now, nil)
@@ -682,22 +751,30 @@ var families = []family{
 	}},
 	{"chain: expired cross-certificate", func(g *generator) {
 		other := authority{}.newCA(p256(), "Old Root", g.now, nil)
-		cross := other.newCA(g.root.key, fmt.Sprintf("Corpus Root %d", g.seed), g.now, func(s *spec) { s.notAfter = utcTime(g.now.Add(-time.Hour)) })
+		cross := other.newCA(g.root.key, fmt.Sprintf("Corpus Root %d", g.seed), g.now, func(s *spec) {
+			s.notAfter = utcTime(g.now.Add(-time.Hour))
+		})
 		g.under("root by an older root", g.inter, p256(), nil, g.inter.der, cross.der)
 	}},
 	{"chain: too long", func(g *generator) { g.long(pick(g, 105, 130)) }},
 	{"chain: path length", func(g *generator) {
 		limit := g.IntN(2)
-		first := g.inter.newCA(p256(), "Corpus limited CA", g.now, func(s *spec) { s.set(extConstraints, yes, basic(limit)) })
+		first := g.inter.newCA(p256(), "Corpus limited CA", g.now, func(s *spec) {
+			s.set(extConstraints, yes, basic(limit))
+		})
 		second := first.newCA(p256(), "Corpus CA below", g.now, nil)
 		g.under(fmt.Sprintf("%d, one below", limit), second, p256(), nil, second.der, first.der, g.inter.der)
 	}},
 	{"chain: path length exceeded", func(g *generator) {
-		first := g.inter.newCA(p256(), "Corpus limited CA", g.now, func(s *spec) { s.set(extConstraints, yes, basic(0)) })
+		first := g.inter.newCA(p256(), "Corpus limited CA", g.now, func(s *spec) {
+			s.set(extConstraints, yes, basic(0))
+		})
 		second := first.newCA(p256(), "Corpus CA below", g.now, nil)
 		g.under("0, one below", second, p256(), nil, second.der, first.der, g.inter.der)
 	}},
-	{"chain: path length kept", func(g *generator) { g.below("0", func(s *spec) { s.set(extConstraints, yes, basic(0)) }) }},
+	{"chain: path length kept", func(g *generator) {
+		g.below("0", func(s *spec) { s.set(extConstraints, yes, basic(0)) })
+	}},
 	{"chain: path length, self-issued below", func(g *generator) {
 		first := g.inter.newCA(p256(), "Corpus limited CA", g.now, func(s *spec) {
 			s.set(extConstraints, yes, basic(0))
@@ -710,11 +787,21 @@ var families = []family{
 		})
 		g.under("rollover", again, p256(), nil, again.der, first.der, g.inter.der)
 	}},
-	{"chain: issuer is no CA", func(g *generator) { g.below("CA:FALSE", func(s *spec) { s.set(extConstraints, yes, seq()) }) }},
-	{"chain: issuer without basicConstraints", func(g *generator) { g.below("left out", func(s *spec) { s.drop(extConstraints) }) }},
-	{"chain: issuer of version 1", func(g *generator) { g.below("v1", func(s *spec) { s.version, s.noExts = nil, true }) }},
-	{"chain: issuer may not sign", func(g *generator) { g.below("no keyCertSign", func(s *spec) { s.set(extKeyUsage, yes, usage(0, 6)) }) }},
-	{"chain: issuer without keyUsage", func(g *generator) { g.below("left out", func(s *spec) { s.drop(extKeyUsage) }) }},
+	{"chain: issuer is no CA", func(g *generator) {
+		g.below("CA:FALSE", func(s *spec) { s.set(extConstraints, yes, seq()) })
+	}},
+	{"chain: issuer without basicConstraints", func(g *generator) {
+		g.below("left out", func(s *spec) { s.drop(extConstraints) })
+	}},
+	{"chain: issuer of version 1", func(g *generator) {
+		g.below("v1", func(s *spec) { s.version, s.noExts = nil, true })
+	}},
+	{"chain: issuer may not sign", func(g *generator) {
+		g.below("no keyCertSign", func(s *spec) { s.set(extKeyUsage, yes, usage(0, 6)) })
+	}},
+	{"chain: issuer without keyUsage", func(g *generator) {
+		g.below("left out", func(s *spec) { s.drop(extKeyUsage) })
+	}},
 	{"chain: issuer of another name", func(g *generator) {
 		g.under("same key", g.inter, p256(), func(s *spec) { s.issuer = commonName("Somebody else") }, g.inter.der)
 	}},
@@ -724,9 +811,12 @@ var families = []family{
 		}, g.inter.der)
 	}},
 	{"chain: key identifier of another", func(g *generator) {
-		g.under("AKI", g.inter, p256(), func(s *spec) { s.add("2.5.29.35", nil, seq(tlv(0x80, []byte("other")))) }, g.inter.der)
+		g.under("AKI", g.inter, p256(),
+			func(s *spec) { s.add("2.5.29.35", nil, seq(tlv(0x80, []byte("other")))) }, g.inter.der)
 	}},
-	{"chain: issuer with an empty name", func(g *generator) { g.below("no subject", func(s *spec) { s.subject = name() }) }},
+	{"chain: issuer with an empty name", func(g *generator) {
+		g.below("no subject", func(s *spec) { s.subject = name() })
+	}},
 	{"chain: CA on a curve unknown to Go", func(g *generator) {
 		k := g.keys.get("k1", func() key {
 			k, err := foreign("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1")
@@ -774,20 +864,26 @@ var families = []family{
 		v := pick(g, tlv(0x81, []byte("other.test")), tlv(0x86, []byte("other.test")), tlv(0xa4, commonName("other")))
 		tag := pick[byte](g, 0xa0, 0xa1)
 		host, k := g.next(), p256()
-		ca := g.inter.newCA(p256(), "Corpus NC CA", g.now, func(s *spec) { s.add(extNames, pick(g, yes, nil), seq(tlv(tag, seq(v)))) })
+		ca := g.inter.newCA(p256(), "Corpus NC CA", g.now, func(s *spec) {
+			s.add(extNames, pick(g, yes, nil), seq(tlv(tag, seq(v))))
+		})
 		s := g.leaf(ca, k, host)
-		s.set(extAltName, nil, seq(dns(host), tlv(0x81, []byte("a@corpus.test")), tlv(0x86, []byte("spiffe://corpus.test/x"))))
+		s.set(extAltName, nil, seq(dns(host), tlv(0x81, []byte("a@corpus.test")),
+			tlv(0x86, []byte("spiffe://corpus.test/x"))))
 		g.add(fmt.Sprintf("%#x tag %#x", tag, v[0]), host, k, s.sign(ca.key), ca.der, g.inter.der)
 	}},
 	{"nameConstraints: malformed", func(g *generator) {
-		v := pick(g, seq(), null, seq(tlv(0xa0)), seq(tlv(0xa0, seq(tlv(0x87, []byte{1, 2})))), seq(tlv(0xa0, seq(dns("\xff")))))
+		v := pick(g, seq(), null, seq(tlv(0xa0)),
+			seq(tlv(0xa0, seq(tlv(0x87, []byte{1, 2})))), seq(tlv(0xa0, seq(dns("\xff")))))
 		g.below(fmt.Sprintf("%x", v), func(s *spec) { s.add(extNames, yes, v) })
 	}},
 	{"nameConstraints: of the leaf", func(g *generator) {
 		g.vary("other.test", func(s *spec) { s.add(extNames, yes, seq(tlv(0xa0, seq(dns("other.test"))))) })
 	}},
 	{"nameConstraints: of the root", func(g *generator) {
-		root := authority{}.newCA(p256(), "Corpus limited Root", g.now, func(s *spec) { s.add(extNames, yes, seq(tlv(0xa0, seq(dns("other.test"))))) })
+		root := authority{}.newCA(p256(), "Corpus limited Root", g.now, func(s *spec) {
+			s.add(extNames, yes, seq(tlv(0xa0, seq(dns("other.test")))))
+		})
 		g.under("sent with it", root, p256(), nil, root.der).trust = pemOf(root.der)
 	}},
 
@@ -856,8 +952,10 @@ func (g *generator) long(n int) {
 func (g *generator) mixture() {
 	host := g.next()
 	kinds := map[string]func() key{
-		"P-256": p256, "P-384": func() key { return ecKey(elliptic.P384()) }, "P-521": func() key { return ecKey(elliptic.P521()) },
-		"RSA-2048": func() key { return g.rsa(2048, 2, 65537).key() }, "RSA-3072": func() key { return g.rsa(3072, 2, 65537).key() },
+		"P-256": p256, "P-384": func() key { return ecKey(elliptic.P384()) },
+		"P-521":    func() key { return ecKey(elliptic.P521()) },
+		"RSA-2048": func() key { return g.rsa(2048, 2, 65537).key() },
+		"RSA-3072": func() key { return g.rsa(3072, 2, 65537).key() },
 	}
 	kind := pick(g, "P-256", "P-384", "P-521", "RSA-2048", "RSA-3072")
 	k := kinds[kind]()
@@ -870,9 +968,12 @@ func (g *generator) mixture() {
 	set := append(some(g, 1, 2, 4), 0)
 	s.set(extKeyUsage, pick(g, yes, nil, no), usage(set...))
 	s.set(extEKU, pick(g, yes, nil), purposes(append(some(g, purposeClient, purposeCode), purposeServer)...))
-	s.subject = pick(g, s.subject, name(), name(attribute(oidOrg, bmp("Körps")), attribute(oidCN, text(tagPrintable, "x"))), name(attribute(oidEmail, text(tagIA5, "a@corpus.test"))))
+	s.subject = pick(g, s.subject, name(),
+		name(attribute(oidOrg, bmp("Körps")), attribute(oidCN, text(tagPrintable, "x"))),
+		name(attribute(oidEmail, text(tagIA5, "a@corpus.test"))))
 	if g.IntN(2) == 0 {
 		s.add(extUnknown, nil, []byte("anything"))
 	}
-	g.add(fmt.Sprintf("%s, keyUsage %s, %d CAs", kind, words(set), len(above)), host, k, append([][]byte{s.sign(ca.key)}, above...)...)
+	g.add(fmt.Sprintf("%s, keyUsage %s, %d CAs", kind, words(set), len(above)), host, k,
+		append([][]byte{s.sign(ca.key)}, above...)...)
 }

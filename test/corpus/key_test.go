@@ -29,7 +29,8 @@ func block(kind string, der []byte) []byte {
 }
 
 func keyOf(signer crypto.Signer) key {
-	return key{block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(signer))), must(x509.MarshalPKIXPublicKey(signer.Public())), signer}
+	return key{block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(signer))),
+		must(x509.MarshalPKIXPublicKey(signer.Public())), signer}
 }
 
 func ecKey(curve elliptic.Curve) key { return keyOf(must(ecdsa.GenerateKey(curve, rand.Reader))) }
@@ -101,7 +102,8 @@ func (k numbers) pkcs1() (private, public []byte) {
 		before := new(big.Int).Mul(p, q)
 		var others [][]byte
 		for _, r := range k.primes[2:] {
-			others = append(others, seq(number(r), number(new(big.Int).Mod(k.d, less(r))), number(new(big.Int).ModInverse(before, r))))
+			others = append(others, seq(number(r), number(new(big.Int).Mod(k.d, less(r))),
+				number(new(big.Int).ModInverse(before, r))))
 			before.Mul(before, r)
 		}
 		parts = append(parts, seq(others...))
@@ -113,7 +115,10 @@ var rsaAlgorithm = seq(oid("1.2.840.113549.1.1.1"), null)
 
 func (k numbers) key() key {
 	private, public := k.pkcs1()
-	return key{pem: block("PRIVATE KEY", seq(small(0), rsaAlgorithm, tlv(tagOctets, private))), spki: seq(rsaAlgorithm, bits(public))}
+	return key{
+		pem:  block("PRIVATE KEY", seq(small(0), rsaAlgorithm, tlv(tagOctets, private))),
+		spki: seq(rsaAlgorithm, bits(public)),
+	}
 }
 
 // older is the same key as PKCS#1.

@@ -70,7 +70,8 @@ func TestKillAtEachStepTurnsNobodyAway(t *testing.T) {
 			for seed := range seeds(point) {
 				slowest = max(slowest, s.killAt(point, rand.New(rand.NewPCG(uint64(seed), 7))))
 			}
-			t.Logf("%d kills; every node was served again after at most %s", seeds(point), slowest.Round(time.Millisecond))
+			t.Logf("%d kills; every node was served again after at most %s",
+				seeds(point), slowest.Round(time.Millisecond))
 		})
 	}
 	s.t = t
@@ -120,7 +121,8 @@ func setUp(t *testing.T) *stage {
 	certs := filepath.Join(s.fleet.Dir(), "certs")
 	check(fleet.WriteHost(certs, s.host, pair))
 	config := filepath.Join(s.fleet.Dir(), "lockstep.yaml")
-	check(os.WriteFile(config, []byte(fmt.Sprintf("scopes:\n  default:\n    ticket_lifetime: %s\n    period: 1h\n", lifetime)), 0o600))
+	check(os.WriteFile(config,
+		[]byte(fmt.Sprintf("scopes:\n  default:\n    ticket_lifetime: %s\n    period: 1h\n", lifetime)), 0o600))
 	s.args = []string{"--config", config, "--refresh", "1s"}
 	s.plane = &fleet.Lockstepd{Bin: s.bin, Certs: certs}
 	s.start("")
@@ -134,15 +136,20 @@ func setUp(t *testing.T) *stage {
 		check(err)
 		admin, err := fleet.Addr()
 		check(err)
-		yaml, err := s.fleet.Run(ctx, filepath.Join(plain, "lockstep"), "bootstrap", "envoy", "--node", name, "--xds", s.plane.XDS,
-			"--admin", admin, "--listen", listen, "--upstream", up.Addr, "--host", s.host, "--ticket-lifetime", lifetime.String())
+		yaml, err := s.fleet.Run(ctx, filepath.Join(plain, "lockstep"), "bootstrap",
+			"envoy", "--node", name, "--xds", s.plane.XDS,
+			"--admin", admin, "--listen", listen, "--upstream", up.Addr,
+			"--host", s.host, "--ticket-lifetime", lifetime.String())
 		check(err)
 		p, err := s.fleet.Envoy(name, yaml, admin)
 		check(err)
 		check(p.Ready(ctx))
 		addrs[name] = listen
 	}
-	s.traffic = traffic.New(traffic.Config{Nodes: addrs, Hosts: []string{s.host}, Roots: ca.Pool(), Lifetime: lifetime, Workers: 1, Hops: 40, Pause: 10 * time.Millisecond})
+	s.traffic = traffic.New(traffic.Config{
+		Nodes: addrs, Hosts: []string{s.host}, Roots: ca.Pool(), Lifetime: lifetime,
+		Workers: 1, Hops: 40, Pause: 10 * time.Millisecond,
+	})
 	run, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); s.traffic.Run(run) }()
@@ -239,7 +246,8 @@ func (s *stage) check(before map[uint16]traffic.Count, burnt bool) {
 	counts, words := s.traffic.Counts()
 	for v, c := range counts {
 		if c.Failed > before[v].Failed || !burnt && c.Refused > before[v].Refused {
-			s.t.Errorf("%s: %d live tickets refused, %d handshakes failed: %v", traffic.Kinds[v], c.Refused-before[v].Refused, c.Failed-before[v].Failed, words)
+			s.t.Errorf("%s: %d live tickets refused, %d handshakes failed: %v",
+				traffic.Kinds[v], c.Refused-before[v].Refused, c.Failed-before[v].Failed, words)
 		}
 	}
 }
@@ -274,7 +282,8 @@ func (s *stage) inStep(ctx context.Context) error {
 }
 
 func (s *stage) post(ctx context.Context, command string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.plane.Admin+"/v1/scopes/default/"+command, bytes.NewReader([]byte("{}")))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		"http://"+s.plane.Admin+"/v1/scopes/default/"+command, bytes.NewReader([]byte("{}")))
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,8 @@ func TestKillDuringAnImportLosesNothingThatWasAcknowledged(t *testing.T) {
 	bin, err := fleet.Build(ctx, "lockstep")
 	check(err)
 	lockstep := func(args ...string) ([]byte, error) {
-		return s.fleet.Run(ctx, filepath.Join(bin, "lockstep"), append([]string{"--data-dir", s.plane.Data}, args...)...)
+		return s.fleet.Run(ctx, filepath.Join(bin, "lockstep"),
+			append([]string{"--data-dir", s.plane.Data}, args...)...)
 	}
 	const n = 5000 // three archives
 	for i, point := range []string{"import/before-swap", "import/half-way", "import/after-swap"} {
@@ -76,7 +77,8 @@ func TestKillDuringAnImportLosesNothingThatWasAcknowledged(t *testing.T) {
 		var again struct{ Stored, Same, Failed int }
 		check(json.Unmarshal(out, &again))
 		if stored < acknowledged || again.Stored != n || again.Same != stored || again.Failed != 0 {
-			t.Errorf("%s: %d of %d were stored, %d of them acknowledged; again: %+v", point, stored, n, acknowledged, again)
+			t.Errorf("%s: %d of %d were stored, %d of them acknowledged; again: %+v",
+				point, stored, n, acknowledged, again)
 		}
 		t.Logf("%s: %d of %d were stored, %d acknowledged", point, stored, n, acknowledged)
 		s.check(before, false)
@@ -102,7 +104,9 @@ func archiveOf(t *testing.T, n int, host string) []byte {
 			name string
 			text []byte
 		}{{"tls.crt", p.Chain}, {"tls.key", p.Key}} {
-			if err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("h%d.%s/%s", i, host, f.name), Size: int64(len(f.text)), Mode: 0o600}); err != nil {
+			if err := w.WriteHeader(&tar.Header{
+				Name: fmt.Sprintf("h%d.%s/%s", i, host, f.name), Size: int64(len(f.text)), Mode: 0o600,
+			}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := w.Write(f.text); err != nil {

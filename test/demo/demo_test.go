@@ -26,7 +26,8 @@ func TestDemo(t *testing.T) {
 	}{
 		{"rotates", nil, []string{
 			"no live ticket was refused, no handshake failed, nothing was cut",
-			"kill -9: lockstepd", "kill -9: edge-3", "over NATS, from process", "rotation 3 has ended", "the old keys have left the ring",
+			"kill -9: lockstepd", "kill -9: edge-3", "over NATS, from process",
+			"rotation 3 has ended", "the old keys have left the ring",
 		}},
 		{"breaks", []string{"-break"}, []string{"live tickets were refused, as an abrupt replacement must"}},
 	} {

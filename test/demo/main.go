@@ -16,7 +16,8 @@ import (
 
 func main() {
 	breaks := flag.Bool("break", false, "replace the keys abruptly instead, and show what that costs")
-	request := flag.String("nats-request", "", "used by the demo itself, as another process: request `scope`'s rotation from $NATS_URL, and end")
+	request := flag.String("nats-request", "",
+		"used by the demo itself, as another process: request `scope`'s rotation from $NATS_URL, and end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -41,7 +42,8 @@ func run(ctx context.Context, breaks bool) error {
 		return err
 	}
 	defer s.close()
-	s.say("three Envoys and two of lockstep-edge serve %d hosts with one ring; %s after the start", hosts, time.Since(begin).Round(time.Millisecond))
+	s.say("three Envoys and two of lockstep-edge serve %d hosts with one ring; %s after the start",
+		hosts, time.Since(begin).Round(time.Millisecond))
 
 	story := s.rotateUnderTraffic
 	if breaks {

@@ -18,7 +18,8 @@ func (s *stage) table(breaks bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if lines, err := s.history(ctx); err == nil && !breaks {
-		fmt.Fprintln(w, "rotation\tdistributed in\tpromoted in\tnodes accepted\ttickets offered at other nodes, after each phase")
+		fmt.Fprintln(w, "rotation\tdistributed in\tpromoted in\tnodes accepted\ttickets offered at other nodes, "+
+			"after each phase")
 		for n := uint64(1); n <= 3; n++ {
 			var distributed, promoted float64
 			nodes := 0
@@ -36,7 +37,8 @@ func (s *stage) table(breaks bool) {
 			}
 			c := s.crossed[n]
 			fmt.Fprintf(w, "%d\t%.0f ms\t%.0f ms\t%d\tdistributing %d, promoting %d, done %d, new key %d\n",
-				n, distributed*1000, promoted*1000, nodes, c["distributing"], c["promoting"], c["done"], c["the new key's"])
+				n, distributed*1000, promoted*1000, nodes, c["distributing"],
+				c["promoting"], c["done"], c["the new key's"])
 		}
 		fmt.Fprintln(w)
 	}
@@ -48,7 +50,8 @@ func (s *stage) table(breaks bool) {
 		words, beats = append(words, said...), beats+p.beats
 		for _, v := range kinds() {
 			c := counts[v]
-			fmt.Fprintf(w, "%d × %s\t%s\t%d\t%d (%.1f %%)\t%d of %d\t%d\t%d\n", len(p.nodes), p.what, traffic.Kinds[v], c.Handshakes, c.Resumed, share(c), c.Refused, c.Offered, c.Failed, len(p.cut[v]))
+			fmt.Fprintf(w, "%d × %s\t%s\t%d\t%d (%.1f %%)\t%d of %d\t%d\t%d\n", len(p.nodes), p.what, traffic.Kinds[v],
+				c.Handshakes, c.Resumed, share(c), c.Refused, c.Offered, c.Failed, len(p.cut[v]))
 		}
 	}
 	w.Flush()
@@ -83,7 +86,8 @@ func (s *stage) verdict(breaks bool) error {
 				bad("%s: %d handshakes failed on nodes that were up", what, c.Failed)
 			}
 			if c.Handshakes < 2000 || share(c) < 95 {
-				bad("%s: %d handshakes, %.1f %% resumed; at least 2000 and 95 %% are needed", what, c.Handshakes, share(c))
+				bad("%s: %d handshakes, %.1f %% resumed; at least 2000 and 95 %% are needed",
+					what, c.Handshakes, share(c))
 			}
 		}
 	}
@@ -91,7 +95,8 @@ func (s *stage) verdict(breaks bool) error {
 		if refused == 0 {
 			bad("the keys were replaced abruptly and no live ticket was refused: the demo would not notice")
 		} else {
-			s.say("%d live tickets were refused, as an abrupt replacement must; make demo shows how it is avoided", refused)
+			s.say("%d live tickets were refused, as an abrupt replacement must; "+
+				"make demo shows how it is avoided", refused)
 		}
 		return errors.Join(errs...)
 	}
@@ -114,7 +119,8 @@ func (s *stage) verdict(breaks bool) error {
 // next says what to type while the fleet is left up.
 func (s *stage) next() {
 	cli := fmt.Sprintf("%s --data-dir %s", s.cli, s.plane.Data)
-	fmt.Printf("\nThe fleet is up; Ctrl-C ends it. Try:\n  %s status\n  %s nodes\n  %s rotate --wait\n  %s history\n", cli, cli, cli, cli)
+	fmt.Printf("\nThe fleet is up; Ctrl-C ends it. Try:\n  %s status\n  %s nodes\n  %s rotate --wait\n  %s history\n",
+		cli, cli, cli, cli)
 	fmt.Printf("  %s verify --sni %s --ca %s", s.cli, s.names[0], filepath.Join(s.dir, "ca.pem"))
 	for _, n := range s.packs[0].nodes {
 		fmt.Printf(" %s", n.addr)

@@ -90,7 +90,8 @@ func setUp(ctx context.Context) (_ *stage, err error) {
 		return nil, err
 	}
 	s.say("starting lockstepd")
-	s.plane, err = s.fleet.Lockstepd("lockstepd", fleet.Lockstepd{Bin: bin, Certs: filepath.Join(dir, "certs"), Args: []string{"--config", config}})
+	s.plane, err = s.fleet.Lockstepd("lockstepd",
+		fleet.Lockstepd{Bin: bin, Certs: filepath.Join(dir, "certs"), Args: []string{"--config", config}})
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,8 @@ func setUp(ctx context.Context) (_ *stage, err error) {
 			addrs[n.name] = n.addr
 		}
 		p.traffic = traffic.New(traffic.Config{
-			Nodes: addrs, Hosts: s.names, Roots: s.ca.Pool(), Lifetime: lifetime, Workers: 2, Hops: 60, Pause: 2 * time.Millisecond,
+			Nodes: addrs, Hosts: s.names, Roots: s.ca.Pool(), Lifetime: lifetime,
+			Workers: 2, Hops: 60, Pause: 2 * time.Millisecond,
 		})
 		s.packs, s.nodes = append(s.packs, p), append(s.nodes, p.nodes...)
 	}
@@ -180,8 +182,10 @@ func (s *stage) edge(bin, name string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := fmt.Sprintf("node: %s\nxds: %q\nadmin_listen: %q\nticket_lifetime: %s\naccess_log: \"off\"\nlisteners:\n- address: %q\n  scope: default\n"+
-		"routes:\n- host: \"*\"\n  path: /\n  upstreams: [\"http://%s\"]\n", name, s.plane.XDS, n.admin, lifetime, n.addr, s.upstream.Addr)
+	config := fmt.Sprintf("node: %s\nxds: %q\nadmin_listen: %q\nticket_lifetime: %s\naccess_log: \"off\"\n"+
+		"listeners:\n- address: %q\n  scope: default\n"+
+		"routes:\n- host: \"*\"\n  path: /\n  upstreams: [\"http://%s\"]\n", name, s.plane.XDS,
+		n.admin, lifetime, n.addr, s.upstream.Addr)
 	n.Process, err = s.fleet.Edge(bin, name, []byte(config), n.admin)
 	return n, err
 }

@@ -116,7 +116,8 @@ func (s *stage) cross(ctx context.Context, n uint64, phase, key string) {
 		s.uncross = append(s.uncross, bad...)
 		up := len(p.nodes)
 		if want := len(traffic.Kinds) * up * (up - 1); offered < want {
-			s.uncross = append(s.uncross, fmt.Sprintf("rotation %d, after %s, %s: %d of %d tickets of key %s were offered", n, phase, p.what, offered, want, key))
+			s.uncross = append(s.uncross, fmt.Sprintf("rotation %d, after %s, %s: "+
+				"%d of %d tickets of key %s were offered", n, phase, p.what, offered, want, key))
 		}
 	}
 }
@@ -165,7 +166,8 @@ func (s *stage) replaceCertificates(ctx context.Context) error {
 				return err
 			}
 		}
-		s.say("the certificate of %s was replaced on all nodes within %s", host, time.Since(began).Round(time.Millisecond))
+		s.say("the certificate of %s was replaced on all nodes within %s",
+			host, time.Since(began).Round(time.Millisecond))
 	}
 	return nil
 }

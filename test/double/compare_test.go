@@ -125,7 +125,8 @@ func (p *play) look() {
 		if err != nil {
 			p.t.Fatalf("chain %d: %v", i, err)
 		}
-		p.keep(fmt.Sprintf("chain %d: open %t, serves %t, leaf %s, key %x, decrypts %x", i, l.open, l.serves, digest(l.leaf), l.key, opens), func(m *double.Envoy) error {
+		p.keep(fmt.Sprintf("chain %d: open %t, serves %t, leaf %s, key %x, decrypts %x",
+			i, l.open, l.serves, digest(l.leaf), l.key, opens), func(m *double.Envoy) error {
 			return p.alike(m, i, l, opens)
 		})
 	}
@@ -203,7 +204,8 @@ func (p *play) keep(seen string, alike func(*double.Envoy) error) {
 		kept = append(kept, m)
 	}
 	if len(kept) == 0 {
-		p.t.Fatalf("%s, concurrency %d, chains %v, steps:\n  %s\n  the original: %s%s", p.t.Name(), p.seq.concurrency, p.seq.chains,
+		p.t.Fatalf("%s, concurrency %d, chains %v, steps:\n  %s\n  the original: %s%s",
+			p.t.Name(), p.seq.concurrency, p.seq.chains,
 			strings.Join(p.done, "\n  "), seen, why.String())
 	}
 	p.models = kept

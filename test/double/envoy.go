@@ -180,7 +180,8 @@ func (e *Envoy) Deliver(on Stream, resources []Resource, removed []string) (word
 	for i, r := range resources {
 		if sub := e.subs[subscription{on, r.Name}]; sub != nil {
 			if decoded[i].name != r.Name {
-				return e.refuse(on, resources, fmt.Sprintf("Unexpected SDS secret (expecting %s): %s", r.Name, decoded[i].name))
+				return e.refuse(on, resources,
+					fmt.Sprintf("Unexpected SDS secret (expecting %s): %s", r.Name, decoded[i].name))
 			}
 			if words := e.take(on, r.Name, sub, decoded[i]); words != "" {
 				return e.refuse(on, resources, words)
@@ -209,7 +210,8 @@ func (e *Envoy) Deliver(on Stream, resources []Resource, removed []string) (word
 // has a stream of its own.
 func (e *Envoy) refuse(on Stream, resources []Resource, words string) string {
 	for k, s := range e.subs {
-		if k.on == on && (on == ADS || slices.ContainsFunc(resources, func(r Resource) bool { return r.Name == k.name })) {
+		if k.on == on && (on == ADS ||
+			slices.ContainsFunc(resources, func(r Resource) bool { return r.Name == k.name })) {
 			s.ready = true
 		}
 	}
@@ -282,7 +284,8 @@ func incomplete(c *tlsv3.TlsCertificate) (words string) {
 func checkRing(keys [][]byte) (words string) {
 	for _, k := range keys {
 		if len(k) != ticketKeySize {
-			return fmt.Sprintf("Incorrect TLS session ticket key length. Length %d, expected length %d.", len(k), ticketKeySize)
+			return fmt.Sprintf("Incorrect TLS session ticket key length. Length %d, expected length %d.",
+				len(k), ticketKeySize)
 		}
 	}
 	return ""
@@ -312,7 +315,8 @@ func decode(r Resource) (*secret, error) {
 func (e *Envoy) String() string {
 	var b strings.Builder
 	for i, c := range e.chains {
-		fmt.Fprintf(&b, "chain %d knows %s %s serves %s %s; ", i, short(c.cert), short(c.ring), short(c.serves.cert), short(c.serves.ring))
+		fmt.Fprintf(&b, "chain %d knows %s %s serves %s %s; ", i, short(c.cert), short(c.ring),
+			short(c.serves.cert), short(c.serves.ring))
 	}
 	for _, on := range []Stream{ADS, SDS} {
 		for _, name := range e.Names(on) {

@@ -57,7 +57,8 @@ func chainsOf(certificates []string) (chains []double.Chain) {
 func (b *bench) says(want string, on double.Stream, name string, secret []byte) {
 	b.t.Helper()
 	b.version++
-	if got := b.deliver(b.ctx, on, []double.Resource{{Name: name, Version: fmt.Sprint(b.version), Secret: secret}}, nil); got != want {
+	if got := b.deliver(b.ctx, on,
+		[]double.Resource{{Name: name, Version: fmt.Sprint(b.version), Secret: secret}}, nil); got != want {
 		b.t.Fatalf("%s was answered with %q, want %q", name, got, want)
 	}
 }
@@ -94,7 +95,8 @@ func (b *bench) encrypts(chain int, key []byte) {
 	err := fleet.Until(ctx, func() error {
 		l, err := observe(b.ctx, b.addr, host(chain), nil)
 		if err != nil || !l.open || l.serves != (key != nil) || key != nil && l.key != string(key[:16]) {
-			return fmt.Errorf("chain %d: open %t, serves %t, key %x, %v; want key %.16x", chain, l.open, l.serves, l.key, err, key)
+			return fmt.Errorf("chain %d: open %t, serves %t, key %x, %v; want key %.16x",
+				chain, l.open, l.serves, l.key, err, key)
 		}
 		return nil
 	})
@@ -236,7 +238,8 @@ func (b *bench) listener(want string, chains ...int) {
 	}
 	b.version++
 	words, err := b.ads.ask(b.ctx, &response{TypeUrl: listenerType, Resources: []*resource{{
-		Name: m.GetName(), Version: fmt.Sprint(b.version), Resource: &anypb.Any{TypeUrl: listenerType, Value: encode(b.t, m)},
+		Name: m.GetName(), Version: fmt.Sprint(b.version),
+		Resource: &anypb.Any{TypeUrl: listenerType, Value: encode(b.t, m)},
 	}}})
 	if err != nil || words != want {
 		b.t.Fatalf("the listener with chains %v was answered with %q (%v), want %q", chains, words, err, want)
@@ -249,7 +252,8 @@ func (b *bench) asked(certificates ...string) {
 	b.t.Helper()
 	w := b.ads
 	for {
-		if names := slices.Compact(slices.Sorted(slices.Values(w.subscribed))); slices.Equal(names, slices.Sorted(slices.Values(certificates))) {
+		if names := slices.Compact(slices.Sorted(slices.Values(w.subscribed))); slices.Equal(names,
+			slices.Sorted(slices.Values(certificates))) {
 			break
 		}
 		if _, err := w.next(b.ctx); err != nil {

@@ -52,7 +52,9 @@ func observe(ctx context.Context, addr, sni string, roots *x509.CertPool) (look,
 
 // resumes reports whether a chain decrypts tickets of a key. The ticket of a session is encrypted
 // anew with that key.
-func resumes(ctx context.Context, addr, sni string, roots *x509.CertPool, session *tls.ClientSessionState, made, key []byte) (bool, error) {
+func resumes(
+	ctx context.Context, addr, sni string, roots *x509.CertPool, session *tls.ClientSessionState, made, key []byte,
+) (bool, error) {
 	ticket, state, err := session.ResumptionState()
 	if err != nil {
 		return false, err
@@ -84,7 +86,8 @@ func shake(ctx context.Context, addr, sni string, roots *x509.CertPool, cache *o
 	}
 	defer raw.Close()
 	conn := tls.Client(raw, &tls.Config{
-		ServerName: sni, RootCAs: roots, InsecureSkipVerify: roots == nil, MaxVersion: tls.VersionTLS12, ClientSessionCache: cache,
+		ServerName: sni, RootCAs: roots, InsecureSkipVerify: roots == nil,
+		MaxVersion: tls.VersionTLS12, ClientSessionCache: cache,
 	})
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return tls.ConnectionState{}, err

@@ -59,7 +59,8 @@ func newIssuer(t testing.TB) *issuer {
 	}
 	i.pem = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 	i.cert = i.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "double"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		Subject: pkix.Name{CommonName: "double"}, IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}, nil, i.key)
 	return i
 }
@@ -68,7 +69,8 @@ func newIssuer(t testing.TB) *issuer {
 func (i *issuer) sign(c, parent *x509.Certificate, key *ecdsa.PrivateKey) *x509.Certificate {
 	i.t.Helper()
 	serial := i.n.Add(1)
-	c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(serial), time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(serial),
+		time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
 	by := i.key
 	if parent == nil {
 		parent, by = c, key
@@ -90,7 +92,9 @@ func (i *issuer) issue(host string, f flaw) *x509.Certificate {
 	c := &x509.Certificate{DNSNames: []string{host}, KeyUsage: x509.KeyUsageDigitalSignature}
 	switch f {
 	case needsStaple:
-		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}}
+		c.ExtraExtensions = []pkix.Extension{
+			{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}},
+		}
 	case keyAgreement:
 		c.KeyUsage = x509.KeyUsageKeyAgreement
 	}
@@ -125,7 +129,9 @@ func (i *issuer) half(name string, chain bool) []byte {
 	m := &tlsv3.TlsCertificate{PrivateKey: inline(i.pem)}
 	if chain {
 		c := i.issue("*.example", good)
-		m = &tlsv3.TlsCertificate{CertificateChain: inline(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))}
+		m = &tlsv3.TlsCertificate{
+			CertificateChain: inline(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})),
+		}
 	}
 	return encode(i.t, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: m}})
 }

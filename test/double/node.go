@@ -78,8 +78,13 @@ func (n *Node) Start() error {
 		return errors.New("double: the node has been started already")
 	}
 	const pause = 200 * time.Millisecond
-	conn, err := grpc.NewClient("passthrough:///"+n.config.XDS, grpc.WithTransportCredentials(n.config.Credentials), grpc.WithConnectParams(
-		grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: pause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}, MinConnectTimeout: 2 * time.Second}))
+	conn, err := grpc.NewClient("passthrough:///"+n.config.XDS,
+		grpc.WithTransportCredentials(n.config.Credentials), grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{
+				BaseDelay: pause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second,
+			},
+			MinConnectTimeout: 2 * time.Second,
+		}))
 	if err != nil {
 		return fmt.Errorf("double: node %s: %w", n.config.ID, err)
 	}
@@ -202,7 +207,9 @@ func (n *Node) hello(on Stream, names []string) *discoveryv3.DeltaDiscoveryReque
 	return &discoveryv3.DeltaDiscoveryRequest{
 		Node: &corev3.Node{
 			Id: n.config.ID, Cluster: n.config.Cluster, UserAgentName: "envoy",
-			UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: n.config.Version}},
+			UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{
+				UserAgentBuildVersion: &corev3.BuildVersion{Version: n.config.Version},
+			},
 		},
 		TypeUrl: secretType, ResourceNamesSubscribe: names, InitialResourceVersions: n.envoy.Claims(on, names...),
 	}

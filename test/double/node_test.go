@@ -48,7 +48,8 @@ func TestANodeIsANodeToLockstepd(t *testing.T) {
 	for i := range 2 {
 		n := double.NewNode(double.NodeConfig{
 			Config: double.Config{Chains: []double.Chain{
-				{Certificate: hosts[0], Ring: keysource.RingName("default")}, {Certificate: hosts[1], Ring: keysource.RingName("default")},
+				{Certificate: hosts[0], Ring: keysource.RingName("default")},
+				{Certificate: hosts[1], Ring: keysource.RingName("default")},
 			}},
 			ID: fmt.Sprintf("double-%d", i), XDS: plane.XDS,
 		})
@@ -76,7 +77,8 @@ func TestANodeIsANodeToLockstepd(t *testing.T) {
 	soon(serving)
 	before := key(nodes[0], 0)
 
-	_, err = f.Run(ctx, filepath.Join(bin, "lockstep"), "--data-dir", plane.Data, "rotate", "--wait", "--timeout", "30s")
+	_, err = f.Run(ctx, filepath.Join(bin, "lockstep"),
+		"--data-dir", plane.Data, "rotate", "--wait", "--timeout", "30s")
 	ok(err)
 	soon(func() error {
 		for i := range hosts {
@@ -155,7 +157,8 @@ func TestANodeAnswersByTheModel(t *testing.T) {
 	if got, _ := metadata.FromIncomingContext(sds.stream.Context()); len(got.Get("x-test")) != 1 {
 		t.Errorf("the headers of the ring's stream are %v", got)
 	}
-	if node := ads.node; node.GetId() != "double" || node.GetUserAgentName() != "envoy" || node.GetUserAgentBuildVersion().GetVersion().GetMinorNumber() != 40 {
+	if node := ads.node; node.GetId() != "double" || node.GetUserAgentName() != "envoy" ||
+		node.GetUserAgentBuildVersion().GetVersion().GetMinorNumber() != 40 {
 		t.Errorf("the node says of itself: %v", node)
 	}
 	one, two, bad := newKey(), newKey(), ca.certificate("a", ca.issue("*.example", needsStaple), "")
@@ -169,7 +172,8 @@ func TestANodeAnswersByTheModel(t *testing.T) {
 	}
 	ads.end()
 	sds.end()
-	if ads, sds = open(double.ADS, "a"), open(double.SDS, "ring"); ads.claims["a"] != "c2" || sds.claims["ring"] != "r1" {
+	if ads, sds = open(double.ADS, "a"),
+		open(double.SDS, "ring"); ads.claims["a"] != "c2" || sds.claims["ring"] != "r1" {
 		t.Errorf("claims %v and %v, want c2 and r1", ads.claims, sds.claims)
 	}
 	if c := n.Counts(); c.Responses != 5 || c.NACKs != 2 || c.Words != mustStaple || c.Streams != 4 {

@@ -73,7 +73,8 @@ func (r *real) start(config []byte, concurrency int) {
 		r.t.Fatal(err)
 	}
 	if r.Process, err = r.fleet.Start(fleet.Command{Name: "envoy", Path: path, Args: []string{
-		"-c", file, "--concurrency", strconv.Itoa(concurrency), "--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "error",
+		"-c", file, "--concurrency", strconv.Itoa(concurrency), "--use-dynamic-base-id",
+		"--disable-hot-restart", "--log-level", "error",
 	}}); err != nil {
 		r.t.Fatal(err)
 	}
@@ -109,7 +110,8 @@ func (r *real) deliver(ctx context.Context, on double.Stream, resources []double
 	m := &response{TypeUrl: secretType, RemovedResources: removed}
 	names := removed
 	for _, s := range resources {
-		m.Resources = append(m.Resources, &resource{Name: s.Name, Version: s.Version, Resource: &anypb.Any{TypeUrl: secretType, Value: s.Secret}})
+		m.Resources = append(m.Resources,
+			&resource{Name: s.Name, Version: s.Version, Resource: &anypb.Any{TypeUrl: secretType, Value: s.Secret}})
 		names = append(names, s.Name)
 	}
 	w := r.ads

@@ -83,7 +83,9 @@ func newScript(t *testing.T) *script {
 	return s
 }
 
-func (s *script) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+func (s *script) DeltaAggregatedResources(
+	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer,
+) error {
 	return s.serve(stream, s.ads)
 }
 

@@ -208,7 +208,9 @@ func (g *generator) anyCertificate(name string) offer {
 	case n < 11 && g.certs[name] != nil: // the last good one, which heals
 		return offer{"the last good " + name, name, g.ca.certificate(name, g.certs[name], "")}
 	case g.certs[name] != nil:
-		return offer{"a variant of " + name, name, g.ca.certificate(name, g.certs[name], fmt.Sprintf("variant %d\n", g.n))}
+		return offer{
+			"a variant of " + name, name, g.ca.certificate(name, g.certs[name], fmt.Sprintf("variant %d\n", g.n)),
+		}
 	default:
 		return g.fresh(name, good)
 	}
@@ -226,7 +228,9 @@ func (g *generator) anyRing(name string) offer {
 	keys := g.rings[name]
 	switch n := g.rnd.IntN(24); {
 	case n == 22:
-		return offer{"a certificate in place of " + name, name, g.ca.certificate(name, g.ca.issue("*.example", good), "")}
+		return offer{
+			"a certificate in place of " + name, name, g.ca.certificate(name, g.ca.issue("*.example", good), ""),
+		}
 	case n == 23:
 		return offer{"no keys in " + name, name, ring(g.t, name)}
 	case n < 10 || len(keys) == 0:

@@ -32,7 +32,8 @@ func (s *stage) clients(envoys ...*envoy) *account {
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	a := &account{s: s, up: len(envoys), seen: map[uint16]int{}, halt: cancel, Traffic: traffic.New(traffic.Config{
-		Nodes: addrs, Hosts: s.hosts, Roots: s.ca.Pool(), Lifetime: lifetime, Workers: 1, Hops: 40, Pause: 5 * time.Millisecond,
+		Nodes: addrs, Hosts: s.hosts, Roots: s.ca.Pool(), Lifetime: lifetime,
+		Workers: 1, Hops: 40, Pause: 5 * time.Millisecond,
 	})}
 	a.busy.Go(func() { a.Run(ctx) })
 	s.t.Cleanup(a.stop)
@@ -63,7 +64,8 @@ func (a *account) check(after string) {
 		c := counts[v]
 		a.seen[v] = c.Handshakes
 		if c.Refused > 0 || c.Failed > 0 {
-			a.s.t.Fatalf("after %s, %s: %d live tickets were refused, %d handshakes failed on nodes that were up: %q", after, kind, c.Refused, c.Failed, words)
+			a.s.t.Fatalf("after %s, %s: %d live tickets were refused, %d handshakes failed on nodes that were up: %q",
+				after, kind, c.Refused, c.Failed, words)
 		}
 	}
 }
@@ -75,7 +77,8 @@ func (a *account) cross(after string) {
 	offered, bad := a.Cross(a.s.ctx, a.s.scope().ids())
 	if want := len(traffic.Kinds) * a.up * (a.up - 1); len(bad) > 0 || offered < want {
 		_, words := a.Counts()
-		a.s.t.Fatalf("after %s: %d tickets were offered at other nodes, want %d or more; these were refused: %v; %q", after, offered, want, bad, words)
+		a.s.t.Fatalf("after %s: %d tickets were offered at other nodes, want %d or more; these were refused: %v; %q",
+			after, offered, want, bad, words)
 	}
 	a.check(after)
 }
@@ -90,7 +93,8 @@ func (a *account) awaitKeyInUse() {
 		for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			if len(makers[v]) < a.up {
 				_, words := a.Counts()
-				return fmt.Errorf("%s: tickets of key %s were seen from %v only; %q", traffic.Kinds[v], key, makers[v], words)
+				return fmt.Errorf("%s: tickets of key %s were seen from %v only; %q",
+					traffic.Kinds[v], key, makers[v], words)
 			}
 		}
 		return nil

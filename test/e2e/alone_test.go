@@ -22,7 +22,8 @@ func TestReplicasWithEmbeddedEventsAreRefused(t *testing.T) {
 	bus := []string{"--events", "nats://" + events.Addrs()}
 	second := func(name, whose string, args ...string) {
 		t.Helper()
-		args = append(append([]string{"--config", s.path("lockstep.yaml"), "--data-dir", s.path(name), "--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, shared...), args...)
+		args = append(append([]string{"--config", s.path("lockstep.yaml"), "--data-dir", s.path(name),
+			"--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, shared...), args...)
 		ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -34,7 +35,9 @@ func TestReplicasWithEmbeddedEventsAreRefused(t *testing.T) {
 			t.Errorf("%s: %v after %s, want exit code 1 within seconds\n%s", name, err, took, out)
 		}
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		for _, want := range []string{"cannot work beside another replica", whose, "http://" + s.plane.Admin, "--events nats://"} {
+		for _, want := range []string{
+			"cannot work beside another replica", whose, "http://" + s.plane.Admin, "--events nats://",
+		} {
 			if last := lines[len(lines)-1]; !strings.Contains(last, want) {
 				t.Errorf("%s: the last line has no %q: %s", name, want, last)
 			}

@@ -37,7 +37,8 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 	t.Parallel() // it mostly waits
 	old := before(t)
 	atOnce(t, []string{"before", "now"}, func(t *testing.T, first string) {
-		r := &replicated{stage: newStage(t, setup{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
+		r := &replicated{stage: newStage(t,
+			setup{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
 		r.moreTime(3 * time.Minute)
 		var err error
 		r.events, err = r.fleet.NATS(r.ctx, "events", 1)
@@ -123,7 +124,8 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 				for _, e := range r.envoys {
 					r.eventually(func() error {
 						if did, err := r.again(e, is.host, is.Version, is.Session); err != nil || did {
-							return fmt.Errorf("after the burn by %s: a burnt ticket of %s on %s: resumed %v, %v", name, is.from, e.name, did, err)
+							return fmt.Errorf("after the burn by %s: a burnt ticket of %s on %s: resumed %v, %v",
+								name, is.from, e.name, did, err)
 						}
 						return nil
 					})
@@ -204,7 +206,8 @@ func TestNodesOfTheVersionBefore(t *testing.T) {
 		for kind, with := range map[string]string{"old": old, "new": bin} {
 			// the bootstrap of each version
 			e := s.place("envoy-" + kind)
-			args := append([]string{"bootstrap", "envoy", "--node", e.name, "--xds", s.plane.XDS, "--admin", e.admin, "--upstream", s.upstream.Addr}, s.eagerFlags(e, s.hosts)...)
+			args := append([]string{"bootstrap", "envoy", "--node", e.name, "--xds", s.plane.XDS, "--admin", e.admin,
+				"--upstream", s.upstream.Addr}, s.eagerFlags(e, s.hosts)...)
 			config, err := s.fleet.Run(s.ctx, filepath.Join(with, "lockstep"), args...)
 			s.ok(err)
 			if has := strings.Contains(string(config), "x-lockstep-kind"); has != (kind == "new") {

@@ -78,7 +78,8 @@ func TestARenewalThatANodeRefusesReachesNoOtherOfItsKind(t *testing.T) {
 	if got := sent(s.contentOf(bad), odd); len(got) != 1 {
 		t.Errorf("%q were sent what the first refused", got)
 	}
-	if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, words) || !strings.Contains(r.err, host) || !strings.Contains(r.err, "--now") {
+	if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, words) ||
+		!strings.Contains(r.err, host) || !strings.Contains(r.err, "--now") {
 		t.Errorf("status: exit code %d: %s", r.code, r.err)
 	}
 	if n := s.metric("lockstep_certificates_refused_first"); n != 1 {

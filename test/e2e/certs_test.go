@@ -85,8 +85,12 @@ func TestBadFilesLeaveTheLastGoodCertificate(t *testing.T) {
 	}{
 		{"expired", "expired", expired},
 		{"a key of another certificate", "does not belong", fleet.Pair{Chain: other.Chain, Key: good.Key}},
-		{"half a chain", "chain: the PEM is broken or cut short", fleet.Pair{Chain: other.Chain[:len(other.Chain)/2], Key: other.Key}},
-		{"half a key", "private key: the PEM is broken or cut short", fleet.Pair{Chain: other.Chain, Key: other.Key[:len(other.Key)/2]}},
+		{"half a chain", "chain: the PEM is broken or cut short", fleet.Pair{
+			Chain: other.Chain[:len(other.Chain)/2], Key: other.Key,
+		}},
+		{"half a key", "private key: the PEM is broken or cut short", fleet.Pair{
+			Chain: other.Chain, Key: other.Key[:len(other.Key)/2],
+		}},
 		{"for another name", "not for " + host, s.issue("elsewhere.example")},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
@@ -129,7 +133,8 @@ func TestDirectoryWinsOverTheStore(t *testing.T) {
 	host := s.hosts[0]
 	good := s.renew(host)
 	s.eventually(func() error { return s.serves(host, good) })
-	if out := s.writePair(host, s.issue(host)); !strings.Contains(out, `"shadowed": true`) && !strings.Contains(out, `"shadowed":true`) {
+	if out := s.writePair(host, s.issue(host)); !strings.Contains(out, `"shadowed": true`) &&
+		!strings.Contains(out, `"shadowed":true`) {
 		t.Errorf("cert put said %s", out)
 	}
 	var st status
@@ -146,7 +151,8 @@ func TestDirectoryWinsOverTheStore(t *testing.T) {
 		t.Errorf("clashes: %q", st.Certificates.Clashes)
 	}
 	s.ok(s.serves(host, good))
-	s.mustFail(5, "does not belong", "cert", "put", host, "--cert", s.file("bad.crt", s.issue("elsewhere.example").Chain), "--key", s.file("bad.key", good.Key))
+	s.mustFail(5, "does not belong", "cert", "put", host,
+		"--cert", s.file("bad.crt", s.issue("elsewhere.example").Chain), "--key", s.file("bad.key", good.Key))
 	a.cross("it was removed from the store")
 }
 

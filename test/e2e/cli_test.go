@@ -21,7 +21,8 @@ type said struct {
 // directory.
 func (s *stage) lockstep(args ...string) said {
 	s.t.Helper()
-	path, args := s.plane.Box.Enter(filepath.Join(bin, "lockstep"), slices.Concat([]string{"--data-dir", s.plane.Data}, s.tls, args)...)
+	path, args := s.plane.Box.Enter(filepath.Join(bin, "lockstep"),
+		slices.Concat([]string{"--data-dir", s.plane.Data}, s.tls, args)...)
 	cmd := exec.CommandContext(s.ctx, path, args...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
@@ -143,7 +144,8 @@ func (s *stage) awaitPhase(phase string, accepted int) scope {
 			return err
 		}
 		if sc.Phase != phase || sc.Nodes.Accepted != accepted {
-			return fmt.Errorf("%s, want %s; %+v, want %d accepted; blocked by %v", sc.Phase, phase, sc.Nodes, accepted, sc.BlockedBy)
+			return fmt.Errorf("%s, want %s; %+v, want %d accepted; blocked by %v",
+				sc.Phase, phase, sc.Nodes, accepted, sc.BlockedBy)
 		}
 		return nil
 	})

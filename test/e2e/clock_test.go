@@ -29,8 +29,9 @@ func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	right := r.planes[0]
-	wrong := fleet.Lockstepd{Bin: tagged, NATS: "-", Data: r.path("wrong"), Args: []string{"--config", r.path("lockstep.yaml"), "--store", url,
-		"--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}}
+	wrong := fleet.Lockstepd{Bin: tagged, NATS: "-", Data: r.path("wrong"),
+		Args: []string{"--config", r.path("lockstep.yaml"), "--store", url,
+			"--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}}
 	for _, addr := range []*string{&wrong.XDS, &wrong.Admin} {
 		*addr, err = fleet.Addr()
 		r.ok(err)

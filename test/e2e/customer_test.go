@@ -50,7 +50,10 @@ func (p *pair) come(each int) {
 	for version := range traffic.Kinds {
 		for range each {
 			c := &customer{addr: net.JoinHostPort(p.vip, failoverPort), host: p.hosts[0]}
-			c.tls = &tls.Config{ServerName: c.host, RootCAs: p.ca.Pool(), MinVersion: version, MaxVersion: version, ClientSessionCache: c}
+			c.tls = &tls.Config{
+				ServerName: c.host, RootCAs: p.ca.Pool(), MinVersion: version,
+				MaxVersion: version, ClientSessionCache: c,
+			}
 			p.clients = append(p.clients, c)
 			busy.Go(func() {
 				for ctx.Err() == nil {
@@ -157,7 +160,8 @@ func (c *customer) served(by string, since time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.at != by || c.when.Before(since) {
-		return fmt.Errorf("%s client: served by %q %s ago, want %s; its latest failure: %v", traffic.Kinds[c.tls.MinVersion], c.at, time.Since(c.when).Round(time.Millisecond), by, c.failure)
+		return fmt.Errorf("%s client: served by %q %s ago, want %s; its latest failure: %v",
+			traffic.Kinds[c.tls.MinVersion], c.at, time.Since(c.when).Round(time.Millisecond), by, c.failure)
 	}
 	return nil
 }
@@ -177,13 +181,16 @@ func (c *customer) check(t *testing.T, what, from, to string) (without time.Dura
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.latest.full > 0 {
-		t.Errorf("%s: a %s client that held a ticket had to make %d full handshakes", what, traffic.Kinds[c.tls.MinVersion], c.latest.full)
+		t.Errorf("%s: a %s client that held a ticket had to make %d full handshakes",
+			what, traffic.Kinds[c.tls.MinVersion], c.latest.full)
 	}
 	if c.latest.crossed == 0 {
-		t.Errorf("%s: a %s client did not resume at %s what %s had made: %+v", what, traffic.Kinds[c.tls.MinVersion], to, from, c.latest)
+		t.Errorf("%s: a %s client did not resume at %s what %s had made: %+v",
+			what, traffic.Kinds[c.tls.MinVersion], to, from, c.latest)
 	}
 	if c.longest > time.Second {
-		t.Logf("%s: a %s client was without service for %s; it says: %v", what, traffic.Kinds[c.tls.MinVersion], c.longest.Round(time.Millisecond), c.failure)
+		t.Logf("%s: a %s client was without service for %s; it says: %v",
+			what, traffic.Kinds[c.tls.MinVersion], c.longest.Round(time.Millisecond), c.failure)
 	}
 	return c.longest, c.latest
 }
@@ -195,6 +202,7 @@ func (c *customer) account(t *testing.T) {
 	defer c.mu.Unlock()
 	t.Logf("%s client: %+v", traffic.Kinds[c.tls.MinVersion], c.total)
 	if c.total.full != 1 {
-		t.Errorf("a %s client made %d full handshakes, want the first one only", traffic.Kinds[c.tls.MinVersion], c.total.full)
+		t.Errorf("a %s client made %d full handshakes, want the first one only",
+			traffic.Kinds[c.tls.MinVersion], c.total.full)
 	}
 }

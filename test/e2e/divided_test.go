@@ -124,7 +124,9 @@ func (d *divided) moved(to *fleet.Lockstepd, why string) {
 // rings are the nodes that get their ring from that replica.
 func (d *divided) rings(p *fleet.Lockstepd) (names []string) {
 	d.t.Helper()
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.TLS}}
+	client := http.Client{
+		Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.TLS},
+	}
 	// as replicas ask each other: the CLI's list is of the whole fleet
 	resp, err := client.Get("https://" + p.Admin + "/v1/nodes?here=")
 	d.ok(err)

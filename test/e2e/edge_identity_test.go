@@ -12,7 +12,8 @@ import (
 func (s *stage) bootstrapped(name string, flags ...string) *envoy {
 	s.t.Helper()
 	e := s.place(name)
-	args := []string{"bootstrap", "edge", "--node", name, "--xds", s.plane.XDS, "--admin", e.admin, "--listen", e.addr, "--upstream", s.upstream.Addr,
+	args := []string{"bootstrap", "edge", "--node", name, "--xds", s.plane.XDS, "--admin", e.admin,
+		"--listen", e.addr, "--upstream", s.upstream.Addr,
 		"--edge-data", s.path(name + ".data"), "--ticket-lifetime", lifetime.String()}
 	var err error
 	e.Process, err = s.fleet.Edge(bin, name, []byte(s.mustRun(append(args, flags...)...)), e.admin)
@@ -27,7 +28,8 @@ func (s *stage) bootstrapped(name string, flags ...string) *envoy {
 // not have its ring.
 func TestAnEdgeGetsWhatItsIdentityAllows(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, setup{hosts: 3, later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s}\n  partners: {ticket_lifetime: %s}\n", lifetime, lifetime)})
+	s := newStage(t, setup{hosts: 3, later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s}\n"+
+		"  partners: {ticket_lifetime: %s}\n", lifetime, lifetime)})
 	dir := s.path("lockstep-pki")
 	s.mustRun("pki", "init", "--dir", dir)
 	s.mustRun("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1")
@@ -35,7 +37,8 @@ func TestAnEdgeGetsWhatItsIdentityAllows(t *testing.T) {
 	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-2")
 	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "nobody")
 	s.policy(edge1Wide + edge2Rule)
-	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt", "--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
+	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
+		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	one, two := s.bootstrapped("edge-1", "--pki", dir), s.bootstrapped("edge-2", "--pki", dir, "--scope", "partners")
 	nobody := s.bootstrapped("nobody", "--pki", dir)

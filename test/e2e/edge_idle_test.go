@@ -53,7 +53,9 @@ func TestTenThousandIdleConnections(t *testing.T) {
 	var transports [2]*http.Transport
 	for i := range transports {
 		// Handshakes that resume are cheaper.
-		config := &tls.Config{ServerName: s.hosts[0], RootCAs: s.ca.Pool(), ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		config := &tls.Config{
+			ServerName: s.hosts[0], RootCAs: s.ca.Pool(), ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		}
 		transports[i] = &http.Transport{TLSClientConfig: config, Protocols: new(http.Protocols)}
 		transports[i].Protocols.SetHTTP1(i == 0)
 		transports[i].Protocols.SetHTTP2(i == 1)

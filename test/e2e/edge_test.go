@@ -30,7 +30,8 @@ func (s *stage) edgeOf(bin, name, more string) *envoy {
 	s.t.Helper()
 	e := s.place(name)
 	s.ok(os.MkdirAll(s.path(name+".data"), 0o700))
-	config := fmt.Sprintf("node: %s\nxds: %q\ndata_dir: %s\nadmin_listen: %q\nticket_lifetime: %s\naccess_log: \"off\"\nlisteners: [{address: %q, scope: default}]\n"+
+	config := fmt.Sprintf("node: %s\nxds: %q\ndata_dir: %s\nadmin_listen: %q\nticket_lifetime: %s\n"+
+		"access_log: \"off\"\nlisteners: [{address: %q, scope: default}]\n"+
 		"routes: [{host: \"*\", path: /, upstreams: [\"http://%s\"]}]\n%s",
 		name, s.plane.XDS, s.path(name+".data"), e.admin, lifetime, e.addr, s.upstream.Addr, more)
 	var err error
@@ -115,7 +116,8 @@ func TestEdgesRotateWithEnvoys(t *testing.T) {
 	ours.check("a renewal")
 	counts, _ := ours.Counts()
 	for v, kind := range traffic.Kinds {
-		t.Logf("edges, %s: %d handshakes, %d live tickets offered, %d resumed", kind, counts[v].Handshakes, counts[v].Offered, counts[v].Resumed)
+		t.Logf("edges, %s: %d handshakes, %d live tickets offered, %d resumed",
+			kind, counts[v].Handshakes, counts[v].Offered, counts[v].Resumed)
 	}
 }
 
@@ -128,7 +130,8 @@ func TestAnEdgeStartsFromItsLastGoodCopy(t *testing.T) {
 	s.awaitReady()
 	s.awaitPhase("steady", 1)
 	live := s.ticket(e)
-	rings, certs := filepath.Join(s.path("edge-1.data"), "last-good-rings"), filepath.Join(s.path("edge-1.data"), "last-good-certificates")
+	rings, certs := filepath.Join(s.path("edge-1.data"), "last-good-rings"),
+		filepath.Join(s.path("edge-1.data"), "last-good-certificates")
 	s.eventually(func() error { return errors.Join(exists(rings), exists(certs)) })
 	first, err := os.ReadFile(rings)
 	s.ok(err)

@@ -88,7 +88,8 @@ func TestTheEventsFail(t *testing.T) {
 	t.Parallel() // it mostly waits
 	r := replicasOver(t, 2, func(s *stage) *fleet.NATS {
 		n, err := s.fleet.NATS(s.ctx, "nats", 3,
-			`accounts { SYS { users: [{user: sys, password: "for-the-test"}] }, APP { jetstream: enabled, users: [{user: app, password: "for-the-test"}] } }`,
+			`accounts { SYS { users: [{user: sys, password: "for-the-test"}] }, `+
+				`APP { jetstream: enabled, users: [{user: app, password: "for-the-test"}] } }`,
 			"system_account: SYS", "no_auth_user: app", `write_deadline: "1s"`, "max_pending: 8MB")
 		s.ok(err)
 		return n
@@ -118,7 +119,8 @@ func TestTheEventsFail(t *testing.T) {
 				t.Fatal(r.ctx.Err())
 			}
 			for _, c := range r.connected("lockstep") {
-				_, err := sys.Request("$SYS.REQ.SERVER."+c.ServerID+".KICK", []byte(fmt.Sprintf(`{"cid": %d}`, c.CID)), 5*time.Second)
+				_, err := sys.Request("$SYS.REQ.SERVER."+c.ServerID+".KICK",
+					[]byte(fmt.Sprintf(`{"cid": %d}`, c.CID)), 5*time.Second)
 				r.ok(err)
 				if cut[c.Name] == nil {
 					cut[c.Name] = map[connection]bool{}
@@ -133,7 +135,8 @@ func TestTheEventsFail(t *testing.T) {
 		took := time.Since(began)
 		r.eventually(func() error {
 			if conns, subs := counts(r.connected("lockstep")); conns != wantConns || subs != wantSubs {
-				return fmt.Errorf("%d connections with %d subscriptions, before %d with %d: %+v", conns, subs, wantConns, wantSubs, r.connected("lockstep"))
+				return fmt.Errorf("%d connections with %d subscriptions, before %d with %d: %+v",
+					conns, subs, wantConns, wantSubs, r.connected("lockstep"))
 			}
 			return nil
 		})
@@ -141,7 +144,8 @@ func TestTheEventsFail(t *testing.T) {
 		for name, all := range cut {
 			t.Logf("%s: %d connections were cut", strings.Fields(name)[0], len(all))
 		}
-		t.Logf("that took %s; after it there are %d connections with %d subscriptions, as before, and %d consumers", took.Round(10*time.Millisecond), wantConns, wantSubs, n)
+		t.Logf("that took %s; after it there are %d connections with %d subscriptions, as before, and %d consumers",
+			took.Round(10*time.Millisecond), wantConns, wantSubs, n)
 		if n > len(r.planes) {
 			t.Errorf("%d consumers are left of %d processes", n, len(r.planes))
 		}
@@ -171,7 +175,8 @@ func TestTheEventsFail(t *testing.T) {
 			}
 			r.ok(r.monitor(was[0].server, "/varz", &vars))
 			if left := r.connected(name); vars.Slow == 0 || len(left) > 0 {
-				return fmt.Errorf("%s has met %d slow consumers; the replica is still there: %+v", was[0].server.Name(), vars.Slow, left)
+				return fmt.Errorf("%s has met %d slow consumers; the replica is still there: %+v",
+					was[0].server.Name(), vars.Slow, left)
 			}
 			return nil
 		}

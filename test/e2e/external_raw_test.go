@@ -33,7 +33,9 @@ type subscription struct {
 }
 
 // subscribe sends the first request: a node, one name, no version.
-func (s *stage) subscribe(ctx context.Context, conn *grpc.ClientConn, node *corev3.Node, name string, once bool) *subscription {
+func (s *stage) subscribe(
+	ctx context.Context, conn *grpc.ClientConn, node *corev3.Node, name string, once bool,
+) *subscription {
 	s.t.Helper()
 	stream, err := secretv3.NewSecretDiscoveryServiceClient(conn).StreamSecrets(ctx)
 	s.ok(err)
@@ -71,7 +73,10 @@ func (sub *subscription) next() *tlsv3.Secret {
 	if secret.Name != sub.name { // Envoy takes none of another name
 		sub.s.t.Fatalf("%s asked for %s and got %s", sub.node.Id, sub.name, secret.Name)
 	}
-	ack := &discoveryv3.DiscoveryRequest{VersionInfo: resp.VersionInfo, ResponseNonce: resp.Nonce, TypeUrl: secretType, ResourceNames: []string{sub.name}}
+	ack := &discoveryv3.DiscoveryRequest{
+		VersionInfo: resp.VersionInfo, ResponseNonce: resp.Nonce,
+		TypeUrl: secretType, ResourceNames: []string{sub.name},
+	}
 	if !sub.once {
 		ack.Node = sub.node
 	}
@@ -108,7 +113,8 @@ func TestSubscriptionsThatOthersMake(t *testing.T) {
 		once   bool
 	}{
 		{"envoy-default-shop-3b2d8c1f-6c9d7b5f4-x2x4q", "", false},
-		{"router~10.1.2.3~ingressgateway-6c9d7b5f4-x2x4q.istio-ingress~istio-ingress.svc.cluster.local", "sds://", true},
+		{"router~10.1.2.3~ingressgateway-6c9d7b5f4-x2x4q.istio-ingress~istio-ingress.svc.cluster.local",
+			"sds://", true},
 		{"shop-gateway-1", "", false},
 	} {
 		conn, err := grpc.NewClient(s.plane.XDS, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -148,14 +154,16 @@ func TestSubscriptionsThatOthersMake(t *testing.T) {
 		before[sub] = keys[1].GetInlineBytes()
 	}
 	for _, sub := range rings { // all have it: it encrypts
-		if keys := sub.next().GetSessionTicketKeys().GetKeys(); len(keys) != 2 || !bytes.Equal(keys[0].GetInlineBytes(), before[sub]) {
+		if keys := sub.next().GetSessionTicketKeys().GetKeys(); len(keys) != 2 ||
+			!bytes.Equal(keys[0].GetInlineBytes(), before[sub]) {
 			t.Errorf("%s got a ring of %d keys whose first is not the new one", sub.node.Id, len(keys))
 		}
 	}
 	for _, sub := range laters {
 		select {
 		case resp, open := <-sub.answers:
-			t.Errorf("%s, %s: %v (open: %v), want silence: state of the world cannot say that there is none", sub.node.Id, sub.name, resp, open)
+			t.Errorf("%s, %s: %v (open: %v), want silence: state of the world cannot say that there is none",
+				sub.node.Id, sub.name, resp, open)
 		default:
 		}
 	}

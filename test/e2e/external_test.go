@@ -31,7 +31,8 @@ func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 		s.mustRun("pki", "issue", "node", "--dir", dir, "--node", node, "--spiffe-id", "spiffe://fleet.example/"+id)
 	}
 	s.policy(gatewaysRules)
-	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt", "--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
+	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
+		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	const later = "later.example"
 	hosts := append(slices.Clone(s.hosts), later)
@@ -40,7 +41,8 @@ func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 	forwarder := s.place("forwarder")
 	ip, port, err := net.SplitHostPort(forwarder.admin)
 	s.ok(err)
-	config := strings.NewReplacer(`address: "127.0.0.1", port_value: 19900`, fmt.Sprintf("address: %q, port_value: %s", ip, port)).Replace(s.deployed("envoy/forwarder.yaml"))
+	config := strings.NewReplacer(`address: "127.0.0.1", port_value: 19900`, fmt.Sprintf("address: %q, port_value: %s",
+		ip, port)).Replace(s.deployed("envoy/forwarder.yaml"))
 	s.runAs("forwarder", forwarder, []byte(byForwarder.here.Replace(config)))
 	s.envoys = nil // it is none of those that serve
 	s.ok(forwarder.Ready(s.ctx))
@@ -51,18 +53,23 @@ func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 	consul := byConsul.gateway("consul")
 	own, err := fleet.Addr()
 	s.ok(err)
-	consul.static = tree{"clusters": []any{byConsul.json("consul/sds-cluster.json")}, "listeners": []any{byConsul.tickets(own, hosts)}}
+	consul.static = tree{
+		"clusters": []any{byConsul.json("consul/sds-cluster.json")}, "listeners": []any{byConsul.tickets(own, hosts)},
+	}
 	gateways := []*envoy{
 		byForwarder.raise("envoy-gateway", eg, byForwarder.patched(eg, byForwarder.chains(eg, hosts))),
 		byForwarder.raise("istio", istio, byForwarder.filtered(byForwarder.chains(istio, hosts), "sds-external")),
-		byProvider.raise("istio-provider", provided, byProvider.filtered(byProvider.chains(provided, hosts), "outbound|18000||lockstep.lockstep.svc.cluster.local")),
+		byProvider.raise("istio-provider", provided, byProvider.filtered(byProvider.chains(provided, hosts),
+			"outbound|18000||lockstep.lockstep.svc.cluster.local")),
 		byConsul.raise("consul", consul, byConsul.chains(consul, hosts)),
 	}
 	for _, e := range gateways {
 		// the host without a certificate holds them up for the 15 s that Envoy waits
 		s.eventuallyWithin(patience, func() error { return errors.Join(e.Ready(s.ctx), e.listens()) })
 	}
-	withRing := append(slices.Clone(gateways[:3]), &envoy{Process: gateways[3].Process, name: gateways[3].name + " (tickets)", addr: own, admin: gateways[3].admin})
+	withRing := append(slices.Clone(gateways[:3]), &envoy{
+		Process: gateways[3].Process, name: gateways[3].name + " (tickets)", addr: own, admin: gateways[3].admin,
+	})
 	all := append(slices.Clone(withRing), gateways[3])
 	serves := func(host string, p fleet.Pair) {
 		t.Helper()
@@ -88,12 +95,17 @@ func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 	for _, n := range s.nodes() {
 		identities[n.Node] = strings.TrimPrefix(n.Identity, "spiffe://fleet.example/")
 	}
-	if want := map[string]string{gateways[0].name: "gateway/1", gateways[1].name: "gateway/1", gateways[2].name: "gateway/2", gateways[3].name: "consul/1"}; !maps.Equal(identities, want) {
+	if want := map[string]string{
+		gateways[0].name: "gateway/1", gateways[1].name: "gateway/1",
+		gateways[2].name: "gateway/2", gateways[3].name: "consul/1",
+	}; !maps.Equal(identities, want) {
 		t.Errorf("nodes %v, want %v", identities, want)
 	}
 	for i, want := range [][]string{
-		{"host-1.example", "host-2.example", "tickets/default"}, {"sds://host-1.example", "sds://host-2.example", "tickets/default"},
-		{"sds://host-1.example", "sds://host-2.example", "tickets/default"}, {"host-1.example", "host-2.example", "tickets/default"},
+		{"host-1.example", "host-2.example", "tickets/default"},
+		{"sds://host-1.example", "sds://host-2.example", "tickets/default"},
+		{"sds://host-1.example", "sds://host-2.example", "tickets/default"},
+		{"host-1.example", "host-2.example", "tickets/default"},
 	} {
 		held, _ := s.holds(gateways[i])
 		for _, name := range want {

@@ -48,13 +48,17 @@ type fault struct {
 
 var (
 	proxyDies = fault{name: "the proxy is killed",
-		strike: func(_ *pair, m *member) error { return m.proxy.Kill() }, mend: func(_ *pair, m *member) error { return m.proxy.Restart() }}
+		strike: func(_ *pair, m *member) error { return m.proxy.Kill() },
+		mend:   func(_ *pair, m *member) error { return m.proxy.Restart() }}
 	proxyHangs = fault{name: "the proxy hangs",
-		strike: func(_ *pair, m *member) error { return m.proxy.Pause() }, mend: func(_ *pair, m *member) error { return m.proxy.Resume() }}
+		strike: func(_ *pair, m *member) error { return m.proxy.Pause() },
+		mend:   func(_ *pair, m *member) error { return m.proxy.Resume() }}
 	keepalivedDies = fault{name: "keepalived is killed, and leaves the address where it is",
-		strike: func(_ *pair, m *member) error { return m.vrrp.Kill() }, mend: func(_ *pair, m *member) error { return m.vrrp.Restart() }}
+		strike: func(_ *pair, m *member) error { return m.vrrp.Kill() },
+		mend:   func(_ *pair, m *member) error { return m.vrrp.Restart() }}
 	unplugged = fault{name: "the box is unplugged",
-		strike: func(p *pair, m *member) error { return p.net.Unplug(m.box) }, mend: func(p *pair, m *member) error { return p.net.Plug(m.box) }}
+		strike: func(p *pair, m *member) error { return p.net.Unplug(m.box) },
+		mend:   func(p *pair, m *member) error { return p.net.Plug(m.box) }}
 )
 
 // TestFailoverOfEdges: clients of two lockstep-edge behind one address resume their sessions on the
@@ -71,7 +75,8 @@ func TestFailoverOfEnvoys(t *testing.T) {
 func failover(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready string) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("in a user namespace keepalived cannot run its script (setgroups is not allowed there): run the tests as root")
+		t.Skip("in a user namespace keepalived cannot run its script (setgroups is not allowed there): " +
+			"run the tests as root")
 	}
 	if !fleet.Secluded(t) {
 		return
@@ -94,7 +99,8 @@ func failover(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready 
 // putUp starts all of it.
 func putUp(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready string) *pair {
 	t.Helper()
-	p := &pair{stage: newStage(t, setup{later: true, hosts: 1, scopes: "  default: {ticket_lifetime: " + failoverLifetime + "}\n"})}
+	p := &pair{stage: newStage(t,
+		setup{later: true, hosts: 1, scopes: "  default: {ticket_lifetime: " + failoverLifetime + "}\n"})}
 	own, boxes, segment, err := p.fleet.Segment("edge-1", "edge-2")
 	p.ok(err)
 	p.net, p.vip, p.pki = segment, segment.Spare(), p.path("pki")
@@ -103,7 +109,8 @@ func putUp(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready str
 	_, port, err := net.SplitHostPort(p.plane.XDS)
 	p.ok(err)
 	p.plane.XDS = net.JoinHostPort(own.IP, port)
-	p.plane.Args = append(p.plane.Args, "--xds-cert", p.pki+"/server/tls.crt", "--xds-key", p.pki+"/server/tls.key", "--xds-client-ca", p.pki+"/ca.crt")
+	p.plane.Args = append(p.plane.Args, "--xds-cert", p.pki+"/server/tls.crt",
+		"--xds-key", p.pki+"/server/tls.key", "--xds-client-ca", p.pki+"/ca.crt")
 	p.start()
 	p.whoAsks(own.IP)
 	for i, b := range boxes {
@@ -131,7 +138,9 @@ func (p *pair) edge(b *fleet.Box) *fleet.Process {
 		"listeners: [{address: 0.0.0.0:" + failoverPort + "}]",
 		"routes: [{upstreams: [\"http://" + p.upstreamAt + "\"]}]",
 	}, "\n")))
-	proxy, err := p.fleet.In(b).Start(fleet.Command{Name: b.Name, Path: filepath.Join(bin, "lockstep-edge"), Args: []string{"--config", config}})
+	proxy, err := p.fleet.In(b).Start(fleet.Command{
+		Name: b.Name, Path: filepath.Join(bin, "lockstep-edge"), Args: []string{"--config", config},
+	})
 	p.ok(err)
 	return proxy
 }
@@ -139,8 +148,10 @@ func (p *pair) edge(b *fleet.Box) *fleet.Process {
 // envoyIn starts Envoy in a box.
 func (p *pair) envoyIn(b *fleet.Box) *fleet.Process {
 	p.t.Helper()
-	config, err := p.fleet.Run(p.ctx, filepath.Join(bin, "lockstep"), "bootstrap", "envoy", "--mode", "eager", "--node", b.Name, "--xds", p.plane.XDS, "--pki", p.pki,
-		"--admin", envoyAdmin, "--listen", "0.0.0.0:"+failoverPort, "--upstream", p.upstreamAt, "--host", p.hosts[0], "--ticket-lifetime", failoverLifetime)
+	config, err := p.fleet.Run(p.ctx, filepath.Join(bin, "lockstep"), "bootstrap", "envoy", "--mode", "eager",
+		"--node", b.Name, "--xds", p.plane.XDS, "--pki", p.pki,
+		"--admin", envoyAdmin, "--listen", "0.0.0.0:"+failoverPort, "--upstream", p.upstreamAt,
+		"--host", p.hosts[0], "--ticket-lifetime", failoverLifetime)
 	p.ok(err)
 	proxy, err := p.fleet.In(b).Envoy(b.Name, config, envoyAdmin)
 	p.ok(err)
@@ -225,7 +236,8 @@ func (p *pair) round(f fault) {
 		sum.resumed, sum.crossed = sum.resumed+latest.resumed, sum.crossed+latest.crossed
 		sum.full, sum.failed = sum.full+latest.full, sum.failed+latest.failed
 	}
-	p.t.Logf("%s, %s: all clients are with %s after %s; time without service %s; sessions: %+v", active.box.Name, f.name, standby.box.Name,
+	p.t.Logf("%s, %s: all clients are with %s after %s; time without service %s; sessions: %+v",
+		active.box.Name, f.name, standby.box.Name,
 		took.Round(time.Millisecond), longest.Round(time.Millisecond), sum)
 	if longest > 5*time.Second {
 		p.t.Errorf("%s: %s without service", f.name, longest)

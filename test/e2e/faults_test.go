@@ -134,8 +134,10 @@ func (r *replicated) stays(a *account, before scope, why string, d time.Duration
 			r.ask(p)
 			now := r.scope()
 			fresh := slices.ContainsFunc(now.ids(), func(id string) bool { return !slices.Contains(before.ids(), id) })
-			if fresh || now.key("encrypt") != before.key("encrypt") || generation(now.Version) < generation(before.Version) {
-				r.t.Fatalf("%s: %s went from %s %v to %s %v", why, p.Name(), before.Version, before.ids(), now.Version, now.ids())
+			if fresh || now.key("encrypt") != before.key("encrypt") ||
+				generation(now.Version) < generation(before.Version) {
+				r.t.Fatalf("%s: %s went from %s %v to %s %v",
+					why, p.Name(), before.Version, before.ids(), now.Version, now.ids())
 			}
 		}
 	}

@@ -46,7 +46,8 @@ func TestAFirstRingThatIsRefused(t *testing.T) {
 	if node.toldOfNone() > 0 {
 		t.Error("a node was told that there is no ring")
 	}
-	if r := s.lockstep("burn", "--yes", "--wait", "--timeout", "12s"); r.code != 6 || !strings.Contains(r.err, "edge-2") || !strings.Contains(r.err, words) {
+	if r := s.lockstep("burn", "--yes", "--wait", "--timeout", "12s"); r.code != 6 ||
+		!strings.Contains(r.err, "edge-2") || !strings.Contains(r.err, words) {
 		t.Errorf("burn --wait: exit code %d: %s", r.code, r.err)
 	}
 	if sc := s.scope(); sc.Phase != "burning" || sc.Nodes.Refused != 1 || sc.Nodes.Accepted != 1 {

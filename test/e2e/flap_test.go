@@ -35,7 +35,8 @@ func TestACertificateThatFlaps(t *testing.T) {
 			a := s.clients()
 			s.hosts = before
 			var p fleet.Pair
-			for round, pause := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond} {
+			for round, pause := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 40 * time.Millisecond,
+				150 * time.Millisecond, 400 * time.Millisecond} {
 				for range 3 {
 					s.ok(fleet.WriteHost(s.certs, bad, s.issueOdd(bad)))
 					time.Sleep(pause)
@@ -216,7 +217,8 @@ func TestOnDemandABadCertificateHurtsItsOwnNameOnly(t *testing.T) {
 				for _, e := range s.envoys {
 					began := time.Now()
 					s.eventually(func() error { return s.serving(e, bad, p) })
-					t.Logf("%s: %s is served %s after it was mended", e.name, bad, time.Since(began).Round(time.Millisecond))
+					t.Logf("%s: %s is served %s after it was mended",
+						e.name, bad, time.Since(began).Round(time.Millisecond))
 				}
 				for _, e := range s.envoys {
 					if state := s.certState(e.name, bad); state != "" {

@@ -45,14 +45,16 @@ func (s *stage) abroad(pki, identity string) abroad {
 	s.ok(err)
 	s.ok(os.WriteFile(filepath.Join(etc, "ca.pem"), ca, 0o644))
 	own := s.deployed("envoy/mtls-identity.yaml")
-	s.ok(os.WriteFile(filepath.Join(etc, "mtls-identity.yaml"), []byte(strings.ReplaceAll(own, "/etc/lockstep", etc)), 0o644))
+	s.ok(os.WriteFile(filepath.Join(etc, "mtls-identity.yaml"),
+		[]byte(strings.ReplaceAll(own, "/etc/lockstep", etc)), 0o644))
 	sockets, err := os.MkdirTemp("", "sds")
 	s.ok(err)
 	s.t.Cleanup(func() { os.RemoveAll(sockets) })
 	ip, port, err := net.SplitHostPort(s.plane.XDS)
 	s.ok(err)
 	return abroad{s, sockets, strings.NewReplacer(
-		"/etc/lockstep", etc, "/run/lockstep/sds.sock", sockets+"/s", "./var/run/secrets/credential-uds/socket", sockets+"/s",
+		"/etc/lockstep", etc, "/run/lockstep/sds.sock", sockets+"/s",
+		"./var/run/secrets/credential-uds/socket", sockets+"/s",
 		`address: "lockstep.internal", port_value: 18000`, fmt.Sprintf("address: %q, port_value: %s", ip, port),
 		`"address": "lockstep.internal", "port_value": 18000`, fmt.Sprintf(`"address": %q, "port_value": %s`, ip, port),
 	)}
@@ -107,9 +109,11 @@ func (a abroad) chains(g gateway, hosts []string) (chains []any) {
 			"name": h, "filter_chain_match": tree{"server_names": []any{h}},
 			"transport_socket": tree{"name": "envoy.transport_sockets.tls", "typed_config": context},
 			"filters": []any{tree{"name": "envoy.filters.network.http_connection_manager", "typed_config": tree{
-				"@type":        "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-				"stat_prefix":  "https",
-				"http_filters": []any{tree{"name": "envoy.filters.http.router", "typed_config": tree{"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}},
+				"@type":       "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+				"stat_prefix": "https",
+				"http_filters": []any{tree{"name": "envoy.filters.http.router", "typed_config": tree{
+					"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+				}}},
 				"route_config": answers,
 			}}},
 		})
@@ -118,8 +122,13 @@ func (a abroad) chains(g gateway, hosts []string) (chains []any) {
 }
 
 var (
-	answers = tree{"virtual_hosts": []any{tree{"name": "all", "domains": []any{"*"}, "routes": []any{tree{"match": tree{"prefix": "/"}, "direct_response": tree{"status": 200}}}}}}
-	sniff   = []any{tree{"name": "envoy.filters.listener.tls_inspector", "typed_config": tree{"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}}
+	answers = tree{"virtual_hosts": []any{tree{
+		"name": "all", "domains": []any{"*"},
+		"routes": []any{tree{"match": tree{"prefix": "/"}, "direct_response": tree{"status": 200}}},
+	}}}
+	sniff = []any{tree{"name": "envoy.filters.listener.tls_inspector", "typed_config": tree{
+		"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+	}}}
 )
 
 func socketAddress(addr string) tree {
@@ -133,7 +142,10 @@ func socketAddress(addr string) tree {
 func (a abroad) raise(name string, g gateway, chains []any) *envoy {
 	a.t.Helper()
 	e := a.place(g.Node["id"].(string))
-	l := tree{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "address": socketAddress(e.addr), "listener_filters": sniff, "filter_chains": chains}
+	l := tree{
+		"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "address": socketAddress(e.addr),
+		"listener_filters": sniff, "filter_chains": chains,
+	}
 	maps.Copy(l, g.Listener)
 	deliver := func(kind string, resources ...any) tree {
 		b, err := json.Marshal(tree{"resources": resources})
@@ -211,11 +223,13 @@ func merge(into, from tree) {
 func (a abroad) patched(g gateway, chains []any) []any {
 	a.t.Helper()
 	patch := a.at(a.documents("envoy-gateway/tickets.yaml")["EnvoyPatchPolicy"], "spec", "jsonPatches", 0).(tree)
-	if name := a.at(patch, "name"); name != g.Listener["name"] || a.at(patch, "operation", "jsonPath") != "$.filter_chains[*].transport_socket.typed_config" {
+	if name := a.at(patch, "name"); name != g.Listener["name"] ||
+		a.at(patch, "operation", "jsonPath") != "$.filter_chains[*].transport_socket.typed_config" {
 		a.t.Fatalf("this patch is not the one that this test can apply: %v", patch)
 	}
 	for _, c := range chains {
-		a.at(c, "transport_socket", "typed_config").(tree)[a.at(patch, "operation", "path").(string)] = a.clone(a.at(patch, "operation", "value").(tree))
+		a.at(c, "transport_socket", "typed_config").(tree)[a.at(patch, "operation",
+			"path").(string)] = a.clone(a.at(patch, "operation", "value").(tree))
 	}
 	return chains
 }
@@ -227,7 +241,8 @@ func (a abroad) filtered(chains []any, cluster string) []any {
 	patch := a.at(a.documents("istio/tickets.yaml")["EnvoyFilter"], "spec", "configPatches", 0, "patch", "value").(tree)
 	for _, c := range chains {
 		mine := a.clone(patch)
-		a.at(mine, "transport_socket", "typed_config", "session_ticket_keys_sds_secret_config", "sds_config", "api_config_source", "grpc_services", 0, "envoy_grpc").(tree)["cluster_name"] = cluster
+		a.at(mine, "transport_socket", "typed_config", "session_ticket_keys_sds_secret_config", "sds_config",
+			"api_config_source", "grpc_services", 0, "envoy_grpc").(tree)["cluster_name"] = cluster
 		merge(c.(tree), mine)
 	}
 	return chains

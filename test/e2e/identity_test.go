@@ -61,7 +61,8 @@ func (s *stage) holds(e *envoy) (held []string, identity string) {
 }
 
 const (
-	edge1Wide   = "- {identity: spiffe://fleet.example/edge/1, scopes: [default], names: [host-1.example, host-3.example]}\n"
+	edge1Wide = "- {identity: spiffe://fleet.example/edge/1, scopes: [default], names: [host-1.example, " +
+		"host-3.example]}\n"
 	edge1Narrow = "- {identity: spiffe://fleet.example/edge/1, names: [host-3.example]}\n"
 	edge2Rule   = "- {identity: \"edge-*\", scopes: [partners], names: [\"host-2.example\", host-3.example]}\n"
 )
@@ -70,7 +71,8 @@ const (
 // each with a scope and hosts of its own. Both ask for everything; each gets its own. What a new
 // policy takes away from an open stream is sent no more, and comes back with the policy.
 func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
-	s := newStage(t, setup{hosts: 3, later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s}\n  partners: {ticket_lifetime: %s}\n", lifetime, lifetime)})
+	s := newStage(t, setup{hosts: 3, later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s}\n"+
+		"  partners: {ticket_lifetime: %s}\n", lifetime, lifetime)})
 	dir := s.path("lockstep-pki")
 	s.mustRun("pki", "init", "--dir", dir)
 	s.mustRun("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1")
@@ -78,7 +80,8 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-2")
 	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "nobody")
 	s.policy(edge1Wide + edge2Rule)
-	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt", "--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
+	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
+		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	one := s.envoy("edge-1", "--pki", dir)
 	two := s.envoy("edge-2", "--pki", dir, "--scope", "partners")
@@ -114,12 +117,15 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 
 	// One that asks for another scope's ring gets no answer, never opens its port, and nobody waits
 	// for it; nor for one that no rule names.
-	greedy := s.envoy("greedy", "--xds-ca", dir+"/ca.crt", "--xds-cert", dir+"/nodes/edge-2/tls.crt", "--xds-key", dir+"/nodes/edge-2/tls.key")
+	greedy := s.envoy("greedy", "--xds-ca", dir+"/ca.crt", "--xds-cert", dir+"/nodes/edge-2/tls.crt",
+		"--xds-key", dir+"/nodes/edge-2/tls.key")
 	nobody := s.envoy("nobody", "--pki", dir)
 	s.eventually(func() error { return errors.Join(greedy.waits(), nobody.waits()) })
 	s.mustRun("rotate", "--wait", "--timeout", "10s")
 	s.ok(errors.Join(greedy.waits(), nobody.waits()))
-	for _, want := range []string{`"node":"greedy","identity":"edge-2"`, `"node":"nobody","identity":"nobody"`, `"name":"tickets/default"`} {
+	for _, want := range []string{
+		`"node":"greedy","identity":"edge-2"`, `"node":"nobody","identity":"nobody"`, `"name":"tickets/default"`,
+	} {
 		if !strings.Contains(s.plane.LogTail(2000), want) {
 			t.Errorf("the log does not say that it denied %s", want)
 		}

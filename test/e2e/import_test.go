@@ -35,7 +35,8 @@ func TestAnImportThatIsKilledHalfWayIsCompletedByTheSame(t *testing.T) {
 			const n = 20_000
 			file := s.file("many.tar", s.archive(n))
 
-			cmd := exec.CommandContext(s.ctx, filepath.Join(bin, "lockstep"), "--data-dir", s.plane.Data, "cert", "import", file)
+			cmd := exec.CommandContext(s.ctx, filepath.Join(bin, "lockstep"),
+				"--data-dir", s.plane.Data, "cert", "import", file)
 			var words strings.Builder
 			cmd.Stderr = &words
 			s.ok(cmd.Start())
@@ -47,7 +48,8 @@ func TestAnImportThatIsKilledHalfWayIsCompletedByTheSame(t *testing.T) {
 				return nil
 			})
 			s.ok(s.plane.Kill())
-			if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(words.String(), "it can be run again") {
+			if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 ||
+				!strings.Contains(words.String(), "it can be run again") {
 				t.Fatalf("the import whose lockstepd was killed: %v, %s", err, words.String())
 			}
 			s.ok(s.plane.Restart())
@@ -79,7 +81,9 @@ func (s *stage) archive(n int) []byte {
 	p := s.issue("*.many.example")
 	for i := range n {
 		for name, text := range map[string][]byte{"tls.crt": p.Chain, "tls.key": p.Key} {
-			s.ok(w.WriteHeader(&tar.Header{Name: fmt.Sprintf("n%d.many.example/%s", i, name), Size: int64(len(text)), Mode: 0o600}))
+			s.ok(w.WriteHeader(&tar.Header{
+				Name: fmt.Sprintf("n%d.many.example/%s", i, name), Size: int64(len(text)), Mode: 0o600,
+			}))
 			_, err := w.Write(text)
 			s.ok(err)
 		}

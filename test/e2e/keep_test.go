@@ -56,7 +56,8 @@ func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 	}()
 	s.mustRun("kek", "rotate")
 	mid := s.kek()
-	if mid.Phase != "resealed" || mid.Primary == first.Primary || !slices.Equal(mid.Old, []string{first.Primary}) || mid.Records < 20 || len(mid.Bad) > 0 {
+	if mid.Phase != "resealed" || mid.Primary == first.Primary ||
+		!slices.Equal(mid.Old, []string{first.Primary}) || mid.Records < 20 || len(mid.Bad) > 0 {
 		t.Errorf("%+v", mid)
 	}
 	s.ok(s.plane.Kill())
@@ -95,7 +96,8 @@ func TestAWrongSealingKeyServesNothingAndOverwritesNothing(t *testing.T) {
 	store, err := os.ReadFile(filepath.Join(s.plane.Data, "store.db"))
 	s.ok(err)
 	s.ok(s.plane.Restart())
-	if err := s.plane.Ready(s.ctx); err == nil || !strings.Contains(err.Error(), "seal/canary") || !strings.Contains(err.Error(), key) {
+	if err := s.plane.Ready(s.ctx); err == nil ||
+		!strings.Contains(err.Error(), "seal/canary") || !strings.Contains(err.Error(), key) {
 		t.Errorf("%v, want the record and the source of the key", err)
 	}
 	after, err := os.ReadFile(filepath.Join(s.plane.Data, "store.db"))
@@ -132,14 +134,17 @@ func TestBurntKeysStayBurntThroughABackup(t *testing.T) {
 		s.lockstep("backup", "--to", s.path("none.age"), "--recipient", id.String()), // by mistake
 	}
 	for i, want := range []int{0, 0, 2} {
-		if r := said[i]; r.code != want || strings.Contains(r.out+r.err, words) || strings.Contains(r.out+r.err, id.String()) {
+		if r := said[i]; r.code != want || strings.Contains(r.out+r.err, words) ||
+			strings.Contains(r.out+r.err, id.String()) {
 			t.Fatalf("backup %d: exit code %d, want %d; said %s%s", i, r.code, want, r.out, r.err)
 		}
 	}
 	b, err := os.ReadFile(file)
 	s.ok(err)
 	held := s.scope()
-	for name, bad := range map[string][]byte{"cut.age": b[:len(b)-1], "half.age": b[:len(b)/2], "changed.age": append(b[:len(b)-1:len(b)-1], b[len(b)-1]^1)} {
+	for name, bad := range map[string][]byte{
+		"cut.age": b[:len(b)-1], "half.age": b[:len(b)/2], "changed.age": append(b[:len(b)-1:len(b)-1], b[len(b)-1]^1),
+	} {
 		s.mustFail(5, "not a whole backup", "restore", s.file(name, bad), "--identity", identity)
 	}
 	s.mustFail(5, "does not open", "restore", other, "--passphrase-file", s.file("wrong", []byte("wrong\n")))
@@ -291,7 +296,8 @@ func TestAStoreMovesBetweenKinds(t *testing.T) {
 		s.plane, err = s.fleet.Lockstepd(fmt.Sprintf("moved-%d", i), moved)
 		s.ok(err)
 		s.ok(s.plane.Ready(s.ctx))
-		if now := s.awaitPhase(frozen.Phase, 1); now.Version != frozen.Version || !slices.Equal(now.ids(), frozen.ids()) {
+		if now := s.awaitPhase(frozen.Phase, 1); now.Version != frozen.Version ||
+			!slices.Equal(now.ids(), frozen.ids()) {
 			t.Errorf("in %s the ring is %s %v, was %s %v", to, now.Version, now.ids(), frozen.Version, frozen.ids())
 		}
 		s.mustFail(5, "frozen", "cert", "rm", "stored.example")
@@ -303,7 +309,8 @@ func TestAStoreMovesBetweenKinds(t *testing.T) {
 	}
 	// A copy that is given up leaves the store as it was.
 	ctx, cancel := context.WithCancel(s.ctx)
-	copying := exec.CommandContext(ctx, filepath.Join(bin, "lockstep"), "--data-dir", s.plane.Data, "store", "copy", s.plane.Data, s.path("half"))
+	copying := exec.CommandContext(ctx, filepath.Join(bin, "lockstep"), "--data-dir", s.plane.Data,
+		"store", "copy", s.plane.Data, s.path("half"))
 	s.ok(copying.Start())
 	s.eventually(func() error {
 		if st := s.lockstep("status"); !strings.Contains(st.err, "frozen") {

@@ -86,7 +86,8 @@ func (s *stage) makes(id string) {
 	for _, e := range s.envoys {
 		for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			s.eventually(func() error {
-				r, err := probe.Dial(s.ctx, e.addr, probe.Config{SNI: s.hosts[0], RootCAs: s.ca.Pool(), Versions: []uint16{v}}, nil)
+				r, err := probe.Dial(s.ctx, e.addr,
+					probe.Config{SNI: s.hosts[0], RootCAs: s.ca.Pool(), Versions: []uint16{v}}, nil)
 				if err == nil && (r.Session == nil || r.Session.KeyID != id) {
 					err = fmt.Errorf("%s, %s: %+v, want a ticket of key %s", e.name, tls.VersionName(v), r.Session, id)
 				}

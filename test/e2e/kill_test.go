@@ -28,7 +28,8 @@ func TestKilledInAnyPhase(t *testing.T) {
 		}
 		after := s.killed(a, 4)
 		if after.Version != before.Version || after.Rotation != before.Rotation {
-			t.Errorf("%s, rotation %d became %s, rotation %d", before.Version, before.Rotation, after.Version, after.Rotation)
+			t.Errorf("%s, rotation %d became %s, rotation %d",
+				before.Version, before.Rotation, after.Version, after.Rotation)
 		}
 	})
 	for _, c := range []struct {
@@ -45,13 +46,15 @@ func TestKilledInAnyPhase(t *testing.T) {
 			a.cross(phase)
 			after := s.killed(a, 3)
 			if after.Phase != phase || after.Version != before.Version || !slices.Equal(after.ids(), before.ids()) {
-				t.Errorf("%s %s %v became %s %s %v", before.Phase, before.Version, before.Keys, after.Phase, after.Version, after.Keys)
+				t.Errorf("%s %s %v became %s %s %v",
+					before.Phase, before.Version, before.Keys, after.Phase, after.Version, after.Keys)
 			}
 			last.follow(accept)
 			s.awaitPhase("steady", 4)
 			a.awaitKeyInUse()
 			a.cross("the end of the rotation")
-			if got, want := s.happened(before.Rotation), []string{"distributing", "promoting", "done"}; !slices.Equal(got, want) {
+			if got, want := s.happened(before.Rotation),
+				[]string{"distributing", "promoting", "done"}; !slices.Equal(got, want) {
 				t.Errorf("in rotation %d happened %v, want %v", before.Rotation, got, want)
 			}
 		})

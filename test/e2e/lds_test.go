@@ -42,7 +42,8 @@ func (s *stage) listen(more string) (addr string) {
 	b, err := os.ReadFile(filepath.Join(root, "deploy", "envoy", "listener.yaml"))
 	s.ok(err)
 	ip, port, _ := strings.Cut(addr, ":")
-	placed := bytes.Replace(b, []byte(`address: "0.0.0.0", port_value: 8443`), fmt.Appendf(nil, "address: %q, port_value: %s", ip, port), 1)
+	placed := bytes.Replace(b, []byte(`address: "0.0.0.0", port_value: 8443`),
+		fmt.Appendf(nil, "address: %q, port_value: %s", ip, port), 1)
 	if bytes.Equal(placed, b) {
 		s.t.Fatal("the template has another address than this test knows")
 	}
@@ -65,7 +66,8 @@ func (s *stage) hybridAt(xds, name, addr string, more ...string) *envoy {
 	s.t.Helper()
 	e := s.place(name)
 	e.addr = addr
-	args := append([]string{"bootstrap", "envoy", "--mode", "hybrid", "--node", name, "--xds", xds, "--admin", e.admin, "--upstream", s.upstream.Addr}, more...)
+	args := append([]string{"bootstrap", "envoy", "--mode", "hybrid", "--node", name, "--xds", xds, "--admin", e.admin,
+		"--upstream", s.upstream.Addr}, more...)
 	config, err := s.fleet.Run(s.ctx, filepath.Join(bin, "lockstep"), args...)
 	s.ok(err)
 	s.run(e, config, "--drain-time-s", "1", "--parent-shutdown-time-s", "2")
@@ -112,7 +114,8 @@ func (s *stage) resumes(e *envoy, host string) bool {
 // session is a new one; nil: the Envoy gave none.
 func (s *stage) session(e *envoy, host string, version uint16) *probe.Session {
 	s.t.Helper()
-	r, err := probe.Dial(s.ctx, e.addr, probe.Config{SNI: host, Insecure: true, Versions: []uint16{version}, Timeout: 5 * time.Second}, nil)
+	r, err := probe.Dial(s.ctx, e.addr,
+		probe.Config{SNI: host, Insecure: true, Versions: []uint16{version}, Timeout: 5 * time.Second}, nil)
 	s.ok(err)
 	return r.Session
 }
@@ -223,7 +226,8 @@ func TestHostsComeAndGoAndOthersAreLeftAlone(t *testing.T) {
 			return nil
 		})
 		a.cross("a host came")
-		if out := s.mustRun("host", "unpin", third); !strings.Contains(out, "leaving") || !strings.Contains(out, "still served by edge-1") {
+		if out := s.mustRun("host", "unpin", third); !strings.Contains(out, "leaving") ||
+			!strings.Contains(out, "still served by edge-1") {
 			t.Errorf("unpin does not say who serves the host: %s", out)
 		}
 		s.listed(third, "", 0)
@@ -278,7 +282,8 @@ func TestServerNamesFindTheirChain(t *testing.T) {
 	e := s.hybrid("edge-1", addr)
 	s.awaitReady()
 	for name, eager := range map[string]bool{
-		"host-1.example": true, "HOST-1.Example": true, "a.wild.example": true, "A.Wild.EXAMPLE": true, "a.deep.wild.example": true, "host-2.example": false, "cold.example": false,
+		"host-1.example": true, "HOST-1.Example": true, "a.wild.example": true, "A.Wild.EXAMPLE": true,
+		"a.deep.wild.example": true, "host-2.example": false, "cold.example": false,
 	} {
 		s.eventually(func() error {
 			if s.resumes(e, name) != eager {
@@ -288,10 +293,13 @@ func TestServerNamesFindTheirChain(t *testing.T) {
 		})
 	}
 	var k traffic.Knocker
-	for _, name := range []string{"\xff\xfe", "host-1\xc3.example", "\xc0\x80", "\xed\xa0\x80.example", strings.Repeat("\xff", 255)} {
+	for _, name := range []string{
+		"\xff\xfe", "host-1\xc3.example", "\xc0\x80", "\xed\xa0\x80.example", strings.Repeat("\xff", 255),
+	} {
 		ctx, cancel := context.WithTimeout(s.ctx, 8*time.Second)
 		began := time.Now()
-		if a, err := k.Knock(ctx, e.addr, "", name); a != traffic.Closed || err != nil || time.Since(began) > 2*time.Second {
+		if a, err := k.Knock(ctx, e.addr, "", name); a != traffic.Closed ||
+			err != nil || time.Since(began) > 2*time.Second {
 			t.Errorf("%.40q: %v, %v after %s", name, a, err, time.Since(began))
 		}
 		cancel()
@@ -348,7 +356,8 @@ func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 	// One that Envoy refuses: it goes on with the last one, and says why.
 	s.file("listener.yaml", bytes.Replace(good, []byte(`cluster: "upstream"`), []byte(`cluster: "nowhere"`), 1))
 	s.eventually(func() error {
-		if r := s.lockstep("status"); r.code != 3 || !strings.Contains(r.err, "1 nodes refuse the listener") || !strings.Contains(r.err, "nowhere") {
+		if r := s.lockstep("status"); r.code != 3 ||
+			!strings.Contains(r.err, "1 nodes refuse the listener") || !strings.Contains(r.err, "nowhere") {
 			return fmt.Errorf("status: exit code %d: %s", r.code, r.err)
 		}
 		return nil
@@ -387,7 +396,8 @@ func TestOneEagerHostWithoutACertificateHurtsNobodyElse(t *testing.T) {
 			return errors.New("lockstepd runs with a template that cannot be used")
 		}
 	})
-	if tail := s.plane.LogTail(5); !strings.Contains(tail, "http.mine.v3.Mine") || !strings.Contains(tail, "listener.yaml") {
+	if tail := s.plane.LogTail(5); !strings.Contains(tail, "http.mine.v3.Mine") ||
+		!strings.Contains(tail, "listener.yaml") {
 		t.Errorf("it ended with: %s", tail)
 	}
 	s.file("listener.yaml", good)
@@ -409,8 +419,10 @@ func TestAListenerHasTheChainsThatTheIdentityAllows(t *testing.T) {
 	s.mustRun("pki", "init", "--dir", dir)
 	s.mustRun("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1")
 	addr := s.listen("  hosts: [host-1.example, host-2.example, host-3.example]\n")
-	s.policy("- {identity: edge-1, scopes: [default], names: [host-1.example, host-2.example]}\n- {identity: edge-2, scopes: [default], names: [host-3.example]}\n")
-	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt", "--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
+	s.policy("- {identity: edge-1, scopes: [default], names: [host-1.example, host-2.example]}\n" +
+		"- {identity: edge-2, scopes: [default], names: [host-3.example]}\n")
+	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
+		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	var nodes []*envoy
 	for _, name := range []string{"edge-1", "edge-2"} {
@@ -430,7 +442,8 @@ func TestAListenerHasTheChainsThatTheIdentityAllows(t *testing.T) {
 	}
 	has(nodes[0], "host-1.example", "host-2.example")
 	has(nodes[1], "host-3.example")
-	s.policy("- {identity: edge-1, scopes: [default], names: [host-1.example]}\n- {identity: edge-2, scopes: [default], names: [\"*\"]}\n")
+	s.policy("- {identity: edge-1, scopes: [default], names: [host-1.example]}\n" +
+		"- {identity: edge-2, scopes: [default], names: [\"*\"]}\n")
 	has(nodes[0], "host-1.example")
 	has(nodes[1], "host-1.example", "host-2.example", "host-3.example")
 }
@@ -474,13 +487,17 @@ func TestThePlanSaysWhetherTicketsOutliveARenewal(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			s := s.in(t)
-			held := map[uint16]*probe.Session{tls.VersionTLS12: s.session(e, name, tls.VersionTLS12), tls.VersionTLS13: s.session(e, name, tls.VersionTLS13)}
+			held := map[uint16]*probe.Session{
+				tls.VersionTLS12: s.session(e, name, tls.VersionTLS12),
+				tls.VersionTLS13: s.session(e, name, tls.VersionTLS13),
+			}
 			before := s.hostList()[name].Context
 			out := s.mustRun("plan", "--cert", name, "--chain", s.file("next.crt", c.pair.Chain), "-o", "json")
 			if strings.Contains(out, `"ends_tickets": true`) != c.ends {
 				t.Errorf("the plan is %s", out)
 			}
-			r := s.lockstep("cert", "put", name, "--cert", s.file("put.crt", c.pair.Chain), "--key", s.file("put.key", c.pair.Key))
+			r := s.lockstep("cert", "put", name,
+				"--cert", s.file("put.crt", c.pair.Chain), "--key", s.file("put.key", c.pair.Key))
 			if r.code != 0 || strings.Contains(r.err, "session tickets of "+name+" end") != c.ends {
 				t.Errorf("cert put: exit code %d: %s", r.code, r.err)
 			}
@@ -542,7 +559,8 @@ func TestAListenerOfTwoThousandHosts(t *testing.T) {
 		return nil
 	})
 	more := time.Since(began)
-	t.Logf("%d eager hosts: Envoy served them %v after its start, with %d KB for each chain; one host more resumed after %v, 500 ms of which are to let others come",
+	t.Logf("%d eager hosts: Envoy served them %v after its start, with %d KB for each chain; "+
+		"one host more resumed after %v, 500 ms of which are to let others come",
 		n, served.Round(time.Millisecond), (full-before)/n, more.Round(time.Millisecond))
 
 	s.mustRun("host", "pin", s.hosts[1])

@@ -76,7 +76,8 @@ func TestMTLS(t *testing.T) {
 	for _, n := range s.nodes() {
 		identities[n.Node] = n.Identity
 	}
-	if got, want := fmt.Sprint(identities), "map[edge-1:spiffe://fleet.example/edge/1 edge-2:edge-2.fleet.example]"; got != want {
+	if got, want := fmt.Sprint(identities),
+		"map[edge-1:spiffe://fleet.example/edge/1 edge-2:edge-2.fleet.example]"; got != want {
 		t.Errorf("the nodes' identities: %s, want %s", got, want)
 	}
 
@@ -85,7 +86,9 @@ func TestMTLS(t *testing.T) {
 	s.ok(err)
 	pki{stranger, s, p.dir}.issue("stranger", fleet.Leaf{Names: []string{"edge-3.fleet.example"}})
 	plain, foreign := s.envoy("plain"), join("foreign", "stranger")
-	for who, c := range map[string]*tls.Config{"nobody": p.client(""), "a stranger": p.client("stranger"), "the operator": p.client("operator")} {
+	for who, c := range map[string]*tls.Config{
+		"nobody": p.client(""), "a stranger": p.client("stranger"), "the operator": p.client("operator"),
+	} {
 		if err := greet(s.plane.XDS, c); (err == nil) != (who == "the operator") {
 			t.Errorf("%s: %v", who, err)
 		}

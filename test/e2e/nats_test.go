@@ -14,7 +14,8 @@ import (
 
 // outside connects to the control plane's NATS as another program does.
 func (s *stage) outside(token string, options ...nats.Option) (*nats.Conn, error) {
-	conn, err := nats.Connect("nats://"+s.plane.NATS, append(options, nats.Token(token), nats.Timeout(2*time.Second), nats.NoReconnect())...)
+	conn, err := nats.Connect("nats://"+s.plane.NATS,
+		append(options, nats.Token(token), nats.Timeout(2*time.Second), nats.NoReconnect())...)
 	if err == nil {
 		s.t.Cleanup(conn.Close)
 	}
@@ -33,7 +34,8 @@ func TestNATSForOthers(t *testing.T) {
 	token := strings.TrimSpace(string(b))
 
 	denied := make(chan error, 16)
-	conn, err := s.outside(token, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err }))
+	conn, err := s.outside(token,
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err }))
 	s.ok(err)
 	sub, err := conn.SubscribeSync("lockstep.events.>")
 	s.ok(err)
@@ -80,13 +82,16 @@ func TestNATSForOthers(t *testing.T) {
 
 	reply, err = conn.Request("lockstep.rotate.nope", nil, 5*time.Second)
 	s.ok(err)
-	if code := reply.Header.Get("Nats-Service-Error-Code"); code != "404" || !strings.Contains(reply.Header.Get("Nats-Service-Error"), "nope") {
+	if code := reply.Header.Get("Nats-Service-Error-Code"); code != "404" ||
+		!strings.Contains(reply.Header.Get("Nats-Service-Error"), "nope") {
 		t.Errorf("an unknown scope is answered with %v", reply.Header)
 	}
 
 	// Nothing else: neither forged events nor a look at lockstepd's own subjects.
 	before := s.scope()
-	for _, subject := range []string{"lockstep.events.rotation.default", "lockstep.rotate", "lockstep.rotate.default.now", "anything"} {
+	for _, subject := range []string{
+		"lockstep.events.rotation.default", "lockstep.rotate", "lockstep.rotate.default.now", "anything",
+	} {
 		s.ok(conn.Publish(subject, []byte(`{"kind":"rotation","scope":"default"}`)))
 		s.permissionDenied(denied, subject)
 	}
@@ -110,7 +115,8 @@ func (s *stage) permissionDenied(denied <-chan error, subject string) {
 	s.t.Helper()
 	select {
 	case err := <-denied:
-		if !strings.Contains(strings.ToLower(err.Error()), "permissions violation") || !strings.Contains(err.Error(), fmt.Sprintf("%q", subject)) {
+		if !strings.Contains(strings.ToLower(err.Error()), "permissions violation") ||
+			!strings.Contains(err.Error(), fmt.Sprintf("%q", subject)) {
 			s.t.Errorf("%s: %v", subject, err)
 		}
 	case <-time.After(5 * time.Second):

@@ -77,8 +77,10 @@ func TestTheStoreHangs(t *testing.T) {
 	group.Wait()
 	stop()
 	knows.Wait()
-	t.Logf("%d names of which nobody can tell ended after %s to %s; known hosts p99 %s (%d), cold hosts of the directory p99 %s (%d)",
-		len(ends), slices.Min(ends), slices.Max(ends), quantile(during, 0.99), len(during), quantile(first, 0.99), len(first))
+	t.Logf("%d names of which nobody can tell ended after %s to %s; known hosts p99 %s "+
+		"(%d), cold hosts of the directory p99 %s (%d)",
+		len(ends), slices.Min(ends), slices.Max(ends), quantile(during, 0.99),
+		len(during), quantile(first, 0.99), len(first))
 	if q := max(quantile(during, 0.99), quantile(first, 0.99)); q > time.Second {
 		t.Errorf("others were held up: %s", q)
 	}
@@ -154,7 +156,8 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 	s.eventuallyWithin(time.Minute, func() error {
 		var st status
 		s.ok(s.show(&st, "status"))
-		if all := strings.Join(st.Certificates.Problems, "\n"); !strings.Contains(all, held) || !strings.Contains(all, coldBroken) {
+		if all := strings.Join(st.Certificates.Problems, "\n"); !strings.Contains(all, held) ||
+			!strings.Contains(all, coldBroken) {
 			return fmt.Errorf("problems: %q", st.Certificates.Problems)
 		}
 		return nil
@@ -204,7 +207,8 @@ func TestOneBrokenCertificateAndTenThousandRenewals(t *testing.T) {
 		slowest, n := renewed([]string{"v2", "v1"}[len(words)%2])
 		words = append(words, fmt.Sprintf("%s idle, %s at most of %d", idle, slowest, n))
 		if held = n > 0 && slowest <= idle+time.Second; !held && len(words) == attempts {
-			t.Fatalf("rotations while %d certificates were renewed, %d times: %s", hosts, attempts, strings.Join(words, "; "))
+			t.Fatalf("rotations while %d certificates were renewed, %d times: %s",
+				hosts, attempts, strings.Join(words, "; "))
 		}
 	}
 	t.Logf("rotations while %d certificates were renewed took %s", hosts, strings.Join(words, "; then "))

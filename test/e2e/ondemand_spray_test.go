@@ -112,7 +112,8 @@ type spraying struct {
 type heat struct{ refused, known, idle, cold time.Duration }
 
 func (h heat) String() string {
-	return fmt.Sprintf("p99 of refusals %s, of known hosts %s, idle %s, of cold hosts %s", h.refused, h.known, h.idle, h.cold)
+	return fmt.Sprintf("p99 of refusals %s, of known hosts %s, idle %s, of cold hosts %s",
+		h.refused, h.known, h.idle, h.cold)
 }
 
 func (h heat) holds() bool {
@@ -146,9 +147,12 @@ func (s *stage) spray(e *envoy, name func(int) string, mayTake int, mayRead floa
 	}
 	p.heat(compared)
 	reads = s.reads() - reads
-	t.Logf("%d names in %.1f s: %d refused, %d taken; store reads %.0f; %s", p.next, time.Since(began).Seconds(), p.refused, p.taken, reads, strings.Join(words, "; then "))
-	t.Logf("in all of it the p99 was at most: refusals %s, known hosts %s, cold hosts %s", p.slowest, p.knownWorst, p.coldest)
-	t.Logf("memory after the first %d and at the end: Envoy %d and %d MB, with %d cold hosts more, lockstepd %d and %d MB",
+	t.Logf("%d names in %.1f s: %d refused, %d taken; store reads %.0f; %s",
+		p.next, time.Since(began).Seconds(), p.refused, p.taken, reads, strings.Join(words, "; then "))
+	t.Logf("in all of it the p99 was at most: refusals %s, known hosts %s, cold hosts %s",
+		p.slowest, p.knownWorst, p.coldest)
+	t.Logf("memory after the first %d and at the end: "+
+		"Envoy %d and %d MB, with %d cold hosts more, lockstepd %d and %d MB",
 		firstOf, early[0]>>20, p.least[0]>>20, p.visited, early[1]>>20, p.least[1]>>20)
 	if p.refused+p.taken != p.next {
 		t.Errorf("%d of %d names were neither refused nor taken", p.next-p.refused-p.taken, p.next)

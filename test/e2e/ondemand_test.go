@@ -192,11 +192,15 @@ func TestNamesOfAnyShapeAreAnsweredAtOnce(t *testing.T) {
 	e := s.onDemand("edge-1", false)
 	s.awaitReady()
 	label := strings.Repeat("a", 63)
-	taken := []string{"shop.example", "SHOP.Example", "xn--bcher-kva.example", "bücher.example", "a.wild.example", "*.wild.example"}
+	taken := []string{
+		"shop.example", "SHOP.Example", "xn--bcher-kva.example", "bücher.example", "a.wild.example", "*.wild.example",
+	}
 	closed := []string{
 		"shop.example.", "sHop.example", // the third and fourth spelling
-		"a", ".", "..", "a..example", ".shop.example", "shop.example..", " shop.example", "shop.example ", "shop.example\x00", "\x00",
-		"unknown.example", "a.b.wild.example", "192.0.2.1", "::1", "*", "*.", "*.*.example", "-", "tickets/default", "../../etc/passwd", "%s%n", "shop.example:443",
+		"a", ".", "..", "a..example", ".shop.example", "shop.example..", " shop.example",
+		"shop.example ", "shop.example\x00", "\x00",
+		"unknown.example", "a.b.wild.example", "192.0.2.1", "::1", "*", "*.", "*.*.example", "-", "tickets/default",
+		"../../etc/passwd", "%s%n", "shop.example:443",
 		label + ".example", label + "a.example", strings.Join([]string{label, label, label, label[:61]}, "."),
 		strings.Repeat("a", 254), strings.Repeat("a", 255), strings.Repeat(".", 255), strings.Repeat("\x00", 255),
 		strings.Repeat("a.", 127) + "a", strings.Repeat("ü", 127), strings.Repeat("𝐀", 63),
@@ -248,14 +252,17 @@ func TestNamesThatAreNotUTF8FindNoChain(t *testing.T) {
 		s.ok(fleet.WriteHost(s.certs, n, p))
 	}
 	e := s.place("edge-1")
-	config := s.mustRun("bootstrap", "envoy", "--mode", "on-demand", "--node", "edge-1", "--xds", s.plane.XDS, "--admin", e.admin, "--listen", e.addr, "--upstream", s.upstream.Addr)
+	config := s.mustRun("bootstrap", "envoy", "--mode", "on-demand", "--node", "edge-1", "--xds", s.plane.XDS,
+		"--admin", e.admin, "--listen", e.addr, "--upstream", s.upstream.Addr)
 	s.run(e, []byte(config))
 	s.awaitReady()
 	s.eventually(func() error { _, err := s.fullHandshake(s.ctx, e, "shop.example"); return err })
 	var k traffic.Knocker
 	for name, want := range map[string]traffic.Answer{
-		"bücher.example": traffic.Taken, "𝐀.example": traffic.Closed, "unknown.example": traffic.Closed, "\x00\n": traffic.Closed,
-		"\xff": traffic.Closed, "shop\xc3.example": traffic.Closed, "\xc0\xaf": traffic.Closed, "\xed\xa0\x80": traffic.Closed, "\xf4\x90\x80\x80": traffic.Closed,
+		"bücher.example": traffic.Taken, "𝐀.example": traffic.Closed,
+		"unknown.example": traffic.Closed, "\x00\n": traffic.Closed,
+		"\xff": traffic.Closed, "shop\xc3.example": traffic.Closed, "\xc0\xaf": traffic.Closed,
+		"\xed\xa0\x80": traffic.Closed, "\xf4\x90\x80\x80": traffic.Closed,
 		strings.Repeat("\xbf", 255): traffic.Closed,
 	} {
 		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)

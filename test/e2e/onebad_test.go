@@ -57,7 +57,8 @@ func TestAnEagerNodeStartsWithOneBadHost(t *testing.T) {
 		for _, place := range places {
 			bad := fmt.Sprintf("bad-%d.example", place)
 			s.ok(fleet.WriteHost(s.certs, bad, kind.pair(s, bad)))
-			s.startsWith(relay, slices.Insert(slices.Clone(s.hosts), place, bad), []string{bad}, "--concurrency", strconv.Itoa(1+place%2))
+			s.startsWith(relay, slices.Insert(slices.Clone(s.hosts), place, bad), []string{bad},
+				"--concurrency", strconv.Itoa(1+place%2))
 		}
 	})
 }
@@ -136,7 +137,8 @@ func (s *stage) startsWith(relay *fleet.Relay, hosts, bad []string, flags ...str
 		s.ok(s.trusted(e, h))
 	}
 	s.eventually(accepted)
-	s.t.Logf("%s: ready after %s, all good hosts after %s; %d mended in %s", e.name, up.Round(time.Millisecond), served.Round(time.Millisecond), len(bad), mended.Round(time.Millisecond))
+	s.t.Logf("%s: ready after %s, all good hosts after %s; %d mended in %s",
+		e.name, up.Round(time.Millisecond), served.Round(time.Millisecond), len(bad), mended.Round(time.Millisecond))
 	s.ok(e.Kill())
 	s.mustRunInTime("exclude", e.name, "--for", "1h") // nobody waits for it any more
 }

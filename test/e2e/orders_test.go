@@ -324,7 +324,8 @@ func (o *order) tryBurnt(n *relayed, grace time.Duration) {
 			if err != nil {
 				o.t.Fatalf("%s on %s: %v", is.host, n.name, err)
 			}
-			o.t.Fatalf("%s counts as done, and a ticket of burnt key %s, made by %s, resumed there for %s (TLS %x)", n.name, is.KeyID, is.from, is.host, is.Version)
+			o.t.Fatalf("%s counts as done, and a ticket of burnt key %s, made by %s, resumed there for %s (TLS %x)",
+				n.name, is.KeyID, is.from, is.host, is.Version)
 		}
 	}
 }
@@ -332,7 +333,8 @@ func (o *order) tryBurnt(n *relayed, grace time.Duration) {
 // servesTrusted makes full handshakes of both versions and checks the certificate.
 func (o *order) servesTrusted(n *relayed, host string) error {
 	for _, v := range bothVersions {
-		if _, err := probe.Dial(o.ctx, n.addr, probe.Config{SNI: host, RootCAs: o.ca.Pool(), Versions: []uint16{v}}, nil); err != nil {
+		if _, err := probe.Dial(o.ctx, n.addr,
+			probe.Config{SNI: host, RootCAs: o.ca.Pool(), Versions: []uint16{v}}, nil); err != nil {
 			return err
 		}
 	}
@@ -393,7 +395,8 @@ func (o *order) account(after string, ring scope) {
 					if now := o.scope().Version; now != ring.Version {
 						return // a key retired meanwhile
 					}
-					o.t.Fatalf("after %s: %s counts as accepted, and encrypts for %s with %+v, want key %s", after, n.name, host, r.Session, id)
+					o.t.Fatalf("after %s: %s counts as accepted, and encrypts for %s with %+v, want key %s",
+						after, n.name, host, r.Session, id)
 				}
 				o.tickets = append(o.tickets, issued{r.Session, host, n.name})
 			}
@@ -415,8 +418,10 @@ func (o *order) account(after string, ring scope) {
 			}
 			resumed, err := o.again(n.envoy, is.host, is.Version, is.Session)
 			if err != nil || !resumed && time.Since(is.Issued) < lifetime*3/4 {
-				o.t.Fatalf("after %s: a live ticket of key %s, made by %s %s ago, does not resume on %s for %s (TLS %x): %v",
-					after, is.KeyID, is.from, time.Since(is.Issued).Round(time.Millisecond), n.name, is.host, is.Version, err)
+				o.t.Fatalf("after %s: a live ticket of key %s, made by %s %s ago, "+
+					"does not resume on %s for %s (TLS %x): %v",
+					after, is.KeyID, is.from,
+					time.Since(is.Issued).Round(time.Millisecond), n.name, is.host, is.Version, err)
 			}
 		}
 	}

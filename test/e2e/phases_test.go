@@ -186,7 +186,8 @@ func TestAReplicaFailsInTheOtherPhases(t *testing.T) {
 			}
 			return nil
 		})
-		t.Logf("the rotation ended %s after the node went on, at another replica", time.Since(moved).Round(10*time.Millisecond))
+		t.Logf("the rotation ended %s after the node went on, at another replica",
+			time.Since(moved).Round(10*time.Millisecond))
 		a.awaitKeyInUse()
 		a.cross("it moved")
 		r.ok(other.Restart())
@@ -210,8 +211,10 @@ func (r *replicated) same(before scope, after string) {
 			switch {
 			case err != nil:
 				return err
-			case now.Rotation != before.Rotation || now.key("encrypt") != before.key("encrypt") || generation(now.Version) < generation(before.Version):
-				return fmt.Errorf("after %s, %s: %s %s %s became %s %s %s", after, p.Name(), before.Phase, before.Version, strings.Join(before.ids(), " "), now.Phase,
+			case now.Rotation != before.Rotation || now.key("encrypt") != before.key("encrypt") ||
+				generation(now.Version) < generation(before.Version):
+				return fmt.Errorf("after %s, %s: %s %s %s became %s %s %s",
+					after, p.Name(), before.Phase, before.Version, strings.Join(before.ids(), " "), now.Phase,
 					now.Version, strings.Join(now.ids(), " "))
 			}
 			return nil

@@ -85,7 +85,8 @@ func TestANodeWhoseCertificateWasRefusedIsProvedAfterTheCure(t *testing.T) {
 	}
 	for _, e := range s.envoys {
 		s.eventually(func() error { return s.proved(e.name, begun) })
-		if sec := s.secretOf(e.name, ringName); !strings.Contains(sec.Note, "2 hosts, TLS 1.2 and 1.3") || strings.Contains(sec.Note, "no other") {
+		if sec := s.secretOf(e.name, ringName); !strings.Contains(sec.Note, "2 hosts, TLS 1.2 and 1.3") ||
+			strings.Contains(sec.Note, "no other") {
 			t.Errorf("%s: %+v", e.name, sec)
 		}
 	}

@@ -67,7 +67,9 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 			r.instep(a, "the ring "+how[i], 2, 5*time.Second)
 			before, right = r.scope(), raw.read("ring/default")
 		}
-		if !slices.ContainsFunc(r.history(), func(l line) bool { return l.What == "written-back" && strings.Contains(l.Why, "damaged") }) {
+		if !slices.ContainsFunc(r.history(), func(l line) bool {
+			return l.What == "written-back" && strings.Contains(l.Why, "damaged")
+		}) {
 			t.Error("the history does not say that the ring was written back")
 		}
 		if out := r.mustRun("audit", "show", "--last", "40"); !strings.Contains(out, "written-back") {
@@ -96,7 +98,8 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		for i, bad := range all(key, store.Key("cert", r.hosts[1])) {
 			raw.write(key, bad)
 			r.logged(r.complains(host, "cannot be loaded"), `record \"`+key+`\" does not open`)
-			if out := r.mustRun("cert", "list"); !strings.Contains(out, "does not open") || !strings.Contains(out, r.hosts[1]) {
+			if out := r.mustRun("cert", "list"); !strings.Contains(out, "does not open") ||
+				!strings.Contains(out, r.hosts[1]) {
 				t.Errorf("cert list says %s", out)
 			}
 			r.mustFail(1, "does not open", "cert", "get", host)
@@ -107,7 +110,8 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 			for _, e := range r.envoys {
 				r.eventually(func() error { return r.shows(e, host, renewed) })
 			}
-			t.Logf("a certificate %s: another one is served %s after it was put", how[i], time.Since(put).Round(10*time.Millisecond))
+			t.Logf("a certificate %s: another one is served %s after it was put",
+				how[i], time.Since(put).Round(10*time.Millisecond))
 		}
 		r.content()
 		r.instep(a, "a certificate was damaged", 2, 5*time.Second)
@@ -136,7 +140,8 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		damaged := time.Now()
 		r.stays(a, before, "the rosters were damaged", 300*time.Millisecond)
 		r.content() // each replica writes its own again
-		t.Logf("the rosters are whole again after %s, by what the replicas know", time.Since(damaged).Round(10*time.Millisecond))
+		t.Logf("the rosters are whole again after %s, by what the replicas know",
+			time.Since(damaged).Round(10*time.Millisecond))
 		r.instep(a, "the rosters were damaged", 2, 5*time.Second)
 	})
 	if out := r.mustRun("audit", "verify"); !strings.Contains(out, "none missing") {
@@ -171,7 +176,8 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		}
 		for _, p := range r.planes {
 			r.eventually(func() error {
-				if said := r.at(p).lockstep("-o", "json", "status"); !hasAll(said.out, []string{"lockstep burn default", "lockstep restore"}) {
+				if said := r.at(p).lockstep("-o", "json", "status"); !hasAll(said.out,
+					[]string{"lockstep burn default", "lockstep restore"}) {
 					return fmt.Errorf("%s: %s%s", p.Name(), said.out, said.err)
 				}
 				return nil
@@ -182,7 +188,8 @@ func TestADamagedRecordIsNotServed(t *testing.T) {
 		a.stop() // the tickets of what is burnt are refused, as they must be
 		r.mustRun("burn", "--yes", "--why", "the ring is lost")
 		r.awaitPhase("steady", 2)
-		if now := r.scope(); generation(now.Version) <= generation(before.Version) || slices.Contains(now.ids(), before.key("encrypt")) {
+		if now := r.scope(); generation(now.Version) <= generation(before.Version) ||
+			slices.Contains(now.ids(), before.key("encrypt")) {
 			t.Errorf("%s %v became %s %v", before.Version, before.ids(), now.Version, now.ids())
 		}
 		r.content()
@@ -230,7 +237,8 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 		name string
 		put  func(key string, val []byte)
 		away bool
-	}{{"through the store", raw.write, false}, {"behind its back", behind, false}, {"while a replica is away", behind, true}} {
+	}{{"through the store", raw.write, false}, {"behind its back", behind, false},
+		{"while a replica is away", behind, true}} {
 		t.Run(how.name, func(t *testing.T) {
 			r := r.in(t)
 			a := a.in(r.stage)
@@ -251,7 +259,8 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 			if how.away {
 				r.ok(gone.Restart())
 				r.ok(gone.Ready(r.ctx))
-				t.Logf("the replica that was away is ready %s after the ring was put back", time.Since(put).Round(10*time.Millisecond))
+				t.Logf("the replica that was away is ready %s after the ring was put back",
+					time.Since(put).Round(10*time.Millisecond))
 			}
 			written := func() error {
 				if now := raw.read(ring); bytes.Equal(now, old) {
@@ -266,13 +275,16 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 				r.eventually(func() error {
 					now := r.scope()
 					if now.Version != before.Version || !slices.Equal(now.ids(), before.ids()) {
-						return fmt.Errorf("%s has %s %v, want %s %v", p.Name(), now.Version, now.ids(), before.Version, before.ids())
+						return fmt.Errorf("%s has %s %v, want %s %v",
+							p.Name(), now.Version, now.ids(), before.Version, before.ids())
 					}
 					return nil
 				})
 			}
 			r.ask(r.planes[0])
-			if last := r.history(); !slices.ContainsFunc(last, func(l line) bool { return l.What == "written-back" && l.At.After(put.Add(-5*time.Second)) }) {
+			if last := r.history(); !slices.ContainsFunc(last, func(l line) bool {
+				return l.What == "written-back" && l.At.After(put.Add(-5*time.Second))
+			}) {
 				t.Errorf("the history does not say that the ring was written back: %+v", last[len(last)-1])
 			}
 			a.cross("the ring was put back")
@@ -300,7 +312,8 @@ func TestARecordOfYesterdayIsNotServed(t *testing.T) {
 		}
 		for _, p := range r.planes {
 			r.eventually(func() error {
-				if said := r.at(p).lockstep("-o", "json", "status"); !strings.Contains(said.out, "older than what was sent before") {
+				if said := r.at(p).lockstep("-o", "json", "status"); !strings.Contains(said.out,
+					"older than what was sent before") {
 					return fmt.Errorf("%s: %s%s", p.Name(), said.out, said.err)
 				}
 				return nil

@@ -35,7 +35,11 @@ func TestTheRedisStoreFails(t *testing.T) {
 	}{
 		{"kill -9", func() { r.ok(redis.Kill()) }, func() { r.ok(redis.Restart()); r.ok(redis.Ready(r.ctx)) }},
 		{"a stalled server", func() { r.ok(redis.Pause()) }, func() { r.ok(redis.Resume()) }},
-		{"no memory", func() { do("CONFIG", "SET", "maxmemory", "1"); do("CONFIG", "SET", "maxmemory-policy", "noeviction") }, func() { do("CONFIG", "SET", "maxmemory", "0") }},
+		{
+			"no memory",
+			func() { do("CONFIG", "SET", "maxmemory", "1"); do("CONFIG", "SET", "maxmemory-policy", "noeviction") },
+			func() { do("CONFIG", "SET", "maxmemory", "0") },
+		},
 		{"read-only", func() { do("REPLICAOF", "127.0.0.1", "1") }, func() { do("REPLICAOF", "NO", "ONE") }},
 	} {
 		fault.make()
@@ -136,8 +140,10 @@ func TestAStartOnAnEmptiedRedis(t *testing.T) {
 	r.ask(r.planes[0])
 	// a new replica knows of the loss from now on
 	r.eventually(func() error { return r.held("lost") })
-	fresh, err := r.fleet.Lockstepd("replica-3", fleet.Lockstepd{Bin: bin, NATS: "-", XDS: r.planes[1].XDS, Args: []string{"--config", r.path("lockstep.yaml"),
-		"--store", "redis://" + redis.Addr, "--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}})
+	fresh, err := r.fleet.Lockstepd("replica-3",
+		fleet.Lockstepd{Bin: bin, NATS: "-", XDS: r.planes[1].XDS, Args: []string{"--config", r.path("lockstep.yaml"),
+			"--store", "redis://" + redis.Addr, "--events", "nats://" + r.events.Addrs(),
+			"--kek", r.path("sealing.key"), "--refresh", "1s"}})
 	r.ok(err)
 	r.ask(fresh)
 	r.eventually(func() error { return r.held("lost") })

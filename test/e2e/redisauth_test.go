@@ -20,7 +20,8 @@ func TestTheRedisStoreShutsUsOut(t *testing.T) {
 		redis, err = s.fleet.Redis(s.ctx, "store", "user lockstep on >first-password resetchannels ~{lockstep}:* "+
 			"+@read +@write +@scripting +@connection +info +time +wait")
 		s.ok(err)
-		return "redis://lockstep@" + redis.Addr + "?password_file=" + s.file("redis.password", []byte("first-password\n"))
+		return "redis://lockstep@" + redis.Addr + "?password_file=" +
+			s.file("redis.password", []byte("first-password\n"))
 	})
 	r.edges(2)
 	r.awaitPhase("steady", 2)
@@ -43,7 +44,8 @@ func TestTheRedisStoreShutsUsOut(t *testing.T) {
 		says       string
 	}{
 		{"the user was switched off", func() { acl("off") }, func() { acl("on") }, "switched off"},
-		{"another password", func() { acl("resetpass", ">second-password") }, func() { r.file("redis.password", []byte("second-password\n")) }, "password_file holds another password"},
+		{"another password", func() { acl("resetpass", ">second-password") },
+			func() { r.file("redis.password", []byte("second-password\n")) }, "password_file holds another password"},
 		{"no leave to write", func() { acl("-@write") }, func() { acl("+@write") }, "the ACL user needs"},
 	} {
 		fault.make()
@@ -73,7 +75,8 @@ func TestTheRedisStoreShutsUsOut(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("without events, the other replica saw the rotation after %s (refresh 1s)", time.Since(began).Round(10*time.Millisecond))
+	t.Logf("without events, the other replica saw the rotation after %s (refresh 1s)",
+		time.Since(began).Round(10*time.Millisecond))
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("the other replica saw the rotation after %s, and refreshes each second", took)
 	}

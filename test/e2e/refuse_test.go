@@ -69,7 +69,8 @@ func TestNodeThatRefusesHarmsNobodyElse(t *testing.T) {
 		return err
 	})
 	waits := s.awaitPhase("distributing", 2)
-	if len(waits.BlockedBy) != 1 || !strings.Contains(waits.BlockedBy[0], "odd") || !strings.Contains(waits.BlockedBy[0], words) {
+	if len(waits.BlockedBy) != 1 || !strings.Contains(waits.BlockedBy[0], "odd") ||
+		!strings.Contains(waits.BlockedBy[0], words) {
 		t.Errorf("blocked by %q", waits.BlockedBy)
 	}
 	s.ok(s.refusing("odd", words))

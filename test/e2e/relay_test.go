@@ -76,7 +76,9 @@ func (s *stage) moreTime(d time.Duration) {
 // bootstrap is what the CLI prints for an Envoy that asks elsewhere than at stage.plane.
 func (s *stage) bootstrap(e *envoy, xds string, more ...string) []byte {
 	s.t.Helper()
-	args := []string{"bootstrap", "envoy", "--node", e.name, "--xds", xds, "--admin", e.admin, "--upstream", s.upstream.Addr}
+	args := []string{
+		"bootstrap", "envoy", "--node", e.name, "--xds", xds, "--admin", e.admin, "--upstream", s.upstream.Addr,
+	}
 	config, err := s.fleet.Run(s.ctx, filepath.Join(bin, "lockstep"), append(args, more...)...)
 	s.ok(err)
 	return config
@@ -104,7 +106,8 @@ func (s *stage) hybridVia(r *fleet.Relay, name, addr string, flags ...string) *e
 	s.t.Helper()
 	e := s.place(name)
 	e.addr = addr
-	s.run(e, s.bootstrap(e, r.Addr, "--mode", "hybrid"), append(flags, "--drain-time-s", "1", "--parent-shutdown-time-s", "2")...)
+	s.run(e, s.bootstrap(e, r.Addr, "--mode", "hybrid"),
+		append(flags, "--drain-time-s", "1", "--parent-shutdown-time-s", "2")...)
 	return e
 }
 

@@ -35,9 +35,12 @@ func replicas(t *testing.T, n int, open func(s *stage) (url string), more ...str
 }
 
 // replicasOver does the same with events of the caller's; without open, they are the store, too.
-func replicasOver(t *testing.T, n int, events func(s *stage) *fleet.NATS, open func(s *stage) (url string), more ...string) *replicated {
+func replicasOver(
+	t *testing.T, n int, events func(s *stage) *fleet.NATS, open func(s *stage) (url string), more ...string,
+) *replicated {
 	t.Helper()
-	r := &replicated{stage: newStage(t, setup{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
+	r := &replicated{stage: newStage(t,
+		setup{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
 	s := r.stage
 	r.events = events(s)
 	url := "nats://" + r.events.Addrs()
@@ -62,8 +65,9 @@ func (r *replicated) join(name, url string, more ...string) *fleet.Lockstepd {
 // joinIn starts a replica in that fleet; o may say what join does not.
 func (r *replicated) joinIn(f *fleet.Fleet, o fleet.Lockstepd, name, url string, more ...string) *fleet.Lockstepd {
 	r.t.Helper()
-	o.Bin, o.NATS, o.Args = cmp.Or(o.Bin, bin), "-", append([]string{"--config", r.path("lockstep.yaml"), "--store", url,
-		"--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}, more...)
+	o.Bin, o.NATS, o.Args = cmp.Or(o.Bin, bin), "-",
+		append([]string{"--config", r.path("lockstep.yaml"), "--store", url,
+			"--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}, more...)
 	p, err := f.Lockstepd(name, o)
 	r.ok(err)
 	r.ok(p.Ready(r.ctx))
@@ -184,7 +188,10 @@ func TestTwoReplicasAreOne(t *testing.T) {
 			do   func(p *fleet.Lockstepd)
 			undo func(p *fleet.Lockstepd)
 		}{
-			{"kill -9", func(p *fleet.Lockstepd) { r.ok(p.Kill()) }, func(p *fleet.Lockstepd) { r.ok(p.Restart()); r.ok(p.Ready(r.ctx)) }},
+			{"kill -9", func(p *fleet.Lockstepd) { r.ok(p.Kill()) }, func(p *fleet.Lockstepd) {
+				r.ok(p.Restart())
+				r.ok(p.Ready(r.ctx))
+			}},
 			{"SIGSTOP", func(p *fleet.Lockstepd) { r.ok(p.Pause()) }, func(p *fleet.Lockstepd) { r.ok(p.Resume()) }},
 		} {
 			what := fault.name + " while " + phase.name
@@ -294,7 +301,8 @@ func (r *replicated) writtenBack(a *account, version string) {
 		r.ask(p)
 		r.eventually(func() error {
 			sc, err := r.scopeOf("default")
-			if err == nil && (sc.Version != version || !strings.Contains(strings.Join(sc.BlockedBy, "\n"), "had lost its content")) {
+			if err == nil && (sc.Version != version ||
+				!strings.Contains(strings.Join(sc.BlockedBy, "\n"), "had lost its content")) {
 				err = fmt.Errorf("%s, want %s; blocked by %v", sc.Version, version, sc.BlockedBy)
 			}
 			return err

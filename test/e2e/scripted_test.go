@@ -72,7 +72,9 @@ func (s *stage) scriptedAs(kind, id, name string, play script) *scripted {
 		creds = credentials.NewTLS(s.plane.TLS)
 	}
 	conn, err := grpc.NewClient(s.plane.XDS, grpc.WithTransportCredentials(creds),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond}}))
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond},
+		}))
 	s.ok(err)
 	ctx, cancel := context.WithCancel(s.ctx)
 	n := &scripted{id: id, name: name, kind: kind, conn: conn, end: cancel, ended: make(chan struct{}), play: play}
@@ -160,7 +162,8 @@ func (n *scripted) open(stream secretv3.SecretDiscoveryService_DeltaSecretsClien
 	defer n.mu.Unlock()
 	n.stream, n.cut = stream, cut
 	first := &discoveryv3.DeltaDiscoveryRequest{
-		Node: &corev3.Node{Id: n.id, UserAgentName: "scripted"}, TypeUrl: secretType, ResourceNamesSubscribe: []string{n.name},
+		Node: &corev3.Node{Id: n.id, UserAgentName: "scripted"}, TypeUrl: secretType,
+		ResourceNamesSubscribe: []string{n.name},
 	}
 	if n.held.version != "" {
 		first.InitialResourceVersions = map[string]string{n.name: n.held.version}

@@ -87,7 +87,8 @@ func (s *stage) onDemand(name string, sds bool) *envoy {
 	s.t.Helper()
 	e := s.place(name)
 	config, err := fleet.OnDemand{
-		Node: name, XDS: s.plane.XDS, Admin: e.admin, Listen: e.addr, Upstream: s.upstream.Addr, Host: s.hosts[0], SDS: sds,
+		Node: name, XDS: s.plane.XDS, Admin: e.admin, Listen: e.addr,
+		Upstream: s.upstream.Addr, Host: s.hosts[0], SDS: sds,
 	}.Config()
 	s.ok(err)
 	s.run(e, config)
@@ -147,7 +148,9 @@ func (s *stage) sight() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s rotation %d %v %+v\n", sc.Phase, sc.Version, sc.Rotation, sc.Keys, sc.Nodes)
 	for _, n := range s.nodes() {
-		slices.SortFunc(n.Secrets, func(x, y struct{ Name, Version, State, Refused string }) int { return strings.Compare(x.Name, y.Name) })
+		slices.SortFunc(n.Secrets, func(x, y struct{ Name, Version, State, Refused string }) int {
+			return strings.Compare(x.Name, y.Name)
+		})
 		fmt.Fprintf(&b, "%s %s %v\n", n.Node, n.State, n.Secrets)
 	}
 	for _, l := range s.history() {

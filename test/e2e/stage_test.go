@@ -147,7 +147,8 @@ var errNotYet = errors.New("not yet")
 // writePair stores a certificate with the CLI, and returns what it printed.
 func (s *stage) writePair(name string, p fleet.Pair) string {
 	s.t.Helper()
-	return s.mustRun("-o", "json", "cert", "put", name, "--cert", s.file("put.crt", p.Chain), "--key", s.file("put.key", p.Key))
+	return s.mustRun("-o", "json", "cert", "put", name,
+		"--cert", s.file("put.crt", p.Chain), "--key", s.file("put.key", p.Key))
 }
 
 // file writes a file outside the watched directory and returns its path.

@@ -59,7 +59,8 @@ func TestAListenerIsRefusedForAStoredCertificate(t *testing.T) {
 			p := s.renew(bad)
 			s.eventually(func() error { return s.serving(e, bad, p) })
 			s.eventually(func() error {
-				if !bytes.Contains(s.envoyAdmin(e, "/config_dump?resource=dynamic_listeners"), []byte(`"stat_prefix": "other"`)) {
+				if !bytes.Contains(s.envoyAdmin(e, "/config_dump?resource=dynamic_listeners"),
+					[]byte(`"stat_prefix": "other"`)) {
 					return errNotYet
 				}
 				return nil
@@ -84,7 +85,8 @@ func TestAListenerIsRefusedForAStoredCertificate(t *testing.T) {
 func (s *stage) clientCA(path, trusted string) {
 	s.t.Helper()
 	b, err := json.Marshal(map[string]any{"resources": []any{map[string]any{
-		"@type": secretType, "name": "clients", "validation_context": map[string]any{"trusted_ca": map[string]any{"inline_string": trusted}},
+		"@type": secretType, "name": "clients",
+		"validation_context": map[string]any{"trusted_ca": map[string]any{"inline_string": trusted}},
 	}}})
 	s.ok(err)
 	s.ok(os.WriteFile(path+".new", b, 0o600))
@@ -101,8 +103,10 @@ func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 	file := s.path("clients.json")
 	s.clientCA(file, string(s.ca.PEM()))
 	e := s.place("edge-1")
-	source := fmt.Sprintf("validation_context_sds_secret_config: {name: \"clients\", sds_config: {resource_api_version: V3, path_config_source: {path: %q}}}\n            tls_params:", file)
-	config := strings.ReplaceAll(string(s.bootstrap(e, s.plane.XDS, s.eagerFlags(e, s.hosts)...)), "tls_params:", source)
+	source := fmt.Sprintf("validation_context_sds_secret_config: {name: \"clients\", sds_config: "+
+		"{resource_api_version: V3, path_config_source: {path: %q}}}\n            tls_params:", file)
+	config := strings.ReplaceAll(string(s.bootstrap(e, s.plane.XDS, s.eagerFlags(e, s.hosts)...)),
+		"tls_params:", source)
 	s.run(e, []byte(config))
 	s.envoy("edge-2")
 	s.awaitReady()
@@ -123,7 +127,8 @@ func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 	s.mustRunInTime("burn", "--yes", "--why", "test")
 	s.eventually(func() error {
 		r := s.lockstep("status")
-		if r.code != 3 || !strings.Contains(r.out+r.err, "edge-1") || !strings.Contains(r.out+r.err, "restart this Envoy") {
+		if r.code != 3 || !strings.Contains(r.out+r.err, "edge-1") ||
+			!strings.Contains(r.out+r.err, "restart this Envoy") {
 			return fmt.Errorf("status: exit code %d: %s%s", r.code, r.out, r.err)
 		}
 		return nil

@@ -70,7 +70,8 @@ func (s *stage) keepers(n int, host string) (all []*keeper) {
 			}
 		})
 		busy.Go(func() {
-			st, err := secretv3.NewSecretDiscoveryServiceClient(c).DeltaSecrets(metadata.AppendToOutgoingContext(ctx, "x-lockstep-kind", "ring"))
+			st, err := secretv3.NewSecretDiscoveryServiceClient(c).
+				DeltaSecrets(metadata.AppendToOutgoingContext(ctx, "x-lockstep-kind", "ring"))
 			if err == nil {
 				k.run(st, keysource.RingName("default"))
 			}
@@ -86,7 +87,10 @@ type deltaStream interface {
 }
 
 func (k *keeper) run(st deltaStream, name string) {
-	err := st.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: k.id, UserAgentName: "envoy"}, TypeUrl: secretType, ResourceNamesSubscribe: []string{name}})
+	err := st.Send(&discoveryv3.DeltaDiscoveryRequest{
+		Node:    &corev3.Node{Id: k.id, UserAgentName: "envoy"},
+		TypeUrl: secretType, ResourceNamesSubscribe: []string{name},
+	})
 	for err == nil {
 		var resp *discoveryv3.DeltaDiscoveryResponse
 		if resp, err = st.Recv(); err != nil {
@@ -214,7 +218,8 @@ func TestAThousandNodesThatRefuseACertificateMakeNoStorm(t *testing.T) {
 		}
 		t.Logf("%s: %d responses a node at most, %d refusals in all", step.name, most, refused)
 		if most > step.most || refused > nodes {
-			t.Errorf("%s: a node was sent %d responses, want %d at most; %d refusals, want one a node", step.name, most, step.most, refused)
+			t.Errorf("%s: a node was sent %d responses, want %d at most; %d refusals, want one a node",
+				step.name, most, step.most, refused)
 		}
 	}
 	began := time.Now()

@@ -57,7 +57,8 @@ func (u *units) reload(a *account) {
 	u.ends(next)
 	a.check("two reloads")
 	if now := u.life(); now != was || u.show(edgeUnit, "MainPID") != last {
-		u.t.Errorf("reload: the unit was %s, is %s; its main process is %s, want %s", was, now, u.show(edgeUnit, "MainPID"), last)
+		u.t.Errorf("reload: the unit was %s, is %s; its main process is %s, want %s",
+			was, now, u.show(edgeUnit, "MainPID"), last)
 	}
 	program, err := os.Readlink(filepath.Join(u.systemd.Proc(last), "exe"))
 	if err != nil || program != "/usr/local/bin/lockstep-edge" {
@@ -83,7 +84,8 @@ func (u *units) refuses(a *account) {
 	u.ok(os.WriteFile(u.systemd.Path(file), good, 0o640))
 	a.check("a reload that fails")
 	if now := u.life(); now != was || u.show(edgeUnit, "MainPID") != pid {
-		u.t.Errorf("a reload that fails: the unit was %s, is %s; its main process is %s, want %s", was, now, u.show(edgeUnit, "MainPID"), pid)
+		u.t.Errorf("a reload that fails: the unit was %s, is %s; its main process is %s, want %s",
+			was, now, u.show(edgeUnit, "MainPID"), pid)
 	}
 }
 

@@ -31,7 +31,10 @@ const (
 // startUnits starts both units.
 func startUnits(t *testing.T) *units {
 	t.Helper()
-	u := &units{stage: newStage(t, setup{later: true}), node: &envoy{name: "edge-1", addr: "127.0.0.1:443", admin: "127.0.0.1:18090"}}
+	u := &units{
+		stage: newStage(t, setup{later: true}),
+		node:  &envoy{name: "edge-1", addr: "127.0.0.1:443", admin: "127.0.0.1:18090"},
+	}
 	var err error
 	u.systemd, err = u.fleet.Systemd(u.ctx, bin)
 	u.ok(err)
@@ -73,7 +76,8 @@ func (u *units) config() []byte {
 	u.ok(err)
 	b, err := os.ReadFile(filepath.Join(root, "deploy", "edge", "edge.yaml"))
 	u.ok(err)
-	changes := []string{"\n- address: 127.0.0.1:18443\n", "\n- address: 0.0.0.0:443\n", "http://127.0.0.1:8080", "http://" + u.upstream.Addr}
+	changes := []string{"\n- address: 127.0.0.1:18443\n", "\n- address: 0.0.0.0:443\n",
+		"http://127.0.0.1:8080", "http://" + u.upstream.Addr}
 	for i := 0; i < len(changes); i += 2 {
 		if !strings.Contains(string(b), changes[i]) {
 			u.t.Fatalf("deploy/edge/edge.yaml has no %q any more", changes[i])
@@ -176,7 +180,8 @@ func (u *units) ends(pid string) {
 func (u *units) stopped(unit string) {
 	u.t.Helper()
 	u.ctl("stop", unit)
-	if state, result := u.show(unit, "ActiveState"), u.show(unit, "Result"); state != "inactive" || result != "success" {
+	if state, result := u.show(unit, "ActiveState"),
+		u.show(unit, "Result"); state != "inactive" || result != "success" {
 		u.t.Errorf("%s after its stop: %s, %s", unit, state, result)
 	}
 }
@@ -185,7 +190,8 @@ func (u *units) stopped(unit string) {
 // restarted without being asked.
 func (u *units) life() string {
 	u.t.Helper()
-	return fmt.Sprintf("active since %s, not before %s, %s restarts", u.show(edgeUnit, "ActiveEnterTimestampMonotonic"), u.show(edgeUnit, "ActiveExitTimestampMonotonic"),
+	return fmt.Sprintf("active since %s, not before %s, %s restarts",
+		u.show(edgeUnit, "ActiveEnterTimestampMonotonic"), u.show(edgeUnit, "ActiveExitTimestampMonotonic"),
 		u.show(edgeUnit, "NRestarts"))
 }
 
@@ -201,7 +207,9 @@ func (u *units) confined(unit, user string) {
 		}
 	}
 	for file, wants := range map[string][]string{
-		"status":    {"NoNewPrivs:\t1\n", "Seccomp:\t2\n", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n"},
+		"status": {
+			"NoNewPrivs:\t1\n", "Seccomp:\t2\n", "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n",
+		},
 		"limits":    {"Max core file size        0                    0 "},
 		"mountinfo": {" / / ro,"},
 	} {

@@ -101,7 +101,9 @@ func (c *CA) Issue(l Leaf) (Pair, error) {
 		template.Subject.Organization = []string{l.Organization}
 	}
 	if l.MustStaple { // RFC 7633: status_request
-		template.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}}
+		template.ExtraExtensions = []pkix.Extension{
+			{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}},
+		}
 	}
 	for _, s := range l.IPs {
 		ip := net.ParseIP(s)

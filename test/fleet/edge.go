@@ -14,6 +14,7 @@ func (f *Fleet) Edge(bin, name string, config []byte, admin string) (*Process, e
 		return nil, fmt.Errorf("fleet: configuration of %s: %w", name, err)
 	}
 	return f.Start(Command{
-		Name: name, Path: filepath.Join(bin, "lockstep-edge"), Args: []string{"--config", file}, Ready: "http://" + admin + "/readyz",
+		Name: name, Path: filepath.Join(bin, "lockstep-edge"),
+		Args: []string{"--config", file}, Ready: "http://" + admin + "/readyz",
 	})
 }

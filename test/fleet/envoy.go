@@ -77,7 +77,8 @@ func ValidateEnvoy(ctx context.Context, config []byte) error {
 	if err := file.Close(); err != nil {
 		return fmt.Errorf("fleet: %w", err)
 	}
-	out, err := exec.CommandContext(ctx, path, "--mode", "validate", "--log-level", "warning", "-c", file.Name()).CombinedOutput()
+	out, err := exec.CommandContext(ctx, path, "--mode", "validate",
+		"--log-level", "warning", "-c", file.Name()).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("OK")) {
 		return fmt.Errorf("fleet: envoy --mode validate: %w\n%s", err, out)
 	}

@@ -93,7 +93,11 @@ func TestProcessLife(t *testing.T) {
 	f := ForTest(t)
 	// Its one child has begun before it says so: a shell that is stopped while it starts one
 	// (vfork) waits for that one, which is stopped too, and so never stops itself.
-	p, err := f.Start(Command{Name: "life", Path: "/bin/sh", Args: []string{"-c", `trap 'echo bye; exit 0' TERM; sleep 60 & echo "begin $WHO"; wait`}, Env: []string{"WHO=me"}})
+	p, err := f.Start(Command{
+		Name: "life", Path: "/bin/sh",
+		Args: []string{"-c", `trap 'echo bye; exit 0' TERM; sleep 60 & echo "begin $WHO"; wait`},
+		Env:  []string{"WHO=me"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +114,8 @@ func TestProcessLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := p.PID()
-	if stat, err := os.ReadFile("/proc/" + strconv.Itoa(first) + "/stat"); err != nil || !strings.Contains(string(stat), ") T ") {
+	if stat, err := os.ReadFile("/proc/" + strconv.Itoa(first) + "/stat"); err != nil ||
+		!strings.Contains(string(stat), ") T ") {
 		t.Fatalf("not stopped: %s %v", stat, err)
 	}
 	if err := p.Restart(); err != nil { // kills the paused one
@@ -133,7 +138,9 @@ func TestProcessLife(t *testing.T) {
 
 func TestStopSaysWhoIgnoredSIGTERM(t *testing.T) {
 	f := ForTest(t)
-	p, err := f.Start(Command{Name: "deaf", Path: "/bin/sh", Args: []string{"-c", `trap "" TERM; echo ready; while :; do sleep 0.05; done`}})
+	p, err := f.Start(Command{
+		Name: "deaf", Path: "/bin/sh", Args: []string{"-c", `trap "" TERM; echo ready; while :; do sleep 0.05; done`},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,11 +157,15 @@ func TestStopSaysWhoIgnoredSIGTERM(t *testing.T) {
 
 func TestReadyShowsTheLogOfWhatDied(t *testing.T) {
 	f := ForTest(t)
-	p, err := f.Start(Command{Name: "brief", Path: "/bin/sh", Args: []string{"-c", "echo no such port; exit 3"}, Ready: "http://127.0.0.1:1/ready"})
+	p, err := f.Start(Command{
+		Name: "brief", Path: "/bin/sh",
+		Args: []string{"-c", "echo no such port; exit 3"}, Ready: "http://127.0.0.1:1/ready",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "no such port") {
+	if err := p.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "exit status 3") ||
+		!strings.Contains(err.Error(), "no such port") {
 		t.Errorf("%v", err)
 	}
 }
@@ -196,7 +207,9 @@ static_resources:
           route_config: {virtual_hosts: [{name: "v", domains: ["*"], routes: [{match: {prefix: "/"}, direct_response: {status: 200}}]}]}
 `
 
-func startDirect(t *testing.T, f *Fleet, name string, key keysource.TicketKey, certs string) (p *Process, listen string) {
+func startDirect(
+	t *testing.T, f *Fleet, name string, key keysource.TicketKey, certs string,
+) (p *Process, listen string) {
 	t.Helper()
 	admin, err := Addr()
 	if err != nil {
@@ -208,7 +221,8 @@ func startDirect(t *testing.T, f *Fleet, name string, key keysource.TicketKey, c
 	}
 	port := func(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 	host := HostDir(certs, "shop.example")
-	config := fmt.Sprintf(direct, port(admin), port(listen), base64.StdEncoding.EncodeToString(key[:]), filepath.Join(host, "tls.crt"), filepath.Join(host, "tls.key"))
+	config := fmt.Sprintf(direct, port(admin), port(listen), base64.StdEncoding.EncodeToString(key[:]),
+		filepath.Join(host, "tls.crt"), filepath.Join(host, "tls.key"))
 	p, err = f.Envoy(name, []byte(config), admin)
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +307,10 @@ func TestProbeOnRealEnvoys(t *testing.T) {
 
 func TestEnvoyAcceptsOnDemandConfigs(t *testing.T) {
 	for _, sds := range []bool{false, true} {
-		o := OnDemand{Node: "on", XDS: "127.0.0.1:20001", Admin: "127.0.0.1:20002", Listen: "127.0.0.1:20003", Upstream: "127.0.0.1:20004", Host: "eager.example", SDS: sds}
+		o := OnDemand{
+			Node: "on", XDS: "127.0.0.1:20001", Admin: "127.0.0.1:20002", Listen: "127.0.0.1:20003",
+			Upstream: "127.0.0.1:20004", Host: "eager.example", SDS: sds,
+		}
 		b, err := o.Config()
 		if err != nil {
 			t.Fatal(err)
@@ -301,7 +318,9 @@ func TestEnvoyAcceptsOnDemandConfigs(t *testing.T) {
 		if err := ValidateEnvoy(t.Context(), b); err != nil {
 			t.Errorf("SDS %v: %v", sds, err)
 		}
-		for _, want := range []string{`id: "on"`, "20001}", "20002}", "20003}", "20004}", `server_names: ["eager.example"]`} {
+		for _, want := range []string{
+			`id: "on"`, "20001}", "20002}", "20003}", "20004}", `server_names: ["eager.example"]`,
+		} {
 			if !bytes.Contains(b, []byte(want)) {
 				t.Errorf("SDS %v: no %s in it", sds, want)
 			}
@@ -322,7 +341,9 @@ func TestCertificatesPassTheBorder(t *testing.T) {
 	for name, put := range map[string]func(dir, host string, p Pair) error{"files": WriteHost, "mount": MountHost} {
 		dir := t.TempDir()
 		for round := range 3 { // the first makes, the others replace
-			pair, err := ca.Issue(Leaf{Names: []string{"*.shop.example"}, IPs: []string{"127.0.0.1"}, URIs: []string{"spiffe://a/b"}})
+			pair, err := ca.Issue(Leaf{
+				Names: []string{"*.shop.example"}, IPs: []string{"127.0.0.1"}, URIs: []string{"spiffe://a/b"},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -348,7 +369,9 @@ func TestCertificatesPassTheBorder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: ca.Pool(), DNSName: "www.shop.example"}); err != nil {
+			if _, err := cert.Leaf.Verify(x509.VerifyOptions{
+				Roots: ca.Pool(), DNSName: "www.shop.example",
+			}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -360,7 +383,8 @@ func TestCertificatesPassTheBorder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: expired.Chain, Key: expired.Key}, time.Now()); err == nil || !strings.Contains(err.Error(), "expired") {
+	if _, err := keysource.ParseCertificate(keysource.PEM{Chain: expired.Chain, Key: expired.Key},
+		time.Now()); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("expired: %v", err)
 	}
 }
@@ -403,7 +427,8 @@ func TestUpstream(t *testing.T) {
 	defer resp.Body.Close()
 	start := time.Now()
 	var a, b, c int
-	if _, err := fmt.Fscanf(resp.Body, "line %d\nline %d\nline %d\n", &a, &b, &c); err != nil || c != 2 || time.Since(start) > 5*time.Second {
+	if _, err := fmt.Fscanf(resp.Body, "line %d\nline %d\nline %d\n", &a, &b, &c); err != nil ||
+		c != 2 || time.Since(start) > 5*time.Second {
 		t.Errorf("stream: %d %d %d, %v after %v", a, b, c, err, time.Since(start))
 	}
 

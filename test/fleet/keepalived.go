@@ -39,8 +39,10 @@ func (f *Fleet) Keepalived(o Keepalived) (*Keepalived, error) {
 	o.Process, err = f.Start(Command{
 		Name: name,
 		Path: path,
-		Args: []string{"--vrrp", "--dont-fork", "--log-console", "--log-detail", "--no-syslog", "--config-id", f.box.Name,
-			"--pid", file + ".pid", "--vrrp_pid", file + ".vrrp.pid", "--checkers_pid", file + ".checkers.pid", "--bfd_pid", file + ".bfd.pid", "--use-file", file + ".conf"},
+		Args: []string{"--vrrp", "--dont-fork", "--log-console", "--log-detail",
+			"--no-syslog", "--config-id", f.box.Name,
+			"--pid", file + ".pid", "--vrrp_pid", file + ".vrrp.pid", "--checkers_pid", file + ".checkers.pid",
+			"--bfd_pid", file + ".bfd.pid", "--use-file", file + ".conf"},
 	})
 	return &o, err
 }

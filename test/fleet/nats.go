@@ -50,17 +50,21 @@ func (f *Fleet) NATS(ctx context.Context, name string, size int, lines ...string
 	}
 	for i, s := range n.Servers {
 		member := fmt.Sprintf("%s-%d", name, i+1)
-		config := fmt.Sprintf("server_name: %q\nlisten: %q\nhttp: %q\njetstream { store_dir: %q, sync_interval: always, max_file: 4G }\n",
+		config := fmt.Sprintf("server_name: %q\nlisten: %q\nhttp: %q\n"+
+			"jetstream { store_dir: %q, sync_interval: always, max_file: 4G }\n",
 			member, s.Client, s.Monitor, filepath.Join(f.dir, member))
 		if size > 1 {
-			config += fmt.Sprintf("cluster { name: %q, listen: %q, routes: [%s] }\n", name, peers[i], strings.Join(routes, ", "))
+			config += fmt.Sprintf("cluster { name: %q, listen: %q, routes: [%s] }\n",
+				name, peers[i], strings.Join(routes, ", "))
 		}
 		config += strings.Join(lines, "\n") + "\n"
 		file := filepath.Join(f.dir, member+".conf")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			return nil, fmt.Errorf("fleet: configuration of %s: %w", member, err)
 		}
-		s.Process, err = f.Start(Command{Name: member, Path: program, Args: []string{"-c", file}, Ready: "http://" + s.Monitor + "/healthz"})
+		s.Process, err = f.Start(Command{
+			Name: member, Path: program, Args: []string{"-c", file}, Ready: "http://" + s.Monitor + "/healthz",
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -45,7 +45,9 @@ func TestANATSClusterLosesAServerAndGetsItBack(t *testing.T) {
 	}
 	soon(t, func() error {
 		now, err := s.Info(t.Context())
-		if err == nil && slices.ContainsFunc(now.Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return !p.Current }) {
+		if err == nil && slices.ContainsFunc(now.Cluster.Replicas, func(p *jetstream.PeerInfo) bool {
+			return !p.Current
+		}) {
 			err = errors.New("a replica is not current")
 		}
 		return err

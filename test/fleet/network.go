@@ -55,7 +55,9 @@ func (f *Fleet) Network(names ...string) (own *Box, others []*Box, n *Network, e
 
 // namespace makes a box that is linked to nothing.
 func (f *Fleet) namespace(name string) (*Box, error) {
-	p, err := f.Start(Command{Name: "box-" + name, Path: "/bin/sleep", Args: []string{"infinity"}, apart: syscall.CLONE_NEWNET})
+	p, err := f.Start(Command{
+		Name: "box-" + name, Path: "/bin/sleep", Args: []string{"infinity"}, apart: syscall.CLONE_NEWNET,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("fleet: a network namespace for %s: %w", name, err)
 	}
@@ -65,7 +67,8 @@ func (f *Fleet) namespace(name string) (*Box, error) {
 // wire links a box to the router, which has that address on the link.
 func (n *Network) wire(b *Box, gateway string) error {
 	return errors.Join(
-		n.router.ip("link", "add", "name", b.link, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(b.pid)),
+		n.router.ip("link", "add", "name", b.link, "type", "veth", "peer",
+			"name", "eth0", "netns", strconv.Itoa(b.pid)),
 		n.router.ip("address", "add", gateway+"/24", "dev", b.link),
 		n.router.ip("link", "set", b.link, "up"),
 		b.ip("link", "set", "lo", "up"),

@@ -23,8 +23,9 @@ type OnDemand struct {
 	SDS bool
 }
 
-const overSDS = `{resource_api_version: V3, api_config_source: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [` +
-	`{envoy_grpc: {cluster_name: "lockstep", retry_policy: {retry_back_off: {base_interval: "0.2s", max_interval: "2s"}}}}]}}`
+const overSDS = `{resource_api_version: V3, api_config_source: {` +
+	`api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: "lockstep", ` +
+	`retry_policy: {retry_back_off: {base_interval: "0.2s", max_interval: "2s"}}}}]}}`
 
 // Config returns the bootstrap.
 func (o OnDemand) Config() ([]byte, error) {

@@ -120,7 +120,9 @@ func (p *Process) life() *run {
 // does, the error holds the end of the log.
 func (p *Process) Ready(ctx context.Context) error {
 	r := p.life()
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.c.TLS}}
+	client := http.Client{
+		Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.c.TLS},
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var dead bool
@@ -217,7 +219,8 @@ func stopped(pid int) bool {
 		if err != nil {
 			continue // it has ended meanwhile
 		}
-		if rest := stat[bytes.LastIndexByte(stat, ')')+1:]; !bytes.HasPrefix(rest, []byte(" T")) && !bytes.HasPrefix(rest, []byte(" Z")) {
+		if rest := stat[bytes.LastIndexByte(stat, ')')+1:]; !bytes.HasPrefix(rest, []byte(" T")) &&
+			!bytes.HasPrefix(rest, []byte(" Z")) {
 			return false
 		}
 	}

@@ -38,7 +38,8 @@ const EnvoyVariable = "LOCKSTEP_ENVOY"
 func EnvoyPath() (string, error) {
 	if path := os.Getenv(EnvoyVariable); path != "" {
 		if _, err := os.Stat(path); err != nil {
-			return "", fmt.Errorf("fleet: %s names no Envoy: give it the path of a binary, or unset it (%w)", EnvoyVariable, err)
+			return "", fmt.Errorf("fleet: %s names no Envoy: give it the path of a binary, or unset it (%w)",
+				EnvoyVariable, err)
 		}
 		return filepath.Abs(path)
 	}

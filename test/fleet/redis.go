@@ -201,7 +201,8 @@ func (f *Fleet) RedisCluster(ctx context.Context, name string) (*RedisCluster, e
 		if err != nil {
 			return nil, err
 		}
-		s, err := f.Redis(ctx, fmt.Sprintf("%s-%d", name, i+1), "cluster-enabled yes", "cluster-node-timeout 1000", fmt.Sprintf("cluster-port %d", peer))
+		s, err := f.Redis(ctx, fmt.Sprintf("%s-%d", name, i+1), "cluster-enabled yes",
+			"cluster-node-timeout 1000", fmt.Sprintf("cluster-port %d", peer))
 		if err != nil {
 			return nil, err
 		}

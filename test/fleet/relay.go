@@ -77,7 +77,10 @@ func NewRelay(to string, ca *CA) (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: relay: %w", err)
 	}
-	r := &Relay{Addr: addr, ca: ca, done: make(chan struct{}), ends: map[int]context.CancelFunc{}, bad: map[string]Pair{}, spoiled: map[string]bool{}}
+	r := &Relay{
+		Addr: addr, ca: ca, done: make(chan struct{}), ends: map[int]context.CancelFunc{},
+		bad: map[string]Pair{}, spoiled: map[string]bool{},
+	}
 	if err := r.Forward(to); err != nil {
 		l.Close()
 		return nil, err
@@ -110,7 +113,9 @@ func (r *Relay) Close() {
 func (r *Relay) Forward(to string) error {
 	conn, err := grpc.NewClient("passthrough:///"+to, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(asIs{}), grpc.MaxCallRecvMsgSize(64<<20)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond}}))
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond},
+		}))
 	if err != nil {
 		return fmt.Errorf("fleet: relay: %w", err)
 	}
@@ -174,7 +179,8 @@ func (r *Relay) stream(_ any, down grpc.ServerStream) error {
 	headers, _ := metadata.FromIncomingContext(ctx)
 	conn, leave := r.enter(cancel, len(headers.Get(kindHeader)) > 0)
 	defer leave()
-	up, err := conn.NewStream(metadata.NewOutgoingContext(ctx, passed(headers)), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+	up, err := conn.NewStream(metadata.NewOutgoingContext(ctx, passed(headers)),
+		&grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 	if err != nil {
 		return err
 	}
@@ -236,7 +242,8 @@ func (r *Relay) enter(end context.CancelFunc, ring bool) (to *grpc.ClientConn, l
 func passed(in metadata.MD) metadata.MD {
 	out := metadata.MD{}
 	for k, v := range in {
-		if !strings.HasPrefix(k, ":") && !strings.HasPrefix(k, "grpc-") && k != "content-type" && k != "user-agent" && k != "te" {
+		if !strings.HasPrefix(k, ":") && !strings.HasPrefix(k, "grpc-") &&
+			k != "content-type" && k != "user-agent" && k != "te" {
 			out[k] = v
 		}
 	}
@@ -314,7 +321,8 @@ func (r *Relay) replace(body *anypb.Any) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !slices.Contains(leaf.Subject.Organization, Odd) && !slices.ContainsFunc(leaf.DNSNames, func(n string) bool { return r.spoiled[n] }) {
+	if !slices.Contains(leaf.Subject.Organization, Odd) &&
+		!slices.ContainsFunc(leaf.DNSNames, func(n string) bool { return r.spoiled[n] }) {
 		return false, nil
 	}
 	bad, ok := r.bad[string(leaf.Raw)]

@@ -38,20 +38,21 @@ func behind(t *testing.T, respond func() []byte) (addr string, got chan said) {
 		t.Fatal(err)
 	}
 	got = make(chan said, 8)
-	s := grpc.NewServer(grpc.ForceServerCodec(asIs{}), grpc.UnknownServiceHandler(func(_ any, st grpc.ServerStream) error {
-		md, _ := metadata.FromIncomingContext(st.Context())
-		for {
-			var b []byte
-			if err := st.RecvMsg(&b); err != nil {
-				return nil
+	s := grpc.NewServer(grpc.ForceServerCodec(asIs{}),
+		grpc.UnknownServiceHandler(func(_ any, st grpc.ServerStream) error {
+			md, _ := metadata.FromIncomingContext(st.Context())
+			for {
+				var b []byte
+				if err := st.RecvMsg(&b); err != nil {
+					return nil
+				}
+				got <- said{md.Get(kindHeader), b}
+				answer := respond()
+				if err := st.SendMsg(&answer); err != nil {
+					return err
+				}
 			}
-			got <- said{md.Get(kindHeader), b}
-			answer := respond()
-			if err := st.SendMsg(&answer); err != nil {
-				return err
-			}
-		}
-	}))
+		}))
 	done := make(chan struct{})
 	go func() { defer close(done); s.Serve(l) }()
 	t.Cleanup(func() { s.Stop(); <-done })
@@ -78,17 +79,20 @@ func TestARelayChangesOddCertificatesAndNothingElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &anypb.Any{TypeUrl: secretType, Value: marshal(t, &tlsv3.Secret{Name: "shop.example", Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
-			CertificateChain: inlineBytes(append([]byte(before), p.Chain...)), PrivateKey: inlineBytes(p.Key),
-		}}})}
+		return &anypb.Any{TypeUrl: secretType, Value: marshal(t, &tlsv3.Secret{Name: "shop.example",
+			Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+				CertificateChain: inlineBytes(append([]byte(before), p.Chain...)), PrivateKey: inlineBytes(p.Key),
+			}}})}
 	}
-	good, odd := secretOf("", Leaf{Names: []string{"shop.example"}}), secretOf("", Leaf{Names: []string{"shop.example"}, Organization: Odd})
+	good, odd := secretOf("", Leaf{Names: []string{"shop.example"}}),
+		secretOf("", Leaf{Names: []string{"shop.example"}, Organization: Odd})
 	varied := proto.Clone(odd).(*anypb.Any)
 	var s tlsv3.Secret
 	if err := varied.UnmarshalTo(&s); err != nil {
 		t.Fatal(err)
 	}
-	s.GetTlsCertificate().CertificateChain = inlineBytes(append([]byte("encoding 1\n"), s.GetTlsCertificate().GetCertificateChain().GetInlineBytes()...))
+	s.GetTlsCertificate().CertificateChain = inlineBytes(append([]byte("encoding 1\n"),
+		s.GetTlsCertificate().GetCertificateChain().GetInlineBytes()...))
 	varied.Value = marshal(t, &s)
 
 	for _, method := range []string{
@@ -100,9 +104,14 @@ func TestARelayChangesOddCertificatesAndNothingElse(t *testing.T) {
 		delta := bytes.Contains([]byte(method), []byte("Delta"))
 		response := func(body *anypb.Any) []byte {
 			if delta {
-				return marshal(t, &discoveryv3.DeltaDiscoveryResponse{Nonce: "n", TypeUrl: secretType, Resources: []*discoveryv3.Resource{{Name: "shop.example", Version: "v", Resource: body}}})
+				return marshal(t, &discoveryv3.DeltaDiscoveryResponse{
+					Nonce: "n", TypeUrl: secretType,
+					Resources: []*discoveryv3.Resource{{Name: "shop.example", Version: "v", Resource: body}},
+				})
 			}
-			return marshal(t, &discoveryv3.DiscoveryResponse{Nonce: "n", VersionInfo: "v", TypeUrl: secretType, Resources: []*anypb.Any{body}})
+			return marshal(t, &discoveryv3.DiscoveryResponse{
+				Nonce: "n", VersionInfo: "v", TypeUrl: secretType, Resources: []*anypb.Any{body},
+			})
 		}
 		read := func(b []byte) (version string, c *tlsv3.TlsCertificate) {
 			var body *anypb.Any
@@ -131,11 +140,13 @@ func TestARelayChangesOddCertificatesAndNothingElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn, err := grpc.NewClient("passthrough:///"+r.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodec(asIs{})))
+		conn, err := grpc.NewClient("passthrough:///"+r.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.ForceCodec(asIs{})))
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), kindHeader, "ring"), 10*time.Second)
+		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), kindHeader, "ring"),
+			10*time.Second)
 		st, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 		if err != nil {
 			t.Fatal(err)
@@ -164,10 +175,13 @@ func TestARelayChangesOddCertificatesAndNothingElse(t *testing.T) {
 			t.Errorf("%s: the same bytes became others, or others the same", method)
 		}
 		version, c := read(other)
-		if version != "v" || !bytes.HasPrefix(c.GetCertificateChain().GetInlineBytes(), []byte("encoding 1\n-----BEGIN")) {
-			t.Errorf("%s: version %q, the chain begins %.30q", method, version, c.GetCertificateChain().GetInlineBytes())
+		if version != "v" || !bytes.HasPrefix(c.GetCertificateChain().GetInlineBytes(),
+			[]byte("encoding 1\n-----BEGIN")) {
+			t.Errorf("%s: version %q, the chain begins %.30q",
+				method, version, c.GetCertificateChain().GetInlineBytes())
 		}
-		if _, err := tls.X509KeyPair(c.GetCertificateChain().GetInlineBytes(), c.GetPrivateKey().GetInlineBytes()); err != nil {
+		if _, err := tls.X509KeyPair(c.GetCertificateChain().GetInlineBytes(),
+			c.GetPrivateKey().GetInlineBytes()); err != nil {
 			t.Errorf("%s: %v", method, err)
 		}
 		r.Spare(true)
@@ -191,7 +205,8 @@ func TestARelayChangesOddCertificatesAndNothingElse(t *testing.T) {
 		if err := r.Forward(second); err != nil {
 			t.Fatal(err)
 		}
-		if st, err = conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method); err != nil {
+		if st, err = conn.NewStream(ctx,
+			&grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method); err != nil {
 			t.Fatal(err)
 		}
 		req := []byte{}

@@ -22,7 +22,8 @@ func Secluded(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(secludedEnv) == t.Name() {
 		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-			t.Fatalf("fleet: the loopback of a new network namespace: %v: %s; is iproute2 installed? type: make test-packages", err, out)
+			t.Fatalf("fleet: the loopback of a new network namespace: %v: %s; "+
+				"is iproute2 installed? type: make test-packages", err, out)
 		}
 		return true
 	}
@@ -30,8 +31,9 @@ func Secluded(t *testing.T) bool {
 	t.Logf("in a network namespace of its own:\n%s", out)
 	switch {
 	case errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC):
-		t.Fatalf("fleet: network namespaces are not allowed here (%v): run the tests as root, or as root type: sysctl -w kernel.unprivileged_userns_clone=1 "+
-			"kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=1000 (those that there are); in a container: docker run --privileged", err)
+		t.Fatalf("fleet: network namespaces are not allowed here (%v): run the tests as root, or as root type: "+
+			"sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0 "+
+			"user.max_user_namespaces=1000 (those that there are); in a container: docker run --privileged", err)
 	case err != nil:
 		t.Errorf("%v", err)
 	}
@@ -48,7 +50,8 @@ func rerun(t *testing.T) (string, error) {
 	attrs := []*syscall.SysProcAttr{
 		{Cloneflags: syscall.CLONE_NEWNET},
 		{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}},
+			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}},
 	}
 	// The kernel sends the death signal when the thread that started the child ends.
 	runtime.LockOSThread()

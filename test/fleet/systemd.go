@@ -68,7 +68,8 @@ func (f *Fleet) Systemd(ctx context.Context, bin string) (*Systemd, error) {
 		return err
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("fleet: systemd does not start: %w; it says: %s", err, s.process.LogTail(20)), s.Close())
+		return nil, errors.Join(fmt.Errorf("fleet: systemd does not start: %w; it says: %s",
+			err, s.process.LogTail(20)), s.Close())
 	}
 	return s, nil
 }

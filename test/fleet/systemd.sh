@@ -1,7 +1,9 @@
-# The first process of new pid, mount, uts and ipc namespaces: makes a root for itself there, and becomes systemd. What it has of the machine is /usr, to read, without its
-# units, and a few devices. The rest is in the folder $1. $2 is its cgroup.
+# The first process of new pid, mount, uts and ipc namespaces: makes a root for itself there, and
+# becomes systemd. What it has of the machine is /usr, to read, without its units, and a few
+# devices. The rest is in the folder $1. $2 is its cgroup.
 set -eu
-# Without these it writes no line of the machine's audit log, and reaches nothing that no namespace divides.
+# Without these it writes no line of the machine's audit log, and reaches nothing that no namespace
+# divides.
 export caps=-audit_control,-audit_write,-mac_admin,-mac_override,-sys_boot,-sys_module,-sys_rawio,-sys_time,-syslog
 echo 0 >"$2/cgroup.procs"
 exec unshare --cgroup sh -euc '
@@ -40,5 +42,6 @@ mount -t tmpfs -o mode=1777 tmp var/tmp
 pivot_root . .
 umount -l .
 cd /
-exec env -i PATH=/usr/sbin:/usr/bin container=lxc setpriv --bounding-set="$caps" /lib/systemd/systemd --system --unit=multi-user.target
+exec env -i PATH=/usr/sbin:/usr/bin container=lxc setpriv --bounding-set="$caps" \
+	/lib/systemd/systemd --system --unit=multi-user.target
 ' systemd "$1"

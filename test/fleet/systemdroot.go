@@ -56,7 +56,8 @@ func (s *Systemd) furnish() error {
 		}
 	}
 	for name, text := range files {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(s.Path(name)), 0o755), os.WriteFile(s.Path(name), []byte(text), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(s.Path(name)), 0o755),
+			os.WriteFile(s.Path(name), []byte(text), 0o644)); err != nil {
 			return err
 		}
 	}
@@ -70,7 +71,8 @@ func (s *Systemd) Install(program string) error {
 		return fmt.Errorf("fleet: install %s: %w", program, err)
 	}
 	file := s.Path("/usr/local/bin/" + program)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file+".new", b, 0o755), os.Rename(file+".new", file)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file+".new", b, 0o755),
+		os.Rename(file+".new", file)); err != nil {
 		return fmt.Errorf("fleet: install %s: %w", program, err)
 	}
 	return nil
@@ -111,7 +113,8 @@ func newCgroup() (string, error) {
 	if mount == nil || own == nil {
 		return "", errors.New("no cgroup2 is mounted")
 	}
-	return os.MkdirTemp(filepath.Join(string(mount[2]), string(bytes.TrimPrefix(own[1], bytes.TrimSuffix(mount[1], []byte("/"))))), "lockstep-test-")
+	return os.MkdirTemp(filepath.Join(string(mount[2]),
+		string(bytes.TrimPrefix(own[1], bytes.TrimSuffix(mount[1], []byte("/"))))), "lockstep-test-")
 }
 
 // removeCgroup removes one that nobody is in, and those in it.

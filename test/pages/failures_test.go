@@ -120,7 +120,8 @@ func TestEveryStateIsExplained(t *testing.T) {
 			}
 			for _, s := range g.Specs {
 				v, ok := s.(*ast.ValueSpec)
-				if !ok || !strings.HasPrefix(v.Names[0].Name, "state") || len(v.Values) == 0 || literal(v.Values[0]) == "" {
+				if !ok || !strings.HasPrefix(v.Names[0].Name, "state") ||
+					len(v.Values) == 0 || literal(v.Values[0]) == "" {
 					continue
 				}
 				states++

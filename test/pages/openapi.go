@@ -38,51 +38,61 @@ const (
 
 // routes are all that the admin API has. The test fails if there is another one.
 var routes = map[string]route{
-	"GET /v1/status":                       {says: "The scopes, their keys and nodes, and what is not well."},
-	"GET /v1/pulse":                        {says: "How this replica is, for the other replicas. It is answered from memory."},
-	"GET /v1/nodes":                        {says: "The nodes with what they hold and refuse."},
-	"GET /v1/troubles":                     {says: "Secrets that nodes of this replica do not have as they should."},
-	"GET /v1/events":                       {says: "What happens, one line each, until the client leaves. An empty line comes every 15 s.", answer: lines, schema: "Line"},
+	"GET /v1/status":   {says: "The scopes, their keys and nodes, and what is not well."},
+	"GET /v1/pulse":    {says: "How this replica is, for the other replicas. It is answered from memory."},
+	"GET /v1/nodes":    {says: "The nodes with what they hold and refuse."},
+	"GET /v1/troubles": {says: "Secrets that nodes of this replica do not have as they should."},
+	"GET /v1/events": {
+		says:   "What happens, one line each, until the client leaves. An empty line comes every 15 s.",
+		answer: lines, schema: "Line",
+	},
 	"GET /v1/scopes/{scope}/history":       {says: "What changed the keys of a scope, oldest line first."},
 	"GET /v1/scopes/{scope}/plan":          {says: "What a rotation would do now, to whom, and what would block it."},
 	"GET /v1/scopes/{scope}/rotations/{n}": {says: "How a rotation stands."},
-	"POST /v1/scopes/{scope}/rotate":       {says: "Begin a rotation, or join the one that is under way. It returns at once."},
-	"POST /v1/scopes/{scope}/burn":         {says: "Replace every key of the scope at once. It returns at once."},
-	"POST /v1/scopes/{scope}/rollback":     {says: "Undo the newest change of the scope's keys. It returns at once."},
-	"POST /v1/scopes/{scope}/exclude":      {says: "Let rotations go on without a node for a while."},
-	"GET /v1/certs":                        {says: "The certificates by name, one page of them."},
-	"GET /v1/certs/{name}":                 {says: "One certificate with its chain, never its key."},
-	"PUT /v1/certs/{name}":                 {says: "Store a certificate. Nodes that serve the name get it."},
-	"DELETE /v1/certs/{name}":              {says: "Remove a certificate from the store."},
-	"POST /v1/certs/import":                {says: "Store the certificates of a tar archive.", body: "application/x-tar"},
-	"POST /v1/certs/confirm-loss":          {says: "Give up the names that are held back."},
-	"GET /v1/hosts":                        {says: "The eager hosts, and those that were."},
-	"PUT /v1/hosts/{name}":                 {says: "Make a host eager."},
-	"DELETE /v1/hosts/{name}":              {says: "Let a host go on demand again."},
-	"GET /v1/listening":                    {says: "What nodes of this replica made of the listener."},
-	"GET /v1/explain":                      {says: "Which certificate a server name gets, and why not another."},
-	"GET /v1/doors":                        {says: "What keeps a name from nodes of this replica just now."},
-	"GET /v1/audit":                        {says: "The newest lines of the audit log, oldest first."},
-	"GET /v1/audit/items/{digest}":         {says: "The certificates that a line of the audit log stands for."},
-	"GET /v1/audit/verify":                 {says: "Look for lines of the log in the store that were tampered with."},
-	"POST /v1/audit/verify":                {says: "The same for lines of a file, which the request brings.", body: lines},
-	"POST /v1/audit/mend":                  {says: "Begin the newest lines of the log anew where they are damaged."},
-	"GET /v1/kek":                          {says: "How the sealing of the store stands."},
-	"POST /v1/kek/rotate":                  {says: "Begin a change of the sealing key. It returns at once."},
-	"POST /v1/kek/retire":                  {says: "Drop the old sealing keys, once a scan has proved that they are not needed."},
-	"POST /v1/backup":                      {says: "An encrypted backup, which is an age file.", answer: binaries},
-	"POST /v1/restore":                     {says: "Bring back the inner text of a backup.", body: lines},
-	"POST /v1/store/records":               {says: "The records as they are sealed, one line each; the last line has head.", answer: lines, schema: "StoreRecord"},
-	"POST /v1/store/freeze":                {says: "Stop all changes in the store."},
-	"POST /v1/store/thaw":                  {says: "Let changes happen again."},
-	"GET /metrics":                         {says: "Metrics for Prometheus.", answer: text},
-	"GET /healthz":                         {says: "200 while the process runs.", answer: text},
-	"GET /readyz":                          {says: "200 when nodes are let in; 503 with the reason before.", answer: text},
-	"GET /debug/pprof/":                    {says: "Go's profiles.", answer: text},
-	"GET /debug/pprof/profile":             {says: "A CPU profile.", answer: binaries},
-	"GET /debug/pprof/trace":               {says: "A trace of Go's scheduler.", answer: binaries},
-	"GET /debug/pprof/cmdline":             {says: "The command line.", answer: text},
-	"GET /debug/pprof/symbol":              {says: "Names of addresses.", answer: text},
+	"POST /v1/scopes/{scope}/rotate": {
+		says: "Begin a rotation, or join the one that is under way. It returns at once.",
+	},
+	"POST /v1/scopes/{scope}/burn":     {says: "Replace every key of the scope at once. It returns at once."},
+	"POST /v1/scopes/{scope}/rollback": {says: "Undo the newest change of the scope's keys. It returns at once."},
+	"POST /v1/scopes/{scope}/exclude":  {says: "Let rotations go on without a node for a while."},
+	"GET /v1/certs":                    {says: "The certificates by name, one page of them."},
+	"GET /v1/certs/{name}":             {says: "One certificate with its chain, never its key."},
+	"PUT /v1/certs/{name}":             {says: "Store a certificate. Nodes that serve the name get it."},
+	"DELETE /v1/certs/{name}":          {says: "Remove a certificate from the store."},
+	"POST /v1/certs/import":            {says: "Store the certificates of a tar archive.", body: "application/x-tar"},
+	"POST /v1/certs/confirm-loss":      {says: "Give up the names that are held back."},
+	"GET /v1/hosts":                    {says: "The eager hosts, and those that were."},
+	"PUT /v1/hosts/{name}":             {says: "Make a host eager."},
+	"DELETE /v1/hosts/{name}":          {says: "Let a host go on demand again."},
+	"GET /v1/listening":                {says: "What nodes of this replica made of the listener."},
+	"GET /v1/explain":                  {says: "Which certificate a server name gets, and why not another."},
+	"GET /v1/doors":                    {says: "What keeps a name from nodes of this replica just now."},
+	"GET /v1/audit":                    {says: "The newest lines of the audit log, oldest first."},
+	"GET /v1/audit/items/{digest}":     {says: "The certificates that a line of the audit log stands for."},
+	"GET /v1/audit/verify":             {says: "Look for lines of the log in the store that were tampered with."},
+	"POST /v1/audit/verify":            {says: "The same for lines of a file, which the request brings.", body: lines},
+	"POST /v1/audit/mend":              {says: "Begin the newest lines of the log anew where they are damaged."},
+	"GET /v1/kek":                      {says: "How the sealing of the store stands."},
+	"POST /v1/kek/rotate":              {says: "Begin a change of the sealing key. It returns at once."},
+	"POST /v1/kek/retire": {
+		says: "Drop the old sealing keys, once a scan has proved that they are not needed.",
+	},
+	"POST /v1/backup":  {says: "An encrypted backup, which is an age file.", answer: binaries},
+	"POST /v1/restore": {says: "Bring back the inner text of a backup.", body: lines},
+	"POST /v1/store/records": {
+		says:   "The records as they are sealed, one line each; the last line has head.",
+		answer: lines, schema: "StoreRecord",
+	},
+	"POST /v1/store/freeze":    {says: "Stop all changes in the store."},
+	"POST /v1/store/thaw":      {says: "Let changes happen again."},
+	"GET /metrics":             {says: "Metrics for Prometheus.", answer: text},
+	"GET /healthz":             {says: "200 while the process runs.", answer: text},
+	"GET /readyz":              {says: "200 when nodes are let in; 503 with the reason before.", answer: text},
+	"GET /debug/pprof/":        {says: "Go's profiles.", answer: text},
+	"GET /debug/pprof/profile": {says: "A CPU profile.", answer: binaries},
+	"GET /debug/pprof/trace":   {says: "A trace of Go's scheduler.", answer: binaries},
+	"GET /debug/pprof/cmdline": {says: "The command line.", answer: text},
+	"GET /debug/pprof/symbol":  {says: "Names of addresses.", answer: text},
 }
 
 // parameters are what a query or a path may have. The test fails if the code reads another one.
@@ -130,7 +140,8 @@ func AdminAPI(t testing.TB) []byte {
 			continue
 		}
 		method, path, _ := strings.Cut(pattern, " ")
-		paths[path] = append(paths[path], yaml.MapItem{Key: strings.ToLower(method), Value: operation(t, method, path, r, found[pattern], used)})
+		paths[path] = append(paths[path],
+			yaml.MapItem{Key: strings.ToLower(method), Value: operation(t, method, path, r, found[pattern], used)})
 	}
 	// Types that others have as fields.
 	for more := true; more; {
@@ -160,8 +171,10 @@ func AdminAPI(t testing.TB) []byte {
 		{Key: "info", Value: yaml.MapSlice{
 			{Key: "title", Value: "Lockstep admin API"},
 			{Key: "version", Value: "1"},
-			{Key: "description", Value: "lockstepd serves it on admin_listen. Made from the code by make docs: do not edit. " +
-				"Whatever changes something needs the token in admin.token of the data directory. The headers Host and Origin must be the server's own. " +
+			{Key: "description", Value: "lockstepd serves it on admin_listen. " +
+				"Made from the code by make docs: do not edit. " +
+				"Whatever changes something needs the token in admin.token of the data directory. " +
+				"The headers Host and Origin must be the server's own. " +
 				"On other addresses than loopback and unix sockets it speaks mTLS."},
 			{Key: "license", Value: yaml.MapSlice{{Key: "name", Value: "Apache-2.0"}}},
 		}},
@@ -169,9 +182,12 @@ func AdminAPI(t testing.TB) []byte {
 		{Key: "security", Value: []yaml.MapSlice{}},
 		{Key: "paths", Value: all},
 		{Key: "components", Value: yaml.MapSlice{
-			{Key: "securitySchemes", Value: yaml.MapSlice{{Key: "token", Value: yaml.MapSlice{{Key: "type", Value: "http"}, {Key: "scheme", Value: "bearer"}}}}},
+			{Key: "securitySchemes", Value: yaml.MapSlice{
+				{Key: "token", Value: yaml.MapSlice{{Key: "type", Value: "http"}, {Key: "scheme", Value: "bearer"}}},
+			}},
 			{Key: "responses", Value: yaml.MapSlice{{Key: "Error", Value: yaml.MapSlice{
-				{Key: "description", Value: "400 usage, 403 denied, 404 not found, 409 and 422 refused, 500 failed, 503 refused since the audit log takes no lines"},
+				{Key: "description", Value: "400 usage, 403 denied, 404 not found, 409 and 422 refused, 500 failed, " +
+					"503 refused since the audit log takes no lines"},
 				{Key: "content", Value: content("application/json", reference("Error"))},
 			}}}},
 			{Key: "schemas", Value: schemas},
@@ -194,7 +210,8 @@ func operation(t testing.TB, method, path string, r route, h handler, used map[s
 			t.Errorf("%s %s reads %q: say in test/pages/openapi.go what it is", method, path, name)
 		}
 		params = append(params, yaml.MapSlice{
-			{Key: "name", Value: name}, {Key: "in", Value: in}, {Key: "required", Value: in == "path"}, {Key: "description", Value: says},
+			{Key: "name", Value: name}, {Key: "in", Value: in},
+			{Key: "required", Value: in == "path"}, {Key: "description", Value: says},
 			{Key: "schema", Value: yaml.MapSlice{{Key: "type", Value: "string"}}},
 		})
 	}
@@ -210,9 +227,13 @@ func operation(t testing.TB, method, path string, r route, h handler, used map[s
 	switch {
 	case h.body != "":
 		used[h.body] = true
-		op = append(op, yaml.MapItem{Key: "requestBody", Value: yaml.MapSlice{{Key: "required", Value: true}, {Key: "content", Value: content("application/json", reference(h.body))}}})
+		op = append(op, yaml.MapItem{Key: "requestBody", Value: yaml.MapSlice{
+			{Key: "required", Value: true}, {Key: "content", Value: content("application/json", reference(h.body))},
+		}})
 	case r.body != "":
-		op = append(op, yaml.MapItem{Key: "requestBody", Value: yaml.MapSlice{{Key: "required", Value: true}, {Key: "content", Value: content(r.body, binary())}}})
+		op = append(op, yaml.MapItem{Key: "requestBody", Value: yaml.MapSlice{
+			{Key: "required", Value: true}, {Key: "content", Value: content(r.body, binary())},
+		}})
 	}
 	media, schema := cmp.Or(r.answer, "application/json"), yaml.MapSlice{{Key: "type", Value: "object"}}
 	switch name := cmp.Or(h.answer, r.schema); {
@@ -225,7 +246,9 @@ func operation(t testing.TB, method, path string, r route, h handler, used map[s
 		schema = binary()
 	}
 	op = append(op, yaml.MapItem{Key: "responses", Value: yaml.MapSlice{
-		{Key: "200", Value: yaml.MapSlice{{Key: "description", Value: "done"}, {Key: "content", Value: content(media, schema)}}},
+		{Key: "200", Value: yaml.MapSlice{
+			{Key: "description", Value: "done"}, {Key: "content", Value: content(media, schema)},
+		}},
 		{Key: "default", Value: yaml.MapSlice{{Key: "$ref", Value: "#/components/responses/Error"}}},
 	}})
 	if method != "GET" {
@@ -317,7 +340,8 @@ func (h *handler) read(funcs map[string]*ast.FuncDecl, fn *ast.FuncDecl, top boo
 			}
 		case *ast.CallExpr:
 			name := selected(n.Fun)
-			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && (name == "Get" || name == "Has") && len(n.Args) == 1 && (isQuery(sel.X) || queries[selected(sel.X)]) {
+			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && (name == "Get" || name == "Has") && len(n.Args) == 1 &&
+				(isQuery(sel.X) || queries[selected(sel.X)]) {
 				h.query = append(h.query, literal(n.Args[0]))
 			}
 			if name == "body" && len(n.Args) == 2 {
@@ -326,7 +350,8 @@ func (h *handler) read(funcs map[string]*ast.FuncDecl, fn *ast.FuncDecl, top boo
 				}
 				return true
 			}
-			if called := funcs[name]; called != nil && called != fn && slices.ContainsFunc(n.Args, func(a ast.Expr) bool { return selected(a) == "r" }) {
+			if called := funcs[name]; called != nil && called != fn &&
+				slices.ContainsFunc(n.Args, func(a ast.Expr) bool { return selected(a) == "r" }) {
 				h.read(funcs, called, false)
 			}
 		}
@@ -420,7 +445,9 @@ func apiTypes(t testing.TB) map[string]apiType {
 	return out
 }
 
-func properties(t testing.TB, s *ast.StructType, refs map[string]bool) (props yaml.MapSlice, parents []yaml.MapSlice, required []string) {
+func properties(
+	t testing.TB, s *ast.StructType, refs map[string]bool,
+) (props yaml.MapSlice, parents []yaml.MapSlice, required []string) {
 	for _, f := range s.Fields.List {
 		if len(f.Names) == 0 { // embedded
 			refs[selected(f.Type)] = true

@@ -190,7 +190,8 @@ func words(s string) (n int) {
 }
 
 func TestParse(t *testing.T) {
-	p := Parse("a.md", []byte("# A `b`: c\n\n- one [x](y.md#z)\n  two `lockstep status`\n\n```sh\nbin/lockstep nodes # a comment\n```\n\n# A b c\n"))
+	p := Parse("a.md", []byte("# A `b`: c\n\n- one [x](y.md#z)\n  two `lockstep status`\n\n```sh\n"+
+		"bin/lockstep nodes # a comment\n```\n\n# A b c\n"))
 	if got := fmt.Sprint(p.Anchors); got != "[a-b-c a-b-c-1]" {
 		t.Errorf("anchors %s", got)
 	}

@@ -60,7 +60,8 @@ func CommandPage(root *cobra.Command) []byte {
 	walk(root)
 	b.WriteString("## The commands\n\n")
 	for _, c := range all {
-		b.WriteString(fold(fmt.Sprintf("- [%s](#%s): %s", c.CommandPath(), anchor(c.CommandPath()), escape(c.Short)), "  ") + "\n")
+		b.WriteString(fold(fmt.Sprintf("- [%s](#%s): %s",
+			c.CommandPath(), anchor(c.CommandPath()), escape(c.Short)), "  ") + "\n")
 	}
 	for _, c := range all {
 		b.WriteString("\n## " + c.CommandPath() + "\n\n")

@@ -203,7 +203,8 @@ func plain(text string, t reflect.Type, key string) string {
 		before := text[:m[0]]
 		begins := before == "" || strings.HasSuffix(before, ". ")
 		coined := strings.ToLower(word[1:]) != word[1:] // XDSListen, KEK
-		if !ok || begins && !coined && before != "" || strings.HasSuffix(before, "-") || strings.HasSuffix(before, "$") {
+		if !ok || begins && !coined && before != "" ||
+			strings.HasSuffix(before, "-") || strings.HasSuffix(before, "$") {
 			continue
 		}
 		b.WriteString(escape(text[at:m[0]]) + "`" + k + "`")

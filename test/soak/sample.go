@@ -78,22 +78,27 @@ func verdict(samples []sample, length time.Duration) error {
 	first, last := samples[0], samples[len(samples)-1]
 	hours := (last.at - first.at).Hours()
 	heap := slope(samples, func(s sample) float64 { return s.heap / 1e6 })
-	fmt.Printf("after the warm-up, over %s: heap %+.2f MB an hour, goroutines %+.1f an hour, descriptors %+.1f an hour, %.0f rotations\n",
+	fmt.Printf("after the warm-up, over %s: heap %+.2f MB an hour, goroutines %+.1f an hour, "+
+		"descriptors %+.1f an hour, %.0f rotations\n",
 		(last.at - first.at).Round(time.Second), heap,
-		slope(samples, func(s sample) float64 { return s.goroutines }), slope(samples, func(s sample) float64 { return s.descriptors }), last.rotations-first.rotations)
+		slope(samples, func(s sample) float64 { return s.goroutines }),
+		slope(samples, func(s sample) float64 { return s.descriptors }), last.rotations-first.rotations)
 	if heap > maxSlope {
 		errs = append(errs, fmt.Errorf("the heap grows by %.2f MB an hour, more than %.0f", heap, maxSlope))
 	}
 	for _, u := range []struct {
 		name string
 		of   func(sample) float64
-	}{{"goroutines", func(s sample) float64 { return s.goroutines }}, {"descriptors", func(s sample) float64 { return s.descriptors }}} {
+	}{{"goroutines", func(s sample) float64 { return s.goroutines }}, {"descriptors", func(s sample) float64 {
+		return s.descriptors
+	}}} {
 		if a, b := mean(samples[:len(samples)/3], u.of), mean(samples[2*len(samples)/3:], u.of); b > a*1.05+5 {
 			errs = append(errs, fmt.Errorf("%s grow: %.0f in the first third, %.0f in the last", u.name, a, b))
 		}
 	}
 	if want := hours * float64(time.Hour/period) * 0.8; last.rotations-first.rotations < want {
-		errs = append(errs, fmt.Errorf("%.0f rotations ended, at least %.0f should have", last.rotations-first.rotations, want))
+		errs = append(errs, fmt.Errorf("%.0f rotations ended, at least %.0f should have",
+			last.rotations-first.rotations, want))
 	}
 	return errors.Join(errs...)
 }

@@ -58,8 +58,9 @@ func (s *swarm) node(parent context.Context) context.CancelFunc {
 		}
 		defer conn.Close()
 		c := client.New(client.Config{
-			Conn: conn, Node: &corev3.Node{Id: id, UserAgentName: xds.EdgeAgent}, Type: sds.TypeURL, Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName,
-			Apply: func([]*xds.Resource, []string) error { return nil },
+			Conn: conn, Node: &corev3.Node{Id: id, UserAgentName: xds.EdgeAgent}, Type: sds.TypeURL,
+			Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName,
+			Apply:  func([]*xds.Resource, []string) error { return nil },
 		})
 		c.Subscribe("tickets/default")
 		_ = c.Run(ctx) // ends with ctx

@@ -34,12 +34,15 @@ func Hold(parent context.Context, nodes map[string]string, host string, roots *x
 	for name, addr := range nodes {
 		for version := range Kinds {
 			client := &http.Client{Transport: &http.Transport{
-				TLSClientConfig: &tls.Config{ServerName: host, RootCAs: roots, MinVersion: version, MaxVersion: version},
+				TLSClientConfig: &tls.Config{
+					ServerName: host, RootCAs: roots, MinVersion: version, MaxVersion: version,
+				},
 				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 					return new(net.Dialer).DialContext(ctx, "tcp", addr)
 				},
 			}}
-			if err := errors.Join(o.socket(ctx, version, name, host, client), o.stream(ctx, version, name, host, client)); err != nil {
+			if err := errors.Join(o.socket(ctx, version, name, host, client),
+				o.stream(ctx, version, name, host, client)); err != nil {
 				o.Close()
 				return nil, err
 			}

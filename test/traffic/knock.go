@@ -81,7 +81,10 @@ func (k *Knocker) hello(sni string) ([]byte, error) {
 	if !ok {
 		var c capture
 		// ends with what it reads
-		_ = tls.Client(&c, &tls.Config{ServerName: place, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.X25519}}).Handshake()
+		_ = tls.Client(&c, &tls.Config{
+			ServerName: place, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12,
+			CurvePreferences: []tls.CurveID{tls.X25519},
+		}).Handshake()
 		if !bytes.Contains(c.sent, []byte(place)) {
 			return nil, errors.New("traffic: crypto/tls sent no name")
 		}

@@ -161,10 +161,13 @@ func (t *Traffic) sure() time.Duration {
 }
 
 // Dial makes one handshake, keeps account of it, and returns the session to go on with.
-func (t *Traffic) Dial(ctx context.Context, version uint16, node, host string, offer *probe.Session) (*probe.Session, Outcome) {
+func (t *Traffic) Dial(
+	ctx context.Context, version uint16, node, host string, offer *probe.Session,
+) (*probe.Session, Outcome) {
 	before := t.life(node)
 	live := offer != nil && time.Since(offer.Issued) < t.sure()
-	r, err := probe.Dial(ctx, t.cfg.Nodes[node], probe.Config{SNI: host, RootCAs: t.cfg.Roots, Versions: []uint16{version}}, offer)
+	r, err := probe.Dial(ctx, t.cfg.Nodes[node],
+		probe.Config{SNI: host, RootCAs: t.cfg.Roots, Versions: []uint16{version}}, offer)
 	if ctx.Err() != nil {
 		return nil, Ended
 	}
@@ -191,7 +194,8 @@ func (t *Traffic) Dial(ctx context.Context, version uint16, node, host string, o
 		if !r.Resumed {
 			c.Refused++
 			how = Refused
-			t.say("%s %s on %s: a ticket of key %s, %s old, was refused", Kinds[version], host, node, offer.KeyID, time.Since(offer.Issued).Round(time.Millisecond))
+			t.say("%s %s on %s: a ticket of key %s, %s old, was refused",
+				Kinds[version], host, node, offer.KeyID, time.Since(offer.Issued).Round(time.Millisecond))
 		}
 	}
 	if r.Session != nil {

@@ -41,7 +41,9 @@ type played struct {
 	end chan error
 }
 
-func (s *scripted) DeltaAggregatedResources(gs discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+func (s *scripted) DeltaAggregatedResources(
+	gs discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer,
+) error {
 	p := &played{gs, time.Now(), make(chan error)}
 	select {
 	case s.streams <- p:

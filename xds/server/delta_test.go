@@ -83,7 +83,8 @@ func TestDeltaWhatTheNodeHoldsIsNotSentAgain(t *testing.T) {
 	have := map[string]string{"same": "1", "old": "1", "gone": "1", "late": "1", "late2": "1", "other": "1"}
 	expect(t, "first request", r.delta(req{sub: []string{"same", "old", "gone", "late", "late2"}, have: have}),
 		"-gone | old@2")
-	expect(t, "events", r.told(), "asked same@1, asked old@1, asked gone@1, asked late@1, asked late2@1, accepted same@1, sent old@2")
+	expect(t, "events", r.told(),
+		"asked same@1, asked old@1, asked gone@1, asked late@1, asked late2@1, accepted same@1, sent old@2")
 	r.src.set("late", "1")
 	r.src.set("late2", "2")
 	expect(t, "known late", r.wake(), "late2@2")

@@ -63,7 +63,8 @@ func TestConnectionsAreNumberedAsTheyCame(t *testing.T) {
 			t.Cleanup(func() { g.Stop(); wg.Wait() })
 
 			for i := conns - 1; i >= 0; i-- {
-				stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(clients[i]).DeltaAggregatedResources(timeout(t))
+				stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(clients[i]).
+					DeltaAggregatedResources(timeout(t))
 				if err != nil {
 					t.Fatal(err)
 				}

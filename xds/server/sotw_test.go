@@ -91,7 +91,8 @@ func TestSotWRefusedVersionIsParked(t *testing.T) {
 	expect(t, "a new version", r.wake(), "2")
 	expect(t, "accept", r.list(a, "2", r.last(), ""), "")
 	expect(t, "time passes", r.pass(time.Hour), "")
-	expect(t, "events", r.told(), "asked a, sent a@1, refused a@1 (bad), sent a@1, refused a@1 (bad), sent a@2, accepted a@2")
+	expect(t, "events", r.told(),
+		"asked a, sent a@1, refused a@1 (bad), sent a@1, refused a@1 (bad), sent a@2, accepted a@2")
 }
 
 func TestSotWTooManyNames(t *testing.T) {

@@ -161,7 +161,8 @@ func fail(w http.ResponseWriter, err error) {
 		e.Code, code = api.Refused, http.StatusServiceUnavailable
 	case errors.Is(err, rotation.ErrRefused), errors.Is(err, stores.ErrFrozen), errors.Is(err, audit.ErrSound):
 		e.Code, code = api.Refused, http.StatusConflict
-	case errors.Is(err, keysource.ErrBadTicketKey), errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):
+	case errors.Is(err, keysource.ErrBadTicketKey),
+		errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):
 		e.Code, code = api.Refused, http.StatusUnprocessableEntity
 	case errors.Is(err, os.ErrDeadlineExceeded): // the body of the request came too slowly
 		code = http.StatusRequestTimeout

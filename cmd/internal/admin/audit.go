@@ -19,7 +19,9 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 	n := 50
 	if s := r.URL.Query().Get("last"); s != "" {
 		if n, err = strconv.Atoi(s); err != nil || n < 1 || n > maxShown {
-			return out, &api.Error{Message: "last is a number of lines, 1 to " + strconv.Itoa(maxShown), Code: api.Usage}
+			return out, &api.Error{
+				Message: "last is a number of lines, 1 to " + strconv.Itoa(maxShown), Code: api.Usage,
+			}
 		}
 	}
 	lines, err := a.cfg.Audit.Lines(r.Context(), n)
@@ -33,9 +35,10 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 	made := audit.Effect(lines, rollouts)
 	for _, l := range lines {
 		line := api.AuditLine{
-			Number: l.Number, At: l.At, Actor: l.Actor, What: l.What, Scope: l.Scope, Name: l.Name, Key: l.Key, Burnt: l.Burnt, Generation: l.Generation,
-			Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Seconds: l.Took.Seconds(), Times: l.Times, Items: l.Items, Why: l.Why,
-			Replica: l.Replica, MAC: l.MAC,
+			Number: l.Number, At: l.At, Actor: l.Actor, What: l.What, Scope: l.Scope, Name: l.Name, Key: l.Key,
+			Burnt: l.Burnt, Generation: l.Generation,
+			Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind,
+			Seconds: l.Took.Seconds(), Times: l.Times, Items: l.Items, Why: l.Why, Replica: l.Replica, MAC: l.MAC,
 		}
 		if m, known := made[l.Number]; known {
 			line.Made = &m
@@ -98,9 +101,12 @@ func (a *admin) mendAudit(r *http.Request) (out api.AuditMended, err error) {
 func reportsOf(reports ...audit.Report) (out api.AuditReports) {
 	out.Reports = []api.AuditReport{}
 	for _, r := range reports {
-		one := api.AuditReport{Chain: r.Chain, Lines: r.Lines, Head: r.Head.String(), Problems: []api.AuditProblem{}, More: r.More}
+		one := api.AuditReport{
+			Chain: r.Chain, Lines: r.Lines, Head: r.Head.String(), Problems: []api.AuditProblem{}, More: r.More,
+		}
 		for _, p := range r.Problems {
-			one.Problems = append(one.Problems, api.AuditProblem{Fault: string(p.Fault), First: p.First, Last: p.Last, Words: p.Words})
+			one.Problems = append(one.Problems,
+				api.AuditProblem{Fault: string(p.Fault), First: p.First, Last: p.Last, Words: p.Words})
 		}
 		out.Reports = append(out.Reports, one)
 	}

@@ -99,7 +99,9 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 		},
 	}
 	if !do.Plan {
-		if err := a.writeDown(r.Context(), audit.Entry{What: "restore", Why: "a backup of " + text.Made.Format(time.RFC3339) + " by " + who}); err != nil {
+		if err := a.writeDown(r.Context(), audit.Entry{
+			What: "restore", Why: "a backup of " + text.Made.Format(time.RFC3339) + " by " + who,
+		}); err != nil {
 			return out, err
 		}
 	}
@@ -153,7 +155,8 @@ func (a *admin) freeze(r *http.Request) (struct{}, error) {
 	if err != nil {
 		return struct{}{}, err
 	}
-	if err := a.writeDown(r.Context(), audit.Entry{What: "store-frozen", Why: q.Why + " by " + by(q.By)}); err != nil && !errors.Is(err, stores.ErrFrozen) {
+	if err := a.writeDown(r.Context(), audit.Entry{What: "store-frozen", Why: q.Why + " by " + by(q.By)}); err != nil &&
+		!errors.Is(err, stores.ErrFrozen) {
 		return struct{}{}, err
 	}
 	a.cfg.Log.Warn("the store is frozen: nothing changes until it is thawed", "by", by(q.By), "why", q.Why)

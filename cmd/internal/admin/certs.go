@@ -99,7 +99,10 @@ func (a *admin) sources() (out []named) {
 }
 
 func certOf(n keysource.Name, source string, c keysource.Certificate) api.Cert {
-	out := api.Cert{Name: string(n), Source: source, Version: c.Version(), Fingerprint: c.Fingerprint(), Issuer: c.Issuer, NotAfter: c.NotAfter, Chain: string(c.Chain)}
+	out := api.Cert{
+		Name: string(n), Source: source, Version: c.Version(), Fingerprint: c.Fingerprint(), Issuer: c.Issuer,
+		NotAfter: c.NotAfter, Chain: string(c.Chain),
+	}
 	if context, err := keysource.ResumptionContext(c.Chain, n); err == nil { // it was parsed before
 		out.Context = context.Fingerprint
 	}
@@ -133,7 +136,8 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	out.Shadowed = a.inDirectory(r, n)
 	a.cfg.Catalog.Wake()
 	a.cfg.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
-	a.cfg.Log.Info("certificate stored", "name", n, "version", out.Version, "not_after", c.NotAfter.Format(time.RFC3339))
+	a.cfg.Log.Info("certificate stored", "name", n, "version", out.Version,
+		"not_after", c.NotAfter.Format(time.RFC3339))
 	return out, nil
 }
 
@@ -183,7 +187,8 @@ func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
 	}
 	err = a.cfg.Catalog.Remove(r.Context(), n)
 	if errors.Is(err, keysource.ErrNotExist) && a.inDirectory(r, n) {
-		return out, fmt.Errorf("certificate %s %w in the store; it comes from the directory: remove its folder there", n, keysource.ErrNotExist)
+		return out, fmt.Errorf("certificate %s %w in the store; it comes from the directory: remove its folder there",
+			n, keysource.ErrNotExist)
 	}
 	if err == nil {
 		a.cfg.Catalog.Wake()
@@ -195,7 +200,8 @@ func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
 
 func (a *admin) confirmLoss(r *http.Request) (api.Losses, error) {
 	out := api.Losses{Names: []string{}}
-	if err := a.writeDown(r.Context(), audit.Entry{What: "loss-confirmed", Why: "names that are gone are given up"}); err != nil {
+	if err := a.writeDown(r.Context(),
+		audit.Entry{What: "loss-confirmed", Why: "names that are gone are given up"}); err != nil {
 		return out, err
 	}
 	if err := a.cfg.ForgetLoss(r.Context()); err != nil {

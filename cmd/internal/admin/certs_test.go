@@ -32,7 +32,8 @@ func TestAStatusWaitsForNoStoreThatHangs(t *testing.T) {
 		want  []string
 		took  time.Duration
 	}{
-		"all are read":    {scripted{"a": nil, "b": absent, "c": fmt.Errorf("c: %w", store.ErrSealed), "d": fmt.Errorf("d: %w", keysource.ErrBadCertificate)}, []string{"a", "c", "d"}, 0},
+		"all are read": {scripted{"a": nil, "b": absent, "c": fmt.Errorf("c: %w",
+			store.ErrSealed), "d": fmt.Errorf("d: %w", keysource.ErrBadCertificate)}, []string{"a", "c", "d"}, 0},
 		"it hangs":        {scripted{"a": nil}, []string{"a"}, lookForClashes},
 		"it fails":        {scripted{"a": nil, "b": errors.New("no connection"), "c": nil, "d": nil}, []string{"a"}, 0},
 		"nothing clashes": {scripted{"a": absent, "b": absent, "c": absent, "d": absent}, []string{}, 0},

@@ -45,14 +45,18 @@ func chainAmong(hosts []eager.Host, n keysource.Name, most int) *api.Chain {
 			continue
 		}
 		c := &api.Chain{Kind: chainEager, Host: string(name), By: string(hosts[i].By)}
-		if c.Words = fmt.Sprintf("%s is eager (%s): it has a filter chain of its own, and its sessions resume", n, c.By); name != n {
-			c.Words = fmt.Sprintf("clients get the eager chain of %s (%s), with that certificate, and their sessions resume; %s is not eager itself", name, c.By, n)
+		if c.Words = fmt.Sprintf("%s is eager (%s): it has a filter chain of its own, and its sessions resume",
+			n, c.By); name != n {
+			c.Words = fmt.Sprintf("clients get the eager chain of %s (%s), with that certificate, "+
+				"and their sessions resume; %s is not eager itself", name, c.By, n)
 		}
 		return c
 	}
-	c := &api.Chain{Kind: chainOnDemand, Words: fmt.Sprintf("%s is fetched on demand, and its sessions do not resume (lockstep host pin)", n)}
+	c := &api.Chain{Kind: chainOnDemand, Words: fmt.Sprintf("%s is fetched on demand, "+
+		"and its sessions do not resume (lockstep host pin)", n)}
 	if over {
-		c.Words = fmt.Sprintf("%s should be eager and is beyond max_eager (%d): it is fetched on demand, and its sessions do not resume", n, most)
+		c.Words = fmt.Sprintf("%s should be eager and is beyond max_eager (%d): "+
+			"it is fetched on demand, and its sessions do not resume", n, most)
 	}
 	return c
 }

@@ -30,7 +30,8 @@ func TestTheChainOfANameIsTheOneThatEnvoyChooses(t *testing.T) {
 		"late.example":      {"on-demand", "", "", "beyond max_eager (4)"},
 		"localhost":         {"on-demand", "", "", "host pin"},
 	} {
-		if c := chainAmong(hosts, name, 4); c.Kind != want.kind || c.Host != want.host || c.By != want.by || !strings.Contains(c.Words, want.words) {
+		if c := chainAmong(hosts, name, 4); c.Kind != want.kind || c.Host != want.host || c.By != want.by ||
+			!strings.Contains(c.Words, want.words) {
 			t.Errorf("%s: %+v, want %+v", name, *c, want)
 		}
 	}

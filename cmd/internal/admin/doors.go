@@ -55,7 +55,8 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 		}
 		for _, refused := range a.cfg.Table.RefusedSpellings(s.Node.Stream, asked) {
 			door.Asked, door.Why = refused.Asked, bySpelling
-			door.Words = fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, and one other", refused.Held, n)
+			door.Words = fmt.Sprintf("the node holds the name as %s: of a name it gets the normal spelling, %s, "+
+				"and one other", refused.Held, n)
 			found[door] = struct{}{}
 		}
 		held := false
@@ -63,13 +64,15 @@ func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err
 			held = held || name.Sent != "" && !name.Evicted
 			if name.Evicted {
 				door.Asked, door.Why = name.Name, byEviction
-				door.Words = "it was removed to make room (node_names, wildcard_names): the node asks again when a client comes"
+				door.Words = "it was removed to make room (node_names, wildcard_names): " +
+					"the node asks again when a client comes"
 				found[door] = struct{}{}
 			}
 		}
 		if wild := n.Wildcard(); wild != "" && !held && slices.Contains(s.Full, string(wild)) {
 			door.Asked, door.Why = asked, byWildcard
-			door.Words = fmt.Sprintf("the node holds as many names under %s as it may (wildcard_names): its oldest give way, 50 a second, and what comes beyond that is refused; "+
+			door.Words = fmt.Sprintf("the node holds as many names under %s as it may (wildcard_names): "+
+				"its oldest give way, 50 a second, and what comes beyond that is refused; "+
 				"a certificate of its own would let the name in, or an eager chain", wild)
 			found[door] = struct{}{}
 		}
@@ -94,7 +97,8 @@ func (a *admin) remembered(n keysource.Name) time.Time {
 
 func limitDoors(d *api.Doors) {
 	slices.SortFunc(d.Doors, func(x, y api.Door) int {
-		return cmp.Or(cmp.Compare(x.Node, y.Node), cmp.Compare(x.Replica, y.Replica), cmp.Compare(x.Asked, y.Asked), cmp.Compare(x.Why, y.Why))
+		return cmp.Or(cmp.Compare(x.Node, y.Node), cmp.Compare(x.Replica, y.Replica),
+			cmp.Compare(x.Asked, y.Asked), cmp.Compare(x.Why, y.Why))
 	})
 	if beyond := len(d.Doors) - maxDoors; beyond > 0 {
 		d.More += beyond
@@ -109,7 +113,9 @@ func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanat
 		return // it is no server name, and the verdict says so
 	}
 	// who is silent is known by then
-	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) { return c.Doors(ctx, out.Asked) })
+	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) {
+		return c.Doors(ctx, out.Asked)
+	})
 	sum := api.Doors{}
 	for _, d := range append(all, here) {
 		sum.More += d.More

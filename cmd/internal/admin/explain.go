@@ -19,7 +19,9 @@ import (
 // explain takes the steps of a look-up, and goes on where a look-up would end.
 func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	q := r.URL.Query()
-	out = api.Explanation{Asked: q.Get("name"), Found: "no", Looked: []api.Looked{}, Holders: []api.Holder{}, At: time.Now().UTC()}
+	out = api.Explanation{
+		Asked: q.Get("name"), Found: "no", Looked: []api.Looked{}, Holders: []api.Holder{}, At: time.Now().UTC(),
+	}
 	n, err := keysource.ServerName(out.Asked)
 	if err != nil {
 		out.Verdict = err.Error() + "; no certificate can be served under it"
@@ -33,9 +35,11 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	for _, node := range holders.Nodes {
 		for _, s := range node.Secrets {
 			if unusable != "" && (s.State == stateAccepted || s.State == stateProved) {
-				s.State, s.Note = stateStale, "it serves an earlier certificate, since the newest cannot be used: "+unusable
+				s.State, s.Note = stateStale,
+					"it serves an earlier certificate, since the newest cannot be used: "+unusable
 			}
-			out.Holders = append(out.Holders, api.Holder{Node: node.Node, Identity: node.Identity, Replica: node.Replica, Secret: s})
+			out.Holders = append(out.Holders,
+				api.Holder{Node: node.Node, Identity: node.Identity, Replica: node.Replica, Secret: s})
 		}
 	}
 	a.doorsOf(r.Context(), n, &out)
@@ -65,12 +69,14 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 			case err != nil:
 				l.Outcome, l.Words = "unreadable", err.Error()
 				decided = fmt.Sprintf("%s in the %s", name, src.name)
-				if src.name == directory || errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, store.ErrSealed) {
+				if src.name == directory ||
+					errors.Is(err, keysource.ErrBadCertificate) || errors.Is(err, store.ErrSealed) {
 					// else the store is away
 					unusable = err.Error()
 				}
 				out.Found = "unknown"
-				out.Verdict = fmt.Sprintf("%s could not be read, and nothing after it is tried: a node that has the certificate keeps it, another gets none: %v", decided, err)
+				out.Verdict = fmt.Sprintf("%s could not be read, and nothing after it is tried: "+
+					"a node that has the certificate keeps it, another gets none: %v", decided, err)
 			default:
 				l.Outcome = "used"
 				decided = fmt.Sprintf("%s in the %s", name, src.name)
@@ -96,7 +102,8 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 	}
 	if a.cfg.Doubt != nil {
 		if doubt := a.cfg.Doubt(ctx, n); doubt != nil {
-			out.Found, out.Verdict = "unknown", fmt.Sprintf("a node that has the certificate keeps it, another gets none: %v", doubt)
+			out.Found, out.Verdict = "unknown",
+				fmt.Sprintf("a node that has the certificate keeps it, another gets none: %v", doubt)
 			return ""
 		}
 	}
@@ -130,7 +137,8 @@ func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity stri
 		return nil
 	}
 	if p := a.cfg.Policy(); p != nil && !p.AllowsName(identity, n) {
-		out.Denied = fmt.Sprintf("no rule of the policy grants %s to %q, who is told that it does not exist", n, identity)
+		out.Denied = fmt.Sprintf("no rule of the policy grants %s to %q, who is told that it does not exist",
+			n, identity)
 		out.Found, out.Verdict = "no", out.Denied
 	}
 	return nil
@@ -139,7 +147,8 @@ func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity stri
 // identityOf finds a node that is connected, here or to another replica.
 func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 	v := a.fleet(false)
-	for _, s := range a.cfg.Streams.Streams(ctx, server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
+	for _, s := range a.cfg.Streams.Streams(ctx,
+		server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
 		v.stream(s)
 	}
 	a.ask(ctx, v, api.NodesQuery{Node: node})
@@ -148,7 +157,8 @@ func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
 			return found.Identity, nil
 		}
 	}
-	return "", fmt.Errorf("node %q %w: it is not connected (--identity asks for an identity)", node, keysource.ErrNotExist)
+	return "", fmt.Errorf("node %q %w: it is not connected (--identity asks for an identity)",
+		node, keysource.ErrNotExist)
 }
 
 // holders returns the nodes that have asked for the certificate of n, each with that secret alone.
@@ -175,7 +185,8 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 		out.Silent = a.ask(ctx, v, api.NodesQuery{Cert: string(n)})
 	}
 	for _, node := range v.sorted() {
-		node.Secrets = slices.DeleteFunc(node.Secrets, func(s api.Secret) bool { _, ring := keysource.RingScope(s.Name); return ring })
+		node.Secrets = slices.DeleteFunc(node.Secrets,
+			func(s api.Secret) bool { _, ring := keysource.RingScope(s.Name); return ring })
 		if len(node.Secrets) > 0 {
 			out.Nodes = append(out.Nodes, node)
 		}

@@ -31,7 +31,8 @@ func TestRoomIsBoundedInBytes(t *testing.T) {
 	for _, c := range []struct {
 		live          uint64
 		percent, want int
-	}{{0, 50, 3200}, {32 << 20, 50, 400}, {128 << 20, 50, 100}, {256 << 20, 50, 50}, {4 << 30, 50, 50}, {128 << 20, 300, 300}, {32 << 20, -1, -1}} {
+	}{{0, 50, 3200}, {32 << 20, 50, 400}, {128 << 20, 50, 100}, {256 << 20, 50, 50}, {4 << 30, 50, 50},
+		{128 << 20, 300, 300}, {32 << 20, -1, -1}} {
 		if got := roomy(c.live, c.percent); got != c.want {
 			t.Errorf("%d bytes, %d %%: %d, want %d", c.live, c.percent, got, c.want)
 		}

@@ -32,7 +32,8 @@ func guard(token string, hosts []string, next http.Handler) http.Handler {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 			if !ok || subtle.ConstantTimeCompare([]byte(given), []byte(token)) != 1 {
-				deny("the admin token is missing or wrong: it is in admin.token of the data directory (lockstep --token-file)")
+				deny("the admin token is missing or wrong: it is in admin.token of the data directory " +
+					"(lockstep --token-file)")
 				return
 			}
 		}

@@ -27,7 +27,9 @@ type Listeners struct {
 // Listening is what a node answered to the listener.
 type Listening = api.ListeningNode
 
-var errNoListener = &api.Error{Message: "no listener is served: name its template in the configuration (listeners: template:)", Code: api.Refused}
+var errNoListener = &api.Error{
+	Message: "no listener is served: name its template in the configuration (listeners: template:)", Code: api.Refused,
+}
 
 // These are the values of State in [api.Host].
 const (
@@ -91,7 +93,10 @@ func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
 	err = a.cfg.Listeners.Eager.Unpin(r.Context(), n)
 	h, stays := a.cfg.Listeners.host(n)
 	if errors.Is(err, keysource.ErrNotExist) && stays && h.By != eager.Pinned {
-		return out, &api.Error{Message: fmt.Sprintf("%s is not pinned: the configuration makes it eager (%s)", n, setting[h.By]), Code: api.Refused}
+		return out, &api.Error{
+			Message: fmt.Sprintf("%s is not pinned: the configuration makes it eager (%s)", n, setting[h.By]),
+			Code:    api.Refused,
+		}
 	}
 	if err != nil {
 		return out, err
@@ -102,7 +107,8 @@ func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
 	on := v.serving(n)
 	if stays {
 		out = a.cfg.Listeners.hostOf(h)
-		out.Note = strings.TrimPrefix(out.Note+"; ", "; ") + fmt.Sprintf("its pin is gone, and it stays: the configuration makes it eager (%s)", setting[h.By])
+		out.Note = strings.TrimPrefix(out.Note+"; ", "; ") +
+			fmt.Sprintf("its pin is gone, and it stays: the configuration makes it eager (%s)", setting[h.By])
 		out.Nodes = len(on)
 		a.certify(r.Context(), n, &out)
 		return out, nil
@@ -149,7 +155,8 @@ func (l *Listeners) hostOf(h eager.Host) api.Host {
 	out := api.Host{Name: string(h.Name), State: isEager, By: string(h.By), Since: h.Since, Who: h.Who}
 	if h.BeyondMax {
 		out.State = isBeyond
-		out.Note = fmt.Sprintf("it waits for a place among %d eager hosts (max_eager), and goes on demand until then", l.Eager.Max())
+		out.Note = fmt.Sprintf("it waits for a place among %d eager hosts (max_eager), and goes on demand until then",
+			l.Eager.Max())
 	}
 	return out
 }

@@ -46,7 +46,8 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	defer garbage.hold()()
 	out.Failed = []api.ImportFailed{}
 	fail := func(folder string, err error, n keysource.Name) {
-		out.Failed = append(out.Failed, api.ImportFailed{Folder: folder, Error: strings.TrimPrefix(err.Error(), string(n)+": ")})
+		out.Failed = append(out.Failed,
+			api.ImportFailed{Folder: folder, Error: strings.TrimPrefix(err.Error(), string(n)+": ")})
 	}
 	var pairs []catalog.Pair
 	var folders []string
@@ -55,7 +56,8 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 			return out, unread(err, folders)
 		}
 		if len(pairs) == maxPairs {
-			return out, &api.Error{Message: "more certificates than one request may bring: lockstep cert import sends any number", Code: api.Usage}
+			return out, &api.Error{Message: "more certificates than one request may bring: " +
+				"lockstep cert import sends any number", Code: api.Usage}
 		}
 		n, bad := p.Name()
 		if p.Err != nil {

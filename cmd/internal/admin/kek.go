@@ -15,7 +15,8 @@ func (a *admin) kek(r *http.Request) (k api.KEK, err error) {
 	st := a.cfg.Custody.Status()
 	k = api.KEK{
 		Source: st.Source, Primary: st.Keys.Primary.String(), Staged: ids(st.Keys.Staged), Old: ids(st.Keys.Old),
-		Records: st.Work.Records, Seen: st.Work.Seen, Resealed: st.Work.Resealed, Bad: list(st.Work.Bad), WaitsFor: []string{}, Replicas: []api.KEKReplica{},
+		Records: st.Work.Records, Seen: st.Work.Seen, Resealed: st.Work.Resealed, Bad: list(st.Work.Bad),
+		WaitsFor: []string{}, Replicas: []api.KEKReplica{},
 	}
 	switch {
 	case len(k.Staged) > 0:
@@ -32,7 +33,8 @@ func (a *admin) kek(r *http.Request) (k api.KEK, err error) {
 	}
 	reports, unreadable, err := a.cfg.Custody.Reports(r.Context())
 	if len(unreadable) > 0 {
-		k.Problem = strings.TrimPrefix(k.Problem+"; ", "; ") + "the reports of these replicas cannot be read, they may seal with a key that this keyset lacks: " + strings.Join(unreadable, ", ")
+		k.Problem = strings.TrimPrefix(k.Problem+"; ", "; ") + "the reports of these replicas cannot be read, " +
+			"they may seal with a key that this keyset lacks: " + strings.Join(unreadable, ", ")
 	}
 	for _, p := range reports {
 		k.Replicas = append(k.Replicas, api.KEKReplica(p))
@@ -49,7 +51,8 @@ func ids(keys []seal.KeyID) []string {
 }
 
 func (a *admin) rotateKEK(r *http.Request) (k api.KEK, err error) {
-	if err := a.writeDown(r.Context(), audit.Entry{What: "kek-rotate", Key: a.cfg.Custody.Status().Keys.Primary.String()}); err != nil {
+	if err := a.writeDown(r.Context(),
+		audit.Entry{What: "kek-rotate", Key: a.cfg.Custody.Status().Keys.Primary.String()}); err != nil {
 		return k, err
 	}
 	if _, err := a.cfg.Custody.Rotate(r.Context()); err != nil {
@@ -60,7 +63,8 @@ func (a *admin) rotateKEK(r *http.Request) (k api.KEK, err error) {
 }
 
 func (a *admin) retireKEK(r *http.Request) (out api.KEKRetired, err error) {
-	if err := a.writeDown(r.Context(), audit.Entry{What: "kek-retire", Key: a.cfg.Custody.Status().Keys.Primary.String()}); err != nil {
+	if err := a.writeDown(r.Context(),
+		audit.Entry{What: "kek-retire", Key: a.cfg.Custody.Status().Keys.Primary.String()}); err != nil {
 		return out, err
 	}
 	out.Proved, err = a.cfg.Custody.Retire(r.Context())

@@ -63,7 +63,9 @@ func pageOf(r *http.Request) (p page, err error) {
 	p.last = p.After
 	if s := q.Get("limit"); s != "" {
 		if p.Limit, err = strconv.Atoi(s); err != nil || p.Limit < 1 || p.Limit > api.MaxPage {
-			return p, &api.Error{Message: "limit is a number of certificates, 1 to " + strconv.Itoa(api.MaxPage), Code: api.Usage}
+			return p, &api.Error{
+				Message: "limit is a number of certificates, 1 to " + strconv.Itoa(api.MaxPage), Code: api.Usage,
+			}
 		}
 	}
 	if s := q.Get("expires_within"); s != "" {
@@ -80,7 +82,8 @@ func (p *page) full() bool { return len(p.out) >= p.Limit }
 
 // wants reports whether the name belongs to the list, behind the page before.
 func (p *page) wants(c api.Cert) bool {
-	return strings.HasPrefix(c.Name, p.Prefix) && (p.After == "" || c.Name > p.After) && (p.before.IsZero() || !c.NotAfter.IsZero() && c.NotAfter.Before(p.before))
+	return strings.HasPrefix(c.Name, p.Prefix) && (p.After == "" || c.Name > p.After) &&
+		(p.before.IsZero() || !c.NotAfter.IsZero() && c.NotAfter.Before(p.before))
 }
 
 // take moves the entries of dir before the name until, or all if that is empty, to the page. It
@@ -107,7 +110,10 @@ func (a *admin) directory(names map[string]bool) (out []api.Cert) {
 		return nil
 	}
 	for _, e := range a.cfg.Dir.List() {
-		c := api.Cert{Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Fingerprint: e.Leaf, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
+		c := api.Cert{
+			Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Fingerprint: e.Leaf,
+			Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem,
+		}
 		if c.Name == "" {
 			c.Name = e.Folder
 		}
@@ -119,5 +125,8 @@ func (a *admin) directory(names map[string]bool) (out []api.Cert) {
 }
 
 func certOfEntry(e catalog.Entry) api.Cert {
-	return api.Cert{Name: string(e.Name), Source: inStore, Version: e.Version, Fingerprint: e.Leaf, Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem}
+	return api.Cert{
+		Name: string(e.Name), Source: inStore, Version: e.Version, Fingerprint: e.Leaf, Issuer: e.Issuer,
+		NotAfter: e.NotAfter, Problem: e.Problem,
+	}
 }

@@ -25,7 +25,9 @@ func (a *admin) listening(*http.Request) (out api.Listening, err error) {
 
 // fleetListening returns what the nodes of all replicas serve, and which replicas did not answer.
 func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent []string) {
-	all, silent := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Listening, error) { return c.Listening(ctx) })
+	all, silent := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Listening, error) {
+		return c.Listening(ctx)
+	})
 	nodes = a.cfg.Listeners.Here()
 	for _, l := range all {
 		nodes = append(nodes, l.Nodes...)
@@ -39,7 +41,9 @@ func (a *admin) fleetListening(ctx context.Context) (nodes []Listening, silent [
 
 // peersSay asks each other replica, all at once, for a second or so, and names those that did not
 // answer.
-func peersSay[T any](ctx context.Context, a *admin, ask func(context.Context, *api.Client) (T, error)) (all []T, silent []string) {
+func peersSay[T any](
+	ctx context.Context, a *admin, ask func(context.Context, *api.Client) (T, error),
+) (all []T, silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
 	var mu sync.Mutex

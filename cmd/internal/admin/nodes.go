@@ -49,7 +49,8 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	}
 	out.Nodes = v.sorted()
 	if only != "" && len(out.Nodes) == 0 && !here {
-		return out, fmt.Errorf("node %q %w: it is not connected, and no scope waits for it", only, keysource.ErrNotExist)
+		return out, fmt.Errorf("node %q %w: it is not connected, and no scope waits for it",
+			only, keysource.ErrNotExist)
 	}
 	return out, nil
 }
@@ -69,15 +70,16 @@ type fleet struct {
 
 func (a *admin) fleet(here bool) *fleet {
 	return &fleet{
-		now: time.Now(), prover: a.cfg.Prover, here: here, replica: a.cfg.Replica, rows: map[string]*api.Node{}, ids: map[string]string{}, member: map[uint64]string{},
-		lacks: map[string]bool{}, rings: map[string]bool{},
+		now: time.Now(), prover: a.cfg.Prover, here: here, replica: a.cfg.Replica, rows: map[string]*api.Node{},
+		ids: map[string]string{}, member: map[uint64]string{}, lacks: map[string]bool{}, rings: map[string]bool{},
 	}
 }
 
 // badness orders the states of a secret.
 func badness(state string) int {
 	return slices.Index([]string{
-		"", stateProved, stateAccepted, stateSent, stateWaits, stateDoubt, stateStale, stateNoRing, stateStandIn, stateRefused, stateStuck,
+		"", stateProved, stateAccepted, stateSent, stateWaits, stateDoubt, stateStale,
+		stateNoRing, stateStandIn, stateRefused, stateStuck,
 	}, state)
 }
 
@@ -118,7 +120,9 @@ func (f *fleet) roster(scope string, st replicas.Status, only string) {
 		n := f.row(m.Node, m.Name())
 		n.Since = m.Since
 		f.has(m)
-		secret := api.Secret{Name: keysource.RingName(scope), Version: fmt.Sprintf("g%d", m.Floor), State: "accepted", At: m.Since}
+		secret := api.Secret{
+			Name: keysource.RingName(scope), Version: fmt.Sprintf("g%d", m.Floor), State: "accepted", At: m.Since,
+		}
 		switch {
 		case m.Floor != st.Generation:
 			secret.State = stateStale
@@ -218,7 +222,8 @@ func (f *fleet) judged(s server.StreamView, v server.NameView, secret api.Secret
 		return secret
 	case !ring:
 		n, err := keysource.CertificateName(v.Name)
-		if _, tried := slices.BinarySearch(e.Hosts, string(n)); err != nil || !tried || !e.Proved || e.At.Before(v.SentAt) {
+		if _, tried := slices.BinarySearch(e.Hosts, string(n)); err != nil ||
+			!tried || !e.Proved || e.At.Before(v.SentAt) {
 			return secret
 		}
 	case e.Doubt:
@@ -293,8 +298,10 @@ func (f *fleet) sorted() []api.Node {
 		id := f.ids[name]
 		for i := range n.Secrets {
 			s := &n.Secrets[i]
-			if _, ring := keysource.RingScope(s.Name); !ring && s.State == stateAccepted && f.lacks[id] && !f.rings[id] {
-				s.State, s.Note = stateWaits, "the node has accepted no ring: until then it resets every client of this host"
+			if _, ring := keysource.RingScope(s.Name); !ring &&
+				s.State == stateAccepted && f.lacks[id] && !f.rings[id] {
+				s.State, s.Note = stateWaits,
+					"the node has accepted no ring: until then it resets every client of this host"
 			}
 		}
 		slices.SortFunc(n.Secrets, func(a, b api.Secret) int { return cmp.Compare(a.Name, b.Name) })

@@ -27,9 +27,12 @@ func TestOnlyTheReplicaThatIsAskedIsBelieved(t *testing.T) {
 		answer http.HandlerFunc
 		want   string // in the error; "": none
 	}{
-		"itself":             {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"replica":"r2",`+nodes) }, ""},
-		"another":            {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"replica":"r1",`+nodes) }, replicas.ErrAnotherReplica.Error()},
-		"one without a name": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{`+nodes) }, "admin_listen"},
+		"itself": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"replica":"r2",`+nodes) }, ""},
+		"another": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"replica":"r1",`+nodes) },
+			replicas.ErrAnotherReplica.Error()},
+		"one without a name": {
+			func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{`+nodes) }, "admin_listen",
+		},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.URL+r.URL.String(), http.StatusTemporaryRedirect)
 		}, "307"},
@@ -77,7 +80,8 @@ func TestAReplicaTellsWhetherItIsMute(t *testing.T) {
 			}
 		}))
 		mute, err := Peers{}.Mute(t.Context(), replicas.Peer{Replica: "r2", Admin: s.URL})
-		if got := fmt.Sprint(mute, " ", err); !strings.HasPrefix(got, want) || errors.Is(err, replicas.ErrAnotherReplica) != strings.Contains(want, "another") {
+		if got := fmt.Sprint(mute, " ", err); !strings.HasPrefix(got, want) ||
+			errors.Is(err, replicas.ErrAnotherReplica) != strings.Contains(want, "another") {
 			t.Errorf("%s: %s", answer, got)
 		}
 		s.Close()

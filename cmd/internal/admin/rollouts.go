@@ -14,7 +14,8 @@ import (
 // LineOf returns a line of history as the API shows it.
 func LineOf(scope string, l rotation.Line) api.Line {
 	return api.Line{
-		At: l.At, Scope: scope, What: string(l.What), Rotation: l.Rotation, Generation: l.Generation, Key: l.Key, By: l.By, Why: l.Why,
+		At: l.At, Scope: scope, What: string(l.What), Rotation: l.Rotation,
+		Generation: l.Generation, Key: l.Key, By: l.By, Why: l.Why,
 		Nodes: l.Nodes, Seconds: l.Took.Seconds(), WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind,
 	}
 }
@@ -37,7 +38,9 @@ func (a *admin) plan(r *http.Request) (p api.Plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	return api.Plan{Scope: plan.Scope, Steps: list(plan.Steps), Nodes: list(plan.Nodes), BlockedBy: list(plan.Blocked)}, nil
+	return api.Plan{
+		Scope: plan.Scope, Steps: list(plan.Steps), Nodes: list(plan.Nodes), BlockedBy: list(plan.Blocked),
+	}, nil
 }
 
 // list turns nil into an empty list, since scripts iterate over it.
@@ -59,7 +62,9 @@ func (a *admin) rotation(r *http.Request) (out api.Rotation, err error) {
 		return out, err
 	}
 	if n > st.Begun+1 || n > st.Begun && !st.Asked {
-		return out, &api.Error{Message: "scope " + scope + " has had no rotation " + strconv.FormatUint(n, 10), Code: api.NotFound}
+		return out, &api.Error{
+			Message: "scope " + scope + " has had no rotation " + strconv.FormatUint(n, 10), Code: api.NotFound,
+		}
 	}
 	out = api.Rotation{
 		Scope: scope, Rotation: n, Ended: st.Ended >= n, Phase: string(st.Phase), Version: st.Version,

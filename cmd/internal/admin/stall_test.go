@@ -40,7 +40,8 @@ func (p pipes) begin(t *testing.T, size int, body []byte) net.Conn {
 	t.Helper()
 	client, server := net.Pipe()
 	p <- server
-	if _, err := fmt.Fprintf(client, "POST /v1/certs/import HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t\r\nContent-Length: %d\r\n\r\n%s", size, body); err != nil {
+	if _, err := fmt.Fprintf(client, "POST /v1/certs/import HTTP/1.1\r\nHost: localhost\r\n"+
+		"Authorization: Bearer t\r\nContent-Length: %d\r\n\r\n%s", size, body); err != nil {
 		t.Fatal(err)
 	}
 	return client
@@ -67,7 +68,10 @@ func TestAnImportThatBringsNothingGivesUpItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		quiet := slog.New(slog.DiscardHandler)
 		listener := make(pipes)
-		server := &http.Server{Handler: New(Config{Token: "t", Log: quiet, Metrics: http.NotFoundHandler(), Catalog: catalog.New(catalog.Config{Store: memory.New(), Log: quiet})})}
+		server := &http.Server{Handler: New(Config{
+			Token: "t", Log: quiet, Metrics: http.NotFoundHandler(),
+			Catalog: catalog.New(catalog.Config{Store: memory.New(), Log: quiet}),
+		})}
 		served := make(chan struct{})
 		go func() { defer close(served); server.Serve(listener) }()
 		began := time.Now()
@@ -85,7 +89,8 @@ func TestAnImportThatBringsNothingGivesUpItsPlace(t *testing.T) {
 			t.Errorf("the next one: %d %s after %s", code, body, time.Since(began))
 		}
 		for i, c := range stalled {
-			if code, body := answerOf(t, c); code != http.StatusRequestTimeout || !strings.Contains(body, "nothing came for 30s") {
+			if code, body := answerOf(t, c); code != http.StatusRequestTimeout ||
+				!strings.Contains(body, "nothing came for 30s") {
 				t.Errorf("stalled: %d %s", code, body)
 			}
 			if want := maxStall; i == 0 && time.Since(began) != want+maxStall/2 {

@@ -16,7 +16,9 @@ import (
 
 func write(t testing.TB, w *tar.Writer, name, text string) {
 	t.Helper()
-	if err := w.WriteHeader(&tar.Header{Name: name, Size: int64(len(text)), Mode: 0o600, Typeflag: tar.TypeReg}); err != nil {
+	if err := w.WriteHeader(&tar.Header{
+		Name: name, Size: int64(len(text)), Mode: 0o600, Typeflag: tar.TypeReg,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Write([]byte(text)); err != nil {
@@ -29,7 +31,10 @@ func TestAnArchiveReadsBackAsItWasWritten(t *testing.T) {
 	w := tar.NewWriter(&b)
 	var want []Pair
 	for i := range 50 {
-		p := Pair{Folder: fmt.Sprintf("h%d.%s.example", i, strings.Repeat("x", 4*i)), PEM: keysource.PEM{Chain: bytes.Repeat([]byte{'c'}, i*100), Key: []byte("k")}}
+		p := Pair{
+			Folder: fmt.Sprintf("h%d.%s.example", i, strings.Repeat("x", 4*i)),
+			PEM:    keysource.PEM{Chain: bytes.Repeat([]byte{'c'}, i*100), Key: []byte("k")},
+		}
 		want = append(want, p)
 		if err := p.Write(w); err != nil {
 			t.Fatal(err)
@@ -40,7 +45,8 @@ func TestAnArchiveReadsBackAsItWasWritten(t *testing.T) {
 	}
 	i := 0
 	for p, err := range Tar(&b, "it") {
-		if err != nil || p.Folder != want[i].Folder || !bytes.Equal(p.Chain, want[i].Chain) || !bytes.Equal(p.Key, want[i].Key) || p.Err != nil {
+		if err != nil || p.Folder != want[i].Folder || !bytes.Equal(p.Chain, want[i].Chain) ||
+			!bytes.Equal(p.Key, want[i].Key) || p.Err != nil {
 			t.Fatalf("%d: %+v %v", i, p, err)
 		}
 		i++
@@ -65,7 +71,8 @@ func TestFilesOfAFolderMayLieApartButNotTooMuch(t *testing.T) {
 	for p, err := range Tar(&b, "it") {
 		got = append(got, fmt.Sprintf("%s %s %s %v %v", p.Folder, p.Chain, p.Key, p.Err, err))
 	}
-	want := []string{"h2 first key <nil> <nil>", "h1 again key <nil> <nil>", "h0 first  there is no tls.key <nil>", "h9  key there is no tls.crt <nil>"}
+	want := []string{"h2 first key <nil> <nil>", "h1 again key <nil> <nil>",
+		"h0 first  there is no tls.key <nil>", "h9  key there is no tls.crt <nil>"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -89,7 +96,9 @@ func TestFilesOfAFolderMayLieApartButNotTooMuch(t *testing.T) {
 
 func TestADirectoryIsReadFolderByFolder(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"b/tls.crt": "c", "b/tls.key": "k", "a/tls.crt": "c", ".hidden/tls.crt": "c", "file": "x"} {
+	for name, text := range map[string]string{
+		"b/tls.crt": "c", "b/tls.key": "k", "a/tls.crt": "c", ".hidden/tls.crt": "c", "file": "x",
+	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +127,10 @@ func TestADirectoryIsReadFolderByFolder(t *testing.T) {
 }
 
 func TestAFolderStandsForAName(t *testing.T) {
-	for folder, want := range map[string]keysource.Name{"Shop.Example": "shop.example", "_.shop.example": "*.shop.example", "*.shop.example": "", "a b": "", "a/b": "", "": ""} {
+	for folder, want := range map[string]keysource.Name{
+		"Shop.Example": "shop.example", "_.shop.example": "*.shop.example",
+		"*.shop.example": "", "a b": "", "a/b": "", "": "",
+	} {
 		n, err := Pair{Folder: folder}.Name()
 		if n != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q %v", folder, n, err)

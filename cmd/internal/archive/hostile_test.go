@@ -35,7 +35,10 @@ func TestASparseFileIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, form := range [][]string{{"--format=gnu"}, {"--format=posix", "--sparse-version=0.0"}, {"--format=posix", "--sparse-version=0.1"}, {"--format=posix", "--sparse-version=1.0"}} {
+	for _, form := range [][]string{
+		{"--format=gnu"}, {"--format=posix", "--sparse-version=0.0"}, {"--format=posix", "--sparse-version=0.1"},
+		{"--format=posix", "--sparse-version=1.0"},
+	} {
 		b, err := exec.Command(tool, append(form, "--sparse", "-C", dir, "-cf", "-", ".")...).Output()
 		if err != nil || len(b) > 1<<20 {
 			t.Skipf("tar makes no sparse archive: %d bytes, %v", len(b), err)
@@ -105,7 +108,8 @@ func TestOnlyRegularFilesOfADirectoryAreRead(t *testing.T) {
 	go func() {
 		var got []string
 		for p, err := range Dir(f) {
-			got = append(got, fmt.Sprint(p.Folder, " ", p.Err != nil && strings.Contains(p.Err.Error(), "no regular file"), " ", p.Err == nil, " ", err))
+			got = append(got, fmt.Sprint(p.Folder, " ",
+				p.Err != nil && strings.Contains(p.Err.Error(), "no regular file"), " ", p.Err == nil, " ", err))
 		}
 		done <- got
 	}()

@@ -65,7 +65,8 @@ func certify(t testing.TB, s store.Store, ca *fleet.CA, name string) string {
 	t.Helper()
 	p, err := ca.Issue(fleet.Leaf{Names: []string{name}})
 	check(t, err)
-	_, err = catalog.New(catalog.Config{Store: s}).Put(t.Context(), keysource.Name(name), keysource.PEM{Chain: p.Chain, Key: p.Key})
+	_, err = catalog.New(catalog.Config{Store: s}).Put(t.Context(), keysource.Name(name),
+		keysource.PEM{Chain: p.Chain, Key: p.Key})
 	check(t, err)
 	return get(t, s, "cert/"+name)
 }
@@ -115,7 +116,9 @@ func TestWhatIsTakenComesBack(t *testing.T) {
 		name := fmt.Sprintf("host-%d.example", i)
 		want["cert/"+name] = certify(t, from, ca, name)
 	}
-	for key, val := range map[string]string{"dir/names": `["a.example"]`, "audit/head": "h", "audit/key": "k", "audit/lines/1": "l", "policy/x": ""} {
+	for key, val := range map[string]string{
+		"dir/names": `["a.example"]`, "audit/head": "h", "audit/key": "k", "audit/lines/1": "l", "policy/x": "",
+	} {
 		set(t, from, key, val)
 		want[key] = val
 	}
@@ -155,7 +158,9 @@ func TestWhatTheStoreHasAlready(t *testing.T) {
 	id, to := pair(t)
 	from, ca := memory.New(), newCA(t)
 	old := certify(t, from, ca, "shop.example")
-	for key, val := range map[string]string{"dir/names": "old", "audit/key": "theirs", "audit/head": "theirs", "audit/lines/1": "theirs"} {
+	for key, val := range map[string]string{
+		"dir/names": "old", "audit/key": "theirs", "audit/head": "theirs", "audit/lines/1": "theirs",
+	} {
 		set(t, from, key, val)
 	}
 	b := take(t, from, to)
@@ -168,7 +173,8 @@ func TestWhatTheStoreHasAlready(t *testing.T) {
 	sum, err := restore(t.Context(), into, b, false, id)
 	check(t, err)
 	for key, want := range map[string]string{
-		"cert/shop.example": old, "cert/other.example": other, "dir/names": "new", "audit/key": "ours", "audit/head": "ours", "audit/lines/1": "(none)",
+		"cert/shop.example": old, "cert/other.example": other, "dir/names": "new", "audit/key": "ours",
+		"audit/head": "ours", "audit/lines/1": "(none)",
 	} {
 		if got := get(t, into, key); got != want {
 			t.Errorf("%s is %.40q, want %.40q", key, got, want)
@@ -203,11 +209,13 @@ func TestADamagedBackupIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	for _, at := range []int{0, 30, 150, 250, len(good) / 2, len(good) - 1} {
 		bad := bytes.Clone(good)
 		bad[at] ^= 1
-		if _, err := restore(t.Context(), memory.New(), bad, true, id); !errors.Is(err, backup.ErrBad) && !errors.Is(err, backup.ErrLocked) {
+		if _, err := restore(t.Context(), memory.New(), bad, true, id); !errors.Is(err, backup.ErrBad) &&
+			!errors.Is(err, backup.ErrLocked) {
 			t.Errorf("changed at %d: %v", at, err)
 		}
 	}
-	if _, err := restore(t.Context(), memory.New(), append(bytes.Clone(good), 'x'), true, id); !errors.Is(err, backup.ErrBad) {
+	if _, err := restore(t.Context(), memory.New(), append(bytes.Clone(good), 'x'),
+		true, id); !errors.Is(err, backup.ErrBad) {
 		t.Errorf("with more behind it: %v", err)
 	}
 	if _, err := restore(t.Context(), memory.New(), good, true, stranger); !errors.Is(err, backup.ErrLocked) {
@@ -239,7 +247,8 @@ func TestForgedRecordsDoNotComeIn(t *testing.T) {
 		check(t, err)
 		into := memory.New()
 		_, err = backup.Restore{Store: into, By: "test"}.Run(t.Context(), rd)
-		if !errors.Is(err, backup.ErrRefused) || !strings.Contains(err.Error(), r[0]) || strings.Contains(err.Error(), "PRIVATE") || len(keys(t, into)) > 0 {
+		if !errors.Is(err, backup.ErrRefused) || !strings.Contains(err.Error(), r[0]) ||
+			strings.Contains(err.Error(), "PRIVATE") || len(keys(t, into)) > 0 {
 			t.Errorf("%s: %v, %v", name, err, keys(t, into))
 		}
 	}
@@ -292,11 +301,13 @@ func TestRecipientsNamesWhatIsWrongAndQuotesNothing(t *testing.T) {
 		"cut":        {[]string{pub, pub[:40]}, ""},
 		"two in one": {[]string{pub + "\n" + pub}, ""},
 	} {
-		if _, err := backup.Recipients(c.public, c.word); err == nil || strings.Contains(err.Error(), id.String()[:30]) {
+		if _, err := backup.Recipients(c.public, c.word); err == nil ||
+			strings.Contains(err.Error(), id.String()[:30]) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := backup.Identities(strings.NewReader("# mine\n" + id.String()[:50])); err == nil || strings.Contains(err.Error(), id.String()[:30]) {
+	if _, err := backup.Identities(strings.NewReader("# mine\n" + id.String()[:50])); err == nil ||
+		strings.Contains(err.Error(), id.String()[:30]) {
 		t.Errorf("a cut identity: %v", err)
 	}
 }
@@ -323,7 +334,9 @@ func TestARecordThatDoesNotOpenFailsTheBackup(t *testing.T) {
 
 func TestWrittenIsRead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := rapid.MapOf(rapid.StringN(1, 20, -1).Filter(func(s string) bool { return strings.ToValidUTF8(s, "") == s }), rapid.SliceOf(rapid.Byte())).Draw(t, "records")
+		want := rapid.MapOf(rapid.StringN(1, 20, -1).Filter(func(s string) bool {
+			return strings.ToValidUTF8(s, "") == s
+		}), rapid.SliceOf(rapid.Byte())).Draw(t, "records")
 		var b bytes.Buffer
 		w, err := backup.NewWriter(&b, time.Now())
 		if err != nil {
@@ -433,7 +446,8 @@ func FuzzRestore(f *testing.F) {
 		if n := len(keys(t, into)); n > 0 {
 			t.Fatalf("%d records were written", n)
 		}
-		if err != nil && !errors.Is(err, backup.ErrBad) && !errors.Is(err, backup.ErrLocked) && !errors.Is(err, backup.ErrRefused) {
+		if err != nil && !errors.Is(err, backup.ErrBad) &&
+			!errors.Is(err, backup.ErrLocked) && !errors.Is(err, backup.ErrRefused) {
 			t.Errorf("%v", err)
 		}
 	})

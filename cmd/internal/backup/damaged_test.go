@@ -30,7 +30,8 @@ func begun(t *testing.T, s store.Store) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	c := fleet.New(fleet.Config{
-		Store: s, Replica: "r1", Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()}, Refresh: time.Second, Log: slog.New(slog.DiscardHandler),
+		Store: s, Replica: "r1", Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
+		Refresh: time.Second, Log: slog.New(slog.DiscardHandler),
 		Wake: func(string, []uint64) {}, Announce: func(string, rotation.Line, string) {},
 	})
 	done := make(chan error)
@@ -55,7 +56,8 @@ func TestARestoreTakesThePlaceOfWhatIsDamaged(t *testing.T) {
 	if sum.Counts[backup.Replaced] != 2 || get(t, into, "cert/shop.example") != cert {
 		t.Errorf("%v", sum)
 	}
-	if out, _, err := rotation.Restore("default", "test", []byte(get(t, into, "ring/default")), []byte(get(t, from, "ring/default")), time.Now(), nil); err != nil || out == nil {
+	if out, _, err := rotation.Restore("default", "test", []byte(get(t, into, "ring/default")),
+		[]byte(get(t, from, "ring/default")), time.Now(), nil); err != nil || out == nil {
 		t.Errorf("the ring that was restored: %v", err)
 	}
 

@@ -83,7 +83,8 @@ func checkChain(t *testing.T, chain *listenerv3.FilterChain, host, ring string, 
 		t.Errorf("%s: session_timeout %v, want %v", host, d.GetSessionTimeout().AsDuration(), lifetime)
 	}
 	params := d.GetCommonTlsContext().GetTlsParams()
-	if params.GetTlsMinimumProtocolVersion() != tlsv3.TlsParameters_TLSv1_2 || params.GetTlsMaximumProtocolVersion() != tlsv3.TlsParameters_TLSv1_3 {
+	if params.GetTlsMinimumProtocolVersion() != tlsv3.TlsParameters_TLSv1_2 ||
+		params.GetTlsMaximumProtocolVersion() != tlsv3.TlsParameters_TLSv1_3 {
 		t.Errorf("%s: versions %v", host, params)
 	}
 	certs := d.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs()
@@ -120,7 +121,9 @@ func TestBootstrapHasOneChainPerHost(t *testing.T) {
 	for i, host := range want {
 		checkChain(t, chains[i], host, "tickets/emea", 90*time.Minute)
 	}
-	if n := len(got.GetStaticResources().GetClusters()[0].GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()); n != 2 {
+	if n := len(
+		got.GetStaticResources().GetClusters()[0].GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints(),
+	); n != 2 {
 		t.Errorf("%d endpoints of the control plane, want 2", n)
 	}
 }
@@ -158,14 +161,17 @@ func TestEachModeIsWhatEnvoyTakes(t *testing.T) {
 		}
 		switch mode {
 		case Hybrid:
-			if lds.GetAds() == nil || lds.GetInitialFetchTimeout() == nil || lds.GetInitialFetchTimeout().AsDuration() != 0 {
+			if lds.GetAds() == nil || lds.GetInitialFetchTimeout() == nil ||
+				lds.GetInitialFetchTimeout().AsDuration() != 0 {
 				t.Errorf("lds_config %v", lds)
 			}
 		case OnDemand:
 			chains := got.GetStaticResources().GetListeners()[0].GetFilterChains()
 			d := downstream(t, chains[0])
-			if len(chains) != 1 || chains[0].GetTransportSocketConnectTimeout().AsDuration() <= 0 || !d.GetDisableStatelessSessionResumption() ||
-				!d.GetDisableStatefulSessionResumption() || d.GetCommonTlsContext().GetCustomTlsCertificateSelector() == nil {
+			if len(chains) != 1 || chains[0].GetTransportSocketConnectTimeout().AsDuration() <= 0 ||
+				!d.GetDisableStatelessSessionResumption() ||
+				!d.GetDisableStatefulSessionResumption() ||
+				d.GetCommonTlsContext().GetCustomTlsCertificateSelector() == nil {
 				t.Errorf("the on-demand listener has the chains %v", chains)
 			}
 		}
@@ -174,7 +180,10 @@ func TestEachModeIsWhatEnvoyTakes(t *testing.T) {
 
 // YAML reads each of these, unquoted, as something else.
 func TestStringsStayStrings(t *testing.T) {
-	for _, id := range []string{"n", "on", "1e3", "0x10", "null", "~", "1.0", "2026-01-01", "a: b", "- a", "#a", `"`, `\`, "{", "*ring", "&a", "!a", "é\u2028\n", "'", "%a", "{{.Ring}}", " a "} {
+	for _, id := range []string{
+		"n", "on", "1e3", "0x10", "null", "~", "1.0", "2026-01-01", "a: b", "- a", "#a", `"`, `\`, "{", "*ring", "&a",
+		"!a", "é\u2028\n", "'", "%a", "{{.Ring}}", " a ",
+	} {
 		o := example()
 		o.Node, o.Cluster, o.Scope = id, id, ""
 		b, err := Envoy(o)
@@ -230,7 +239,10 @@ func mtls(t *testing.T) *TLS {
 	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), ca.PEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &TLS{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "node", "tls.crt"), Key: filepath.Join(dir, "node", "tls.key")}
+	return &TLS{
+		CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "node", "tls.crt"),
+		Key: filepath.Join(dir, "node", "tls.key"),
+	}
 }
 
 func TestControlPlaneIsChecked(t *testing.T) {
@@ -241,8 +253,10 @@ func TestControlPlaneIsChecked(t *testing.T) {
 		sni, sans    string
 	}{
 		{"addresses", "", []string{"127.0.0.1:18000", "[::1]:18000"}, "", "IP_ADDRESS 127.0.0.1, IP_ADDRESS ::1"},
-		{"names", "", []string{"a.internal:18000", "b.internal:18000", "a.internal:18001"}, "a.internal", "DNS a.internal, DNS b.internal"},
-		{"SPIFFE ID", "spiffe://fleet.example/lockstepd", []string{"127.0.0.1:18000"}, "", "URI spiffe://fleet.example/lockstepd"},
+		{"names", "", []string{"a.internal:18000", "b.internal:18000", "a.internal:18001"},
+			"a.internal", "DNS a.internal, DNS b.internal"},
+		{"SPIFFE ID", "spiffe://fleet.example/lockstepd", []string{"127.0.0.1:18000"}, "",
+			"URI spiffe://fleet.example/lockstepd"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := example()
@@ -258,7 +272,8 @@ func TestControlPlaneIsChecked(t *testing.T) {
 			got := new(bootstrapv3.Bootstrap)
 			decode(t, b, got)
 			up := new(tlsv3.UpstreamTlsContext)
-			if err := got.GetStaticResources().GetClusters()[0].GetTransportSocket().GetTypedConfig().UnmarshalTo(up); err != nil {
+			if err := got.GetStaticResources().GetClusters()[0].GetTransportSocket().
+				GetTypedConfig().UnmarshalTo(up); err != nil {
 				t.Fatal(err)
 			}
 			var sans []string
@@ -286,8 +301,10 @@ func TestSnippetFitsAnExistingBootstrap(t *testing.T) {
 	if decode(t, []byte(docs[0]), top); statsOf(top) != 2 {
 		t.Error("the statistics of each certificate are kept")
 	}
-	listener := "  listeners:\n  - name: \"mine\"\n    address: {socket_address: {address: \"127.0.0.1\", port_value: 18443}}\n" +
-		"    listener_filters: [{name: \"i\", typed_config: {\"@type\": \"type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector\"}}]\n" +
+	listener := "  listeners:\n  - name: \"mine\"\n" +
+		"    address: {socket_address: {address: \"127.0.0.1\", port_value: 18443}}\n" +
+		"    listener_filters: [{name: \"i\", typed_config: {\"@type\": " +
+		"\"type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector\"}}]\n" +
 		"    filter_chains:\n"
 	for i, host := range o.Hosts {
 		chain := new(listenerv3.FilterChain)
@@ -328,14 +345,18 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		{`xds: "127.0.0.1" is not host:port`, func(o *Options) { o.XDS = []string{"127.0.0.1"} }},
 		{`xds: "127.0.0.1:0" has no port`, func(o *Options) { o.XDS = []string{"127.0.0.1:0"} }},
 		{`xds: "a b" is neither`, func(o *Options) { o.XDS = []string{"a b:1"} }},
-		{"xds: IP addresses and DNS names are mixed", func(o *Options) { o.XDS = []string{"127.0.0.1:1", "a.internal:1"} }},
+		{"xds: IP addresses and DNS names are mixed", func(o *Options) {
+			o.XDS = []string{"127.0.0.1:1", "a.internal:1"}
+		}},
 		{"tls: ca, cert and key go together", func(o *Options) { o.TLS = &TLS{CA: "ca.pem"} }},
 		{`admin: "localhost": Envoy listens on IP`, func(o *Options) { o.Admin = "localhost:19000" }},
 		{`listen: "" is not host:port`, func(o *Options) { o.Listen = "" }},
 		{`upstream: "127.0.0.1:99999"`, func(o *Options) { o.Upstream = "127.0.0.1:99999" }},
 		{"hosts: at least one", func(o *Options) { o.Hosts = nil }},
 		{"hosts: not a server name", func(o *Options) { o.Hosts = []string{"tickets/default"} }},
-		{`hosts: "shop.example" stands there twice`, func(o *Options) { o.Hosts = []string{"shop.example", "SHOP.example."} }},
+		{`hosts: "shop.example" stands there twice`, func(o *Options) {
+			o.Hosts = []string{"shop.example", "SHOP.example."}
+		}},
 		{`mode: "both" is neither`, func(o *Options) { o.Mode = "both" }},
 		{"hosts: none are named in mode hybrid", func(o *Options) { o.Mode = Hybrid }},
 		{`scope: "a/b" has a slash`, func(o *Options) { o.Scope = "a/b" }},

@@ -47,7 +47,8 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 		o.ClientCerts, o.ClientCA = c.declared, c.ca
 		for name, write := range map[string]func(Options) ([]byte, error){"Envoy": Envoy, "Snippet": Snippet} {
 			b, err := write(o)
-			if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, ErrBadOptions) || !strings.Contains(err.Error(), c.want)) {
+			if (err == nil) != (c.want == "") ||
+				err != nil && (!errors.Is(err, ErrBadOptions) || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%s with %q: %v, want %q in it", name, c.declared, err, c.want)
 			}
 			if err != nil {
@@ -73,7 +74,8 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 			}
 			for _, chain := range chains {
 				d := downstream(t, chain)
-				asks, trusts := d.GetRequireClientCertificate().GetValue(), d.GetCommonTlsContext().GetValidationContext().GetTrustedCa().GetFilename()
+				asks, trusts := d.GetRequireClientCertificate().GetValue(),
+					d.GetCommonTlsContext().GetValidationContext().GetTrustedCa().GetFilename()
 				if asks != (c.ca != nil) || (trusts == file) != (c.ca != nil) {
 					t.Errorf("%s: a chain asks for client certificates: %v, of %q", name, asks, trusts)
 				}

@@ -81,10 +81,12 @@ func TestTheCapabilitiesAreWhatTheCompatRunSaw(t *testing.T) {
 				continue
 			}
 			if works := strings.HasPrefix(cells[i], "yes"); works != (parseEnvoy(cells[0], mode) == nil) {
-				t.Errorf("Envoy %s, mode %s: the page says %q, and bootstrap: %v", cells[0], mode, cells[i], parseEnvoy(cells[0], mode))
+				t.Errorf("Envoy %s, mode %s: the page says %q, and bootstrap: %v",
+					cells[0], mode, cells[i], parseEnvoy(cells[0], mode))
 			}
 			noted := strings.HasPrefix(cells[i], "yes") && strings.HasSuffix(cells[i], ")")
-			if words := Caution(Options{Envoy: cells[0], Mode: mode}); strings.HasPrefix(cells[i], "yes") && noted != (words != "") {
+			if words := Caution(Options{Envoy: cells[0], Mode: mode}); strings.HasPrefix(cells[i], "yes") &&
+				noted != (words != "") {
 				t.Errorf("Envoy %s, mode %s: the page says %q, and bootstrap warns %q", cells[0], mode, cells[i], words)
 			}
 		}

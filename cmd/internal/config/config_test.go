@@ -40,7 +40,8 @@ func TestAFlagWinsOverTheEnvironmentAndThatOverTheFile(t *testing.T) {
 }
 
 func TestScopesTakeTheirDefaultsOneByOne(t *testing.T) {
-	c, err := load(t, "scopes:\n  default:\n    period: 10m\n  partners:\n    quorum: 95%\n    laggard: 3m\n    ticket_lifetime: 30m\n", nil)
+	c, err := load(t, "scopes:\n  default:\n    period: 10m\n  partners:\n    quorum: 95%\n    laggard: 3m\n"+
+		"    ticket_lifetime: 30m\n", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,12 +54,14 @@ func TestScopesTakeTheirDefaultsOneByOne(t *testing.T) {
 }
 
 func TestListenersTakeTheirDefaults(t *testing.T) {
-	c, err := load(t, "listeners:\n  template: l.yaml\n  hosts: [Shop.example., \"*.Blog.example\"]\n  match: [\"API-*\"]\n", nil)
+	c, err := load(t, "listeners:\n  template: l.yaml\n  hosts: [Shop.example., \"*.Blog.example\"]\n"+
+		"  match: [\"API-*\"]\n", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := c.Listeners
-	if n := l.Names(); l.Scope != "default" || l.MaxEager != 2000 || len(n) != 2 || n[0] != "shop.example" || n[1] != "*.blog.example" || l.Match[0] != "api-*" {
+	if n := l.Names(); l.Scope != "default" || l.MaxEager != 2000 || len(n) != 2 || n[0] != "shop.example" ||
+		n[1] != "*.blog.example" || l.Match[0] != "api-*" {
 		t.Fatalf("%+v, hosts %v", l, n)
 	}
 }
@@ -99,8 +102,10 @@ func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
-		"", "refresh: 1s\n", "scopes:\n  default:\n    period: 10m\n    quorum: 95%\n    laggard: 3m\n", "scopes:\n  a: null\n", "scopes: [1]\n",
-		"xds_listen: unix:/run/x\nadmin_listen: '[::1]:1'\n", "scopes: {default: {ticket_lifetime: 1s, period: 1s, max_key_age: 24h}}\n", "a: &a [*a]\n",
+		"", "refresh: 1s\n", "scopes:\n  default:\n    period: 10m\n    quorum: 95%\n    laggard: 3m\n",
+		"scopes:\n  a: null\n", "scopes: [1]\n",
+		"xds_listen: unix:/run/x\nadmin_listen: '[::1]:1'\n",
+		"scopes: {default: {ticket_lifetime: 1s, period: 1s, max_key_age: 24h}}\n", "a: &a [*a]\n",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -16,8 +16,10 @@ import (
 // whether opening goes as far as the server shows it.
 func TestTheStoresOfTheConfigurationAreThoseThatOpen(t *testing.T) {
 	schemes := map[string]bool{
-		"nats": true, "tls": true, "redis": true, "rediss": true, "redis+sentinel": true, "rediss+sentinel": true, "redis+cluster": true, "rediss+cluster": true,
-		"ws": false, "nats+tls": false, "redis+unix": false, "rediss+ring": false, "redisss": false, "redis-sentinel": false, "valkey": false, "http": false, "file": false, "": false,
+		"nats": true, "tls": true, "redis": true, "rediss": true, "redis+sentinel": true, "rediss+sentinel": true,
+		"redis+cluster": true, "rediss+cluster": true,
+		"ws": false, "nats+tls": false, "redis+unix": false, "rediss+ring": false, "redisss": false,
+		"redis-sentinel": false, "valkey": false, "http": false, "file": false, "": false,
 	}
 	for _, s := range storeURLs {
 		if !schemes[strings.TrimSuffix(s, "://")] {
@@ -58,7 +60,8 @@ func TestTheStoresOfTheConfigurationAreThoseThatOpen(t *testing.T) {
 			<-done
 			_, refused := load(t, "", nil, "--store", where)
 			if asked.Load() != want || (refused == nil) != want {
-				t.Errorf("%s: a server was asked: %v (%v); the configuration: %v; want both: %v", where, asked.Load(), err, refused, want)
+				t.Errorf("%s: a server was asked: %v (%v); the configuration: %v; want both: %v",
+					where, asked.Load(), err, refused, want)
 			}
 			if want != slices.Contains(storeURLs, scheme+"://") {
 				t.Errorf("%s:// among %v", scheme, storeURLs)

@@ -37,7 +37,10 @@ func ring(t *testing.T, r *running, node string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: node, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL, ResourceNames: []string{"tickets/default"}}
+	ask := &discoveryv3.DiscoveryRequest{
+		Node: &corev3.Node{Id: node, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL,
+		ResourceNames: []string{"tickets/default"},
+	}
 	if err := s.Send(ask); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +59,8 @@ func breakLog(t *testing.T, r *running) (repair func(*Daemon)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rev, err = r.store.Swap(t.Context(), "audit/head", rev, bytes.Replace(good, []byte(`"mac":"`), []byte(`"mac":"A`), -1)); err != nil {
+	if rev, err = r.store.Swap(t.Context(), "audit/head", rev,
+		bytes.Replace(good, []byte(`"mac":"`), []byte(`"mac":"A`), -1)); err != nil {
 		t.Fatal(err)
 	}
 	return func(d *Daemon) {
@@ -79,14 +83,18 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 			_, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{By: "me"})
 			return err
 		},
-		"burn": func() error { _, err := r.client.Burn(t.Context(), "default", api.RotateRequest{By: "me"}); return err },
+		"burn": func() error {
+			_, err := r.client.Burn(t.Context(), "default", api.RotateRequest{By: "me"})
+			return err
+		},
 		"exclude": func() error {
 			return r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "n", Seconds: 60})
 		},
 		"confirm": func() error { _, err := r.client.ConfirmLoss(t.Context()); return err },
 	} {
 		var answer *api.Error
-		if err := change(); !errors.As(err, &answer) || answer.Code != api.Refused || !strings.Contains(answer.Message, "audit log cannot be written") {
+		if err := change(); !errors.As(err, &answer) || answer.Code != api.Refused ||
+			!strings.Contains(answer.Message, "audit log cannot be written") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -94,7 +102,8 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 		t.Errorf("a node that comes now gets %q, not %q", v, before)
 	}
 	st, err := r.client.Status(t.Context())
-	if err != nil || st.Scopes[0].Version != before || !strings.Contains(strings.Join(st.Degraded, "\n"), "audit log cannot be written to the store") {
+	if err != nil || st.Scopes[0].Version != before ||
+		!strings.Contains(strings.Join(st.Degraded, "\n"), "audit log cannot be written to the store") {
 		t.Errorf("%+v %v", st, err)
 	}
 	repair(r.Daemon)
@@ -127,7 +136,8 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 	}
 	r.audit.Forbidden("spiffe://fleet/x", "shop.example")
 	var log api.Audit
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(whats(log), "forbidden") || !strings.Contains(whats(log), "burnt"); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(whats(log), "forbidden") ||
+		!strings.Contains(whats(log), "burnt"); time.Sleep(5 * time.Millisecond) {
 		if log, err = r.client.Audit(t.Context(), 100); err != nil || time.Now().After(deadline) {
 			t.Fatalf("%s %v", whats(log), err)
 		}
@@ -145,7 +155,8 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 			}
 		}
 	}
-	if l := by["distributing"]; l.Actor != "alice" || l.Why != "because" || l.Scope != "default" || l.Rotation != started.Rotation || len(l.Key) != 64 {
+	if l := by["distributing"]; l.Actor != "alice" || l.Why != "because" || l.Scope != "default" ||
+		l.Rotation != started.Rotation || len(l.Key) != 64 {
 		t.Errorf("%+v", l)
 	}
 	if l := by["burning"]; l.Actor != "bob" || len(l.Burnt) != 2 || l.Key != now.Keys[0].Fingerprint() {
@@ -158,17 +169,21 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 		t.Errorf("the rollout names %s", head)
 	}
 	found, err := r.client.VerifyAudit(t.Context())
-	if err != nil || len(found.Reports) != 1 || len(found.Reports[0].Problems) > 0 || found.Reports[0].Lines != uint64(len(log.Lines)) {
+	if err != nil || len(found.Reports) != 1 || len(found.Reports[0].Problems) > 0 ||
+		found.Reports[0].Lines != uint64(len(log.Lines)) {
 		t.Fatalf("%+v %v", found, err)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err = r.client.VerifyAuditLines(t.Context(), bytes.NewReader(text)); err != nil || len(found.Reports) != 1 || len(found.Reports[0].Problems) > 0 || found.Reports[0].Lines != uint64(len(log.Lines)) {
+	if found, err = r.client.VerifyAuditLines(t.Context(), bytes.NewReader(text)); err != nil ||
+		len(found.Reports) != 1 || len(found.Reports[0].Problems) > 0 ||
+		found.Reports[0].Lines != uint64(len(log.Lines)) {
 		t.Fatalf("%+v %v", found, err)
 	}
-	if found, err = r.client.VerifyAuditLines(t.Context(), bytes.NewReader(text[:len(text)/2])); err != nil || len(found.Reports[0].Problems) == 0 {
+	if found, err = r.client.VerifyAuditLines(t.Context(), bytes.NewReader(text[:len(text)/2])); err != nil ||
+		len(found.Reports[0].Problems) == 0 {
 		t.Fatalf("%+v %v", found, err)
 	}
 	_, err = r.certs.Put(t.Context(), keysource.Name("a.example"), keysource.PEM{})

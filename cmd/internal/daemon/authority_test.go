@@ -20,7 +20,9 @@ type authority struct {
 
 func newAuthority(t *testing.T) authority {
 	a := authority{t: t}
-	a.cert, a.key = a.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, authority{})
+	a.cert, a.key = a.sign(&x509.Certificate{
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, authority{})
 	return a
 }
 

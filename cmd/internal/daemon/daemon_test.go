@@ -60,7 +60,10 @@ func start(t *testing.T, change func(*config.Config)) *running {
 			t.Error(err)
 		}
 	})
-	r.client = &api.Client{Base: "http://" + d.adminListener.Addr().String(), Token: d.data.Token, HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	r.client = &api.Client{
+		Base: "http://" + d.adminListener.Addr().String(), Token: d.data.Token,
+		HTTP: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+	}
 	for deadline := time.Now().Add(10 * time.Second); d.ready() != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(d.ready())
@@ -90,7 +93,8 @@ func TestASecondDaemonOnTheDataDirectoryIsRefused(t *testing.T) {
 	r := start(t, nil)
 	c := r.cfg
 	_, err := New(c, r.log)
-	if err == nil || !strings.Contains(err.Error(), c.DataDir) || !strings.Contains(err.Error(), bolt.ErrInUse.Error()) {
+	if err == nil || !strings.Contains(err.Error(), c.DataDir) ||
+		!strings.Contains(err.Error(), bolt.ErrInUse.Error()) {
 		t.Fatalf("%v", err)
 	}
 }
@@ -163,7 +167,8 @@ func TestChangesNeedTheTokenAndAHostOfOurs(t *testing.T) {
 		{"DELETE", "/v1/certs/a.example", r.data.Token, "", "", 404},
 	} {
 		if got := do(c.method, c.path, c.token, c.host, c.origin); got != c.want {
-			t.Errorf("%s %s token %t host %q origin %q: %d, want %d", c.method, c.path, c.token != "", c.host, c.origin, got, c.want)
+			t.Errorf("%s %s token %t host %q origin %q: %d, want %d",
+				c.method, c.path, c.token != "", c.host, c.origin, got, c.want)
 		}
 	}
 }
@@ -220,15 +225,19 @@ func TestHealthReflectionAndMetrics(t *testing.T) {
 		t.Cleanup(func() { conn.Close() })
 		return conn
 	}
-	h, err := healthv1.NewHealthClient(dial(r.xdsListener.Addr().String())).Check(t.Context(), &healthv1.HealthCheckRequest{}, grpc.WaitForReady(true))
+	h, err := healthv1.NewHealthClient(dial(r.xdsListener.Addr().String())).Check(t.Context(),
+		&healthv1.HealthCheckRequest{}, grpc.WaitForReady(true))
 	if err != nil || h.Status != healthv1.HealthCheckResponse_SERVING {
 		t.Fatalf("%v %v", h, err)
 	}
-	ask, err := reflectionv1.NewServerReflectionClient(dial(r.adminListener.Addr().String())).ServerReflectionInfo(t.Context())
+	ask, err := reflectionv1.NewServerReflectionClient(dial(r.adminListener.Addr().String())).
+		ServerReflectionInfo(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := ask.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}); err != nil {
+	if err := ask.Send(&reflectionv1.ServerReflectionRequest{
+		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := ask.Recv()
@@ -245,7 +254,8 @@ func TestHealthReflectionAndMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`lockstep_scope_phase_seconds{phase="steady",scope="default"}`, "lockstep_store_up 1", "lockstep_events_up 1", "lockstep_xds_streams 0"} {
+	for _, want := range []string{`lockstep_scope_phase_seconds{phase="steady",scope="default"}`, "lockstep_store_up 1",
+		"lockstep_events_up 1", "lockstep_xds_streams 0"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %s in /metrics", want)
 		}

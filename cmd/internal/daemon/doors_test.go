@@ -29,7 +29,9 @@ func asks(t *testing.T, r *running, node string, names ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: node, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names}); err != nil {
+	if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: node, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for got := 0; got < len(names); {
@@ -45,7 +47,8 @@ func asks(t *testing.T, r *running, node string, names ...string) {
 // certificate; and that an absence is remembered.
 func TestExplainSaysWhichDoorsAreShut(t *testing.T) {
 	r, s := start(t, func(c *config.Config) { c.WildcardNames = 2 }), newShop(t)
-	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"), s.pair("_.wild.example", 0, "*.wild.example"))); err != nil {
+	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"),
+		s.pair("_.wild.example", 0, "*.wild.example"))); err != nil {
 		t.Fatal(err)
 	}
 	const nodes = 25
@@ -53,7 +56,8 @@ func TestExplainSaysWhichDoorsAreShut(t *testing.T) {
 		asks(t, r, fmt.Sprintf("edge-%02d", i), "SHOP.example", "a.wild.example", "b.wild.example", "none.example")
 	}
 	for name, want := range map[string]struct{ door, asked string }{
-		"shop.example": {}, "SHOP.example": {}, "Shop.example": {"spelling", "Shop.example"}, "a.wild.example": {}, "c.wild.example": {"wildcard", "c.wild.example"}, "none.example": {},
+		"shop.example": {}, "SHOP.example": {}, "Shop.example": {"spelling", "Shop.example"}, "a.wild.example": {},
+		"c.wild.example": {"wildcard", "c.wild.example"}, "none.example": {},
 	} {
 		e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: name})
 		if err != nil {
@@ -65,7 +69,9 @@ func TestExplainSaysWhichDoorsAreShut(t *testing.T) {
 			}
 			continue
 		}
-		if len(e.Doors) != 20 || e.MoreDoors != nodes-20 || slices.ContainsFunc(e.Doors, func(d api.Door) bool { return d.Why != want.door || d.Asked != want.asked || d.Words == "" }) {
+		if len(e.Doors) != 20 || e.MoreDoors != nodes-20 || slices.ContainsFunc(e.Doors, func(d api.Door) bool {
+			return d.Why != want.door || d.Asked != want.asked || d.Words == ""
+		}) {
 			t.Errorf("%s: %d more, %+v", name, e.MoreDoors, e.Doors)
 		}
 	}

@@ -22,7 +22,9 @@ func TestARotationDuringAnImportGoesOn(t *testing.T) {
 	for i := range importers {
 		var all []archive.Pair
 		for j := range pairs {
-			all = append(all, archive.Pair{Folder: fmt.Sprintf("n%d-%d.many.example", i, j), PEM: keysource.PEM{Chain: p.Chain, Key: p.Key}})
+			all = append(all, archive.Pair{
+				Folder: fmt.Sprintf("n%d-%d.many.example", i, j), PEM: keysource.PEM{Chain: p.Chain, Key: p.Key},
+			})
 		}
 		body := tarOf(t, all...)
 		wg.Go(func() {
@@ -58,7 +60,8 @@ func TestARotationDuringAnImportGoesOn(t *testing.T) {
 	}
 	<-over
 	slices.Sort(took)
-	t.Logf("%d rotations during the import of %d certificates: half took %s, the slowest %s", len(took), importers*pairs, took[len(took)/2], took[len(took)-1])
+	t.Logf("%d rotations during the import of %d certificates: half took %s, the slowest %s",
+		len(took), importers*pairs, took[len(took)/2], took[len(took)-1])
 	if found, err := r.client.VerifyAudit(t.Context()); err != nil || len(found.Reports[0].Problems) > 0 {
 		t.Errorf("%+v %v", found, err)
 	}

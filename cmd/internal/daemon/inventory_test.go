@@ -70,16 +70,21 @@ func TestAnImportStoresTheGoodNamesTheBadAndIsWrittenDownAsOne(t *testing.T) {
 	r, s := start(t, nil), newShop(t)
 	many := s.pair("a.many.example", 0, "*.many.example")
 	good := []archive.Pair{s.pair("Shop.Example", 0, "shop.example"), s.pair("_.api.example", 0, "*.api.example"), many}
-	all := append(slices.Clone(good), s.pair("wrong.example", 0, "other.example"), archive.Pair{Folder: "bad name", PEM: many.PEM},
-		archive.Pair{Folder: "cut.example", PEM: keysource.PEM{Chain: many.Chain[:200], Key: many.Key}}, s.pair("over.example", -time.Hour, "over.example"))
+	all := append(slices.Clone(good), s.pair("wrong.example", 0, "other.example"),
+		archive.Pair{Folder: "bad name", PEM: many.PEM},
+		archive.Pair{Folder: "cut.example", PEM: keysource.PEM{Chain: many.Chain[:200], Key: many.Key}},
+		s.pair("over.example", -time.Hour, "over.example"))
 	done, err := r.client.ImportCerts(t.Context(), tarOf(t, all...))
 	if err != nil || done.Stored != 3 || done.Same != 0 || len(done.Failed) != 4 {
 		t.Fatalf("%+v %v", done, err)
 	}
 	for folder, words := range map[string]string{
-		"wrong.example": "bad certificate: it is for [\"other.example\"]", "bad name": "not a server name", "cut.example": "broken or cut short", "over.example": "expired",
+		"wrong.example": "bad certificate: it is for [\"other.example\"]", "bad name": "not a server name",
+		"cut.example": "broken or cut short", "over.example": "expired",
 	} {
-		if !slices.ContainsFunc(done.Failed, func(f api.ImportFailed) bool { return f.Folder == folder && strings.Contains(f.Error, words) }) {
+		if !slices.ContainsFunc(done.Failed, func(f api.ImportFailed) bool {
+			return f.Folder == folder && strings.Contains(f.Error, words)
+		}) {
 			t.Errorf("%s is not named with %q: %+v", folder, words, done.Failed)
 		}
 	}
@@ -88,7 +93,8 @@ func TestAnImportStoresTheGoodNamesTheBadAndIsWrittenDownAsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := log.Lines[len(log.Lines)-1]
-	if line.What != "certs-put" || line.Times != 3 || line.Actor != "admin API" || line.Name != "shop.example … a.many.example" {
+	if line.What != "certs-put" || line.Times != 3 || line.Actor != "admin API" ||
+		line.Name != "shop.example … a.many.example" {
 		t.Errorf("%+v", line)
 	}
 	items, err := r.client.AuditItems(t.Context(), line.Items)
@@ -119,18 +125,21 @@ func TestAnImportIsRefusedWithoutAnAuditLogAndWithoutTheToken(t *testing.T) {
 	pair := s.pair("shop.example", 0, "shop.example")
 	repair := breakLog(t, r)
 	var answer *api.Error
-	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) || answer.Code != api.Refused || !strings.Contains(answer.Message, "audit log cannot be written") {
+	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) ||
+		answer.Code != api.Refused || !strings.Contains(answer.Message, "audit log cannot be written") {
 		t.Errorf("without an audit log: %v", err)
 	}
 	repair(r.Daemon)
 	stranger := &api.Client{Base: r.client.Base, HTTP: r.client.HTTP, Token: "guess"}
-	if _, err := stranger.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) || answer.Code != api.Denied {
+	if _, err := stranger.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) ||
+		answer.Code != api.Denied {
 		t.Errorf("without the token: %v", err)
 	}
 	if err := r.data.Vault.Freeze(t.Context(), "me", "moving", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) || answer.Code != api.Refused {
+	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, pair)); !errors.As(err, &answer) ||
+		answer.Code != api.Refused {
 		t.Errorf("into a frozen store: %v", err)
 	}
 	if _, err := r.client.Cert(t.Context(), "shop.example"); !errors.As(err, &answer) || answer.Code != api.NotFound {
@@ -158,7 +167,8 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 		name := fmt.Sprintf("n%02d.example", i)
 		stored = append(stored, s.pair(name, time.Duration(i+1)*24*time.Hour, name))
 	}
-	stored = append(stored, s.pair("both.example", 0, "both.example"), s.pair("_.wild.example", 0, "*.wild.example"), s.pair("0.example", 0, "0.example"))
+	stored = append(stored, s.pair("both.example", 0, "both.example"),
+		s.pair("_.wild.example", 0, "*.wild.example"), s.pair("0.example", 0, "0.example"))
 	if done, err := r.client.ImportCerts(t.Context(), tarOf(t, stored...)); err != nil || done.Stored != len(stored) {
 		t.Fatalf("%+v %v", done, err)
 	}
@@ -196,7 +206,8 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 				if c.Fingerprint != leaf {
 					t.Errorf("%s: fingerprint %q, want %q", c.Name, c.Fingerprint, leaf)
 				}
-				if names = append(names, c.Name+" "+c.Source); c.Source == "store" && strings.ContainsAny(c.Name, "=/") && !strings.Contains(c.Problem, "is not that of a server name") {
+				if names = append(names, c.Name+" "+c.Source); c.Source == "store" &&
+					strings.ContainsAny(c.Name, "=/") && !strings.Contains(c.Problem, "is not that of a server name") {
 					t.Errorf("%+v", c)
 				}
 			}
@@ -208,7 +219,8 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 		return nil
 	}
 	all := collect(api.CertsQuery{})
-	if len(all) != 4+1+5+len(stored) || !slices.IsSorted(all) || !slices.Contains(all, "both.example directory") || !slices.Contains(all, "both.example store") {
+	if len(all) != 4+1+5+len(stored) || !slices.IsSorted(all) || !slices.Contains(all, "both.example directory") ||
+		!slices.Contains(all, "both.example store") {
 		t.Errorf("%q", all)
 	}
 	for limit := 1; limit < 12; limit++ {
@@ -228,7 +240,8 @@ func TestPagesMakeUpTheWholeListWhateverTheirSize(t *testing.T) {
 		t.Errorf("expired: %q", got)
 	}
 	var answer *api.Error
-	if _, err := r.client.Certs(t.Context(), api.CertsQuery{Limit: api.MaxPage + 1}); !errors.As(err, &answer) || answer.Code != api.Usage {
+	if _, err := r.client.Certs(t.Context(), api.CertsQuery{Limit: api.MaxPage + 1}); !errors.As(err, &answer) ||
+		answer.Code != api.Usage {
 		t.Errorf("more than a page: %v", err)
 	}
 }
@@ -241,7 +254,9 @@ func TestExplainSaysWhichCertificateANameGetsAndWhyNotAnother(t *testing.T) {
 	}
 	r := start(t, func(c *config.Config) { c.Certs = certs })
 	var stored []archive.Pair
-	for _, n := range []string{"dir.example", "*.wild.example", "a.wild.example", "broken.example", "*.b.example", "x.b.example"} {
+	for _, n := range []string{
+		"dir.example", "*.wild.example", "a.wild.example", "broken.example", "*.b.example", "x.b.example",
+	} {
 		stored = append(stored, s.pair(strings.Replace(n, "*", "_", 1), 0, n))
 	}
 	if done, err := r.client.ImportCerts(t.Context(), tarOf(t, stored...)); err != nil || len(done.Failed) > 0 {
@@ -259,8 +274,10 @@ func TestExplainSaysWhichCertificateANameGetsAndWhyNotAnother(t *testing.T) {
 		}
 	}
 	for asked, want := range map[string]struct{ found, name, source, looked, verdict string }{
-		"DIR.example.":     {"yes", "dir.example", "directory", "used shadowed", "from the directory"},
-		"b.wild.example":   {"yes", "*.wild.example", "store", "absent absent absent used", "gets the certificate of *.wild.example"},
+		"DIR.example.": {"yes", "dir.example", "directory", "used shadowed", "from the directory"},
+		"b.wild.example": {
+			"yes", "*.wild.example", "store", "absent absent absent used", "gets the certificate of *.wild.example",
+		},
 		"a.wild.example":   {"yes", "a.wild.example", "store", "absent used absent shadowed", "from the store"},
 		"c.a.wild.example": {"no", "", "", "absent absent absent absent", "neither a name nor a wildcard"},
 		"broken.example":   {"unknown", "", "", "absent unreadable", "could not be read"},
@@ -281,12 +298,14 @@ func TestExplainSaysWhichCertificateANameGetsAndWhyNotAnother(t *testing.T) {
 		if e.Cert != nil {
 			name, source = e.Cert.Name, e.Cert.Source
 		}
-		if e.Found != want.found || name != want.name || source != want.source || strings.Join(looked, " ") != want.looked || !strings.Contains(e.Verdict, want.verdict) {
+		if e.Found != want.found || name != want.name || source != want.source ||
+			strings.Join(looked, " ") != want.looked || !strings.Contains(e.Verdict, want.verdict) {
 			t.Errorf("%s: %+v, want %+v", asked, e, want)
 		}
 	}
 	st, err := r.client.Status(t.Context())
-	if err != nil || !strings.Contains(strings.Join(st.Certs.Problems, "\n"), "broken.example in the store") || !strings.Contains(strings.Join(st.Degraded, "\n"), "2 certificates have a problem") {
+	if err != nil || !strings.Contains(strings.Join(st.Certs.Problems, "\n"), "broken.example in the store") ||
+		!strings.Contains(strings.Join(st.Degraded, "\n"), "2 certificates have a problem") {
 		t.Errorf("status: %+v %v", st, err)
 	}
 }
@@ -301,14 +320,17 @@ func TestExplainSaysWhatThePolicyForbids(t *testing.T) {
 	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"))); err != nil {
 		t.Fatal(err)
 	}
-	for identity, want := range map[string]string{"": "yes", "spiffe://fleet.example/edge": "yes", "spiffe://fleet.example/other": "no"} {
+	for identity, want := range map[string]string{
+		"": "yes", "spiffe://fleet.example/edge": "yes", "spiffe://fleet.example/other": "no",
+	} {
 		e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example", Identity: identity})
 		if err != nil || e.Found != want || (e.Denied != "") != (want == "no") || e.Cert == nil {
 			t.Errorf("%q: %+v %v, want %s", identity, e, err, want)
 		}
 	}
 	asks(t, r, "plain", "other.example")
-	if e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example"}); err != nil || len(e.Doors) != 1 || e.Doors[0].Node != "plain" || e.Doors[0].Why != "policy" {
+	if e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example"}); err != nil ||
+		len(e.Doors) != 1 || e.Doors[0].Node != "plain" || e.Doors[0].Why != "policy" {
 		t.Errorf("a node is connected that may not have it: %+v %v", e.Doors, err)
 	}
 }
@@ -327,7 +349,10 @@ func TestExplainNamesTheNodesThatHoldACertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := &discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "edge"}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{"SHOP.example", "none.example"}}
+	ask := &discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: "edge"}, TypeUrl: sds.TypeURL,
+		ResourceNamesSubscribe: []string{"SHOP.example", "none.example"},
+	}
 	if err := stream.Send(ask); err != nil {
 		t.Fatal(err)
 	}
@@ -339,11 +364,14 @@ func TestExplainNamesTheNodesThatHoldACertificate(t *testing.T) {
 		got += len(resp.Resources) + len(resp.RemovedResources)
 	}
 	e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example", Node: "edge"})
-	if err != nil || len(e.Holders) != 1 || e.Holders[0].Node != "edge" || e.Holders[0].Name != "SHOP.example" || e.Holders[0].Version != e.Cert.Version || e.Found != "yes" {
+	if err != nil || len(e.Holders) != 1 || e.Holders[0].Node != "edge" || e.Holders[0].Name != "SHOP.example" ||
+		e.Holders[0].Version != e.Cert.Version || e.Found != "yes" {
 		t.Errorf("%+v %v", e, err)
 	}
 	var answer *api.Error
-	if _, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example", Node: "nobody"}); !errors.As(err, &answer) || answer.Code != api.NotFound {
+	if _, err := r.client.Explain(t.Context(), api.ExplainQuery{
+		Name: "shop.example", Node: "nobody",
+	}); !errors.As(err, &answer) || answer.Code != api.NotFound {
 		t.Errorf("for a node that is not there: %v", err)
 	}
 }
@@ -358,9 +386,13 @@ func TestExplainSaysWhichChainANameGetsAndWhoHoldsItUnderAnotherName(t *testing.
 	if _, err := r.client.PinHost(t.Context(), "*.blog.example"); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"shop.example": "eager shop.example config", "a.blog.example": "eager *.blog.example pin", "tail.example": "on-demand  "} {
+	for name, want := range map[string]string{
+		"shop.example":   "eager shop.example config",
+		"a.blog.example": "eager *.blog.example pin", "tail.example": "on-demand  ",
+	} {
 		var got string
-		for deadline := time.Now().Add(10 * time.Second); got != want && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(10 * time.Second); got != want &&
+			time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 			e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: name})
 			if err != nil || e.Chain == nil {
 				t.Fatalf("%s: %+v %v", name, e, err)
@@ -385,7 +417,9 @@ func TestExplainSaysWhichChainANameGetsAndWhoHoldsItUnderAnotherName(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: name}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{ask}}); err != nil {
+		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+			Node: &corev3.Node{Id: name}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: []string{ask},
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := stream.Recv(); err != nil {
@@ -393,7 +427,8 @@ func TestExplainSaysWhichChainANameGetsAndWhoHoldsItUnderAnotherName(t *testing.
 		}
 	}
 	e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example"})
-	if err != nil || len(e.Holders) != 2 || e.Holders[0].Name != "chain:shop.example" || e.Holders[1].Name != "sds://shop.example" {
+	if err != nil || len(e.Holders) != 2 || e.Holders[0].Name != "chain:shop.example" ||
+		e.Holders[1].Name != "sds://shop.example" {
 		t.Errorf("%+v %v", e.Holders, err)
 	}
 }

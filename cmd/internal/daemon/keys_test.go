@@ -27,7 +27,8 @@ func TestEveryStoredRecordHasARegisteredPrefix(t *testing.T) {
 		}
 		return b
 	}
-	if _, err := r.certs.Put(t.Context(), "put.example", keysource.PEM{Chain: read("tls.crt"), Key: read("tls.key")}); err != nil {
+	if _, err := r.certs.Put(t.Context(), "put.example",
+		keysource.PEM{Chain: read("tls.crt"), Key: read("tls.key")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.client.PinHost(t.Context(), "put.example"); err != nil {
@@ -48,7 +49,8 @@ func TestEveryStoredRecordHasARegisteredPrefix(t *testing.T) {
 		}
 		found[p.Name] = true
 	}
-	for _, p := range []store.Prefix{store.Certificates, store.Rings, store.AuditLog, store.EagerHosts, store.DirectoryNames, store.Rosters, store.Seal, store.Conditions} {
+	for _, p := range []store.Prefix{store.Certificates, store.Rings, store.AuditLog, store.EagerHosts,
+		store.DirectoryNames, store.Rosters, store.Seal, store.Conditions} {
 		if !found[p.Name] {
 			t.Errorf("no record of %s was there to look at: %v", p.Name, found)
 		}

@@ -49,7 +49,8 @@ func (o *observer) observe(e xds.Event) {
 	if !ring || e.Node.Service != xds.SDS {
 		switch e.Kind {
 		case xds.Refused:
-			o.log.Warn("a node refused a secret", "node", e.Node.ID, "name", e.Name, "version", e.Version, "words", e.Words)
+			o.log.Warn("a node refused a secret", "node", e.Node.ID,
+				"name", e.Name, "version", e.Version, "words", e.Words)
 		case xds.Cured:
 			o.log.Warn("a node took something else in the place of a certificate that it had refused",
 				"node", e.Node.ID, "name", e.Name, "version", e.Version)

@@ -56,14 +56,17 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{"ca": pemOf(ca.cert), "crt": pemOf(crt), "key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})} {
+	for name, b := range map[string][]byte{
+		"ca": pemOf(ca.cert), "crt": pemOf(crt), "key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r := start(t, func(c *config.Config) {
 		c.AdminListen = "0.0.0.0:0"
-		c.XDSCert, c.XDSKey, c.XDSClientCA = filepath.Join(dir, "crt"), filepath.Join(dir, "key"), filepath.Join(dir, "ca")
+		c.XDSCert, c.XDSKey, c.XDSClientCA = filepath.Join(dir, "crt"),
+			filepath.Join(dir, "key"), filepath.Join(dir, "ca")
 	})
 	_, port, err := net.SplitHostPort(r.adminListener.Addr().String())
 	if err != nil {
@@ -73,7 +76,9 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 	pool.AddCert(ca.cert)
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{{Certificate: [][]byte{crt.Raw}, PrivateKey: key}}},
+		TLSClientConfig: &tls.Config{
+			RootCAs: pool, Certificates: []tls.Certificate{{Certificate: [][]byte{crt.Raw}, PrivateKey: key}},
+		},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			// as if the name led here
 			return new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+port)
@@ -83,7 +88,8 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 		base string
 		want int
 	}{{r.self, 200}, {"https://evil.example:" + port, 403}} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+":"+port+"/v1/nodes?here", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			"https://"+host+":"+port+"/v1/nodes?here", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +120,8 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 	join(t, two.xdsListener.Addr().String(), "edge-1", "tickets/default").gets("+tickets/default")
 	until(t, func() error { // as one fleet
 		nodes, err := one.client.Nodes(t.Context(), "")
-		if err == nil && (len(nodes.Silent) > 0 || len(nodes.Nodes) != 1 || nodes.Nodes[0].Replica != two.data.Replica || nodes.Replica != one.data.Replica) {
+		if err == nil && (len(nodes.Silent) > 0 || len(nodes.Nodes) != 1 ||
+			nodes.Nodes[0].Replica != two.data.Replica || nodes.Replica != one.data.Replica) {
 			err = fmt.Errorf("%+v", nodes)
 		}
 		return err
@@ -146,7 +153,9 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, want := range []string{two.data.Replica, third.data.Replica, "another replica answers there", "admin_listen", addr} {
+		for _, want := range []string{
+			two.data.Replica, third.data.Replica, "another replica answers there", "admin_listen", addr,
+		} {
 			if !strings.Contains(nodes.Silent[0], want) {
 				return fmt.Errorf("%q has no %q", nodes.Silent, want)
 			}

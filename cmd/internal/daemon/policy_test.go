@@ -54,7 +54,10 @@ func certify(t *testing.T, dir, name string, more ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: append(more, name), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		DNSNames:     append(more, name), NotAfter: time.Now().Add(time.Hour),
+	}
 	crt, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -66,8 +69,10 @@ func certify(t *testing.T, dir, name string, more ...string) {
 	folder := filepath.Join(dir, name)
 	for _, err := range []error{
 		os.MkdirAll(folder, 0o700),
-		os.WriteFile(filepath.Join(folder, "tls.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
-		os.WriteFile(filepath.Join(folder, "tls.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt}), 0o600),
+		os.WriteFile(filepath.Join(folder, "tls.key"),
+			pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
+		os.WriteFile(filepath.Join(folder, "tls.crt"),
+			pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt}), 0o600),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -90,10 +95,13 @@ func join(t *testing.T, addr, id string, names ...string) *sdsNode {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &sdsNode{t: t, news: make(chan string, 64)}
-	if n.stream, err = secretv3.NewSecretDiscoveryServiceClient(conn).DeltaSecrets(ctx, grpc.WaitForReady(true)); err != nil {
+	if n.stream, err = secretv3.NewSecretDiscoveryServiceClient(conn).DeltaSecrets(ctx,
+		grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: id, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names}); err != nil {
+	if err := n.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: id, UserAgentName: xds.EdgeAgent}, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -110,7 +118,9 @@ func join(t *testing.T, addr, id string, names ...string) *sdsNode {
 			for _, name := range resp.RemovedResources {
 				n.news <- "-" + name
 			}
-			if n.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: sds.TypeURL, ResponseNonce: resp.Nonce}) != nil {
+			if n.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+				TypeUrl: sds.TypeURL, ResponseNonce: resp.Nonce,
+			}) != nil {
 				return
 			}
 		}
@@ -173,7 +183,8 @@ func startGuarded(t *testing.T, policy string) *guarded {
 func (g *guarded) write(t *testing.T, policy string) {
 	t.Helper()
 	policy = strings.ReplaceAll(policy, "ME", fmt.Sprintf("unix:uid=%d", os.Getuid()))
-	if err := errors.Join(os.WriteFile(g.file+".new", []byte(policy), 0o600), os.Rename(g.file+".new", g.file)); err != nil {
+	if err := errors.Join(os.WriteFile(g.file+".new", []byte(policy), 0o600),
+		os.Rename(g.file+".new", g.file)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -204,7 +215,8 @@ func TestANodeGetsWhatItsIdentityAllows(t *testing.T) {
 	if want := fmt.Sprintf("unix:uid=%d", os.Getuid()); err != nil || nodes.Nodes[0].Identity != want {
 		t.Errorf("%+v %v, want the identity %s", nodes, err, want)
 	}
-	if err := errors.Join(g.metric(t, `lockstep_policy_denied_total{kind="certificate"} 1`), g.metric(t, `lockstep_policy_denied_total{kind="ring"} 1`)); err != nil {
+	if err := errors.Join(g.metric(t, `lockstep_policy_denied_total{kind="certificate"} 1`),
+		g.metric(t, `lockstep_policy_denied_total{kind="ring"} 1`)); err != nil {
 		t.Error(err)
 	}
 	st, err := g.rolls.Status("partners")
@@ -373,7 +385,9 @@ func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	r := &running{Daemon: d, client: &api.Client{Base: "http://" + d.adminListener.Addr().String(), HTTP: g.client.HTTP}}
+	r := &running{
+		Daemon: d, client: &api.Client{Base: "http://" + d.adminListener.Addr().String(), HTTP: g.client.HTTP},
+	}
 	defer func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -408,7 +422,8 @@ func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 func TestABadPolicyAtStartIsRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	c := config.Default()
-	c.DataDir, c.XDSListen, c.AdminListen, c.Policy = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0", "127.0.0.1:0", file
+	c.DataDir, c.XDSListen, c.AdminListen, c.Policy = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0",
+		"127.0.0.1:0", file
 	for _, want := range []string{"no such file", "rule 1 (line 2)"} {
 		d, err := New(c, slog.New(slog.DiscardHandler))
 		if err == nil {
@@ -427,5 +442,6 @@ func TestWhoeverConnectsGetsEverythingWithoutAPolicy(t *testing.T) {
 	dir := t.TempDir()
 	certify(t, dir, "a.example")
 	r := start(t, func(c *config.Config) { c.Certs = dir })
-	join(t, r.xdsListener.Addr().String(), "edge-1", "a.example", "tickets/default").gets("+a.example", "+tickets/default")
+	join(t, r.xdsListener.Addr().String(), "edge-1", "a.example",
+		"tickets/default").gets("+a.example", "+tickets/default")
 }

@@ -50,20 +50,24 @@ func TestADamagedLogLetsNodesInAfterARestartAndIsMended(t *testing.T) {
 				}
 			})
 			for range 3 { // lines behind that on the policy
-				if err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "n", Seconds: 60}); err != nil {
+				if err := r.client.Exclude(t.Context(), "default",
+					api.ExcludeRequest{Node: "n", Seconds: 60}); err != nil {
 					t.Fatal(err)
 				}
 			}
 			breakLog(t, r)
 			r = again(t, r, nil)
-			if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{}); err == nil || !strings.Contains(err.Error(), "lockstep audit mend") {
+			if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{}); err == nil ||
+				!strings.Contains(err.Error(), "lockstep audit mend") {
 				t.Errorf("rotate: %v, want the way out", err)
 			}
-			if m, err := r.client.MendAudit(t.Context(), api.MendRequest{By: "alice"}); err != nil || !strings.Contains(m.Head, "@store:") {
+			if m, err := r.client.MendAudit(t.Context(), api.MendRequest{By: "alice"}); err != nil ||
+				!strings.Contains(m.Head, "@store:") {
 				t.Fatalf("%+v %v", m, err)
 			}
 			var answer *api.Error
-			if _, err := r.client.MendAudit(t.Context(), api.MendRequest{By: "alice"}); !errors.As(err, &answer) || answer.Code != api.Refused {
+			if _, err := r.client.MendAudit(t.Context(), api.MendRequest{By: "alice"}); !errors.As(err, &answer) ||
+				answer.Code != api.Refused {
 				t.Errorf("again: %v", err)
 			}
 			if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{}); err != nil {
@@ -104,13 +108,15 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 	}
 	freeze()
 	g.running = again(t, g.running, func() { // another replica
-		if err := errors.Join(os.Remove(mark), os.WriteFile(filepath.Join(data, "replica"), []byte("other\n"), 0o600)); err != nil {
+		if err := errors.Join(os.Remove(mark),
+			os.WriteFile(filepath.Join(data, "replica"), []byte("other\n"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	})
 	join(t, "unix:"+g.socket, "edge-1", "a.example").gets("+a.example")
 	until(t, func() error {
-		if s := status(); !strings.Contains(s, "does not say yet which policy") || strings.Contains(s, "no node is let in") {
+		if s := status(); !strings.Contains(s, "does not say yet which policy") ||
+			strings.Contains(s, "no node is let in") {
 			return fmt.Errorf("degraded: %s", s)
 		}
 		return nil
@@ -121,7 +127,8 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 	if err := g.client.Thaw(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.ReplaceAll(wide, "ME", fmt.Sprintf("unix:uid=%d", os.Getuid())))))
+	want := fmt.Sprintf("%x",
+		sha256.Sum256([]byte(strings.ReplaceAll(wide, "ME", fmt.Sprintf("unix:uid=%d", os.Getuid())))))
 	until(t, func() error {
 		if keys, _ := policyLinesOf(t, g.running); !slices.Equal(keys, []string{want, want}) {
 			return fmt.Errorf("%q", keys)
@@ -137,7 +144,9 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 	freeze()
 	g.running = again(t, g.running, nil) // as it was
 
-	for name, forget := range map[string]func() error{"by the data directory": func() error { return nil }, "by the log": func() error { return os.Remove(mark) }} {
+	for name, forget := range map[string]func() error{
+		"by the data directory": func() error { return nil }, "by the log": func() error { return os.Remove(mark) },
+	} {
 		if err := g.stop(); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,8 @@ func scopesOf(p *identity.Policy) func(identity, scope string) bool {
 
 // revoked says that a node may no longer have the ring of a scope.
 func (d *Daemon) revoked(scope string, a fleet.Asked) {
-	d.log.Warn("a node may no longer have the ring of a scope, and gets no further one; it keeps the keys that it holds: "+
+	d.log.Warn("a node may no longer have the ring of a scope, and gets no further one; "+
+		"it keeps the keys that it holds: "+
 		"if it must not read tickets made with them, burn them (lockstep burn)",
 		"node", a.Node, "identity", a.Identity, "scope", scope, "holds", a.Held)
 }

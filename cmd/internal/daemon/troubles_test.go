@@ -52,7 +52,9 @@ func newPuppet(t *testing.T, r *running, node, kind string, names ...string) *pu
 		p.stream, err = secretv3.NewSecretDiscoveryServiceClient(conn).DeltaSecrets(ctx)
 	}
 	if err == nil {
-		err = p.stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: p.node, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names})
+		err = p.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+			Node: p.node, TypeUrl: sds.TypeURL, ResourceNamesSubscribe: names,
+		})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +115,9 @@ func (r *running) status(t *testing.T) api.Status {
 // ills is why it is degraded; that the events are not there yet does not count.
 func (r *running) ills(t *testing.T) []string {
 	t.Helper()
-	return slices.DeleteFunc(r.status(t).Degraded, func(s string) bool { return strings.HasPrefix(s, "events are down") })
+	return slices.DeleteFunc(r.status(t).Degraded, func(s string) bool {
+		return strings.HasPrefix(s, "events are down")
+	})
 }
 
 // holder is how explain shows a node's certificate.
@@ -158,7 +162,8 @@ func TestARefusedCertificateMakesStatusDegradedUntilItIsMended(t *testing.T) {
 	r, s := start(t, nil), newShop(t)
 	put := func() string {
 		t.Helper()
-		if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"))); err != nil {
+		if _, err := r.client.ImportCerts(t.Context(),
+			tarOf(t, s.pair("shop.example", 0, "shop.example"))); err != nil {
 			t.Fatal(err)
 		}
 		c, err := r.client.Cert(t.Context(), "shop.example")
@@ -194,10 +199,12 @@ func TestARefusedCertificateMakesStatusDegradedUntilItIsMended(t *testing.T) {
 		})
 	}
 	d := r.status(t)
-	if len(d.Troubles) != 1 || d.Troubles[0].State != "refused" || d.Troubles[0].Nodes != 1 || d.Troubles[0].Words != "KEY_USAGE_BIT_INCORRECT" || d.Troubles[0].Name != "chain:shop.example" {
+	if len(d.Troubles) != 1 || d.Troubles[0].State != "refused" || d.Troubles[0].Nodes != 1 ||
+		d.Troubles[0].Words != "KEY_USAGE_BIT_INCORRECT" || d.Troubles[0].Name != "chain:shop.example" {
 		t.Errorf("%+v", d.Troubles)
 	}
-	if ills := r.ills(t); len(ills) != 1 || !strings.Contains(ills[0], "refused by 1 nodes") || !strings.Contains(ills[0], "envoy-1: KEY_USAGE_BIT_INCORRECT") {
+	if ills := r.ills(t); len(ills) != 1 || !strings.Contains(ills[0], "refused by 1 nodes") ||
+		!strings.Contains(ills[0], "envoy-1: KEY_USAGE_BIT_INCORRECT") {
 		t.Errorf("%q", ills)
 	}
 	if c := r.ledger().Counts(context.Background(), time.Now()); c.Refused != 1 || c.StandIns != 0 || c.Stuck != 0 {
@@ -238,7 +245,8 @@ func TestAStandInAndANodeThatIsStuckMakeStatusDegraded(t *testing.T) {
 	n.takes("no", counts)
 	n.takes("no again", standsIn)
 	eventually(t, func() string {
-		if d := r.status(t); len(d.Troubles) != 2 || d.Troubles[0].State != "stuck" || !strings.Contains(strings.Join(d.Degraded, ";"), "restart this Envoy: envoy-2: no again") {
+		if d := r.status(t); len(d.Troubles) != 2 || d.Troubles[0].State != "stuck" ||
+			!strings.Contains(strings.Join(d.Degraded, ";"), "restart this Envoy: envoy-2: no again") {
 			return strings.Join(d.Degraded, ";")
 		}
 		return ""
@@ -320,7 +328,10 @@ func TestOfTwoStreamsOfANodeTheWorseCounts(t *testing.T) {
 		if i > 0 {
 			want = "refused"
 		}
-		eventually(t, func() string { h := r.holder(t, "shop.example", "envoy-1"); return is(t, "explain", &h.State, want) })
+		eventually(t, func() string {
+			h := r.holder(t, "shop.example", "envoy-1")
+			return is(t, "explain", &h.State, want)
+		})
 		if got := r.secret(t, "envoy-1", "chain:shop.example"); got.State != want {
 			t.Errorf("stream %d: nodes says %s, want %s", i, got.State, want)
 		}
@@ -358,10 +369,14 @@ func TestWhileTheNewestCertificateCannotBeUsedNobodyHasAcceptedIt(t *testing.T) 
 		return is(t, "at first", &h.State, "accepted")
 	})
 	write([]byte("no certificate"))
-	eventually(t, func() string { h := r.holder(t, "shop.example", "envoy-1"); return is(t, "explain", &h.State, "stale") })
+	eventually(t, func() string {
+		h := r.holder(t, "shop.example", "envoy-1")
+		return is(t, "explain", &h.State, "stale")
+	})
 	h := r.holder(t, "shop.example", "envoy-1")
 	e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example"})
-	if err != nil || !strings.Contains(h.Note, "earlier certificate") || !strings.Contains(h.Note, certs) || !strings.Contains(e.Verdict, "cannot be used") || e.Found != "yes" {
+	if err != nil || !strings.Contains(h.Note, "earlier certificate") || !strings.Contains(h.Note, certs) ||
+		!strings.Contains(e.Verdict, "cannot be used") || e.Found != "yes" {
 		t.Errorf("%+v\n%+v %v", h, e, err)
 	}
 	write(nil)

@@ -72,7 +72,8 @@ func TestAnAuditRecordPutBackIsFoundByTheMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, err := start(t, in).client.VerifyAudit(t.Context())
-	if text := fmt.Sprintf("%+v", found); err != nil || !strings.Contains(text, "cut-off") || !strings.Contains(text, "the high-water mark of replica") {
+	if text := fmt.Sprintf("%+v", found); err != nil || !strings.Contains(text, "cut-off") ||
+		!strings.Contains(text, "the high-water mark of replica") {
 		t.Errorf("%s %v", text, err)
 	}
 }

@@ -22,7 +22,8 @@ func TestTheExampleIsTheDefault(t *testing.T) {
 	if err := c.Load("../../../deploy/edge/edge.yaml", f, func(string) string { return "" }); err != nil {
 		t.Fatal(err)
 	}
-	if d := Default(); c.Limits != d.Limits || c.Timeouts != d.Timeouts || c.TicketLifetime != d.TicketLifetime || c.AdminListen != d.AdminListen {
+	if d := Default(); c.Limits != d.Limits || c.Timeouts != d.Timeouts ||
+		c.TicketLifetime != d.TicketLifetime || c.AdminListen != d.AdminListen {
 		t.Errorf("%+v %+v is not %+v %+v", c.Limits, c.Timeouts, d.Limits, d.Timeouts)
 	}
 	if len(c.Listeners) != 1 || c.Listeners[0].Scope != "default" {
@@ -52,10 +53,12 @@ func TestTheBootstrapIsRead(t *testing.T) {
 		if err := c.Load(file, f, func(string) string { return "" }); err != nil {
 			t.Fatalf("%v\n%s", err, b)
 		}
-		if c.Node != o.Node || c.XDS != strings.Join(o.XDS, ",") || c.DataDir != "data" || c.Listeners[0].Address != o.Listen || c.Routes[0].Upstreams[0] != "http://"+o.Upstream {
+		if c.Node != o.Node || c.XDS != strings.Join(o.XDS, ",") || c.DataDir != "data" ||
+			c.Listeners[0].Address != o.Listen || c.Routes[0].Upstreams[0] != "http://"+o.Upstream {
 			t.Errorf("%+v", c)
 		}
-		if o.TLS != nil && (c.XDSCA != "ca.pem" || c.XDSName != "lockstepd.example" || c.Listeners[0].Scope != "blue" || c.TicketLifetime != time.Hour) {
+		if o.TLS != nil && (c.XDSCA != "ca.pem" || c.XDSName != "lockstepd.example" ||
+			c.Listeners[0].Scope != "blue" || c.TicketLifetime != time.Hour) {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -64,8 +67,10 @@ func TestTheBootstrapIsRead(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	const least = "node: a\nlisteners: [{address: \"127.0.0.1:1\"}]\nroutes: [{upstreams: [\"http://127.0.0.1:1\"]}]\n"
 	for _, seed := range []string{
-		"", least, least + "limits: {names: 10}\ntimeouts: {drain: 0s}\n", least + "preload: [shop.example]\ntrusted_proxies: [10.0.0.0/8]\n",
-		least + "xds: \"a:1,[::1]:2,unix:/x\"\nkek: env:K\ndata_dir: d\n", "routes: [{host: \"*.example\", path: /a/, upstreams: [\"h2c://a:1\"]}]\n", "a: &a [*a]\n", "---\n---\n",
+		"", least, least + "limits: {names: 10}\ntimeouts: {drain: 0s}\n",
+		least + "preload: [shop.example]\ntrusted_proxies: [10.0.0.0/8]\n",
+		least + "xds: \"a:1,[::1]:2,unix:/x\"\nkek: env:K\ndata_dir: d\n",
+		"routes: [{host: \"*.example\", path: /a/, upstreams: [\"h2c://a:1\"]}]\n", "a: &a [*a]\n", "---\n---\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -85,7 +90,8 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, r := range c.Routes {
 			for _, u := range r.Upstreams {
-				if at, err := url.Parse(u); err != nil || at.Host == "" || !strings.HasPrefix(r.Path, "/") || r.Host == "" {
+				if at, err := url.Parse(u); err != nil || at.Host == "" ||
+					!strings.HasPrefix(r.Path, "/") || r.Host == "" {
 					t.Errorf("%+v: %v", r, err)
 				}
 			}

@@ -21,7 +21,10 @@ func TestTheControlPlaneIsKnownByItsNameOrAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c := Config{XDSCert: filepath.Join(dir, "tls.crt"), XDSKey: filepath.Join(dir, "tls.key"), XDSCA: filepath.Join(dir, "ca.crt")}
+	c := Config{
+		XDSCert: filepath.Join(dir, "tls.crt"),
+		XDSKey:  filepath.Join(dir, "tls.key"), XDSCA: filepath.Join(dir, "ca.crt"),
+	}
 	issue := func(l fleet.Leaf) fleet.Pair {
 		p, err := ca.Issue(l)
 		if err != nil {
@@ -55,8 +58,9 @@ func TestTheControlPlaneIsKnownByItsNameOrAddress(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"},
-				ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert})
+			l, err := tls.Listen("tcp", "127.0.0.1:0",
+				&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"},
+					ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert})
 			if err != nil {
 				t.Fatal(err)
 			}

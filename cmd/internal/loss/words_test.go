@@ -25,7 +25,8 @@ func TestALossIsSaidUntilItIsSettled(t *testing.T) {
 		doubt := loss.Doubt(l)
 		says := func(certificate, status string) {
 			t.Helper()
-			if err := doubt(ctx, "a.example"); (err == nil) != (certificate == "") || err != nil && !strings.Contains(err.Error(), certificate) {
+			if err := doubt(ctx, "a.example"); (err == nil) != (certificate == "") ||
+				err != nil && !strings.Contains(err.Error(), certificate) {
 				t.Errorf("of a certificate: %v, want %q", err, certificate)
 			}
 			if p := loss.Problem(ctx, l); (p == "") != (status == "") || !strings.Contains(p, status) {

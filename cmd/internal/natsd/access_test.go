@@ -68,8 +68,10 @@ func TestAClientCanPublishNothingElse(t *testing.T) {
 	all := everything(t, s)
 	c := dial(t, s)
 	for _, subject := range []string{
-		"lockstep.events.rotation.default", "lockstep.events", "lockstep.rotate", "lockstep.rotate.a.b", "lockstep.x", "x",
-		"_INBOX.x", "_LOCKSTEP.x", "$SRV.PONG", "$SRV.X", "$SRV", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "$JS.API.INFO", "$KV.x",
+		"lockstep.events.rotation.default", "lockstep.events", "lockstep.rotate",
+		"lockstep.rotate.a.b", "lockstep.x", "x",
+		"_INBOX.x", "_LOCKSTEP.x", "$SRV.PONG", "$SRV.X", "$SRV", "$SYS.REQ.SERVER.PING",
+		"$SYS.REQ.USER.INFO", "$JS.API.INFO", "$KV.x",
 	} {
 		if err := c.Publish(subject, []byte("v")); err != nil {
 			t.Errorf("Publish(%s): %v", subject, err)
@@ -101,7 +103,8 @@ func TestAClientCanPublishNothingElse(t *testing.T) {
 func TestAClientCanSubscribeToNothingElse(t *testing.T) {
 	s := start(t, natsd.Config{Listen: "127.0.0.1:0", Token: token})
 	for _, subject := range []string{
-		">", "*", "*.>", "lockstep.>", "lockstep.*.>", "lockstep.rotate.*", "lockstep.rotate.>", "lockstep.rotate.default",
+		">", "*", "*.>", "lockstep.>", "lockstep.*.>", "lockstep.rotate.*",
+		"lockstep.rotate.>", "lockstep.rotate.default",
 		"_LOCKSTEP.>", "_LOCKSTEP.*", "_LOCKSTEP.x", "$SRV.>", "$SRV.PING", "$SYS.>", "$SYS.ACCOUNT.*.CONNECT", "$JS.>",
 	} {
 		c := dial(t, s)
@@ -148,7 +151,9 @@ func TestOnlyTheTokenLetsIn(t *testing.T) {
 }
 
 // wire is how lockstepd uses the server.
-func wire(t *testing.T, s *natsd.Server, rotate func(ctx context.Context, scope, by string) (eventsnats.Reply, error)) *eventsnats.Bus {
+func wire(
+	t *testing.T, s *natsd.Server, rotate func(ctx context.Context, scope, by string) (eventsnats.Reply, error),
+) *eventsnats.Bus {
 	t.Helper()
 	conn := own(t, s.ConnectService)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -183,7 +188,8 @@ func TestAClientRotatesFollowsAndLists(t *testing.T) {
 	bus := wire(t, s, rotateDefault)
 	c := dial(t, s)
 	followed := make(chan events.Event, 10)
-	if _, err := eventsnats.New(c.Conn, slog.New(slog.DiscardHandler)).Subscribe(func(e events.Event) { followed <- e }); err != nil {
+	if _, err := eventsnats.New(c.Conn,
+		slog.New(slog.DiscardHandler)).Subscribe(func(e events.Event) { followed <- e }); err != nil {
 		t.Fatal(err)
 	}
 	flush(t, c.Conn)
@@ -193,13 +199,17 @@ func TestAClientRotatesFollowsAndLists(t *testing.T) {
 	}
 
 	m, err := c.Request("lockstep.rotate.default", nil, 5*time.Second)
-	if err != nil || m.Header.Get(micro.ErrorCodeHeader) != "" || !strings.Contains(string(m.Data), `"message":"begun"`) {
+	if err != nil || m.Header.Get(micro.ErrorCodeHeader) != "" ||
+		!strings.Contains(string(m.Data), `"message":"begun"`) {
 		t.Errorf("rotate: %+v, %v", m, err)
 	}
-	if m, err := c.Request("lockstep.rotate.none", nil, 5*time.Second); err != nil || m.Header.Get(micro.ErrorCodeHeader) != "404" {
+	if m, err := c.Request("lockstep.rotate.none", nil, 5*time.Second); err != nil ||
+		m.Header.Get(micro.ErrorCodeHeader) != "404" {
 		t.Errorf("rotate an unknown scope: %+v, %v", m, err)
 	}
-	for _, subject := range []string{"$SRV.PING", "$SRV.INFO", "$SRV.INFO.lockstep-rotate", "$SRV.STATS", "$SRV.STATS.lockstep-rotate"} {
+	for _, subject := range []string{
+		"$SRV.PING", "$SRV.INFO", "$SRV.INFO.lockstep-rotate", "$SRV.STATS", "$SRV.STATS.lockstep-rotate",
+	} {
 		m, err := c.Request(subject, nil, 5*time.Second)
 		if err != nil {
 			t.Fatalf("%s: %v", subject, err)
@@ -224,7 +234,9 @@ func TestAnAnswerIsNoWayToPublish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, subject := range []string{"lockstep.rotate.default", "lockstep.rotate.none", "$SRV.PING", "$SRV.INFO", "$SRV.STATS"} {
+	for _, subject := range []string{
+		"lockstep.rotate.default", "lockstep.rotate.none", "$SRV.PING", "$SRV.INFO", "$SRV.STATS",
+	} {
 		if err := c.PublishRequest(subject, "lockstep.events.rotation.default", nil); err != nil {
 			t.Fatal(err)
 		}

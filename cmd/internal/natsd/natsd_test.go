@@ -163,7 +163,8 @@ func TestATakenAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "in use") {
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), l.Addr().String()) ||
+		!strings.Contains(err.Error(), "in use") {
 		t.Errorf("Run = %v, want an error that names the address", err)
 	}
 	if took := time.Since(begin); took > 5*time.Second {
@@ -197,7 +198,8 @@ func TestTLS(t *testing.T) {
 	}
 	defer conn.Close()
 	flush(t, conn)
-	if plain, err := nats.Connect("nats://"+s.Addr().String(), nats.Token(token), nats.Secure(&tls.Config{}), nats.Timeout(5*time.Second)); err == nil {
+	if plain, err := nats.Connect("nats://"+s.Addr().String(), nats.Token(token), nats.Secure(&tls.Config{}),
+		nats.Timeout(5*time.Second)); err == nil {
 		plain.Close()
 		t.Error("connected without trusting the certificate")
 	}
@@ -207,7 +209,10 @@ func TestNoTokenInTheLog(t *testing.T) {
 	var mu sync.Mutex
 	var b bytes.Buffer
 	w := writer(func(p []byte) (int, error) { mu.Lock(); defer mu.Unlock(); return b.Write(p) })
-	s := start(t, natsd.Config{Listen: "127.0.0.1:0", Token: token, Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	s := start(t, natsd.Config{
+		Listen: "127.0.0.1:0", Token: token,
+		Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
 	for _, given := range []string{token, "wrong-token-9876543210"} {
 		if conn, err := nats.Connect("nats://" + given + "@" + s.Addr().String()); err == nil {
 			flush(t, conn)
@@ -216,7 +221,8 @@ func TestNoTokenInTheLog(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if said := b.String(); strings.Contains(said, token) || strings.Contains(said, "wrong-token") || !strings.Contains(said, "authentication error") {
+	if said := b.String(); strings.Contains(said, token) || strings.Contains(said, "wrong-token") ||
+		!strings.Contains(said, "authentication error") {
 		t.Errorf("the log: %s", said)
 	}
 	if said := b.String(); strings.Contains(said, "level=INFO") || strings.Contains(said, "level=WARN") {

@@ -43,7 +43,9 @@ func (c *CA) mustIssue(t *testing.T, dir string, r Request) tls.Certificate {
 func connect(c *CA, server, client tls.Certificate, name string) error {
 	pool := x509.NewCertPool()
 	pool.AddCert(c.cert)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{server}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert})
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{server}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	})
 	if err != nil {
 		return err
 	}
@@ -57,7 +59,8 @@ func connect(c *CA, server, client tls.Certificate, name string) error {
 		}
 		done <- err
 	}()
-	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: pool, ServerName: name, Certificates: []tls.Certificate{client}})
+	conn, err := tls.Dial("tcp", l.Addr().String(),
+		&tls.Config{RootCAs: pool, ServerName: name, Certificates: []tls.Certificate{client}})
 	if err == nil {
 		conn.Close()
 	}
@@ -66,7 +69,8 @@ func connect(c *CA, server, client tls.Certificate, name string) error {
 
 func TestServerAndNodesKnowEachOther(t *testing.T) {
 	c, dir := initCA(t)
-	server := c.mustIssue(t, ServerDir(dir), Request{Server: true, Names: []string{"Lockstepd.example"}, IPs: []string{"127.0.0.1"}})
+	server := c.mustIssue(t, ServerDir(dir),
+		Request{Server: true, Names: []string{"Lockstepd.example"}, IPs: []string{"127.0.0.1"}})
 	folder, err := NodeDir(dir, "edge-1")
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +78,8 @@ func TestServerAndNodesKnowEachOther(t *testing.T) {
 	node := c.mustIssue(t, folder, Request{Node: "edge-1"})
 	byID := c.mustIssue(t, filepath.Join(dir, "x"), Request{Node: "Edge_2", SPIFFE: "spiffe://fleet.example/edge/2"})
 	for _, name := range []string{"lockstepd.example", "127.0.0.1"} {
-		if err := errors.Join(connect(c, server, node, name), connect(c, server, byID, name), connect(c, server, server, name)); err != nil {
+		if err := errors.Join(connect(c, server, node, name), connect(c, server, byID, name),
+			connect(c, server, server, name)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -84,7 +89,8 @@ func TestServerAndNodesKnowEachOther(t *testing.T) {
 	if err := connect(c, node, node, "edge-1"); err == nil {
 		t.Error("a node's certificate can pose as a server")
 	}
-	if got := byID.Leaf; len(got.URIs) != 1 || len(got.DNSNames) != 0 || got.URIs[0].String() != "spiffe://fleet.example/edge/2" {
+	if got := byID.Leaf; len(got.URIs) != 1 || len(got.DNSNames) != 0 ||
+		got.URIs[0].String() != "spiffe://fleet.example/edge/2" {
 		t.Errorf("%v %v", got.URIs, got.DNSNames)
 	}
 	other, _ := initCA(t)
@@ -126,7 +132,8 @@ func TestKeysAreTheOwnersAlone(t *testing.T) {
 	c, dir := initCA(t)
 	c.mustIssue(t, ServerDir(dir), Request{Server: true, Names: []string{"a.example"}})
 	for file, want := range map[string]os.FileMode{
-		caKeyFile: 0o600, CAFile: 0o644, "server/" + KeyFile: 0o600, "server/" + CertFile: 0o644, "server/" + CAFile: 0o644, ".": 0o700, "server": 0o700,
+		caKeyFile: 0o600, CAFile: 0o644, "server/" + KeyFile: 0o600, "server/" + CertFile: 0o644,
+		"server/" + CAFile: 0o644, ".": 0o700, "server": 0o700,
 	} {
 		if fi, err := os.Stat(filepath.Join(dir, file)); err != nil || fi.Mode().Perm() != want {
 			t.Errorf("%s: %v %v, want %v", file, fi.Mode().Perm(), err, want)
@@ -188,7 +195,8 @@ func TestWhatCannotBeIssued(t *testing.T) {
 		"outlive its CA":  {Node: "n", TTL: 11 * year},
 		"lifetime of -1s": {Node: "n", TTL: -time.Second},
 	} {
-		if _, err := c.Issue(filepath.Join(dir, "out"), r, false); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), want) {
+		if _, err := c.Issue(filepath.Join(dir, "out"), r, false); !errors.Is(err, ErrBadRequest) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q in it", r, err, want)
 		}
 	}

@@ -27,7 +27,9 @@ func TestTheLongestNamesOfAnImportAreWrittenDownInNATS(t *testing.T) {
 	defer raw.Close()
 	v, err := Unlock(ctx, raw, seal.File(filepath.Join(t.TempDir(), KeyFile)))
 	check(t, err)
-	log, err := audit.New(audit.Config{Records: storesink.New(v.Store), Replica: "r1", Log: slog.New(slog.DiscardHandler)})
+	log, err := audit.New(audit.Config{
+		Records: storesink.New(v.Store), Replica: "r1", Log: slog.New(slog.DiscardHandler),
+	})
 	check(t, err)
 	defer log.Close()
 	var items []audit.Item

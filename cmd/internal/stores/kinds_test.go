@@ -28,7 +28,8 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 	nats, err := f.NATS(ctx, "nats", 1)
 	check(t, err)
 	keys := seal.File(filepath.Join(t.TempDir(), KeyFile))
-	places := []string{filepath.Join(t.TempDir(), "first"), "redis://" + redis.Addr, "nats://" + nats.Addrs() + "?replicas=1", filepath.Join(t.TempDir(), "last")}
+	places := []string{filepath.Join(t.TempDir(), "first"), "redis://" + redis.Addr,
+		"nats://" + nats.Addrs() + "?replicas=1", filepath.Join(t.TempDir(), "last")}
 	raw, err := Open(ctx, places[0])
 	check(t, err)
 	from, err := Unlock(ctx, raw, keys)
@@ -105,7 +106,8 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 				t.Errorf("%s: %s is %s, %s was acknowledged", kind, key, values[key], val)
 			}
 		}
-		if _, there := values["cert/7"]; there || values["cert/299"] != strings.Repeat("v", 2990)+"." || values["cert/between"] != kind {
+		if _, there := values["cert/7"]; there ||
+			values["cert/299"] != strings.Repeat("v", 2990)+"." || values["cert/between"] != kind {
 			t.Errorf("%s: other values", kind)
 		}
 		t.Logf("%s: %d records, %d of them written during the copy", kind, n, len(last))

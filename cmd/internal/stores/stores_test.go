@@ -97,9 +97,10 @@ func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		var told []Progress
 		slow := Reader{slowly{from}}
-		c := Copy{From: slow, Name: "here", To: to, Tell: func(p Progress) { told = append(told, p) }, Freeze: func(ctx context.Context) error {
-			return from.Freeze(ctx, guard.Notice{By: "copy"})
-		}}
+		c := Copy{From: slow, Name: "here", To: to, Tell: func(p Progress) { told = append(told, p) },
+			Freeze: func(ctx context.Context) error {
+				return from.Freeze(ctx, guard.Notice{By: "copy"})
+			}}
 		n, err := c.Run(t.Context())
 		close(stop)
 		check(t, err)
@@ -147,9 +148,10 @@ func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 				})
 			}
 			time.Sleep(time.Minute)
-			c := Copy{From: Reader{inner}, Name: "here", To: to, Tell: func(Progress) {}, Freeze: func(ctx context.Context) error {
-				return (guard.NewFreezable(inner, clearly{})).Freeze(ctx, guard.Notice{By: "copy"})
-			}}
+			c := Copy{From: Reader{inner}, Name: "here", To: to, Tell: func(Progress) {},
+				Freeze: func(ctx context.Context) error {
+					return (guard.NewFreezable(inner, clearly{})).Freeze(ctx, guard.Notice{By: "copy"})
+				}}
 			_, err := c.Run(t.Context())
 			writers.Wait()
 			if err != nil {
@@ -210,7 +212,8 @@ func TestACopyThatWasInterruptedGoesOnAndIsNotServedBefore(t *testing.T) {
 	if _, err := c.Run(t.Context()); !errors.Is(err, errBroken) {
 		t.Fatal(err)
 	}
-	if _, err := Unlock(t.Context(), closing{to}, seal.File(filepath.Join(t.TempDir(), "k"))); err == nil || !strings.Contains(err.Error(), "./here") {
+	if _, err := Unlock(t.Context(), closing{to}, seal.File(filepath.Join(t.TempDir(), "k"))); err == nil ||
+		!strings.Contains(err.Error(), "./here") {
 		t.Errorf("a store that was copied by half is opened: %v", err)
 	}
 	check(t, put(t, from, "cert/7", "")) // deleted meanwhile; the next copy is not told
@@ -244,7 +247,10 @@ func (l liar) Records(ctx context.Context, since store.Rev, do func(string, []by
 func TestACopyThatIsNotTheSameIsNoCopy(t *testing.T) {
 	from, to := memory.New(), memory.New()
 	check(t, put(t, from, "cert/x", "1"))
-	c := Copy{From: liar{Reader{from}, func() { check(t, put(t, from, "cert/x", "2")) }}, Name: "here", To: to, Tell: func(Progress) {}}
+	c := Copy{
+		From: liar{Reader{from}, func() { check(t, put(t, from, "cert/x", "2")) }},
+		Name: "here", To: to, Tell: func(Progress) {},
+	}
 	if _, err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "cert/x") {
 		t.Errorf("%v", err)
 	}
@@ -268,12 +274,14 @@ func TestUnlock(t *testing.T) {
 	}
 	before := content(t, inner)
 	lost := seal.File(filepath.Join(t.TempDir(), "sealing.key"))
-	if _, err := Unlock(t.Context(), closing{inner}, lost); err == nil || !strings.Contains(err.Error(), "sealing.key") || errors.Is(err, custody.ErrWrongKey) {
+	if _, err := Unlock(t.Context(), closing{inner}, lost); err == nil ||
+		!strings.Contains(err.Error(), "sealing.key") || errors.Is(err, custody.ErrWrongKey) {
 		t.Errorf("without the key: %v", err)
 	}
 	_, err = seal.LoadOrCreate(t.Context(), lost)
 	check(t, err)
-	if _, err := Unlock(t.Context(), closing{inner}, lost); !errors.Is(err, custody.ErrWrongKey) || !strings.Contains(err.Error(), lost.String()) {
+	if _, err := Unlock(t.Context(), closing{inner}, lost); !errors.Is(err, custody.ErrWrongKey) ||
+		!strings.Contains(err.Error(), lost.String()) {
 		t.Errorf("with another key: %v", err)
 	}
 	if !maps.Equal(before, content(t, inner)) {

@@ -11,8 +11,8 @@ func TestWhatIsRefused(t *testing.T) {
 		More  map[string]int `yaml:"more"`
 	}
 	for text, want := range map[string]string{
-		"names: [a]\nmore: {b: 1}\n": "", "": "", "# nothing\n": "", "---\n": "", "names:\n": "", "names: [\"!a\"]\n": "",
-		"names: !x\na\n":         "[1:8] the tag !x",
+		"names: [a]\nmore: {b: 1}\n": "", "": "", "# nothing\n": "", "---\n": "",
+		"names:\n": "", "names: [\"!a\"]\n": "", "names: !x\na\n": "[1:8] the tag !x",
 		"more: {b: !!int \"1\"}": "[1:11] the tag !!int",
 		"more: !x [a]":           "[1:7] the tag !x",
 		"!x names: [a]":          "the tag !x",

@@ -20,9 +20,14 @@ func TestABuildIsDescribedByWhatIsKnownOfIt(t *testing.T) {
 		b               debug.BuildInfo
 		want            string
 	}{
-		{"the linker's words come first", "v1.2.3", "feed", debug.BuildInfo{Main: debug.Module{Version: "v0.0.0-1"}, Settings: vcs(hash, "true")}, "v1.2.3, commit feed, "},
-		{"the go command's are next", "", "", debug.BuildInfo{Main: debug.Module{Version: "v0.0.0-1"}, Settings: vcs(hash, "false")}, "v0.0.0-1, commit 0123456789ab, "},
-		{"changes are told", "", "", debug.BuildInfo{Settings: vcs(hash, "true")}, "(devel), commit 0123456789ab-dirty, "},
+		{"the linker's words come first", "v1.2.3", "feed", debug.BuildInfo{
+			Main: debug.Module{Version: "v0.0.0-1"}, Settings: vcs(hash, "true"),
+		}, "v1.2.3, commit feed, "},
+		{"the go command's are next", "", "", debug.BuildInfo{
+			Main: debug.Module{Version: "v0.0.0-1"}, Settings: vcs(hash, "false"),
+		}, "v0.0.0-1, commit 0123456789ab, "},
+		{"changes are told", "", "", debug.BuildInfo{Settings: vcs(hash, "true")},
+			"(devel), commit 0123456789ab-dirty, "},
 		{"outside git nothing is known", "", "", debug.BuildInfo{}, "(devel), commit unknown, "},
 		{"a short revision is no panic", "", "", debug.BuildInfo{Settings: vcs("ab", "")}, "(devel), commit ab, "},
 	} {

@@ -35,7 +35,8 @@ func (ca CA) Intermediate(t testing.TB) CA {
 	key := Key(t)
 	serial := serial(t)
 	tmpl := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "Test CA " + serial.Text(36)}, NotBefore: NotBefore, NotAfter: NotAfter,
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "Test CA " + serial.Text(36)},
+		NotBefore: NotBefore, NotAfter: NotAfter,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	if ca.Cert == nil {
