@@ -39,7 +39,8 @@ func certifyBy(t *testing.T, issuer string) (tls.Certificate, *x509.CertPool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host}, Subject: pkix.Name{CommonName: issuer},
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host},
+		Subject:  pkix.Name{CommonName: issuer},
 		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -82,6 +82,7 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 		}
 		return out
 	}
+	others := []Host{{Name: host, Others: []string{cured, twin}}}
 	for what, c := range map[string]struct {
 		addr  string
 		hosts []Host
@@ -96,10 +97,10 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 		"one host of several": {spoilt, hosts(host, "blog.example"), Disproved,
 			[]string{"blog.example", keyID(2)}},
 		"equal names, unequal bytes": {liar, hosts(host), Disproved, []string{host, twin, "does not resume"}},
-		"another certificate":        {cured, hosts(host), Proved, []string{"no other node with the same certificates"}},
-		"one of several has another": {good, []Host{{Name: host, Others: []string{cured, twin}}}, Proved, []string{"1 hosts, TLS 1.2 and 1.3"}},
-		"another certificate, then unequal bytes": {liar, []Host{{Name: host, Others: []string{cured, twin}}}, Disproved,
-			[]string{twin, "does not resume"}},
+		"another certificate": {cured, hosts(host), Proved,
+			[]string{"no other node with the same certificates"}},
+		"one of several has another":              {good, others, Proved, []string{"1 hosts, TLS 1.2 and 1.3"}},
+		"another certificate, then unequal bytes": {liar, others, Disproved, []string{twin, "does not resume"}},
 		"no tickets":               {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
 		"it demands a certificate": {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},
 		"it would take one":        {may, hosts(host), Proved, nil},
