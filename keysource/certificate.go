@@ -42,8 +42,8 @@ const unsupportedKey = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P
 //
 // It refuses PEM that is broken or cut short, an encrypted key, and a key of another certificate.
 // It refuses a chain whose links do not sign each other. It refuses what Envoy or every client
-// refuses ([Rules]). It refuses a leaf or an issuer that has expired or is not valid yet at now.
-// The error wraps [ErrBadCertificate] and says what is wrong.
+// refuses. It refuses a leaf or an issuer that has expired or is not valid yet at now. The error
+// wraps [ErrBadCertificate] and says what is wrong.
 //
 // The zero now leaves the validity unchecked. It is for reading back what was accepted while it
 // was valid, and must go on being served.
