@@ -104,7 +104,7 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 			fill(t, l, 200)
 			named := false
 			for _, p := range verify(t, open(t, sealed, nil)).Problems {
-				named = named || p.Fault == Missing && p.First <= 51 && p.Last >= 51
+				named = named || p.Fault == faultMissing && p.First <= 51 && p.Last >= 51
 			}
 			if !named {
 				t.Errorf("the break is not found: %s", verify(t, l).Summary())

@@ -189,12 +189,12 @@ func TestARolloutIsAWitness(t *testing.T) {
 		}
 	}
 	r := verify(t, l, witness(first))
-	if len(r.Problems) != 1 || r.Problems[0].Fault != Stale {
+	if len(r.Problems) != 1 || r.Problems[0].Fault != faultStale {
 		t.Errorf("an old rollout: %s", r.Summary())
 	}
 	fresh := open(t, s, func(c *Config) { c.Replica = "r2" }) // has no mark
 	edit(t, s, headName, func(l [][]byte) [][]byte { return l[:6] })
-	if r := verify(t, fresh, witness(third)); len(r.Problems) != 1 || r.Problems[0].Fault != CutOff || !strings.Contains(r.Problems[0].Words, "the rollout of scope default names line 8") {
+	if r := verify(t, fresh, witness(third)); len(r.Problems) != 1 || r.Problems[0].Fault != faultCutOff || !strings.Contains(r.Problems[0].Words, "the rollout of scope default names line 8") {
 		t.Errorf("%s", r.Summary())
 	}
 	lines, err := l.Lines(t.Context(), 100)
@@ -228,7 +228,7 @@ func TestALogThatWentBackGoesOnAboveAndSaysSo(t *testing.T) {
 	for name, c := range map[string]struct {
 		others int // lines that a replica which knew nothing wrote meanwhile
 		want   []Fault
-	}{"we come first": {0, []Fault{Missing}}, "another replica came first": {2, []Fault{}}, "far ahead": {200, []Fault{}}} {
+	}{"we come first": {0, []Fault{faultMissing}}, "another replica came first": {2, []Fault{}}, "far ahead": {200, []Fault{}}} {
 		t.Run(name, func(t *testing.T) {
 			s, mark := memory.New(), temp(t, "mark")
 			l := open(t, s, func(c *Config) { c.MarkFile = mark })
@@ -287,7 +287,7 @@ func TestAnEmptiedStoreKeepsTheKey(t *testing.T) {
 		t.Fatal(h)
 	}
 	r := verify(t, open(t, s, nil)) // reads the key anew
-	if len(r.Problems) != 1 || r.Problems[0].Fault != Missing || r.Problems[0].First != 1 || r.Problems[0].Last != 5 || r.Lines != 2 {
+	if len(r.Problems) != 1 || r.Problems[0].Fault != faultMissing || r.Problems[0].First != 1 || r.Problems[0].Last != 5 || r.Lines != 2 {
 		t.Fatal(r.Summary())
 	}
 }
