@@ -78,7 +78,7 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 			}
 			if c.again {
 				l = open(t, sealed, func(c *Config) { c.MarkFile = mark })
-				if _, err := l.Append(t.Context(), Entry{What: "x"}); !errors.Is(err, ErrUnwritten) || !strings.Contains(err.Error(), "lockstep audit mend") {
+				if _, err := l.Append(t.Context(), Entry{What: "x"}); !errors.Is(err, ErrUnwritten) || !errors.Is(err, ErrBroken) {
 					t.Errorf("a line follows, or no way out is named: %v", err)
 				}
 				if _, whole, err := l.Newest(t.Context(), 10); err == nil && whole {
