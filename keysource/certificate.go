@@ -1,6 +1,7 @@
 package keysource
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -15,6 +16,11 @@ import (
 type PEM struct {
 	Chain []byte // Chain is leaf first.
 	Key   []byte
+}
+
+// Equal reports whether p and q are the same, byte for byte.
+func (p PEM) Equal(q PEM) bool {
+	return bytes.Equal(p.Chain, q.Chain) && bytes.Equal(p.Key, q.Key)
 }
 
 // Certificate is what a node needs to serve one name. [ParseCertificate] makes values, and nobody
@@ -112,7 +118,10 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 		after.pem = appendChain(nil, der.Chain[1:])
 		ends.remember(p.Chain, certs, after.pem)
 	}
-	sent := PEM{slices.Concat(appendChain(nil, der.Chain[:1]), after.pem), appendPEM(nil, typeKey, der.Key)}
+	sent := PEM{
+		Chain: slices.Concat(appendChain(nil, der.Chain[:1]), after.pem),
+		Key:   appendPEM(nil, typeKey, der.Key),
+	}
 	return Certificate{
 		PEM:       sent,
 		Names:     slices.Clone(leaf.DNSNames),
