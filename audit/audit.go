@@ -16,8 +16,18 @@ import (
 // within bounds what one sink may take. A sink that hangs counts as one that is down.
 const within = 250 * time.Millisecond
 
-// ErrUnwritten says that no sink took the line. The change that it was to name must not be made.
-var ErrUnwritten = errors.New("the audit log cannot be written, so nothing may be changed")
+// These are the errors that callers tell apart.
+var (
+	// ErrUnwritten says that no sink took the line. The change that it was to name must not be
+	// made.
+	ErrUnwritten = errors.New("the audit log cannot be written, so nothing may be changed")
+	// ErrBroken says that the newest lines in the records, or their key, are damaged, so that no
+	// line can follow. [Log.Mend] goes on if no backup has them.
+	ErrBroken = errors.New("put it back from a backup, or go on above the break")
+	// ErrSound says that there is nothing to mend.
+	ErrSound = errors.New("the newest lines of the audit log in the store are as they were written: " +
+		"there is nothing to mend")
+)
 
 // Entry is what a caller has to say. It must hold no secret. Words that are too long are cut,
 // visibly.
@@ -139,11 +149,11 @@ func (l *Log) Close() error {
 }
 
 // Degraded names the sinks that could not be written the last time, and why.
-func (l *Log) Degraded() (out []string) {
+func (l *Log) Degraded() (out []error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(l.failed)) {
-		out = append(out, fmt.Sprintf("the audit log cannot be written to the %s: %v", name, l.failed[name]))
+		out = append(out, fmt.Errorf("the audit log cannot be written to the %s: %w", name, l.failed[name]))
 	}
 	return out
 }

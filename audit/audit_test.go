@@ -153,7 +153,7 @@ func TestASinkThatHangsCountsAsDown(t *testing.T) {
 						t.Fatalf("after %s: %v", took, err)
 					}
 				}
-				if d := l.Degraded(); len(d) != 1 || !strings.Contains(d[0], "store") {
+				if d := l.Degraded(); len(d) != 1 || !strings.Contains(d[0].Error(), "store") {
 					t.Error(d)
 				}
 				if c := l.Counts(); c.Refused != 3 || c.Failed["store"] != 3 || c.Lines != 1 {
@@ -186,7 +186,7 @@ func TestOneSinkIsEnough(t *testing.T) {
 	if h := fill(t, l, 2); h.Ref() != "5@file/r1" {
 		t.Fatal(h)
 	}
-	if d := l.Degraded(); len(d) != 1 || !strings.Contains(d[0], "store") || !strings.Contains(d[0], errDown.Error()) {
+	if d := l.Degraded(); len(d) != 1 || !strings.Contains(d[0].Error(), "store") || !errors.Is(d[0], errDown) {
 		t.Error(d)
 	}
 	s.set(nil)
@@ -199,7 +199,7 @@ func TestOneSinkIsEnough(t *testing.T) {
 	if h := fill(t, l, 1); h.Ref() != "4@store" {
 		t.Fatal(h)
 	}
-	if d := l.Degraded(); len(d) != 1 || !strings.Contains(d[0], "file") {
+	if d := l.Degraded(); len(d) != 1 || !strings.Contains(d[0].Error(), "file") {
 		t.Error(d)
 	}
 	s.set(down)

@@ -5,18 +5,19 @@ import (
 	"fmt"
 )
 
-// Fault is what is wrong with a line.
+// Fault is what is wrong with a line: changed, inserted, missing, reordered, repeated, replaced,
+// cut-off or stale.
 type Fault string
 
 const (
-	Changed   Fault = "changed"   // its bytes are not those that were written
-	Inserted  Fault = "inserted"  // it was never written
-	Missing   Fault = "missing"   // it is not there
-	Reordered Fault = "reordered" // it stands behind later ones
-	Repeated  Fault = "repeated"  // it stands there again, behind later ones
-	Replaced  Fault = "replaced"  // another line has its number
-	CutOff    Fault = "cut-off"   // the log ends before it
-	Stale     Fault = "stale"     // a rollout is older than the log
+	faultChanged   Fault = "changed"   // its bytes are not those that were written
+	faultInserted  Fault = "inserted"  // it was never written
+	faultMissing   Fault = "missing"   // it is not there
+	faultReordered Fault = "reordered" // it stands behind later ones
+	faultRepeated  Fault = "repeated"  // it stands there again, behind later ones
+	faultReplaced  Fault = "replaced"  // another line has its number
+	faultCutOff    Fault = "cut-off"   // the log ends before it
+	faultStale     Fault = "stale"     // a rollout is older than the log
 )
 
 // Problem is one fault, of the lines First to Last.
@@ -91,7 +92,7 @@ func (c *checker) line(raw []byte, where string) {
 	c.Lines++
 	for _, w := range c.witnesses[l.Number] {
 		if w.Head.MAC != l.MAC {
-			c.found(Replaced, l.Number, l.Number, "%s names another line %d than the one that %s has",
+			c.found(faultReplaced, l.Number, l.Number, "%s names another line %d than the one that %s has",
 				w.Who, l.Number, where)
 		}
 	}
@@ -105,9 +106,10 @@ func (c *checker) line(raw []byte, where string) {
 	last := c.Head
 	if l.Number <= last.Number {
 		if c.fill(l.Number) {
-			c.found(Reordered, l.Number, l.Number, "line %d stands behind line %d in %s", l.Number, last.Number, where)
+			c.found(faultReordered, l.Number, l.Number,
+				"line %d stands behind line %d in %s", l.Number, last.Number, where)
 		} else {
-			c.found(Repeated, l.Number, l.Number,
+			c.found(faultRepeated, l.Number, l.Number,
 				"line %d stands again behind line %d in %s: an older state was put back",
 				l.Number, last.Number, where)
 		}
@@ -116,7 +118,7 @@ func (c *checker) line(raw []byte, where string) {
 	if next := c.settle(l.Number); next < l.Number {
 		c.missing = append(c.missing, gap{next, l.Number - 1})
 	} else if next == last.Number+1 && l.Prev != last.MAC {
-		c.found(Replaced, l.Number-1, l.Number,
+		c.found(faultReplaced, l.Number-1, l.Number,
 			"line %d in %s was written behind another line %d than the one that is there",
 			l.Number, where, l.Number-1)
 	}
@@ -129,11 +131,11 @@ func (c *checker) settle(end uint64) uint64 {
 	next := c.Head.Number + 1
 	for _, where := range c.odd {
 		if end == 0 || next < end {
-			c.found(Changed, next, next, "line %d in %s is not as it was written", next, where)
+			c.found(faultChanged, next, next, "line %d in %s is not as it was written", next, where)
 			delete(c.witnesses, next)
 			next++
 		} else {
-			c.found(Inserted, end-1, end-1, "behind line %d, %s has bytes that were never written as a line",
+			c.found(faultInserted, end-1, end-1, "behind line %d, %s has bytes that were never written as a line",
 				end-1, where)
 		}
 	}
@@ -164,20 +166,20 @@ func (c *checker) fill(n uint64) bool {
 func (c *checker) end(rollouts []Witness) Report {
 	next := c.settle(0)
 	for _, g := range c.missing {
-		c.found(Missing, g.first, g.last, "%s", missing(g))
+		c.found(faultMissing, g.first, g.last, "%s", missing(g))
 	}
 	for n, ws := range c.witnesses {
 		for _, w := range ws {
 			if n >= next {
-				c.found(CutOff, next, n, "the log ends with line %d, and %s names line %d", next-1, w.Who, n)
+				c.found(faultCutOff, next, n, "the log ends with line %d, and %s names line %d", next-1, w.Who, n)
 			} else {
-				c.found(Missing, n, n, "%s names line %d, which is not there", w.Who, n)
+				c.found(faultMissing, n, n, "%s names line %d, which is not there", w.Who, n)
 			}
 		}
 	}
 	for _, w := range rollouts {
 		if n := c.after[w.Scope]; w.Scope != "" && w.Head.Chain == c.Chain && n > w.Head.Number {
-			c.found(Stale, w.Head.Number, n, "%s names line %d as its last change, "+
+			c.found(faultStale, w.Head.Number, n, "%s names line %d as its last change, "+
 				"but a later one was built on line %d: an older rollout was put back", w.Who, w.Head.Number, n)
 		}
 	}

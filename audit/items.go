@@ -99,9 +99,9 @@ func (l *Log) checkItems(ctx context.Context, c *checker) error {
 	for digest, n := range c.items {
 		switch _, err := l.items(ctx, digest); {
 		case errors.Is(err, ErrNotExist):
-			c.found(Missing, n, n, "the names that line %d stands for are gone: %s%s", n, itemsPrefix, digest)
+			c.found(faultMissing, n, n, "the names that line %d stands for are gone: %s%s", n, itemsPrefix, digest)
 		case errors.Is(err, errChanged):
-			c.found(Changed, n, n, "the names that line %d stands for are not as they were written: %s%s",
+			c.found(faultChanged, n, n, "the names that line %d stands for are not as they were written: %s%s",
 				n, itemsPrefix, digest)
 		case err != nil:
 			return err

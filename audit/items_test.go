@@ -55,7 +55,7 @@ func TestOneLineStandsForManyAndItsNamesAreProved(t *testing.T) {
 		[]byte(strings.Replace(string(good), "b.example", "x.example", 1))); err != nil {
 		t.Fatal(err)
 	}
-	if got := faults(); !slices.Equal(got, []Fault{Changed}) {
+	if got := faults(); !slices.Equal(got, []Fault{faultChanged}) {
 		t.Errorf("another name in it: %v", got)
 	}
 	if _, err := l.Items(t.Context(), digest); !errors.Is(err, errChanged) {
@@ -64,7 +64,7 @@ func TestOneLineStandsForManyAndItsNamesAreProved(t *testing.T) {
 	if _, err = s.Swap(t.Context(), key, rev, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := faults(); !slices.Equal(got, []Fault{Missing}) {
+	if got := faults(); !slices.Equal(got, []Fault{faultMissing}) {
 		t.Errorf("without it: %v", got)
 	}
 }

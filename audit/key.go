@@ -103,7 +103,7 @@ func (s *sharedSink) otherKey(ctx context.Context, k *keys) (*keys, error) {
 		return nil, nil
 	}
 	if err == nil && len(secret) != keySize {
-		err = fmt.Errorf("%s has %d bytes, not %d: %s", keyName, len(secret), keySize, wayOut)
+		err = fmt.Errorf("%s has %d bytes, not %d: %w", keyName, len(secret), keySize, ErrBroken)
 	}
 	if err != nil {
 		return nil, err
@@ -122,8 +122,8 @@ func (l *Log) loadKey(ctx context.Context) ([]byte, error) {
 	if errors.Is(err, ErrNotExist) {
 		if _, _, err = l.cfg.Records.Get(ctx, headName); err == nil {
 			return nil, fmt.Errorf("%s is gone from the store, and without it the log that is there "+
-				"can neither be verified nor go on: %s",
-				keyName, wayOut)
+				"can neither be verified nor go on: %w",
+				keyName, ErrBroken)
 		}
 		if !errors.Is(err, ErrNotExist) {
 			return nil, err
@@ -135,13 +135,13 @@ func (l *Log) loadKey(ctx context.Context) ([]byte, error) {
 		}
 	}
 	if errors.Is(err, ErrSealed) {
-		err = fmt.Errorf("%w; %s", err, wayOut)
+		err = fmt.Errorf("%w: %w", err, ErrBroken)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if len(secret) != keySize {
-		return nil, fmt.Errorf("%s has %d bytes, not %d: %s", keyName, len(secret), keySize, wayOut)
+		return nil, fmt.Errorf("%s has %d bytes, not %d: %w", keyName, len(secret), keySize, ErrBroken)
 	}
 	return secret, nil
 }

@@ -7,10 +7,6 @@ import (
 	"fmt"
 )
 
-// ErrSound says that there is nothing to mend.
-var ErrSound = errors.New("the newest lines of the audit log in the store are as they were written: " +
-	"there is nothing to mend")
-
 // Mend is for a shared chain whose newest lines (audit/head), or whose key, are damaged, while no
 // backup has them. No line can follow then. Mend begins audit/head anew with those of its lines
 // that are as they were written, and a line that tells of the break and names who. The number of
@@ -114,7 +110,7 @@ func (s *sharedSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (
 	default:
 		return h, ErrSound
 	}
-	e.Why += "; it was begun anew (lockstep audit mend)"
+	e.Why += "; it was mended, and begun anew"
 	older, err := s.lastArchived(ctx, b)
 	if err != nil {
 		return h, err
@@ -129,7 +125,7 @@ func (s *sharedSink) mend(ctx context.Context, b batch, e Entry, floor uint64) (
 	if _, err := s.records.Swap(ctx, headName, rev, append(kept, line...)); err != nil {
 		return h, fmt.Errorf("audit: %s was not begun anew: %w", headName, err)
 	}
-	s.log.Error("the audit log was broken and is mended; the break stands in it (lockstep audit verify)",
+	s.log.Error("the audit log was broken and is mended; the break stands in it, and verifying it names the break",
 		"by", e.Actor, "why", e.Why)
 	return heads[0], nil
 }

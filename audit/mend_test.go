@@ -79,7 +79,7 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 			if c.again {
 				l = open(t, sealed, func(c *Config) { c.MarkFile = mark })
 				if _, err := l.Append(t.Context(), Entry{What: "x"}); !errors.Is(err, ErrUnwritten) ||
-					!strings.Contains(err.Error(), "lockstep audit mend") {
+					!errors.Is(err, ErrBroken) {
 					t.Errorf("a line follows, or no way out is named: %v", err)
 				}
 				if _, whole, err := l.Newest(t.Context(), 10); err == nil && whole {
@@ -107,7 +107,7 @@ func TestADamagedHeadIsMendedAndTheBreakStaysNamed(t *testing.T) {
 			fill(t, l, 200)
 			named := false
 			for _, p := range verify(t, open(t, sealed, nil)).Problems {
-				named = named || p.Fault == Missing && p.First <= 51 && p.Last >= 51
+				named = named || p.Fault == faultMissing && p.First <= 51 && p.Last >= 51
 			}
 			if !named {
 				t.Errorf("the break is not found: %s", verify(t, l).Summary())

@@ -98,7 +98,7 @@ func (s *sharedSink) try(ctx context.Context, b batch) ([]Head, error) {
 		s.rouse()
 	}
 	if why != "" {
-		s.log.Error("the audit log is broken; the break stands in it (lockstep audit verify)", "why", why)
+		s.log.Error("the audit log is broken; the break stands in it, and verifying it names the break", "why", why)
 	}
 	return heads[len(heads)-n:], nil
 }
@@ -120,7 +120,7 @@ func (s *sharedSink) load(ctx context.Context) error {
 		text, rev, err = nil, 0, nil
 	}
 	if errors.Is(err, ErrSealed) {
-		err = fmt.Errorf("%w; %s", err, wayOut)
+		err = fmt.Errorf("%w: %w", err, ErrBroken)
 	}
 	s.text, s.rev, s.read = text, rev, err == nil
 	s.older, s.keyed = nil, len(text) > 0 // a store that was emptied has lost the key too
@@ -143,11 +143,8 @@ func split(text []byte) [][]byte {
 	return bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
 }
 
-// wayOut is what to do if no line can follow.
-const wayOut = "put it back from a backup (lockstep restore), or go on above the break (lockstep audit mend)"
-
-var errHead = fmt.Errorf("%s was changed by somebody without the audit key (lockstep audit verify): %s",
-	headName, wayOut)
+// errHead says that audit/head is not as it was written.
+var errHead = fmt.Errorf("%s was changed by somebody without the audit key: %w", headName, ErrBroken)
 
 // last is the head that the next line follows. If the records have gone back behind what this
 // replica knows, it is the head that this replica knows, and why says so. Then the chain itself

@@ -140,7 +140,7 @@ func TestAKeyThatAnotherReplicaMadeAnewIsTaken(t *testing.T) {
 			for _, by := range []*Log{l, other, open(t, s, func(c *Config) { c.Replica = "r3" })} {
 				r := verify(t, by)
 				for _, p := range r.Problems {
-					if p.Fault != Missing && (by != l || p.Fault != Replaced) {
+					if p.Fault != faultMissing && (by != l || p.Fault != faultReplaced) {
 						// l knows which line 10 was
 						t.Errorf("%s: %s", by.cfg.Replica, p.Words)
 					}

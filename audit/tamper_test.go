@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -190,12 +191,12 @@ func TestARolloutIsAWitness(t *testing.T) {
 		}
 	}
 	r := verify(t, l, witness(first))
-	if len(r.Problems) != 1 || r.Problems[0].Fault != Stale {
+	if len(r.Problems) != 1 || r.Problems[0].Fault != faultStale {
 		t.Errorf("an old rollout: %s", r.Summary())
 	}
 	fresh := open(t, s, func(c *Config) { c.Replica = "r2" }) // has no mark
 	edit(t, s, headName, func(l [][]byte) [][]byte { return l[:6] })
-	if r := verify(t, fresh, witness(third)); len(r.Problems) != 1 || r.Problems[0].Fault != CutOff ||
+	if r := verify(t, fresh, witness(third)); len(r.Problems) != 1 || r.Problems[0].Fault != faultCutOff ||
 		!strings.Contains(r.Problems[0].Words, "the rollout of scope default names line 8") {
 		t.Errorf("%s", r.Summary())
 	}
@@ -232,7 +233,7 @@ func TestALogThatWentBackGoesOnAboveAndSaysSo(t *testing.T) {
 		others int // lines that a replica which knew nothing wrote meanwhile
 		want   []Fault
 	}{
-		"we come first":              {0, []Fault{Missing}},
+		"we come first":              {0, []Fault{faultMissing}},
 		"another replica came first": {2, []Fault{}}, "far ahead": {200, []Fault{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -294,7 +295,7 @@ func TestAnEmptiedStoreKeepsTheKey(t *testing.T) {
 		t.Fatal(h)
 	}
 	r := verify(t, open(t, s, nil)) // reads the key anew
-	if len(r.Problems) != 1 || r.Problems[0].Fault != Missing || r.Problems[0].First != 1 ||
+	if len(r.Problems) != 1 || r.Problems[0].Fault != faultMissing || r.Problems[0].First != 1 ||
 		r.Problems[0].Last != 5 || r.Lines != 2 {
 		t.Fatal(r.Summary())
 	}
@@ -307,7 +308,8 @@ func TestAHeadThatSomebodyChangedIsNotBuiltUpon(t *testing.T) {
 		return l
 	})
 	_, err := open(t, s, nil).Append(t.Context(), Entry{What: "x"})
-	if err == nil || !strings.Contains(err.Error(), "audit verify") {
+	if !errors.Is(err, ErrUnwritten) || !errors.Is(err, ErrBroken) ||
+		!strings.Contains(err.Error(), "without the audit key") {
 		t.Fatal(err)
 	}
 }

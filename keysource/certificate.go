@@ -1,6 +1,7 @@
 package keysource
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -15,6 +16,11 @@ import (
 type PEM struct {
 	Chain []byte // Chain is leaf first.
 	Key   []byte
+}
+
+// Equal reports whether p and q are the same, byte for byte.
+func (p PEM) Equal(q PEM) bool {
+	return bytes.Equal(p.Chain, q.Chain) && bytes.Equal(p.Key, q.Key)
 }
 
 // Certificate is what a node needs to serve one name. [ParseCertificate] makes values, and nobody
@@ -42,8 +48,8 @@ const unsupportedKey = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P
 //
 // It refuses PEM that is broken or cut short, an encrypted key, and a key of another certificate.
 // It refuses a chain whose links do not sign each other. It refuses what Envoy or every client
-// refuses ([Rules]). It refuses a leaf or an issuer that has expired or is not valid yet at now.
-// The error wraps [ErrBadCertificate] and says what is wrong.
+// refuses. It refuses a leaf or an issuer that has expired or is not valid yet at now. The error
+// wraps [ErrBadCertificate] and says what is wrong.
 //
 // The zero now leaves the validity unchecked. It is for reading back what was accepted while it
 // was valid, and must go on being served.
@@ -112,7 +118,10 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 		after.pem = appendChain(nil, der.Chain[1:])
 		ends.remember(p.Chain, certs, after.pem)
 	}
-	sent := PEM{slices.Concat(appendChain(nil, der.Chain[:1]), after.pem), appendPEM(nil, typeKey, der.Key)}
+	sent := PEM{
+		Chain: slices.Concat(appendChain(nil, der.Chain[:1]), after.pem),
+		Key:   appendPEM(nil, typeKey, der.Key),
+	}
 	return Certificate{
 		PEM:       sent,
 		Names:     slices.Clone(leaf.DNSNames),

@@ -17,7 +17,7 @@ type DER struct {
 
 // PEM returns the PEM of the [Certificate].
 func (d DER) PEM() PEM {
-	return PEM{appendChain(nil, d.Chain), appendPEM(nil, typeKey, d.Key)}
+	return PEM{Chain: appendChain(nil, d.Chain), Key: appendPEM(nil, typeKey, d.Key)}
 }
 
 const (

@@ -74,12 +74,12 @@ func TestAKeyIsSentAsItWouldBeWrittenAnew(t *testing.T) {
 				odd = bytes.Clone(want)
 				odd[i] ^= 1
 			}
-			_, der, err := ParseDER(PEM{chain, appendPEM(nil, typeKey, odd)}, time.Time{})
+			_, der, err := ParseDER(PEM{Chain: chain, Key: appendPEM(nil, typeKey, odd)}, time.Time{})
 			if err == nil && !bytes.Equal(der.Key, want) {
 				t.Errorf("%s: with byte %d of %d changed, it is sent as it came", name, i, len(want))
 			}
 		}
-		c, der, err := ParseDER(PEM{chain, appendPEM(nil, typeKey, want)}, time.Time{})
+		c, der, err := ParseDER(PEM{Chain: chain, Key: appendPEM(nil, typeKey, want)}, time.Time{})
 		if err != nil || !bytes.Equal(der.Key, want) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -24,7 +24,9 @@ type rule struct {
 }
 
 // rules are the reasons for which Envoy 1.40 refuses a certificate that Go parses, or for which
-// every client refuses it. test/corpus compares them with a real Envoy and real clients.
+// every client refuses it. test/corpus reads their names here, and compares them with a real Envoy
+// and real clients. An error of [ParseCertificate] or [DER.Check] names the rule behind "bad
+// certificate".
 //
 // Envoy's reasons stand in source/common/tls/context_impl.cc and server_context_impl.cc, and in
 // BoringSSL's ssl/ssl_credential.cc, ssl/ssl_cert.cc, crypto/x509 and crypto/rsa.
@@ -45,16 +47,6 @@ var rules = []rule{
 	{"path-length", pathLength},
 	{"name-constraints", nameConstraints},
 	{"chain-size", chainSize},
-}
-
-// Rules returns the names of the rules by which certificates are refused. An error of
-// [ParseCertificate] or [DER.Check] names the rule behind "bad certificate".
-func Rules() []string {
-	names := make([]string, len(rules))
-	for i, r := range rules {
-		names[i] = r.name
-	}
-	return names
 }
 
 // obey returns the objection of the first rule that has one. The error wraps [ErrBadCertificate].

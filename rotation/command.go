@@ -10,7 +10,7 @@ import (
 )
 
 func refuse(format string, a ...any) error {
-	return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, a...))
+	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(format, a...))
 }
 
 // acceptsKey checks a key that comes from outside. It refuses one that is weak, was burnt, or is
@@ -38,7 +38,7 @@ func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
 			return r, 0, err
 		}
 		if r.underway() || r.Wanted != nil {
-			return r, 0, refuse("rotation %d is under way; wait for it (lockstep status) and ask again", r.Begun)
+			return r, 0, refuse("rotation %d %w", r.Begun, ErrUnderway)
 		}
 	}
 	if r.Phase == Burning {
@@ -156,7 +156,7 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 	case len(node) > maxNode:
 		return r, refuse("no node has an id of more than %d bytes", maxNode)
 	case !known && len(r.Excluded) >= maxExcluded && until.After(now):
-		return r, refuse("%d nodes are excluded already: take some of them back (--for 0)", len(r.Excluded))
+		return r, refuse("%d nodes %w", len(r.Excluded), ErrTooManyExcluded)
 	}
 	r = r.clone()
 	what := lineExcluded

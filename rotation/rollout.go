@@ -24,8 +24,14 @@ const (
 	Burning   Phase = "burning" // Burning lasts until nobody may hold a burnt key.
 )
 
-// ErrRefused wraps every refusal of a command. The text says why, and what would help.
-var ErrRefused = errors.New("refused")
+var (
+	// ErrRefused wraps every refusal of a command. The text says why, and what would help.
+	ErrRefused = errors.New("refused")
+	// ErrUnderway is the refusal of a key that was brought while a rotation is under way.
+	ErrUnderway = errors.New("is under way; wait for it and ask again")
+	// ErrTooManyExcluded is the refusal of one more exclusion.
+	ErrTooManyExcluded = errors.New("are excluded already: take some of them back")
+)
 
 // Rollout is the stored state of one scope. It is a value: its methods return a changed copy.
 type Rollout struct {

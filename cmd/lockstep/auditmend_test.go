@@ -50,7 +50,7 @@ func TestADamagedAuditLogIsMendedWithoutLockstepd(t *testing.T) {
 	}
 	r, err := l.Verify(t.Context(), nil)
 	must(t, err)
-	if len(r.Problems) != 1 || r.Problems[0].Fault != audit.Missing {
+	if len(r.Problems) != 1 || r.Problems[0].Fault != "missing" {
 		t.Errorf("%+v", r)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bootstrap"
@@ -88,7 +89,7 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	case context.Canceled:
 		err = errors.New("interrupted")
 	}
-	fmt.Fprintf(a.err, "lockstep: %v\n", err)
+	fmt.Fprintf(a.err, "lockstep: %v\n", advice.Add(err))
 	if code == exitUsage {
 		fmt.Fprintf(a.err, "see: %s --help\n", cmd.CommandPath())
 	}

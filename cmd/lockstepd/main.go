@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
@@ -33,7 +34,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "lockstepd:", err)
+		fmt.Fprintln(os.Stderr, "lockstepd:", advice.Add(err))
 		os.Exit(1)
 	}
 }
@@ -55,7 +56,8 @@ func command() *cobra.Command {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
-			d, err := daemon.New(cfg, slog.New(slog.NewJSONHandler(os.Stderr, nil)))
+			d, err := daemon.New(cfg,
+				slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: advice.Log})))
 			if err != nil {
 				return err
 			}

@@ -200,8 +200,9 @@ func (k *Keeper) write(name string, v any) error {
 // file can replace it.
 func associated(name string) []byte { return fmt.Appendf(nil, "lockstep edge %s v%d", name, format) }
 
-// certRecord is a certificate in a file. Its PEM refuses to be written as text itself.
-type certRecord struct{ Chain, Key []byte }
+// certRecord is a certificate in a file. It has none of the methods with which a PEM refuses to be
+// written as text.
+type certRecord keysource.PEM
 
 // ringRecord is a ring in a file. Bytes has its keys, one after the other, since keys refuse to be
 // written as text.

@@ -116,3 +116,14 @@ func build(p keysource.PEM) (*certificate, error) {
 	c.PEM = keysource.PEM{} // its DER is kept instead
 	return &certificate{&tls.Certificate{Certificate: der.Chain, PrivateKey: signer, Leaf: leaf}, c, version}, nil
 }
+
+// whole undoes build. There is no error if build made c.
+func (c *certificate) whole() (keysource.Certificate, error) {
+	key, err := x509.MarshalPKCS8PrivateKey(c.tls.PrivateKey)
+	if err != nil {
+		return keysource.Certificate{}, err
+	}
+	out := c.covers
+	out.PEM = keysource.DER{Chain: c.tls.Certificate, Key: key}.PEM()
+	return out, nil
+}

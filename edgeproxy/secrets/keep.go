@@ -1,7 +1,6 @@
 package secrets
 
 import (
-	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -42,13 +41,9 @@ func (s *Secrets) Certificates() map[keysource.Name]keysource.Certificate {
 	s.mu.Unlock()
 	all := make(map[keysource.Name]keysource.Certificate, len(found))
 	for n, c := range found {
-		key, err := x509.MarshalPKCS8PrivateKey(c.tls.PrivateKey)
-		if err != nil {
-			continue // cannot happen: it was parsed from that
+		if whole, err := c.whole(); err == nil {
+			all[n] = whole
 		}
-		out := c.covers
-		out.PEM = keysource.DER{Chain: c.tls.Certificate, Key: key}.PEM()
-		all[n] = out
 	}
 	return all
 }

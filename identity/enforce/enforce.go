@@ -131,19 +131,18 @@ func (e *Enforcer) Counts() (taken, refused uint64) {
 	return e.file.Counts()
 }
 
-// Problems returns what keeps the policy from being what the operator wants, for people.
-func (e *Enforcer) Problems() (out []string) {
+// Problems returns what keeps the policy from being what the operator wants.
+func (e *Enforcer) Problems() (out []error) {
 	if err := e.Fault(); err != nil {
-		out = append(out, fmt.Sprintf("the policy cannot be used, the last good one stays in force: %v", err))
+		out = append(out, fmt.Errorf("the policy cannot be used, the last good one stays in force: %w", err))
 	}
 	if err := e.Unsettled(); err != nil {
-		out = append(out, fmt.Sprintf("no node is let in: %v", err))
+		out = append(out, fmt.Errorf("no node is let in: %w", err))
 	}
-	if err := e.unwritten(); err != nil {
-		out = append(out, err.Error())
-	}
-	if back := e.PutBack(); back != "" {
-		out = append(out, back)
+	for _, err := range []error{e.unwritten(), e.PutBack()} {
+		if err != nil {
+			out = append(out, err)
+		}
 	}
 	return out
 }

@@ -170,7 +170,8 @@ func TestAPolicyThatIsPutBackIsNamedInItsLine(t *testing.T) {
 		l.until("the line is written", func() bool { return len(l.chain.why(t)) == i+1 })
 		stop()
 		why := l.chain.why(t)[i]
-		if back := i == 2; strings.Contains(why, "It was put back") != back || (e.PutBack() != "") != back {
+		if back := i == 2; strings.Contains(why, "It was put back") != back ||
+			errors.Is(e.PutBack(), ErrPutBack) != back {
 			t.Errorf("start %d: %q, %q", i, why, e.PutBack())
 		}
 	}

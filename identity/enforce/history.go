@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -99,22 +100,24 @@ func superseded(all []term, digest string) (at time.Time, ok bool) {
 // meant.
 const putBackShown = 24 * time.Hour
 
-// PutBack says that the policy in force counted before and was replaced since. It is empty if that
-// is not so, or has been so for longer than a day.
-func (e *Enforcer) PutBack() string {
+// ErrPutBack says that the policy in force counted before and was replaced since.
+var ErrPutBack = errors.New("if that was not meant, put the newer one there")
+
+// PutBack returns an error that wraps [ErrPutBack] if the policy in force was put back. It is nil
+// if that is not so, or has been so for longer than a day.
+func (e *Enforcer) PutBack() error {
 	all := e.history.read()
 	if len(all) == 0 || time.Since(all[len(all)-1].from) > putBackShown {
-		return ""
+		return nil
 	}
 	now := all[len(all)-1]
 	at, ok := superseded(all, now.digest)
 	if !ok {
-		return ""
+		return nil
 	}
 	what := "the policy in force since %s is an older one that was put back: another took its place at %s"
 	if now.digest == "" {
 		what = "since %s there is no policy any more, as before the one that came into force at %s"
 	}
-	return fmt.Sprintf(what+". If that was not meant, put the newer one there (lockstep audit show has the digests)",
-		now.from.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339))
+	return fmt.Errorf(what+": %w", now.from.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339), ErrPutBack)
 }

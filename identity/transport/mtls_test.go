@@ -2,18 +2,13 @@ package transport
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,54 +20,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"github.com/lockstep-tls/lockstep/identity/identitytest"
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 )
-
-// authority is the CA of a trust domain.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, domain string) authority {
-	a := authority{t: t}
-	a.cert, a.key = a.sign(&x509.Certificate{
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, URIs: spiffe(domain),
-	}, authority{})
-	return a
-}
-
-func spiffe(path string) []*url.URL {
-	return []*url.URL{
-		{Scheme: "spiffe", Host: strings.Split(path, "/")[0], Path: path[len(strings.Split(path, "/")[0]):]},
-	}
-}
-
-func (a authority) sign(template *x509.Certificate, by authority) (*x509.Certificate, *ecdsa.PrivateKey) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	if by.cert == nil {
-		by.cert, by.key = template, key
-	}
-	template.SerialNumber, template.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, key.Public(), by.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return cert, key
-}
-
-// svid is a certificate for an ID, fleet.example/edge/1.
-func (a authority) svid(id string) tls.Certificate {
-	cert, key := a.sign(&x509.Certificate{URIs: spiffe(id), KeyUsage: x509.KeyUsageDigitalSignature}, a)
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
-}
 
 // agent is a SPIFFE Workload API by hand: a SPIRE agent as far as lockstepd sees one.
 type agent struct {
@@ -99,18 +50,18 @@ func startAgent(t *testing.T) (a *agent, addr string) {
 }
 
 // set replaces what the agent gives out: an SVID, the bundle of its domain, and those of others.
-func (a *agent) set(t *testing.T, own authority, id string, others map[string]authority) {
+func (a *agent) set(t *testing.T, own identitytest.Authority, id string, others map[string]identitytest.Authority) {
 	t.Helper()
-	c := own.svid(id)
+	c := own.SVID(id)
 	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &workload.X509SVIDResponse{FederatedBundles: map[string][]byte{}, Svids: []*workload.X509SVID{
-		{SpiffeId: "spiffe://" + id, X509Svid: c.Certificate[0], X509SvidKey: key, Bundle: own.cert.Raw},
+		{SpiffeId: "spiffe://" + id, X509Svid: c.Certificate[0], X509SvidKey: key, Bundle: own.Cert.Raw},
 	}}
 	for domain, o := range others {
-		r.FederatedBundles["spiffe://"+domain] = o.cert.Raw
+		r.FederatedBundles["spiffe://"+domain] = o.Cert.Raw
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -170,10 +121,10 @@ func meet(server *tls.Config, node *tls.Certificate) (serial *big.Int, who strin
 }
 
 func TestIdentityFromASPIFFEWorkloadAPI(t *testing.T) {
-	fleet, partner, liar := newAuthority(t, "fleet.example"),
-		newAuthority(t, "partner.example"), newAuthority(t, "fleet.example")
+	fleet, partner, liar := identitytest.NewAuthority(t, "fleet.example"),
+		identitytest.NewAuthority(t, "partner.example"), identitytest.NewAuthority(t, "fleet.example")
 	a, addr := startAgent(t)
-	a.set(t, fleet, "fleet.example/lockstepd", map[string]authority{"partner.example": partner})
+	a.set(t, fleet, "fleet.example/lockstepd", map[string]identitytest.Authority{"partner.example": partner})
 	for _, withPolicy := range []bool{false, true} {
 		s, err := Open(Config{SPIFFESocket: addr, Federated: withPolicy, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
@@ -181,7 +132,7 @@ func TestIdentityFromASPIFFEWorkloadAPI(t *testing.T) {
 		}
 		defer s.Close()
 		for _, n := range []struct {
-			by     authority
+			by     identitytest.Authority
 			id     string
 			letsIn bool
 		}{
@@ -192,7 +143,7 @@ func TestIdentityFromASPIFFEWorkloadAPI(t *testing.T) {
 			{partner, "fleet.example/edge/1", false}, // a CA speaks for its own domain only
 			{fleet, "partner.example/edge/1", false},
 		} {
-			crt := n.by.svid(n.id)
+			crt := n.by.SVID(n.id)
 			_, who, err := meet(s.Server("h2"), &crt)
 			if (err == nil) != n.letsIn || err == nil && who != "spiffe://"+n.id {
 				t.Errorf("policy %v, %s: %q %v, want in: %v", withPolicy, n.id, who, err, n.letsIn)
@@ -205,7 +156,7 @@ func TestIdentityFromASPIFFEWorkloadAPI(t *testing.T) {
 }
 
 func TestACertificateFromTheWorkloadAPIIsReplacedAsItChanges(t *testing.T) {
-	fleet, next := newAuthority(t, "fleet.example"), newAuthority(t, "fleet.example")
+	fleet, next := identitytest.NewAuthority(t, "fleet.example"), identitytest.NewAuthority(t, "fleet.example")
 	a, addr := startAgent(t)
 	a.set(t, fleet, "fleet.example/lockstepd", nil)
 	s, err := Open(Config{SPIFFESocket: addr, Log: slog.New(slog.DiscardHandler)})
@@ -214,7 +165,7 @@ func TestACertificateFromTheWorkloadAPIIsReplacedAsItChanges(t *testing.T) {
 	}
 	defer s.Close()
 	server := s.Server("h2")
-	node, later := fleet.svid("fleet.example/edge/1"), next.svid("fleet.example/edge/1")
+	node, later := fleet.SVID("fleet.example/edge/1"), next.SVID("fleet.example/edge/1")
 	first, _, err := meet(server, &node)
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +174,7 @@ func TestACertificateFromTheWorkloadAPIIsReplacedAsItChanges(t *testing.T) {
 		t.Fatal("a CA that is not in the bundle")
 	}
 	a.set(t, next, "fleet.example/lockstepd", nil)
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		serial, who, err := meet(server, &later)
 		if err == nil && (serial.Cmp(first) == 0 || who != "spiffe://fleet.example/edge/1") {
 			err = fmt.Errorf("serial %s, %s", serial, who)
@@ -237,11 +188,11 @@ func TestACertificateFromTheWorkloadAPIIsReplacedAsItChanges(t *testing.T) {
 
 // Files: whoever has a certificate of the CA is let in, under the names in it.
 func TestIdentityFromACertificateOfTheCA(t *testing.T) {
-	ca, other := newAuthority(t, "fleet.example"), newAuthority(t, "fleet.example")
+	ca, other := identitytest.NewAuthority(t, "fleet.example"), identitytest.NewAuthority(t, "fleet.example")
 	dir := t.TempDir()
-	certify(t, dir, "server.example")
+	identitytest.Certify(t, dir, "server.example")
 	pemFile := filepath.Join(dir, "ca.pem")
-	if err := os.WriteFile(pemFile, pemOf(ca.cert), 0o600); err != nil {
+	if err := os.WriteFile(pemFile, identitytest.PEM(ca.Cert), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	host := filepath.Join(dir, "server.example")
@@ -250,16 +201,16 @@ func TestIdentityFromACertificateOfTheCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	cert, key := ca.sign(&x509.Certificate{DNSNames: []string{"Edge-1.example", "edge-1"}}, ca)
+	cert, key := ca.Sign(&x509.Certificate{DNSNames: []string{"Edge-1.example", "edge-1"}})
 	for want, crt := range map[string]tls.Certificate{
-		"spiffe://fleet.example/a": ca.svid("fleet.example/a"),
+		"spiffe://fleet.example/a": ca.SVID("fleet.example/a"),
 		"edge-1.example edge-1":    {Certificate: [][]byte{cert.Raw}, PrivateKey: key},
 	} {
 		if _, who, err := meet(s.Server("h2"), &crt); err != nil || who != want {
 			t.Errorf("%q %v, want %q", who, err, want)
 		}
 	}
-	crt := other.svid("fleet.example/a")
+	crt := other.SVID("fleet.example/a")
 	if _, who, err := meet(s.Server("h2"), &crt); err == nil || who != "" {
 		t.Errorf("a stranger was let in as %q", who)
 	}
@@ -273,15 +224,11 @@ func TestNoAgentIsSaidAtStart(t *testing.T) {
 	}
 }
 
-func pemOf(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
-}
-
 // The CA's file is read again as it changes; one that cannot be used changes nothing.
 func TestAnotherCAInTheFileCountsAtOnce(t *testing.T) {
-	was, next := newAuthority(t, "fleet.example"), newAuthority(t, "fleet.example")
+	was, next := identitytest.NewAuthority(t, "fleet.example"), identitytest.NewAuthority(t, "fleet.example")
 	dir := t.TempDir()
-	certify(t, dir, "server.example")
+	identitytest.Certify(t, dir, "server.example")
 	file, host := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "server.example")
 	write := func(b []byte) {
 		t.Helper()
@@ -289,13 +236,13 @@ func TestAnotherCAInTheFileCountsAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(pemOf(was.cert))
+	write(identitytest.PEM(was.Cert))
 	s, err := Open(filesIn(host, file))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	old, fresh := was.svid("fleet.example/a"), next.svid("fleet.example/a")
+	old, fresh := was.SVID("fleet.example/a"), next.SVID("fleet.example/a")
 	lets := func(c *tls.Certificate) error { _, _, err := meet(s.Server("h2"), c); return err }
 	if err := lets(&old); err != nil || lets(&fresh) == nil {
 		t.Fatal(err)
@@ -310,8 +257,8 @@ func TestAnotherCAInTheFileCountsAtOnce(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	write(pemOf(next.cert))
-	until(t, func() error { return lets(&fresh) })
+	write(identitytest.PEM(next.Cert))
+	testkit.Until(t, func() error { return lets(&fresh) })
 	if lets(&old) == nil {
 		t.Error("the CA that was taken out still counts")
 	}
@@ -322,50 +269,5 @@ func filesIn(folder, ca string) Config {
 	return Config{
 		Cert: filepath.Join(folder, "tls.crt"), Key: filepath.Join(folder, "tls.key"),
 		ClientCA: ca, Log: slog.New(slog.DiscardHandler),
-	}
-}
-
-// until waits for check to return nil.
-func until(t *testing.T, check func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Fatal(err)
-}
-
-// certify writes a certificate for name, and more, into a certificate directory.
-func certify(t *testing.T, dir, name string, more ...string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		DNSNames:     append(more, name), NotAfter: time.Now().Add(time.Hour),
-	}
-	crt, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := filepath.Join(dir, name)
-	for _, err := range []error{
-		os.MkdirAll(folder, 0o700),
-		os.WriteFile(filepath.Join(folder, "tls.key"),
-			pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
-		os.WriteFile(filepath.Join(folder, "tls.crt"),
-			pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt}), 0o600),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
 }

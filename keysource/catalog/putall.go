@@ -88,7 +88,7 @@ func admitPair(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	if unread == nil {
 		old, unread = decode(p.Name, have.Val)
 	}
-	if unread == nil && string(old.Chain) == string(p.Chain) && string(old.Key) == string(p.Key) {
+	if unread == nil && old.PEM.Equal(p.PEM) {
 		return admitted{}, Outcome{Same: true}
 	}
 	_, next, err := admit(p.Name, p.PEM, now)

@@ -17,7 +17,6 @@ import (
 func TestARotationThroughTheCoordinator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		a, b := p.connect("a", ""), p.connect("b", "")
 		// the two may have come in two looks, with a pause after each
 		p.phase(3*gather, rotation.Steady, 1)
@@ -44,7 +43,6 @@ func TestAJoinerIsWrittenDownBeforeTheRingIsReadThatItGets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		p := start(t, s, "r1")
-		defer p.stop()
 		s.set(func(_ context.Context, op, key string) error {
 			if op == "swap" && strings.HasPrefix(key, "roster/") {
 				return errDown
@@ -85,10 +83,7 @@ func TestAJoinerIsWrittenDownBeforeTheRingIsReadThatItGets(t *testing.T) {
 // have it hold a ring that lacks the key which encrypts next; see Next.
 func TestARotationOfAnEmptyFleetSeesWhoJoinsMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		one, two := start(t, s, "r1"), start(t, s, "r2")
-		defer one.stop()
-		defer two.stop()
+		s, one, two := pair(t)
 		var slow *client
 		s.set(func(_ context.Context, op, key string) error {
 			if op == "swap" && key == "ring/default" && slow == nil {
@@ -112,10 +107,7 @@ func TestARotationOfAnEmptyFleetSeesWhoJoinsMeanwhile(t *testing.T) {
 
 func TestTwoReplicasOfOneFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		one, two := start(t, s, "r1"), start(t, s, "r2")
-		defer one.stop()
-		defer two.stop()
+		_, one, two := pair(t)
 		a := one.connect("a", "")
 		b := two.connect("b", "")
 		time.Sleep(10 * time.Second)
@@ -156,10 +148,7 @@ func TestTwoReplicasOfOneFleet(t *testing.T) {
 
 func TestWithEventsReplicasWaitForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		one, two := start(t, s, "r1"), start(t, s, "r2")
-		defer one.stop()
-		defer two.stop()
+		_, one, two := pair(t)
 		one.tells, two.tells = two, one
 		one.connect("a", "")
 		two.connect("b", "")
@@ -174,10 +163,7 @@ func TestWithEventsReplicasWaitForNothing(t *testing.T) {
 
 func TestReplicasThatDecideAtOnceDoItOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		one, two := start(t, s, "r1"), start(t, s, "r2")
-		defer one.stop()
-		defer two.stop()
+		s, one, two := pair(t)
 		both := make(chan struct{})
 		s.set(func(_ context.Context, op, key string) error { // both have read before either swaps
 			if op == "swap" && key == "ring/default" {
@@ -213,7 +199,6 @@ func TestADeadReplicasNodesAreAwayThenForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s1 := newFaulty()
 		one, two := start(t, s1, "r1"), start(t, s1.another(), "r2")
-		defer one.stop()
 		one.connect("a", "")
 		two.connect("b", "")
 		time.Sleep(time.Second)
@@ -240,10 +225,7 @@ func TestADeadReplicasNodesAreAwayThenForgotten(t *testing.T) {
 
 func TestAReplicaIsHeardOfWhileNothingHappens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		one, two := start(t, s, "r1"), start(t, s, "r2")
-		defer one.stop()
-		defer two.stop()
+		s, one, two := pair(t)
 		one.connect("a", "")
 		two.connect("b", "")
 		time.Sleep(5 * time.Second)
@@ -266,8 +248,7 @@ func TestAReplicaIsHeardOfWhileNothingHappens(t *testing.T) {
 func TestAloneItServesNewNodesWhileTheStoreIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
-		p := startAlone(t, s, "r1")
-		defer p.stop()
+		p := start(t, s, "r1", alone)
 		p.connect("a", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		s.set(down, nil)
@@ -298,7 +279,6 @@ func TestTheStoreIsDownForAWhile(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFaulty()
 				p := start(t, s, "r1")
-				defer p.stop()
 				a := p.connect("a", "")
 				p.phase(time.Second, rotation.Steady, 1)
 				s.set(fail, nil)
@@ -341,7 +321,6 @@ func TestASwapOfUnknownOutcome(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFaulty()
 				p := start(t, s, "r1")
-				defer p.stop()
 				a := p.connect("a", "")
 				p.phase(time.Second, rotation.Steady, 1)
 				once := func(op, key string) error {
@@ -389,7 +368,6 @@ func TestARestartRemembersWhatNodesHold(t *testing.T) {
 				p = prepare(t, s, "r1")
 				p.rotate() // before anything was read: it must not take the fleet for an empty one
 				p.run()
-				defer p.stop()
 				<-p.Ready()
 				p.phase(0, rotation.Distributing, 2)
 				if got := members(p.status()); got != "a=1~ b=1~" {
@@ -410,7 +388,6 @@ func TestARestartRemembersWhatNodesHold(t *testing.T) {
 func TestAFirstRefusalIsNoMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		p.connect("a", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		sni := &client{stream: streams.Add(1)}
@@ -437,7 +414,6 @@ func TestAFirstRefusalIsNoMembers(t *testing.T) {
 func TestARefusingMemberThroughTheCoordinator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		a, b := p.connect("a", ""), p.connect("b", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		b.refuses.Store(true)
@@ -460,7 +436,6 @@ func TestAStoreThatWentBackGetsTheNewerRingAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		p := start(t, s, "r1")
-		defer p.stop()
 		a := p.connect("a", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		old, _ := s.rollout(t)
@@ -483,7 +458,6 @@ func TestAStoreThatWentAnotherWayBeginsAboveBoth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		p := start(t, s, "r1")
-		defer p.stop()
 		a := p.connect("a", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		old, _ := s.rollout(t)
@@ -505,7 +479,6 @@ func TestAStoreThatWentAnotherWayBeginsAboveBoth(t *testing.T) {
 func TestANodeIsTheWitnessOfLostWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		a := p.connect("a", ringOf(40))
 		p.phase(time.Second, rotation.Steady, 41)
 		if a.got() != "[41]" || members(p.status()) != "a=41" {
@@ -519,7 +492,6 @@ func TestANodeIsTheWitnessOfLostWrites(t *testing.T) {
 func TestClosedIsAwayDroppedIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		a, b := p.connect("a", ""), p.connect("b", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		p.Dropped(b.stream, "default")
@@ -546,7 +518,6 @@ func TestAFleetThatComesAtOnceCostsAHandfulOfWrites(t *testing.T) {
 				}
 				s := newFaulty()
 				p := start(t, s, "r1")
-				defer p.stop()
 				before := s.count("swap")
 				all := make([]*client, n)
 				for i := range all {
@@ -579,7 +550,6 @@ func TestAFleetThatComesAtOnceCostsAHandfulOfWrites(t *testing.T) {
 func TestCommandsThroughTheCoordinator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		ctx := t.Context()
 		for _, err := range []error{
 			func() error { _, err := p.Rotate(ctx, "other", rotation.Request{}); return err }(),

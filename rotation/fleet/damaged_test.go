@@ -15,29 +15,20 @@ import (
 // sealed starts a replica on a store in which damaged records do not open.
 func sealed(t *testing.T, s *faulty, replica string, m HighestSent) *plane {
 	t.Helper()
-	p := prepare(t, s, replica)
-	for _, sc := range p.scopes {
-		sc.cfg.Store, sc.cfg.HighestSent = unsealed{s}, m
-		sc.cfg.Cure = func(scope string) string { return "give " + scope + " a ring" }
-	}
-	p.run()
-	<-p.Ready()
-	synctest.Wait()
-	return p
+	cure := func(c *Config) { c.Cure = func(scope string) string { return "give " + scope + " a ring" } }
+	return start(t, s, replica, on(unsealed{s}), remembers(m), cure)
 }
 
 // A damaged ring is written back by the replicas that have it, and meanwhile nothing is changed.
 func TestADamagedRingIsWrittenBackByThoseWhoHaveIt(t *testing.T) {
 	for name, begin := range map[string]func(*testing.T, *faulty, string) *plane{
-		"nonsense":      start,
+		"nonsense":      func(t *testing.T, s *faulty, replica string) *plane { return start(t, s, replica) },
 		"does not open": func(t *testing.T, s *faulty, replica string) *plane { return sealed(t, s, replica, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFaulty()
 				r1, r2 := begin(t, s, "r1"), begin(t, s, "r2")
-				defer r1.stop()
-				defer r2.stop()
 				a := r1.connect("a", "")
 				time.Sleep(time.Second)
 				r1.rotate()
@@ -77,8 +68,6 @@ func TestTheHighestOfTheRingsThatAreWrittenBackWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		ahead, behind := sealed(t, s, "ahead", nil), sealed(t, s, "behind", nil)
-		defer ahead.stop()
-		defer behind.stop()
 		old := behind.status()
 		time.Sleep(7 * time.Second)
 		if _, err := ahead.Burn(t.Context(), "default", "me", ""); err != nil {
@@ -136,7 +125,6 @@ func TestADamagedRingThatNobodyHasWaitsForTheOperator(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newFaulty()
 			p, _ := lay(t, s)
-			defer p.stop()
 			n := p.connect("a", "")
 			if _, err := p.Burn(t.Context(), "default", "me", "early"); err == nil ||
 				!strings.Contains(err.Error(), "another replica may have it") {
@@ -164,7 +152,6 @@ func TestADamagedRingThatNobodyHasWaitsForTheOperator(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newFaulty()
 			p, backup := lay(t, s)
-			defer p.stop()
 			n := p.connect("a", "")
 			time.Sleep(time.Minute)
 			out, err := p.Restore(t.Context(), "default", "me", backup)
@@ -183,7 +170,6 @@ func TestADamagedRingThatNobodyHasWaitsForTheOperator(t *testing.T) {
 				t.Fatal(err)
 			}
 			from.Generation = mark
-			defer p.stop()
 			n := p.connect("a", "")
 			time.Sleep(time.Minute)
 			out, err := p.Restore(t.Context(), "default", "me", encoded(t, from))
@@ -200,7 +186,6 @@ func TestARingOfAnotherVersionIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		p := start(t, s, "r1")
-		defer p.stop()
 		r, rev := s.rollout(t)
 		later := edited(t, r, "needs", []string{"a version to come"})
 		if _, err := s.Store.Swap(t.Context(), "ring/default", rev, later); err != nil {
@@ -219,13 +204,9 @@ func TestARingThatIsSealedWithAnotherKeyIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		wrong := errors.New("no record opens")
-		p := prepare(t, s, "r1")
-		for _, sc := range p.scopes {
-			sc.cfg.Store, sc.cfg.Unsealed = unsealed{s}, func(context.Context) error { return wrong }
-		}
-		p.run()
-		defer p.stop()
-		<-p.Ready()
+		p := start(t, s, "r1", on(unsealed{s}), func(c *Config) {
+			c.Unsealed = func(context.Context) error { return wrong }
+		})
 		s.damage(t, "ring/default")
 		time.Sleep(time.Minute)
 		synctest.Wait()

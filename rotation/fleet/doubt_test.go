@@ -29,7 +29,7 @@ func TestWhatNodesProveIsSaidUntilYesterdaysKeysAreGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFaulty()
-				p := startWithMemory(t, s, "r1", &sentMost{})
+				p := start(t, s, "r1", remembers(&sentMost{}))
 				yesterday, _ := s.rollout(t)
 				if _, err := p.Burn(t.Context(), "default", "me", ""); err != nil {
 					t.Fatal(err)
@@ -42,15 +42,14 @@ func TestWhatNodesProveIsSaidUntilYesterdaysKeysAreGone(t *testing.T) {
 				p.stop()
 				s.overwrite(t, yesterday)
 
-				p = startWithMemory(t, s, "r1", &sentMost{})
+				p = start(t, s, "r1", remembers(&sentMost{}))
 				p.connect("a", held)
 				p.phase(time.Second, rotation.Steady, 3)
 				back := yesterday.Keys[0].Key.ID()
 				p.stop()
-				p = startWithMemory(t, s, "r1", &sentMost{}) // it is not forgotten
-				defer p.stop()
-				if proven, keys := p.status().Proven, p.status().Doubted; proven != 2 || len(keys) != 1 ||
-					keys[0] != back {
+				p = start(t, s, "r1", remembers(&sentMost{})) // it is not forgotten
+				if proven, keys := p.status().Proven,
+					p.status().Doubted; proven != 2 || len(keys) != 1 || keys[0] != back {
 					t.Fatalf("g%d %q, want g2 %s", proven, keys, back)
 				}
 				p.connect("a", p.status().Version)

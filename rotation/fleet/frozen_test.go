@@ -19,7 +19,6 @@ func TestAFrozenStoreKeepsNoNodeOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		p := start(t, s, "r1")
-		defer p.stop()
 		a := p.connect("a", "")
 		time.Sleep(time.Second)
 		a.mute.Store(true)
@@ -39,7 +38,6 @@ func TestAFrozenStoreKeepsNoNodeOut(t *testing.T) {
 			t.Fatalf("the node that came was sent %s; the scope says %v", late.got(), st.Err)
 		}
 		other := start(t, s, "r2") // and so does a replica that starts
-		defer other.stop()
 		n := other.connect("n", "")
 		other.phase(3*time.Second, rotation.Distributing, 2)
 		if n.got() != "[2]" {

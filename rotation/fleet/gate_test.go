@@ -17,7 +17,6 @@ func TestOnlyAllowedNodesAreOnTheRoster(t *testing.T) {
 			revoked = append(revoked, a.Node)
 		})
 		p.run()
-		defer p.stop()
 		<-p.Ready()
 		p.Join("default", Asked{Stream: 1, Node: "a", Identity: "good", Held: p.Version("default"), Believed: true})
 		p.Join("default", Asked{Stream: 2, Node: "b", Identity: "bad", Held: p.Version("default"), Believed: true})
@@ -42,7 +41,6 @@ func TestOnlyAllowedNodesAreOnTheRoster(t *testing.T) {
 func TestWithoutAPolicyNoStreamIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		n := p.connect("a", "")
 		time.Sleep(time.Second)
 		if n.got() != "[1]" || len(p.gate.streams) != 0 {

@@ -41,12 +41,8 @@ func (l losing) Since(ctx context.Context) (at time.Time, err error) {
 }
 
 // lossy prepares a replica that knows of losses, with what it remembers.
-func lossy(t *testing.T, s *faulty, replica string, m HighestSent) *plane {
-	p := prepare(t, s, replica)
-	for _, sc := range p.scopes {
-		sc.cfg.HighestSent, sc.cfg.Loss = m, losing{s}
-	}
-	return p
+func lossy(t *testing.T, s *faulty, replica string, m HighestSent, changes ...func(*Config)) *plane {
+	return prepare(t, s, replica, append(changes, remembers(m), func(c *Config) { c.Loss = losing{s} })...)
 }
 
 // All replicas are started anew on a store that was emptied meanwhile. One remembers how far the
@@ -62,7 +58,6 @@ func TestAStartOnAnEmptiedStoreIsNoNewFleet(t *testing.T) {
 		}, nil)
 		old := lossy(t, s, "old", memory)
 		old.run()
-		defer old.stop()
 		time.Sleep(time.Second / 2)
 		synctest.Wait()
 		select {
@@ -76,7 +71,6 @@ func TestAStartOnAnEmptiedStoreIsNoNewFleet(t *testing.T) {
 		}
 		fresh := lossy(t, s, "fresh", &sentMost{})
 		fresh.run()
-		defer fresh.stop()
 		<-fresh.Ready() // certificates are served
 		a, b := old.connect("a", ""), fresh.connect("b", "")
 		time.Sleep(writeBackWithin - 5*time.Second)
@@ -105,7 +99,6 @@ func TestANewReplicaOnAnEmptiedStoreGetsTheRingOfThoseThatLive(t *testing.T) {
 		s := newFaulty()
 		live := lossy(t, s, "live", &sentMost{})
 		live.run()
-		defer live.stop()
 		<-live.Ready()
 		live.rotate()
 		live.phase(time.Second, rotation.Steady, 3)
@@ -116,7 +109,6 @@ func TestANewReplicaOnAnEmptiedStoreGetsTheRingOfThoseThatLive(t *testing.T) {
 		}
 		fresh := lossy(t, s, "fresh", &sentMost{})
 		fresh.run()
-		defer fresh.stop()
 		n := fresh.connect("n", "")
 		fresh.phase(7*time.Second, rotation.Steady, 3)
 		if got := fresh.status().Version; got != before || n.got() != "[3]" {
@@ -130,7 +122,6 @@ func TestTheLossOfALiveReplicasStoreIsWrittenDown(t *testing.T) {
 		s := newFaulty()
 		live := lossy(t, s, "live", nil)
 		live.run()
-		defer live.stop()
 		<-live.Ready()
 		time.Sleep(time.Second)
 		s.empty(t)
@@ -151,7 +142,6 @@ func TestWhereNobodyRemembersAScopeBegins(t *testing.T) {
 		}
 		p := lossy(t, s, "r1", nil)
 		p.run()
-		defer p.stop()
 		time.Sleep(2*writeBackWithin - time.Second)
 		synctest.Wait()
 		if n := len(p.status().Keys); n != 0 {
@@ -162,7 +152,6 @@ func TestWhereNobodyRemembersAScopeBegins(t *testing.T) {
 		at := newFaulty()
 		q := lossy(t, at, "r1", &sentMost{})
 		q.run()
-		defer q.stop()
 		q.phase(time.Millisecond, rotation.Steady, 1)
 	})
 }
@@ -172,12 +161,8 @@ func TestWhereNobodyRemembersAScopeBegins(t *testing.T) {
 func TestAScopeWithoutARingYetIsNotAStoreThatWasEmptied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
-		off := lossy(t, s, "off", &sentMost{})
-		for _, sc := range off.scopes {
-			sc.cfg.Clock = func() time.Time { return time.Now().Add(time.Minute) }
-		}
+		off := lossy(t, s, "off", &sentMost{}, clockOff(time.Minute))
 		off.run()
-		defer off.stop()
 		<-off.Ready()
 		n := off.connect("n", "")
 		time.Sleep(20 * time.Second)
@@ -190,7 +175,6 @@ func TestAScopeWithoutARingYetIsNotAStoreThatWasEmptied(t *testing.T) {
 		}
 		right := lossy(t, s, "right", &sentMost{})
 		right.run()
-		defer right.stop()
 		right.phase(time.Second, rotation.Steady, 1)
 		off.phase(6*time.Second, rotation.Steady, 1)
 		if n.got() != "[1]" {

@@ -22,10 +22,7 @@ func TestAfterAnOutageTheOtherReplicasAreNotTakenForDead(t *testing.T) {
 	for name, restarted := range map[string]bool{"it ran all the time": false, "it was started anew": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newFaulty()
-				r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-				defer func() { r1.stop() }()
-				defer r2.stop()
+				s, r1, r2 := pair(t)
 				a, b := r1.connect("a", ""), r2.connect("b", "")
 				time.Sleep(time.Second)
 				version := r1.status().Version
@@ -56,10 +53,7 @@ func TestAfterAnOutageTheOtherReplicasAreNotTakenForDead(t *testing.T) {
 // to knows of that, and is not the first to use the store again.
 func TestANodeThatMovedDuringAnOutageIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-		defer r1.stop()
-		defer r2.stop()
+		s, r1, r2 := pair(t)
 		node := r1.connect("n", "")
 		time.Sleep(time.Second)
 		s.set(down, nil)
@@ -81,10 +75,7 @@ func TestANodeThatMovedDuringAnOutageIsWaitedFor(t *testing.T) {
 // The same by a short lease and an outage that is no longer.
 func TestANodeThatMovedDuringAShortOutageIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-		defer r1.stop()
-		defer r2.stop()
+		s, r1, r2 := pair(t)
 		lease(5*time.Second, r1, r2)
 		node := r1.connect("n", "")
 		time.Sleep(5 * time.Second)
@@ -106,10 +97,7 @@ func TestAfterAStoreTookNoWritesNobodyIsTakenForDead(t *testing.T) {
 	for _, every := range []time.Duration{time.Hour, 10 * time.Second} {
 		t.Run(fmt.Sprint(every), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newFaulty()
-				r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-				defer r1.stop()
-				defer r2.stop()
+				s, r1, r2 := pair(t)
 				r1.connect("a", "")
 				r2.connect("b", "")
 				time.Sleep(time.Second)
@@ -141,9 +129,8 @@ func TestWhoMayBeAliveAfterAnOutageIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := newFaulty()
 		two := one.another()
-		r1, r2 := start(t, one, "r1"), start(t, two, "r2")
-		defer r1.stop()
-		defer r2.stop()
+		r1 := start(t, one, "r1")
+		start(t, two, "r2")
 		defer one.set(nil, nil)
 		time.Sleep(12 * time.Second)
 		one.set(down, nil)
@@ -165,9 +152,7 @@ func TestRestartsEndTheLeasesOfNodesThatAreGone(t *testing.T) {
 	for name, down := range map[string]time.Duration{"at once": 0, "after a while": 40 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newFaulty()
-				r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-				defer r2.stop()
+				s, r1, r2 := pair(t)
 				gone := r1.connect("gone", "")
 				time.Sleep(time.Second)
 				r1.disconnect(gone)
@@ -178,7 +163,6 @@ func TestRestartsEndTheLeasesOfNodesThatAreGone(t *testing.T) {
 					time.Sleep(down)
 					r1 = start(t, s, "r1")
 				}
-				defer r1.stop()
 				r2.phase(0, rotation.Steady, 3)
 			})
 		})
@@ -202,7 +186,6 @@ func TestAClockThatGoesWrongForAWhileKeepsNobodyAlive(t *testing.T) {
 		clock := &stepped{Store: s.Store}
 		s.Store = clock
 		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-		defer r1.stop()
 		gone := r1.connect("gone", "")
 		r2.connect("gone with its replica", "")
 		time.Sleep(6 * time.Second)
@@ -222,10 +205,7 @@ func TestAClockThatGoesWrongForAWhileKeepsNobodyAlive(t *testing.T) {
 // again and again for it.
 func TestTheCandidateOfAnotherReplicaIsNotLookedForAllTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-		defer r1.stop()
-		defer r2.stop()
+		s, r1, r2 := pair(t)
 		lease(70*time.Second+2*time.Millisecond, r1, r2) // a hair more than seven heartbeats
 		r2.connect("n", "").mute.Store(true)
 		for range 12 {

@@ -108,6 +108,7 @@ type plane struct {
 	replica string
 	cancel  context.CancelFunc
 	done    chan error
+	ended   bool // ended says that it does not run any more.
 
 	mu    sync.Mutex
 	nodes map[uint64]*client
@@ -147,32 +148,47 @@ func lease(d time.Duration, planes ...*plane) {
 	}
 }
 
-// start runs a coordinator and waits until it knows the ring.
-func start(t *testing.T, s *faulty, replica string) *plane {
+// start runs a coordinator until the test ends, and waits until it knows the ring. Each change is
+// made to its configuration before.
+func start(t *testing.T, s *faulty, replica string, changes ...func(*Config)) *plane {
 	t.Helper()
-	p := prepare(t, s, replica)
+	p := prepare(t, s, replica, changes...)
 	p.run()
 	<-p.Ready()
 	synctest.Wait()
 	return p
 }
 
-// startAlone is start for a replica that shares its store with no other.
-func startAlone(t *testing.T, s *faulty, replica string) *plane {
+// pair starts two replicas on a store.
+func pair(t *testing.T) (s *faulty, r1, r2 *plane) {
 	t.Helper()
-	p := prepare(t, s, replica)
-	for _, sc := range p.scopes {
-		sc.cfg.Shared = false
-	}
-	p.run()
-	<-p.Ready()
-	synctest.Wait()
-	return p
+	s = newFaulty()
+	return s, start(t, s, "r1"), start(t, s, "r2")
 }
 
-func prepare(t *testing.T, s *faulty, replica string) *plane {
+// alone is the configuration of a replica that shares its store with no other.
+func alone(c *Config) { c.Shared = false }
+
+// remembers is the configuration of a replica that knows what it sent before.
+func remembers(m HighestSent) func(*Config) { return func(c *Config) { c.HighestSent = m } }
+
+// on is the configuration of a replica that sees its store in another way.
+func on(s store.Store) func(*Config) { return func(c *Config) { c.Store = s } }
+
+// clockOff is the configuration of a replica whose machine's clock is ahead.
+func clockOff(by time.Duration) func(*Config) {
+	return func(c *Config) { c.Clock = func() time.Time { return time.Now().Add(by) } }
+}
+
+// calls is the configuration of a replica that tells the others where it is.
+func calls(replica string, alone bool) func(*Config) {
+	return func(c *Config) { c.Self = Peer{Admin: "http://" + replica, Alone: alone} }
+}
+
+// prepare makes a coordinator that does not run yet.
+func prepare(t *testing.T, s *faulty, replica string, changes ...func(*Config)) *plane {
 	p := &plane{t: t, store: s, replica: replica, nodes: map[uint64]*client{}, done: make(chan error, 1)}
-	p.Coordinator = New(Config{
+	c := Config{
 		Store: s, Replica: replica,
 		Scopes: map[string]rotation.Policy{"default": testPolicy()}, Refresh: 5 * time.Second, Shared: true,
 		Wake: p.wakeUp, Log: slog.New(slog.DiscardHandler),
@@ -184,21 +200,40 @@ func prepare(t *testing.T, s *faulty, replica string) *plane {
 				p.tells.Poke("default")
 			}
 		},
-	})
+	}
+	for _, change := range changes {
+		change(&c)
+	}
+	p.Coordinator = New(c)
 	return p
 }
 
+// run runs it until the test ends, unless it ends before.
 func (p *plane) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	go func() { p.done <- p.Run(ctx) }()
+	p.t.Cleanup(func() {
+		if !p.ended {
+			p.stop()
+		}
+	})
+}
+
+// end waits until it ends, and returns why.
+func (p *plane) end() error {
+	p.t.Helper()
+	err := <-p.done
+	p.ended = true
+	p.cancel()
+	return err
 }
 
 // stop ends it as a signal does: the streams end first.
 func (p *plane) stop() {
 	p.hangUp()
 	p.cancel()
-	if err := <-p.done; err != nil {
+	if err := p.end(); err != nil {
 		p.t.Errorf("replica %s: %v", p.replica, err)
 	}
 }
@@ -215,7 +250,7 @@ func (p *plane) kill() {
 	}
 	p.store.set(down, nil)
 	p.cancel()
-	<-p.done
+	_ = p.end()
 	p.store.set(nil, nil)
 }
 

@@ -30,19 +30,6 @@ func (b *book) record(_ context.Context, _ string, c Change) (string, error) {
 	return fmt.Sprint("line ", len(b.changes)), nil
 }
 
-// startWith is start with another configuration.
-func startWith(t *testing.T, s *faulty, change func(*Config)) *plane {
-	t.Helper()
-	p := prepare(t, s, "r1")
-	for _, sc := range p.scopes {
-		change(&sc.cfg)
-	}
-	p.run()
-	<-p.Ready()
-	synctest.Wait()
-	return p
-}
-
 func (b *book) fail(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -69,8 +56,7 @@ var errNoInk = errors.New("no ink")
 func TestAChangeIsWrittenDownBeforeItIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, b := newFaulty(), &book{}
-		p := startWith(t, s, func(c *Config) { c.Record = b.record })
-		defer p.stop()
+		p := start(t, s, "r1", func(c *Config) { c.Record = b.record })
 		p.connect("a", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		s.set(func(_ context.Context, op, key string) error {
@@ -116,8 +102,7 @@ func TestWhatCannotBeWrittenDownIsNotMade(t *testing.T) {
 		t.Run(fmt.Sprint("shared ", shared), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, b := newFaulty(), &book{}
-				p := startWith(t, s, func(c *Config) { c.Record, c.Shared = b.record, shared })
-				defer p.stop()
+				p := start(t, s, "r1", func(c *Config) { c.Record, c.Shared = b.record, shared })
 				a := p.connect("a", "")
 				p.phase(time.Second, rotation.Steady, 1)
 				b.fail(errNoInk)
@@ -166,8 +151,7 @@ func TestWhatCannotBeWrittenDownIsNotMade(t *testing.T) {
 func TestOneLineForAllTriesOfAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, b := newFaulty(), &book{}
-		p := startWith(t, s, func(c *Config) { c.Record = b.record })
-		defer p.stop()
+		p := start(t, s, "r1", func(c *Config) { c.Record = b.record })
 		c := p.connect("a", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		c.mute.Store(true)

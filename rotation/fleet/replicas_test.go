@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -35,10 +34,7 @@ func (s *faulty) empty(t *testing.T) {
 
 func TestAnEmptiedStoreIsFilledAgainAndNothingMovesUntilAllAreKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-		defer r1.stop()
-		defer r2.stop()
+		s, r1, r2 := pair(t)
 		a, b := r1.connect("a", ""), r2.connect("b", "")
 		time.Sleep(time.Second)
 		r1.rotate()
@@ -86,29 +82,17 @@ func (m *sentMost) Raise(scope string, generation uint64) {
 	m.m[scope] = max(m.m[scope], generation)
 }
 
-func startWithMemory(t *testing.T, s *faulty, replica string, m HighestSent) *plane {
-	p := prepare(t, s, replica)
-	for _, sc := range p.scopes {
-		sc.cfg.HighestSent = m
-	}
-	p.run()
-	<-p.Ready()
-	synctest.Wait()
-	return p
-}
-
 func TestAnOlderRingThatWasPutBackIsNeverServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, memory := newFaulty(), &sentMost{}
-		p := startWithMemory(t, s, "r1", memory)
+		p := start(t, s, "r1", remembers(memory))
 		yesterday, _ := s.rollout(t)
 		p.rotate()
 		p.phase(time.Second, rotation.Steady, 3)
 		p.stop()
 		s.overwrite(t, yesterday)
 
-		p = startWithMemory(t, s, "r1", memory)
-		defer p.stop()
+		p = start(t, s, "r1", remembers(memory))
 		n := p.connect("a", "")
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -130,17 +114,15 @@ func TestARingThatWasPutBackIsReplacedByThatOfAReplicaThatLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, memory := newFaulty(), &sentMost{}
 		r2 := start(t, s, "r2")
-		defer r2.stop()
 		yesterday, _ := s.rollout(t)
-		r1 := startWithMemory(t, s, "r1", memory)
+		r1 := start(t, s, "r1", remembers(memory))
 		r1.rotate()
 		r1.phase(6*time.Second, rotation.Steady, 3)
 		r2.phase(0, rotation.Steady, 3)
 		today := r2.status().Version
 		r1.stop()
 		s.overwrite(t, yesterday)
-		r1 = startWithMemory(t, s, "r1", memory)
-		defer r1.stop()
+		r1 = start(t, s, "r1", remembers(memory))
 		r1.phase(7*time.Second, rotation.Steady, 3)
 		if got := r1.status().Version; got != today {
 			t.Errorf("r1 serves %s, r2 had %s", got, today)
@@ -152,14 +134,7 @@ func TestAReplicaWhoseClockIsOffLeavesRolloutsToOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		r1 := start(t, s, "r1")
-		defer r1.stop()
-		r2 := prepare(t, s, "r2")
-		for _, sc := range r2.scopes {
-			sc.cfg.Clock = func() time.Time { return time.Now().Add(time.Hour) }
-		}
-		r2.run()
-		<-r2.Ready()
-		defer r2.stop()
+		r2 := start(t, s, "r2", clockOff(time.Hour))
 		b := r2.connect("b", "")
 		time.Sleep(6 * time.Second)
 		if got, off := r2.Skew(); got != -time.Hour || !off {
@@ -186,18 +161,8 @@ func TestAReplicaWhoseClockIsOffLeavesRolloutsToOthers(t *testing.T) {
 func TestReplicasHearOfEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
-		begin := func(replica string) *plane {
-			p := prepare(t, s, replica)
-			for _, sc := range p.scopes {
-				sc.cfg.Refresh = time.Hour
-			}
-			p.run()
-			<-p.Ready()
-			return p
-		}
-		r1, r2 := begin("r1"), begin("r2")
-		defer r1.stop()
-		defer r2.stop()
+		seldom := func(c *Config) { c.Refresh = time.Hour }
+		r1, r2 := start(t, s, "r1", seldom), start(t, s, "r2", seldom)
 		for range 10 {
 			time.Sleep(7 * time.Second)
 			for _, p := range []*plane{r1, r2} {
@@ -231,10 +196,7 @@ func TestReplicasWithEventsOfTheirOwnDoNotWorkTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		begin := func(replica string, alone bool) *plane {
-			p := prepare(t, s, replica)
-			for _, sc := range p.scopes {
-				sc.cfg.Self = Peer{Admin: "http://" + replica, Alone: alone}
-			}
+			p := prepare(t, s, replica, calls(replica, alone))
 			p.run()
 			return p
 		}
@@ -242,10 +204,9 @@ func TestReplicasWithEventsOfTheirOwnDoNotWorkTogether(t *testing.T) {
 		time.Sleep(time.Second)
 		for _, alone := range []bool{true, false} {
 			r2 := begin("r2", alone)
-			if err := <-r2.done; !errors.Is(err, errAlone) || !strings.Contains(err.Error(), "http://r1") {
+			if err := r2.end(); !errors.Is(err, errAlone) || !strings.Contains(err.Error(), "http://r1") {
 				t.Errorf("the second one (alone: %v) ended with %v", alone, err)
 			}
-			r2.cancel()
 		}
 		time.Sleep(time.Minute)
 		select {
@@ -256,30 +217,24 @@ func TestReplicasWithEventsOfTheirOwnDoNotWorkTogether(t *testing.T) {
 		r1.stop()
 		r3 := begin("r3", false) // the first has ended and is forgotten after a while
 		time.Sleep(time.Second)
-		if err := <-r3.done; !errors.Is(err, errAlone) {
+		if err := r3.end(); !errors.Is(err, errAlone) {
 			t.Errorf("at once: %v", err)
 		}
-		r3.cancel()
 		time.Sleep(silentFor)
 		r3 = begin("r3", false)
 		time.Sleep(time.Second)
-		r4 := begin("r4", false)
+		begin("r4", false)
 		time.Sleep(15 * time.Second)
 		if ps := r3.Peers(); len(ps) != 1 || ps[0].Replica != "r4" || ps[0].Admin != "http://r4" {
 			t.Errorf("r3 knows %+v", ps)
 		}
-		r3.stop()
-		r4.stop()
 	})
 }
 
 // Two nodes under one id, each on a replica of its own: the one that is slow is waited for.
 func TestTwoNodesUnderOneIdOnTwoReplicasAreBothWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newFaulty()
-		r1, r2 := start(t, s, "r1"), start(t, s, "r2")
-		defer r1.stop()
-		defer r2.stop()
+		_, r1, r2 := pair(t)
 		slow := r1.connect("a", "")
 		r1.phase(time.Second, rotation.Steady, 1)
 		r2.connect("a", r1.status().Version)
@@ -301,18 +256,8 @@ func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		begin := func(replica string, alone bool) *plane {
-			p := &plane{t: t, store: s, replica: replica, nodes: map[uint64]*client{}, done: make(chan error, 1)}
-			p.Coordinator = New(Config{
-				Store: s, Replica: replica, Scopes: map[string]rotation.Policy{
-					"default": testPolicy(), "other": testPolicy(), "third": testPolicy(),
-				}, Refresh: 5 * time.Second, Shared: true,
-				Wake: p.wakeUp, Log: slog.New(slog.DiscardHandler),
-				Self: Peer{Admin: "http://" + replica, Alone: alone},
-				Announce: func(_ string, l rotation.Line, _ string) {
-					p.mu.Lock()
-					p.lines = append(p.lines, l)
-					p.mu.Unlock()
-				},
+			p := prepare(t, s, replica, calls(replica, alone), func(c *Config) {
+				c.Scopes["other"], c.Scopes["third"] = testPolicy(), testPolicy()
 			})
 			p.run()
 			return p
@@ -323,7 +268,6 @@ func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		r2.stop()
 		r1 := begin("r1", false)
-		defer r1.stop()
 		time.Sleep(time.Second)
 		r1.rotate()
 		r1.phase(10*time.Second, rotation.Distributing, 2)
@@ -349,10 +293,9 @@ func TestARefusedReplicaLeavesNoTrace(t *testing.T) {
 		}
 		before := now()
 		r2 = begin("r2", true)
-		if err := <-r2.done; !errors.Is(err, errAlone) {
+		if err := r2.end(); !errors.Is(err, errAlone) {
 			t.Fatalf("it ended with %v", err)
 		}
-		r2.cancel()
 		if after := now(); !slices.Equal(before, after) || len(r2.lines) > 0 {
 			t.Errorf("it wrote %v and did %v; before, there was %v", after, r2.lines, before)
 		}
@@ -365,7 +308,6 @@ func TestARosterThatIsToBeWrittenAnewIsUnheardAllTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		r1 := start(t, s, "r1")
-		defer r1.stop()
 		if r1.Mute() {
 			t.Error("it is mute from the start")
 		}
@@ -412,7 +354,6 @@ func TestAReplicaWhoseStoreHangsIsMute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		r1 := start(t, s, "r1")
-		defer r1.stop()
 		defer s.set(nil, nil)
 		s.set(func(ctx context.Context, _, _ string) error { <-ctx.Done(); return ctx.Err() }, nil)
 		time.Sleep(heartbeat*3/2 + time.Second)
@@ -438,7 +379,6 @@ func TestALostWriteCostsARestoredRingNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		r1 := start(t, s, "r1")
-		defer func() { r1.stop() }()
 		r, _ := s.rollout(t)
 		r.Restored = []string{r.Keys[0].Key.Fingerprint()}
 		s.overwrite(t, r)
@@ -454,7 +394,6 @@ func TestALostWriteCostsARestoredRingNothing(t *testing.T) {
 		s.overwrite(t, before)
 		time.Sleep(time.Second)
 		r2 := start(t, s.another(), "r2")
-		defer r2.stop()
 		r2.connect("n", held)
 		time.Sleep(5 * time.Second)
 		if st := r2.status(); st.Phase != rotation.Steady || st.Generation != 1 {

@@ -13,7 +13,6 @@ import (
 func TestARestartedNodeIsWaitedForNoLongerThanItTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		p.connect("a", "")
 		b := p.connect("b", "")
 		p.phase(gather, rotation.Steady, 1)
@@ -30,7 +29,6 @@ func TestARestartedNodeIsWaitedForNoLongerThanItTakes(t *testing.T) {
 func TestANodeThatIsBackBeforeItsOldStreamEndsIsCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := start(t, newFaulty(), "r1")
-		defer p.stop()
 		a := p.connect("a", "")
 		p.phase(gather, rotation.Steady, 1)
 		p.rotate()

@@ -52,14 +52,8 @@ func TestARosterThatCannotBeReadStopsNobody(t *testing.T) {
 				r2.kill()
 				s.damage(t, "roster/default/r2")
 
-				r1 := prepare(t, s, "r1")
 				var log strings.Builder
-				for _, sc := range r1.scopes {
-					sc.cfg.Store, sc.cfg.Log = wrap(s), logTo(&log)
-				}
-				r1.run()
-				defer r1.stop()
-				<-r1.Ready()
+				r1 := start(t, s, "r1", on(wrap(s)), func(c *Config) { c.Log = logTo(&log) })
 				a := r1.connect("a", "")
 				time.Sleep(6 * time.Second)
 				if err := r1.status().Err; err != nil || a.got() != "[1]" {
@@ -97,7 +91,6 @@ func TestARosterThatCannotBeReadAndChangesIsOfALiveReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFaulty()
 		r1 := start(t, s, "r1")
-		defer r1.stop()
 		r1.connect("a", "")
 		if _, err := s.Store.Swap(t.Context(), "roster/default/r2", 0, []byte("of a version to come")); err != nil {
 			t.Fatal(err)
@@ -119,12 +112,8 @@ func TestARestartWithARosterThatCannotBeRead(t *testing.T) {
 		time.Sleep(time.Second)
 		p.kill()
 		s.damage(t, "roster/default/r1")
-		p = prepare(t, s, "r1")
-		for _, sc := range p.scopes {
-			sc.cfg.Store = unsealed{s}
-		}
+		p = prepare(t, s, "r1", on(unsealed{s}))
 		p.run()
-		defer p.stop()
 		b := p.connect("b", "")
 		p.phase(time.Second, rotation.Steady, 1)
 		p.rotate()
@@ -153,12 +142,8 @@ func (s slowly) Get(ctx context.Context, key string) ([]byte, store.Rev, error) 
 
 func TestASlowStoreDoesNotLookLikeAClockThatIsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := prepare(t, newFaulty(), "r1")
-		for _, sc := range p.scopes {
-			sc.cfg.Store = slowly{p.store}
-		}
-		p.run()
-		<-p.Ready()
+		s := newFaulty()
+		p := start(t, s, "r1", on(slowly{s}))
 		p.connect("a", "")
 		time.Sleep(time.Minute)
 		if got, off := p.Skew(); got != 0 || off {
@@ -166,6 +151,6 @@ func TestASlowStoreDoesNotLookLikeAClockThatIsOff(t *testing.T) {
 		}
 		p.hangUp()
 		p.cancel()
-		<-p.done // the last roster may not be written within a second
+		_ = p.end() // the last roster may not be written within a second
 	})
 }

@@ -14,6 +14,9 @@ import (
 // CopyingKey is there while a copy into this store has not ended.
 var CopyingKey = store.Conditions.Key("copying")
 
+// ErrOvertaken says that a change was made while the store was frozen, and that a copy may lack it.
+var ErrOvertaken = errors.New("a copy may lack it")
+
 // frozenKey is there while nothing may change.
 var frozenKey = store.Conditions.Key("frozen")
 
@@ -26,7 +29,7 @@ type Notice struct {
 
 // String is for people.
 func (n Notice) String() string {
-	return fmt.Sprintf("by %s at %s: %s (lockstep store thaw ends it)", n.By, n.At.UTC().Format(time.RFC3339), n.Why)
+	return fmt.Sprintf("by %s at %s: %s", n.By, n.At.UTC().Format(time.RFC3339), n.Why)
 }
 
 // Freezable is a store, beneath its seal, that refuses changes while a record in it says so.
@@ -92,8 +95,8 @@ func overtaken(key string, n Notice, frozen bool, err error) error {
 	case err != nil:
 		return fmt.Errorf("store: whether %s was written before the store was frozen is not known: %w", key, err)
 	case frozen:
-		return fmt.Errorf("store: the store was frozen while %s was written, and a copy may lack it: "+
-			"read it again once it is thawed (frozen %s)", key, n)
+		return fmt.Errorf("store: the store was frozen while %s was written, and %w: "+
+			"read it again once it is thawed (frozen %s)", key, ErrOvertaken, n)
 	}
 	return nil
 }

@@ -7,18 +7,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/store/memory"
 	"github.com/lockstep-tls/lockstep/store/storetest"
 )
 
 func TestAFreezableStoreKeepsTheContract(t *testing.T) {
-	storetest.Run(t, func(*testing.T) store.Store { return NewFreezable(memory.New(), clearly{}) })
+	storetest.Run(t, func(*testing.T) store.Store { return NewFreezable(memory.New(), storetest.Clear{}) })
 }
 
 func TestAFrozenStoreRefusesABatch(t *testing.T) {
-	f := NewFreezable(memory.New(), clearly{})
-	check(t, f.Freeze(t.Context(), Notice{By: "me", Why: "moving", At: time.Now()}))
+	f := NewFreezable(memory.New(), storetest.Clear{})
+	testkit.Check(t, f.Freeze(t.Context(), Notice{By: "me", Why: "moving", At: time.Now()}))
 	changes := []store.Change{{Key: "cert/a", Val: []byte("v")}, {Key: "roster/b", Val: []byte("v")}, {Key: "cert/c"}}
 	out := store.SwapAll(t.Context(), f, changes)
 	for i, refused := range []bool{true, false, true} {
@@ -26,9 +27,9 @@ func TestAFrozenStoreRefusesABatch(t *testing.T) {
 			t.Errorf("%s: %v", changes[i].Key, out[i].Err)
 		}
 	}
-	check(t, f.Thaw(t.Context()))
+	testkit.Check(t, f.Thaw(t.Context()))
 	for _, o := range store.SwapAll(t.Context(), f, changes[:1]) {
-		check(t, o.Err)
+		testkit.Check(t, o.Err)
 	}
 }
 
@@ -63,17 +64,17 @@ func TestABatchThatAFreezeOvertakesIsNotAcknowledged(t *testing.T) {
 			if s.broken = want == "is not known"; s.broken {
 				return nil
 			}
-			f := NewFreezable(s.Store, clearly{}) // another process
+			f := NewFreezable(s.Store, storetest.Clear{}) // another process
 			return f.Freeze(t.Context(), Notice{By: "me", Why: "moving", At: time.Now()})
 		}
-		out := store.SwapAll(t.Context(), NewFreezable(store.OneByOne(s), clearly{}), []store.Change{
+		out := store.SwapAll(t.Context(), NewFreezable(store.OneByOne(s), storetest.Clear{}), []store.Change{
 			{Key: "cert/a", Val: []byte("v")}, {Key: "roster/b", Val: []byte("v")},
 			{Key: "cert/old", Old: 7, Val: []byte("v")}})
 		if err := out[0].Err; err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, store.ErrFrozen) ||
 			errors.Is(err, store.ErrConflict) || out[0].Rev != 0 {
 			t.Errorf("%+v, want an unknown outcome: %q", out[0], want)
 		}
-		check(t, out[1].Err)
+		testkit.Check(t, out[1].Err)
 		if !errors.Is(out[2].Err, store.ErrConflict) {
 			t.Errorf("what is certain is said otherwise: %v", out[2].Err)
 		}
@@ -82,55 +83,29 @@ func TestABatchThatAFreezeOvertakesIsNotAcknowledged(t *testing.T) {
 
 func TestAFrozenStoreRefusesChanges(t *testing.T) {
 	inner := memory.New()
-	a, b := NewFreezable(inner, clearly{}), NewFreezable(inner, clearly{}) // two replicas
-	check(t, put(t, a, "cert/x", "1"))
-	check(t, a.Freeze(t.Context(), Notice{By: "me", Why: "it moves", At: time.Now()}))
-	check(t, a.Freeze(t.Context(), Notice{By: "another"}))
+	// two replicas
+	a, b := NewFreezable(inner, storetest.Clear{}), NewFreezable(inner, storetest.Clear{})
+	testkit.Check(t, storetest.Put(t, a, "cert/x", "1"))
+	testkit.Check(t, a.Freeze(t.Context(), Notice{By: "me", Why: "it moves", At: time.Now()}))
+	testkit.Check(t, a.Freeze(t.Context(), Notice{By: "another"}))
 	for _, f := range []*Freezable{a, b} {
 		for key, val := range map[string]string{
 			"cert/x": "2", "cert/y": "1", "ring/default": "r", "store/lost": "x", "rosters": "x",
 		} {
-			if err := put(t, f, key, val); !errors.Is(err, store.ErrFrozen) || !strings.Contains(err.Error(), "me") ||
-				!strings.Contains(err.Error(), "it moves") {
+			if err := storetest.Put(t, f, key, val); !errors.Is(err, store.ErrFrozen) ||
+				!strings.Contains(err.Error(), "me") || !strings.Contains(err.Error(), "it moves") {
 				t.Errorf("%s: %v", key, err)
 			}
 		}
-		if err := put(t, f, "cert/x", ""); !errors.Is(err, store.ErrFrozen) {
+		if err := storetest.Put(t, f, "cert/x", ""); !errors.Is(err, store.ErrFrozen) {
 			t.Errorf("a delete: %v", err)
 		}
-		check(t, put(t, f, "roster/default/r1", "nodes"))
-		check(t, put(t, f, "seal/replica/r1", "keys"))
+		testkit.Check(t, storetest.Put(t, f, "roster/default/r1", "nodes"))
+		testkit.Check(t, storetest.Put(t, f, "seal/replica/r1", "keys"))
 	}
-	check(t, b.Thaw(t.Context()))
-	check(t, b.Thaw(t.Context()))
-	check(t, put(t, a, "cert/x", "2"))
+	testkit.Check(t, b.Thaw(t.Context()))
+	testkit.Check(t, b.Thaw(t.Context()))
+	testkit.Check(t, storetest.Put(t, a, "cert/x", "2"))
 }
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func put(t *testing.T, s store.Store, key, val string) error {
-	t.Helper()
-	_, rev, err := s.Get(t.Context(), key)
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		t.Fatal(err)
-	}
-	var b []byte
-	if val != "" {
-		b = []byte(val)
-	}
-	_, err = s.Swap(t.Context(), key, rev, b)
-	return err
-}
-
-// clearly is a Sealer that hides nothing.
-type clearly struct{}
-
-func (clearly) Seal(plain, _ []byte) ([]byte, error)  { return plain, nil }
-func (clearly) Open(sealed, _ []byte) ([]byte, error) { return sealed, nil }
 
 var errBroken = errors.New("broken")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
@@ -125,7 +126,7 @@ func New(c Config) http.Handler {
 
 func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 	if err := a.cfg.Ready(); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, advice.Add(err).Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ok")
@@ -147,7 +148,7 @@ func answer[T any](f func(r *http.Request) (T, error)) http.HandlerFunc {
 
 // fail is the one place that maps errors to HTTP.
 func fail(w http.ResponseWriter, err error) {
-	e := &api.Error{Message: err.Error(), Code: api.Failed}
+	e := &api.Error{Message: advice.Add(err).Error(), Code: api.Failed}
 	code := http.StatusInternalServerError
 	switch {
 	case errors.As(err, &e):

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
 	"github.com/lockstep-tls/lockstep/events"
@@ -47,7 +48,7 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	out.Failed = []api.ImportFailed{}
 	fail := func(folder string, err error, n keysource.Name) {
 		out.Failed = append(out.Failed,
-			api.ImportFailed{Folder: folder, Error: strings.TrimPrefix(err.Error(), string(n)+": ")})
+			api.ImportFailed{Folder: folder, Error: strings.TrimPrefix(advice.Add(err).Error(), string(n)+": ")})
 	}
 	var pairs []catalog.Pair
 	var folders []string

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -29,7 +30,7 @@ func (a *admin) kek(r *http.Request) (k api.KEK, err error) {
 		k.Phase, k.WaitsFor = "resealing", list(st.WaitsFor)
 	}
 	if err := errors.Join(st.Canary, st.Err); err != nil {
-		k.Problem = err.Error()
+		k.Problem = advice.Add(err).Error()
 	}
 	reports, unreadable, err := a.cfg.Custody.Reports(r.Context())
 	if len(unreadable) > 0 {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
@@ -97,10 +98,10 @@ func scopeOf(name string, st replicas.Status) api.Scope {
 // complaints are what is not as it should be in a scope.
 func complaints(name string, st replicas.Status) (out []string) {
 	if errors.Is(st.Err, replicas.ErrUnrecorded) {
-		out = append(out, fmt.Sprintf("%v; what is published goes on being served", st.Err))
+		out = append(out, fmt.Sprintf("%v; what is published goes on being served", advice.Add(st.Err)))
 	} else if st.Err != nil {
-		out = append(out, fmt.Sprintf("scope %s: the store cannot be used, "+
-			"what is published goes on being served: %v", name, st.Err))
+		out = append(out, fmt.Sprintf("scope %s: the store cannot be used, what is published goes on being "+
+			"served: %v", name, advice.Add(st.Err)))
 	}
 	for _, what := range st.Unreadable {
 		out = append(out, fmt.Sprintf("scope %s: %s; rotations wait for that replica's nodes until it has "+

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/natsd"
 	"github.com/lockstep-tls/lockstep/events"
 	eventsnats "github.com/lockstep-tls/lockstep/events/nats"
@@ -96,6 +97,7 @@ func (b *Bus) Run(ctx context.Context, heard func(events.Event), rolls *fleet.Co
 
 func rotate(ctx context.Context, rolls *fleet.Coordinator, scope, by string) (eventsnats.Reply, error) {
 	n, err := rolls.Rotate(ctx, scope, rotation.Request{By: by, Why: "requested over NATS"})
+	err = advice.Add(err)
 	switch {
 	case errors.Is(err, keysource.ErrNotExist):
 		return eventsnats.Reply{}, fmt.Errorf("%w: %w", eventsnats.ErrUnknownScope, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 )
 
@@ -29,7 +30,7 @@ func (d *Daemon) sealComplaints() (out []string) {
 		out = append(out, fmt.Sprintf("the store's canary does not open: %v", st.Canary))
 	}
 	if st.Err != nil {
-		out = append(out, fmt.Sprintf("the sealing key cannot be looked after: %v", st.Err))
+		out = append(out, fmt.Sprintf("the sealing key cannot be looked after: %v", advice.Add(st.Err)))
 	}
 	if n := len(st.Work.Bad); n > 0 && !st.Work.Underway {
 		out = append(out, fmt.Sprintf("records open with no sealing key "+
@@ -38,7 +39,7 @@ func (d *Daemon) sealComplaints() (out []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if n, frozen, err := d.data.Vault.Raw.Frozen(ctx); err == nil && frozen {
-		out = append(out, fmt.Sprintf("the store is frozen, nothing changes and no key rotates: %s", n))
+		out = append(out, fmt.Sprintf("the store is frozen, nothing changes and no key rotates: %s", n)+advice.Frozen)
 	}
 	return out
 }

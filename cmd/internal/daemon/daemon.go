@@ -20,6 +20,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
@@ -416,7 +417,7 @@ func (d *Daemon) degraded() (out []string) {
 		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v",
 			d.cfg.Refresh, err))
 	}
-	out = append(out, d.policy.Problems()...)
+	out = append(out, advice.Strings(d.policy.Problems())...)
 	if skew, off := d.rolls.Skew(); off {
 		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; "+
 			"rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
@@ -428,7 +429,7 @@ func (d *Daemon) degraded() (out []string) {
 	}
 	out = append(out, d.listeners.Problems()...)
 	out = append(out, d.sealComplaints()...)
-	return append(out, d.audit.Degraded()...)
+	return append(out, advice.Strings(d.audit.Degraded())...)
 }
 
 // tell passes on what was done to a ring, to the log, to NATS and to those who watch.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/identity/identitytest"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/store"
 )
@@ -15,8 +16,8 @@ import (
 // decided whether a backup holds it, and whether it may change while the store is frozen.
 func TestEveryStoredRecordHasARegisteredPrefix(t *testing.T) {
 	certs, ours := t.TempDir(), t.TempDir()
-	certify(t, certs, "file.example")
-	certify(t, ours, "put.example")
+	identitytest.Certify(t, certs, "file.example")
+	identitytest.Certify(t, ours, "put.example")
 	r := start(t, func(c *config.Config) {
 		c.Certs, c.Listeners.Template = certs, "../../../deploy/envoy/listener.yaml"
 	})

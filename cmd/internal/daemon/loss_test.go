@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/identity/identitytest"
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/xds"
@@ -18,7 +20,7 @@ import (
 // name under which it was there.
 func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 	files, ours := filepath.Join(t.TempDir(), "certs"), t.TempDir()
-	certify(t, files, "file.example")
+	identitytest.Certify(t, files, "file.example")
 	r := start(t, func(c *config.Config) { c.Certs, c.Refresh = files, time.Hour })
 	put := func(name, folder string) {
 		chain, err := os.ReadFile(filepath.Join(ours, folder, "tls.crt"))
@@ -33,9 +35,9 @@ func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	certify(t, ours, "own.example")
+	identitytest.Certify(t, ours, "own.example")
 	// it covers more names than the one under which it is stored
-	certify(t, ours, "*.shop.example", "a.shop.example", "other.example")
+	identitytest.Certify(t, ours, "*.shop.example", "a.shop.example", "other.example")
 	put("own.example", "own.example")
 	put("*.shop.example", "*.shop.example")
 	box := xds.NewMailbox()
@@ -43,7 +45,7 @@ func TestWhatTheStoreHadIsWrittenBackAndNothingElse(t *testing.T) {
 	for _, name := range []string{"file.example", "own.example", "a.shop.example", "B.shop.example"} {
 		r.table.Watch(node, name, box)
 		defer r.table.Unwatch(node, name, box)
-		until(t, func() error {
+		testkit.Until(t, func() error {
 			if _, state := r.table.Lookup(node, name); state != xds.Present {
 				return fmt.Errorf("%s: %v", name, state)
 			}

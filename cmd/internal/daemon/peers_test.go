@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/identity/identitytest"
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
@@ -50,14 +51,10 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, dir := newAuthority(t), t.TempDir()
-	crt, key := ca.sign(&x509.Certificate{DNSNames: []string{host}, KeyUsage: x509.KeyUsageDigitalSignature}, ca)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca, dir := identitytest.NewAuthority(t, ""), t.TempDir()
+	crt, key := ca.Sign(&x509.Certificate{DNSNames: []string{host}, KeyUsage: x509.KeyUsageDigitalSignature})
 	for name, b := range map[string][]byte{
-		"ca": pemOf(ca.cert), "crt": pemOf(crt), "key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+		"ca": identitytest.PEM(ca.Cert), "crt": identitytest.PEM(crt), "key": identitytest.KeyPEM(t, key),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
@@ -73,7 +70,7 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
+	pool.AddCert(ca.Cert)
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{
@@ -118,7 +115,7 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 	}
 	one, two := start(t, shared), start(t, shared)
 	join(t, two.xdsListener.Addr().String(), "edge-1", "tickets/default").gets("+tickets/default")
-	until(t, func() error { // as one fleet
+	testkit.Until(t, func() error { // as one fleet
 		nodes, err := one.client.Nodes(t.Context(), "")
 		if err == nil && (len(nodes.Silent) > 0 || len(nodes.Nodes) != 1 ||
 			nodes.Nodes[0].Replica != two.data.Replica || nodes.Replica != one.data.Replica) {
@@ -145,7 +142,7 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 	addr := two.adminListener.Addr().String()
 	two.http.Close()
 	third := start(t, func(c *config.Config) { c.AdminListen = addr })
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		nodes, err := one.client.Nodes(t.Context(), "")
 		if err == nil && (len(nodes.Silent) != 1 || len(nodes.Nodes) != 1) {
 			err = fmt.Errorf("%+v", nodes)

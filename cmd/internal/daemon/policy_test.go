@@ -2,17 +2,11 @@ package daemon
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -30,55 +24,12 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/identity/identitytest"
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/xds"
 )
-
-// until waits for check to return nil.
-func until(t *testing.T, check func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Fatal(err)
-}
-
-// certify writes a certificate for name, and more, into a certificate directory.
-func certify(t *testing.T, dir, name string, more ...string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		DNSNames:     append(more, name), NotAfter: time.Now().Add(time.Hour),
-	}
-	crt, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := filepath.Join(dir, name)
-	for _, err := range []error{
-		os.MkdirAll(folder, 0o700),
-		os.WriteFile(filepath.Join(folder, "tls.key"),
-			pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
-		os.WriteFile(filepath.Join(folder, "tls.crt"),
-			pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt}), 0o600),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // sdsNode is a node on one SDS stream, which accepts what it is sent.
 type sdsNode struct {
@@ -170,7 +121,7 @@ func startGuarded(t *testing.T, policy string) *guarded {
 	g.write(t, policy)
 	certs := filepath.Join(dir, "certs")
 	for _, n := range []string{"a.example", "b.example"} {
-		certify(t, certs, n)
+		identitytest.Certify(t, certs, n)
 	}
 	g.running = start(t, func(c *config.Config) {
 		c.XDSListen, c.Policy, c.Certs = "unix:"+g.socket, g.file, certs
@@ -240,15 +191,15 @@ func TestAPolicyCountsOnOpenStreams(t *testing.T) {
 			return err
 		}
 	}
-	until(t, members(1))
+	testkit.Until(t, members(1))
 
 	g.write(t, `rules: [{identity: "ME", names: [b.example]}]`)
 	n.gets("-a.example", "+b.example")
-	until(t, members(0))
+	testkit.Until(t, members(0))
 	if _, err := g.client.Rotate(t.Context(), "default", api.RotateRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		st, err := g.rolls.Status("default")
 		if err == nil && (st.Phase != rotation.Steady || st.Ended != 1) {
 			err = fmt.Errorf("the rotation waits: %s", st.Phase)
@@ -259,7 +210,7 @@ func TestAPolicyCountsOnOpenStreams(t *testing.T) {
 
 	for _, bad := range []string{"rules: [{identity: ME}]", "", "nonsense"} {
 		g.write(t, bad)
-		until(t, func() error {
+		testkit.Until(t, func() error {
 			if err := g.metric(t, "lockstep_policy_in_force 0"); err != nil {
 				return err
 			}
@@ -278,15 +229,15 @@ func TestAPolicyCountsOnOpenStreams(t *testing.T) {
 
 	g.write(t, wide)
 	n.gets("+a.example", "-b.example", "+tickets/default")
-	until(t, members(1))
-	until(t, func() error { return g.metric(t, "lockstep_policy_in_force 1") })
+	testkit.Until(t, members(1))
+	testkit.Until(t, func() error { return g.metric(t, "lockstep_policy_in_force 1") })
 
 	// Taken away and given back without a rotation in between: it holds the ring, is sent none, and
 	// is a member that has accepted it.
 	g.write(t, `rules: [{identity: "ME", names: [a.example]}]`)
-	until(t, members(0))
+	testkit.Until(t, members(0))
 	g.write(t, wide)
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		st, err := g.rolls.Status("default")
 		if err == nil && (len(st.Members) != 1 || st.Members[0].Floor != st.Generation) {
 			err = fmt.Errorf("%+v", st.Members)
@@ -353,7 +304,7 @@ func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 
 	g.write(t, wide) // while it runs
 	want = append(want, digest())
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		if keys, _ := policyLinesOf(t, g.running); len(keys) != len(want) {
 			return fmt.Errorf("%q", keys)
 		}
@@ -394,7 +345,7 @@ func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		if err := d.ready(); err == nil || !strings.Contains(err.Error(), "audit/head") {
 			return fmt.Errorf("ready: %v", err)
 		}
@@ -440,7 +391,7 @@ func TestABadPolicyAtStartIsRefused(t *testing.T) {
 
 func TestWhoeverConnectsGetsEverythingWithoutAPolicy(t *testing.T) {
 	dir := t.TempDir()
-	certify(t, dir, "a.example")
+	identitytest.Certify(t, dir, "a.example")
 	r := start(t, func(c *config.Config) { c.Certs = dir })
 	join(t, r.xdsListener.Addr().String(), "edge-1", "a.example",
 		"tickets/default").gets("+a.example", "+tickets/default")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -114,7 +115,7 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 		}
 	})
 	join(t, "unix:"+g.socket, "edge-1", "a.example").gets("+a.example")
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		if s := status(); !strings.Contains(s, "does not say yet which policy") ||
 			strings.Contains(s, "no node is let in") {
 			return fmt.Errorf("degraded: %s", s)
@@ -129,7 +130,7 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 	}
 	want := fmt.Sprintf("%x",
 		sha256.Sum256([]byte(strings.ReplaceAll(wide, "ME", fmt.Sprintf("unix:uid=%d", os.Getuid())))))
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		if keys, _ := policyLinesOf(t, g.running); !slices.Equal(keys, []string{want, want}) {
 			return fmt.Errorf("%q", keys)
 		}
@@ -161,7 +162,7 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- d.policy.Run(ctx) }()
-		until(t, func() error {
+		testkit.Until(t, func() error {
 			if err := d.policy.Unsettled(); !errors.Is(err, store.ErrFrozen) {
 				return fmt.Errorf("another policy, known %s: %v", name, err)
 			}
@@ -190,7 +191,7 @@ func TestAPolicyThatIsPutBackIsNamed(t *testing.T) {
 	}
 	lines := func(n int) (last string) {
 		t.Helper()
-		until(t, func() error {
+		testkit.Until(t, func() error {
 			_, why := policyLinesOf(t, g.running)
 			if len(why) != n {
 				return fmt.Errorf("%q, want %d lines", why, n)
@@ -205,7 +206,7 @@ func TestAPolicyThatIsPutBackIsNamed(t *testing.T) {
 		if strings.Contains(last, backLine) != back {
 			t.Errorf("the line says %q, put back: %t", last, back)
 		}
-		until(t, func() error {
+		testkit.Until(t, func() error {
 			if s := status(); strings.Contains(s, "put back") != back {
 				return fmt.Errorf("status says %q, put back: %t", s, back)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 )
 
 // A whole record of the log, put back from yesterday while nobody ran, is found by the mark in the
@@ -49,7 +50,7 @@ func TestAnAuditRecordPutBackIsFoundByTheMark(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("no event")
 	}
-	until(t, func() error {
+	testkit.Until(t, func() error {
 		st, err := r.client.Status(t.Context())
 		if err == nil && st.Scopes[0].Phase != "steady" {
 			err = errors.New(st.Scopes[0].Phase)

@@ -189,7 +189,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	certs, rings := c.c.Denials.Counts()
 	count(denied, certs, "certificate")
 	count(denied, rings, "ring")
-	gauge(policyBack, b2f(c.c.Policy.PutBack() != ""))
+	gauge(policyBack, b2f(c.c.Policy.PutBack() != nil))
 	if p := c.c.Policy; p.Policy() != nil {
 		gauge(policyGood, b2f(p.Fault() == nil))
 		taken, bad := p.Counts()

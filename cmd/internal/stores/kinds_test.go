@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store"
+	"github.com/lockstep-tls/lockstep/store/storetest"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
@@ -24,24 +26,24 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 	defer cancel()
 	f := fleet.ForTest(t)
 	redis, err := f.Redis(ctx, "redis")
-	check(t, err)
+	testkit.Check(t, err)
 	nats, err := f.NATS(ctx, "nats", 1)
-	check(t, err)
+	testkit.Check(t, err)
 	keys := seal.File(filepath.Join(t.TempDir(), KeyFile))
 	places := []string{filepath.Join(t.TempDir(), "first"), "redis://" + redis.Addr,
 		"nats://" + nats.Addrs() + "?replicas=1", filepath.Join(t.TempDir(), "last")}
 	raw, err := Open(ctx, places[0])
-	check(t, err)
+	testkit.Check(t, err)
 	from, err := Unlock(ctx, raw, keys)
-	check(t, err)
+	testkit.Check(t, err)
 	for i := range 300 {
-		check(t, put(t, from, fmt.Sprintf("cert/%d", i), strings.Repeat("v", 10*i)+"."))
+		testkit.Check(t, storetest.Put(t, from, fmt.Sprintf("cert/%d", i), strings.Repeat("v", 10*i)+"."))
 	}
-	check(t, put(t, from, "cert/7", "")) // and what is gone stays so
+	testkit.Check(t, storetest.Put(t, from, "cert/7", "")) // and what is gone stays so
 	for i, place := range places[1:] {
 		kind := fmt.Sprintf("%s to %s", strings.Split(places[i], "://")[0], strings.Split(place, "://")[0])
 		to, err := Open(ctx, place)
-		check(t, err)
+		testkit.Check(t, err)
 		c := Copy{From: from, Name: kind, To: to, Tell: func(Progress) {}, Freeze: func(ctx context.Context) error {
 			return from.Freeze(ctx, "test", "it moves", time.Now())
 		}}
@@ -51,7 +53,7 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 		if _, err := c.Run(ctx); !errors.Is(err, errBroken) {
 			t.Fatalf("%s: %v", kind, err)
 		}
-		check(t, put(t, from, "cert/between", kind))
+		testkit.Check(t, storetest.Put(t, from, "cert/between", kind))
 		// It is interrupted when it has frozen.
 		c.From = from
 		interrupted, stop := context.WithCancel(ctx)
@@ -63,7 +65,7 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 		if _, err := c.Run(interrupted); !errors.Is(err, context.Canceled) {
 			t.Fatalf("%s: %v", kind, err)
 		}
-		if err := put(t, from, "cert/between", "x"); !errors.Is(err, ErrFrozen) {
+		if err := storetest.Put(t, from, "cert/between", "x"); !errors.Is(err, ErrFrozen) {
 			t.Errorf("%s: the source is not frozen: %v", kind, err)
 		}
 		again, err := Open(ctx, place)
@@ -72,8 +74,8 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 				t.Errorf("%s: half a copy is opened: %v", kind, err)
 			}
 		}
-		check(t, from.Thaw(ctx))
-		check(t, put(t, from, "cert/between", kind))
+		testkit.Check(t, from.Thaw(ctx))
+		testkit.Check(t, storetest.Put(t, from, "cert/between", kind))
 
 		// It runs to its end, while others write.
 		c.Tell = func(Progress) {}
@@ -83,23 +85,23 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", kind, err)
 		}
-		check(t, put(t, from, "roster/default/r", "passes"))
+		testkit.Check(t, storetest.Put(t, from, "roster/default/r", "passes"))
 		a, b := content(t, from.Raw), content(t, to)
 		delete(a, "roster/default/r")
 		if !maps.Equal(a, b) || n != len(a) || n < 300 {
 			t.Errorf("%s: %d records copied; %d and %d are there", kind, n, len(a), len(b))
 		}
-		if err := put(t, from, "cert/between", "x"); !errors.Is(err, ErrFrozen) {
+		if err := storetest.Put(t, from, "cert/between", "x"); !errors.Is(err, ErrFrozen) {
 			t.Errorf("%s: the source is not frozen any more: %v", kind, err)
 		}
-		check(t, from.Close())
+		testkit.Check(t, from.Close())
 		if from, err = Unlock(ctx, to, keys); err != nil {
 			t.Fatalf("%s: %v", kind, err)
 		}
-		if err := put(t, from, "cert/between", "x"); !errors.Is(err, ErrFrozen) {
+		if err := storetest.Put(t, from, "cert/between", "x"); !errors.Is(err, ErrFrozen) {
 			t.Errorf("%s: the copy is not frozen: %v", kind, err)
 		}
-		check(t, from.Thaw(ctx))
+		testkit.Check(t, from.Thaw(ctx))
 		values := content(t, from) // opened with the key
 		for key, val := range last {
 			if values[key] < val {
@@ -111,9 +113,9 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 			t.Errorf("%s: other values", kind)
 		}
 		t.Logf("%s: %d records, %d of them written during the copy", kind, n, len(last))
-		check(t, put(t, from, "cert/between", "x"))
+		testkit.Check(t, storetest.Put(t, from, "cert/between", "x"))
 	}
-	check(t, from.Close())
+	testkit.Check(t, from.Close())
 }
 
 // writes writes records of its own until the store is frozen, and returns what was acknowledged

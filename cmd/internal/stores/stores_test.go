@@ -15,11 +15,13 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
+	"github.com/lockstep-tls/lockstep/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -28,50 +30,23 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func put(t *testing.T, s store.Store, key, val string) error {
-	t.Helper()
-	_, rev, err := s.Get(t.Context(), key)
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		t.Fatal(err)
-	}
-	var b []byte
-	if val != "" {
-		b = []byte(val)
-	}
-	_, err = s.Swap(t.Context(), key, rev, b)
-	return err
-}
-
 func content(t *testing.T, s store.Store) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	for key, err := range s.Keys(t.Context(), "") {
-		check(t, err)
+		testkit.Check(t, err)
 		val, _, err := s.Get(t.Context(), key)
-		check(t, err)
+		testkit.Check(t, err)
 		all[key] = string(val)
 	}
 	return all
 }
 
-// clearly is a Sealer that hides nothing.
-type clearly struct{}
-
-func (clearly) Seal(plain, _ []byte) ([]byte, error)  { return plain, nil }
-func (clearly) Open(sealed, _ []byte) ([]byte, error) { return sealed, nil }
-
 func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		from, to := guard.NewFreezable(memory.New(), clearly{}), memory.New()
+		from, to := guard.NewFreezable(memory.New(), storetest.Clear{}), memory.New()
 		for i := range 500 {
-			check(t, put(t, from, fmt.Sprintf("cert/%d", i), "0"))
+			testkit.Check(t, storetest.Put(t, from, fmt.Sprintf("cert/%d", i), "0"))
 		}
 		stop := make(chan struct{})
 		refused := 0
@@ -86,12 +61,13 @@ func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 				if i%7 == 0 {
 					val = ""
 				}
-				if err := put(t, from, fmt.Sprintf("cert/%d", i%500), val); errors.Is(err, store.ErrFrozen) {
+				if err := storetest.Put(t, from, fmt.Sprintf("cert/%d", i%500), val); errors.Is(err, store.ErrFrozen) {
 					refused++
 				} else if err != nil {
 					t.Error(err)
 				}
-				check(t, put(t, from, "roster/default/r1", fmt.Sprint(i))) // never quiet
+				// never quiet
+				testkit.Check(t, storetest.Put(t, from, "roster/default/r1", fmt.Sprint(i)))
 			}
 		}()
 		time.Sleep(100 * time.Millisecond)
@@ -103,7 +79,7 @@ func TestCopyFollowsChangesAndFreezes(t *testing.T) {
 			}}
 		n, err := c.Run(t.Context())
 		close(stop)
-		check(t, err)
+		testkit.Check(t, err)
 		synctest.Wait()
 		a, b := content(t, from), content(t, to)
 		delete(a, "roster/default/r1")
@@ -134,14 +110,15 @@ func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 	for range 30 {
 		synctest.Test(t, func(t *testing.T) {
 			inner, to := memory.New(), memory.New()
-			from := guard.NewFreezable(lagging{inner}, clearly{})
+			from := guard.NewFreezable(lagging{inner}, storetest.Clear{})
 			var acked [3]int
 			var failed [3]error
 			var writers sync.WaitGroup
 			for i := range acked {
 				writers.Go(func() {
 					for n := 1; failed[i] == nil; n++ {
-						if failed[i] = put(t, from, fmt.Sprintf("cert/%d", i), fmt.Sprint(n)); failed[i] == nil {
+						if failed[i] = storetest.Put(t, from,
+							fmt.Sprintf("cert/%d", i), fmt.Sprint(n)); failed[i] == nil {
 							acked[i] = n
 						}
 					}
@@ -150,7 +127,7 @@ func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 			time.Sleep(time.Minute)
 			c := Copy{From: Reader{inner}, Name: "here", To: to, Tell: func(Progress) {},
 				Freeze: func(ctx context.Context) error {
-					return (guard.NewFreezable(inner, clearly{})).Freeze(ctx, guard.Notice{By: "copy"})
+					return (guard.NewFreezable(inner, storetest.Clear{})).Freeze(ctx, guard.Notice{By: "copy"})
 				}}
 			_, err := c.Run(t.Context())
 			writers.Wait()
@@ -159,7 +136,7 @@ func TestNoAcknowledgedWriteIsMissingInACopy(t *testing.T) {
 				// says
 				_, err = c.Run(t.Context())
 			}
-			check(t, err)
+			testkit.Check(t, err)
 			for i, n := range acked {
 				val, _, err := to.Get(t.Context(), fmt.Sprintf("cert/%d", i))
 				var have int
@@ -206,7 +183,7 @@ func (f failing) Records(ctx context.Context, since store.Rev, do func(string, [
 func TestACopyThatWasInterruptedGoesOnAndIsNotServedBefore(t *testing.T) {
 	from, to := memory.New(), memory.New()
 	for i := range 100 {
-		check(t, put(t, from, fmt.Sprintf("cert/%d", i), fmt.Sprint(i)))
+		testkit.Check(t, storetest.Put(t, from, fmt.Sprintf("cert/%d", i), fmt.Sprint(i)))
 	}
 	c := Copy{From: failing{Reader{from}, 50}, Name: "./here", To: to, Tell: func(Progress) {}}
 	if _, err := c.Run(t.Context()); !errors.Is(err, errBroken) {
@@ -216,14 +193,15 @@ func TestACopyThatWasInterruptedGoesOnAndIsNotServedBefore(t *testing.T) {
 		!strings.Contains(err.Error(), "./here") {
 		t.Errorf("a store that was copied by half is opened: %v", err)
 	}
-	check(t, put(t, from, "cert/7", "")) // deleted meanwhile; the next copy is not told
+	// deleted meanwhile; the next copy is not told
+	testkit.Check(t, storetest.Put(t, from, "cert/7", ""))
 	fresh := memory.New()
 	for key, val := range content(t, from) {
-		check(t, put(t, fresh, key, val))
+		testkit.Check(t, storetest.Put(t, fresh, key, val))
 	}
 	c.From = Reader{fresh}
 	n, err := c.Run(t.Context())
-	check(t, err)
+	testkit.Check(t, err)
 	if n != 99 || !maps.Equal(content(t, from), content(t, to)) {
 		t.Errorf("%d records", n)
 	}
@@ -246,9 +224,9 @@ func (l liar) Records(ctx context.Context, since store.Rev, do func(string, []by
 
 func TestACopyThatIsNotTheSameIsNoCopy(t *testing.T) {
 	from, to := memory.New(), memory.New()
-	check(t, put(t, from, "cert/x", "1"))
+	testkit.Check(t, storetest.Put(t, from, "cert/x", "1"))
 	c := Copy{
-		From: liar{Reader{from}, func() { check(t, put(t, from, "cert/x", "2")) }},
+		From: liar{Reader{from}, func() { testkit.Check(t, storetest.Put(t, from, "cert/x", "2")) }},
 		Name: "here", To: to, Tell: func(Progress) {},
 	}
 	if _, err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "cert/x") {
@@ -267,8 +245,8 @@ func TestUnlock(t *testing.T) {
 	inner := memory.New()
 	key := seal.File(filepath.Join(t.TempDir(), "sealing.key"))
 	v, err := Unlock(t.Context(), closing{inner}, key)
-	check(t, err)
-	check(t, put(t, v, "cert/x", "secret"))
+	testkit.Check(t, err)
+	testkit.Check(t, storetest.Put(t, v, "cert/x", "secret"))
 	if val := content(t, inner)["cert/x"]; strings.Contains(val, "secret") {
 		t.Error("not sealed")
 	}
@@ -279,7 +257,7 @@ func TestUnlock(t *testing.T) {
 		t.Errorf("without the key: %v", err)
 	}
 	_, err = seal.LoadOrCreate(t.Context(), lost)
-	check(t, err)
+	testkit.Check(t, err)
 	if _, err := Unlock(t.Context(), closing{inner}, lost); !errors.Is(err, custody.ErrWrongKey) ||
 		!strings.Contains(err.Error(), lost.String()) {
 		t.Errorf("with another key: %v", err)
@@ -287,7 +265,7 @@ func TestUnlock(t *testing.T) {
 	if !maps.Equal(before, content(t, inner)) {
 		t.Error("something was written with the wrong key")
 	}
-	check(t, v.Freeze(t.Context(), "me", "it moves", time.Now()))
+	testkit.Check(t, v.Freeze(t.Context(), "me", "it moves", time.Now()))
 	if _, err := Unlock(t.Context(), closing{inner}, key); err != nil {
 		t.Errorf("a frozen store cannot be opened: %v", err)
 	}
