@@ -1,14 +1,13 @@
 package main
 
 import (
-	"io"
 	"net"
 	"net/http"
+	"net/rpc"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/lockstep-tls/lockstep/test/bench/orders"
 	"github.com/lockstep-tls/lockstep/test/bench/swarm"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
@@ -24,7 +23,7 @@ func TestARowIsJudgedByTheRatioOfMedians(t *testing.T) {
 		{[]float64{3}, []float64{4}, atLeast(0.8), "| x | 3000 ms | 4000 ms | 0.75 | ≥ 0.8 × | **short** |"},
 		{[]float64{1, 3}, []float64{4, 4}, reported, "| x | 2000 ms | 4000 ms | 0.5 (0.25–0.75) |  |  |"},
 	} {
-		if got := compare("x", c.ours, c.stock, c.limit, inMS).String(); got != c.want {
+		if got := compare(figures{c.ours, c.stock}, c.limit, inMS, "x").String(); got != c.want {
 			t.Errorf("%v against %v:\n got %s\nwant %s", c.ours, c.stock, got, c.want)
 		}
 	}
@@ -45,17 +44,21 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	in, commands := io.Pipe()
-	replies, out := io.Pipe()
-	ended := make(chan error, 1)
-	go func() { ended <- orders.Serve(in, out, swarm.New()) }()
-	crowd := orders.New[swarm.Command, swarm.Reply](commands, replies)
-	try := func(cmd swarm.Command) (swarm.Reply, error) {
+	client, worker := net.Pipe()
+	orders := rpc.NewServer()
+	if err := orders.RegisterName("Orders", swarm.New()); err != nil {
+		t.Fatal(err)
+	}
+	go orders.ServeConn(worker)
+	crowd := rpc.NewClient(client)
+	defer crowd.Close()
+	try := func(cmd swarm.Command) (r swarm.Reply, err error) {
 		cmd.Set, cmd.Ring = "stock", ring
 		if cmd.Timeout == 0 {
 			cmd.Timeout = 10 * time.Second
 		}
-		return crowd.Do(cmd)
+		err = crowd.Call("Orders.Do", cmd, &r)
+		return r, err
 	}
 	do := func(cmd swarm.Command) swarm.Reply {
 		t.Helper()
@@ -86,8 +89,4 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 		t.Errorf("asking for 5 names: %+v", r)
 	}
 	do(swarm.Command{Op: "close"})
-	crowd.Close()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,7 +24,8 @@ func edgeResume(b *bench) {
 		nodes[e.name] = e.addr
 	}
 	t := traffic.New(traffic.Config{
-		Nodes: nodes, Hosts: []string{oneHost}, Roots: b.ca.Pool(), Lifetime: 2 * time.Hour, Workers: 3, Hops: 200, Pause: 2 * time.Millisecond,
+		Nodes: nodes, Hosts: []string{oneHost}, Roots: b.ca.Pool(), Lifetime: 2 * time.Hour,
+		Workers: 3, Hops: 200, Pause: 2 * time.Millisecond,
 	})
 	driving, stop := context.WithCancel(b.ctx)
 	var wg sync.WaitGroup
@@ -40,13 +40,13 @@ func edgeResume(b *bench) {
 	b.sleep(2 * time.Second)
 	counts, words := t.Counts()
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		n := counts[v]
+		n, kind := counts[v], traffic.Kinds[v]
 		if n.Offered == 0 {
-			check(fmt.Errorf("%s: no ticket was offered", traffic.Kinds[v]))
+			check(fmt.Errorf("%s: no ticket was offered", kind))
 		}
-		r := row{what: "two lockstep-edges through three rotations, " + traffic.Kinds[v] + ": live tickets that resume"}
-		r.ours = fmt.Sprintf("%.4g %%", 100*float64(n.Offered-n.Refused)/float64(n.Offered))
-		r = r.absolute("100 %", n.Refused > 0 || n.Failed > 0)
+		r := single(fmt.Sprintf("%.4g %%", 100*float64(n.Offered-n.Refused)/float64(n.Offered)),
+			"two lockstep-edges through three rotations, %s: live tickets that resume", kind).
+			absolute("100 %", n.Refused > 0 || n.Failed > 0)
 		b.add(r.noted("%d were offered, %d refused; %d handshakes failed", n.Offered, n.Refused, n.Failed))
 		if r.short {
 			b.say("%q", words)
@@ -55,37 +55,33 @@ func edgeResume(b *bench) {
 }
 
 // failoverLine is what a round of test/e2e's failovers says.
-var failoverLine = regexp.MustCompile(`\S+, ([^:]+): all clients are with \S+ after \S+; time without service (\S+); ` +
+var failoverLine = regexp.MustCompile(`\S+, [^:]+: all clients are with \S+ after \S+; time without service (\S+); ` +
 	`sessions: \{resumed:\d+ crossed:(\d+) full:(\d+) failed:\d+\}`)
 
 // failover takes the figures of the tests of test/e2e: two proxies behind a virtual address that
 // real keepalived holds with adverts each 100 ms, whose active one fails, under clients that come
 // with sessions. The tests fail where a client has to make a full handshake.
 func failover(b *bench) {
-	for _, kind := range []struct{ name, test string }{{"lockstep-edges", "TestFailoverOfEdges"}, {"Envoys", "TestFailoverOfEnvoys"}} {
-		cmd := exec.CommandContext(b.ctx, "go", "test", "-count=1", "-v", "-run", "^"+kind.test+"$", "./test/e2e")
-		cmd.Dir = b.root
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			check(fmt.Errorf("%s: %w\n%s", kind.test, err, out))
-		}
+	for _, of := range []struct{ proxies, test string }{{"lockstep-edges", "TestFailoverOfEdges"}, {"Envoys", "TestFailoverOfEnvoys"}} {
+		out := b.output("go", "test", "-count=1", "-v", "-run", "^"+of.test+"$", "./test/e2e")
 		crossed, full := 0, 0
 		var without []float64
-		for _, m := range failoverLine.FindAllStringSubmatch(string(out), -1) {
-			without = append(without, must(time.ParseDuration(m[2])).Seconds())
-			crossed += must(strconv.Atoi(m[3]))
-			full += must(strconv.Atoi(m[4]))
+		for _, m := range failoverLine.FindAllStringSubmatch(out, -1) {
+			without = append(without, must(time.ParseDuration(m[1])).Seconds())
+			crossed += must(strconv.Atoi(m[2]))
+			full += must(strconv.Atoi(m[3]))
 		}
-		what := fmt.Sprintf("two %s behind a virtual address, whose active one fails %d times: ", kind.name, len(without))
+		what := fmt.Sprintf("two %s behind a virtual address, whose active one fails %d times: ", of.proxies, len(without))
 		if len(without) == 0 {
-			b.add(row{what: what}.noted("not measured: it takes root and keepalived"))
+			b.add(row{what: what, note: "not measured: it takes root and keepalived"})
 			continue
 		}
 		worst := slices.Max(without)
 		b.add(
-			row{what: what + "clients that resume on the standby", ours: fmt.Sprintf("%.0f %%", 100*float64(crossed)/float64(crossed+full))}.
-				absolute("100 %", full > 0).noted("%d of %d; test/e2e %s", crossed, crossed+full, kind.test),
-			row{what: "— time without service, longest (median)", ours: inMS(worst) + " (" + inMS(median(without)) + ")"}.absolute("≤ 1 s", worst > 1),
+			single(fmt.Sprintf("%.0f %%", 100*float64(crossed)/float64(crossed+full)), "%sclients that resume on the standby", what).
+				absolute("100 %", full > 0).noted("%d of %d; test/e2e %s", crossed, crossed+full, of.test),
+			single(inMS(worst)+" ("+inMS(median(without))+")", "— time without service, longest (median)").
+				absolute("≤ 1 s", worst > 1),
 		)
 	}
 }
@@ -95,17 +91,15 @@ func failover(b *bench) {
 func edgeHosts(b *bench) {
 	many := b.size(100_000, 2000)
 	bound := many / 10
-	signer := newSigner()
-	s := b.stand(b.dataOf(many, func(i int) ([]byte, []byte) { return must(signer.sign(i)), signer.keyPEM }))
+	s := b.stand(b.dataOf(many, b.issue))
 	e := s.edge(fmt.Sprintf("limits: {names: %d}\n", bound))
-	var rss []float64
-	for _, c := range []visit.Command{{Names: bound, Count: bound}, {From: bound, Names: many - bound, Count: many - bound}} {
-		c.Op, c.Pattern, c.Parallel = "shake", certPattern, 16
-		s.visit(e, c)
-		rss = append(rss, float64(b.settled(e.Process)))
+	seen := func(from, count int) []float64 {
+		s.visit(e, visit.Command{Op: "shake", Pattern: certPattern, From: from, Names: count, Count: count, Parallel: 16})
+		return []float64{b.settled(e.Process)}
 	}
-	b.add(compare(fmt.Sprintf("lockstep-edge, memory with room for %d certificates: %d hosts seen, against %d", bound, many, bound),
-		rss[1:], rss[:1], atMost(1.3), inMB))
+	few := seen(0, bound)
+	b.add(compare(figures{seen(bound, many-bound), few}, atMost(1.3), inMB,
+		"lockstep-edge, memory with room for %d certificates: %d hosts seen, against %d", bound, many, bound))
 }
 
 // edgeIdle is what a connection costs that has carried a request and waits for another.
@@ -114,13 +108,13 @@ func edgeIdle(b *bench) {
 	s := b.stand(b.data(1))
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
 		e := s.edge("timeouts: {idle: 10m}\n")
-		c := visit.Command{Op: "hold", Pattern: oneHost, Count: 1, Parallel: 16, H2: protocol == "HTTP/2"}
-		s.visit(e, c)
-		base := b.settled(e.Process)
-		c.Count = count
-		s.visit(e, c)
-		each := float64(b.settled(e.Process)-base) / float64(count)
-		b.add(row{what: fmt.Sprintf("lockstep-edge, memory of an idle connection, %s, %d of them", protocol, count), ours: inKB(each)}.
+		hold := func(count int) float64 {
+			s.visit(e, visit.Command{Op: "hold", Pattern: oneHost, Count: count, Parallel: 16, H2: protocol == "HTTP/2"})
+			return b.settled(e.Process)
+		}
+		base := hold(1)
+		each := (hold(count) - base) / float64(count)
+		b.add(single(inKB(each), "lockstep-edge, memory of an idle connection, %s, %d of them", protocol, count).
 			absolute("≤ 60 KB", each > 60<<10))
 		s.visit(e, visit.Command{Op: "drop"})
 		check(e.Kill())
