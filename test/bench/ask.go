@@ -15,7 +15,7 @@ func askOneByOne(b *bench) {
 	many, some := b.size(100_000, 2000), b.size(10_000, 1000)
 	ours, stock, c := b.ours(b.keptData(many)), b.stock(some, nil), b.crowd()
 	ask := func(p *plane, count, ahead int) swarm.Tenths {
-		r := c.do(swarm.Command{Op: "ask", Addr: p.xds, Pattern: certPattern, Count: count, Ahead: ahead, Timeout: 10 * time.Minute})
+		r := c.do(swarm.Command{Op: "ask", Addr: p.XDS, Pattern: certPattern, Count: count, Ahead: ahead, Timeout: 10 * time.Minute})
 		// A name in a stream's first request may be sent in two encodings.
 		if extra := r.Resources - count; extra < 0 || extra > 1 {
 			check(fmt.Errorf("%s answered %d of %d names with a certificate", p.Name(), r.Resources, count))
@@ -54,7 +54,7 @@ func askUnknown(b *bench) {
 	var rates figures
 	var all swarm.Tenths
 	for range 5 {
-		r := exchange("ask", ours.xds)
+		r := exchange("ask", ours.XDS)
 		if r.Removed != count {
 			check(fmt.Errorf("%d of %d unknown names were refused", r.Removed, count))
 		}

@@ -32,14 +32,14 @@ func TestARowIsJudgedByTheRatioOfMedians(t *testing.T) {
 // The swarm speaks to a server that is not ours: what it counts is what the protocol says.
 func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 	c := stockConfig{Certs: 5, Pair: fleet.Pair{Chain: []byte("chain"), Key: []byte("key")}}
-	for _, addr := range []*string{&c.XDS, &c.Control} {
+	for _, addr := range []*string{&c.XDS, &c.Admin} {
 		var err error
 		if *addr, err = fleet.Addr(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	go serveStock(t.Context(), c) // ends with the process
-	for _, addr := range []string{c.XDS, c.Control} {
+	for _, addr := range []string{c.XDS, c.Admin} {
 		if err := fleet.Until(t.Context(), func() error { _, err := net.Dial("tcp", addr); return err }); err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 	do(swarm.Command{Op: "connect", Addr: c.XDS, Nodes: 3, Names: []string{ring, certName(0), certName(4)}, Parallel: 2})
 	do(swarm.Command{Op: "arm", Accepts: 2})
 	for range 2 {
-		resp, err := http.Post("http://"+c.Control+"/push", "", nil)
+		resp, err := http.Post("http://"+c.Admin+"/v1/scopes/default/burn", "", nil)
 		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Fatal(resp, err)
 		}

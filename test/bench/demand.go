@@ -106,7 +106,7 @@ func renewHeld(b *bench) {
 	many, renewed := b.size(100_000, 2000), b.size(1000, 100)
 	few := many / 100 * b.size(1, 10)
 	p := b.ours(b.keptData(many), "--node-names", "100000")
-	h := b.holder(p.xds)
+	h := b.holder(p.XDS)
 	defer h.conn.Close()
 	h.ask(0, few)
 	one, two := b.issue("*.bench.example"), b.issue("*.bench.example")
@@ -135,7 +135,7 @@ const eagerHost = "eager.bench.example"
 
 // gateway starts an Envoy with the shipped configuration: one eager host, all others on demand.
 func (b *bench) gateway(p *plane, up *fleet.Upstream) *peer {
-	o := fleet.OnDemand{Node: b.fresh("edge"), XDS: p.xds, Upstream: up.Addr, Host: eagerHost, Admin: newAddr(), Listen: newAddr()}
+	o := fleet.OnDemand{Node: b.fresh("edge"), XDS: p.XDS, Upstream: up.Addr, Host: eagerHost, Admin: newAddr(), Listen: newAddr()}
 	g := &peer{Process: must(b.fleet.Envoy(o.Node, must(o.Config()), o.Admin)), addr: o.Listen}
 	b.soon(g.Ready)
 	b.listening(g.addr)

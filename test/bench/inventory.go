@@ -48,7 +48,7 @@ func importMany(b *bench) {
 }
 
 func (b *bench) importOnce(p *plane, file string, n int) (seconds float64, usage string) {
-	cmd := exec.CommandContext(b.ctx, filepath.Join(b.bin, "lockstep"), "--data-dir", p.data, "cert", "import", file, "-o", "json")
+	cmd := exec.CommandContext(b.ctx, filepath.Join(b.bin, "lockstep"), "--data-dir", p.Data, "cert", "import", file, "-o", "json")
 	cmd.Stderr = os.Stderr
 	var out []byte
 	cpu := cpuOf(p.PID())
@@ -123,8 +123,8 @@ func start(b *bench) {
 	for range 5 {
 		for side, data := range dirs {
 			begin := time.Now()
-			p := b.begin("lockstepd", fleet.Lockstepd{Data: data})
-			served := func() error { return errors.Join(p.call(http.MethodGet, "/readyz", nil, nil), reach(p.xds)) }
+			p := b.lockstepd("lockstepd", fleet.Lockstepd{Data: data})
+			served := func() error { return errors.Join(p.call(http.MethodGet, "/readyz", nil, nil), reach(p.XDS)) }
 			for err := served(); err != nil; err = served() {
 				if time.Since(begin) > patience {
 					check(err)

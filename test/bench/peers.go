@@ -27,7 +27,7 @@ func (p *peer) versioned() string { return strings.TrimSpace(p.name + " " + p.ve
 func (s *stand) edge(added string) *peer {
 	e, admin := &peer{name: s.fresh("lockstep-edge"), addr: newAddr()}, newAddr()
 	config := fmt.Sprintf("node: %s\nxds: %q\nadmin_listen: %q\naccess_log: \"off\"\nlisteners: [{address: %q}]\n"+
-		"routes: [{upstreams: [\"http://%s\"]}]\n%s", e.name, s.plane.xds, admin, e.addr, s.upstream, added)
+		"routes: [{upstreams: [\"http://%s\"]}]\n%s", e.name, s.plane.XDS, admin, e.addr, s.upstream, added)
 	e.Process = s.onCore(serverCore, fleet.Command{
 		Name: e.name, Path: filepath.Join(s.bin, "lockstep-edge"), Ready: "http://" + admin + "/readyz",
 		Args: []string{"--config", s.file("edge.yaml", []byte(config))},

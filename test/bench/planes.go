@@ -16,57 +16,54 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// plane is a control plane: lockstepd or stock.
+// plane is a control plane: lockstepd or stock. Of stock there are a process and its addresses.
 type plane struct {
-	*fleet.Process
-	b       *bench
-	data    string // data is the data directory of a lockstepd.
-	xds     string // host:port
-	control string // base URL
-	token   string
-	nodes   int    // nodes is how many a crowd has connected.
-	push    func() // push pushes the ring once. A burn goes on until 10 s after the last ACK.
-	rest    func() // rest waits until all that the last rotation or burn set off is over.
+	*fleet.Lockstepd
+	b        *bench
+	token    string
+	nodes    int // nodes is how many a crowd has connected.
+	rotation int // rotation is the latest one, or burn, that was started here.
 }
 
 // ours starts a lockstepd on a data directory, or on a new one where data is "".
 func (b *bench) ours(data string, args ...string) *plane {
-	return b.lockstepd("lockstepd", fleet.Lockstepd{Data: data, Args: args})
+	return b.lockstepd("lockstepd", fleet.Lockstepd{Data: data, Args: args}).ready()
 }
 
+// lockstepd starts one and does not wait for it.
 func (b *bench) lockstepd(name string, o fleet.Lockstepd) *plane {
-	p := b.begin(name, o)
-	b.soon(p.Ready)
-	p.token = strings.TrimSpace(string(must(os.ReadFile(filepath.Join(p.data, "admin.token")))))
-	return p
-}
-
-// begin starts a lockstepd and does not wait for it.
-func (b *bench) begin(name string, o fleet.Lockstepd) *plane {
 	o.Bin = b.bin
-	l := must(b.fleet.Lockstepd(b.fresh(name), o))
-	p := &plane{Process: l.Process, b: b, data: l.Data, xds: l.XDS, control: "http://" + l.Admin, rest: func() {}}
-	p.push = func() { p.start("burn") }
+	return &plane{Lockstepd: must(b.fleet.Lockstepd(b.fresh(name), o)), b: b}
+}
+
+func (p *plane) ready() *plane {
+	p.b.soon(p.Ready)
+	p.token = strings.TrimSpace(string(must(os.ReadFile(filepath.Join(p.Data, "admin.token")))))
 	return p
 }
 
-// start starts a burn or a rotation.
+// start starts a burn, which is one push, or a rotation. The request is the same for both kinds of
+// planes.
 func (p *plane) start(what string) {
 	var begun struct{ Rotation int }
 	check(p.call(http.MethodPost, "/v1/scopes/default/"+what, []byte("{}"), &begun))
-	p.rest = func() {
-		p.b.until(func() error {
-			var r struct {
-				Ended     bool
-				BlockedBy []string `json:"blocked_by"`
-			}
-			err := p.call(http.MethodGet, fmt.Sprintf("/v1/scopes/default/rotations/%d", begun.Rotation), nil, &r)
-			if err == nil && !r.Ended {
-				err = fmt.Errorf("%s %d waits for %d nodes", what, begun.Rotation, len(r.BlockedBy))
-			}
-			return err
-		})
-	}
+	p.rotation = begun.Rotation
+}
+
+// rest waits until all that the latest rotation or burn set off is over. A burn goes on until 10 s
+// after the last ACK.
+func (p *plane) rest() {
+	p.b.until(func() error {
+		var r struct {
+			Ended     bool
+			BlockedBy []string `json:"blocked_by"`
+		}
+		err := p.call(http.MethodGet, fmt.Sprintf("/v1/scopes/default/rotations/%d", p.rotation), nil, &r)
+		if err == nil && !r.Ended {
+			err = fmt.Errorf("rotation %d waits for %d nodes", p.rotation, len(r.BlockedBy))
+		}
+		return err
+	})
 }
 
 // call makes a request to the control address. The JSON of the answer goes into v, if that is not
@@ -74,7 +71,7 @@ func (p *plane) start(what string) {
 func (p *plane) call(method, path string, body []byte, v any) error {
 	ctx, cancel := context.WithTimeout(p.b.ctx, patience)
 	defer cancel()
-	req := must(http.NewRequestWithContext(ctx, method, p.control+path, bytes.NewReader(body)))
+	req := must(http.NewRequestWithContext(ctx, method, "http://"+p.Admin+path, bytes.NewReader(body)))
 	if p.token != "" {
 		req.Header.Set("Authorization", "Bearer "+p.token)
 	}
@@ -106,18 +103,17 @@ func certBody(p fleet.Pair) []byte {
 
 // stock starts one with so many certificates. With TLS files, nodes come over mTLS.
 func (b *bench) stock(certs int, files *swarm.Files) *plane {
-	c := stockConfig{XDS: newAddr(), Control: newAddr(), Certs: certs, Pair: b.pair, TLS: files}
-	p := &plane{Process: b.role("stock", c, ""), b: b, xds: c.XDS, control: "http://" + c.Control, rest: func() {}}
-	p.push = func() { check(p.call(http.MethodPost, "/push", nil, nil)) }
-	b.listening(c.Control)
-	return p
+	c := stockConfig{XDS: newAddr(), Admin: newAddr(), Certs: certs, Pair: b.pair, TLS: files}
+	p := b.role("stock", c, "")
+	b.listening(c.Admin)
+	return &plane{Lockstepd: &fleet.Lockstepd{Process: p, XDS: c.XDS, Admin: c.Admin}, b: b}
 }
 
 // mTLS makes the files of the servers and those of the nodes.
 func (b *bench) mTLS() (server, client *swarm.Files) {
 	files := func(leaf fleet.Leaf) *swarm.Files {
-		pair := must(b.ca.Issue(leaf))
-		return &swarm.Files{Cert: b.file("tls.pem", pair.Chain), Key: b.file("tls.key", pair.Key), CA: b.file("ca.pem", b.ca.PEM())}
+		pair, file := must(b.ca.Issue(leaf)), b.file
+		return &swarm.Files{Cert: file("tls.pem", pair.Chain), Key: file("tls.key", pair.Key), CA: file("ca.pem", b.ca.PEM())}
 	}
 	return files(fleet.Leaf{Names: []string{"localhost"}, IPs: []string{"127.0.0.1"}}),
 		files(fleet.Leaf{URIs: []string{"spiffe://bench.example/node"}})
@@ -143,8 +139,9 @@ func (b *bench) shared() *shared {
 
 // replica starts a lockstepd on a store in s. Its prefix parts one store from another.
 func (s *shared) replica(prefix string, args ...string) *plane {
-	args = append(args, "--store", "redis://"+s.redis.Addr+"/0?prefix="+prefix, "--events", "nats://"+s.nats.Addrs(), "--kek", s.kek)
-	return s.b.lockstepd(prefix, fleet.Lockstepd{NATS: "-", Args: args})
+	store, events := "redis://"+s.redis.Addr+"/0?prefix="+prefix, "nats://"+s.nats.Addrs()
+	args = append(args, "--store", store, "--events", events, "--kek", s.kek)
+	return s.b.lockstepd(prefix, fleet.Lockstepd{NATS: "-", Args: args}).ready()
 }
 
 // writes is how many values were ever written to s.
@@ -167,7 +164,7 @@ func (c crowd) do(cmd swarm.Command) (r swarm.Reply) {
 // connect connects nodes to p, so many at a time. The set that they are in has p's name.
 func (c crowd) connect(p *plane, nodes int, cmd swarm.Command) swarm.Reply {
 	p.nodes = nodes
-	cmd.Op, cmd.Set, cmd.Addr, cmd.Nodes = "connect", p.Name(), p.xds, nodes
+	cmd.Op, cmd.Set, cmd.Addr, cmd.Nodes = "connect", p.Name(), p.XDS, nodes
 	cmd.Names = append([]string{ring}, cmd.Names...)
 	return c.do(cmd)
 }
@@ -181,13 +178,20 @@ func (c crowd) join(p *plane, nodes, certs int, grpc bool) {
 	c.connect(p, nodes, cmd)
 }
 
-// arm has so many acceptances of the ring awaited on each node of p.
-func (c crowd) arm(p *plane, accepts int) {
-	c.do(swarm.Command{Op: "arm", Set: p.Name(), Accepts: accepts})
+// accepted triggers something that each node of the planes accepts so many times. It returns the
+// seconds from the trigger until half of the nodes had sent their last ACK, and until all had.
+func (c crowd) accepted(times int, trigger func(), planes ...*plane) (half, all float64) {
+	for _, p := range planes {
+		c.do(swarm.Command{Op: "arm", Set: p.Name(), Accepts: times})
+	}
+	at := time.Now()
+	trigger()
+	for _, p := range planes {
+		r := c.do(swarm.Command{Op: "wait", Set: p.Name()})
+		half, all = max(half, time.Unix(0, r.Median).Sub(at).Seconds()), max(all, time.Unix(0, r.Last).Sub(at).Seconds())
+	}
+	return half, all
 }
-
-// wait returns when they have come.
-func (c crowd) wait(p *plane) swarm.Reply { return c.do(swarm.Command{Op: "wait", Set: p.Name()}) }
 
 // counted is how many rounds there are of each kind, after those that warm up.
 const counted, warmUp = 12, 2
@@ -207,25 +211,19 @@ const (
 
 type sample [measures]float64
 
-// round triggers something on p that its nodes accept so many times.
-func (c crowd) round(p *plane, accepts int, trigger func()) (s sample) {
-	c.arm(p, accepts)
-	before, at := cpuOf(p.PID()), time.Now()
-	trigger()
-	r := c.wait(p)
+// round starts something on p that its nodes accept so many times.
+func (c crowd) round(p *plane, what string, accepts int) (s sample) {
+	before := cpuOf(p.PID())
+	s[halfACKs], s[lastACK] = c.accepted(accepts, func() { p.start(what) }, p)
 	p.b.sleep(aftermath)
-	s[lastACK], s[halfACKs] = since(at, r.Last), since(at, r.Median)
 	s[cpuPerNode] = (cpuOf(p.PID()) - before) / float64(p.nodes)
 	p.b.sleep(pause)
 	return s
 }
 
-// since is the seconds until a time of the swarm.
-func since(at time.Time, nanos int64) float64 { return time.Unix(0, nanos).Sub(at).Seconds() }
-
 // push returns a turn of one push.
 func (c crowd) push(p *plane) func() sample {
-	return func() sample { return c.round(p, 1, p.push) }
+	return func() sample { return c.round(p, "burn", 1) }
 }
 
 // rotate returns a turn of a whole rotation: two pushes, the second once every node has accepted the
@@ -233,7 +231,7 @@ func (c crowd) push(p *plane) func() sample {
 func (c crowd) rotate(p *plane) func() sample {
 	return func() sample {
 		p.rest()
-		return c.round(p, 2, func() { p.start("rotate") })
+		return c.round(p, "rotate", 2)
 	}
 }
 

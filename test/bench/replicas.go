@@ -42,14 +42,7 @@ func replicas(b *bench) {
 func (s *shared) rotate(c crowd, planes []*plane) func() sample {
 	return func() (r sample) {
 		before := s.writes()
-		for _, p := range planes {
-			c.arm(p, 2)
-		}
-		at := time.Now()
-		planes[0].start("rotate")
-		for _, p := range planes {
-			r[lastACK] = max(r[lastACK], since(at, c.wait(p).Last))
-		}
+		_, r[lastACK] = c.accepted(2, func() { planes[0].start("rotate") }, planes...)
 		s.b.sleep(time.Second)
 		planes[0].rest()
 		r[storeWrites] = s.writes() - before

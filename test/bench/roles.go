@@ -97,14 +97,14 @@ func serveOrders[W any](worker func() W) func(context.Context, string) {
 
 // stockConfig is of the role stock.
 type stockConfig struct {
-	XDS, Control string // host:port
-	Certs        int    // Certs is how many names are there from the start.
-	Pair         fleet.Pair
-	TLS          *swarm.Files // TLS is nil for plaintext.
+	XDS, Admin string
+	Certs      int // Certs is how many names are there from the start.
+	Pair       fleet.Pair
+	TLS        *swarm.Files // TLS is nil for plaintext.
 }
 
 // serveStock is the role stock: go-control-plane as its documentation puts it together, with a ring
-// and certificates in its cache. POST /push replaces the ring by one of a single new key.
+// and certificates in its cache. A burn replaces the ring by one of a single new key.
 func serveStock(ctx context.Context, c stockConfig) {
 	resources := map[string]types.Resource{ring: newRing()}
 	for i := range c.Certs {
@@ -120,15 +120,15 @@ func serveStock(ctx context.Context, c stockConfig) {
 	}
 	gs := grpc.NewServer(opts...)
 	secretv3.RegisterSecretDiscoveryServiceServer(gs, server.NewServer(ctx, linear, nil))
-	http.HandleFunc("POST /push", func(w http.ResponseWriter, _ *http.Request) {
+	http.HandleFunc("POST /v1/scopes/default/burn", func(w http.ResponseWriter, _ *http.Request) {
 		if err := linear.UpdateResource(ring, newRing()); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
+		fmt.Fprint(w, "{}")
 	})
-	xds, control, errs := listen(c.XDS), listen(c.Control), make(chan error, 2)
-	go func() { errs <- gs.Serve(xds) }()
-	go func() { errs <- http.Serve(control, nil) }()
-	check(<-errs)
+	xds, admin := listen(c.XDS), listen(c.Admin)
+	go http.Serve(admin, nil) // ends with the process
+	check(gs.Serve(xds))
 }
 
 func newRing() *tlsv3.Secret {

@@ -32,7 +32,7 @@ func seed(b *bench) {
 	}
 	const turns = 3
 	count := b.size(1000, 90)
-	shared, private := b.trio("shared", b.ours("").xds, pairs), b.trio("private", "", pairs)
+	shared, private := b.trio("shared", b.ours("").XDS, pairs), b.trio("private", "", pairs)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, kind := range keyKinds {
 			c := probe.Config{SNI: seedHost, RootCAs: b.ca.Pool(), Versions: []uint16{version}}

@@ -40,13 +40,11 @@ func refuge(b *bench) {
 	for range b.size(3, 1) {
 		s := b.shared()
 		lost, other, c := s.replica("fleet", withTLS(server)...), s.replica("fleet", withTLS(server)...), b.crowd()
-		c.connect(lost, nodes, swarm.Command{Refuge: other.xds, Parallel: 32, TLS: client})
+		c.connect(lost, nodes, swarm.Command{Refuge: other.XDS, Parallel: 32, TLS: client})
 		b.settled(other.Process)
 		memory.add(0, peakOf(other.PID(), func() {
-			c.arm(lost, 1)
-			begin := time.Now()
-			check(lost.Kill())
-			times = append(times, since(begin, c.wait(lost).Last))
+			_, took := c.accepted(1, func() { check(lost.Kill()) }, lost)
+			times = append(times, took)
 		}))
 		memory.add(1, b.settled(other.Process))
 		check(b.fleet.Close())
