@@ -15,7 +15,9 @@ func askOneByOne(b *bench) {
 	many, some := b.size(100_000, 2000), b.size(10_000, 1000)
 	ours, stock, c := b.ours(b.keptData(many)), b.stock(some, nil), b.crowd()
 	ask := func(p *plane, count, ahead int) swarm.Tenths {
-		r := c.do(swarm.Command{Op: "ask", Addr: p.XDS, Pattern: certPattern, Count: count, Ahead: ahead, Timeout: 10 * time.Minute})
+		cmd := swarm.Command{Op: "ask", Addr: p.XDS, Pattern: certPattern, Count: count, Ahead: ahead}
+		cmd.Timeout = 10 * time.Minute
+		r := c.do(cmd)
 		// A name in a stream's first request may be sent in two encodings.
 		if extra := r.Resources - count; extra < 0 || extra > 1 {
 			check(fmt.Errorf("%s answered %d of %d names with a certificate", p.Name(), r.Resources, count))

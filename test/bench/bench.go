@@ -83,7 +83,7 @@ func (b *bench) close() {
 // stepFailed carries the error of a step out of its line.
 type stepFailed struct{ error }
 
-// check ends the line if a step failed. Only the goroutine that called attempt may call it, or must,
+// check ends the line if a step failed. Only the goroutine that called attempt may call it, must,
 // or what is built on them.
 func check(err error) {
 	if err != nil {
@@ -190,7 +190,7 @@ func (b *bench) data(certs int) string {
 
 // dataOf is data with the certificates that pair makes.
 func (b *bench) dataOf(certs int, pair func(name string) fleet.Pair) string {
-	begin, dir := time.Now(), b.folder("data")
+	dir := b.folder("data")
 	sealer := must(seal.Create(filepath.Join(dir, "sealing.key")))
 	db := must(bolt.Open(filepath.Join(dir, "store.db")))
 	defer func() { check(db.Close()) }()
@@ -203,9 +203,6 @@ func (b *bench) dataOf(certs int, pair func(name string) fleet.Pair) string {
 		for _, o := range must(c.PutAll(b.ctx, some)) {
 			check(o.Err)
 		}
-	}
-	if certs > 1000 {
-		b.say("a store of %d certificates was made in %.1fs", certs, time.Since(begin).Seconds())
 	}
 	return dir
 }

@@ -18,7 +18,10 @@ func TestARowIsJudgedByTheRatioOfMedians(t *testing.T) {
 		limit       limit
 		want        string
 	}{
-		{[]float64{1, 9, 2}, []float64{4, 4, 4}, atMost(0.5), "| x | 2000 ms | 4000 ms | 0.5 (0.25–2.25) | ≤ 0.50 × | reached |"},
+		{
+			[]float64{1, 9, 2}, []float64{4, 4, 4}, atMost(0.5),
+			"| x | 2000 ms | 4000 ms | 0.5 (0.25–2.25) | ≤ 0.50 × | reached |",
+		},
 		{[]float64{3}, []float64{4}, atMost(0.5), "| x | 3000 ms | 4000 ms | 0.75 | ≤ 0.50 × | **short** |"},
 		{[]float64{3}, []float64{4}, atLeast(0.8), "| x | 3000 ms | 4000 ms | 0.75 | ≥ 0.8 × | **short** |"},
 		{[]float64{1, 3}, []float64{4, 4}, reported, "| x | 2000 ms | 4000 ms | 0.5 (0.25–0.75) |  |  |"},
@@ -82,7 +85,8 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 		t.Errorf("two pushes were accepted at %+v", r)
 	}
 	do(swarm.Command{Op: "arm", Accepts: 1})
-	if _, err := try(swarm.Command{Op: "wait", Timeout: 50 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "3 nodes") {
+	_, err := try(swarm.Command{Op: "wait", Timeout: 50 * time.Millisecond})
+	if err == nil || !strings.Contains(err.Error(), "3 nodes") {
 		t.Errorf("without a push: %v, want 3 nodes that did not accept", err)
 	}
 	if r := do(swarm.Command{Op: "ask", Addr: c.XDS, Pattern: certPattern, Count: 5}); r.Resources != 5 || r.Removed != 0 {

@@ -22,7 +22,7 @@ import (
 type holder struct {
 	conn   *grpc.ClientConn
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
-	first  *corev3.Node // first goes into the first message; then it is nil.
+	node   *corev3.Node // node goes into the first message; then it is nil.
 }
 
 func (b *bench) holder(addr string) *holder {
@@ -32,8 +32,11 @@ func (b *bench) holder(addr string) *holder {
 	return &holder{conn, stream, &corev3.Node{Id: "edge-1"}}
 }
 
-func (h *holder) send(r *discoveryv3.DeltaDiscoveryRequest) error {
-	r.TypeUrl, r.Node, h.first = sds.TypeURL, h.first, nil
+func (h *holder) send(nonce string, names ...string) error {
+	r := &discoveryv3.DeltaDiscoveryRequest{
+		Node: h.node, TypeUrl: sds.TypeURL, ResponseNonce: nonce, ResourceNamesSubscribe: names,
+	}
+	h.node = nil
 	return h.stream.Send(r)
 }
 
@@ -51,14 +54,14 @@ func (h *holder) take() (int, error) {
 			return 0, fmt.Errorf("%s came without a TTL", res.GetName())
 		}
 	}
-	return len(r.Resources), h.send(&discoveryv3.DeltaDiscoveryRequest{ResponseNonce: r.Nonce})
+	return len(r.Resources), h.send(r.Nonce)
 }
 
 // ask asks for names from on, so many, sixteen at a time, and returns what each tenth took.
 func (h *holder) ask(from, count int) swarm.Tenths {
 	waiting := 0
 	return must(swarm.InTenths(count, func(i int) error {
-		check(h.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{certName(from + i)}}))
+		check(h.send("", certName(from+i)))
 		for waiting++; waiting > ahead || i == count-1 && waiting > 0; {
 			waiting -= must(h.take())
 		}
@@ -66,14 +69,10 @@ func (h *holder) ask(from, count int) swarm.Tenths {
 	}))
 }
 
-// renewals are what count renewals of as many of the names held took, one after the other.
-type renewals struct {
-	all    []float64 // all are in seconds, from the request, and so the store's synced write, until the node had it.
-	stored float64   // stored is how long the slowest took until its request was answered, in seconds.
-	cpu    float64   // cpu is the server's for each.
-}
-
-func (h *holder) renew(p *plane, pair fleet.Pair, count, held int) (r renewals) {
+// renew renews so many of the names held, one after the other. All are the seconds from the request,
+// with the store's synced write, until the node had it. Stored are those until the slowest was
+// answered. Cpu is the server's for each.
+func (h *holder) renew(p *plane, pair fleet.Pair, count, held int) (all []float64, stored, cpu float64) {
 	body, before := certBody(pair), cpuOf(p.PID())
 	for i := range count {
 		var at time.Time
@@ -91,40 +90,38 @@ func (h *holder) renew(p *plane, pair fleet.Pair, count, held int) (r renewals) 
 			check(fmt.Errorf("the renewal of %s: %w", name, err))
 		}
 		watchdog.Stop()
-		r.all = append(r.all, at.Sub(began).Seconds())
-		if slices.Max(r.all) == r.all[i] {
-			r.stored = answered
+		all = append(all, at.Sub(began).Seconds())
+		if slices.Max(all) == all[i] {
+			stored = answered
 		}
 	}
-	r.cpu = (cpuOf(p.PID()) - before) / float64(count)
-	return r
+	return all, stored, (cpuOf(p.PID()) - before) / float64(count)
 }
 
 // renewHeld is one node that holds many names, against the same with a hundredth of them, and the
 // memory that this costs.
 func renewHeld(b *bench) {
-	many, renewed := b.size(100_000, 2000), b.size(1000, 100)
+	many, count := b.size(100_000, 2000), b.size(1000, 100)
 	few := many / 100 * b.size(1, 10)
 	p := b.ours(b.keptData(many), "--node-names", "100000")
 	h := b.holder(p.XDS)
 	defer h.conn.Close()
 	h.ask(0, few)
 	one, two := b.issue("*.bench.example"), b.issue("*.bench.example")
-	ofFew := h.renew(p, one, renewed, few)
+	ofFew, storedFew, cpuFew := h.renew(p, one, count, few)
 	base := b.anonymous(p.Process)
 	asked := h.ask(few, many-few)
 	beyond := (b.anonymous(p.Process)-base)/float64(many-few) - float64(len(one.Chain)+len(one.Key))
-	ofMany := h.renew(p, two, renewed, many)
+	ofMany, storedMany, cpuMany := h.renew(p, two, count, many)
 
-	slowest := func(r renewals, what string, a ...any) row {
-		return quantile(r.all, 1, 50, what, a...).
-			noted("the store's synced write included: the slowest was answered after %.1f ms", r.stored*1e3)
-	}
+	const note = "the store's synced write included: the slowest was answered after %.1f ms"
 	b.add(
 		flatness(asked, many-few, "%d names on ADS one by one, %d at a time", many-few, ahead+1),
-		slowest(ofMany, "%d renewals of %d names held: from the request until the node has it, slowest (median)", renewed, many),
-		slowest(ofFew, "— of %d names held", few),
-		compare(figures{{ofMany.cpu}, {ofFew.cpu}}, atMost(1.25), inUS,
+		quantile(ofMany, 1, 50,
+			"%d renewals of %d names held: from the request until the node has it, slowest (median)", count, many).
+			noted(note, storedMany*1e3),
+		quantile(ofFew, 1, 50, "— of %d names held", few).noted(note, storedFew*1e3),
+		compare(figures{{cpuMany}, {cpuFew}}, atMost(1.25), inUS,
 			"renewals, server CPU of each (store included): %d names held, against %d", many, few),
 		single(inKB(beyond), "memory per certificate that a node holds on demand, beyond its own bytes").
 			absolute("≤ 1 KB", beyond > 1024),
@@ -135,7 +132,9 @@ const eagerHost = "eager.bench.example"
 
 // gateway starts an Envoy with the shipped configuration: one eager host, all others on demand.
 func (b *bench) gateway(p *plane, up *fleet.Upstream) *peer {
-	o := fleet.OnDemand{Node: b.fresh("edge"), XDS: p.XDS, Upstream: up.Addr, Host: eagerHost, Admin: newAddr(), Listen: newAddr()}
+	o := fleet.OnDemand{
+		Node: b.fresh("edge"), XDS: p.XDS, Upstream: up.Addr, Host: eagerHost, Admin: newAddr(), Listen: newAddr(),
+	}
 	g := &peer{Process: must(b.fleet.Envoy(o.Node, must(o.Config()), o.Admin)), addr: o.Listen}
 	b.soon(g.Ready)
 	b.listening(g.addr)
@@ -159,8 +158,8 @@ func (b *bench) shake(g *peer, count int, host func(int) string) (all []float64)
 }
 
 // coldHosts is the first handshake of hosts that Envoy does not have: from each store, and from the
-// server's memory once another Envoy has them. It is also what a handshake costs Envoy once it has
-// the host.
+// server's memory once another Envoy has them. It is also Envoy's CPU for a full handshake of a host
+// that it fetched on demand, against one that it was given at its start.
 func coldHosts(b *bench) {
 	hosts, body := b.size(1000, 100), certBody(b.pair)
 	up := must(fleet.NewUpstream())
@@ -177,13 +176,6 @@ func coldHosts(b *bench) {
 	}
 	g := b.gateway(first("bbolt", "embedded", 25), up)
 	b.add(quantile(b.shake(g, hosts, certName), 0.99, 20, "cold host, certificate in the server's memory, p99 (median)"))
-	b.warmHosts(g)
-	first("Redis", "redis://"+must(b.fleet.Redis(b.ctx, b.fresh("redis"))).Addr, 60)
-}
-
-// warmHosts is Envoy's CPU for a full handshake of a host that it fetched on demand, against one
-// that it was given at its start.
-func (b *bench) warmHosts(g *peer) {
 	count := b.size(3000, 300)
 	var cpu figures
 	for range 5 {
@@ -195,4 +187,5 @@ func (b *bench) warmHosts(g *peer) {
 	}
 	b.add(compare(cpu, atMost(1.10), inUS, "Envoy's CPU per full handshake: warm on-demand host, against a preloaded one").
 		noted("the preloaded one makes tickets, too"))
+	first("Redis", "redis://"+must(b.fleet.Redis(b.ctx, b.fresh("redis"))).Addr, 60)
 }

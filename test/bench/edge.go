@@ -142,10 +142,11 @@ func (b *bench) notMeasured(what string, missing []error) {
 }
 
 // profile writes to file a CPU profile of a lockstep-edge under handshakes, full and resumed, and
-// requests: what the compiler optimizes it for. The lockstep-edge is built to profile itself between
-// two signals (cmd/lockstep-edge/profile.go).
+// requests. It is what the compiler optimizes lockstep-edge for. The one here is built to profile
+// itself between two signals (cmd/lockstep-edge/profile.go).
 func profile(b *bench, file string) {
-	b.output("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-tags", "profile", "-pgo", "off", "-o", b.bin, "./cmd/lockstep-edge")
+	b.output("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-tags=profile", "-pgo=off", "-o", b.bin,
+		"./cmd/lockstep-edge")
 	raw := filepath.Join(b.fleet.Dir(), "edge.pprof")
 	check(os.Setenv("LOCKSTEP_EDGE_PROFILE", raw))
 	s := b.stand(b.data(1))

@@ -62,7 +62,9 @@ var failoverLine = regexp.MustCompile(`\S+, [^:]+: all clients are with \S+ afte
 // real keepalived holds with adverts each 100 ms, whose active one fails, under clients that come
 // with sessions. The tests fail where a client has to make a full handshake.
 func failover(b *bench) {
-	for _, of := range []struct{ proxies, test string }{{"lockstep-edges", "TestFailoverOfEdges"}, {"Envoys", "TestFailoverOfEnvoys"}} {
+	for _, of := range []struct{ proxies, test string }{
+		{"lockstep-edges", "TestFailoverOfEdges"}, {"Envoys", "TestFailoverOfEnvoys"},
+	} {
 		out := b.output("go", "test", "-count=1", "-v", "-run", "^"+of.test+"$", "./test/e2e")
 		crossed, full := 0, 0
 		var without []float64
@@ -78,7 +80,7 @@ func failover(b *bench) {
 		}
 		worst := slices.Max(without)
 		b.add(
-			single(fmt.Sprintf("%.0f %%", 100*float64(crossed)/float64(crossed+full)), "%sclients that resume on the standby", what).
+			single(plain(100*float64(crossed)/float64(crossed+full))+" %", "%sclients that resume on the standby", what).
 				absolute("100 %", full > 0).noted("%d of %d; test/e2e %s", crossed, crossed+full, of.test),
 			single(inMS(worst)+" ("+inMS(median(without))+")", "— time without service, longest (median)").
 				absolute("≤ 1 s", worst > 1),

@@ -48,7 +48,8 @@ func importMany(b *bench) {
 }
 
 func (b *bench) importOnce(p *plane, file string, n int) (seconds float64, usage string) {
-	cmd := exec.CommandContext(b.ctx, filepath.Join(b.bin, "lockstep"), "--data-dir", p.Data, "cert", "import", file, "-o", "json")
+	cli := filepath.Join(b.bin, "lockstep")
+	cmd := exec.CommandContext(b.ctx, cli, "--data-dir", p.Data, "cert", "import", file, "-o", "json")
 	cmd.Stderr = os.Stderr
 	var out []byte
 	cpu := cpuOf(p.PID())
@@ -61,9 +62,9 @@ func (b *bench) importOnce(p *plane, file string, n int) (seconds float64, usage
 	if err := json.Unmarshal(out, &done); err != nil || done.Stored != n || done.Failed != 0 {
 		check(fmt.Errorf("%d of %d stored, %d failed (%v)", done.Stored, n, done.Failed, err))
 	}
-	cli := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	own := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return seconds, fmt.Sprintf("CPU %.1f s of the server and %.1f s of the CLI; at most %s in the server's memory, "+
-		"mapped pages of the store included", cpuOf(p.PID())-cpu, cli.Seconds(), inMB(peak))
+		"mapped pages of the store included", cpuOf(p.PID())-cpu, own.Seconds(), inMB(peak))
 }
 
 // scatter is prime to every size here: i*scatter mod n visits all names in an order that has

@@ -1,6 +1,6 @@
 // Bench measures lockstepd against stock go-control-plane (LinearCache, delta, SDS service, default
-// server options). It measures lockstep-edge against nginx, Caddy, Envoy and a bare net/http server.
-// It prints a table of what was measured and what must be reached. A whole run is also written to
+// server options), and lockstep-edge against nginx, Caddy, Envoy and a bare net/http server. It
+// prints a table of what was measured and what must be reached. A whole run is also written to
 // test/bench/RESULTS.md. Figures that fall short stay in the table.
 //
 // Servers, the simulated nodes and the bench itself are processes of their own. All but lockstepd,

@@ -37,7 +37,7 @@ func (b *bench) weigh(p *plane, nodes, certs, pushes int) (idle, pushed float64)
 		c.push(p)()
 	}
 	pushed = perNode()
-	b.say("%s, %d nodes of %d certificates: %s before them, %s at the peak of connecting; a node is %s, after %d pushes %s",
+	b.say("%s, %d nodes of %d certificates: %s before, %s at the peak of connecting; a node is %s, after %d pushes %s",
 		p.Name(), nodes, certs, inMB(base), inMB(peak), inKB(idle), pushes, inKB(pushed))
 	check(b.fleet.Close())
 	return idle, pushed
@@ -62,12 +62,13 @@ func heldMemory(b *bench) {
 			with := b.anonymous(p.Process)
 			each := (with-before[side])/float64(certs) - own
 			all.add(side, each)
-			b.say("%s with %d certificates on one stream: %s, so one is %s beyond its own %s", p.Name(), certs, inMB(with), inKB(each), inKB(own))
+			b.say("%s: %s, so a certificate is %s beyond its own %s", p.Name(), inMB(with), inKB(each), inKB(own))
 			check(c.Kill())
 			check(p.Kill()) // the next one has its memory
 		}
 		check(b.fleet.Close())
 	}
-	b.add(compare(all, reported, inKB, "memory per certificate that a node holds, beyond its own bytes (%d of them on one stream)", certs).
+	b.add(compare(all, reported, inKB,
+		"memory per certificate that a node holds, beyond its own bytes (%d of them on one stream)", certs).
 		absolute("≤ 1 KB", median(all[0]) > 1024))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"debug/buildinfo"
 	"embed"
 	"errors"
 	"fmt"
@@ -25,97 +24,84 @@ func (p *peer) versioned() string { return strings.TrimSpace(p.name + " " + p.ve
 
 // edge starts a lockstep-edge. What is added to its configuration is YAML. It has no access log.
 func (s *stand) edge(added string) *peer {
-	e, admin := &peer{name: s.fresh("lockstep-edge"), addr: newAddr()}, newAddr()
-	config := fmt.Sprintf("node: %s\nxds: %q\nadmin_listen: %q\naccess_log: \"off\"\nlisteners: [{address: %q}]\n"+
-		"routes: [{upstreams: [\"http://%s\"]}]\n%s", e.name, s.plane.XDS, admin, e.addr, s.upstream, added)
+	e := &peer{name: s.fresh("lockstep-edge"), addr: newAddr()}
+	c := site{Node: e.name, XDS: s.plane.XDS, Admin: newAddr(), Upstream: s.upstream, Added: added}
+	c.Addr = e.addr
 	e.Process = s.onCore(serverCore, fleet.Command{
-		Name: e.name, Path: filepath.Join(s.bin, "lockstep-edge"), Ready: "http://" + admin + "/readyz",
-		Args: []string{"--config", s.file("edge.yaml", []byte(config))},
+		Name: e.name, Path: filepath.Join(s.bin, "lockstep-edge"), Ready: "http://" + c.Admin + "/readyz",
+		Args: []string{"--config", s.file("edge.yaml", render("edge.yaml.tmpl", c))},
 	})
 	s.soon(e.Ready)
 	return e
 }
 
+const bareName = "bare net/http"
+
 // field is a lockstep-edge, which comes first, and the servers that it is compared with, with the
 // bench's certificate, in front of the same upstream. What is not installed is named in missing.
 func (s *stand) field() (all []*peer, missing []error) {
-	all = []*peer{s.edge("")}
-	c := site{Dir: s.folder("peers"), Upstream: s.upstream}
+	c := site{Node: "envoy", Dir: s.folder("peers"), Upstream: s.upstream}
 	c.Chain, c.Key = s.file("tls.crt", s.pair.Chain), s.file("tls.key", s.pair.Key)
-	for _, start := range []func(site) (*peer, error){s.bare, s.caddy, s.nginx, s.envoy} {
-		c.Addr = newAddr()
-		p, err := start(c)
-		if err != nil {
-			missing = append(missing, err)
+	enter := func(p *peer) {
+		s.listening(p.addr)
+		all, c.Addr = append(all, p), newAddr()
+	}
+	enter(s.edge(""))
+	enter(&peer{s.role("bare", c.listener, serverCore), bareName, "", c.Addr})
+	caddy := filepath.Join(s.root, ".caddy", "caddy")
+	for _, k := range []struct {
+		name, program, install string
+		version                []string // version is what prints the version, which the pattern finds.
+		pattern                string
+		config                 string   // config is the template of the configuration, whose file is the last argument.
+		args, env              []string // args and env are those of the program.
+	}{
+		{
+			"Caddy", caddy, "make caddy", []string{"go", "version", "-m", caddy}, `caddyserver/caddy/v2\s+(\S+)`,
+			"Caddyfile.tmpl", []string{"run", "--adapter", "caddyfile", "--config"},
+			[]string{"HOME=" + c.Dir, "XDG_DATA_HOME=" + c.Dir, "XDG_CONFIG_HOME=" + c.Dir},
+		},
+		{
+			"nginx", "nginx", "apt-get install -y nginx-light", []string{"nginx", "-v"}, `nginx/(\S+)`,
+			"nginx.conf.tmpl", []string{"-p", c.Dir, "-e", "stderr", "-c"}, nil,
+		},
+	} {
+		if _, err := exec.LookPath(k.program); err != nil {
+			missing = append(missing, fmt.Errorf("the peer %s is not installed: type: %s", k.name, k.install))
 			continue
 		}
-		p.addr = c.Addr
-		s.listening(p.addr)
-		all = append(all, p)
+		p := s.onCore(serverCore, fleet.Command{
+			Name: s.fresh(k.name), Path: k.program, Args: append(k.args, s.file(k.name, render(k.config, c))), Env: k.env,
+		})
+		enter(&peer{p, k.name, found(s.output(k.version[0], k.version[1:]...), k.pattern), c.Addr})
 	}
+	if _, err := fleet.EnvoyPath(); err != nil {
+		return all, append(missing, errors.New("the peer Envoy is not installed: type: make envoy"))
+	}
+	p := s.envoy(c, c.listener)
+	s.soon(p.Ready)
+	s.output("taskset", "-acp", serverCore, fmt.Sprint(p.PID())) // all of its threads
+	enter(&peer{p, "Envoy", envoyVersion(), c.Addr})
 	return all, missing
 }
 
-// site is what a peer is to serve: its address, its upstream, and the files of its certificate. Dir
-// is for files of its own.
-type site struct{ Addr, Upstream, Chain, Key, Dir string }
-
-const bareName = "bare net/http"
-
-func (s *stand) bare(c site) (*peer, error) {
-	return &peer{Process: s.role("bare", bareConfig{c.Addr, s.pair}, serverCore), name: bareName}, nil
-}
-
-func (s *stand) caddy(c site) (*peer, error) {
-	path := filepath.Join(s.root, ".caddy", "caddy")
-	info, err := buildinfo.ReadFile(path)
-	if err != nil {
-		return nil, errors.New("the peer Caddy is not installed: type: make caddy")
-	}
-	return &peer{name: "Caddy", version: info.Main.Version, Process: s.onCore(serverCore, fleet.Command{
-		Name: s.fresh("caddy"), Path: path,
-		Args: []string{"run", "--adapter", "caddyfile", "--config", s.file("Caddyfile", render("Caddyfile.tmpl", c))},
-		Env:  []string{"HOME=" + c.Dir, "XDG_DATA_HOME=" + c.Dir, "XDG_CONFIG_HOME=" + c.Dir},
-	})}, nil
-}
-
-func (s *stand) nginx(c site) (*peer, error) {
-	path, err := exec.LookPath("nginx")
-	if err != nil {
-		return nil, errors.New("the peer nginx is not installed: type: apt-get install -y nginx-light")
-	}
-	config := s.file("nginx.conf", render("nginx.conf.tmpl", c))
-	return &peer{name: "nginx", version: found(s.output(path, "-v"), `nginx/(\S+)`), Process: s.onCore(serverCore, fleet.Command{
-		Name: s.fresh("nginx"), Path: path, Args: []string{"-p", c.Dir, "-c", config, "-e", "stderr"},
-	})}, nil
-}
-
-func (s *stand) envoy(c site) (*peer, error) {
-	if _, err := fleet.EnvoyPath(); err != nil {
-		return nil, errors.New("the peer Envoy is not installed: type: make envoy")
-	}
-	p := s.envoyOf(envoyConfig{Node: "envoy", Upstream: c.Upstream, Listeners: []envoyListener{{c.Addr, s.pair}}})
-	s.soon(p.Ready)
-	s.output("taskset", "-acp", serverCore, fmt.Sprint(p.PID())) // all of its threads
-	return &peer{Process: p, name: "Envoy", version: envoyVersion()}, nil
-}
-
-type envoyConfig struct {
+// site is what the templates of configurations are filled with.
+type site struct {
+	listener
 	Node, Admin string
-	XDS         string // XDS is the address of who sends the ring. Without it Envoy makes a key of its own.
-	Ring        string
-	Upstream    string // Without an Upstream, listeners answer each request themselves.
-	Listeners   []envoyListener
+	Upstream    string     // Without an Upstream, an Envoy answers each request itself.
+	XDS, Ring   string     // Without XDS, from where the Ring comes, an Envoy makes a key of its own.
+	Listeners   []listener // Listeners are those of an Envoy.
+	Dir         string     // Dir is for files of nginx and Caddy.
+	Added       string     // Added is more YAML for a lockstep-edge.
 }
 
-type envoyListener struct {
-	Addr string
-	Pair fleet.Pair
-}
+// listener has the files of its certificate.
+type listener struct{ Addr, Chain, Key string }
 
-func (b *bench) envoyOf(c envoyConfig) *fleet.Process {
-	c.Admin, c.Ring = newAddr(), ring
-	return must(b.fleet.Envoy(b.fresh(c.Node), render("envoy.yaml.tmpl", c), c.Admin))
+func (b *bench) envoy(c site, listeners ...listener) *fleet.Process {
+	c.Node, c.Admin, c.Ring, c.Listeners = b.fresh(c.Node), newAddr(), ring, listeners
+	return must(b.fleet.Envoy(c.Node, render("envoy.yaml.tmpl", c), c.Admin))
 }
 
 //go:embed *.tmpl

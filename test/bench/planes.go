@@ -226,8 +226,8 @@ func (c crowd) push(p *plane) func() sample {
 	return func() sample { return c.round(p, "burn", 1) }
 }
 
-// rotate returns a turn of a whole rotation: two pushes, the second once every node has accepted the
-// first. It waits first until what came before is over.
+// rotate returns a turn of a whole rotation: two pushes, the second once every node has accepted
+// the first. It waits first until what came before is over.
 func (c crowd) rotate(p *plane) func() sample {
 	return func() sample {
 		p.rest()

@@ -29,7 +29,7 @@ func number(text, pattern string) int64 {
 }
 
 // cpuOf is the processor time that a process has used, in seconds. It sums the run time of its
-// threads, which the kernel keeps in nanoseconds. Threads that ended are missing, and neither Go nor
+// threads, which the kernel keeps in nanoseconds. Threads that ended are missing. Neither Go nor
 // Envoy ends threads.
 func cpuOf(pid int) float64 {
 	tasks := must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid)))
@@ -73,8 +73,8 @@ func (b *bench) settled(p *fleet.Process) (rss float64) {
 	return rss
 }
 
-// anonymous is settled without the pages of files. Those of the embedded store come and go with what
-// else the machine does.
+// anonymous is settled without the pages of files. Those of the embedded store come and go with
+// what else the machine does.
 func (b *bench) anonymous(p *fleet.Process) float64 {
 	b.settled(p)
 	return memoryOf(p.PID(), "RssAnon")

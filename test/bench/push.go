@@ -38,7 +38,8 @@ func pushesWithNames(b *bench) {
 	c, ours, stock := b.duel(nodes, certs, true)
 	all := b.alternate(c.push(ours), c.push(stock))
 	b.add(
-		compare(all[cpuPerNode], atMost(0.25), inUS, "server CPU per push and node, %d certificates on each of %d nodes", certs, nodes),
+		compare(all[cpuPerNode], atMost(0.25), inUS,
+			"server CPU per push and node, %d certificates on each of %d nodes", certs, nodes),
 		compare(all[lastACK], reported, inMS, "— one push of the ring there: until the last ACK"),
 	)
 }

@@ -30,8 +30,10 @@ func replicas(b *bench) {
 		wrote.add(1, s.rotate(c, []*plane{small})()[storeWrites])
 	}
 	b.add(
-		compare(all[lastACK], atMost(1.2), inMS, "a whole rotation over two replicas with %d nodes each, against one with %d", nodes/2, nodes),
-		compare(wrote, reported, plain, "store writes in the second after a rotation begins, %d nodes on a replica, against %d", nodes, few).
+		compare(all[lastACK], atMost(1.2), inMS,
+			"a whole rotation over two replicas with %d nodes each, against one with %d", nodes/2, nodes),
+		compare(wrote, reported, plain,
+			"store writes in the second after a rotation begins, %d nodes on a replica, against %d", nodes, few).
 			absolute("≤ 20", median(wrote[0]) > 20),
 		decisions(b.size(10_000, 1000)),
 	)

@@ -146,8 +146,8 @@ func (b *bench) text() string {
 	if len(os.Args) > 1 {
 		command = "go run ./test/bench " + strings.Join(os.Args[1:], " ")
 	}
-	took := time.Since(b.began).Round(time.Second)
-	text := fmt.Sprintf("# Speed\n\nMade by `%s` on %s in %s.\n\n", command, b.began.UTC().Format("2006-01-02 15:04 UTC"), took)
+	began, took := b.began.UTC().Format("2006-01-02 15:04 UTC"), time.Since(b.began).Round(time.Second)
+	text := fmt.Sprintf("# Speed\n\nMade by `%s` on %s in %s.\n\n", command, began, took)
 	for _, fact := range b.facts {
 		text += "- " + fact + "\n"
 	}
@@ -171,7 +171,8 @@ func facts() []string {
 		fmt.Sprintf("machine: %d cores (%s), %s memory, Linux %s", runtime.NumCPU(),
 			file("/proc/cpuinfo", `model name\s*: (.*)`), file("/proc/meminfo", `MemTotal:\s*(.*)`),
 			file("/proc/sys/kernel/osrelease", "(.*)")),
-		fmt.Sprintf("Lockstep %s, %s, grpc %s, go-control-plane %s, Envoy %s", found(string(commit), "(.+)"), runtime.Version(),
+		fmt.Sprintf("Lockstep %s, %s, grpc %s, go-control-plane %s, Envoy %s",
+			found(string(commit), "(.+)"), runtime.Version(),
 			module("google.golang.org/grpc"), module("github.com/envoyproxy/go-control-plane"), envoyVersion()),
 		"load average before the first line: " + file("/proc/loadavg", "(.*)"),
 	}

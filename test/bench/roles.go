@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -51,13 +50,10 @@ func listen(addr string) net.Listener { return must(net.Listen("tcp", addr)) }
 // The servers of the edge's lines have a core, and clients and upstream have another.
 const serverCore, clientCore = "0", "1"
 
-// oneCore is the environment of a Go program that has one.
-var oneCore = []string{"GOMAXPROCS=1"}
-
 // onCore starts a program on one core, or on all if core is "".
 func (b *bench) onCore(core string, c fleet.Command) *fleet.Process {
 	if core != "" {
-		c.Path, c.Args, c.Env = "taskset", append([]string{"-c", core, c.Path}, c.Args...), append(c.Env, oneCore...)
+		c.Path, c.Args, c.Env = "taskset", append([]string{"-c", core, c.Path}, c.Args...), append(c.Env, "GOMAXPROCS=1")
 	}
 	return must(b.fleet.Start(c))
 }
@@ -85,7 +81,7 @@ func (b *bench) worker(name, core string) worker {
 // order has an order carried out and waits for its end.
 func (w worker) order(command, reply any) { check(w.Call("Orders.Do", command, reply)) }
 
-// serveOrders is the role of a worker. The collector runs seldom, as the processor is what is scarce.
+// serveOrders is the role of a worker. The collector runs seldom, as the processor is scarce.
 func serveOrders[W any](worker func() W) func(context.Context, string) {
 	return func(_ context.Context, addr string) {
 		debug.SetGCPercent(400)
@@ -174,21 +170,11 @@ func (raw) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// bareConfig is of the role bare.
-type bareConfig struct {
-	Addr string
-	Pair fleet.Pair
-}
-
 // serveBare is the role bare: net/http with a certificate, whose handler answers at once. A proxy
 // on net/http cannot cost less.
-func serveBare(_ context.Context, c bareConfig) {
-	cert := must(tls.X509KeyPair(c.Pair.Chain, c.Pair.Key))
-	s := &http.Server{
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}},
-		Handler:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(smallBody)) }),
-	}
-	check(s.ServeTLS(listen(c.Addr), "", ""))
+func serveBare(_ context.Context, l listener) {
+	answer := func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(smallBody)) }
+	check(http.ListenAndServeTLS(l.Addr, l.Chain, l.Key, http.HandlerFunc(answer)))
 }
 
 const smallBody = "What an upstream says: a hundred bytes, more or less, " +

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -26,13 +25,14 @@ var keyKinds = []string{"P-256", "RSA-2048"}
 // them in turn: once with one ring for all three, once with a private key each, as Envoy makes it
 // when nothing is configured. Full handshakes alone are there for reference.
 func seed(b *bench) {
-	pairs := map[string]fleet.Pair{}
+	certs := map[string]listener{}
 	for _, kind := range keyKinds {
-		pairs[kind] = must(b.ca.Issue(fleet.Leaf{Names: []string{seedHost}, RSA: kind == "RSA-2048"}))
+		pair := must(b.ca.Issue(fleet.Leaf{Names: []string{seedHost}, RSA: kind == "RSA-2048"}))
+		certs[kind] = listener{Chain: b.file("tls.crt", pair.Chain), Key: b.file("tls.key", pair.Key)}
 	}
 	const turns = 3
 	count := b.size(1000, 90)
-	shared, private := b.trio("shared", b.ours("").XDS, pairs), b.trio("private", "", pairs)
+	shared, private := b.trio("shared", b.ours("").XDS, certs), b.trio("private", "", certs)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, kind := range keyKinds {
 			c := probe.Config{SNI: seedHost, RootCAs: b.ca.Pool(), Versions: []uint16{version}}
@@ -49,7 +49,8 @@ func seed(b *bench) {
 			}
 			b.add(compare(figures{cpu[:1], cpu[1:2]}, reported, inUS, "three Envoys, %s, %s: CPU per handshake, "+
 				"one shared ring against private keys", tls.VersionName(version), kind).
-				noted("resumed: shared %.1f %%, private %.1f %%; full handshakes only: %s", 100*resumed[0], 100*resumed[1], inUS(cpu[2])))
+				noted("resumed: shared %.1f %%, private %.1f %%; full handshakes only: %s",
+					100*resumed[0], 100*resumed[1], inUS(cpu[2])))
 		}
 	}
 }
@@ -63,16 +64,15 @@ type trio struct {
 
 // trio starts three Envoys whose ring comes from xds, or which keep their keys to themselves. They
 // answer each request themselves, so that handshakes alone cost something.
-func (b *bench) trio(name, xds string, pairs map[string]fleet.Pair) *trio {
+func (b *bench) trio(name, xds string, certs map[string]listener) *trio {
 	t := &trio{addrs: map[string][]string{}}
-	for i := range 3 {
-		c := envoyConfig{Node: fmt.Sprintf("%s-%d", name, i+1), XDS: xds}
-		for _, kind := range keyKinds {
-			addr := newAddr()
-			t.addrs[kind] = append(t.addrs[kind], addr)
-			c.Listeners = append(c.Listeners, envoyListener{addr, pairs[kind]})
+	for range 3 {
+		var all []listener
+		for kind, l := range certs {
+			l.Addr = newAddr()
+			t.addrs[kind], all = append(t.addrs[kind], l.Addr), append(all, l)
 		}
-		t.nodes = append(t.nodes, b.envoyOf(c))
+		t.nodes = append(t.nodes, b.envoy(site{Node: name, XDS: xds}, all...))
 	}
 	for _, p := range t.nodes {
 		b.soon(p.Ready)
@@ -80,7 +80,7 @@ func (b *bench) trio(name, xds string, pairs map[string]fleet.Pair) *trio {
 	return t
 }
 
-// visit makes n handshakes, four at a time, of clients that begin without a session, and returns how
+// visit makes n handshakes, four at a time, of clients that begin without a session. It returns how
 // many resumed. Which client comes next is chance, which node is not.
 func (t *trio) visit(ctx context.Context, kind string, c probe.Config, n int, resume bool) (resumed int, err error) {
 	var mu sync.Mutex

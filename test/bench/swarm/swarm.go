@@ -12,7 +12,8 @@ import (
 // Command is one order.
 type Command struct {
 	// Op is one of:
-	//   connect  opens Nodes connections to Addr under the name Set; answers when each node has accepted all Names
+	//   connect  opens Nodes connections to Addr under the name Set; answers when each node has
+	//            accepted all Names
 	//   arm      from now on, Accepts acceptances of Ring are awaited on each node of Set
 	//   wait     answers when what was armed has come
 	//   ask      asks for Count names on one stream, one after the other

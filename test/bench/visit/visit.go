@@ -17,9 +17,10 @@ import (
 // Command is one order.
 type Command struct {
 	// Op is one of:
-	//   shake    makes Count handshakes, Parallel at a time, each on a connection of its own that is ended after it
-	//   hold     opens Count connections, Parallel at a time, makes a request on each, and leaves them open
-	//   request  makes requests on all that are held for Time, each again as soon as it is answered
+	//   shake    makes Count handshakes, Parallel at a time, each on a connection of its own that
+	//            is ended after it
+	//   hold     opens Count connections, Parallel at a time, and makes a request on each
+	//   request  makes requests on all that are held for Time, each again once it is answered
 	//   drop     ends what is held
 	Op       string
 	Addr     string
