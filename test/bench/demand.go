@@ -69,7 +69,7 @@ func (h *holder) ask(from, count int) swarm.Tenths {
 	}))
 }
 
-// renew renews so many of the names held, one after the other. All are the seconds from the request,
+// renew renews so many of the names held, one after the other. All are seconds from the request,
 // with the store's synced write, until the node had it. Stored are those until the slowest was
 // answered. Cpu is the server's for each.
 func (h *holder) renew(p *plane, pair fleet.Pair, count, held int) (all []float64, stored, cpu float64) {
@@ -158,8 +158,8 @@ func (b *bench) shake(g *peer, count int, host func(int) string) (all []float64)
 }
 
 // coldHosts is the first handshake of hosts that Envoy does not have: from each store, and from the
-// server's memory once another Envoy has them. It is also Envoy's CPU for a full handshake of a host
-// that it fetched on demand, against one that it was given at its start.
+// server's memory once another Envoy has them. It is also Envoy's CPU for a full handshake, of a
+// host that it fetched on demand against one that it was given at its start.
 func coldHosts(b *bench) {
 	hosts, body := b.size(1000, 100), certBody(b.pair)
 	up := must(fleet.NewUpstream())

@@ -54,13 +54,10 @@ func (p *plane) start(what string) {
 // after the last ACK.
 func (p *plane) rest() {
 	p.b.until(func() error {
-		var r struct {
-			Ended     bool
-			BlockedBy []string `json:"blocked_by"`
-		}
+		var r struct{ Ended bool }
 		err := p.call(http.MethodGet, fmt.Sprintf("/v1/scopes/default/rotations/%d", p.rotation), nil, &r)
 		if err == nil && !r.Ended {
-			err = fmt.Errorf("rotation %d waits for %d nodes", p.rotation, len(r.BlockedBy))
+			err = fmt.Errorf("rotation %d of %s goes on", p.rotation, p.Name())
 		}
 		return err
 	})

@@ -57,7 +57,9 @@ func firstH2(conn net.Conn, name string) error {
 	out.WriteString(http2.ClientPreface)
 	f := http2.NewFramer(&out, conn)
 	e := hpack.NewEncoder(&fields)
-	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", name}, {":path", "/some/path"}} {
+	for _, h := range [][2]string{
+		{":method", "GET"}, {":scheme", "https"}, {":authority", name}, {":path", "/some/path"},
+	} {
 		if err := e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}); err != nil {
 			return err
 		}
