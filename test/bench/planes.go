@@ -158,7 +158,7 @@ func (c crowd) do(cmd swarm.Command) (r swarm.Reply) {
 	return r
 }
 
-// connect connects nodes to p, so many at a time. The set that they are in has p's name.
+// connect connects nodes to p, as cmd says. Each asks for the ring, too. Their set has p's name.
 func (c crowd) connect(p *plane, nodes int, cmd swarm.Command) swarm.Reply {
 	p.nodes = nodes
 	cmd.Op, cmd.Set, cmd.Addr, cmd.Nodes = "connect", p.Name(), p.XDS, nodes
