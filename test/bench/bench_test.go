@@ -92,5 +92,4 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 	if r := do(swarm.Command{Op: "ask", Addr: c.XDS, Pattern: certPattern, Count: 5}); r.Resources != 5 || r.Removed != 0 {
 		t.Errorf("asking for 5 names: %+v", r)
 	}
-	do(swarm.Command{Op: "close"})
 }

@@ -18,7 +18,6 @@ type Command struct {
 	//   wait     answers when what was armed has come
 	//   ask      asks for Count names on one stream, one after the other
 	//   echo     exchanges Count messages on one echo stream, as long as the asks would be
-	//   close    cuts the connections of Set
 	Op       string
 	Set      string
 	Addr     string
@@ -48,7 +47,7 @@ type Reply struct {
 	Removed   int    // Removed is how many were answered with a removal (ask).
 }
 
-// Swarm is the nodes of one process.
+// Swarm is the nodes of one process. They stay connected until it ends.
 type Swarm struct{ sets map[string]*set }
 
 // New returns a swarm without nodes.
@@ -71,9 +70,6 @@ func (w *Swarm) Do(c Command, r *Reply) (err error) {
 		s.begin(c.Accepts, false, len(s.nodes))
 	case c.Op == "wait":
 		*r, err = s.await(s.round.Load(), c.Timeout)
-	case c.Op == "close":
-		delete(w.sets, c.Set)
-		s.close()
 	default:
 		err = fmt.Errorf("there is no %q", c.Op)
 	}
