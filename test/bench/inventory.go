@@ -3,7 +3,6 @@ package main
 import (
 	"archive/tar"
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,11 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
@@ -70,46 +65,19 @@ const scatter = 7_368_787
 
 // archive writes n certificates, each of its own name, key and serial number, with their CA's.
 func (b *bench) archive(file string, n int) {
-	type entry struct {
-		name string
-		pair fleet.Pair
-	}
-	var next atomic.Int64
-	made := make(chan entry, 256)
-	g, ctx := errgroup.WithContext(b.ctx)
-	issue := func() {
-		for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-			e := entry{name: certName(i * scatter % n)}
-			e.pair = b.issue(e.name)
-			select {
-			case made <- e:
-			case <-ctx.Done():
-			}
+	f := must(os.Create(file))
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	w := tar.NewWriter(buffered)
+	for i := range n {
+		check(b.ctx.Err())
+		name := certName(i * scatter % n)
+		p := b.issue(name)
+		for part, content := range map[string][]byte{"tls.crt": p.Chain, "tls.key": p.Key} {
+			check(w.WriteHeader(&tar.Header{Name: name + "/" + part, Size: int64(len(content)), Mode: 0o600}))
+			must(w.Write(content))
 		}
 	}
-	write := func() {
-		f := must(os.Create(file))
-		buffered := bufio.NewWriterSize(f, 1<<20)
-		w := tar.NewWriter(buffered)
-		for range n {
-			var e entry
-			select {
-			case e = <-made:
-			case <-ctx.Done():
-				check(context.Cause(ctx))
-			}
-			for name, content := range map[string][]byte{"tls.crt": e.pair.Chain, "tls.key": e.pair.Key} {
-				check(w.WriteHeader(&tar.Header{Name: e.name + "/" + name, Size: int64(len(content)), Mode: 0o600}))
-				must(w.Write(content))
-			}
-		}
-		check(errors.Join(w.Close(), buffered.Flush(), f.Close()))
-	}
-	for range runtime.NumCPU() {
-		g.Go(func() error { return attempt(issue) })
-	}
-	g.Go(func() error { return attempt(write) })
-	check(g.Wait())
+	check(errors.Join(w.Close(), buffered.Flush(), f.Close()))
 }
 
 // start is how long lockstepd takes from exec until /readyz says yes and nodes can connect, and the
