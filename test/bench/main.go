@@ -7,8 +7,8 @@
 // lockstep-edge and the peers are this binary, run again in another role (roles.go). Single rounds
 // scatter, so servers take turns, and medians count.
 //
-// A subject is a file: push, memory, ask, demand, storm, replicas, inventory, edge, seed. Each has a
-// function for a line of the list below, which adds rows to the table. A step that fails ends its
+// A subject is a file: push, memory, ask, demand, storm, replicas, inventory, edge, seed. Each has
+// a function for a line of the list below, which adds rows to the table. A step that fails ends its
 // line (check), and the other lines still run. Subjects share bench.go (the run, its steps and
 // data), planes.go (control planes and rounds of pushes), peers.go (proxies), roles.go, proc.go and
 // report.go.
