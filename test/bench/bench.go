@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -16,16 +15,13 @@ import (
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/store/bolt"
 	"github.com/lockstep-tls/lockstep/store/guard"
-	"github.com/lockstep-tls/lockstep/test/bench/orders"
-	"github.com/lockstep-tls/lockstep/test/bench/swarm"
-	"github.com/lockstep-tls/lockstep/test/bench/visit"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
 const (
 	ring        = "tickets/default"
 	certPattern = "n%06d.bench.example"
-	patience    = 2 * time.Minute // for anything that takes seconds on a good day
+	patience    = 2 * time.Minute // patience is for anything that takes seconds on a good day.
 )
 
 // certName is the i-th certificate's name.
@@ -33,28 +29,27 @@ func certName(i int) string { return fmt.Sprintf(certPattern, i) }
 
 // bench is what the lines share.
 type bench struct {
-	*report
-	ctx    context.Context // of the whole run
-	root   string          // of the checkout
-	self   string          // this binary
-	bin    string          // the folder of the programs that are measured
-	fleet  *fleet.Fleet
-	quick  bool
-	begin  time.Time
-	ca     *fleet.CA
-	pair   fleet.Pair // one certificate for every name under bench.example
-	count  int        // names processes and folders
-	big    string     // see bigData
-	huge   string     // see hugeData
-	finish []func()   // ends the workers of the present line
+	ctx   context.Context // of the whole run
+	quick bool
+	began time.Time
+	facts []string
+	rows  []row
+	root  string // root is the checkout.
+	self  string // self is this binary.
+	bin   string // bin is the folder of the programs that are measured.
+	fleet *fleet.Fleet
+	ca    *fleet.CA
+	pair  fleet.Pair     // pair is one certificate for every name under bench.example.
+	count int            // count names processes and folders.
+	kept  map[int]string // kept is what keptData made, by the number of certificates.
 }
 
 var programs = []string{"lockstepd", "lockstep", "lockstep-edge"}
 
-// setUp builds the programs and makes what all lines use. They are copied, since others may build
-// while this runs.
+// setUp builds the programs and makes what all lines use. It copies the programs, since others may
+// build while this runs.
 func (b *bench) setUp() {
-	b.begin, b.root, b.self = time.Now(), must(fleet.Root()), must(os.Executable())
+	b.facts, b.root, b.self = facts(), must(fleet.Root()), must(os.Executable())
 	build := fleet.BuildReleased
 	if b.quick {
 		build = fleet.Build
@@ -66,13 +61,12 @@ func (b *bench) setUp() {
 		check(os.WriteFile(filepath.Join(b.bin, p), must(os.ReadFile(filepath.Join(built, p))), 0o755))
 	}
 	b.ca = must(fleet.NewCA("Lockstep bench CA"))
-	b.pair = b.issue()
+	b.pair = b.issue("*.bench.example")
 }
 
-// issue makes another certificate for every name. Its chain is as long as a public CA's: two
-// certificates.
-func (b *bench) issue() fleet.Pair {
-	p := must(b.ca.Issue(fleet.Leaf{Names: []string{"*.bench.example"}}))
+// issue makes a certificate. Its chain is as long as a public CA's: two certificates.
+func (b *bench) issue(name string) fleet.Pair {
+	p := must(b.ca.Issue(fleet.Leaf{Names: []string{name}, Valid: 90 * 24 * time.Hour}))
 	p.Chain = append(p.Chain, b.ca.PEM()...)
 	return p
 }
@@ -81,25 +75,16 @@ func (b *bench) close() {
 	if b.fleet == nil {
 		return
 	}
-	if err := errors.Join(b.end(), os.RemoveAll(b.fleet.Dir())); err != nil {
+	if err := errors.Join(b.fleet.Close(), os.RemoveAll(b.fleet.Dir())); err != nil {
 		b.say("%v", err)
 	}
-}
-
-// end ends every worker and kills every server, so that what comes next has the machine to itself.
-func (b *bench) end() error {
-	for _, f := range b.finish {
-		f()
-	}
-	b.finish = nil
-	return b.fleet.Close()
 }
 
 // stepFailed carries the error of a step out of its line.
 type stepFailed struct{ error }
 
-// check ends the line if a step failed. It may be called on the line's own goroutine only, and so
-// may must and all that is built on them.
+// check ends the line if a step failed. Only the goroutine that called attempt may call it, must,
+// or what is built on them.
 func check(err error) {
 	if err != nil {
 		panic(stepFailed{err})
@@ -114,28 +99,19 @@ func must[T any](v T, err error) T {
 // attempt calls f and returns the error of the step that failed.
 func attempt(f func()) (err error) {
 	defer func() {
-		switch r := recover().(type) {
-		case nil:
-		case stepFailed:
-			err = r.error
-		default:
+		r := recover()
+		failed, ok := r.(stepFailed)
+		if r != nil && !ok {
 			panic(r)
 		}
+		err = failed.error
 	}()
 	f()
 	return nil
 }
 
-// explained adds the end of a server's log to an error.
-func explained(err error, p *fleet.Process) error {
-	if err != nil {
-		err = fmt.Errorf("%s: %w; its log ends:\n%s", p.Name(), err, p.LogTail(10))
-	}
-	return err
-}
-
 func (b *bench) say(format string, a ...any) {
-	fmt.Fprintf(os.Stderr, "%7.1fs  %s\n", time.Since(b.begin).Seconds(), fmt.Sprintf(format, a...))
+	fmt.Fprintf(os.Stderr, "%7.1fs  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, a...))
 }
 
 // size is n, or less in a quick run.
@@ -146,7 +122,7 @@ func (b *bench) size(n, quick int) int {
 	return n
 }
 
-// fresh is a name, or a file or folder of the run, that was not there before.
+// fresh is a name that was not given before.
 func (b *bench) fresh(prefix string) string {
 	b.count++
 	return fmt.Sprintf("%s-%d", prefix, b.count)
@@ -158,106 +134,63 @@ func (b *bench) folder(prefix string) string {
 	return dir
 }
 
-func (b *bench) sleep(d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-b.ctx.Done():
-		check(b.ctx.Err())
+// file writes a file of that name into a folder of its own.
+func (b *bench) file(name string, content []byte) (path string) {
+	path = filepath.Join(b.folder(name), name)
+	check(os.WriteFile(path, content, 0o600))
+	return path
+}
+
+// output runs a program in the checkout and returns what it wrote.
+func (b *bench) output(program string, args ...string) string {
+	cmd := exec.CommandContext(b.ctx, program, args...)
+	cmd.Dir = b.root
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		check(fmt.Errorf("%s: %w\n%s", cmd, err, out))
 	}
+	return string(out)
+}
+
+func (b *bench) sleep(d time.Duration) {
+	time.Sleep(d)
+	check(b.ctx.Err())
+}
+
+// soon waits for something that takes seconds on a good day.
+func (b *bench) soon(wait func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	check(wait(ctx))
 }
 
 // until waits until f returns nil.
 func (b *bench) until(f func() error) {
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	check(fleet.Until(ctx, f))
+	b.soon(func(ctx context.Context) error { return fleet.Until(ctx, f) })
 }
 
-func (b *bench) ready(p *fleet.Process) {
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	check(p.Ready(ctx))
+// reach makes a connection to addr and closes it.
+func reach(addr string) error {
+	conn, err := net.Dial("tcp", addr)
+	if err == nil {
+		err = conn.Close()
+	}
+	return err
 }
 
 // listening waits until somebody listens on addr.
-func (b *bench) listening(addr string) {
-	b.until(func() error {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			return fmt.Errorf("nobody listens on %s: %w", addr, err)
-		}
-		return conn.Close()
-	})
-}
+func (b *bench) listening(addr string) { b.until(func() error { return reach(addr) }) }
 
 func newAddr() string { return must(fleet.Addr()) }
 
-// The servers of the edge's lines have a core, and clients and upstream have another.
-const serverCore, clientCore = "0", "1"
-
-// oneCore is the environment of a Go program that has one.
-var oneCore = []string{"GOMAXPROCS=1"}
-
-// role starts this binary in another role, with a configuration as JSON; on one core, unless core
-// is "".
-func (b *bench) role(name string, config any, core, ready string) *fleet.Process {
-	c := fleet.Command{Name: b.fresh(name), Path: b.self, Args: []string{name, string(must(json.Marshal(config)))}, Ready: ready}
-	if core != "" {
-		c.Path, c.Args, c.Env = "taskset", append([]string{"-c", core, b.self}, c.Args...), oneCore
-	}
-	return must(b.fleet.Start(c))
-}
-
-// crowd is a process of nodes.
-type crowd struct {
-	*orders.Worker[swarm.Command, swarm.Reply]
-}
-
-func (b *bench) crowd() *crowd {
-	return &crowd{worker[swarm.Command, swarm.Reply](b, exec.Command(b.self, "swarm"))}
-}
-
-func (c *crowd) do(cmd swarm.Command) swarm.Reply {
-	if cmd.Timeout == 0 {
-		cmd.Timeout = patience
-	}
-	cmd.Ring = ring
-	return must(c.Do(cmd))
-}
-
-// join connects nodes to p, one after the other, each asking for the ring and so many certificates.
-func (c *crowd) join(p *plane, nodes, certs int, grpc bool) {
-	want := []string{ring}
-	for i := range certs {
-		want = append(want, certName(i))
-	}
-	c.do(swarm.Command{Op: "connect", Set: p.name, Addr: p.xds, Nodes: nodes, Names: want, Parallel: 32, GRPC: grpc})
-}
-
-// visitors is a process of clients, on their core.
-type visitors = orders.Worker[visit.Command, visit.Reply]
-
-func (b *bench) visitors() *visitors {
-	cmd := exec.Command("taskset", "-c", clientCore, b.self, "visit")
-	cmd.Env = append(os.Environ(), oneCore...)
-	return worker[visit.Command, visit.Reply](b, cmd)
-}
-
-func worker[C, R any](b *bench, cmd *exec.Cmd) *orders.Worker[C, R] {
-	cmd.Stderr = os.Stderr
-	w := must(orders.Start[C, R](cmd))
-	b.finish = append(b.finish, w.Close)
-	return w
-}
-
 // data makes a data directory for a lockstepd with so many certificates in its store.
 func (b *bench) data(certs int) string {
-	return b.dataOf(certs, func(int) ([]byte, []byte) { return b.pair.Chain, b.pair.Key })
+	return b.dataOf(certs, func(string) fleet.Pair { return b.pair })
 }
 
-// dataOf is data with certificates (chain and key, PEM) of the caller's.
-func (b *bench) dataOf(certs int, cert func(int) (chain, key []byte)) string {
-	begin, dir := time.Now(), b.folder("data")
+// dataOf is data with the certificates that pair makes.
+func (b *bench) dataOf(certs int, pair func(name string) fleet.Pair) string {
+	dir := b.folder("data")
 	sealer := must(seal.Create(filepath.Join(dir, "sealing.key")))
 	db := must(bolt.Open(filepath.Join(dir, "store.db")))
 	defer func() { check(db.Close()) }()
@@ -265,33 +198,19 @@ func (b *bench) dataOf(certs int, cert func(int) (chain, key []byte)) string {
 	for i := 0; i < certs; {
 		var some []catalog.Pair
 		for ; i < certs && len(some) < 4096; i++ {
-			chain, key := cert(i)
-			some = append(some, catalog.Pair{Name: keysource.Name(certName(i)), PEM: keysource.PEM{Chain: chain, Key: key}})
+			some = append(some, catalog.Pair{Name: keysource.Name(certName(i)), PEM: keysource.PEM(pair(certName(i)))})
 		}
 		for _, o := range must(c.PutAll(b.ctx, some)) {
 			check(o.Err)
 		}
 	}
-	if certs > 1000 {
-		b.say("a store of %d certificates was made in %.1fs", certs, time.Since(begin).Seconds())
-	}
 	return dir
 }
 
-// bigData is one with 100 000 certificates, made once in a run; only one lockstepd at a time may
-// use it.
-func (b *bench) bigData() string {
-	if b.big == "" {
-		b.big = b.data(b.size(100_000, 2000))
+// keptData is data that is made once in a run. One lockstepd at a time may use it.
+func (b *bench) keptData(certs int) string {
+	if b.kept[certs] == "" {
+		b.kept[certs] = b.data(certs)
 	}
-	return b.big
-}
-
-// hugeData is one with a million certificates: the one into which they were imported, or one that
-// is made.
-func (b *bench) hugeData(n int) string {
-	if b.huge == "" {
-		b.huge = b.data(n)
-	}
-	return b.huge
+	return b.kept[certs]
 }

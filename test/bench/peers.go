@@ -2,16 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"debug/buildinfo"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"text/template"
 
 	"github.com/lockstep-tls/lockstep/test/fleet"
@@ -26,169 +22,97 @@ type peer struct {
 
 func (p *peer) versioned() string { return strings.TrimSpace(p.name + " " + p.version) }
 
-// edge starts a lockstep-edge; more is YAML. It has no access log.
-func (s *stand) edge(more string) *peer {
+// edge starts a lockstep-edge. What is added to its configuration is YAML. It has no access log.
+func (s *stand) edge(added string) *peer {
 	e := &peer{name: s.fresh("lockstep-edge"), addr: newAddr()}
-	admin, file := newAddr(), filepath.Join(s.fleet.Dir(), e.name+".yaml")
-	check(os.WriteFile(file, fmt.Appendf(nil, "node: %s\nxds: %q\nadmin_listen: %q\naccess_log: \"off\"\nlisteners: [{address: %q}]\n"+
-		"routes: [{upstreams: [\"http://%s\"]}]\n%s", e.name, s.plane.xds, admin, e.addr, s.upstream, more), 0o600))
-	e.Process = must(s.fleet.Start(fleet.Command{
-		Name: e.name, Path: "taskset", Args: []string{"-c", serverCore, filepath.Join(s.bin, "lockstep-edge"), "--config", file},
-		Env: oneCore, Ready: "http://" + admin + "/readyz",
-	}))
-	s.ready(e.Process)
+	c := site{Node: e.name, XDS: s.plane.XDS, Admin: newAddr(), Upstream: s.upstream, Added: added}
+	c.Addr = e.addr
+	e.Process = s.onCore(serverCore, fleet.Command{
+		Name: e.name, Path: filepath.Join(s.bin, "lockstep-edge"), Ready: "http://" + c.Admin + "/readyz",
+		Args: []string{"--config", s.file("edge.yaml", render("edge.yaml.tmpl", c))},
+	})
+	s.soon(e.Ready)
 	return e
-}
-
-// field is a lockstep-edge, which comes first, and the servers that it is compared with, with the
-// bench's certificate, in front of the same upstream. What is not installed is left out and named
-// in missing.
-func (s *stand) field() (all []*peer, missing []error) {
-	f := site{bench: s.bench, Dir: s.folder("peers"), Upstream: s.upstream}
-	f.Chain, f.Key = filepath.Join(f.Dir, "tls.crt"), filepath.Join(f.Dir, "tls.key")
-	check(os.WriteFile(f.Chain, s.pair.Chain, 0o600))
-	check(os.WriteFile(f.Key, s.pair.Key, 0o600))
-	all = []*peer{s.edge("")}
-	for _, start := range []func(site) (*peer, error){site.bare, site.caddy, site.nginx, site.envoy} {
-		f.Addr = newAddr()
-		p, err := start(f)
-		if errors.Is(err, errNotInstalled) {
-			missing = append(missing, err)
-			continue
-		}
-		check(err)
-		p.addr = f.Addr
-		s.listening(p.addr)
-		if out, err := exec.CommandContext(s.ctx, "taskset", "-acp", serverCore, fmt.Sprint(p.PID())).CombinedOutput(); err != nil {
-			check(fmt.Errorf("taskset: %w: %s", err, out)) // all threads of p belong on that core
-		}
-		all = append(all, p)
-	}
-	return all, missing
-}
-
-var errNotInstalled = errors.New("is not installed")
-
-// site is what a peer is to serve: its address, its upstream, and the files of its certificate.
-type site struct {
-	*bench
-	Dir, Addr, Upstream, Chain, Key string
 }
 
 const bareName = "bare net/http"
 
-func (f site) bare() (*peer, error) {
-	return &peer{Process: f.role("bare", bareConfig{f.Addr, f.pair}, serverCore, ""), name: bareName}, nil
-}
-
-// caddyfile has a site for every host; no access log is the default.
-const caddyfile = `{
-	admin off
-	persist_config off
-	auto_https disable_redirects
-	servers {
-		protocols h1 h2
+// field is a lockstep-edge, which comes first, and the servers that it is compared with, with the
+// bench's certificate, in front of the same upstream. What is not installed is named in missing.
+func (s *stand) field() (all []*peer, missing []error) {
+	c := site{Node: "envoy", Dir: s.folder("peers"), Upstream: s.upstream}
+	c.Chain, c.Key = s.file("tls.crt", s.pair.Chain), s.file("tls.key", s.pair.Key)
+	enter := func(p *peer) {
+		s.listening(p.addr)
+		all, c.Addr = append(all, p), newAddr()
 	}
-}
-https://:%s {
-	bind 127.0.0.1
-	tls %s %s
-	reverse_proxy %s
-}
-`
-
-func (f site) caddy() (*peer, error) {
-	path, file := filepath.Join(f.root, ".caddy", "caddy"), filepath.Join(f.Dir, "Caddyfile")
-	info, err := buildinfo.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("the peer Caddy %w: type: make caddy", errNotInstalled)
+	enter(s.edge(""))
+	enter(&peer{s.role("bare", c.listener, serverCore), bareName, "", c.Addr})
+	caddy := filepath.Join(s.root, ".caddy", "caddy")
+	for _, k := range []struct {
+		name, program, install string
+		version                []string // version is what prints the version, which the pattern finds.
+		pattern                string
+		config                 string   // config is the template of the configuration, whose file is the last argument.
+		args, env              []string // args and env are those of the program.
+	}{
+		{
+			"Caddy", caddy, "make caddy", []string{"go", "version", "-m", caddy}, `caddyserver/caddy/v2\s+(\S+)`,
+			"Caddyfile.tmpl", []string{"run", "--adapter", "caddyfile", "--config"},
+			[]string{"HOME=" + c.Dir, "XDG_DATA_HOME=" + c.Dir, "XDG_CONFIG_HOME=" + c.Dir},
+		},
+		{
+			"nginx", "nginx", "apt-get install -y nginx-light", []string{"nginx", "-v"}, `nginx/(\S+)`,
+			"nginx.conf.tmpl", []string{"-p", c.Dir, "-e", "stderr", "-c"}, nil,
+		},
+	} {
+		if _, err := exec.LookPath(k.program); err != nil {
+			missing = append(missing, fmt.Errorf("the peer %s is not installed: type: %s", k.name, k.install))
+			continue
+		}
+		p := s.onCore(serverCore, fleet.Command{
+			Name: s.fresh(k.name), Path: k.program, Args: append(k.args, s.file(k.name, render(k.config, c))), Env: k.env,
+		})
+		enter(&peer{p, k.name, found(s.output(k.version[0], k.version[1:]...), k.pattern), c.Addr})
 	}
-	check(os.WriteFile(file, fmt.Appendf(nil, caddyfile, port(f.Addr), f.Chain, f.Key, f.Upstream), 0o600))
-	p, err := f.fleet.Start(fleet.Command{
-		Name: f.fresh("caddy"), Path: path, Args: []string{"run", "--adapter", "caddyfile", "--config", file},
-		Env: append([]string{"HOME=" + f.Dir, "XDG_DATA_HOME=" + f.Dir, "XDG_CONFIG_HOME=" + f.Dir}, oneCore...),
-	})
-	return &peer{Process: p, name: "Caddy", version: info.Main.Version}, err
-}
-
-func (f site) nginx() (*peer, error) {
-	path, err := exec.LookPath("nginx")
-	if err != nil {
-		return nil, fmt.Errorf("the peer nginx %w: type: apt-get install -y nginx-light", errNotInstalled)
-	}
-	file := filepath.Join(f.Dir, "nginx.conf")
-	check(os.WriteFile(file, render(nginxTemplate, f), 0o600))
-	p, err := f.fleet.Start(fleet.Command{Name: f.fresh("nginx"), Path: path, Args: []string{"-p", f.Dir, "-c", file, "-e", "stderr"}})
-	_, version, _ := strings.Cut(oneLine(exec.CommandContext(f.ctx, path, "-v").CombinedOutput()), "nginx/")
-	return &peer{Process: p, name: "nginx", version: version}, err
-}
-
-func (f site) envoy() (*peer, error) {
 	if _, err := fleet.EnvoyPath(); err != nil {
-		return nil, fmt.Errorf("the peer Envoy %w: type: make envoy", errNotInstalled)
+		return all, append(missing, errors.New("the peer Envoy is not installed: type: make envoy"))
 	}
-	p := f.envoyOf(envoyConfig{Node: "envoy", Upstream: f.Upstream, Listeners: []envoyListener{{f.Addr, string(f.pair.Chain), string(f.pair.Key)}}})
-	return &peer{Process: p, name: "Envoy", version: envoyVersion()}, nil
+	p := s.envoy(c, c.listener)
+	s.soon(p.Ready)
+	s.output("taskset", "-acp", serverCore, fmt.Sprint(p.PID())) // all of its threads
+	enter(&peer{p, "Envoy", envoyVersion(), c.Addr})
+	return all, missing
 }
 
-type envoyConfig struct {
+// site is what the templates of configurations are filled with.
+type site struct {
+	listener
 	Node, Admin string
-	// host:port of the control plane that sends the ring; "": Envoy makes a key of its own
-	XDS       string
-	Ring      string
-	Upstream  string // host:port; "": listeners answer each request themselves
-	Listeners []envoyListener
+	Upstream    string     // Without an Upstream, an Envoy answers each request itself.
+	XDS, Ring   string     // Without XDS, from where the Ring comes, an Envoy makes a key of its own.
+	Listeners   []listener // Listeners are those of an Envoy.
+	Dir         string     // Dir is for files of nginx and Caddy.
+	Added       string     // Added is more YAML for a lockstep-edge.
 }
 
-type envoyListener struct {
-	Addr       string
-	Chain, Key string // PEM
+// listener has the files of its certificate.
+type listener struct{ Addr, Chain, Key string }
+
+func (b *bench) envoy(c site, listeners ...listener) *fleet.Process {
+	c.Node, c.Admin, c.Ring, c.Listeners = b.fresh(c.Node), newAddr(), ring, listeners
+	return must(b.fleet.Envoy(c.Node, render("envoy.yaml.tmpl", c), c.Admin))
 }
 
-func (b *bench) envoyOf(c envoyConfig) *fleet.Process {
-	c.Admin = newAddr()
-	return must(b.fleet.Envoy(b.fresh(c.Node), render(envoyTemplate, c), c.Admin))
-}
+//go:embed *.tmpl
+var files embed.FS
 
-//go:embed envoy.yaml.tmpl
-var envoyText string
+var templates = template.Must(template.New("").Funcs(template.FuncMap{"port": port}).ParseFS(files, "*.tmpl"))
 
-//go:embed nginx.conf.tmpl
-var nginxText string
-
-var (
-	envoyTemplate = template.Must(template.New("envoy").Funcs(template.FuncMap{"port": port}).Parse(envoyText))
-	nginxTemplate = template.Must(template.New("nginx").Parse(nginxText))
-)
-
-func render(t *template.Template, v any) []byte {
+func render(name string, v any) []byte {
 	var b bytes.Buffer
-	check(t.Execute(&b, v))
+	check(templates.ExecuteTemplate(&b, name, v))
 	return b.Bytes()
 }
 
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
-
-// profileSignal begins a profile, and ends it the second time (cmd/lockstep-edge/profile.go).
-const profileSignal = syscall.SIGUSR1
-
-// profiled puts a lockstep-edge that profiles itself in the place of the other, and returns the
-// profile's file.
-func (b *bench) profiled() (raw string) {
-	build := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-tags", "profile", "-pgo", "off", "-o", b.bin, "./cmd/lockstep-edge")
-	build.Dir, build.Env = b.root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		check(fmt.Errorf("go build -tags profile: %w\n%s", err, out))
-	}
-	raw = filepath.Join(b.fleet.Dir(), "edge.pprof")
-	check(os.Setenv("LOCKSTEP_EDGE_PROFILE", raw))
-	return raw
-}
-
-// convert writes a profile, once it is there, in the form that the compiler reads.
-func (b *bench) convert(raw, file string) {
-	b.until(func() error { _, err := os.Stat(raw); return err })
-	if out, err := exec.CommandContext(context.WithoutCancel(b.ctx), "go", "tool", "pprof", "-proto", "-output", file, raw).CombinedOutput(); err != nil {
-		check(fmt.Errorf("go tool pprof: %w\n%s", err, out))
-	}
-}

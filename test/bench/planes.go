@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,71 +16,59 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// plane is a control plane: lockstepd or stock.
+// plane is a control plane: lockstepd or stock. Of stock there are a process and its addresses.
 type plane struct {
-	*fleet.Process
-	b       *bench
-	name    string
-	xds     string // host:port
-	control string // base URL
-	token   string
-
-	// one push of the ring; what it sets off may go on: a burn ends 10 s after the last ACK
-	push func()
-	rest func() // until all that the last rotation or burn set off is over
+	*fleet.Lockstepd
+	b        *bench
+	token    string
+	nodes    int // nodes is how many a crowd has connected.
+	rotation int // rotation is the latest one, or burn, that was started here.
 }
 
-// ours starts a lockstepd on a data directory, or on a new one where data is "". With TLS files,
-// nodes come over mTLS.
-func (b *bench) ours(data string, files *mTLS) *plane {
-	// without Data it makes one, in a folder of its name
-	return b.lockstepd(fleet.Lockstepd{Bin: b.bin, Data: data, Args: files.args()})
+// ours starts a lockstepd on a data directory, or on a new one where data is "".
+func (b *bench) ours(data string, args ...string) *plane {
+	return b.lockstepd("lockstepd", fleet.Lockstepd{Data: data, Args: args}).ready()
 }
 
-func (b *bench) lockstepd(o fleet.Lockstepd) *plane {
-	p := b.started(must(b.fleet.Lockstepd(b.fresh("lockstepd"), o)))
-	p.name = "lockstepd"
+// lockstepd starts one and does not wait for it.
+func (b *bench) lockstepd(name string, o fleet.Lockstepd) *plane {
+	o.Bin = b.bin
+	return &plane{Lockstepd: must(b.fleet.Lockstepd(b.fresh(name), o)), b: b}
+}
+
+func (p *plane) ready() *plane {
+	p.b.soon(p.Ready)
+	p.token = strings.TrimSpace(string(must(os.ReadFile(filepath.Join(p.Data, "admin.token")))))
 	return p
 }
 
-func (b *bench) started(l *fleet.Lockstepd) *plane {
-	p := &plane{Process: l.Process, b: b, name: l.Name(), xds: l.XDS, control: "http://" + l.Admin}
-	b.ready(l.Process)
-	p.token = strings.TrimSpace(string(must(os.ReadFile(filepath.Join(l.Data, "admin.token")))))
-	p.push = func() { p.start("burn") }
-	p.rest = func() {}
-	return p
-}
-
-// start starts a burn or a rotation.
+// start starts a burn, which is one push, or a rotation. The request is the same for both kinds of
+// planes.
 func (p *plane) start(what string) {
 	var begun struct{ Rotation int }
 	check(p.call(http.MethodPost, "/v1/scopes/default/"+what, []byte("{}"), &begun))
-	p.rest = func() {
-		p.b.until(func() error {
-			var r struct {
-				Ended     bool
-				BlockedBy []string `json:"blocked_by"`
-			}
-			if err := p.call(http.MethodGet, fmt.Sprintf("/v1/scopes/default/rotations/%d", begun.Rotation), nil, &r); err != nil {
-				return err
-			}
-			if !r.Ended {
-				return fmt.Errorf("%s %d waits for %d nodes", what, begun.Rotation, len(r.BlockedBy))
-			}
-			return nil
-		})
-	}
+	p.rotation = begun.Rotation
 }
 
-// call makes a request to the control address; v, if not nil, gets the JSON of the answer.
+// rest waits until all that the latest rotation or burn set off is over. A burn goes on until 10 s
+// after the last ACK.
+func (p *plane) rest() {
+	p.b.until(func() error {
+		var r struct{ Ended bool }
+		err := p.call(http.MethodGet, fmt.Sprintf("/v1/scopes/default/rotations/%d", p.rotation), nil, &r)
+		if err == nil && !r.Ended {
+			err = fmt.Errorf("rotation %d of %s goes on", p.rotation, p.Name())
+		}
+		return err
+	})
+}
+
+// call makes a request to the control address. The JSON of the answer goes into v, if that is not
+// nil.
 func (p *plane) call(method, path string, body []byte, v any) error {
 	ctx, cancel := context.WithTimeout(p.b.ctx, patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, p.control+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
+	req := must(http.NewRequestWithContext(ctx, method, "http://"+p.Admin+path, bytes.NewReader(body)))
 	if p.token != "" {
 		req.Header.Set("Authorization", "Bearer "+p.token)
 	}
@@ -93,13 +78,12 @@ func (p *plane) call(method, path string, body []byte, v any) error {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if resp.StatusCode != http.StatusOK {
+	case resp.StatusCode != http.StatusOK:
 		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, b)
-	}
-	if v == nil {
+	case v == nil:
 		return nil
 	}
 	return json.Unmarshal(b, v)
@@ -114,64 +98,27 @@ func certBody(p fleet.Pair) []byte {
 	return must(json.Marshal(struct{ Chain, Key []byte }{p.Chain, p.Key}))
 }
 
-// settled returns a server's resident memory in bytes when five seconds make less than 1 % of
-// difference. Nothing is asked of the runtime: what counts is what an operator sees, garbage
-// included.
-func (b *bench) settled(p *fleet.Process) (rss int64) {
-	for range 12 {
-		before := rss
-		if rss = memoryOf(p.PID(), "VmRSS"); before > 0 && rss > before-before/100 && rss < before+before/100 {
-			return rss
-		}
-		b.sleep(5 * time.Second)
-	}
-	return rss
-}
-
-// anonymous is settled without the pages of files: those of the embedded store come and go with
-// what else the machine does.
-func (p *plane) anonymous() int64 {
-	p.b.settled(p.Process)
-	return memoryOf(p.PID(), "RssAnon")
-}
-
 // stock starts one with so many certificates. With TLS files, nodes come over mTLS.
-func (b *bench) stock(certs int, files *mTLS) *plane {
-	c := stockConfig{XDS: newAddr(), Control: newAddr(), Certs: certs, Pair: b.pair}
-	if files != nil {
-		c.TLS = files.server
-	}
-	p := &plane{b: b, name: "stock", xds: c.XDS, control: "http://" + c.Control, Process: b.role("stock", c, "", "http://"+c.Control+"/readyz")}
-	p.push = func() { check(p.call(http.MethodPost, "/push", nil, nil)) }
-	p.rest = func() {}
-	b.ready(p.Process)
-	return p
+func (b *bench) stock(certs int, files *swarm.Files) *plane {
+	c := stockConfig{XDS: newAddr(), Admin: newAddr(), Certs: certs, Pair: b.pair, TLS: files}
+	p := b.role("stock", c, "")
+	b.listening(c.Admin)
+	return &plane{Lockstepd: &fleet.Lockstepd{Process: p, XDS: c.XDS, Admin: c.Admin}, b: b}
 }
 
-// mTLS is the files of the servers and those of the nodes.
-type mTLS struct{ server, client *swarm.Files }
-
-func (b *bench) mTLS() *mTLS {
-	dir := b.folder("tls")
-	files := func(name string, leaf fleet.Leaf) *swarm.Files {
-		pair, path := must(b.ca.Issue(leaf)), filepath.Join(dir, name)
-		f := &swarm.Files{Cert: path + ".pem", Key: path + ".key", CA: path + "-ca.pem"}
-		for path, content := range map[string][]byte{f.Cert: pair.Chain, f.Key: pair.Key, f.CA: b.ca.PEM()} {
-			check(os.WriteFile(path, content, 0o600))
-		}
-		return f
+// mTLS makes the files of the servers and those of the nodes.
+func (b *bench) mTLS() (server, client *swarm.Files) {
+	files := func(leaf fleet.Leaf) *swarm.Files {
+		pair, file := must(b.ca.Issue(leaf)), b.file
+		return &swarm.Files{Cert: file("tls.pem", pair.Chain), Key: file("tls.key", pair.Key), CA: file("ca.pem", b.ca.PEM())}
 	}
-	return &mTLS{
-		files("server", fleet.Leaf{Names: []string{"localhost"}, IPs: []string{"127.0.0.1"}}),
-		files("client", fleet.Leaf{URIs: []string{"spiffe://bench.example/node"}}),
-	}
+	return files(fleet.Leaf{Names: []string{"localhost"}, IPs: []string{"127.0.0.1"}}),
+		files(fleet.Leaf{URIs: []string{"spiffe://bench.example/node"}})
 }
 
-func (m *mTLS) args() []string {
-	if m == nil {
-		return nil
-	}
-	return []string{"--xds-cert", m.server.Cert, "--xds-key", m.server.Key, "--xds-client-ca", m.server.CA}
+// withTLS is the flags of a lockstepd to which nodes come over mTLS.
+func withTLS(f *swarm.Files) []string {
+	return []string{"--xds-cert", f.Cert, "--xds-key", f.Key, "--xds-client-ca", f.CA}
 }
 
 // shared is a Redis and a NATS for replicas.
@@ -183,91 +130,118 @@ type shared struct {
 }
 
 func (b *bench) shared() *shared {
-	return &shared{
-		b: b, kek: filepath.Join(b.fleet.Dir(), b.fresh("sealing")+".key"),
-		redis: must(b.fleet.Redis(b.ctx, b.fresh("redis"))), nats: must(b.fleet.NATS(b.ctx, b.fresh("nats"), 1)),
-	}
+	redis, nats := must(b.fleet.Redis(b.ctx, b.fresh("redis"))), must(b.fleet.NATS(b.ctx, b.fresh("nats"), 1))
+	return &shared{b, redis, nats, filepath.Join(b.fleet.Dir(), b.fresh("sealing")+".key")}
 }
 
-// replica starts a lockstepd on a store in s; prefix parts one store from another.
-func (s *shared) replica(prefix string, files *mTLS) *plane {
-	return s.b.started(must(s.b.fleet.Lockstepd(s.b.fresh(prefix), fleet.Lockstepd{Bin: s.b.bin, NATS: "-", Args: append([]string{
-		"--store", "redis://" + s.redis.Addr + "/0?prefix=" + prefix, "--events", "nats://" + s.nats.Addrs(), "--kek", s.kek,
-	}, files.args()...)})))
+// replica starts a lockstepd on a store in s. Its prefix parts one store from another.
+func (s *shared) replica(prefix string, args ...string) *plane {
+	store, events := "redis://"+s.redis.Addr+"/0?prefix="+prefix, "nats://"+s.nats.Addrs()
+	args = append(args, "--store", store, "--events", events, "--kek", s.kek)
+	return s.b.lockstepd(prefix, fleet.Lockstepd{NATS: "-", Args: args}).ready()
 }
 
 // writes is how many values were ever written to s.
-func (s *shared) writes() int {
-	m := regexp.MustCompile(`cmdstat_set:calls=(\d+)`).FindStringSubmatch(fmt.Sprint(must(s.redis.Do(s.b.ctx, "INFO", "commandstats"))))
-	if m == nil {
-		check(errors.New("no SET is counted by Redis"))
+func (s *shared) writes() float64 {
+	info := must(s.redis.Do(s.b.ctx, "INFO", "commandstats"))
+	return float64(number(fmt.Sprint(info), `cmdstat_set:calls=(\d+)`))
+}
+
+// crowd is a process of nodes.
+type crowd struct{ worker }
+
+func (b *bench) crowd() crowd { return crowd{b.worker("swarm", "")} }
+
+func (c crowd) do(cmd swarm.Command) (r swarm.Reply) {
+	cmd.Timeout, cmd.Ring = max(cmd.Timeout, patience), ring
+	c.order(cmd, &r)
+	return r
+}
+
+// connect connects nodes to p, as cmd says. Each asks for the ring, too. Their set has p's name.
+func (c crowd) connect(p *plane, nodes int, cmd swarm.Command) swarm.Reply {
+	p.nodes = nodes
+	cmd.Op, cmd.Set, cmd.Addr, cmd.Nodes = "connect", p.Name(), p.XDS, nodes
+	cmd.Names = append([]string{ring}, cmd.Names...)
+	return c.do(cmd)
+}
+
+// join connects nodes to p. Each asks for the ring and so many certificates.
+func (c crowd) join(p *plane, nodes, certs int, grpc bool) {
+	cmd := swarm.Command{Parallel: 32, GRPC: grpc}
+	for i := range certs {
+		cmd.Names = append(cmd.Names, certName(i))
 	}
-	return must(strconv.Atoi(m[1]))
+	c.connect(p, nodes, cmd)
 }
 
-// rounds of each kind, alternating, after those that warm up.
-const (
-	rounds = 12
-	warmUp = 2
-)
-
-// Around each round: time for what an acceptance sets off in the server, and a pause until the next
-// trigger.
-const (
-	aftermath = 300 * time.Millisecond
-	pause     = 700 * time.Millisecond
-)
-
-// sample is one round.
-type sample struct {
-	last   time.Duration // from the trigger to the ACK of the last node
-	median time.Duration // to that of half of them
-	cpu    time.Duration // of the server, aftermath included
-}
-
-// round triggers something on p that its nodes, the set of that name, accept so many times.
-func (c *crowd) round(p *plane, accepts int, trigger func()) (s sample) {
-	c.do(swarm.Command{Op: "arm", Set: p.name, Accepts: accepts})
-	before, at := cpuOf(p.PID()), time.Now()
+// accepted triggers something that each node of the planes accepts so many times. It returns the
+// seconds from the trigger until half of the nodes had sent their last ACK, and until all had.
+func (c crowd) accepted(times int, trigger func(), planes ...*plane) (half, all float64) {
+	for _, p := range planes {
+		c.do(swarm.Command{Op: "arm", Set: p.Name(), Accepts: times})
+	}
+	at := time.Now()
 	trigger()
-	r := c.do(swarm.Command{Op: "wait", Set: p.name})
+	for _, p := range planes {
+		r := c.do(swarm.Command{Op: "wait", Set: p.Name()})
+		half, all = max(half, time.Unix(0, r.Median).Sub(at).Seconds()), max(all, time.Unix(0, r.Last).Sub(at).Seconds())
+	}
+	return half, all
+}
+
+// counted is how many rounds there are of each kind, after those that warm up.
+const counted, warmUp = 12, 2
+
+// After the last ACK of a round: time for what an acceptance sets off in the server, and a pause
+// until the next trigger.
+const aftermath, pause = 300 * time.Millisecond, 700 * time.Millisecond
+
+// These are what a round measures.
+const (
+	lastACK     = iota // seconds from the trigger until the last node had sent its ACK
+	halfACKs           // the same, until half of them had
+	cpuPerNode         // the server's seconds for each node, aftermath included
+	storeWrites        // how many values were written to the store of replicas
+	measures
+)
+
+type sample [measures]float64
+
+// round starts something on p that its nodes accept so many times.
+func (c crowd) round(p *plane, what string, accepts int) (s sample) {
+	before := cpuOf(p.PID())
+	s[halfACKs], s[lastACK] = c.accepted(accepts, func() { p.start(what) }, p)
 	p.b.sleep(aftermath)
-	s = sample{last: time.Unix(0, r.Last).Sub(at), median: time.Unix(0, r.Median).Sub(at), cpu: cpuOf(p.PID()) - before}
+	s[cpuPerNode] = (cpuOf(p.PID()) - before) / float64(p.nodes)
 	p.b.sleep(pause)
 	return s
 }
 
-func (c *crowd) push(p *plane) sample { return c.round(p, 1, p.push) }
-
-// rotate is a whole rotation: two pushes, the second once every node has accepted the first. It
-// waits first until what came before is over.
-func (c *crowd) rotate(p *plane) sample {
-	p.rest()
-	return c.round(p, 2, func() { p.start("rotate") })
+// push returns a turn of one push.
+func (c crowd) push(p *plane) func() sample {
+	return func() sample { return c.round(p, "burn", 1) }
 }
 
-// turn is what one side does when it is its turn, round by round.
-type turn func() sample
+// rotate returns a turn of a whole rotation: two pushes, the second once every node has accepted
+// the first. It waits first until what came before is over.
+func (c crowd) rotate(p *plane) func() sample {
+	return func() sample {
+		p.rest()
+		return c.round(p, "rotate", 2)
+	}
+}
 
-// alternate lets the sides take turns and returns what each measured, without the rounds that warm
-// up.
-func (b *bench) alternate(turns ...turn) [][]sample {
-	all := make([][]sample, len(turns))
-	for i := range warmUp + b.size(rounds, 4) {
-		for j, t := range turns {
-			if s := t(); i >= warmUp {
-				all[j] = append(all[j], s)
+// alternate lets two sides take turns.
+func (b *bench) alternate(turns ...func() sample) (all [measures]figures) {
+	for i := range warmUp + b.size(counted, 4) {
+		for side, turn := range turns {
+			for measure, x := range turn() {
+				if i >= warmUp {
+					all[measure].add(side, x)
+				}
 			}
 		}
 	}
 	return all
-}
-
-// duel is ours and stock, each with so many nodes that hold the same names, connected and idle.
-func (b *bench) duel(nodes, certs int, grpc bool) (c *crowd, ours, stock *plane) {
-	ours, stock, c = b.ours(b.data(certs), nil), b.stock(certs, nil), b.crowd()
-	c.join(ours, nodes, certs, grpc)
-	c.join(stock, nodes, certs, grpc)
-	b.sleep(2 * time.Second)
-	return c, ours, stock
 }

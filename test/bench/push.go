@@ -1,15 +1,12 @@
 package main
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // pushes measures, with connections of their own for all nodes: one push of the ring, the server's
-// CPU for it, and a whole rotation against one push of stock. The nodes that the limits are for are
-// clients of grpc-go; a bare client costs so little beside them that what stock puts off until
-// after the last ACK, reading the ACKs, weighs more. A push of ours is a burn: one record swapped
-// on disk, one push, the roster written, the event told.
+// CPU for it, and a whole rotation against one push of stock. The limits are for nodes that are
+// clients of grpc-go. Bare clients cost so little that another thing weighs more: stock puts off
+// reading the ACKs until after the last one. A push of ours is a burn: one record swapped on disk,
+// one push, the roster written, the event sent.
 func pushes(b *bench) {
 	for _, f := range []struct {
 		nodes               int
@@ -22,14 +19,14 @@ func pushes(b *bench) {
 		{b.size(5000, 500), reported, reported, reported, false, " that are bare clients"},
 	} {
 		c, ours, stock := b.duel(f.nodes, 0, f.grpc)
-		pushed := b.alternate(func() sample { return c.push(ours) }, func() sample { return c.push(stock) })
-		rotated := b.alternate(func() sample { return c.rotate(ours) }, func() sample { return c.push(stock) })
-		check(b.end())
+		pushed := b.alternate(c.push(ours), c.push(stock))
+		rotated := b.alternate(c.rotate(ours), c.push(stock))
+		check(b.fleet.Close())
 		b.add(
-			compare(fmt.Sprintf("one push of the ring, %d nodes%s: until the last ACK", f.nodes, f.kind), last(pushed[0]), last(pushed[1]), f.push, inMS),
-			compare("— until half the ACKs", halfway(pushed[0]), halfway(pushed[1]), reported, inMS),
-			compare("— server CPU per push and node", perNode(pushed[0], f.nodes), perNode(pushed[1], f.nodes), f.cpu, inUS),
-			compare(fmt.Sprintf("a whole rotation against one stock push, %d nodes%s", f.nodes, f.kind), last(rotated[0]), last(rotated[1]), f.rotation, inMS),
+			compare(pushed[lastACK], f.push, inMS, "one push of the ring, %d nodes%s: until the last ACK", f.nodes, f.kind),
+			compare(pushed[halfACKs], reported, inMS, "— until half the ACKs"),
+			compare(pushed[cpuPerNode], f.cpu, inUS, "— server CPU per push and node"),
+			compare(rotated[lastACK], f.rotation, inMS, "a whole rotation against one stock push, %d nodes%s", f.nodes, f.kind),
 		)
 	}
 }
@@ -39,29 +36,19 @@ func pushes(b *bench) {
 func pushesWithNames(b *bench) {
 	nodes, certs := b.size(1000, 100), b.size(100, 20)
 	c, ours, stock := b.duel(nodes, certs, true)
-	all := b.alternate(func() sample { return c.push(ours) }, func() sample { return c.push(stock) })
+	all := b.alternate(c.push(ours), c.push(stock))
 	b.add(
-		compare(fmt.Sprintf("server CPU per push and node, %d certificates on each of %d nodes", certs, nodes),
-			perNode(all[0], nodes), perNode(all[1], nodes), atMost(0.25), inUS),
-		compare("— one push of the ring there: until the last ACK", last(all[0]), last(all[1]), reported, inMS),
+		compare(all[cpuPerNode], atMost(0.25), inUS,
+			"server CPU per push and node, %d certificates on each of %d nodes", certs, nodes),
+		compare(all[lastACK], reported, inMS, "— one push of the ring there: until the last ACK"),
 	)
 }
 
-func last(all []sample) []float64 {
-	return seconds(all, func(s sample) time.Duration { return s.last })
-}
-
-func halfway(all []sample) []float64 {
-	return seconds(all, func(s sample) time.Duration { return s.median })
-}
-
-func perNode(all []sample, nodes int) []float64 {
-	return seconds(all, func(s sample) time.Duration { return s.cpu / time.Duration(nodes) })
-}
-
-func seconds(all []sample, f func(sample) time.Duration) (out []float64) {
-	for _, s := range all {
-		out = append(out, f(s).Seconds())
-	}
-	return out
+// duel is ours and stock, each with so many nodes that hold the same names, connected and idle.
+func (b *bench) duel(nodes, certs int, grpc bool) (c crowd, ours, stock *plane) {
+	ours, stock, c = b.ours(b.data(certs)), b.stock(certs, nil), b.crowd()
+	c.join(ours, nodes, certs, grpc)
+	c.join(stock, nodes, certs, grpc)
+	b.sleep(2 * time.Second)
+	return c, ours, stock
 }

@@ -3,12 +3,10 @@ package main
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/keysource"
-	"github.com/lockstep-tls/lockstep/test/bench/swarm"
 )
 
 // replicas measures a rotation over two replicas with half of the nodes each against one replica
@@ -16,71 +14,52 @@ import (
 func replicas(b *bench) {
 	nodes, few := b.size(5000, 500), b.size(500, 50)
 	s, c := b.shared(), b.crowd()
-	one := []*plane{s.replica("one", nil)}
-	two := []*plane{s.replica("two", nil), s.replica("two", nil)}
+	one := []*plane{s.replica("one")}
+	two := []*plane{s.replica("two"), s.replica("two")}
 	for _, planes := range [][]*plane{one, two} {
 		for _, p := range planes {
 			c.join(p, nodes/len(planes), 0, false)
 		}
 	}
 	b.sleep(2 * time.Second)
-	var times [2][]float64
-	var writes, fewWrites []float64
-	for i := range warmUp + b.size(rounds, 4) {
-		for j, planes := range [][]*plane{two, one} {
-			took, wrote := s.rotate(c, planes)
-			if i < warmUp {
-				continue
-			}
-			times[j] = append(times[j], took.Seconds())
-			if j == 1 {
-				writes = append(writes, wrote)
-			}
-		}
+	all := b.alternate(s.rotate(c, two), s.rotate(c, one))
+	wrote := figures{all[storeWrites][1]}
+	small := s.replica("few")
+	c.join(small, few, 0, false)
+	for range len(wrote[0]) {
+		wrote.add(1, s.rotate(c, []*plane{small})()[storeWrites])
 	}
-	small := []*plane{s.replica("few", nil)}
-	others := b.crowd()
-	others.join(small[0], few, 0, false)
-	for range b.size(rounds, 4) {
-		_, wrote := s.rotate(others, small)
-		fewWrites = append(fewWrites, wrote)
-	}
-	count := func(n float64) string { return fmt.Sprintf("%.0f", n) }
 	b.add(
-		compare(fmt.Sprintf("a whole rotation over two replicas with %d nodes each, against one with %d", nodes/2, nodes), times[0], times[1], atMost(1.2), inMS),
-		compare(fmt.Sprintf("store writes in the second after a rotation begins, %d nodes on a replica, against %d", nodes, few), writes, fewWrites, reported, count).
-			absolute("≤ 20", median(writes) > 20),
+		compare(all[lastACK], atMost(1.2), inMS,
+			"a whole rotation over two replicas with %d nodes each, against one with %d", nodes/2, nodes),
+		compare(wrote, reported, plain,
+			"store writes in the second after a rotation begins, %d nodes on a replica, against %d", nodes, few).
+			absolute("≤ 20", median(wrote[0]) > 20),
 		decisions(b.size(10_000, 1000)),
 	)
 }
 
-// rotate is a whole rotation of the fleet on these replicas of one store, until the last ACK of the
-// second push, and what was written to the store until it was over.
-func (s *shared) rotate(c *crowd, planes []*plane) (took time.Duration, wrote float64) {
-	before := s.writes()
-	for _, p := range planes {
-		c.do(swarm.Command{Op: "arm", Set: p.name, Accepts: 2})
+// rotate returns a turn of a whole rotation of the fleet on these replicas of one store, until the
+// last ACK of the second push. It counts what was written to the store until it was over.
+func (s *shared) rotate(c crowd, planes []*plane) func() sample {
+	return func() (r sample) {
+		before := s.writes()
+		_, r[lastACK] = c.accepted(2, func() { planes[0].start("rotate") }, planes...)
+		s.b.sleep(time.Second)
+		planes[0].rest()
+		r[storeWrites] = s.writes() - before
+		return r
 	}
-	at := time.Now()
-	planes[0].start("rotate")
-	var last int64
-	for _, p := range planes {
-		last = max(last, c.do(swarm.Command{Op: "wait", Set: p.name}).Last)
-	}
-	s.b.sleep(time.Second)
-	planes[0].rest()
-	return time.Unix(0, last).Sub(at), float64(s.writes() - before)
 }
 
-// decisions times those of a policy of so many rules: for identities that it has seen, and at first
-// sight.
+// decisions times those of a policy of so many rules: at first sight of an identity, and again.
 func decisions(rules int) row {
-	var y strings.Builder
-	y.WriteString("rules:\n")
+	policy := []byte("rules:\n")
 	for i := range rules {
-		fmt.Fprintf(&y, "- {identity: \"spiffe://fleet.example/team-%d/*\", scopes: [default], names: [\"*.team-%d.example\"]}\n", i, i)
+		policy = fmt.Appendf(policy, "- {identity: \"spiffe://fleet.example/team-%d/*\", scopes: [default], "+
+			"names: [\"*.team-%[1]d.example\"]}\n", i)
 	}
-	p := must(identity.Parse([]byte(y.String())))
+	p := must(identity.Parse(policy))
 	const times = 100_000
 	took := func(id func(i int) string) float64 {
 		ids := make([]string, times)
@@ -94,7 +73,9 @@ func decisions(rules int) row {
 		return time.Since(begin).Seconds() / times
 	}
 	fresh := took(func(i int) string { return fmt.Sprintf("spiffe://fleet.example/team-%d/edge-%d", i%rules, i) })
-	known := took(func(i int) string { return fmt.Sprintf("spiffe://fleet.example/team-%d/edge-%d", i%100, i%100) })
-	r := row{what: fmt.Sprintf("a decision of a policy of %d rules: at first sight of an identity; again", rules), ours: inUS(fresh), stock: inUS(known)}
-	return r.absolute("≤ 5 µs", fresh > 5e-6)
+	known := took(func(i int) string { return fmt.Sprintf("spiffe://fleet.example/team-%d/edge-%[1]d", i%100) })
+	r := single(inUS(fresh), "a decision of a policy of %d rules: at first sight of an identity; again", rules).
+		absolute("≤ 5 µs", fresh > 5e-6)
+	r.stock = inUS(known)
+	return r
 }

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"errors"
+	_ "embed"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -26,55 +25,84 @@ type row struct {
 	note        string
 }
 
-// limit is what a ratio of medians must be.
-type limit struct{ atMost, atLeast float64 }
+// figures are what the rounds measured on each of two sides.
+type figures [2][]float64
 
-func atMost(x float64) limit  { return limit{atMost: x} }
-func atLeast(x float64) limit { return limit{atLeast: x} }
+func (f *figures) add(side int, x float64) { f[side] = append(f[side], x) }
 
-var reported limit // no limit
+// ratios are those of the single rounds.
+func (f figures) ratios() (all []float64) {
+	for i := range min(len(f[0]), len(f[1])) {
+		all = append(all, f[0][i]/f[1][i])
+	}
+	return all
+}
+
+func median(all []float64) float64 {
+	all = slices.Sorted(slices.Values(all))
+	n := len(all)
+	return (all[(n-1)/2] + all[n/2]) / 2
+}
+
+// limit holds a row's ratio against what it must be. A limit that is nil asks for nothing.
+type limit func(row) row
+
+func atMost(x float64) limit {
+	return func(r row) row { return r.absolute(fmt.Sprintf("≤ %.2f ×", x), r.ratio > x) }
+}
+
+func atLeast(x float64) limit {
+	return func(r row) row { return r.absolute(fmt.Sprintf("≥ %.3g ×", x), r.ratio < x) }
+}
+
+var reported limit
+
+// unit writes a figure.
+type unit func(float64) string
+
+func inMS(s float64) string      { return fmt.Sprintf("%.0f ms", s*1e3) }
+func inUS(s float64) string      { return fmt.Sprintf("%.1f µs", s*1e6) }
+func inSeconds(s float64) string { return fmt.Sprintf("%.2f s", s) }
+func inKB(b float64) string      { return fmt.Sprintf("%.1f KB", b/1024) }
+func inMB(b float64) string      { return fmt.Sprintf("%.1f MB", b/(1<<20)) }
+func perSecond(n float64) string { return fmt.Sprintf("%.0f/s", n) }
+func plain(n float64) string     { return fmt.Sprintf("%.0f", n) }
+
+// single makes a row of one figure.
+func single(ours, what string, a ...any) row { return row{what: fmt.Sprintf(what, a...), ours: ours} }
 
 // compare makes a row of the figures of all rounds: medians, their ratio, and the ratios of the
 // rounds as they came.
-func compare(what string, ours, stock []float64, l limit, format func(float64) string) row {
-	r := row{what: what, ours: format(median(ours)), stock: format(median(stock)), ratio: median(ours) / median(stock)}
-	if all := ratios(ours, stock); len(all) > 1 {
+func compare(f figures, l limit, in unit, what string, a ...any) row {
+	r := single(in(median(f[0])), what, a...)
+	r.stock, r.ratio = in(median(f[1])), median(f[0])/median(f[1])
+	if all := f.ratios(); len(all) > 1 {
 		r.low, r.high = slices.Min(all), slices.Max(all)
 	}
 	return r.judge(l)
 }
 
-// paired is compare with the median of the rounds' ratios: for differences that are smaller than
-// what a machine's pace changes by in a minute.
-func paired(what string, ours, theirs []float64, l limit, format func(float64) string) row {
-	r := compare(what, ours, theirs, reported, format)
-	r.ratio = median(ratios(ours, theirs))
+// paired is compare with the median of the rounds' ratios. It is for differences that are smaller
+// than what a machine's pace changes by in a minute.
+func paired(f figures, l limit, in unit, what string, a ...any) row {
+	r := compare(f, reported, in, what, a...)
+	r.ratio = median(f.ratios())
 	return r.judge(l)
 }
 
-func ratios(ours, theirs []float64) (all []float64) {
-	for i := range min(len(ours), len(theirs)) {
-		all = append(all, ours[i]/theirs[i])
-	}
-	return all
-}
-
-// quantile is a row of the q-quantile of times in seconds, with their median.
-func quantile(what string, all []float64, q, most float64) row {
+// quantile is a row of the q-quantile of times in seconds, with their median. The limit is in ms.
+func quantile(all []float64, q, most float64, what string, a ...any) row {
 	slices.Sort(all)
 	at := all[min(int(q*float64(len(all))), len(all)-1)] * 1e3
-	return row{what: what, ours: fmt.Sprintf("%.1f ms (%.1f ms)", at, median(all)*1e3)}.absolute(fmt.Sprintf("≤ %.0f ms", most), at > most)
+	return single(fmt.Sprintf("%.1f ms (%.1f ms)", at, median(all)*1e3), what, a...).
+		absolute(fmt.Sprintf("≤ %.0f ms", most), at > most)
 }
 
-// judge holds the row's ratio against a limit.
 func (r row) judge(l limit) row {
-	switch {
-	case l.atMost > 0:
-		return r.absolute(fmt.Sprintf("≤ %.2f ×", l.atMost), r.ratio > l.atMost)
-	case l.atLeast > 0:
-		return r.absolute(fmt.Sprintf("≥ %.3g ×", l.atLeast), r.ratio < l.atLeast)
+	if l == nil {
+		return r
 	}
-	return r
+	return l(r)
 }
 
 // absolute says what must be, and whether the row falls short of it.
@@ -88,159 +116,66 @@ func (r row) noted(format string, a ...any) row {
 	return r
 }
 
-func median(all []float64) float64 {
-	all = slices.Sorted(slices.Values(all))
-	if n := len(all); n%2 == 0 {
-		return (all[n/2-1] + all[n/2]) / 2
-	}
-	return all[len(all)/2]
-}
-
-func inMS(s float64) string      { return fmt.Sprintf("%.0f ms", s*1e3) }
-func inUS(s float64) string      { return fmt.Sprintf("%.1f µs", s*1e6) }
-func inSeconds(s float64) string { return fmt.Sprintf("%.2f s", s) }
-func inKB(b float64) string      { return fmt.Sprintf("%.1f KB", b/1024) }
-func inMB(b float64) string      { return fmt.Sprintf("%.1f MB", b/(1<<20)) }
-func perSecond(n float64) string { return fmt.Sprintf("%.0f/s", n) }
-
 // String is the row as a line of a Markdown table.
 func (r row) String() string {
 	ratio, verdict := "", r.note
 	if r.ratio > 0 {
 		ratio = fmt.Sprintf("%.3g", r.ratio)
-		if r.high > 0 {
-			ratio += fmt.Sprintf(" (%.2f–%.2f)", r.low, r.high)
-		}
 	}
-	switch {
-	case r.short:
+	if r.high > 0 {
+		ratio += fmt.Sprintf(" (%.2f–%.2f)", r.low, r.high)
+	}
+	if r.short {
 		verdict = strings.TrimSuffix("**short**; "+r.note, "; ")
-	case r.must != "":
+	} else if r.must != "" {
 		verdict = strings.TrimSuffix("reached; "+r.note, "; ")
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", r.what, r.ours, r.stock, ratio, r.must, verdict)
 }
 
-// report is all that was measured, and on what.
-type report struct {
-	began time.Time
-	facts []string // at the beginning
-	rows  []row
-}
+func (b *bench) add(rows ...row) { b.rows = append(b.rows, rows...) }
 
-func (r *report) add(rows ...row) { r.rows = append(r.rows, rows...) }
-
-// failed is an error if a line could not be measured. A figure that falls short is none.
-func (r *report) failed() error {
-	var errs []error
-	for _, row := range r.rows {
-		if strings.HasPrefix(row.note, "failed: ") {
-			errs = append(errs, fmt.Errorf("%s %s", row.what, row.note))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (r *report) write(root, text string) error {
-	return os.WriteFile(filepath.Join(root, "test", "bench", "RESULTS.md"), []byte(text), 0o644)
-}
-
-const preamble = `
-Ours is lockstepd as it is built; stock is go-control-plane's LinearCache with delta streams, the
-SDS service and default server options. Figures are medians; the ratio is that of the medians, in
-brackets the least and greatest ratio of single rounds. Times begin with the HTTP request that
-triggers the change, sent in the same way to both, and end when the last node has sent its ACK; a
-push of ours is a burn, with its record written to disk and synced. The nodes of a push are clients
-of grpc-go with Envoy's windows; they share the processors with the servers and use about half of
-the time. Bare clients, a hand-made HTTP/2 that uses a third of that, are in the lines that say so,
-and hold the other lines' connections. CPU is the server's own, until 0.3 s after the last ACK.
-Memory is resident memory once it has come to rest, garbage included. The CPU of the three Envoys is
-all that they used, divided by the handshakes; with TLS 1.3 each carries a request, as the ticket
-comes with the first answer.
-
-Lines of lockstep-edge: each server has one core (one worker, or GOMAXPROCS=1), and clients and
-upstream have the other; all serve the same P-256 certificate, without access logs, and take turns;
-the ratio is the median of those of single rounds. Handshakes are TLS 1.3 with X25519, each on a
-connection of its own that is ended after it, and CPU is all that the server used for it. Where a
-server did not use all of its core, the clients or other work on the machine limited the rate, and
-the CPU of each request tells more. Idle connections have carried a request. **short** marks a
-figure that does not reach what it must.
-
-| | ours | stock | ratio | must be | |
-|---|---|---|---|---|---|
-`
+// preamble tells how the figures are made, and begins their table.
+//
+//go:embed preamble.md
+var preamble string
 
 // text is the report as Markdown.
-func (r *report) text() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Speed\n\nMade by `%s` on %s in %s.\n\n", command(), r.began.UTC().Format("2006-01-02 15:04 UTC"), time.Since(r.began).Round(time.Second))
-	for _, fact := range r.facts {
-		fmt.Fprintf(&b, "- %s\n", fact)
+func (b *bench) text() string {
+	command := "make bench"
+	if len(os.Args) > 1 {
+		command = "go run ./test/bench " + strings.Join(os.Args[1:], " ")
 	}
-	b.WriteString(preamble)
-	for _, row := range r.rows {
-		fmt.Fprintln(&b, row)
+	began, took := b.began.UTC().Format("2006-01-02 15:04 UTC"), time.Since(b.began).Round(time.Second)
+	text := fmt.Sprintf("# Speed\n\nMade by `%s` on %s in %s.\n\n", command, began, took)
+	for _, fact := range b.facts {
+		text += "- " + fact + "\n"
 	}
-	return b.String()
+	text += "\n" + preamble
+	for _, row := range b.rows {
+		text += row.String() + "\n"
+	}
+	return text
 }
 
-// command is what a reader types to get these figures.
-func command() string {
-	if len(os.Args) == 1 {
-		return "make bench"
-	}
-	return "go run ./test/bench " + strings.Join(os.Args[1:], " ")
-}
-
-// facts is the machine, how busy others keep it, and the versions.
+// facts are the machine, the versions, and how busy others keep the machine.
 func facts() []string {
+	file := func(path, pattern string) string {
+		b, _ := os.ReadFile(path)
+		return found(string(b), pattern)
+	}
+	commit, _ := exec.Command("git", "describe", "--always", "--exclude=*", "--dirty= with changes").Output()
+	built, _ := debug.ReadBuildInfo()
+	module := func(path string) string { return found(built.String(), "\t"+path+"\t(\\S+)") }
 	return []string{
-		fmt.Sprintf("machine: %d cores (%s), %s memory, Linux %s", runtime.NumCPU(), firstField("/proc/cpuinfo", "model name"),
-			firstField("/proc/meminfo", "MemTotal"), oneLine(os.ReadFile("/proc/sys/kernel/osrelease"))),
-		fmt.Sprintf("Lockstep %s, %s, grpc %s, go-control-plane %s, Envoy %s", revision(), runtime.Version(),
-			version("google.golang.org/grpc"), version("github.com/envoyproxy/go-control-plane"), envoyVersion()),
-		"load average before the first line: " + oneLine(os.ReadFile("/proc/loadavg")),
+		fmt.Sprintf("machine: %d cores (%s), %s memory, Linux %s", runtime.NumCPU(),
+			file("/proc/cpuinfo", `model name\s*: (.*)`), file("/proc/meminfo", `MemTotal:\s*(.*)`),
+			file("/proc/sys/kernel/osrelease", "(.*)")),
+		fmt.Sprintf("Lockstep %s, %s, grpc %s, go-control-plane %s, Envoy %s",
+			found(string(commit), "(.+)"), runtime.Version(),
+			module("google.golang.org/grpc"), module("github.com/envoyproxy/go-control-plane"), envoyVersion()),
+		"load average before the first line: " + file("/proc/loadavg", "(.*)"),
 	}
-}
-
-// firstField is the value of the first "name: value" in a file.
-func firstField(path, name string) string {
-	b, _ := os.ReadFile(path)
-	for line := range strings.Lines(string(b)) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "?"
-}
-
-func oneLine(b []byte, err error) string {
-	if err != nil {
-		return "?"
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return line
-}
-
-// revision is the commit of the checkout, and whether something was changed since.
-func revision() string {
-	commit := oneLine(exec.Command("git", "rev-parse", "--short", "HEAD").Output())
-	if changed, err := exec.Command("git", "status", "--porcelain", "--untracked-files=no").Output(); err == nil && len(changed) > 0 {
-		commit += " with changes"
-	}
-	return commit
-}
-
-// version is that of a module this binary was built with.
-func version(module string) string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, m := range info.Deps {
-			if m.Path == module {
-				return m.Version
-			}
-		}
-	}
-	return "?"
 }
 
 // envoyVersion is from "…/envoy  version: commit/1.40.0/Clean/RELEASE/BoringSSL".
@@ -250,9 +185,5 @@ func envoyVersion() string {
 		return "?"
 	}
 	out, _ := exec.Command(path, "--version").Output()
-	_, words, _ := strings.Cut(string(out), "version: ")
-	if parts := strings.Split(words, "/"); len(parts) > 1 {
-		return parts[1]
-	}
-	return "?"
+	return found(string(out), `version: [^/]*/([^/]*)/`)
 }

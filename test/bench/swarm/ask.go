@@ -48,32 +48,28 @@ func echo(c Command) (reply Reply, err error) {
 }
 
 // exchange is Count messages on one stream. Send sends one of them, and says whether an answer is
-// to come before the next, which take is given. It returns what each tenth took.
-func exchange(c Command, path string, take func(*conn, []byte) error, send func(*conn, int) func() bool) (tenths []time.Duration, err error) {
+// to come before the next. Take is given the answers.
+func exchange(
+	c Command, path string, take func(*conn, []byte) error, send func(*conn, int) func() bool,
+) (t Tenths, err error) {
 	cn, err := dial(c.Addr, nil, path)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	defer cn.nc.Close()
 	if err := cn.nc.SetDeadline(time.Now().Add(c.Timeout)); err != nil {
-		return nil, err
+		return t, err
 	}
 	took := func(message []byte) error { return take(cn, message) }
-	begin := time.Now()
-	for i := range c.Count {
+	return InTenths(c.Count, func(i int) error {
 		for wanting := send(cn, i); wanting(); {
 			if err := cn.flush(); err != nil {
-				return nil, err
+				return err
 			}
 			if err := cn.receive(took); err != nil {
-				return nil, fmt.Errorf("message %d: %w", i, err)
+				return fmt.Errorf("message %d: %w", i, err)
 			}
 		}
-		if (i+1)*10/c.Count > len(tenths) {
-			now := time.Now()
-			tenths = append(tenths, now.Sub(begin))
-			begin = now
-		}
-	}
-	return tenths, nil
+		return nil
+	})
 }

@@ -10,7 +10,7 @@ import (
 // Files are PEM files for mTLS: those of one side, and the CA of the other.
 type Files struct{ Cert, Key, CA string }
 
-// Client is the configuration of a node; the server is known as localhost.
+// Client is the configuration of a node. The server is known as localhost.
 func (f *Files) Client() (*tls.Config, error) {
 	certs, pool, err := f.read()
 	return &tls.Config{ServerName: "localhost", RootCAs: pool, Certificates: certs, NextProtos: []string{"h2"}}, err

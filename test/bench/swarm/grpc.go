@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -13,8 +14,8 @@ import (
 
 // liveGRPC is live with the client of grpc-go, which costs what a node's own gRPC costs: it takes
 // the whole response apart.
-func (n *node) liveGRPC(c Command) error {
-	cc, err := grpc.NewClient("passthrough:///"+c.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+func (n *node) liveGRPC(addr string, names []string, _ *tls.Config) error {
+	cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
 		// stock sends all that a node asks for in one message
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
@@ -22,17 +23,12 @@ func (n *node) liveGRPC(c Command) error {
 		return fmt.Errorf("swarm: %w", err)
 	}
 	defer cc.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	if !n.begin(cancel) {
-		return nil
-	}
-	stream, err := secretv3.NewSecretDiscoveryServiceClient(cc).DeltaSecrets(ctx)
+	stream, err := secretv3.NewSecretDiscoveryServiceClient(cc).DeltaSecrets(context.Background())
 	if err != nil {
 		return err
 	}
 	req := &discoveryv3.DeltaDiscoveryRequest{
-		Node: &corev3.Node{Id: n.id, Cluster: "bench"}, TypeUrl: secretType, ResourceNamesSubscribe: c.Names,
+		Node: &corev3.Node{Id: n.id, Cluster: "bench"}, TypeUrl: secretType, ResourceNamesSubscribe: names,
 	}
 	for {
 		if err := stream.Send(req); err != nil {

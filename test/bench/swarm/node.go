@@ -2,17 +2,15 @@ package swarm
 
 import (
 	"crypto/tls"
-	"sync/atomic"
 	"time"
 )
 
-// node is one simulated node. All but end belongs to its goroutine.
+// node is one simulated node. It belongs to its goroutine.
 type node struct {
 	set    *set
 	index  int
 	id     string
-	served func()                 // lets the next node connect
-	end    atomic.Pointer[func()] // set once; for close
+	served func() // served lets the next node connect.
 
 	round *round // the one that count is about
 	count int
@@ -20,17 +18,15 @@ type node struct {
 	buf   []byte
 }
 
-// live connects, asks, and ACKs whatever comes until the connection ends.
-func (n *node) live(c Command, config *tls.Config) error {
-	cn, err := dial(c.Addr, config, deltaSecrets)
+// live connects, asks for names, and ACKs whatever comes until the connection ends. It returns why
+// that ended.
+func (n *node) live(addr string, names []string, config *tls.Config) error {
+	cn, err := dial(addr, config, deltaSecrets)
 	if err != nil {
 		return err
 	}
 	defer cn.nc.Close()
-	if !n.begin(func() { cn.nc.Close() }) {
-		return nil
-	}
-	cn.send(request(nil, n.id, "", c.Names...))
+	cn.send(request(nil, n.id, "", names...))
 	take := func(message []byte) error { return n.take(cn, message) }
 	for {
 		if cn.in.Buffered() == 0 {
@@ -43,12 +39,6 @@ func (n *node) live(c Command, config *tls.Config) error {
 			return err
 		}
 	}
-}
-
-// begin says how the node's connection is ended. It reports false if that is to be at once.
-func (n *node) begin(end func()) bool {
-	n.end.Store(&end)
-	return !n.set.closing.Load()
 }
 
 func (n *node) take(c *conn, message []byte) error {

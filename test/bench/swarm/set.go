@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"slices"
@@ -11,13 +12,10 @@ import (
 
 // set is nodes of one server.
 type set struct {
-	ring  string
-	nodes []*node
-	round atomic.Pointer[round]
-
-	closing atomic.Bool
-	failed  chan error // capacity 1: the first failure of a node
-	wg      sync.WaitGroup
+	ring   string
+	nodes  []*node
+	round  atomic.Pointer[round]
+	failed chan error // failed has capacity 1, for the first failure of a node.
 }
 
 // round is something that each node is to accept.
@@ -38,16 +36,6 @@ func (s *set) begin(want int, all bool, nodes int) *round {
 	return r
 }
 
-func (s *set) fail(err error) {
-	if s.closing.Load() {
-		return
-	}
-	select {
-	case s.failed <- err:
-	default:
-	}
-}
-
 // connect makes all connections and waits until every node has what it asked for.
 func (s *set) connect(c Command) (Reply, error) {
 	var config *tls.Config
@@ -58,35 +46,29 @@ func (s *set) connect(c Command) (Reply, error) {
 		}
 	}
 	r := s.begin(len(c.Names), true, c.Nodes)
-	atOnce := c.Parallel
-	if atOnce == 0 {
-		atOnce = c.Nodes
-	}
-	places := make(chan struct{}, atOnce)
+	places := make(chan struct{}, cmp.Or(c.Parallel, c.Nodes))
 	start := time.Now()
 	for i := range c.Nodes {
 		n := &node{set: s, index: i, id: fmt.Sprintf("node-%05d", i), served: sync.OnceFunc(func() { <-places })}
 		s.nodes = append(s.nodes, n)
 		places <- struct{}{}
-		s.wg.Go(func() {
-			live := func() error { return n.live(c, config) }
+		go func() {
+			live := n.live
 			if c.GRPC {
-				live = func() error { return n.liveGRPC(c) }
+				live = n.liveGRPC
 			}
-			err := live()
-			for c.Refuge != "" && err != nil && !s.closing.Load() {
-				// there as often as it takes: others knock, too
-				c := c
-				c.Addr = c.Refuge
-				if err = n.live(c, config); err != nil {
-					time.Sleep(50 * time.Millisecond)
-				}
+			err := live(c.Addr, c.Names, config)
+			for c.Refuge != "" {
+				// A node tries as often as it takes, since many come to the refuge at once.
+				live(c.Refuge, c.Names, config)
+				time.Sleep(50 * time.Millisecond)
 			}
-			if err != nil {
-				s.fail(fmt.Errorf("%s: %w", n.id, err))
+			select {
+			case s.failed <- fmt.Errorf("%s: %w", n.id, err):
+			default:
 			}
 			n.served()
-		})
+		}()
 	}
 	reply, err := s.await(r, c.Timeout)
 	reply.Start = start.UnixNano()
@@ -104,14 +86,4 @@ func (s *set) await(r *round, timeout time.Duration) (Reply, error) {
 	case <-time.After(timeout):
 		return Reply{}, fmt.Errorf("%d nodes did not accept within %v", r.left.Load(), timeout)
 	}
-}
-
-func (s *set) close() {
-	s.closing.Store(true)
-	for _, n := range s.nodes {
-		if end := n.end.Load(); end != nil {
-			(*end)()
-		}
-	}
-	s.wg.Wait()
 }

@@ -37,26 +37,22 @@ func request(b []byte, node, nonce string, names ...string) []byte {
 	start := len(b)
 	b = append(b, 0, 0, 0, 0, 0)
 	if node != "" {
-		var n []byte
-		n = protowire.AppendTag(n, nodeID, protowire.BytesType)
-		n = protowire.AppendString(n, node)
-		n = protowire.AppendTag(n, nodeCluster, protowire.BytesType)
-		n = protowire.AppendString(n, "bench")
-		b = protowire.AppendTag(b, requestNode, protowire.BytesType)
-		b = protowire.AppendBytes(b, n)
+		b = text(b, requestNode, string(text(text(nil, nodeID, node), nodeCluster, "bench")))
 	}
-	b = protowire.AppendTag(b, requestTypeURL, protowire.BytesType)
-	b = protowire.AppendString(b, secretType)
+	b = text(b, requestTypeURL, secretType)
 	for _, name := range names {
-		b = protowire.AppendTag(b, requestSubscribe, protowire.BytesType)
-		b = protowire.AppendString(b, name)
+		b = text(b, requestSubscribe, name)
 	}
 	if nonce != "" {
-		b = protowire.AppendTag(b, requestNonce, protowire.BytesType)
-		b = protowire.AppendString(b, nonce)
+		b = text(b, requestNonce, nonce)
 	}
 	binary.BigEndian.PutUint32(b[start+1:], uint32(len(b)-start-messageHeader))
 	return b
+}
+
+// text appends a field.
+func text(b []byte, n protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, n, protowire.BytesType), s)
 }
 
 // response is what a node reads of a DeltaDiscoveryResponse.

@@ -29,9 +29,9 @@ func hold(c Command, held []net.Conn) ([]net.Conn, error) {
 
 // open makes a connection that has carried one request.
 func (c Command) open(name string) (net.Conn, error) {
-	protocol, exchange := "http/1.1", first
+	protocol := "http/1.1"
 	if c.H2 {
-		protocol, exchange = "h2", firstH2
+		protocol = "h2"
 	}
 	conn, raw, err := c.dial(name, protocol, nil)
 	if err != nil {
@@ -40,17 +40,15 @@ func (c Command) open(name string) (net.Conn, error) {
 	if got := conn.ConnectionState().NegotiatedProtocol; c.H2 && got != protocol {
 		return nil, fmt.Errorf("%s: it speaks %q", name, got)
 	}
-	if err := exchange(conn, name); err != nil {
+	if c.H2 {
+		err = firstH2(conn, name)
+	} else if _, err = conn.Write(get(name)); err == nil {
+		err = answer(bufio.NewReader(conn))
+	}
+	if err != nil {
 		return nil, err
 	}
 	return conn, raw.SetDeadline(time.Time{})
-}
-
-func first(conn net.Conn, name string) error {
-	if _, err := conn.Write(get(name)); err != nil {
-		return err
-	}
-	return answer(bufio.NewReader(conn))
 }
 
 // firstH2 is the preface and a request of HTTP/2, until its stream ends.
@@ -59,7 +57,9 @@ func firstH2(conn net.Conn, name string) error {
 	out.WriteString(http2.ClientPreface)
 	f := http2.NewFramer(&out, conn)
 	e := hpack.NewEncoder(&fields)
-	for _, h := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", name}, {":path", "/some/path"}} {
+	for _, h := range [][2]string{
+		{":method", "GET"}, {":scheme", "https"}, {":authority", name}, {":path", "/some/path"},
+	} {
 		if err := e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}); err != nil {
 			return err
 		}
@@ -79,7 +79,8 @@ func firstH2(conn net.Conn, name string) error {
 		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
 			return fmt.Errorf("%s: the server sent %v", name, frame.Header())
 		}
-		if h := frame.Header(); h.StreamID == 1 && h.Flags.Has(http2.FlagDataEndStream) && h.Type != http2.FrameWindowUpdate {
+		h := frame.Header()
+		if h.StreamID == 1 && h.Flags.Has(http2.FlagDataEndStream) && h.Type != http2.FrameWindowUpdate {
 			return nil
 		}
 	}

@@ -38,10 +38,11 @@ func request(c Command, held []net.Conn) (int, error) {
 
 // get is what a client sends that says a little of itself.
 func get(host string) []byte {
-	return []byte("GET /some/path?with=a&query HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n")
+	return []byte("GET /some/path?with=a&query HTTP/1.1\r\nHost: " + host + "\r\n" +
+		"User-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n")
 }
 
-var length = []byte("content-length:")
+var length, colon = []byte("content-length"), []byte(":")
 
 // answer reads a response, which must be a 200 with a length.
 func answer(r *bufio.Reader) error {
@@ -61,8 +62,8 @@ func answer(r *bufio.Reader) error {
 		if len(line) <= 2 {
 			break
 		}
-		if len(line) > len(length) && bytes.EqualFold(line[:len(length)], length) {
-			if body, err = strconv.Atoi(string(bytes.TrimSpace(line[len(length):]))); err != nil {
+		if name, value, _ := bytes.Cut(line, colon); bytes.EqualFold(name, length) {
+			if body, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
 				return err
 			}
 		}

@@ -17,51 +17,55 @@ import (
 // Command is one order.
 type Command struct {
 	// Op is one of:
-	//   shake    makes Count handshakes, Parallel at a time, each on a connection of its own that is ended after it
-	//   hold     opens Count connections, Parallel at a time, makes a request on each, and leaves them open
-	//   request  makes requests on all that are held for Time, each again as soon as it is answered
+	//   shake    makes Count handshakes, Parallel at a time, each on a connection of its own that
+	//            is ended after it
+	//   hold     opens Count connections, Parallel at a time, and makes a request on each
+	//   request  makes requests on all that are held for Time, each again once it is answered
 	//   drop     ends what is held
 	Op       string
 	Addr     string
-	Pattern  string        // of the server names, with a %d if there are several
-	From     int           // number of the first name
-	Names    int           // how many, in turn; 0: one
-	Count    int           // see Op
-	Parallel int           // see Op
-	Resume   bool          // shake: with a session; else full handshakes
-	H2       bool          // hold: HTTP/2
-	Time     time.Duration // request: for how long
+	Pattern  string // Pattern is of the server names, with a %d if there are several.
+	From     int    // From is the number of the first name.
+	Names    int    // Names is how many there are, in turn. 0 means one.
+	Count    int
+	Parallel int
+	Resume   bool // Resume has handshakes offer a session. Else they are full (shake).
+	H2       bool // H2 has connections speak HTTP/2 (hold).
+	Time     time.Duration
 }
 
 // Reply answers a command.
 type Reply struct {
-	Requests int // request: that were answered with 200
+	Requests int // Requests is how many were answered with 200 (request).
 }
 
-// New returns what carries out the orders of one process.
-func New() func(Command) (Reply, error) {
-	held := map[string][]net.Conn{} // by address
-	return func(c Command) (r Reply, err error) {
-		switch c.Op {
-		case "shake":
-			err = shake(c)
-		case "request":
-			r.Requests, err = request(c, held[c.Addr])
-		case "hold":
-			held[c.Addr], err = hold(c, held[c.Addr])
-		case "drop":
-			for _, conn := range held[c.Addr] {
-				conn.Close()
-			}
-			delete(held, c.Addr)
-		default:
-			err = fmt.Errorf("there is no %q", c.Op)
+// Visitors are the clients of one process.
+type Visitors struct{ held map[string][]net.Conn } // by address
+
+// New returns visitors who hold no connections.
+func New() *Visitors { return &Visitors{map[string][]net.Conn{}} }
+
+// Do carries out an order, as a method of net/rpc. One call at a time is allowed.
+func (v *Visitors) Do(c Command, r *Reply) (err error) {
+	switch c.Op {
+	case "shake":
+		err = shake(c)
+	case "request":
+		r.Requests, err = request(c, v.held[c.Addr])
+	case "hold":
+		v.held[c.Addr], err = hold(c, v.held[c.Addr])
+	case "drop":
+		for _, conn := range v.held[c.Addr] {
+			conn.Close()
 		}
-		if err != nil {
-			err = fmt.Errorf("visit: %s %s: %w", c.Op, c.Addr, err)
-		}
-		return r, err
+		delete(v.held, c.Addr)
+	default:
+		err = fmt.Errorf("there is no %q", c.Op)
 	}
+	if err != nil {
+		err = fmt.Errorf("visit: %s %s: %w", c.Op, c.Addr, err)
+	}
+	return err
 }
 
 // each calls f Count times, Parallel at a time, with the name that is next.
