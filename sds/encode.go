@@ -22,6 +22,18 @@ func certificateResource(name string, c keysource.Certificate) (*xds.Resource, e
 	return r, err
 }
 
+// certificateOf undoes certificateResource. ok is false if body was not made by it.
+func certificateOf(body []byte) (p keysource.PEM, ok bool) {
+	var s tlsv3.Secret
+	if err := proto.Unmarshal(body, &s); err != nil {
+		return p, false
+	}
+	c := s.GetTlsCertificate()
+	return keysource.PEM{
+		Chain: c.GetCertificateChain().GetInlineBytes(), Key: c.GetPrivateKey().GetInlineBytes(),
+	}, c != nil
+}
+
 // ringResource returns r as the edge gets it: the first key encrypts, all decrypt. Envoy gets it
 // under a version with a mark (see marked).
 func ringResource(scope string, r keysource.Ring) (*xds.Resource, error) {

@@ -1,11 +1,6 @@
 package sds
 
-import (
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/lockstep-tls/lockstep/keysource"
-)
+import "github.com/lockstep-tls/lockstep/keysource"
 
 // SentCertificate is a certificate that is being sent.
 type SentCertificate struct {
@@ -40,14 +35,9 @@ func (t *Table) Sent() (all []SentCertificate) {
 	}
 	t.mu.Unlock()
 	for at, b := range bodies {
-		var s tlsv3.Secret
-		if err := proto.Unmarshal(b, &s); err != nil {
-			continue // it was encoded here
+		if p, ok := certificateOf(b); ok {
+			all = append(all, SentCertificate{at.name, at.from, p})
 		}
-		c := s.GetTlsCertificate()
-		all = append(all, SentCertificate{at.name, at.from, keysource.PEM{
-			Chain: c.GetCertificateChain().GetInlineBytes(), Key: c.GetPrivateKey().GetInlineBytes(),
-		}})
 	}
 	return all
 }
