@@ -71,7 +71,9 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 		}
 		return r
 	}
-	do(swarm.Command{Op: "connect", Addr: c.XDS, Nodes: 3, Names: []string{ring, certName(0), certName(4)}, Parallel: 2})
+	do(swarm.Command{
+		Op: "connect", Addr: c.XDS, Nodes: 3, Names: []string{ring, certName(0), certName(4)}, Parallel: 2,
+	})
 	do(swarm.Command{Op: "arm", Accepts: 2})
 	for range 2 {
 		resp, err := http.Post("http://"+c.Admin+"/v1/scopes/default/burn", "", nil)
@@ -89,7 +91,8 @@ func TestTheSwarmCountsWhatItsNodesAcknowledge(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "3 nodes") {
 		t.Errorf("without a push: %v, want 3 nodes that did not accept", err)
 	}
-	if r := do(swarm.Command{Op: "ask", Addr: c.XDS, Pattern: certPattern, Count: 5}); r.Resources != 5 || r.Removed != 0 {
+	if r := do(swarm.Command{Op: "ask", Addr: c.XDS, Pattern: certPattern, Count: 5}); r.Resources != 5 ||
+		r.Removed != 0 {
 		t.Errorf("asking for 5 names: %+v", r)
 	}
 }

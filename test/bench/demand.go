@@ -175,7 +175,8 @@ func coldHosts(b *bench) {
 		return p
 	}
 	g := b.gateway(first("bbolt", "embedded", 25), up)
-	b.add(quantile(b.shake(g, hosts, certName), 0.99, 20, "cold host, certificate in the server's memory, p99 (median)"))
+	b.add(quantile(b.shake(g, hosts, certName), 0.99, 20,
+		"cold host, certificate in the server's memory, p99 (median)"))
 	count := b.size(3000, 300)
 	var cpu figures
 	for range 5 {
@@ -185,7 +186,8 @@ func coldHosts(b *bench) {
 			cpu.add(side, (cpuOf(g.PID())-before)/float64(count))
 		}
 	}
-	b.add(compare(cpu, atMost(1.10), inUS, "Envoy's CPU per full handshake: warm on-demand host, against a preloaded one").
+	b.add(compare(cpu, atMost(1.10), inUS, "Envoy's CPU per full handshake: warm on-demand host, against a "+
+		"preloaded one").
 		noted("the preloaded one makes tickets, too"))
 	first("Redis", "redis://"+must(b.fleet.Redis(b.ctx, b.fresh("redis"))).Addr, 60)
 }

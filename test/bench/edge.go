@@ -90,8 +90,9 @@ func edgeLoad(b *bench) {
 	for _, conns := range []int{10, 100, 500, 1000} {
 		for _, hosts := range []int{1, 1000} {
 			cpu := s.handshakes(sides, visit.Command{Pattern: certPattern, Names: hosts, Parallel: conns})
-			b.add(paired(figures{cpu[sides[0]], cpu[sides[1]]}, atMost(1.02), inUS, "lockstep-edge, CPU per full handshake, "+
-				"%d connections at a time, %d hosts: loaded on demand, against preloaded", conns, hosts))
+			b.add(paired(figures{cpu[sides[0]], cpu[sides[1]]}, atMost(1.02), inUS,
+				"lockstep-edge, CPU per full handshake, "+
+					"%d connections at a time, %d hosts: loaded on demand, against preloaded", conns, hosts))
 		}
 	}
 }
@@ -117,7 +118,8 @@ func edgeRequests(b *bench) {
 	const conns = 64
 	s := b.stand(b.data(1))
 	all, missing := s.field()
-	all = slices.DeleteFunc(all, func(p *peer) bool { return p.name == bareName }) // it proxies nothing
+	// it proxies nothing
+	all = slices.DeleteFunc(all, func(p *peer) bool { return p.name == bareName })
 	for _, p := range all {
 		s.visit(p, visit.Command{Op: "hold", Pattern: oneHost, Count: conns, Parallel: 8})
 	}
@@ -207,14 +209,16 @@ func failover(b *bench) {
 			crossed += must(strconv.Atoi(m[2]))
 			full += must(strconv.Atoi(m[3]))
 		}
-		what := fmt.Sprintf("two %s behind a virtual address, whose active one fails %d times: ", of.proxies, len(without))
+		what := fmt.Sprintf("two %s behind a virtual address, whose active one fails %d times: ",
+			of.proxies, len(without))
 		if len(without) == 0 {
 			b.add(row{what: what, note: "not measured: it takes root and keepalived"})
 			continue
 		}
 		worst := slices.Max(without)
 		b.add(
-			single(plain(100*float64(crossed)/float64(crossed+full))+" %", "%sclients that resume on the standby", what).
+			single(plain(100*float64(crossed)/float64(crossed+full))+" %",
+				"%sclients that resume on the standby", what).
 				absolute("100 %", full > 0).noted("%d of %d; test/e2e %s", crossed, crossed+full, of.test),
 			single(inMS(worst)+" ("+inMS(median(without))+")", "— time without service, longest (median)").
 				absolute("≤ 1 s", worst > 1),
@@ -230,7 +234,9 @@ func edgeHosts(b *bench) {
 	s := b.stand(b.dataOf(many, b.issue))
 	e := s.edge(fmt.Sprintf("limits: {names: %d}\n", bound))
 	seen := func(from, count int) []float64 {
-		s.visit(e, visit.Command{Op: "shake", Pattern: certPattern, From: from, Names: count, Count: count, Parallel: 16})
+		s.visit(e, visit.Command{
+			Op: "shake", Pattern: certPattern, From: from, Names: count, Count: count, Parallel: 16,
+		})
 		return []float64{b.settled(e.Process)}
 	}
 	few := seen(0, bound)
@@ -245,7 +251,9 @@ func edgeIdle(b *bench) {
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
 		e := s.edge("timeouts: {idle: 10m}\n")
 		hold := func(count int) float64 {
-			s.visit(e, visit.Command{Op: "hold", Pattern: oneHost, Count: count, Parallel: 16, H2: protocol == "HTTP/2"})
+			s.visit(e, visit.Command{
+				Op: "hold", Pattern: oneHost, Count: count, Parallel: 16, H2: protocol == "HTTP/2",
+			})
 			return b.settled(e.Process)
 		}
 		base := hold(1)

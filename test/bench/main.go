@@ -110,7 +110,8 @@ func orchestrate(ctx context.Context) error {
 			for _, p := range b.fleet.Processes() {
 				b.say("the end of %s's log:\n%s", p.Name(), p.LogTail(5))
 			}
-			words := "failed: " + strings.Join(strings.Fields(err.Error()), " ") // a row is one line
+			// a row is one line
+			words := "failed: " + strings.Join(strings.Fields(err.Error()), " ")
 			b.add(row{what: l.name, note: words})
 			failed = append(failed, fmt.Errorf("%s %s", l.name, words))
 		}

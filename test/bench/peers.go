@@ -51,10 +51,12 @@ func (s *stand) field() (all []*peer, missing []error) {
 	caddy := filepath.Join(s.root, ".caddy", "caddy")
 	for _, k := range []struct {
 		name, program, install string
-		version                []string // version is what prints the version, which the pattern finds.
-		pattern                string
-		config                 string   // config is the template of the configuration, whose file is the last argument.
-		args, env              []string // args and env are those of the program.
+		// version is what prints the version, which the pattern finds.
+		version []string
+		pattern string
+		// config is the template of the configuration, whose file is the last argument.
+		config    string
+		args, env []string // args and env are those of the program.
 	}{
 		{
 			"Caddy", caddy, "make caddy", []string{"go", "version", "-m", caddy}, `caddyserver/caddy/v2\s+(\S+)`,
@@ -71,7 +73,8 @@ func (s *stand) field() (all []*peer, missing []error) {
 			continue
 		}
 		p := s.onCore(serverCore, fleet.Command{
-			Name: s.fresh(k.name), Path: k.program, Args: append(k.args, s.file(k.name, render(k.config, c))), Env: k.env,
+			Name: s.fresh(k.name), Path: k.program,
+			Args: append(k.args, s.file(k.name, render(k.config, c))), Env: k.env,
 		})
 		enter(&peer{p, k.name, found(s.output(k.version[0], k.version[1:]...), k.pattern), c.Addr})
 	}
@@ -89,11 +92,12 @@ func (s *stand) field() (all []*peer, missing []error) {
 type site struct {
 	listener
 	Node, Admin string
-	Upstream    string     // Without an Upstream, an Envoy answers each request itself.
-	XDS, Ring   string     // Without XDS, from where the Ring comes, an Envoy makes a key of its own.
-	Listeners   []listener // Listeners are those of an Envoy.
-	Dir         string     // Dir is for files of nginx and Caddy.
-	Added       string     // Added is more YAML for a lockstep-edge.
+	Upstream    string // Without an Upstream, an Envoy answers each request itself.
+	// Without XDS, from where the Ring comes, an Envoy makes a key of its own.
+	XDS, Ring string
+	Listeners []listener // Listeners are those of an Envoy.
+	Dir       string     // Dir is for files of nginx and Caddy.
+	Added     string     // Added is more YAML for a lockstep-edge.
 }
 
 // listener has the files of its certificate.

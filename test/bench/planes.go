@@ -110,7 +110,9 @@ func (b *bench) stock(certs int, files *swarm.Files) *plane {
 func (b *bench) mTLS() (server, client *swarm.Files) {
 	files := func(leaf fleet.Leaf) *swarm.Files {
 		pair, file := must(b.ca.Issue(leaf)), b.file
-		return &swarm.Files{Cert: file("tls.pem", pair.Chain), Key: file("tls.key", pair.Key), CA: file("ca.pem", b.ca.PEM())}
+		return &swarm.Files{
+			Cert: file("tls.pem", pair.Chain), Key: file("tls.key", pair.Key), CA: file("ca.pem", b.ca.PEM()),
+		}
 	}
 	return files(fleet.Leaf{Names: []string{"localhost"}, IPs: []string{"127.0.0.1"}}),
 		files(fleet.Leaf{URIs: []string{"spiffe://bench.example/node"}})
@@ -185,7 +187,8 @@ func (c crowd) accepted(times int, trigger func(), planes ...*plane) (half, all 
 	trigger()
 	for _, p := range planes {
 		r := c.do(swarm.Command{Op: "wait", Set: p.Name()})
-		half, all = max(half, time.Unix(0, r.Median).Sub(at).Seconds()), max(all, time.Unix(0, r.Last).Sub(at).Seconds())
+		half, all = max(half, time.Unix(0, r.Median).Sub(at).Seconds()),
+			max(all, time.Unix(0, r.Last).Sub(at).Seconds())
 	}
 	return half, all
 }

@@ -23,10 +23,12 @@ func pushes(b *bench) {
 		rotated := b.alternate(c.rotate(ours), c.push(stock))
 		check(b.fleet.Close())
 		b.add(
-			compare(pushed[lastACK], f.push, inMS, "one push of the ring, %d nodes%s: until the last ACK", f.nodes, f.kind),
+			compare(pushed[lastACK], f.push, inMS,
+				"one push of the ring, %d nodes%s: until the last ACK", f.nodes, f.kind),
 			compare(pushed[halfACKs], reported, inMS, "— until half the ACKs"),
 			compare(pushed[cpuPerNode], f.cpu, inUS, "— server CPU per push and node"),
-			compare(rotated[lastACK], f.rotation, inMS, "a whole rotation against one stock push, %d nodes%s", f.nodes, f.kind),
+			compare(rotated[lastACK], f.rotation, inMS,
+				"a whole rotation against one stock push, %d nodes%s", f.nodes, f.kind),
 		)
 	}
 }

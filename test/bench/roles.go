@@ -53,7 +53,8 @@ const serverCore, clientCore = "0", "1"
 // onCore starts a program on one core, or on all if core is "".
 func (b *bench) onCore(core string, c fleet.Command) *fleet.Process {
 	if core != "" {
-		c.Path, c.Args, c.Env = "taskset", append([]string{"-c", core, c.Path}, c.Args...), append(c.Env, "GOMAXPROCS=1")
+		c.Path, c.Args, c.Env = "taskset",
+			append([]string{"-c", core, c.Path}, c.Args...), append(c.Env, "GOMAXPROCS=1")
 	}
 	return must(b.fleet.Start(c))
 }
@@ -107,7 +108,9 @@ func serveStock(ctx context.Context, c stockConfig) {
 		cert := &tlsv3.TlsCertificate{ // each has bytes of its own
 			CertificateChain: inline(bytes.Clone(c.Pair.Chain)), PrivateKey: inline(bytes.Clone(c.Pair.Key)),
 		}
-		resources[certName(i)] = &tlsv3.Secret{Name: certName(i), Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: cert}}
+		resources[certName(i)] = &tlsv3.Secret{
+			Name: certName(i), Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: cert},
+		}
 	}
 	linear := cache.NewLinearCache(sds.TypeURL, cache.WithInitialResources(resources))
 	var opts []grpc.ServerOption

@@ -50,7 +50,8 @@ func refuge(b *bench) {
 		check(b.fleet.Close())
 	}
 	b.add(
-		single(inSeconds(median(times)), "%d nodes over mTLS whose replica is killed: until all are on the other", nodes).
+		single(inSeconds(median(times)),
+			"%d nodes over mTLS whose replica is killed: until all are on the other", nodes).
 			absolute("≤ 10 s", median(times) > 10),
 		compare(memory, atMost(2), inMB, "— peak memory of the other, against what it holds then"),
 	)

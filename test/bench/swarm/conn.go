@@ -50,7 +50,9 @@ func dial(addr string, config *tls.Config, path string) (*conn, error) {
 	c.out.WriteString(http2.ClientPreface)
 	c.must(c.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow}))
 	c.must(c.fr.WriteWindowUpdate(0, connWindow-65535))
-	c.must(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headers(addr, path), EndHeaders: true}))
+	c.must(
+		c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headers(addr, path), EndHeaders: true}),
+	)
 	return c, nil
 }
 

@@ -33,7 +33,8 @@ type Command struct {
 	Accepts int
 	Pattern string // Pattern is of the names that are asked for, with one %d.
 	Count   int
-	Ahead   int // Ahead is how many names may wait for their answer when the next is asked for (ask).
+	// Ahead is how many names may wait for their answer when the next is asked for (ask).
+	Ahead   int
 	Timeout time.Duration
 }
 

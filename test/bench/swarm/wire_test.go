@@ -20,7 +20,8 @@ func TestARequestIsWhatProtobufReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if req.GetNode().GetId() != "node-1" || req.GetTypeUrl() != secretType || req.GetResponseNonce() != "nonce-1" ||
-		!slices.Equal(req.GetResourceNamesSubscribe(), []string{"a.example", "b.example"}) || req.GetErrorDetail() != nil {
+		!slices.Equal(req.GetResourceNamesSubscribe(), []string{"a.example", "b.example"}) ||
+		req.GetErrorDetail() != nil {
 		t.Fatalf("read as %v", &req)
 	}
 }
@@ -38,7 +39,9 @@ func TestAResponseIsReadAsProtobufWritesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for look, found := range map[string]bool{"tickets/default": true, "gone.example": true, "secret": false, "": false} {
+	for look, found := range map[string]bool{
+		"tickets/default": true, "gone.example": true, "secret": false, "": false,
+	} {
 		r, err := parse(b, look)
 		if want := (response{nonce: "n1", resources: 2, removed: 1, found: found}); err != nil || r != want {
 			t.Errorf("looking for %q: %+v, %v, want %+v", look, r, err, want)

@@ -66,7 +66,9 @@ func firstH2(conn net.Conn, name string) error {
 	}
 	f.WriteSettings()
 	f.WriteSettingsAck()
-	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields.Bytes(), EndStream: true, EndHeaders: true})
+	f.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, BlockFragment: fields.Bytes(), EndStream: true, EndHeaders: true,
+	})
 	if _, err := conn.Write(out.Bytes()); err != nil {
 		return err
 	}

@@ -107,8 +107,8 @@ func (c Command) dial(name, protocol string, sessions tls.ClientSessionCache) (*
 	}
 	raw.SetDeadline(time.Now().Add(patience))
 	conn := tls.Client(raw, &tls.Config{
-		ServerName: name, InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519},
-		NextProtos: []string{protocol}, ClientSessionCache: sessions,
+		ServerName: name, InsecureSkipVerify: true, MinVersion: tls.VersionTLS13,
+		CurvePreferences: []tls.CurveID{tls.X25519}, NextProtos: []string{protocol}, ClientSessionCache: sessions,
 	})
 	if err := conn.Handshake(); err != nil {
 		raw.Close()
