@@ -56,6 +56,10 @@ type Proof struct {
 // probe has not.
 var errClientCertificate = errors.New("the node asks for a client certificate")
 
+// errNoConnection means that TCP does not reach the address. The listener may have another one, or
+// be behind something that lets nobody from here through.
+var errNoConnection = errors.New("connect")
+
 // maxTries is for one handshake that fails before TLS has said anything. A worker of the node may
 // be busy.
 const maxTries = 3
@@ -76,7 +80,9 @@ func NewProver() *Prover { return &Prover{slots: make(chan struct{}, atOnce), pa
 // or a node has refused it, they do. Prove ends with the first host that disproves it, or with
 // ctx. It checks no certificate, since it does not matter with which one the host is served.
 //
-// A host that cannot be reached is tried three times, for five seconds each.
+// A host that does not answer is tried three times, for five seconds each. If TCP does not connect,
+// nothing is shown. A connection that is closed before the handshake disproves the host: Envoy
+// does that for a chain that has no secrets.
 func (p *Prover) Prove(ctx context.Context, s Subject) Proof {
 	if len(s.Hosts) == 0 {
 		return Proof{Words: "it has no host with session tickets", At: time.Now()}
@@ -146,6 +152,8 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 		return Unproved, what("%v: no ticket can be had", errClientCertificate), false
 	case isAlert(err) && strings.Contains(err.Error(), "protocol version"):
 		return Unproved, "", false
+	case errors.Is(err, errNoConnection):
+		return Unproved, what("not provable, its listener cannot be reached from here: %v", err), false
 	case err != nil:
 		return Disproved, what("%v", err), false
 	case full.Session == nil:
@@ -161,6 +169,8 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 		}
 		r, err := p.dial(ctx, s.Addr, c, made.Session)
 		switch {
+		case errors.Is(err, errNoConnection):
+			return Unproved, what("not provable, its listener cannot be reached any more: %v", err), true
 		case err != nil:
 			return Disproved, what("with a ticket of %s: %v", other, err), true
 		case !r.Resumed && !sameContext(made.Leaf, r.Leaf, h.Name):

@@ -36,6 +36,22 @@ func named(key byte, more func(*tls.Config)) func(*tls.Config) {
 
 func keyID(key byte) string { return keysource.TicketKeyID(bytes.Repeat([]byte{key}, 16)) }
 
+// closing accepts connections and closes them, as Envoy does for a chain without secrets.
+func closing(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			c.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
 func prover() *Prover {
 	p := NewProver()
 	p.pause = 10 * time.Millisecond
@@ -76,6 +92,7 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 	}
 	gone := l.Addr().String()
 	l.Close()
+	closes := closing(t)
 	hosts := func(names ...string) (out []Host) {
 		for _, n := range names {
 			out = append(out, Host{Name: n, Others: []string{gone, old, twin}})
@@ -101,11 +118,12 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 			[]string{"no other node with the same certificates"}},
 		"one of several has another":              {good, others, Proved, []string{"1 hosts, TLS 1.2 and 1.3"}},
 		"another certificate, then unequal bytes": {liar, others, Disproved, []string{twin, "does not resume"}},
-		"no tickets":               {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
-		"it demands a certificate": {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},
-		"it would take one":        {may, hosts(host), Proved, nil},
-		"TLS 1.3 alone":            {tls13, hosts(host), Proved, nil},
-		"it is not there":          {gone, hosts(host), Disproved, []string{host, "connect"}},
+		"no tickets":                {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
+		"it demands a certificate":  {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},
+		"it would take one":         {may, hosts(host), Proved, nil},
+		"TLS 1.3 alone":             {tls13, hosts(host), Proved, nil},
+		"it is not there":           {gone, hosts(host), Unproved, []string{host, "cannot be reached from here"}},
+		"it closes each connection": {closes, hosts(host), Disproved, []string{host, "TLS handshake"}},
 	} {
 		p := prover().Prove(t.Context(), Subject{Addr: c.addr, Hosts: c.hosts, Keys: []string{keyID(7), keyID(1)}})
 		if p.Finding != c.want || p.At.IsZero() {

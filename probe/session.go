@@ -78,7 +78,8 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return Result{}, fmt.Errorf("probe: connect: %w", err) // its text has the address
+		// its text has the address
+		return Result{}, fmt.Errorf("probe: %w: %w", errNoConnection, err)
 	}
 	defer raw.Close()
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })

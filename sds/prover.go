@@ -70,7 +70,7 @@ type Evidence struct {
 	Rings  map[string]string // versions for which it holds, by the name of the ring
 	Hosts  []string          // sorted
 	stream uint64            // the stream of a ring
-	doubts int               // how many results in a row left it in doubt
+	tries  int               // how many handshakes in a row did not prove it
 }
 
 // Holds reports whether the evidence is about that version of a ring.
@@ -82,8 +82,8 @@ const (
 	provesAtOnce   = 4 // nodes that are proved at the same time
 	othersExamined = 8 // other nodes that are examined as nodes to compare with
 	othersPerHost  = 3 // the most of these for one host
-	// proveRetry is the wait after a result that left the node in doubt. It doubles up to
-	// proveRetryMost. The handshakes may have reached a process that was ending.
+	// proveRetry is the wait after handshakes that did not prove the node. It doubles up to
+	// proveRetryMost. They may have reached a process that was ending, or none.
 	proveRetry     = 5 * time.Second
 	proveRetryMost = 5 * time.Minute
 )
@@ -98,9 +98,12 @@ type Prover struct {
 	mu sync.Mutex
 	// refused holds the streams that refused a ring, or could not be proved by it, and have not
 	// accepted one since.
-	refused  map[uint64]bool
-	cured    map[string]uint64   // node → the stream on which it took a remedy
-	due      map[string]uint64   // node → the stream on which it accepted a ring after that
+	refused map[uint64]bool
+	cured   map[string]uint64 // node → the stream on which it took a remedy
+	due     map[string]uint64 // node → the stream on which it accepted a ring after that
+	// proving counts the proofs under way of a stream's node. The stream is not in it once it has
+	// ended: what such a proof showed is of a node that has gone.
+	proving  map[uint64]int
 	evidence map[string]Evidence // by node
 }
 
@@ -108,7 +111,7 @@ type Prover struct {
 func NewProver(c ProverConfig) *Prover {
 	return &Prover{
 		cfg: c, wake: make(chan struct{}, 1), refused: map[uint64]bool{}, cured: map[string]uint64{},
-		due: map[string]uint64{}, evidence: map[string]Evidence{},
+		due: map[string]uint64{}, proving: map[uint64]int{}, evidence: map[string]Evidence{},
 	}
 }
 
@@ -142,7 +145,7 @@ func (p *Prover) Observe(e xds.Event) {
 		defer p.mu.Unlock()
 		_, cured := p.cured[n.ID]
 		before, known := p.evidence[n.ID]
-		if !p.refused[n.Stream] && !cured && !(known && before.Doubt && !before.Holds(e.Name, e.Version)) {
+		if !p.refused[n.Stream] && !cured && !(known && !before.Proved && !before.Holds(e.Name, e.Version)) {
 			return
 		}
 		delete(p.refused, n.Stream)
@@ -158,6 +161,7 @@ func (p *Prover) Observe(e xds.Event) {
 // forget forgets what is known by a stream that has ended. The caller holds mu.
 func (p *Prover) forget(n xds.Node) {
 	delete(p.refused, n.Stream)
+	delete(p.proving, n.Stream)
 	if p.cured[n.ID] == n.Stream {
 		delete(p.cured, n.ID)
 	}
@@ -204,6 +208,9 @@ func (p *Prover) Run(ctx context.Context) error {
 		p.mu.Lock()
 		due := p.due
 		p.due = map[string]uint64{}
+		for _, stream := range due {
+			p.proving[stream]++
+		}
 		p.mu.Unlock()
 		for _, node := range slices.Sorted(maps.Keys(due)) {
 			g.Go(func() error {
@@ -226,6 +233,7 @@ type site struct {
 
 // prove has one node proved, and keeps the result.
 func (p *Prover) prove(ctx context.Context, node string, stream uint64) {
+	defer p.endProof(stream)
 	at := p.siteOf(p.cfg.Streams(ctx, server.Query{Node: node}))
 	if !at.ready { // a rotation is under way: the node is proved when it has accepted its ring
 		p.proveLater(stream)
@@ -243,10 +251,15 @@ func (p *Prover) prove(ctx context.Context, node string, stream uint64) {
 		return
 	}
 	p.mu.Lock()
+	if p.proving[stream] == 0 {
+		p.mu.Unlock()
+		return
+	}
 	e := Evidence{ProofResult: v, Node: node, Rings: at.rings, Hosts: at.hosts, stream: stream}
-	if v.Doubt {
-		e.doubts = p.evidence[node].doubts + 1
-		time.AfterFunc(min(proveRetry<<min(e.doubts-1, 6), proveRetryMost), func() { p.retry(node, stream) })
+	before := p.evidence[node]
+	if !v.Proved && at.why == "" {
+		e.tries = before.tries + 1
+		time.AfterFunc(min(proveRetry<<min(e.tries-1, 6), proveRetryMost), func() { p.retry(node, stream) })
 	}
 	p.evidence[node] = e
 	p.active.Store(true)
@@ -259,18 +272,17 @@ func (p *Prover) prove(ctx context.Context, node string, stream uint64) {
 		p.cfg.Log.Error("a node has accepted its ring, and handshakes show that it does not use it: "+
 			"restart this Envoy",
 			"node", node, "words", v.Words)
-	default:
+	case before.Doubt || before.Words != v.Words:
 		p.cfg.Log.Info("a node was in doubt, and handshakes cannot show whether it uses its ring", "node", node,
 			"words", v.Words)
 	}
 }
 
-// retry has a node proved again that was left in doubt, unless something else has happened
-// meanwhile.
+// retry has a node proved again that was not proved, unless something else has happened meanwhile.
 func (p *Prover) retry(node string, stream uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e := p.evidence[node]; !e.Doubt || e.stream != stream || p.due[node] != 0 {
+	if e := p.evidence[node]; e.Proved || e.stream != stream || p.due[node] != 0 {
 		return
 	}
 	p.due[node] = stream
@@ -284,8 +296,19 @@ func (p *Prover) retry(node string, stream uint64) {
 func (p *Prover) proveLater(stream uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refused[stream] = true
-	p.active.Store(true)
+	if p.proving[stream] > 0 {
+		p.refused[stream] = true
+		p.active.Store(true)
+	}
+}
+
+// endProof notes that a proof has ended.
+func (p *Prover) endProof(stream uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.proving[stream]--; p.proving[stream] <= 0 {
+		delete(p.proving, stream)
+	}
 }
 
 // siteOf sums up the streams of one node.

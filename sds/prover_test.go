@@ -225,6 +225,35 @@ func TestARotationDuringATrialHasItMadeAgain(t *testing.T) {
 	})
 }
 
+// What a proof shows of a node that leaves meanwhile is of nobody.
+func TestANodeThatLeavesDuringItsProofLeavesNothing(t *testing.T) {
+	for what, still := range map[string]bool{"its streams are gone": false, "they are about to go": true} {
+		synctest.Test(t, func(t *testing.T) {
+			c, stop := newCourt(t)
+			defer stop()
+			n := at("n1", "192.0.2.1:5000", 1)
+			n.Port, n.Eager = 8443, true
+			c.streams(n, "shop.example")
+			c.verdict = ProofResult{Doubt: true, Words: "another key"}
+			c.during = func() {
+				c.Observe(xds.Event{Node: n, Kind: xds.Closed})
+				if !still {
+					c.views = nil
+				}
+			}
+			c.said(xds.Refused, n, "tickets/default", c.ring.Version())
+			c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
+			<-time.After(2 * quietFor)
+			synctest.Wait()
+			c.Prover.mu.Lock()
+			defer c.Prover.mu.Unlock()
+			if len(c.trials) != 1 || len(c.evidence)+len(c.refused)+len(c.proving)+len(c.due) > 0 {
+				t.Errorf("%s: %d trials, %v, %v, %v, %v", what, len(c.trials), c.evidence, c.refused, c.proving, c.due)
+			}
+		})
+	}
+}
+
 func TestTheEdgeIsNeverInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, stop := newCourt(t)
@@ -245,13 +274,19 @@ func TestTheEdgeIsNeverInDoubt(t *testing.T) {
 // A verdict may be of a process that is about to end: a node that is in doubt is tried again, ever
 // more seldom, until it is proved.
 func TestANodeThatIsLeftInDoubtIsTriedAgain(t *testing.T) {
+	for _, verdict := range []ProofResult{{Doubt: true, Words: "another key"}, {Words: "not reached"}} {
+		testTriedAgain(t, verdict)
+	}
+}
+
+func testTriedAgain(t *testing.T, verdict ProofResult) {
 	synctest.Test(t, func(t *testing.T) {
 		c, stop := newCourt(t)
 		defer stop()
 		n := at("n1", "192.0.2.1:5000", 1)
 		n.Port, n.Eager = 8443, true
 		c.streams(n, "shop.example")
-		c.verdict = ProofResult{Doubt: true, Words: "another key"}
+		c.verdict = verdict
 		c.said(xds.Refused, n, "tickets/default", c.ring.Version())
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
 		tried := func(after time.Duration) int {
