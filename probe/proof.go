@@ -7,10 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -197,10 +199,18 @@ func sameContext(a, b *x509.Certificate, host string) bool {
 	return fingerprints[0] == fingerprints[1]
 }
 
-// dial tries again while the node cannot be reached.
+// dial tries again while the node cannot be reached. A listener may demand the PROXY protocol, and
+// closes a connection without it: then a header goes first.
 func (p *Prover) dial(ctx context.Context, addr string, c Config, offer *Session) (r Result, err error) {
 	for try := range maxTries {
-		if r, err = Dial(ctx, addr, c, offer); err == nil || ctx.Err() != nil ||
+		if r, err = Dial(ctx, addr, c, offer); errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			proxied := c
+			proxied.proxied = true
+			if through, err := Dial(ctx, addr, proxied, offer); err == nil || isAlert(err) {
+				return through, err
+			}
+		}
+		if err == nil || ctx.Err() != nil ||
 			errors.Is(err, errClientCertificate) || isAlert(err) {
 			return r, err
 		}

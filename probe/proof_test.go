@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,6 +54,37 @@ func closing(t *testing.T) (addr string) {
 	return l.Addr().String()
 }
 
+// demandingProxies passes on what comes after a header of the PROXY protocol, and closes every
+// other connection, as Envoy's listener filter does.
+func demandingProxies(t *testing.T, to string) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	all.Go(func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			all.Go(func() {
+				defer c.Close()
+				head := make([]byte, len(proxyHeader))
+				if _, err := io.ReadFull(c, head); err != nil || string(head) != proxyHeader {
+					return
+				}
+				up, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				all.Go(func() { io.Copy(c, up); c.Close() })
+				io.Copy(up, c)
+				up.Close()
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
 func prover() *Prover {
 	p := NewProver()
 	p.pause = 10 * time.Millisecond
@@ -93,6 +126,7 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 	gone := l.Addr().String()
 	l.Close()
 	closes := closing(t)
+	behind := demandingProxies(t, good)
 	hosts := func(names ...string) (out []Host) {
 		for _, n := range names {
 			out = append(out, Host{Name: n, Others: []string{gone, old, twin}})
@@ -118,12 +152,13 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 			[]string{"no other node with the same certificates"}},
 		"one of several has another":              {good, others, Proved, []string{"1 hosts, TLS 1.2 and 1.3"}},
 		"another certificate, then unequal bytes": {liar, others, Disproved, []string{twin, "does not resume"}},
-		"no tickets":                {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
-		"it demands a certificate":  {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},
-		"it would take one":         {may, hosts(host), Proved, nil},
-		"TLS 1.3 alone":             {tls13, hosts(host), Proved, nil},
-		"it is not there":           {gone, hosts(host), Unproved, []string{host, "cannot be reached from here"}},
-		"it closes each connection": {closes, hosts(host), Disproved, []string{host, "TLS handshake"}},
+		"no tickets":                    {silent, hosts(host), Disproved, []string{host, "no session ticket"}},
+		"it demands a certificate":      {asks, hosts(host), Unproved, []string{"asks for a client certificate"}},
+		"it would take one":             {may, hosts(host), Proved, nil},
+		"TLS 1.3 alone":                 {tls13, hosts(host), Proved, nil},
+		"it is not there":               {gone, hosts(host), Unproved, []string{host, "cannot be reached from here"}},
+		"it demands the PROXY protocol": {behind, hosts(host), Proved, []string{"1 hosts, TLS 1.2 and 1.3"}},
+		"it closes each connection":     {closes, hosts(host), Disproved, []string{host, "TLS handshake"}},
 	} {
 		p := prover().Prove(t.Context(), Subject{Addr: c.addr, Hosts: c.hosts, Keys: []string{keyID(7), keyID(1)}})
 		if p.Finding != c.want || p.At.IsZero() {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -28,7 +29,15 @@ type Config struct {
 	// MaxPairs is about how many pairs of a TLS version Verify tries. It takes a sample if there
 	// are more. 0 means 400, which is all pairs of 20 addresses.
 	MaxPairs int
+
+	proxied bool // a header of the PROXY protocol goes first
 }
+
+// proxyHeader begins a connection that a proxy makes for itself.
+//
+// Source: the PROXY protocol, version 2, command LOCAL
+// (doc/proxy-protocol.txt of HAProxy)
+const proxyHeader = "\r\n\r\n\x00\r\nQUIT\n" + "\x20\x00\x00\x00"
 
 const defaultTimeout = 5 * time.Second
 
@@ -96,6 +105,11 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 			err = fmt.Errorf("%w: %w", errClientCertificate, err)
 		}
 		return fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
+	}
+	if c.proxied {
+		if _, err := io.WriteString(raw, proxyHeader); err != nil {
+			return Result{}, handshakeError(err)
+		}
 	}
 	conn := tls.Client(raw, &tls.Config{
 		ServerName:         c.SNI,

@@ -169,3 +169,27 @@ func TestInHybridModeTheHostsOfTheListenerAreTried(t *testing.T) {
 		return nil
 	})
 }
+
+// TestANodeThatDemandsTheProxyProtocolIsProved: its listener closes what comes without a header.
+func TestANodeThatDemandsTheProxyProtocolIsProved(t *testing.T) {
+	s := newStage(t, setup{})
+	e := s.place("edge-1")
+	const inspector = `    - name: "envoy.filters.listener.tls_inspector"`
+	config := strings.Replace(string(s.bootstrap(e, s.plane.XDS, s.eagerFlags(e, s.hosts)...)), inspector,
+		`    - name: "envoy.filters.listener.proxy_protocol"
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol
+`+inspector, 1)
+	s.run(e, []byte(config))
+	s.awaitReady()
+	s.awaitPhase("steady", 1)
+	if _, err := s.served(e, s.hosts[0]); err == nil {
+		t.Fatal("the listener serves without a header")
+	}
+	second := s.scripted("edge-1", accept)
+	s.awaitPhase("steady", 2)
+	begun := time.Now()
+	second.follow(on(grows, refuse("no room")))
+	s.mustRun("rotate", "--why", "test")
+	s.eventually(func() error { return s.proved("edge-1", begun) })
+}
