@@ -212,18 +212,20 @@ func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 	to := s.path("moved")
 	stop, stopped := make(chan struct{}), make(chan said)
 	go func() {
-		for {
+		for range 10 { // a ring holds 16 keys, and none has drained before the copy ends
 			select {
 			case <-stop:
 				stopped <- said{}
 				return
-			default:
+			case <-time.After(50 * time.Millisecond):
 			}
 			if r := s.lockstep("rotate", "--wait", "--timeout", "20s"); r.code != 0 {
 				stopped <- r
 				return
 			}
 		}
+		<-stop
+		stopped <- said{}
 	}()
 	r := s.lockstep("store", "copy", s.plane.Data, to)
 	close(stop)
