@@ -25,7 +25,7 @@ func TestAPlainNameIsItsOwnNormalForm(t *testing.T) {
 			t.Fatalf("%q is plain, and comes out as %q, %v", s, n, err)
 		}
 	})
-	if taken < 5 {
+	if taken < 5 && !testing.Short() { // short runs draw few names
 		t.Fatalf("only %d of the names were plain", taken)
 	}
 }

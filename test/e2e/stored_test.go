@@ -134,7 +134,7 @@ func TestARingIsRefusedForWhatOthersGaveTheNode(t *testing.T) {
 		return nil
 	})
 	r := s.lockstep("burn", "--yes", "--wait", "--timeout", "14s")
-	if r.code == 0 || !strings.Contains(r.out+r.err, "edge-1") || !strings.Contains(r.out+r.err, "restart this Envoy") {
+	if r.code != 3 || !strings.Contains(r.out+r.err, "edge-1") || !strings.Contains(r.out+r.err, "restart this Envoy") {
 		t.Errorf("burn --wait: exit code %d: %s%s", r.code, r.out, r.err)
 	}
 	resumed := 0
