@@ -38,25 +38,8 @@ func named(key byte, more func(*tls.Config)) func(*tls.Config) {
 
 func keyID(key byte) string { return keysource.TicketKeyID(bytes.Repeat([]byte{key}, 16)) }
 
-// closing accepts connections and closes them, as Envoy does for a chain without secrets.
-func closing(t *testing.T) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
-			c.Close()
-		}
-	}()
-	return l.Addr().String()
-}
-
-// demandingProxies passes on what comes after a header of the PROXY protocol, and closes every
-// other connection, as Envoy's listener filter does.
-func demandingProxies(t *testing.T, to string) (addr string) {
+// accepting hands each connection to handle, and closes it afterwards.
+func accepting(t *testing.T, handle func(net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,21 +51,31 @@ func demandingProxies(t *testing.T, to string) (addr string) {
 		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
 			all.Go(func() {
 				defer c.Close()
-				head := make([]byte, len(proxyHeader))
-				if _, err := io.ReadFull(c, head); err != nil || string(head) != proxyHeader {
-					return
-				}
-				up, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				all.Go(func() { io.Copy(c, up); c.Close() })
-				io.Copy(up, c)
-				up.Close()
+				handle(c)
 			})
 		}
 	})
 	return l.Addr().String()
+}
+
+// demandingProxies passes on what comes after a header of the PROXY protocol, and closes every
+// other connection, as Envoy's listener filter does.
+func demandingProxies(t *testing.T, to string) (addr string) {
+	return accepting(t, func(c net.Conn) {
+		head := make([]byte, len(proxyHeader))
+		if _, err := io.ReadFull(c, head); err != nil || string(head) != proxyHeader {
+			return
+		}
+		up, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		var back sync.WaitGroup
+		back.Go(func() { io.Copy(c, up); c.Close() })
+		io.Copy(up, c)
+		up.Close()
+		back.Wait()
+	})
 }
 
 func prover() *Prover {
@@ -125,7 +118,7 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 	}
 	gone := l.Addr().String()
 	l.Close()
-	closes := closing(t)
+	closes := accepting(t, func(net.Conn) {}) // as Envoy does for a chain without secrets
 	behind := demandingProxies(t, good)
 	hosts := func(names ...string) (out []Host) {
 		for _, n := range names {

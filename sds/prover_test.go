@@ -117,6 +117,14 @@ func at(id, remote string, stream uint64) xds.Node {
 	return xds.Node{ID: id, Remote: remote, Stream: stream, Agent: "envoy"}
 }
 
+// eagerNode adds a node with one host.
+func (c *court) eagerNode() xds.Node {
+	n := at("n1", "192.0.2.1:5000", 1)
+	n.Port, n.Eager = 8443, true
+	c.streams(n, "shop.example")
+	return n
+}
+
 func TestANodeIsTriedOnceAfterACureAndWithAllItsHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, stop := newCourt(t)
@@ -193,9 +201,7 @@ func TestARotationDuringATrialHasItMadeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, stop := newCourt(t)
 		defer stop()
-		n := at("n1", "192.0.2.1:5000", 1)
-		n.Port, n.Eager = 8443, true
-		c.streams(n, "shop.example")
+		n := c.eagerNode()
 		c.verdict = ProofResult{Doubt: true, Words: "another key"}
 		c.during = func() { c.ring = ring(3) }
 		c.said(xds.Cured, n, "shop.example", "1")
@@ -231,9 +237,7 @@ func TestANodeThatLeavesDuringItsProofLeavesNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, stop := newCourt(t)
 			defer stop()
-			n := at("n1", "192.0.2.1:5000", 1)
-			n.Port, n.Eager = 8443, true
-			c.streams(n, "shop.example")
+			n := c.eagerNode()
 			c.verdict = ProofResult{Doubt: true, Words: "another key"}
 			c.during = func() {
 				c.Observe(xds.Event{Node: n, Kind: xds.Closed})
@@ -283,9 +287,7 @@ func testTriedAgain(t *testing.T, verdict ProofResult) {
 	synctest.Test(t, func(t *testing.T) {
 		c, stop := newCourt(t)
 		defer stop()
-		n := at("n1", "192.0.2.1:5000", 1)
-		n.Port, n.Eager = 8443, true
-		c.streams(n, "shop.example")
+		n := c.eagerNode()
 		c.verdict = verdict
 		c.said(xds.Refused, n, "tickets/default", c.ring.Version())
 		c.said(xds.Accepted, n, "tickets/default", c.ring.Version())
