@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // Ports come from below Linux's ephemeral range (32768 to 60999): in it, the kernel may lend a
@@ -34,17 +35,28 @@ func Port() (int, error) {
 		for ports.next < ports.end {
 			port := ports.next
 			ports.next++
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if err != nil {
-				continue
+			if free(port) {
+				return port, nil
 			}
-			l.Close()
-			return port, nil
 		}
 		if err := claimBlock(); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// free reports whether nobody listens on a port. It keeps other goroutines from starting a process
+// meanwhile: between fork and exec a child holds a copy of each open file, and the port would stay
+// taken for that long.
+func free(port int) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 // Addr is 127.0.0.1 with a new Port.
