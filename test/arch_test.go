@@ -50,6 +50,7 @@ var rooms = []struct {
 	{"audit/storesink", []string{"audit", "store"}, "it maps records to a store, and knows nothing of lines"},
 	{"events", nil, "events carry names; whoever is woken re-reads the state elsewhere"},
 	{"events/nats", []string{"events"}, "a driver knows its contract only"},
+	{"events/journal", []string{"events"}, "it keeps lines by their time: what they mean is its caller's business"},
 	{"xds", nil, "the protocol knows nothing of secrets"},
 	{"xds/server", []string{"xds"}, "the protocol knows nothing of secrets"},
 	{"xds/client", []string{"xds"}, "a client that imports its server drags it to the edge"},
@@ -85,7 +86,7 @@ var rooms = []struct {
 
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
-		"cmd/internal/stores", "events", "identity", "keysource", "keysource/catalog",
+		"cmd/internal/stores", "events", "events/journal", "identity", "keysource", "keysource/catalog",
 		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
@@ -110,8 +111,8 @@ var rooms = []struct {
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/bus",
 		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
-		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics",
-		"cmd/internal/version", "events", "identity", "identity/enforce", "identity/transport",
+		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/presence",
+		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal", "identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
 		"xds", "xds/server",
@@ -144,6 +145,13 @@ var rooms = []struct {
 	{"cmd/internal/pki", []string{
 		"identity", "internal/atomicfile", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/presence", []string{
+		"cmd/internal/recorder", "events", "keysource", "lds", "rotation", "rotation/fleet", "store", "xds",
+	}, "it knows which nodes are here and which were, and nothing of what they may have"},
+	{"cmd/internal/recorder", []string{
+		"cmd/internal/api", "events",
+	}, "it passes on what others say has happened: it knows no room that says it"},
+	{"cmd/internal/rest", nil, "it knows the process's memory, and nothing of ours"},
 	{"cmd/internal/stores", []string{
 		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",

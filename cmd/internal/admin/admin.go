@@ -16,6 +16,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/events/journal"
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
@@ -42,6 +43,7 @@ type Config struct {
 	Dir      *dir.Dir       // Dir is nil without --certs.
 	Hub      *Hub
 	Events   events.Publisher
+	Journal  *journal.Journal // Journal has what happened at this replica.
 	Audit    *audit.Log
 	// Doubt returns an error if a name that no source has is not certain to be absent. It may be
 	// nil.
@@ -81,6 +83,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /v1/nodes", answer(a.nodes))
 	mux.HandleFunc("GET /v1/troubles", answer(a.troubles))
 	mux.HandleFunc("GET /v1/events", a.events)
+	mux.HandleFunc("GET /v1/journal", answer(a.journal))
 	mux.HandleFunc("GET /v1/scopes/{scope}/history", answer(a.history))
 	mux.HandleFunc("GET /v1/scopes/{scope}/plan", answer(a.plan))
 	mux.HandleFunc("GET /v1/scopes/{scope}/rotations/{n}", answer(a.rotation))

@@ -161,7 +161,8 @@ type Rotation struct {
 }
 
 // Line is one entry of a scope's history, GET /v1/scopes/{scope}/history. GET /v1/events streams
-// the same, one a line.
+// these, and everything else that happens, one a line. What is no step of a rotation has Kind and
+// Text.
 type Line struct {
 	At         time.Time `json:"at"`
 	Scope      string    `json:"scope"`
@@ -176,6 +177,14 @@ type Line struct {
 	Seconds    float64  `json:"seconds,omitempty"`
 	WaitedFor  []string `json:"waited_for,omitempty"`
 	LeftBehind []string `json:"left_behind,omitempty"`
+
+	// The rest is in the stream only. They are the fields of [Event].
+	Kind    string `json:"kind,omitempty"`
+	Node    string `json:"node,omitempty"`
+	Name    string `json:"name,omitempty"`
+	Text    string `json:"text,omitempty"`
+	Version string `json:"version,omitempty"`
+	Replica string `json:"replica,omitempty"`
 }
 
 // History is GET /v1/scopes/{scope}/history.

@@ -28,8 +28,11 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
+	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
+	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
+	"github.com/lockstep-tls/lockstep/cmd/internal/rest"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
-	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/events/journal"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -37,7 +40,6 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/lds"
-	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -59,6 +61,9 @@ type Daemon struct {
 	store  store.Store  // what all rooms use: the vault, with guards around it
 	lossy  *guard.Lossy // nil if the store is nobody else's
 	bus    *bus.Bus
+	events *journal.Journal
+	rec    *recorder.Recorder // everything that happened goes through it
+	nodes  *presence.Registry
 	table  *sds.Table
 	certs  *catalog.Catalog
 	trials *trial.Records // nil if every node gets a changed certificate at once
@@ -105,6 +110,9 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		Events: c.Events, Listen: c.NATSListen, Token: d.data.NATSToken, Replica: d.data.Replica, Log: log,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err = d.openRecord(); err != nil {
 		return nil, err
 	}
 	d.mtls, err = transport.Open(transport.Config{
@@ -233,7 +241,8 @@ func (d *Daemon) wire() error {
 	})
 	d.prover = d.newProver()
 	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, log: d.log,
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, nodes: d.nodes,
+		log: d.log,
 	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
@@ -256,7 +265,7 @@ func (d *Daemon) admin() http.Handler {
 	return admin.New(admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
-		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
 		PeerTransport: d.peers,
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
@@ -283,6 +292,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.lossy != nil {
 		run(d.lossy.Run)
 	}
+	run(d.rec.Run)
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
@@ -291,7 +301,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.policy.Run)
 	run(d.audit.Run)
 	run(d.custody.Run)
-	run(rest)
+	run(rest.Run)
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
@@ -377,6 +387,7 @@ func (d *Daemon) Close() {
 	if d.mtls != nil {
 		d.mtls.Close()
 	}
+	d.closeRecord()
 	if d.bus != nil {
 		d.bus.Close()
 	}
@@ -430,32 +441,4 @@ func (d *Daemon) degraded() (out []string) {
 	out = append(out, d.listeners.Problems()...)
 	out = append(out, d.sealComplaints()...)
 	return append(out, advice.Strings(d.audit.Degraded())...)
-}
-
-// tell passes on what was done to a ring, to the log, to NATS and to those who watch.
-func (d *Daemon) tell(scope string, l rotation.Line, version string) {
-	failpoint.Hit(string(l.What) + "/after-wake")
-	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key,
-		"by", l.By, "why", l.Why, "nodes", l.Nodes, "took", l.Took,
-		"waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
-	if n := l.Behind(); n > 0 {
-		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there",
-			"scope", scope, "count", n, "nodes", l.LeftBehind)
-		d.seen.leftBehind(scope, n)
-	}
-	d.bus.Publish(events.Event{
-		Kind: events.Rotation, Scope: scope, Version: version, Phase: string(l.What), Rotation: l.Rotation,
-		Why: l.Why, By: l.By, At: l.At, Audit: d.rolls.Audit(scope),
-	})
-	d.hub.Tell(admin.LineOf(scope, l))
-}
-
-// tellOfNode tells the other replicas what they may have to offer a node again; see
-// [sds.HealerConfig].
-func (d *Daemon) tellOfNode(node string, cured bool) {
-	kind := events.Refused
-	if cured {
-		kind = events.Cured
-	}
-	d.bus.Publish(events.Event{Kind: kind, Name: node, By: d.data.Replica, At: time.Now()})
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
+	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
@@ -20,6 +21,7 @@ type observer struct {
 	healer    *sds.Healer
 	table     *sds.Table
 	prover    *sds.Prover
+	nodes     *presence.Registry
 	log       *slog.Logger
 	kinds     [xds.Kinds]atomic.Uint64 // kinds counts events by xds.Kind.
 
@@ -30,6 +32,7 @@ type observer struct {
 // observe is called by the goroutines of the streams.
 func (o *observer) observe(e xds.Event) {
 	o.kinds[e.Kind].Add(1)
+	o.nodes.Observe(e)
 	o.healer.Observe(e)
 	o.table.Observe(e)
 	o.prover.Observe(e)
