@@ -86,7 +86,7 @@ var rooms = []struct {
 
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
-		"cmd/internal/stores", "events", "events/journal", "identity", "keysource", "keysource/catalog",
+		"cmd/internal/presence", "cmd/internal/stores", "events", "events/journal", "identity", "keysource", "keysource/catalog",
 		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +

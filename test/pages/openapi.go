@@ -38,10 +38,11 @@ const (
 
 // routes are all that the admin API has. The test fails if there is another one.
 var routes = map[string]route{
-	"GET /v1/status":   {says: "The scopes, their keys and nodes, and what is not well."},
-	"GET /v1/pulse":    {says: "How this replica is, for the other replicas. It is answered from memory."},
-	"GET /v1/nodes":    {says: "The nodes with what they hold and refuse."},
-	"GET /v1/troubles": {says: "Secrets that nodes of this replica do not have as they should."},
+	"GET /v1/status":          {says: "The scopes, their keys and nodes, and what is not well."},
+	"GET /v1/pulse":           {says: "How this replica is, for the other replicas. It is answered from memory."},
+	"GET /v1/nodes":           {says: "The nodes with what they hold and refuse."},
+	"DELETE /v1/nodes/{node}": {says: "Take a node that is gone off the list of nodes that were here."},
+	"GET /v1/troubles":        {says: "Secrets that nodes of this replica do not have as they should."},
 	"GET /v1/events": {
 		says:   "What happens, one line each, until the client leaves. An empty line comes every 15 s.",
 		answer: lines, schema: "Line",
@@ -103,6 +104,7 @@ var parameters = map[string]string{
 	"digest":         "the digest that the line names",
 	"node":           "only this node; for explain, whether this node may have it",
 	"here":           "only what is connected to this replica",
+	"all":            "also the nodes that were here within 30 days, and the expected ones",
 	"cert":           "only nodes that asked for this certificate",
 	"name":           "a server name",
 	"identity":       "whether a node of this identity may have it",

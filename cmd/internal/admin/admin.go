@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/events/journal"
@@ -43,7 +44,8 @@ type Config struct {
 	Dir      *dir.Dir       // Dir is nil without --certs.
 	Hub      *Hub
 	Events   events.Publisher
-	Journal  *journal.Journal // Journal has what happened at this replica.
+	Journal  *journal.Journal   // Journal has what happened at this replica.
+	Gone     *presence.Registry // Gone knows the nodes that were here.
 	Audit    *audit.Log
 	// Doubt returns an error if a name that no source has is not certain to be absent. It may be
 	// nil.
@@ -81,6 +83,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /v1/status", answer(a.status))
 	mux.HandleFunc("GET /v1/pulse", answer(a.pulse))
 	mux.HandleFunc("GET /v1/nodes", answer(a.nodes))
+	mux.HandleFunc("DELETE /v1/nodes/{node}", answer(a.forgetNode))
 	mux.HandleFunc("GET /v1/troubles", answer(a.troubles))
 	mux.HandleFunc("GET /v1/events", a.events)
 	mux.HandleFunc("GET /v1/journal", answer(a.journal))
@@ -163,7 +166,8 @@ func fail(w http.ResponseWriter, err error) {
 		e.Code, code = api.NotFound, http.StatusNotFound
 	case errors.Is(err, audit.ErrUnwritten):
 		e.Code, code = api.Refused, http.StatusServiceUnavailable
-	case errors.Is(err, rotation.ErrRefused), errors.Is(err, stores.ErrFrozen), errors.Is(err, audit.ErrSound):
+	case errors.Is(err, rotation.ErrRefused), errors.Is(err, stores.ErrFrozen), errors.Is(err, audit.ErrSound),
+		errors.Is(err, presence.ErrLive):
 		e.Code, code = api.Refused, http.StatusConflict
 	case errors.Is(err, keysource.ErrBadTicketKey),
 		errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):

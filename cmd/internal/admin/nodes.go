@@ -47,6 +47,9 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	if !here {
 		out.Silent = a.ask(r.Context(), v, api.NodesQuery{Node: only})
 	}
+	if r.URL.Query().Has("all") {
+		v.gone(a.cfg.Gone.Gone(), only)
+	}
 	out.Nodes = v.sorted()
 	if only != "" && len(out.Nodes) == 0 && !here {
 		return out, fmt.Errorf("node %q %w: it is not connected, and no scope waits for it",

@@ -81,11 +81,15 @@ type Nodes struct {
 
 // Node is one Envoy or edge proxy.
 type Node struct {
-	Node     string    `json:"node"`
-	Identity string    `json:"identity"`
-	State    string    `json:"state"` // State is live, away, refusing or excluded.
-	Since    time.Time `json:"since"`
-	Remote   string    `json:"remote,omitempty"`
+	Node     string `json:"node"`
+	Identity string `json:"identity"`
+	// State is live, away, refusing or excluded. A list of all nodes also has gone (it was here
+	// within 30 days) and missing (it is expected, and was not).
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	// Expected reports that the configuration expects the node, in a list of all nodes.
+	Expected bool   `json:"expected,omitempty"`
+	Remote   string `json:"remote,omitempty"`
 	// Replica is the one to which the node is connected.
 	Replica string   `json:"replica,omitempty"`
 	Secrets []Secret `json:"secrets"`

@@ -218,6 +218,10 @@ func (d *Daemon) wire() error {
 		Announce: d.tell, Record: d.recordRollout,
 		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
 	})
+	d.nodes = presence.New(presence.Config{
+		Store: d.store, Replica: d.data.Replica, Fleet: d.rolls, Refresh: d.cfg.Refresh, Expected: d.cfg.ExpectedNodes,
+		Record: d.rec.Record, Log: d.log,
+	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,
 	}
@@ -265,7 +269,7 @@ func (d *Daemon) admin() http.Handler {
 	return admin.New(admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
-		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events,
+		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events, Gone: d.nodes,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
 		PeerTransport: d.peers,
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
@@ -293,6 +297,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		run(d.lossy.Run)
 	}
 	run(d.rec.Run)
+	run(d.nodes.Run)
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
@@ -438,6 +443,7 @@ func (d *Daemon) degraded() (out []string) {
 			out = append(out, lost)
 		}
 	}
+	out = append(out, d.nodes.Problems()...)
 	out = append(out, d.listeners.Problems()...)
 	out = append(out, d.sealComplaints()...)
 	return append(out, advice.Strings(d.audit.Degraded())...)

@@ -5,7 +5,6 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
-	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/events/journal"
@@ -21,7 +20,6 @@ func (d *Daemon) openRecord() (err error) {
 	d.rec = recorder.New(recorder.Config{
 		Replica: d.data.Replica, Journal: d.events, Bus: d.bus, Watch: d.hub.Tell, Log: d.log,
 	})
-	d.nodes = presence.New(presence.Config{Record: d.rec.Record})
 	return nil
 }
 
