@@ -105,13 +105,17 @@ var rooms = []struct {
 	{"cmd/internal/bus", []string{
 		"cmd/internal/advice", "cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
+	{"cmd/internal/certlog", []string{
+		"audit", "cmd/internal/recorder", "events", "internal/atomicfile", "keysource", "keysource/dir",
+	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
 	{"cmd/internal/config", []string{
 		"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/bus",
-		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
-		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/presence",
+		"cmd/internal/certlog", "cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
+		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/observer",
+		"cmd/internal/presence",
 		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal", "identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
@@ -145,11 +149,14 @@ var rooms = []struct {
 	{"cmd/internal/pki", []string{
 		"identity", "internal/atomicfile", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/observer", []string{
+		"cmd/internal/listeners", "cmd/internal/presence", "keysource", "lds", "rotation/fleet", "sds", "xds",
+	}, "it passes on what happens on streams: it sends nothing, and knows no store"},
 	{"cmd/internal/presence", []string{
-		"cmd/internal/recorder", "events", "keysource", "lds", "rotation", "rotation/fleet", "store", "xds",
+		"cmd/internal/recorder", "events", "keysource", "lds", "rotation/fleet", "store", "xds",
 	}, "it knows which nodes are here and which were, and nothing of what they may have"},
 	{"cmd/internal/recorder", []string{
-		"cmd/internal/api", "events",
+		"cmd/internal/api", "events", "internal/atomicfile",
 	}, "it passes on what others say has happened: it knows no room that says it"},
 	{"cmd/internal/rest", nil, "it knows the process's memory, and nothing of ours"},
 	{"cmd/internal/stores", []string{

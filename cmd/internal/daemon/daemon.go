@@ -22,16 +22,19 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
+	"github.com/lockstep-tls/lockstep/cmd/internal/certlog"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
+	"github.com/lockstep-tls/lockstep/cmd/internal/observer"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/rest"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/events/journal"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
@@ -64,20 +67,22 @@ type Daemon struct {
 	events *journal.Journal
 	rec    *recorder.Recorder // everything that happened goes through it
 	nodes  *presence.Registry
-	table  *sds.Table
-	certs  *catalog.Catalog
-	trials *trial.Records // nil if every node gets a changed certificate at once
-	dir    *dir.Dir       // nil without --certs
-	rolls  *fleet.Coordinator
-	xds    *server.Server
-	grpc   *grpc.Server
-	up     *health.Server
-	http   *http.Server
-	hub    *admin.Hub
-	audit  *audit.Log
-	seen   *observer
-	healer *sds.Healer
-	prover *sds.Prover
+
+	certlog *certlog.Log // nil without --certs
+	table   *sds.Table
+	certs   *catalog.Catalog
+	trials  *trial.Records // nil if every node gets a changed certificate at once
+	dir     *dir.Dir       // nil without --certs
+	rolls   *fleet.Coordinator
+	xds     *server.Server
+	grpc    *grpc.Server
+	up      *health.Server
+	http    *http.Server
+	hub     *admin.Hub
+	audit   *audit.Log
+	seen    *observer.Observer
+	healer  *sds.Healer
+	prover  *sds.Prover
 
 	sources   keysource.Sources    // of certificates; the table's
 	listeners *listeners.Listeners // nil if no listener is served
@@ -190,10 +195,14 @@ func (d *Daemon) wire() error {
 	}
 	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
 	if d.cfg.Certs != "" {
+		d.certlog = certlog.New(certlog.Config{
+			File: d.data.File("certs.mark"), Audit: d.audit, Record: d.rec.Record, Log: d.log,
+		})
 		d.dir = dir.New(dir.Config{
 			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
 			Known:      datadir.Names{Store: d.store, Replica: d.data.Replica},
 			Changed:    d.changed,
+			Noted:      d.certlog.Note,
 			AcceptLoss: "lockstep cert rm --confirm",
 		})
 		d.sources = append(d.sources, d.dir)
@@ -244,13 +253,13 @@ func (d *Daemon) wire() error {
 		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Announce: d.tellOfNode,
 	})
 	d.prover = d.newProver()
-	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, nodes: d.nodes,
-		log: d.log,
-	}
+	d.seen = observer.New(observer.Config{
+		Rollouts: d.rolls, Healer: d.healer, Table: d.table, Prover: d.prover, Listeners: d.listeners, Nodes: d.nodes,
+		Log: d.log,
+	})
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
-		Observe:  d.seen.observe,
+		Observe:  d.seen.Observe,
 		Identity: transport.Identity,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
@@ -288,6 +297,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run := func(f func(context.Context) error) { g.Go(func() error { return f(core) }) }
 	if d.dir != nil {
 		run(d.dir.Run)
+		run(d.certlog.Run)
 	}
 	run(d.certs.Run)
 	if d.trials != nil {
@@ -298,6 +308,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	run(d.rec.Run)
 	run(d.nodes.Run)
+	run(d.runRecord)
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
@@ -310,7 +321,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
-	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.xds.Dismiss) })
+	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.dismiss) })
 	run(func(ctx context.Context) error { return d.bus.Run(ctx, d.heard, d.rolls) })
 	g.Go(func() error { return d.serveAdmin() })
 	g.Go(func() error { return d.serveXDS(core) })
@@ -364,6 +375,9 @@ func (d *Daemon) serveXDS(ctx context.Context) error {
 }
 
 func (d *Daemon) drain() {
+	d.rec.Publish(events.Event{
+		Kind: events.ReplicaStopping, Name: d.data.Replica, Text: "this replica is stopping, and sends its nodes elsewhere",
+	})
 	d.log.Info("draining")
 	d.up.Shutdown()
 	d.xds.Drain()
@@ -444,6 +458,14 @@ func (d *Daemon) degraded() (out []string) {
 		}
 	}
 	out = append(out, d.nodes.Problems()...)
+	if d.certlog != nil {
+		if unwritten := d.certlog.Problem(); unwritten != "" {
+			out = append(out, unwritten)
+		}
+	}
+	if err := d.rec.Failed(); err != nil {
+		out = append(out, fmt.Sprintf("what happens cannot be recorded (lockstep events): %v", err))
+	}
 	out = append(out, d.listeners.Problems()...)
 	out = append(out, d.sealComplaints()...)
 	return append(out, advice.Strings(d.audit.Degraded())...)

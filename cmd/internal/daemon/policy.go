@@ -3,10 +3,12 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
@@ -44,6 +46,9 @@ func (d *Daemon) setPolicy(p *identity.Policy) {
 	d.table.SetPolicy(p)
 	d.rolls.SetAllows(scopesOf(p))
 	d.listeners.SetPolicy(p)
+	d.rec.Publish(events.Event{
+		Kind: events.Policy, Name: d.cfg.Policy, Text: fmt.Sprintf("another policy is in force: %d rules", p.Rules()),
+	})
 }
 
 // granted is the policy in force. It is nil if there is none, where a nil pointer would not be.

@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"context"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/events/journal"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -21,6 +23,23 @@ func (d *Daemon) openRecord() (err error) {
 		Replica: d.data.Replica, Journal: d.events, Bus: d.bus, Watch: d.hub.Tell, Log: d.log,
 	})
 	return nil
+}
+
+// runRecord records what this replica is, and what it complains of.
+func (d *Daemon) runRecord(ctx context.Context) error {
+	d.rec.Publish(events.Event{Kind: events.ReplicaStarted, Name: d.data.Replica, Version: version.Get().Version,
+		Text: "this replica has started, version " + version.Get().Version})
+	if err := d.rec.Settings(d.data.File("settings.mark"), d.cfg.Settings()); err != nil {
+		d.log.Warn("it cannot be kept which configuration this is: a change is not noticed at the next start", "err", err)
+	}
+	return d.rec.Watch(ctx, recorder.Conditions{
+		Every: max(d.cfg.Refresh, time.Second), Problems: d.degraded, Peers: func() (names []string) {
+			for _, p := range d.rolls.Peers() {
+				names = append(names, p.Replica)
+			}
+			return names
+		},
+	})
 }
 
 func (d *Daemon) closeRecord() {
@@ -42,7 +61,7 @@ func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 	if n := l.Behind(); n > 0 {
 		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there",
 			"scope", scope, "count", n, "nodes", l.LeftBehind)
-		d.seen.leftBehind(scope, n)
+		d.seen.LeftBehind(scope, n)
 	}
 	line := admin.LineOf(scope, l)
 	e := events.Event{
