@@ -201,6 +201,8 @@ func (r *Registry) write(ctx context.Context, p *plan) error {
 			r.tracker.giveBack(p.left[key])
 			if !errors.Is(o.Err, store.ErrConflict) {
 				failed = o.Err
+			} else if err := r.again(ctx, key); err != nil {
+				failed = err
 			}
 			continue
 		}
@@ -212,6 +214,21 @@ func (r *Registry) write(ctx context.Context, p *plan) error {
 		}
 	}
 	return failed
+}
+
+// again notes that a store which has lost the record takes it as a new one. Another conflict needs
+// nothing, since the next look reads what has changed.
+func (r *Registry) again(ctx context.Context, key string) error {
+	_, _, err := r.cfg.Store.Get(ctx, key)
+	if !errors.Is(err, store.ErrNotExist) {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.shards[key]
+	s.rev = 0
+	r.shards[key] = s
+	return nil
 }
 
 // Failed reports that the records cannot be read or written.

@@ -69,7 +69,7 @@ func (w *watched) look(record func(Entry), problems, peers []string, now time.Ti
 			w.problems[key] = &problem{text: text, since: now}
 		case p == nil:
 		case !p.told:
-			p.told = true
+			p.told, p.text = true, text
 			record(Entry{Level: slog.LevelWarn, Event: events.Event{
 				Kind: events.Problem, At: p.since, Text: "not well: " + text,
 			}})
