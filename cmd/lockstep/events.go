@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +38,7 @@ func (a *app) eventsCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				all.Zone = zone(now)
+				all.Zone = zoneOf(now)
 				for _, s := range all.Silent {
 					fmt.Fprintln(a.err, "a replica did not answer, and what only it knows is missing:", s)
 				}
@@ -66,10 +67,17 @@ func allEvents(ctx context.Context, c *api.Client, q api.EventsQuery) (all api.E
 			all = page
 		} else {
 			all.Events = append(all.Events, page.Events...)
+			for _, s := range page.Silent {
+				if !slices.Contains(all.Silent, s) {
+					all.Silent = append(all.Silent, s)
+				}
+			}
 		}
-		if q.After, all.Next = page.Next, ""; q.After == "" {
+		all.Next = ""
+		if page.Next == "" || page.Next == q.After {
 			return all, nil
 		}
+		q.After = page.Next
 	}
 }
 
@@ -92,8 +100,8 @@ func firstOf(replica string) string {
 	return replica
 }
 
-// zone names the time zone of this machine at t, with its offset if the name says nothing.
-func zone(t time.Time) string {
+// zoneOf names the time zone of this machine at t, with its offset if the name says nothing.
+func zoneOf(t time.Time) string {
 	name, offset := t.Local().Zone()
 	if offset == 0 && name == "UTC" {
 		return name
@@ -123,7 +131,7 @@ func span(since, until string, now time.Time) (from, to time.Time, err error) {
 	}
 	if !from.Before(to) {
 		return from, to, usage("--since %s is not before --until %s (times are in %s)",
-			from.Format(time.DateTime), to.Format(time.DateTime), zone(now))
+			from.Format(time.DateTime), to.Format(time.DateTime), zoneOf(now))
 	}
 	return from, to, nil
 }
