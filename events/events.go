@@ -40,7 +40,7 @@ const (
 	NodeAway      Kind = "node-away"      // its last stream at a replica ended
 	NodeGone      Kind = "node-gone"      // it was away from all replicas for longer than its lease
 	NodeRefused   Kind = "node-refused"   // it refused what Name says
-	NodeCured     Kind = "node-cured"     // it took something else in the place of what it had refused
+	NodeCured     Kind = "node-cured"     // it took something else in the place of that
 	NodeStuck     Kind = "node-stuck"     // it refuses every remedy as well
 	// NodeLetGo means that a replica sent its nodes to the others, since it was cut off from the
 	// store.

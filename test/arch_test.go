@@ -86,7 +86,8 @@ var rooms = []struct {
 
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
-		"cmd/internal/presence", "cmd/internal/stores", "events", "events/journal", "identity", "keysource", "keysource/catalog",
+		"cmd/internal/presence", "cmd/internal/stores", "events", "events/journal", "identity",
+		"keysource", "keysource/catalog",
 		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
@@ -116,7 +117,8 @@ var rooms = []struct {
 		"cmd/internal/certlog", "cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
 		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/observer",
 		"cmd/internal/presence",
-		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal", "identity", "identity/enforce", "identity/transport",
+		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal",
+		"identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
 		"xds", "xds/server",

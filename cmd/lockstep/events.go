@@ -21,12 +21,12 @@ func (a *app) eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show what happened: nodes, certificates, rotations, settings, over all replicas by time",
-		Long: "events shows what happened, over all replicas, by time. Each replica keeps its newest lines on its own " +
-			"disk, some ten thousand,\nalso over a restart.\n\n" +
-			"A time is 03:00 or 03:00:00 (the most recent one), 2026-11-30, 2026-11-30T03:00, RFC 3339, or a duration " +
-			"before now, such as 2h.\nTimes without a zone are in the zone of this machine ($TZ), in which events are " +
-			"shown, too.\n" +
-			"--kind takes a kind as it is shown, or a part of it: node, cert, refused, rotation, policy, problem, replica.",
+		Long: "events shows what happened, over all replicas, by time. Each replica keeps its newest lines on its " +
+			"own disk,\nsome ten thousand, also over a restart.\n\n" +
+			"A time is 03:00 or 03:00:00 (the most recent one), 2026-11-30, 2026-11-30T03:00, RFC 3339,\n" +
+			"or a duration before now, such as 2h. " +
+			"Times without a zone are in the zone of this machine ($TZ), as those shown.\n" +
+			"--kind takes a kind as it is shown, or a part of it: node, cert, refused, rotation, policy, problem.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			now := time.Now()
@@ -163,5 +163,6 @@ func when(flag, s string, now time.Time) (t time.Time, clock bool, err error) {
 			return t, false, nil
 		}
 	}
-	return t, false, usage("%s %q is no time: give 03:00, 2026-11-30T03:00, RFC 3339, or a duration such as 2h", flag, s)
+	return t, false, usage("%s %q is no time: give 03:00, 2026-11-30T03:00, RFC 3339, or a duration such as 2h",
+		flag, s)
 }

@@ -44,7 +44,8 @@ func event(kind events.Kind, minute int, text string) events.Event {
 func TestLinesAreFoundByTimeAlsoAfterARestart(t *testing.T) {
 	c := journal.Config{Dir: filepath.Join(t.TempDir(), "events")}
 	j := open(t, c)
-	if err := j.Append(event(events.CertTaken, 3, "c"), event(events.NodeAway, 1, "a"), event(events.NodeGone, 2, "b")); err != nil {
+	err := j.Append(event(events.CertTaken, 3, "c"), event(events.NodeAway, 1, "a"), event(events.NodeGone, 2, "b"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	j.Close()
@@ -55,8 +56,8 @@ func TestLinesAreFoundByTimeAlsoAfterARestart(t *testing.T) {
 	if got := texts(t, j, journal.Query{}); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
 		t.Errorf("all: %v", got)
 	}
-	if got := texts(t, j, journal.Query{Since: noon.Add(2 * time.Minute), Until: noon.Add(4 * time.Minute)}); !slices.Equal(got,
-		[]string{"b", "c"}) {
+	part := journal.Query{Since: noon.Add(2 * time.Minute), Until: noon.Add(4 * time.Minute)}
+	if got := texts(t, j, part); !slices.Equal(got, []string{"b", "c"}) {
 		t.Errorf("from 12:02 until 12:04: %v", got)
 	}
 	lines, _, _ := j.Query(t.Context(), journal.Query{})
@@ -163,7 +164,8 @@ func TestATornLineIsCutOff(t *testing.T) {
 // A version beside or after this one may write more fields.
 func TestFieldsThatAreUnknownAreNoHindrance(t *testing.T) {
 	dir := t.TempDir()
-	line := `{"seq":7,"kind":"later-kind","at":"2026-11-30T12:00:00Z","text":"from a later version","more":{"x":1}}` + "\n"
+	line := `{"seq":7,"kind":"later-kind","at":"2026-11-30T12:00:00Z","text":"from a later version",` +
+		`"more":{"x":1}}` + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "others-00000000000000000007.jsonl"), []byte(line), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -14,13 +14,13 @@ import (
 var complainers = []string{
 	"status", "refusedFirst", "complaints", "sentence", // of the admin API
 	"degraded", "sealComplaints", // of lockstepd
-	// of the listeners, the policy and a lost store
+	// of the listeners, the policy, a lost store, the nodes and the directory's certificates
 	"Problem", "Problems", "Unsettled", "unwritten", "PutBack",
 	"Degraded", // of the audit log
 }
 
 // silent are texts in these functions that are no sentences.
-var silent = []string{"%s: %s", ": "}
+var silent = []string{"%s: %s", ": ", "%s (since %s)"}
 
 var verb = regexp.MustCompile(`%(\[\d\])?[vsdqw]`)
 

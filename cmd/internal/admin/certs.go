@@ -135,7 +135,8 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	}
 	out.Shadowed = a.inDirectory(r, n)
 	a.cfg.Catalog.Wake()
-	text := fmt.Sprintf("the certificate of %s was put into the store by %s: version %s", n, Actor(r.Context()), out.Version)
+	text := fmt.Sprintf("the certificate of %s was put into the store by %s: version %s",
+		n, Actor(r.Context()), out.Version)
 	if notBefore == nil {
 		text += ", before " + before.Version()
 	}

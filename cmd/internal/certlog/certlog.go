@@ -255,8 +255,8 @@ func summary(all []recorder.Entry, first bool) (out []recorder.Entry) {
 			what = "were found in the directory for the first time"
 		}
 		e := of[0]
-		e.Text, e.Version, e.Name, e.Logged = fmt.Sprintf("%d certificates %s; one is %s", len(of), what, of[0].Name), "",
-			"", false
+		e.Text = fmt.Sprintf("%d certificates %s; one is %s", len(of), what, of[0].Name)
+		e.Version, e.Name, e.Logged = "", "", false
 		out = append(out, e)
 	}
 	return out

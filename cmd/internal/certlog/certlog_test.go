@@ -178,7 +178,7 @@ func TestTheLineFollowsOnceTheAuditLogIsBack(t *testing.T) {
 	l.issue(one, "a.example")
 	l.away = true
 	log, d, stop := l.run()
-	l.eventually(func() string { return log.Problem() }, "1 certificates of the directory have changed", "the sink is away")
+	l.eventually(log.Problem, "1 certificates of the directory have changed", "the sink is away")
 	if _, err := d.Certificate(t.Context(), keysource.Name("a.example")); err != nil {
 		t.Errorf("it is not served: %v", err)
 	}

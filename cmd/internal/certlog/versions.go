@@ -34,7 +34,8 @@ type version struct {
 // versionOf is what is remembered of a certificate that was taken.
 func versionOf(c dir.Change) version {
 	v := version{Version: c.Version, NotBefore: c.Certificate.NotBefore, NotAfter: c.Certificate.NotAfter}
-	if context, err := keysource.ResumptionContext(c.Certificate.Chain, c.Name); err == nil { // it was parsed before
+	// It was parsed before, so there is no error.
+	if context, err := keysource.ResumptionContext(c.Certificate.Chain, c.Name); err == nil {
 		v.Context = context
 	}
 	return v
@@ -112,7 +113,8 @@ func (l *Log) tellEnds(now time.Time) {
 	if more := len(out) - severally; more > 0 {
 		out = append(out[:severally], recorder.Entry{Level: slog.LevelWarn, Event: events.Event{
 			Kind: events.CertExpiring,
-			Text: fmt.Sprintf("%d more certificates of the directory are near their end (lockstep cert list --expires-within 30d)", more),
+			Text: fmt.Sprintf("%d more certificates of the directory are near their end "+
+				"(lockstep cert list --expires-within 30d)", more),
 		}})
 	}
 	for _, e := range out {

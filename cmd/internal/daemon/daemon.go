@@ -376,7 +376,8 @@ func (d *Daemon) serveXDS(ctx context.Context) error {
 
 func (d *Daemon) drain() {
 	d.rec.Publish(events.Event{
-		Kind: events.ReplicaStopping, Name: d.data.Replica, Text: "this replica is stopping, and sends its nodes elsewhere",
+		Kind: events.ReplicaStopping, Name: d.data.Replica,
+		Text: "this replica is stopping, and sends its nodes elsewhere",
 	})
 	d.log.Info("draining")
 	d.up.Shutdown()

@@ -30,7 +30,8 @@ func (d *Daemon) runRecord(ctx context.Context) error {
 	d.rec.Publish(events.Event{Kind: events.ReplicaStarted, Name: d.data.Replica, Version: version.Get().Version,
 		Text: "this replica has started, version " + version.Get().Version})
 	if err := d.rec.Settings(d.data.File("settings.mark"), d.cfg.Settings()); err != nil {
-		d.log.Warn("it cannot be kept which configuration this is: a change is not noticed at the next start", "err", err)
+		d.log.Warn("it cannot be kept which configuration this is: a change is not noticed at the next start",
+			"err", err)
 	}
 	return d.rec.Watch(ctx, recorder.Conditions{
 		Every: max(d.cfg.Refresh, time.Second), Problems: d.degraded, Peers: func() (names []string) {
@@ -68,7 +69,8 @@ func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 		Kind: events.Rotation, Scope: scope, Name: keysource.RingName(scope), Version: version, Phase: string(l.What),
 		Rotation: l.Rotation, Why: l.Why, By: l.By, At: l.At, Audit: d.rolls.Audit(scope), Text: admin.Words(line),
 	}
-	line.Kind, line.Name, line.Text, line.Version, line.Replica = string(e.Kind), e.Name, e.Text, version, d.data.Replica
+	line.Kind, line.Name, line.Text = string(e.Kind), e.Name, e.Text
+	line.Version, line.Replica = version, d.data.Replica
 	d.rec.Record(recorder.Entry{Event: e, Line: &line, Logged: true})
 }
 

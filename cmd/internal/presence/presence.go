@@ -25,7 +25,8 @@ func (r *Registry) Observe(e xds.Event) {
 		out.Version = ""
 	case went:
 		out.Kind = events.NodeAway
-		out.Text = fmt.Sprintf("node %s has gone away from this replica after %s%s", e.Node.ID, round(time.Since(since)), reason(e.Words))
+		out.Text = fmt.Sprintf("node %s has gone away from this replica after %s%s",
+			e.Node.ID, round(time.Since(since)), reason(e.Words))
 	case e.Kind == xds.Refused:
 		out.Kind, out.Name, out.Level = events.NodeRefused, what.name, slog.LevelWarn
 		out.Logged = what.logged

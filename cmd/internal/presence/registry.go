@@ -381,8 +381,8 @@ func (r *Registry) Forget(ctx context.Context, id string) error {
 		case !there:
 			return fmt.Errorf("node %s %w", id, ErrUnknown)
 		case !k.Gone:
-			return fmt.Errorf("node %s %w: it went away at %s, and rotations wait for it (lockstep exclude)", id, ErrLive,
-				k.At.UTC().Format(time.RFC3339))
+			return fmt.Errorf("node %s %w: it went away at %s, and rotations wait for it (lockstep exclude)",
+				id, ErrLive, k.At.UTC().Format(time.RFC3339))
 		}
 		delete(s.nodes, id)
 		if val, err = s.encode(); err != nil {

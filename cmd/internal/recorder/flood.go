@@ -128,7 +128,9 @@ func (f *flood) due(now time.Time) (out []Entry) {
 				out = append(out, f.more(a, now))
 			}
 		}
-		slices.SortFunc(out, func(a, b Entry) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Name, b.Name)) })
+		slices.SortFunc(out, func(a, b Entry) int {
+			return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Name, b.Name))
+		})
 	}
 	if len(f.missed) == 0 {
 		return out
