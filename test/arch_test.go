@@ -137,8 +137,8 @@ var rooms = []struct {
 		"cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/metrics", []string{
-		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version",
-		"identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
+		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/problems",
+		"cmd/internal/version", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
 		"rotation/fleet", "seal/custody", "xds",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},

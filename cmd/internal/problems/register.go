@@ -48,15 +48,15 @@ type Kind struct {
 	Severity api.Severity
 	// Next is the next step of a problem that names none of its own.
 	Next string
-	// Alert is the rule in deploy/prometheus that tells of it. It is Generic for a rule over the
-	// metric lockstep_problems, which names the code.
+	// Alert is the rule in deploy/prometheus that tells of it, and the label alert of the metric
+	// lockstep_problems. It is Generic for the rules over that metric, which name the code.
 	Alert string
 	// NoAlert is why there is no alert, if there is none.
 	NoAlert string
 }
 
-// Generic is the beginning of the names of the rules over lockstep_problems. Each severity that
-// alerts has one.
+// Generic stands for the rules over lockstep_problems: LockstepProblemCritical for what is
+// critical, LockstepProblem for warnings.
 const Generic = "LockstepProblem"
 
 // Register has every code once, in the order of the constants.
