@@ -86,8 +86,8 @@ var rooms = []struct {
 
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
-		"cmd/internal/presence", "cmd/internal/stores", "events", "events/journal", "identity",
-		"keysource", "keysource/catalog",
+		"cmd/internal/presence", "cmd/internal/problems", "cmd/internal/stores", "events", "events/journal",
+		"identity", "keysource", "keysource/catalog",
 		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
@@ -107,7 +107,8 @@ var rooms = []struct {
 		"cmd/internal/advice", "cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
 	{"cmd/internal/certlog", []string{
-		"audit", "cmd/internal/recorder", "events", "internal/atomicfile", "keysource", "keysource/dir",
+		"audit", "cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events",
+		"internal/atomicfile", "keysource", "keysource/dir",
 	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
 	{"cmd/internal/config", []string{
 		"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
@@ -116,9 +117,8 @@ var rooms = []struct {
 		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/bus",
 		"cmd/internal/certlog", "cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
 		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/observer",
-		"cmd/internal/presence",
-		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal",
-		"identity", "identity/enforce", "identity/transport",
+		"cmd/internal/presence", "cmd/internal/problems", "cmd/internal/recorder", "cmd/internal/rest",
+		"cmd/internal/version", "events", "events/journal", "identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
 		"xds", "xds/server",
@@ -137,14 +137,15 @@ var rooms = []struct {
 		"seal",
 	}, "it adds to the errors of a source what an operator types, and decides nothing"},
 	{"cmd/internal/listeners", []string{
-		"cmd/internal/admin", "keysource", "keysource/eager", "lds", "xds",
+		"cmd/internal/admin", "cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/eager", "lds",
+		"xds",
 	}, "a listener is made of names: it never sees a certificate, a key or a store"},
 	{"cmd/internal/loss", []string{
-		"keysource", "keysource/catalog", "sds", "store/guard",
+		"cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/metrics", []string{
-		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version",
-		"identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
+		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/problems",
+		"cmd/internal/version", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
 		"rotation/fleet", "seal/custody", "xds",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
@@ -155,12 +156,16 @@ var rooms = []struct {
 		"cmd/internal/listeners", "cmd/internal/presence", "keysource", "lds", "rotation/fleet", "sds", "xds",
 	}, "it passes on what happens on streams: it sends nothing, and knows no store"},
 	{"cmd/internal/presence", []string{
-		"cmd/internal/recorder", "events", "keysource", "lds", "rotation/fleet", "store", "xds",
+		"cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events", "keysource", "lds",
+		"rotation/fleet", "store", "xds",
 	}, "it knows which nodes are here and which were, and nothing of what they may have"},
 	{"cmd/internal/recorder", []string{
-		"cmd/internal/api", "events", "internal/atomicfile",
+		"cmd/internal/api", "cmd/internal/problems", "events", "internal/atomicfile",
 	}, "it passes on what others say has happened: it knows no room that says it"},
 	{"cmd/internal/rest", nil, "it knows the process's memory, and nothing of ours"},
+	{"cmd/internal/problems", []string{
+		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
+	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/stores", []string{
 		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",

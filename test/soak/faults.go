@@ -73,15 +73,15 @@ var faults = []fault{
 		began := time.Now()
 		err := s.redis.Pause()
 		if err == nil {
-			err = s.awaits(ctx, began, wants("problem", "", "", "the store cannot be used"))
+			err = s.awaits(ctx, began, wants("problem", "", "store-down"))
 		}
 		err = errors.Join(err, s.redis.Resume())
 		if err == nil {
-			err = s.awaits(ctx, began, wants("problem-over", "", "", "the store cannot be used"))
+			err = s.awaits(ctx, began, wants("problem-over", "", "store-down"))
 		}
 		return []expectation{
-			wants("problem", "", "", "the store cannot be used"),
-			wants("problem-over", "", "", "the store cannot be used"),
+			wants("problem", "", "store-down"),
+			wants("problem-over", "", "store-down"),
 		}, err
 	}},
 	{"a certificate is renewed", func(_ context.Context, s *stage, r *rand.Rand) ([]expectation, error) {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -96,15 +98,18 @@ func (l *Log) Note(c dir.Change) {
 	}
 }
 
-// Problem says that changes are not in the audit log. It is empty if all are.
-func (l *Log) Problem() string {
+// Problems says that changes are not in the audit log.
+func (l *Log) Problems() []api.Problem {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.why == nil || l.waiting == 0 {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("%d certificates of the directory have changed, and that is not in the audit log yet; "+
-		"they are served, and their lines are written once it can be: %v", l.waiting, l.why)
+	p := problems.New(problems.Unaudited, "", fmt.Sprintf(
+		"%d certificates of the directory have changed, and that is not in the audit log yet; "+
+			"they are served, and their lines are written once it can be: %v", l.waiting, l.why))
+	p.Count = l.waiting
+	return []api.Problem{p}
 }
 
 // Run tells changes until ctx ends.

@@ -15,6 +15,6 @@ func (d *Daemon) metrics() metrics.Config {
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Bus: d.bus,
 		Policy: d.policy, Denials: d.denials, Audit: d.audit,
 		Happened:   d.seen.Counts,
-		LeftBehind: d.seen.Behind, Gone: d.nodes.Count,
+		LeftBehind: d.seen.Behind, Problems: d.problems.Here, Gone: d.nodes.Count,
 	}
 }

@@ -34,7 +34,7 @@ func (d *Daemon) runRecord(ctx context.Context) error {
 			"err", err)
 	}
 	return d.rec.Watch(ctx, recorder.Conditions{
-		Every: max(d.cfg.Refresh, time.Second), Problems: d.degraded, Peers: func() (names []string) {
+		Every: 2 * d.cfg.Refresh, Problems: d.problems.Here, Peers: func() (names []string) {
 			for _, p := range d.rolls.Peers() {
 				names = append(names, p.Replica)
 			}

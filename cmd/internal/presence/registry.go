@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
@@ -231,13 +233,6 @@ func (r *Registry) again(ctx context.Context, key string) error {
 	return nil
 }
 
-// Failed reports that the records cannot be read or written.
-func (r *Registry) Failed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.failed
-}
-
 // Gone returns the nodes that were here and are not, and those that are expected and are not, by
 // their ids. A node that is connected to any replica is not among them.
 func (r *Registry) Gone() (out []Node) {
@@ -312,7 +307,7 @@ func (r *Registry) live() map[string]bool {
 const maxNamed = 10
 
 // Problems says which nodes are missing, and which are gone for long.
-func (r *Registry) Problems() (out []string) {
+func (r *Registry) Problems() (out []api.Problem) {
 	var missing, gone []string
 	settled, now := r.settled(), r.now()
 	for _, n := range r.Gone() {
@@ -325,14 +320,15 @@ func (r *Registry) Problems() (out []string) {
 			gone = append(gone, n.ID)
 		}
 	}
-	if len(missing) > 0 {
-		out = append(out, fmt.Sprintf("%d expected nodes are not connected (expected_nodes; lockstep nodes --all): %s",
-			len(missing), few(missing)))
+	say := func(code, text string, names []string) {
+		if len(names) > 0 {
+			p := problems.New(code, "", fmt.Sprintf(text, len(names), few(names)))
+			p.Count = len(names)
+			out = append(out, p)
+		}
 	}
-	if len(gone) > 0 {
-		out = append(out, fmt.Sprintf("%d nodes that were here are gone (lockstep nodes --all; "+
-			"lockstep node forget NODE if one is not to come back): %s", len(gone), few(gone)))
-	}
+	say(problems.NodeMissing, "%d expected nodes are not connected: %s", missing)
+	say(problems.NodeGone, "%d nodes that were here are gone: %s", gone)
 	return out
 }
 

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/events"
 )
 
@@ -16,8 +16,8 @@ import (
 type Conditions struct {
 	// Every is the time between two looks.
 	Every time.Duration
-	// Problems says what is not well, in words.
-	Problems func() []string
+	// Problems says what is not well.
+	Problems func(context.Context) []api.Problem
 	// Peers are the names of the other replicas that are heard of.
 	Peers func() []string
 }
@@ -36,42 +36,46 @@ func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
 			return nil
 		case <-tick.C:
 		}
-		w.look(r.Record, c.Problems(), c.Peers(), time.Now())
+		w.look(r.Record, c.Problems(ctx), c.Peers(), time.Now())
 	}
 }
 
 // watched is what the look before found.
 type watched struct {
-	problems map[string]*problem // problems are by their words without figures.
-	peers    map[string]bool     // A peer is false while it is not heard of.
+	problems map[[2]string]*problem // problems are by code and where.
+	peers    map[string]bool        // A peer is false while it is not heard of.
 }
 
 type problem struct {
-	text  string
-	since time.Time
-	told  bool
-	gone  bool // gone reports that the look before did not find it.
+	api.Problem
+	told bool
+	gone bool // gone reports that the look before did not find it.
 }
 
 // look records what differs from the look before. A problem is told once two looks have found it,
 // and is over once two have not, since some come and go within a moment.
-func (w *watched) look(record func(Entry), problems, peers []string, now time.Time) {
+func (w *watched) look(record func(Entry), all []api.Problem, peers []string, now time.Time) {
 	if w.problems == nil {
-		w.problems, w.peers = map[string]*problem{}, map[string]bool{}
+		w.problems, w.peers = map[[2]string]*problem{}, map[string]bool{}
 	}
-	found := map[string]bool{}
-	for _, text := range problems {
-		key := strings.Map(plainLetters, text)
+	found := map[[2]string]bool{}
+	for _, is := range all {
+		if !problems.Counts(is) {
+			continue
+		}
+		key := [2]string{is.Code, is.Where}
 		found[key] = true
 		p := w.problems[key]
 		switch {
 		case p == nil && len(w.problems) < maxProblems:
-			w.problems[key] = &problem{text: text, since: now}
+			w.problems[key] = &problem{Problem: is}
 		case p == nil:
 		case !p.told:
-			p.told, p.text = true, text
+			p.told = true
 			record(Entry{Level: slog.LevelWarn, Event: events.Event{
-				Kind: events.Problem, At: p.since, Text: "not well: " + text,
+				Kind: events.Problem, Name: is.Code, At: now,
+				Text: fmt.Sprintf("%s, since %s: %s",
+					is.Severity, is.Since.UTC().Format(time.RFC3339), problems.Sentence(is)),
 			}})
 		default:
 			p.gone = false
@@ -86,8 +90,8 @@ func (w *watched) look(record func(Entry), problems, peers []string, now time.Ti
 			p.gone = true
 		default:
 			delete(w.problems, key)
-			record(Entry{Event: events.Event{Kind: events.ProblemOver, At: now, Text: fmt.Sprintf(
-				"over after %s: %s", now.Sub(p.since).Round(time.Second), p.text)}})
+			record(Entry{Event: events.Event{Kind: events.ProblemOver, Name: p.Code, At: now, Text: fmt.Sprintf(
+				"over after %s: %s", now.Sub(p.Since).Round(time.Second), p.Text)}})
 		}
 	}
 	w.lookAtPeers(record, peers, now)
@@ -115,12 +119,4 @@ func (w *watched) lookAtPeers(record func(Entry), peers []string, now time.Time)
 			}})
 		}
 	}
-}
-
-// plainLetters leaves out figures, which change from look to look.
-func plainLetters(r rune) rune {
-	if unicode.IsDigit(r) {
-		return -1
-	}
-	return r
 }

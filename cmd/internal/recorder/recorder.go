@@ -2,11 +2,13 @@ package recorder
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/events"
 )
 
@@ -93,11 +95,16 @@ func (r *Recorder) Record(e Entry) {
 	}
 }
 
-// Failed returns why the record cannot be written. It is nil while it can.
-func (r *Recorder) Failed() error {
+// Problems says that the record cannot be written.
+func (r *Recorder) Problems() []api.Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.failed
+	if r.failed == nil {
+		return nil
+	}
+	return []api.Problem{
+		problems.New(problems.Unrecorded, "", fmt.Sprintf("what happens cannot be recorded: %v", r.failed)),
+	}
 }
 
 // Run writes what was recorded until ctx ends, and then what is left.

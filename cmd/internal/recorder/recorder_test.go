@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/events"
 )
 
@@ -160,25 +161,36 @@ func TestAProblemIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
 	var w watched
 	var got []string
 	record := func(e Entry) { got = append(got, string(e.Kind)+" "+e.Text) }
-	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
-	look := func(peers []string, problems ...string) {
-		w.look(record, problems, peers, now)
+	began := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	now := began
+	look := func(peers []string, clock string) {
+		var all []api.Problem
+		if clock != "" {
+			p := problems.New(problems.ClockOff, "", "the clock is "+clock+" off")
+			p.Since = began
+			all = append(all, p)
+		}
+		if len(got) == 0 {
+			all = append(all, problems.New(problems.EventsDown, "", "passes"))
+		}
+		w.look(record, all, peers, now)
 		now = now.Add(5 * time.Second)
 	}
 	both := []string{"b"}
-	look(both, "passes", "the clock is 31s off")
-	look(both, "the clock is 32s off")
-	look(both, "the clock is 33s off")
-	look(nil)
-	look(nil, "the clock is 34s off")
-	look(both)
-	look(both)
+	look(both, "31s")
+	look(both, "32s")
+	look(both, "33s")
+	look(nil, "")
+	look(nil, "34s")
+	look(both, "")
+	look(both, "")
 	want := []string{
 		"replica-back replica b is heard of",
-		"problem not well: the clock is 32s off",
+		"problem warning, since 2026-11-30T12:00:00Z: the clock is 32s off " +
+			"(set the clock (timedatectl, chronyc tracking))",
 		"replica-away replica b is not heard of any more: it has ended, or cannot write to the store",
 		"replica-back replica b is heard of again",
-		"problem-over over after 30s: the clock is 32s off",
+		"problem-over over after 30s: the clock is 31s off",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("told:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
