@@ -144,6 +144,7 @@ var rooms = []struct {
 	{"cmd/internal/pki", []string{
 		"identity", "internal/atomicfile", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/stores", []string{
 		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",
