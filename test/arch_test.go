@@ -152,6 +152,7 @@ var rooms = []struct {
 	{"cmd/internal/problems", []string{
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
 	}, "it is a register: who sees a problem names its code"},
+	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/stores", []string{
 		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",

@@ -256,6 +256,7 @@ func (d *Daemon) wire() error {
 		Types:    d.types(),
 		Observe:  d.seen.observe,
 		Identity: transport.Identity,
+		Admit:    d.admit,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
 	})
@@ -279,7 +280,8 @@ func (d *Daemon) admin() admin.Config {
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
-		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
+		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
 		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Problems: d.problems,
