@@ -94,8 +94,8 @@ func readSome(file string) ([]byte, error) {
 // check refuses what lockstepd would refuse. So a mistake is named before a private key is sent.
 func check(n keysource.Name, p keysource.PEM) error {
 	c, err := keysource.ParseCertificate(p, time.Now())
-	if err == nil && !c.Covers(n) {
-		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
+	if err == nil {
+		err = c.CheckName(n)
 	}
 	return err
 }
