@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/rotation"
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 )
@@ -139,8 +141,12 @@ func complaints(name string, st replicas.Status) (out []string) {
 			"(lockstep status names what blocks)", name, age.Round(time.Second)))
 	}
 	for node, until := range st.Excluded {
-		out = append(out, fmt.Sprintf("scope %s: %s is excluded until %s",
-			name, node, until.UTC().Format(time.RFC3339)))
+		gone := ""
+		if !slices.ContainsFunc(st.Members, func(m rotation.Member) bool { return m.Node == node }) {
+			gone = fmt.Sprintf(", and is not here any more (lockstep exclude %s --scope %s --for 0 ends it)", node, name)
+		}
+		out = append(out, fmt.Sprintf("scope %s: %s is excluded until %s%s",
+			name, node, until.UTC().Format(time.RFC3339), gone))
 	}
 	return out
 }

@@ -88,7 +88,7 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 			return err
 		},
 		"exclude": func() error {
-			return r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "n", Seconds: 60})
+			return r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "early", Seconds: 60})
 		},
 		"confirm": func() error { _, err := r.client.ConfirmLoss(t.Context()); return err },
 	} {
