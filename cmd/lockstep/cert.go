@@ -54,6 +54,9 @@ func (a *app) certPutCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if stored.Same && !now {
+					fmt.Fprintf(a.err, "%s has this certificate already: nothing was changed\n", name)
+				}
 				for _, warning := range stored.Warnings {
 					fmt.Fprintf(a.err, "warning: %s\n", warning)
 				}
@@ -150,7 +153,11 @@ func (a *app) certRemoveCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(a.err, "%d names given up\n", len(l.Names))
+				if l.Nothing {
+					fmt.Fprintln(a.err, "no name is held back or lost: nothing was changed")
+				} else {
+					fmt.Fprintf(a.err, "%d names given up\n", len(l.Names))
+				}
 				return show(a, l, func(w io.Writer, l api.Losses) {
 					for _, n := range l.Names {
 						row(w, n)

@@ -237,6 +237,8 @@ type Cert struct {
 	// Context is the fingerprint of what Envoy binds the host's session tickets to: names, issuer,
 	// server name.
 	Context string `json:"context,omitempty"`
+	// Same reports that what was put was there already, and so nothing was changed.
+	Same bool `json:"same,omitempty"`
 	// Warnings say what the new certificate ends, such as session tickets.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -267,6 +269,8 @@ type ImportFailed struct {
 // Losses answers POST /v1/certs/confirm-loss.
 type Losses struct {
 	Names []string `json:"names"`
+	// Nothing reports that nothing was held back or lost, and so nothing was changed.
+	Nothing bool `json:"nothing,omitempty"`
 }
 
 // Error is the body of every answer that is not 2xx.

@@ -77,6 +77,10 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 	if before == "" {
 		t.Fatal("no ring")
 	}
+	// what is not given up yet: a loss of the store
+	if _, err := r.store.Swap(t.Context(), "store/lost", 0, []byte(`{"by":"test"}`)); err != nil {
+		t.Fatal(err)
+	}
 	repair := breakLog(t, r)
 	for what, change := range map[string]func() error{
 		"rotate": func() error {

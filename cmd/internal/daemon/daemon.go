@@ -259,6 +259,7 @@ func (d *Daemon) admin() http.Handler {
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
 		PeerTransport: d.peers,
+		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
 		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Degraded: d.degraded,
 		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Hosts: hosts, Log: d.log,

@@ -126,7 +126,7 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 	if keys, _ := policyLinesOf(t, g.running); len(keys) != 1 {
 		t.Errorf("lines on the policy in a frozen store: %q", keys)
 	}
-	if err := g.client.Thaw(t.Context()); err != nil {
+	if _, err := g.client.Thaw(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf("%x",
