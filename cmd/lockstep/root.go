@@ -79,6 +79,7 @@ func (a *app) root() *cobra.Command {
 		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.explainCommand(), a.hostCommand(), a.bootstrapCommand(),
 		a.pkiCommand(), a.tokenCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())
 	root.InitDefaultCompletionCmd()
+	helpTopics(root)
 	a.adopt(root)
 	return root
 }
@@ -104,6 +105,21 @@ func (a *app) adopt(c *cobra.Command) {
 			}
 			return usage("unknown command %q for %q", args[0], cmd.CommandPath())
 		}
+	}
+}
+
+// helpTopics makes help refuse a command that there is not, as that command line itself is refused.
+func helpTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, _ := root.Find([]string{"help"})
+	help.Run = nil
+	help.RunE = func(_ *cobra.Command, args []string) error {
+		found, rest, err := root.Find(args)
+		if err != nil || len(rest) > 0 {
+			return usage("unknown help topic %q: lockstep help lists the commands", strings.Join(args, " "))
+		}
+		found.InitDefaultHelpFlag()
+		return found.Help()
 	}
 }
 

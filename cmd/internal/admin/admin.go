@@ -67,6 +67,8 @@ type Config struct {
 	// Reflection answers gRPC requests.
 	Reflection http.Handler
 	Hosts      []string // Hosts are the Host headers that are accepted, besides loopback names.
+	// Lost reports that the store has lost certificates that nobody wrote back.
+	Lost func(context.Context) (bool, error)
 	// ForgetLoss gives up certificates that a store has lost and nobody wrote back.
 	ForgetLoss func(context.Context) error
 	// Policy returns what nodes may have. It is nil, or returns nil, if everybody may have
