@@ -84,11 +84,14 @@ var rooms = []struct {
 	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 
+	{"cmd/internal/access", []string{
+		"identity", "store",
+	}, "it knows who may come in, and nothing of what they come for"},
 	{"cmd/internal/admin", []string{
-		"audit", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
-		"cmd/internal/presence", "cmd/internal/problems", "cmd/internal/stores", "events", "events/journal",
-		"identity", "keysource", "keysource/catalog",
-		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
+		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
+		"cmd/internal/backup", "cmd/internal/presence", "cmd/internal/problems", "cmd/internal/stores",
+		"events", "events/journal", "identity", "keysource", "keysource/catalog", "keysource/dir",
+		"keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
 		"credentials"},
@@ -114,11 +117,12 @@ var rooms = []struct {
 		"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
-		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/bus",
-		"cmd/internal/certlog", "cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
-		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/observer",
-		"cmd/internal/presence", "cmd/internal/problems", "cmd/internal/recorder", "cmd/internal/rest",
-		"cmd/internal/version", "events", "events/journal", "identity", "identity/enforce", "identity/transport",
+		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
+		"cmd/internal/api", "cmd/internal/bus", "cmd/internal/certlog", "cmd/internal/config",
+		"cmd/internal/datadir", "cmd/internal/failpoint", "cmd/internal/listeners", "cmd/internal/loss",
+		"cmd/internal/metrics", "cmd/internal/observer", "cmd/internal/presence", "cmd/internal/problems",
+		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal",
+		"identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
 		"xds", "xds/server",
@@ -166,6 +170,7 @@ var rooms = []struct {
 	{"cmd/internal/problems", []string{
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
 	}, "it is a register: who sees a problem names its code"},
+	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/stores", []string{
 		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",

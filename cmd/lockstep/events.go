@@ -33,7 +33,7 @@ func (a *app) eventsCommand() *cobra.Command {
 			if q.Since, q.Until, err = span(since, until, now); err != nil {
 				return err
 			}
-			return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				all, err := allEvents(ctx, c, q)
 				if err != nil {
 					return err

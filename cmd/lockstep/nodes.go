@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ func (a *app) nodesCommand() *cobra.Command {
 			if len(args) == 1 {
 				node, table = args[0], nodeTable
 			}
-			return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				get := c.Nodes
 				if all {
 					get = c.AllNodes
@@ -55,9 +56,9 @@ func (a *app) nodeCommand() *cobra.Command {
 		Short: "Take nodes that are gone off the list of nodes that were here",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				for _, node := range args {
-					if err := c.ForgetNode(ctx, node, me()); err != nil {
+					if err := c.ForgetNode(ctx, node); err != nil {
 						return err
 					}
 					fmt.Fprintf(a.err, "node %s is forgotten\n", node)
@@ -104,7 +105,8 @@ func nodeTable(w io.Writer, n api.Nodes) {
 			fmt.Fprintln(w)
 		}
 		row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "REPLICA")
-		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote, n.Replica)
+		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote,
+			cmp.Or(strings.Join(n.Replicas, ", "), n.Replica))
 		fmt.Fprintln(w)
 		row(w, "SECRET", "VERSION", "ANSWER", "AGO")
 		for _, s := range n.Secrets {

@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
@@ -9,40 +11,43 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// gone adds the nodes that were here and are not, and those that are expected and are not.
-func (f *fleet) gone(all []presence.Node, only string) {
-	connected := map[string]bool{}
-	for _, id := range f.ids {
-		connected[id] = true
+// withGone adds the nodes that were here and are not, and those that are expected and are not.
+func withGone(nodes []api.Node, all []presence.Node, only string) []api.Node {
+	listed := map[string]bool{}
+	for _, n := range nodes {
+		listed[idOf(n.Node)] = true
 	}
 	for _, n := range all {
-		if connected[n.ID] || only != "" && n.ID != only {
+		if listed[n.ID] || only != "" && n.ID != only {
 			continue
 		}
-		row := f.row(n.ID, n.ID)
-		row.Identity, row.Since, row.Expected = n.Identity, n.Since, n.Expected
+		row := api.Node{
+			Node: n.ID, Identity: n.Identity, State: "away", Since: n.Since, Expected: n.Expected, Secrets: []api.Secret{},
+		}
 		switch {
 		case n.Since.IsZero():
 			row.State = "missing"
 		case n.Gone:
 			row.State = "gone"
-		default:
-			row.State = "away"
 		}
 		for scope, version := range n.Rings {
 			row.Secrets = append(row.Secrets, api.Secret{
 				Name: keysource.RingName(scope), Version: version, State: stateAccepted, At: n.Since,
 			})
 		}
+		nodes = append(nodes, row)
 	}
+	slices.SortStableFunc(nodes, func(a, b api.Node) int { return cmp.Compare(a.Node, b.Node) })
+	return nodes
 }
 
 // forgetNode takes a gone node off the list.
 func (a *admin) forgetNode(r *http.Request) (struct{}, error) {
-	id, who := r.PathValue("node"), by(r.URL.Query().Get("by"))
+	id := r.PathValue("node")
 	if err := a.cfg.Gone.Forget(r.Context(), id); err != nil {
 		return struct{}{}, err
 	}
+	who := Actor(r.Context())
 	a.cfg.Events.Publish(events.Event{
 		Kind: events.NodeForgotten, Node: id, By: who, Text: "node " + id + " was forgotten by " + who,
 	})
