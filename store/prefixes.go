@@ -29,7 +29,7 @@ var (
 	// Rosters say which nodes a replica has. Nodes come and go while the store is frozen.
 	Rosters = Prefix{Name: "roster", Owner: "rotation/fleet", WhileFrozen: true}
 	// KnownNodes say which nodes were here within 30 days. They come and go, too.
-	KnownNodes = Prefix{Name: "node", Owner: "cmd/internal/presence", WhileFrozen: true}
+	KnownNodes = Prefix{Name: "known", Owner: "cmd/internal/presence", WhileFrozen: true}
 	Trials     = Prefix{Name: "trial", Owner: "keysource/trial"}
 	Seal       = Prefix{Name: "seal", Owner: "seal/custody"}
 	// SealReports say which sealing keys a replica holds.

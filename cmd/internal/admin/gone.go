@@ -22,7 +22,8 @@ func withGone(nodes []api.Node, all []presence.Node, only string) []api.Node {
 			continue
 		}
 		row := api.Node{
-			Node: n.ID, Identity: n.Identity, State: "away", Since: n.Since, Expected: n.Expected, Secrets: []api.Secret{},
+			Node: n.ID, Identity: n.Identity, State: "away", Since: n.Since, Expected: n.Expected,
+			Secrets: []api.Secret{},
 		}
 		switch {
 		case n.Since.IsZero():
