@@ -30,6 +30,9 @@ type Config struct {
 	// Identity returns the identity of a stream's peer, as the transport proved it. If Identity is
 	// nil, nobody has an identity.
 	Identity func(context.Context) string
+	// Remote returns the address of a stream's peer where that says more than its connection, and
+	// else an empty string. Remote may be nil.
+	Remote func(context.Context) string
 	// OnDemand is a type of Types whose names nodes ask for on the aggregated service as clients
 	// come. They have no other bound, so each resource carries a TTL ([xds.Resource.TTL]). If a
 	// node holds more than Hold of them (default 20 000), those that were sent first are removed,
@@ -52,6 +55,7 @@ type Config struct {
 type Server struct {
 	env      *environment
 	identity func(context.Context) string
+	remote   func(context.Context) string
 
 	pushers pushers
 
@@ -72,6 +76,9 @@ func New(c Config) *Server {
 	if c.Identity == nil {
 		c.Identity = func(context.Context) string { return "" }
 	}
+	if c.Remote == nil {
+		c.Remote = func(context.Context) string { return "" }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -85,7 +92,7 @@ func New(c Config) *Server {
 	return &Server{
 		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: bounds,
 			onDemand: c.OnDemand},
-		identity: c.Identity,
+		identity: c.Identity, remote: c.Remote,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),
 		pushers:  pushers{limit: runtime.GOMAXPROCS(0)},
@@ -179,6 +186,9 @@ func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
 	n := xds.Node{Service: svc, Identity: s.identity(ctx), Conn: connOf(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
 		n.Remote = p.Addr.String()
+	}
+	if at := s.remote(ctx); at != "" {
+		n.Remote = at
 	}
 	if kinds := metadata.ValueFromIncomingContext(ctx, xds.KindHeader); len(kinds) == 1 && kinds[0] == xds.KindRing {
 		n.Kind = xds.KindRing
