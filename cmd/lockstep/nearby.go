@@ -69,10 +69,11 @@ func (a *app) findXDS(o *bootstrap.Options, dir string) error {
 		}
 		const elsewhere = "if it runs on another machine or in another container, say where with --xds host:port"
 		if errors.Is(err, fs.ErrNotExist) {
-			return usage("no lockstepd has left its address for nodes in %s: start it, or name its directory with "+
-				"--data-dir; %s", file, elsewhere)
+			return usage("no lockstepd has left its address for nodes in %s: start it, or name its directory "+
+				"with --data-dir; %s", file, elsewhere)
 		}
-		return fmt.Errorf("%w; run this as the user that lockstepd runs as, or give --xds unix:/path; %s", err, elsewhere)
+		return fmt.Errorf("%w; run this as the user that lockstepd runs as, or give --xds unix:/path; %s", err,
+			elsewhere)
 	}
 	kind, addr, _ := strings.Cut(strings.TrimSpace(string(b)), ":")
 	switch kind {
@@ -81,8 +82,8 @@ func (a *app) findXDS(o *bootstrap.Options, dir string) error {
 		return nil
 	case "tls":
 		if o.TLS == nil {
-			return usage("lockstepd asks nodes for certificates at %s: give --pki (lockstep pki), or --xds-ca, --xds-cert "+
-				"and --xds-key", addr)
+			return usage("lockstepd asks nodes for certificates at %s: give --pki (lockstep pki), or --xds-ca, "+
+				"--xds-cert and --xds-key", addr)
 		}
 	case "tcp":
 	default:
@@ -113,8 +114,9 @@ const adminPort = 9901
 
 var lastNumber = regexp.MustCompile(`[0-9]+$`)
 
-// chooseAdmin gives a node an admin address on loopback if it has none. Nodes of one machine get ports of their own, also if none of them runs yet: a node whose id ends with a number
-// begins at that one. A port on which something listens is left out.
+// chooseAdmin gives a node an admin address on loopback if it has none. Nodes of one machine get
+// ports of their own, also if none of them runs yet: a node whose id ends with a number begins at
+// that one. A port on which something listens is left out.
 func chooseAdmin(o *bootstrap.Options) (chosen bool, err error) {
 	if o.Admin != "" {
 		return false, nil

@@ -21,7 +21,7 @@ import (
 // sources are files from which options of bootstrap are read.
 type sources struct {
 	pki, config, clientCA string
-	dir                   string // dir is the data directory that config names. It is empty without one.
+	dir                   string // dir is the data directory that config names, or empty.
 }
 
 // expiresSoon is how long before its end the certificate of a node is warned about.

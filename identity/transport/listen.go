@@ -25,8 +25,8 @@ type Socket struct {
 	Mode fs.FileMode
 	// Group gets the socket, by name or number. Empty leaves the group of the process.
 	Group string
-	// OwnDir says that the directory is the socket's alone. If it is there already, it gets the mode
-	// and the group that one which is made would get.
+	// OwnDir says that the directory is the socket's alone. If it is there already, it gets the
+	// mode and the group that one which is made would get.
 	OwnDir bool
 }
 

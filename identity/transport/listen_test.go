@@ -138,7 +138,8 @@ func TestASocketForAGroupLiesInADirectoryOfThatGroup(t *testing.T) {
 	check(filepath.Dir(path), 0o750)
 
 	// One of before, of another group and mode, is put right if it is the socket's alone.
-	if err := errors.Join(os.Chmod(filepath.Dir(path), 0o700), os.Chown(filepath.Dir(path), -1, os.Getgid())); err != nil {
+	if err := errors.Join(os.Chmod(filepath.Dir(path), 0o700),
+		os.Chown(filepath.Dir(path), -1, os.Getgid())); err != nil {
 		t.Fatal(err)
 	}
 	if os.Getuid() == 0 {

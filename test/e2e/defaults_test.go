@@ -59,9 +59,9 @@ func (s *stage) mode(path string) (fs.FileMode, uint32) {
 	return st.Mode().Perm(), st.Sys().(*syscall.Stat_t).Gid
 }
 
-// TestAnotherUserGetsNothingByDefault: lockstepd and Envoy without a setting for where they meet. An
-// Envoy of the same user serves by the socket that bootstrap found. Another user is refused, even
-// where the data directory is open.
+// TestAnotherUserGetsNothingByDefault: lockstepd and Envoy without a setting for where they meet.
+// An Envoy of the same user serves by the socket that bootstrap found. Another user is refused,
+// even where the data directory is open.
 func TestAnotherUserGetsNothingByDefault(t *testing.T) {
 	t.Parallel()
 	dir := publicly(t)
@@ -245,8 +245,9 @@ func TestAnEdgeSaysWhichSettingNamesAnAddressThatIsTaken(t *testing.T) {
 	listen, err := fleet.Addr()
 	s.ok(err)
 	run := func(node, listen string) *exec.Cmd {
-		file := s.file(node+".yaml", fmt.Appendf(nil, "node: %s\nxds: %q\nadmin_listen: %q\nlisteners: [{address: %q}]\n"+
-			"routes: [{upstreams: [\"http://127.0.0.1:1\"]}]\n", node, s.plane.XDS, admin, listen))
+		file := s.file(node+".yaml", fmt.Appendf(nil, "node: %s\nxds: %q\nadmin_listen: %q\n"+
+			"listeners: [{address: %q}]\nroutes: [{upstreams: [\"http://127.0.0.1:1\"]}]\n",
+			node, s.plane.XDS, admin, listen))
 		return exec.CommandContext(s.ctx, filepath.Join(bin, "lockstep-edge"), "--config", file)
 	}
 	first := run("e1", listen)

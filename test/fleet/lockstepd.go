@@ -48,7 +48,7 @@ func (f *Fleet) Lockstepd(name string, o Lockstepd) (*Lockstepd, error) {
 			}
 		}
 	}
-	if i := slices.Index(o.Args, "--kek"); i >= 0 { // replicas share a key that is there before they are
+	if i := slices.Index(o.Args, "--kek"); i >= 0 { // replicas share a key; it is there first
 		if _, err := seal.LoadOrCreate(context.Background(), seal.File(o.Args[i+1])); err != nil {
 			return nil, fmt.Errorf("fleet: the sealing key: %w", err)
 		}

@@ -43,9 +43,9 @@ type Config struct {
 	// XDSSocketMode is the mode of the socket for nodes, such as 0660. Empty stands for 0600, for
 	// 0660 with XDSSocketGroup, and for 0666 with a Policy, which says what each user may have.
 	XDSSocketMode Octal `yaml:"xds_socket_mode"`
-	// XDSSocketGroup is the group whose members may open the socket for nodes, by name or number. It
-	// is for an Envoy of another user. The socket lies in a directory of its own then, with the mode
-	// 0750 and that group, and not in DataDir.
+	// XDSSocketGroup is the group whose members may open the socket for nodes, by name or number.
+	// It is for an Envoy of another user. The socket lies in a directory of its own then, with the
+	// mode 0750 and that group, and not in DataDir.
 	XDSSocketGroup string `yaml:"xds_socket_group"`
 	// XDSOpen means that whoever can connect gets everything: each private key and each ticket key.
 	// Plaintext TCP needs it if there is no Policy. With a Policy or mTLS it has no effect.
@@ -83,8 +83,8 @@ type Config struct {
 	// env:VARIABLE, in base64, which is unset once it was read. Empty stands for
 	// DataDir/sealing.key, which is made if it is missing while the store is empty.
 	KEK string `yaml:"kek"`
-	// KEKNew makes the file that KEK names if it is missing while the store is empty. Without KEKNew
-	// that is an error, since a file on another disk may be missing by accident.
+	// KEKNew makes the file that KEK names if it is missing while the store is empty. Without
+	// KEKNew that is an error, since a file on another disk may be missing by accident.
 	KEKNew bool `yaml:"kek_new"`
 	// XDSCert, XDSKey and XDSClientCA are PEM files for mTLS: this server's certificate and key,
 	// and the CA of those who may connect. They are read again as they change.
@@ -127,14 +127,15 @@ type Config struct {
 	Listeners Listeners `yaml:"listeners"`
 
 	unnamedDir bool        // unnamedDir reports whether no setting names DataDir.
-	ownDir     bool        // ownDir reports whether the directory of the socket for nodes is its own.
+	ownDir     bool        // ownDir says that the directory of the socket is its own.
 	socketMode fs.FileMode // socketMode is XDSSocketMode. It is 0 if that is empty.
 }
 
 // Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
-		AdminListen: "127.0.0.1:18080", Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000,
+		AdminListen: "127.0.0.1:18080", Store: "embedded", Events: "embedded",
+		Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000,
 		WildcardNames: 1000,
 		Scopes:        map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 )
 
-// openAddr is the address for nodes if nobody names one, and plaintext for all or mTLS is asked for.
+// openAddr is the address for nodes if nobody names one, and plaintext for all or mTLS is asked
+// for.
 const openAddr = "127.0.0.1:18000"
 
 // Octal is a mode as one writes it, such as 0660. YAML would read the digits as a number otherwise.
@@ -96,7 +97,8 @@ func (c *Config) checkNodes() error {
 	if c.XDSSocketMode != "" {
 		mode, err := strconv.ParseUint(string(c.XDSSocketMode), 8, 32)
 		if err != nil || mode&^0o777 != 0 || mode&0o600 != 0o600 {
-			return fmt.Errorf("xds_socket_mode: %q is no mode such as 0660; the owner reads and writes", c.XDSSocketMode)
+			return fmt.Errorf("xds_socket_mode: %q is no mode such as 0660; the owner reads and writes",
+				c.XDSSocketMode)
 		}
 		c.socketMode = fs.FileMode(mode)
 	}
@@ -104,13 +106,13 @@ func (c *Config) checkNodes() error {
 	if !socket {
 		switch {
 		case c.XDSSocketMode != "" || c.XDSSocketGroup != "":
-			return fmt.Errorf("xds_socket_mode and xds_socket_group are for a socket, and xds_listen is %s: drop them, "+
-				"or give xds_listen as unix:/path", c.XDSListen)
+			return fmt.Errorf("xds_socket_mode and xds_socket_group are for a socket, and xds_listen is %s: "+
+				"drop them, or give xds_listen as unix:/path", c.XDSListen)
 		case !c.MTLS() && c.Policy == "" && !c.XDSOpen && Loopback(c.XDSListen):
-			return fmt.Errorf("xds_listen: %s is plaintext TCP and there is no policy: every user of this machine would "+
-				"get every private key; leave xds_listen out (a socket that only this user opens), or name who gets "+
-				"what (policy), or give certificates (xds_cert, xds_key, xds_client_ca); if whoever can connect may "+
-				"have everything, say so with xds_open (--xds-open)", c.XDSListen)
+			return fmt.Errorf("xds_listen: %s is plaintext TCP and there is no policy: every user of this machine "+
+				"would get every private key; leave xds_listen out (a socket that only this user opens), or name who "+
+				"gets what (policy), or give certificates (xds_cert, xds_key, xds_client_ca); if whoever can connect "+
+				"may have everything, say so with xds_open (--xds-open)", c.XDSListen)
 		}
 		return nil
 	}

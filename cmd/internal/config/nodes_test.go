@@ -60,8 +60,8 @@ func TestWhatWouldGiveKeysToStrangersOrToNobodyIsRefusedInWords(t *testing.T) {
 		{"xds_listen: 127.0.0.1:1\nxds_open: true\nxds_socket_group: envoy\n", "are for a socket"},
 		{"xds_socket_mode: rw\n", "no mode such as 0660"},
 		{"xds_socket_mode: \"0060\"\n", "the owner reads and writes"},
-		{"xds_listen: unix:" + long + "\n", "xds_listen: the path " + long + " has 108 bytes, and that of a unix socket " +
-			"may have 107"},
+		{"xds_listen: unix:" + long + "\n", "xds_listen: the path " + long + " has 108 bytes, and that of a unix " +
+			"socket may have 107"},
 		{"admin_listen: unix:" + long + "\n", "admin_listen: the path"},
 		{"data_dir: " + long + "\n", "xds_listen: the path " + long + "/xds.sock has 117 bytes"},
 		{"xds_listen: unix:@name\n", "abstract"},

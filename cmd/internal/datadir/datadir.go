@@ -22,7 +22,7 @@ import (
 type Config struct {
 	Path  string // of the directory; it is made if it is missing
 	Store string // URL of a store elsewhere, or Embedded
-	KEK   string // source of the sealing key; empty: a file in the directory, which a first start makes
+	KEK   string // source of the sealing key; empty: a file in the directory, made if missing
 	// KEKNew makes the file that KEK names if it is missing while the store is empty.
 	KEKNew bool
 }

@@ -32,8 +32,9 @@ func (v *Vault) Close() error { return v.raw.Close() }
 var ErrNoKey = errors.New("there is no sealing key")
 
 // Unlock reads the sealing key, and proves that it opens what is stored. If the store is empty and
-// the source has no keyset, it makes one if mayMake says so. Else the error wraps [ErrNoKey]. After an error raw is closed. The errors are those of
-// [custody.Enter] and package seal. A store into which a copy has not ended is refused.
+// the source has no keyset, it makes one if mayMake says so. Else the error wraps [ErrNoKey].
+// After an error raw is closed. The errors are those of [custody.Enter] and package seal. A store
+// into which a copy has not ended is refused.
 func Unlock(ctx context.Context, raw Store, keys seal.Keys, mayMake bool) (_ *Vault, err error) {
 	defer func() {
 		if err != nil {
