@@ -28,7 +28,15 @@ func (d *Daemon) openPolicy() (err error) {
 		Apply: d.setPolicy, Log: d.log,
 	})
 	switch {
-	case err != nil || d.cfg.Policy != "":
+	case err != nil:
+	case d.cfg.XDSOpen && !d.cfg.OpenToAll():
+		d.log.Warn("xds_open has no effect: a policy, mTLS or the mode of the socket says who gets what; drop it")
+	case d.cfg.OpenToAll():
+		d.log.Warn("xds_open: whoever can connect gets every private key and every ticket key", "addr",
+			d.cfg.XDSListen)
+	}
+	switch {
+	case err != nil || d.cfg.Policy != "" || d.cfg.OpenToAll():
 	case transport.IsSocket(d.cfg.XDSListen):
 		d.log.Info("no policy: whoever may open the socket gets every secret", "addr", d.cfg.XDSListen)
 	case d.mtls != nil:
