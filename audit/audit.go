@@ -158,12 +158,22 @@ func (l *Log) Close() error {
 	return errors.Join(errs...)
 }
 
-// Degraded names the sinks that could not be written the last time, and why.
+// SinkError says which sink could not be written.
+type SinkError struct {
+	Sink string // Sink is store, file or syslog.
+	error
+}
+
+func (e SinkError) Unwrap() error { return e.error }
+
+// Degraded names the sinks that could not be written the last time, and why. Each error is a
+// [SinkError].
 func (l *Log) Degraded() (out []error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(l.failed)) {
-		out = append(out, fmt.Errorf("the audit log cannot be written to the %s: %w", name, l.failed[name]))
+		out = append(out, SinkError{name,
+			fmt.Errorf("the audit log cannot be written to the %s: %w", name, l.failed[name])})
 	}
 	return out
 }

@@ -53,7 +53,7 @@ type Config struct {
 	Witnesses func(context.Context) ([]audit.Witness, error)
 	Metrics   http.Handler
 	Ready     func() error // Ready returns why lockstepd is not ready, or nil.
-	Degraded  func() []string
+	Problems  *Problems
 	Listeners *Listeners // Listeners is nil if no listener is served.
 	Vault     *stores.Vault
 	Custody   *custody.Custodian

@@ -45,9 +45,9 @@ func (a *admin) plan(r *http.Request) (p api.Plan, err error) {
 }
 
 // list turns nil into an empty list, since scripts iterate over it.
-func list(s []string) []string {
+func list[T any](s []T) []T {
 	if s == nil {
-		return []string{}
+		return []T{}
 	}
 	return s
 }

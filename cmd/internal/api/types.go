@@ -17,7 +17,10 @@ type Status struct {
 	Streams int         `json:"streams"` // Streams counts the open xDS streams.
 	// Troubles are the worst 20, over the nodes of all replicas.
 	Troubles []Trouble `json:"troubles"`
-	Degraded []string  `json:"degraded"` // Degraded says what is not well, and what to do.
+	// Problems are what is not well, the most severe first.
+	Problems []Problem `json:"problems"`
+	// Degraded are the texts and the next steps of those problems that make the exit code 3.
+	Degraded []string `json:"degraded"`
 }
 
 // Pulse is GET /v1/pulse, for the other replicas. It is answered from memory.

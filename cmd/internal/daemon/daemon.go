@@ -21,13 +21,11 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
-	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
-	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
@@ -54,26 +52,27 @@ const drainWithin = 5 * time.Second
 
 // Daemon is a lockstepd that has opened everything and started nothing.
 type Daemon struct {
-	cfg    config.Config
-	log    *slog.Logger
-	data   *datadir.Dir
-	store  store.Store  // what all rooms use: the vault, with guards around it
-	lossy  *guard.Lossy // nil if the store is nobody else's
-	bus    *bus.Bus
-	table  *sds.Table
-	certs  *catalog.Catalog
-	trials *trial.Records // nil if every node gets a changed certificate at once
-	dir    *dir.Dir       // nil without --certs
-	rolls  *fleet.Coordinator
-	xds    *server.Server
-	grpc   *grpc.Server
-	up     *health.Server
-	http   *http.Server
-	hub    *admin.Hub
-	audit  *audit.Log
-	seen   *observer
-	healer *sds.Healer
-	prover *sds.Prover
+	cfg      config.Config
+	log      *slog.Logger
+	data     *datadir.Dir
+	store    store.Store  // what all rooms use: the vault, with guards around it
+	lossy    *guard.Lossy // nil if the store is nobody else's
+	bus      *bus.Bus
+	table    *sds.Table
+	certs    *catalog.Catalog
+	trials   *trial.Records // nil if every node gets a changed certificate at once
+	dir      *dir.Dir       // nil without --certs
+	rolls    *fleet.Coordinator
+	xds      *server.Server
+	grpc     *grpc.Server
+	up       *health.Server
+	http     *http.Server
+	hub      *admin.Hub
+	problems *admin.Problems
+	audit    *audit.Log
+	seen     *observer
+	healer   *sds.Healer
+	prover   *sds.Prover
 
 	sources   keysource.Sources    // of certificates; the table's
 	listeners *listeners.Listeners // nil if no listener is served
@@ -265,6 +264,10 @@ func (d *Daemon) wire() error {
 
 // admin is what the admin address and that for metrics need.
 func (d *Daemon) admin() admin.Config {
+	d.problems = &admin.Problems{
+		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
+		Own: d.ownProblems,
+	}
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {
 		hosts = append(hosts, host)
@@ -279,7 +282,7 @@ func (d *Daemon) admin() admin.Config {
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
 		PeerTransport: d.peers,
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
-		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Degraded: d.degraded,
+		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Problems: d.problems,
 		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Access: d.access, Operators: d.mtls.Operator(),
 		Reflection: reflectionOf(d.grpc), Hosts: hosts, Log: d.log,
 	}
@@ -311,6 +314,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.policy.Run)
 	run(d.audit.Run)
 	run(d.custody.Run)
+	run(d.problems.Run)
 	run(d.access.Run)
 	run(rest)
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
@@ -443,27 +447,6 @@ func (d *Daemon) ready() error {
 		}
 	}
 	return d.policy.Unsettled()
-}
-
-// degraded is what is wrong with the daemon itself, for people.
-func (d *Daemon) degraded() (out []string) {
-	if err := d.bus.Down(); err != nil {
-		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v",
-			d.cfg.Refresh, err))
-	}
-	out = append(out, advice.Strings(d.policy.Problems())...)
-	if skew, off := d.rolls.Skew(); off {
-		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; "+
-			"rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
-	}
-	if d.lossy != nil {
-		if lost := loss.Problem(context.Background(), d.lossy); lost != "" {
-			out = append(out, lost)
-		}
-	}
-	out = append(out, d.listeners.Problems()...)
-	out = append(out, d.sealComplaints()...)
-	return append(out, advice.Strings(d.audit.Degraded())...)
 }
 
 // tell passes on what was done to a ring, to the log, to NATS and to those who watch.
