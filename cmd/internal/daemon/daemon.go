@@ -233,7 +233,8 @@ func (d *Daemon) wire() error {
 	})
 	d.prover = d.newProver()
 	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, log: d.log,
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners,
+		group: d.group, log: d.log,
 	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
@@ -427,6 +428,12 @@ func (d *Daemon) degraded() (out []string) {
 	if d.lossy != nil {
 		if lost := loss.Problem(context.Background(), d.lossy); lost != "" {
 			out = append(out, lost)
+		}
+	}
+	for _, scope := range d.rolls.Scopes() {
+		if n := d.rolls.Crowded(scope); n > 0 {
+			out = append(out, fmt.Sprintf("scope %s: %d nodes get no ring for now, since too many ids share "+
+				"their identity: list the ids of each identity in the policy (nodes)", scope, n))
 		}
 	}
 	out = append(out, d.listeners.Problems()...)
