@@ -23,6 +23,8 @@ const maxPolicy = 32 << 20
 //	  scopes: [default]                           # ticket keys; "*" is every scope
 //	  names: ["*.example", "shop.example"]        # certificates; "*" is every name
 //	  nodes: ["edge-{1}"]                         # node ids that the identity may use; without it any
+//	- identity: "spiffe://fleet.example/ops/*"
+//	  admin: [read]                               # the admin API, off loopback: read, operate or admin
 //
 // A star in an identity stands for any characters, slashes and dots included, and there may be one;
 // "*" alone is everybody, those of whom nothing is known included. A name "*.example" covers every
@@ -89,6 +91,7 @@ type ruleText struct {
 	Identity word   `yaml:"identity"`
 	Scopes   []word `yaml:"scopes"`
 	Names    []word `yaml:"names"`
+	Admin    []word `yaml:"admin"`
 	Nodes    *words `yaml:"nodes"`
 }
 
@@ -109,13 +112,22 @@ func (t ruleText) rule() (r rule, err error) {
 			return r, w.blame("names", err)
 		}
 	}
+	for _, w := range t.Admin {
+		if err := r.grant.addRole(w.text); err != nil {
+			return r, w.blame("admin", err)
+		}
+	}
+	if t.Identity.text == "*" && len(t.Admin) > 0 {
+		return r, t.Identity.blame("identity", errors.New("\"*\" would open the admin API to every certificate: "+
+			"name those who may use it"))
+	}
 	if t.Nodes != nil {
 		if r.nodes, err = t.parseIDs(r.who.star || r.who.kind == anyKind); err != nil {
 			return r, err
 		}
 	}
-	if len(t.Scopes)+len(t.Names)+len(r.nodes) == 0 {
-		return r, errors.New("it grants nothing: give scopes or names, or leave the rule out")
+	if len(t.Scopes)+len(t.Names)+len(t.Admin)+len(r.nodes) == 0 {
+		return r, errors.New("it grants nothing: give scopes, names, nodes or admin, or leave the rule out")
 	}
 	r.text = t.Identity.text
 	return r, nil

@@ -76,6 +76,8 @@ func explainTable(w io.Writer, e api.Explanation) {
 		for _, h := range e.Holders {
 			row(w, h.Node, h.Name, h.Version, h.State, ago(h.Secret), wordsOf(h.Secret))
 		}
+	} else if e.Name != "" && len(e.Silent) > 0 {
+		row(w, "No node of the replicas that answered holds it. Nodes of the others may.")
 	} else if e.Name != "" {
 		row(w, "No node that is connected holds it.")
 	}
@@ -92,8 +94,11 @@ func explainTable(w io.Writer, e api.Explanation) {
 			row(w, fmt.Sprintf("and %d more", e.MoreDoors))
 		}
 	} else if e.Name != "" {
-		row(w, "No node that is connected is denied it: not by the policy, nor by the bounds on spellings and on "+
-			"names under a wildcard.")
+		which := "No node that is connected"
+		if len(e.Silent) > 0 {
+			which = "No node of the replicas that answered"
+		}
+		row(w, which+" is denied it: not by the policy, nor by the bounds on spellings and on names under a wildcard.")
 	}
 	list(w, "did not answer", e.Silent)
 }
