@@ -253,7 +253,8 @@ func (d *Daemon) wire() error {
 	})
 	d.prover = d.newProver()
 	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, log: d.log,
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners,
+		group: d.group, log: d.log,
 	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),

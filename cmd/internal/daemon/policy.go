@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"maps"
 	"slices"
@@ -76,6 +78,16 @@ func (d *Daemon) granted() sds.Policy {
 // denied is what [sds.Config].Denied calls.
 func (d *Daemon) denied(n xds.Node, name string) {
 	d.denials.Add(enforce.Denial{Node: n.ID, Identity: n.Identity, Remote: n.Remote, Name: name})
+}
+
+// group is whom a node is counted with on the rosters. It is empty if a rule of the policy names
+// its id. Else nodes of one identity may be one client under many ids, also where nobody is known.
+func (d *Daemon) group(n xds.Node) string {
+	if p := d.policy.Policy(); p != nil && p.NamesNode(n.Identity, n.ID) {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(n.Identity))
+	return hex.EncodeToString(sum[:8])
 }
 
 // turnedAway is what the admin API knows of nodes that were turned away.

@@ -25,5 +25,13 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	if d.lossy != nil {
 		out = append(out, loss.Problems(context.Background(), d.lossy)...)
 	}
+	for _, scope := range d.rolls.Scopes() {
+		if n := d.rolls.Crowded(scope); n > 0 {
+			p := problems.New(problems.IDsCrowded, scope, fmt.Sprintf("scope %s: %d nodes get no ring for now, "+
+				"since too many ids share their identity", scope, n))
+			p.Count = n
+			out = append(out, p)
+		}
+	}
 	return append(out, d.listeners.Problems()...)
 }
