@@ -105,7 +105,9 @@ var rooms = []struct {
 	{"cmd/internal/backup", []string{
 		"cmd/internal/api", "keysource", "keysource/catalog", "rotation", "store",
 	}, "records go out as they are; what may come in, the room says that owns it"},
-	{"cmd/internal/bootstrap", []string{"keysource"}, "a bootstrap is text for Envoy, made without asking anybody"},
+	{"cmd/internal/bootstrap", []string{
+		"cmd/internal/place", "keysource",
+	}, "a bootstrap is text for Envoy, made without asking anybody"},
 	{"cmd/internal/bus", []string{
 		"cmd/internal/advice", "cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
@@ -114,7 +116,7 @@ var rooms = []struct {
 		"internal/atomicfile", "keysource", "keysource/dir",
 	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
 	{"cmd/internal/config", []string{
-		"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
+		"audit", "cmd/internal/place", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
@@ -131,7 +133,7 @@ var rooms = []struct {
 		"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/edge", []string{
-		"cmd/internal/kek", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
+		"cmd/internal/kek", "cmd/internal/place", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
 		"edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
 	{"cmd/internal/failpoint", []string{
@@ -167,6 +169,7 @@ var rooms = []struct {
 		"cmd/internal/api", "cmd/internal/problems", "events", "internal/atomicfile",
 	}, "it passes on what others say has happened: it knows no room that says it"},
 	{"cmd/internal/rest", nil, "it knows the process's memory, and nothing of ours"},
+	{"cmd/internal/place", nil, "it knows paths, and not what lies there"},
 	{"cmd/internal/problems", []string{
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
 	}, "it is a register: who sees a problem names its code"},

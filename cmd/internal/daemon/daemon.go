@@ -110,9 +110,12 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 			d.Close()
 		}
 	}()
-	if d.data, err = datadir.Open(datadir.Config{Path: c.DataDir, Store: c.Store, KEK: c.KEK}); err != nil {
+	if d.data, err = datadir.Open(datadir.Config{
+		Path: c.DataDir, Store: c.Store, KEK: c.KEK, KEKNew: c.KEKNew,
+	}); err != nil {
 		return nil, err
 	}
+	log.Info("data directory", "path", c.DataDir)
 	d.store = failpoint.Store(d.data.Vault)
 	d.openCustody()
 	d.bus, err = bus.Open(bus.Config{
@@ -135,13 +138,13 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if err = d.openPolicy(); err != nil {
 		return nil, err
 	}
-	if d.xdsListener, err = transport.Listen(c.XDSListen); err != nil {
+	socket := transport.Socket{Mode: c.SocketMode(), Group: c.XDSSocketGroup, OwnDir: c.OwnSocketDir()}
+	if d.xdsListener, err = socket.Listen(c.XDSListen); err != nil {
 		return nil, fmt.Errorf("xds_listen: %w", err)
 	}
-	if d.policy.Policy() != nil { // it says what each user of this machine may have
-		if err = transport.OpenToAll(c.XDSListen); err != nil {
-			return nil, fmt.Errorf("xds_listen: %w", err)
-		}
+	plain := d.mtls == nil || transport.IsSocket(c.XDSListen)
+	if err = d.data.WriteXDS(d.xdsListener.Addr(), !plain); err != nil {
+		return nil, err
 	}
 	if d.adminListener, err = transport.Listen(c.AdminListen); err != nil {
 		return nil, fmt.Errorf("admin_listen: %w", err)
@@ -272,12 +275,12 @@ func (d *Daemon) wire() error {
 	d.prover = d.newProver()
 	d.seen = observer.New(observer.Config{
 		Rollouts: d.rolls, Healer: d.healer, Table: d.table, Prover: d.prover, Listeners: d.listeners, Nodes: d.nodes,
-		Log: d.log,
+		Group: d.group, Log: d.log,
 	})
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.Observe,
-		Identity: transport.Identity,
+		Identity: transport.Identity, Remote: remote,
 		Admit:    d.admit,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
@@ -311,6 +314,17 @@ func (d *Daemon) admin() admin.Config {
 		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Access: d.access, Operators: d.mtls.Operator(),
 		Reflection: reflectionOf(d.grpc), Hosts: hosts, Log: d.log,
 	}
+}
+
+// remote returns [xds.Node].Remote of a node on a unix socket, and of no other.
+func remote(ctx context.Context) string {
+	switch socket, same := transport.OnSocket(ctx); {
+	case same:
+		return xds.LocalSocket
+	case socket:
+		return xds.Socket
+	}
+	return ""
 }
 
 // Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the

@@ -24,6 +24,7 @@ type Config struct {
 	Table     *sds.Table
 	Prover    *sds.Prover
 	Nodes     *presence.Registry
+	Group     func(xds.Node) string // Group is [fleet.Asked].Group of a node.
 	Log       *slog.Logger
 }
 
@@ -94,7 +95,7 @@ func (o *Observer) ring(e xds.Event, scope string) {
 	case xds.Asked:
 		o.cfg.Rollouts.Join(scope, fleet.Asked{
 			Stream: n.Stream, Conn: n.Conn, Node: n.ID, Identity: n.Identity,
-			Held: e.Version, Believed: e.Believed, Ring: n.Kind == xds.KindRing,
+			Held: e.Version, Believed: e.Believed, Ring: n.Kind == xds.KindRing, Group: o.cfg.Group(n),
 		})
 	case xds.Accepted:
 		o.cfg.Rollouts.Accepted(n.Stream, scope, e.Version)
