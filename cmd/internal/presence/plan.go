@@ -127,7 +127,10 @@ func (k *known) learn(n node) {
 		k.Identity = n.identity
 	}
 	if len(n.rings) > 0 {
-		k.Rings = maps.Clone(n.rings)
+		k.Rings = map[string]string{}
+		for _, h := range n.rings {
+			k.Rings[h.scope] = h.version
+		}
 	}
 }
 
