@@ -77,9 +77,10 @@ var rooms = []struct {
 		"identity", "internal/atomicfile", "internal/watchfile", "keysource",
 	}, "which policy counts is decided without a store or a stream: the audit log comes as an interface"},
 	{"identity/transport", []string{
-		"identity", "internal/watchfile",
+		"identity", "internal/expiry", "internal/watchfile",
 	}, "who a peer is does not depend on what it may have, nor on what it is sent"},
 	{"internal/atomicfile", nil, "it knows files, and no noun of ours"},
+	{"internal/expiry", nil, "it knows times, and not whose certificate it is"},
 	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 
@@ -121,7 +122,7 @@ var rooms = []struct {
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/edge", []string{
 		"cmd/internal/kek", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
-		"edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds",
+		"edgeproxy/lastgood", "edgeproxy/secrets", "internal/expiry", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
 	{"cmd/internal/failpoint", []string{
 		"rotation", "store",
@@ -137,8 +138,8 @@ var rooms = []struct {
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/metrics", []string{
 		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version",
-		"identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
-		"rotation/fleet", "seal/custody", "xds",
+		"identity/enforce", "identity/transport", "internal/expiry", "keysource", "keysource/catalog",
+		"keysource/dir", "rotation", "rotation/fleet", "seal/custody", "xds",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
 	{"cmd/internal/pki", []string{

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/internal/watchfile"
 )
 
@@ -24,6 +25,7 @@ type files struct {
 type material struct {
 	pair tls.Certificate
 	pool *x509.CertPool
+	own  []expiry.Certificate
 }
 
 func openFiles(c Config) (*MTLS, error) {
@@ -32,7 +34,10 @@ func openFiles(c Config) (*MTLS, error) {
 		return nil, err
 	}
 	f := &files{w, c.Log}
-	return &MTLS{server: f.server, client: f.client, close: func() {}}, nil
+	return &MTLS{
+		server: f.server, client: f.client, close: func() {},
+		own: func() []expiry.Certificate { return f.current().own },
+	}, nil
 }
 
 // parse takes certificate, key and CA, in this order.
@@ -54,6 +59,10 @@ func parse(read []watchfile.File) (*material, error) {
 	}
 	if !m.pool.AppendCertsFromPEM(ca.Bytes) {
 		return nil, fmt.Errorf("xds_client_ca: %s holds no certificate", ca.Path)
+	}
+	m.own = append(m.own, certificate(OwnCertificate, cert.Path, m.pair.Leaf))
+	for _, c := range expiry.Parse(ca.Bytes) {
+		m.own = append(m.own, certificate(ClientCA, ca.Path, c))
 	}
 	return m, nil
 }

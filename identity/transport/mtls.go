@@ -9,6 +9,8 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
+
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 )
 
 // Config of [Open].
@@ -30,6 +32,7 @@ type Config struct {
 type MTLS struct {
 	server func(protos ...string) *tls.Config
 	client func() *tls.Config
+	own    func() []expiry.Certificate
 	close  func()
 }
 
@@ -87,6 +90,7 @@ func openSPIFFE(c Config, within time.Duration) (*MTLS, error) {
 		client: func() *tls.Config { // all replicas have one ID
 			return tlsconfig.MTLSClientConfig(source, source, tlsconfig.AuthorizeID(own.ID))
 		},
+		own:   func() []expiry.Certificate { return fromAPI(source, c.SPIFFESocket) },
 		close: func() { source.Close() },
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -17,15 +18,7 @@ import (
 // of a TLS connection can be believed, since [MTLS] lets in only certificates that it has
 // verified.
 func Identity(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ""
-	}
-	info := p.AuthInfo
-	if ordered, ok := info.(interface{ Unwrap() credentials.AuthInfo }); ok { // see server.Ordered
-		info = ordered.Unwrap()
-	}
-	switch info := info.(type) {
+	switch info := authInfo(ctx).(type) {
 	case socketPeer:
 		return info.identity
 	case credentials.TLSInfo:
@@ -34,6 +27,29 @@ func Identity(ctx context.Context) string {
 		}
 	}
 	return ""
+}
+
+// Validity returns when the certificate is valid that the peer of a stream showed. It is zero if
+// the peer showed none.
+func Validity(ctx context.Context) (notBefore, notAfter time.Time) {
+	if info, ok := authInfo(ctx).(credentials.TLSInfo); ok && len(info.State.PeerCertificates) > 0 {
+		c := info.State.PeerCertificates[0]
+		return c.NotBefore, c.NotAfter
+	}
+	return notBefore, notAfter
+}
+
+// authInfo is what the credentials of the listener found out. It is nil if there is no peer.
+func authInfo(ctx context.Context) credentials.AuthInfo {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	// see server.Ordered
+	if ordered, ok := p.AuthInfo.(interface{ Unwrap() credentials.AuthInfo }); ok {
+		return ordered.Unwrap()
+	}
+	return p.AuthInfo
 }
 
 // socketCredentials ask the kernel who connects to a unix socket. They leave the connection in

@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
+	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
@@ -37,6 +38,8 @@ type Config struct {
 	Policy  *enforce.Enforcer
 	Denials *enforce.Denials
 	Audit   *audit.Log
+	MTLS    *transport.MTLS // nil: plaintext is spoken
+	Failed  *transport.Failures
 	// Happened returns how often each kind of event happened on streams, by [xds.Kind].
 	Happened func() []uint64
 	// LeftBehind returns how many nodes the rotations of a scope went on without.
@@ -119,8 +122,8 @@ var (
 		"Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
 	problems = desc("certificate_problems",
 		"Certificates of the directory that cannot be served as they are.")
-	held   = desc("certificates_held", "Names gone from the directory and held back.")
-	expiry = desc("certificate_earliest_expiry_seconds",
+	held     = desc("certificates_held", "Names gone from the directory and held back.")
+	earliest = desc("certificate_earliest_expiry_seconds",
 		"Seconds until the first certificate expires that stands in the directory or that some node was sent.")
 )
 
@@ -203,6 +206,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(auditFailed, n, sink)
 	}
 	c.certificates(gauge)
+	c.connections(gauge, count)
 }
 
 func scopeMetrics(
@@ -242,7 +246,7 @@ func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)
 	first := c.c.Ledger.Table.Expiry()
 	defer func() {
 		if !first.IsZero() {
-			gauge(expiry, time.Until(first).Seconds())
+			gauge(earliest, time.Until(first).Seconds())
 		}
 	}()
 	if c.c.Dir == nil {
