@@ -20,7 +20,9 @@ var rooms = []struct {
 }{
 	{"keysource", nil, "the page of nouns: everything imports it, so it imports nothing"},
 	{"keysource/dir", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
-	{"keysource/catalog", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
+	{"keysource/catalog", []string{
+		"internal/expiry", "keysource", "store",
+	}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/eager", []string{
 		"keysource", "store",
 	}, "which hosts are busy is decided without knowing what a listener is"},
@@ -86,7 +88,8 @@ var rooms = []struct {
 
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
-		"cmd/internal/stores", "events", "identity", "keysource", "keysource/catalog",
+		"cmd/internal/expiring", "cmd/internal/stores", "events", "identity", "internal/expiry",
+		"keysource", "keysource/catalog",
 		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
@@ -124,6 +127,9 @@ var rooms = []struct {
 		"cmd/internal/kek", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
 		"edgeproxy/lastgood", "edgeproxy/secrets", "internal/expiry", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
+	{"cmd/internal/expiring", []string{
+		"internal/expiry", "keysource", "keysource/catalog", "keysource/dir",
+	}, "it joins what the sources know of ends, and reads nothing itself"},
 	{"cmd/internal/failpoint", []string{
 		"rotation", "store",
 	}, "it ends the process at a point, and does nothing in the builds that are shipped"},
@@ -137,7 +143,7 @@ var rooms = []struct {
 		"keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/metrics", []string{
-		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version",
+		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/expiring", "cmd/internal/version",
 		"identity/enforce", "identity/transport", "internal/expiry", "keysource", "keysource/catalog",
 		"keysource/dir", "rotation", "rotation/fleet", "seal/custody", "xds",
 	}, "it reads, and changes nothing: it gets no store"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 )
@@ -37,7 +38,9 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		s.Scopes = append(s.Scopes, scopeOf(name, st))
 		s.Degraded = append(s.Degraded, complaints(name, st)...)
 	}
-	s.Certs, err = a.certSummary(r)
+	ends := expiring.Look(a.cfg.Dir, a.cfg.Catalog, time.Now())
+	s.Degraded = append(s.Degraded, ends.Problems()...)
+	s.Certs, err = a.certSummary(r, ends)
 	if n := len(s.Certs.Problems); n > 0 {
 		s.Degraded = append(s.Degraded, fmt.Sprintf("%d certificates have a problem (lockstep cert list)", n))
 	}

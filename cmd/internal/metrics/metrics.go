@@ -1,6 +1,6 @@
 // Package metrics is /metrics of lockstepd. Each value is read from the room that knows it at
 // each scrape. No metric has a label for a host or a node, so their number does not grow with the
-// fleet.
+// fleet. The one exception names the 100 certificates that end first.
 package metrics
 
 import (
@@ -122,9 +122,7 @@ var (
 		"Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
 	problems = desc("certificate_problems",
 		"Certificates of the directory that cannot be served as they are.")
-	held     = desc("certificates_held", "Names gone from the directory and held back.")
-	earliest = desc("certificate_earliest_expiry_seconds",
-		"Seconds until the first certificate expires that stands in the directory or that some node was sent.")
+	held = desc("certificates_held", "Names gone from the directory and held back.")
 )
 
 // Describe sends nothing, since scopes come from the configuration. So the collector is unchecked.
@@ -239,33 +237,6 @@ func scopeMetrics(
 	} {
 		gauge(nodes, float64(v), name, state)
 	}
-}
-
-func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)) {
-	gauge(watched, float64(c.c.Ledger.Table.Watched()))
-	first := c.c.Ledger.Table.Expiry()
-	defer func() {
-		if !first.IsZero() {
-			gauge(earliest, time.Until(first).Seconds())
-		}
-	}()
-	if c.c.Dir == nil {
-		return
-	}
-	var bad, heldNames int
-	for _, e := range c.c.Dir.List() {
-		if e.Problem != "" {
-			bad++
-		}
-		if e.Held {
-			heldNames++
-		}
-		if !e.NotAfter.IsZero() && (first.IsZero() || e.NotAfter.Before(first)) {
-			first = e.NotAfter
-		}
-	}
-	gauge(problems, float64(bad))
-	gauge(held, float64(heldNames))
 }
 
 func b2f(b bool) float64 {
