@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -38,26 +39,32 @@ func (m *MTLS) Watch(ctx context.Context, every time.Duration, log *slog.Logger)
 	expiry.Watch(ctx, m.Certificates, every, log)
 }
 
-// Problems says which of Certificates are near their end, or have expired.
+// These are wrapped by what [MTLS.Problems] returns.
+var (
+	ErrNearEnd = errors.New("is near its end")
+	ErrExpired = errors.New("has expired")
+)
+
+// Problems says which of Certificates are near their end ([ErrNearEnd]), or have expired
+// ([ErrExpired]).
 func (m *MTLS) Problems(now time.Time) (out []error) {
 	for _, c := range m.Certificates() {
 		switch state := c.State(expiry.Proof, now); {
 		case state == expiry.Good:
 		case state == expiry.Expired && c.What == OwnCertificate:
-			out = append(out, fmt.Errorf("lockstepd's own certificate (%s, %s) has expired, "+
-				"and no node that connects now believes it: it %s; renew it (lockstep pki renew, "+
-				"or who issued it); the new file is read by itself", c.Name, c.File, c.Words(now)))
+			out = append(out, fmt.Errorf("lockstepd's own certificate (%s, %s) %w, "+
+				"and no node that connects now believes it: it %s", c.Name, c.File, ErrExpired, c.Words(now)))
 		case state == expiry.Expired:
-			out = append(out, fmt.Errorf("a CA of those who may connect (%s, %s) has expired, "+
-				"and what it issued lets nobody in: it %s; put the new CA into the file", c.Name, c.File, c.Words(now)))
+			out = append(out, fmt.Errorf("a CA of those who may connect (%s, %s) %w, "+
+				"and what it issued lets nobody in: it %s; put the new CA into the file", c.Name, c.File,
+				ErrExpired, c.Words(now)))
 		case c.What == OwnCertificate:
-			out = append(out, fmt.Errorf("lockstepd's own certificate (%s, %s) is near its end: it %s; "+
-				"renew it (lockstep pki renew, or who issued it); the new file is read by itself",
-				c.Name, c.File, c.Words(now)))
+			out = append(out, fmt.Errorf("lockstepd's own certificate (%s, %s) %w: it %s",
+				c.Name, c.File, ErrNearEnd, c.Words(now)))
 		default:
-			out = append(out, fmt.Errorf("a CA of those who may connect (%s, %s) is near its end: it %s; "+
+			out = append(out, fmt.Errorf("a CA of those who may connect (%s, %s) %w: it %s; "+
 				"put a new CA beside it into the file, and have every certificate issued anew",
-				c.Name, c.File, c.Words(now)))
+				c.Name, c.File, ErrNearEnd, c.Words(now)))
 		}
 	}
 	return out

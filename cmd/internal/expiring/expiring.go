@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
@@ -95,21 +97,26 @@ func (v *View) count(c Certificate) {
 }
 
 // Problems says what somebody should do something about, the worst first.
-func (v View) Problems() (out []string) {
-	if c := v.FirstExpired; v.Expired > 0 {
-		out = append(out, fmt.Sprintf("%d certificates have expired, and clients refuse their hosts; "+
-			"the first of them is %s (%s), which %s (lockstep cert list --expired)",
-			v.Expired, c.Name, c.Source, c.Words(v.Now)))
+func (v View) Problems() (out []api.Problem) {
+	add := func(code, where string, severity api.Severity, n int, format string, c Certificate) {
+		if n > 0 {
+			p := problems.New(code, where, fmt.Sprintf(format, n, c.Name, c.Source, c.Words(v.Now)))
+			p.Severity, p.Count = severity, n
+			out = append(out, p)
+		}
 	}
-	if c := v.FirstLast; v.Last > 0 {
-		out = append(out, fmt.Sprintf("%d certificates have three days or a tenth of their lifetime left, "+
-			"and were not renewed; the first of them is %s (%s), which %s (lockstep cert list --expires-within 3d)",
-			v.Last, c.Name, c.Source, c.Words(v.Now)))
-	}
-	if c := v.FirstNear; v.Near > 0 {
-		out = append(out, fmt.Sprintf("%d certificates have 30 days or a quarter of their lifetime left, "+
-			"and were not renewed; the first of them is %s (%s), which %s (lockstep cert list --expires-within 30d)",
-			v.Near, c.Name, c.Source, c.Words(v.Now)))
-	}
+	add(problems.CertificatesExpired, "", api.Critical, v.Expired, expiredWords, v.FirstExpired)
+	add(problems.NotRenewed, "urgent", api.Critical, v.Last, urgentWords, v.FirstLast)
+	add(problems.NotRenewed, "", api.Warning, v.Near, nearWords, v.FirstNear)
 	return out
 }
+
+// These say how many there are, and the first of them.
+const (
+	expiredWords = "%d certificates have expired, and clients refuse their hosts; " +
+		"the first of them is %s (%s), which %s"
+	urgentWords = "%d certificates have three days or a tenth of their lifetime left, and were not renewed; " +
+		"the first of them is %s (%s), which %s"
+	nearWords = "%d certificates have 30 days or a quarter of their lifetime left, and were not renewed; " +
+		"the first of them is %s (%s), which %s"
+)

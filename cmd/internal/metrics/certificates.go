@@ -54,6 +54,6 @@ func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)
 			heldNames++
 		}
 	}
-	gauge(problems, float64(bad))
+	gauge(badCerts, float64(bad))
 	gauge(held, float64(heldNames))
 }

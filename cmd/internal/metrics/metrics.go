@@ -15,6 +15,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
@@ -42,6 +43,8 @@ type Config struct {
 	Failed  *transport.Failures
 	// Happened returns how often each kind of event happened on streams, by [xds.Kind].
 	Happened func() []uint64
+	// Problems returns what is not well at this replica.
+	Problems func(context.Context) []api.Problem
 	// LeftBehind returns how many nodes the rotations of a scope went on without.
 	LeftBehind func(scope string) int
 }
@@ -120,7 +123,7 @@ var (
 		"Changed certificates that one node of a kind got first, by what became of it.", "outcome")
 	declined = desc("certificates_refused_first",
 		"Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
-	problems = desc("certificate_problems",
+	badCerts = desc("certificate_problems",
 		"Certificates of the directory that cannot be served as they are.")
 	held = desc("certificates_held", "Names gone from the directory and held back.")
 )
@@ -205,6 +208,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.certificates(gauge)
 	c.connections(gauge, count)
+	problemMetrics(gauge, c.c.Problems(context.Background()))
 }
 
 func scopeMetrics(
