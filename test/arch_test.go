@@ -156,7 +156,7 @@ var rooms = []struct {
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
 	{"cmd/internal/pki", []string{
-		"identity", "internal/atomicfile", "keysource",
+		"identity", "internal/atomicfile", "internal/expiry", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
 	{"cmd/internal/problems", []string{
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "identity/transport", "rotation/fleet",

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +86,77 @@ func (s *stage) issueFor(valid time.Duration, names ...string) fleet.Pair {
 	p, err := s.ca.Issue(fleet.Leaf{Names: names, Valid: valid})
 	s.ok(err)
 	return p
+}
+
+// TestAnOwnCertificateThatEndsIsSaidAndRenewedWhileNodesAreThere: lockstepd's own mTLS certificate
+// is near its end, and then expires. Both are said. Streams that are open go on. Who connects now
+// is refused, and both sides say why. After `pki renew` the same processes believe each other.
+func TestAnOwnCertificateThatEndsIsSaidAndRenewedWhileNodesAreThere(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, setup{hosts: 1, later: true})
+	dir := s.path("lockstep-pki")
+	s.mustRun("pki", "init", "--dir", dir)
+	s.mustRun("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1", "--ttl", "15s")
+	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-1")
+	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-2")
+	s.plane.Args = append(s.plane.Args, "--xds-cert", dir+"/server/tls.crt",
+		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
+	s.start()
+	one := s.bootstrapped("edge-1", "--pki", dir)
+	s.awaitReady(one)
+	says := func(p interface{ LogFile() string }, words ...string) func() error {
+		return func() error {
+			b, err := os.ReadFile(p.LogFile())
+			for _, w := range words {
+				if err == nil && !strings.Contains(string(b), w) {
+					err = fmt.Errorf("%s does not say %q", p.LogFile(), w)
+				}
+			}
+			return err
+		}
+	}
+	status := func(code int, words string) func() error {
+		return func() error {
+			if r := s.lockstep("status"); r.code != code || !strings.Contains(r.err, words) {
+				return fmt.Errorf("status: exit code %d: %s, want %d: %s", r.code, r.err, code, words)
+			}
+			return nil
+		}
+	}
+	s.eventuallyWithin(time.Minute,
+		status(3, "lockstepd's own certificate (127.0.0.1, "+dir+"/server/tls.crt) has expired"))
+	s.ok(says(s.plane, `lockstepd's own certificate expires in`)())
+	s.eventually(says(s.plane, `lockstepd's own certificate expired`))
+	if near := s.metric(`lockstep_own_certificate_near_end{which="own"}`); near != 1 {
+		t.Errorf("near its end: %v", near)
+	}
+	s.mustRun("rotate", "--wait", "--timeout", "20s") // over the stream that is open
+
+	two := s.bootstrapped("edge-2", "--pki", dir)
+	s.eventually(says(two, "certificate has expired"))
+	s.eventually(says(s.plane, "it does not believe lockstepd's own certificate"))
+	if n := s.metric(`lockstep_handshakes_failed_total{listener="xds",reason="refused_by_peer"}`); n < 1 {
+		t.Errorf("%v handshakes failed", n)
+	}
+	s.mustRun("pki", "renew", "server", "--dir", dir, "--ttl", "1h")
+	s.awaitReady(two)
+	s.eventually(status(0, ""))
+	if near := s.metric(`lockstep_own_certificate_near_end{which="own"}`); near != 0 {
+		t.Errorf("near its end after it was renewed: %v", near)
+	}
+	sinceOf := func(node string) time.Time {
+		t.Helper()
+		var n struct{ Nodes []struct{ Since time.Time } }
+		s.ok(s.show(&n, "nodes", node))
+		return n.Nodes[0].Since
+	}
+	before := sinceOf("edge-1")
+	s.mustRun("pki", "renew", "edge-1", "--dir", dir, "--new-key")
+	s.mustRun("rotate", "--wait", "--timeout", "20s")
+	if since := sinceOf("edge-1"); !since.Equal(before) {
+		t.Error("edge-1 was connected anew")
+	}
+	s.ok(one.Restart()) // with the new key
+	s.awaitReady(one)
+	s.mustFail(2, "a CA is not renewed", "pki", "renew", "ca", "--dir", dir)
 }
