@@ -112,7 +112,7 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 		}
 		add(problems.NodeExcluded, node+" in scope "+name, fmt.Sprintf("scope %s: %s is excluded until %s%s",
 			name, node, until.UTC().Format(time.RFC3339), gone),
-			fmt.Sprintf("lockstep exclude %s --scope %s --for 0 takes it back", node, name))
+			"lockstep exclude "+node+" --scope "+name+" --for 0 takes it back")
 	}
 	return out
 }
