@@ -30,6 +30,9 @@ type Config struct {
 	// Identity returns the identity of a stream's peer, as the transport proved it. If Identity is
 	// nil, nobody has an identity.
 	Identity func(context.Context) string
+	// Validity returns when the certificate is valid that proved it. If Validity is nil, that is
+	// not known.
+	Validity func(context.Context) (from, until time.Time)
 	// OnDemand is a type of Types whose names nodes ask for on the aggregated service as clients
 	// come. They have no other bound, so each resource carries a TTL ([xds.Resource.TTL]). If a
 	// node holds more than Hold of them (default 20 000), those that were sent first are removed,
@@ -52,6 +55,7 @@ type Config struct {
 type Server struct {
 	env      *environment
 	identity func(context.Context) string
+	validity func(context.Context) (from, until time.Time)
 
 	pushers pushers
 
@@ -72,6 +76,9 @@ func New(c Config) *Server {
 	if c.Identity == nil {
 		c.Identity = func(context.Context) string { return "" }
 	}
+	if c.Validity == nil {
+		c.Validity = func(context.Context) (from, until time.Time) { return from, until }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -86,6 +93,7 @@ func New(c Config) *Server {
 		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: bounds,
 			onDemand: c.OnDemand},
 		identity: c.Identity,
+		validity: c.Validity,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),
 		pushers:  pushers{limit: runtime.GOMAXPROCS(0)},
@@ -177,6 +185,7 @@ func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stre
 // peer returns what is known of a node before its first request.
 func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
 	n := xds.Node{Service: svc, Identity: s.identity(ctx), Conn: connOf(ctx)}
+	n.ValidFrom, n.ValidUntil = s.validity(ctx)
 	if p, ok := peer.FromContext(ctx); ok {
 		n.Remote = p.Addr.String()
 	}

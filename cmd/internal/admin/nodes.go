@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
@@ -167,6 +168,9 @@ func (f *fleet) stream(s server.StreamView) {
 	}
 	n := f.row(s.Node.ID, name)
 	n.Replica, n.Identity, n.Remote = f.replica, s.Node.Identity, s.Node.Remote
+	if proof := proofOf(s.Node); !proof.NotAfter.IsZero() {
+		n.CertificateNotAfter, n.CertificateState = proof.NotAfter, proof.State(expiry.Proof, f.now).String()
+	}
 	if n.Since.IsZero() {
 		n.Since = s.Since
 	}

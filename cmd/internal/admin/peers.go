@@ -179,6 +179,7 @@ func (f *fleet) elsewhere(replica string, n api.Node) {
 		return
 	}
 	worse(have, n.State)
+	have.CertificateNotAfter, have.CertificateState = n.CertificateNotAfter, n.CertificateState
 	have.Replica, have.Identity, have.Remote, have.Since, have.Secrets, have.Listeners = replica, n.Identity, n.Remote,
 		n.Since, n.Secrets, n.Listeners
 }

@@ -107,6 +107,10 @@ type Node struct {
 	State    string    `json:"state"` // State is live, away, refusing or excluded.
 	Since    time.Time `json:"since"`
 	Remote   string    `json:"remote,omitempty"`
+	// CertificateNotAfter is when the certificate ends by which the node proved who it is.
+	// CertificateState is good, near its end, urgent or expired.
+	CertificateNotAfter time.Time `json:"certificate_not_after,omitzero"`
+	CertificateState    string    `json:"certificate_state,omitempty"`
 	// Replica is the one to which the node is connected.
 	Replica string   `json:"replica,omitempty"`
 	Secrets []Secret `json:"secrets"`

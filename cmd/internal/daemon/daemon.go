@@ -257,7 +257,7 @@ func (d *Daemon) wire() error {
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.observe,
-		Identity: transport.Identity,
+		Identity: transport.Identity, Validity: transport.Validity,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
 	})
