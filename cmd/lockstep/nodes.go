@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -79,7 +80,8 @@ func nodeTable(w io.Writer, n api.Nodes) {
 			fmt.Fprintln(w)
 		}
 		row(w, "NODE", "STATE", "FOR", "IDENTITY", "ITS CERTIFICATE ENDS", "REMOTE", "REPLICA")
-		row(w, n.Node, n.State, since(n.Since), n.Identity, until(n.CertificateNotAfter), n.Remote, n.Replica)
+		row(w, n.Node, n.State, since(n.Since), n.Identity, until(n.CertificateNotAfter), n.Remote,
+			cmp.Or(strings.Join(n.Replicas, ", "), n.Replica))
 		fmt.Fprintln(w)
 		row(w, "SECRET", "VERSION", "ANSWER", "AGO")
 		for _, s := range n.Secrets {

@@ -29,6 +29,13 @@ func Identity(ctx context.Context) string {
 	return ""
 }
 
+// OnSocket reports whether the peer of a stream came over a unix socket. It reports also whether
+// the peer is known to have this process's network, so that both mean the same by 127.0.0.1.
+func OnSocket(ctx context.Context) (socket, sameNetwork bool) {
+	s, ok := authInfo(ctx).(socketPeer)
+	return ok, ok && s.local
+}
+
 // Validity returns when the certificate is valid that the peer of a stream showed. It is zero if
 // the peer showed none.
 func Validity(ctx context.Context) (notBefore, notAfter time.Time) {
@@ -67,6 +74,7 @@ func SocketCredentials() credentials.TransportCredentials {
 type socketPeer struct {
 	credentials.CommonAuthInfo
 	identity string
+	local    bool // local reports whether its loopback addresses are this process's own.
 }
 
 // AuthType implements [credentials.AuthInfo].
@@ -82,7 +90,8 @@ func (socketCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 	if err != nil {
 		return nil, nil, err
 	}
-	return conn, socketPeer{credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, who}, nil
+	safe := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
+	return conn, socketPeer{safe, who, identity.SameNetwork(c)}, nil
 }
 
 // Clone implements [credentials.TransportCredentials].
