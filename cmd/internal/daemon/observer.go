@@ -20,6 +20,7 @@ type observer struct {
 	healer    *sds.Healer
 	table     *sds.Table
 	prover    *sds.Prover
+	group     func(xds.Node) string // group is [fleet.Asked].Group of a node.
 	log       *slog.Logger
 	kinds     [xds.Kinds]atomic.Uint64 // kinds counts events by xds.Kind.
 
@@ -73,7 +74,7 @@ func (o *observer) ring(e xds.Event, scope string) {
 	case xds.Asked:
 		o.rolls.Join(scope, fleet.Asked{
 			Stream: n.Stream, Conn: n.Conn, Node: n.ID, Identity: n.Identity,
-			Held: e.Version, Believed: e.Believed, Ring: n.Kind == xds.KindRing,
+			Held: e.Version, Believed: e.Believed, Ring: n.Kind == xds.KindRing, Group: o.group(n),
 		})
 	case xds.Accepted:
 		o.rolls.Accepted(n.Stream, scope, e.Version)

@@ -16,6 +16,8 @@ const (
 	StoreLost           = "store-lost"
 	CanaryDamaged       = "canary-damaged"
 	CertificatesHeld    = "certificates-held"
+	XDSOpen             = "xds-open"
+	IDsCrowded          = "ids-crowded"
 	RingUnrecorded      = "ring-unrecorded"
 	StoreFrozen         = "store-frozen"
 	RingRefused         = "ring-refused"
@@ -75,6 +77,8 @@ var Register = []Kind{
 		Generic, ""},
 	{CanaryDamaged, api.Critical, "give lockstepd the right --kek", Generic, ""},
 	{CertificatesHeld, api.Critical, "lockstep cert rm --confirm gives them up", "LockstepCertificatesHeld", ""},
+	{XDSOpen, api.Warning, "give a policy or certificates, or leave --xds-open out", Generic, ""},
+	{IDsCrowded, api.Warning, "list the ids of each identity in the policy (nodes)", Generic, ""},
 	{RingUnrecorded, api.Warning, "repair what status says of the audit log", Generic, ""},
 	{StoreFrozen, api.Warning, "lockstep store thaw ends it", Generic, ""},
 	{RingRefused, api.Warning, "lockstep nodes", "LockstepNodeRefusing", ""},
