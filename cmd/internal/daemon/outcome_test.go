@@ -46,7 +46,7 @@ func TestWhatIsRefusedIsRecordedAsRefused(t *testing.T) {
 			t.Errorf("%s was not refused", what)
 		}
 	}
-	if err := r.client.Thaw(t.Context()); err != nil {
+	if _, err := r.client.Thaw(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(file)
