@@ -20,7 +20,9 @@ var rooms = []struct {
 }{
 	{"keysource", nil, "the page of nouns: everything imports it, so it imports nothing"},
 	{"keysource/dir", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
-	{"keysource/catalog", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
+	{"keysource/catalog", []string{
+		"internal/expiry", "keysource", "store",
+	}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/eager", []string{
 		"keysource", "store",
 	}, "which hosts are busy is decided without knowing what a listener is"},
@@ -77,9 +79,10 @@ var rooms = []struct {
 		"identity", "internal/atomicfile", "internal/watchfile", "keysource",
 	}, "which policy counts is decided without a store or a stream: the audit log comes as an interface"},
 	{"identity/transport", []string{
-		"identity", "internal/watchfile",
+		"identity", "internal/expiry", "internal/watchfile",
 	}, "who a peer is does not depend on what it may have, nor on what it is sent"},
 	{"internal/atomicfile", nil, "it knows files, and no noun of ours"},
+	{"internal/expiry", nil, "it knows times, and not whose certificate it is"},
 	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 
@@ -88,9 +91,10 @@ var rooms = []struct {
 	}, "it knows who may come in, and nothing of what they come for"},
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
-		"cmd/internal/backup", "cmd/internal/problems", "cmd/internal/stores", "events", "identity",
-		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds",
-		"rotation", "rotation/fleet", "sds", "seal", "seal/custody", "store", "xds", "xds/server",
+		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/problems", "cmd/internal/stores", "events",
+		"identity", "internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager",
+		"keysource/trial", "lds", "rotation", "rotation/fleet",
+		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
 		"credentials"},
 	{"cmd/internal/advice", []string{
@@ -127,8 +131,12 @@ var rooms = []struct {
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/edge", []string{
 		"cmd/internal/kek", "cmd/internal/place", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
-		"edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds",
+		"edgeproxy/lastgood", "edgeproxy/secrets", "internal/expiry", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
+	{"cmd/internal/expiring", []string{
+		"cmd/internal/api", "cmd/internal/problems", "internal/expiry", "keysource", "keysource/catalog",
+		"keysource/dir",
+	}, "it joins what the sources know of ends, and reads nothing itself"},
 	{"cmd/internal/failpoint", []string{
 		"rotation", "store",
 	}, "it ends the process at a point, and does nothing in the builds that are shipped"},
@@ -143,17 +151,18 @@ var rooms = []struct {
 		"cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/metrics", []string{
-		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/problems",
-		"cmd/internal/version", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
+		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/expiring",
+		"cmd/internal/problems", "cmd/internal/version", "identity/enforce", "identity/transport",
+		"internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "rotation",
 		"rotation/fleet", "seal/custody", "xds",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
 	{"cmd/internal/pki", []string{
-		"identity", "internal/atomicfile", "keysource",
+		"identity", "internal/atomicfile", "internal/expiry", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
 	{"cmd/internal/place", nil, "it knows paths, and not what lies there"},
 	{"cmd/internal/problems", []string{
-		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
+		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "identity/transport", "rotation/fleet",
 	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/stores", []string{

@@ -45,8 +45,9 @@ type host struct {
 
 	version, leaf, issuer string // of good, or of what the last look found
 	notAfter              time.Time
-	wrongSince            time.Time // when the files became wrong; zero if they are right
-	problem               string    // what is wrong, once a second look found the same
+	life                  time.Duration // from its beginning to notAfter
+	wrongSince            time.Time     // when the files became wrong; zero if they are right
+	problem               string        // what is wrong, once a second look found the same
 }
 
 // signature shows by stat alone whether files changed. The zero value equals that of no file, and
@@ -161,6 +162,7 @@ func (d *Dir) look(h *host) error {
 	}
 	h.waiting = false
 	h.version, h.leaf, h.issuer, h.notAfter = c.Version(), c.Fingerprint(), c.Issuer, c.NotAfter
+	h.life = c.NotAfter.Sub(c.NotBefore)
 	if h.asked {
 		h.good = &c
 	}
@@ -173,6 +175,7 @@ func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 	h.waiting = h.asked && h.good == nil
 	if h.good == nil {
 		h.version, h.leaf, h.issuer, h.notAfter = "", "", "", time.Time{}
+		h.life = 0
 	}
 	if h.wrongSince.IsZero() {
 		h.wrongSince = now

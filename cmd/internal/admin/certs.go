@@ -9,7 +9,9 @@ import (
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/store"
 )
@@ -22,8 +24,9 @@ const (
 // certSummary names what is wrong. It reads the directory's list in memory, and of the store only
 // the names that clash with it. For all other names it goes by what the latest look at each showed.
 // A name is looked at when a node asks.
-func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
+func (a *admin) certSummary(r *http.Request, ends expiring.View) (s api.CertSummary, err error) {
 	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.cfg.Table.Watched()}
+	s.Nearest, s.KnownAt = nearest(ends), ends.KnownAt
 	for _, bad := range a.cfg.Catalog.BadEntries() {
 		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", bad.Name, bad.Problem))
 	}
@@ -45,6 +48,19 @@ func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 	}
 	s.Clashes = clashes(r.Context(), names, a.cfg.Catalog)
 	return s, nil
+}
+
+// maxNearest is how many of the nearest ends a status lists.
+const maxNearest = 10
+
+func nearest(v expiring.View) []api.CertEnd {
+	out := []api.CertEnd{}
+	for _, c := range v.Soonest[:min(maxNearest, len(v.Soonest))] {
+		out = append(out, api.CertEnd{
+			Name: c.Name, Source: c.Source, NotAfter: c.NotAfter, State: c.State(expiry.Served, v.Now).String(),
+		})
+	}
+	return out
 }
 
 // lookForClashes is how long a status waits for the store.

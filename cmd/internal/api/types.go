@@ -75,6 +75,21 @@ type CertSummary struct {
 	// Clashes are in the directory, which wins, and in the store.
 	Clashes []string `json:"clashes"`
 	Watched int      `json:"watched"` // Watched counts the names that some node wants now.
+	// Nearest are the ten that end first, of the directory and of the store.
+	Nearest []CertEnd `json:"nearest"`
+	// KnownAt is when the ends of all stored ones were known. Until it is set Nearest has only
+	// those that have been read since the start.
+	KnownAt time.Time `json:"known_at,omitzero"`
+}
+
+// CertEnd is when a certificate ends.
+type CertEnd struct {
+	Name     string    `json:"name"`
+	Source   string    `json:"source"` // Source is directory or store.
+	NotAfter time.Time `json:"not_after"`
+	// State is good, near its end, urgent or expired. It is near its end when 30 days or a quarter
+	// of its lifetime are left, and urgent when three days or a tenth are left.
+	State string `json:"state"`
 }
 
 // Nodes is GET /v1/nodes.

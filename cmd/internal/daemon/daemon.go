@@ -80,6 +80,7 @@ type Daemon struct {
 	access  *access.Access
 	custody *custody.Custodian
 	mtls    *transport.MTLS // nil if plaintext is spoken
+	failed  *transport.Failures
 	policy  *enforce.Enforcer
 	denials *enforce.Denials
 
@@ -94,7 +95,7 @@ type Daemon struct {
 
 // New opens the data directory and the listeners. The caller runs Run or Close.
 func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer()}
+	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), failed: transport.NewFailures(log)}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -155,7 +156,8 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		creds = transport.SocketCredentials()
 	} else if d.mtls != nil {
 		// TLS brings buffers of its own. Another would only copy, and cost each node 4 KiB.
-		opts, creds = append(opts, grpc.ReadBufferSize(0)), credentials.NewTLS(d.mtls.Server("h2"))
+		opts = append(opts, grpc.ReadBufferSize(0))
+		creds = d.failed.Credentials("xds", credentials.NewTLS(d.mtls.Server("h2")))
 	}
 	d.xdsListener, creds = server.Ordered(d.xdsListener, creds)
 	d.grpc = grpc.NewServer(append(opts, grpc.Creds(creds))...)
@@ -166,7 +168,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 
 	d.http = &http.Server{
 		Handler: admin.New(d.admin()), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(d.failed.ErrorLog("admin", log.Handler()), slog.LevelDebug),
 	}
 	d.http.Protocols = new(http.Protocols)
 	d.http.Protocols.SetHTTP1(true)
@@ -335,6 +337,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.problems.Run)
 	run(d.access.Run)
 	run(rest)
+	run(func(ctx context.Context) error { d.mtls.Watch(ctx, d.cfg.Refresh, d.log); return nil })
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}

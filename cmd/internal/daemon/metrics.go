@@ -15,7 +15,7 @@ func (d *Daemon) ledger() admin.Ledger {
 func (d *Daemon) metrics() metrics.Config {
 	return metrics.Config{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Bus: d.bus,
-		Policy: d.policy, Denials: d.denials, Audit: d.audit,
+		Policy: d.policy, Denials: d.denials, Audit: d.audit, MTLS: d.mtls, Failed: d.failed,
 		Happened:   func() []uint64 { return loadAll(d.seen.kinds[:]) },
 		LeftBehind: d.seen.behind, Problems: d.problems.Here,
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
@@ -20,6 +21,9 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 			"xds_open: whoever can connect to %s gets every private key and every ticket key", d.cfg.XDSListen)))
 	}
 	for _, err := range d.policy.Problems() {
+		out = append(out, problems.Of("", err))
+	}
+	for _, err := range d.mtls.Problems(time.Now()) {
 		out = append(out, problems.Of("", err))
 	}
 	if d.lossy != nil {

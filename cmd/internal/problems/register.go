@@ -10,6 +10,9 @@ const (
 	NodeInDoubt         = "node-in-doubt"
 	KeysInDoubt         = "keys-in-doubt"
 	KeyTooOld           = "key-too-old"
+	OwnExpired          = "own-certificate-expired"
+	CertificatesExpired = "certificates-expired"
+	NotRenewed          = "certificates-not-renewed"
 	PolicyUnsettled     = "policy-unsettled"
 	StoreDown           = "store-down"
 	NoRing              = "no-ring"
@@ -30,6 +33,7 @@ const (
 	ListenerRefused     = "listener-refused"
 	ListenerTemplate    = "listener-template-unusable"
 	BeyondMaxEager      = "hosts-beyond-max-eager"
+	OwnNearEnd          = "own-certificate-near-end"
 	PolicyUnusable      = "policy-unusable"
 	PolicyUnwritten     = "policy-unwritten"
 	PolicyPutBack       = "policy-put-back"
@@ -61,6 +65,8 @@ type Kind struct {
 // critical, LockstepProblem for warnings.
 const Generic = "LockstepProblem"
 
+const renew = "renew it, with lockstep pki renew or where it was issued; the new file is read by itself"
+
 // Register has every code once, in the order of the constants.
 var Register = []Kind{
 	{StandIn, api.Critical, "put a certificate that can be served (lockstep cert put)", "LockstepStandIn", ""},
@@ -69,6 +75,9 @@ var Register = []Kind{
 	{NodeInDoubt, api.Critical, "restart this Envoy", "LockstepNodeInDoubt", ""},
 	{KeysInDoubt, api.Critical, "lockstep audit show", "LockstepKeysInDoubt", ""},
 	{KeyTooOld, api.Critical, "lockstep status names what blocks", "LockstepKeyTooOld", ""},
+	{OwnExpired, api.Critical, renew, "LockstepOwnCertificateExpired", ""},
+	{CertificatesExpired, api.Critical, "lockstep cert list --expired", "LockstepCertificateExpiring", ""},
+	{NotRenewed, api.Warning, "lockstep cert list --expires-within 30d", "LockstepCertificateNotRenewed", ""},
 	{PolicyUnsettled, api.Critical, "lockstep audit verify", Generic, ""},
 	{StoreDown, api.Critical, "repair the store; lockstepd goes on by itself", "LockstepStoreDown", ""},
 	{NoRing, api.Critical, "wait some seconds, then look at the log of lockstepd", Generic, ""},
@@ -93,6 +102,7 @@ var Register = []Kind{
 	{ListenerRefused, api.Warning, "lockstep nodes", Generic, ""},
 	{ListenerTemplate, api.Warning, "correct the file; it is read again by itself", Generic, ""},
 	{BeyondMaxEager, api.Warning, "lockstep host list", Generic, ""},
+	{OwnNearEnd, api.Warning, renew, "LockstepOwnCertificateNearItsEnd", ""},
 	{PolicyUnusable, api.Warning, "correct the file; it is read again by itself", "LockstepPolicyUnusable", ""},
 	{PolicyUnwritten, api.Warning, "lockstep audit verify", Generic, ""},
 	{PolicyPutBack, api.Warning, "lockstep audit show has the digests", "LockstepPolicyPutBack", ""},
