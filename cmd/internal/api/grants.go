@@ -31,7 +31,7 @@ type Received struct {
 	Node     string    `json:"node"`
 	Identity string    `json:"identity,omitempty"`
 	Replica  string    `json:"replica,omitempty"`
-	Name     string    `json:"name"` // Name is the resource that carried it, such as tickets/default.
+	Name     string    `json:"name"` // Name is what carried it, such as tickets/default.
 	Version  string    `json:"version"`
 	State    string    `json:"state"`
 	At       time.Time `json:"at,omitzero"`

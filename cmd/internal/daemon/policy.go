@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
@@ -30,7 +32,15 @@ func (d *Daemon) openPolicy() (err error) {
 		Apply: d.setPolicy, Log: d.log,
 	})
 	switch {
-	case err != nil || d.cfg.Policy != "":
+	case err != nil:
+	case d.cfg.XDSOpen && !d.cfg.OpenToAll():
+		d.log.Warn("xds_open has no effect: a policy, mTLS or the mode of the socket says who gets what; drop it")
+	case d.cfg.OpenToAll():
+		d.log.Warn("xds_open: whoever can connect gets every private key and every ticket key", "addr",
+			d.cfg.XDSListen)
+	}
+	switch {
+	case err != nil || d.cfg.Policy != "" || d.cfg.OpenToAll():
 	case transport.IsSocket(d.cfg.XDSListen):
 		d.log.Info("no policy: whoever may open the socket gets every secret", "addr", d.cfg.XDSListen)
 	case d.mtls != nil:
@@ -48,6 +58,9 @@ func (d *Daemon) setPolicy(p *identity.Policy) {
 	d.rolls.SetAllows(scopesOf(p))
 	d.listeners.SetPolicy(p)
 	d.xds.AdmitAnew()
+	d.rec.Publish(events.Event{
+		Kind: events.Policy, Name: d.cfg.Policy, Text: fmt.Sprintf("another policy is in force: %d rules", p.Rules()),
+	})
 }
 
 // admit returns why a node may not connect; see [server.Config].
