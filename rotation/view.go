@@ -45,6 +45,7 @@ type KeyView struct {
 	ID string
 	// Fingerprint is what the audit log names the key by, besides its ID.
 	Fingerprint string
+	Added       uint64 // Added is the generation that brought it.
 	Created     time.Time
 	FirstUsed   time.Time // FirstUsed is when it first encrypted. It is zero if it never did.
 	MayEncrypt  bool      // MayEncrypt says that a live node may encrypt with it.
@@ -67,7 +68,8 @@ func (r Rollout) View(p Policy, t Tally, now time.Time) View {
 	v.Proven, v.Doubted = r.inDoubt()
 	for i, k := range r.Keys {
 		v.Keys = append(v.Keys, KeyView{
-			ID: k.Key.ID(), Fingerprint: k.Key.Fingerprint(), Created: k.Created, FirstUsed: k.FirstUsed,
+			ID: k.Key.ID(), Fingerprint: k.Key.Fingerprint(), Added: k.Added,
+			Created: k.Created, FirstUsed: k.FirstUsed,
 			MayEncrypt: i == 0 || k.Demoted != 0 && k.UnusedSince.IsZero(), RetiresAt: p.retiresAt(k),
 		})
 	}

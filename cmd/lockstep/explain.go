@@ -12,8 +12,9 @@ import (
 
 func (a *app) explainCommand() *cobra.Command {
 	var q api.ExplainQuery
+	var grants api.GrantsQuery
 	cmd := &cobra.Command{
-		Use: "explain NAME",
+		Use: "explain NAME | --key ID | --cert NAME",
 		Short: "Say which certificate a server name gets, from where, why not another, in which chain, and which " +
 			"nodes hold it",
 		Long: "Say which certificate a server name gets: its own, else its wildcard's; from the directory, else " +
@@ -24,9 +25,16 @@ func (a *app) explainCommand() *cobra.Command {
 			"now is listed, certificate or not: the\n" +
 			"policy, another spelling that they hold, too many names under one wildcard (wildcard_names), room " +
 			"that was made (node_names). The exit code is 4 where there is none, and 3 where it could not be " +
-			"looked up.",
-		Args: cobra.ExactArgs(1),
+			"looked up.\n" +
+			"With --key or --cert, who received a ticket key or a certificate, as far as that is known, and who may.",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if grants != (api.GrantsQuery{}) {
+				return a.explainGrants(cmd, args, grants, q)
+			}
+			if len(args) == 0 {
+				return usage("give a server name, --key or --cert")
+			}
 			q.Name = args[0]
 			e, err := ask(a, cmd, func(c *api.Client, ctx context.Context) (api.Explanation, error) {
 				return c.Explain(ctx, q)
@@ -43,6 +51,8 @@ func (a *app) explainCommand() *cobra.Command {
 			return fail(exitNotFound, "no certificate for %s", e.Asked)
 		},
 	}
+	cmd.Flags().StringVar(&grants.Key, "key", "", "the `ID` of a ticket key: who received it, and who may?")
+	cmd.Flags().StringVar(&grants.Cert, "cert", "", "the `NAME` of a certificate: who received it, and who may?")
 	cmd.Flags().StringVar(&q.Node, "node", "", "a connected `node`: may it have the certificate?")
 	cmd.Flags().StringVar(&q.Identity, "identity", "",
 		"the `identity` of a client certificate: may a node with it have the certificate?")

@@ -92,6 +92,7 @@ var types = []struct {
 	{regexp.MustCompile(`^POST/v1/kek/retire$`), func() any { return new(api.KEKRetired) }},
 	{regexp.MustCompile(`^POST/v1/store/thaw$`), func() any { return new(api.Thawed) }},
 	{regexp.MustCompile(`^POST/v1/certs/import$`), func() any { return new(api.Imported) }},
+	{regexp.MustCompile(`^GET/v1/grants$`), func() any { return new(api.Grants) }},
 	{regexp.MustCompile(`^GET/v1/explain$`), func() any { return new(api.Explanation) }},
 	{regexp.MustCompile(`^GET/v1/audit/items/[0-9a-f]+$`), func() any { return new(api.AuditItems) }},
 	{regexp.MustCompile(`^POST/v1/certs/confirm-loss$`), func() any { return new(api.Losses) }},

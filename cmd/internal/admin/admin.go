@@ -166,6 +166,7 @@ func (a *admin) routes() *routes {
 	mux.HandleFunc("GET /v1/listening", answer(a, a.listening))
 	mux.HandleFunc("GET /v1/explain", answer(a, a.explain))
 	mux.HandleFunc("GET /v1/doors", answer(a, a.doors))
+	mux.HandleFunc("GET /v1/grants", answer(a, a.grants))
 	mux.HandleFunc("GET /v1/audit", answer(a, a.auditLines))
 	mux.HandleFunc("GET /v1/audit/items/{digest}", answer(a, a.auditItems))
 	mux.HandleFunc("GET /v1/audit/verify", answer(a, a.verifyAudit))

@@ -49,6 +49,7 @@ var needs = map[string]need{
 	"GET /v1/listening":                    peers,
 	"GET /v1/explain":                      reads,
 	"GET /v1/doors":                        peers,
+	"GET /v1/grants":                       {role: identity.Read, peers: true, with: "here"},
 	"GET /v1/audit":                        reads,
 	"GET /v1/audit/items/{digest}":         reads,
 	"GET /v1/audit/verify":                 reads,

@@ -1,0 +1,213 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/identity"
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/sds"
+	"github.com/lockstep-tls/lockstep/xds/server"
+)
+
+// grants says who received a ticket key or a certificate, and who may.
+func (a *admin) grants(r *http.Request) (out api.Grants, err error) {
+	q := api.GrantsQuery{Key: r.URL.Query().Get("key"), Cert: r.URL.Query().Get("cert")}
+	here := r.URL.Query().Has("here")
+	out = api.Grants{
+		Replica: a.cfg.Replica, Received: []api.Received{}, May: []api.MayHave{}, Recorded: []api.GrantLine{},
+		Unknown: []string{
+			"nodes that went away longer ago than their lease: the audit log counts nodes, and does not name them",
+			"copies that somebody made on a node",
+		},
+		At: time.Now().UTC(),
+	}
+	if (q.Key == "") == (q.Cert == "") {
+		return out, &api.Error{Message: "give the ID of a key, or the name of a certificate", Code: api.Usage}
+	}
+	subject := a.keySubject
+	if q.Cert != "" {
+		subject = a.certSubject
+	}
+	s, err := subject(r.Context(), cmp.Or(q.Key, q.Cert))
+	if err != nil {
+		return out, err
+	}
+	out.What, out.Scope, out.Words = s.what, s.scope, s.words
+	out.Received = append(out.Received, a.receivedHere(r.Context(), s)...)
+	if here {
+		return out, nil
+	}
+	said, silent := peersSay(r.Context(), a, func(ctx context.Context, c *api.Client) (api.Grants, error) {
+		return c.Grants(ctx, api.GrantsQuery{Key: q.Key, Cert: q.Cert, Here: true})
+	})
+	out.Silent = silent
+	for _, g := range said {
+		out.Received = append(out.Received, g.Received...)
+	}
+	out.Received = append(out.Received, a.receivedAway(s, out.Received)...)
+	slices.SortFunc(out.Received, func(x, y api.Received) int {
+		return cmp.Or(cmp.Compare(x.Node, y.Node), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Replica, y.Replica))
+	})
+	p := a.cfg.Policy()
+	if out.Open = p == nil; p != nil {
+		for _, g := range s.rules(p) {
+			out.May = append(out.May, api.MayHave{Rule: g.Rule, Identity: g.Identity, Nodes: g.Nodes})
+		}
+	}
+	lines, err := a.cfg.Audit.Lines(r.Context(), maxShown)
+	if err != nil {
+		out.Unknown = append(out.Unknown, fmt.Sprintf("what the audit log says, since it cannot be read: %v", err))
+		return out, nil
+	}
+	for _, l := range lines {
+		if l.KeyID == s.what || l.Name == s.what && s.scope == "" {
+			out.Recorded = append(out.Recorded, api.GrantLine{
+				Number: l.Number, At: l.At, What: l.What, Actor: l.Actor, Nodes: l.Nodes, Why: l.Why,
+			})
+		}
+	}
+	return out, nil
+}
+
+// subject is a key or a certificate whose receivers are asked for.
+type subject struct {
+	what, scope, words string
+	rules              func(*identity.Policy) []identity.Granting
+	// names are all resources that may carry it. They are nil if that is not known.
+	names   []string
+	carries func(name, version string) bool
+	// holds says which rings have it. It is nil for a certificate.
+	holds func(generation uint64) bool
+}
+
+// keySubject finds a ticket key by its ID, in the rings and in the histories.
+func (a *admin) keySubject(_ context.Context, id string) (s subject, err error) {
+	for _, scope := range a.cfg.Rollouts.Scopes() {
+		st, err := a.cfg.Rollouts.Status(scope)
+		if err != nil {
+			return s, err
+		}
+		first, last, words := uint64(0), uint64(math.MaxUint64), ""
+		for _, l := range st.History {
+			if l.Key == id && first == 0 {
+				first = l.Generation
+			}
+		}
+		for i, k := range st.Keys {
+			switch {
+			case k.ID != id:
+				continue
+			case i == 0:
+				words = "encrypts"
+			case k.MayEncrypt:
+				words = "decrypts, and a live node may still encrypt with it"
+			default:
+				words = "decrypts"
+			}
+			first = k.Added
+		}
+		if words == "" && first == 0 {
+			continue
+		}
+		if words == "" {
+			words, last = "has left the ring", first
+			for _, l := range st.History {
+				if l.Generation > last && l.Key == id {
+					last = l.Generation
+				}
+			}
+		}
+		ring := keysource.RingName(scope)
+		s = subject{what: id, scope: scope, names: []string{ring},
+			words: fmt.Sprintf("key %s of scope %s %s; rings from g%d on have it", id, scope, words, first),
+			rules: func(p *identity.Policy) []identity.Granting { return p.WhoMayScope(scope) },
+			holds: func(g uint64) bool { return g >= first && g <= last },
+		}
+		s.carries = func(name, version string) bool {
+			g, ok := keysource.ParseRingVersion(version)
+			return ok && name == ring && s.holds(g)
+		}
+		return s, nil
+	}
+	return s, fmt.Errorf("key %q %w: no ring has it, and no history that is kept names it "+
+		"(lockstep status, lockstep history and lockstep audit show have the IDs)", id, keysource.ErrNotExist)
+}
+
+// certSubject finds a certificate by its name. A node has it under that name, or under one that
+// its wildcard covers.
+func (a *admin) certSubject(ctx context.Context, asked string) (s subject, err error) {
+	n, err := keysource.ServerName(asked)
+	if err != nil {
+		return s, err
+	}
+	s = subject{what: string(n), words: fmt.Sprintf("no certificate of %s is served now", n),
+		rules: func(p *identity.Policy) []identity.Granting { return p.WhoMayName(n) }}
+	version := ""
+	for _, src := range a.sources() {
+		if c, err := src.Certificate(ctx, n); err == nil {
+			version = c.Version()
+			s.words = fmt.Sprintf("the certificate of %s in the %s has version %s", n, src.name, version)
+			break
+		}
+	}
+	spelt := spells(n)
+	s.carries = func(name, sent string) bool {
+		_, ring := keysource.RingScope(name)
+		return !ring && sent != "" && (sent == version || spelt(name, server.NameState{}))
+	}
+	return s, nil
+}
+
+// receivedHere returns the nodes that are connected to this replica and were sent it.
+func (a *admin) receivedHere(ctx context.Context, s subject) (out []api.Received) {
+	now := time.Now()
+	keep := func(name string, st server.NameState) bool { return s.carries(name, st.Sent) }
+	for _, st := range a.cfg.Streams.Streams(ctx, server.Query{Names: s.names, Keep: keep}) {
+		for _, v := range st.Names {
+			if v.Type != sds.TypeURL {
+				continue
+			}
+			at := v.SentAt
+			if at.IsZero() { // the node had it when it connected
+				at = st.Since
+			}
+			out = append(out, api.Received{
+				Node: st.Node.ID, Identity: st.Node.Identity, Replica: a.cfg.Replica, Name: v.Name, Version: v.Sent,
+				State: v.State(now), At: at.UTC(),
+			})
+		}
+	}
+	return out
+}
+
+// receivedAway returns the nodes on the rosters of all replicas that accepted a ring with the key
+// and are not among those that are known.
+func (a *admin) receivedAway(s subject, known []api.Received) (out []api.Received) {
+	if s.holds == nil {
+		return nil
+	}
+	st, err := a.cfg.Rollouts.Status(s.scope)
+	if err != nil {
+		return nil
+	}
+	for _, m := range st.Members {
+		if !m.Answered || !m.Live(st.Policy, st.Now) || !s.holds(m.Floor) ||
+			slices.ContainsFunc(known, func(r api.Received) bool { return r.Node == m.Node }) {
+			continue
+		}
+		state := "accepted"
+		if !m.Connected {
+			state = "away"
+		}
+		out = append(out, api.Received{Node: m.Name(), Name: keysource.RingName(s.scope),
+			Version: fmt.Sprintf("g%d", m.Floor), State: state, At: m.Since.UTC()})
+	}
+	return out
+}
