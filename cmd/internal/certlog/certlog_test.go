@@ -51,6 +51,8 @@ func (l *lab) Append(_ context.Context, entries ...audit.Entry) (audit.Head, err
 func (l *lab) AppendMany(ctx context.Context, e audit.Entry, items []audit.Item) (audit.Head, error) {
 	e.Times = len(items)
 	h, err := l.Append(ctx, e)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err == nil {
 		l.items = append(l.items, items...)
 	}
@@ -160,8 +162,11 @@ func TestACertificateThatChangesInTheDirectoryIsToldAndAudited(t *testing.T) {
 	_, _, stop = l.run()
 	defer stop()
 	l.eventually(l.audited, "cert-taken b.example", "cert-taken a.example")
-	if n := strings.Count(l.toldAll(), "\n"); n != 1 {
-		t.Errorf("two have changed, and told was:\n%s", l.toldAll())
+	l.mu.Lock()
+	told := l.toldAll()
+	l.mu.Unlock()
+	if n := strings.Count(told, "\n"); n != 1 {
+		t.Errorf("two have changed, and told was:\n%s", told)
 	}
 	if err := os.RemoveAll(filepath.Join(l.certs, "b.example")); err != nil {
 		t.Fatal(err)
@@ -201,9 +206,12 @@ func TestManyAtOnceAreToldTogether(t *testing.T) {
 		l.issue(one, fmt.Sprintf("host-%02d.example", i))
 	}
 	_, _, stop := l.run()
-	defer stop()
+	t.Cleanup(stop)
 	l.eventually(l.audited, "certs-taken   from the directory, for the first time 25")
+	l.eventually(func() string { return fmt.Sprint(len(l.items), " items") }, "25 items")
 	l.eventually(l.toldAll, "cert-taken: 25 certificates were found in the directory for the first time")
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if len(l.items) != severally+5 || l.items[0].Name != "host-00.example" || l.items[0].Key == "" {
 		t.Errorf("%+v", l.items)
 	}
