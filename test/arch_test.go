@@ -52,6 +52,7 @@ var rooms = []struct {
 	{"audit/storesink", []string{"audit", "store"}, "it maps records to a store, and knows nothing of lines"},
 	{"events", nil, "events carry names; whoever is woken re-reads the state elsewhere"},
 	{"events/nats", []string{"events"}, "a driver knows its contract only"},
+	{"events/journal", []string{"events"}, "it keeps lines by their time: what they mean is its caller's business"},
 	{"xds", nil, "the protocol knows nothing of secrets"},
 	{"xds/server", []string{"xds"}, "the protocol knows nothing of secrets"},
 	{"xds/client", []string{"xds"}, "a client that imports its server drags it to the edge"},
@@ -91,9 +92,9 @@ var rooms = []struct {
 	}, "it knows who may come in, and nothing of what they come for"},
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
-		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/problems", "cmd/internal/stores", "events",
-		"identity", "internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager",
-		"keysource/trial", "lds", "rotation", "rotation/fleet",
+		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/presence", "cmd/internal/problems",
+		"cmd/internal/stores", "events", "events/journal", "identity", "internal/expiry", "keysource", "keysource/catalog", "keysource/dir",
+		"keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
 		"credentials"},
@@ -113,15 +114,20 @@ var rooms = []struct {
 	{"cmd/internal/bus", []string{
 		"cmd/internal/advice", "cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
+	{"cmd/internal/certlog", []string{
+		"audit", "cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events",
+		"internal/atomicfile", "keysource", "keysource/dir",
+	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
 	{"cmd/internal/config", []string{
 		"audit", "cmd/internal/place", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
-		"cmd/internal/api", "cmd/internal/bus",
-		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
-		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/problems",
-		"cmd/internal/version", "events", "identity", "identity/enforce", "identity/transport",
+		"cmd/internal/api", "cmd/internal/bus", "cmd/internal/certlog", "cmd/internal/config",
+		"cmd/internal/datadir", "cmd/internal/failpoint", "cmd/internal/listeners", "cmd/internal/loss",
+		"cmd/internal/metrics", "cmd/internal/observer", "cmd/internal/presence", "cmd/internal/problems",
+		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal",
+		"identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
 		"xds", "xds/server",
@@ -160,6 +166,17 @@ var rooms = []struct {
 	{"cmd/internal/pki", []string{
 		"identity", "internal/atomicfile", "internal/expiry", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/observer", []string{
+		"cmd/internal/listeners", "cmd/internal/presence", "keysource", "lds", "rotation/fleet", "sds", "xds",
+	}, "it passes on what happens on streams: it sends nothing, and knows no store"},
+	{"cmd/internal/presence", []string{
+		"cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events", "keysource", "lds",
+		"rotation/fleet", "store", "xds",
+	}, "it knows which nodes are here and which were, and nothing of what they may have"},
+	{"cmd/internal/recorder", []string{
+		"cmd/internal/api", "cmd/internal/problems", "events", "internal/atomicfile",
+	}, "it passes on what others say has happened: it knows no room that says it"},
+	{"cmd/internal/rest", nil, "it knows the process's memory, and nothing of ours"},
 	{"cmd/internal/place", nil, "it knows paths, and not what lies there"},
 	{"cmd/internal/problems", []string{
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "identity/transport", "rotation/fleet",

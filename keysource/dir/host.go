@@ -153,7 +153,8 @@ func (d *Dir) look(h *host) error {
 		d.noteProblem(h, err, now)
 		return err
 	}
-	if h.problem != "" {
+	again := h.problem != ""
+	if again {
 		d.log.Info("certificate is good again", "name", h.name)
 	}
 	h.wrongSince, h.problem = time.Time{}, ""
@@ -161,6 +162,11 @@ func (d *Dir) look(h *host) error {
 		d.wake(h)
 	}
 	h.waiting = false
+	if v := c.Version(); v != h.version || again {
+		bare := c
+		bare.Key = nil
+		d.noted(Change{Name: h.name, What: Taken, Certificate: bare, Version: v})
+	}
 	h.version, h.leaf, h.issuer, h.notAfter = c.Version(), c.Fingerprint(), c.Issuer, c.NotAfter
 	h.life = c.NotAfter.Sub(c.NotBefore)
 	if h.asked {
@@ -185,6 +191,7 @@ func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 		d.lookAgain(now)
 	case h.problem != err.Error():
 		h.problem = err.Error()
+		d.noted(Change{Name: h.name, What: Refused, Problem: h.problem})
 		d.log.Warn("certificate cannot be used; the last good one stays", "name", h.name, "loaded", h.good != nil,
 			"error", err)
 	}

@@ -154,7 +154,18 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 		return out, nil
 	}
 	a.cfg.Catalog.Wake()
-	a.cfg.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
+	text := fmt.Sprintf("the certificate of %s was put into the store by %s: version %s",
+		n, Actor(r.Context()), out.Version)
+	if notBefore == nil {
+		text += ", before " + before.Version()
+	}
+	text += fmt.Sprintf(", issued by %s, until %s", out.Issuer, out.NotAfter.UTC().Format(time.RFC3339))
+	for _, w := range out.Warnings {
+		text += "; " + w
+	}
+	a.cfg.Events.Publish(events.Event{
+		Kind: events.Cert, Name: string(n), Version: out.Version, By: Actor(r.Context()), At: time.Now(), Text: text,
+	})
 	a.cfg.Log.Info("certificate stored", "name", n, "version", out.Version,
 		"not_after", c.NotAfter.Format(time.RFC3339))
 	return out, nil
@@ -211,7 +222,11 @@ func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
 	}
 	if err == nil {
 		a.cfg.Catalog.Wake()
-		a.cfg.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), At: time.Now()})
+		who := Actor(r.Context())
+		a.cfg.Events.Publish(events.Event{
+			Kind: events.Cert, Name: string(n), By: who, At: time.Now(),
+			Text: fmt.Sprintf("the certificate of %s was removed from the store by %s", n, who),
+		})
 		a.cfg.Log.Info("certificate removed", "name", n)
 	}
 	return out, err

@@ -102,11 +102,15 @@ type Nodes struct {
 
 // Node is one Envoy or edge proxy.
 type Node struct {
-	Node     string    `json:"node"`
-	Identity string    `json:"identity"`
-	State    string    `json:"state"` // State is live, away, refusing or excluded.
-	Since    time.Time `json:"since"`
-	Remote   string    `json:"remote,omitempty"`
+	Node     string `json:"node"`
+	Identity string `json:"identity"`
+	// State is live, away, refusing or excluded. A list of all nodes also has gone (it was here
+	// within 30 days) and missing (it is expected, and was not).
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	// Expected reports that the configuration expects the node, in a list of all nodes.
+	Expected bool   `json:"expected,omitempty"`
+	Remote   string `json:"remote,omitempty"`
 	// CertificateNotAfter is when the certificate ends by which the node proved who it is.
 	// CertificateState is good, near its end, urgent or expired.
 	CertificateNotAfter time.Time `json:"certificate_not_after,omitzero"`
@@ -193,7 +197,8 @@ type Rotation struct {
 }
 
 // Line is one entry of a scope's history, GET /v1/scopes/{scope}/history. GET /v1/events streams
-// the same, one a line.
+// these, and everything else that happens, one a line. What is no step of a rotation has Kind and
+// Text.
 type Line struct {
 	At         time.Time `json:"at"`
 	Scope      string    `json:"scope"`
@@ -208,6 +213,14 @@ type Line struct {
 	Seconds    float64  `json:"seconds,omitempty"`
 	WaitedFor  []string `json:"waited_for,omitempty"`
 	LeftBehind []string `json:"left_behind,omitempty"`
+
+	// The rest is in the stream only. They are the fields of [Event].
+	Kind    string `json:"kind,omitempty"`
+	Node    string `json:"node,omitempty"`
+	Name    string `json:"name,omitempty"`
+	Text    string `json:"text,omitempty"`
+	Version string `json:"version,omitempty"`
+	Replica string `json:"replica,omitempty"`
 }
 
 // History is GET /v1/scopes/{scope}/history.

@@ -121,6 +121,10 @@ type Config struct {
 	NodeNames     int `yaml:"node_names"`
 	WildcardNames int `yaml:"wildcard_names"`
 
+	// ExpectedNodes are the ids of nodes that should be connected. Those that are not are named by
+	// lockstep status and lockstep nodes --all.
+	ExpectedNodes []string `yaml:"expected_nodes"`
+
 	// AuditFile is a file to which the audit log is appended, besides the store. It has JSON lines,
 	// each synced. It may be moved away (logrotate).
 	AuditFile string `yaml:"audit_file"`
@@ -186,6 +190,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 		"PEM file: the CA of those who may use the admin API, where it speaks mTLS")
 	f.IntVar(&c.NodeNames, "node-names", c.NodeNames, "names that a node may hold of those that it fetched on demand")
 	f.IntVar(&c.WildcardNames, "wildcard-names", c.WildcardNames, "of them, names under one wildcard")
+	f.Var((*list)(&c.ExpectedNodes), "expected-nodes", "ids of nodes that should be connected, with commas between")
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
 	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog,
 		"syslog that gets the audit log too: local, unix:/path or tcp://host:port")
@@ -275,6 +280,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("node_names: %d is not between 1 and 100000", c.NodeNames)
 	case c.WildcardNames < 1 || c.WildcardNames > 100_000:
 		return fmt.Errorf("wildcard_names: %d is not between 1 and 100000", c.WildcardNames)
+	case slices.Contains(c.ExpectedNodes, ""):
+		return errors.New("expected_nodes: an id is empty")
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSClientCA == ""):
 		return errors.New("xds_cert, xds_key and xds_client_ca go together")
 	case c.AdminClientCA != "" && c.XDSCert == "":

@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
@@ -56,6 +58,9 @@ func (d *Daemon) setPolicy(p *identity.Policy) {
 	d.rolls.SetAllows(scopesOf(p))
 	d.listeners.SetPolicy(p)
 	d.xds.AdmitAnew()
+	d.rec.Publish(events.Event{
+		Kind: events.Policy, Name: d.cfg.Policy, Text: fmt.Sprintf("another policy is in force: %d rules", p.Rules()),
+	})
 }
 
 // admit returns why a node may not connect; see [server.Config].

@@ -29,6 +29,11 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	if d.lossy != nil {
 		out = append(out, loss.Problems(context.Background(), d.lossy)...)
 	}
+	out = append(out, d.nodes.Problems()...)
+	if d.certlog != nil {
+		out = append(out, d.certlog.Problems()...)
+	}
+	out = append(out, d.rec.Problems()...)
 	for _, scope := range d.rolls.Scopes() {
 		if n := d.rolls.Crowded(scope); n > 0 {
 			p := problems.New(problems.IDsCrowded, scope, fmt.Sprintf("scope %s: %d nodes get no ring for now, "+

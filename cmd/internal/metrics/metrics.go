@@ -47,6 +47,8 @@ type Config struct {
 	Problems func(context.Context) []api.Problem
 	// LeftBehind returns how many nodes the rotations of a scope went on without.
 	LeftBehind func(scope string) int
+	// Gone returns how many nodes that were here are gone, and how many expected ones are missing.
+	Gone func() (gone, missing int)
 }
 
 // Handler answers scrapes.
@@ -78,7 +80,10 @@ var (
 	nodes      = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
 	stuck      = desc("nodes_stuck",
 		"Nodes connected here that refuse whatever they are sent: they must be restarted.")
-	ringless = desc("nodes_without_ring",
+	nodesGone = desc("nodes_gone",
+		"Nodes that were here within 30 days, and were not for longer than their lease, at all replicas.")
+	nodesMissing = desc("nodes_missing", "Nodes of expected_nodes that are connected to no replica.")
+	ringless     = desc("nodes_without_ring",
 		"Nodes connected here that asked for a ring and have accepted none.")
 	certsRefused = desc("certificates_refused",
 		"Certificates of which some node that is connected here refuses what they have now.")
@@ -163,6 +168,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(eventCount, n.Lost, "lost")
 	count(eventCount, n.Received, "received")
 	count(eventCount, n.Dropped, "dropped")
+	gone, missing := c.c.Gone()
+	gauge(nodesGone, float64(gone))
+	gauge(nodesMissing, float64(missing))
 	troubles := c.c.Ledger.Counts(context.Background(), time.Now())
 	gauge(stuck, float64(troubles.Stuck))
 	gauge(ringless, float64(troubles.Ringless))

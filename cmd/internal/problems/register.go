@@ -44,6 +44,10 @@ const (
 	RosterUnreadable    = "roster-unreadable"
 	ClockOff            = "clock-off"
 	EventsDown          = "events-down"
+	NodeMissing         = "node-missing"
+	NodeGone            = "node-gone"
+	Unaudited           = "certificates-unaudited"
+	Unrecorded          = "events-unrecorded"
 	NodeExcluded        = "node-excluded"
 )
 
@@ -115,6 +119,11 @@ var Register = []Kind{
 	{RosterUnreadable, api.Warning, "wait: that replica writes another within 10 s if it runs", Generic, ""},
 	{ClockOff, api.Warning, "set the clock (timedatectl, chronyc tracking)", "LockstepClockOff", ""},
 	{EventsDown, api.Warning, "check the NATS server of --events", "LockstepEventsDown", ""},
+	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
+	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
+		"LockstepNodeGone", ""},
+	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
+	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",
 		"somebody typed it, and it ends by itself; a rotation that leaves the node behind has its own alert"},
 }
