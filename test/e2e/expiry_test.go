@@ -99,7 +99,7 @@ func TestAnOwnCertificateThatEndsIsSaidAndRenewedWhileNodesAreThere(t *testing.T
 	s.mustRun("pki", "issue", "server", "--dir", dir, "--ip", "127.0.0.1", "--ttl", "15s")
 	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-1")
 	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-2")
-	s.plane.Args = append(s.plane.Args, "--xds-cert", dir+"/server/tls.crt",
+	s.overTCP("--xds-cert", dir+"/server/tls.crt",
 		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	one := s.bootstrapped("edge-1", "--pki", dir)
