@@ -95,7 +95,7 @@ const mayBeOnDemand = "a host whose certificate is fetched on demand gives none:
 // onDemand says why a host gives no ticket. lockstepd knows, if it can be asked.
 func (a *app) onDemand(cmd *cobra.Command, sni string) (why string) {
 	why = fmt.Sprintf(mayBeOnDemand, sni)
-	c, err := a.writer()
+	c, err := a.client()
 	if err != nil {
 		return why
 	}

@@ -82,7 +82,7 @@ func (a *app) burnCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !yes {
 				// what cannot be done is said before anybody is asked
-				err := a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+				err := a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 					_, err := c.Plan(ctx, scopeOf(args))
 					return err
 				})
@@ -139,7 +139,7 @@ func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) er
 		limit = waitFor
 	}
 	q := api.RotateRequest{By: me(), Why: ch.why, Key: key}
-	return a.write(cmd, limit, func(ctx context.Context, c *api.Client) error {
+	return a.call(cmd, limit, func(ctx context.Context, c *api.Client) error {
 		return a.carryOut(ctx, c, ch, scope, q)
 	})
 }
