@@ -24,8 +24,8 @@ type Entry struct {
 	Held     bool   // the folder is gone, with many others, and the name is held back
 }
 
-// Problem looks at the files of a name now, and says what is wrong with them. It is empty if nothing
-// is, or if there is no such name. A look that [Dir.List] has not had twice is told, too.
+// Problem looks at the files of a name now, and says what is wrong with them. It is empty if
+// nothing is, or if there is no such name. A look that [Dir.List] has not had twice is told, too.
 func (d *Dir) Problem(n keysource.Name) string {
 	d.mu.Lock()
 	h := d.hosts[n]

@@ -65,8 +65,8 @@ type Key struct {
 // Count sums up the nodes of a scope. Each counts once in Live, and once in one of the others, the
 // first that holds of excluded, away, refused, accepted and stale.
 type Count struct {
-	// Live counts the nodes for which rotations wait, and the excluded ones. These are connected, or
-	// away and within their lease. So it is the sum of the others.
+	// Live counts the nodes for which rotations wait, and the excluded ones. These are connected,
+	// or away and within their lease. So it is the sum of the others.
 	Live     int `json:"live"`
 	Accepted int `json:"accepted"` // Accepted counts those that hold the current ring.
 	Refused  int `json:"refused"`

@@ -453,8 +453,9 @@ func TestABrokenNewFileIsSaidBesideWhatIsServedOn(t *testing.T) {
 	}
 	e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example"})
 	if err != nil || len(e.Looked) == 0 || e.Looked[0].Outcome != "used" ||
-		!strings.HasPrefix(e.Looked[0].Words, "the last good one: ") || !strings.Contains(e.Looked[0].Words, "expired") ||
-		e.Cert == nil || e.Cert.Version != had.Version || !strings.Contains(e.Verdict, "a newer version that cannot be used") {
+		!strings.HasPrefix(e.Looked[0].Words, "the last good one: ") ||
+		!strings.Contains(e.Looked[0].Words, "expired") || e.Cert == nil || e.Cert.Version != had.Version ||
+		!strings.Contains(e.Verdict, "a newer version that cannot be used") {
 		t.Errorf("at once: %+v %v", e, err)
 	}
 	testkit.Until(t, func() error {
