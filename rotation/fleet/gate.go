@@ -17,6 +17,9 @@ type Asked struct {
 	Held     string // Held is the version that the node says it holds, or "".
 	// Believed says that the node certainly holds it. Else it is only known to have been here.
 	Believed bool
+	// Group is whom the node is counted with, if its id is not bound to whoever it is. Empty: the
+	// node counts alone. See [rotation.Member].
+	Group string
 	// Ring says that the stream wants a ring and nothing else, so that a first refusal is a node's.
 	Ring bool
 }
@@ -29,7 +32,7 @@ type gate struct {
 	revoked func(scope string, a Asked)
 
 	mu      sync.Mutex // mu also keeps what a stream does in order with a change of allows.
-	allows  func(identity, scope string) bool
+	allows  func(node, identity, scope string) bool
 	streams map[uint64]map[string]*asker // streams are those that asked, by stream and scope.
 }
 
@@ -39,7 +42,7 @@ type asker struct {
 	allowed bool
 }
 
-func newGate(to *Coordinator, allows func(identity, scope string) bool, revoked func(string, Asked)) *gate {
+func newGate(to *Coordinator, allows func(node, identity, scope string) bool, revoked func(string, Asked)) *gate {
 	return &gate{to: to, allows: allows, revoked: revoked, streams: map[uint64]map[string]*asker{}}
 }
 
@@ -52,7 +55,7 @@ func (c *Coordinator) Join(scope string, a Asked) {
 		c.enroll(scope, a)
 		return
 	}
-	of := &asker{a, g.allows(a.Identity, scope)}
+	of := &asker{a, g.allows(a.Node, a.Identity, scope)}
 	if g.streams[a.Stream] == nil {
 		g.streams[a.Stream] = map[string]*asker{}
 	}
@@ -115,14 +118,14 @@ func (c *Coordinator) Closed(stream uint64) {
 }
 
 // SetAllows replaces [Config.Allows], and judges the streams that are open by it.
-func (c *Coordinator) SetAllows(allows func(identity, scope string) bool) {
+func (c *Coordinator) SetAllows(allows func(node, identity, scope string) bool) {
 	g := c.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.allows = allows
 	for stream, scopes := range g.streams {
 		for scope, of := range scopes {
-			may := allows == nil || allows(of.Identity, scope)
+			may := allows == nil || allows(of.Node, of.Identity, scope)
 			switch {
 			case may && !of.allowed:
 				c.enroll(scope, of.Asked)
@@ -149,8 +152,15 @@ func (g *gate) passes(stream uint64, scope string) bool {
 func (c *Coordinator) enroll(scope string, a Asked) {
 	if s := c.scopes[scope]; s != nil {
 		s.mu.Lock()
-		s.roster.enter(a, s.held(), s.clock())
+		in := s.roster.enter(a, s.held(), s.clock())
 		s.mu.Unlock()
+		if !in {
+			s.crowdedOut.Do(func() {
+				s.cfg.Log.Error("a node gets no ring for now, since too many ids share its identity: "+
+					"list the ids of each identity in the policy (nodes)",
+					"scope", scope, "node", a.Node, "identity", a.Identity, "bytes", maxGroupBytes)
+			})
+		}
 		s.lookSoon()
 	}
 }

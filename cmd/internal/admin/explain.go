@@ -121,20 +121,38 @@ func (a *admin) problemOf(src named, n keysource.Name) string {
 
 // judge says whether a node may have the certificate.
 func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity string, out *api.Explanation) error {
-	if node != "" {
+	turnedAway := ""
+	if node != "" && identity == "" {
 		var err error
 		if identity, err = a.identityOf(ctx, node); err != nil {
-			return err
+			var at time.Time
+			var ok bool
+			if a.cfg.TurnedAway != nil {
+				identity, at, ok = a.cfg.TurnedAway(node)
+			}
+			if !ok {
+				return err
+			}
+			turnedAway = ", and was turned away at " + at.UTC().Format(time.RFC3339)
 		}
 	}
 	if node == "" && identity == "" {
 		return nil
 	}
-	if p := a.cfg.Policy(); p != nil && !p.AllowsName(identity, n) {
+	switch p := a.cfg.Policy(); {
+	case p == nil:
+		return nil
+	case node != "" && !p.AllowsNode(identity, node):
+		out.Denied = fmt.Sprintf("node %q may not connect: %q may not call itself that by the policy%s: "+
+			"give the node an id that the rules of this identity list under nodes, or list this one there",
+			node, identity, turnedAway)
+	case !p.AllowsName(identity, n):
 		out.Denied = fmt.Sprintf("no rule of the policy grants %s to %q, who is told that it does not exist",
 			n, identity)
-		out.Found, out.Verdict = "no", out.Denied
+	default:
+		return nil
 	}
+	out.Found, out.Verdict = "no", out.Denied
 	return nil
 }
 

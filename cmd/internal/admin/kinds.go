@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/rotation"
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
@@ -110,7 +111,8 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 			gone = ", and is not here any more"
 		}
 		add(problems.NodeExcluded, node+" in scope "+name, fmt.Sprintf("scope %s: %s is excluded until %s%s",
-			name, node, until.UTC().Format(time.RFC3339), gone), "lockstep exclude "+node+" --for 0 takes it back")
+			name, node, until.UTC().Format(time.RFC3339), gone),
+			"lockstep exclude "+node+" --scope "+name+" --for 0 takes it back")
 	}
 	return out
 }
@@ -141,6 +143,7 @@ func (p *Problems) ofCertificates() (out []api.Problem) {
 		add(problems.CertificateUnloaded, "", fmt.Sprintf("%d certificates cannot be loaded, "+
 			"what was sent of them stays: %v", n, names), n)
 	}
+	out = append(out, expiring.Look(p.Dir, p.Catalog, time.Now()).Problems()...)
 	out = append(out, refusedFirst(p.Ledger.Table.Refusals())...)
 	if held > 0 {
 		add(problems.CertificatesHeld, "", fmt.Sprintf("%d names are gone from the directory and held back: "+
