@@ -29,8 +29,8 @@ type Pair struct {
 	Outcome  Outcome
 	Took     time.Duration // how long the handshake with To took
 	Words    string        // what failed
-	Err      error         // what failed, for errors.As; nil if Words is empty
 	Key      string        // Session.KeyID
+	Err      error         // what failed, for errors.As; nil if Words is empty
 }
 
 // MarshalJSON names the version as people do, and gives the time in milliseconds.

@@ -259,6 +259,9 @@ func TestExcludingTheLastRefuserEndsTheBackOff(t *testing.T) {
 	l.next("taken-back")
 	l.next()
 	put := l.r.RetryAt
+	if v := l.r.View(l.p, l.tally(), l.now); v.Phase != Steady || !v.Underway || v.RetryAt != put {
+		t.Errorf("between two tries: %s, under way is %t, tried again at %s", v.Phase, v.Underway, v.RetryAt)
+	}
 	if put.Sub(l.now) < 4*time.Second {
 		t.Fatalf("the next try is in %s", put.Sub(l.now))
 	}
@@ -268,6 +271,9 @@ func TestExcludingTheLastRefuserEndsTheBackOff(t *testing.T) {
 	}
 	l.do(l.r.Exclude("b", "me", "", l.now.Add(time.Hour), l.now))
 	l.next("distributing")
+	if v := l.r.View(l.p, l.tally(), l.now); !v.RetryAt.IsZero() {
+		t.Errorf("while a key is distributed, tried again at %s", v.RetryAt)
+	}
 
 	// a pause that has another reason stays
 	l = newLab(t)

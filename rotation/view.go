@@ -22,6 +22,9 @@ type View struct {
 	Ended    uint64 // Ended is the number of the newest one that ended.
 	Asked    bool   // Asked says that a rotation was asked for and has not ended.
 	Underway bool   // Underway says that a rotation or burn has begun and not ended.
+	// RetryAt is when a rotation is tried again that a refusal took back. Until then the phase is
+	// steady, since no new key is on its way. It is zero at all other times.
+	RetryAt time.Time
 
 	// Refusers are the nodes that refused a ring of the rotation under way.
 	Refusers map[string]Refusal
@@ -62,6 +65,9 @@ func (r Rollout) View(p Policy, t Tally, now time.Time) View {
 	}
 	if len(r.Keys) == 0 {
 		return v
+	}
+	if r.Phase == Steady && r.underway() && now.Before(r.RetryAt) {
+		v.RetryAt = r.RetryAt
 	}
 	v.Version = r.Ring().Version()
 	v.NextAt = r.Keys[0].FirstUsed.Add(p.Period)

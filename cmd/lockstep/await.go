@@ -95,7 +95,8 @@ func (a *app) outOfTime(ctx context.Context, r api.Rotation, lost error) error {
 	}
 	said := fmt.Sprintf("%s has not ended within %s (--timeout); it goes on", which, a.limit)
 	if r.Phase != "" {
-		said += fmt.Sprintf(". It is %s, accepted by %d of %d", r.Phase, r.Nodes.Accepted, r.Nodes.Live)
+		said += fmt.Sprintf(". It is %s, accepted by %d of %d", phaseText(r.Phase, true), r.Nodes.Accepted,
+			r.Nodes.Live)
 	}
 	if len(r.BlockedBy) > 0 {
 		said += ". Blocked by: " + strings.Join(r.BlockedBy, "; ") +

@@ -168,8 +168,8 @@ func mkbak(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // tlsnode VAR FILE KEYS starts TLS nodes with a common certificate, which it writes to FILE; one
-// for each letter of KEYS, which stands for its ticket key, or with - for none. Their addresses go to
-// $VAR1, $VAR2, ...
+// for each letter of KEYS, which stands for its ticket key; - stands for none. Their addresses go
+// to $VAR1, $VAR2, ...
 func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := certify("shop.example")
 	ts.Check(err)

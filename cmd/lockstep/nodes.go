@@ -130,8 +130,12 @@ func answer(s api.Secret) string {
 	return s.State
 }
 
-// wordsOf returns the node's own words if it refused, and the note of lockstepd if there is one.
+// wordsOf returns the node's own words if it refused, and the note of lockstepd if there is one. Of
+// a stale node it says what it was sent.
 func wordsOf(s api.Secret) string {
+	if s.Sent != "" {
+		s.Note = strings.TrimPrefix(s.Note+"; it was sent "+s.Sent+", and has not answered", "; ")
+	}
 	if s.Refused == "" || s.Note == "" {
 		return s.Refused + s.Note
 	}

@@ -32,8 +32,8 @@ func newProgress(w io.Writer) *progress {
 }
 
 func (p *progress) show(r api.Rotation) {
-	news := fmt.Sprintf("rotation %d of %s: %s, accepted by %d of %d", r.Rotation, r.Scope, r.Phase, r.Nodes.Accepted,
-		r.Nodes.Live)
+	news := fmt.Sprintf("rotation %d of %s: %s, accepted by %d of %d", r.Rotation, r.Scope,
+		phaseText(r.Phase, true), r.Nodes.Accepted, r.Nodes.Live)
 	p.line(news, strings.Join(r.BlockedBy, "; "))
 }
 

@@ -172,8 +172,8 @@ func (a *app) carryOut(ctx context.Context, c *api.Client, ch change, scope stri
 
 func endTable(w io.Writer, r api.Rotation) {
 	if !r.Ended {
-		row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope, r.Phase, r.Version,
-			countText(r.Nodes)))
+		row(w, fmt.Sprintf("rotation %d of scope %s: %s, version %s, %s", r.Rotation, r.Scope,
+			phaseText(r.Phase, true), r.Version, countText(r.Nodes)))
 		list(w, "restart this Envoy", r.Stuck)
 		return
 	}

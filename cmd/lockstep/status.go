@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/rotation"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -80,8 +81,11 @@ func scopeTable(w io.Writer, s api.Scope) {
 	next := until(s.NextAt)
 	if s.Underway {
 		next = fmt.Sprintf("%d under way", s.Rotation)
+		if !s.RetryAt.IsZero() {
+			next += ", next try " + until(s.RetryAt)
+		}
 	}
-	row(w, s.Scope, s.Phase, since(s.Since), s.Version, next, countText(s.Nodes))
+	row(w, s.Scope, phaseText(s.Phase, s.Underway), since(s.Since), s.Version, next, countText(s.Nodes))
 	fmt.Fprintln(w)
 	row(w, "  KEY", "ROLE", "AGE", "RETIRES")
 	for _, k := range s.Keys {
@@ -96,9 +100,19 @@ func scopeTable(w io.Writer, s api.Scope) {
 	list(w, "blocked by", s.BlockedBy)
 }
 
-// countText leaves out the counts that are zero, except live and accepted.
+// phaseText is the phase as people read it: a rotation that is under way between two tries, or
+// before its first, waits.
+func phaseText(phase string, underway bool) string {
+	if underway && phase == string(rotation.Steady) {
+		return "waiting"
+	}
+	return phase
+}
+
+// countText says how many nodes a scope has, and how many of them are what. It leaves out the
+// counts that are zero, except accepted.
 func countText(c api.Count) string {
-	s := fmt.Sprintf("%d live, %d accepted", c.Live, c.Accepted)
+	s := fmt.Sprintf("%d nodes: %d accepted", c.Live, c.Accepted)
 	for _, more := range []struct {
 		n    int
 		what string

@@ -68,8 +68,8 @@ func (a *app) verifyCommand() *cobra.Command {
 				return err
 			}
 			if !m.OK() {
-				return fail(exitFailed, "%d of %d sessions did not resume%s", len(m.Pairs)-count(m.Pairs, probe.Resumed),
-					len(m.Pairs), causesText(causes))
+				return fail(exitFailed, "%d of %d sessions did not resume%s",
+					len(m.Pairs)-count(m.Pairs, probe.Resumed), len(m.Pairs), causesText(causes))
 			}
 			return nil
 		},

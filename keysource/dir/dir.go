@@ -152,7 +152,7 @@ func New(c Config) *Dir {
 	}
 	return &Dir{
 		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, noted: c.Noted, known: c.Known,
-		log: c.Log,
+		log:  c.Log,
 		open: openWatcher, accept: c.AcceptLoss,
 		ready: make(chan struct{}), wakeup: make(chan struct{}, 1),
 		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recentlyGone: map[keysource.Name]goneName{},

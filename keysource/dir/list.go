@@ -32,6 +32,25 @@ func (d *Dir) Has(n keysource.Name) bool {
 	return d.hosts[n] != nil
 }
 
+// Problem looks at the files of a name now, and says what is wrong with them. It is empty if
+// nothing is, or if there is no such name. A look that [Dir.List] has not had twice is told, too.
+func (d *Dir) Problem(n keysource.Name) string {
+	d.mu.Lock()
+	h := d.hosts[n]
+	held := ""
+	if h != nil && h.held {
+		held = h.problem
+	}
+	d.mu.Unlock()
+	if h == nil || held != "" {
+		return held
+	}
+	if err := d.look(h); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
 // List returns an entry for each folder and each held name, by name. Folders that have no name
 // come first.
 func (d *Dir) List() []Entry {
@@ -43,6 +62,9 @@ func (d *Dir) List() []Entry {
 	}
 	for _, h := range d.hosts {
 		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.life, h.problem, h.held}
+		if e.Problem != "" && h.good != nil && !h.held {
+			e.Problem = fmt.Sprintf("version %s is served on, since the files cannot be used: %s", h.version, h.problem)
+		}
 		if e.Problem == "" && e.Version != "" && now.After(e.NotAfter) {
 			e.Problem = fmt.Sprintf("%s: expired at %s", h.folder, e.NotAfter.UTC().Format(time.RFC3339))
 		}

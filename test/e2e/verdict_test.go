@@ -32,7 +32,8 @@ func TestABadChainGetsOneVerdict(t *testing.T) {
 		pair        fleet.Pair
 	}{
 		{"a good one", "", good},
-		{"a good one with its issuer", "", fleet.Pair{Chain: append(bytes.Clone(good.Chain), s.ca.PEM()...), Key: good.Key}},
+		{"a good one with its issuer", "",
+			fleet.Pair{Chain: append(bytes.Clone(good.Chain), s.ca.PEM()...), Key: good.Key}},
 		{"RSA", "", issue(fleet.Leaf{Names: names, RSA: true})},
 		{"expired", "expired", issue(fleet.Leaf{Names: names, Valid: -time.Hour})},
 		{"for another name", "it is for [\"other.example\"], not for " + host, s.issue("other.example")},

@@ -110,18 +110,13 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 	return ""
 }
 
-// problemOf says what is wrong with the files of a name in the directory. Their last good content
-// is served.
+// problemOf says what is wrong with the files of a name in the directory now. Their last good
+// content is served.
 func (a *admin) problemOf(src named, n keysource.Name) string {
 	if src.name != directory {
 		return ""
 	}
-	for _, e := range a.cfg.Dir.List() {
-		if e.Name == n {
-			return e.Problem
-		}
-	}
-	return ""
+	return a.cfg.Dir.Problem(n)
 }
 
 // judge says whether a node may have the certificate.

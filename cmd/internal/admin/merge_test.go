@@ -43,7 +43,8 @@ func TestEachNodeIsListedOnceWhoeverHasItsStreams(t *testing.T) {
 	}
 	second := own
 	second.Nr, second.Stream, second.Replica = 2, 0, "b"
-	ads := server.StreamView{Node: xds.Node{ID: "edge-1", Stream: 8, Service: xds.ADS}, Since: now, Names: []server.NameView{
+	stream := xds.Node{ID: "edge-1", Stream: 8, Service: xds.ADS}
+	ads := server.StreamView{Node: stream, Since: now, Names: []server.NameView{
 		{Type: sds.TypeURL, Name: "shop.example", NameState: server.NameState{
 			Known: xds.Present, Current: "v", Sent: "v", SentAt: now, Accepted: "v"}},
 	}}

@@ -74,6 +74,7 @@ func (a *admin) rotation(r *http.Request) (out api.Rotation, err error) {
 		Nodes: api.Count(st.Count), BlockedBy: list(st.BlockedBy), Stuck: []string{}, Lines: []api.Line{},
 	}
 	if !out.Ended {
+		out.RetryAt = st.RetryAt
 		out.Stuck, out.OnlyStuck = list(st.Stuck), st.OnlyStuck
 	}
 	if out.Ended {

@@ -42,7 +42,7 @@ func scopeOf(name string, st replicas.Status) api.Scope {
 	if len(st.Keys) == 0 {
 		return s
 	}
-	s.Version, s.BlockedBy, s.NextAt = st.Version, list(st.BlockedBy), st.NextAt
+	s.Version, s.BlockedBy, s.NextAt, s.RetryAt = st.Version, list(st.BlockedBy), st.NextAt, st.RetryAt
 	for i, k := range st.Keys {
 		key := api.Key{ID: k.ID, Fingerprint: k.Fingerprint, Role: "drain", Created: k.Created}
 		switch {

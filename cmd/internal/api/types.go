@@ -32,12 +32,17 @@ type Pulse struct {
 
 // Scope is one set of session ticket keys.
 type Scope struct {
-	Scope     string    `json:"scope"`
-	Phase     string    `json:"phase"` // Phase is steady, distributing, promoting or burning.
-	Since     time.Time `json:"since"`
-	Version   string    `json:"version"`
-	Rotation  uint64    `json:"rotation"` // Rotation is the number of the newest one.
-	Underway  bool      `json:"underway"`
+	Scope string `json:"scope"`
+	// Phase is steady, distributing, promoting or burning. It is steady also while a rotation is
+	// under way whose new key was taken back, or is not made yet. See Underway and RetryAt.
+	Phase    string    `json:"phase"`
+	Since    time.Time `json:"since"`
+	Version  string    `json:"version"`
+	Rotation uint64    `json:"rotation"` // Rotation is the number of the newest one.
+	// Underway reports that a rotation or a burn was asked for or has begun, and has not ended.
+	Underway bool `json:"underway"`
+	// RetryAt is when a rotation is tried again that a refusal took back.
+	RetryAt   time.Time `json:"retry_at,omitzero"`
 	Keys      []Key     `json:"keys"`
 	Nodes     Count     `json:"nodes"`
 	BlockedBy []string  `json:"blocked_by"`
@@ -57,13 +62,16 @@ type Key struct {
 	RetireAt *time.Time `json:"retire_at,omitempty"`
 }
 
-// Count sums up the nodes of a scope.
+// Count sums up the nodes of a scope. Each counts once in Live, and once in one of the others, the
+// first that holds of excluded, away, refused, accepted and stale.
 type Count struct {
+	// Live counts the nodes for which rotations wait, and the excluded ones. These are connected,
+	// or away and within their lease. So it is the sum of the others.
 	Live     int `json:"live"`
-	Accepted int `json:"accepted"`
+	Accepted int `json:"accepted"` // Accepted counts those that hold the current ring.
 	Refused  int `json:"refused"`
-	Stale    int `json:"stale"`
-	Away     int `json:"away"`
+	Stale    int `json:"stale"` // Stale counts those that are connected without the current ring.
+	Away     int `json:"away"`  // Away counts those that are not connected, and within their lease.
 	Excluded int `json:"excluded"`
 }
 
@@ -183,11 +191,13 @@ type Rotation struct {
 	Rotation uint64 `json:"rotation"`
 	Ended    bool   `json:"ended"`
 	// Outcome is done, burnt, rolled-back or replaced. It is empty while the rotation is under way.
-	Outcome   string   `json:"outcome"`
-	Phase     string   `json:"phase"`
-	Version   string   `json:"version"`
-	Nodes     Count    `json:"nodes"`
-	BlockedBy []string `json:"blocked_by"`
+	Outcome string `json:"outcome"`
+	Phase   string `json:"phase"` // Phase is that of the scope.
+	// RetryAt is when the rotation is tried again, if a refusal took it back.
+	RetryAt   time.Time `json:"retry_at,omitzero"`
+	Version   string    `json:"version"`
+	Nodes     Count     `json:"nodes"`
+	BlockedBy []string  `json:"blocked_by"`
 	// Stuck are the nodes of BlockedBy that must be restarted, since they refuse whatever they are
 	// sent. OnlyStuck reports that the rotation waits for nothing else, and so does not end by
 	// itself.

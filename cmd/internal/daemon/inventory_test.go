@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/test/fleet"
@@ -431,4 +432,42 @@ func TestExplainSaysWhichChainANameGetsAndWhoHoldsItUnderAnotherName(t *testing.
 		e.Holders[1].Name != "sds://shop.example" {
 		t.Errorf("%+v %v", e.Holders, err)
 	}
+}
+
+// A new file that cannot be used is said at once, with the version that is served on.
+func TestABrokenNewFileIsSaidBesideWhatIsServedOn(t *testing.T) {
+	certs, s := t.TempDir(), newShop(t)
+	good := s.pair("shop.example", 0, "shop.example")
+	if err := fleet.WriteHost(certs, "shop.example", fleet.Pair{Chain: good.Chain, Key: good.Key}); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, func(c *config.Config) { c.Certs = certs })
+	asks(t, r, "edge-1", "shop.example")
+	had, err := r.client.Cert(t.Context(), "shop.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := s.pair("shop.example", -time.Hour, "shop.example")
+	if err := fleet.WriteHost(certs, "shop.example", fleet.Pair{Chain: bad.Chain, Key: bad.Key}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := r.client.Explain(t.Context(), api.ExplainQuery{Name: "shop.example"})
+	if err != nil || len(e.Looked) == 0 || e.Looked[0].Outcome != "used" ||
+		!strings.HasPrefix(e.Looked[0].Words, "the last good one: ") ||
+		!strings.Contains(e.Looked[0].Words, "expired") || e.Cert == nil || e.Cert.Version != had.Version ||
+		!strings.Contains(e.Verdict, "a newer version that cannot be used") {
+		t.Errorf("at once: %+v %v", e, err)
+	}
+	testkit.Until(t, func() error {
+		l, err := r.client.Certs(t.Context(), api.CertsQuery{})
+		if err != nil || len(l.Certs) != 1 || l.Certs[0].Version != had.Version || !strings.Contains(l.Certs[0].Problem,
+			"version "+had.Version+" is served on, since the files cannot be used: ") {
+			return fmt.Errorf("%+v %v", l, err)
+		}
+		st, err := r.client.Status(t.Context())
+		if err != nil || len(st.Certs.Problems) != 1 || st.Certs.Problems[0] != l.Certs[0].Problem {
+			return fmt.Errorf("%+v %v", st.Certs, err)
+		}
+		return nil
+	})
 }
