@@ -66,7 +66,7 @@ func (r Rollout) View(p Policy, t Tally, now time.Time) View {
 	for i, k := range r.Keys {
 		v.Keys = append(v.Keys, KeyView{
 			ID: k.Key.ID(), Created: k.Created, FirstUsed: k.FirstUsed,
-			MayEncrypt: i == 0 || k.Demoted != 0 && k.UnusedSince.IsZero(), RetiresAt: p.retiresAt(k),
+			MayEncrypt: i == 0 || k.Demoted != 0 && k.UnusedSince.IsZero(), RetiresAt: r.retiresAt(p, k),
 		})
 	}
 	v.BlockedBy = r.blockedBy(p, t, now)
