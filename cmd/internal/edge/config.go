@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/edgeproxy"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -97,40 +98,37 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 // Load fills c, whose flags f has parsed. It reads file, then the environment, then the flags that
 // were given.
 func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
-	given := map[string]string{}
-	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
-	b, err := os.ReadFile(file)
-	if err != nil {
+	if file == "" {
+		_, err := os.ReadFile(file)
 		return fmt.Errorf("the configuration: %w", err)
 	}
-	if err := c.parse(b); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	var errs []error
-	f.VisitAll(func(fl *pflag.Flag) {
-		env := "LOCKSTEP_EDGE_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		value, ok := given[fl.Name]
-		if !ok {
-			if value = getenv(env); value == "" {
-				return
-			}
-		}
-		if err := fl.Value.Set(value); err != nil {
-			errs = append(errs, fmt.Errorf("--%s (%s): %w", fl.Name, env, err))
-		}
-	})
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return c.check()
+	return settings.From(file, prefix, f, getenv).Read(c, f)
 }
 
-func (c *Config) parse(b []byte) error {
+// prefix is that of the environment variables.
+const prefix = "LOCKSTEP_EDGE_"
+
+// Again reads the configuration of a program again that was started with the flags f.
+func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Config, error) {
+	from := settings.From(file, prefix, f, getenv)
+	return func() (Config, error) {
+		c := Default()
+		f := pflag.NewFlagSet("", pflag.ContinueOnError)
+		c.Flags(f)
+		return c, from.Read(&c, f)
+	}
+}
+
+// Settings returns the settings by key, as texts for people.
+func (c Config) Settings() map[string]string { return settings.Flatten(c) }
+
+// Parse implements [settings.Config].
+func (c *Config) Parse(b []byte) []strictyaml.Fault {
 	if len(strings.TrimSpace(string(b))) == 0 {
 		return nil
 	}
-	if err := strictyaml.Unmarshal(b, c); err != nil {
-		return err
+	if faults := strictyaml.Decode(b, c); len(faults) > 0 {
+		return faults
 	}
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
@@ -153,36 +151,50 @@ func (c *Config) parse(b []byte) error {
 	return nil
 }
 
-func (c *Config) check() error {
+// Check implements [settings.Config].
+func (c *Config) Check() (all []strictyaml.Fault) {
+	bad := func(key, format string, a ...any) {
+		all = append(all, strictyaml.Fault{Key: key, Text: fmt.Sprintf(format, a...)})
+	}
+	if c.Node == "" {
+		bad("node", "node is empty: give each edge an id of its own")
+	}
+	if c.XDS == "" {
+		bad("xds", "xds is empty: where is the control plane?")
+	}
 	switch {
-	case c.Node == "":
-		return errors.New("node is empty: give each edge an id of its own")
-	case c.XDS == "":
-		return errors.New("xds is empty: where is the control plane?")
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSCA == ""):
-		return errors.New("xds_cert, xds_key and xds_ca go together")
+		bad("xds_cert", "xds_cert, xds_key and xds_ca go together")
 	case c.XDSName != "" && c.XDSCert == "":
-		return errors.New("xds_name needs xds_cert, xds_key and xds_ca")
-	case c.TicketLifetime <= 0 || c.TicketLifetime > 24*time.Hour:
-		return fmt.Errorf("ticket_lifetime: %s is not between 0 and 24h", c.TicketLifetime)
-	case c.KEK != "" && c.DataDir == "":
-		return errors.New("kek needs data_dir")
-	case c.AccessLog != "on" && c.AccessLog != "off":
-		return fmt.Errorf("access_log: %q is neither on nor off", c.AccessLog)
+		bad("xds_name", "xds_name needs xds_cert, xds_key and xds_ca")
+	}
+	if c.TicketLifetime <= 0 || c.TicketLifetime > 24*time.Hour {
+		bad("ticket_lifetime", "ticket_lifetime: %s is not between 0 and 24h", c.TicketLifetime)
+	}
+	if c.KEK != "" && c.DataDir == "" {
+		bad("kek", "kek needs data_dir")
+	}
+	if c.AccessLog != "on" && c.AccessLog != "off" {
+		bad("access_log", "access_log: %q is neither on nor off", c.AccessLog)
 	}
 	for _, at := range c.endpoints() {
-		if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasPrefix(at, "unix:") {
-			return fmt.Errorf("xds: %q is neither host:port nor unix:/path", at)
+		if _, _, err := net.SplitHostPort(at); c.XDS != "" && err != nil && !strings.HasPrefix(at, "unix:") {
+			bad("xds", "xds: %q is neither host:port nor unix:/path", at)
 		}
 	}
 	if _, err := c.preload(); err != nil {
-		return err
+		all = append(all, settings.Fault("", err))
 	}
 	p, err := c.proxy()
 	if err != nil {
-		return err
+		return append(all, settings.Fault("", err))
 	}
-	return p.Check()
+	for _, err := range p.Faults() {
+		f := settings.Fault("", errors.New(strings.TrimPrefix(err.Error(), edgeproxy.ErrBadConfig.Error()+": ")))
+		f.Text = err.Error()
+		all = append(all, f)
+	}
+	return all
 }
 
 func (c *Config) endpoints() []string { return strings.Split(c.XDS, ",") }
