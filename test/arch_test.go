@@ -105,13 +105,13 @@ var rooms = []struct {
 		"cmd/internal/advice", "cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
 	{"cmd/internal/config", []string{
-		"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
+		"audit", "cmd/internal/settings", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/bus",
 		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
-		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics",
-		"cmd/internal/version", "events", "identity", "identity/enforce", "identity/transport",
+		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/memory", "cmd/internal/metrics",
+		"cmd/internal/reload", "cmd/internal/version", "events", "identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
 		"xds", "xds/server",
@@ -120,7 +120,8 @@ var rooms = []struct {
 		"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/edge", []string{
-		"cmd/internal/kek", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
+		"cmd/internal/kek", "cmd/internal/reload", "cmd/internal/settings", "cmd/internal/strictyaml",
+		"cmd/internal/version", "edgeproxy",
 		"edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
 	{"cmd/internal/failpoint", []string{
@@ -135,6 +136,7 @@ var rooms = []struct {
 	{"cmd/internal/loss", []string{
 		"keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
+	{"cmd/internal/memory", nil, "it gives memory back, whoever used it"},
 	{"cmd/internal/metrics", []string{
 		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version",
 		"identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
@@ -144,6 +146,10 @@ var rooms = []struct {
 	{"cmd/internal/pki", []string{
 		"identity", "internal/atomicfile", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/reload", nil, "it compares settings and calls what puts them in force, in any program"},
+	{"cmd/internal/settings", []string{
+		"cmd/internal/strictyaml",
+	}, "it reads a configuration, and knows none of its keys"},
 	{"cmd/internal/stores", []string{
 		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",

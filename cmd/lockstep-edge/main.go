@@ -25,7 +25,11 @@ import (
 // behind. Without ballast the collector would run all the time.
 var ballast = make([]byte, 48<<20)
 
+// hangup gets SIGHUP from the start on, so that it never ends the process.
+var hangup = make(chan os.Signal, 1)
+
 func main() {
+	signal.Notify(hangup, syscall.SIGHUP)
 	defer runtime.KeepAlive(ballast)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -55,6 +59,7 @@ func command() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			e.Reloading(file, edge.Again(file, cmd.Flags(), os.Getenv), hangup)
 			return e.Run(cmd.Context())
 		},
 	}

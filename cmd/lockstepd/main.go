@@ -27,7 +27,11 @@ import (
 // overrides it.
 const gcPercent = 50
 
+// hangup gets SIGHUP from the start on, so that it never ends the process.
+var hangup = make(chan os.Signal, 1)
+
 func main() {
+	signal.Notify(hangup, syscall.SIGHUP)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -61,6 +65,7 @@ func command() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			d.Reloading(file, config.Again(file, cmd.Flags(), os.Getenv), hangup)
 			return d.Run(cmd.Context())
 		},
 	}

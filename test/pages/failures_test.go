@@ -16,7 +16,8 @@ var complainers = []string{
 	"degraded", "sealComplaints", // of lockstepd
 	// of the listeners, the policy and a lost store
 	"Problem", "Problems", "Unsettled", "unwritten", "PutBack",
-	"Degraded", // of the audit log
+	"Degraded",    // of the audit log
+	"differences", // of the configuration file
 }
 
 // silent are texts in these functions that are no sentences.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -27,7 +28,9 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
+	"github.com/lockstep-tls/lockstep/cmd/internal/memory"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
+	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
@@ -83,6 +86,9 @@ type Daemon struct {
 	denials *enforce.Denials
 
 	xdsListener, adminListener net.Listener
+
+	reload *reload.Reloader[config.Config] // reload is nil if the configuration is not read again.
+	hangup <-chan os.Signal
 
 	self  string            // URL of the admin API for other replicas; empty on a socket
 	peers http.RoundTripper // reaches their admin APIs
@@ -291,7 +297,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.policy.Run)
 	run(d.audit.Run)
 	run(d.custody.Run)
-	run(rest)
+	run(memory.GiveBack)
+	run(func(ctx context.Context) error { return d.reload.Run(ctx, d.hangup) })
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
@@ -429,6 +436,7 @@ func (d *Daemon) degraded() (out []string) {
 	}
 	out = append(out, d.listeners.Problems()...)
 	out = append(out, d.sealComplaints()...)
+	out = append(out, d.reload.Problems()...)
 	return append(out, advice.Strings(d.audit.Degraded())...)
 }
 

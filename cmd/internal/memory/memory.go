@@ -1,4 +1,5 @@
-package daemon
+// Package memory gives memory back to the system once a burst of work is over.
+package memory
 
 import (
 	"context"
@@ -40,8 +41,8 @@ func (l *lull) over(allocated uint64) bool {
 	return true
 }
 
-// rest gives memory back after bursts until ctx ends.
-func rest(ctx context.Context) error {
+// GiveBack gives memory back after bursts until ctx ends. Then it returns nil.
+func GiveBack(ctx context.Context) error {
 	tick := time.NewTicker(lullTick)
 	defer tick.Stop()
 	read := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
