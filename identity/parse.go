@@ -21,6 +21,8 @@ const maxPolicy = 32 << 20
 //	- identity: "spiffe://fleet.example/edge/*"   # SPIFFE ID, DNS name of the client certificate, or unix:uid=1000
 //	  scopes: [default]                           # ticket keys; "*" is every scope
 //	  names: ["*.example", "shop.example"]        # certificates; "*" is every name
+//	- identity: "spiffe://fleet.example/ops/*"
+//	  admin: [read]                               # the admin API, off loopback: read, operate or admin
 //
 // A star in an identity stands for any characters, slashes and dots included, and there may be one;
 // "*" alone is everybody, those of whom nothing is known included. A name "*.example" covers every
@@ -80,6 +82,7 @@ type ruleText struct {
 	Identity word   `yaml:"identity"`
 	Scopes   []word `yaml:"scopes"`
 	Names    []word `yaml:"names"`
+	Admin    []word `yaml:"admin"`
 }
 
 func (t ruleText) rule() (r rule, err error) {
@@ -99,8 +102,17 @@ func (t ruleText) rule() (r rule, err error) {
 			return r, w.blame("names", err)
 		}
 	}
-	if len(t.Scopes)+len(t.Names) == 0 {
-		return r, errors.New("it grants nothing: give scopes or names, or leave the rule out")
+	for _, w := range t.Admin {
+		if err := r.grant.addRole(w.text); err != nil {
+			return r, w.blame("admin", err)
+		}
+	}
+	if len(t.Scopes)+len(t.Names)+len(t.Admin) == 0 {
+		return r, errors.New("it grants nothing: give scopes, names or admin, or leave the rule out")
+	}
+	if t.Identity.text == "*" && len(t.Admin) > 0 {
+		return r, t.Identity.blame("identity", errors.New("\"*\" would open the admin API to every certificate: "+
+			"name those who may use it"))
 	}
 	return r, nil
 }

@@ -45,6 +45,10 @@ func (p *Policy) AllowsScope(identity, scope string) bool { return p.of(identity
 // that covers it where there is no other.
 func (p *Policy) AllowsName(identity string, n keysource.Name) bool { return p.of(identity).hasName(n) }
 
+// Role is what somebody with a certificate of this identity may do at the admin API. Nodes need
+// none.
+func (p *Policy) Role(identity string) Role { return p.of(identity).role }
+
 // Rules is how many there are.
 func (p *Policy) Rules() int { return len(p.rules) }
 

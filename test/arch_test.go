@@ -83,10 +83,13 @@ var rooms = []struct {
 	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 
+	{"cmd/internal/access", []string{
+		"identity", "store",
+	}, "it knows who may come in, and nothing of what they come for"},
 	{"cmd/internal/admin", []string{
-		"audit", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
-		"cmd/internal/stores", "events", "identity", "keysource", "keysource/catalog",
-		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
+		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
+		"cmd/internal/backup", "cmd/internal/problems", "cmd/internal/stores", "events", "identity",
+		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
 		"credentials"},
@@ -108,10 +111,12 @@ var rooms = []struct {
 		"audit", "cmd/internal/settings", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
-		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/bus",
+		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
+		"cmd/internal/api", "cmd/internal/bus",
 		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
 		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/memory", "cmd/internal/metrics",
-		"cmd/internal/reload", "cmd/internal/version", "events", "identity", "identity/enforce", "identity/transport",
+		"cmd/internal/problems", "cmd/internal/reload", "cmd/internal/version", "events", "identity",
+		"identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
 		"xds", "xds/server",
@@ -131,21 +136,25 @@ var rooms = []struct {
 		"seal",
 	}, "it adds to the errors of a source what an operator types, and decides nothing"},
 	{"cmd/internal/listeners", []string{
-		"cmd/internal/admin", "keysource", "keysource/eager", "lds", "xds",
+		"cmd/internal/admin", "cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/eager", "lds",
+		"xds",
 	}, "a listener is made of names: it never sees a certificate, a key or a store"},
 	{"cmd/internal/loss", []string{
-		"keysource", "keysource/catalog", "sds", "store/guard",
+		"cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/memory", nil, "it gives memory back, whoever used it"},
 	{"cmd/internal/metrics", []string{
-		"audit", "cmd/internal/admin", "cmd/internal/bus", "cmd/internal/version",
-		"identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
+		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/problems",
+		"cmd/internal/version", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
 		"rotation/fleet", "seal/custody", "xds",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
 	{"cmd/internal/pki", []string{
 		"identity", "internal/atomicfile", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/problems", []string{
+		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
+	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/reload", nil, "it compares settings and calls what puts them in force, in any program"},
 	{"cmd/internal/settings", []string{
 		"cmd/internal/strictyaml",

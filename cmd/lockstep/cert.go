@@ -49,7 +49,7 @@ func (a *app) certPutCommand() *cobra.Command {
 				return fmt.Errorf("%s, %s: %w", chain, key, err)
 			}
 			q := api.PutCert{Chain: p.Chain, Key: p.Key, Now: now}
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				stored, err := c.PutCert(ctx, string(name), q)
 				if err != nil {
 					return err
@@ -134,7 +134,7 @@ func (a *app) certRemoveCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				if !confirm {
 					name, err := keysource.ServerName(args[0])
 					if err != nil {

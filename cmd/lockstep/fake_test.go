@@ -93,13 +93,16 @@ var types = []struct {
 	{regexp.MustCompile(`^GET/v1/explain$`), func() any { return new(api.Explanation) }},
 	{regexp.MustCompile(`^GET/v1/audit/items/[0-9a-f]+$`), func() any { return new(api.AuditItems) }},
 	{regexp.MustCompile(`^POST/v1/certs/confirm-loss$`), func() any { return new(api.Losses) }},
+	{regexp.MustCompile(`^GET/v1/tokens$`), func() any { return new(api.Tokens) }},
+	{regexp.MustCompile(`^POST/v1/tokens$`), func() any { return new(api.TokenMade) }},
+	{regexp.MustCompile(`^DELETE/v1/tokens/[^/]+$`), func() any { return new(struct{}) }},
 }
 
 func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	what := r.Method + r.URL.Path
 	body, _ := io.ReadAll(r.Body)
 	f.log(what, body)
-	if r.Method != http.MethodGet && r.Header.Get("Authorization") != "Bearer "+token {
+	if r.Header.Get("Authorization") != "Bearer "+token {
 		refuse(w, &api.Error{Message: "the admin token is wrong", Code: api.Denied})
 		return
 	}

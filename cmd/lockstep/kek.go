@@ -64,7 +64,7 @@ func (a *app) kekRotateCommand() *cobra.Command {
 			if file != "" {
 				return a.kekStep(cmd.Context(), file, retire)
 			}
-			return a.write(cmd, kekFor, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, kekFor, func(ctx context.Context, c *api.Client) error {
 				k, err := c.RotateKEK(ctx)
 				if err != nil {
 					return err
@@ -90,7 +90,7 @@ func (a *app) kekRetireCommand() *cobra.Command {
 		Short: "Drop the old sealing keys, once a full scan has proved that the present one opens every record",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.write(cmd, kekFor, a.retireKEK)
+			return a.call(cmd, kekFor, a.retireKEK)
 		},
 	}
 }

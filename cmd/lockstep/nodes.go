@@ -23,7 +23,7 @@ func (a *app) nodesCommand() *cobra.Command {
 			if len(args) == 1 {
 				node, table = args[0], nodeTable
 			}
-			return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				n, err := c.Nodes(ctx, node)
 				if err != nil {
 					return err

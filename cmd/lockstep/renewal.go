@@ -34,7 +34,7 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+	return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 		have, err := c.Cert(ctx, string(n))
 		if err != nil {
 			return err

@@ -62,7 +62,8 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.dataDir, "data-dir", "./lockstep-data",
 		"lockstepd's data directory: its address and token are read there")
 	f.StringVar(&a.server, "server", "", "`URL` of lockstepd's admin address, instead of the one in --data-dir")
-	f.StringVar(&a.tokenFile, "token-file", "", "`file` with the admin token, instead of the one in --data-dir")
+	f.StringVar(&a.tokenFile, "token-file", "",
+		"`file` with a token of the admin API, instead of the one in --data-dir")
 	f.StringVar(&a.tlsCA, "tls-ca", "", "PEM `file` with the CA of an https admin address (default: the system's)")
 	f.StringVar(&a.tlsCert, "tls-cert", "", "PEM `file` with the client certificate for an https admin address")
 	f.StringVar(&a.tlsKey, "tls-key", "", "PEM `file` with the key of --tls-cert")
@@ -76,7 +77,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.watchCommand(), a.historyCommand(), a.planCommand(),
 		a.rotateCommand(), a.rollbackCommand(), a.burnCommand(), a.excludeCommand(),
 		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.explainCommand(), a.hostCommand(), a.bootstrapCommand(),
-		a.pkiCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())
+		a.pkiCommand(), a.tokenCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())
 	root.InitDefaultCompletionCmd()
 	a.adopt(root)
 	return root

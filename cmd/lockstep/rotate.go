@@ -131,7 +131,7 @@ func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) er
 		limit = waitFor
 	}
 	q := api.RotateRequest{By: me(), Why: ch.why, Key: key}
-	return a.write(cmd, limit, func(ctx context.Context, c *api.Client) error {
+	return a.call(cmd, limit, func(ctx context.Context, c *api.Client) error {
 		return a.carryOut(ctx, c, ch, scope, q)
 	})
 }

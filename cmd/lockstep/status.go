@@ -28,6 +28,7 @@ func (a *app) statusCommand() *cobra.Command {
 func statusTable(w io.Writer, s api.Status) {
 	fmt.Fprintf(w, "lockstepd %s, replica %s, up %s, store %s, %d xDS streams\n", s.Version, s.Replica,
 		since(s.Started), s.Store, s.Streams)
+	problemTable(w, s)
 	for _, sc := range s.Scopes {
 		fmt.Fprintln(w)
 		scopeTable(w, sc)
@@ -44,6 +45,23 @@ func statusTable(w io.Writer, s api.Status) {
 	list(w, "problem", c.Problems)
 	list(w, "held back (give up with: lockstep cert rm --confirm)", c.Held)
 	list(w, "in the directory, which wins, and in the store", c.Clashes)
+}
+
+// problemTable has a problem in each line, the most severe first. An older lockstepd says only what
+// makes it degraded.
+func problemTable(w io.Writer, s api.Status) {
+	if len(s.Problems) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	row(w, "SEVERITY", "PROBLEM", "FOR", "WHAT IS WRONG, AND WHAT TO DO NEXT")
+	for _, p := range s.Problems {
+		what := p.Text
+		if p.Next != "" {
+			what += ". Next: " + p.Next
+		}
+		row(w, string(p.Severity), p.Code, since(p.Since), what)
+	}
 }
 
 func scopeTable(w io.Writer, s api.Scope) {

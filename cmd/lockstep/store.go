@@ -23,7 +23,7 @@ func (a *app) storeThawCommand() *cobra.Command {
 		Short: "Let changes happen again in a store that was frozen, once each lockstepd uses it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error { return c.Thaw(ctx) })
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error { return c.Thaw(ctx) })
 		},
 	}
 }

@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -131,13 +132,22 @@ func (e *Enforcer) Counts() (taken, refused uint64) {
 	return e.file.Counts()
 }
 
-// Problems returns what keeps the policy from being what the operator wants.
+// These are what [Enforcer.Problems] wraps, besides [ErrPutBack].
+var (
+	ErrUnusable  = errors.New("the policy cannot be used, the last good one stays in force")
+	ErrUnsettled = errors.New("no node is let in")
+	ErrUnlogged  = errors.New("the audit log does not say yet which policy is in force, " +
+		"and until then no other one is read")
+)
+
+// Problems returns what keeps the policy from being what the operator wants. Each error wraps one
+// of the sentinels. One that wraps [ErrPutBack] has a method Since() time.Time.
 func (e *Enforcer) Problems() (out []error) {
 	if err := e.Fault(); err != nil {
-		out = append(out, fmt.Errorf("the policy cannot be used, the last good one stays in force: %w", err))
+		out = append(out, fmt.Errorf("%w: %w", ErrUnusable, err))
 	}
 	if err := e.Unsettled(); err != nil {
-		out = append(out, fmt.Errorf("no node is let in: %w", err))
+		out = append(out, fmt.Errorf("%w: %w", ErrUnsettled, err))
 	}
 	for _, err := range []error{e.unwritten(), e.PutBack()} {
 		if err != nil {

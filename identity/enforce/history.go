@@ -119,5 +119,16 @@ func (e *Enforcer) PutBack() error {
 	if now.digest == "" {
 		what = "since %s there is no policy any more, as before the one that came into force at %s"
 	}
-	return fmt.Errorf(what+": %w", now.from.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339), ErrPutBack)
+	return putBack{now.from,
+		fmt.Errorf(what+": %w", now.from.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339), ErrPutBack)}
 }
+
+// putBack is an error that says since when a policy is in force again.
+type putBack struct {
+	from time.Time
+	error
+}
+
+// Since returns when the policy came into force again.
+func (p putBack) Since() time.Time { return p.from }
+func (p putBack) Unwrap() error    { return p.error }

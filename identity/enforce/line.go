@@ -144,8 +144,7 @@ func (e *Enforcer) Unsettled() error {
 // is nil if the log does.
 func (e *Enforcer) unwritten() error {
 	if err := e.unsettled.Load(); err != nil && e.Unsettled() == nil {
-		return fmt.Errorf("the audit log does not say yet which policy is in force, "+
-			"and until then no other one is read: %w", *err)
+		return fmt.Errorf("%w: %w", ErrUnlogged, *err)
 	}
 	return nil
 }

@@ -12,13 +12,17 @@ import (
 
 // complainers are the functions that make the sentences of `lockstep status`, wherever they stand.
 var complainers = []string{
-	"status", "refusedFirst", "complaints", "sentence", // of the admin API
-	"degraded", "sealComplaints", // of lockstepd
+	// of the admin API
+	"with", "refusedFirst", "ofScope", "ofCertificates", "ofReplica", "ofSeal", "problemOf",
+	"ownProblems", // of lockstepd
 	// of the listeners, the policy and a lost store
-	"Problem", "Problems", "Unsettled", "unwritten", "PutBack",
+	"Problems", "Unsettled", "PutBack",
 	"Degraded",    // of the audit log
 	"differences", // of the configuration file
 }
+
+// wrapped are the sentinels whose words begin a sentence.
+var wrapped = []string{"ErrUnusable", "ErrUnsettled", "ErrUnlogged"}
 
 // silent are texts in these functions that are no sentences.
 var silent = []string{"%s: %s", ": "}
@@ -31,6 +35,16 @@ func TestEverySentenceOfStatusIsExplained(t *testing.T) {
 	sentences := 0
 	for _, dir := range folders(t, "cmd/internal", "audit", "identity", "store/guard") {
 		for _, f := range Sources(t, dir) {
+			for name, text := range sentinels(f) {
+				if !slices.Contains(wrapped, name) {
+					continue
+				}
+				found[name] = true
+				sentences++
+				if piece := longest(text); !strings.Contains(page, piece) {
+					t.Errorf("docs/failures.md does not explain what %s (%s) says: %q", name, dir, piece)
+				}
+			}
 			for _, d := range f.Decls {
 				fn, ok := d.(*ast.FuncDecl)
 				if !ok || !slices.Contains(complainers, fn.Name.Name) {
@@ -46,7 +60,7 @@ func TestEverySentenceOfStatusIsExplained(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range complainers {
+	for _, name := range append(complainers, wrapped...) {
 		if !found[name] {
 			t.Errorf("no function %s makes a sentence: say in this test where it is made now", name)
 		}
@@ -54,6 +68,27 @@ func TestEverySentenceOfStatusIsExplained(t *testing.T) {
 	if sentences < 30 {
 		t.Errorf("only %d sentences were found", sentences)
 	}
+}
+
+// sentinels are the texts of the errors that a file declares, by name.
+func sentinels(f *ast.File) map[string]string {
+	all := map[string]string{}
+	for _, d := range f.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok {
+			continue
+		}
+		for _, s := range g.Specs {
+			v, ok := s.(*ast.ValueSpec)
+			if !ok || len(v.Values) != 1 {
+				continue
+			}
+			if c, ok := v.Values[0].(*ast.CallExpr); ok && selected(c.Fun) == "New" && len(c.Args) == 1 {
+				all[v.Names[0].Name] = joined(c.Args[0])
+			}
+		}
+	}
+	return all
 }
 
 // formats are the texts that a function puts into sentences.

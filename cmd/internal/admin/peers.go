@@ -27,6 +27,17 @@ const (
 type Peers struct {
 	Self      string            // Self is this replica's name.
 	Transport http.RoundTripper // Transport is http.DefaultTransport if it is nil.
+	// Prove returns the proof that a request comes from this replica. It is nil where nobody asks
+	// for one.
+	Prove func(method, uri, to string) string
+}
+
+func (a *admin) peers() Peers {
+	p := Peers{Self: a.cfg.Replica, Transport: a.cfg.PeerTransport}
+	if a.cfg.Access != nil {
+		p.Prove = a.cfg.Access.Prove
+	}
+	return p
 }
 
 // ask puts into v what the other replicas know of the nodes that are connected to them. It returns
@@ -34,7 +45,7 @@ type Peers struct {
 func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, askPeer)
 	defer cancel()
-	peers := Peers{a.cfg.Replica, a.cfg.PeerTransport}
+	peers := a.peers()
 	var mu sync.Mutex
 	return a.cfg.Rollouts.AskPeers(ctx, func(ctx context.Context, p replicas.Peer) error {
 		nodes, err := peers.Nodes(ctx, p, q)
@@ -52,13 +63,15 @@ func (a *admin) ask(ctx context.Context, v *fleet, q api.NodesQuery) (silent []s
 
 // Nodes asks another replica for those nodes of q that are connected to it.
 func (o Peers) Nodes(ctx context.Context, p replicas.Peer, q api.NodesQuery) ([]api.Node, error) {
-	c, err := clientOf(p, o.Transport)
+	c, err := o.client(p)
 	if err != nil {
 		return nil, err
 	}
 	n, err := c.NodesHere(ctx, q)
 	if err == nil {
 		err = sameReplica(p, n.Replica)
+	} else {
+		err = refusedBy(p, err)
 	}
 	if err != nil {
 		return nil, err
@@ -75,23 +88,35 @@ func (o Peers) Reach(ctx context.Context, p replicas.Peer) error {
 
 // Mute implements [replicas.Peers].
 func (o Peers) Mute(ctx context.Context, p replicas.Peer) (bool, error) {
-	c, err := clientOf(p, o.Transport)
+	c, err := o.client(p)
 	if err != nil {
 		return false, err
 	}
 	pulse, err := c.Pulse(ctx)
 	if err == nil {
 		err = sameReplica(p, pulse.Replica)
+	} else {
+		err = refusedBy(p, err)
 	}
 	return err == nil && pulse.Mute, err
 }
 
-func clientOf(p replicas.Peer, transport http.RoundTripper) (api.Client, error) {
+// refusedBy looks whether it was another replica than p that refused the request. It knows that by
+// its name: what one replica is asked, no other takes.
+func refusedBy(p replicas.Peer, err error) error {
+	var refused *api.Error
+	if errors.As(err, &refused) && refused.Replica != "" && refused.Replica != p.Replica {
+		return sameReplica(p, refused.Replica)
+	}
+	return err
+}
+
+func (o Peers) client(p replicas.Peer) (api.Client, error) {
 	if p.Admin == "" {
 		return api.Client{}, errors.New("its admin API is on a socket; ask it there")
 	}
 	return api.Client{Base: p.Admin, HTTP: &http.Client{
-		Transport: bounded{transport},
+		Transport: proving{bounded{o.Transport}, o.Prove, p.Replica},
 		// CheckRedirect: what redirects is no replica.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
@@ -104,6 +129,21 @@ func sameReplica(p replicas.Peer, answered string) error {
 	return fmt.Errorf("%w: at %s, which %s gave as its own, %q did; is that address of its own machine only? "+
 		"Set its admin_listen to one that the others reach",
 		replicas.ErrAnotherReplica, p.Admin, p.Replica, answered)
+}
+
+// proving adds the proof of this replica to requests to another one.
+type proving struct {
+	http.RoundTripper
+	prove func(method, uri, to string) string
+	to    string
+}
+
+func (p proving) RoundTrip(r *http.Request) (*http.Response, error) {
+	if p.prove != nil {
+		r = r.Clone(r.Context())
+		r.Header.Set(proofHeader, p.prove(r.Method, r.URL.RequestURI(), p.to))
+	}
+	return p.RoundTripper.RoundTrip(r)
 }
 
 // bounded cuts off answers that are too long.

@@ -281,27 +281,3 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	out.More += more
 	return out
 }
-
-// sentence says what t is, and what to do.
-func sentence(t api.Trouble) string {
-	one := t.Node
-	if t.Words != "" {
-		one += ": " + t.Words
-	}
-	switch t.State {
-	case stateRefused:
-		return fmt.Sprintf("the newest certificate of %s is refused by %d nodes, which go on with an earlier one, "+
-			"if they had one (lockstep explain %[1]s); %[3]s", t.Name, t.Nodes, one)
-	case stateStandIn:
-		return fmt.Sprintf("%d nodes have a stand-in for %s, which no client believes: "+
-			"there is no certificate that they take (lockstep explain %[2]s); %[3]s", t.Nodes, t.Name, one)
-	case stateStuck:
-		return fmt.Sprintf("%d nodes refuse %s and whatever is sent in its place: restart this Envoy: %s",
-			t.Nodes, t.Name, one)
-	case stateNoRing:
-		return fmt.Sprintf("%d nodes asked for %s and have no ring: their hosts reset every client "+
-			"(lockstep nodes); %s", t.Nodes, t.Name, one)
-	}
-	return fmt.Sprintf("%d nodes have accepted %s, and handshakes with them show that they do not use it on every "+
-		"host: restart this Envoy: %s", t.Nodes, t.Name, one)
-}

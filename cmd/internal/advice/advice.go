@@ -28,9 +28,6 @@ var cures = []struct {
 
 const thaw = "lockstep store thaw ends it"
 
-// Frozen is what to type in a sentence that has no error and says that the store is frozen.
-const Frozen = " (" + thaw + ")"
-
 // advised is an error with what to type behind its words.
 type advised struct {
 	error
@@ -46,20 +43,20 @@ func Add(err error) error {
 	if err == nil || errors.As(err, new(advised)) {
 		return err
 	}
-	for _, c := range cures {
-		if errors.Is(err, c.err) {
-			return advised{err, c.do}
-		}
+	if do := For(err); do != "" {
+		return advised{err, do}
 	}
 	return err
 }
 
-// Strings returns the words of errors, each with what to type.
-func Strings(errs []error) (out []string) {
-	for _, err := range errs {
-		out = append(out, Add(err).Error())
+// For returns what to type about err, or "" if there is nothing to type.
+func For(err error) string {
+	for _, c := range cures {
+		if errors.Is(err, c.err) {
+			return c.do
+		}
 	}
-	return out
+	return ""
 }
 
 // Log is a [slog.HandlerOptions].ReplaceAttr that adds to each error in a log what to type.

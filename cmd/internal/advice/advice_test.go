@@ -29,7 +29,7 @@ func TestAnErrorSaysOnceWhatToType(t *testing.T) {
 	if Add(nil) != nil {
 		t.Error("no error is one")
 	}
-	if got := Strings([]error{frozen}); len(got) != 1 || got[0] != Add(frozen).Error() {
+	if got := For(frozen); got != "lockstep store thaw ends it" || For(nil) != "" || For(errors.New("other")) != "" {
 		t.Errorf("%q", got)
 	}
 }

@@ -17,7 +17,10 @@ type Status struct {
 	Streams int         `json:"streams"` // Streams counts the open xDS streams.
 	// Troubles are the worst 20, over the nodes of all replicas.
 	Troubles []Trouble `json:"troubles"`
-	Degraded []string  `json:"degraded"` // Degraded says what is not well, and what to do.
+	// Problems are what is not well, the most severe first.
+	Problems []Problem `json:"problems"`
+	// Degraded are the texts and the next steps of those problems that make the exit code 3.
+	Degraded []string `json:"degraded"`
 }
 
 // Pulse is GET /v1/pulse, for the other replicas. It is answered from memory.
@@ -44,9 +47,12 @@ type Scope struct {
 // Key is what may be shown of a ticket key.
 type Key struct {
 	// ID is the first 8 bytes of the SHA-256 of the key's name, in hexadecimal.
-	ID      string    `json:"id"`
-	Role    string    `json:"role"` // Role is encrypt, next or drain.
-	Created time.Time `json:"created"`
+	ID string `json:"id"`
+	// Fingerprint is the SHA-256 of the whole key, in hexadecimal. Lines of the audit log name a
+	// key by both.
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	Role        string    `json:"role"` // Role is encrypt, next or drain.
+	Created     time.Time `json:"created"`
 	// RetireAt is set for a drain key with which no live node encrypts.
 	RetireAt *time.Time `json:"retire_at,omitempty"`
 }
@@ -266,6 +272,8 @@ type Losses struct {
 type Error struct {
 	Message string `json:"error"`
 	Code    Code   `json:"code"`
+	// Replica is the one that answers, where it refuses a request of another replica.
+	Replica string `json:"replica,omitempty"`
 }
 
 // Code is the kind of a failure. The CLI's exit codes follow it.

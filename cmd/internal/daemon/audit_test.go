@@ -155,11 +155,12 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 			}
 		}
 	}
-	if l := by["distributing"]; l.Actor != "alice" || l.Why != "because" || l.Scope != "default" ||
-		l.Rotation != started.Rotation || len(l.Key) != 64 {
+	if l := by["distributing"]; l.Actor != "local administrator (claims alice)" || l.Why != "because" ||
+		l.Scope != "default" || l.Rotation != started.Rotation || len(l.Key) != 64 || len(l.KeyID) != 16 {
 		t.Errorf("%+v", l)
 	}
-	if l := by["burning"]; l.Actor != "bob" || len(l.Burnt) != 2 || l.Key != now.Keys[0].Fingerprint() {
+	if l := by["burning"]; l.Actor != "local administrator (claims bob)" || len(l.Burnt) != 2 ||
+		l.Key != now.Keys[0].Fingerprint() || l.KeyID != now.Keys[0].ID() {
 		t.Errorf("%+v", l)
 	}
 	if l := by["forbidden"]; l.Actor != "spiffe://fleet/x" || l.Name != "shop.example" {

@@ -20,14 +20,13 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
-	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
-	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/memory"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
@@ -56,36 +55,41 @@ const drainWithin = 5 * time.Second
 
 // Daemon is a lockstepd that has opened everything and started nothing.
 type Daemon struct {
-	cfg    config.Config
-	log    *slog.Logger
-	data   *datadir.Dir
-	store  store.Store  // what all rooms use: the vault, with guards around it
-	lossy  *guard.Lossy // nil if the store is nobody else's
-	bus    *bus.Bus
-	table  *sds.Table
-	certs  *catalog.Catalog
-	trials *trial.Records // nil if every node gets a changed certificate at once
-	dir    *dir.Dir       // nil without --certs
-	rolls  *fleet.Coordinator
-	xds    *server.Server
-	grpc   *grpc.Server
-	up     *health.Server
-	http   *http.Server
-	hub    *admin.Hub
-	audit  *audit.Log
-	seen   *observer
-	healer *sds.Healer
-	prover *sds.Prover
+	cfg      config.Config
+	log      *slog.Logger
+	data     *datadir.Dir
+	store    store.Store  // what all rooms use: the vault, with guards around it
+	lossy    *guard.Lossy // nil if the store is nobody else's
+	bus      *bus.Bus
+	table    *sds.Table
+	certs    *catalog.Catalog
+	trials   *trial.Records // nil if every node gets a changed certificate at once
+	dir      *dir.Dir       // nil without --certs
+	rolls    *fleet.Coordinator
+	xds      *server.Server
+	grpc     *grpc.Server
+	up       *health.Server
+	http     *http.Server
+	hub      *admin.Hub
+	problems *admin.Problems
+	audit    *audit.Log
+	seen     *observer
+	healer   *sds.Healer
+	prover   *sds.Prover
 
 	sources   keysource.Sources    // of certificates; the table's
 	listeners *listeners.Listeners // nil if no listener is served
 
+	access  *access.Access
 	custody *custody.Custodian
 	mtls    *transport.MTLS // nil if plaintext is spoken
 	policy  *enforce.Enforcer
 	denials *enforce.Denials
 
 	xdsListener, adminListener net.Listener
+	metricsListener            net.Listener // nil without --metrics-listen
+
+	metricsHTTP *http.Server
 
 	reload *reload.Reloader[config.Config] // reload is nil if the configuration is not read again.
 	hangup <-chan os.Signal
@@ -114,8 +118,9 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.mtls, err = transport.Open(transport.Config{
-		Cert: c.XDSCert, Key: c.XDSKey, ClientCA: c.XDSClientCA, SPIFFESocket: c.SPIFFESocket,
-		Federated: c.Policy != "", Log: log,
+		Cert: c.XDSCert, Key: c.XDSKey, ClientCA: c.XDSClientCA, AdminCA: c.AdminClientCA,
+		SPIFFESocket: c.SPIFFESocket,
+		Federated:    c.Policy != "", Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -133,6 +138,11 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	}
 	if d.adminListener, err = transport.Listen(c.AdminListen); err != nil {
 		return nil, fmt.Errorf("admin_listen: %w", err)
+	}
+	if c.MetricsListen != "" {
+		if d.metricsListener, err = transport.Listen(c.MetricsListen); err != nil {
+			return nil, fmt.Errorf("metrics_listen: %w", err)
+		}
 	}
 	scheme := "http"
 	if d.mtls != nil && !transport.IsSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
@@ -158,15 +168,18 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	d.up.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 
 	d.http = &http.Server{
-		Handler: withReflection(d.grpc, d.admin()), ReadHeaderTimeout: 10 * time.Second,
+		Handler: admin.New(d.admin()), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	d.http.Protocols = new(http.Protocols)
 	d.http.Protocols.SetHTTP1(true)
 	d.http.Protocols.SetHTTP2(true)
 	d.http.Protocols.SetUnencryptedHTTP2(true) // gRPC reflection
+	d.metricsHTTP = &http.Server{
+		Handler: admin.Public(d.admin()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: d.http.ErrorLog,
+	}
 	if scheme == "https" {
-		d.http.TLSConfig = d.mtls.Server("h2", "http/1.1")
+		d.http.TLSConfig = d.mtls.Admin("h2", "http/1.1")
 	}
 	return d, d.data.WriteAddr(scheme, d.adminListener.Addr())
 }
@@ -186,6 +199,10 @@ func (d *Daemon) wire() error {
 	if err := d.openAudit(); err != nil {
 		return err
 	}
+	d.access = access.New(access.Config{
+		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
+	})
+	d.access.Look(context.Background())
 	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
 	if d.cfg.Certs != "" {
 		d.dir = dir.New(dir.Config{
@@ -210,7 +227,7 @@ func (d *Daemon) wire() error {
 		Store: d.store, Replica: d.data.Replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
 		Shared: shared, Self: fleet.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"},
 		HighestSent: highest, Loss: lost, Clock: failpoint.Clock,
-		Peers:    admin.Peers{Self: d.data.Replica, Transport: d.peers},
+		Peers:    admin.Peers{Self: d.data.Replica, Transport: d.peers, Prove: d.access.Prove},
 		Unsealed: d.data.Vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Announce: d.tell, Record: d.recordRollout,
@@ -251,7 +268,12 @@ func (d *Daemon) wire() error {
 	return nil
 }
 
-func (d *Daemon) admin() http.Handler {
+// admin is what the admin address and that for metrics need.
+func (d *Daemon) admin() admin.Config {
+	d.problems = &admin.Problems{
+		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
+		Own: d.ownProblems,
+	}
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {
 		hosts = append(hosts, host)
@@ -259,16 +281,17 @@ func (d *Daemon) admin() http.Handler {
 	if u, err := url.Parse(d.self); err == nil && u.Hostname() != "" {
 		hosts = append(hosts, u.Hostname()) // by which the other replicas ask
 	}
-	return admin.New(admin.Config{
+	return admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
 		PeerTransport: d.peers,
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
-		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Degraded: d.degraded,
-		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Hosts: hosts, Log: d.log,
-	})
+		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Problems: d.problems,
+		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Access: d.access, Operators: d.mtls.Operator(),
+		Reflection: reflectionOf(d.grpc), Hosts: hosts, Log: d.log,
+	}
 }
 
 // Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the
@@ -299,12 +322,17 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.custody.Run)
 	run(memory.GiveBack)
 	run(func(ctx context.Context) error { return d.reload.Run(ctx, d.hangup) })
+	run(d.problems.Run)
+	run(d.access.Run)
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
 	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.xds.Dismiss) })
 	run(func(ctx context.Context) error { return d.bus.Run(ctx, d.heard, d.rolls) })
 	g.Go(func() error { return d.serveAdmin() })
+	if d.metricsListener != nil {
+		g.Go(func() error { return d.serveMetrics() })
+	}
 	g.Go(func() error { return d.serveXDS(core) })
 	g.Go(func() error {
 		select {
@@ -326,6 +354,14 @@ func (d *Daemon) serveAdmin() error {
 	}
 	if err := serve(d.adminListener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin API: %w", err)
+	}
+	return nil
+}
+
+func (d *Daemon) serveMetrics() error {
+	d.log.Info("metrics and probes", "addr", d.metricsListener.Addr().String())
+	if err := d.metricsHTTP.Serve(d.metricsListener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("metrics_listen: %w", err)
 	}
 	return nil
 }
@@ -369,14 +405,16 @@ func (d *Daemon) drain() {
 		d.grpc.Stop()
 		<-done
 	}
-	if err := d.http.Shutdown(ctx); err != nil {
-		d.http.Close()
+	for _, s := range []*http.Server{d.http, d.metricsHTTP} {
+		if err := s.Shutdown(ctx); err != nil {
+			s.Close()
+		}
 	}
 }
 
 // Close releases what New opened. It may be called twice.
 func (d *Daemon) Close() {
-	for _, l := range []net.Listener{d.xdsListener, d.adminListener} {
+	for _, l := range []net.Listener{d.xdsListener, d.adminListener, d.metricsListener} {
 		if l != nil {
 			l.Close()
 		}
@@ -416,28 +454,6 @@ func (d *Daemon) ready() error {
 		}
 	}
 	return d.policy.Unsettled()
-}
-
-// degraded is what is wrong with the daemon itself, for people.
-func (d *Daemon) degraded() (out []string) {
-	if err := d.bus.Down(); err != nil {
-		out = append(out, fmt.Sprintf("events are down, changes reach other replicas within %s: %v",
-			d.cfg.Refresh, err))
-	}
-	out = append(out, advice.Strings(d.policy.Problems())...)
-	if skew, off := d.rolls.Skew(); off {
-		out = append(out, fmt.Sprintf("this machine's clock is %s off the store's; "+
-			"rollouts are left to the other replicas until it is set", skew.Abs().Round(time.Second)))
-	}
-	if d.lossy != nil {
-		if lost := loss.Problem(context.Background(), d.lossy); lost != "" {
-			out = append(out, lost)
-		}
-	}
-	out = append(out, d.listeners.Problems()...)
-	out = append(out, d.sealComplaints()...)
-	out = append(out, d.reload.Problems()...)
-	return append(out, advice.Strings(d.audit.Degraded())...)
 }
 
 // tell passes on what was done to a ring, to the log, to NATS and to those who watch.

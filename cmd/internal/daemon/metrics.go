@@ -17,7 +17,7 @@ func (d *Daemon) metrics() metrics.Config {
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Bus: d.bus,
 		Policy: d.policy, Denials: d.denials, Audit: d.audit,
 		Happened:   func() []uint64 { return loadAll(d.seen.kinds[:]) },
-		LeftBehind: d.seen.behind,
+		LeftBehind: d.seen.behind, Problems: d.problems.Here,
 	}
 }
 

@@ -337,7 +337,9 @@ func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	r := &running{
-		Daemon: d, client: &api.Client{Base: "http://" + d.adminListener.Addr().String(), HTTP: g.client.HTTP},
+		Daemon: d, client: &api.Client{
+			Base: "http://" + d.adminListener.Addr().String(), Token: d.data.Token, HTTP: g.client.HTTP,
+		},
 	}
 	defer func() {
 		cancel()

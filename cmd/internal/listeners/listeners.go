@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/eager"
 	"github.com/lockstep-tls/lockstep/lds"
@@ -178,20 +180,22 @@ func (l *Listeners) Admin() *admin.Listeners {
 	return &admin.Listeners{Eager: l.Eager, Table: l.Table, Here: l.serving}
 }
 
-// Problems says what is wrong with the listener, for people.
-func (l *Listeners) Problems() (out []string) {
+// Problems says what is wrong with the listener.
+func (l *Listeners) Problems() (out []api.Problem) {
 	if l == nil {
 		return nil
 	}
 	if err := l.Table.Problem(); err != nil {
-		out = append(out, fmt.Sprintf("the listener's template cannot be used, "+
-			"the last good one stays in force: %v", err))
+		out = append(out, problems.New(problems.ListenerTemplate, "",
+			fmt.Sprintf("the listener's template cannot be used, the last good one stays in force: %v", err)))
 	}
 	hosts, more := l.Eager.Hosts()
 	if beyond := max(len(hosts)-l.Eager.Max(), 0) + more; beyond > 0 {
-		out = append(out, fmt.Sprintf("%d hosts that should be eager are beyond max_eager (%d) and go on demand, "+
-			"without session resumption, the first of them %s (lockstep host list)",
+		p := problems.New(problems.BeyondMaxEager, "", fmt.Sprintf("%d hosts that should be eager are beyond "+
+			"max_eager (%d) and go on demand, without session resumption, the first of them %s",
 			beyond, l.Eager.Max(), hosts[min(l.Eager.Max(), len(hosts)-1)].Name))
+		p.Count = beyond
+		out = append(out, p)
 	}
 	refusing, words := 0, ""
 	for _, at := range l.serving() {
@@ -201,8 +205,10 @@ func (l *Listeners) Problems() (out []string) {
 		}
 	}
 	if refusing > 0 {
-		out = append(out, fmt.Sprintf("%d nodes refuse the listener and go on with the last one that they took "+
-			"(lockstep nodes); %s", refusing, words))
+		p := problems.New(problems.ListenerRefused, "", fmt.Sprintf("%d nodes refuse the listener and go on with "+
+			"the last one that they took; %s", refusing, words))
+		p.Count = refusing
+		out = append(out, p)
 	}
 	return out
 }

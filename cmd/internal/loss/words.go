@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/store/guard"
 )
@@ -12,18 +14,20 @@ import (
 // lookWithin bounds a look at the record for a status.
 const lookWithin = time.Second
 
-// Problem says that the store lost its content, and what to do, while that is not settled.
+// Problems says that the store lost its content, and what to do, while that is not settled.
 // Otherwise it is empty, and also while the store cannot be read, which others say.
-func Problem(ctx context.Context, l *guard.Lossy) string {
+func Problems(ctx context.Context, l *guard.Lossy) []api.Problem {
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
 	at, err := l.Since(ctx)
 	if err != nil || at.IsZero() {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("the store lost its content at %s; what was being served is written back, "+
-		"and no other certificate is called absent: put what is missing again "+
-		"(lockstep cert put, lockstep restore), then lockstep cert rm --confirm", at.UTC().Format(time.RFC3339))
+	p := problems.New(problems.StoreLost, "", fmt.Sprintf("the store lost its content at %s; "+
+		"what was being served is written back, and no other certificate is called absent",
+		at.UTC().Format(time.RFC3339)))
+	p.Since = at
+	return []api.Problem{p}
 }
 
 // Doubt returns a function that says why a certificate that is missing is not certain to be

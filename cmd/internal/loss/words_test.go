@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/store/guard"
 	"github.com/lockstep-tls/lockstep/store/memory"
 )
@@ -29,7 +30,8 @@ func TestALossIsSaidUntilItIsSettled(t *testing.T) {
 				err != nil && !strings.Contains(err.Error(), certificate) {
 				t.Errorf("of a certificate: %v, want %q", err, certificate)
 			}
-			if p := loss.Problem(ctx, l); (p == "") != (status == "") || !strings.Contains(p, status) {
+			p := strings.Join(problems.Degraded(loss.Problems(ctx, l)), "; ")
+			if (p == "") != (status == "") || !strings.Contains(p, status) {
 				t.Errorf("status says %q, want %q", p, status)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
@@ -39,6 +40,8 @@ type Config struct {
 	Audit   *audit.Log
 	// Happened returns how often each kind of event happened on streams, by [xds.Kind].
 	Happened func() []uint64
+	// Problems returns what is not well at this replica.
+	Problems func(context.Context) []api.Problem
 	// LeftBehind returns how many nodes the rotations of a scope went on without.
 	LeftBehind func(scope string) int
 }
@@ -117,7 +120,7 @@ var (
 		"Changed certificates that one node of a kind got first, by what became of it.", "outcome")
 	declined = desc("certificates_refused_first",
 		"Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
-	problems = desc("certificate_problems",
+	badCerts = desc("certificate_problems",
 		"Certificates of the directory that cannot be served as they are.")
 	held   = desc("certificates_held", "Names gone from the directory and held back.")
 	expiry = desc("certificate_earliest_expiry_seconds",
@@ -203,6 +206,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(auditFailed, n, sink)
 	}
 	c.certificates(gauge)
+	problemMetrics(gauge, c.c.Problems(context.Background()))
 }
 
 func scopeMetrics(
@@ -260,7 +264,7 @@ func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)
 			first = e.NotAfter
 		}
 	}
-	gauge(problems, float64(bad))
+	gauge(badCerts, float64(bad))
 	gauge(held, float64(heldNames))
 }
 

@@ -36,7 +36,7 @@ type Reloader[C any] struct {
 	// refused is the fault of the file at the last reload. It is nil if that was taken over.
 	refused error
 	seen    []byte // seen is the file as it was when words were made.
-	words   []string
+	words   []Problem
 	fresh   bool // fresh says that words belong to now and seen.
 }
 
@@ -105,8 +105,21 @@ func (r *Reloader[C]) tell(live, next C) {
 	}
 }
 
+// Problem is something that is wrong with the file.
+type Problem struct {
+	Code string // Code is one of the constants.
+	Text string
+}
+
+// The codes of problems.
+const (
+	Unusable     = "config-unusable"
+	NotReloaded  = "config-not-reloaded"
+	NeedsRestart = "config-needs-restart"
+)
+
 // Problems says, for people, how the file differs from what is in force. It reads the file.
-func (r *Reloader[C]) Problems() (out []string) {
+func (r *Reloader[C]) Problems() (out []Problem) {
 	if r == nil || r.cfg.File == "" {
 		return nil
 	}
@@ -121,24 +134,24 @@ func (r *Reloader[C]) Problems() (out []string) {
 }
 
 // differences says how the file differs from what is in force. The caller holds mu.
-func (r *Reloader[C]) differences() (out []string) {
+func (r *Reloader[C]) differences() (out []Problem) {
 	next, err := r.cfg.Load()
 	if err != nil {
-		return []string{fmt.Sprintf("the configuration file cannot be used, what was read before stays in force: %s",
-			oneLine(err))}
+		return []Problem{{Unusable, fmt.Sprintf("the configuration file cannot be used, what was read before stays in "+
+			"force: %s", oneLine(err))}}
 	}
 	if r.refused != nil {
-		out = append(out, fmt.Sprintf("the last reload of the configuration was refused, what was read before stays "+
-			"in force: %s", oneLine(r.refused)))
+		out = append(out, Problem{Unusable, fmt.Sprintf("the last reload of the configuration was refused, what was "+
+			"read before stays in force: %s", oneLine(r.refused))})
 	}
 	live := r.cfg.Live(r.now, next)
 	if soon := Compare(r.cfg.Settings(r.now), r.cfg.Settings(live)); len(soon) > 0 {
-		out = append(out, fmt.Sprintf("%s differs from what is in force, and was not reloaded (systemctl reload %s, "+
-			"or kill -HUP): %s", r.cfg.File, r.cfg.Program, named(soon)))
+		out = append(out, Problem{NotReloaded, fmt.Sprintf("%s differs from what is in force, and was not reloaded: %s",
+			r.cfg.File, named(soon))})
 	}
 	if never := Compare(r.cfg.Settings(live), r.cfg.Settings(next)); len(never) > 0 {
-		out = append(out, fmt.Sprintf("%s differs from what is in force, and only a restart of %s takes it over: %s",
-			r.cfg.File, r.cfg.Program, named(never)))
+		out = append(out, Problem{NeedsRestart, fmt.Sprintf("%s differs from what is in force, and only a restart of "+
+			"%s takes it over: %s", r.cfg.File, r.cfg.Program, named(never))})
 	}
 	return out
 }

@@ -83,7 +83,7 @@ func (p *program) shows(want ...string) {
 		p.t.Fatalf("%q, want %q", got, want)
 	}
 	for i, w := range want {
-		if !strings.Contains(got[i], w) {
+		if !strings.Contains(got[i].Code+": "+got[i].Text, w) {
 			p.t.Fatalf("%q, want %q", got, want)
 		}
 	}
@@ -107,7 +107,8 @@ func TestWhatCanChangeDoesAndTheRestIsNamed(t *testing.T) {
 	p := start(t, "limit: 1\nstore: nats://me:secret@a\n")
 	p.shows()
 	p.write("limit: 2\nstore: nats://me:secret@b\n")
-	p.shows("was not reloaded (systemctl reload p, or kill -HUP): limit (in force 1, in the file 2)",
+	p.shows("config-not-reloaded: "+p.file+
+		" differs from what is in force, and was not reloaded: limit (in force 1, in the file 2)",
 		"only a restart of p takes it over: store (in force nats://me:xxxxx@a, in the file nats://me:xxxxx@b)")
 	p.reload(2, "changed=1", "key=limit before=1 now=2",
 		"key=store in_force=nats://me:xxxxx@a in_file=nats://me:xxxxx@b")

@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
+	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/keysource/catalog"
+	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/seal/custody"
+)
+
+// lookEvery is how often a replica looks for problems that nobody asks about. It costs about as
+// much as a scrape.
+const lookEvery = 30 * time.Second
+
+// Problems finds what is not well at this replica. Status and the metrics read the same list.
+type Problems struct {
+	Ledger  Ledger
+	Catalog *catalog.Catalog
+	Dir     *dir.Dir // Dir is nil without --certs.
+	Custody *custody.Custodian
+	Vault   *stores.Vault
+	Audit   *audit.Log
+	Own     func() []api.Problem // Own are those of what this package does not see.
+
+	memory problems.Memory
+}
+
+// Here returns the problems of this replica and of its nodes, the most severe first.
+func (p *Problems) Here(ctx context.Context) []api.Problem {
+	return p.with(boundTroubles("", p.Ledger.Troubles(ctx, time.Now())))
+}
+
+// with returns the problems of this replica, and those of nodes that troubles say.
+func (p *Problems) with(troubles api.Troubles) []api.Problem {
+	out := p.Own()
+	for _, t := range troubles.Troubles {
+		if t.State != stateProved {
+			out = append(out, problemOf(t))
+		}
+	}
+	if n := troubles.More; n > 0 {
+		more := problems.New(problems.SecretsUnlisted, "",
+			fmt.Sprintf("%d more secrets are refused or missing on some nodes", n))
+		more.Count = n
+		out = append(out, more)
+	}
+	for _, name := range p.Ledger.Rollouts.Scopes() {
+		if st, err := p.Ledger.Rollouts.Status(name); err == nil {
+			out = append(out, ofScope(name, st)...)
+		}
+	}
+	out = append(out, p.ofCertificates()...)
+	out = append(out, p.ofReplica()...)
+	out = append(out, p.ofSeal()...)
+	p.memory.Date(out, time.Now())
+	problems.Sort(out)
+	return out
+}
+
+// Run looks now and then until ctx ends, so that it is known since when a problem stands that
+// nobody asked about.
+func (p *Problems) Run(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		p.Here(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,38 @@
+package api
+
+import "time"
+
+// Problem is one thing that is not well.
+type Problem struct {
+	// Code names the kind of the problem. It stays the same from version to version, and
+	// docs/failures.md has a section for each.
+	Code     string   `json:"code"`
+	Severity Severity `json:"severity"`
+	// Since is when the problem began, or when this replica saw it first. A replica that was
+	// started again has seen it since then, if nobody else knows.
+	Since time.Time `json:"since"`
+	Text  string    `json:"text"`
+	Next  string    `json:"next,omitempty"` // Next is the next step: what to type or to do.
+	// Where names what the problem is about: a scope, a node, a certificate. It is empty for
+	// lockstepd itself. Two problems of one code differ in it.
+	Where string `json:"where,omitempty"`
+	// Count is of how many things, such as nodes, the problem tells. 0 stands for one.
+	Count int `json:"count,omitempty"`
+}
+
+// Severity says what is at stake.
+type Severity string
+
+const (
+	// Critical means that clients are turned away or soon will be, that keys or certificates are in
+	// use that should not be, or that no key can rotate.
+	Critical Severity = "critical"
+	// Warning means that something does not work, and clients do not notice yet. Look at it today.
+	Warning Severity = "warning"
+	// Notice means that something is worth knowing, and that nobody need do anything. It makes no
+	// status degraded.
+	Notice Severity = "notice"
+)
+
+// Severities are all of them, the worst first.
+var Severities = []Severity{Critical, Warning, Notice}

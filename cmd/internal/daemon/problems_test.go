@@ -1,0 +1,89 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+)
+
+// shown are the codes of status.
+func (r *running) shown(t *testing.T) (codes []string) {
+	for _, p := range r.status(t).Problems {
+		codes = append(codes, p.Code)
+	}
+	slices.Sort(codes)
+	return slices.Compact(codes)
+}
+
+var problemLine = regexp.MustCompile(
+	`(?m)^lockstep_problems\{alert="(\w+)",code="([a-z-]+)",severity="(\w+)"\} (\d+)$`)
+
+// counted are the codes that the metric counts, and how many series it has.
+func (r *running) counted(t *testing.T) (codes []string, series int) {
+	t.Helper()
+	resp, err := r.client.HTTP.Get(r.client.Base + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range problemLine.FindAllStringSubmatch(string(b), -1) {
+		if series++; m[4] != "0" {
+			codes = append(codes, m[2])
+		}
+	}
+	slices.Sort(codes)
+	return codes, series
+}
+
+// Status and the metric read one list: each problem of one is in the other.
+func TestStatusAndTheMetricCountTheSameProblems(t *testing.T) {
+	r := start(t, nil)
+	agree := func(want ...string) {
+		t.Helper()
+		eventually(t, func() string {
+			shown := r.shown(t)
+			counted, series := r.counted(t)
+			for _, w := range want {
+				if !slices.Contains(shown, w) {
+					return fmt.Sprintf("status has no %s: %v", w, shown)
+				}
+			}
+			if !slices.Equal(shown, counted) || series < 30 {
+				return fmt.Sprintf("status has %v, the metric %v of %d series", shown, counted, series)
+			}
+			return ""
+		})
+	}
+	agree()
+	if err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "edge-1", Seconds: 60}); err != nil {
+		t.Fatal(err)
+	}
+	agree("node-excluded")
+	repair := breakLog(t, r)
+	if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{By: "me"}); err == nil {
+		t.Fatal("a change was made that cannot be written down")
+	}
+	agree("node-excluded", "audit-sink-down")
+
+	st := r.status(t)
+	i := slices.IndexFunc(st.Problems, func(p api.Problem) bool { return p.Code == "node-excluded" })
+	p := st.Problems[i]
+	if p.Where != "edge-1 in scope default" || p.Severity != api.Warning || p.Since.IsZero() ||
+		time.Since(p.Since) > time.Minute || !strings.Contains(p.Next, "lockstep exclude edge-1 --for 0") {
+		t.Errorf("%+v", p)
+	}
+	if !slices.Contains(st.Degraded, p.Text+" ("+p.Next+")") {
+		t.Errorf("degraded lacks %q: %q", p.Text, st.Degraded)
+	}
+	repair(r.Daemon)
+}

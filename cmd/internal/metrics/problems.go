@@ -1,0 +1,42 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
+)
+
+var problemCount = desc("problems",
+	"Problems that lockstep status shows at this replica, by code. The label alert is the rule that "+
+		"tells of them, or none.", "code", "severity", "alert")
+
+// problemMetrics counts the problems of each code. Every code of the register has a series, so that
+// their number is bounded, and a problem that ends goes to 0.
+func problemMetrics(gauge func(*prometheus.Desc, float64, ...string), all []api.Problem) {
+	type series struct {
+		code     string
+		severity api.Severity
+	}
+	n := map[series]int{}
+	for _, k := range problems.Register {
+		n[series{k.Code, k.Severity}] = 0
+	}
+	for _, p := range all {
+		n[series{p.Code, p.Severity}]++
+	}
+	for s, v := range n {
+		gauge(problemCount, float64(v), s.code, string(s.severity), alertOf(s.code))
+	}
+}
+
+func alertOf(code string) string {
+	switch k, ok := problems.Find(code); {
+	case !ok:
+		return problems.Generic
+	case k.Alert == "":
+		return "none"
+	default:
+		return k.Alert
+	}
+}

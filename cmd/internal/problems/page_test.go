@@ -1,0 +1,56 @@
+package problems
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+)
+
+// Each code has a section that says what is at stake, how to look, and what to type.
+func TestEveryProblemHasItsSection(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/failures.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]string{}
+	for _, s := range strings.Split(string(b), "\n#### ")[1:] {
+		code, text, _ := strings.Cut(s, "\n")
+		sections[code], _, _ = strings.Cut(text, "\n## ")
+	}
+	for _, k := range Register {
+		for _, part := range []string{"`", "**At stake.**", "**Look.**", "**Type.**"} {
+			if !strings.Contains(sections[k.Code], part) {
+				t.Errorf("docs/failures.md, section %s: no %s", k.Code, part)
+			}
+		}
+		delete(sections, k.Code)
+	}
+	for code := range sections {
+		t.Errorf("docs/failures.md explains %s, which is no code of a problem", code)
+	}
+}
+
+// Each alert of the register is a rule, and the two generic rules choose by the label alert.
+func TestEveryProblemHasItsAlert(t *testing.T) {
+	b, err := os.ReadFile("../../../deploy/prometheus/lockstep.rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := string(b)
+	for _, k := range Register {
+		if k.Alert != "" && !strings.Contains(rules, "- alert: "+k.Alert+"\n") {
+			t.Errorf("%s: no rule %s in deploy/prometheus", k.Code, k.Alert)
+		}
+		if k.Severity == api.Notice && k.Alert != "" {
+			t.Errorf("%s: nobody need do anything about a notice, so no alert tells of it", k.Code)
+		}
+	}
+	for _, severity := range []api.Severity{api.Critical, api.Warning} {
+		expr := `lockstep_problems{severity="` + string(severity) + `",alert="` + Generic + `"} > 0`
+		if !strings.Contains(rules, expr) {
+			t.Errorf("no rule over %s", expr)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package problems
+
+import "github.com/lockstep-tls/lockstep/cmd/internal/api"
+
+// The codes. Of one severity, those that come first here are listed first.
+const (
+	StandIn             = "stand-in"
+	NodeStuck           = "node-stuck"
+	NodeWithoutRing     = "node-without-ring"
+	NodeInDoubt         = "node-in-doubt"
+	KeysInDoubt         = "keys-in-doubt"
+	KeyTooOld           = "key-too-old"
+	PolicyUnsettled     = "policy-unsettled"
+	StoreDown           = "store-down"
+	NoRing              = "no-ring"
+	StoreLost           = "store-lost"
+	CanaryDamaged       = "canary-damaged"
+	CertificatesHeld    = "certificates-held"
+	RingUnrecorded      = "ring-unrecorded"
+	StoreFrozen         = "store-frozen"
+	RingRefused         = "ring-refused"
+	KeyRefused          = "key-refused"
+	CertificateRefused  = "certificate-refused"
+	RefusedFirst        = "certificate-refused-first"
+	CertificateUnloaded = "certificate-unloadable"
+	CertificateProblem  = "certificate-problem"
+	SecretsUnlisted     = "secrets-unlisted"
+	ListenerRefused     = "listener-refused"
+	ListenerTemplate    = "listener-template-unusable"
+	BeyondMaxEager      = "hosts-beyond-max-eager"
+	PolicyUnusable      = "policy-unusable"
+	PolicyUnwritten     = "policy-unwritten"
+	PolicyPutBack       = "policy-put-back"
+	AuditSinkDown       = "audit-sink-down"
+	SealingKeyUnusable  = "sealing-key-unusable"
+	RecordsUnopenable   = "records-unopenable"
+	RosterUnreadable    = "roster-unreadable"
+	ClockOff            = "clock-off"
+	EventsDown          = "events-down"
+	ConfigUnusable      = "config-unusable"
+	ConfigNotReloaded   = "config-not-reloaded"
+	ConfigNeedsRestart  = "config-needs-restart"
+	NodeExcluded        = "node-excluded"
+)
+
+// Kind is what is true of all problems of a code.
+type Kind struct {
+	Code string
+	// Severity is what a problem of this code has at least for a part of its life. One that gets
+	// worse with time may have another.
+	Severity api.Severity
+	// Next is the next step of a problem that names none of its own.
+	Next string
+	// Alert is the rule in deploy/prometheus that tells of it, and the label alert of the metric
+	// lockstep_problems. It is Generic for the rules over that metric, which name the code.
+	Alert string
+	// NoAlert is why there is no alert, if there is none.
+	NoAlert string
+}
+
+// Generic stands for the rules over lockstep_problems: LockstepProblemCritical for what is
+// critical, LockstepProblem for warnings.
+const Generic = "LockstepProblem"
+
+// Register has every code once, in the order of the constants.
+var Register = []Kind{
+	{StandIn, api.Critical, "put a certificate that can be served (lockstep cert put)", "LockstepStandIn", ""},
+	{NodeStuck, api.Critical, "restart this Envoy", "LockstepNodeStuck", ""},
+	{NodeWithoutRing, api.Critical, "lockstep nodes", "LockstepNodeWithoutRing", ""},
+	{NodeInDoubt, api.Critical, "restart this Envoy", "LockstepNodeInDoubt", ""},
+	{KeysInDoubt, api.Critical, "lockstep audit show", "LockstepKeysInDoubt", ""},
+	{KeyTooOld, api.Critical, "lockstep status names what blocks", "LockstepKeyTooOld", ""},
+	{PolicyUnsettled, api.Critical, "lockstep audit verify", Generic, ""},
+	{StoreDown, api.Critical, "repair the store; lockstepd goes on by itself", "LockstepStoreDown", ""},
+	{NoRing, api.Critical, "wait some seconds, then look at the log of lockstepd", Generic, ""},
+	{StoreLost, api.Critical,
+		"put what is missing again: lockstep cert put or lockstep restore, then lockstep cert rm --confirm",
+		Generic, ""},
+	{CanaryDamaged, api.Critical, "give lockstepd the right --kek", Generic, ""},
+	{CertificatesHeld, api.Critical, "lockstep cert rm --confirm gives them up", "LockstepCertificatesHeld", ""},
+	{RingUnrecorded, api.Warning, "repair what status says of the audit log", Generic, ""},
+	{StoreFrozen, api.Warning, "lockstep store thaw ends it", Generic, ""},
+	{RingRefused, api.Warning, "lockstep nodes", "LockstepNodeRefusing", ""},
+	{KeyRefused, api.Warning, "lockstep nodes", Generic, ""},
+	{CertificateRefused, api.Warning, "lockstep explain", "LockstepCertificateRefused", ""},
+	{RefusedFirst, api.Warning, "put another one, or give this one to all (lockstep cert put --now)",
+		"LockstepCertificateRefusedFirst", ""},
+	{CertificateUnloaded, api.Warning, "lockstep cert get NAME tells why", Generic, ""},
+	{CertificateProblem, api.Warning, "lockstep cert list", "LockstepCertificateProblem", ""},
+	{SecretsUnlisted, api.Warning, "lockstep nodes", "",
+		"the alerts of what is not listed fire: they count all of it"},
+	{ListenerRefused, api.Warning, "lockstep nodes", Generic, ""},
+	{ListenerTemplate, api.Warning, "correct the file; it is read again by itself", Generic, ""},
+	{BeyondMaxEager, api.Warning, "lockstep host list", Generic, ""},
+	{PolicyUnusable, api.Warning, "correct the file; it is read again by itself", "LockstepPolicyUnusable", ""},
+	{PolicyUnwritten, api.Warning, "lockstep audit verify", Generic, ""},
+	{PolicyPutBack, api.Warning, "lockstep audit show has the digests", "LockstepPolicyPutBack", ""},
+	{AuditSinkDown, api.Warning, "repair the disk, the store or syslog", Generic, ""},
+	{SealingKeyUnusable, api.Warning, "lockstep kek status", Generic, ""},
+	{RecordsUnopenable, api.Warning, "lockstep kek status names them", Generic, ""},
+	{RosterUnreadable, api.Warning, "wait: that replica writes another within 10 s if it runs", Generic, ""},
+	{ClockOff, api.Warning, "set the clock (timedatectl, chronyc tracking)", "LockstepClockOff", ""},
+	{EventsDown, api.Warning, "check the NATS server of --events", "LockstepEventsDown", ""},
+	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
+	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
+	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
+	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",
+		"somebody typed it, and it ends by itself; a rotation that leaves the node behind has its own alert"},
+}
+
+// Find returns the kind of a code. ok is false for one that is not in the register.
+func Find(code string) (k Kind, ok bool) {
+	for _, k := range Register {
+		if k.Code == code {
+			return k, true
+		}
+	}
+	return Kind{Code: code, Severity: api.Warning}, false
+}
