@@ -108,13 +108,13 @@ var rooms = []struct {
 		"cmd/internal/advice", "cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
 	{"cmd/internal/config", []string{
-		"audit", "cmd/internal/settings", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
+		"audit", "cmd/internal/logs", "cmd/internal/settings", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
 		"cmd/internal/api", "cmd/internal/bus",
 		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
-		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/memory", "cmd/internal/metrics",
+		"cmd/internal/listeners", "cmd/internal/logs", "cmd/internal/loss", "cmd/internal/memory", "cmd/internal/metrics",
 		"cmd/internal/problems", "cmd/internal/reload", "cmd/internal/version", "events", "identity",
 		"identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
@@ -125,7 +125,7 @@ var rooms = []struct {
 		"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/edge", []string{
-		"cmd/internal/kek", "cmd/internal/reload", "cmd/internal/settings", "cmd/internal/strictyaml",
+		"cmd/internal/kek", "cmd/internal/logs", "cmd/internal/reload", "cmd/internal/settings", "cmd/internal/strictyaml",
 		"cmd/internal/version", "edgeproxy",
 		"edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
@@ -139,6 +139,7 @@ var rooms = []struct {
 		"cmd/internal/admin", "cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/eager", "lds",
 		"xds",
 	}, "a listener is made of names: it never sees a certificate, a key or a store"},
+	{"cmd/internal/logs", nil, "it writes what it is given, and knows no secret and no error of ours"},
 	{"cmd/internal/loss", []string{
 		"cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},

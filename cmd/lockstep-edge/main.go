@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/edge"
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
@@ -54,8 +55,8 @@ func command() *cobra.Command {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
-			e, err := edge.New(cfg, slog.New(slog.NewJSONHandler(os.Stderr, nil)),
-				slog.New(slog.NewJSONHandler(os.Stdout, nil)))
+			e, err := edge.New(cfg, logs.New(os.Stderr, cfg.LogFormat, logs.Level(cfg.LogLevel), nil),
+				logs.New(os.Stdout, cfg.LogFormat, slog.LevelInfo, nil))
 			if err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
@@ -60,12 +61,13 @@ func command() *cobra.Command {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
-			d, err := daemon.New(cfg,
-				slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: advice.Log})))
+			level := new(slog.LevelVar)
+			level.Set(logs.Level(cfg.LogLevel))
+			d, err := daemon.New(cfg, logs.New(os.Stderr, cfg.LogFormat, level, advice.Log))
 			if err != nil {
 				return err
 			}
-			d.Reloading(file, config.Again(file, cmd.Flags(), os.Getenv), hangup)
+			d.Reloading(file, config.Again(file, cmd.Flags(), os.Getenv), hangup, level)
 			return d.Run(cmd.Context())
 		},
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/rotation"
@@ -107,6 +108,10 @@ type Config struct {
 	// AuditSyslog sends the audit log to syslog too. It is local, unix:/path or tcp://host:port.
 	AuditSyslog string `yaml:"audit_syslog"`
 
+	// LogLevel is what is logged at least: debug, info, warn or error. LogFormat is json or text.
+	LogLevel  string `yaml:"log_level"`
+	LogFormat string `yaml:"log_format"`
+
 	// Scopes are the sets of ticket keys, by name. The scope "default" always exists. Each takes:
 	// period (1h), ticket_lifetime (2h), max_key_age (4h), quorum (90%), laggard (wait, or a
 	// duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
@@ -122,8 +127,8 @@ func Default() Config {
 	return Config{
 		DataDir: "./lockstep-data", XDSListen: "127.0.0.1:18000", AdminListen: "127.0.0.1:18080",
 		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000,
-		WildcardNames: 1000,
-		Scopes:        map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
+		WildcardNames: 1000, LogLevel: logs.DefaultLevel, LogFormat: logs.DefaultFormat,
+		Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
 	}
 }
 
@@ -157,6 +162,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
 	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog,
 		"syslog that gets the audit log too: local, unix:/path or tcp://host:port")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "what is logged at least: debug, info, warn or error")
+	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "json or text")
 	f.StringVar(&c.SPIFFESocket, "spiffe-socket", c.SPIFFESocket,
 		"SPIFFE Workload API (unix:/path) that gives certificate and CAs, instead of the three files")
 	f.StringVar(&c.Policy, "policy", c.Policy, "file that says which node may have what (policy.yaml); without it "+
@@ -258,6 +265,12 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 		"tcp:"):
 		bad("spiffe_socket",
 			fmt.Errorf("spiffe_socket: %q is neither unix:/path nor tcp://address:port", c.SPIFFESocket))
+	}
+	if err := logs.CheckLevel(c.LogLevel); err != nil {
+		bad("log_level", err)
+	}
+	if err := logs.CheckFormat(c.LogFormat); err != nil {
+		bad("log_format", err)
 	}
 	if c.AuditSyslog != "" {
 		if err := audit.CheckSyslog(c.AuditSyslog); err != nil {

@@ -89,6 +89,8 @@ func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 		{"listeners:\n  template: l.yaml\n  match: [\"[a\"]\n", "no glob"},
 		{"listeners:\n  template: l.yaml\n  max_eager: -1\n", "max_eager"},
 		{"listeners:\n  templat: l.yaml\n", "templat"},
+		{"log_level: trace\n", "log_level"},
+		{"log_format: xml\n", "log_format"},
 	} {
 		_, err := load(t, c.yaml, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -30,6 +30,7 @@ func TestWhatCanChangeAtRunTime(t *testing.T) {
 		{strings.Replace(before, "a.yaml", "b.yaml\n  scope: old", 1), "listeners.template", "listeners.scope"},
 		{"scopes:\n  old: {}\n", "", "listeners.max_eager listeners.scope listeners.template"},
 		{before + "refresh: 1s\nstore: nats://x\n", "", "refresh store"},
+		{before + "log_level: debug\nlog_format: text\n", "log_level", "log_format"},
 	} {
 		now, err := load(t, before, nil)
 		if err != nil {

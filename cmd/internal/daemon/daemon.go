@@ -93,6 +93,7 @@ type Daemon struct {
 
 	reload *reload.Reloader[config.Config] // reload is nil if the configuration is not read again.
 	hangup <-chan os.Signal
+	level  *slog.LevelVar
 
 	self  string            // URL of the admin API for other replicas; empty on a socket
 	peers http.RoundTripper // reaches their admin APIs

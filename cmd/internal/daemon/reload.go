@@ -1,18 +1,21 @@
 package daemon
 
 import (
+	"log/slog"
 	"os"
 	"reflect"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
 )
 
 // Reloading has Run read the configuration again at each signal of hangup. file is its path, or
-// empty, and load reads it and all that wins over it.
-func (d *Daemon) Reloading(file string, load func() (config.Config, error), hangup <-chan os.Signal) {
-	d.hangup = hangup
+// empty, and load reads it and all that wins over it. level is that of the log.
+func (d *Daemon) Reloading(file string, load func() (config.Config, error), hangup <-chan os.Signal,
+	level *slog.LevelVar) {
+	d.hangup, d.level = hangup, level
 	d.reload = reload.New(reload.Config[config.Config]{
 		Program: "lockstepd", File: file, Load: load, Settings: config.Config.Settings, Live: config.Config.Live,
 		Apply: d.apply, Log: d.log,
@@ -41,6 +44,7 @@ func (d *Daemon) apply(now, next config.Config) error {
 		}
 	}
 	commit()
+	d.level.Set(logs.Level(next.LogLevel))
 	d.xds.SetHold(next.NodeNames, next.WildcardNames)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/edgeproxy"
@@ -66,14 +67,18 @@ type Config struct {
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	// AccessLog says whether each request is logged. It is on or off.
 	AccessLog string `yaml:"access_log"`
+	// LogLevel is what is logged at least: debug, info, warn or error. LogFormat is json or text, of
+	// the access log too.
+	LogLevel  string `yaml:"log_level"`
+	LogFormat string `yaml:"log_format"`
 }
 
 // Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
 		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on",
-		TicketLifetime: 2 * time.Hour,
-		Limits:         edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
+		TicketLifetime: 2 * time.Hour, LogLevel: logs.DefaultLevel, LogFormat: logs.DefaultFormat,
+		Limits: edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
 	}
 }
 
@@ -92,6 +97,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 		"<data-dir>/sealing.key)")
 	f.DurationVar(&c.TicketLifetime, "ticket-lifetime", c.TicketLifetime, "that of the scopes at the control plane")
 	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of /metrics, /healthz and /readyz; empty: none")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "what is logged at least: debug, info, warn or error")
+	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "json or text")
 	f.StringVar(&c.AccessLog, "access-log", c.AccessLog, "log each request: on or off")
 }
 
@@ -176,6 +183,12 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 	}
 	if c.AccessLog != "on" && c.AccessLog != "off" {
 		bad("access_log", "access_log: %q is neither on nor off", c.AccessLog)
+	}
+	if err := logs.CheckLevel(c.LogLevel); err != nil {
+		bad("log_level", "%v", err)
+	}
+	if err := logs.CheckFormat(c.LogFormat); err != nil {
+		bad("log_format", "%v", err)
 	}
 	for _, at := range c.endpoints() {
 		if _, _, err := net.SplitHostPort(at); c.XDS != "" && err != nil && !strings.HasPrefix(at, "unix:") {
