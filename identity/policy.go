@@ -23,7 +23,9 @@ type Policy struct {
 // rule as it was parsed.
 type rule struct {
 	who   pattern
+	text  string // text is the identity as it is written.
 	grant grant
+	nodes ids // nodes are the ids that its identities may use. It is nil if it says nothing of ids.
 }
 
 // maxKnown bounds what is kept of identities, whoever connects.

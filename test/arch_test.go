@@ -103,12 +103,15 @@ var rooms = []struct {
 	{"cmd/internal/backup", []string{
 		"cmd/internal/api", "keysource", "keysource/catalog", "rotation", "store",
 	}, "records go out as they are; what may come in, the room says that owns it"},
-	{"cmd/internal/bootstrap", []string{"keysource"}, "a bootstrap is text for Envoy, made without asking anybody"},
+	{"cmd/internal/bootstrap", []string{
+		"cmd/internal/place", "keysource",
+	}, "a bootstrap is text for Envoy, made without asking anybody"},
 	{"cmd/internal/bus", []string{
 		"cmd/internal/advice", "cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
 	{"cmd/internal/config", []string{
-		"audit", "cmd/internal/logs", "cmd/internal/settings", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
+		"audit", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/settings", "cmd/internal/strictyaml",
+		"keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
@@ -125,8 +128,8 @@ var rooms = []struct {
 		"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/edge", []string{
-		"cmd/internal/kek", "cmd/internal/logs", "cmd/internal/reload", "cmd/internal/settings", "cmd/internal/strictyaml",
-		"cmd/internal/version", "edgeproxy",
+		"cmd/internal/kek", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/reload", "cmd/internal/settings",
+		"cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
 		"edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
 	{"cmd/internal/failpoint", []string{
@@ -153,9 +156,11 @@ var rooms = []struct {
 	{"cmd/internal/pki", []string{
 		"identity", "internal/atomicfile", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/place", nil, "it knows paths, and not what lies there"},
 	{"cmd/internal/problems", []string{
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
 	}, "it is a register: who sees a problem names its code"},
+	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/reload", nil, "it compares settings and calls what puts them in force, in any program"},
 	{"cmd/internal/settings", []string{
 		"cmd/internal/strictyaml",

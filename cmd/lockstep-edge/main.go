@@ -18,6 +18,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/edge"
 	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
+	"github.com/lockstep-tls/lockstep/cmd/internal/process"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
@@ -32,6 +33,10 @@ var hangup = make(chan os.Signal, 1)
 func main() {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer runtime.KeepAlive(ballast)
+	if err := process.Protect(); err != nil {
+		fmt.Fprintln(os.Stderr, "lockstep-edge:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {

@@ -88,7 +88,7 @@ var types = []struct {
 	{regexp.MustCompile(`^POST/v1/audit/mend$`), func() any { return new(api.AuditMended) }},
 	{regexp.MustCompile(`^(GET/v1/kek|POST/v1/kek/rotate)$`), func() any { return new(api.KEK) }},
 	{regexp.MustCompile(`^POST/v1/kek/retire$`), func() any { return new(api.KEKRetired) }},
-	{regexp.MustCompile(`^POST/v1/store/thaw$`), func() any { return new(struct{}) }},
+	{regexp.MustCompile(`^POST/v1/store/thaw$`), func() any { return new(api.Thawed) }},
 	{regexp.MustCompile(`^POST/v1/certs/import$`), func() any { return new(api.Imported) }},
 	{regexp.MustCompile(`^GET/v1/explain$`), func() any { return new(api.Explanation) }},
 	{regexp.MustCompile(`^GET/v1/audit/items/[0-9a-f]+$`), func() any { return new(api.AuditItems) }},

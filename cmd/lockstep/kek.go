@@ -101,6 +101,10 @@ func (a *app) retireKEK(ctx context.Context, c *api.Client) error {
 		return err
 	}
 	return show(a, r, func(w io.Writer, r api.KEKRetired) {
+		if r.Nothing {
+			row(w, fmt.Sprintf("there is no key besides %s: nothing was changed", r.Primary))
+			return
+		}
 		row(w, fmt.Sprintf("the key %s opens each of %d records; the old keys were dropped", r.Primary, r.Proved))
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -75,7 +76,8 @@ func nodeTable(w io.Writer, n api.Nodes) {
 			fmt.Fprintln(w)
 		}
 		row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "REPLICA")
-		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote, n.Replica)
+		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote,
+			cmp.Or(strings.Join(n.Replicas, ", "), n.Replica))
 		fmt.Fprintln(w)
 		row(w, "SECRET", "VERSION", "ANSWER", "AGO")
 		for _, s := range n.Secrets {

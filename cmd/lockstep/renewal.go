@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,9 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 	chain, err := readSome(file)
 	if err != nil {
 		return err
+	}
+	if err := keysource.CheckChain(chain, n, time.Now()); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	next, err := keysource.ResumptionContext(chain, n)
 	if err != nil {

@@ -81,7 +81,15 @@ func (a *app) burnCommand() *cobra.Command {
 		ValidArgsFunction: a.completeScope,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !yes {
-				if err := a.confirm(cmd, scopeOf(args)); err != nil {
+				// what cannot be done is said before anybody is asked
+				err := a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
+					_, err := c.Plan(ctx, scopeOf(args))
+					return err
+				})
+				if err == nil {
+					err = a.confirm(cmd, scopeOf(args))
+				}
+				if err != nil {
 					return err
 				}
 			}

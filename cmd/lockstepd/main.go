@@ -20,6 +20,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
 	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
+	"github.com/lockstep-tls/lockstep/cmd/internal/process"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
@@ -33,6 +34,10 @@ var hangup = make(chan os.Signal, 1)
 
 func main() {
 	signal.Notify(hangup, syscall.SIGHUP)
+	if err := process.Protect(); err != nil {
+		fmt.Fprintln(os.Stderr, "lockstepd:", err)
+		os.Exit(1)
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -59,6 +64,9 @@ func command() *cobra.Command {
 				file = os.Getenv("LOCKSTEP_CONFIG")
 			}
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
+				return err
+			}
+			if err := cfg.Forgotten(); err != nil {
 				return err
 			}
 			level := new(slog.LevelVar)

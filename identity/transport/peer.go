@@ -21,11 +21,7 @@ func Identity(ctx context.Context) string {
 	if !ok {
 		return ""
 	}
-	info := p.AuthInfo
-	if ordered, ok := info.(interface{ Unwrap() credentials.AuthInfo }); ok { // see server.Ordered
-		info = ordered.Unwrap()
-	}
-	switch info := info.(type) {
+	switch info := unwrap(p.AuthInfo).(type) {
 	case socketPeer:
 		return info.identity
 	case credentials.TLSInfo:
@@ -34,6 +30,25 @@ func Identity(ctx context.Context) string {
 		}
 	}
 	return ""
+}
+
+// OnSocket reports whether the peer of a stream came over a unix socket. It reports also whether
+// the peer is known to have this process's network, so that both mean the same by 127.0.0.1.
+func OnSocket(ctx context.Context) (socket, sameNetwork bool) {
+	if p, ok := peer.FromContext(ctx); ok {
+		if s, ok := unwrap(p.AuthInfo).(socketPeer); ok {
+			return true, s.local
+		}
+	}
+	return false, false
+}
+
+// unwrap returns what the credentials found out, without the number of the connection.
+func unwrap(info credentials.AuthInfo) credentials.AuthInfo {
+	if ordered, ok := info.(interface{ Unwrap() credentials.AuthInfo }); ok { // see server.Ordered
+		return ordered.Unwrap()
+	}
+	return info
 }
 
 // socketCredentials ask the kernel who connects to a unix socket. They leave the connection in
@@ -51,6 +66,7 @@ func SocketCredentials() credentials.TransportCredentials {
 type socketPeer struct {
 	credentials.CommonAuthInfo
 	identity string
+	local    bool // local reports whether its loopback addresses are this process's own.
 }
 
 // AuthType implements [credentials.AuthInfo].
@@ -66,7 +82,8 @@ func (socketCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 	if err != nil {
 		return nil, nil, err
 	}
-	return conn, socketPeer{credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, who}, nil
+	safe := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
+	return conn, socketPeer{safe, who, identity.SameNetwork(c)}, nil
 }
 
 // Clone implements [credentials.TransportCredentials].

@@ -203,10 +203,12 @@ func TestNodesOfTheVersionBefore(t *testing.T) {
 		s.edgeOf(old, "edge-old", "")
 		s.edgeOf(bin, "edge-new", "")
 		edges := slices.Clone(s.envoys)
+		relay := s.relay(s.plane.XDS)
 		for kind, with := range map[string]string{"old": old, "new": bin} {
 			// the bootstrap of each version
 			e := s.place("envoy-" + kind)
-			args := append([]string{"bootstrap", "envoy", "--node", e.name, "--xds", s.plane.XDS, "--admin", e.admin,
+			// the bootstrap of the version before names no socket
+			args := append([]string{"bootstrap", "envoy", "--node", e.name, "--xds", relay.Addr, "--admin", e.admin,
 				"--upstream", s.upstream.Addr}, s.eagerFlags(e, s.hosts)...)
 			config, err := s.fleet.Run(s.ctx, filepath.Join(with, "lockstep"), args...)
 			s.ok(err)

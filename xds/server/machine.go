@@ -17,6 +17,7 @@ import (
 type environment struct {
 	types    map[string]xds.Resources
 	observe  func(xds.Event)
+	admit    func(xds.Node) error // admit is nil if every node may connect.
 	log      *slog.Logger
 	limits   limits
 	hold     atomic.Int64 // hold is limits.held, once it was changed; else 0.

@@ -30,6 +30,13 @@ type Config struct {
 	// Identity returns the identity of a stream's peer, as the transport proved it. If Identity is
 	// nil, nobody has an identity.
 	Identity func(context.Context) string
+	// Remote returns the address of a stream's peer where that says more than its connection, and
+	// else an empty string. Remote may be nil.
+	Remote func(context.Context) string
+	// Admit returns why a node may not connect, or nil if it may. It is asked once the node has
+	// said its id, before anything else is done for it, and again by [Server.AdmitAnew]. It must
+	// not block. If Admit is nil, every node may.
+	Admit func(xds.Node) error
 	// OnDemand is a type of Types whose names nodes ask for on the aggregated service as clients
 	// come. They have no other bound, so each resource carries a TTL ([xds.Resource.TTL]). If a
 	// node holds more than Hold of them (default 20 000), those that were sent first are removed,
@@ -52,6 +59,7 @@ type Config struct {
 type Server struct {
 	env      *environment
 	identity func(context.Context) string
+	remote   func(context.Context) string
 
 	pushers pushers
 
@@ -72,6 +80,9 @@ func New(c Config) *Server {
 	if c.Identity == nil {
 		c.Identity = func(context.Context) string { return "" }
 	}
+	if c.Remote == nil {
+		c.Remote = func(context.Context) string { return "" }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -83,9 +94,9 @@ func New(c Config) *Server {
 		bounds.grouped = c.HoldGroup
 	}
 	return &Server{
-		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: bounds,
+		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, admit: c.Admit, log: c.Log, limits: bounds,
 			onDemand: c.OnDemand},
-		identity: c.Identity,
+		identity: c.Identity, remote: c.Remote,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),
 		pushers:  pushers{limit: runtime.GOMAXPROCS(0)},
@@ -152,6 +163,20 @@ func (s *Server) Dismiss(d time.Duration) int {
 
 var errDismissed = status.Error(codes.Unavailable, "this replica is cut off from the others: connect to another one")
 
+// AdmitAnew asks [Config].Admit again about each node that is connected, and ends the streams of
+// those that may not be.
+func (s *Server) AdmitAnew() {
+	for _, st := range s.all() {
+		st.mu.Lock()
+		if st.m.node.ID != "" && !st.ended && st.err == nil {
+			if err := s.env.mayConnect(st.m.node); err != nil {
+				st.fail(err)
+			}
+		}
+		st.mu.Unlock()
+	}
+}
+
 // open makes the stream of gs, and registers it.
 func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stream, error) {
 	ctx := gs.Context()
@@ -192,6 +217,9 @@ func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
 	n := xds.Node{Service: svc, Identity: s.identity(ctx), Conn: connOf(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
 		n.Remote = p.Addr.String()
+	}
+	if at := s.remote(ctx); at != "" {
+		n.Remote = at
 	}
 	if kinds := metadata.ValueFromIncomingContext(ctx, xds.KindHeader); len(kinds) == 1 && kinds[0] == xds.KindRing {
 		n.Kind = xds.KindRing

@@ -67,11 +67,16 @@ type Config struct {
 	// Reflection answers gRPC requests.
 	Reflection http.Handler
 	Hosts      []string // Hosts are the Host headers that are accepted, besides loopback names.
+	// Lost reports that the store has lost certificates that nobody wrote back.
+	Lost func(context.Context) (bool, error)
 	// ForgetLoss gives up certificates that a store has lost and nobody wrote back.
 	ForgetLoss func(context.Context) error
 	// Policy returns what nodes may have. It is nil, or returns nil, if everybody may have
 	// everything.
 	Policy func() *identity.Policy
+	// TurnedAway returns the identity with which a node of that id was turned away last, since the
+	// identity may not use the id, and when. ok is false if that is not known. It may be nil.
+	TurnedAway func(node string) (identity string, at time.Time, ok bool)
 	// PeerTransport is how the other replicas' admin APIs are reached. It is nil for plaintext.
 	PeerTransport http.RoundTripper
 	Log           *slog.Logger

@@ -166,8 +166,13 @@ func (a *admin) freeze(r *http.Request) (struct{}, error) {
 	return struct{}{}, a.cfg.Vault.Freeze(r.Context(), who, q.Why, now)
 }
 
-func (a *admin) thaw(r *http.Request) (struct{}, error) {
-	err := a.cfg.Vault.Thaw(r.Context()) // the line comes later, since a frozen store takes none
+func (a *admin) thaw(r *http.Request) (out api.Thawed, err error) {
+	_, frozen, err := a.cfg.Vault.Raw.Frozen(r.Context())
+	if err != nil || !frozen {
+		out.Nothing = err == nil
+		return out, err
+	}
+	err = a.cfg.Vault.Thaw(r.Context()) // the line comes later, since a frozen store takes none
 	if err == nil {
 		err = a.writeDown(r.Context(), audit.Entry{What: "store-thawed"})
 		a.cfg.Log.Warn("the store was thawed")
@@ -175,5 +180,5 @@ func (a *admin) thaw(r *http.Request) (struct{}, error) {
 			a.cfg.Rollouts.Poke(scope)
 		}
 	}
-	return struct{}{}, err
+	return out, err
 }

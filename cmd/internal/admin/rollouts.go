@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -113,8 +114,16 @@ func (a *admin) rotate(r *http.Request) (s api.Started, err error) {
 		}
 		q.Key = &k
 	}
-	n, err := a.cfg.Rollouts.Rotate(r.Context(), r.PathValue("scope"), q)
-	return a.begun(r, n, "the rotation has begun", err)
+	scope, message := r.PathValue("scope"), "the rotation has begun"
+	before, err := a.cfg.Rollouts.Status(scope)
+	if err != nil {
+		return s, err
+	}
+	n, err := a.cfg.Rollouts.Rotate(r.Context(), scope, q)
+	if before.Underway && n == before.Begun {
+		message = fmt.Sprintf("rotation %d is under way already, and is joined: nothing was changed", n)
+	}
+	return a.begun(r, n, message, err)
 }
 
 func (a *admin) burn(r *http.Request) (s api.Started, err error) {

@@ -29,7 +29,7 @@ func load(t *testing.T, yaml string, env map[string]string, args ...string) (Con
 }
 
 func TestAFlagWinsOverTheEnvironmentAndThatOverTheFile(t *testing.T) {
-	c, err := load(t, "refresh: 1s\ncerts: /file\nxds_listen: 127.0.0.1:1\n",
+	c, err := load(t, "refresh: 1s\ncerts: /file\nxds_listen: 127.0.0.1:1\nxds_open: true\n",
 		map[string]string{"LOCKSTEP_REFRESH": "2s", "LOCKSTEP_CERTS": "/env"}, "--refresh", "3s")
 	if err != nil {
 		t.Fatal(err)
@@ -106,18 +106,23 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "refresh: 1s\n", "scopes:\n  default:\n    period: 10m\n    quorum: 95%\n    laggard: 3m\n",
 		"scopes:\n  a: null\n", "scopes: [1]\n",
-		"xds_listen: unix:/run/x\nadmin_listen: '[::1]:1'\n",
+		"xds_listen: unix:/run/x\nadmin_listen: '[::1]:1'\n", "xds_listen: 127.0.0.1:1\nxds_open: true\n",
+		"xds_listen: unix:/s\nxds_socket_mode: 0660\nxds_socket_group: g\n", "policy: p\nxds_socket_mode: '0666'\n",
 		"scopes: {default: {ticket_lifetime: 1s, period: 1s, max_key_age: 24h}}\n", "a: &a [*a]\n",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := Default()
-		if c.Parse(b) != nil || c.Check() != nil {
+		if c.Parse(b) != nil || c.places(0, func(string) string { return "" }) != nil || c.Check() != nil {
 			return
 		}
-		// What is let through can be kept: no plaintext leaves the machine, no ring outgrows its
-		// bound.
+		// What is let through can be kept: no plaintext leaves the machine, nobody gets everything
+		// unless that was said, no ring outgrows its bound.
+		if tcp := !strings.HasPrefix(c.XDSListen, "unix:"); !c.MTLS() && c.Policy == "" && !c.XDSOpen &&
+			(tcp || c.SocketMode()&0o002 != 0) {
+			t.Errorf("whoever connects to %s gets everything", c.XDSListen)
+		}
 		for name, p := range c.Scopes {
 			if err := p.Check(); err != nil {
 				t.Errorf("scope %q: %v", name, err)

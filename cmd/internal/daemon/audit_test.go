@@ -77,6 +77,10 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 	if before == "" {
 		t.Fatal("no ring")
 	}
+	// what is not given up yet: a loss of the store
+	if _, err := r.store.Swap(t.Context(), "store/lost", 0, []byte(`{"by":"test"}`)); err != nil {
+		t.Fatal(err)
+	}
 	repair := breakLog(t, r)
 	for what, change := range map[string]func() error{
 		"rotate": func() error {
@@ -88,7 +92,7 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 			return err
 		},
 		"exclude": func() error {
-			return r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "n", Seconds: 60})
+			return r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "early", Seconds: 60})
 		},
 		"confirm": func() error { _, err := r.client.ConfirmLoss(t.Context()); return err },
 	} {

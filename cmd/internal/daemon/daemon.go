@@ -107,9 +107,12 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 			d.Close()
 		}
 	}()
-	if d.data, err = datadir.Open(datadir.Config{Path: c.DataDir, Store: c.Store, KEK: c.KEK}); err != nil {
+	if d.data, err = datadir.Open(datadir.Config{
+		Path: c.DataDir, Store: c.Store, KEK: c.KEK, KEKNew: c.KEKNew,
+	}); err != nil {
 		return nil, err
 	}
+	log.Info("data directory", "path", c.DataDir)
 	d.store = failpoint.Store(d.data.Vault)
 	d.openCustody()
 	d.bus, err = bus.Open(bus.Config{
@@ -129,13 +132,13 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if err = d.openPolicy(); err != nil {
 		return nil, err
 	}
-	if d.xdsListener, err = transport.Listen(c.XDSListen); err != nil {
+	socket := transport.Socket{Mode: c.SocketMode(), Group: c.XDSSocketGroup, OwnDir: c.OwnSocketDir()}
+	if d.xdsListener, err = socket.Listen(c.XDSListen); err != nil {
 		return nil, fmt.Errorf("xds_listen: %w", err)
 	}
-	if d.policy.Policy() != nil { // it says what each user of this machine may have
-		if err = transport.OpenToAll(c.XDSListen); err != nil {
-			return nil, fmt.Errorf("xds_listen: %w", err)
-		}
+	plain := d.mtls == nil || transport.IsSocket(c.XDSListen)
+	if err = d.data.WriteXDS(d.xdsListener.Addr(), !plain); err != nil {
+		return nil, err
 	}
 	if d.adminListener, err = transport.Listen(c.AdminListen); err != nil {
 		return nil, fmt.Errorf("admin_listen: %w", err)
@@ -262,7 +265,8 @@ func (d *Daemon) wire() error {
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.observe,
-		Identity: transport.Identity,
+		Identity: transport.Identity, Remote: remote,
+		Admit:    d.admit,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
 	})
@@ -286,13 +290,26 @@ func (d *Daemon) admin() admin.Config {
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
-		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
+		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
+		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
 		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Problems: d.problems,
 		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Access: d.access, Operators: d.mtls.Operator(),
 		Reflection: reflectionOf(d.grpc), Hosts: hosts, Log: d.log,
 	}
+}
+
+// remote returns [xds.Node].Remote of a node on a unix socket, and of no other.
+func remote(ctx context.Context) string {
+	switch socket, same := transport.OnSocket(ctx); {
+	case same:
+		return xds.LocalSocket
+	case socket:
+		return xds.Socket
+	}
+	return ""
 }
 
 // Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the

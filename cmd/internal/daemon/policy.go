@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/identity"
@@ -27,7 +28,15 @@ func (d *Daemon) openPolicy() (err error) {
 		Apply: d.setPolicy, Log: d.log,
 	})
 	switch {
-	case err != nil || d.cfg.Policy != "":
+	case err != nil:
+	case d.cfg.XDSOpen && !d.cfg.OpenToAll():
+		d.log.Warn("xds_open has no effect: a policy, mTLS or the mode of the socket says who gets what; drop it")
+	case d.cfg.OpenToAll():
+		d.log.Warn("xds_open: whoever can connect gets every private key and every ticket key", "addr",
+			d.cfg.XDSListen)
+	}
+	switch {
+	case err != nil || d.cfg.Policy != "" || d.cfg.OpenToAll():
 	case transport.IsSocket(d.cfg.XDSListen):
 		d.log.Info("no policy: whoever may open the socket gets every secret", "addr", d.cfg.XDSListen)
 	case d.mtls != nil:
@@ -44,6 +53,16 @@ func (d *Daemon) setPolicy(p *identity.Policy) {
 	d.table.SetPolicy(p)
 	d.rolls.SetAllows(scopesOf(p))
 	d.listeners.SetPolicy(p)
+	d.xds.AdmitAnew()
+}
+
+// admit returns why a node may not connect; see [server.Config].
+func (d *Daemon) admit(n xds.Node) error {
+	p := d.policy.Policy()
+	if p == nil || p.AllowsNode(n.Identity, n.ID) {
+		return nil
+	}
+	return d.denials.TurnAway(enforce.Denial{Node: n.ID, Identity: n.Identity, Remote: n.Remote})
 }
 
 // granted is the policy in force. It is nil if there is none, where a nil pointer would not be.
@@ -57,6 +76,12 @@ func (d *Daemon) granted() sds.Policy {
 // denied is what [sds.Config].Denied calls.
 func (d *Daemon) denied(n xds.Node, name string) {
 	d.denials.Add(enforce.Denial{Node: n.ID, Identity: n.Identity, Remote: n.Remote, Name: name})
+}
+
+// turnedAway is what the admin API knows of nodes that were turned away.
+func (d *Daemon) turnedAway(node string) (identity string, at time.Time, ok bool) {
+	last, ok := d.denials.LastTurnedAway(node)
+	return last.Identity, last.At, ok
 }
 
 // policyLog is the audit log as package enforce sees it.

@@ -15,6 +15,10 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 		out = append(out, problems.New(problems.EventsDown, "",
 			fmt.Sprintf("events are down, changes reach other replicas within %s: %v", d.cfg.Refresh, err)))
 	}
+	if d.cfg.OpenToAll() {
+		out = append(out, problems.New(problems.XDSOpen, "", fmt.Sprintf(
+			"xds_open: whoever can connect to %s gets every private key and every ticket key", d.cfg.XDSListen)))
+	}
 	for _, err := range d.policy.Problems() {
 		out = append(out, problems.Of("", err))
 	}

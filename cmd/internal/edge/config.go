@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
+	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/edgeproxy"
@@ -30,7 +31,8 @@ type Config struct {
 	// Cluster is the node cluster.
 	Cluster string `yaml:"cluster"`
 	// XDS is the address of the control plane: host:port, several of them with commas, or
-	// unix:/path. The first that answers is used.
+	// unix:/path. The first that answers is used. Empty stands for unix:/run/lockstep/xds.sock, and
+	// with XDSCert for 127.0.0.1:18000.
 	XDS string `yaml:"xds"`
 	// XDSCert, XDSKey and XDSCA are PEM files for mTLS to the control plane: this node's
 	// certificate (its identity) and key, and the CA of the control plane. They are read again at
@@ -76,7 +78,7 @@ type Config struct {
 // Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
-		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on",
+		Cluster: "edge", AdminListen: "127.0.0.1:18090", AccessLog: "on",
 		TicketLifetime: 2 * time.Hour, LogLevel: logs.DefaultLevel, LogFormat: logs.DefaultFormat,
 		Limits: edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
 	}
@@ -86,7 +88,8 @@ func Default() Config {
 func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Node, "node", c.Node, "this edge's id at the control plane")
 	f.StringVar(&c.Cluster, "cluster", c.Cluster, "its node cluster")
-	f.StringVar(&c.XDS, "xds", c.XDS, "the control plane: host:port, several with commas, or unix:/path")
+	f.StringVar(&c.XDS, "xds", c.XDS, "the control plane: host:port, several with commas, or unix:/path "+
+		"(default unix:/run/lockstep/xds.sock)")
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this node's certificate for mTLS to the control plane")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSCA, "xds-ca", c.XDSCA, "PEM file: the CA of the control plane's certificate")
@@ -158,6 +161,22 @@ func (c *Config) Parse(b []byte) []strictyaml.Fault {
 	return nil
 }
 
+// Complete implements [settings.Completer].
+func (c *Config) Complete(func(string) string) error {
+	switch {
+	case c.XDS != "":
+	case c.XDSCert != "":
+		c.XDS = "127.0.0.1:18000"
+	default:
+		path, err := place.Socket(0, func(string) string { return "" }) // that of lockstepd's unit
+		if err != nil {
+			return fmt.Errorf("xds: %w", err)
+		}
+		c.XDS = "unix:" + path
+	}
+	return nil
+}
+
 // Check implements [settings.Config].
 func (c *Config) Check() (all []strictyaml.Fault) {
 	bad := func(key, format string, a ...any) {
@@ -165,9 +184,6 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 	}
 	if c.Node == "" {
 		bad("node", "node is empty: give each edge an id of its own")
-	}
-	if c.XDS == "" {
-		bad("xds", "xds is empty: where is the control plane?")
 	}
 	switch {
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSCA == ""):
@@ -191,7 +207,12 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 		bad("log_format", "%v", err)
 	}
 	for _, at := range c.endpoints() {
-		if _, _, err := net.SplitHostPort(at); c.XDS != "" && err != nil && !strings.HasPrefix(at, "unix:") {
+		if path, socket := strings.CutPrefix(at, "unix:"); socket {
+			if err := place.CheckSocket(path); err != nil {
+				bad("xds", "xds: %v", err)
+			}
+		}
+		if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasPrefix(at, "unix:") {
 			bad("xds", "xds: %q is neither host:port nor unix:/path", at)
 		}
 	}

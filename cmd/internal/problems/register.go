@@ -16,6 +16,7 @@ const (
 	StoreLost           = "store-lost"
 	CanaryDamaged       = "canary-damaged"
 	CertificatesHeld    = "certificates-held"
+	XDSOpen             = "xds-open"
 	RingUnrecorded      = "ring-unrecorded"
 	StoreFrozen         = "store-frozen"
 	RingRefused         = "ring-refused"
@@ -78,6 +79,7 @@ var Register = []Kind{
 		Generic, ""},
 	{CanaryDamaged, api.Critical, "give lockstepd the right --kek", Generic, ""},
 	{CertificatesHeld, api.Critical, "lockstep cert rm --confirm gives them up", "LockstepCertificatesHeld", ""},
+	{XDSOpen, api.Warning, "give a policy or certificates, or leave --xds-open out", Generic, ""},
 	{RingUnrecorded, api.Warning, "repair what status says of the audit log", Generic, ""},
 	{StoreFrozen, api.Warning, "lockstep store thaw ends it", Generic, ""},
 	{RingRefused, api.Warning, "lockstep nodes", "LockstepNodeRefusing", ""},

@@ -24,6 +24,11 @@ type Config interface {
 	Check() []strictyaml.Fault
 }
 
+// Completer is a [Config] that fills in what follows from other settings, before the check.
+type Completer interface {
+	Complete(getenv func(string) string) error
+}
+
 // Source is where a configuration comes from. It can be read again and again.
 type Source struct {
 	File   string              // File is empty if there is none.
@@ -71,6 +76,11 @@ func (s Source) Read(c Config, f *pflag.FlagSet) error {
 	})
 	if err := errors.Join(errs...); err != nil {
 		return err
+	}
+	if c, ok := c.(Completer); ok {
+		if err := c.Complete(s.Getenv); err != nil {
+			return s.placed([]strictyaml.Fault{Fault("", err)}, lines)
+		}
 	}
 	if faults := c.Check(); len(faults) > 0 {
 		return s.placed(faults, lines)
