@@ -76,7 +76,8 @@ func (a *app) root() *cobra.Command {
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"},
 		cobra.ShellCompDirectiveNoFileComp))
 
-	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.watchCommand(), a.historyCommand(), a.planCommand(),
+	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.nodeCommand(), a.eventsCommand(), a.watchCommand(),
+		a.historyCommand(), a.planCommand(),
 		a.rotateCommand(), a.rollbackCommand(), a.burnCommand(), a.excludeCommand(),
 		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.explainCommand(), a.hostCommand(), a.bootstrapCommand(),
 		a.pkiCommand(), a.tokenCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())

@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
+	"github.com/lockstep-tls/lockstep/cmd/internal/live"
 	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/process"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
@@ -75,7 +76,7 @@ func command() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d.Reloading(file, config.Again(file, cmd.Flags(), os.Getenv), hangup, level)
+			d.Reloading(live.Source{File: file, Load: config.Again(file, cmd.Flags(), os.Getenv), Level: level}, hangup)
 			return d.Run(cmd.Context())
 		},
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -17,11 +18,7 @@ import (
 // of a TLS connection can be believed, since [MTLS] lets in only certificates that it has
 // verified.
 func Identity(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ""
-	}
-	switch info := unwrap(p.AuthInfo).(type) {
+	switch info := authInfo(ctx).(type) {
 	case socketPeer:
 		return info.identity
 	case credentials.TLSInfo:
@@ -35,20 +32,31 @@ func Identity(ctx context.Context) string {
 // OnSocket reports whether the peer of a stream came over a unix socket. It reports also whether
 // the peer is known to have this process's network, so that both mean the same by 127.0.0.1.
 func OnSocket(ctx context.Context) (socket, sameNetwork bool) {
-	if p, ok := peer.FromContext(ctx); ok {
-		if s, ok := unwrap(p.AuthInfo).(socketPeer); ok {
-			return true, s.local
-		}
-	}
-	return false, false
+	s, ok := authInfo(ctx).(socketPeer)
+	return ok, ok && s.local
 }
 
-// unwrap returns what the credentials found out, without the number of the connection.
-func unwrap(info credentials.AuthInfo) credentials.AuthInfo {
-	if ordered, ok := info.(interface{ Unwrap() credentials.AuthInfo }); ok { // see server.Ordered
+// Validity returns when the certificate is valid that the peer of a stream showed. It is zero if
+// the peer showed none.
+func Validity(ctx context.Context) (notBefore, notAfter time.Time) {
+	if info, ok := authInfo(ctx).(credentials.TLSInfo); ok && len(info.State.PeerCertificates) > 0 {
+		c := info.State.PeerCertificates[0]
+		return c.NotBefore, c.NotAfter
+	}
+	return notBefore, notAfter
+}
+
+// authInfo is what the credentials of the listener found out. It is nil if there is no peer.
+func authInfo(ctx context.Context) credentials.AuthInfo {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	// see server.Ordered
+	if ordered, ok := p.AuthInfo.(interface{ Unwrap() credentials.AuthInfo }); ok {
 		return ordered.Unwrap()
 	}
-	return info
+	return p.AuthInfo
 }
 
 // socketCredentials ask the kernel who connects to a unix socket. They leave the connection in

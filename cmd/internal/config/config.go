@@ -124,6 +124,10 @@ type Config struct {
 	NodeNames     int `yaml:"node_names"`
 	WildcardNames int `yaml:"wildcard_names"`
 
+	// ExpectedNodes are the ids of nodes that should be connected. Those that are not are named by
+	// lockstep status and lockstep nodes --all.
+	ExpectedNodes []string `yaml:"expected_nodes"`
+
 	// AuditFile is a file to which the audit log is appended, besides the store. It has JSON lines,
 	// each synced. It may be moved away (logrotate).
 	AuditFile string `yaml:"audit_file"`
@@ -193,6 +197,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 		"PEM file: the CA of those who may use the admin API, where it speaks mTLS")
 	f.IntVar(&c.NodeNames, "node-names", c.NodeNames, "names that a node may hold of those that it fetched on demand")
 	f.IntVar(&c.WildcardNames, "wildcard-names", c.WildcardNames, "of them, names under one wildcard")
+	f.StringSliceVar(&c.ExpectedNodes, "expected-nodes", c.ExpectedNodes,
+		"ids of nodes that should be connected, with commas between")
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
 	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog,
 		"syslog that gets the audit log too: local, unix:/path or tcp://host:port")
@@ -282,6 +288,9 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 	}
 	if c.WildcardNames < 1 || c.WildcardNames > 100_000 {
 		bad("wildcard_names", fmt.Errorf("wildcard_names: %d is not between 1 and 100000", c.WildcardNames))
+	}
+	if slices.Contains(c.ExpectedNodes, "") {
+		bad("expected_nodes", errors.New("expected_nodes: an id is empty"))
 	}
 	switch {
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSClientCA == ""):

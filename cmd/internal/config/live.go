@@ -20,8 +20,8 @@ func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Co
 	}
 }
 
-// Settings returns the settings by key, as texts for people and without passwords.
-func (c Config) Settings() map[string]string {
+// Texts returns the settings by key, as texts for people and without passwords.
+func (c Config) Texts() map[string]string {
 	all := settings.Flatten(c)
 	for name, p := range c.Scopes {
 		for key, value := range settings.Flatten(fileOf(p)) {

@@ -40,15 +40,15 @@ func TestWhatCanChangeAtRunTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		was := now.Settings()
+		was := now.Texts()
 		live := now.Live(next)
-		if got := keys(reload.Compare(now.Settings(), live.Settings())); got != c.live {
+		if got := keys(reload.Compare(now.Texts(), live.Texts())); got != c.live {
 			t.Errorf("%q: %q change, want %q", c.after, got, c.live)
 		}
-		if got := keys(reload.Compare(live.Settings(), next.Settings())); got != c.never {
+		if got := keys(reload.Compare(live.Texts(), next.Texts())); got != c.never {
 			t.Errorf("%q: %q do not change, want %q", c.after, got, c.never)
 		}
-		if !reflect.DeepEqual(now.Settings(), was) {
+		if !reflect.DeepEqual(now.Texts(), was) {
 			t.Errorf("%q: the configuration in force was changed", c.after)
 		}
 	}
@@ -64,7 +64,7 @@ func keys(ds []reload.Difference) string {
 
 // Whatever key there is has a text, so that no difference of it is missed.
 func TestEverySettingIsCompared(t *testing.T) {
-	got := Default().Settings()
+	got := Default().Texts()
 	for key := range fields() {
 		if _, ok := got[key]; !ok {
 			t.Errorf("%s is not among the settings", key)

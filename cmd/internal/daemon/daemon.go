@@ -23,15 +23,22 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
+	"github.com/lockstep-tls/lockstep/cmd/internal/certlog"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
+	"github.com/lockstep-tls/lockstep/cmd/internal/describe"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
-	"github.com/lockstep-tls/lockstep/cmd/internal/memory"
+	"github.com/lockstep-tls/lockstep/cmd/internal/live"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
+	"github.com/lockstep-tls/lockstep/cmd/internal/observer"
+	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
+	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
+	"github.com/lockstep-tls/lockstep/cmd/internal/rest"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/events/journal"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -39,7 +46,6 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/lds"
-	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -55,12 +61,17 @@ const drainWithin = 5 * time.Second
 
 // Daemon is a lockstepd that has opened everything and started nothing.
 type Daemon struct {
-	cfg      config.Config
-	log      *slog.Logger
-	data     *datadir.Dir
-	store    store.Store  // what all rooms use: the vault, with guards around it
-	lossy    *guard.Lossy // nil if the store is nobody else's
-	bus      *bus.Bus
+	cfg    config.Config
+	log    *slog.Logger
+	data   *datadir.Dir
+	store  store.Store  // what all rooms use: the vault, with guards around it
+	lossy  *guard.Lossy // nil if the store is nobody else's
+	bus    *bus.Bus
+	events *journal.Journal
+	rec    *recorder.Recorder // everything that happened goes through it
+	nodes  *presence.Registry
+
+	certlog  *certlog.Log // nil without --certs
 	table    *sds.Table
 	certs    *catalog.Catalog
 	trials   *trial.Records // nil if every node gets a changed certificate at once
@@ -73,7 +84,7 @@ type Daemon struct {
 	hub      *admin.Hub
 	problems *admin.Problems
 	audit    *audit.Log
-	seen     *observer
+	seen     *observer.Observer
 	healer   *sds.Healer
 	prover   *sds.Prover
 
@@ -83,6 +94,7 @@ type Daemon struct {
 	access  *access.Access
 	custody *custody.Custodian
 	mtls    *transport.MTLS // nil if plaintext is spoken
+	failed  *transport.Failures
 	policy  *enforce.Enforcer
 	denials *enforce.Denials
 
@@ -93,7 +105,6 @@ type Daemon struct {
 
 	reload *reload.Reloader[config.Config] // reload is nil if the configuration is not read again.
 	hangup <-chan os.Signal
-	level  *slog.LevelVar
 
 	self  string            // URL of the admin API for other replicas; empty on a socket
 	peers http.RoundTripper // reaches their admin APIs
@@ -101,7 +112,7 @@ type Daemon struct {
 
 // New opens the data directory and the listeners. The caller runs Run or Close.
 func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer()}
+	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), failed: transport.NewFailures(log)}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -119,6 +130,9 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		Events: c.Events, Listen: c.NATSListen, Token: d.data.NATSToken, Replica: d.data.Replica, Log: log,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err = d.openRecord(); err != nil {
 		return nil, err
 	}
 	d.mtls, err = transport.Open(transport.Config{
@@ -162,7 +176,8 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		creds = transport.SocketCredentials()
 	} else if d.mtls != nil {
 		// TLS brings buffers of its own. Another would only copy, and cost each node 4 KiB.
-		opts, creds = append(opts, grpc.ReadBufferSize(0)), credentials.NewTLS(d.mtls.Server("h2"))
+		opts = append(opts, grpc.ReadBufferSize(0))
+		creds = d.failed.Credentials("xds", credentials.NewTLS(d.mtls.Server("h2")))
 	}
 	d.xdsListener, creds = server.Ordered(d.xdsListener, creds)
 	d.grpc = grpc.NewServer(append(opts, grpc.Creds(creds))...)
@@ -173,7 +188,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 
 	d.http = &http.Server{
 		Handler: admin.New(d.admin()), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(d.failed.ErrorLog("admin", log.Handler()), slog.LevelDebug),
 	}
 	d.http.Protocols = new(http.Protocols)
 	d.http.Protocols.SetHTTP1(true)
@@ -209,10 +224,14 @@ func (d *Daemon) wire() error {
 	d.access.Look(context.Background())
 	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
 	if d.cfg.Certs != "" {
+		d.certlog = certlog.New(certlog.Config{
+			File: d.data.File("certs.mark"), Audit: d.audit, Record: d.rec.Record, Log: d.log,
+		})
 		d.dir = dir.New(dir.Config{
 			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
 			Known:      datadir.Names{Store: d.store, Replica: d.data.Replica},
 			Changed:    d.changed,
+			Noted:      d.certlog.Note,
 			AcceptLoss: "lockstep cert rm --confirm",
 		})
 		d.sources = append(d.sources, d.dir)
@@ -237,6 +256,10 @@ func (d *Daemon) wire() error {
 		Announce: d.tell, Record: d.recordRollout,
 		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
 	})
+	d.nodes = presence.New(presence.Config{
+		Store: d.store, Replica: d.data.Replica, Fleet: d.rolls, Refresh: d.cfg.Refresh, Expected: d.cfg.ExpectedNodes,
+		Record: d.rec.Record, Log: d.log,
+	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,
 	}
@@ -259,12 +282,13 @@ func (d *Daemon) wire() error {
 		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Announce: d.tellOfNode,
 	})
 	d.prover = d.newProver()
-	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, log: d.log,
-	}
+	d.seen = observer.New(observer.Config{
+		Rollouts: d.rolls, Healer: d.healer, Table: d.table, Prover: d.prover, Listeners: d.listeners, Nodes: d.nodes,
+		Group: d.group, Log: d.log,
+	})
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
-		Observe:  d.seen.observe,
+		Observe:  d.seen.Observe,
 		Identity: transport.Identity, Remote: remote,
 		Admit:    d.admit,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
@@ -289,7 +313,7 @@ func (d *Daemon) admin() admin.Config {
 	return admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
-		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events, Gone: d.nodes,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
 		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
@@ -297,7 +321,7 @@ func (d *Daemon) admin() admin.Config {
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
 		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Problems: d.problems,
 		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Access: d.access, Operators: d.mtls.Operator(),
-		Reflection: reflectionOf(d.grpc), Hosts: hosts, Log: d.log,
+		Reflection: describe.Services(d.grpc), Hosts: hosts, Log: d.log,
 	}
 }
 
@@ -312,6 +336,12 @@ func remote(ctx context.Context) string {
 	return ""
 }
 
+// Reloading has Run read the configuration again at each signal of hangup.
+func (d *Daemon) Reloading(s live.Source, hangup <-chan os.Signal) {
+	d.reload = live.New(s, d.cfg, live.Parts{Scopes: d.rolls, Streams: d.xds, Listeners: d.listeners}, d.log)
+	d.hangup = hangup
+}
+
 // Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the
 // roster is written a last time.
 func (d *Daemon) Run(ctx context.Context) error {
@@ -322,6 +352,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run := func(f func(context.Context) error) { g.Go(func() error { return f(core) }) }
 	if d.dir != nil {
 		run(d.dir.Run)
+		run(d.certlog.Run)
 	}
 	run(d.certs.Run)
 	if d.trials != nil {
@@ -330,6 +361,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.lossy != nil {
 		run(d.lossy.Run)
 	}
+	run(d.rec.Run)
+	run(d.nodes.Run)
+	run(d.runRecord)
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
@@ -338,14 +372,15 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.policy.Run)
 	run(d.audit.Run)
 	run(d.custody.Run)
-	run(memory.GiveBack)
 	run(func(ctx context.Context) error { return d.reload.Run(ctx, d.hangup) })
 	run(d.problems.Run)
 	run(d.access.Run)
+	run(rest.Run)
+	run(func(ctx context.Context) error { d.mtls.Watch(ctx, d.cfg.Refresh, d.log); return nil })
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
-	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.xds.Dismiss) })
+	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.dismiss) })
 	run(func(ctx context.Context) error { return d.bus.Run(ctx, d.heard, d.rolls) })
 	g.Go(func() error { return d.serveAdmin() })
 	if d.metricsListener != nil {
@@ -410,6 +445,10 @@ func (d *Daemon) serveXDS(ctx context.Context) error {
 }
 
 func (d *Daemon) drain() {
+	d.rec.Publish(events.Event{
+		Kind: events.ReplicaStopping, Name: d.data.Replica,
+		Text: "this replica is stopping, and sends its nodes elsewhere",
+	})
 	d.log.Info("draining")
 	d.up.Shutdown()
 	d.xds.Drain()
@@ -440,6 +479,7 @@ func (d *Daemon) Close() {
 	if d.mtls != nil {
 		d.mtls.Close()
 	}
+	d.closeRecord()
 	if d.bus != nil {
 		d.bus.Close()
 	}
@@ -472,32 +512,4 @@ func (d *Daemon) ready() error {
 		}
 	}
 	return d.policy.Unsettled()
-}
-
-// tell passes on what was done to a ring, to the log, to NATS and to those who watch.
-func (d *Daemon) tell(scope string, l rotation.Line, version string) {
-	failpoint.Hit(string(l.What) + "/after-wake")
-	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key,
-		"by", l.By, "why", l.Why, "nodes", l.Nodes, "took", l.Took,
-		"waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
-	if n := l.Behind(); n > 0 {
-		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there",
-			"scope", scope, "count", n, "nodes", l.LeftBehind)
-		d.seen.leftBehind(scope, n)
-	}
-	d.bus.Publish(events.Event{
-		Kind: events.Rotation, Scope: scope, Version: version, Phase: string(l.What), Rotation: l.Rotation,
-		Why: l.Why, By: l.By, At: l.At, Audit: d.rolls.Audit(scope),
-	})
-	d.hub.Tell(admin.LineOf(scope, l))
-}
-
-// tellOfNode tells the other replicas what they may have to offer a node again; see
-// [sds.HealerConfig].
-func (d *Daemon) tellOfNode(node string, cured bool) {
-	kind := events.Refused
-	if cured {
-		kind = events.Cured
-	}
-	d.bus.Publish(events.Event{Kind: kind, Name: node, By: d.data.Replica, At: time.Now()})
 }

@@ -3,8 +3,10 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/live"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 )
@@ -22,11 +24,25 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	for _, err := range d.policy.Problems() {
 		out = append(out, problems.Of("", err))
 	}
+	for _, err := range d.mtls.Problems(time.Now()) {
+		out = append(out, problems.Of("", err))
+	}
 	if d.lossy != nil {
 		out = append(out, loss.Problems(context.Background(), d.lossy)...)
 	}
-	for _, p := range d.reload.Problems() {
-		out = append(out, problems.New(p.Code, "", p.Text))
+	out = append(out, live.Problems(d.reload)...)
+	out = append(out, d.nodes.Problems()...)
+	if d.certlog != nil {
+		out = append(out, d.certlog.Problems()...)
+	}
+	out = append(out, d.rec.Problems()...)
+	for _, scope := range d.rolls.Scopes() {
+		if n := d.rolls.Crowded(scope); n > 0 {
+			p := problems.New(problems.IDsCrowded, scope, fmt.Sprintf("scope %s: %d nodes get no ring for now, "+
+				"since too many ids share their identity", scope, n))
+			p.Count = n
+			out = append(out, p)
+		}
 	}
 	return append(out, d.listeners.Problems()...)
 }

@@ -65,6 +65,7 @@ func TestStatusAndTheMetricCountTheSameProblems(t *testing.T) {
 		})
 	}
 	agree()
+	ring(t, r, "edge-1")
 	if err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "edge-1", Seconds: 60}); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestStatusAndTheMetricCountTheSameProblems(t *testing.T) {
 	i := slices.IndexFunc(st.Problems, func(p api.Problem) bool { return p.Code == "node-excluded" })
 	p := st.Problems[i]
 	if p.Where != "edge-1 in scope default" || p.Severity != api.Warning || p.Since.IsZero() ||
-		time.Since(p.Since) > time.Minute || !strings.Contains(p.Next, "lockstep exclude edge-1 --for 0") {
+		time.Since(p.Since) > time.Minute || !strings.Contains(p.Next, "lockstep exclude edge-1 --scope default --for 0") {
 		t.Errorf("%+v", p)
 	}
 	if !slices.Contains(st.Degraded, p.Text+" ("+p.Next+")") {

@@ -69,8 +69,8 @@ type Config struct {
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	// AccessLog says whether each request is logged. It is on or off.
 	AccessLog string `yaml:"access_log"`
-	// LogLevel is what is logged at least: debug, info, warn or error. LogFormat is json or text, of
-	// the access log too.
+	// LogLevel is what is logged at least: debug, info, warn or error. LogFormat is json or text,
+	// of the access log too.
 	LogLevel  string `yaml:"log_level"`
 	LogFormat string `yaml:"log_format"`
 }

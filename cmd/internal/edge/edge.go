@@ -108,6 +108,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return e.admin(ctx) })
 	g.Go(func() error { return e.keep(ctx) })
+	g.Go(func() error { e.watchExpiry(ctx); return nil })
 	g.Go(func() error { return e.succeed(ctx, asking.Done(), leave) })
 	g.Go(func() error {
 		select {

@@ -92,7 +92,8 @@ func TestTheLevelCanChange(t *testing.T) {
 			t.Error(out.String())
 		}
 	}
-	if CheckLevel("trace") == nil || CheckFormat("xml") == nil || CheckLevel("warn") != nil || CheckFormat("text") != nil {
+	if CheckLevel("trace") == nil || CheckFormat("xml") == nil || CheckLevel("warn") != nil ||
+		CheckFormat("text") != nil {
 		t.Error("a level or a format is taken for another")
 	}
 }

@@ -10,6 +10,9 @@ const (
 	NodeInDoubt         = "node-in-doubt"
 	KeysInDoubt         = "keys-in-doubt"
 	KeyTooOld           = "key-too-old"
+	OwnExpired          = "own-certificate-expired"
+	CertificatesExpired = "certificates-expired"
+	NotRenewed          = "certificates-not-renewed"
 	PolicyUnsettled     = "policy-unsettled"
 	StoreDown           = "store-down"
 	NoRing              = "no-ring"
@@ -17,6 +20,7 @@ const (
 	CanaryDamaged       = "canary-damaged"
 	CertificatesHeld    = "certificates-held"
 	XDSOpen             = "xds-open"
+	IDsCrowded          = "ids-crowded"
 	RingUnrecorded      = "ring-unrecorded"
 	StoreFrozen         = "store-frozen"
 	RingRefused         = "ring-refused"
@@ -29,6 +33,7 @@ const (
 	ListenerRefused     = "listener-refused"
 	ListenerTemplate    = "listener-template-unusable"
 	BeyondMaxEager      = "hosts-beyond-max-eager"
+	OwnNearEnd          = "own-certificate-near-end"
 	PolicyUnusable      = "policy-unusable"
 	PolicyUnwritten     = "policy-unwritten"
 	PolicyPutBack       = "policy-put-back"
@@ -41,6 +46,10 @@ const (
 	ConfigUnusable      = "config-unusable"
 	ConfigNotReloaded   = "config-not-reloaded"
 	ConfigNeedsRestart  = "config-needs-restart"
+	NodeMissing         = "node-missing"
+	NodeGone            = "node-gone"
+	Unaudited           = "certificates-unaudited"
+	Unrecorded          = "events-unrecorded"
 	NodeExcluded        = "node-excluded"
 )
 
@@ -63,6 +72,8 @@ type Kind struct {
 // critical, LockstepProblem for warnings.
 const Generic = "LockstepProblem"
 
+const renew = "renew it, with lockstep pki renew or where it was issued; the new file is read by itself"
+
 // Register has every code once, in the order of the constants.
 var Register = []Kind{
 	{StandIn, api.Critical, "put a certificate that can be served (lockstep cert put)", "LockstepStandIn", ""},
@@ -71,6 +82,9 @@ var Register = []Kind{
 	{NodeInDoubt, api.Critical, "restart this Envoy", "LockstepNodeInDoubt", ""},
 	{KeysInDoubt, api.Critical, "lockstep audit show", "LockstepKeysInDoubt", ""},
 	{KeyTooOld, api.Critical, "lockstep status names what blocks", "LockstepKeyTooOld", ""},
+	{OwnExpired, api.Critical, renew, "LockstepOwnCertificateExpired", ""},
+	{CertificatesExpired, api.Critical, "lockstep cert list --expired", "LockstepCertificateExpiring", ""},
+	{NotRenewed, api.Warning, "lockstep cert list --expires-within 30d", "LockstepCertificateNotRenewed", ""},
 	{PolicyUnsettled, api.Critical, "lockstep audit verify", Generic, ""},
 	{StoreDown, api.Critical, "repair the store; lockstepd goes on by itself", "LockstepStoreDown", ""},
 	{NoRing, api.Critical, "wait some seconds, then look at the log of lockstepd", Generic, ""},
@@ -80,6 +94,7 @@ var Register = []Kind{
 	{CanaryDamaged, api.Critical, "give lockstepd the right --kek", Generic, ""},
 	{CertificatesHeld, api.Critical, "lockstep cert rm --confirm gives them up", "LockstepCertificatesHeld", ""},
 	{XDSOpen, api.Warning, "give a policy or certificates, or leave --xds-open out", Generic, ""},
+	{IDsCrowded, api.Warning, "list the ids of each identity in the policy (nodes)", Generic, ""},
 	{RingUnrecorded, api.Warning, "repair what status says of the audit log", Generic, ""},
 	{StoreFrozen, api.Warning, "lockstep store thaw ends it", Generic, ""},
 	{RingRefused, api.Warning, "lockstep nodes", "LockstepNodeRefusing", ""},
@@ -94,6 +109,7 @@ var Register = []Kind{
 	{ListenerRefused, api.Warning, "lockstep nodes", Generic, ""},
 	{ListenerTemplate, api.Warning, "correct the file; it is read again by itself", Generic, ""},
 	{BeyondMaxEager, api.Warning, "lockstep host list", Generic, ""},
+	{OwnNearEnd, api.Warning, renew, "LockstepOwnCertificateNearItsEnd", ""},
 	{PolicyUnusable, api.Warning, "correct the file; it is read again by itself", "LockstepPolicyUnusable", ""},
 	{PolicyUnwritten, api.Warning, "lockstep audit verify", Generic, ""},
 	{PolicyPutBack, api.Warning, "lockstep audit show has the digests", "LockstepPolicyPutBack", ""},
@@ -106,6 +122,11 @@ var Register = []Kind{
 	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
+	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
+	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
+		"LockstepNodeGone", ""},
+	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
+	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",
 		"somebody typed it, and it ends by itself; a rotation that leaves the node behind has its own alert"},
 }
