@@ -31,7 +31,9 @@ func TestNoDurationIsABareNumber(t *testing.T) {
 	kinds := map[string]any{
 		"plain": d, "pointer": &p, "none": (*time.Duration)(nil), "list": []time.Duration{d, d},
 		"array": [1]time.Duration{d}, "map": map[string]time.Duration{"a": d}, "later": later{},
-		"struct":              report{Took: d, Each: []time.Duration{d}, Next: &report{Took: d}, By: map[string]time.Duration{"b": d}},
+		"struct": report{
+			Took: d, Each: []time.Duration{d}, Next: &report{Took: d}, By: map[string]time.Duration{"b": d},
+		},
 		"pointer to a struct": &report{Took: d}, "list of structs": []report{{Took: d}},
 		"group": slog.GroupValue(slog.Duration("in", d), slog.Any("any", []time.Duration{d})),
 	}
