@@ -33,8 +33,12 @@ type Node struct {
 	// ([MetadataEager]).
 	Eager    bool
 	Identity string // its identity as the transport proved it; empty on a plaintext stream
-	Remote   string // the peer's address; [Socket] or [LocalSocket] if it came over a unix socket
-	Stream   uint64 // a number that only this stream of the process has
+	// ValidFrom and ValidUntil are when the certificate is valid that proved the identity. They are
+	// zero if none did.
+	ValidFrom, ValidUntil time.Time
+
+	Remote string // the peer's address; [Socket] or [LocalSocket] if it came over a unix socket
+	Stream uint64 // a number that only this stream of the process has
 	// Conn numbers the connections of the process in the order in which they were accepted
 	// (server.Ordered).
 	Conn    uint64

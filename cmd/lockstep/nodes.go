@@ -86,6 +86,10 @@ func nodesTable(w io.Writer, n api.Nodes) {
 		if others > 0 {
 			trouble = fmt.Sprintf("%d not as they should be (lockstep nodes %s)", others, n.Node)
 		}
+		if n.CertificateState != "" && n.CertificateState != "good" {
+			trouble = strings.TrimPrefix(trouble+"; its own certificate "+n.CertificateState+", ends "+
+				until(n.CertificateNotAfter), "; ")
+		}
 		for _, l := range n.Listeners {
 			trouble = strings.TrimPrefix(trouble+"; listener "+answer(l), "; ")
 		}
@@ -104,8 +108,8 @@ func nodeTable(w io.Writer, n api.Nodes) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "REPLICA")
-		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote,
+		row(w, "NODE", "STATE", "FOR", "IDENTITY", "ITS CERTIFICATE ENDS", "REMOTE", "REPLICA")
+		row(w, n.Node, n.State, since(n.Since), n.Identity, until(n.CertificateNotAfter), n.Remote,
 			cmp.Or(strings.Join(n.Replicas, ", "), n.Replica))
 		fmt.Fprintln(w)
 		row(w, "SECRET", "VERSION", "ANSWER", "AGO")

@@ -97,7 +97,7 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 			relays[i].Cut()
 		}
 		both()
-		// The version before knows no proof of a replica. So the new one can ask it, and refuses it.
+		// The version before knows no proof of a replica. The new one can ask it, and refuses it.
 		for name, p := range planes {
 			r.ask(p)
 			r.eventually(func() error {

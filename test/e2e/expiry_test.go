@@ -158,5 +158,17 @@ func TestAnOwnCertificateThatEndsIsSaidAndRenewedWhileNodesAreThere(t *testing.T
 	}
 	s.ok(one.Restart()) // with the new key
 	s.awaitReady(one)
+
+	// A node's certificate is known from its connection.
+	s.mustRun("pki", "renew", "edge-2", "--dir", dir, "--ttl", "90s")
+	s.ok(two.Restart())
+	s.awaitReady(two)
+	s.eventually(status(3, "the own certificates of 1 nodes are near their end; the first is that of edge-2"))
+	if near := s.metric("lockstep_node_certificates_near_end"); near != 1 {
+		t.Errorf("%v nodes have a certificate near its end", near)
+	}
+	if r := s.lockstep("nodes"); !strings.Contains(r.out, "its own certificate near its end") {
+		t.Errorf("nodes: %s", r.out)
+	}
 	s.mustFail(2, "a CA is not renewed", "pki", "renew", "ca", "--dir", dir)
 }

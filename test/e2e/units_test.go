@@ -48,7 +48,7 @@ func startUnits(t *testing.T) *units {
 		}
 	})
 	// where the unit has them
-	u.plane.XDS, u.plane.Data = "unix:/run/lockstep/xds.sock", u.systemd.Path("/var/lib/lockstep")
+	u.plane.XDS, u.plane.Data = "unix:"+u.systemd.Inside("/run/lockstep/xds.sock"), u.systemd.Path("/var/lib/lockstep")
 	u.ok(os.Mkdir(u.systemd.Path("/etc/lockstep"), 0o755))
 	u.ok(os.Rename(u.certs, u.systemd.Path("/etc/lockstep/certs")))
 	u.certs = u.systemd.Path("/etc/lockstep/certs")

@@ -22,10 +22,8 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/client"
 )
 
-// leaseOfNodes is short, so that a node is gone soon.
-const leaseOfNodes = 6 * time.Second
-
-// faultPolicy is the configuration of the replicas that have faults.
+// faultPolicy is the configuration of the replicas that have faults. The lease is short, so that a
+// node is gone soon.
 const faultPolicy = `refresh: 1s
 scopes:
   default: {period: 2h, ticket_lifetime: 20s, node_lease: 6s}

@@ -30,6 +30,9 @@ type Config struct {
 	// Identity returns the identity of a stream's peer, as the transport proved it. If Identity is
 	// nil, nobody has an identity.
 	Identity func(context.Context) string
+	// Validity returns when the certificate is valid that proved it. If Validity is nil, that is
+	// not known.
+	Validity func(context.Context) (from, until time.Time)
 	// Remote returns the address of a stream's peer where that says more than its connection, and
 	// else an empty string. Remote may be nil.
 	Remote func(context.Context) string
@@ -59,6 +62,7 @@ type Config struct {
 type Server struct {
 	env      *environment
 	identity func(context.Context) string
+	validity func(context.Context) (from, until time.Time)
 	remote   func(context.Context) string
 
 	pushers pushers
@@ -80,6 +84,9 @@ func New(c Config) *Server {
 	if c.Identity == nil {
 		c.Identity = func(context.Context) string { return "" }
 	}
+	if c.Validity == nil {
+		c.Validity = func(context.Context) (from, until time.Time) { return from, until }
+	}
 	if c.Remote == nil {
 		c.Remote = func(context.Context) string { return "" }
 	}
@@ -96,7 +103,7 @@ func New(c Config) *Server {
 	return &Server{
 		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, admit: c.Admit, log: c.Log, limits: bounds,
 			onDemand: c.OnDemand},
-		identity: c.Identity, remote: c.Remote,
+		identity: c.Identity, validity: c.Validity, remote: c.Remote,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),
 		pushers:  pushers{limit: runtime.GOMAXPROCS(0)},
@@ -215,6 +222,7 @@ func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stre
 // peer returns what is known of a node before its first request.
 func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
 	n := xds.Node{Service: svc, Identity: s.identity(ctx), Conn: connOf(ctx)}
+	n.ValidFrom, n.ValidUntil = s.validity(ctx)
 	if p, ok := peer.FromContext(ctx); ok {
 		n.Remote = p.Addr.String()
 	}

@@ -27,9 +27,10 @@ type caller struct {
 	scope string // scope is the only one in which it may change something; "" is all.
 	peer  bool   // peer says that it is another replica.
 
-	mu      sync.Mutex
-	claim   string    // claim is who he says that he is.
-	written []written // written is what the request wrote into the audit log so far.
+	mu    sync.Mutex
+	claim string  // claim is who he says that he is.
+	first written // first is the first line that the request wrote into the audit log.
+	lines int     // lines is how many it wrote.
 }
 
 // localAdministrator is the name of whoever has admin.token of the data directory.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation"
@@ -257,7 +258,11 @@ func (f *fleet) stream(s server.StreamView) {
 	default:
 		f.loose[s.Node.ID] = n
 	}
-	connect(n, f.replica, api.Node{Identity: s.Node.Identity, Remote: s.Node.Remote, Since: s.Since})
+	is := api.Node{Identity: s.Node.Identity, Remote: s.Node.Remote, Since: s.Since}
+	if proof := proofOf(s.Node); !proof.NotAfter.IsZero() {
+		is.CertificateNotAfter, is.CertificateState = proof.NotAfter, proof.State(expiry.Proof, f.now).String()
+	}
+	connect(n, f.replica, is)
 	for _, v := range s.Names {
 		secret := f.judged(s, v, secretOf(s, v, f.now))
 		if _, ring := keysource.RingScope(v.Name); ring && v.Type == sds.TypeURL {

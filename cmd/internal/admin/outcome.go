@@ -30,7 +30,9 @@ func Recorded(ctx context.Context, e audit.Entry, head audit.Head) {
 	if c := callerIn(ctx); c != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.written = append(c.written, written{e, head.Ref()})
+		if c.lines++; c.lines == 1 { // a restore writes a line for each record
+			c.first = written{e, head.Ref()}
+		}
 	}
 }
 
@@ -43,38 +45,39 @@ func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
 // settleWithin bounds the line that says that an action failed.
 const settleWithin = 2 * time.Second
 
-// settle writes into the audit log that what the request wrote there was refused or has failed. Of
-// several lines it is the first, which is the request itself, and the last, which is the change
-// that was about to be made.
+// settle writes into the audit log that what the request wrote there was refused or has failed. If
+// it wrote several lines, its first one stands for the whole, of which a part may have been done.
 func (a *admin) settle(ctx context.Context, failure error) {
 	c := callerIn(ctx)
 	if c == nil || failure == nil {
 		return
 	}
 	c.mu.Lock()
-	lines := c.written
-	c.written = nil
+	l, lines := c.first, c.lines
+	c.lines = 0
 	c.mu.Unlock()
-	if len(lines) == 0 {
+	if lines == 0 {
 		return
 	}
-	if len(lines) > 2 {
-		lines = []written{lines[0], lines[len(lines)-1]}
-	}
 	suffix := audit.Failed
-	if code, _ := codeOf(failure); code < http.StatusInternalServerError || code == http.StatusServiceUnavailable {
+	if code, _ := codeOf(failure); lines == 1 && certain[code] {
 		suffix = audit.Refused
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	for _, l := range lines {
-		e := audit.Entry{
-			Actor: l.entry.Actor, What: l.entry.What + suffix, Scope: l.entry.Scope, Name: l.entry.Name,
-			Key: l.entry.Key, KeyID: l.entry.KeyID, Why: failure.Error(), After: l.ref,
-		}
-		if _, err := a.cfg.Audit.Append(ctx, e); err != nil {
-			a.cfg.Log.Error("that an action was not done cannot be written into the audit log", "what", e.What,
-				"why", e.Why, "err", err)
-		}
+	e := audit.Entry{
+		Actor: l.entry.Actor, What: l.entry.What + suffix, Scope: l.entry.Scope, Name: l.entry.Name,
+		Key: l.entry.Key, KeyID: l.entry.KeyID, Why: failure.Error(), After: l.ref,
 	}
+	if _, err := a.cfg.Audit.Append(ctx, e); err != nil {
+		a.cfg.Log.Error("that an action was not done cannot be written into the audit log", "what", e.What,
+			"why", e.Why, "err", err)
+	}
+}
+
+// certain are the answers with which nothing was done. Of others that is not known: the client may
+// have gone, or the store.
+var certain = map[int]bool{
+	http.StatusBadRequest: true, http.StatusForbidden: true, http.StatusNotFound: true, http.StatusConflict: true,
+	http.StatusUnprocessableEntity: true, http.StatusServiceUnavailable: true,
 }

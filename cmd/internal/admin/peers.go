@@ -228,7 +228,7 @@ func join(have *api.Node, replica string, n api.Node) {
 }
 
 // connect notes a replica to which the node is connected. The first one gives its remote address,
-// and the time, unless a roster did.
+// and the time, unless a roster did. Of several certificates the one counts that ends first.
 func connect(have *api.Node, replica string, n api.Node) {
 	if !slices.Contains(have.Replicas, replica) {
 		have.Replicas = append(have.Replicas, replica)
@@ -238,6 +238,10 @@ func connect(have *api.Node, replica string, n api.Node) {
 	}
 	if have.Since.IsZero() {
 		have.Since = n.Since
+	}
+	if end := n.CertificateNotAfter; have.CertificateNotAfter.IsZero() ||
+		!end.IsZero() && end.Before(have.CertificateNotAfter) {
+		have.CertificateNotAfter, have.CertificateState = end, n.CertificateState
 	}
 }
 

@@ -33,7 +33,7 @@ type Problems struct {
 
 // Here returns the problems of this replica and of its nodes, the most severe first.
 func (p *Problems) Here(ctx context.Context) []api.Problem {
-	return p.with(boundTroubles("", p.Ledger.Troubles(ctx, time.Now())))
+	return p.with(p.Ledger.here(ctx, ""))
 }
 
 // with returns the problems of this replica, and those of nodes that troubles say.
@@ -50,6 +50,7 @@ func (p *Problems) with(troubles api.Troubles) []api.Problem {
 		more.Count = n
 		out = append(out, more)
 	}
+	out = append(out, ofNodeCertificates(troubles.Certificates, time.Now())...)
 	for _, name := range p.Ledger.Rollouts.Scopes() {
 		if st, err := p.Ledger.Rollouts.Status(name); err == nil {
 			out = append(out, ofScope(name, st)...)

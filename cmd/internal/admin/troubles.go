@@ -227,7 +227,15 @@ func sinceOf(s server.StreamView, v server.NameView) time.Time {
 
 // troubles answers another replica.
 func (a *admin) troubles(r *http.Request) (api.Troubles, error) {
-	return boundTroubles(a.cfg.Replica, a.ledger().Troubles(r.Context(), time.Now())), nil
+	return a.ledger().here(r.Context(), a.cfg.Replica), nil
+}
+
+// here is what this replica says.
+func (l Ledger) here(ctx context.Context, replica string) api.Troubles {
+	now := time.Now()
+	out := boundTroubles(replica, l.Troubles(ctx, now))
+	out.Certificates, _ = l.Certificates(ctx, now)
+	return out
 }
 
 func (a *admin) ledger() Ledger {
@@ -254,16 +262,18 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	said, _ := peersSay(within, a, func(ctx context.Context, c *api.Client) (api.Troubles, error) {
 		return c.Troubles(ctx)
 	})
-	said = append(said, boundTroubles(a.cfg.Replica, a.ledger().Troubles(ctx, time.Now())))
+	said = append(said, a.ledger().here(ctx, a.cfg.Replica))
 	sum := map[troubleKey]api.Trouble{}
 	heard := map[string]bool{} // two replicas' addresses may lead to one
 	more := 0
+	var certs api.NodeCertificates
 	for _, one := range slices.Backward(said) {
 		if heard[one.Replica] {
 			continue
 		}
 		heard[one.Replica] = true
 		more += one.More
+		certs = addCertificates(certs, one.Certificates)
 		for _, t := range one.Troubles {
 			k := troubleKey{t.Name, t.State}
 			have, ok := sum[k]
@@ -279,5 +289,6 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	}
 	out := boundTroubles(a.cfg.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
 	out.More += more
+	out.Certificates = certs
 	return out
 }

@@ -8,6 +8,17 @@ type Troubles struct {
 	Replica  string    `json:"replica"`
 	Troubles []Trouble `json:"troubles"` // Troubles are 20 at most.
 	More     int       `json:"more,omitempty"`
+	// Certificates are those by which the nodes prove who they are, if some are near their end.
+	Certificates NodeCertificates `json:"certificates,omitzero"`
+}
+
+// NodeCertificates counts the nodes whose own certificate is near its end, or has expired.
+type NodeCertificates struct {
+	Near    int `json:"near"` // Near have 30 days or a third of the lifetime left.
+	Expired int `json:"expired"`
+	// Node is the one whose certificate ends first, at NotAfter.
+	Node     string    `json:"node"`
+	NotAfter time.Time `json:"not_after"`
 }
 
 // Trouble is a secret that some nodes do not have as they should. It is also one that they did not

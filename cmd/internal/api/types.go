@@ -111,6 +111,10 @@ type Node struct {
 	// Expected reports that the configuration expects the node, in a list of all nodes.
 	Expected bool   `json:"expected,omitempty"`
 	Remote   string `json:"remote,omitempty"`
+	// CertificateNotAfter is when the certificate ends by which the node proved who it is.
+	// CertificateState is good, near its end, urgent or expired.
+	CertificateNotAfter time.Time `json:"certificate_not_after,omitzero"`
+	CertificateState    string    `json:"certificate_state,omitempty"`
 	// Replica is the one to which the node is connected. If these are several, it is that from
 	// which the node has its ring.
 	Replica string `json:"replica,omitempty"`

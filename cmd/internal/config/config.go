@@ -197,8 +197,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 		"PEM file: the CA of those who may use the admin API, where it speaks mTLS")
 	f.IntVar(&c.NodeNames, "node-names", c.NodeNames, "names that a node may hold of those that it fetched on demand")
 	f.IntVar(&c.WildcardNames, "wildcard-names", c.WildcardNames, "of them, names under one wildcard")
-	f.StringSliceVar(&c.ExpectedNodes, "expected-nodes", c.ExpectedNodes,
-		"ids of nodes that should be connected, with commas between")
+	f.Var((*list)(&c.ExpectedNodes), "expected-nodes", "ids of nodes that should be connected, with commas between")
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
 	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog,
 		"syslog that gets the audit log too: local, unix:/path or tcp://host:port")

@@ -144,3 +144,23 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The file, the environment and the flag each replace what came before.
+func TestExpectedNodesComeFromFileEnvironmentAndFlag(t *testing.T) {
+	const file = "expected_nodes: [edge-1, edge-2]\n"
+	env := map[string]string{"LOCKSTEP_EXPECTED_NODES": "edge-3,edge-4"}
+	for _, tc := range []struct {
+		env  map[string]string
+		args []string
+		want string
+	}{
+		{nil, nil, "edge-1 edge-2"},
+		{env, nil, "edge-3 edge-4"},
+		{env, []string{"--expected-nodes", "edge-5,edge-6"}, "edge-5 edge-6"},
+	} {
+		c, err := load(t, file, tc.env, tc.args...)
+		if got := strings.Join(c.ExpectedNodes, " "); err != nil || got != tc.want {
+			t.Errorf("environment %v, flags %v: %q, %v; want %q", tc.env, tc.args, got, err, tc.want)
+		}
+	}
+}

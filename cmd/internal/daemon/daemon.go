@@ -289,7 +289,7 @@ func (d *Daemon) wire() error {
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
 		Observe:  d.seen.Observe,
-		Identity: transport.Identity, Remote: remote,
+		Identity: transport.Identity, Validity: transport.Validity, Remote: remote,
 		Admit:    d.admit,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,10 @@ var (
 	ownNear = desc("own_certificate_near_end",
 		"1 while lockstepd's own mTLS certificate, or a CA of those who may connect, has 30 days "+
 			"or a third of its lifetime left, or has expired.", "which")
+	nodeExpiry = desc("node_certificate_earliest_expiry_seconds",
+		"Seconds until the first own certificate expires of the nodes that are connected here.")
+	nodesNear = desc("node_certificates_near_end",
+		"Nodes connected here whose own certificate has 30 days or a third of its lifetime left, or has expired.")
 	failed = desc("handshakes_failed_total",
 		"TLS handshakes that failed. A peer that connects and goes away is counted as closed.", "listener", "reason")
 )
@@ -42,6 +47,11 @@ func (c collector) connections(
 			gauge(ownExpiry, first.Sub(now).Seconds(), which)
 			gauge(ownNear, b2f(near), which)
 		}
+	}
+	certs, first := c.c.Ledger.Certificates(context.Background(), now)
+	gauge(nodesNear, float64(certs.Near+certs.Expired))
+	if !first.IsZero() {
+		gauge(nodeExpiry, first.Sub(now).Seconds())
 	}
 	for listener, counts := range c.c.Failed.Counts() {
 		for reason, n := range counts {

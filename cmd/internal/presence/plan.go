@@ -28,7 +28,7 @@ func (r *Registry) plan(now time.Time, here, left map[string]node) *plan {
 	p := &plan{
 		of: r, shards: map[string]stored{}, events: map[string][]recorder.Entry{}, left: map[string]map[string]node{},
 	}
-	offset := now.Sub(time.Now()) // of the store's clock
+	offset := time.Until(now) // of the store's clock
 	for id, n := range here {
 		k, there := p.get(id)
 		if there && k.Connected && (k.Replica == r.cfg.Replica || r.isAlive(k.Replica)) {
@@ -127,7 +127,10 @@ func (k *known) learn(n node) {
 		k.Identity = n.identity
 	}
 	if len(n.rings) > 0 {
-		k.Rings = maps.Clone(n.rings)
+		k.Rings = map[string]string{}
+		for _, h := range n.rings {
+			k.Rings[h.scope] = h.version
+		}
 	}
 }
 

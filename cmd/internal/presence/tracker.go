@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +26,25 @@ type node struct {
 	streams  []uint64
 	since    time.Time // since is when it came, or when it left.
 	identity string
-	rings    map[string]string // rings are the versions that it has accepted, by scope.
+	rings    []held // rings are those that it has accepted last. There is mostly one.
+}
+
+// held is the version of a scope's ring that a node has.
+type held struct{ scope, version string }
+
+// accepted notes a version. The list is made anew, since others may read the old one.
+func (n *node) accepted(scope, version string) {
+	i := slices.IndexFunc(n.rings, func(h held) bool { return h.scope == scope })
+	if i >= 0 && n.rings[i].version == version {
+		return
+	}
+	rings := slices.Clone(n.rings)
+	if i < 0 {
+		rings = append(rings, held{scope: strings.Clone(scope)})
+		i = len(rings) - 1
+	}
+	rings[i].version = version
+	n.rings = rings
 }
 
 func newTracker() *tracker {
@@ -74,11 +91,8 @@ func (t *tracker) observe(e xds.Event) (came, went bool, since time.Time) {
 		}
 		n.identity = e.Node.Identity
 	case xds.Accepted:
-		if scope, ring := keysource.RingScope(e.Name); ring && n != nil && n.rings[scope] != e.Version {
-			if n.rings == nil {
-				n.rings = map[string]string{}
-			}
-			n.rings[strings.Clone(scope)] = e.Version
+		if scope, ring := keysource.RingScope(e.Name); ring && n != nil {
+			n.accepted(scope, e.Version)
 		}
 	}
 	return came, false, since
@@ -90,7 +104,7 @@ func (t *tracker) take() (here, left map[string]node) {
 	defer t.mu.Unlock()
 	here = make(map[string]node, len(t.nodes))
 	for id, n := range t.nodes {
-		here[id] = node{since: n.since, identity: n.identity, rings: maps.Clone(n.rings)}
+		here[id] = node{since: n.since, identity: n.identity, rings: n.rings}
 	}
 	left = make(map[string]node, len(t.left))
 	for id, n := range t.left {

@@ -34,6 +34,7 @@ const (
 	ListenerTemplate    = "listener-template-unusable"
 	BeyondMaxEager      = "hosts-beyond-max-eager"
 	OwnNearEnd          = "own-certificate-near-end"
+	NodesNearEnd        = "node-certificates-near-end"
 	PolicyUnusable      = "policy-unusable"
 	PolicyUnwritten     = "policy-unwritten"
 	PolicyPutBack       = "policy-put-back"
@@ -110,6 +111,8 @@ var Register = []Kind{
 	{ListenerTemplate, api.Warning, "correct the file; it is read again by itself", Generic, ""},
 	{BeyondMaxEager, api.Warning, "lockstep host list", Generic, ""},
 	{OwnNearEnd, api.Warning, renew, "LockstepOwnCertificateNearItsEnd", ""},
+	{NodesNearEnd, api.Warning, "lockstep nodes; renew them, with lockstep pki renew or where they were issued",
+		"LockstepNodeCertificateNearItsEnd", ""},
 	{PolicyUnusable, api.Warning, "correct the file; it is read again by itself", "LockstepPolicyUnusable", ""},
 	{PolicyUnwritten, api.Warning, "lockstep audit verify", Generic, ""},
 	{PolicyPutBack, api.Warning, "lockstep audit show has the digests", "LockstepPolicyPutBack", ""},
