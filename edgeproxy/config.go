@@ -115,41 +115,54 @@ func bad(format string, a ...any) error {
 }
 
 // Check refuses what cannot be served. It does not read the files that c names. The error wraps
-// ErrBadConfig.
+// ErrBadConfig, and is the first of Faults.
 func (c Config) Check() error {
+	if all := c.Faults(); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// Faults returns everything for which Check refuses c.
+func (c Config) Faults() (all []error) {
 	if len(c.Listeners) == 0 {
-		return bad("listeners: there must be one at least")
+		all = append(all, bad("listeners: there must be one at least"))
 	}
 	for i, l := range c.Listeners {
 		if err := l.check(); err != nil {
-			return fmt.Errorf("listeners[%d]: %w", i, err)
+			all = append(all, fmt.Errorf("listeners[%d]: %w", i, err))
 		}
 	}
 	for i, r := range c.Routes {
 		if err := r.check(); err != nil {
-			return fmt.Errorf("routes[%d]: %w", i, err)
+			all = append(all, fmt.Errorf("routes[%d]: %w", i, err))
 		}
 	}
-	switch {
-	case len(c.Routes) == 0:
-		return bad("routes: there must be one at least")
-	case c.Limits.HeaderBytes < 1<<10 || c.Limits.HeaderBytes > 1<<20:
-		return bad("limits: header_bytes: %d is not between 1024 and 1048576", c.Limits.HeaderBytes)
-	case c.Limits.Streams < 1:
-		return bad("limits: streams: %d is less than 1", c.Limits.Streams)
-	case c.Limits.Names < 10 || c.Limits.Names > 1_000_000:
-		return bad("limits: names: %d is not between 10 and 1000000", c.Limits.Names)
+	if len(c.Routes) == 0 {
+		all = append(all, bad("routes: there must be one at least"))
+	}
+	if c.Limits.HeaderBytes < 1<<10 || c.Limits.HeaderBytes > 1<<20 {
+		all = append(all, bad("limits: header_bytes: %d is not between 1024 and 1048576", c.Limits.HeaderBytes))
+	}
+	if c.Limits.Streams < 1 {
+		all = append(all, bad("limits: streams: %d is less than 1", c.Limits.Streams))
+	}
+	if c.Limits.Names < 10 || c.Limits.Names > 1_000_000 {
+		all = append(all, bad("limits: names: %d is not between 10 and 1000000", c.Limits.Names))
 	}
 	t := c.Timeouts
-	for name, d := range map[string]time.Duration{
-		"header": t.Header, "idle": t.Idle, "body": t.Body, "load": t.Load, "upstream_dial": t.UpstreamDial,
-		"upstream_header": t.UpstreamHeader, "drain": t.Drain,
+	for _, step := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"header", t.Header}, {"idle", t.Idle}, {"body", t.Body}, {"load", t.Load}, {"upstream_dial", t.UpstreamDial},
+		{"upstream_header", t.UpstreamHeader}, {"drain", t.Drain},
 	} {
-		if d <= 0 || d > 24*time.Hour {
-			return bad("timeouts: %s: %s is not between 0 and 24h", name, d)
+		if step.d <= 0 || step.d > 24*time.Hour {
+			all = append(all, bad("timeouts: %s: %s is not between 0 and 24h", step.name, step.d))
 		}
 	}
-	return nil
+	return all
 }
 
 // Scopes lists the scopes whose ticket keys the listeners use, each once.

@@ -27,11 +27,11 @@ type Config struct {
 type Table struct {
 	cfg      Config
 	name     string // of the listener; set once
-	file     *watchfile.Watched[*Template]
 	editions editions
 	changed  chan struct{} // capacity 1; ready when something to serve has changed
 
 	mu        sync.Mutex
+	file      *watchfile.Watched[*Template]
 	template  *Template
 	hosts     []keysource.Name
 	hostsSet  bool // SetHosts was called
@@ -47,7 +47,7 @@ func NewTable(c Config) (*Table, error) {
 		c.Refresh = 5 * time.Second
 	}
 	t := &Table{cfg: c, policy: c.Policy, changed: make(chan struct{}, 1), mailboxes: map[*xds.Mailbox]struct{}{}}
-	file, err := watchfile.Open(t.parse, c.File)
+	file, err := t.open(c.File, c.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -57,13 +57,33 @@ func NewTable(c Config) (*Table, error) {
 	return t, nil
 }
 
+// Change makes ready what serves the template of another file, or with other options. commit puts
+// it in the place of the present one, and cannot fail. The error is that of [NewTable], or says
+// that the listener has another name. After an error nothing has changed.
+func (t *Table) Change(file string, o Options) (commit func(), err error) {
+	next, err := t.open(file, o)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.file, t.template = next, next.Now()
+		t.signal()
+	}, nil
+}
+
+func (t *Table) open(file string, o Options) (*watchfile.Watched[*Template], error) {
+	return watchfile.Open(func(files []watchfile.File) (*Template, error) { return t.parse(files, o) }, file)
+}
+
 // parse makes a template of the file. After the first one, its name must not change.
-func (t *Table) parse(files []watchfile.File) (*Template, error) {
+func (t *Table) parse(files []watchfile.File, o Options) (*Template, error) {
 	f := files[0]
 	if f.Err != nil {
 		return nil, f.Err
 	}
-	p, err := Parse(f.Bytes, t.cfg.Options)
+	p, err := Parse(f.Bytes, o)
 	if err == nil && t.name != "" && p.name != t.name {
 		err = bad("its name was %q and is now %q, which would be another listener: "+
 			"restart lockstepd if that is meant", t.name, p.name)
@@ -76,22 +96,32 @@ func (t *Table) parse(files []watchfile.File) (*Template, error) {
 
 // read takes over the content of the file, if it can be used.
 func (t *Table) read() {
-	changed, fault := t.file.Look()
+	file := t.watched()
+	changed, fault := file.Look()
 	if fault != nil {
 		t.cfg.Log.Error("the listener's template cannot be used; the last good one stays in force", "err", fault)
 	}
 	if !changed {
 		return
 	}
-	t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", t.cfg.File)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.template = t.file.Now()
+	if t.file != file { // Change was faster
+		return
+	}
+	t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", file.Path())
+	t.template = file.Now()
 	t.signal()
 }
 
 // Problem returns why the template in the file is not in force, or nil while it is.
-func (t *Table) Problem() error { return t.file.Err() }
+func (t *Table) Problem() error { return t.watched().Err() }
+
+func (t *Table) watched() *watchfile.Watched[*Template] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.file
+}
 
 // Port returns the port on which a node listens that has the listener. It is 0 if the node does
 // not listen on a port.

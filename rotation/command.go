@@ -206,7 +206,7 @@ type Plan struct {
 
 // Plan makes a dry run of a rotation.
 func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
-	plan := Plan{Scope: r.Scope, DrainsFor: p.drainsFor()}
+	plan := Plan{Scope: r.Scope, DrainsFor: drainsFor(p.TicketLifetime)}
 	if len(r.Keys) == 0 {
 		plan.Blocked = []string{"the scope has no key yet"}
 		return plan
@@ -216,7 +216,7 @@ func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
 			plan.Nodes = append(plan.Nodes, m.Name())
 		}
 	}
-	plan.Drains = r.Keys[0].Key.ID()
+	plan.Drains, plan.DrainsFor = r.Keys[0].Key.ID(), drainsFor(r.lifetimeOf(p, r.Keys[0]))
 	if r.underway() || r.Phase != Steady {
 		plan.Steps = []string{fmt.Sprintf("rotation %d is under way (%s); a request would join it", r.Begun, r.Phase)}
 		plan.Blocked = r.blockedBy(p, t, now)

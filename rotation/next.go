@@ -19,6 +19,7 @@ func (r Rollout) Next(p Policy, t Tally, now time.Time, fresh func() keysource.T
 	for n.Generation == r.Generation && n.step(p, t, now, fresh) {
 		changed = true
 	}
+	changed = n.noteLifetimes(p) || changed
 	return n, changed
 }
 
@@ -120,7 +121,7 @@ func (r *Rollout) noteUnused(p Policy, t Tally, now time.Time) bool {
 // retire drops a key whose last ticket has grown old.
 func (r *Rollout) retire(p Policy, now time.Time) bool {
 	for i, k := range r.Keys {
-		if at := p.retiresAt(k); !at.IsZero() && !now.Before(at) {
+		if at := r.retiresAt(p, k); !at.IsZero() && !now.Before(at) {
 			r.drop(i)
 			r.log(Line{At: now, What: LineRetired, Key: k.Key.ID(), By: "lockstepd",
 				Why: "its last ticket is older than ticket_lifetime", Took: now.Sub(k.DemotedAt)})
@@ -333,7 +334,7 @@ func (r Rollout) Due(p Policy, t Tally, now time.Time) (due time.Time) {
 		at(k.FirstUsed.Add(p.MaxKeyAge))
 		if k.Demoted != 0 {
 			at(k.DemotedAt.Add(p.NodeLease))
-			at(p.retiresAt(k))
+			at(r.retiresAt(p, k))
 		}
 	}
 	at(r.RetryAt)

@@ -157,7 +157,7 @@ func TestAtMaxKeyAgeARotationGoesOnAfterALease(t *testing.T) {
 	}
 	l.after(l.p.TicketLifetime, "distributing")
 	l.want(Distributing, "2 1 3")
-	l.after(l.p.margin(), "retired") // although c still encrypts with it
+	l.after(margin(l.p.TicketLifetime), "retired") // although c still encrypts with it
 	l.want(Distributing, "2 3")
 }
 
@@ -239,20 +239,20 @@ func TestAKeyLeavesALifetimeAfterItsLastUse(t *testing.T) {
 	l.accept("c")
 	l.next("done")
 	if !l.r.Keys[1].UnusedSince.Equal(l.now) ||
-		!l.p.retiresAt(l.r.Keys[1]).Equal(l.now.Add(2*time.Hour+2*time.Minute)) {
-		t.Errorf("drains since %s, retires %s", l.r.Keys[1].UnusedSince, l.p.retiresAt(l.r.Keys[1]))
+		!l.r.retiresAt(l.p, l.r.Keys[1]).Equal(l.now.Add(2*time.Hour+2*time.Minute)) {
+		t.Errorf("drains since %s, retires %s", l.r.Keys[1].UnusedSince, l.r.retiresAt(l.p, l.r.Keys[1]))
 	}
 	l.after(time.Hour)
 	// comes back with g1
 	l.members["old"] = &Member{Node: "old", Nr: 1, Floor: 1, Answered: true, Connected: true, Since: l.now}
 	l.next()
-	if !l.r.Keys[1].UnusedSince.IsZero() || !l.p.retiresAt(l.r.Keys[1]).IsZero() {
+	if !l.r.Keys[1].UnusedSince.IsZero() || !l.r.retiresAt(l.p, l.r.Keys[1]).IsZero() {
 		t.Error("the drain goes on although somebody encrypts with the key again")
 	}
 	l.after(time.Minute)
 	l.accept("old")
 	l.next()
-	l.after(l.p.TicketLifetime + l.p.margin() - 1)
+	l.after(drainsFor(l.p.TicketLifetime) - 1)
 	l.after(1, "retired")
 	l.want(Steady, "2")
 }

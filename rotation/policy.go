@@ -71,7 +71,7 @@ func (p Policy) Check() error {
 		return fmt.Errorf("client_certs: empty; say none, or the CA's SHA-256 fingerprint")
 	}
 	// One key encrypts, one is next, and those of one lifetime drain.
-	if n := 2 + int((p.drainsFor()+p.Period-1)/p.Period); n > keysource.MaxRing {
+	if n := 2 + int((drainsFor(p.TicketLifetime)+p.Period-1)/p.Period); n > keysource.MaxRing {
 		return fmt.Errorf("period: a key each %s that drains for %s makes a ring of %d, at most %d: "+
 			"lengthen period or shorten ticket_lifetime", p.Period, p.TicketLifetime, n, keysource.MaxRing)
 	}
@@ -80,16 +80,11 @@ func (p Policy) Check() error {
 
 // margin is added to the lifetime of tickets, since clocks differ and an acknowledgement follows
 // its push by a moment.
-func (p Policy) margin() time.Duration { return max(time.Second, p.TicketLifetime/60) }
+func margin(lifetime time.Duration) time.Duration { return max(time.Second, lifetime/60) }
 
-// drainsFor is how long a key goes on decrypting once no live member may encrypt with it.
-func (p Policy) drainsFor() time.Duration { return p.TicketLifetime + p.margin() }
+// drainsFor is how long a key goes on decrypting once no live member may encrypt with it, if its
+// tickets have that lifetime.
+func drainsFor(lifetime time.Duration) time.Duration { return lifetime + margin(lifetime) }
 
-// retiresAt returns when k leaves the ring. It returns zero while k encrypts, or a live node may
-// encrypt with it.
-func (p Policy) retiresAt(k Key) time.Time {
-	if k.Demoted == 0 || k.UnusedSince.IsZero() {
-		return time.Time{}
-	}
-	return k.UnusedSince.Add(p.drainsFor())
-}
+// maxLifetime bounds TicketLifetime.
+const maxLifetime = 24 * time.Hour

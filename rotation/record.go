@@ -43,9 +43,11 @@ type rolloutRecord struct {
 	Restored   []string             `json:"restored,omitempty"`
 	Proven     uint64               `json:"proven,omitempty"`
 	Doubted    []string             `json:"doubted,omitempty"`
-	History    []Line               `json:"history"`
-	Lines      uint64               `json:"lines"`
-	Audit      string               `json:"audit,omitempty"`
+	// Lifetimes are in nanoseconds, by fingerprint.
+	Lifetimes map[string]time.Duration `json:"lifetimes,omitempty"`
+	History   []Line                   `json:"history"`
+	Lines     uint64                   `json:"lines"`
+	Audit     string                   `json:"audit,omitempty"`
 }
 
 type keyRecord struct {
@@ -125,7 +127,8 @@ func (r Rollout) marshal() ([]byte, error) {
 		Format: rolloutFormat, Scope: r.Scope, Generation: r.Generation, Phase: r.Phase, Since: r.Since,
 		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Hold: r.Hold, Tries: r.Tries,
 		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, Restored: r.Restored,
-		Proven: r.Proven, Doubted: r.Doubted, History: r.History, Lines: r.Lines, Audit: r.Audit,
+		Proven: r.Proven, Doubted: r.Doubted, Lifetimes: r.Lifetimes,
+		History: r.History, Lines: r.Lines, Audit: r.Audit,
 	}
 	if len(r.Groups.First) > 0 {
 		rec.Groups = &r.Groups
@@ -257,6 +260,7 @@ func Decode(scope string, b []byte) (Rollout, error) {
 		}
 		r.Keys = append(r.Keys, key)
 	}
+	r.Lifetimes = bounded(rec.Lifetimes)
 	if err := r.Ring().Check(); err != nil {
 		return bad("%v", err)
 	}

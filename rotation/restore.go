@@ -136,6 +136,9 @@ func (r Rollout) mergeBackup(
 			out.Refused = append(out.Refused, k.Key.ID()+": "+why)
 		default:
 			r.addDraining(k, now)
+			if d := from.Lifetimes[k.Key.Fingerprint()]; d > 0 {
+				r.setLifetime(k.Key.Fingerprint(), d)
+			}
 			out.Back = append(out.Back, k.Key.ID())
 			r.Restored = append(r.Restored, k.Key.Fingerprint())
 		}

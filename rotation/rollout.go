@@ -60,8 +60,11 @@ type Rollout struct {
 	Proven uint64
 	// Doubted are the fingerprints of the keys that were in the ring then.
 	Doubted []string
-	History []Line // History has the newest line last, and at most maxHistory lines.
-	Lines   uint64 // Lines is how many lines were ever written.
+	// Lifetimes are the longest ticket_lifetimes that tickets of the keys were issued with, by
+	// fingerprint; see noteLifetimes.
+	Lifetimes map[string]time.Duration
+	History   []Line // History has the newest line last, and at most maxHistory lines.
+	Lines     uint64 // Lines is how many lines were ever written.
 	// Audit is where the audit log holds the last line that was written down.
 	Audit string
 
@@ -131,6 +134,7 @@ func (r Rollout) clone() Rollout {
 	r.Refusers = maps.Clone(r.Refusers)
 	r.Groups.First = maps.Clone(r.Groups.First)
 	r.Excluded = maps.Clone(r.Excluded)
+	r.Lifetimes = maps.Clone(r.Lifetimes)
 	r.Burnt = slices.Clone(r.Burnt)
 	r.Restored = slices.Clone(r.Restored)
 	r.Doubted = slices.Clone(r.Doubted)

@@ -76,7 +76,7 @@ func (r Rollout) View(p Policy, t Tally, now time.Time) View {
 		v.Keys = append(v.Keys, KeyView{
 			ID: k.Key.ID(), Fingerprint: k.Key.Fingerprint(), Added: k.Added,
 			Created: k.Created, FirstUsed: k.FirstUsed,
-			MayEncrypt: i == 0 || k.Demoted != 0 && k.UnusedSince.IsZero(), RetiresAt: p.retiresAt(k),
+			MayEncrypt: i == 0 || k.Demoted != 0 && k.UnusedSince.IsZero(), RetiresAt: r.retiresAt(p, k),
 		})
 	}
 	v.BlockedBy = r.blockedBy(p, t, now)

@@ -119,14 +119,18 @@ var rooms = []struct {
 		"internal/atomicfile", "keysource", "keysource/dir",
 	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
 	{"cmd/internal/config", []string{
-		"audit", "cmd/internal/place", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
+		"audit", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/settings", "cmd/internal/strictyaml",
+		"keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
 		"cmd/internal/api", "cmd/internal/bus", "cmd/internal/certlog", "cmd/internal/config",
-		"cmd/internal/datadir", "cmd/internal/failpoint", "cmd/internal/listeners", "cmd/internal/loss",
+		"cmd/internal/datadir", "cmd/internal/describe", "cmd/internal/failpoint", "cmd/internal/listeners",
+		"cmd/internal/live",
+		"cmd/internal/loss",
 		"cmd/internal/metrics", "cmd/internal/observer", "cmd/internal/presence", "cmd/internal/problems",
-		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal",
+		"cmd/internal/recorder", "cmd/internal/reload", "cmd/internal/rest", "cmd/internal/version", "events",
+		"events/journal",
 		"identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
@@ -135,8 +139,10 @@ var rooms = []struct {
 	{"cmd/internal/datadir", []string{
 		"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
+	{"cmd/internal/describe", nil, "it describes services, whosever"},
 	{"cmd/internal/edge", []string{
-		"cmd/internal/kek", "cmd/internal/place", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
+		"cmd/internal/kek", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/reload", "cmd/internal/settings",
+		"cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
 		"edgeproxy/lastgood", "edgeproxy/secrets", "internal/expiry", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
 	{"cmd/internal/expiring", []string{
@@ -153,6 +159,11 @@ var rooms = []struct {
 		"cmd/internal/admin", "cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/eager", "lds",
 		"xds",
 	}, "a listener is made of names: it never sees a certificate, a key or a store"},
+	{"cmd/internal/live", []string{
+		"cmd/internal/api", "cmd/internal/config", "cmd/internal/listeners", "cmd/internal/logs",
+		"cmd/internal/problems", "cmd/internal/reload", "rotation/fleet", "xds/server",
+	}, "it changes settings of parts that run: it opens nothing"},
+	{"cmd/internal/logs", nil, "it writes what it is given, and knows no secret and no error of ours"},
 	{"cmd/internal/loss", []string{
 		"cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
@@ -182,6 +193,10 @@ var rooms = []struct {
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "identity/transport", "rotation/fleet",
 	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
+	{"cmd/internal/reload", nil, "it compares settings and calls what puts them in force, in any program"},
+	{"cmd/internal/settings", []string{
+		"cmd/internal/strictyaml",
+	}, "it reads a configuration, and knows none of its keys"},
 	{"cmd/internal/stores", []string{
 		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/edge"
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/process"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
@@ -26,7 +27,11 @@ import (
 // behind. Without ballast the collector would run all the time.
 var ballast = make([]byte, 48<<20)
 
+// hangup gets SIGHUP from the start on, so that it never ends the process.
+var hangup = make(chan os.Signal, 1)
+
 func main() {
+	signal.Notify(hangup, syscall.SIGHUP)
 	defer runtime.KeepAlive(ballast)
 	if err := process.Protect(); err != nil {
 		fmt.Fprintln(os.Stderr, "lockstep-edge:", err)
@@ -55,11 +60,12 @@ func command() *cobra.Command {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
-			e, err := edge.New(cfg, slog.New(slog.NewJSONHandler(os.Stderr, nil)),
-				slog.New(slog.NewJSONHandler(os.Stdout, nil)))
+			e, err := edge.New(cfg, logs.New(os.Stderr, cfg.LogFormat, logs.Level(cfg.LogLevel), nil),
+				logs.New(os.Stdout, cfg.LogFormat, slog.LevelInfo, nil))
 			if err != nil {
 				return err
 			}
+			e.Reloading(file, edge.Again(file, cmd.Flags(), os.Getenv), hangup)
 			return e.Run(cmd.Context())
 		},
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
+	"github.com/lockstep-tls/lockstep/cmd/internal/live"
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/process"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
@@ -28,7 +30,11 @@ import (
 // overrides it.
 const gcPercent = 50
 
+// hangup gets SIGHUP from the start on, so that it never ends the process.
+var hangup = make(chan os.Signal, 1)
+
 func main() {
+	signal.Notify(hangup, syscall.SIGHUP)
 	if err := process.Protect(); err != nil {
 		fmt.Fprintln(os.Stderr, "lockstepd:", err)
 		os.Exit(1)
@@ -64,11 +70,13 @@ func command() *cobra.Command {
 			if err := cfg.Forgotten(); err != nil {
 				return err
 			}
-			d, err := daemon.New(cfg,
-				slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: advice.Log})))
+			level := new(slog.LevelVar)
+			level.Set(logs.Level(cfg.LogLevel))
+			d, err := daemon.New(cfg, logs.New(os.Stderr, cfg.LogFormat, level, advice.Log))
 			if err != nil {
 				return err
 			}
+			d.Reloading(live.Source{File: file, Load: config.Again(file, cmd.Flags(), os.Getenv), Level: level}, hangup)
 			return d.Run(cmd.Context())
 		},
 	}

@@ -20,6 +20,9 @@ lockstepd reads one YAML file, which ` + "`--config FILE` or `LOCKSTEP_CONFIG`" 
 key that is not known is refused. Each key that holds one value is also a flag and an environment
 variable. A flag wins over the environment, and that over the file. ` + "`--version`" + ` prints the version.
 
+SIGHUP reads the file again. [What changes then](../rotation.md#changing-the-policy), and what needs a
+restart, is logged.
+
 ` + "`GOGC`" + ` overrides how much garbage may lie beside what is in use, 50 percent. Durations are written as
 in Go: ` + "`300ms`, `5s`, `1h30m`" + `. Addresses are ` + "`host:port` or `unix:/path`" + `.
 `

@@ -59,6 +59,9 @@ func Open[T any](load func([]File) (T, error), paths ...string) (*Watched[T], er
 	return w, nil
 }
 
+// Path returns the first of the paths.
+func (w *Watched[T]) Path() string { return w.paths[0] }
+
 // Now returns the value in force.
 func (w *Watched[T]) Now() T {
 	w.mu.Lock()

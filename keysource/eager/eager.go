@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -65,8 +66,9 @@ const (
 
 // Eager is the set of eager hosts. All methods are safe for concurrent use.
 type Eager struct {
-	cfg  Config
-	wake chan struct{} // capacity 1
+	cfg    Config                 // but for Hosts, Match and Max
+	choice atomic.Pointer[choice] // these three
+	wake   chan struct{}          // capacity 1
 
 	mu      sync.Mutex
 	pins    map[keysource.Name]pin
@@ -79,6 +81,7 @@ type Eager struct {
 	miscounted bool // matched.more may be wrong
 	scanning   bool
 	scanned    time.Time     // when the last scan ended; zero if there was none
+	scannedFor *choice       // whose Match the last scan went by
 	scanTook   time.Duration // how long that scan took
 
 	since store.Rev // only Run uses it
@@ -91,15 +94,51 @@ const (
 	maxChanged     = 10_000
 )
 
-// New returns an Eager, and starts nothing. Its error names a glob that is malformed.
-func New(c Config) (*Eager, error) {
-	for _, glob := range c.Match {
+// choice is what the configuration says about which hosts are eager. It does not change.
+type choice struct {
+	hosts []keysource.Name
+	match []string
+	max   int
+}
+
+// Choose puts others in the place of [Config].Hosts, Match and Max. Hosts that stay eager do so
+// without a break. Run announces the rest once it has looked at the certificates. The error names
+// a glob that is malformed, and then nothing changes.
+func (e *Eager) Choose(hosts []keysource.Name, match []string, most int) error {
+	c, err := newChoice(hosts, match, most)
+	if err != nil {
+		return err
+	}
+	e.choice.Store(c)
+	e.Wake()
+	return nil
+}
+
+// Check refuses globs of which one is malformed, and names it.
+func Check(match []string) error {
+	for _, glob := range match {
 		if _, err := path.Match(glob, ""); err != nil || glob == "" {
-			return nil, fmt.Errorf("%q is no glob", glob)
+			return fmt.Errorf("%q is no glob", glob)
 		}
 	}
-	if c.Max <= 0 {
-		c.Max = DefaultMax
+	return nil
+}
+
+func newChoice(hosts []keysource.Name, match []string, most int) (*choice, error) {
+	if err := Check(match); err != nil {
+		return nil, err
+	}
+	if most <= 0 {
+		most = DefaultMax
+	}
+	return &choice{hosts, match, most}, nil
+}
+
+// New returns an Eager, and starts nothing. Its error names a glob that is malformed.
+func New(c Config) (*Eager, error) {
+	chosen, err := newChoice(c.Hosts, c.Match, c.Max)
+	if err != nil {
+		return nil, err
 	}
 	if c.Refresh <= 0 {
 		c.Refresh = defaultRefresh
@@ -113,15 +152,17 @@ func New(c Config) (*Eager, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Eager{
+	e := &Eager{
 		cfg: c, wake: make(chan struct{}, 1),
-		pins: map[keysource.Name]pin{}, matched: matches{keep: c.Max + keepBeyond},
+		pins: map[keysource.Name]pin{}, matched: matches{keep: chosen.max + keepBeyond},
 		changed: map[keysource.Name]struct{}{},
-	}, nil
+	}
+	e.choice.Store(chosen)
+	return e, nil
 }
 
 // Max returns how many hosts may be eager.
-func (e *Eager) Max() int { return e.cfg.Max }
+func (e *Eager) Max() int { return e.choice.Load().max }
 
 // Ready reports whether pins and certificates were read. Before that Hosts is not complete.
 func (e *Eager) Ready() bool {
@@ -135,15 +176,16 @@ func (e *Eager) Ready() bool {
 func (e *Eager) Hosts() (hosts []Host, more int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	c := e.choice.Load()
 	seen := map[keysource.Name]bool{}
 	add := func(h Host) {
 		if !seen[h.Name] {
 			seen[h.Name] = true
-			h.BeyondMax = len(hosts) >= e.cfg.Max
+			h.BeyondMax = len(hosts) >= c.max
 			hosts = append(hosts, h)
 		}
 	}
-	for _, n := range e.cfg.Hosts {
+	for _, n := range c.hosts {
 		add(Host{Name: n, By: Configured})
 	}
 	for _, n := range e.oldest() {

@@ -49,22 +49,23 @@ func (m *matches) remove(n keysource.Name) {
 }
 
 // matches reports whether a glob matches n.
-func (e *Eager) matches(n keysource.Name) bool {
-	return slices.ContainsFunc(e.cfg.Match, func(glob string) bool {
-		ok, _ := path.Match(glob, string(n)) // New has checked the glob
+func (c *choice) matches(n keysource.Name) bool {
+	return slices.ContainsFunc(c.match, func(glob string) bool {
+		ok, _ := path.Match(glob, string(n)) // newChoice has checked the glob
 		return ok
 	})
 }
 
 // Look says that the certificates of these names may have come or gone. It never blocks.
 func (e *Eager) Look(names []keysource.Name) {
-	if len(e.cfg.Match) == 0 {
+	c := e.choice.Load()
+	if len(c.match) == 0 {
 		return
 	}
 	e.mu.Lock()
 	for _, n := range names {
 		switch {
-		case !e.matches(n):
+		case !c.matches(n):
 		case !e.scanning && e.matched.onlyCounted(n):
 			e.miscounted = true // it is not known whether n was counted
 		default:

@@ -23,10 +23,14 @@ const (
 // so, too, when there is room for a host of which only the number is known, and to count these
 // again. It looks at all of them not too often.
 func (e *Eager) readMatches(ctx context.Context) error {
-	if len(e.cfg.Match) == 0 {
+	c := e.choice.Load()
+	if len(c.match) == 0 {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.matched, e.scannedFor = matches{keep: c.max + keepBeyond}, c
 		return nil
 	}
-	all := e.rescanNow(time.Now())
+	all := e.rescanNow(c, time.Now())
 	e.mu.Lock()
 	dirty := e.changed
 	e.changed = map[keysource.Name]struct{}{}
@@ -34,7 +38,7 @@ func (e *Eager) readMatches(ctx context.Context) error {
 	e.mu.Unlock()
 	var err error
 	if all {
-		err = e.scan(ctx)
+		err = e.scan(ctx, c)
 	} else {
 		err = e.read(ctx, dirty)
 	}
@@ -50,14 +54,14 @@ func (e *Eager) readMatches(ctx context.Context) error {
 }
 
 // rescanNow decides whether all certificates are to be enumerated now.
-func (e *Eager) rescanNow(now time.Time) bool {
+func (e *Eager) rescanNow(c *choice, now time.Time) bool {
 	hosts, _ := e.Hosts()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	free := e.matched.last != "" && len(hosts) < e.cfg.Max
+	free := e.matched.last != "" && len(hosts) < c.max
 	since := now.Sub(e.scanned)
 	switch {
-	case e.scanned.IsZero():
+	case e.scanned.IsZero() || e.scannedFor != c:
 		return true
 	case e.rescan || free:
 		return since >= max(e.cfg.Refresh, scanShare*e.scanTook)
@@ -65,13 +69,13 @@ func (e *Eager) rescanNow(now time.Time) bool {
 	return e.miscounted && since >= recount
 }
 
-// scan enumerates all certificates.
-func (e *Eager) scan(ctx context.Context) error {
+// scan enumerates all certificates, and keeps those that c matches.
+func (e *Eager) scan(ctx context.Context, c *choice) error {
 	start := time.Now()
 	e.mu.Lock()
 	e.rescan, e.miscounted = false, false
 	e.mu.Unlock()
-	found := matches{keep: e.cfg.Max + keepBeyond}
+	found := matches{keep: c.max + keepBeyond}
 	for n, err := range e.cfg.Names(ctx) {
 		if err != nil {
 			e.mu.Lock()
@@ -79,13 +83,14 @@ func (e *Eager) scan(ctx context.Context) error {
 			e.rescan = true
 			return err
 		}
-		if e.matches(n) {
+		if c.matches(n) {
 			found.add(n)
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.matched, e.scanned, e.scanTook = found, time.Now(), time.Since(start)
+	e.matched, e.scannedFor = found, c
+	e.scanned, e.scanTook = time.Now(), time.Since(start)
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (t *turn) decide(ctx context.Context, cmd command) (view, error) {
 	var made []keysource.TicketKey
 	for {
 		a := attempt{cmd: cmd}
-		a.p, a.fresh = t.policy, reuse(&made, t.cfg.Fresh)
+		a.p, a.fresh = t.policyNow(), reuse(&made, t.cfg.Fresh)
 		err := t.try(ctx, &a)
 		if errors.Is(err, errOvertaken) {
 			continue
@@ -118,7 +118,7 @@ func (t *turn) writeBack(_ context.Context, a *attempt) error {
 				hold = latest(hold, a.now.Add(settleFor(t.cfg.Refresh)))
 			}
 		case lost == 0: // nobody is known to be here
-			hold = latest(hold, a.now.Add(forgetAfter(t.policy.NodeLease)))
+			hold = latest(hold, a.now.Add(forgetAfter(a.p.NodeLease)))
 		case t.cfg.Shared:
 			// the newest words of some are lost, until each replica has written its roster again
 			hold = latest(hold, a.now.Add(settleFor(t.cfg.Refresh)))
@@ -184,6 +184,8 @@ func (t *turn) takeSteps(_ context.Context, a *attempt) error {
 		var stepped bool
 		a.next, stepped = a.next.Next(a.p, a.t, a.now, a.fresh)
 		a.changed = a.changed || stepped
+	} else if a.changed {
+		a.next = a.next.Noted(a.p)
 	}
 	return nil
 }

@@ -19,8 +19,9 @@ type others struct {
 	notDead []Peer // notDead are those, and those that had no time to be heard.
 }
 
-// readOthers reads the rosters of the other replicas, and which of them live.
-func (t *turn) readOthers(ctx context.Context, now time.Time) (o others, _ error) {
+// readOthers reads the rosters of the other replicas, and which of them live. lease is that of a
+// node.
+func (t *turn) readOthers(ctx context.Context, now time.Time, lease time.Duration) (o others, _ error) {
 	gap := t.missedOthers(now)
 	since := t.readingSince
 	if gap || now.Before(since) { // the store's clock may have been set back
@@ -56,7 +57,7 @@ func (t *turn) readOthers(ctx context.Context, now time.Time) (o others, _ error
 		}
 		h := heard{r.peer.At, r.members}
 		dead := h.dead(since)
-		if now.Sub(dead) > t.policy.NodeLease {
+		if now.Sub(dead) > lease {
 			// Nobody on it can be live. It does not matter which replica deletes it first.
 			_, _ = t.cfg.Store.Swap(ctx, key, rev, nil)
 			continue

@@ -43,7 +43,7 @@ func (t *turn) publish(v view, announced uint64) {
 func (t *turn) noteLate(v view) (again bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	late := v.r.Late(t.policy, v.t, v.now)
+	late := v.r.Late(v.p, v.t, v.now)
 	t.waited = rotation.Names(late)
 	clear(t.late)
 	for _, m := range late {

@@ -19,7 +19,7 @@ func (t *turn) read(ctx context.Context, a *attempt) (err error) {
 		return err
 	}
 	a.stored = a.r
-	others, err := t.readOthers(ctx, a.now)
+	others, err := t.readOthers(ctx, a.now, a.p.NodeLease)
 	if err != nil {
 		return err
 	}

@@ -17,12 +17,11 @@ import (
 // commands from swapping between its reading and its writing. mu guards what streams touch, and is
 // taken after the turn.
 type scope struct {
-	name   string
-	policy rotation.Policy
-	cfg    Config
-	wake   chan struct{} // wake has capacity 1.
-	open   func()        // open is called once the ring is known, or known to be missing.
-	turns  chan *turn    // turns has capacity 1. It is empty while somebody has the turn.
+	name  string
+	cfg   Config
+	wake  chan struct{} // wake has capacity 1.
+	open  func()        // open is called once the ring is known, or known to be missing.
+	turns chan *turn    // turns has capacity 1. It is empty while somebody has the turn.
 
 	// firstRefusals bounds the log lines, since any client can provoke them.
 	firstRefusals rate.Sometimes
@@ -31,6 +30,7 @@ type scope struct {
 	saving []rotation.Member
 
 	mu      sync.Mutex
+	policy  rotation.Policy // policy is in force. A decision goes by the one at its beginning.
 	roster  *roster
 	rollout rotation.Rollout // rollout is as last read or written.
 	ring    *keysource.Ring  // ring is that of rollout. It is nil until the first read.
@@ -179,7 +179,7 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.roster.expire(s.policy, v.now)
+	s.roster.expire(v.p, v.now)
 	wait = s.cfg.Refresh
 	if s.cfg.Shared {
 		wait = min(wait, max(heartbeat-s.clock().Sub(s.stored), time.Millisecond))

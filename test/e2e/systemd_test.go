@@ -76,7 +76,8 @@ func (u *units) refuses(a *account) {
 	u.ok(os.WriteFile(u.systemd.Path(file), append(good, "nonsense: 1\n"...), 0o640))
 	u.ctl("reload", edgeUnit)
 	u.eventually(func() error {
-		if len(logged(u.log(edgeUnit), "the new process did not take over; this one goes on", "error")) == 0 {
+		const refused = "the configuration was not reloaded; the one that was read before stays in force"
+		if len(logged(u.log(edgeUnit), refused, "err")) == 0 {
 			return errNotYet
 		}
 		return nil

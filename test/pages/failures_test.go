@@ -17,7 +17,8 @@ var complainers = []string{
 	"ownProblems", // of lockstepd
 	// of the listeners, the policy, a lost store, the nodes and the directory's certificates
 	"Problems", "Unsettled", "PutBack",
-	"Degraded", // of the audit log
+	"Degraded",    // of the audit log
+	"differences", // of the configuration file
 }
 
 // wrapped are the sentinels whose words begin a sentence.

@@ -95,7 +95,7 @@ func (t *eviction) oldest() *entry {
 // evictionDue returns when evictExcess has something to do. Zero means never.
 func (m *machine) evictionDue() (when time.Time) {
 	t, s, l := &m.eviction, &m.groups, &m.env.limits
-	if t.count() > l.held {
+	if t.count() > m.env.held() {
 		when = atOnce(t.next)
 	}
 	if len(s.full) > 0 {
@@ -140,12 +140,12 @@ func (m *machine) evictExcess(now time.Time) {
 		}
 	}
 	if !now.Before(s.next) {
-		if e := s.oldest(l.grouped); e != nil {
+		if e := s.oldest(m.env.grouped()); e != nil {
 			s.next = now.Add(l.evictGap)
 			m.evict(e, now)
 		}
 	}
-	if t.count() <= l.held || now.Before(t.next) {
+	if t.count() <= m.env.held() || now.Before(t.next) {
 		return
 	}
 	t.next = now.Add(l.evictGap)

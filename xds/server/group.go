@@ -46,15 +46,15 @@ func (m *machine) admit(e *entry, name string) bool {
 		}
 		s.all[name] = g
 	}
-	n := g.names.Len()
-	back := n < 2*l.grouped && s.evicted.take(e.name)
+	n, most := g.names.Len(), m.env.grouped()
+	back := n < 2*most && s.evicted.take(e.name)
 	// What the node claims it holds anyway, and it is evicted in its turn.
-	if !(n < l.grouped+l.groupSlack || back || e.claimed) {
+	if !(n < most+l.groupSlack || back || e.claimed) {
 		return false
 	}
 	seat := e.takeSeat()
 	seat.group, seat.place = g, g.names.PushBack(e)
-	if n >= l.grouped && !g.queued {
+	if n >= most && !g.queued {
 		g.queued = true
 		s.full = append(s.full, g)
 	}
@@ -71,6 +71,17 @@ func (s *groups) leave(e *entry) {
 	e.seat.group, e.seat.place = nil, nil
 	if g.names.Len() == 0 {
 		delete(s.all, g.name)
+	}
+}
+
+// regroup queues the groups that hold more than the bound, which may have become lower.
+func (m *machine) regroup() {
+	s := &m.groups
+	for _, g := range s.all {
+		if g.names.Len() > m.env.grouped() && !g.queued {
+			g.queued = true
+			s.full = append(s.full, g)
+		}
 	}
 }
 

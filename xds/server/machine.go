@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -19,8 +20,26 @@ type environment struct {
 	admit    func(xds.Node) error // admit is nil if every node may connect.
 	log      *slog.Logger
 	limits   limits
-	onDemand string // type URL
+	hold     atomic.Int64 // hold is limits.held, once it was changed; else 0.
+	group    atomic.Int64 // group is limits.grouped, once it was changed; else 0.
+	onDemand string       // type URL
 	counters counters
+}
+
+// held is how many names of the on-demand type a node may hold.
+func (e *environment) held() int {
+	if n := e.hold.Load(); n > 0 {
+		return int(n)
+	}
+	return e.limits.held
+}
+
+// grouped is how many names of a group a node may hold.
+func (e *environment) grouped() int {
+	if n := e.group.Load(); n > 0 {
+		return int(n)
+	}
+	return e.limits.grouped
 }
 
 // machine is the state of one stream and all its rules, without goroutines, I/O or a clock. The

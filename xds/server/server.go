@@ -110,6 +110,19 @@ func New(c Config) *Server {
 	}
 }
 
+// SetHold replaces [Config].Hold and HoldGroup, for the streams that are open too. What a node
+// holds beyond a lower bound is removed at the usual pace.
+func (s *Server) SetHold(hold, group int) {
+	s.env.hold.Store(int64(hold))
+	s.env.group.Store(int64(group))
+	for _, st := range s.all() {
+		_ = st.do(func(time.Time) ([]*response, error) { // an error has ended the stream already
+			st.m.regroup()
+			return nil, nil
+		})
+	}
+}
+
 // Delta serves an incremental stream until it ends. defaultType is the one type of the service, or
 // empty on ADS. The error is a gRPC status.
 func (s *Server) Delta(gs grpc.ServerStream, svc xds.Service, defaultType string) error {

@@ -111,7 +111,7 @@ func (s *Server) Streams(ctx context.Context, q Query) []StreamView {
 func (m *machine) view(since time.Time, q Query) StreamView {
 	v := StreamView{Node: m.node, Since: since, Delta: !m.sotw, Count: m.names}
 	for name, g := range m.groups.all {
-		if g.names.Len() >= m.env.limits.grouped {
+		if g.names.Len() >= m.env.grouped() {
 			v.Full = append(v.Full, name)
 		}
 	}

@@ -1,13 +1,14 @@
 // Package config is the configuration of lockstepd. The comments of [Config] are its manual.
 //
 // A file is parsed by package strictyaml, and flags by pflag, and by nothing else. A layering
-// library would save the forty lines of [Config.Load], and bring decoding rules of its own.
+// library would save the lines of package settings, and bring decoding rules of its own.
 package config
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -18,7 +19,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/place"
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
@@ -131,6 +134,10 @@ type Config struct {
 	// AuditSyslog sends the audit log to syslog too. It is local, unix:/path or tcp://host:port.
 	AuditSyslog string `yaml:"audit_syslog"`
 
+	// LogLevel is what is logged at least: debug, info, warn or error. LogFormat is json or text.
+	LogLevel  string `yaml:"log_level"`
+	LogFormat string `yaml:"log_format"`
+
 	// Scopes are the sets of ticket keys, by name. The scope "default" always exists. Each takes:
 	// period (1h), ticket_lifetime (2h), max_key_age (4h), quorum (90%), laggard (wait, or a
 	// duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
@@ -150,8 +157,8 @@ func Default() Config {
 	return Config{
 		AdminListen: "127.0.0.1:18080", Store: "embedded", Events: "embedded",
 		Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000,
-		WildcardNames: 1000,
-		Scopes:        map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
+		WildcardNames: 1000, LogLevel: logs.DefaultLevel, LogFormat: logs.DefaultFormat,
+		Scopes: map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
 	}
 }
 
@@ -194,6 +201,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
 	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog,
 		"syslog that gets the audit log too: local, unix:/path or tcp://host:port")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "what is logged at least: debug, info, warn or error")
+	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "json or text")
 	f.StringVar(&c.SPIFFESocket, "spiffe-socket", c.SPIFFESocket,
 		"SPIFFE Workload API (unix:/path) that gives certificate and CAs, instead of the three files")
 	f.StringVar(&c.Policy, "policy", c.Policy, "file that says which node may have what (policy.yaml); without it "+
@@ -203,129 +212,140 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 // Load fills c, whose flags f has parsed. It reads file (if not empty), then the environment, then
 // the flags that were given.
 func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
-	given := map[string]string{}
-	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
-	if file != "" {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("the configuration: %w", err)
-		}
-		if err := c.parse(b); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	var errs []error
-	f.VisitAll(func(fl *pflag.Flag) {
-		env := "LOCKSTEP_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		value, ok := given[fl.Name]
-		if !ok {
-			if value = getenv(env); value == "" {
-				return
-			}
-		}
-		if err := fl.Value.Set(value); err != nil {
-			errs = append(errs, fmt.Errorf("--%s (%s): %w", fl.Name, env, err))
-		}
-	})
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	if err := c.places(os.Geteuid(), getenv); err != nil {
-		return err
-	}
-	return c.check()
+	return settings.From(file, prefix, f, getenv).Read(c, f)
 }
 
-// parse reads the YAML file over c.
-func (c *Config) parse(b []byte) error {
-	file := struct {
-		Config `yaml:",inline"`
-		Scopes map[string]*policyFile `yaml:"scopes"`
-	}{Config: *c}
+// prefix is that of the environment variables.
+const prefix = "LOCKSTEP_"
+
+// file is a file of the configuration.
+type file struct {
+	Config `yaml:",inline"`
+	Scopes map[string]*policyFile `yaml:"scopes"`
+}
+
+// Parse implements [settings.Config].
+func (c *Config) Parse(b []byte) (faults []strictyaml.Fault) {
+	f := file{Config: *c}
 	if len(strings.TrimSpace(string(b))) == 0 {
 		return nil
 	}
-	if err := strictyaml.Unmarshal(b, &file); err != nil {
-		return err
+	if faults = strictyaml.Decode(b, &f); len(faults) > 0 {
+		return faults
 	}
-	*c = file.Config
-	for name, p := range file.Scopes {
-		policy, err := p.policy()
+	*c = f.Config
+	for _, name := range slices.Sorted(maps.Keys(f.Scopes)) {
+		policy, err := f.Scopes[name].policy()
 		if err != nil {
-			return fmt.Errorf("scopes: %s: %w", name, err)
+			faults = append(faults, inScope(name, err))
+			continue
 		}
 		c.Scopes[name] = policy
 	}
-	return nil
+	return faults
+}
+
+// inScope makes a fault of an error about a scope.
+func inScope(name string, err error) strictyaml.Fault {
+	f := settings.Fault("scopes."+name, err)
+	f.Text = fmt.Sprintf("scopes: %s: %s", name, f.Text)
+	return f
 }
 
 var storeURLs = []string{"nats://", "tls://", "redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://",
 	"redis+cluster://", "rediss+cluster://"}
 
-func (c *Config) check() error {
+// Complete implements [settings.Completer].
+func (c *Config) Complete(getenv func(string) string) error { return c.places(os.Geteuid(), getenv) }
+
+// Check implements [settings.Config].
+func (c *Config) Check() (all []strictyaml.Fault) {
+	bad := func(key string, err error) {
+		all = append(all, strictyaml.Fault{Key: key, Text: err.Error()})
+	}
+	if c.Store != "embedded" && !slices.ContainsFunc(storeURLs,
+		func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }) {
+		bad("store", fmt.Errorf("store: %q is neither embedded nor one of %s", redact(c.Store),
+			strings.Join(storeURLs, " ")))
+	}
 	switch {
-	case c.Store != "embedded" && !slices.ContainsFunc(storeURLs,
-		func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }):
-		return fmt.Errorf("store: %q is neither embedded nor one of %s", redact(c.Store), strings.Join(storeURLs, " "))
 	case c.Events != "embedded" && !strings.HasPrefix(c.Events, "nats://") && !strings.HasPrefix(c.Events, "tls://"):
-		return fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)",
-			redact(c.Events))
+		bad("events", fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)",
+			redact(c.Events)))
 	case c.Events != "embedded" && c.NATSListen != "":
-		return errors.New("nats_listen opens the embedded NATS server, and events names another: drop one of them")
-	case c.Refresh < 100*time.Millisecond || c.Refresh > time.Hour:
-		return fmt.Errorf("refresh: %s is not between 100ms and 1h", c.Refresh)
-	case c.Canary != 0 && (c.Canary < 100*time.Millisecond || c.Canary > time.Minute):
-		return fmt.Errorf("canary: %s is neither 0 nor between 100ms and 1m", c.Canary)
-	case c.NodeNames < 1 || c.NodeNames > 100_000:
-		return fmt.Errorf("node_names: %d is not between 1 and 100000", c.NodeNames)
-	case c.WildcardNames < 1 || c.WildcardNames > 100_000:
-		return fmt.Errorf("wildcard_names: %d is not between 1 and 100000", c.WildcardNames)
-	case slices.Contains(c.ExpectedNodes, ""):
-		return errors.New("expected_nodes: an id is empty")
+		bad("nats_listen", errors.New(
+			"nats_listen opens the embedded NATS server, and events names another: drop one of them"))
+	}
+	if c.Refresh < 100*time.Millisecond || c.Refresh > time.Hour {
+		bad("refresh", fmt.Errorf("refresh: %s is not between 100ms and 1h", c.Refresh))
+	}
+	if c.Canary != 0 && (c.Canary < 100*time.Millisecond || c.Canary > time.Minute) {
+		bad("canary", fmt.Errorf("canary: %s is neither 0 nor between 100ms and 1m", c.Canary))
+	}
+	if c.NodeNames < 1 || c.NodeNames > 100_000 {
+		bad("node_names", fmt.Errorf("node_names: %d is not between 1 and 100000", c.NodeNames))
+	}
+	if c.WildcardNames < 1 || c.WildcardNames > 100_000 {
+		bad("wildcard_names", fmt.Errorf("wildcard_names: %d is not between 1 and 100000", c.WildcardNames))
+	}
+	if slices.Contains(c.ExpectedNodes, "") {
+		bad("expected_nodes", errors.New("expected_nodes: an id is empty"))
+	}
+	switch {
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSClientCA == ""):
-		return errors.New("xds_cert, xds_key and xds_client_ca go together")
+		bad("xds_cert", errors.New("xds_cert, xds_key and xds_client_ca go together"))
 	case c.AdminClientCA != "" && c.XDSCert == "":
-		return errors.New("admin_client_ca goes with xds_cert, xds_key and xds_client_ca: with spiffe_socket a rule " +
-			"of the policy with admin: [read] says who may use the admin API")
+		bad("admin_client_ca", errors.New("admin_client_ca goes with xds_cert, xds_key and xds_client_ca: "+
+			"with spiffe_socket a rule of the policy with admin: [read] says who may use the admin API"))
 	case c.AdminClientCA != "" && (strings.HasPrefix(c.AdminListen, "unix:") || Loopback(c.AdminListen)):
-		return fmt.Errorf("admin_client_ca: the admin API speaks plaintext on %s, where nobody shows a certificate: "+
-			"drop it, or set admin_listen to another address", c.AdminListen)
+		bad("admin_client_ca", fmt.Errorf("admin_client_ca: the admin API speaks plaintext on %s, where nobody shows "+
+			"a certificate: drop it, or set admin_listen to another address", c.AdminListen))
 	case c.SPIFFESocket != "" && c.XDSCert != "":
-		return errors.New("spiffe_socket takes the place of xds_cert, xds_key and xds_client_ca: drop one of them")
+		bad("spiffe_socket",
+			errors.New("spiffe_socket takes the place of xds_cert, xds_key and xds_client_ca: drop one of them"))
 	case c.SPIFFESocket != "" && !strings.HasPrefix(c.SPIFFESocket, "unix:") && !strings.HasPrefix(c.SPIFFESocket,
 		"tcp:"):
-		return fmt.Errorf("spiffe_socket: %q is neither unix:/path nor tcp://address:port", c.SPIFFESocket)
+		bad("spiffe_socket",
+			fmt.Errorf("spiffe_socket: %q is neither unix:/path nor tcp://address:port", c.SPIFFESocket))
+	}
+	if err := logs.CheckLevel(c.LogLevel); err != nil {
+		bad("log_level", err)
+	}
+	if err := logs.CheckFormat(c.LogFormat); err != nil {
+		bad("log_format", err)
 	}
 	if c.AuditSyslog != "" {
 		if err := audit.CheckSyslog(c.AuditSyslog); err != nil {
-			return fmt.Errorf("audit_syslog: %w", err)
+			bad("audit_syslog", fmt.Errorf("audit_syslog: %w", err))
 		}
 	}
-	for name, p := range c.Scopes {
+	for _, name := range slices.Sorted(maps.Keys(c.Scopes)) {
 		if !scopeName(name) {
-			return fmt.Errorf("scopes: %q: a scope's name has 1 to 63 of a-z, 0-9, - and _", name)
+			bad("scopes."+name, fmt.Errorf("scopes: %q: a scope's name has 1 to 63 of a-z, 0-9, - and _", name))
 		}
-		if err := p.Check(); err != nil {
-			return fmt.Errorf("scopes: %s: %w", name, err)
+		if err := c.Scopes[name].Check(); err != nil {
+			all = append(all, inScope(name, err))
 		}
 	}
 	if err := c.Listeners.check(c.Scopes); err != nil {
-		return fmt.Errorf("listeners: %w", err)
+		f := settings.Fault("listeners", err)
+		f.Text = "listeners: " + f.Text
+		all = append(all, f)
 	}
 	if err := c.checkNodes(); err != nil {
-		return err
+		all = append(all, settings.Fault("", err))
 	}
 	for _, a := range []struct{ key, addr string }{{"xds_listen", c.XDSListen}, {"admin_listen", c.AdminListen}} {
 		if err := c.checkListen(a.addr); err != nil {
-			return fmt.Errorf("%s: %w", a.key, err)
+			bad(a.key, fmt.Errorf("%s: %w", a.key, err))
 		}
 	}
 	if a := c.MetricsListen; a != "" && !strings.HasPrefix(a, "unix:") {
 		if _, _, err := net.SplitHostPort(a); err != nil {
-			return fmt.Errorf("metrics_listen: %q is not host:port or unix:/path: %w", a, err)
+			bad("metrics_listen", fmt.Errorf("metrics_listen: %q is not host:port or unix:/path: %w", a, err))
 		}
 	}
-	return nil
+	return all
 }
 
 // checkListen refuses an address at which plaintext would leave the machine.

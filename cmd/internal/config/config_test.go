@@ -92,6 +92,8 @@ func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 		{"listeners:\n  template: l.yaml\n  match: [\"[a\"]\n", "no glob"},
 		{"listeners:\n  template: l.yaml\n  max_eager: -1\n", "max_eager"},
 		{"listeners:\n  templat: l.yaml\n", "templat"},
+		{"log_level: trace\n", "log_level"},
+		{"log_format: xml\n", "log_format"},
 	} {
 		_, err := load(t, c.yaml, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -115,7 +117,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := Default()
-		if c.parse(b) != nil || c.places(0, func(string) string { return "" }) != nil || c.check() != nil {
+		if c.Parse(b) != nil || c.places(0, func(string) string { return "" }) != nil || c.Check() != nil {
 			return
 		}
 		// What is let through can be kept: no plaintext leaves the machine, nobody gets everything

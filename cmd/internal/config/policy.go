@@ -59,6 +59,9 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 	return p, nil
 }
 
+// percent writes a share as a percentage.
+func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', -1, 32) + "%" }
+
 // clientCerts returns none, or a SHA-256 fingerprint as 64 hex digits in lower case, so that two of
 // them can be compared. openssl x509 -fingerprint writes it with colons.
 func clientCerts(s string) (string, error) {

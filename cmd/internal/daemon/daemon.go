@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -25,12 +26,15 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/certlog"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
+	"github.com/lockstep-tls/lockstep/cmd/internal/describe"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
+	"github.com/lockstep-tls/lockstep/cmd/internal/live"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
 	"github.com/lockstep-tls/lockstep/cmd/internal/observer"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
+	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
 	"github.com/lockstep-tls/lockstep/cmd/internal/rest"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
@@ -98,6 +102,9 @@ type Daemon struct {
 	metricsListener            net.Listener // nil without --metrics-listen
 
 	metricsHTTP *http.Server
+
+	reload *reload.Reloader[config.Config] // reload is nil if the configuration is not read again.
+	hangup <-chan os.Signal
 
 	self  string            // URL of the admin API for other replicas; empty on a socket
 	peers http.RoundTripper // reaches their admin APIs
@@ -314,7 +321,7 @@ func (d *Daemon) admin() admin.Config {
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
 		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Problems: d.problems,
 		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Access: d.access, Operators: d.mtls.Operator(),
-		Reflection: reflectionOf(d.grpc), Hosts: hosts, Log: d.log,
+		Reflection: describe.Services(d.grpc), Hosts: hosts, Log: d.log,
 	}
 }
 
@@ -327,6 +334,12 @@ func remote(ctx context.Context) string {
 		return xds.Socket
 	}
 	return ""
+}
+
+// Reloading has Run read the configuration again at each signal of hangup.
+func (d *Daemon) Reloading(s live.Source, hangup <-chan os.Signal) {
+	d.reload = live.New(s, d.cfg, live.Parts{Scopes: d.rolls, Streams: d.xds, Listeners: d.listeners}, d.log)
+	d.hangup = hangup
 }
 
 // Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the
@@ -359,6 +372,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.policy.Run)
 	run(d.audit.Run)
 	run(d.custody.Run)
+	run(func(ctx context.Context) error { return d.reload.Run(ctx, d.hangup) })
 	run(d.problems.Run)
 	run(d.access.Run)
 	run(rest.Run)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/live"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 )
@@ -29,6 +30,7 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	if d.lossy != nil {
 		out = append(out, loss.Problems(context.Background(), d.lossy)...)
 	}
+	out = append(out, live.Problems(d.reload)...)
 	out = append(out, d.nodes.Problems()...)
 	if d.certlog != nil {
 		out = append(out, d.certlog.Problems()...)

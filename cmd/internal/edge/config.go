@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/place"
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/edgeproxy"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -67,14 +69,18 @@ type Config struct {
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	// AccessLog says whether each request is logged. It is on or off.
 	AccessLog string `yaml:"access_log"`
+	// LogLevel is what is logged at least: debug, info, warn or error. LogFormat is json or text,
+	// of the access log too.
+	LogLevel  string `yaml:"log_level"`
+	LogFormat string `yaml:"log_format"`
 }
 
 // Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
 		Cluster: "edge", AdminListen: "127.0.0.1:18090", AccessLog: "on",
-		TicketLifetime: 2 * time.Hour,
-		Limits:         edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
+		TicketLifetime: 2 * time.Hour, LogLevel: logs.DefaultLevel, LogFormat: logs.DefaultFormat,
+		Limits: edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
 	}
 }
 
@@ -94,57 +100,45 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 		"<data-dir>/sealing.key)")
 	f.DurationVar(&c.TicketLifetime, "ticket-lifetime", c.TicketLifetime, "that of the scopes at the control plane")
 	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of /metrics, /healthz and /readyz; empty: none")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "what is logged at least: debug, info, warn or error")
+	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "json or text")
 	f.StringVar(&c.AccessLog, "access-log", c.AccessLog, "log each request: on or off")
 }
 
 // Load fills c, whose flags f has parsed. It reads file, then the environment, then the flags that
 // were given.
 func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
-	given := map[string]string{}
-	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
-	b, err := os.ReadFile(file)
-	if err != nil {
+	if file == "" {
+		_, err := os.ReadFile(file)
 		return fmt.Errorf("the configuration: %w", err)
 	}
-	if err := c.parse(b); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	var errs []error
-	f.VisitAll(func(fl *pflag.Flag) {
-		env := "LOCKSTEP_EDGE_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		value, ok := given[fl.Name]
-		if !ok {
-			if value = getenv(env); value == "" {
-				return
-			}
-		}
-		if err := fl.Value.Set(value); err != nil {
-			errs = append(errs, fmt.Errorf("--%s (%s): %w", fl.Name, env, err))
-		}
-	})
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	switch {
-	case c.XDS != "":
-	case c.XDSCert != "":
-		c.XDS = "127.0.0.1:18000"
-	default:
-		path, err := place.Socket(0, func(string) string { return "" }) // that of lockstepd's unit
-		if err != nil {
-			return fmt.Errorf("xds: %w", err)
-		}
-		c.XDS = "unix:" + path
-	}
-	return c.check()
+	return settings.From(file, prefix, f, getenv).Read(c, f)
 }
 
-func (c *Config) parse(b []byte) error {
+// prefix is that of the environment variables.
+const prefix = "LOCKSTEP_EDGE_"
+
+// Again reads the configuration of a program again that was started with the flags f.
+func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Config, error) {
+	from := settings.From(file, prefix, f, getenv)
+	return func() (Config, error) {
+		c := Default()
+		f := pflag.NewFlagSet("", pflag.ContinueOnError)
+		c.Flags(f)
+		return c, from.Read(&c, f)
+	}
+}
+
+// Settings returns the settings by key, as texts for people.
+func (c Config) Settings() map[string]string { return settings.Flatten(c) }
+
+// Parse implements [settings.Config].
+func (c *Config) Parse(b []byte) []strictyaml.Fault {
 	if len(strings.TrimSpace(string(b))) == 0 {
 		return nil
 	}
-	if err := strictyaml.Unmarshal(b, c); err != nil {
-		return err
+	if faults := strictyaml.Decode(b, c); len(faults) > 0 {
+		return faults
 	}
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
@@ -167,39 +161,74 @@ func (c *Config) parse(b []byte) error {
 	return nil
 }
 
-func (c *Config) check() error {
+// Complete implements [settings.Completer].
+func (c *Config) Complete(func(string) string) error {
 	switch {
-	case c.Node == "":
-		return errors.New("node is empty: give each edge an id of its own")
+	case c.XDS != "":
+	case c.XDSCert != "":
+		c.XDS = "127.0.0.1:18000"
+	default:
+		path, err := place.Socket(0, func(string) string { return "" }) // that of lockstepd's unit
+		if err != nil {
+			return fmt.Errorf("xds: %w", err)
+		}
+		c.XDS = "unix:" + path
+	}
+	return nil
+}
+
+// Check implements [settings.Config].
+func (c *Config) Check() (all []strictyaml.Fault) {
+	bad := func(key, format string, a ...any) {
+		all = append(all, strictyaml.Fault{Key: key, Text: fmt.Sprintf(format, a...)})
+	}
+	if c.Node == "" {
+		bad("node", "node is empty: give each edge an id of its own")
+	}
+	switch {
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSCA == ""):
-		return errors.New("xds_cert, xds_key and xds_ca go together")
+		bad("xds_cert", "xds_cert, xds_key and xds_ca go together")
 	case c.XDSName != "" && c.XDSCert == "":
-		return errors.New("xds_name needs xds_cert, xds_key and xds_ca")
-	case c.TicketLifetime <= 0 || c.TicketLifetime > 24*time.Hour:
-		return fmt.Errorf("ticket_lifetime: %s is not between 0 and 24h", c.TicketLifetime)
-	case c.KEK != "" && c.DataDir == "":
-		return errors.New("kek needs data_dir")
-	case c.AccessLog != "on" && c.AccessLog != "off":
-		return fmt.Errorf("access_log: %q is neither on nor off", c.AccessLog)
+		bad("xds_name", "xds_name needs xds_cert, xds_key and xds_ca")
+	}
+	if c.TicketLifetime <= 0 || c.TicketLifetime > 24*time.Hour {
+		bad("ticket_lifetime", "ticket_lifetime: %s is not between 0 and 24h", c.TicketLifetime)
+	}
+	if c.KEK != "" && c.DataDir == "" {
+		bad("kek", "kek needs data_dir")
+	}
+	if c.AccessLog != "on" && c.AccessLog != "off" {
+		bad("access_log", "access_log: %q is neither on nor off", c.AccessLog)
+	}
+	if err := logs.CheckLevel(c.LogLevel); err != nil {
+		bad("log_level", "%v", err)
+	}
+	if err := logs.CheckFormat(c.LogFormat); err != nil {
+		bad("log_format", "%v", err)
 	}
 	for _, at := range c.endpoints() {
 		if path, socket := strings.CutPrefix(at, "unix:"); socket {
 			if err := place.CheckSocket(path); err != nil {
-				return fmt.Errorf("xds: %w", err)
+				bad("xds", "xds: %v", err)
 			}
 		}
 		if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasPrefix(at, "unix:") {
-			return fmt.Errorf("xds: %q is neither host:port nor unix:/path", at)
+			bad("xds", "xds: %q is neither host:port nor unix:/path", at)
 		}
 	}
 	if _, err := c.preload(); err != nil {
-		return err
+		all = append(all, settings.Fault("", err))
 	}
 	p, err := c.proxy()
 	if err != nil {
-		return err
+		return append(all, settings.Fault("", err))
 	}
-	return p.Check()
+	for _, err := range p.Faults() {
+		f := settings.Fault("", errors.New(strings.TrimPrefix(err.Error(), edgeproxy.ErrBadConfig.Error()+": ")))
+		f.Text = err.Error()
+		all = append(all, f)
+	}
+	return all
 }
 
 func (c *Config) endpoints() []string { return strings.Split(c.XDS, ",") }

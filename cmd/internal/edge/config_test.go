@@ -76,7 +76,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := Default()
-		if c.parse(b) != nil || c.check() != nil {
+		if c.Parse(b) != nil || c.Check() != nil {
 			return
 		}
 		// What is let through can be started.

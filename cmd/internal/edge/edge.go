@@ -43,6 +43,10 @@ type Edge struct {
 	// process. It is nil if there was none.
 	before *os.File
 
+	hangup <-chan os.Signal // hangup is nil if SIGHUP means nothing.
+	file   string           // file is the path of the configuration.
+	load   func() (Config, error)
+
 	mu    sync.Mutex
 	state state
 }

@@ -6,30 +6,33 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
 )
 
 // successorWithin is how long a new process has to be ready.
 const successorWithin = time.Minute
 
+// Reloading tells e of SIGHUP, and how to read its configuration again. file is its path.
+func (e *Edge) Reloading(file string, load func() (Config, error), hangup <-chan os.Signal) {
+	e.file, e.load, e.hangup = file, load, hangup
+}
+
 // succeed waits for SIGHUP, which asks for a restart. It starts a new process, of the program and
 // the configuration that are on disk by then, and gives it the listening sockets. This process
-// leaves when the new one is ready, and goes on if it does not become ready. succeed returns when
-// requests have ended. Until then it catches SIGHUP, which would end this process. Somebody who
-// does not know of the new process yet may send it.
+// leaves when the new one is ready, and goes on if it does not become ready, or if the
+// configuration cannot be used. succeed returns when requests have ended. SIGHUP that comes until
+// then is passed on. Somebody who does not know of the new process yet may send it.
 func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func()) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	var next *successor
 	for {
 		select {
-		case <-hup:
+		case <-e.hangup:
 		case <-ended:
 			runtime.KeepAlive(next) // next owns the connection
 			return nil
@@ -40,9 +43,7 @@ func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func())
 				e.log.Error("the new process was not asked for a restart", "pid", next.Pid, "error", err)
 			}
 		case ctx.Err() == nil: // else this process leaves without a successor
-			var err error
-			if next, err = e.handOver(ctx); err != nil {
-				e.log.Error("the new process did not take over; this one goes on", "error", err)
+			if next = e.reload(ctx); next == nil {
 				continue
 			}
 			e.log.Info("a new process has taken over", "pid", next.Pid)
@@ -50,6 +51,24 @@ func (e *Edge) succeed(ctx context.Context, ended <-chan struct{}, leave func())
 			leave()
 		}
 	}
+}
+
+// reload reads the configuration, says how it differs from the one in force, and has a new process
+// take over. It returns nil if this process goes on, and says why. A new process takes every
+// setting over.
+func (e *Edge) reload(ctx context.Context) (next *successor) {
+	reload.New(reload.Config[Config]{
+		Program: "lockstep-edge", File: e.file, Load: e.load, Settings: Config.Settings,
+		Live: func(_, next Config) Config { return next },
+		Apply: func(_, _ Config) (err error) {
+			if next, err = e.handOver(ctx); err != nil {
+				err = fmt.Errorf("the new process did not take over: %w", err)
+			}
+			return err
+		},
+		Log: e.log,
+	}, e.cfg).Reload()
+	return next
 }
 
 // successor is a process that has the sockets of this one.

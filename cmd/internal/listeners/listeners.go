@@ -38,9 +38,11 @@ type Listeners struct {
 	Table *lds.Table
 	Eager *eager.Eager
 
-	lease time.Duration
+	scope       string
+	clientCerts string
 
 	mu    sync.Mutex
+	lease time.Duration
 	nodes map[uint64]admin.Listening // by stream
 	away  map[string]away            // by node: what it goes on serving
 }
@@ -72,8 +74,41 @@ func Open(c Config) (*Listeners, error) {
 		return nil, fmt.Errorf("listeners: match: %w", err)
 	}
 	return &Listeners{
-		Table: table, Eager: hosts, lease: c.NodeLease,
+		Table: table, Eager: hosts, scope: c.Scope, clientCerts: c.ClientCerts, lease: c.NodeLease,
 		nodes: map[uint64]admin.Listening{}, away: map[string]away{},
+	}, nil
+}
+
+// Changed is what of a [Config] can change while Envoys are served.
+type Changed struct {
+	Template                  string
+	TicketLifetime, NodeLease time.Duration
+	Hosts                     []keysource.Name
+	Match                     []string
+	MaxEager                  int
+}
+
+// Change makes other settings ready. commit puts them in the place of the present ones, and cannot
+// fail. After an error nothing has changed.
+func (l *Listeners) Change(c Changed) (commit func(), err error) {
+	if l == nil {
+		return func() {}, nil
+	}
+	template, err := l.Table.Change(c.Template, lds.Options{
+		Scope: l.scope, TicketLifetime: c.TicketLifetime, ClientCerts: l.clientCerts,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listeners: %w", err)
+	}
+	if err := eager.Check(c.Match); err != nil {
+		return nil, fmt.Errorf("listeners: match: %w", err)
+	}
+	return func() {
+		l.mu.Lock()
+		l.lease = c.NodeLease
+		l.mu.Unlock()
+		template()
+		_ = l.Eager.Choose(c.Hosts, c.Match, c.MaxEager) // Check has found no fault
 	}, nil
 }
 

@@ -44,6 +44,9 @@ const (
 	RosterUnreadable    = "roster-unreadable"
 	ClockOff            = "clock-off"
 	EventsDown          = "events-down"
+	ConfigUnusable      = "config-unusable"
+	ConfigNotReloaded   = "config-not-reloaded"
+	ConfigNeedsRestart  = "config-needs-restart"
 	NodeMissing         = "node-missing"
 	NodeGone            = "node-gone"
 	Unaudited           = "certificates-unaudited"
@@ -119,6 +122,9 @@ var Register = []Kind{
 	{RosterUnreadable, api.Warning, "wait: that replica writes another within 10 s if it runs", Generic, ""},
 	{ClockOff, api.Warning, "set the clock (timedatectl, chronyc tracking)", "LockstepClockOff", ""},
 	{EventsDown, api.Warning, "check the NATS server of --events", "LockstepEventsDown", ""},
+	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
+	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
+	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
 		"LockstepNodeGone", ""},

@@ -1,4 +1,5 @@
-package daemon
+// Package describe tells which gRPC services there are.
+package describe
 
 import (
 	"net/http"
@@ -8,9 +9,9 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 )
 
-// reflectionOf answers gRPC reflection for the services of nodes, on the admin address. What is
+// Services answers gRPC reflection for the services of nodes, on the admin address. What is
 // served is an operator's question, and nodes do not get to ask it. It needs the role read.
-func reflectionOf(services *grpc.Server) http.Handler {
+func Services(services *grpc.Server) http.Handler {
 	describe := grpc.NewServer()
 	reflectionv1.RegisterServerReflectionServer(describe,
 		reflection.NewServerV1(reflection.ServerOptions{Services: services}))

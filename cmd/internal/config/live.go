@@ -1,0 +1,68 @@
+package config
+
+import (
+	"maps"
+
+	"github.com/spf13/pflag"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
+	"github.com/lockstep-tls/lockstep/rotation"
+)
+
+// Again reads the configuration of a program again that was started with the flags f.
+func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Config, error) {
+	from := settings.From(file, prefix, f, getenv)
+	return func() (Config, error) {
+		c := Default()
+		f := pflag.NewFlagSet("", pflag.ContinueOnError)
+		c.Flags(f)
+		return c, from.Read(&c, f)
+	}
+}
+
+// Texts returns the settings by key, as texts for people and without passwords.
+func (c Config) Texts() map[string]string {
+	all := settings.Flatten(c)
+	for name, p := range c.Scopes {
+		for key, value := range settings.Flatten(fileOf(p)) {
+			all["scopes."+name+"."+key] = value
+		}
+	}
+	return all
+}
+
+// Live returns c with those settings of next that can change while lockstepd runs. These are:
+//
+//   - node_names, wildcard_names and log_level;
+//   - the policy of a scope that both have, but for client_certs. Tickets carry the verification of
+//     clients along, so keys that were used with another one must not be used on;
+//   - of listeners the template, hosts, match and max_eager, if both serve a listener.
+//
+// A scope that is new, or gone, needs a restart. A ring must be read or made before any node may
+// ask for it. And whose ring is gone cannot be known before its nodes have stopped asking.
+func (c Config) Live(next Config) Config {
+	c.NodeNames, c.WildcardNames, c.LogLevel = next.NodeNames, next.WildcardNames, next.LogLevel
+	c.Scopes = maps.Clone(c.Scopes)
+	for name, p := range c.Scopes {
+		if n, ok := next.Scopes[name]; ok {
+			n.ClientCerts = p.ClientCerts
+			c.Scopes[name] = n
+		}
+	}
+	if c.Listeners.Template != "" && next.Listeners.Template != "" {
+		scope := c.Listeners.Scope
+		c.Listeners = next.Listeners
+		c.Listeners.Scope = scope
+	}
+	return c
+}
+
+// fileOf is p as it would stand in a file.
+func fileOf(p rotation.Policy) policyFile {
+	quorum, laggard := percent(p.Quorum), "wait"
+	if p.Laggard > 0 {
+		laggard = settings.Duration(p.Laggard)
+	}
+	return policyFile{&p.Period, &p.TicketLifetime, &p.MaxKeyAge, &quorum, &laggard, &p.RefuseGrace, &p.NodeLease,
+		&p.ClientCerts}
+}
