@@ -139,7 +139,7 @@ var rooms = []struct {
 	{"cmd/internal/metrics", []string{
 		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/problems",
 		"cmd/internal/version", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
-		"rotation/fleet", "seal/custody", "xds",
+		"rotation/fleet", "sds", "seal/custody", "xds", "xds/server",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
 	{"cmd/internal/pki", []string{

@@ -51,27 +51,29 @@ const drainWithin = 5 * time.Second
 
 // Daemon is a lockstepd that has opened everything and started nothing.
 type Daemon struct {
-	cfg      config.Config
-	log      *slog.Logger
-	data     *datadir.Dir
-	store    store.Store  // what all rooms use: the vault, with guards around it
-	lossy    *guard.Lossy // nil if the store is nobody else's
-	bus      *bus.Bus
-	table    *sds.Table
-	certs    *catalog.Catalog
-	trials   *trial.Records // nil if every node gets a changed certificate at once
-	dir      *dir.Dir       // nil without --certs
-	rolls    *fleet.Coordinator
-	xds      *server.Server
-	grpc     *grpc.Server
-	up       *health.Server
-	http     *http.Server
-	hub      *admin.Hub
-	problems *admin.Problems
-	audit    *audit.Log
-	seen     *observer
-	healer   *sds.Healer
-	prover   *sds.Prover
+	cfg    config.Config
+	log    *slog.Logger
+	data   *datadir.Dir
+	store  store.Store  // what all rooms use: the vault, with guards around it
+	lossy  *guard.Lossy // nil if the store is nobody else's
+	bus    *bus.Bus
+	table  *sds.Table
+	certs  *catalog.Catalog
+	trials *trial.Records // nil if every node gets a changed certificate at once
+	dir    *dir.Dir       // nil without --certs
+	rolls  *fleet.Coordinator
+	xds    *server.Server
+	grpc   *grpc.Server
+	up     *health.Server
+	http   *http.Server
+	hub    *admin.Hub
+
+	durations *metrics.Durations
+	problems  *admin.Problems
+	audit     *audit.Log
+	seen      *observer
+	healer    *sds.Healer
+	prover    *sds.Prover
 
 	sources   keysource.Sources    // of certificates; the table's
 	listeners *listeners.Listeners // nil if no listener is served
@@ -89,7 +91,7 @@ type Daemon struct {
 
 // New opens the data directory and the listeners. The caller runs Run or Close.
 func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer()}
+	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), durations: metrics.NewDurations()}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -98,7 +100,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if d.data, err = datadir.Open(datadir.Config{Path: c.DataDir, Store: c.Store, KEK: c.KEK}); err != nil {
 		return nil, err
 	}
-	d.store = failpoint.Store(d.data.Vault)
+	d.store = guard.NewTimed(failpoint.Store(d.data.Vault), d.durations.Store)
 	d.openCustody()
 	d.bus, err = bus.Open(bus.Config{
 		Events: c.Events, Listen: c.NATSListen, Token: d.data.NATSToken, Replica: d.data.Replica, Log: log,
@@ -232,7 +234,8 @@ func (d *Daemon) wire() error {
 	})
 	d.prover = d.newProver()
 	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners, log: d.log,
+		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners,
+		durations: d.durations, log: d.log,
 	}
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
@@ -421,6 +424,7 @@ func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key,
 		"by", l.By, "why", l.Why, "nodes", l.Nodes, "took", l.Took,
 		"waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
+	d.durations.Rotation(scope, l)
 	if n := l.Behind(); n > 0 {
 		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there",
 			"scope", scope, "count", n, "nodes", l.LeftBehind)

@@ -18,6 +18,7 @@ func (d *Daemon) metrics() metrics.Config {
 		Policy: d.policy, Denials: d.denials, Audit: d.audit,
 		Happened:   func() []uint64 { return loadAll(d.seen.kinds[:]) },
 		LeftBehind: d.seen.behind, Problems: d.problems.Here,
+		Durations: d.durations,
 	}
 }
 

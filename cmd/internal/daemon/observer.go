@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
+	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/lds"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
@@ -20,6 +21,7 @@ type observer struct {
 	healer    *sds.Healer
 	table     *sds.Table
 	prover    *sds.Prover
+	durations *metrics.Durations
 	log       *slog.Logger
 	kinds     [xds.Kinds]atomic.Uint64 // kinds counts events by xds.Kind.
 
@@ -33,6 +35,7 @@ func (o *observer) observe(e xds.Event) {
 	o.healer.Observe(e)
 	o.table.Observe(e)
 	o.prover.Observe(e)
+	o.durations.Observe(e)
 	if e.Kind == xds.Closed {
 		o.rolls.Closed(e.Node.Stream)
 		o.listeners.Observe(e)

@@ -87,3 +87,38 @@ func TestStatusAndTheMetricCountTheSameProblems(t *testing.T) {
 	}
 	repair(r.Daemon)
 }
+
+// What happens to a node, a ring and the store is counted in the histograms.
+func TestDurationsAreCounted(t *testing.T) {
+	r, s := start(t, nil), newShop(t)
+	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"))); err != nil {
+		t.Fatal(err)
+	}
+	newPuppet(t, r, "envoy-1", "", "chain:shop.example").takes("", counts)
+	if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{By: "me"}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		resp, err := r.client.HTTP.Get(r.client.Base + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			`lockstep_on_demand_lookup_seconds_count [1-9]`,
+			`lockstep_push_ack_seconds_count\{kind="certificate"\} [1-9]`,
+			`lockstep_store_call_seconds_count\{call="swap"\} [1-9]`,
+			`lockstep_rotation_phase_duration_seconds_count\{phase="promoting",scope="default"\} [1-9]`,
+			`lockstep_nodes_connected\{program="[^"]*",version="[^"]*"\} 1`,
+		} {
+			if !regexp.MustCompile(want).Match(b) {
+				return "no " + want
+			}
+		}
+		return ""
+	})
+}
