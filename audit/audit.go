@@ -40,7 +40,9 @@ type Entry struct {
 	Name string `json:"name,omitempty"`
 	// Key is the fingerprint of a ticket key, the version of a certificate, or the SHA-256 of a
 	// policy.
-	Key        string        `json:"key,omitempty"`
+	Key string `json:"key,omitempty"`
+	// KeyID is the ID of the ticket key whose fingerprint Key is. It is what the status shows.
+	KeyID      string        `json:"key_id,omitempty"`
 	Burnt      []string      `json:"burnt,omitempty"`
 	Generation uint64        `json:"generation,omitempty"`
 	Rotation   uint64        `json:"rotation,omitempty"`
@@ -53,9 +55,17 @@ type Entry struct {
 	// Items is the SHA-256 of the names for which the line stands, see [Log.AppendMany].
 	Items string `json:"items,omitempty"`
 	Why   string `json:"why,omitempty"`
-	// After is the [Head.Ref] of the last line of the change on which this one builds.
+	// After is the [Head.Ref] of the last line of the change on which this one builds. In a line
+	// that ends in Refused or Failed it is that of the line that said what was about to be done.
 	After string `json:"after,omitempty"`
 }
+
+// These end the What of a line that says what became of an action that the log has already. A
+// refused one was not done. Of one that failed that is not known.
+const (
+	Refused = "-refused"
+	Failed  = "-failed"
+)
 
 // Config of a [Log].
 type Config struct {

@@ -74,7 +74,7 @@ func (l *Line) encode(key []byte) ([]byte, error) {
 }
 
 func (l *Line) clip() {
-	for _, s := range []*string{&l.Actor, &l.What, &l.Scope, &l.Name, &l.Key, &l.Why, &l.After} {
+	for _, s := range []*string{&l.Actor, &l.What, &l.Scope, &l.Name, &l.Key, &l.KeyID, &l.Why, &l.After} {
 		*s = clip(*s, maxWords)
 	}
 	for _, list := range []*[]string{&l.Burnt, &l.WaitedFor, &l.LeftBehind} {

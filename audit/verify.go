@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Verify goes through the shared chain. It finds each line that was changed, left out, put
@@ -253,6 +254,10 @@ func Effect(lines []Line, rollouts []Witness) map[uint64]bool {
 		}
 	}
 	for _, l := range slices.Backward(lines) {
+		if n, ok := parseRef(l.After, sharedChain); ok && strings.HasSuffix(l.What, Refused) {
+			made[n] = false
+			continue
+		}
 		want, known := next[l.Scope]
 		if l.Scope == "" || !known {
 			continue

@@ -13,7 +13,8 @@
 // Its rules:
 //
 //   - An identity is what the transport proved. What a node says of itself, its id, is for people
-//     and proves nothing.
+//     and proves nothing. A rule's nodes say which ids an identity may use. They keep one node from
+//     taking the name of another. They do not say what it gets.
 //   - A client certificate with a SPIFFE ID has no other name. The common name never counts. A
 //     certificate without a SPIFFE ID and DNS names gives an empty identity.
 //   - The kernel says who is at the other end of a unix socket. It gives number 65534 for every

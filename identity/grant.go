@@ -10,6 +10,7 @@ import (
 
 // grant is what a rule gives, or several.
 type grant struct {
+	role                Role // role is what it may do at the admin API.
 	allScopes, allNames bool
 	scopes              map[string]struct{}
 	names               map[keysource.Name]struct{}
@@ -17,6 +18,7 @@ type grant struct {
 }
 
 func (g *grant) add(other grant) {
+	g.role = max(g.role, other.role)
 	g.allScopes = g.allScopes || other.allScopes
 	g.allNames = g.allNames || other.allNames
 	merge(&g.scopes, other.scopes)
@@ -68,6 +70,13 @@ func (g *grant) addScope(s string) error {
 	}
 	merge(&g.scopes, map[string]struct{}{s: {}})
 	return nil
+}
+
+// addRole takes an element of a rule's admin.
+func (g *grant) addRole(s string) error {
+	r, err := ParseRole(s)
+	g.role = max(g.role, r)
+	return err
 }
 
 // addName takes an element of a rule's names.

@@ -3,6 +3,7 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -21,12 +22,17 @@ const maxPolicy = 32 << 20
 //	- identity: "spiffe://fleet.example/edge/*"   # SPIFFE ID, DNS name of the client certificate, or unix:uid=1000
 //	  scopes: [default]                           # ticket keys; "*" is every scope
 //	  names: ["*.example", "shop.example"]        # certificates; "*" is every name
+//	  nodes: ["edge-{1}"]                         # node ids that the identity may use; without it any
+//	- identity: "spiffe://fleet.example/ops/*"
+//	  admin: [read]                               # the admin API, off loopback: read, operate or admin
 //
 // A star in an identity stands for any characters, slashes and dots included, and there may be one;
 // "*" alone is everybody, those of whom nothing is known included. A name "*.example" covers every
 // name that ends in .example, however many labels are before it, and those of wildcard certificates
-// ("*.example" itself, "*.a.example"); "example" it does not cover. Rules add up. "rules: []"
-// denies everything.
+// ("*.example" itself, "*.a.example"); "example" it does not cover. In nodes a star stands for any
+// characters, and {1} for what the star of the identity matched. An identity that matches a rule
+// with nodes may use the ids that its rules list, and no others. Rules add up. "rules: []" denies
+// everything.
 func Parse(b []byte) (*Policy, error) {
 	if len(b) > maxPolicy {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBadPolicy, len(b), maxPolicy)
@@ -48,6 +54,12 @@ func Parse(b []byte) (*Policy, error) {
 		return nil, fmt.Errorf("%w: line %d: the tag %s means nothing here: put the value in quotes",
 			ErrBadPolicy, line(tags.first), tags.first.Start.Value)
 	}
+	lines := ruleLines(body)
+	var null nullFinder
+	if ast.Walk(&null, body); null.line > 0 {
+		nr, _ := slices.BinarySearch(lines, null.line+1)
+		return nil, fmt.Errorf("%w: rule %d (line %d): %w", ErrBadPolicy, nr, null.line, errNoIDs)
+	}
 	var file struct {
 		Rules *[]ruleText `yaml:"rules"`
 	}
@@ -57,7 +69,6 @@ func Parse(b []byte) (*Policy, error) {
 	if file.Rules == nil {
 		return nil, fmt.Errorf("%w: there is no \"rules:\": \"rules: []\" denies everything", ErrBadPolicy)
 	}
-	lines := ruleLines(body)
 	rules := make([]rule, len(*file.Rules))
 	for i, text := range *file.Rules {
 		if rules[i], err = text.rule(); err != nil {
@@ -80,6 +91,8 @@ type ruleText struct {
 	Identity word   `yaml:"identity"`
 	Scopes   []word `yaml:"scopes"`
 	Names    []word `yaml:"names"`
+	Admin    []word `yaml:"admin"`
+	Nodes    *words `yaml:"nodes"`
 }
 
 func (t ruleText) rule() (r rule, err error) {
@@ -99,10 +112,50 @@ func (t ruleText) rule() (r rule, err error) {
 			return r, w.blame("names", err)
 		}
 	}
-	if len(t.Scopes)+len(t.Names) == 0 {
-		return r, errors.New("it grants nothing: give scopes or names, or leave the rule out")
+	for _, w := range t.Admin {
+		if err := r.grant.addRole(w.text); err != nil {
+			return r, w.blame("admin", err)
+		}
 	}
+	if t.Identity.text == "*" && len(t.Admin) > 0 {
+		return r, t.Identity.blame("identity", errors.New("\"*\" would open the admin API to every certificate: "+
+			"name those who may use it"))
+	}
+	if t.Nodes != nil {
+		if r.nodes, err = t.parseIDs(r.who.star || r.who.kind == anyKind); err != nil {
+			return r, err
+		}
+	}
+	if len(t.Scopes)+len(t.Names)+len(t.Admin)+len(r.nodes) == 0 {
+		return r, errors.New("it grants nothing: give scopes, names, nodes or admin, or leave the rule out")
+	}
+	r.text = t.Identity.text
 	return r, nil
+}
+
+// words are a list, and the line on which it begins. An empty one differs from one that is missing.
+type words struct {
+	words []word
+	line  int
+}
+
+// UnmarshalYAML takes a list of texts. It is not called for a null.
+func (w *words) UnmarshalYAML(n ast.Node) error {
+	w.line = line(n)
+	switch n := n.(type) {
+	case *ast.AnchorNode:
+		return w.UnmarshalYAML(n.Value)
+	case *ast.SequenceNode:
+		for _, v := range n.Values {
+			var one word
+			if err := one.UnmarshalYAML(v); err != nil {
+				return err
+			}
+			w.words = append(w.words, one)
+		}
+		return nil
+	}
+	return &spotError{line(n), fmt.Errorf("%s is no list: write [\"%s\"]", n, n)}
 }
 
 // word is a string and the line that it stands on.
@@ -166,6 +219,19 @@ type tagFinder struct{ first *ast.TagNode }
 func (f *tagFinder) Visit(n ast.Node) ast.Visitor {
 	if t, ok := n.(*ast.TagNode); ok && f.first == nil {
 		f.first = t
+	}
+	return f
+}
+
+// nullFinder is an ast.Visitor. It finds a nodes key without a value. To the decoder that is no key
+// at all, and then the rule would bind nobody.
+type nullFinder struct{ line int }
+
+func (f *nullFinder) Visit(n ast.Node) ast.Visitor {
+	if m, ok := n.(*ast.MappingValueNode); ok && f.line == 0 && m.Key.String() == "nodes" {
+		if _, null := m.Value.(*ast.NullNode); null {
+			f.line = line(m.Key)
+		}
 	}
 	return f
 }

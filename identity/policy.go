@@ -23,7 +23,9 @@ type Policy struct {
 // rule as it was parsed.
 type rule struct {
 	who   pattern
+	text  string // text is the identity as it is written.
 	grant grant
+	nodes ids // nodes are the ids that its identities may use. It is nil if it says nothing of ids.
 }
 
 // maxKnown bounds what is kept of identities, whoever connects.
@@ -44,6 +46,10 @@ func (p *Policy) AllowsScope(identity, scope string) bool { return p.of(identity
 // name that is asked for: a node that may ask for shop.example.com gets the wildcard certificate
 // that covers it where there is no other.
 func (p *Policy) AllowsName(identity string, n keysource.Name) bool { return p.of(identity).hasName(n) }
+
+// Role is what somebody with a certificate of this identity may do at the admin API. Nodes need
+// none.
+func (p *Policy) Role(identity string) Role { return p.of(identity).role }
 
 // Rules is how many there are.
 func (p *Policy) Rules() int { return len(p.rules) }

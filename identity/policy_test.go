@@ -241,7 +241,7 @@ func TestManyIdentitiesShareWhatIsKept(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{design, "rules: []", "rules: [{identity: a, scopes: [b]}]",
 		"rules:\n- &a {identity: \"*\", names: [\"*\"]}\n- *a\n", "rules: {a: b}",
-		"- a", "rules: !x\na", "rules: [null]"} {
+		"- a", "rules: !x\na", "rules: [null]", `rules: [{identity: "a*", nodes: ["b-{1}", "c*"]}]`} {
 		f.Add([]byte(seed), "spiffe://fleet.example/edge/1", "shop.example")
 	}
 	f.Fuzz(func(t *testing.T, b []byte, who, name string) {
@@ -252,6 +252,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
+		p.AllowsNode(who, name)
 		n, err := keysource.ServerName(name)
 		if err == nil && p.AllowsName(who, n) != allows(p, who, "", n) {
 			t.Errorf("%q and %q: the index differs from the rules", who, n)

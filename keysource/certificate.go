@@ -91,16 +91,8 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 	case i > 0:
 		return bad("the private key belongs to certificate %d of the chain: that one must come first", i)
 	}
-	if why := outsideValidity(certs, now); why != "" && !now.IsZero() {
-		return bad("%s", why)
-	}
-	for i, c := range certs[1:] {
-		if known && i > 0 {
-			break // checked when they were met first
-		}
-		if err := certs[i].CheckSignatureFrom(c); err != nil {
-			return bad("certificate %d of the chain is not signed by the next: %v", i, err)
-		}
+	if err := sound(certs, known, now); err != nil {
+		return Certificate{}, DER{}, err
 	}
 	der := DER{Key: given}
 	if !plainP256(given, leaf) {
@@ -129,6 +121,56 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 		NotBefore: leaf.NotBefore,
 		NotAfter:  leaf.NotAfter,
 	}, der, nil
+}
+
+// sound refuses a chain that is not valid now, or whose links do not sign each other. The issuers
+// that are known were checked when they were met first.
+func sound(certs []*x509.Certificate, known bool, now time.Time) error {
+	if why := outsideValidity(certs, now); why != "" && !now.IsZero() {
+		return fmt.Errorf("%w: %s", ErrBadCertificate, why)
+	}
+	for i, c := range certs[1:] {
+		if known && i > 0 {
+			break
+		}
+		if err := certs[i].CheckSignatureFrom(c); err != nil {
+			return fmt.Errorf("%w: certificate %d of the chain is not signed by the next: %v",
+				ErrBadCertificate, i, err)
+		}
+	}
+	return nil
+}
+
+// CheckChain says of a chain whose private key is not at hand what [ParseCertificate] and
+// [Certificate.CheckName] say of it together with its key, in the same words. It is for a plan. The
+// error wraps [ErrBadCertificate].
+func CheckChain(chain []byte, n Name, now time.Time) error {
+	bad := func(format string, a ...any) error {
+		return fmt.Errorf("%w: %s", ErrBadCertificate, fmt.Sprintf(format, a...))
+	}
+	if len(chain) > maxPEM {
+		return bad("more than %d bytes of PEM", maxPEM)
+	}
+	certs, err := parseChain(chain)
+	if err != nil {
+		return bad("chain: %v", err)
+	}
+	if err := sound(certs, false, now); err != nil {
+		return err
+	}
+	if err := (candidate{chain: certs}).obey(); err != nil {
+		return err
+	}
+	return Certificate{Names: certs[0].DNSNames}.CheckName(n)
+}
+
+// CheckName refuses a certificate under a name that it does not cover. The error wraps
+// [ErrBadCertificate].
+func (c Certificate) CheckName(n Name) error {
+	if c.Covers(n) {
+		return nil
+	}
+	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there", ErrBadCertificate, c.Names, n)
 }
 
 // Covers reports whether the certificate is valid for n, as a client would check it.

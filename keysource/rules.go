@@ -9,7 +9,7 @@ import (
 // it.
 type candidate struct {
 	chain []*x509.Certificate // chain has the leaf first
-	key   []byte              // key is the DER of a PKCS#8 block
+	key   []byte              // key is the DER of a PKCS#8 block; nil if it is not at hand
 }
 
 // leaf returns the certificate of the host.

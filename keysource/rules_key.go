@@ -34,7 +34,7 @@ func rsaSize(c candidate) string {
 // rsaPrimes refuses keys of more than two primes. Such a PKCS#1 key has version 1 (RFC 8017,
 // appendix A.1.2).
 func rsaPrimes(c candidate) string {
-	if c.leaf().PublicKeyAlgorithm != x509.RSA {
+	if c.leaf().PublicKeyAlgorithm != x509.RSA || c.key == nil {
 		return ""
 	}
 	var outer struct {

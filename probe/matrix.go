@@ -29,6 +29,7 @@ type Pair struct {
 	Outcome  Outcome
 	Took     time.Duration // how long the handshake with To took
 	Words    string        // what failed
+	Err      error         // what failed, for errors.As; nil if Words is empty
 	Key      string        // Session.KeyID
 }
 
@@ -115,12 +116,12 @@ func targets(i, each, n int) []int {
 func (c Config) offerAll(ctx context.Context, row []Pair) {
 	first, err := Dial(ctx, row[0].From, c, nil)
 	if err == nil && first.Session == nil {
-		err = errNoTicket
+		err = ErrNoTicket
 	}
 	for j := range row {
 		p := &row[j]
 		if err != nil {
-			p.Outcome, p.Words = Failed, "making a session at "+p.From+": "+err.Error()
+			p.Outcome, p.Err, p.Words = Failed, err, "making a session at "+p.From+": "+err.Error()
 			continue
 		}
 		p.Key = first.Session.KeyID
@@ -128,7 +129,7 @@ func (c Config) offerAll(ctx context.Context, row []Pair) {
 		p.Took = r.Handshake
 		switch {
 		case err != nil:
-			p.Outcome, p.Words = Failed, err.Error()
+			p.Outcome, p.Err, p.Words = Failed, err, err.Error()
 		case r.Resumed:
 			p.Outcome = Resumed
 		default:

@@ -207,5 +207,5 @@ func (o *oneShot) session(version uint16) *Session {
 	return s
 }
 
-// errNoTicket means that a handshake succeeded, but there is nothing to offer elsewhere.
-var errNoTicket = errors.New("the node gave no session ticket")
+// ErrNoTicket means that a handshake succeeded, but there is nothing to offer elsewhere.
+var ErrNoTicket = errors.New("the node gave no session ticket")

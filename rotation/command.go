@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -147,8 +148,9 @@ func (r Rollout) earlierKey(p Policy, t Tally, now time.Time) (int, error) {
 	return newest, nil
 }
 
-// Exclude lets rollouts go on without a node until a time. A time that is not after now takes the
-// exclusion back.
+// Exclude lets rollouts go on without a node until a time. If it is the last for whose refusal a
+// rotation is put off, the rotation goes on now. A time that is not after now takes the exclusion
+// back.
 func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, error) {
 	switch _, known := r.Excluded[node]; {
 	case node == "":
@@ -172,9 +174,24 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 		}
 		r.Excluded[node] = until
 		why = fmt.Sprintf("%s until %s: %s", node, until.UTC().Format(time.RFC3339), why)
+		if r.underway() && r.refusersExcluded(now) {
+			r.RetryAt = time.Time{}
+		}
 	}
 	r.log(Line{At: now, What: what, By: by, Why: why})
 	return r, nil
+}
+
+// refusersExcluded reports whether every node is excluded for whose refusal a rotation was taken
+// back.
+func (r Rollout) refusersExcluded(now time.Time) bool {
+	for name := range r.Refusers {
+		node, _, _ := strings.Cut(name, "#")
+		if !now.Before(r.Excluded[name]) && !now.Before(r.Excluded[node]) {
+			return false
+		}
+	}
+	return len(r.Refusers) > 0
 }
 
 // Plan says what a rotation would do now, to whom, and what would block it.

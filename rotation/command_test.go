@@ -244,6 +244,43 @@ func TestExcludeLetsTheFleetGoOn(t *testing.T) {
 	}
 }
 
+func TestExcludingTheLastRefuserEndsTheBackOff(t *testing.T) {
+	l := newLab(t)
+	l.phase(Distributing)
+	for range 3 { // the grace goes on, and the pauses grow
+		l.refuse("b", "no")
+		l.refuse("c", "no")
+		l.next("taken-back")
+		l.now = l.r.RetryAt
+		l.next("distributing")
+	}
+	l.refuse("b", "no")
+	l.refuse("c", "no")
+	l.next("taken-back")
+	l.next()
+	put := l.r.RetryAt
+	if put.Sub(l.now) < 4*time.Second {
+		t.Fatalf("the next try is in %s", put.Sub(l.now))
+	}
+	l.do(l.r.Exclude("c", "me", "", l.now.Add(time.Hour), l.now))
+	if l.next(); l.r.RetryAt != put {
+		t.Error("it is tried again, although a node that refused is still waited for")
+	}
+	l.do(l.r.Exclude("b", "me", "", l.now.Add(time.Hour), l.now))
+	l.next("distributing")
+
+	// a pause that has another reason stays
+	l = newLab(t)
+	l.phase(Distributing)
+	r, _, err := l.r.Rollback("me", "", l.p, l.tally(), l.now, l.key())
+	l.do(r, err)
+	put = l.r.RetryAt
+	l.do(l.r.Exclude("b", "me", "", l.now.Add(time.Hour), l.now))
+	if put.IsZero() || l.r.RetryAt != put {
+		t.Errorf("the pause after a rollback went from %s to %s", put, l.r.RetryAt)
+	}
+}
+
 func TestPlan(t *testing.T) {
 	if p := (Rollout{}).Plan(DefaultPolicy(), Tally{}, epoch); !slices.Equal(p.Blocked,
 		[]string{"the scope has no key yet"}) {

@@ -24,6 +24,8 @@ type Member struct {
 	// Stuck says that nothing that can be sent makes it take a ring: it must be restarted.
 	Stuck  bool
 	Stream uint64 // Stream is the stream by which it is connected to this replica, or 0.
+	// Replica is the other replica whose roster tells of it. It is empty for one of this replica.
+	Replica string
 
 	// Of another replica's candidate, Since lies as long before now as it did when that replica
 	// spoke last.

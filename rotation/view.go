@@ -42,11 +42,13 @@ type View struct {
 
 // KeyView is what may be shown of a ticket key.
 type KeyView struct {
-	ID         string
-	Created    time.Time
-	FirstUsed  time.Time // FirstUsed is when it first encrypted. It is zero if it never did.
-	MayEncrypt bool      // MayEncrypt says that a live node may encrypt with it.
-	RetiresAt  time.Time // RetiresAt is when it leaves the ring. It is zero while that is open.
+	ID string
+	// Fingerprint is what the audit log names the key by, besides its ID.
+	Fingerprint string
+	Created     time.Time
+	FirstUsed   time.Time // FirstUsed is when it first encrypted. It is zero if it never did.
+	MayEncrypt  bool      // MayEncrypt says that a live node may encrypt with it.
+	RetiresAt   time.Time // RetiresAt is when it leaves the ring. It is zero while that is open.
 }
 
 // View returns what may be shown of r.
@@ -65,7 +67,7 @@ func (r Rollout) View(p Policy, t Tally, now time.Time) View {
 	v.Proven, v.Doubted = r.inDoubt()
 	for i, k := range r.Keys {
 		v.Keys = append(v.Keys, KeyView{
-			ID: k.Key.ID(), Created: k.Created, FirstUsed: k.FirstUsed,
+			ID: k.Key.ID(), Fingerprint: k.Key.Fingerprint(), Created: k.Created, FirstUsed: k.FirstUsed,
 			MayEncrypt: i == 0 || k.Demoted != 0 && k.UnusedSince.IsZero(), RetiresAt: p.retiresAt(k),
 		})
 	}

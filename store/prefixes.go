@@ -32,6 +32,12 @@ var (
 	Seal    = Prefix{Name: "seal", Owner: "seal/custody"}
 	// SealReports say which sealing keys a replica holds.
 	SealReports = Prefix{Name: "seal/replica", Owner: "seal/custody", WhileFrozen: true}
+	// Tokens are those of operators, as hashes. A backup has none of them, since bringing it back
+	// would let in whoever had a token that was revoked since.
+	Tokens = Prefix{Name: "token", Owner: "cmd/internal/access"}
+	// Peers is the key by which replicas prove themselves to each other. Replicas on a store
+	// without one make another, so a backup leaves it out, and a copy need not have it.
+	Peers = Prefix{Name: "peer", Owner: "cmd/internal/access", WhileFrozen: true}
 	// Conditions say in which state the store itself is: frozen, copied into, lost.
 	Conditions = Prefix{Name: "store", Owner: "store/guard"}
 )
@@ -39,7 +45,7 @@ var (
 // Prefixes lists all of them. A prefix that is a part of another comes before it.
 var Prefixes = []Prefix{
 	Certificates, Rings, AuditLog, EagerHosts, DirectoryNames,
-	Rosters, Trials, SealReports, Seal, Conditions,
+	Rosters, Trials, SealReports, Seal, Tokens, Peers, Conditions,
 }
 
 // Key makes a key of the prefix out of the segments after it.

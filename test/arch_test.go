@@ -83,10 +83,13 @@ var rooms = []struct {
 	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 
+	{"cmd/internal/access", []string{
+		"identity", "store",
+	}, "it knows who may come in, and nothing of what they come for"},
 	{"cmd/internal/admin", []string{
-		"audit", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive", "cmd/internal/backup",
-		"cmd/internal/problems", "cmd/internal/stores", "events", "identity", "keysource", "keysource/catalog",
-		"keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
+		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
+		"cmd/internal/backup", "cmd/internal/problems", "cmd/internal/stores", "events", "identity",
+		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
 		"credentials"},
@@ -108,7 +111,8 @@ var rooms = []struct {
 		"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
-		"audit", "audit/storesink", "cmd/internal/admin", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/bus",
+		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
+		"cmd/internal/api", "cmd/internal/bus",
 		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
 		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/problems",
 		"cmd/internal/version", "events", "identity", "identity/enforce", "identity/transport",
@@ -148,6 +152,7 @@ var rooms = []struct {
 	{"cmd/internal/problems", []string{
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
 	}, "it is a register: who sees a problem names its code"},
+	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/stores", []string{
 		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",

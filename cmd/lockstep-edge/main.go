@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/edge"
+	"github.com/lockstep-tls/lockstep/cmd/internal/process"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
@@ -27,6 +28,10 @@ var ballast = make([]byte, 48<<20)
 
 func main() {
 	defer runtime.KeepAlive(ballast)
+	if err := process.Protect(); err != nil {
+		fmt.Fprintln(os.Stderr, "lockstep-edge:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {

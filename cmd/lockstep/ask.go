@@ -18,19 +18,9 @@ const usual = 10 * time.Second
 // call is what a command does with lockstepd.
 type call func(context.Context, *api.Client) error
 
-// read runs do, which changes nothing, with a client that has no token. It takes limit at most,
-// or --timeout.
-func (a *app) read(cmd *cobra.Command, limit time.Duration, do call) error {
-	return a.with(cmd, a.reader, limit, do)
-}
-
-// write runs do with a client that may change things. It takes limit at most, or --timeout.
-func (a *app) write(cmd *cobra.Command, limit time.Duration, do call) error {
-	return a.with(cmd, a.writer, limit, do)
-}
-
-func (a *app) with(cmd *cobra.Command, connect func() (*api.Client, error), limit time.Duration, do call) error {
-	c, err := connect()
+// call runs do with a client of the admin API. It takes limit at most, or --timeout.
+func (a *app) call(cmd *cobra.Command, limit time.Duration, do call) error {
+	c, err := a.client()
 	if err != nil {
 		return err
 	}
@@ -56,7 +46,7 @@ func (a *app) within(cmd *cobra.Command, limit time.Duration) (context.Context, 
 func ask[T any](
 	a *app, cmd *cobra.Command, question func(*api.Client, context.Context) (T, error), table func(io.Writer, T),
 ) (answer T, err error) {
-	err = a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+	err = a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 		if answer, err = question(c, ctx); err != nil {
 			return err
 		}
@@ -65,7 +55,7 @@ func ask[T any](
 	return answer, err
 }
 
-// me names who asks, for the history: the user and the host.
+// me names who asks: the user and the host. The history shows it as a claim.
 func me() string {
 	name := "somebody"
 	if u, err := user.Current(); err == nil {

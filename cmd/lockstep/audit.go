@@ -77,6 +77,7 @@ func auditSentence(l api.AuditLine) string {
 	say(l.Scope != "", ", scope %s g%d", l.Scope, l.Generation)
 	say(l.Rotation > 0, ", rotation %d", l.Rotation)
 	say(l.Key != "", ", key %s", l.Key)
+	say(l.KeyID != "" && l.KeyID != l.Key, " (ID %s)", l.KeyID)
 	say(len(l.Burnt) > 0, ", burnt %s", strings.Join(l.Burnt, " "))
 	say(l.Nodes > 0, ", %d nodes", l.Nodes)
 	say(l.Seconds > 0, ", took %s", short(time.Duration(l.Seconds*float64(time.Second))))
@@ -86,7 +87,8 @@ func auditSentence(l api.AuditLine) string {
 	say(l.Items == "" && l.Times > 1, ", %d times", l.Times)
 	say(l.Actor != "", ", by %s", l.Actor)
 	say(l.Replica != "", ", on %s", l.Replica)
-	say(l.Made != nil && !*l.Made, ", NOT MADE: another change came first or has still to follow")
+	say(l.Made != nil && !*l.Made && l.Scope == "", ", NOT DONE: it was refused, as a later line says")
+	say(l.Made != nil && !*l.Made && l.Scope != "", ", NOT MADE: another change came first or has still to follow")
 	say(l.Why != "", ": %s", l.Why)
 	return b.String()
 }
@@ -132,13 +134,13 @@ const verifyWithin = 2 * time.Minute
 // verifyAudit has lockstepd verify what stands in the store, or in files if there are any.
 func (a *app) verifyAudit(cmd *cobra.Command, files []string) (found api.AuditReports, err error) {
 	if len(files) == 0 {
-		err = a.read(cmd, verifyWithin, func(ctx context.Context, c *api.Client) (err error) {
+		err = a.call(cmd, verifyWithin, func(ctx context.Context, c *api.Client) (err error) {
 			found, err = c.VerifyAudit(ctx)
 			return err
 		})
 		return found, err
 	}
-	err = a.write(cmd, verifyWithin, func(ctx context.Context, c *api.Client) (err error) {
+	err = a.call(cmd, verifyWithin, func(ctx context.Context, c *api.Client) (err error) {
 		var all []io.Reader
 		for _, name := range files {
 			f, err := os.Open(name)

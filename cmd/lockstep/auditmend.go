@@ -51,7 +51,7 @@ func (a *app) mendAudit(ctx context.Context, o offline) (m api.AuditMended, err 
 		return m, err
 	}
 	if v == nil {
-		c, err := a.writer()
+		c, err := a.client()
 		if err != nil {
 			return m, err
 		}

@@ -25,7 +25,7 @@ func (a *app) poll(s api.Started) pollFunc {
 	var c *api.Client
 	return func(ctx context.Context) (r api.Rotation, err error) {
 		if c == nil {
-			if c, err = a.reader(); err != nil {
+			if c, err = a.client(); err != nil {
 				return r, err
 			}
 		}

@@ -67,7 +67,7 @@ func (a *app) takeBackup(ctx context.Context, w io.Writer, o offline, q api.Back
 		return err
 	}
 	if v == nil {
-		c, err := a.writer()
+		c, err := a.client()
 		if err != nil {
 			return err
 		}

@@ -49,10 +49,13 @@ func (a *app) certPutCommand() *cobra.Command {
 				return fmt.Errorf("%s, %s: %w", chain, key, err)
 			}
 			q := api.PutCert{Chain: p.Chain, Key: p.Key, Now: now}
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				stored, err := c.PutCert(ctx, string(name), q)
 				if err != nil {
 					return err
+				}
+				if stored.Same && !now {
+					fmt.Fprintf(a.err, "%s has this certificate already: nothing was changed\n", name)
 				}
 				for _, warning := range stored.Warnings {
 					fmt.Fprintf(a.err, "warning: %s\n", warning)
@@ -94,8 +97,8 @@ func readSome(file string) ([]byte, error) {
 // check refuses what lockstepd would refuse. So a mistake is named before a private key is sent.
 func check(n keysource.Name, p keysource.PEM) error {
 	c, err := keysource.ParseCertificate(p, time.Now())
-	if err == nil && !c.Covers(n) {
-		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
+	if err == nil {
+		err = c.CheckName(n)
 	}
 	return err
 }
@@ -134,7 +137,7 @@ func (a *app) certRemoveCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				if !confirm {
 					name, err := keysource.ServerName(args[0])
 					if err != nil {
@@ -150,7 +153,11 @@ func (a *app) certRemoveCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(a.err, "%d names given up\n", len(l.Names))
+				if l.Nothing {
+					fmt.Fprintln(a.err, "no name is held back or lost: nothing was changed")
+				} else {
+					fmt.Fprintf(a.err, "%d names given up\n", len(l.Names))
+				}
 				return show(a, l, func(w io.Writer, l api.Losses) {
 					for _, n := range l.Names {
 						row(w, n)

@@ -42,7 +42,7 @@ func (a *app) certListCommand() *cobra.Command {
 				q.Expires = (*time.Duration)(&within)
 			}
 			q.Prefix = strings.Join(args, "")
-			return a.read(cmd, listFor, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, listFor, func(ctx context.Context, c *api.Client) error {
 				l, err := pages(ctx, c, q)
 				if err != nil {
 					return err

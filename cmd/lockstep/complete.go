@@ -44,7 +44,7 @@ func (a *app) complete(
 	if full || a.globals(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	err := a.read(cmd, completeWithin, func(ctx context.Context, c *api.Client) (err error) {
+	err := a.call(cmd, completeWithin, func(ctx context.Context, c *api.Client) (err error) {
 		names, err = find(ctx, c)
 		return err
 	})

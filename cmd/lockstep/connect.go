@@ -24,8 +24,8 @@ const (
 	tokenFile = "admin.token"
 )
 
-// reader returns a client for calls that change nothing. It has no token.
-func (a *app) reader() (*api.Client, error) {
+// client returns a client of the admin API, with the token.
+func (a *app) client() (*api.Client, error) {
 	base, socket, err := a.address()
 	if err != nil {
 		return nil, err
@@ -39,18 +39,16 @@ func (a *app) reader() (*api.Client, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}
 	}
-	return &api.Client{Base: base, HTTP: &http.Client{Transport: t}}, nil
-}
-
-// writer returns a client that may change things. It has the token.
-func (a *app) writer() (*api.Client, error) {
-	c, err := a.reader()
-	if err != nil {
-		return nil, err
-	}
+	c := &api.Client{Base: base, Claim: me(), HTTP: &http.Client{Transport: t}}
 	c.Token, err = a.token(c.Base)
+	if errors.Is(err, errNoToken) && a.tlsCert != "" && a.tokenFile == "" {
+		return c, nil // the policy may give the certificate a role
+	}
 	return c, err
 }
+
+// errNoToken says that no token was given or found.
+var errNoToken = errors.New("this needs the admin token")
 
 // address returns the base URL of lockstepd, and the socket to dial if its address is unix:PATH.
 func (a *app) address() (base, socket string, err error) {
@@ -78,22 +76,21 @@ func (a *app) address() (base, socket string, err error) {
 	return u.String(), "", nil
 }
 
-// token reads the admin token. The token in the data directory belongs to the lockstepd of that
+// token reads the token. The token in the data directory belongs to the lockstepd of that
 // directory. It is not sent to another server unless both were named.
 func (a *app) token(base string) (string, error) {
 	if u, err := url.Parse(base); err != nil || u.Scheme == "http" && !loopback(u.Hostname()) {
 		return "", usage("%s is neither https nor on this machine: the token would be sent in the clear", base)
 	}
 	if a.tokenFile == "" && a.server != "" && !a.explicitDir {
-		return "", usage(
-			"this needs the admin token: give --token-file (lockstepd keeps it as %s in its data directory)", tokenFile)
+		return "", usage("%w: give --token-file (an administrator makes one with lockstep token new; lockstepd keeps "+
+			"its own as %s in its data directory)", errNoToken, tokenFile)
 	}
 	file := cmp.Or(a.tokenFile, filepath.Join(a.dataDir, tokenFile))
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf(
-			"this needs the admin token, and %s is missing: lockstepd makes it when it starts; --token-file names "+
-				"another", file)
+		return "", fmt.Errorf("%w, and %s is missing: lockstepd makes it when it starts; --token-file names another",
+			errNoToken, file)
 	}
 	if err != nil {
 		return "", unreadable(err, "--token-file")
@@ -110,7 +107,8 @@ func (a *app) token(base string) (string, error) {
 // unreadable adds the next step to the error of reading a file of lockstepd.
 func unreadable(err error, flag string) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return exit{exitRefused, fmt.Errorf("%w: run this as the user that lockstepd runs as, or give %s", err, flag)}
+		return exit{exitRefused, fmt.Errorf("%w: run this as the user that lockstepd runs as, or give %s "+
+			"(with --server and --token-file another user may: lockstep token new makes a token)", err, flag)}
 	}
 	return fmt.Errorf("%w (%s names another)", err, flag)
 }

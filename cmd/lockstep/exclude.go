@@ -25,7 +25,7 @@ func (a *app) excludeCommand() *cobra.Command {
 				return usage("--for %s: it must not be negative; 0 takes an exclusion back", d)
 			}
 			q := api.ExcludeRequest{Node: args[0], Seconds: d.Seconds(), By: me(), Why: why}
-			err := a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			err := a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				return c.Exclude(ctx, scope, q)
 			})
 			if err != nil {

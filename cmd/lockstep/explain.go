@@ -18,7 +18,8 @@ func (a *app) explainCommand() *cobra.Command {
 			"nodes hold it",
 		Long: "Say which certificate a server name gets: its own, else its wildcard's; from the directory, else " +
 			"from the store. With --node or\n" +
-			"--identity, also whether the policy lets that node have it. Where lockstepd serves a listener,\n" +
+			"--identity, also whether the policy lets that node have it. With both, also whether the identity may " +
+			"use that node id. Where lockstepd serves a listener,\n" +
 			"also whether the name is eager, and why, or on demand. What keeps the name from connected nodes just " +
 			"now is listed, certificate or not: the\n" +
 			"policy, another spelling that they hold, too many names under one wildcard (wildcard_names), room " +
@@ -26,9 +27,6 @@ func (a *app) explainCommand() *cobra.Command {
 			"looked up.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if q.Node != "" && q.Identity != "" {
-				return usage("--node and --identity: give one of them")
-			}
 			q.Name = args[0]
 			e, err := ask(a, cmd, func(c *api.Client, ctx context.Context) (api.Explanation, error) {
 				return c.Explain(ctx, q)
@@ -78,6 +76,8 @@ func explainTable(w io.Writer, e api.Explanation) {
 		for _, h := range e.Holders {
 			row(w, h.Node, h.Name, h.Version, h.State, ago(h.Secret), wordsOf(h.Secret))
 		}
+	} else if e.Name != "" && len(e.Silent) > 0 {
+		row(w, "No node of the replicas that answered holds it. Nodes of the others may.")
 	} else if e.Name != "" {
 		row(w, "No node that is connected holds it.")
 	}
@@ -94,8 +94,11 @@ func explainTable(w io.Writer, e api.Explanation) {
 			row(w, fmt.Sprintf("and %d more", e.MoreDoors))
 		}
 	} else if e.Name != "" {
-		row(w, "No node that is connected is denied it: not by the policy, nor by the bounds on spellings and on "+
-			"names under a wildcard.")
+		which := "No node that is connected"
+		if len(e.Silent) > 0 {
+			which = "No node of the replicas that answered"
+		}
+		row(w, which+" is denied it: not by the policy, nor by the bounds on spellings and on names under a wildcard.")
 	}
 	list(w, "did not answer", e.Silent)
 }

@@ -88,18 +88,21 @@ var types = []struct {
 	{regexp.MustCompile(`^POST/v1/audit/mend$`), func() any { return new(api.AuditMended) }},
 	{regexp.MustCompile(`^(GET/v1/kek|POST/v1/kek/rotate)$`), func() any { return new(api.KEK) }},
 	{regexp.MustCompile(`^POST/v1/kek/retire$`), func() any { return new(api.KEKRetired) }},
-	{regexp.MustCompile(`^POST/v1/store/thaw$`), func() any { return new(struct{}) }},
+	{regexp.MustCompile(`^POST/v1/store/thaw$`), func() any { return new(api.Thawed) }},
 	{regexp.MustCompile(`^POST/v1/certs/import$`), func() any { return new(api.Imported) }},
 	{regexp.MustCompile(`^GET/v1/explain$`), func() any { return new(api.Explanation) }},
 	{regexp.MustCompile(`^GET/v1/audit/items/[0-9a-f]+$`), func() any { return new(api.AuditItems) }},
 	{regexp.MustCompile(`^POST/v1/certs/confirm-loss$`), func() any { return new(api.Losses) }},
+	{regexp.MustCompile(`^GET/v1/tokens$`), func() any { return new(api.Tokens) }},
+	{regexp.MustCompile(`^POST/v1/tokens$`), func() any { return new(api.TokenMade) }},
+	{regexp.MustCompile(`^DELETE/v1/tokens/[^/]+$`), func() any { return new(struct{}) }},
 }
 
 func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	what := r.Method + r.URL.Path
 	body, _ := io.ReadAll(r.Body)
 	f.log(what, body)
-	if r.Method != http.MethodGet && r.Header.Get("Authorization") != "Bearer "+token {
+	if r.Header.Get("Authorization") != "Bearer "+token {
 		refuse(w, &api.Error{Message: "the admin token is wrong", Code: api.Denied})
 		return
 	}

@@ -36,7 +36,7 @@ func (a *app) hostPinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				h, err := c.PinHost(ctx, string(n))
 				if err != nil {
 					return err
@@ -67,7 +67,7 @@ func (a *app) hostUnpinCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				h, err := c.UnpinHost(ctx, string(n))
 				if err != nil {
 					return err
@@ -84,7 +84,7 @@ func (a *app) hostListCommand() *cobra.Command {
 		Short: "List the eager hosts, why they are, and what tickets are bound to",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				l, err := c.Hosts(ctx)
 				if err != nil {
 					return err

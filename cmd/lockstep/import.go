@@ -62,7 +62,7 @@ func (a *app) certImportCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var done imported
-			err := a.write(cmd, importFor, func(ctx context.Context, c *api.Client) (err error) {
+			err := a.call(cmd, importFor, func(ctx context.Context, c *api.Client) (err error) {
 				if done, err = a.importAll(ctx, c, args[0]); err != nil {
 					return fmt.Errorf("%w (%d stored before; it can be run again)", err, done.Stored)
 				}

@@ -64,7 +64,7 @@ func (a *app) kekRotateCommand() *cobra.Command {
 			if file != "" {
 				return a.kekStep(cmd.Context(), file, retire)
 			}
-			return a.write(cmd, kekFor, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, kekFor, func(ctx context.Context, c *api.Client) error {
 				k, err := c.RotateKEK(ctx)
 				if err != nil {
 					return err
@@ -90,7 +90,7 @@ func (a *app) kekRetireCommand() *cobra.Command {
 		Short: "Drop the old sealing keys, once a full scan has proved that the present one opens every record",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.write(cmd, kekFor, a.retireKEK)
+			return a.call(cmd, kekFor, a.retireKEK)
 		},
 	}
 }
@@ -101,6 +101,10 @@ func (a *app) retireKEK(ctx context.Context, c *api.Client) error {
 		return err
 	}
 	return show(a, r, func(w io.Writer, r api.KEKRetired) {
+		if r.Nothing {
+			row(w, fmt.Sprintf("there is no key besides %s: nothing was changed", r.Primary))
+			return
+		}
 		row(w, fmt.Sprintf("the key %s opens each of %d records; the old keys were dropped", r.Primary, r.Proved))
 	})
 }

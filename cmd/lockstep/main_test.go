@@ -168,7 +168,8 @@ func mkbak(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // tlsnode VAR FILE KEYS starts TLS nodes with a common certificate, which it writes to FILE; one
-// for each letter of KEYS, which stands for its ticket key. Their addresses go to $VAR1, $VAR2, ...
+// for each letter of KEYS, which stands for its ticket key, or with - for none. Their addresses go to
+// $VAR1, $VAR2, ...
 func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := certify("shop.example")
 	ts.Check(err)
@@ -178,7 +179,9 @@ func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
 		s := httptest.NewUnstartedServer(http.NotFoundHandler())
 		s.Config.ErrorLog = log.New(io.Discard, "", 0)
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{c}}
-		s.TLS.SetSessionTicketKeys([][32]byte{{letter}})
+		if s.TLS.SessionTicketsDisabled = letter == '-'; letter != '-' {
+			s.TLS.SetSessionTicketKeys([][32]byte{{letter}})
+		}
 		s.StartTLS()
 		ts.Defer(s.Close)
 		ts.Setenv(args[0]+strconv.Itoa(i+1), s.Listener.Addr().String())

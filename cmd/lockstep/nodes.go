@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -23,7 +24,7 @@ func (a *app) nodesCommand() *cobra.Command {
 			if len(args) == 1 {
 				node, table = args[0], nodeTable
 			}
-			return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				n, err := c.Nodes(ctx, node)
 				if err != nil {
 					return err
@@ -75,7 +76,8 @@ func nodeTable(w io.Writer, n api.Nodes) {
 			fmt.Fprintln(w)
 		}
 		row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "REPLICA")
-		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote, n.Replica)
+		row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote,
+			cmp.Or(strings.Join(n.Replicas, ", "), n.Replica))
 		fmt.Fprintln(w)
 		row(w, "SECRET", "VERSION", "ANSWER", "AGO")
 		for _, s := range n.Secrets {

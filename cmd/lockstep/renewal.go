@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,11 +31,14 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 	if err != nil {
 		return err
 	}
+	if err := keysource.CheckChain(chain, n, time.Now()); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
 	next, err := keysource.ResumptionContext(chain, n)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return a.read(cmd, usual, func(ctx context.Context, c *api.Client) error {
+	return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 		have, err := c.Cert(ctx, string(n))
 		if err != nil {
 			return err

@@ -110,7 +110,7 @@ func (a *app) restorer(ctx context.Context, o offline) (put restorer, done func(
 			return restoreInto(ctx, v, log, stores.IsURL(o.store), text, plan)
 		}, func() error { return errors.Join(log.Close(), v.Close()) }, nil
 	}
-	c, err := a.writer()
+	c, err := a.client()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -62,7 +62,8 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.dataDir, "data-dir", "./lockstep-data",
 		"lockstepd's data directory: its address and token are read there")
 	f.StringVar(&a.server, "server", "", "`URL` of lockstepd's admin address, instead of the one in --data-dir")
-	f.StringVar(&a.tokenFile, "token-file", "", "`file` with the admin token, instead of the one in --data-dir")
+	f.StringVar(&a.tokenFile, "token-file", "",
+		"`file` with a token of the admin API, instead of the one in --data-dir")
 	f.StringVar(&a.tlsCA, "tls-ca", "", "PEM `file` with the CA of an https admin address (default: the system's)")
 	f.StringVar(&a.tlsCert, "tls-cert", "", "PEM `file` with the client certificate for an https admin address")
 	f.StringVar(&a.tlsKey, "tls-key", "", "PEM `file` with the key of --tls-cert")
@@ -76,8 +77,9 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.watchCommand(), a.historyCommand(), a.planCommand(),
 		a.rotateCommand(), a.rollbackCommand(), a.burnCommand(), a.excludeCommand(),
 		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.explainCommand(), a.hostCommand(), a.bootstrapCommand(),
-		a.pkiCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())
+		a.pkiCommand(), a.tokenCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())
 	root.InitDefaultCompletionCmd()
+	helpTopics(root)
 	a.adopt(root)
 	return root
 }
@@ -103,6 +105,21 @@ func (a *app) adopt(c *cobra.Command) {
 			}
 			return usage("unknown command %q for %q", args[0], cmd.CommandPath())
 		}
+	}
+}
+
+// helpTopics makes help refuse a command that there is not, as that command line itself is refused.
+func helpTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, _ := root.Find([]string{"help"})
+	help.Run = nil
+	help.RunE = func(_ *cobra.Command, args []string) error {
+		found, rest, err := root.Find(args)
+		if err != nil || len(rest) > 0 {
+			return usage("unknown help topic %q: lockstep help lists the commands", strings.Join(args, " "))
+		}
+		found.InitDefaultHelpFlag()
+		return found.Help()
 	}
 }
 

@@ -81,7 +81,15 @@ func (a *app) burnCommand() *cobra.Command {
 		ValidArgsFunction: a.completeScope,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !yes {
-				if err := a.confirm(cmd, scopeOf(args)); err != nil {
+				// what cannot be done is said before anybody is asked
+				err := a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
+					_, err := c.Plan(ctx, scopeOf(args))
+					return err
+				})
+				if err == nil {
+					err = a.confirm(cmd, scopeOf(args))
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -131,7 +139,7 @@ func (a *app) change(cmd *cobra.Command, ch change, scope string, key []byte) er
 		limit = waitFor
 	}
 	q := api.RotateRequest{By: me(), Why: ch.why, Key: key}
-	return a.write(cmd, limit, func(ctx context.Context, c *api.Client) error {
+	return a.call(cmd, limit, func(ctx context.Context, c *api.Client) error {
 		return a.carryOut(ctx, c, ch, scope, q)
 	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,18 @@ func (a *app) storeThawCommand() *cobra.Command {
 		Short: "Let changes happen again in a store that was frozen, once each lockstepd uses it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.write(cmd, usual, func(ctx context.Context, c *api.Client) error { return c.Thaw(ctx) })
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
+				t, err := c.Thaw(ctx)
+				if err != nil {
+					return err
+				}
+				if t.Nothing {
+					fmt.Fprintln(a.err, "the store was not frozen: nothing was changed")
+				} else {
+					fmt.Fprintln(a.err, "the store was thawed: changes happen again")
+				}
+				return nil
+			})
 		},
 	}
 }

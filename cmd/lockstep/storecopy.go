@@ -100,7 +100,7 @@ func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) erro
 // copyFrom returns the lockstepd that uses the store, or else the store itself.
 func (a *app) copyFrom(ctx context.Context, from string, stopped bool) (*api.Client, stores.Store, error) {
 	if stores.IsURL(from) && !stopped {
-		c, err := a.writer()
+		c, err := a.client()
 		if err != nil {
 			return nil, nil, fmt.Errorf("a lockstepd that uses %s is needed, to freeze it (--stopped if none runs): %w",
 				stores.Redact(from), err)
@@ -118,7 +118,7 @@ func (a *app) copyFrom(ctx context.Context, from string, stopped bool) (*api.Cli
 	if errors.Is(err, bolt.ErrInUse) {
 		of := *a
 		of.dataDir, of.server, of.tokenFile = from, "", ""
-		c, err := of.writer()
+		c, err := of.client()
 		return c, nil, err
 	}
 	return nil, s, err

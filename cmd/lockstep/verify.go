@@ -63,12 +63,13 @@ func (a *app) verifyCommand() *cobra.Command {
 			if cross != nil {
 				return a.showCross(c.Addrs, m)
 			}
-			if err := show(a, m, func(w io.Writer, m probe.Matrix) { matrixTable(w, args, m) }); err != nil {
+			causes := causesOf(m.Pairs, func() string { return a.onDemand(cmd, c.SNI) })
+			if err := show(a, m, func(w io.Writer, m probe.Matrix) { matrixTable(w, args, m, causes) }); err != nil {
 				return err
 			}
 			if !m.OK() {
-				return fail(exitFailed, "%d of %d sessions did not resume", len(m.Pairs)-count(m.Pairs, probe.Resumed),
-					len(m.Pairs))
+				return fail(exitFailed, "%d of %d sessions did not resume%s", len(m.Pairs)-count(m.Pairs, probe.Resumed),
+					len(m.Pairs), causesText(causes))
 			}
 			return nil
 		},
@@ -86,7 +87,7 @@ func (a *app) verifyCommand() *cobra.Command {
 // words are the texts of the cells of the matrix.
 var words = map[probe.Outcome]string{probe.Resumed: "resumed", probe.Full: "FULL", probe.Failed: "ERROR"}
 
-func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
+func matrixTable(w io.Writer, addrs []string, m probe.Matrix, causes []cause) {
 	for len(m.Pairs) > 0 {
 		version := m.Pairs[0].Version
 		end := slices.IndexFunc(m.Pairs, func(p probe.Pair) bool { return p.Version != version })
@@ -100,12 +101,13 @@ func matrixTable(w io.Writer, addrs []string, m probe.Matrix) {
 		} else {
 			grid(w, addrs, m.Pairs[:end])
 		}
-		blame(w, m.Pairs[:end])
+		declined(w, m.Pairs[:end])
 		m.Pairs = m.Pairs[end:]
 		if len(m.Pairs) > 0 {
 			fmt.Fprintln(w)
 		}
 	}
+	blame(w, causes)
 }
 
 // grid writes a row for each node that made a session, and a column for each node that was offered
@@ -138,26 +140,22 @@ func sampleTable(w io.Writer, addrs []string, pairs []probe.Pair) {
 	}
 }
 
-// blamed is how many failures a table explains. With -o json all are explained.
-const blamed = 20
+// listed is how many pairs a table names. With -o json all are there.
+const listed = 20
 
-func blame(w io.Writer, pairs []probe.Pair) {
+// declined names the pairs where a ticket was not taken.
+func declined(w io.Writer, pairs []probe.Pair) {
 	n := 0
 	for _, p := range pairs {
-		if p.Outcome == probe.Resumed {
+		if p.Outcome != probe.Full {
 			continue
 		}
-		if n++; n > blamed {
-			continue
+		if n++; n <= listed {
+			row(w, fmt.Sprintf("  %s -> %s: the ticket was declined, and a full handshake made", p.From, p.To))
 		}
-		why := p.Words
-		if p.Outcome == probe.Full {
-			why = "the ticket was declined, and a full handshake made"
-		}
-		row(w, fmt.Sprintf("  %s -> %s: %s", p.From, p.To, why))
 	}
-	if n > blamed {
-		fmt.Fprintf(w, "  and %d more (-o json lists them)\n", n-blamed)
+	if n > listed {
+		fmt.Fprintf(w, "  and %d more (-o json lists them)\n", n-listed)
 	}
 }
 

@@ -16,7 +16,7 @@ func (a *app) watchCommand() *cobra.Command {
 		Short: "Show what happens, line by line, until it is interrupted",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := a.read(cmd, 0, func(ctx context.Context, c *api.Client) error { return c.Watch(ctx, a.event) })
+			err := a.call(cmd, 0, func(ctx context.Context, c *api.Client) error { return c.Watch(ctx, a.event) })
 			switch {
 			case cmd.Context().Err() != nil:
 				return nil // a person ends it so

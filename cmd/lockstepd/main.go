@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
+	"github.com/lockstep-tls/lockstep/cmd/internal/process"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
@@ -28,6 +29,10 @@ import (
 const gcPercent = 50
 
 func main() {
+	if err := process.Protect(); err != nil {
+		fmt.Fprintln(os.Stderr, "lockstepd:", err)
+		os.Exit(1)
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

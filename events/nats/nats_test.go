@@ -141,7 +141,7 @@ func serve(t *testing.T, conn *nats.Conn, rotate func(ctx context.Context, scope
 func TestRotateService(t *testing.T) {
 	connect := startServer(t)
 	serve(t, connect(), func(ctx context.Context, scope, by string) (Reply, error) {
-		if _, ok := ctx.Deadline(); !ok || by != "nats" {
+		if _, ok := ctx.Deadline(); !ok || by != "NATS" {
 			t.Errorf("called by %q, deadline %v", by, ok)
 		}
 		switch scope {

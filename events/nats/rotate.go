@@ -40,7 +40,7 @@ type Reply struct {
 
 // Serve answers requests on lockstep.rotate.<scope> until ctx ends. If there are several servers,
 // one of them answers. rotate begins a rotation. It is called for one request at a time, never
-// after Serve has returned. by is "nats", since the connection does not say who asked. An error
+// after Serve has returned. by is "NATS", since the connection does not say who asked. An error
 // that wraps [ErrUnknownScope] or [ErrRefused] is answered with its code, any other with 500.
 //
 // A requester chooses the subject of the answer. So conn should be allowed to publish answers
@@ -93,7 +93,7 @@ func answer(ctx context.Context, req micro.Request,
 	}
 	ctx, cancel := context.WithTimeout(ctx, rotateTimeout)
 	defer cancel()
-	reply, err := rotate(ctx, strings.TrimPrefix(req.Subject(), rotatePrefix), "nats")
+	reply, err := rotate(ctx, strings.TrimPrefix(req.Subject(), rotatePrefix), "NATS")
 	switch {
 	case err == nil:
 		_ = req.RespondJSON(reply)

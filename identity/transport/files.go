@@ -3,6 +3,7 @@ package transport
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -24,18 +25,29 @@ type files struct {
 type material struct {
 	pair tls.Certificate
 	pool *x509.CertPool
+	// operators are the CAs of those who may use the admin API, and both are these and pool. They
+	// are nil without a file of theirs.
+	operators, both *x509.CertPool
 }
 
 func openFiles(c Config) (*MTLS, error) {
-	w, err := watchfile.Open(parse, c.Cert, c.Key, c.ClientCA)
+	paths := []string{c.Cert, c.Key, c.ClientCA}
+	if c.AdminCA != "" {
+		paths = append(paths, c.AdminCA)
+	}
+	w, err := watchfile.Open(parse, paths...)
 	if err != nil {
 		return nil, err
 	}
 	f := &files{w, c.Log}
-	return &MTLS{server: f.server, client: f.client, close: func() {}}, nil
+	m := &MTLS{server: f.server, client: f.client, close: func() {}}
+	if c.AdminCA != "" {
+		m.admin, m.operator = f.admin, f.operator
+	}
+	return m, nil
 }
 
-// parse takes certificate, key and CA, in this order.
+// parse takes certificate, key, CA, and perhaps the CA of operators, in this order.
 func parse(read []watchfile.File) (*material, error) {
 	cert, key, ca := read[0], read[1], read[2]
 	m := &material{pool: x509.NewCertPool()}
@@ -55,10 +67,44 @@ func parse(read []watchfile.File) (*material, error) {
 	if !m.pool.AppendCertsFromPEM(ca.Bytes) {
 		return nil, fmt.Errorf("xds_client_ca: %s holds no certificate", ca.Path)
 	}
+	if len(read) > 3 {
+		ops := read[3]
+		if ops.Err != nil {
+			return nil, fmt.Errorf("admin_client_ca: %w", ops.Err)
+		}
+		m.operators, m.both = x509.NewCertPool(), m.pool.Clone()
+		if !m.operators.AppendCertsFromPEM(ops.Bytes) || !m.both.AppendCertsFromPEM(ops.Bytes) {
+			return nil, fmt.Errorf("admin_client_ca: %s holds no certificate", ops.Path)
+		}
+	}
 	return m, nil
 }
 
 func (f *files) server(protos ...string) *tls.Config {
+	return f.serve(func(m *material) *x509.CertPool { return m.pool }, protos)
+}
+
+func (f *files) admin(protos ...string) *tls.Config {
+	return f.serve(func(m *material) *x509.CertPool { return m.both }, protos)
+}
+
+// operator verifies a client certificate once more, by the CA of operators alone.
+func (f *files) operator(chain []*x509.Certificate) error {
+	if len(chain) == 0 {
+		return errors.New("there is none")
+	}
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: f.current().operators, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return err
+}
+
+// serve is the configuration of a listener that lets in certificates of clients.
+func (f *files) serve(clients func(*material) *x509.CertPool, protos []string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: protos,
@@ -66,7 +112,7 @@ func (f *files) server(protos ...string) *tls.Config {
 			m := f.current()
 			return &tls.Config{
 				MinVersion: tls.VersionTLS12, NextProtos: protos, Certificates: []tls.Certificate{m.pair},
-				ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: m.pool,
+				ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients(m),
 				SessionTicketsDisabled: true,
 			}, nil
 		},

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"time"
@@ -16,6 +17,9 @@ type Config struct {
 	// Cert, Key and ClientCA are PEM files: the own certificate, its key, and the CA of those who
 	// may connect. They go together.
 	Cert, Key, ClientCA string
+	// AdminCA is a PEM file with the CA of those who may use the admin API, besides the files. It
+	// may be empty.
+	AdminCA string
 	// SPIFFESocket is the address of a SPIFFE Workload API. It takes the place of the files.
 	SPIFFESocket string
 	// Federated lets in nodes of other trust domains whose bundles the Workload API gives out.
@@ -29,8 +33,11 @@ type Config struct {
 // for concurrent use.
 type MTLS struct {
 	server func(protos ...string) *tls.Config
-	client func() *tls.Config
-	close  func()
+	admin  func(protos ...string) *tls.Config // nil: as server
+	// operator returns why a certificate is of no CA of AdminCA. It is nil without that file.
+	operator func([]*x509.Certificate) error
+	client   func() *tls.Config
+	close    func()
 }
 
 // Open returns nil if neither files nor a Workload API are configured.
@@ -46,6 +53,24 @@ func Open(c Config) (*MTLS, error) {
 
 // Server returns the configuration of a listener that offers protos by ALPN.
 func (m *MTLS) Server(protos ...string) *tls.Config { return m.server(protos...) }
+
+// Admin is Server for the admin API. It lets in certificates of the CA of nodes, and of AdminCA.
+// Whether one of them may do anything is decided by Operator and by whoever serves.
+func (m *MTLS) Admin(protos ...string) *tls.Config {
+	if m.admin == nil {
+		return m.server(protos...)
+	}
+	return m.admin(protos...)
+}
+
+// Operator returns a function that returns why the first of these certificates is of no CA of
+// AdminCA. It is nil if there is no such file.
+func (m *MTLS) Operator() func([]*x509.Certificate) error {
+	if m == nil {
+		return nil
+	}
+	return m.operator
+}
 
 // Client returns the configuration of one connection to another replica, with the certificates as
 // they are now.

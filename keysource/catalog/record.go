@@ -63,10 +63,8 @@ func admit(n keysource.Name, p keysource.PEM, now time.Time) (keysource.Certific
 	if err != nil {
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w", n, err)
 	}
-	if !c.Covers(n) {
-		return keysource.Certificate{}, admitted{},
-			fmt.Errorf("%s: %w: it is for %.200q, so that clients would refuse it there", n,
-				keysource.ErrBadCertificate, c.Names)
+	if err := c.CheckName(n); err != nil {
+		return keysource.Certificate{}, admitted{}, fmt.Errorf("%s: %w", n, err)
 	}
 	version := c.Version()
 	return c, admitted{version, encode(n, c, der, version)}, nil

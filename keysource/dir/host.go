@@ -101,8 +101,8 @@ func read(folder string, n keysource.Name, now time.Time) (keysource.Certificate
 		return keysource.Certificate{}, signature{}, err
 	}
 	c, err := keysource.ParseCertificate(p, now)
-	if err == nil && !c.Covers(n) {
-		err = fmt.Errorf("%w: it is for %.200q, not for %s", keysource.ErrBadCertificate, c.Names, n)
+	if err == nil {
+		err = c.CheckName(n)
 	}
 	if err != nil {
 		return keysource.Certificate{}, signature{}, fmt.Errorf("%s: %w", folder, err)

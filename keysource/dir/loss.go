@@ -130,6 +130,17 @@ func (d *Dir) held() []keysource.Name {
 	return names
 }
 
+// Loss reports that ConfirmLoss would change something, or refuse to. Names are held back, or the
+// directory cannot be read.
+func (d *Dir) Loss() bool {
+	if len(d.held()) > 0 {
+		return true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.unread != nil
+}
+
 // ConfirmLoss accepts that the held names are gone, and returns them. From now on they do not
 // exist. It refuses if the directory exists and cannot be read, since nobody can know then.
 func (d *Dir) ConfirmLoss() ([]keysource.Name, error) {

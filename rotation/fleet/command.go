@@ -47,14 +47,6 @@ func (c *Coordinator) Rollback(ctx context.Context, scope, by, why string) (n ui
 	return n, err
 }
 
-// Exclude lets rollouts go on without a node for a time. A time of 0 takes the exclusion back; see
-// [rotation.Rollout.Exclude].
-func (c *Coordinator) Exclude(ctx context.Context, scope, node, by, why string, d time.Duration) error {
-	return c.change(ctx, scope, func(v view) (rotation.Rollout, error) {
-		return v.r.Exclude(node, by, why, v.now.Add(d), v.now)
-	})
-}
-
 // Restore merges the record of a rollout from a backup into the scope's; see [rotation.Restore].
 // Errors are those of [Coordinator.Rotate].
 func (c *Coordinator) Restore(ctx context.Context, scope, by string, backup []byte) (out rotation.Restored, err error) {

@@ -52,9 +52,9 @@ type Config struct {
 	// down.
 	Record func(ctx context.Context, scope string, c Change) (audit string, err error)
 
-	// Allows reports whether a node may have the ring of a scope; see [Coordinator.SetAllows]. nil
-	// allows all.
-	Allows func(identity, scope string) bool
+	// Allows reports whether a node, by its id and its identity, may have the ring of a scope; see
+	// [Coordinator.SetAllows]. nil allows all.
+	Allows func(node, identity, scope string) bool
 	// Revoked is called when a node that has asked for a ring may no longer have it. nil means
 	// that nobody wants to know.
 	Revoked func(scope string, a Asked)

@@ -600,6 +600,9 @@ func TestCommandsThroughTheCoordinator(t *testing.T) {
 		if err := p.Exclude(ctx, "default", "b", "me", "", 0); err != nil {
 			t.Error(err)
 		}
+		if err := p.Exclude(ctx, "default", "b", "me", "", 0); !errors.Is(err, keysource.ErrNotExist) {
+			t.Errorf("an exclusion that there is not: %v", err)
+		}
 		k := testKey(90)
 		n, err := p.Rotate(ctx, "default", rotation.Request{By: "me", Key: &k})
 		if err != nil || n != 4 {
@@ -609,5 +612,45 @@ func TestCommandsThroughTheCoordinator(t *testing.T) {
 		if p.Current("default").Keys[0] != k {
 			t.Error("the requested key does not encrypt")
 		}
+	})
+}
+
+func TestANodeThatNobodyKnowsIsNotExcluded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, newFaulty(), "r1")
+		ctx := t.Context()
+		refused := func(node, words string) {
+			t.Helper()
+			err := p.Exclude(ctx, "default", node, "me", "", time.Hour)
+			if !errors.Is(err, keysource.ErrNotExist) || !strings.Contains(err.Error(), words) {
+				t.Errorf("%q: %v, want %q", node, err, words)
+			}
+			if st, err := p.Status("default"); err != nil || len(st.Excluded) > 0 {
+				t.Errorf("%q: excluded is %v, %v", node, st.Excluded, err)
+			}
+		}
+		refused("edge-1", "it has no nodes now")
+		p.connect("edge-1", "")
+		p.connect("edge-1", "")
+		gone := p.connect("edge-12", "")
+		p.phase(time.Second, rotation.Steady, 1)
+		refused("edge-2", "the nearest of its 2 nodes is edge-1, edge-12")
+		refused("EDGE-12", "nodes is edge-12")
+		refused("e", "is edge-1, edge-12")
+		refused("something-else", "none of its 2 nodes is named alike")
+		refused("edge-1#2", `a further stream of the node "edge-1"`)
+
+		p.disconnect(gone)
+		if err := p.Exclude(ctx, "default", "edge-12", "me", "", 5*time.Hour); err != nil {
+			t.Errorf("one that is away: %v", err)
+		}
+		time.Sleep(testPolicy().NodeLease + time.Minute)
+		if err := p.Exclude(ctx, "default", "edge-12", "me", "for longer", 9*time.Hour); err != nil {
+			t.Errorf("one that is excluded and has left: %v", err)
+		}
+		if err := p.Exclude(ctx, "default", "edge-12", "me", "", 0); err != nil {
+			t.Errorf("taking that back: %v", err)
+		}
+		refused("edge-12", "is edge-1")
 	})
 }

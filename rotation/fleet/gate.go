@@ -29,7 +29,7 @@ type gate struct {
 	revoked func(scope string, a Asked)
 
 	mu      sync.Mutex // mu also keeps what a stream does in order with a change of allows.
-	allows  func(identity, scope string) bool
+	allows  func(node, identity, scope string) bool
 	streams map[uint64]map[string]*asker // streams are those that asked, by stream and scope.
 }
 
@@ -39,7 +39,7 @@ type asker struct {
 	allowed bool
 }
 
-func newGate(to *Coordinator, allows func(identity, scope string) bool, revoked func(string, Asked)) *gate {
+func newGate(to *Coordinator, allows func(node, identity, scope string) bool, revoked func(string, Asked)) *gate {
 	return &gate{to: to, allows: allows, revoked: revoked, streams: map[uint64]map[string]*asker{}}
 }
 
@@ -52,7 +52,7 @@ func (c *Coordinator) Join(scope string, a Asked) {
 		c.enroll(scope, a)
 		return
 	}
-	of := &asker{a, g.allows(a.Identity, scope)}
+	of := &asker{a, g.allows(a.Node, a.Identity, scope)}
 	if g.streams[a.Stream] == nil {
 		g.streams[a.Stream] = map[string]*asker{}
 	}
@@ -115,14 +115,14 @@ func (c *Coordinator) Closed(stream uint64) {
 }
 
 // SetAllows replaces [Config.Allows], and judges the streams that are open by it.
-func (c *Coordinator) SetAllows(allows func(identity, scope string) bool) {
+func (c *Coordinator) SetAllows(allows func(node, identity, scope string) bool) {
 	g := c.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.allows = allows
 	for stream, scopes := range g.streams {
 		for scope, of := range scopes {
-			may := allows == nil || allows(of.Identity, scope)
+			may := allows == nil || allows(of.Node, of.Identity, scope)
 			switch {
 			case may && !of.allowed:
 				c.enroll(scope, of.Asked)

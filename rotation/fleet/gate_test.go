@@ -13,7 +13,7 @@ func TestOnlyAllowedNodesAreOnTheRoster(t *testing.T) {
 		s := newFaulty()
 		p := prepare(t, s, "r1")
 		var revoked []string
-		p.gate = newGate(p.Coordinator, func(id, _ string) bool { return id == "good" }, func(_ string, a Asked) {
+		p.gate = newGate(p.Coordinator, func(_, id, _ string) bool { return id == "good" }, func(_ string, a Asked) {
 			revoked = append(revoked, a.Node)
 		})
 		p.run()
@@ -25,7 +25,7 @@ func TestOnlyAllowedNodesAreOnTheRoster(t *testing.T) {
 		if got := members(p.status()); got != "a=1" {
 			t.Errorf("on the roster: %q", got)
 		}
-		p.SetAllows(func(id, _ string) bool { return id == "bad" })
+		p.SetAllows(func(_, id, _ string) bool { return id == "bad" })
 		time.Sleep(time.Second)
 		if got := members(p.status()); got != "b=1" || !slices.Equal(revoked, []string{"a"}) {
 			t.Errorf("on the roster: %q; revoked %v", got, revoked)

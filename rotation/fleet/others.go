@@ -49,6 +49,11 @@ func (t *turn) readOthers(ctx context.Context, now time.Time) (o others, _ error
 		case err != nil:
 			return o, err
 		}
+		if err == nil {
+			for i := range r.members {
+				r.members[i].Replica = name
+			}
+		}
 		h := heard{r.peer.At, r.members}
 		dead := h.dead(since)
 		if now.Sub(dead) > t.policy.NodeLease {

@@ -183,6 +183,12 @@ func lost(ctx context.Context, s store.Store) (*Loss, store.Rev, error) {
 	return r, rev, nil
 }
 
+// Lost reports that the store has lost something that was not given up.
+func Lost(ctx context.Context, s store.Store) (bool, error) {
+	r, _, err := lost(ctx, s)
+	return r != nil, err
+}
+
 // ForgetLoss gives up what the store lost and nobody wrote back.
 func ForgetLoss(ctx context.Context, s store.Store) error {
 	r, rev, err := lost(ctx, s)

@@ -258,6 +258,7 @@ func (s *stage) inStep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	req.Header.Set("Authorization", "Bearer "+s.token)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

@@ -299,6 +299,9 @@ func (s *stage) get(ctx context.Context, path string, v any) error {
 	if err != nil {
 		return err
 	}
+	if err := s.plane.Authorize(req); err != nil {
+		return err
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

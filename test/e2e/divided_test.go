@@ -128,7 +128,10 @@ func (d *divided) rings(p *fleet.Lockstepd) (names []string) {
 		Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.TLS},
 	}
 	// as replicas ask each other: the CLI's list is of the whole fleet
-	resp, err := client.Get("https://" + p.Admin + "/v1/nodes?here=")
+	req, err := http.NewRequestWithContext(d.ctx, http.MethodGet, "https://"+p.Admin+"/v1/nodes?here=", nil)
+	d.ok(err)
+	d.ok(p.Authorize(req))
+	resp, err := client.Do(req)
 	d.ok(err)
 	defer resp.Body.Close()
 	var here struct{ Nodes []node }

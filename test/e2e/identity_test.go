@@ -61,8 +61,8 @@ func (s *stage) holds(e *envoy) (held []string, identity string) {
 }
 
 const (
-	edge1Wide = "- {identity: spiffe://fleet.example/edge/1, scopes: [default], names: [host-1.example, " +
-		"host-3.example]}\n"
+	edge1Wide = "- {identity: \"spiffe://fleet.example/edge/*\", scopes: [default], names: [host-1.example, " +
+		"host-3.example], nodes: [\"edge-{1}\"]}\n"
 	edge1Narrow = "- {identity: spiffe://fleet.example/edge/1, names: [host-3.example]}\n"
 	edge2Rule   = "- {identity: \"edge-*\", scopes: [partners], names: [\"host-2.example\", host-3.example]}\n"
 )
@@ -116,14 +116,27 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 	s.mustFail(1, "did not resume", "verify", "--sni", "host-3.example", "--ca", s.path("ca.pem"), one.addr, two.addr)
 
 	// One that asks for another scope's ring gets no answer, never opens its port, and nobody waits
-	// for it; nor for one that no rule names.
+	// for it; nor for one that no rule names, nor for one that has an id which is not its own.
+	liar := s.envoy("edge-3", "--xds-ca", dir+"/ca.crt", "--xds-cert", dir+"/nodes/edge-1/tls.crt",
+		"--xds-key", dir+"/nodes/edge-1/tls.key")
 	greedy := s.envoy("greedy", "--xds-ca", dir+"/ca.crt", "--xds-cert", dir+"/nodes/edge-2/tls.crt",
 		"--xds-key", dir+"/nodes/edge-2/tls.key")
 	nobody := s.envoy("nobody", "--pki", dir)
-	s.eventually(func() error { return errors.Join(greedy.waits(), nobody.waits()) })
+	s.eventually(func() error { return errors.Join(greedy.waits(), nobody.waits(), liar.waits()) })
+	s.eventually(func() error {
+		if !strings.Contains(s.plane.LogTail(2000), "a node was turned away by the policy") {
+			return errors.New("the log does not say that edge-3 was turned away")
+		}
+		return nil
+	})
 	s.mustRun("rotate", "--wait", "--timeout", "10s")
-	s.ok(errors.Join(greedy.waits(), nobody.waits()))
+	s.ok(errors.Join(greedy.waits(), nobody.waits(), liar.waits()))
+	if r := s.lockstep("explain", "host-3.example", "--node", "edge-3"); r.code != 4 ||
+		!strings.Contains(r.out, "was turned away at") {
+		t.Errorf("explain --node of a node that was turned away: exit code %d, %s", r.code, r.out)
+	}
 	for _, want := range []string{
+		`"node":"edge-3","identity":"spiffe://fleet.example/edge/1"`,
 		`"node":"greedy","identity":"edge-2"`, `"node":"nobody","identity":"nobody"`, `"name":"tickets/default"`,
 	} {
 		if !strings.Contains(s.plane.LogTail(2000), want) {
@@ -131,6 +144,7 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 		}
 	}
 	s.ok(greedy.Kill())
+	s.ok(liar.Kill())
 	s.ok(nobody.Kill())
 
 	// Narrowed: the certificate is taken from the node, the ring is not sent further, and a

@@ -76,7 +76,7 @@ func TestNATSForOthers(t *testing.T) {
 	}
 	a.awaitKeyInUse()
 	a.cross("a rotation by NATS")
-	if by := s.history()[1].By; by != "nats" {
+	if by := s.history()[1].By; by != "NATS" {
 		t.Errorf("asked for by %q", by)
 	}
 

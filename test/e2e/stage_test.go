@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -21,6 +22,10 @@ import (
 var bin string // the folder of lockstepd, lockstep and lockstep-edge
 
 func TestMain(m *testing.M) {
+	if pid, err := strconv.Atoi(os.Getenv(spyOn)); err == nil {
+		spy(pid)
+		return
+	}
 	var err error
 	if bin, err = fleet.Build(context.Background(), "lockstepd", "lockstep", "lockstep-edge"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -2,7 +2,11 @@ package fleet
 
 import (
 	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Lockstepd says how a control plane is started, and where it then is. Empty fields are filled in:
@@ -19,6 +23,16 @@ type Lockstepd struct {
 	Args  []string
 	Env   []string
 	TLS   *tls.Config // of a client of the admin API; nil: it is plaintext, as on loopback
+}
+
+// Authorize adds the token of the local administrator to a request to the admin API.
+func (l *Lockstepd) Authorize(r *http.Request) error {
+	b, err := os.ReadFile(filepath.Join(l.Data, "admin.token"))
+	if err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(b)))
+	return nil
 }
 
 // Lockstepd starts a control plane. It is ready when its /readyz is. A restart keeps data and

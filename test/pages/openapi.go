@@ -72,6 +72,9 @@ var routes = map[string]route{
 	"GET /v1/audit/verify":             {says: "Look for lines of the log in the store that were tampered with."},
 	"POST /v1/audit/verify":            {says: "The same for lines of a file, which the request brings.", body: lines},
 	"POST /v1/audit/mend":              {says: "Begin the newest lines of the log anew where they are damaged."},
+	"GET /v1/tokens":                   {says: "The tokens of operators, without the tokens themselves."},
+	"POST /v1/tokens":                  {says: "Make a token. The answer shows it, this once."},
+	"DELETE /v1/tokens/{name}":         {says: "Revoke a token."},
 	"GET /v1/kek":                      {says: "How the sealing of the store stands."},
 	"POST /v1/kek/rotate":              {says: "Begin a change of the sealing key. It returns at once."},
 	"POST /v1/kek/retire": {
@@ -103,7 +106,7 @@ var parameters = map[string]string{
 	"node":           "only this node; for explain, whether this node may have it",
 	"here":           "only what is connected to this replica",
 	"cert":           "only nodes that asked for this certificate",
-	"name":           "a server name",
+	"name":           "a server name; of a token, its name",
 	"identity":       "whether a node of this identity may have it",
 	"prefix":         "only names that begin so",
 	"after":          "go on behind this name: next of the answer before",
@@ -125,7 +128,7 @@ type handler struct {
 func AdminAPI(t testing.TB) []byte {
 	t.Helper()
 	types := apiTypes(t)
-	found := handlers(t)
+	found, roles := handlers(t), rolesOf(t)
 	for pattern := range routes {
 		if _, ok := found[pattern]; !ok {
 			t.Errorf("openapi.go describes %s, which the admin API does not have", pattern)
@@ -139,9 +142,15 @@ func AdminAPI(t testing.TB) []byte {
 			t.Errorf("the admin API has %s: say in test/pages/openapi.go what it does", pattern)
 			continue
 		}
+		if roles[pattern] == "" {
+			t.Errorf("the admin API has %s: say in needs.go who may use it", pattern)
+		}
 		method, path, _ := strings.Cut(pattern, " ")
 		paths[path] = append(paths[path],
-			yaml.MapItem{Key: strings.ToLower(method), Value: operation(t, method, path, r, found[pattern], used)})
+			yaml.MapItem{
+				Key:   strings.ToLower(method),
+				Value: operation(t, method, path, roles[pattern], r, found[pattern], used),
+			})
 	}
 	// Types that others have as fields.
 	for more := true; more; {
@@ -173,13 +182,16 @@ func AdminAPI(t testing.TB) []byte {
 			{Key: "version", Value: "1"},
 			{Key: "description", Value: "lockstepd serves it on admin_listen. " +
 				"Made from the code by make docs: do not edit. " +
-				"Whatever changes something needs the token in admin.token of the data directory. " +
+				"All but /metrics, /healthz and /readyz needs a token: that in admin.token of the data directory, " +
+				"which has the role admin, or one of lockstep token new. A higher role includes the lower ones. " +
+				"x-lockstep-role is the role that a request needs. " +
 				"The headers Host and Origin must be the server's own. " +
-				"On other addresses than loopback and unix sockets it speaks mTLS."},
+				"On other addresses than loopback and unix sockets it speaks mTLS, and a client certificate to which " +
+				"the policy gives the role needs no token."},
 			{Key: "license", Value: yaml.MapSlice{{Key: "name", Value: "Apache-2.0"}}},
 		}},
 		{Key: "servers", Value: []yaml.MapSlice{{{Key: "url", Value: "http://127.0.0.1:18080"}}}},
-		{Key: "security", Value: []yaml.MapSlice{}},
+		{Key: "security", Value: []yaml.MapSlice{{{Key: "token", Value: []string{}}}}},
 		{Key: "paths", Value: all},
 		{Key: "components", Value: yaml.MapSlice{
 			{Key: "securitySchemes", Value: yaml.MapSlice{
@@ -201,7 +213,7 @@ func AdminAPI(t testing.TB) []byte {
 
 var inPath = regexp.MustCompile(`\{(\w+)\}`)
 
-func operation(t testing.TB, method, path string, r route, h handler, used map[string]bool) yaml.MapSlice {
+func operation(t testing.TB, method, path, role string, r route, h handler, used map[string]bool) yaml.MapSlice {
 	op := yaml.MapSlice{{Key: "summary", Value: r.says}}
 	var params []yaml.MapSlice
 	param := func(name, in string) {
@@ -251,10 +263,58 @@ func operation(t testing.TB, method, path string, r route, h handler, used map[s
 		}},
 		{Key: "default", Value: yaml.MapSlice{{Key: "$ref", Value: "#/components/responses/Error"}}},
 	}})
-	if method != "GET" {
-		op = append(op, yaml.MapItem{Key: "security", Value: []yaml.MapSlice{{{Key: "token", Value: []string{}}}}})
+	if role == open {
+		return append(op, yaml.MapItem{Key: "security", Value: []yaml.MapSlice{}})
 	}
-	return op
+	return append(op, yaml.MapItem{Key: "x-lockstep-role", Value: role})
+}
+
+// open is the role of a route that everybody may use.
+const open = "none"
+
+// rolesOf reads from the code which role each route needs.
+func rolesOf(t testing.TB) map[string]string {
+	roles := map[string]string{} // by the variable, then by the route
+	of := func(x ast.Expr) string {
+		switch x := x.(type) {
+		case *ast.Ident:
+			return roles[x.Name]
+		case *ast.CompositeLit:
+			for _, e := range x.Elts {
+				if kv, ok := e.(*ast.KeyValueExpr); ok && selected(kv.Key) == "role" {
+					return strings.ToLower(selected(kv.Value))
+				}
+			}
+		}
+		return open
+	}
+	out := map[string]string{}
+	for _, f := range Sources(t, adminDir) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			v, ok := n.(*ast.ValueSpec)
+			if !ok {
+				return true
+			}
+			for i, x := range v.Values {
+				lit, ok := x.(*ast.CompositeLit)
+				switch {
+				case !ok:
+				case selected(lit.Type) == "need":
+					roles[v.Names[i].Name] = of(lit)
+				case v.Names[i].Name == "needs":
+					for _, e := range lit.Elts {
+						kv := e.(*ast.KeyValueExpr)
+						out[literal(kv.Key)] = of(kv.Value)
+					}
+				}
+			}
+			return true
+		})
+	}
+	if len(out) < 20 {
+		t.Fatalf("only %d routes were found in needs of %s", len(out), adminDir)
+	}
+	return out
 }
 
 func content(media string, schema yaml.MapSlice) yaml.MapSlice {
@@ -386,6 +446,14 @@ func literal(e ast.Expr) string {
 		return ""
 	}
 	return s
+}
+
+// joined is a literal, or several with + between them.
+func joined(e ast.Expr) string {
+	if b, ok := e.(*ast.BinaryExpr); ok {
+		return joined(b.X) + joined(b.Y)
+	}
+	return literal(e)
 }
 
 // apiType is a type of package api as a schema, and the types that it needs.

@@ -85,7 +85,7 @@ func run(ctx context.Context, length time.Duration) error {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			s, err := look(ctx, plane.Admin)
+			s, err := look(ctx, plane)
 			if ctx.Err() != nil {
 				continue
 			}

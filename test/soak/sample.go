@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
 // sample is what lockstepd uses at one moment, after a garbage collection.
@@ -18,15 +20,15 @@ type sample struct {
 	heap, goroutines, descriptors, rotations float64
 }
 
-func look(ctx context.Context, admin string) (s sample, err error) {
-	if _, err := get(ctx, "http://"+admin+"/debug/pprof/heap?gc=1"); err != nil {
+func look(ctx context.Context, plane *fleet.Lockstepd) (s sample, err error) {
+	if _, err := get(ctx, plane, "/debug/pprof/heap?gc=1"); err != nil {
 		// collects, and a finalizer may free more for the next
 		return s, err
 	}
-	if _, err := get(ctx, "http://"+admin+"/debug/pprof/heap?gc=1"); err != nil {
+	if _, err := get(ctx, plane, "/debug/pprof/heap?gc=1"); err != nil {
 		return s, err
 	}
-	body, err := get(ctx, "http://"+admin+"/metrics")
+	body, err := get(ctx, plane, "/metrics")
 	if err != nil {
 		return s, err
 	}
@@ -49,9 +51,13 @@ func look(ctx context.Context, admin string) (s sample, err error) {
 	return s, nil
 }
 
-func get(ctx context.Context, url string) (string, error) {
+func get(ctx context.Context, plane *fleet.Lockstepd, path string) (string, error) {
+	url := "http://" + plane.Admin + path
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
+		return "", err
+	}
+	if err := plane.Authorize(req); err != nil {
 		return "", err
 	}
 	resp, err := http.DefaultClient.Do(req)

@@ -16,6 +16,7 @@ import (
 type environment struct {
 	types    map[string]xds.Resources
 	observe  func(xds.Event)
+	admit    func(xds.Node) error // admit is nil if every node may connect.
 	log      *slog.Logger
 	limits   limits
 	onDemand string // type URL

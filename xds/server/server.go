@@ -30,6 +30,10 @@ type Config struct {
 	// Identity returns the identity of a stream's peer, as the transport proved it. If Identity is
 	// nil, nobody has an identity.
 	Identity func(context.Context) string
+	// Admit returns why a node may not connect, or nil if it may. It is asked once the node has
+	// said its id, before anything else is done for it, and again by [Server.AdmitAnew]. It must
+	// not block. If Admit is nil, every node may.
+	Admit func(xds.Node) error
 	// OnDemand is a type of Types whose names nodes ask for on the aggregated service as clients
 	// come. They have no other bound, so each resource carries a TTL ([xds.Resource.TTL]). If a
 	// node holds more than Hold of them (default 20 000), those that were sent first are removed,
@@ -83,7 +87,7 @@ func New(c Config) *Server {
 		bounds.grouped = c.HoldGroup
 	}
 	return &Server{
-		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, log: c.Log, limits: bounds,
+		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, admit: c.Admit, log: c.Log, limits: bounds,
 			onDemand: c.OnDemand},
 		identity: c.Identity,
 		draining: make(chan struct{}),
@@ -138,6 +142,20 @@ func (s *Server) Dismiss(d time.Duration) int {
 }
 
 var errDismissed = status.Error(codes.Unavailable, "this replica is cut off from the others: connect to another one")
+
+// AdmitAnew asks [Config].Admit again about each node that is connected, and ends the streams of
+// those that may not be.
+func (s *Server) AdmitAnew() {
+	for _, st := range s.all() {
+		st.mu.Lock()
+		if st.m.node.ID != "" && !st.ended && st.err == nil {
+			if err := s.env.mayConnect(st.m.node); err != nil {
+				st.fail(err)
+			}
+		}
+		st.mu.Unlock()
+	}
+}
 
 // open makes the stream of gs, and registers it.
 func (s *Server) open(gs grpc.ServerStream, svc xds.Service, only string) (*stream, error) {

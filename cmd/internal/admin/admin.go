@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,9 +10,11 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
@@ -54,13 +57,26 @@ type Config struct {
 	Listeners *Listeners // Listeners is nil if no listener is served.
 	Vault     *stores.Vault
 	Custody   *custody.Custodian
-	Token     string
-	Hosts     []string // Hosts are the Host headers that are accepted, besides loopback names.
+	// Token is that of the local administrator.
+	Token string
+	// Access has the tokens of operators, and proves replicas to each other.
+	Access *access.Access
+	// Operators returns why a client certificate is not for the admin API. It is nil if every one
+	// that can connect is.
+	Operators func([]*x509.Certificate) error
+	// Reflection answers gRPC requests.
+	Reflection http.Handler
+	Hosts      []string // Hosts are the Host headers that are accepted, besides loopback names.
+	// Lost reports that the store has lost certificates that nobody wrote back.
+	Lost func(context.Context) (bool, error)
 	// ForgetLoss gives up certificates that a store has lost and nobody wrote back.
 	ForgetLoss func(context.Context) error
 	// Policy returns what nodes may have. It is nil, or returns nil, if everybody may have
 	// everything.
 	Policy func() *identity.Policy
+	// TurnedAway returns the identity with which a node of that id was turned away last, since the
+	// identity may not use the id, and when. ok is false if that is not known. It may be nil.
+	TurnedAway func(node string) (identity string, at time.Time, ok bool)
 	// PeerTransport is how the other replicas' admin APIs are reached. It is nil for plaintext.
 	PeerTransport http.RoundTripper
 	Log           *slog.Logger
@@ -70,58 +86,102 @@ type admin struct {
 	cfg     Config
 	started time.Time
 	imports chan struct{} // imports has one element for each import that is in memory.
+
+	refusals refusals
 }
 
 // New returns the handler of the whole admin address.
 func New(c Config) http.Handler {
-	a := &admin{cfg: c, started: time.Now(), imports: make(chan struct{}, importsHeld)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", answer(a.status))
-	mux.HandleFunc("GET /v1/pulse", answer(a.pulse))
-	mux.HandleFunc("GET /v1/nodes", answer(a.nodes))
-	mux.HandleFunc("GET /v1/troubles", answer(a.troubles))
-	mux.HandleFunc("GET /v1/events", a.events)
-	mux.HandleFunc("GET /v1/scopes/{scope}/history", answer(a.history))
-	mux.HandleFunc("GET /v1/scopes/{scope}/plan", answer(a.plan))
-	mux.HandleFunc("GET /v1/scopes/{scope}/rotations/{n}", answer(a.rotation))
-	mux.HandleFunc("POST /v1/scopes/{scope}/rotate", answer(a.rotate))
-	mux.HandleFunc("POST /v1/scopes/{scope}/burn", answer(a.burn))
-	mux.HandleFunc("POST /v1/scopes/{scope}/rollback", answer(a.rollback))
-	mux.HandleFunc("POST /v1/scopes/{scope}/exclude", answer(a.exclude))
-	mux.HandleFunc("GET /v1/certs", answer(a.certs))
-	mux.HandleFunc("GET /v1/certs/{name}", answer(a.cert))
-	mux.HandleFunc("PUT /v1/certs/{name}", answer(a.putCert))
-	mux.HandleFunc("DELETE /v1/certs/{name}", answer(a.removeCert))
-	mux.Handle("POST /v1/certs/import", steadily(answer(a.importCerts)))
-	mux.HandleFunc("POST /v1/certs/confirm-loss", answer(a.confirmLoss))
-	mux.HandleFunc("GET /v1/hosts", answer(a.hosts))
-	mux.HandleFunc("PUT /v1/hosts/{name}", answer(a.pin))
-	mux.HandleFunc("DELETE /v1/hosts/{name}", answer(a.unpin))
-	mux.HandleFunc("GET /v1/listening", answer(a.listening))
-	mux.HandleFunc("GET /v1/explain", answer(a.explain))
-	mux.HandleFunc("GET /v1/doors", answer(a.doors))
-	mux.HandleFunc("GET /v1/audit", answer(a.auditLines))
-	mux.HandleFunc("GET /v1/audit/items/{digest}", answer(a.auditItems))
-	mux.HandleFunc("GET /v1/audit/verify", answer(a.verifyAudit))
-	mux.HandleFunc("POST /v1/audit/verify", answer(a.verifyLines))
-	mux.HandleFunc("POST /v1/audit/mend", answer(a.mendAudit))
-	mux.HandleFunc("GET /v1/kek", answer(a.kek))
-	mux.HandleFunc("POST /v1/kek/rotate", answer(a.rotateKEK))
-	mux.HandleFunc("POST /v1/kek/retire", answer(a.retireKEK))
-	mux.HandleFunc("POST /v1/backup", a.backup)
-	mux.HandleFunc("POST /v1/restore", answer(a.restore))
-	mux.HandleFunc("POST /v1/store/records", a.records)
-	mux.HandleFunc("POST /v1/store/freeze", answer(a.freeze))
-	mux.HandleFunc("POST /v1/store/thaw", answer(a.thaw))
-	mux.Handle("GET /metrics", c.Metrics)
+	a := newAdmin(c)
+	next := http.Handler(a.routes().mux)
+	if c.Reflection != nil {
+		next = withReflection(a.behind(reads, c.Reflection), next)
+	}
+	return guard(c.Hosts, next)
+}
+
+// Public returns the handler of an address that shows /metrics, /healthz and /readyz, and nothing
+// else.
+func Public(c Config) http.Handler {
+	a := newAdmin(c)
+	mux := &routes{mux: http.NewServeMux(), admin: a}
+	a.public(mux)
+	return mux.mux
+}
+
+func newAdmin(c Config) *admin {
+	return &admin{
+		cfg: c, started: time.Now(), imports: make(chan struct{}, importsHeld), refusals: refusals{log: c.Log},
+	}
+}
+
+// withReflection answers gRPC requests with services, and passes all others on to next.
+func withReflection(services, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			services.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// public registers what everybody may ask.
+func (a *admin) public(mux *routes) {
+	mux.Handle("GET /metrics", a.cfg.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.ready)
+}
+
+func (a *admin) routes() *routes {
+	mux := &routes{mux: http.NewServeMux(), admin: a}
+	a.public(mux)
+	mux.HandleFunc("GET /v1/status", answer(a, a.status))
+	mux.HandleFunc("GET /v1/pulse", answer(a, a.pulse))
+	mux.HandleFunc("GET /v1/nodes", answer(a, a.nodes))
+	mux.HandleFunc("GET /v1/troubles", answer(a, a.troubles))
+	mux.HandleFunc("GET /v1/events", a.events)
+	mux.HandleFunc("GET /v1/scopes/{scope}/history", answer(a, a.history))
+	mux.HandleFunc("GET /v1/scopes/{scope}/plan", answer(a, a.plan))
+	mux.HandleFunc("GET /v1/scopes/{scope}/rotations/{n}", answer(a, a.rotation))
+	mux.HandleFunc("POST /v1/scopes/{scope}/rotate", answer(a, a.rotate))
+	mux.HandleFunc("POST /v1/scopes/{scope}/burn", answer(a, a.burn))
+	mux.HandleFunc("POST /v1/scopes/{scope}/rollback", answer(a, a.rollback))
+	mux.HandleFunc("POST /v1/scopes/{scope}/exclude", answer(a, a.exclude))
+	mux.HandleFunc("GET /v1/certs", answer(a, a.certs))
+	mux.HandleFunc("GET /v1/certs/{name}", answer(a, a.cert))
+	mux.HandleFunc("PUT /v1/certs/{name}", answer(a, a.putCert))
+	mux.HandleFunc("DELETE /v1/certs/{name}", answer(a, a.removeCert))
+	mux.Handle("POST /v1/certs/import", steadily(answer(a, a.importCerts)))
+	mux.HandleFunc("POST /v1/certs/confirm-loss", answer(a, a.confirmLoss))
+	mux.HandleFunc("GET /v1/hosts", answer(a, a.hosts))
+	mux.HandleFunc("PUT /v1/hosts/{name}", answer(a, a.pin))
+	mux.HandleFunc("DELETE /v1/hosts/{name}", answer(a, a.unpin))
+	mux.HandleFunc("GET /v1/listening", answer(a, a.listening))
+	mux.HandleFunc("GET /v1/explain", answer(a, a.explain))
+	mux.HandleFunc("GET /v1/doors", answer(a, a.doors))
+	mux.HandleFunc("GET /v1/audit", answer(a, a.auditLines))
+	mux.HandleFunc("GET /v1/audit/items/{digest}", answer(a, a.auditItems))
+	mux.HandleFunc("GET /v1/audit/verify", answer(a, a.verifyAudit))
+	mux.HandleFunc("POST /v1/audit/verify", answer(a, a.verifyLines))
+	mux.HandleFunc("POST /v1/audit/mend", answer(a, a.mendAudit))
+	mux.HandleFunc("GET /v1/kek", answer(a, a.kek))
+	mux.HandleFunc("POST /v1/kek/rotate", answer(a, a.rotateKEK))
+	mux.HandleFunc("POST /v1/kek/retire", answer(a, a.retireKEK))
+	mux.HandleFunc("POST /v1/backup", a.backup)
+	mux.HandleFunc("POST /v1/restore", answer(a, a.restore))
+	mux.HandleFunc("POST /v1/store/records", a.records)
+	mux.HandleFunc("POST /v1/store/freeze", answer(a, a.freeze))
+	mux.HandleFunc("POST /v1/store/thaw", answer(a, a.thaw))
+	mux.HandleFunc("GET /v1/tokens", answer(a, a.tokens))
+	mux.HandleFunc("POST /v1/tokens", answer(a, a.newToken))
+	mux.HandleFunc("DELETE /v1/tokens/{name}", answer(a, a.revokeToken))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	return guard(c.Token, c.Hosts, signed(mux))
+	return mux
 }
 
 func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
@@ -132,13 +192,15 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// answer makes a handler from a function whose result is sent as JSON.
-func answer[T any](f func(r *http.Request) (T, error)) http.HandlerFunc {
+// answer makes a handler from a function whose result is sent as JSON. If the function fails after
+// it wrote a line into the audit log, another line says so.
+func answer[T any](a *admin, f func(r *http.Request) (T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		if err != nil {
+			a.settle(r.Context(), err)
 			fail(w, err)
 			return
 		}
@@ -146,10 +208,16 @@ func answer[T any](f func(r *http.Request) (T, error)) http.HandlerFunc {
 	}
 }
 
-// fail is the one place that maps errors to HTTP.
 func fail(w http.ResponseWriter, err error) {
-	e := &api.Error{Message: advice.Add(err).Error(), Code: api.Failed}
-	code := http.StatusInternalServerError
+	code, e := codeOf(err)
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(e)
+}
+
+// codeOf is the one place that maps errors to HTTP.
+func codeOf(err error) (code int, e *api.Error) {
+	e = &api.Error{Message: advice.Add(err).Error(), Code: api.Failed}
+	code = http.StatusInternalServerError
 	switch {
 	case errors.As(err, &e):
 		code = map[api.Code]int{
@@ -170,8 +238,7 @@ func fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, context.Canceled):
 		code = 499
 	}
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(e)
+	return code, e
 }
 
 // body decodes a request strictly.

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -36,9 +35,9 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 	for _, l := range lines {
 		line := api.AuditLine{
 			Number: l.Number, At: l.At, Actor: l.Actor, What: l.What, Scope: l.Scope, Name: l.Name, Key: l.Key,
-			Burnt: l.Burnt, Generation: l.Generation,
-			Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind,
-			Seconds: l.Took.Seconds(), Times: l.Times, Items: l.Items, Why: l.Why, Replica: l.Replica, MAC: l.MAC,
+			KeyID: l.KeyID, Burnt: l.Burnt, Generation: l.Generation, Rotation: l.Rotation, Nodes: l.Nodes,
+			WaitedFor: l.WaitedFor, LeftBehind: l.LeftBehind, Seconds: l.Took.Seconds(), Times: l.Times, Items: l.Items,
+			Why: l.Why, Replica: l.Replica, MAC: l.MAC,
 		}
 		if m, known := made[l.Number]; known {
 			line.Made = &m
@@ -93,7 +92,7 @@ func (a *admin) mendAudit(r *http.Request) (out api.AuditMended, err error) {
 		// they may wait for the log themselves
 		a.cfg.Log.Warn("the audit log is mended without the lines that the rollouts name", "err", err)
 	}
-	head, err := a.cfg.Audit.Mend(r.Context(), Actor(r.Context())+", by "+by(q.By), rollouts)
+	head, err := a.cfg.Audit.Mend(r.Context(), claimed(r, q.By), rollouts)
 	out.Head = head.String()
 	return out, err
 }
@@ -111,42 +110,4 @@ func reportsOf(reports ...audit.Report) (out api.AuditReports) {
 		out.Reports = append(out.Reports, one)
 	}
 	return out
-}
-
-// writeDown writes what the request is about to do into the audit log. Its error refuses the
-// request.
-func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
-	e.Actor = Actor(ctx)
-	_, err := a.cfg.Audit.Append(ctx, e)
-	return err
-}
-
-type actorKey struct{}
-
-// Actor returns who sent the request of ctx, by certificate if there is one. Without a request it
-// is lockstepd itself.
-func Actor(ctx context.Context) string {
-	if who, ok := ctx.Value(actorKey{}).(string); ok {
-		return who
-	}
-	return "lockstepd"
-}
-
-// signed notes in the context who sends a request.
-func signed(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who := "admin API"
-		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-			leaf := r.TLS.VerifiedChains[0][0]
-			switch {
-			case len(leaf.URIs) > 0:
-				who = leaf.URIs[0].String()
-			case len(leaf.DNSNames) > 0:
-				who = leaf.DNSNames[0]
-			default:
-				who = leaf.Subject.String()
-			}
-		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), actorKey{}, who)))
-	})
 }

@@ -61,7 +61,8 @@ func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	if len(q.Recipients) > 0 {
 		why = "to " + strings.Join(q.Recipients, ", ")
 	}
-	if err := a.writeDown(r.Context(), audit.Entry{What: "backup", Why: why + " by " + by(q.By)}); err != nil {
+	who := claimed(r, q.By)
+	if err := a.writeDown(r.Context(), audit.Entry{What: "backup", Why: why}); err != nil {
 		deny(err)
 		return
 	}
@@ -69,10 +70,11 @@ func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	n, err := backup.Take(r.Context(), w, to, a.cfg.Vault)
 	if err != nil {
-		a.cfg.Log.Error("the backup failed", "by", by(q.By), "err", err)
+		a.settle(r.Context(), err)
+		a.cfg.Log.Error("the backup failed", "by", who, "err", err)
 		panic(http.ErrAbortHandler)
 	}
-	a.cfg.Log.Info("the backup was taken", "by", by(q.By), "records", n)
+	a.cfg.Log.Info("the backup was taken", "by", who, "records", n)
 }
 
 // restore takes the inner text of a backup.
@@ -84,11 +86,11 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 	if err != nil {
 		return out, bad(err)
 	}
-	who := by(r.URL.Query().Get("by"))
+	who := claimed(r, r.URL.Query().Get("by"))
 	do := backup.Restore{
 		Store: a.cfg.Vault, By: who, Plan: r.URL.Query().Get("plan") == "true",
 		Before: func(ctx context.Context, c backup.Change) error {
-			return a.writeDown(ctx, audit.Entry{What: "restored", Name: c.Key, Why: c.What + " by " + who})
+			return a.writeDown(ctx, audit.Entry{What: "restored", Name: c.Key, Why: c.What})
 		},
 		Ring: func(ctx context.Context, scope string, record []byte) (rotation.Restored, bool, error) {
 			if !a.cfg.Rollouts.Has(scope) {
@@ -100,7 +102,7 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 	}
 	if !do.Plan {
 		if err := a.writeDown(r.Context(), audit.Entry{
-			What: "restore", Why: "a backup of " + text.Made.Format(time.RFC3339) + " by " + who,
+			What: "restore", Why: "a backup of " + text.Made.Format(time.RFC3339),
 		}); err != nil {
 			return out, err
 		}
@@ -155,16 +157,22 @@ func (a *admin) freeze(r *http.Request) (struct{}, error) {
 	if err != nil {
 		return struct{}{}, err
 	}
-	if err := a.writeDown(r.Context(), audit.Entry{What: "store-frozen", Why: q.Why + " by " + by(q.By)}); err != nil &&
+	who := claimed(r, q.By)
+	if err := a.writeDown(r.Context(), audit.Entry{What: "store-frozen", Why: q.Why}); err != nil &&
 		!errors.Is(err, stores.ErrFrozen) {
 		return struct{}{}, err
 	}
-	a.cfg.Log.Warn("the store is frozen: nothing changes until it is thawed", "by", by(q.By), "why", q.Why)
-	return struct{}{}, a.cfg.Vault.Freeze(r.Context(), by(q.By), q.Why, now)
+	a.cfg.Log.Warn("the store is frozen: nothing changes until it is thawed", "by", who, "why", q.Why)
+	return struct{}{}, a.cfg.Vault.Freeze(r.Context(), who, q.Why, now)
 }
 
-func (a *admin) thaw(r *http.Request) (struct{}, error) {
-	err := a.cfg.Vault.Thaw(r.Context()) // the line comes later, since a frozen store takes none
+func (a *admin) thaw(r *http.Request) (out api.Thawed, err error) {
+	_, frozen, err := a.cfg.Vault.Raw.Frozen(r.Context())
+	if err != nil || !frozen {
+		out.Nothing = err == nil
+		return out, err
+	}
+	err = a.cfg.Vault.Thaw(r.Context()) // the line comes later, since a frozen store takes none
 	if err == nil {
 		err = a.writeDown(r.Context(), audit.Entry{What: "store-thawed"})
 		a.cfg.Log.Warn("the store was thawed")
@@ -172,5 +180,5 @@ func (a *admin) thaw(r *http.Request) (struct{}, error) {
 			a.cfg.Rollouts.Poke(scope)
 		}
 	}
-	return struct{}{}, err
+	return out, err
 }

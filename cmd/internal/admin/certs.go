@@ -134,6 +134,9 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 		out.Warnings = ends(n, before.Chain, c.Chain)
 	}
 	out.Shadowed = a.inDirectory(r, n)
+	if out.Same = notBefore == nil && before.Version() == out.Version; out.Same && !req.Now {
+		return out, nil
+	}
 	a.cfg.Catalog.Wake()
 	a.cfg.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
 	a.cfg.Log.Info("certificate stored", "name", n, "version", out.Version,
@@ -200,6 +203,11 @@ func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
 
 func (a *admin) confirmLoss(r *http.Request) (api.Losses, error) {
 	out := api.Losses{Names: []string{}}
+	lost, err := a.cfg.Lost(r.Context())
+	if err != nil || !lost && (a.cfg.Dir == nil || !a.cfg.Dir.Loss()) {
+		out.Nothing = err == nil
+		return out, err
+	}
 	if err := a.writeDown(r.Context(),
 		audit.Entry{What: "loss-confirmed", Why: "names that are gone are given up"}); err != nil {
 		return out, err

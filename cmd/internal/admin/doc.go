@@ -3,15 +3,24 @@
 //
 // # Who may ask
 //
-//   - Reads are open to the machine. A request that changes something needs the admin token.
+//   - Everybody may ask for /metrics, /healthz and /readyz. The table needs says which role each
+//     other route needs. A route that is not in it needs the highest.
+//   - A caller is known by a token: that of the local administrator (admin.token of the data
+//     directory), or one of package access. Without a token, the policy may give a role to a
+//     client certificate. Host, Origin and certificate are checked before that.
+//   - Who is known so is the actor of audit lines and the history. What a caller says of himself
+//     is shown behind that, as a claim.
+//   - A line of the audit log stands before the action. If the action is refused or fails, another
+//     line says so (outcome.go).
 //   - Host and Origin are checked. So a web page cannot use the API through a name that it points
 //     at 127.0.0.1.
 //   - No key leaves through it in the clear. A backup is encrypted here.
-//   - gRPC reflection for the services of nodes is on the admin address (package daemon). Nodes
-//     do not get to ask it.
-//   - Replicas ask each other over mTLS with the same files as for nodes. Only the answer of the
-//     replica that was asked counts, since an address of loopback may lead to somebody else. No
-//     redirect is followed.
+//   - gRPC reflection for the services of nodes is on the admin address (package daemon). It needs
+//     the role read. Nodes do not get to ask it.
+//   - Replicas ask each other over mTLS with the same files as for nodes, and prove themselves by
+//     a key that they share (package access). That opens only what they ask of each other. Only
+//     the answer of the replica that was asked counts, since an address of loopback may lead to
+//     somebody else. No redirect is followed.
 //
 // # What is shown of a secret
 //

@@ -112,10 +112,12 @@ func (a *admin) doorsOf(ctx context.Context, n keysource.Name, out *api.Explanat
 	if err != nil {
 		return // it is no server name, and the verdict says so
 	}
-	// who is silent is known by then
-	all, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) {
+	all, silent := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Doors, error) {
 		return c.Doors(ctx, out.Asked)
 	})
+	if len(out.Silent) == 0 { // else they are named already
+		out.Silent = silent
+	}
 	sum := api.Doors{}
 	for _, d := range append(all, here) {
 		sum.More += d.More

@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,16 +32,13 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	out.Name = string(n)
 	unusable := a.lookEverywhere(r.Context(), n, &out)
 	out.Chain = a.chainOf(n)
-	holders := a.holders(r.Context(), n, false)
-	out.Silent = holders.Silent
-	for _, node := range holders.Nodes {
-		for _, s := range node.Secrets {
-			if unusable != "" && (s.State == stateAccepted || s.State == stateProved) {
-				s.State, s.Note = stateStale,
-					"it serves an earlier certificate, since the newest cannot be used: "+unusable
-			}
-			out.Holders = append(out.Holders,
-				api.Holder{Node: node.Node, Identity: node.Identity, Replica: node.Replica, Secret: s})
+	said, silent := a.ask(r.Context(), api.NodesQuery{Cert: string(n)})
+	out.Silent = silent
+	out.Holders = holdersOf(append(said, heard{a.cfg.Replica, a.holders(r.Context(), n)}))
+	for i := range out.Holders {
+		if s := &out.Holders[i].Secret; unusable != "" && (s.State == stateAccepted || s.State == stateProved) {
+			s.State, s.Note = stateStale,
+				"it serves an earlier certificate, since the newest cannot be used: "+unusable
 		}
 	}
 	a.doorsOf(r.Context(), n, &out)
@@ -127,43 +126,62 @@ func (a *admin) problemOf(src named, n keysource.Name) string {
 
 // judge says whether a node may have the certificate.
 func (a *admin) judge(ctx context.Context, n keysource.Name, node, identity string, out *api.Explanation) error {
-	if node != "" {
+	turnedAway := ""
+	if node != "" && identity == "" {
 		var err error
 		if identity, err = a.identityOf(ctx, node); err != nil {
-			return err
+			var at time.Time
+			var ok bool
+			if a.cfg.TurnedAway != nil {
+				identity, at, ok = a.cfg.TurnedAway(node)
+			}
+			if !ok {
+				return err
+			}
+			turnedAway = ", and was turned away at " + at.UTC().Format(time.RFC3339)
 		}
 	}
 	if node == "" && identity == "" {
 		return nil
 	}
-	if p := a.cfg.Policy(); p != nil && !p.AllowsName(identity, n) {
+	switch p := a.cfg.Policy(); {
+	case p == nil:
+		return nil
+	case node != "" && !p.AllowsNode(identity, node):
+		out.Denied = fmt.Sprintf("node %q may not connect: %q may not call itself that by the policy%s: "+
+			"give the node an id that the rules of this identity list under nodes, or list this one there",
+			node, identity, turnedAway)
+	case !p.AllowsName(identity, n):
 		out.Denied = fmt.Sprintf("no rule of the policy grants %s to %q, who is told that it does not exist",
 			n, identity)
-		out.Found, out.Verdict = "no", out.Denied
+	default:
+		return nil
 	}
+	out.Found, out.Verdict = "no", out.Denied
 	return nil
 }
 
 // identityOf finds a node that is connected, here or to another replica.
 func (a *admin) identityOf(ctx context.Context, node string) (string, error) {
-	v := a.fleet(false)
-	for _, s := range a.cfg.Streams.Streams(ctx,
-		server.Query{Node: node, Keep: func(string, server.NameState) bool { return false }}) {
-		v.stream(s)
+	node = a.nodeID(ctx, node)
+	none := func(string, server.NameState) bool { return false }
+	for _, s := range a.cfg.Streams.Streams(ctx, server.Query{Node: node, Keep: none}) {
+		return s.Node.Identity, nil
 	}
-	a.ask(ctx, v, api.NodesQuery{Node: node})
-	for _, found := range v.rows {
-		if found.Replica != "" {
-			return found.Identity, nil
+	said, silent := a.ask(ctx, api.NodesQuery{Node: node})
+	for _, h := range said {
+		for _, n := range h.nodes {
+			return n.Identity, nil
 		}
 	}
-	return "", fmt.Errorf("node %q %w: it is not connected (--identity asks for an identity)",
-		node, keysource.ErrNotExist)
+	return "", fmt.Errorf("node %q %w: it is not connected (--identity asks for an identity)%s",
+		node, keysource.ErrNotExist, notAsked(silent))
 }
 
-// holders returns the nodes that have asked for the certificate of n, each with that secret alone.
-func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out api.Nodes) {
-	v := a.fleet(here)
+// holders returns the nodes that have asked this replica for the certificate of n, each with that
+// secret alone.
+func (a *admin) holders(ctx context.Context, n keysource.Name) (out []api.Node) {
+	v := a.fleet()
 	for _, scope := range a.cfg.Rollouts.Scopes() {
 		if st, err := a.cfg.Rollouts.Status(scope); err == nil {
 			for _, m := range st.Members {
@@ -181,16 +199,35 @@ func (a *admin) holders(ctx context.Context, n keysource.Name, here bool) (out a
 			v.stream(s)
 		}
 	}
-	if !here {
-		out.Silent = a.ask(ctx, v, api.NodesQuery{Cert: string(n)})
-	}
+	out = []api.Node{}
 	for _, node := range v.sorted() {
 		node.Secrets = slices.DeleteFunc(node.Secrets,
 			func(s api.Secret) bool { _, ring := keysource.RingScope(s.Name); return ring })
 		if len(node.Secrets) > 0 {
-			out.Nodes = append(out.Nodes, node)
+			out = append(out, node)
 		}
 	}
+	return out
+}
+
+// holdersOf lists who holds a certificate, by node. A node may ask two replicas for one name, as
+// when it has just moved. Then the worse state counts.
+func holdersOf(said []heard) []api.Holder {
+	all := map[[2]string]api.Holder{}
+	for _, h := range said {
+		for _, node := range h.nodes {
+			for _, s := range node.Secrets {
+				k := [2]string{node.Node, s.Name}
+				if have, ok := all[k]; !ok || badness(s.State) > badness(have.State) {
+					all[k] = api.Holder{Node: node.Node, Identity: node.Identity, Replica: h.replica, Secret: s}
+				}
+			}
+		}
+	}
+	out := slices.AppendSeq([]api.Holder{}, maps.Values(all))
+	slices.SortFunc(out, func(x, y api.Holder) int {
+		return cmp.Or(cmp.Compare(x.Node, y.Node), cmp.Compare(x.Name, y.Name))
+	})
 	return out
 }
 

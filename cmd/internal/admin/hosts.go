@@ -73,13 +73,20 @@ func (a *admin) pin(r *http.Request) (out api.Host, err error) {
 	if err != nil {
 		return out, err
 	}
+	before, was := a.cfg.Listeners.host(n)
+	was = was && before.By == eager.Pinned
 	if err := a.cfg.Listeners.Eager.Pin(r.Context(), n, Actor(r.Context())); err != nil {
 		return out, err
 	}
-	a.told(n, "pinned")
+	if !was {
+		a.told(n, "pinned")
+	}
 	out = api.Host{Name: string(n), State: isEager, By: string(eager.Pinned)}
 	if h, ok := a.cfg.Listeners.host(n); ok {
 		out = a.cfg.Listeners.hostOf(h)
+	}
+	if was {
+		out.Note = strings.TrimPrefix(out.Note+"; it was pinned before: nothing was changed", "; ")
 	}
 	a.certify(r.Context(), n, &out)
 	return out, nil

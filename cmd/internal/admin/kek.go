@@ -64,6 +64,9 @@ func (a *admin) rotateKEK(r *http.Request) (k api.KEK, err error) {
 }
 
 func (a *admin) retireKEK(r *http.Request) (out api.KEKRetired, err error) {
+	if keys := a.cfg.Custody.Status().Keys; len(keys.Old) == 0 && len(keys.Staged) == 0 {
+		return api.KEKRetired{Primary: keys.Primary.String(), Nothing: true}, nil
+	}
 	if err := a.writeDown(r.Context(),
 		audit.Entry{What: "kek-retire", Key: a.cfg.Custody.Status().Keys.Primary.String()}); err != nil {
 		return out, err

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
+	"github.com/lockstep-tls/lockstep/rotation"
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 )
@@ -103,8 +105,13 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 			name, age.Round(time.Second)), "").Since = st.Keys[0].FirstUsed.Add(st.Policy.MaxKeyAge)
 	}
 	for node, until := range st.Excluded {
-		add(problems.NodeExcluded, node+" in scope "+name, fmt.Sprintf("scope %s: %s is excluded until %s",
-			name, node, until.UTC().Format(time.RFC3339)), "lockstep exclude "+node+" --for 0 takes it back")
+		gone := ""
+		if !slices.ContainsFunc(st.Members, func(m rotation.Member) bool { return m.Node == node }) {
+			gone = ", and is not here any more"
+		}
+		add(problems.NodeExcluded, node+" in scope "+name, fmt.Sprintf("scope %s: %s is excluded until %s%s",
+			name, node, until.UTC().Format(time.RFC3339), gone),
+			fmt.Sprintf("lockstep exclude %s --scope %s --for 0 takes it back", node, name))
 	}
 	return out
 }

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -48,12 +47,13 @@ func peersSay[T any](
 	defer cancel()
 	var mu sync.Mutex
 	silent = a.cfg.Rollouts.AskPeers(ctx, func(ctx context.Context, p replicas.Peer) error {
-		if p.Admin == "" {
-			return errors.New("its admin API is on a socket; ask it there")
-		}
-		said, err := ask(ctx, &api.Client{Base: p.Admin, HTTP: &http.Client{Transport: a.cfg.PeerTransport}})
+		c, err := a.peers().client(p)
 		if err != nil {
 			return err
+		}
+		said, err := ask(ctx, &c)
+		if err != nil {
+			return refusedBy(p, err)
 		}
 		mu.Lock()
 		defer mu.Unlock()

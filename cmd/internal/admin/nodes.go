@@ -2,9 +2,13 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -21,57 +25,100 @@ import (
 // away; and the open streams, which know what was sent to them. Certificates of a list are shown
 // only where something is wrong.
 func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
-	only := r.URL.Query().Get("node")
+	asked := r.URL.Query().Get("node")
+	only := a.nodeID(r.Context(), asked)
 	now := time.Now()
 	keep := func(name string, st server.NameState) bool {
 		_, ring := keysource.RingScope(name)
 		state := st.State(now)
 		return ring || only != "" || badness(state) > badness(stateSent)
 	}
+	out.Replica = a.cfg.Replica
 	here := r.URL.Query().Has("here") // another replica asks
 	if cert := r.URL.Query().Get("cert"); cert != "" {
-		return a.holders(r.Context(), keysource.Name(cert), here), nil
+		out.Nodes = a.holders(r.Context(), keysource.Name(cert))
+		return out, nil
 	}
-	v := a.fleet(here)
+	var said []heard
+	if !here {
+		said, out.Silent = a.ask(r.Context(), api.NodesQuery{Node: only})
+	}
+	rosters := map[string]replicas.Status{}
 	for _, scope := range a.cfg.Rollouts.Scopes() {
-		st, err := a.cfg.Rollouts.Status(scope)
-		if err != nil {
+		if rosters[scope], err = a.cfg.Rollouts.Status(scope); err != nil {
 			return out, err
 		}
-		v.roster(scope, st, only)
 	}
-	for _, s := range a.cfg.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}) {
-		v.stream(s)
-	}
-	out.Replica = a.cfg.Replica
-	if !here {
-		out.Silent = a.ask(r.Context(), v, api.NodesQuery{Node: only})
-	}
+	v := a.fleet()
+	v.gather(rosters, only, a.cfg.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}), said, here)
 	out.Nodes = v.sorted()
+	if asked != only {
+		out.Nodes = slices.DeleteFunc(out.Nodes, func(n api.Node) bool { return n.Node != asked })
+	}
 	if only != "" && len(out.Nodes) == 0 && !here {
-		return out, fmt.Errorf("node %q %w: it is not connected, and no scope waits for it",
-			only, keysource.ErrNotExist)
+		return out, fmt.Errorf("node %q %w: it is not connected, and no scope waits for it%s",
+			asked, keysource.ErrNotExist, notAsked(out.Silent))
 	}
 	return out, nil
+}
+
+// nodeID returns the id of a node that is named by its id, or as a row of a list is.
+func (a *admin) nodeID(ctx context.Context, name string) string {
+	id := idOf(name)
+	if id == name {
+		return name
+	}
+	none := func(string, server.NameState) bool { return false }
+	if len(a.cfg.Streams.Streams(ctx, server.Query{Node: name, Keep: none})) > 0 {
+		return name
+	}
+	for _, scope := range a.cfg.Rollouts.Scopes() {
+		if st, err := a.cfg.Rollouts.Status(scope); err == nil &&
+			slices.ContainsFunc(st.Members, func(m rotation.Member) bool { return m.Node == name }) {
+			return name
+		}
+	}
+	return id
+}
+
+// idOf returns the node id of a row's name. A further stream under the same id has "#2" and so on
+// behind it.
+func idOf(name string) string {
+	id, nr, _ := strings.Cut(name, "#")
+	if n, err := strconv.Atoi(nr); err != nil || n < 2 || id == "" {
+		return name
+	}
+	return id
+}
+
+// notAsked names the replicas that did not answer, behind a text that says what is not there.
+func notAsked(silent []string) string {
+	if len(silent) == 0 {
+		return ""
+	}
+	return "; it may be connected to one that did not answer: " + strings.Join(silent, "; ")
 }
 
 // fleet gathers the rows.
 type fleet struct {
 	now     time.Time
 	prover  *sds.Prover
-	here    bool // only what is connected to this replica
 	replica string
 	rows    map[string]*api.Node
 	ids     map[string]string // node id, by row
 	member  map[uint64]string // row of the stream that carries a ring
 	lacks   map[string]bool   // node ids that asked for a ring and have accepted none
 	rings   map[string]bool   // node ids that have accepted one
+	// loose is what streams without a ring bring, by node id. They may be at other replicas than
+	// the stream with the ring.
+	loose map[string]*api.Node
 }
 
-func (a *admin) fleet(here bool) *fleet {
+func (a *admin) fleet() *fleet {
 	return &fleet{
-		now: time.Now(), prover: a.cfg.Prover, here: here, replica: a.cfg.Replica, rows: map[string]*api.Node{},
+		now: time.Now(), prover: a.cfg.Prover, replica: a.cfg.Replica, rows: map[string]*api.Node{},
 		ids: map[string]string{}, member: map[uint64]string{}, lacks: map[string]bool{}, rings: map[string]bool{},
+		loose: map[string]*api.Node{},
 	}
 }
 
@@ -112,9 +159,45 @@ func worse(n *api.Node, state string) {
 	}
 }
 
-func (f *fleet) roster(scope string, st replicas.Status, only string) {
+// gather takes what is known: the rosters by scope, the streams of this replica, and what the
+// others said of theirs. Of what is connected to a replica that answered, that replica's own word
+// counts. Its roster may have been read a while ago. The members that nobody has on a stream are
+// away, or connected to a replica that is silent. With here only this replica's streams count.
+func (f *fleet) gather(
+	rosters map[string]replicas.Status, only string, streams []server.StreamView, said []heard, here bool,
+) {
+	for _, scope := range slices.Sorted(maps.Keys(rosters)) {
+		f.roster(scope, rosters[scope], only, func(m rotation.Member) bool { return m.Stream != 0 })
+	}
+	for _, s := range streams {
+		f.stream(s)
+	}
+	if here {
+		return
+	}
+	answered := map[string]bool{}
+	for _, h := range said {
+		answered[h.replica] = true
+		for _, n := range h.nodes {
+			f.elsewhere(h.replica, n)
+		}
+	}
+	for _, scope := range slices.Sorted(maps.Keys(rosters)) {
+		ring := api.Node{Secrets: []api.Secret{{Name: keysource.RingName(scope)}}}
+		seen := map[string]bool{}
+		for name, n := range f.rows {
+			seen[name] = shareRing(*n, ring)
+		}
+		f.roster(scope, rosters[scope], only, func(m rotation.Member) bool {
+			return m.Stream == 0 && !seen[m.Name()] && !(m.Connected && answered[m.Replica])
+		})
+	}
+}
+
+// roster adds the members of a scope that keep chooses.
+func (f *fleet) roster(scope string, st replicas.Status, only string, keep func(rotation.Member) bool) {
 	for _, m := range st.Members {
-		if only != "" && m.Node != only || !m.Live(st.Policy, st.Now) || f.here && m.Stream == 0 {
+		if only != "" && m.Node != only || !m.Live(st.Policy, st.Now) || !keep(m) {
 			continue
 		}
 		n := f.row(m.Node, m.Name())
@@ -162,14 +245,16 @@ func (f *fleet) stream(s server.StreamView) {
 		return
 	}
 	name, member := f.member[s.Node.Stream]
-	if !member {
-		name = s.Node.ID
+	n := &api.Node{Node: s.Node.ID, State: "live", Secrets: []api.Secret{}}
+	switch loose := f.loose[s.Node.ID]; {
+	case member:
+		n = f.row(s.Node.ID, name)
+	case loose != nil:
+		n = loose
+	default:
+		f.loose[s.Node.ID] = n
 	}
-	n := f.row(s.Node.ID, name)
-	n.Replica, n.Identity, n.Remote = f.replica, s.Node.Identity, s.Node.Remote
-	if n.Since.IsZero() {
-		n.Since = s.Since
-	}
+	connect(n, f.replica, api.Node{Identity: s.Node.Identity, Remote: s.Node.Remote, Since: s.Since})
 	for _, v := range s.Names {
 		secret := f.judged(s, v, secretOf(s, v, f.now))
 		if _, ring := keysource.RingScope(v.Name); ring && v.Type == sds.TypeURL {
@@ -195,6 +280,9 @@ const restartIt = "nothing that is sent helps: restart this Envoy"
 // secretOf is a name of a stream as it is shown.
 func secretOf(s server.StreamView, v server.NameView, now time.Time) api.Secret {
 	secret := api.Secret{Name: v.Name, Version: v.Sent, State: v.State(now), At: sinceOf(s, v)}
+	if secret.State == stateStale && v.Sent != v.Accepted {
+		secret.Version, secret.Sent = v.Accepted, v.Sent
+	}
 	ref := v.Refused
 	switch {
 	case ref == nil:
@@ -278,7 +366,7 @@ func merge(n *api.Node, s api.Secret) {
 	for i := range n.Secrets {
 		if have := &n.Secrets[i]; have.Name == s.Name {
 			if s.State != "" {
-				have.State, have.Version = s.State, s.Version
+				have.State, have.Version, have.Sent = s.State, s.Version, s.Sent
 			}
 			if s.Refused != "" {
 				have.Refused = s.Refused
@@ -293,6 +381,7 @@ func merge(n *api.Node, s api.Secret) {
 }
 
 func (f *fleet) sorted() []api.Node {
+	f.settle()
 	out := make([]api.Node, 0, len(f.rows))
 	for name, n := range f.rows {
 		id := f.ids[name]

@@ -1,12 +1,14 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
@@ -97,6 +99,14 @@ func (a *admin) rotate(r *http.Request) (s api.Started, err error) {
 		return s, err
 	}
 	q := rotation.Request{By: req.By, Why: req.Why}
+	if c := callerIn(r.Context()); len(req.Key) > 0 && c != nil && c.role < identity.Admin {
+		// whoever knows a ticket key can act as any client
+		return s, &api.Error{
+			Message: c.name + " has the role " + c.role.String() +
+				", and a key of one's own needs the role admin: leave the key out, and lockstepd makes one",
+			Code: api.Denied,
+		}
+	}
 	if len(req.Key) > 0 {
 		k, err := keysource.ParseTicketKey(req.Key)
 		if err != nil {
@@ -104,8 +114,16 @@ func (a *admin) rotate(r *http.Request) (s api.Started, err error) {
 		}
 		q.Key = &k
 	}
-	n, err := a.cfg.Rollouts.Rotate(r.Context(), r.PathValue("scope"), q)
-	return a.begun(r, n, "the rotation has begun", err)
+	scope, message := r.PathValue("scope"), "the rotation has begun"
+	before, err := a.cfg.Rollouts.Status(scope)
+	if err != nil {
+		return s, err
+	}
+	n, err := a.cfg.Rollouts.Rotate(r.Context(), scope, q)
+	if before.Underway && n == before.Begun {
+		message = fmt.Sprintf("rotation %d is under way already, and is joined: nothing was changed", n)
+	}
+	return a.begun(r, n, message, err)
 }
 
 func (a *admin) burn(r *http.Request) (s api.Started, err error) {
@@ -139,20 +157,14 @@ func (a *admin) exclude(r *http.Request) (struct{}, error) {
 	if req.Node == "" || d < 0 || d > 365*24*time.Hour {
 		return struct{}{}, &api.Error{Message: "exclude takes a node and a time of 0 to one year", Code: api.Usage}
 	}
-	return struct{}{}, a.cfg.Rollouts.Exclude(r.Context(), r.PathValue("scope"), req.Node, by(req.By), req.Why, d)
+	who := claimed(r, req.By)
+	return struct{}{}, a.cfg.Rollouts.Exclude(r.Context(), r.PathValue("scope"), req.Node, who, req.Why, d)
 }
 
 func request(r *http.Request) (req api.RotateRequest, err error) {
 	err = body(r, &req)
-	req.By = by(req.By)
+	req.By = claimed(r, req.By)
 	return req, err
-}
-
-func by(who string) string {
-	if who == "" {
-		return "admin API"
-	}
-	return who
 }
 
 func (a *admin) begun(r *http.Request, n uint64, message string, err error) (api.Started, error) {

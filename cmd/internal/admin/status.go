@@ -42,7 +42,7 @@ func scopeOf(name string, st replicas.Status) api.Scope {
 	}
 	s.Version, s.BlockedBy, s.NextAt = st.Version, list(st.BlockedBy), st.NextAt
 	for i, k := range st.Keys {
-		key := api.Key{ID: k.ID, Role: "drain", Created: k.Created}
+		key := api.Key{ID: k.ID, Fingerprint: k.Fingerprint, Role: "drain", Created: k.Created}
 		switch {
 		case i == 0:
 			key.Role = "encrypt"

@@ -22,8 +22,10 @@ type AuditLine struct {
 	What   string    `json:"what"`
 	Scope  string    `json:"scope,omitempty"`
 	Name   string    `json:"name,omitempty"`
-	// Key is the fingerprint of a ticket key, or the version of a certificate.
+	// Key is the fingerprint of a ticket key, or the version of a certificate. KeyID is the ID of
+	// that ticket key.
 	Key        string   `json:"key,omitempty"`
+	KeyID      string   `json:"key_id,omitempty"`
 	Burnt      []string `json:"burnt,omitempty"`
 	Generation uint64   `json:"generation,omitempty"`
 	Rotation   uint64   `json:"rotation,omitempty"`

@@ -17,10 +17,16 @@ import (
 // ErrUnreachable wraps every failure to reach lockstepd at all.
 var ErrUnreachable = errors.New("lockstepd cannot be reached")
 
+// ClaimHeader is the header with [Client].Claim.
+const ClaimHeader = "Lockstep-Claim"
+
 // Client calls the admin API. It is safe for concurrent use.
 type Client struct {
 	Base  string // Base is such as "http://127.0.0.1:18080".
-	Token string // Token is sent with requests that change something.
+	Token string // Token is sent with each request, unless it is empty.
+	// Claim is who the caller says that he is, such as root@host. It is sent with what changes
+	// something, and shown as a claim beside the name that the token has.
+	Claim string
 	HTTP  *http.Client
 }
 
@@ -214,8 +220,11 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		req.Header.Set("Content-Type", "application/x-ndjson")
 		req.Header.Set("Expect", "100-continue")
 	}
-	if c.Token != "" && method != http.MethodGet {
+	if c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	if c.Claim != "" && method != http.MethodGet {
+		req.Header.Set(ClaimHeader, c.Claim)
 	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {

@@ -43,6 +43,8 @@ type KEKReplica struct {
 type KEKRetired struct {
 	Proved  int    `json:"proved"` // Proved counts the records, which the key that is left opens.
 	Primary string `json:"primary"`
+	// Nothing reports that there was no old key, and so nothing was changed.
+	Nothing bool `json:"nothing,omitempty"`
 }
 
 // BackupRequest is POST /v1/backup. It has either Recipients (age1…) or Passphrase.
@@ -82,6 +84,12 @@ type StoreRecord struct {
 type FreezeRequest struct {
 	By  string `json:"by,omitempty"`
 	Why string `json:"why"`
+}
+
+// Thawed answers POST /v1/store/thaw.
+type Thawed struct {
+	// Nothing reports that nothing was frozen, and so nothing was changed.
+	Nothing bool `json:"nothing,omitempty"`
 }
 
 // KEK returns how the sealing of the store stands.
@@ -159,6 +167,6 @@ func (c *Client) Freeze(ctx context.Context, q FreezeRequest) error {
 }
 
 // Thaw ends a freeze.
-func (c *Client) Thaw(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/store/thaw", nil, nil)
+func (c *Client) Thaw(ctx context.Context) (t Thawed, err error) {
+	return t, c.call(ctx, http.MethodPost, "/v1/store/thaw", nil, &t)
 }

@@ -47,9 +47,12 @@ type Scope struct {
 // Key is what may be shown of a ticket key.
 type Key struct {
 	// ID is the first 8 bytes of the SHA-256 of the key's name, in hexadecimal.
-	ID      string    `json:"id"`
-	Role    string    `json:"role"` // Role is encrypt, next or drain.
-	Created time.Time `json:"created"`
+	ID string `json:"id"`
+	// Fingerprint is the SHA-256 of the whole key, in hexadecimal. Lines of the audit log name a
+	// key by both.
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	Role        string    `json:"role"` // Role is encrypt, next or drain.
+	Created     time.Time `json:"created"`
 	// RetireAt is set for a drain key with which no live node encrypts.
 	RetireAt *time.Time `json:"retire_at,omitempty"`
 }
@@ -89,9 +92,12 @@ type Node struct {
 	State    string    `json:"state"` // State is live, away, refusing or excluded.
 	Since    time.Time `json:"since"`
 	Remote   string    `json:"remote,omitempty"`
-	// Replica is the one to which the node is connected.
-	Replica string   `json:"replica,omitempty"`
-	Secrets []Secret `json:"secrets"`
+	// Replica is the one to which the node is connected. If these are several, it is that from
+	// which the node has its ring.
+	Replica string `json:"replica,omitempty"`
+	// Replicas are all to which the node is connected, if these are several.
+	Replicas []string `json:"replicas,omitempty"`
+	Secrets  []Secret `json:"secrets"`
 	// Listeners are those that the node asked for. A list of the fleet has only the refused and the
 	// stale ones.
 	Listeners []Secret `json:"listeners,omitempty"`
@@ -101,8 +107,12 @@ type Node struct {
 // accepted or sent. A node may have a name on several streams, of several processes. Then the worst
 // state counts.
 type Secret struct {
-	Name    string `json:"name"`
+	Name string `json:"name"`
+	// Version is the one that the state is about. That is for stale the one that the node holds,
+	// for refused the one that it refused, and else the one that it was sent last.
 	Version string `json:"version"`
+	// Sent is a newer version that a stale node was sent and has not answered.
+	Sent string `json:"sent,omitempty"`
 	// State is, from best to worst:
 	//   - proved: full handshakes with the node have shown that it uses the ring;
 	//   - accepted: the node acknowledged it, and that counts;
@@ -233,6 +243,8 @@ type Cert struct {
 	// Context is the fingerprint of what Envoy binds the host's session tickets to: names, issuer,
 	// server name.
 	Context string `json:"context,omitempty"`
+	// Same reports that what was put was there already, and so nothing was changed.
+	Same bool `json:"same,omitempty"`
 	// Warnings say what the new certificate ends, such as session tickets.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -263,12 +275,16 @@ type ImportFailed struct {
 // Losses answers POST /v1/certs/confirm-loss.
 type Losses struct {
 	Names []string `json:"names"`
+	// Nothing reports that nothing was held back or lost, and so nothing was changed.
+	Nothing bool `json:"nothing,omitempty"`
 }
 
 // Error is the body of every answer that is not 2xx.
 type Error struct {
 	Message string `json:"error"`
 	Code    Code   `json:"code"`
+	// Replica is the one that answers, where it refuses a request of another replica.
+	Replica string `json:"replica,omitempty"`
 }
 
 // Code is the kind of a failure. The CLI's exit codes follow it.

@@ -33,12 +33,18 @@ type Config struct {
 	// XDSClientCA it speaks mTLS, on loopback too. Without them it speaks plaintext, on loopback
 	// and unix:/path only. On unix:/path it always speaks plaintext.
 	XDSListen string `yaml:"xds_listen"`
-	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. On loopback and
+	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. All but these
+	// three need a token, or a certificate with a role in the policy. On loopback and
 	// unix:/path it always speaks plaintext, so that the CLI finds it. Elsewhere it speaks mTLS
 	// with the files of XDSListen, and the CLI needs --tls-ca, --tls-cert and --tls-key. Replicas
 	// ask each other here for their nodes. If they are on several machines, it must be an address
 	// or a name by which the others reach it. 0.0.0.0 stands for the machine's name.
 	AdminListen string `yaml:"admin_listen"`
+	// MetricsListen is a further address for /metrics, /healthz and /readyz, and nothing else, for
+	// Prometheus and the kubelet. It speaks plaintext HTTP, and needs no token. It may be off
+	// loopback: whoever reaches it sees names of hosts, nodes and scopes in the metrics. Without it
+	// these three are on AdminListen only.
+	MetricsListen string `yaml:"metrics_listen"`
 	// NATSListen opens the embedded NATS server to others, on loopback only. They need the token in
 	// DataDir/nats.token. Without it no port is open.
 	NATSListen string `yaml:"nats_listen"`
@@ -71,6 +77,10 @@ type Config struct {
 	XDSCert     string `yaml:"xds_cert"`
 	XDSKey      string `yaml:"xds_key"`
 	XDSClientCA string `yaml:"xds_client_ca"`
+	// AdminClientCA is a PEM file with the CA of those who may use the admin API where it speaks
+	// mTLS. Besides a certificate of it they need a token, or a role by the policy. Without it,
+	// certificates of XDSClientCA can connect, and need the same. With SPIFFESocket there is none.
+	AdminClientCA string `yaml:"admin_client_ca"`
 	// SPIFFESocket is the address of a SPIFFE Workload API (unix:/run/spire/agent.sock). It
 	// replaces the three files: this server's certificate, and the CAs of those who may connect,
 	// come from there. Without a policy, nodes of its own trust domain are accepted.
@@ -123,6 +133,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 		"address for nodes; mTLS with --xds-cert, else loopback or unix:/path only")
 	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen,
 		"address of the admin API, /metrics, /healthz, /readyz; mTLS unless loopback or unix:/path")
+	f.StringVar(&c.MetricsListen, "metrics-listen", c.MetricsListen,
+		"further address, in plaintext, for /metrics, /healthz and /readyz alone")
 	f.StringVar(&c.NATSListen, "nats-listen", c.NATSListen,
 		"open the embedded NATS server to others on this loopback address")
 	f.StringVar(&c.Store, "store", c.Store, "where keys live: embedded, or the URL of a NATS JetStream or Redis "+
@@ -137,6 +149,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this server's certificate for mTLS")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSClientCA, "xds-client-ca", c.XDSClientCA, "PEM file: the CA of the nodes' certificates")
+	f.StringVar(&c.AdminClientCA, "admin-client-ca", c.AdminClientCA,
+		"PEM file: the CA of those who may use the admin API, where it speaks mTLS")
 	f.IntVar(&c.NodeNames, "node-names", c.NodeNames, "names that a node may hold of those that it fetched on demand")
 	f.IntVar(&c.WildcardNames, "wildcard-names", c.WildcardNames, "of them, names under one wildcard")
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
@@ -229,6 +243,12 @@ func (c *Config) check() error {
 		return fmt.Errorf("wildcard_names: %d is not between 1 and 100000", c.WildcardNames)
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSClientCA == ""):
 		return errors.New("xds_cert, xds_key and xds_client_ca go together")
+	case c.AdminClientCA != "" && c.XDSCert == "":
+		return errors.New("admin_client_ca goes with xds_cert, xds_key and xds_client_ca: with spiffe_socket a rule " +
+			"of the policy with admin: [read] says who may use the admin API")
+	case c.AdminClientCA != "" && (strings.HasPrefix(c.AdminListen, "unix:") || Loopback(c.AdminListen)):
+		return fmt.Errorf("admin_client_ca: the admin API speaks plaintext on %s, where nobody shows a certificate: "+
+			"drop it, or set admin_listen to another address", c.AdminListen)
 	case c.SPIFFESocket != "" && c.XDSCert != "":
 		return errors.New("spiffe_socket takes the place of xds_cert, xds_key and xds_client_ca: drop one of them")
 	case c.SPIFFESocket != "" && !strings.HasPrefix(c.SPIFFESocket, "unix:") && !strings.HasPrefix(c.SPIFFESocket,
@@ -254,6 +274,11 @@ func (c *Config) check() error {
 	for _, a := range []struct{ key, addr string }{{"xds_listen", c.XDSListen}, {"admin_listen", c.AdminListen}} {
 		if err := c.checkListen(a.addr); err != nil {
 			return fmt.Errorf("%s: %w", a.key, err)
+		}
+	}
+	if a := c.MetricsListen; a != "" && !strings.HasPrefix(a, "unix:") {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("metrics_listen: %q is not host:port or unix:/path: %w", a, err)
 		}
 	}
 	return nil

@@ -37,6 +37,7 @@ func (d *Daemon) recordRollout(ctx context.Context, scope string, c fleet.Change
 		if e.Key == "" {
 			e.Key = l.Key // the key has left the ring
 		}
+		e.KeyID = l.Key
 		if e.Actor == "" {
 			e.Actor = "lockstepd"
 		}
@@ -51,12 +52,11 @@ func (d *Daemon) recordRollout(ctx context.Context, scope string, c fleet.Change
 
 // recordCert is what [catalog.Config].Before calls.
 func (d *Daemon) recordCert(ctx context.Context, n keysource.Name, version string) error {
-	e := audit.Entry{Actor: admin.Actor(ctx), What: "cert-put", Name: string(n), Key: version}
+	e := audit.Entry{What: "cert-put", Name: string(n), Key: version}
 	if version == "" {
 		e.What = "cert-removed"
 	}
-	_, err := d.audit.Append(ctx, e)
-	return err
+	return admin.Record(ctx, d.audit, e)
 }
 
 // recordCerts is what [catalog.Config].BeforeAll calls.
@@ -65,7 +65,11 @@ func (d *Daemon) recordCerts(ctx context.Context, news []catalog.Stored) error {
 	for i, n := range news {
 		items[i] = audit.Item{Name: string(n.Name), Key: n.Version}
 	}
-	_, err := d.audit.AppendMany(ctx, audit.Entry{Actor: admin.Actor(ctx), What: "certs-put"}, items)
+	e := audit.Entry{Actor: admin.Actor(ctx), What: "certs-put"}
+	head, err := d.audit.AppendMany(ctx, e, items)
+	if err == nil {
+		admin.Recorded(ctx, e, head)
+	}
 	return err
 }
 
@@ -90,10 +94,9 @@ func (d *Daemon) witnesses(ctx context.Context) (out []audit.Witness, err error)
 
 // recordHost is what [eager.Config].Before calls.
 func (d *Daemon) recordHost(ctx context.Context, n keysource.Name, pinned bool) error {
-	e := audit.Entry{Actor: admin.Actor(ctx), What: "host-pinned", Name: string(n)}
+	e := audit.Entry{What: "host-pinned", Name: string(n)}
 	if !pinned {
 		e.What = "host-unpinned"
 	}
-	_, err := d.audit.Append(ctx, e)
-	return err
+	return admin.Record(ctx, d.audit, e)
 }

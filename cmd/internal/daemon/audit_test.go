@@ -77,6 +77,10 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 	if before == "" {
 		t.Fatal("no ring")
 	}
+	// what is not given up yet: a loss of the store
+	if _, err := r.store.Swap(t.Context(), "store/lost", 0, []byte(`{"by":"test"}`)); err != nil {
+		t.Fatal(err)
+	}
 	repair := breakLog(t, r)
 	for what, change := range map[string]func() error{
 		"rotate": func() error {
@@ -88,7 +92,7 @@ func TestWithoutAnAuditLogNothingChangesAndServingGoesOn(t *testing.T) {
 			return err
 		},
 		"exclude": func() error {
-			return r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "n", Seconds: 60})
+			return r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "early", Seconds: 60})
 		},
 		"confirm": func() error { _, err := r.client.ConfirmLoss(t.Context()); return err },
 	} {
@@ -155,11 +159,12 @@ func TestTheAuditLogTellsWhatWasDone(t *testing.T) {
 			}
 		}
 	}
-	if l := by["distributing"]; l.Actor != "alice" || l.Why != "because" || l.Scope != "default" ||
-		l.Rotation != started.Rotation || len(l.Key) != 64 {
+	if l := by["distributing"]; l.Actor != "local administrator (claims alice)" || l.Why != "because" ||
+		l.Scope != "default" || l.Rotation != started.Rotation || len(l.Key) != 64 || len(l.KeyID) != 16 {
 		t.Errorf("%+v", l)
 	}
-	if l := by["burning"]; l.Actor != "bob" || len(l.Burnt) != 2 || l.Key != now.Keys[0].Fingerprint() {
+	if l := by["burning"]; l.Actor != "local administrator (claims bob)" || len(l.Burnt) != 2 ||
+		l.Key != now.Keys[0].Fingerprint() || l.KeyID != now.Keys[0].ID() {
 		t.Errorf("%+v", l)
 	}
 	if l := by["forbidden"]; l.Actor != "spiffe://fleet/x" || l.Name != "shop.example" {

@@ -19,6 +19,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
@@ -78,12 +79,16 @@ type Daemon struct {
 	sources   keysource.Sources    // of certificates; the table's
 	listeners *listeners.Listeners // nil if no listener is served
 
+	access  *access.Access
 	custody *custody.Custodian
 	mtls    *transport.MTLS // nil if plaintext is spoken
 	policy  *enforce.Enforcer
 	denials *enforce.Denials
 
 	xdsListener, adminListener net.Listener
+	metricsListener            net.Listener // nil without --metrics-listen
+
+	metricsHTTP *http.Server
 
 	self  string            // URL of the admin API for other replicas; empty on a socket
 	peers http.RoundTripper // reaches their admin APIs
@@ -109,8 +114,9 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.mtls, err = transport.Open(transport.Config{
-		Cert: c.XDSCert, Key: c.XDSKey, ClientCA: c.XDSClientCA, SPIFFESocket: c.SPIFFESocket,
-		Federated: c.Policy != "", Log: log,
+		Cert: c.XDSCert, Key: c.XDSKey, ClientCA: c.XDSClientCA, AdminCA: c.AdminClientCA,
+		SPIFFESocket: c.SPIFFESocket,
+		Federated:    c.Policy != "", Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -128,6 +134,11 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	}
 	if d.adminListener, err = transport.Listen(c.AdminListen); err != nil {
 		return nil, fmt.Errorf("admin_listen: %w", err)
+	}
+	if c.MetricsListen != "" {
+		if d.metricsListener, err = transport.Listen(c.MetricsListen); err != nil {
+			return nil, fmt.Errorf("metrics_listen: %w", err)
+		}
 	}
 	scheme := "http"
 	if d.mtls != nil && !transport.IsSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
@@ -153,15 +164,18 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	d.up.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 
 	d.http = &http.Server{
-		Handler: withReflection(d.grpc, d.admin()), ReadHeaderTimeout: 10 * time.Second,
+		Handler: admin.New(d.admin()), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	d.http.Protocols = new(http.Protocols)
 	d.http.Protocols.SetHTTP1(true)
 	d.http.Protocols.SetHTTP2(true)
 	d.http.Protocols.SetUnencryptedHTTP2(true) // gRPC reflection
+	d.metricsHTTP = &http.Server{
+		Handler: admin.Public(d.admin()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: d.http.ErrorLog,
+	}
 	if scheme == "https" {
-		d.http.TLSConfig = d.mtls.Server("h2", "http/1.1")
+		d.http.TLSConfig = d.mtls.Admin("h2", "http/1.1")
 	}
 	return d, d.data.WriteAddr(scheme, d.adminListener.Addr())
 }
@@ -181,6 +195,10 @@ func (d *Daemon) wire() error {
 	if err := d.openAudit(); err != nil {
 		return err
 	}
+	d.access = access.New(access.Config{
+		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
+	})
+	d.access.Look(context.Background())
 	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
 	if d.cfg.Certs != "" {
 		d.dir = dir.New(dir.Config{
@@ -205,7 +223,7 @@ func (d *Daemon) wire() error {
 		Store: d.store, Replica: d.data.Replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
 		Shared: shared, Self: fleet.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"},
 		HighestSent: highest, Loss: lost, Clock: failpoint.Clock,
-		Peers:    admin.Peers{Self: d.data.Replica, Transport: d.peers},
+		Peers:    admin.Peers{Self: d.data.Replica, Transport: d.peers, Prove: d.access.Prove},
 		Unsealed: d.data.Vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Announce: d.tell, Record: d.recordRollout,
@@ -241,13 +259,15 @@ func (d *Daemon) wire() error {
 		Types:    d.types(),
 		Observe:  d.seen.observe,
 		Identity: transport.Identity,
+		Admit:    d.admit,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
 	})
 	return nil
 }
 
-func (d *Daemon) admin() http.Handler {
+// admin is what the admin address and that for metrics need.
+func (d *Daemon) admin() admin.Config {
 	d.problems = &admin.Problems{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
 		Own: d.ownProblems,
@@ -259,16 +279,19 @@ func (d *Daemon) admin() http.Handler {
 	if u, err := url.Parse(d.self); err == nil && u.Hostname() != "" {
 		hosts = append(hosts, u.Hostname()) // by which the other replicas ask
 	}
-	return admin.New(admin.Config{
+	return admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
-		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, Listeners: d.listeners.Admin(),
+		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
+		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },
 		ForgetLoss:    func(ctx context.Context) error { return guard.ForgetLoss(ctx, d.store) },
 		Metrics:       metrics.Handler(d.metrics()), Ready: d.ready, Problems: d.problems,
-		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Hosts: hosts, Log: d.log,
-	})
+		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Access: d.access, Operators: d.mtls.Operator(),
+		Reflection: reflectionOf(d.grpc), Hosts: hosts, Log: d.log,
+	}
 }
 
 // Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the
@@ -298,6 +321,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.audit.Run)
 	run(d.custody.Run)
 	run(d.problems.Run)
+	run(d.access.Run)
 	run(rest)
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
@@ -305,6 +329,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.xds.Dismiss) })
 	run(func(ctx context.Context) error { return d.bus.Run(ctx, d.heard, d.rolls) })
 	g.Go(func() error { return d.serveAdmin() })
+	if d.metricsListener != nil {
+		g.Go(func() error { return d.serveMetrics() })
+	}
 	g.Go(func() error { return d.serveXDS(core) })
 	g.Go(func() error {
 		select {
@@ -326,6 +353,14 @@ func (d *Daemon) serveAdmin() error {
 	}
 	if err := serve(d.adminListener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin API: %w", err)
+	}
+	return nil
+}
+
+func (d *Daemon) serveMetrics() error {
+	d.log.Info("metrics and probes", "addr", d.metricsListener.Addr().String())
+	if err := d.metricsHTTP.Serve(d.metricsListener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("metrics_listen: %w", err)
 	}
 	return nil
 }
@@ -369,14 +404,16 @@ func (d *Daemon) drain() {
 		d.grpc.Stop()
 		<-done
 	}
-	if err := d.http.Shutdown(ctx); err != nil {
-		d.http.Close()
+	for _, s := range []*http.Server{d.http, d.metricsHTTP} {
+		if err := s.Shutdown(ctx); err != nil {
+			s.Close()
+		}
 	}
 }
 
 // Close releases what New opened. It may be called twice.
 func (d *Daemon) Close() {
-	for _, l := range []net.Listener{d.xdsListener, d.adminListener} {
+	for _, l := range []net.Listener{d.xdsListener, d.adminListener, d.metricsListener} {
 		if l != nil {
 			l.Close()
 		}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -114,7 +115,7 @@ func TestALostSealingKeyIsNotReplaced(t *testing.T) {
 	}
 }
 
-func TestChangesNeedTheTokenAndAHostOfOurs(t *testing.T) {
+func TestAllButProbesAndMetricsNeedsTheTokenAndAHostOfOurs(t *testing.T) {
 	r := start(t, nil)
 	do := func(method, path, token, host, origin string) int {
 		req, err := http.NewRequestWithContext(t.Context(), method, r.client.Base+path, strings.NewReader("{}"))
@@ -158,12 +159,17 @@ func TestChangesNeedTheTokenAndAHostOfOurs(t *testing.T) {
 		{"POST", "/v1/store/records", "", "", "", 403},
 		{"POST", "/v1/store/freeze", "", "", "", 403},
 		{"POST", "/v1/kek/rotate", "", "", "", 403},
-		{"GET", "/v1/status", "", "", "", 200},
-		{"GET", "/v1/status", "", "evil.example:80", "", 403},
+		{"GET", "/v1/status", r.data.Token, "", "", 200},
+		{"GET", "/v1/status", "", "", "", 403},
+		{"GET", "/v1/status", r.data.Token, "evil.example:80", "", 403},
+		{"GET", "/v1/pulse", "", "", "", 403},
+		{"GET", "/debug/pprof/heap", "", "", "", 403},
+		{"GET", "/debug/pprof/cmdline", r.data.Token, "", "", 200},
+		{"GET", "/metrics", "", "", "", 200},
 		{"GET", "/metrics", "", "", "http://evil.example", 403},
 		{"GET", "/healthz", "", "localhost", "", 200},
 		{"POST", "/v1/scopes/nope/rotate", r.data.Token, "", "", 404},
-		{"GET", "/v1/scopes/default/rotations/99", "", "", "", 404},
+		{"GET", "/v1/scopes/default/rotations/99", r.data.Token, "", "", 404},
 		{"DELETE", "/v1/certs/a.example", r.data.Token, "", "", 404},
 	} {
 		if got := do(c.method, c.path, c.token, c.host, c.origin); got != c.want {
@@ -234,7 +240,7 @@ func TestHealthReflectionAndMetrics(t *testing.T) {
 		t.Fatalf("%v %v", h, err)
 	}
 	ask, err := reflectionv1.NewServerReflectionClient(dial(r.adminListener.Addr().String())).
-		ServerReflectionInfo(t.Context())
+		ServerReflectionInfo(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+r.data.Token))
 	if err != nil {
 		t.Fatal(err)
 	}

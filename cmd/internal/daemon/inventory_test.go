@@ -93,7 +93,7 @@ func TestAnImportStoresTheGoodNamesTheBadAndIsWrittenDownAsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := log.Lines[len(log.Lines)-1]
-	if line.What != "certs-put" || line.Times != 3 || line.Actor != "admin API" ||
+	if line.What != "certs-put" || line.Times != 3 || line.Actor != "local administrator" ||
 		line.Name != "shop.example … a.many.example" {
 		t.Errorf("%+v", line)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/identity/identitytest"
 	"github.com/lockstep-tls/lockstep/internal/testkit"
@@ -91,6 +92,7 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Host = strings.TrimPrefix(c.base, "https://")
+		req.Header.Set(access.ProofHeader, r.access.Prove(http.MethodGet, req.URL.RequestURI(), r.data.Replica))
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/identity"
@@ -44,6 +45,16 @@ func (d *Daemon) setPolicy(p *identity.Policy) {
 	d.table.SetPolicy(p)
 	d.rolls.SetAllows(scopesOf(p))
 	d.listeners.SetPolicy(p)
+	d.xds.AdmitAnew()
+}
+
+// admit returns why a node may not connect; see [server.Config].
+func (d *Daemon) admit(n xds.Node) error {
+	p := d.policy.Policy()
+	if p == nil || p.AllowsNode(n.Identity, n.ID) {
+		return nil
+	}
+	return d.denials.TurnAway(enforce.Denial{Node: n.ID, Identity: n.Identity, Remote: n.Remote})
 }
 
 // granted is the policy in force. It is nil if there is none, where a nil pointer would not be.
@@ -57,6 +68,12 @@ func (d *Daemon) granted() sds.Policy {
 // denied is what [sds.Config].Denied calls.
 func (d *Daemon) denied(n xds.Node, name string) {
 	d.denials.Add(enforce.Denial{Node: n.ID, Identity: n.Identity, Remote: n.Remote, Name: name})
+}
+
+// turnedAway is what the admin API knows of nodes that were turned away.
+func (d *Daemon) turnedAway(node string) (identity string, at time.Time, ok bool) {
+	last, ok := d.denials.LastTurnedAway(node)
+	return last.Identity, last.At, ok
 }
 
 // policyLog is the audit log as package enforce sees it.

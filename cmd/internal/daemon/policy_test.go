@@ -19,8 +19,10 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
@@ -337,7 +339,9 @@ func TestAPolicyThatWasChangedWhileNobodyRanIsWrittenDown(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	r := &running{
-		Daemon: d, client: &api.Client{Base: "http://" + d.adminListener.Addr().String(), HTTP: g.client.HTTP},
+		Daemon: d, client: &api.Client{
+			Base: "http://" + d.adminListener.Addr().String(), Token: d.data.Token, HTTP: g.client.HTTP,
+		},
 	}
 	defer func() {
 		cancel()
@@ -395,4 +399,91 @@ func TestWhoeverConnectsGetsEverythingWithoutAPolicy(t *testing.T) {
 	r := start(t, func(c *config.Config) { c.Certs = dir })
 	join(t, r.xdsListener.Addr().String(), "edge-1", "a.example",
 		"tickets/default").gets("+a.example", "+tickets/default")
+}
+
+// A node whose id its identity may not use is turned away with words, recorded, and waited for by
+// nobody. A policy that changes counts for those that are connected.
+func TestANodeConnectsUnderItsOwnIDOnly(t *testing.T) {
+	const rules = `rules: [{identity: "ME", scopes: [default], names: [a.example], nodes: ["edge-1", "old-*"]}]`
+	g := startGuarded(t, rules)
+	good := join(t, "unix:"+g.socket, "edge-1", "a.example", "tickets/default")
+	good.gets("+a.example", "+tickets/default")
+
+	refused := func(id string) error {
+		conn, err := grpc.NewClient("unix:"+g.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		stream, err := secretv3.NewSecretDiscoveryServiceClient(conn).StreamSecrets(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(&discoveryv3.DiscoveryRequest{
+			Node: &corev3.Node{Id: id}, TypeUrl: sds.TypeURL, ResourceNames: []string{"a.example"},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		return err
+	}
+	err := refused("edge-2")
+	me := fmt.Sprintf("unix:uid=%d", os.Getuid())
+	for _, want := range []string{me, "edge-2", "under nodes"} {
+		if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q in it", err, want)
+		}
+	}
+	if err := g.metric(t, `lockstep_policy_denied_total{kind="node"} 1`); err != nil {
+		t.Error(err)
+	}
+	testkit.Until(t, func() error {
+		log, err := g.client.Audit(t.Context(), 100)
+		if err == nil && !slices.ContainsFunc(log.Lines, func(l api.AuditLine) bool {
+			return l.What == "forbidden" && l.Actor == me && l.Name == "node/edge-2"
+		}) {
+			err = fmt.Errorf("the audit log has no line: %+v", log.Lines)
+		}
+		return err
+	})
+	for query, want := range map[api.ExplainQuery]string{
+		{Name: "a.example", Node: "edge-2"}:               "was turned away at",
+		{Name: "a.example", Node: "edge-2", Identity: me}: "may not call itself",
+		{Name: "a.example", Node: "edge-1", Identity: me}: "",
+		{Name: "a.example", Node: "edge-1"}:               "",
+		{Name: "a.example", Identity: me}:                 "",
+	} {
+		e, err := g.client.Explain(t.Context(), query)
+		if err != nil || (e.Denied != "") != (want != "") || !strings.Contains(e.Denied, want) {
+			t.Errorf("%+v: %q %v, want %q", query, e.Denied, err, want)
+		}
+	}
+
+	join(t, "unix:"+g.socket, "old-7", "a.example", "tickets/default").gets("+a.example", "+tickets/default")
+	members := func(want ...string) {
+		t.Helper()
+		testkit.Until(t, func() error {
+			st, err := g.rolls.Status("default")
+			var ids []string
+			for _, m := range st.Members {
+				ids = append(ids, m.Name())
+			}
+			if err == nil && !slices.Equal(ids, want) {
+				err = fmt.Errorf("on the roster are %q, want %q", ids, want)
+			}
+			return err
+		})
+	}
+	members("edge-1", "old-7")
+	g.write(t, `rules: [{identity: "ME", scopes: [default], names: [a.example], nodes: ["edge-1"]}]`)
+	members("edge-1")
+	testkit.Until(t, func() error {
+		if n := g.xds.Stats().Streams; n != 1 {
+			return fmt.Errorf("%d streams", n)
+		}
+		return nil
+	})
+	good.gets()
+	g.write(t, wide)
+	testkit.Until(t, func() error { return refused("edge-2") })
 }

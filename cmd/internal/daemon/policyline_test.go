@@ -50,9 +50,10 @@ func TestADamagedLogLetsNodesInAfterARestartAndIsMended(t *testing.T) {
 					c.Policy = file
 				}
 			})
-			for range 3 { // lines behind that on the policy
-				if err := r.client.Exclude(t.Context(), "default",
-					api.ExcludeRequest{Node: "n", Seconds: 60}); err != nil {
+			shop := newShop(t)
+			for i := range 3 { // lines behind that on the policy
+				name := fmt.Sprintf("shop-%d.example", i)
+				if _, err := r.client.ImportCerts(t.Context(), tarOf(t, shop.pair(name, 0, name))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -125,7 +126,7 @@ func TestAFrozenStoreLetsNodesIn(t *testing.T) {
 	if keys, _ := policyLinesOf(t, g.running); len(keys) != 1 {
 		t.Errorf("lines on the policy in a frozen store: %q", keys)
 	}
-	if err := g.client.Thaw(t.Context()); err != nil {
+	if _, err := g.client.Thaw(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf("%x",

@@ -5,12 +5,15 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
-// scopesOf returns which scopes' rings p allows; nil, if p is none, allows all.
-func scopesOf(p *identity.Policy) func(identity, scope string) bool {
+// scopesOf returns which scopes' rings p allows; nil, if p is none, allows all. A node whose id p
+// does not allow is about to lose its stream, and is no longer waited for.
+func scopesOf(p *identity.Policy) func(node, identity, scope string) bool {
 	if p == nil {
 		return nil
 	}
-	return p.AllowsScope
+	return func(node, identity, scope string) bool {
+		return p.AllowsScope(identity, scope) && p.AllowsNode(identity, node)
+	}
 }
 
 // revoked says that a node may no longer have the ring of a scope.

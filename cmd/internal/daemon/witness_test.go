@@ -36,6 +36,7 @@ func TestAnAuditRecordPutBackIsFoundByTheMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ring(t, r, "n")
 	if err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "n", Seconds: 60}); err != nil {
 		t.Fatal(err)
 	}

@@ -100,8 +100,9 @@ var (
 	refusals      = desc("xds_refusals_total", "Secrets that nodes refused.")
 	wildcards     = desc("xds_wildcards_total", "Subscriptions to everything, which get nothing.")
 	unknownNonces = desc("xds_unknown_nonces_total", "Requests with a nonce that is not outstanding.")
-	denied        = desc("policy_denied_total", "Subscriptions to what the policy does not grant.", "kind")
-	policyGood    = desc("policy_in_force",
+	denied        = desc("policy_denied_total", "Subscriptions to what the policy does not grant, "+
+		"and nodes whose id it does not allow.", "kind")
+	policyGood = desc("policy_in_force",
 		"1 while the policy file is in force as it stands; 0 while it cannot be used and the last good one is.")
 	policyBack = desc("policy_put_back",
 		"1 for a day after a policy, or the lack of one, that was replaced earlier came into force again.")
@@ -191,9 +192,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	_, refused := c.c.Ledger.Table.Refusals()
 	gauge(declined, float64(refused))
-	certs, rings := c.c.Denials.Counts()
+	certs, rings, turned := c.c.Denials.Counts()
 	count(denied, certs, "certificate")
 	count(denied, rings, "ring")
+	count(denied, turned, "node")
 	gauge(policyBack, b2f(c.c.Policy.PutBack() != nil))
 	if p := c.c.Policy; p.Policy() != nil {
 		gauge(policyGood, b2f(p.Fault() == nil))

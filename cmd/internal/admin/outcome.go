@@ -1,0 +1,80 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/audit"
+)
+
+// written is a line of the audit log that says what a request is about to do.
+type written struct {
+	entry audit.Entry
+	ref   string
+}
+
+// Record writes what the request of ctx is about to do into log. Its error refuses the request. If
+// the request fails afterwards, another line says so.
+func Record(ctx context.Context, log *audit.Log, e audit.Entry) error {
+	e.Actor = Actor(ctx)
+	head, err := log.Append(ctx, e)
+	if err == nil {
+		Recorded(ctx, e, head)
+	}
+	return err
+}
+
+// Recorded notes that the request of ctx wrote a line; see [Record].
+func Recorded(ctx context.Context, e audit.Entry, head audit.Head) {
+	if c := callerIn(ctx); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.written = append(c.written, written{e, head.Ref()})
+	}
+}
+
+// writeDown writes what the request is about to do into the audit log. Its error refuses the
+// request.
+func (a *admin) writeDown(ctx context.Context, e audit.Entry) error {
+	return Record(ctx, a.cfg.Audit, e)
+}
+
+// settleWithin bounds the line that says that an action failed.
+const settleWithin = 2 * time.Second
+
+// settle writes into the audit log that what the request wrote there was refused or has failed. Of
+// several lines it is the first, which is the request itself, and the last, which is the change
+// that was about to be made.
+func (a *admin) settle(ctx context.Context, failure error) {
+	c := callerIn(ctx)
+	if c == nil || failure == nil {
+		return
+	}
+	c.mu.Lock()
+	lines := c.written
+	c.written = nil
+	c.mu.Unlock()
+	if len(lines) == 0 {
+		return
+	}
+	if len(lines) > 2 {
+		lines = []written{lines[0], lines[len(lines)-1]}
+	}
+	suffix := audit.Failed
+	if code, _ := codeOf(failure); code < http.StatusInternalServerError || code == http.StatusServiceUnavailable {
+		suffix = audit.Refused
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	for _, l := range lines {
+		e := audit.Entry{
+			Actor: l.entry.Actor, What: l.entry.What + suffix, Scope: l.entry.Scope, Name: l.entry.Name,
+			Key: l.entry.Key, KeyID: l.entry.KeyID, Why: failure.Error(), After: l.ref,
+		}
+		if _, err := a.cfg.Audit.Append(ctx, e); err != nil {
+			a.cfg.Log.Error("that an action was not done cannot be written into the audit log", "what", e.What,
+				"why", e.Why, "err", err)
+		}
+	}
+}
