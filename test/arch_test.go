@@ -150,7 +150,7 @@ var rooms = []struct {
 		"identity", "internal/atomicfile", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
 	{"cmd/internal/problems", []string{
-		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet",
+		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet", "store",
 	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/stores", []string{

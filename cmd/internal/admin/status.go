@@ -22,7 +22,7 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		}
 		s.Scopes = append(s.Scopes, scopeOf(name, st))
 	}
-	s.Problems = list(a.cfg.Problems.with(troubles))
+	s.Problems = list(a.cfg.Problems.with(r.Context(), troubles))
 	s.Degraded = problems.Degraded(s.Problems)
 	s.Certs, err = a.certSummary(r)
 	return s, err

@@ -27,6 +27,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
@@ -270,7 +271,7 @@ func (d *Daemon) wire() error {
 func (d *Daemon) admin() admin.Config {
 	d.problems = &admin.Problems{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
-		Own: d.ownProblems,
+		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store},
 	}
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -65,6 +66,7 @@ func TestStatusAndTheMetricCountTheSameProblems(t *testing.T) {
 		})
 	}
 	agree()
+	ring(t, r, "edge-1")
 	if err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "edge-1", Seconds: 60}); err != nil {
 		t.Fatal(err)
 	}
@@ -79,13 +81,38 @@ func TestStatusAndTheMetricCountTheSameProblems(t *testing.T) {
 	i := slices.IndexFunc(st.Problems, func(p api.Problem) bool { return p.Code == "node-excluded" })
 	p := st.Problems[i]
 	if p.Where != "edge-1 in scope default" || p.Severity != api.Warning || p.Since.IsZero() ||
-		time.Since(p.Since) > time.Minute || !strings.Contains(p.Next, "lockstep exclude edge-1 --for 0") {
+		time.Since(p.Since) > time.Minute ||
+		!strings.Contains(p.Next, "lockstep exclude edge-1 --scope default --for 0") {
 		t.Errorf("%+v", p)
 	}
 	if !slices.Contains(st.Degraded, p.Text+" ("+p.Next+")") {
 		t.Errorf("degraded lacks %q: %q", p.Text, st.Degraded)
 	}
 	repair(r.Daemon)
+
+	// What somebody knows about is no longer degraded, and counts in another metric.
+	q := api.AckRequest{By: "ann", Why: "it is being replaced", Seconds: 3600}
+	if err := r.client.Acknowledge(t.Context(), "node-excluded", q); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		st := r.status(t)
+		i := slices.IndexFunc(st.Problems, func(p api.Problem) bool { return p.Code == "node-excluded" })
+		if counted, _ := r.counted(t); slices.Contains(counted, "node-excluded") || i < 0 {
+			return fmt.Sprint(counted)
+		}
+		k := st.Problems[i].Acknowledged
+		if k == nil || !strings.Contains(k.By, "ann") || k.Why != q.Why ||
+			strings.Contains(strings.Join(st.Degraded, ";"), "edge-1") {
+			return fmt.Sprintf("%+v, degraded %q", k, st.Degraded)
+		}
+		return ""
+	})
+	var refused *api.Error
+	err := r.client.Acknowledge(t.Context(), "nothing", q)
+	if !errors.As(err, &refused) || refused.Code != api.NotFound {
+		t.Errorf("a code that there is none of: %v", err)
+	}
 }
 
 // What happens to a node, a ring and the store is counted in the histograms.
