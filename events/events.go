@@ -1,4 +1,4 @@
-// Package events wakes those who should look again.
+// Package events wakes those who should look again, and names what happened.
 //
 // Its rules:
 //
@@ -6,8 +6,10 @@
 //   - Whoever gets an event reads the state again. So events may be lost, doubled or reordered.
 //   - Losing all of them costs one refresh interval, and nothing else.
 //   - Fields and kinds may be added. None changes its meaning, since subscribers read the JSON.
+//   - An event with a Text is also for people: it is a line of the record of what happened.
 //
-// Package events/nats carries events between processes.
+// Package events/nats carries events between processes. Package events/journal keeps those that
+// have a Text.
 package events
 
 import (
@@ -32,13 +34,70 @@ const (
 	Rotation Kind = "rotation"
 )
 
+// These kinds wake nobody. They say what happened, for people.
+const (
+	NodeConnected Kind = "node-connected" // its first stream at a replica
+	NodeAway      Kind = "node-away"      // its last stream at a replica ended
+	NodeGone      Kind = "node-gone"      // it was away from all replicas for longer than its lease
+	NodeRefused   Kind = "node-refused"   // it refused what Name says
+	NodeCured     Kind = "node-cured"     // it took something else in the place of that
+	NodeStuck     Kind = "node-stuck"     // it refuses every remedy as well
+	// NodeLetGo means that a replica sent its nodes to the others, since it was cut off from the
+	// store.
+	NodeLetGo     Kind = "node-let-go"
+	NodeForgotten Kind = "node-forgotten" // an operator took a gone node off the list
+
+	CertTaken    Kind = "cert-taken"    // from the directory, new or changed
+	CertRefused  Kind = "cert-refused"  // the files in the directory cannot be used
+	CertRemoved  Kind = "cert-removed"  // its folder has left the directory
+	CertHeld     Kind = "cert-held"     // it left the directory with many others, and is held back
+	CertBack     Kind = "cert-back"     // it is no longer held back
+	CertExpiring Kind = "cert-expiring" // it is near its end
+
+	Policy      Kind = "policy"       // another policy came into force
+	Settings    Kind = "config"       // a replica runs with another configuration than before
+	Problem     Kind = "problem"      // a replica is not well
+	ProblemOver Kind = "problem-over" // what it complained of is over
+
+	ReplicaStarted  Kind = "replica-started"
+	ReplicaStopping Kind = "replica-stopping"
+	ReplicaAway     Kind = "replica-away" // another replica is not heard of any more
+	ReplicaBack     Kind = "replica-back"
+
+	// Dropped means that more happened than is written down one by one. Text counts it.
+	Dropped Kind = "dropped"
+)
+
+// Wakes reports whether somebody looks again when an event of the kind comes.
+func (k Kind) Wakes() bool {
+	switch k {
+	case Cert, Host, Cured, Refused, Rotation:
+		return true
+	}
+	return false
+}
+
+// Is reports whether k is the kind that was asked for, or one of that group: node-away is asked for
+// by its name, by "node" and by "away".
+func (k Kind) Is(asked string) bool {
+	s := string(k)
+	return s == asked || strings.HasPrefix(s, asked+"-") || strings.HasSuffix(s, "-"+asked)
+}
+
 // Event is one thing that happened. Subscribers of [Subjects] get its JSON. Fields may be added.
 // None changes its meaning.
 type Event struct {
 	Kind  Kind   `json:"kind"`
 	Scope string `json:"scope,omitempty"` // rotation
-	// Name is the server name with cert and host, and the node with cured and refused.
+	// Name is the server name with cert and host, and the node with cured and refused. With the
+	// kinds that wake nobody it is the secret, the host, the file or the replica.
 	Name string `json:"name,omitempty"`
+	// Node is the id of the node, with the kinds that begin with node.
+	Node string `json:"node,omitempty"`
+	// Text says in words what happened. It is empty if the event only wakes.
+	Text string `json:"text,omitempty"`
+	// Replica is the one at which it happened, with a Text.
+	Replica string `json:"replica,omitempty"`
 	// Version is that of the ring or certificate, as nodes get it. It is empty if that is gone.
 	Version string `json:"version,omitempty"`
 	// Phase is the step of a rotation, as in the history: distributing, promoting, done, retired,

@@ -3,7 +3,6 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -62,12 +61,8 @@ func parseIDPattern(s string, star bool) (idPattern, error) {
 	return strings.Split(s, "*"), nil
 }
 
-// allow reports whether id is listed. captured is what the star of the identity matched. It is
-// taken as it is, so a star in it is no star of the entry.
-func (list ids) allow(id, captured string) bool {
-	return slices.ContainsFunc(list, func(p idPattern) bool { return p.matches(id, captured) })
-}
-
+// matches reports whether id is what the entry says. captured is what the star of the identity
+// matched. It is taken as it is, so a star in it is no star of the entry.
 func (p idPattern) matches(id, captured string) bool {
 	part := func(i int) string { return strings.ReplaceAll(p[i], captureMark, captured) }
 	last := len(p) - 1
@@ -92,23 +87,43 @@ func (p idPattern) matches(id, captured string) bool {
 // matches the identity has nodes, or if one of them lists the id. It gives and takes nothing else:
 // scopes and names go by the identity, since whoever has that can use each of its ids.
 func (p *Policy) AllowsNode(identity, id string) bool {
-	bound := false
+	bound, listed, _ := p.lists(identity, id)
+	return listed || !bound
+}
+
+// NamesNode reports whether a rule that matches the identity names the id itself, without a star.
+// Else the identity may have others that it can use as well.
+func (p *Policy) NamesNode(identity, id string) bool {
+	_, _, named := p.lists(identity, id)
+	return named
+}
+
+// lists says whether rules that match the identity have nodes (bound), whether one of them lists
+// the id, and whether one does so without a star (named).
+func (p *Policy) lists(identity, id string) (bound, listed, named bool) {
+	look := func(list ids, captured string) {
+		for _, p := range list {
+			if p.matches(id, captured) {
+				listed, named = true, named || len(p) == 1
+			}
+		}
+	}
 	for _, nr := range p.index.of(identity) {
 		r := &p.rules[nr]
 		if r.nodes == nil {
 			continue
 		}
 		bound = true
-		if r.who.kind == anyKind && identity == "" && r.nodes.allow(id, "") {
-			return true
+		if r.who.kind == anyKind && identity == "" {
+			look(r.nodes, "")
 		}
 		for name := range strings.FieldsSeq(identity) {
-			if r.who.matches(name) && r.nodes.allow(id, r.who.captured(name)) {
-				return true
+			if r.who.matches(name) {
+				look(r.nodes, r.who.captured(name))
 			}
 		}
 	}
-	return !bound
+	return bound, listed, named
 }
 
 // captured returns what the star of p matched in name, which p matches. It is empty if p has none.

@@ -54,6 +54,11 @@ rules:
 			t.Errorf("%q may call itself %q: %v", c.who, c.id, got)
 		}
 	}
+	for id, want := range map[string]bool{"edge-1": true, "edge-1-x": false, "other": false} {
+		if got := p.NamesNode("spiffe://fleet.example/edge/1", id); got != want {
+			t.Errorf("%q is named: %v", id, got)
+		}
+	}
 	p = parse(t, `rules: [{identity: "*", scopes: [default], nodes: ["{1}", x]}]`)
 	for id, want := range map[string]bool{"x": true, "a.example": false, "": false} {
 		if id != "" && p.AllowsNode("", id) != want {

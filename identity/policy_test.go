@@ -137,7 +137,12 @@ func TestABadPolicyIsRefusedWithRuleAndLine(t *testing.T) {
 		},
 		rule(`{identity: edge-1, names: ["shop-*.example"]}`): {"rule 2 (line 3)", "names"},
 		rule("{identity: edge-1, names: [192.0.2.1]}"):        {"rule 2 (line 3)", "192.0.2.1"},
-		strings.Repeat("#", maxPolicy+1):                      {"bytes"},
+		rule("{identity: alice, admin: [read, owner]}"): {
+			"rule 2 (line 3)", "admin", `"owner" is no role`, "read, operate or admin",
+		},
+		rule("{identity: alice, admin: [1]}"):  {"line 3", "quotes"},
+		rule(`{identity: "*", admin: [read]}`): {"rule 2 (line 3)", "every certificate"},
+		strings.Repeat("#", maxPolicy+1):       {"bytes"},
 	} {
 		_, err := Parse([]byte(text))
 		for _, w := range want {
@@ -145,6 +150,30 @@ func TestABadPolicyIsRefusedWithRuleAndLine(t *testing.T) {
 				t.Errorf("%.80q: %v; want %q in it", text, err, w)
 			}
 		}
+	}
+}
+
+func TestARuleMayGiveARoleAtTheAdminAPI(t *testing.T) {
+	p, err := Parse([]byte(`
+rules:
+- {identity: "spiffe://fleet/ops/*", admin: [read]}
+- {identity: "spiffe://fleet/ops/alice", admin: [operate, read], scopes: [default]}
+- {identity: "*.ops.example", admin: [admin]}
+- {identity: "spiffe://fleet/edge/*", scopes: ["*"], names: ["*"]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for who, want := range map[string]Role{
+		"spiffe://fleet/ops/bob": Read, "spiffe://fleet/ops/alice": Operate, "a.ops.example": Admin,
+		"edge.example a.ops.example": Admin, "spiffe://fleet/edge/1": NoRole, "ops.example": NoRole, "": NoRole,
+	} {
+		if got := p.Role(who); got != want {
+			t.Errorf("%q has the role %s, want %s", who, got, want)
+		}
+	}
+	if p.AllowsScope("spiffe://fleet/ops/bob", "default") || !p.AllowsScope("spiffe://fleet/ops/alice", "default") {
+		t.Error("a role is a grant of keys")
 	}
 }
 

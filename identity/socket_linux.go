@@ -15,21 +15,45 @@ import (
 // of the connect, as this process's user namespace sees it (SO_PEERCRED, unix(7)). A user whom it
 // does not know, or nobody (65534), is unix:unmapped.
 func FromSocket(c syscall.Conn) (string, error) {
+	cred, err := credOf(c)
+	if err != nil {
+		return "", err
+	}
+	return ofUser(cred.Uid, overflowUID()), nil
+}
+
+func credOf(c syscall.Conn) (*unix.Ucred, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return "", fmt.Errorf("peer credentials: %w", err)
+		return nil, fmt.Errorf("peer credentials: %w", err)
 	}
 	var cred *unix.Ucred
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
 		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return "", fmt.Errorf("peer credentials: %w", err)
+		return nil, fmt.Errorf("peer credentials: %w", err)
 	}
 	if failed != nil {
-		return "", fmt.Errorf("peer credentials: %w", failed)
+		return nil, fmt.Errorf("peer credentials: %w", failed)
 	}
-	return ofUser(cred.Uid, overflowUID()), nil
+	return cred, nil
+}
+
+// SameNetwork reports whether who connected to a unix socket is known to have this process's
+// network, so that both mean the same by 127.0.0.1 (network_namespaces(7)). The kernel does not
+// show that of another user's process to one without privileges.
+func SameNetwork(c syscall.Conn) bool {
+	cred, err := credOf(c)
+	if err != nil || cred.Pid <= 0 {
+		return false
+	}
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", cred.Pid))
+	if err != nil {
+		return false
+	}
+	ours, err := os.Readlink("/proc/self/ns/net")
+	return err == nil && ours == theirs
 }
 
 // ofUser is the identity of a user. The overflow uid is no user's: the kernel gives it for all whom

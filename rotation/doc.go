@@ -37,6 +37,11 @@
 //   - A refusal takes a new key back while that key only decrypts. Nobody needs the key yet, and
 //     the fleet is whole again. The rotation is tried again with a backoff from 1 s to 5 min. When
 //     refuse_grace has passed since its first refusal, a node is only waited for.
+//   - A node id proves nothing, so one client may refuse under many. Members whose ids are not
+//     bound to their identity are a group ([Member].Group). The grace of a whole group begins with
+//     its first refusal in a rotation. So it takes a key back no longer than one node could. This
+//     bounds refusals alone: each member of a group is waited for, and none is left behind sooner.
+//     max_key_age bounds how long, whatever their number.
 //   - A phase waits for laggards until max_key_age, or for laggard once the quorum has accepted,
 //     but always for one node lease. Then it goes on and names those that it left behind. A
 //     draining key is kept for them no longer than that.

@@ -156,7 +156,7 @@ func (r *Rollout) distribute(p Policy, now time.Time, fresh func() keysource.Tic
 	if !r.underway() {
 		r.Begun++
 		r.Tries = 0
-		r.Refusers = nil
+		r.Refusers, r.Groups = nil, GroupRefusals{}
 	}
 	r.add(k, now)
 	r.enter(Distributing, now)
@@ -177,13 +177,10 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 		if m.Refused < r.Keys[i].Added || !m.Live(p, now) || r.isExcluded(m, now) {
 			continue
 		}
-		first, again := r.Refusers[m.Name()]
-		if again && now.Sub(first.At) >= p.RefuseGrace || !again && len(r.Refusers) >= maxRefusers {
+		if !r.refusalCounts(m, p, now) {
 			continue
 		}
-		if !again {
-			r.noteRefusal(m, now)
-		}
+		r.noteRefusal(m, now)
 		id := r.Keys[i].Key.ID()
 		r.RetryAt = now.Add(backoff(r.Tries))
 		r.Tries++
@@ -196,11 +193,57 @@ func (r *Rollout) takeBack(p Policy, t Tally, now time.Time) bool {
 	return false
 }
 
+// refusalCounts reports whether a refusal of m takes the new key back. It does so until the grace
+// has passed since the first refusal in this rotation, by m or, if m is grouped, by anybody of its
+// group. So one client with many ids takes a rotation back for no longer than one node. The
+// replica to which a grouped member is connected judges it, since no other knows the group.
+func (r *Rollout) refusalCounts(m *Member, p Policy, now time.Time) bool {
+	if m.Grouped && m.Group == "" {
+		return false
+	}
+	refusal, known := r.Refusers[m.Name()]
+	first, others := refusal.At, len(r.Refusers)
+	if m.Grouped {
+		of := r.groupRefusals()
+		first, known = of[m.Group]
+		others = len(of)
+	}
+	if known {
+		return now.Sub(first) < p.RefuseGrace
+	}
+	return others < maxRefusers
+}
+
+// groupRefusals returns the first refusals of groups in the rotation under way.
+func (r *Rollout) groupRefusals() map[string]time.Time {
+	if r.Groups.Rotation != r.Begun {
+		return nil
+	}
+	return r.Groups.First
+}
+
+// noteRefusal keeps the first refusal of m, and of its group. Grouped members take at most half of
+// the room for names, since names may be made up.
 func (r *Rollout) noteRefusal(m *Member, now time.Time) {
+	if m.Grouped {
+		first := r.groupRefusals()
+		if first == nil {
+			first = map[string]time.Time{}
+		}
+		if _, known := first[m.Group]; !known {
+			first[m.Group] = now
+		}
+		r.Groups = GroupRefusals{Rotation: r.Begun, First: first}
+		if len(r.Refusers) >= maxRefusers/2 {
+			return
+		}
+	}
 	if r.Refusers == nil {
 		r.Refusers = map[string]Refusal{}
 	}
-	r.Refusers[m.Name()] = Refusal{At: now, Words: brief(m.Words, maxReason)}
+	if _, known := r.Refusers[m.Name()]; !known {
+		r.Refusers[m.Name()] = Refusal{At: now, Words: brief(m.Words, maxReason)}
+	}
 }
 
 // backoff is how long a rotation waits before it is tried again: 1 s at first, doubling up to 5
@@ -248,6 +291,7 @@ const finishWithin = 10 * time.Second
 // end ends a rotation or burn.
 func (r *Rollout) end(now time.Time) {
 	r.Ended, r.Wanted, r.Refusers, r.Tries, r.RetryAt = r.Begun, nil, nil, 0, time.Time{}
+	r.Groups = GroupRefusals{}
 	r.enter(Steady, now)
 }
 

@@ -37,6 +37,7 @@ type rolloutRecord struct {
 	Hold       time.Time            `json:"hold,omitzero"`
 	Tries      int                  `json:"tries,omitempty"`
 	Refusers   map[string]Refusal   `json:"refusers,omitempty"`
+	Groups     *GroupRefusals       `json:"group_refusals,omitempty"`
 	Excluded   map[string]time.Time `json:"excluded,omitempty"`
 	Burnt      []string             `json:"burnt,omitempty"`
 	Restored   []string             `json:"restored,omitempty"`
@@ -80,7 +81,7 @@ const (
 	maxRecord = 768 << 10 // maxRecord bounds the bytes; the oldest lines of the history give way.
 	// maxBurnt bounds the burnt keys; one that was burnt before so many others is forgotten.
 	maxBurnt = 4096
-	// maxRefusers bounds the nodes whose refusals have a rotation taken back.
+	// maxRefusers bounds the nodes whose refusals have a rotation taken back, and the groups.
 	maxRefusers = 100
 	maxExcluded = 500 // maxExcluded bounds the nodes that are excluded.
 	maxNode     = 256 // maxNode bounds the bytes of a node id; no stream says more.
@@ -125,6 +126,9 @@ func (r Rollout) marshal() ([]byte, error) {
 		Begun: r.Begun, Ended: r.Ended, RetryAt: r.RetryAt, Hold: r.Hold, Tries: r.Tries,
 		Refusers: r.Refusers, Excluded: r.Excluded, Burnt: r.Burnt, Restored: r.Restored,
 		Proven: r.Proven, Doubted: r.Doubted, History: r.History, Lines: r.Lines, Audit: r.Audit,
+	}
+	if len(r.Groups.First) > 0 {
+		rec.Groups = &r.Groups
 	}
 	for _, k := range r.Keys {
 		rec.Keys = append(rec.Keys, keyRecord{
@@ -236,6 +240,9 @@ func Decode(scope string, b []byte) (Rollout, error) {
 		Refusers: rec.Refusers, Excluded: rec.Excluded, Burnt: rec.Burnt, Restored: rec.Restored,
 		Proven: rec.Proven, Doubted: rec.Doubted, History: rec.History,
 		Lines: rec.Lines, Audit: rec.Audit, later: later,
+	}
+	if rec.Groups != nil {
+		r.Groups = *rec.Groups
 	}
 	for i, k := range rec.Keys {
 		if len(k.Key) != keysource.TicketKeySize {

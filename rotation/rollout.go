@@ -51,6 +51,8 @@ type Rollout struct {
 
 	// Refusers are the nodes that refused a ring of the rotation under way.
 	Refusers map[string]Refusal
+	// Groups has when each group of members refused first in the rotation under way.
+	Groups   GroupRefusals
 	Excluded map[string]time.Time // Excluded are the nodes that are not waited for, and until when.
 	Burnt    []string             // Burnt are fingerprints of keys that may never come back.
 	Restored []string             // Restored are fingerprints of keys that came back with a backup.
@@ -95,6 +97,13 @@ type Refusal struct {
 	Words string // Words are the node's own.
 }
 
+// GroupRefusals are the first refusals of groups of members (Member.Group) in one rotation. A
+// version that does not know them keeps them, so they say of which rotation they are.
+type GroupRefusals struct {
+	Rotation uint64               `json:"rotation"`
+	First    map[string]time.Time `json:"first"`
+}
+
 // Ring returns what is sent to nodes.
 func (r Rollout) Ring() keysource.Ring {
 	ring := keysource.Ring{Generation: r.Generation}
@@ -120,6 +129,7 @@ func (r Rollout) isBurnt(k keysource.TicketKey) bool {
 func (r Rollout) clone() Rollout {
 	r.Keys = slices.Clone(r.Keys)
 	r.Refusers = maps.Clone(r.Refusers)
+	r.Groups.First = maps.Clone(r.Groups.First)
 	r.Excluded = maps.Clone(r.Excluded)
 	r.Burnt = slices.Clone(r.Burnt)
 	r.Restored = slices.Clone(r.Restored)

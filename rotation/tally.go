@@ -27,6 +27,13 @@ type Member struct {
 	// Replica is the other replica whose roster tells of it. It is empty for one of this replica.
 	Replica string
 
+	// Grouped says that the id is not bound to whoever uses it. Others may be the same client under
+	// ids that it made up. Their refusals together count as those of one node.
+	Grouped bool
+	// Group is whom a grouped member is counted with. It is known of this replica's own members
+	// only, and empty for the others.
+	Group string
+
 	// Of another replica's candidate, Since lies as long before now as it did when that replica
 	// spoke last.
 }

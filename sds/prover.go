@@ -366,6 +366,9 @@ func (p *Prover) siteOf(views []server.StreamView) site {
 // says of itself is used as an address.
 func address(remote string, port uint16) (addr, why string) {
 	ip, err := netip.ParseAddrPort(remote)
+	if remote == xds.LocalSocket {
+		ip, err = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), nil
+	}
 	switch {
 	case err != nil:
 		return "", "not provable: its address is not known, it came over a socket of this machine"

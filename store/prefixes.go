@@ -28,8 +28,10 @@ var (
 
 	// Rosters say which nodes a replica has. Nodes come and go while the store is frozen.
 	Rosters = Prefix{Name: "roster", Owner: "rotation/fleet", WhileFrozen: true}
-	Trials  = Prefix{Name: "trial", Owner: "keysource/trial"}
-	Seal    = Prefix{Name: "seal", Owner: "seal/custody"}
+	// KnownNodes say which nodes were here within 30 days. They come and go, too.
+	KnownNodes = Prefix{Name: "known", Owner: "cmd/internal/presence", WhileFrozen: true}
+	Trials     = Prefix{Name: "trial", Owner: "keysource/trial"}
+	Seal       = Prefix{Name: "seal", Owner: "seal/custody"}
 	// SealReports say which sealing keys a replica holds.
 	SealReports = Prefix{Name: "seal/replica", Owner: "seal/custody", WhileFrozen: true}
 	// Tokens are those of operators, as hashes. A backup has none of them, since bringing it back
@@ -47,7 +49,7 @@ var (
 // Prefixes lists all of them. A prefix that is a part of another comes before it.
 var Prefixes = []Prefix{
 	Certificates, Rings, AuditLog, EagerHosts, DirectoryNames,
-	Rosters, Trials, SealReports, Seal, Tokens, Peers, Conditions,
+	Rosters, KnownNodes, Trials, SealReports, Seal, Tokens, Peers, Conditions,
 	Acknowledged,
 }
 

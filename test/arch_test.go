@@ -20,7 +20,9 @@ var rooms = []struct {
 }{
 	{"keysource", nil, "the page of nouns: everything imports it, so it imports nothing"},
 	{"keysource/dir", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
-	{"keysource/catalog", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
+	{"keysource/catalog", []string{
+		"internal/expiry", "keysource", "store",
+	}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/eager", []string{
 		"keysource", "store",
 	}, "which hosts are busy is decided without knowing what a listener is"},
@@ -50,6 +52,7 @@ var rooms = []struct {
 	{"audit/storesink", []string{"audit", "store"}, "it maps records to a store, and knows nothing of lines"},
 	{"events", nil, "events carry names; whoever is woken re-reads the state elsewhere"},
 	{"events/nats", []string{"events"}, "a driver knows its contract only"},
+	{"events/journal", []string{"events"}, "it keeps lines by their time: what they mean is its caller's business"},
 	{"xds", nil, "the protocol knows nothing of secrets"},
 	{"xds/server", []string{"xds"}, "the protocol knows nothing of secrets"},
 	{"xds/client", []string{"xds"}, "a client that imports its server drags it to the edge"},
@@ -77,9 +80,10 @@ var rooms = []struct {
 		"identity", "internal/atomicfile", "internal/watchfile", "keysource",
 	}, "which policy counts is decided without a store or a stream: the audit log comes as an interface"},
 	{"identity/transport", []string{
-		"identity", "internal/watchfile",
+		"identity", "internal/expiry", "internal/watchfile",
 	}, "who a peer is does not depend on what it may have, nor on what it is sent"},
 	{"internal/atomicfile", nil, "it knows files, and no noun of ours"},
+	{"internal/expiry", nil, "it knows times, and not whose certificate it is"},
 	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
 	{"probe", []string{"keysource"}, "it is a client like any other"},
 
@@ -88,8 +92,9 @@ var rooms = []struct {
 	}, "it knows who may come in, and nothing of what they come for"},
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
-		"cmd/internal/backup", "cmd/internal/problems", "cmd/internal/stores", "events", "identity",
-		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
+		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/presence", "cmd/internal/problems",
+		"cmd/internal/stores", "events", "events/journal", "identity", "internal/expiry", "keysource", "keysource/catalog", "keysource/dir",
+		"keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
 		"credentials"},
@@ -103,19 +108,26 @@ var rooms = []struct {
 	{"cmd/internal/backup", []string{
 		"cmd/internal/api", "keysource", "keysource/catalog", "rotation", "store",
 	}, "records go out as they are; what may come in, the room says that owns it"},
-	{"cmd/internal/bootstrap", []string{"keysource"}, "a bootstrap is text for Envoy, made without asking anybody"},
+	{"cmd/internal/bootstrap", []string{
+		"cmd/internal/place", "keysource",
+	}, "a bootstrap is text for Envoy, made without asking anybody"},
 	{"cmd/internal/bus", []string{
 		"cmd/internal/advice", "cmd/internal/natsd", "events", "events/nats", "keysource", "rotation", "rotation/fleet",
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
+	{"cmd/internal/certlog", []string{
+		"audit", "cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events",
+		"internal/atomicfile", "keysource", "keysource/dir",
+	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
 	{"cmd/internal/config", []string{
-		"audit", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
+		"audit", "cmd/internal/place", "cmd/internal/strictyaml", "keysource", "keysource/eager", "rotation",
 	}, "it checks what was written, and opens nothing"},
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
-		"cmd/internal/api", "cmd/internal/bus",
-		"cmd/internal/config", "cmd/internal/datadir", "cmd/internal/failpoint",
-		"cmd/internal/listeners", "cmd/internal/loss", "cmd/internal/metrics", "cmd/internal/problems",
-		"cmd/internal/version", "events", "identity", "identity/enforce", "identity/transport",
+		"cmd/internal/api", "cmd/internal/bus", "cmd/internal/certlog", "cmd/internal/config",
+		"cmd/internal/datadir", "cmd/internal/failpoint", "cmd/internal/listeners", "cmd/internal/loss",
+		"cmd/internal/metrics", "cmd/internal/observer", "cmd/internal/presence", "cmd/internal/problems",
+		"cmd/internal/recorder", "cmd/internal/rest", "cmd/internal/version", "events", "events/journal",
+		"identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
 		"xds", "xds/server",
@@ -124,9 +136,13 @@ var rooms = []struct {
 		"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/edge", []string{
-		"cmd/internal/kek", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
-		"edgeproxy/lastgood", "edgeproxy/secrets", "keysource", "seal", "xds",
+		"cmd/internal/kek", "cmd/internal/place", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
+		"edgeproxy/lastgood", "edgeproxy/secrets", "internal/expiry", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
+	{"cmd/internal/expiring", []string{
+		"cmd/internal/api", "cmd/internal/problems", "internal/expiry", "keysource", "keysource/catalog",
+		"keysource/dir",
+	}, "it joins what the sources know of ends, and reads nothing itself"},
 	{"cmd/internal/failpoint", []string{
 		"rotation", "store",
 	}, "it ends the process at a point, and does nothing in the builds that are shipped"},
@@ -141,16 +157,30 @@ var rooms = []struct {
 		"cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/catalog", "sds", "store/guard",
 	}, "it puts back what is being sent: a store's keys and drivers are the guard's"},
 	{"cmd/internal/metrics", []string{
-		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/problems",
-		"cmd/internal/version", "identity/enforce", "keysource", "keysource/catalog", "keysource/dir", "rotation",
+		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/expiring",
+		"cmd/internal/problems", "cmd/internal/version", "identity/enforce", "identity/transport",
+		"internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "rotation",
 		"rotation/fleet", "sds", "seal/custody", "xds", "xds/server",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
 	{"cmd/internal/pki", []string{
-		"identity", "internal/atomicfile", "keysource",
+		"identity", "internal/atomicfile", "internal/expiry", "keysource",
 	}, "it issues certificates by the rules that the control plane checks them by, and talks to nobody"},
+	{"cmd/internal/observer", []string{
+		"cmd/internal/listeners", "cmd/internal/presence", "keysource", "lds", "rotation/fleet", "sds", "xds",
+	}, "it passes on what happens on streams: it sends nothing, and knows no store"},
+	{"cmd/internal/presence", []string{
+		"cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events", "keysource", "lds",
+		"rotation/fleet", "store", "xds",
+	}, "it knows which nodes are here and which were, and nothing of what they may have"},
+	{"cmd/internal/recorder", []string{
+		"cmd/internal/api", "cmd/internal/problems", "events", "internal/atomicfile",
+	}, "it passes on what others say has happened: it knows no room that says it"},
+	{"cmd/internal/rest", nil, "it knows the process's memory, and nothing of ours"},
+	{"cmd/internal/place", nil, "it knows paths, and not what lies there"},
 	{"cmd/internal/problems", []string{
-		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "rotation/fleet", "store",
+		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "identity/transport", "rotation/fleet",
+		"store",
 	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/stores", []string{

@@ -33,13 +33,20 @@ type Node struct {
 	// ([MetadataEager]).
 	Eager    bool
 	Identity string // its identity as the transport proved it; empty on a plaintext stream
-	Remote   string // the peer's address
+	Remote   string // the peer's address; [Socket] or [LocalSocket] if it came over a unix socket
 	Stream   uint64 // a number that only this stream of the process has
 	// Conn numbers the connections of the process in the order in which they were accepted
 	// (server.Ordered).
 	Conn    uint64
 	Service Service // where the stream came in
 }
+
+// Values of [Node].Remote for a node that came over a unix socket. With LocalSocket its loopback
+// addresses are known to be those of this process.
+const (
+	Socket      = "unix"
+	LocalSocket = "unix:localhost"
+)
 
 // EdgeAgent is the [Node].Agent of the bundled edge proxy. It forgets what it refuses, so each of
 // its ACKs counts.

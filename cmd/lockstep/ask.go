@@ -55,6 +55,10 @@ func ask[T any](
 	return answer, err
 }
 
+// offlineActor names who changes a store without lockstepd, as lockstepd names callers: by what was
+// proved, and then by what he says of himself.
+func offlineActor() string { return "holder of the sealing key (claims " + me() + ")" }
+
 // me names who asks: the user and the host. The history shows it as a claim.
 func me() string {
 	name := "somebody"

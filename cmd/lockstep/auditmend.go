@@ -67,7 +67,7 @@ func (a *app) mendAudit(ctx context.Context, o offline) (m api.AuditMended, err 
 		return m, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	head, err := log.Mend(ctx, me()+", without lockstepd", nil)
+	head, err := log.Mend(ctx, offlineActor(), nil)
 	m.Head = head.String()
 	return m, err
 }

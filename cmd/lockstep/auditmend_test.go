@@ -17,7 +17,7 @@ func TestADamagedAuditLogIsMendedWithoutLockstepd(t *testing.T) {
 		t.Helper()
 		raw, err := stores.Open(t.Context(), dir)
 		must(t, err)
-		v, err := stores.Unlock(t.Context(), raw, seal.File(filepath.Join(dir, stores.KeyFile)))
+		v, err := stores.Unlock(t.Context(), raw, seal.File(filepath.Join(dir, stores.KeyFile)), true)
 		must(t, err)
 		return v
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/bootstrap"
+	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 )
 
 func (a *app) bootstrapCommand() *cobra.Command {
@@ -31,7 +33,9 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 		Short: "Write Envoy's whole bootstrap (YAML) to standard output; with --snippet, what an existing one needs",
 		Long: "Write Envoy's whole bootstrap (YAML) to standard output; with --snippet, the cluster and secret " +
 			"configs that an existing one needs.\n" +
-			"It needs no lockstepd. Try it: envoy --mode validate -c FILE\n\n" +
+			"The Envoy of this machine gets the socket of the lockstepd of --data-dir; for one on another machine or " +
+			"in a container, give --xds.\n" +
+			"Try it: envoy --mode validate -c FILE\n\n" +
 			"  --mode eager      a filter chain for each --host; sessions resume\n" +
 			"  --mode on-demand  one chain for every name, which fetches certificates as clients ask for them; no " +
 			"session resumes\n" +
@@ -49,25 +53,14 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 					}
 				}
 			}
-			if err := a.fill(from, &o, &mtls); err != nil {
+			if err := a.fill(&from, &o, &mtls); err != nil {
 				return err
-			}
-			if mtls != (bootstrap.TLS{}) {
-				o.TLS = &mtls
 			}
 			write := bootstrap.Envoy
 			if snippet {
 				write = bootstrap.Snippet
 			}
-			b, err := write(o)
-			if err != nil {
-				return err
-			}
-			if words := bootstrap.Caution(o); words != "" {
-				fmt.Fprintln(a.err, "warning:", words)
-			}
-			_, err = a.out.Write(b)
-			return err
+			return a.nodeConfig(o, mtls, from.dir, write)
 		},
 	}
 	f := cmd.Flags()
@@ -93,23 +86,24 @@ func (a *app) bootstrapEdgeCommand() *cobra.Command {
 		Long: "Write the configuration of a lockstep-edge (YAML) to standard output. It names no host: " +
 			"certificates are loaded as clients ask for them.",
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if err := a.fill(from, &o, &mtls); err != nil {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.fill(&from, &o, &mtls); err != nil {
 				return err
 			}
-			if mtls != (bootstrap.TLS{}) {
-				o.TLS = &mtls
+			if !cmd.Flags().Changed("edge-data") && o.Node != "" {
+				var err error
+				if data, err = place.Edge(os.Geteuid(), os.Getenv, o.Node); err != nil {
+					return fmt.Errorf("--edge-data: %w: name it", err)
+				}
 			}
-			b, err := bootstrap.Edge(o, data)
-			if err != nil {
-				return err
-			}
-			_, err = a.out.Write(b)
-			return err
+			return a.nodeConfig(o, mtls, from.dir, func(o bootstrap.Options) ([]byte, error) {
+				return bootstrap.Edge(o, data)
+			})
 		},
 	}
-	cmd.Flags().StringVar(&data, "edge-data", "./lockstep-edge-data",
-		"`folder` of the edge's last-good copy; empty: none is kept")
+	cmd.Flags().StringVar(&data, "edge-data", "",
+		"`folder` of the edge's last-good copy; empty: none is kept (default /var/lib/lockstep-edge/ID; not as root: "+
+			"$XDG_STATE_HOME/lockstep-edge/ID)")
 	nodeFlags(cmd, &o, &mtls, &from)
 	return cmd
 }
@@ -119,15 +113,17 @@ func nodeFlags(cmd *cobra.Command, o *bootstrap.Options, mtls *bootstrap.TLS, fr
 	f := cmd.Flags()
 	f.StringVar(&o.Node, "node", "", "the node `id`, one of its own for each")
 	f.StringVar(&o.Cluster, "cluster", "edge", "the node cluster")
-	f.StringSliceVar(&o.XDS, "xds", []string{"127.0.0.1:18000"},
-		"lockstepd's xDS `address`, host:port; again for each replica")
+	f.StringSliceVar(&o.XDS, "xds", nil,
+		"lockstepd's xDS `address`, host:port or unix:/path; again for each replica (default: where the lockstepd of "+
+			"--data-dir listens on this machine)")
 	f.StringVar(&mtls.CA, "xds-ca", "", "PEM `file` on the node: the CA of lockstepd's certificate; makes the "+
 		"connection mTLS")
 	f.StringVar(&mtls.Cert, "xds-cert", "", "PEM `file` on the node: its client certificate")
 	f.StringVar(&mtls.Key, "xds-key", "", "PEM `file` on the node: the key of --xds-cert")
 	f.StringVar(&mtls.ServerName, "xds-name", "", "the `name` that lockstepd's certificate carries: DNS, IP or "+
 		"SPIFFE ID (default: the hosts of --xds)")
-	f.StringVar(&o.Admin, "admin", "127.0.0.1:9901", "the node's admin `address`")
+	f.StringVar(&o.Admin, "admin", "", "the node's admin `address` (default: a free port of 127.0.0.1 from 9901 on, "+
+		"which is printed; edge-2 begins at 9902)")
 	f.StringVar(&o.Listen, "listen", "0.0.0.0:8443", "the TLS listener's `address`")
 	f.StringVar(&o.Upstream, "upstream", "127.0.0.1:8080", "`address` that takes the requests")
 	f.StringVar(&o.Scope, "scope", "default", "the scope whose ticket keys are used")

@@ -16,11 +16,13 @@ import (
 	"strings"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 )
 
 // These files are left by lockstepd in its data directory.
 const (
 	addrFile  = "admin.addr"
+	xdsFile   = "xds.addr"
 	tokenFile = "admin.token"
 )
 
@@ -56,6 +58,10 @@ func (a *app) address() (base, socket string, err error) {
 	if addr == "" {
 		from = filepath.Join(a.dataDir, addrFile)
 		b, err := os.ReadFile(from)
+		if errors.Is(err, fs.ErrNotExist) && !a.explicitDir && place.Used(place.Before) {
+			return "", "", fmt.Errorf("no lockstepd has left its address in %s, and %s here is of an earlier version: "+
+				"name it with --data-dir %[2]s", from, place.Before)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", "", fmt.Errorf(
 				"no lockstepd has left its address in %s: start it, or name its directory with --data-dir, or its "+

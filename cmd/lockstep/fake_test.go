@@ -72,7 +72,9 @@ var types = []struct {
 	make func() any
 }{
 	{regexp.MustCompile(`^GET/v1/status$`), func() any { return new(api.Status) }},
+	{regexp.MustCompile(`^GET/v1/journal(\?.*)?$`), func() any { return new(api.Events) }},
 	{regexp.MustCompile(`^GET/v1/nodes(\?.*)?$`), func() any { return new(api.Nodes) }},
+	{regexp.MustCompile(`^DELETE/v1/nodes/[^/]+$`), func() any { return new(struct{}) }},
 	{regexp.MustCompile(`^GET/v1/scopes/[^/]+/rotations/\d+$`), func() any { return new(api.Rotation) }},
 	{regexp.MustCompile(`^GET/v1/scopes/[^/]+/history$`), func() any { return new(api.History) }},
 	{regexp.MustCompile(`^GET/v1/scopes/[^/]+/plan$`), func() any { return new(api.Plan) }},

@@ -36,6 +36,9 @@ func historyTable(w io.Writer, h api.History) {
 // sentence writes one line of a history in words.
 func sentence(l api.Line) string {
 	var b strings.Builder
+	if l.Generation == 0 && l.Text != "" { // it is about no ring
+		return fmt.Sprintf("%s %s %s", l.At.Local().Format("2006-01-02 15:04:05.000"), l.Kind, l.Text)
+	}
 	fmt.Fprintf(&b, "%s %s g%d %s", l.At.Local().Format("2006-01-02 15:04:05.000"), l.Scope, l.Generation, l.What)
 	say := func(ok bool, format string, args ...any) {
 		if ok {

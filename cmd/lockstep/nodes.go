@@ -14,7 +14,8 @@ import (
 )
 
 func (a *app) nodesCommand() *cobra.Command {
-	return &cobra.Command{
+	var all bool
+	cmd := &cobra.Command{
 		Use:               "nodes [NODE]",
 		Short:             "List the nodes with what they hold and refuse; or one node with all its secrets",
 		Args:              cobra.MaximumNArgs(1),
@@ -25,7 +26,11 @@ func (a *app) nodesCommand() *cobra.Command {
 				node, table = args[0], nodeTable
 			}
 			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
-				n, err := c.Nodes(ctx, node)
+				get := c.Nodes
+				if all {
+					get = c.AllNodes
+				}
+				n, err := get(ctx, node)
 				if err != nil {
 					return err
 				}
@@ -39,6 +44,30 @@ func (a *app) nodesCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false,
+		"also those that were here within 30 days and are gone, and expected ones that are missing")
+	return cmd
+}
+
+func (a *app) nodeCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "node", Short: "Forget nodes that are gone"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "forget NODE...",
+		Short: "Take nodes that are gone off the list of nodes that were here",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
+				for _, node := range args {
+					if err := c.ForgetNode(ctx, node); err != nil {
+						return err
+					}
+					fmt.Fprintf(a.err, "node %s is forgotten\n", node)
+				}
+				return nil
+			})
+		},
+	})
+	return cmd
 }
 
 func nodesTable(w io.Writer, n api.Nodes) {

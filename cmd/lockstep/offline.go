@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,12 +12,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
+	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/store/bolt"
 )
 
 // offline is a store that is worked on without lockstepd.
-type offline struct{ store, kek string }
+type offline struct {
+	store, kek string
+	kekNew     bool
+}
 
 func (o *offline) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(
@@ -34,6 +39,11 @@ func (a *app) openOffline(ctx context.Context, o offline, create bool) (*stores.
 	if where == "" {
 		if a.server != "" {
 			return nil, nil
+		}
+		if !a.explicitDir {
+			if err := place.Forgotten(a.dataDir); err != nil {
+				return nil, err
+			}
 		}
 		where = a.dataDir
 		if !stores.HasEmbedded(where) {
@@ -55,5 +65,9 @@ func (a *app) openOffline(ctx context.Context, o offline, create bool) (*stores.
 	if err != nil {
 		return nil, errors.Join(err, raw.Close())
 	}
-	return stores.Unlock(ctx, raw, keys)
+	v, err := stores.Unlock(ctx, raw, keys, o.kek == "" || o.kekNew)
+	if create && o.kek != "" && errors.Is(err, stores.ErrNoKey) {
+		err = fmt.Errorf("--kek: %w: put it there; or give --kek-new, and one is made if the store is empty", err)
+	}
+	return v, err
 }

@@ -27,7 +27,7 @@ func (a *app) pkiCommand() *cobra.Command {
 		Short: "Issue a certificate: tls.crt, tls.key and ca.crt in a folder of their own",
 	}
 	issue.AddCommand(a.pkiServerCommand(), a.pkiNodeCommand())
-	cmd.AddCommand(a.pkiInitCommand(), issue)
+	cmd.AddCommand(a.pkiInitCommand(), issue, a.pkiListCommand(), a.pkiRenewCommand())
 	return cmd
 }
 

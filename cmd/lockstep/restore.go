@@ -67,6 +67,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	cmd.MarkFlagsMutuallyExclusive("identity", "passphrase-file")
 	cmd.MarkFlagsOneRequired("identity", "passphrase-file")
 	o.flags(cmd)
+	f.BoolVar(&o.kekNew, "kek-new", false, "make the file of --kek if it is missing while the store is empty")
 	return cmd
 }
 

@@ -30,7 +30,7 @@ func restoreInto(
 			return api.Restored{}, err
 		}
 	}
-	who := me()
+	who := offlineActor()
 	head := sync.OnceValue(func() error {
 		_, err := log.Append(ctx, audit.Entry{Actor: who, What: "restore",
 			Why: "a backup of " + r.Made.Format(time.RFC3339) + ", without lockstepd"})

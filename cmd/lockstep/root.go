@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 )
 
@@ -59,8 +60,9 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	f := root.PersistentFlags()
-	f.StringVar(&a.dataDir, "data-dir", "./lockstep-data",
-		"lockstepd's data directory: its address and token are read there")
+	f.StringVar(&a.dataDir, "data-dir", "",
+		"lockstepd's data directory: its address and token are read there (default /var/lib/lockstep; not as root: "+
+			"$XDG_STATE_HOME/lockstep)")
 	f.StringVar(&a.server, "server", "", "`URL` of lockstepd's admin address, instead of the one in --data-dir")
 	f.StringVar(&a.tokenFile, "token-file", "",
 		"`file` with a token of the admin API, instead of the one in --data-dir")
@@ -74,7 +76,8 @@ func (a *app) root() *cobra.Command {
 	root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"},
 		cobra.ShellCompDirectiveNoFileComp))
 
-	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.watchCommand(), a.historyCommand(), a.planCommand(),
+	root.AddCommand(a.statusCommand(), a.nodesCommand(), a.nodeCommand(), a.eventsCommand(), a.watchCommand(),
+		a.historyCommand(), a.planCommand(),
 		a.rotateCommand(), a.rollbackCommand(), a.burnCommand(), a.excludeCommand(),
 		a.verifyCommand(), a.auditCommand(), a.certCommand(), a.explainCommand(), a.hostCommand(), a.bootstrapCommand(),
 		a.pkiCommand(), a.tokenCommand(), a.kekCommand(), a.backupCommand(), a.restoreCommand(), a.storeCommand())
@@ -123,6 +126,9 @@ func helpTopics(root *cobra.Command) {
 	}
 }
 
+// rootData is where lockstepd's data are looked for if there is no place of this user's own.
+const rootData = "/var/lib/lockstep"
+
 // variable returns the environment variable of a global flag.
 func variable(flag string) string {
 	return "LOCKSTEP_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
@@ -141,7 +147,13 @@ func (a *app) globals(cmd *cobra.Command) error {
 			errs = append(errs, fmt.Errorf("%s=%q: %w", variable(f.Name), v, err))
 		}
 	})
-	a.explicitDir = global.Changed("data-dir")
+	a.explicitDir = a.dataDir != ""
+	if !a.explicitDir {
+		var err error
+		if a.dataDir, err = place.Data(os.Geteuid(), os.Getenv); err != nil {
+			a.dataDir = rootData
+		}
+	}
 	switch {
 	case a.format != "table" && a.format != "json" && a.format != "yaml":
 		errs = append(errs, fmt.Errorf("-o %s: it must be table, json or yaml", a.format))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -18,12 +19,15 @@ import (
 )
 
 // sources are files from which options of bootstrap are read.
-type sources struct{ pki, config, clientCA string }
+type sources struct {
+	pki, config, clientCA string
+	dir                   string // dir is the data directory that config names, or empty.
+}
 
 // expiresSoon is how long before its end the certificate of a node is warned about.
 const expiresSoon = 30 * 24 * time.Hour
 
-func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) error {
+func (a *app) fill(from *sources, o *bootstrap.Options, mtls *bootstrap.TLS) error {
 	if from.pki != "" {
 		dir, err := certFolder(from.pki, o.Node)
 		if err != nil {
@@ -53,7 +57,13 @@ func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) erro
 	c := config.Default()
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
 	c.Flags(f)
-	if err := c.Load(from.config, f, func(string) string { return "" }); err != nil {
+	place := func(key string) string { // the settings are those of the file alone
+		if strings.HasPrefix(key, "LOCKSTEP_") {
+			return ""
+		}
+		return os.Getenv(key)
+	}
+	if err := c.Load(from.config, f, place); err != nil {
 		return err
 	}
 	p, ok := c.Scopes[o.Scope]
@@ -62,6 +72,7 @@ func (a *app) fill(from sources, o *bootstrap.Options, mtls *bootstrap.TLS) erro
 			slices.Sorted(maps.Keys(c.Scopes)))
 	}
 	o.ClientCerts, o.TicketLifetime = p.ClientCerts, p.TicketLifetime
+	from.dir = c.DataDir
 	return nil
 }
 

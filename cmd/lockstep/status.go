@@ -83,6 +83,17 @@ func statusTable(w io.Writer, s api.Status) {
 	list(w, "problem", c.Problems)
 	list(w, "held back (give up with: lockstep cert rm --confirm)", c.Held)
 	list(w, "in the directory, which wins, and in the store", c.Clashes)
+	if len(c.Nearest) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	row(w, "ENDS NEXT", "SOURCE", "IN", "STATE")
+	for _, e := range c.Nearest {
+		row(w, e.Name, e.Source, until(e.NotAfter), e.State)
+	}
+	if c.KnownAt.IsZero() {
+		fmt.Fprintln(w, "the store is being looked through; others may end sooner")
+	}
 }
 
 // problemTable has a problem in each line, the most severe first. An older lockstepd says only what

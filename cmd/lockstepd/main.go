@@ -61,6 +61,9 @@ func command() *cobra.Command {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
+			if err := cfg.Forgotten(); err != nil {
+				return err
+			}
 			d, err := daemon.New(cfg,
 				slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: advice.Log})))
 			if err != nil {

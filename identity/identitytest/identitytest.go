@@ -46,6 +46,18 @@ func (a Authority) Sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.P
 	return sign(a.t, template, a.Cert, key, a.key), key
 }
 
+// SignUntil makes a certificate for a new key. It is valid from the template's NotBefore, or a day
+// before until.
+func (a Authority) SignUntil(template *x509.Certificate, until time.Time) (*x509.Certificate, *ecdsa.PrivateKey) {
+	a.t.Helper()
+	if template.NotBefore.IsZero() {
+		template.NotBefore = until.Add(-24 * time.Hour)
+	}
+	template.NotAfter = until
+	key := newKey(a.t)
+	return sign(a.t, template, a.Cert, key, a.key), key
+}
+
 // SVID makes a certificate for an ID, such as fleet.example/edge/1.
 func (a Authority) SVID(id string) tls.Certificate {
 	a.t.Helper()
@@ -88,7 +100,10 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 // sign makes a certificate for key. It is signed with by, which is the key of parent.
 func sign(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
 	t.Helper()
-	template.SerialNumber, template.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(time.Hour)
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	if template.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
 	testkit.Check(t, err)
 	cert, err := x509.ParseCertificate(der)

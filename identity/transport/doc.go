@@ -10,6 +10,9 @@
 //     nothing, and are logged. The last good ones stay.
 //   - A new CA counts for new connections. Open ones stay until they end.
 //   - On a unix socket the kernel says who connects, and file permissions say who may.
+//   - Who cannot connect is logged with the reason in words, and counted by it. A flood from many
+//     addresses costs no more than [maxPeers] entries, and a line a second.
+//   - The ends of the own certificates are known at any time ([MTLS.Certificates]).
 //   - Replicas ask each other over mTLS with the same files.
 //
 // The package knows identities, but not what an identity may have (package identity), nor what is

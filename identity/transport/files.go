@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/internal/watchfile"
 )
 
@@ -25,6 +26,7 @@ type files struct {
 type material struct {
 	pair tls.Certificate
 	pool *x509.CertPool
+	own  []expiry.Certificate
 	// operators are the CAs of those who may use the admin API, and both are these and pool. They
 	// are nil without a file of theirs.
 	operators, both *x509.CertPool
@@ -40,7 +42,10 @@ func openFiles(c Config) (*MTLS, error) {
 		return nil, err
 	}
 	f := &files{w, c.Log}
-	m := &MTLS{server: f.server, client: f.client, close: func() {}}
+	m := &MTLS{
+		server: f.server, client: f.client, close: func() {},
+		own: func() []expiry.Certificate { return f.current().own },
+	}
 	if c.AdminCA != "" {
 		m.admin, m.operator = f.admin, f.operator
 	}
@@ -67,6 +72,10 @@ func parse(read []watchfile.File) (*material, error) {
 	if !m.pool.AppendCertsFromPEM(ca.Bytes) {
 		return nil, fmt.Errorf("xds_client_ca: %s holds no certificate", ca.Path)
 	}
+	m.own = append(m.own, certificate(OwnCertificate, cert.Path, m.pair.Leaf))
+	for _, c := range expiry.Parse(ca.Bytes) {
+		m.own = append(m.own, certificate(ClientCA, ca.Path, c))
+	}
 	if len(read) > 3 {
 		ops := read[3]
 		if ops.Err != nil {
@@ -75,6 +84,9 @@ func parse(read []watchfile.File) (*material, error) {
 		m.operators, m.both = x509.NewCertPool(), m.pool.Clone()
 		if !m.operators.AppendCertsFromPEM(ops.Bytes) || !m.both.AppendCertsFromPEM(ops.Bytes) {
 			return nil, fmt.Errorf("admin_client_ca: %s holds no certificate", ops.Path)
+		}
+		for _, c := range expiry.Parse(ops.Bytes) {
+			m.own = append(m.own, certificate(ClientCA, ops.Path, c))
 		}
 	}
 	return m, nil

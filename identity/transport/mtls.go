@@ -10,6 +10,8 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
+
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 )
 
 // Config of [Open].
@@ -37,6 +39,7 @@ type MTLS struct {
 	// operator returns why a certificate is of no CA of AdminCA. It is nil without that file.
 	operator func([]*x509.Certificate) error
 	client   func() *tls.Config
+	own      func() []expiry.Certificate
 	close    func()
 }
 
@@ -112,6 +115,7 @@ func openSPIFFE(c Config, within time.Duration) (*MTLS, error) {
 		client: func() *tls.Config { // all replicas have one ID
 			return tlsconfig.MTLSClientConfig(source, source, tlsconfig.AuthorizeID(own.ID))
 		},
+		own:   func() []expiry.Certificate { return fromAPI(source, c.SPIFFESocket) },
 		close: func() { source.Close() },
 	}, nil
 }

@@ -45,6 +45,7 @@ type Catalog struct {
 	wake  chan struct{} // capacity 1
 	ready chan struct{} // closed after the first look
 	known *knownNames
+	ends  *ends
 }
 
 var prefix = store.Certificates.All()
@@ -75,7 +76,7 @@ func New(c Config) *Catalog {
 	}
 	return &Catalog{
 		store: c.Store, refresh: c.Refresh, changed: c.Changed, before: c.Before, beforeAll: c.BeforeAll, log: c.Log,
-		wake: make(chan struct{}, 1), ready: make(chan struct{}), known: newKnownNames(c.Refresh),
+		wake: make(chan struct{}, 1), ready: make(chan struct{}), known: newKnownNames(c.Refresh), ends: newEnds(),
 	}
 }
 

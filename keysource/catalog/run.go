@@ -47,6 +47,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 		}
 		if errors.Is(err, store.ErrLost) {
 			c.known.forget()
+			c.ends.forget()
 		}
 		if down = err != nil; !down {
 			since = head
@@ -54,6 +55,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 			if where == noKeys {
 				where = prefix
 				close(c.ready)
+				learning.Go(func() { c.followEnds(ctx) }) // changes are followed from here on
 			}
 		}
 		timer := time.NewTimer(c.refresh)
@@ -89,5 +91,6 @@ func (c *Catalog) report(ctx context.Context, keys []string) {
 	if len(names) > 0 {
 		c.changed(names)
 		c.recheck(ctx, names)
+		c.ends.note(names)
 	}
 }

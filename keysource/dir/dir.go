@@ -44,6 +44,9 @@ type Config struct {
 	// Run's goroutine calls it, so it must not block. It may name more than what changed. It may
 	// be nil.
 	Changed func([]keysource.Name)
+	// Noted is called with each thing that a look at the directory showed. It must not block, and
+	// must not call the Dir. It may be nil.
+	Noted func(Change)
 	// Known remembers the names over a restart. So it is noticed as a loss that a volume is not
 	// mounted at the start. If it is nil, that is not noticed.
 	Known Known
@@ -51,6 +54,27 @@ type Config struct {
 	AcceptLoss string
 	// Log gets what an operator should know. If it is nil, nothing is logged.
 	Log *slog.Logger
+}
+
+// What is what became of a name in the directory.
+type What uint8
+
+const (
+	Taken   What = iota // a good certificate was read; it may be the one of before
+	Refused             // the files cannot be used
+	Removed             // the folder is gone
+	Held                // the folder is gone, with many others, and the name is held back
+	Back                // a name that was held back has its folder again
+)
+
+// Change is one thing that a look at the directory showed.
+type Change struct {
+	Name keysource.Name
+	What What
+	// Certificate is the one that was taken. Its key is left out.
+	Certificate keysource.Certificate
+	Version     string // Version is that of the certificate that was taken, key included.
+	Problem     string // Problem is why the files cannot be used, with Refused.
 }
 
 // Known keeps the names of the directory outside the process. Run's goroutine calls it.
@@ -67,6 +91,7 @@ type Dir struct {
 	root    string
 	rescan  time.Duration
 	changed func([]keysource.Name)
+	noted   func(Change)
 	known   Known
 	accept  string // what an operator types to accept a loss
 	log     *slog.Logger
@@ -119,11 +144,15 @@ func New(c Config) *Dir {
 	if c.Changed == nil {
 		c.Changed = func([]keysource.Name) {}
 	}
+	if c.Noted == nil {
+		c.Noted = func(Change) {}
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Dir{
-		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, known: c.Known, log: c.Log,
+		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, noted: c.Noted, known: c.Known,
+		log: c.Log,
 		open: openWatcher, accept: c.AcceptLoss,
 		ready: make(chan struct{}), wakeup: make(chan struct{}, 1),
 		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recentlyGone: map[keysource.Name]goneName{},

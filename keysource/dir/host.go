@@ -45,8 +45,9 @@ type host struct {
 
 	version, leaf, issuer string // of good, or of what the last look found
 	notAfter              time.Time
-	wrongSince            time.Time // when the files became wrong; zero if they are right
-	problem               string    // what is wrong, once a second look found the same
+	life                  time.Duration // from its beginning to notAfter
+	wrongSince            time.Time     // when the files became wrong; zero if they are right
+	problem               string        // what is wrong, once a second look found the same
 }
 
 // signature shows by stat alone whether files changed. The zero value equals that of no file, and
@@ -152,7 +153,8 @@ func (d *Dir) look(h *host) error {
 		d.noteProblem(h, err, now)
 		return err
 	}
-	if h.problem != "" {
+	again := h.problem != ""
+	if again {
 		d.log.Info("certificate is good again", "name", h.name)
 	}
 	h.wrongSince, h.problem = time.Time{}, ""
@@ -160,7 +162,13 @@ func (d *Dir) look(h *host) error {
 		d.wake(h)
 	}
 	h.waiting = false
+	if v := c.Version(); v != h.version || again {
+		bare := c
+		bare.Key = nil
+		d.noted(Change{Name: h.name, What: Taken, Certificate: bare, Version: v})
+	}
 	h.version, h.leaf, h.issuer, h.notAfter = c.Version(), c.Fingerprint(), c.Issuer, c.NotAfter
+	h.life = c.NotAfter.Sub(c.NotBefore)
 	if h.asked {
 		h.good = &c
 	}
@@ -173,6 +181,7 @@ func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 	h.waiting = h.asked && h.good == nil
 	if h.good == nil {
 		h.version, h.leaf, h.issuer, h.notAfter = "", "", "", time.Time{}
+		h.life = 0
 	}
 	if h.wrongSince.IsZero() {
 		h.wrongSince = now
@@ -182,6 +191,7 @@ func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 		d.lookAgain(now)
 	case h.problem != err.Error():
 		h.problem = err.Error()
+		d.noted(Change{Name: h.name, What: Refused, Problem: h.problem})
 		d.log.Warn("certificate cannot be used; the last good one stays", "name", h.name, "loaded", h.good != nil,
 			"error", err)
 	}

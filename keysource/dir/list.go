@@ -20,8 +20,16 @@ type Entry struct {
 	Leaf     string // fingerprint
 	Issuer   string
 	NotAfter time.Time
-	Problem  string // what has been wrong for a second or more; empty if nothing is
-	Held     bool   // the folder is gone, with many others, and the name is held back
+	Life     time.Duration // from the certificate's beginning to NotAfter
+	Problem  string        // what has been wrong for a second or more; empty if nothing is
+	Held     bool          // the folder is gone, with many others, and the name is held back
+}
+
+// Has reports whether the directory has the name, or holds it back. Then no other source is asked.
+func (d *Dir) Has(n keysource.Name) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hosts[n] != nil
 }
 
 // List returns an entry for each folder and each held name, by name. Folders that have no name
@@ -34,7 +42,7 @@ func (d *Dir) List() []Entry {
 		list = append(list, Entry{Folder: filepath.Join(d.root, folder), Problem: why})
 	}
 	for _, h := range d.hosts {
-		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.problem, h.held}
+		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.life, h.problem, h.held}
 		if e.Problem == "" && e.Version != "" && now.After(e.NotAfter) {
 			e.Problem = fmt.Sprintf("%s: expired at %s", h.folder, e.NotAfter.UTC().Format(time.RFC3339))
 		}

@@ -91,6 +91,7 @@ func (d *Dir) removeOrHold(gone []*host, now time.Time) {
 			delete(d.hosts, h.name)
 			d.recentlyGone[h.name] = goneName{h, now}
 			d.wake(h)
+			d.noted(Change{Name: h.name, What: Removed})
 			d.log.Info("certificate removed", "name", h.name)
 		}
 		return
@@ -103,6 +104,7 @@ func (d *Dir) removeOrHold(gone []*host, now time.Time) {
 	for _, h := range gone {
 		h.held = true
 		h.wrongSince, h.problem = time.Time{}, d.heldError(h).Error()
+		d.noted(Change{Name: h.name, What: Held})
 		d.wake(h)
 	}
 	d.log.Error("many certificates are gone at once and are held back; is the volume mounted? `"+d.accept+
@@ -157,6 +159,7 @@ func (d *Dir) ConfirmLoss() ([]keysource.Name, error) {
 	for _, n := range names {
 		if h := d.hosts[n]; h != nil && h.held {
 			delete(d.hosts, n)
+			d.noted(Change{Name: n, What: Removed})
 			d.wake(h)
 			d.unsaved = true
 			kept = append(kept, n)

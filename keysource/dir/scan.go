@@ -82,6 +82,7 @@ func (d *Dir) foundFolder(r *round, n keysource.Name, folder string, sig signatu
 		return
 	case h.held:
 		h.held, h.problem = false, ""
+		d.noted(Change{Name: n, What: Back})
 		d.log.Info("certificate is back, and no longer held", "name", n)
 		d.wake(h)
 	}

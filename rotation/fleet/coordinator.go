@@ -110,6 +110,18 @@ func (c *Coordinator) Poke(scope string) {
 	}
 }
 
+// Crowded returns how many streams get no ring of a scope for now, since their group takes as much
+// of the roster as it may.
+func (c *Coordinator) Crowded(scope string) int {
+	s := c.scopes[scope]
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.roster.crowded)
+}
+
 // Status is the state of one scope at one moment. It holds no key bytes.
 type Status struct {
 	rotation.View

@@ -16,6 +16,9 @@
 //     without having seen the candidate decided before that reading. What the candidate may hold
 //     is the generation at that moment or a later one, and that is its floor. Of another replica's
 //     candidate only the time counts of which that replica has spoken.
+//   - One identity takes at most 640 KiB of a replica's roster under ids that are not bound to it,
+//     which is room for 30 000 nodes. A node beyond that is sent no ring until there is room. So it
+//     holds none, and is not waited for. Nobody is taken off the roster for it.
 //   - A replica that has its store to itself lets nodes in although it cannot write, as with a
 //     full disk. Nobody else can go on without them.
 //   - A node notices a dead connection by its own keepalive. It may be back before its old stream
@@ -43,6 +46,8 @@
 //     brought a ring along, and the replica of the earlier one has not spoken since. Else both
 //     count. A candidate whose replica died does not count beside a connected stream of its node
 //     that has answered. That stream's floor holds for the node, whichever came first.
+//   - A refusal of a member whose id is not bound to its identity is judged by the replica that it
+//     is connected to, since the others do not know its group ([rotation.Member]).
 //   - A roster that cannot be read stops nobody. Its nodes count as nodes that hold nothing, until
 //     the replica writes another, or its silence and a lease are over.
 //   - After an outage of the store the first replica to use it again hears of nobody. A replica

@@ -17,6 +17,9 @@ type Asked struct {
 	Held     string // Held is the version that the node says it holds, or "".
 	// Believed says that the node certainly holds it. Else it is only known to have been here.
 	Believed bool
+	// Group is whom the node is counted with, if its id is not bound to whoever it is. Empty: the
+	// node counts alone. See [rotation.Member].
+	Group string
 	// Ring says that the stream wants a ring and nothing else, so that a first refusal is a node's.
 	Ring bool
 }
@@ -149,8 +152,15 @@ func (g *gate) passes(stream uint64, scope string) bool {
 func (c *Coordinator) enroll(scope string, a Asked) {
 	if s := c.scopes[scope]; s != nil {
 		s.mu.Lock()
-		s.roster.enter(a, s.held(), s.clock())
+		in := s.roster.enter(a, s.held(), s.clock())
 		s.mu.Unlock()
+		if !in {
+			s.crowdedOut.Do(func() {
+				s.cfg.Log.Error("a node gets no ring for now, since too many ids share its identity: "+
+					"list the ids of each identity in the policy (nodes)",
+					"scope", scope, "node", a.Node, "identity", a.Identity, "bytes", maxGroupBytes)
+			})
+		}
 		s.lookSoon()
 	}
 }

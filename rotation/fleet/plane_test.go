@@ -283,7 +283,12 @@ func (p *plane) wakeUp(_ string, streams []uint64) {
 }
 
 // connect opens a stream of a node that says it holds a version.
-func (p *plane) connect(name, held string) *client {
+func (p *plane) connect(name, held string) *client { return p.open("", name, held) }
+
+// connectIn opens a stream of a node that is counted with a group.
+func (p *plane) connectIn(group, name string) *client { return p.open(group, name, "") }
+
+func (p *plane) open(group, name, held string) *client {
 	c := &client{
 		stream: streams.Add(1), name: name, wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), ended: make(chan struct{}),
@@ -291,7 +296,7 @@ func (p *plane) connect(name, held string) *client {
 	p.mu.Lock()
 	p.nodes[c.stream] = c
 	p.mu.Unlock()
-	p.Join("default", Asked{Stream: c.stream, Node: name, Held: held, Believed: true})
+	p.Join("default", Asked{Stream: c.stream, Node: name, Held: held, Believed: true, Group: group})
 	go c.serve(p, held)
 	return c
 }

@@ -17,8 +17,11 @@ type roster struct {
 	members map[string][]*entry // members are by node id, in the order of their numbers.
 	streams map[uint64]*entry   // streams are the entries that are connected.
 	barred  map[uint64]bool     // barred are the streams that turned out to want a certificate.
-	highest uint64              // highest is rotation.Tally.Highest.
-	dirty   bool                // dirty says that the roster differs from what is stored.
+	groups  groups              // groups bounds what each group of members takes.
+	// crowded are the streams that are not on the roster, since their group has no room.
+	crowded map[uint64]Asked
+	highest uint64 // highest is rotation.Tally.Highest.
+	dirty   bool   // dirty says that the roster differs from what is stored.
 }
 
 // entry is a node on the roster, or a second stream of one.
@@ -51,7 +54,10 @@ func (n order) after(other order) bool {
 }
 
 func newRoster() *roster {
-	return &roster{members: map[string][]*entry{}, streams: map[uint64]*entry{}, barred: map[uint64]bool{}}
+	return &roster{
+		members: map[string][]*entry{}, streams: map[uint64]*entry{}, barred: map[uint64]bool{},
+		groups: groups{}, crowded: map[uint64]Asked{},
+	}
 }
 
 // resume takes over what the replica stored before it stopped. Nobody is connected to it yet.
@@ -65,22 +71,28 @@ func (o *roster) resume(ms []rotation.Member, now time.Time) {
 		all := o.members[m.Node]
 		i, twice := slices.BinarySearchFunc(all, m.Nr, func(e *entry, nr int) int { return e.Nr - nr })
 		if !twice {
-			o.members[m.Node] = slices.Insert(all, i, &entry{Member: m})
+			e := &entry{Member: m}
+			o.members[m.Node] = slices.Insert(all, i, e)
+			o.groups.add(e)
 		}
 	}
 	o.dirty = o.dirty || len(ms) > 0
 }
 
 // enter adds a stream that asked for the ring. A node that says it holds one is a member from the
-// start, and back if it was away. What it holds is known only if that is believed.
-func (o *roster) enter(a Asked, current keysource.Ring, now time.Time) {
+// start, and back if it was away. What it holds is known only if that is believed. enter returns
+// false if the stream's group has no room for one more. Then it is sent no ring, and enters once
+// there is room.
+func (o *roster) enter(a Asked, current keysource.Ring, now time.Time) bool {
 	stream, node, held := a.Stream, a.Node, a.Held
 	if o.streams[stream] != nil || o.barred[stream] {
-		return
+		return true
 	}
 	e := &entry{
-		Member: rotation.Member{Node: node, Connected: true, Since: now, Stream: stream},
-		asked:  true, ringOnly: a.Ring, order: order{a.Conn, stream},
+		Member: rotation.Member{
+			Node: node, Connected: true, Since: now, Stream: stream, Group: a.Group, Grouped: a.Group != "",
+		},
+		asked: true, ringOnly: a.Ring, order: order{a.Conn, stream},
 	}
 	if generation, ok := keysource.ParseRingVersion(held); ok {
 		e.Answered, e.Brought = true, true
@@ -97,7 +109,11 @@ func (o *roster) enter(a Asked, current keysource.Ring, now time.Time) {
 	}
 	if e.Answered && o.takeOver(e) {
 		o.streams[stream] = e
-		return
+		return true
+	}
+	if !o.groups.room(e) {
+		o.crowded[stream] = a
+		return false
 	}
 	if e.Answered && slices.ContainsFunc(o.members[node], func(have *entry) bool { return have.Answered }) {
 		e.duplicateSince = now
@@ -105,6 +121,15 @@ func (o *roster) enter(a Asked, current keysource.Ring, now time.Time) {
 	o.place(e)
 	o.streams[stream] = e
 	o.dirty = true
+	return true
+}
+
+// enterCrowded has those enter for whom there is room by now.
+func (o *roster) enterCrowded(current keysource.Ring, now time.Time) {
+	for stream, a := range o.crowded {
+		delete(o.crowded, stream)
+		o.enter(a, current, now)
+	}
 }
 
 // takeOver puts e in the place of a member of the same node that is away, and reports whether
@@ -120,6 +145,8 @@ func (o *roster) takeOver(e *entry) bool {
 		// it has not been restarted, so it holds what it had accepted, or something later
 		e.Floor = all[i].Floor
 	}
+	o.groups.remove(all[i])
+	o.groups.add(e)
 	all[i] = e
 	o.dirty = true
 	return true
@@ -134,6 +161,7 @@ func (o *roster) place(e *entry) {
 	}
 	e.Nr = i + 1
 	o.members[e.Node] = slices.Insert(all, i, e)
+	o.groups.add(e)
 }
 
 // accept notes that the stream accepted a generation. It returns the entry, or nil if the stream
@@ -197,6 +225,7 @@ func (o *roster) markStuck(node string) (known bool) {
 
 // drop notes that the stream lives and no longer wants the ring. The node serves without it.
 func (o *roster) drop(stream uint64) {
+	delete(o.crowded, stream)
 	if e := o.streams[stream]; e != nil {
 		o.remove(e)
 		o.dirty = true
@@ -207,6 +236,7 @@ func (o *roster) drop(stream uint64) {
 // ring leaves nothing on the roster. end reports whether the roster knew the stream.
 func (o *roster) end(stream uint64, now time.Time) bool {
 	delete(o.barred, stream)
+	delete(o.crowded, stream)
 	e := o.streams[stream]
 	if e == nil {
 		return false
@@ -255,7 +285,11 @@ func (o *roster) remove(e *entry) {
 }
 
 func (o *roster) unplace(e *entry) {
+	before := len(o.members[e.Node])
 	all := slices.DeleteFunc(o.members[e.Node], func(have *entry) bool { return have == e })
+	if len(all) < before {
+		o.groups.remove(e)
+	}
 	if o.members[e.Node] = all; len(all) == 0 {
 		delete(o.members, e.Node)
 	}

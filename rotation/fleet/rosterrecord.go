@@ -20,7 +20,9 @@ const (
 	flagConnected = 2
 	flagRefused   = 4
 	flagBrought   = 8
-	flagStuck     = 16 // flagStuck is passed over by an earlier version.
+	// The rest are passed over by earlier versions.
+	flagStuck   = 16
+	flagGrouped = 32
 
 	maxNr  = 1 << 20 // maxNr bounds the streams under one id.
 	maxAge = 1 << 42 // maxAge is in ms, 139 years.
@@ -49,6 +51,7 @@ func (r rosterRecord) encode() []byte {
 	}
 	str(r.peer.Admin)
 	b = binary.AppendUvarint(b, uint64(len(r.members)))
+	words := maxRosterWords
 	for _, m := range r.members {
 		str(m.Node)
 		b = binary.AppendUvarint(b, uint64(m.Nr))
@@ -69,10 +72,16 @@ func (r rosterRecord) encode() []byte {
 		if m.Stuck {
 			flags |= flagStuck
 		}
+		if m.Grouped {
+			flags |= flagGrouped
+		}
 		b = append(b, flags)
 		b = binary.AppendUvarint(b, uint64(max(0, at.Sub(m.Since).Milliseconds())))
 		if m.Refused != 0 {
 			b = binary.AppendUvarint(b, m.Refused)
+			if words -= len(m.Words); words < 0 {
+				m.Words = ""
+			}
 			str(m.Words)
 		}
 	}
@@ -127,7 +136,7 @@ func decodeRoster(b []byte) (r rosterRecord, err error) {
 		}
 		flags := flag()
 		m.Answered, m.Connected, m.Brought = flags&flagAnswered != 0, flags&flagConnected != 0, flags&flagBrought != 0
-		m.Stuck = flags&flagStuck != 0
+		m.Stuck, m.Grouped = flags&flagStuck != 0, flags&flagGrouped != 0
 		age := num()
 		ok = ok && age <= maxAge
 		m.Since = at.Add(-time.Duration(age) * time.Millisecond)

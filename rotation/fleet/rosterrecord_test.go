@@ -16,8 +16,8 @@ func drawMembers(t *rapid.T) (ms []rotation.Member) {
 			Node: rapid.StringN(1, 20, 100).Draw(t, "node"), Nr: rapid.IntRange(1, 3).Draw(t, "nr"),
 			Floor:    rapid.Uint64Max(rotation.MaxGeneration).Draw(t, "floor"),
 			Answered: rapid.Bool().Draw(t, "answered"), Connected: rapid.Bool().Draw(t, "connected"),
-			Brought: rapid.Bool().Draw(t, "brought"),
-			Since:   epoch.Add(-time.Duration(rapid.IntRange(0, 1e9).Draw(t, "since")) * time.Millisecond),
+			Brought: rapid.Bool().Draw(t, "brought"), Grouped: rapid.Bool().Draw(t, "grouped"),
+			Since: epoch.Add(-time.Duration(rapid.IntRange(0, 1e9).Draw(t, "since")) * time.Millisecond),
 		}
 		if rapid.Bool().Draw(t, "refuses") {
 			m.Refused, m.Words = rapid.Uint64Range(1, rotation.MaxGeneration).Draw(t, "refused"),

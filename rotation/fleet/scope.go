@@ -26,6 +26,7 @@ type scope struct {
 
 	// firstRefusals bounds the log lines, since any client can provoke them.
 	firstRefusals rate.Sometimes
+	crowdedOut    rate.Sometimes // crowdedOut does so, too.
 	// saving is room for what saveRoster writes. It belongs to loop's goroutine.
 	saving []rotation.Member
 
@@ -51,6 +52,7 @@ func newScope(name string, p rotation.Policy, c Config, ready func()) *scope {
 	s := &scope{
 		name: name, policy: p, cfg: c, open: sync.OnceFunc(ready),
 		firstRefusals: rate.Sometimes{First: 10, Interval: time.Minute},
+		crowdedOut:    rate.Sometimes{First: 3, Interval: time.Minute},
 		wake:          make(chan struct{}, 1), turns: make(chan *turn, 1), roster: newRoster(), late: map[*entry]bool{},
 	}
 	s.turns <- &turn{scope: s}
@@ -156,6 +158,7 @@ func (s *scope) look(ctx context.Context) (joined int, wait time.Duration, err e
 	}
 	s.mu.Lock()
 	serving := s.ring != nil
+	s.roster.enterCrowded(s.held(), s.clock())
 	asked := s.roster.letIn(s.held().Generation, s.clock())
 	s.mu.Unlock()
 	err = s.storeIfDue(ctx, len(asked) > 0)

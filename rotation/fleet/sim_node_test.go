@@ -74,7 +74,9 @@ func (w *world) connect(n *simNode, c *simReplica) {
 	if n.holds != 0 {
 		held = w.rings[n.holds].Version()
 	}
-	c.roster.enter(Asked{Stream: n.stream, Node: n.name, Held: held, Believed: w.rnd.IntN(4) > 0}, c.ring, w.now)
+	c.roster.enter(Asked{
+		Stream: n.stream, Node: n.name, Held: held, Believed: w.rnd.IntN(4) > 0, Group: w.group,
+	}, c.ring, w.now)
 	if w.careless {
 		c.roster.streams[n.stream].ready = true
 	}

@@ -73,7 +73,7 @@ func (w *world) happen(n *simNode, c *simReplica) {
 			r.answers = w.now.Add(w.delay())
 		}
 		w.rogues = append(w.rogues, r)
-		c.roster.enter(Asked{Stream: r.stream, Node: n.name}, c.ring, w.now)
+		c.roster.enter(Asked{Stream: r.stream, Node: n.name, Group: w.group}, c.ring, w.now)
 	case 9:
 		for _, end := range w.closing {
 			end()

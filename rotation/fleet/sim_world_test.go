@@ -26,6 +26,8 @@ type newKey = func() keysource.TicketKey
 
 // world is one fleet.
 type world struct {
+	// group is what all nodes of a fleet that shares one certificate are in. Otherwise it is empty.
+	group    string
 	t        *testing.T
 	rnd      *rand.Rand
 	policy   rotation.Policy
@@ -80,7 +82,7 @@ type simCommand struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, rnd: rand.New(rand.NewPCG(seed, 1)),
+		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), group: [2]string{1: "shared"}[seed%2],
 		policy: rotation.Policy{
 			Period: 60 * time.Second, TicketLifetime: 120 * time.Second, MaxKeyAge: 20 * time.Minute, Quorum: 1,
 			RefuseGrace: 30 * time.Second, ClientCerts: "none",

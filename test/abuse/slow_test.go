@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -21,7 +22,7 @@ import (
 // byte a second.
 func (s *stage) slowReader(ctx context.Context) (stop func()) {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.plane.XDS)
+	conn, err := net.Dial("unix", strings.TrimPrefix(s.plane.XDS, "unix:"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func (s *stage) slowReader(ctx context.Context) (stop func()) {
 	enc := hpack.NewEncoder(&block)
 	for _, h := range [][2]string{
 		{":method", "POST"}, {":scheme", "http"},
-		{":path", secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName}, {":authority", s.plane.XDS},
+		{":path", secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName}, {":authority", "localhost"},
 		{"content-type", "application/grpc"}, {"te", "trailers"},
 	} {
 		if err := enc.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}); err != nil {

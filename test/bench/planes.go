@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,10 @@ func (b *bench) ours(data string, args ...string) *plane {
 // lockstepd starts one and does not wait for it.
 func (b *bench) lockstepd(name string, o fleet.Lockstepd) *plane {
 	o.Bin = b.bin
+	o.XDS = newAddr() // as the others of the bench, over TCP
+	if !slices.Contains(o.Args, "--xds-cert") {
+		o.Args = append(o.Args, "--xds-open")
+	}
 	return &plane{Lockstepd: must(b.fleet.Lockstepd(b.fresh(name), o)), b: b}
 }
 

@@ -50,6 +50,7 @@ func due(c cell) string {
 // answer asks the CLI for a bootstrap of that mode for that version of Envoy.
 func answer(ctx context.Context, bin, mode, version string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "lockstep"), "bootstrap", "envoy", "--node", "a",
+		"--xds", "127.0.0.1:18000", "--admin", "127.0.0.1:9901",
 		"--mode", mode, "--envoy-version", version)
 	var words bytes.Buffer
 	cmd.Stderr = &words

@@ -91,7 +91,7 @@ func setUp(ctx context.Context) (_ *stage, err error) {
 	}
 	s.say("starting lockstepd")
 	s.plane, err = s.fleet.Lockstepd("lockstepd",
-		fleet.Lockstepd{Bin: bin, Certs: filepath.Join(dir, "certs"), Args: []string{"--config", config}})
+		fleet.Lockstepd{Bin: bin, Certs: filepath.Join(dir, "certs"), XDS: "-", Args: []string{"--config", config}})
 	if err != nil {
 		return nil, err
 	}
@@ -157,14 +157,14 @@ func (s *stage) renew(host string) error {
 	return fleet.WriteHost(filepath.Join(s.dir, "certs"), host, pair)
 }
 
-// envoy starts one with the bootstrap that the CLI writes.
+// envoy starts one with the bootstrap that the CLI writes. The CLI finds lockstepd's socket.
 func (s *stage) envoy(ctx context.Context, name string) (*node, error) {
 	n, err := place(name)
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"bootstrap", "envoy", "--node", name, "--xds", s.plane.XDS, "--admin", n.admin, "--listen", n.addr,
-		"--upstream", s.upstream.Addr, "--ticket-lifetime", lifetime.String()}
+	args := []string{"--data-dir", s.plane.Data, "bootstrap", "envoy", "--node", name, "--admin", n.admin,
+		"--listen", n.addr, "--upstream", s.upstream.Addr, "--ticket-lifetime", lifetime.String()}
 	for _, h := range s.names {
 		args = append(args, "--host", h)
 	}

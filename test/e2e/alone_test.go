@@ -22,8 +22,10 @@ func TestReplicasWithEmbeddedEventsAreRefused(t *testing.T) {
 	bus := []string{"--events", "nats://" + events.Addrs()}
 	second := func(name, whose string, args ...string) {
 		t.Helper()
+		own, err := s.fleet.Socket()
+		s.ok(err)
 		args = append(append([]string{"--config", s.path("lockstep.yaml"), "--data-dir", s.path(name),
-			"--xds-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, shared...), args...)
+			"--xds-listen", own, "--admin-listen", "127.0.0.1:0"}, shared...), args...)
 		ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
 		defer cancel()
 		began := time.Now()

@@ -97,6 +97,21 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 			relays[i].Cut()
 		}
 		both()
+		// The version before knows no proof of a replica. So the new one can ask it, and refuses it.
+		for name, p := range planes {
+			r.ask(p)
+			r.eventually(func() error {
+				var nodes struct{ Silent []string }
+				if err := r.show(&nodes, "nodes"); err != nil {
+					return err
+				}
+				refused := len(nodes.Silent) == 1 && strings.Contains(nodes.Silent[0], "until it is upgraded")
+				if name == "now" && len(nodes.Silent) > 0 || name == "before" && !refused {
+					return fmt.Errorf("%s: silent are %v", name, nodes.Silent)
+				}
+				return nil
+			})
+		}
 		a := r.clients()
 		for round := range 4 { // each node is at each version, and both are at one
 			r.ask(planes[names[round%2]])
@@ -203,10 +218,12 @@ func TestNodesOfTheVersionBefore(t *testing.T) {
 		s.edgeOf(old, "edge-old", "")
 		s.edgeOf(bin, "edge-new", "")
 		edges := slices.Clone(s.envoys)
+		relay := s.relay(s.plane.XDS)
 		for kind, with := range map[string]string{"old": old, "new": bin} {
 			// the bootstrap of each version
 			e := s.place("envoy-" + kind)
-			args := append([]string{"bootstrap", "envoy", "--node", e.name, "--xds", s.plane.XDS, "--admin", e.admin,
+			// the bootstrap of the version before names no socket
+			args := append([]string{"bootstrap", "envoy", "--node", e.name, "--xds", relay.Addr, "--admin", e.admin,
 				"--upstream", s.upstream.Addr}, s.eagerFlags(e, s.hosts)...)
 			config, err := s.fleet.Run(s.ctx, filepath.Join(with, "lockstep"), args...)
 			s.ok(err)

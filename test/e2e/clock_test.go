@@ -32,10 +32,10 @@ func TestAReplicaWhoseClockIsAnHourOff(t *testing.T) {
 	wrong := fleet.Lockstepd{Bin: tagged, NATS: "-", Data: r.path("wrong"),
 		Args: []string{"--config", r.path("lockstep.yaml"), "--store", url,
 			"--events", "nats://" + r.events.Addrs(), "--kek", r.path("sealing.key"), "--refresh", "1s"}}
-	for _, addr := range []*string{&wrong.XDS, &wrong.Admin} {
-		*addr, err = fleet.Addr()
-		r.ok(err)
-	}
+	wrong.XDS, err = r.fleet.Socket()
+	r.ok(err)
+	wrong.Admin, err = fleet.Addr()
+	r.ok(err)
 	r.xds = append(r.xds, wrong.XDS)
 	life := 0
 	start := func(offset string) *fleet.Lockstepd {

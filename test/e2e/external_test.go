@@ -31,7 +31,7 @@ func TestGatewaysOfOtherControlPlanes(t *testing.T) {
 		s.mustRun("pki", "issue", "node", "--dir", dir, "--node", node, "--spiffe-id", "spiffe://fleet.example/"+id)
 	}
 	s.policy(gatewaysRules)
-	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
+	s.overTCP("--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
 		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	const later = "later.example"

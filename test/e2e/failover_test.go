@@ -106,11 +106,11 @@ func putUp(t *testing.T, start func(*pair, *fleet.Box) *fleet.Process, ready str
 	p.net, p.vip, p.pki = segment, segment.Spare(), p.path("pki")
 	p.mustRun("pki", "init", "--dir", p.pki)
 	p.mustRun("pki", "issue", "server", "--dir", p.pki, "--ip", own.IP)
+	p.overTCP("--xds-cert", p.pki+"/server/tls.crt", "--xds-key", p.pki+"/server/tls.key",
+		"--xds-client-ca", p.pki+"/ca.crt")
 	_, port, err := net.SplitHostPort(p.plane.XDS)
 	p.ok(err)
 	p.plane.XDS = net.JoinHostPort(own.IP, port)
-	p.plane.Args = append(p.plane.Args, "--xds-cert", p.pki+"/server/tls.crt",
-		"--xds-key", p.pki+"/server/tls.key", "--xds-client-ca", p.pki+"/ca.crt")
 	p.start()
 	p.whoAsks(own.IP)
 	for i, b := range boxes {

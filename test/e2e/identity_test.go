@@ -80,7 +80,7 @@ func TestEachNodeGetsWhatItsIdentityAllows(t *testing.T) {
 	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "edge-2")
 	s.mustRun("pki", "issue", "node", "--dir", dir, "--node", "nobody")
 	s.policy(edge1Wide + edge2Rule)
-	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
+	s.overTCP("--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
 		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	one := s.envoy("edge-1", "--pki", dir)

@@ -421,7 +421,7 @@ func TestAListenerHasTheChainsThatTheIdentityAllows(t *testing.T) {
 	addr := s.listen("  hosts: [host-1.example, host-2.example, host-3.example]\n")
 	s.policy("- {identity: edge-1, scopes: [default], names: [host-1.example, host-2.example]}\n" +
 		"- {identity: edge-2, scopes: [default], names: [host-3.example]}\n")
-	s.plane.Args = append(s.plane.Args, "--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
+	s.overTCP("--policy", s.path("policy.yaml"), "--xds-cert", dir+"/server/tls.crt",
 		"--xds-key", dir+"/server/tls.key", "--xds-client-ca", dir+"/ca.crt")
 	s.start()
 	var nodes []*envoy

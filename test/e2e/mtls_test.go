@@ -61,7 +61,7 @@ func TestMTLS(t *testing.T) {
 	p.issue("edge-2", fleet.Leaf{Names: []string{"edge-2.fleet.example"}})
 
 	crt, key := p.files("server")
-	s.plane.Args = append(s.plane.Args, "--xds-cert", crt, "--xds-key", key, "--xds-client-ca", root)
+	s.overTCP("--xds-cert", crt, "--xds-key", key, "--xds-client-ca", root)
 	s.start()
 
 	join := func(id, certificate string) *envoy {

@@ -211,7 +211,7 @@ func TestNoOtherProcessReadsTheMemory(t *testing.T) {
 
 	xds, planeAdmin, edgeAdmin := addr(), addr(), addr()
 	plane := c.start(crash, "lockstepd", "--data-dir", filepath.Join(c.dir, "data"),
-		"--xds-listen", xds, "--admin-listen", planeAdmin)
+		"--xds-listen", xds, "--xds-open", "--admin-listen", planeAdmin)
 	var metrics string
 	until(func() (err error) { metrics, err = get("http://" + planeAdmin + "/metrics"); return err })
 	if !strings.Contains(metrics, "process_open_fds") {

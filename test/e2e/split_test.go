@@ -26,8 +26,7 @@ func (r *replicated) split(name, addr string, ads, ring *fleet.Lockstepd) *envoy
 		r.t.Fatalf("the bootstrap has other clusters than this test knows: %s", config)
 	}
 	at := func(addr string) []byte {
-		ip, port, _ := strings.Cut(addr, ":")
-		return fmt.Appendf(nil, "address: %q, port_value: %s", ip, port)
+		return fmt.Appendf(nil, "pipe: {path: %q}", strings.TrimPrefix(addr, "unix:"))
 	}
 	second := append([]byte("  - name: \"ads\""), bytes.Replace(bytes.ReplaceAll(cluster,
 		[]byte(`cluster_name: "lockstep"`), []byte(`cluster_name: "ads"`)), at(ring.XDS), at(ads.XDS), 1)...)

@@ -88,8 +88,9 @@ func newStage(t *testing.T, p setup) *stage {
 	config := s.path("lockstep.yaml")
 	s.ok(os.WriteFile(config, []byte("scopes:\n"+p.scopes), 0o600))
 	s.plane = &fleet.Lockstepd{Bin: bin, Certs: s.certs, Args: []string{"--config", config}}
-	for _, addr := range []*string{&s.plane.XDS, &s.plane.Admin, &s.plane.NATS} {
-		// Envoys may be there first
+	s.plane.XDS, err = s.fleet.Socket() // Envoys may be there first
+	s.ok(err)
+	for _, addr := range []*string{&s.plane.Admin, &s.plane.NATS} {
 		*addr, err = fleet.Addr()
 		s.ok(err)
 	}
@@ -106,6 +107,15 @@ func (s *stage) start() {
 	s.plane, err = s.fleet.Lockstepd("lockstepd", *s.plane)
 	s.ok(err)
 	s.ok(s.plane.Ready(s.ctx))
+}
+
+// overTCP has nodes come to lockstepd over TCP, with these flags of it. It is called before start.
+func (s *stage) overTCP(flags ...string) {
+	s.t.Helper()
+	var err error
+	s.plane.XDS, err = fleet.Addr()
+	s.ok(err)
+	s.plane.Args = append(s.plane.Args, flags...)
 }
 
 func (s *stage) path(name string) string { return filepath.Join(s.fleet.Dir(), name) }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -47,13 +48,19 @@ func startUnits(t *testing.T) *units {
 		}
 	})
 	// where the unit has them
-	u.plane.XDS, u.plane.Data = "127.0.0.1:18000", u.systemd.Path("/var/lib/lockstep")
+	u.plane.XDS, u.plane.Data = "unix:"+u.systemd.Inside("/run/lockstep/xds.sock"), u.systemd.Path("/var/lib/lockstep")
 	u.ok(os.Mkdir(u.systemd.Path("/etc/lockstep"), 0o755))
 	u.ok(os.Rename(u.certs, u.systemd.Path("/etc/lockstep/certs")))
 	u.certs = u.systemd.Path("/etc/lockstep/certs")
 	u.ok(u.systemd.Give("/etc/lockstep/certs", "lockstep"))
 	u.ok(os.WriteFile(u.systemd.Path("/etc/lockstep/edge.yaml"), u.config(), 0o644))
 	u.ok(u.systemd.Give("/etc/lockstep/edge.yaml", "lockstep-edge"))
+
+	// as usermod does
+	groups, err := os.ReadFile(u.systemd.Path("/etc/group"))
+	u.ok(err)
+	joined := regexp.MustCompile(`(?m)^lockstep:.*:$`).ReplaceAllString(string(groups), "${0}lockstep-edge")
+	u.ok(os.WriteFile(u.systemd.Path("/etc/group"), []byte(joined), 0o644))
 
 	u.ctl("enable", "--now", planeUnit)
 	u.awaitPhase("steady", 0)

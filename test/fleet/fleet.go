@@ -22,8 +22,9 @@ type Fleet struct {
 }
 
 type started struct {
-	mu    sync.Mutex
-	procs []*Process
+	mu      sync.Mutex
+	procs   []*Process
+	sockets []string // folders of sockets
 }
 
 // New returns a fleet that keeps its files in dir, which is made if it is not there and never
@@ -45,12 +46,15 @@ func (f *Fleet) Dir() string { return f.dir }
 // Close kills every process and waits for its end.
 func (f *Fleet) Close() error {
 	f.mu.Lock()
-	procs := f.procs
-	f.procs = nil
+	procs, sockets := f.procs, f.sockets
+	f.procs, f.sockets = nil, nil
 	f.mu.Unlock()
 	var errs []error
 	for _, p := range procs {
 		errs = append(errs, p.Kill())
+	}
+	for _, dir := range sockets {
+		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)
 }
@@ -111,6 +115,19 @@ func (f *Fleet) addr() (string, error) {
 	}
 	port, err := Port()
 	return net.JoinHostPort(f.box.IP, strconv.Itoa(port)), err
+}
+
+// Socket returns an address unix:/path for a socket that nobody has made yet. The path is short,
+// since it may have 107 bytes only. Its folder is removed when the fleet is closed.
+func (f *Fleet) Socket() (string, error) {
+	dir, err := os.MkdirTemp("", "xds-")
+	if err != nil {
+		return "", fmt.Errorf("fleet: %w", err)
+	}
+	f.mu.Lock()
+	f.sockets = append(f.sockets, dir)
+	f.mu.Unlock()
+	return "unix:" + filepath.Join(dir, "s"), nil
 }
 
 // Run runs a program to its end and returns its standard output. The error holds the exit status

@@ -14,7 +14,7 @@ import (
 // name.
 type OnDemand struct {
 	Node     string
-	XDS      string // host:port of the control plane, as the others
+	XDS      string // host:port of the control plane, as the others, or unix:/path
 	Admin    string
 	Listen   string
 	Upstream string
@@ -40,7 +40,7 @@ func (o OnDemand) Config() ([]byte, error) {
 	source := "config_source: {ads: {}, resource_api_version: V3}"
 	changes := []struct{ old, new string }{
 		{`id: "edge-1"`, fmt.Sprintf("id: %q", o.Node)},
-		{socket("127.0.0.1:18000"), socket(o.XDS)},
+		{`{pipe: {path: "/run/lockstep/xds.sock"}}`, control(o.XDS)},
 		{socket("127.0.0.1:19000"), socket(o.Admin)},
 		{socket("127.0.0.1:18443"), socket(o.Listen)},
 		{socket("127.0.0.1:8080"), socket(o.Upstream)},
@@ -59,6 +59,14 @@ func (o OnDemand) Config() ([]byte, error) {
 		pairs = append(pairs, c.old, c.new)
 	}
 	return []byte(strings.NewReplacer(pairs...).Replace(string(b))), nil
+}
+
+// control is where an endpoint of the control plane is.
+func control(addr string) string {
+	if path, pipe := strings.CutPrefix(addr, "unix:"); pipe {
+		return fmt.Sprintf("{pipe: {path: %q}}", path)
+	}
+	return "{socket_address: {" + socket(addr) + "}"
 }
 
 func socket(addr string) string {

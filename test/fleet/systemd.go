@@ -106,6 +106,11 @@ func (s *Systemd) Show(ctx context.Context, unit, property string) (string, erro
 // service prints is in /var/log/<unit>.log.
 func (s *Systemd) Path(file string) string { return filepath.Join(s.dir, file) }
 
+// Inside is where we find a file of its root that is not in a folder of Path, such as one of /run.
+func (s *Systemd) Inside(file string) string {
+	return filepath.Join(fmt.Sprintf("/proc/%d/root", s.process.PID()), file)
+}
+
 // Proc is where we find /proc/<pid> of a process that it runs.
 func (s *Systemd) Proc(pid string) string {
 	return filepath.Join("/proc", strconv.Itoa(s.process.PID()), "root/proc", pid)

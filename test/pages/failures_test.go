@@ -15,7 +15,7 @@ var complainers = []string{
 	// of the admin API
 	"with", "refusedFirst", "ofScope", "ofCertificates", "ofReplica", "ofSeal", "problemOf",
 	"ownProblems", // of lockstepd
-	// of the listeners, the policy and a lost store
+	// of the listeners, the policy, a lost store, the nodes and the directory's certificates
 	"Problems", "Unsettled", "PutBack",
 	"Degraded", // of the audit log
 }
@@ -24,7 +24,9 @@ var complainers = []string{
 var wrapped = []string{"ErrUnusable", "ErrUnsettled", "ErrUnlogged"}
 
 // silent are texts in these functions that are no sentences.
-var silent = []string{"%s: %s", ": ", "lockstep exclude %s --scope %s --for 0 takes it back"}
+var silent = []string{
+	"%s: %s", ": ", "%s (since %s)", "lockstep exclude %s --scope %s --for 0 takes it back",
+}
 
 var verb = regexp.MustCompile(`%(\[\d\])?[vsdqw]`)
 

@@ -38,14 +38,16 @@ const (
 
 // routes are all that the admin API has. The test fails if there is another one.
 var routes = map[string]route{
-	"GET /v1/status":   {says: "The scopes, their keys and nodes, and what is not well."},
-	"GET /v1/pulse":    {says: "How this replica is, for the other replicas. It is answered from memory."},
-	"GET /v1/nodes":    {says: "The nodes with what they hold and refuse."},
-	"GET /v1/troubles": {says: "Secrets that nodes of this replica do not have as they should."},
+	"GET /v1/status":          {says: "The scopes, their keys and nodes, and what is not well."},
+	"GET /v1/pulse":           {says: "How this replica is, for the other replicas. It is answered from memory."},
+	"GET /v1/nodes":           {says: "The nodes with what they hold and refuse."},
+	"DELETE /v1/nodes/{node}": {says: "Take a node that is gone off the list of nodes that were here."},
+	"GET /v1/troubles":        {says: "Secrets that nodes of this replica do not have as they should."},
 	"GET /v1/events": {
 		says:   "What happens, one line each, until the client leaves. An empty line comes every 15 s.",
 		answer: lines, schema: "Line",
 	},
+	"GET /v1/journal":                      {says: "What happened, over all replicas, by time, one page of it."},
 	"GET /v1/scopes/{scope}/history":       {says: "What changed the keys of a scope, oldest line first."},
 	"GET /v1/scopes/{scope}/plan":          {says: "What a rotation would do now, to whom, and what would block it."},
 	"GET /v1/scopes/{scope}/rotations/{n}": {says: "How a rotation stands."},
@@ -107,17 +109,21 @@ var parameters = map[string]string{
 	"digest":         "the digest that the line names",
 	"node":           "only this node; for explain, whether this node may have it",
 	"here":           "only what is connected to this replica",
+	"all":            "also the nodes that were here within 30 days, and the expected ones",
 	"cert":           "only nodes that asked for this certificate",
 	"name":           "a server name; of a token, its name",
 	"identity":       "whether a node of this identity may have it",
 	"prefix":         "only names that begin so",
-	"after":          "go on behind this name: next of the answer before",
+	"after":          "go on behind this place: next of the answer before",
 	"limit":          "at most so many, 1 to 1000",
 	"expires_within": "only those that expire within this time (Go's form, such as 24h), or have expired",
 	"last":           "how many lines, 1 to 10000; 50 if it is missing",
 	"plan":           "true: say what would change, and change nothing",
 	"by":             "who asks, for the audit log",
-	"since":          "only what was changed after this head",
+	"since":          "only what was changed after this head; for the journal only from this time on (RFC 3339)",
+	"until":          "only what happened before this time (RFC 3339)",
+	"host":           "only what is about the certificate of this server name",
+	"kind":           "only this kind of event, or kinds that it is a part of, such as node or cert",
 }
 
 // handler is what the code tells of a route.

@@ -1,6 +1,9 @@
 // The soak runs lockstepd for a long time at a rotation every 10 s with 10 nodes a second coming
 // and going, and holds what it uses against what it may: the heap must not grow by more than 1 MB
 // an hour after the warm-up, goroutines and file descriptors stay flat.
+//
+// With -faults it does random faults to two replicas and six real Envoys instead. Then it looks for
+// everything that it did in `lockstep events`.
 package main
 
 import (
@@ -38,13 +41,43 @@ scopes:
 
 func main() {
 	length := flag.Duration("for", time.Hour, "how long, the warm-up included")
+	faulty := flag.Bool("faults", false, "do random faults, and look for each in the events")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random faults")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *length); err != nil {
+	do := run
+	if *faulty {
+		do = func(ctx context.Context, length time.Duration) error { return runWithFaults(ctx, length, *seed) }
+	}
+	if err := do(ctx, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
 	}
+}
+
+// runWithFaults sets the stage, and does faults to it.
+func runWithFaults(ctx context.Context, length time.Duration, seed uint64) error {
+	dir, err := os.MkdirTemp("", "lockstep-soak-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	f, err := fleet.New(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	bin, err := fleet.Build(ctx, "lockstepd", "lockstep")
+	if err != nil {
+		return err
+	}
+	s, err := newStage(ctx, f, bin, 6)
+	defer s.close()
+	if err != nil {
+		return err
+	}
+	return runFaults(ctx, s, length, seed, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
 }
 
 func run(ctx context.Context, length time.Duration) error {

@@ -30,6 +30,9 @@ type Config struct {
 	// Identity returns the identity of a stream's peer, as the transport proved it. If Identity is
 	// nil, nobody has an identity.
 	Identity func(context.Context) string
+	// Remote returns the address of a stream's peer where that says more than its connection, and
+	// else an empty string. Remote may be nil.
+	Remote func(context.Context) string
 	// Admit returns why a node may not connect, or nil if it may. It is asked once the node has
 	// said its id, before anything else is done for it, and again by [Server.AdmitAnew]. It must
 	// not block. If Admit is nil, every node may.
@@ -56,6 +59,7 @@ type Config struct {
 type Server struct {
 	env      *environment
 	identity func(context.Context) string
+	remote   func(context.Context) string
 
 	pushers pushers
 
@@ -76,6 +80,9 @@ func New(c Config) *Server {
 	if c.Identity == nil {
 		c.Identity = func(context.Context) string { return "" }
 	}
+	if c.Remote == nil {
+		c.Remote = func(context.Context) string { return "" }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -89,7 +96,7 @@ func New(c Config) *Server {
 	return &Server{
 		env: &environment{types: maps.Clone(c.Types), observe: c.Observe, admit: c.Admit, log: c.Log, limits: bounds,
 			onDemand: c.OnDemand},
-		identity: c.Identity,
+		identity: c.Identity, remote: c.Remote,
 		draining: make(chan struct{}),
 		streams:  make(map[uint64]*stream),
 		pushers:  pushers{limit: runtime.GOMAXPROCS(0)},
@@ -197,6 +204,9 @@ func (s *Server) peer(ctx context.Context, svc xds.Service) xds.Node {
 	n := xds.Node{Service: svc, Identity: s.identity(ctx), Conn: connOf(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
 		n.Remote = p.Addr.String()
+	}
+	if at := s.remote(ctx); at != "" {
+		n.Remote = at
 	}
 	if kinds := metadata.ValueFromIncomingContext(ctx, xds.KindHeader); len(kinds) == 1 && kinds[0] == xds.KindRing {
 		n.Kind = xds.KindRing

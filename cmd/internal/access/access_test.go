@@ -86,7 +86,8 @@ func TestAProofEndsAndTheClockIsNamed(t *testing.T) {
 			t.Error(err)
 		}
 		time.Sleep(2 * time.Second)
-		if _, err := b.Proved(http.MethodGet, "/", late); err == nil || !strings.Contains(err.Error(), "set the clocks") {
+		if _, err := b.Proved(http.MethodGet, "/", late); err == nil ||
+			!strings.Contains(err.Error(), "set the clocks") {
 			t.Error(err)
 		}
 		time.Sleep(2 * proofFor)

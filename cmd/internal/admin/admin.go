@@ -17,8 +17,10 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/events/journal"
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
@@ -45,6 +47,8 @@ type Config struct {
 	Dir      *dir.Dir       // Dir is nil without --certs.
 	Hub      *Hub
 	Events   events.Publisher
+	Journal  *journal.Journal   // Journal has what happened at this replica.
+	Gone     *presence.Registry // Gone knows the nodes that were here.
 	Audit    *audit.Log
 	// Doubt returns an error if a name that no source has is not certain to be absent. It may be
 	// nil.
@@ -139,8 +143,10 @@ func (a *admin) routes() *routes {
 	mux.HandleFunc("GET /v1/status", answer(a, a.status))
 	mux.HandleFunc("GET /v1/pulse", answer(a, a.pulse))
 	mux.HandleFunc("GET /v1/nodes", answer(a, a.nodes))
+	mux.HandleFunc("DELETE /v1/nodes/{node}", answer(a, a.forgetNode))
 	mux.HandleFunc("GET /v1/troubles", answer(a, a.troubles))
 	mux.HandleFunc("GET /v1/events", a.events)
+	mux.HandleFunc("GET /v1/journal", answer(a, a.journal))
 	mux.HandleFunc("GET /v1/scopes/{scope}/history", answer(a, a.history))
 	mux.HandleFunc("GET /v1/scopes/{scope}/plan", answer(a, a.plan))
 	mux.HandleFunc("GET /v1/scopes/{scope}/rotations/{n}", answer(a, a.rotation))
@@ -229,7 +235,8 @@ func codeOf(err error) (code int, e *api.Error) {
 		e.Code, code = api.NotFound, http.StatusNotFound
 	case errors.Is(err, audit.ErrUnwritten):
 		e.Code, code = api.Refused, http.StatusServiceUnavailable
-	case errors.Is(err, rotation.ErrRefused), errors.Is(err, stores.ErrFrozen), errors.Is(err, audit.ErrSound):
+	case errors.Is(err, rotation.ErrRefused), errors.Is(err, stores.ErrFrozen), errors.Is(err, audit.ErrSound),
+		errors.Is(err, presence.ErrLive):
 		e.Code, code = api.Refused, http.StatusConflict
 	case errors.Is(err, keysource.ErrBadTicketKey),
 		errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, keysource.ErrBadName):

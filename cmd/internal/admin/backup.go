@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -113,7 +114,8 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 		for _, scope := range a.cfg.Rollouts.Scopes() {
 			a.cfg.Rollouts.Poke(scope)
 		}
-		a.cfg.Events.Publish(events.Event{Kind: events.Cert})
+		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: who, Text: fmt.Sprintf(
+			"a backup of %s was restored by %s", text.Made.Format(time.RFC3339), who)})
 	}
 	return sum.Shown(do.Plan), bad(err)
 }

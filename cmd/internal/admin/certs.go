@@ -9,7 +9,9 @@ import (
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/store"
 )
@@ -22,8 +24,9 @@ const (
 // certSummary names what is wrong. It reads the directory's list in memory, and of the store only
 // the names that clash with it. For all other names it goes by what the latest look at each showed.
 // A name is looked at when a node asks.
-func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
+func (a *admin) certSummary(r *http.Request, ends expiring.View) (s api.CertSummary, err error) {
 	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.cfg.Table.Watched()}
+	s.Nearest, s.KnownAt = nearest(ends), ends.KnownAt
 	for _, bad := range a.cfg.Catalog.BadEntries() {
 		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", bad.Name, bad.Problem))
 	}
@@ -45,6 +48,19 @@ func (a *admin) certSummary(r *http.Request) (s api.CertSummary, err error) {
 	}
 	s.Clashes = clashes(r.Context(), names, a.cfg.Catalog)
 	return s, nil
+}
+
+// maxNearest is how many of the nearest ends a status lists.
+const maxNearest = 10
+
+func nearest(v expiring.View) []api.CertEnd {
+	out := []api.CertEnd{}
+	for _, c := range v.Soonest[:min(maxNearest, len(v.Soonest))] {
+		out = append(out, api.CertEnd{
+			Name: c.Name, Source: c.Source, NotAfter: c.NotAfter, State: c.State(expiry.Served, v.Now).String(),
+		})
+	}
+	return out
 }
 
 // lookForClashes is how long a status waits for the store.
@@ -138,7 +154,18 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 		return out, nil
 	}
 	a.cfg.Catalog.Wake()
-	a.cfg.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), Version: out.Version, At: time.Now()})
+	text := fmt.Sprintf("the certificate of %s was put into the store by %s: version %s",
+		n, Actor(r.Context()), out.Version)
+	if notBefore == nil {
+		text += ", before " + before.Version()
+	}
+	text += fmt.Sprintf(", issued by %s, until %s", out.Issuer, out.NotAfter.UTC().Format(time.RFC3339))
+	for _, w := range out.Warnings {
+		text += "; " + w
+	}
+	a.cfg.Events.Publish(events.Event{
+		Kind: events.Cert, Name: string(n), Version: out.Version, By: Actor(r.Context()), At: time.Now(), Text: text,
+	})
 	a.cfg.Log.Info("certificate stored", "name", n, "version", out.Version,
 		"not_after", c.NotAfter.Format(time.RFC3339))
 	return out, nil
@@ -195,7 +222,11 @@ func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
 	}
 	if err == nil {
 		a.cfg.Catalog.Wake()
-		a.cfg.Events.Publish(events.Event{Kind: events.Cert, Name: string(n), At: time.Now()})
+		who := Actor(r.Context())
+		a.cfg.Events.Publish(events.Event{
+			Kind: events.Cert, Name: string(n), By: who, At: time.Now(),
+			Text: fmt.Sprintf("the certificate of %s was removed from the store by %s", n, who),
+		})
 		a.cfg.Log.Info("certificate removed", "name", n)
 	}
 	return out, err

@@ -154,7 +154,9 @@ func (a *admin) hostName(r *http.Request) (keysource.Name, error) {
 }
 
 func (a *admin) told(n keysource.Name, what string) {
-	a.cfg.Events.Publish(events.Event{Kind: events.Host, Name: string(n), Why: what, At: time.Now()})
+	a.cfg.Events.Publish(events.Event{
+		Kind: events.Host, Name: string(n), Why: what, At: time.Now(), Text: fmt.Sprintf("host %s was %s", n, what),
+	})
 	a.cfg.Log.Info("a host was "+what, "name", n)
 }
 

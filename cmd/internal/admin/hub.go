@@ -9,15 +9,18 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
 
-// Hub hands each line of history to those who watch. A watcher that does not keep up is cut off. It
-// can connect again and read the history.
+// maxBehind is how many lines a watcher may be behind. A fleet that comes back at once fits.
+const maxBehind = 8 << 10
+
+// Hub hands each line to those who watch. A watcher that does not keep up is cut off. It can
+// connect again, and read what it missed with `lockstep events`.
 type Hub struct {
 	mu  sync.Mutex
-	out map[chan api.Line]bool
+	out map[chan *api.Line]bool
 }
 
 // NewHub returns a hub without watchers.
-func NewHub() *Hub { return &Hub{out: map[chan api.Line]bool{}} }
+func NewHub() *Hub { return &Hub{out: map[chan *api.Line]bool{}} }
 
 // Tell hands a line to all watchers. It never blocks.
 func (h *Hub) Tell(l api.Line) {
@@ -25,7 +28,7 @@ func (h *Hub) Tell(l api.Line) {
 	defer h.mu.Unlock()
 	for c := range h.out {
 		select {
-		case c <- l:
+		case c <- &l:
 		default:
 			delete(h.out, c)
 			close(c)
@@ -40,8 +43,8 @@ func (h *Hub) Watchers() int {
 	return len(h.out)
 }
 
-func (h *Hub) watch() (lines <-chan api.Line, stop func()) {
-	c := make(chan api.Line, 256)
+func (h *Hub) watch() (lines <-chan *api.Line, stop func()) {
+	c := make(chan *api.Line, maxBehind)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.out[c] = true
@@ -65,7 +68,7 @@ func (a *admin) events(w http.ResponseWriter, r *http.Request) {
 	defer alive.Stop()
 	enc := json.NewEncoder(w)
 	for {
-		if rc.Flush() != nil {
+		if len(lines) == 0 && rc.Flush() != nil {
 			return
 		}
 		select {

@@ -93,7 +93,9 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	}
 	if out.Stored > out.Same {
 		// one for all, since whoever hears it looks what has changed
-		a.cfg.Events.Publish(events.Event{Kind: events.Cert, At: time.Now()})
+		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: Actor(ctx), At: time.Now(), Text: fmt.Sprintf(
+			"%d certificates were imported into the store by %s (lockstep audit show names the line that lists them)",
+			out.Stored-out.Same, Actor(ctx))})
 	}
 	a.cfg.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
 	return out, nil

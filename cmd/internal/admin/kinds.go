@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/rotation"
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
@@ -111,7 +112,7 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 		}
 		add(problems.NodeExcluded, node+" in scope "+name, fmt.Sprintf("scope %s: %s is excluded until %s%s",
 			name, node, until.UTC().Format(time.RFC3339), gone),
-			fmt.Sprintf("lockstep exclude %s --scope %s --for 0 takes it back", node, name))
+			"lockstep exclude "+node+" --scope "+name+" --for 0 takes it back")
 	}
 	return out
 }
@@ -142,6 +143,7 @@ func (p *Problems) ofCertificates() (out []api.Problem) {
 		add(problems.CertificateUnloaded, "", fmt.Sprintf("%d certificates cannot be loaded, "+
 			"what was sent of them stays: %v", n, names), n)
 	}
+	out = append(out, expiring.Look(p.Dir, p.Catalog, time.Now()).Problems()...)
 	out = append(out, refusedFirst(p.Ledger.Table.Refusals())...)
 	if held > 0 {
 		add(problems.CertificatesHeld, "", fmt.Sprintf("%d names are gone from the directory and held back: "+

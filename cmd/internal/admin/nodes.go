@@ -52,6 +52,9 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	v := a.fleet()
 	v.gather(rosters, only, a.cfg.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}), said, here)
 	out.Nodes = v.sorted()
+	if r.URL.Query().Has("all") {
+		out.Nodes = withGone(out.Nodes, a.cfg.Gone.Gone(), only)
+	}
 	if asked != only {
 		out.Nodes = slices.DeleteFunc(out.Nodes, func(n api.Node) bool { return n.Node != asked })
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -173,4 +174,23 @@ func (a *admin) begun(r *http.Request, n uint64, message string, err error) (api
 	}
 	scope := r.PathValue("scope")
 	return api.Started{Scope: scope, Rotation: n, Version: a.cfg.Rollouts.Version(scope), Message: message}, nil
+}
+
+// Words says a line of history in words.
+func Words(l api.Line) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "scope %s: ring g%d %s", l.Scope, l.Generation, l.What)
+	say := func(ok bool, format string, args ...any) {
+		if ok {
+			fmt.Fprintf(&b, format, args...)
+		}
+	}
+	say(l.Rotation > 0, ", rotation %d", l.Rotation)
+	say(l.Key != "", ", key %s", l.Key)
+	say(l.Nodes > 0, ", %d nodes", l.Nodes)
+	say(len(l.WaitedFor) > 0, ", waited for %s", strings.Join(l.WaitedFor, " "))
+	say(len(l.LeftBehind) > 0, ", left behind %s", strings.Join(l.LeftBehind, " "))
+	say(l.By != "", ", by %s", l.By)
+	say(l.Why != "", ": %s", l.Why)
+	return b.String()
 }

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 )
@@ -24,7 +26,7 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	}
 	s.Problems = list(a.cfg.Problems.with(r.Context(), troubles))
 	s.Degraded = problems.Degraded(s.Problems)
-	s.Certs, err = a.certSummary(r)
+	s.Certs, err = a.certSummary(r, expiring.Look(a.cfg.Dir, a.cfg.Catalog, time.Now()))
 	return s, err
 }
 

@@ -54,6 +54,20 @@ func (c *Client) Nodes(ctx context.Context, node string) (n Nodes, err error) {
 	return n, c.call(ctx, http.MethodGet, path, nil, &n)
 }
 
+// AllNodes is Nodes with those that were here or should be, and are not.
+func (c *Client) AllNodes(ctx context.Context, node string) (n Nodes, err error) {
+	v := url.Values{"all": {""}}
+	if node != "" {
+		v.Set("node", node)
+	}
+	return n, c.call(ctx, http.MethodGet, "/v1/nodes?"+v.Encode(), nil, &n)
+}
+
+// ForgetNode takes a gone node off the list.
+func (c *Client) ForgetNode(ctx context.Context, node string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/nodes/"+url.PathEscape(node), nil, nil)
+}
+
 // Troubles returns those of the nodes that are connected to this replica.
 func (c *Client) Troubles(ctx context.Context) (t Troubles, err error) {
 	return t, c.call(ctx, http.MethodGet, "/v1/troubles", nil, &t)

@@ -75,6 +75,21 @@ type CertSummary struct {
 	// Clashes are in the directory, which wins, and in the store.
 	Clashes []string `json:"clashes"`
 	Watched int      `json:"watched"` // Watched counts the names that some node wants now.
+	// Nearest are the ten that end first, of the directory and of the store.
+	Nearest []CertEnd `json:"nearest"`
+	// KnownAt is when the ends of all stored ones were known. Until it is set Nearest has only
+	// those that have been read since the start.
+	KnownAt time.Time `json:"known_at,omitzero"`
+}
+
+// CertEnd is when a certificate ends.
+type CertEnd struct {
+	Name     string    `json:"name"`
+	Source   string    `json:"source"` // Source is directory or store.
+	NotAfter time.Time `json:"not_after"`
+	// State is good, near its end, urgent or expired. It is near its end when 30 days or a quarter
+	// of its lifetime are left, and urgent when three days or a tenth are left.
+	State string `json:"state"`
 }
 
 // Nodes is GET /v1/nodes.
@@ -87,11 +102,15 @@ type Nodes struct {
 
 // Node is one Envoy or edge proxy.
 type Node struct {
-	Node     string    `json:"node"`
-	Identity string    `json:"identity"`
-	State    string    `json:"state"` // State is live, away, refusing or excluded.
-	Since    time.Time `json:"since"`
-	Remote   string    `json:"remote,omitempty"`
+	Node     string `json:"node"`
+	Identity string `json:"identity"`
+	// State is live, away, refusing or excluded. A list of all nodes also has gone (it was here
+	// within 30 days) and missing (it is expected, and was not).
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	// Expected reports that the configuration expects the node, in a list of all nodes.
+	Expected bool   `json:"expected,omitempty"`
+	Remote   string `json:"remote,omitempty"`
 	// Replica is the one to which the node is connected. If these are several, it is that from
 	// which the node has its ring.
 	Replica string `json:"replica,omitempty"`
@@ -174,7 +193,8 @@ type Rotation struct {
 }
 
 // Line is one entry of a scope's history, GET /v1/scopes/{scope}/history. GET /v1/events streams
-// the same, one a line.
+// these, and everything else that happens, one a line. What is no step of a rotation has Kind and
+// Text.
 type Line struct {
 	At         time.Time `json:"at"`
 	Scope      string    `json:"scope"`
@@ -189,6 +209,14 @@ type Line struct {
 	Seconds    float64  `json:"seconds,omitempty"`
 	WaitedFor  []string `json:"waited_for,omitempty"`
 	LeftBehind []string `json:"left_behind,omitempty"`
+
+	// The rest is in the stream only. They are the fields of [Event].
+	Kind    string `json:"kind,omitempty"`
+	Node    string `json:"node,omitempty"`
+	Name    string `json:"name,omitempty"`
+	Text    string `json:"text,omitempty"`
+	Version string `json:"version,omitempty"`
+	Replica string `json:"replica,omitempty"`
 }
 
 // History is GET /v1/scopes/{scope}/history.

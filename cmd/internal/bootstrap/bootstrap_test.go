@@ -34,7 +34,7 @@ var update = flag.Bool("update", false, "write deploy/envoy/eager.yaml")
 func example() Options {
 	return Options{
 		Node:     "edge-1",
-		XDS:      []string{"127.0.0.1:18000"},
+		XDS:      []string{"unix:/run/lockstep/xds.sock"},
 		Admin:    "127.0.0.1:19000",
 		Listen:   "127.0.0.1:18443",
 		Hosts:    []string{"shop.example", "bank.example", "*.blog.example"},
@@ -106,7 +106,7 @@ func TestBootstrapHasOneChainPerHost(t *testing.T) {
 	o := example()
 	o.Hosts = append(o.Hosts, "Straße.example")
 	o.Scope, o.TicketLifetime = "emea", 90*time.Minute
-	o.XDS = append(o.XDS, "127.0.0.2:18001")
+	o.XDS = append(o.XDS, "127.0.0.2:18001") // a replica of another machine beside that of this one
 	b, err := Envoy(o)
 	if err != nil {
 		t.Fatal(err)
@@ -345,10 +345,16 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		{`xds: "127.0.0.1" is not host:port`, func(o *Options) { o.XDS = []string{"127.0.0.1"} }},
 		{`xds: "127.0.0.1:0" has no port`, func(o *Options) { o.XDS = []string{"127.0.0.1:0"} }},
 		{`xds: "a b" is neither`, func(o *Options) { o.XDS = []string{"a b:1"} }},
-		{"xds: IP addresses and DNS names are mixed", func(o *Options) {
+		{"xds: DNS names are mixed with IP addresses", func(o *Options) {
 			o.XDS = []string{"127.0.0.1:1", "a.internal:1"}
 		}},
-		{"tls: ca, cert and key go together", func(o *Options) { o.TLS = &TLS{CA: "ca.pem"} }},
+		{"tls: ca, cert and key go together", func(o *Options) {
+			o.XDS, o.TLS = []string{"127.0.0.1:18000"}, &TLS{CA: "ca.pem"}
+		}},
+		{"is a socket, and TLS is not spoken there", func(o *Options) { o.TLS = &TLS{"ca.pem", "c.pem", "k.pem", ""} }},
+		{"xds: the path /aaaa", func(o *Options) { o.XDS = []string{"unix:/" + strings.Repeat("a", 107)} }},
+		{"begins with a slash", func(o *Options) { o.XDS = []string{"unix:xds.sock"} }},
+		{"xds: DNS names are mixed", func(o *Options) { o.XDS = append(o.XDS, "a.internal:1") }},
 		{`admin: "localhost": Envoy listens on IP`, func(o *Options) { o.Admin = "localhost:19000" }},
 		{`listen: "" is not host:port`, func(o *Options) { o.Listen = "" }},
 		{`upstream: "127.0.0.1:99999"`, func(o *Options) { o.Upstream = "127.0.0.1:99999" }},

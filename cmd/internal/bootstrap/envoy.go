@@ -44,9 +44,15 @@ func quote(s string) quoted {
 type address struct {
 	Host quoted
 	Port uint16
+	Pipe quoted // Pipe is the path of a socket. It is empty for host and port.
 }
 
-func (e endpoint) quote() address { return address{quote(e.host), e.port} }
+func (e endpoint) quote() address {
+	if e.pipe != "" {
+		return address{Pipe: quote(e.pipe)}
+	}
+	return address{Host: quote(e.host), Port: e.port}
+}
 
 type controlPlane struct {
 	Discovery string
@@ -166,9 +172,13 @@ func parseControlPlane(addrs []string, t *TLS) (c controlPlane, err error) {
 	}
 	var all []endpoint
 	for _, a := range addrs {
-		e, err := parseEndpoint("xds", a)
+		e, err := parseControl(a)
 		if err != nil {
 			return c, err
+		}
+		if e.pipe != "" && t != nil {
+			return c, bad("tls: %s is a socket, and TLS is not spoken there: leave the certificates out, or name "+
+				"lockstepd by host:port", a)
 		}
 		all = append(all, e)
 		c.Endpoints = append(c.Endpoints, e.quote())

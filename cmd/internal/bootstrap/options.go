@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
@@ -29,13 +30,14 @@ var ErrBadOptions = errors.New("bad bootstrap options")
 
 // Options say what one Envoy serves and where its control plane is. Addresses are host:port.
 type Options struct {
-	Node    string   // Node is the node id. Each Envoy has one of its own.
-	Cluster string   // Cluster is the node cluster. Empty is "edge".
-	XDS     []string // XDS are the control plane's replicas, all by IP address or all by DNS name.
-	TLS     *TLS     // TLS is nil for plaintext, which the control plane accepts on loopback only.
-	Admin   string   // Admin is Envoy's admin listener.
-	Mode    Mode     // Mode is Eager if it is empty.
-	Listen  string   // Listen is the TLS listener, an IP address. Mode Hybrid has none.
+	Node    string // Node is the node id. Each Envoy has one of its own.
+	Cluster string // Cluster is the node cluster. Empty is "edge".
+	// XDS are the control plane's replicas, all by DNS name, or all by IP address or unix:/path.
+	XDS    []string
+	TLS    *TLS   // TLS is nil for plaintext, as on a socket.
+	Admin  string // Admin is Envoy's admin listener.
+	Mode   Mode   // Mode is Eager if it is empty.
+	Listen string // Listen is the TLS listener, an IP address. Mode Hybrid has none.
 	// Hosts are the server names, each with a filter chain of its own. "*.example.com" covers one
 	// label. Only mode Eager has them.
 	Hosts []string
@@ -95,10 +97,11 @@ func bad(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrBadOptions, fmt.Sprintf(format, a...))
 }
 
-// endpoint is an address, split into host and port.
+// endpoint is an address, split into host and port, or a socket.
 type endpoint struct {
 	host string
 	port uint16
+	pipe string // pipe is the path of a socket. It is empty for host and port.
 }
 
 func parseEndpoint(what, addr string) (endpoint, error) {
@@ -115,7 +118,7 @@ func parseEndpoint(what, addr string) (endpoint, error) {
 			return endpoint{}, bad("%s: %q is neither an IP address nor a host name", what, host)
 		}
 	}
-	return endpoint{host, uint16(port)}, nil
+	return endpoint{host: host, port: uint16(port)}, nil
 }
 
 func parseListen(what, addr string) (endpoint, error) {
@@ -126,12 +129,27 @@ func parseListen(what, addr string) (endpoint, error) {
 	return e, err
 }
 
+// parseControl reads an address of the control plane, which may be a socket.
+func parseControl(addr string) (endpoint, error) {
+	path, socket := strings.CutPrefix(addr, "unix:")
+	if !socket {
+		return parseEndpoint("xds", addr)
+	}
+	if err := place.CheckSocket(path); err != nil {
+		return endpoint{}, bad("xds: %v", err)
+	}
+	if !strings.HasPrefix(path, "/") || strings.Contains(path, ",") {
+		return endpoint{}, bad("xds: %q: the path of a socket begins with a slash, and has no comma", addr)
+	}
+	return endpoint{pipe: path}, nil
+}
+
 // discovery is how Envoy finds the endpoints of a cluster. It looks up DNS names again and again,
 // addresses never.
 func discovery(what string, all []endpoint) (string, error) {
 	names := 0
 	for _, e := range all {
-		if net.ParseIP(e.host) == nil {
+		if e.pipe == "" && net.ParseIP(e.host) == nil {
 			names++
 		}
 	}
@@ -141,7 +159,7 @@ func discovery(what string, all []endpoint) (string, error) {
 	case len(all):
 		return "STRICT_DNS", nil
 	}
-	return "", bad("%s: IP addresses and DNS names are mixed; use one kind", what)
+	return "", bad("%s: DNS names are mixed with IP addresses or sockets; use one kind", what)
 }
 
 func parseHosts(mode Mode, hosts []string) ([]string, error) {

@@ -7,6 +7,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/rotation"
 )
@@ -27,12 +29,27 @@ import (
 // file only.
 type Config struct {
 	// DataDir holds the store, the sealing key, the admin token and this replica's name. One
-	// process uses it at a time.
+	// process uses it at a time. Empty stands for /var/lib/lockstep if root runs lockstepd. For
+	// others it stands for $XDG_STATE_HOME/lockstep (~/.local/state/lockstep).
 	DataDir string `yaml:"data_dir"`
-	// XDSListen is the address for nodes (gRPC: ADS, SDS, health). With XDSCert, XDSKey and
-	// XDSClientCA it speaks mTLS, on loopback too. Without them it speaks plaintext, on loopback
-	// and unix:/path only. On unix:/path it always speaks plaintext.
+	// XDSListen is the address for nodes (gRPC: ADS, SDS, health). Empty stands for
+	// unix:DataDir/xds.sock, which only lockstepd's own user can open. With XDSSocketGroup or
+	// Policy it stands for a socket in a directory of its own. That is the service's
+	// RuntimeDirectory, /run/lockstep for root, or $XDG_RUNTIME_DIR/lockstep for others. With
+	// XDSCert or SPIFFESocket, or with XDSOpen, it stands for 127.0.0.1:18000. A socket always
+	// speaks plaintext. A TCP address speaks mTLS with XDSCert, XDSKey and XDSClientCA, on loopback
+	// too. Without them it speaks plaintext, on loopback only, and needs a Policy or XDSOpen.
 	XDSListen string `yaml:"xds_listen"`
+	// XDSSocketMode is the mode of the socket for nodes, such as 0660. Empty stands for 0600, for
+	// 0660 with XDSSocketGroup, and for 0666 with a Policy, which says what each user may have.
+	XDSSocketMode Octal `yaml:"xds_socket_mode"`
+	// XDSSocketGroup is the group whose members may open the socket for nodes, by name or number.
+	// It is for an Envoy of another user. The socket lies in a directory of its own then, with the
+	// mode 0750 and that group, and not in DataDir.
+	XDSSocketGroup string `yaml:"xds_socket_group"`
+	// XDSOpen means that whoever can connect gets everything: each private key and each ticket key.
+	// Plaintext TCP needs it if there is no Policy. With a Policy or mTLS it has no effect.
+	XDSOpen bool `yaml:"xds_open"`
 	// AdminListen is the address of the JSON API, /metrics, /healthz and /readyz. All but these
 	// three need a token, or a certificate with a role in the policy. On loopback and
 	// unix:/path it always speaks plaintext, so that the CLI finds it. Elsewhere it speaks mTLS
@@ -68,10 +85,13 @@ type Config struct {
 	// Certs is a directory of certificates, which is watched: <server name>/tls.crt and tls.key. A
 	// wildcard's folder is _.example.com. It may be empty.
 	Certs string `yaml:"certs"`
-	// KEK is where the sealing key is kept. It is a file, which is made if it is missing while the
-	// store is empty. Or it is credential:NAME, of systemd, or env:VARIABLE, in base64, which is
-	// unset once it was read. Empty stands for DataDir/sealing.key.
+	// KEK is where the sealing key is kept. It is a file, or credential:NAME, of systemd, or
+	// env:VARIABLE, in base64, which is unset once it was read. Empty stands for
+	// DataDir/sealing.key, which is made if it is missing while the store is empty.
 	KEK string `yaml:"kek"`
+	// KEKNew makes the file that KEK names if it is missing while the store is empty. Without
+	// KEKNew that is an error, since a file on another disk may be missing by accident.
+	KEKNew bool `yaml:"kek_new"`
 	// XDSCert, XDSKey and XDSClientCA are PEM files for mTLS: this server's certificate and key,
 	// and the CA of those who may connect. They are read again as they change.
 	XDSCert     string `yaml:"xds_cert"`
@@ -87,9 +107,10 @@ type Config struct {
 	SPIFFESocket string `yaml:"spiffe_socket"`
 	// Policy is the file that says which node may have what (policy.yaml), by its identity. That is
 	// the SPIFFE ID or the DNS names of its certificate, or unix:uid=1000 on a unix socket, which
-	// is then open to all users. What no rule grants is denied. The file is read again as it
-	// changes, and then counts for connected nodes too. A bad one is refused, and the last good one
-	// stays. Without a policy whoever can connect gets everything.
+	// is then open to all users unless XDSSocketMode or XDSSocketGroup says otherwise. What no rule
+	// grants is denied. The file is read again as it changes, and then counts for connected nodes
+	// too. A bad one is refused, and the last good one stays. Without a policy whoever can connect
+	// gets everything.
 	Policy string `yaml:"policy"`
 
 	// NodeNames is how many names a node may hold whose certificates it fetched on demand, over
@@ -99,6 +120,10 @@ type Config struct {
 	// that were removed in the last minutes come back when they are asked for.
 	NodeNames     int `yaml:"node_names"`
 	WildcardNames int `yaml:"wildcard_names"`
+
+	// ExpectedNodes are the ids of nodes that should be connected. Those that are not are named by
+	// lockstep status and lockstep nodes --all.
+	ExpectedNodes []string `yaml:"expected_nodes"`
 
 	// AuditFile is a file to which the audit log is appended, besides the store. It has JSON lines,
 	// each synced. It may be moved away (logrotate).
@@ -114,13 +139,17 @@ type Config struct {
 
 	// Listeners is the listener that lockstepd serves to Envoys.
 	Listeners Listeners `yaml:"listeners"`
+
+	unnamedDir bool        // unnamedDir reports whether no setting names DataDir.
+	ownDir     bool        // ownDir says that the directory of the socket is its own.
+	socketMode fs.FileMode // socketMode is XDSSocketMode. It is 0 if that is empty.
 }
 
 // Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
-		DataDir: "./lockstep-data", XDSListen: "127.0.0.1:18000", AdminListen: "127.0.0.1:18080",
-		Store: "embedded", Events: "embedded", Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000,
+		AdminListen: "127.0.0.1:18080", Store: "embedded", Events: "embedded",
+		Refresh: 5 * time.Second, Canary: 2 * time.Second, NodeNames: 20_000,
 		WildcardNames: 1000,
 		Scopes:        map[string]rotation.Policy{"default": rotation.DefaultPolicy()},
 	}
@@ -128,9 +157,16 @@ func Default() Config {
 
 // Flags binds c's keys to flags whose values so far are the defaults.
 func (c *Config) Flags(f *pflag.FlagSet) {
-	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the store, the sealing key and the admin token live")
+	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where the store, the sealing key and the admin token live "+
+		"(default /var/lib/lockstep; not as root: $XDG_STATE_HOME/lockstep)")
 	f.StringVar(&c.XDSListen, "xds-listen", c.XDSListen,
-		"address for nodes; mTLS with --xds-cert, else loopback or unix:/path only")
+		"address for nodes: unix:/path, or host:port with mTLS (default unix:<data-dir>/xds.sock)")
+	f.StringVar((*string)(&c.XDSSocketMode), "xds-socket-mode", string(c.XDSSocketMode),
+		"mode of that socket (default 0600; 0660 with --xds-socket-group, 0666 with --policy)")
+	f.StringVar(&c.XDSSocketGroup, "xds-socket-group", c.XDSSocketGroup,
+		"group that may open that socket, which then lies in a directory of its own (default /run/lockstep)")
+	f.BoolVar(&c.XDSOpen, "xds-open", c.XDSOpen,
+		"whoever can connect gets everything: plaintext TCP on loopback without a policy needs this")
 	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen,
 		"address of the admin API, /metrics, /healthz, /readyz; mTLS unless loopback or unix:/path")
 	f.StringVar(&c.MetricsListen, "metrics-listen", c.MetricsListen,
@@ -146,6 +182,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Certs, "certs", c.Certs, "directory of certificates: <server name>/tls.crt and tls.key")
 	f.StringVar(&c.KEK, "kek", c.KEK, "the sealing key: a file, credential:NAME or env:VARIABLE (default "+
 		"<data-dir>/sealing.key)")
+	f.BoolVar(&c.KEKNew, "kek-new", c.KEKNew, "make the file of --kek if it is missing while the store is empty")
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this server's certificate for mTLS")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSClientCA, "xds-client-ca", c.XDSClientCA, "PEM file: the CA of the nodes' certificates")
@@ -153,6 +190,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 		"PEM file: the CA of those who may use the admin API, where it speaks mTLS")
 	f.IntVar(&c.NodeNames, "node-names", c.NodeNames, "names that a node may hold of those that it fetched on demand")
 	f.IntVar(&c.WildcardNames, "wildcard-names", c.WildcardNames, "of them, names under one wildcard")
+	f.Var((*list)(&c.ExpectedNodes), "expected-nodes", "ids of nodes that should be connected, with commas between")
 	f.StringVar(&c.AuditFile, "audit-file", c.AuditFile, "file that the audit log is appended to, besides the store")
 	f.StringVar(&c.AuditSyslog, "audit-syslog", c.AuditSyslog,
 		"syslog that gets the audit log too: local, unix:/path or tcp://host:port")
@@ -192,6 +230,9 @@ func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	if err := c.places(os.Geteuid(), getenv); err != nil {
+		return err
+	}
 	return c.check()
 }
 
@@ -223,8 +264,6 @@ var storeURLs = []string{"nats://", "tls://", "redis://", "rediss://", "redis+se
 
 func (c *Config) check() error {
 	switch {
-	case c.DataDir == "":
-		return errors.New("data_dir is empty")
 	case c.Store != "embedded" && !slices.ContainsFunc(storeURLs,
 		func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }):
 		return fmt.Errorf("store: %q is neither embedded nor one of %s", redact(c.Store), strings.Join(storeURLs, " "))
@@ -241,6 +280,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("node_names: %d is not between 1 and 100000", c.NodeNames)
 	case c.WildcardNames < 1 || c.WildcardNames > 100_000:
 		return fmt.Errorf("wildcard_names: %d is not between 1 and 100000", c.WildcardNames)
+	case slices.Contains(c.ExpectedNodes, ""):
+		return errors.New("expected_nodes: an id is empty")
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSClientCA == ""):
 		return errors.New("xds_cert, xds_key and xds_client_ca go together")
 	case c.AdminClientCA != "" && c.XDSCert == "":
@@ -271,6 +312,9 @@ func (c *Config) check() error {
 	if err := c.Listeners.check(c.Scopes); err != nil {
 		return fmt.Errorf("listeners: %w", err)
 	}
+	if err := c.checkNodes(); err != nil {
+		return err
+	}
 	for _, a := range []struct{ key, addr string }{{"xds_listen", c.XDSListen}, {"admin_listen", c.AdminListen}} {
 		if err := c.checkListen(a.addr); err != nil {
 			return fmt.Errorf("%s: %w", a.key, err)
@@ -286,8 +330,8 @@ func (c *Config) check() error {
 
 // checkListen refuses an address at which plaintext would leave the machine.
 func (c *Config) checkListen(addr string) error {
-	if strings.HasPrefix(addr, "unix:") {
-		return nil
+	if path, socket := strings.CutPrefix(addr, "unix:"); socket {
+		return place.CheckSocket(path)
 	}
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return fmt.Errorf("%q is not host:port or unix:/path: %w", addr, err)

@@ -29,7 +29,7 @@ func load(t *testing.T, yaml string, env map[string]string, args ...string) (Con
 }
 
 func TestAFlagWinsOverTheEnvironmentAndThatOverTheFile(t *testing.T) {
-	c, err := load(t, "refresh: 1s\ncerts: /file\nxds_listen: 127.0.0.1:1\n",
+	c, err := load(t, "refresh: 1s\ncerts: /file\nxds_listen: 127.0.0.1:1\nxds_open: true\n",
 		map[string]string{"LOCKSTEP_REFRESH": "2s", "LOCKSTEP_CERTS": "/env"}, "--refresh", "3s")
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +81,9 @@ func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 		{"refresh: 1ms\n", "refresh"},
 		{"spiffe_socket: unix:/s\nxds_cert: a\nxds_key: b\nxds_client_ca: c\n", "takes the place"},
 		{"spiffe_socket: /run/s\n", "spiffe_socket"},
+		{"admin_client_ca: c\nspiffe_socket: unix:/s\nadmin_listen: 192.0.2.1:1\n", "goes with xds_cert"},
+		{"admin_client_ca: c\nxds_cert: a\nxds_key: b\nxds_client_ca: c\n", "speaks plaintext on 127.0.0.1"},
+		{"metrics_listen: 9090\n", "metrics_listen"},
 		{"scopes:\n  default:\n    client_certs: some\n", "client_certs"},
 		{"listeners:\n  hosts: [a.example]\n", "template is missing"},
 		{"listeners:\n  template: l.yaml\n  scope: other\n", "\"other\" is not among the scopes"},
@@ -104,18 +107,23 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "refresh: 1s\n", "scopes:\n  default:\n    period: 10m\n    quorum: 95%\n    laggard: 3m\n",
 		"scopes:\n  a: null\n", "scopes: [1]\n",
-		"xds_listen: unix:/run/x\nadmin_listen: '[::1]:1'\n",
+		"xds_listen: unix:/run/x\nadmin_listen: '[::1]:1'\n", "xds_listen: 127.0.0.1:1\nxds_open: true\n",
+		"xds_listen: unix:/s\nxds_socket_mode: 0660\nxds_socket_group: g\n", "policy: p\nxds_socket_mode: '0666'\n",
 		"scopes: {default: {ticket_lifetime: 1s, period: 1s, max_key_age: 24h}}\n", "a: &a [*a]\n",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := Default()
-		if c.parse(b) != nil || c.check() != nil {
+		if c.parse(b) != nil || c.places(0, func(string) string { return "" }) != nil || c.check() != nil {
 			return
 		}
-		// What is let through can be kept: no plaintext leaves the machine, no ring outgrows its
-		// bound.
+		// What is let through can be kept: no plaintext leaves the machine, nobody gets everything
+		// unless that was said, no ring outgrows its bound.
+		if tcp := !strings.HasPrefix(c.XDSListen, "unix:"); !c.MTLS() && c.Policy == "" && !c.XDSOpen &&
+			(tcp || c.SocketMode()&0o002 != 0) {
+			t.Errorf("whoever connects to %s gets everything", c.XDSListen)
+		}
 		for name, p := range c.Scopes {
 			if err := p.Check(); err != nil {
 				t.Errorf("scope %q: %v", name, err)
@@ -133,4 +141,24 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The file, the environment and the flag each replace what came before.
+func TestExpectedNodesComeFromFileEnvironmentAndFlag(t *testing.T) {
+	const file = "expected_nodes: [edge-1, edge-2]\n"
+	env := map[string]string{"LOCKSTEP_EXPECTED_NODES": "edge-3,edge-4"}
+	for _, tc := range []struct {
+		env  map[string]string
+		args []string
+		want string
+	}{
+		{nil, nil, "edge-1 edge-2"},
+		{env, nil, "edge-3 edge-4"},
+		{env, []string{"--expected-nodes", "edge-5,edge-6"}, "edge-5 edge-6"},
+	} {
+		c, err := load(t, file, tc.env, tc.args...)
+		if got := strings.Join(c.ExpectedNodes, " "); err != nil || got != tc.want {
+			t.Errorf("environment %v, flags %v: %q, %v; want %q", tc.env, tc.args, got, err, tc.want)
+		}
+	}
 }

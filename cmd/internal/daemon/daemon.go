@@ -22,14 +22,20 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
+	"github.com/lockstep-tls/lockstep/cmd/internal/certlog"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
+	"github.com/lockstep-tls/lockstep/cmd/internal/observer"
+	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
+	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
+	"github.com/lockstep-tls/lockstep/cmd/internal/rest"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/events/journal"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -37,7 +43,6 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/keysource/trial"
 	"github.com/lockstep-tls/lockstep/lds"
-	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -59,21 +64,25 @@ type Daemon struct {
 	store  store.Store  // what all rooms use: the vault, with guards around it
 	lossy  *guard.Lossy // nil if the store is nobody else's
 	bus    *bus.Bus
-	table  *sds.Table
-	certs  *catalog.Catalog
-	trials *trial.Records // nil if every node gets a changed certificate at once
-	dir    *dir.Dir       // nil without --certs
-	rolls  *fleet.Coordinator
-	xds    *server.Server
-	grpc   *grpc.Server
-	up     *health.Server
-	http   *http.Server
-	hub    *admin.Hub
+	events *journal.Journal
+	rec    *recorder.Recorder // everything that happened goes through it
+	nodes  *presence.Registry
 
-	durations *metrics.Durations
+	certlog   *certlog.Log // nil without --certs
+	table     *sds.Table
+	certs     *catalog.Catalog
+	trials    *trial.Records // nil if every node gets a changed certificate at once
+	dir       *dir.Dir       // nil without --certs
+	rolls     *fleet.Coordinator
+	xds       *server.Server
+	grpc      *grpc.Server
+	up        *health.Server
+	http      *http.Server
+	hub       *admin.Hub
 	problems  *admin.Problems
+	durations *metrics.Durations
 	audit     *audit.Log
-	seen      *observer
+	seen      *observer.Observer
 	healer    *sds.Healer
 	prover    *sds.Prover
 
@@ -83,6 +92,7 @@ type Daemon struct {
 	access  *access.Access
 	custody *custody.Custodian
 	mtls    *transport.MTLS // nil if plaintext is spoken
+	failed  *transport.Failures
 	policy  *enforce.Enforcer
 	denials *enforce.Denials
 
@@ -97,21 +107,30 @@ type Daemon struct {
 
 // New opens the data directory and the listeners. The caller runs Run or Close.
 func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), durations: metrics.NewDurations()}
+	d := &Daemon{
+		cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), failed: transport.NewFailures(log),
+		durations: metrics.NewDurations(),
+	}
 	defer func() {
 		if err != nil {
 			d.Close()
 		}
 	}()
-	if d.data, err = datadir.Open(datadir.Config{Path: c.DataDir, Store: c.Store, KEK: c.KEK}); err != nil {
+	if d.data, err = datadir.Open(datadir.Config{
+		Path: c.DataDir, Store: c.Store, KEK: c.KEK, KEKNew: c.KEKNew,
+	}); err != nil {
 		return nil, err
 	}
+	log.Info("data directory", "path", c.DataDir)
 	d.store = guard.NewTimed(failpoint.Store(d.data.Vault), d.durations.Store)
 	d.openCustody()
 	d.bus, err = bus.Open(bus.Config{
 		Events: c.Events, Listen: c.NATSListen, Token: d.data.NATSToken, Replica: d.data.Replica, Log: log,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err = d.openRecord(); err != nil {
 		return nil, err
 	}
 	d.mtls, err = transport.Open(transport.Config{
@@ -125,13 +144,13 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if err = d.openPolicy(); err != nil {
 		return nil, err
 	}
-	if d.xdsListener, err = transport.Listen(c.XDSListen); err != nil {
+	socket := transport.Socket{Mode: c.SocketMode(), Group: c.XDSSocketGroup, OwnDir: c.OwnSocketDir()}
+	if d.xdsListener, err = socket.Listen(c.XDSListen); err != nil {
 		return nil, fmt.Errorf("xds_listen: %w", err)
 	}
-	if d.policy.Policy() != nil { // it says what each user of this machine may have
-		if err = transport.OpenToAll(c.XDSListen); err != nil {
-			return nil, fmt.Errorf("xds_listen: %w", err)
-		}
+	plain := d.mtls == nil || transport.IsSocket(c.XDSListen)
+	if err = d.data.WriteXDS(d.xdsListener.Addr(), !plain); err != nil {
+		return nil, err
 	}
 	if d.adminListener, err = transport.Listen(c.AdminListen); err != nil {
 		return nil, fmt.Errorf("admin_listen: %w", err)
@@ -155,7 +174,8 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		creds = transport.SocketCredentials()
 	} else if d.mtls != nil {
 		// TLS brings buffers of its own. Another would only copy, and cost each node 4 KiB.
-		opts, creds = append(opts, grpc.ReadBufferSize(0)), credentials.NewTLS(d.mtls.Server("h2"))
+		opts = append(opts, grpc.ReadBufferSize(0))
+		creds = d.failed.Credentials("xds", credentials.NewTLS(d.mtls.Server("h2")))
 	}
 	d.xdsListener, creds = server.Ordered(d.xdsListener, creds)
 	d.grpc = grpc.NewServer(append(opts, grpc.Creds(creds))...)
@@ -166,7 +186,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 
 	d.http = &http.Server{
 		Handler: admin.New(d.admin()), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(d.failed.ErrorLog("admin", log.Handler()), slog.LevelDebug),
 	}
 	d.http.Protocols = new(http.Protocols)
 	d.http.Protocols.SetHTTP1(true)
@@ -202,10 +222,14 @@ func (d *Daemon) wire() error {
 	d.access.Look(context.Background())
 	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
 	if d.cfg.Certs != "" {
+		d.certlog = certlog.New(certlog.Config{
+			File: d.data.File("certs.mark"), Audit: d.audit, Record: d.rec.Record, Log: d.log,
+		})
 		d.dir = dir.New(dir.Config{
 			Dir: d.cfg.Certs, Rescan: d.cfg.Refresh, Log: d.log,
 			Known:      datadir.Names{Store: d.store, Replica: d.data.Replica},
 			Changed:    d.changed,
+			Noted:      d.certlog.Note,
 			AcceptLoss: "lockstep cert rm --confirm",
 		})
 		d.sources = append(d.sources, d.dir)
@@ -230,6 +254,10 @@ func (d *Daemon) wire() error {
 		Announce: d.tell, Record: d.recordRollout,
 		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
 	})
+	d.nodes = presence.New(presence.Config{
+		Store: d.store, Replica: d.data.Replica, Fleet: d.rolls, Refresh: d.cfg.Refresh, Expected: d.cfg.ExpectedNodes,
+		Record: d.rec.Record, Log: d.log,
+	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,
 	}
@@ -252,14 +280,14 @@ func (d *Daemon) wire() error {
 		Refers: lds.TypeURL, Hopeless: d.rolls.Hopeless, Announce: d.tellOfNode,
 	})
 	d.prover = d.newProver()
-	d.seen = &observer{
-		rolls: d.rolls, healer: d.healer, table: d.table, prover: d.prover, listeners: d.listeners,
-		durations: d.durations, log: d.log,
-	}
+	d.seen = observer.New(observer.Config{
+		Rollouts: d.rolls, Healer: d.healer, Table: d.table, Prover: d.prover, Listeners: d.listeners, Nodes: d.nodes,
+		Group: d.group, Took: d.durations.Observe, Log: d.log,
+	})
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
-		Observe:  d.seen.observe,
-		Identity: transport.Identity,
+		Observe:  d.seen.Observe,
+		Identity: transport.Identity, Remote: remote,
 		Admit:    d.admit,
 		OnDemand: sds.TypeURL, Hold: d.cfg.NodeNames, HoldGroup: d.cfg.WildcardNames,
 		Log: d.log,
@@ -283,7 +311,7 @@ func (d *Daemon) admin() admin.Config {
 	return admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
-		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.bus,
+		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events, Gone: d.nodes,
 		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
 		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
@@ -293,6 +321,17 @@ func (d *Daemon) admin() admin.Config {
 		Vault: d.data.Vault, Custody: d.custody, Token: d.data.Token, Access: d.access, Operators: d.mtls.Operator(),
 		Reflection: reflectionOf(d.grpc), Hosts: hosts, Log: d.log,
 	}
+}
+
+// remote returns [xds.Node].Remote of a node on a unix socket, and of no other.
+func remote(ctx context.Context) string {
+	switch socket, same := transport.OnSocket(ctx); {
+	case same:
+		return xds.LocalSocket
+	case socket:
+		return xds.Socket
+	}
+	return ""
 }
 
 // Run serves until ctx ends. Then it drains: nodes are sent elsewhere, requests may end, and the
@@ -305,6 +344,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run := func(f func(context.Context) error) { g.Go(func() error { return f(core) }) }
 	if d.dir != nil {
 		run(d.dir.Run)
+		run(d.certlog.Run)
 	}
 	run(d.certs.Run)
 	if d.trials != nil {
@@ -313,6 +353,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.lossy != nil {
 		run(d.lossy.Run)
 	}
+	run(d.rec.Run)
+	run(d.nodes.Run)
+	run(d.runRecord)
 	run(d.rolls.Run)
 	run(d.table.Run)
 	run(d.healer.Run)
@@ -323,11 +366,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(d.custody.Run)
 	run(d.problems.Run)
 	run(d.access.Run)
-	run(rest)
+	run(rest.Run)
+	run(func(ctx context.Context) error { d.mtls.Watch(ctx, d.cfg.Refresh, d.log); return nil })
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
 	}
-	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.xds.Dismiss) })
+	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.dismiss) })
 	run(func(ctx context.Context) error { return d.bus.Run(ctx, d.heard, d.rolls) })
 	g.Go(func() error { return d.serveAdmin() })
 	if d.metricsListener != nil {
@@ -392,6 +436,10 @@ func (d *Daemon) serveXDS(ctx context.Context) error {
 }
 
 func (d *Daemon) drain() {
+	d.rec.Publish(events.Event{
+		Kind: events.ReplicaStopping, Name: d.data.Replica,
+		Text: "this replica is stopping, and sends its nodes elsewhere",
+	})
 	d.log.Info("draining")
 	d.up.Shutdown()
 	d.xds.Drain()
@@ -422,6 +470,7 @@ func (d *Daemon) Close() {
 	if d.mtls != nil {
 		d.mtls.Close()
 	}
+	d.closeRecord()
 	if d.bus != nil {
 		d.bus.Close()
 	}
@@ -454,33 +503,4 @@ func (d *Daemon) ready() error {
 		}
 	}
 	return d.policy.Unsettled()
-}
-
-// tell passes on what was done to a ring, to the log, to NATS and to those who watch.
-func (d *Daemon) tell(scope string, l rotation.Line, version string) {
-	failpoint.Hit(string(l.What) + "/after-wake")
-	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key,
-		"by", l.By, "why", l.Why, "nodes", l.Nodes, "took", l.Took,
-		"waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
-	d.durations.Rotation(scope, l)
-	if n := l.Behind(); n > 0 {
-		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there",
-			"scope", scope, "count", n, "nodes", l.LeftBehind)
-		d.seen.leftBehind(scope, n)
-	}
-	d.bus.Publish(events.Event{
-		Kind: events.Rotation, Scope: scope, Version: version, Phase: string(l.What), Rotation: l.Rotation,
-		Why: l.Why, By: l.By, At: l.At, Audit: d.rolls.Audit(scope),
-	})
-	d.hub.Tell(admin.LineOf(scope, l))
-}
-
-// tellOfNode tells the other replicas what they may have to offer a node again; see
-// [sds.HealerConfig].
-func (d *Daemon) tellOfNode(node string, cured bool) {
-	kind := events.Refused
-	if cured {
-		kind = events.Cured
-	}
-	d.bus.Publish(events.Event{Kind: kind, Name: node, By: d.data.Replica, At: time.Now()})
 }

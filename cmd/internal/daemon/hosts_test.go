@@ -29,7 +29,8 @@ func TestPinAndUnpinSayWhatBecomesOfAHost(t *testing.T) {
 			"it stays: the configuration makes it eager (listeners: hosts)"},
 		{func() (api.Host, error) { return r.client.UnpinHost(t.Context(), "b.example") },
 			"on-demand ", "b.example is fetched on demand"},
-		{func() (api.Host, error) { return r.client.PinHost(t.Context(), "c.example") }, "eager pin", ""},
+		{func() (api.Host, error) { return r.client.PinHost(t.Context(), "c.example") }, "eager pin",
+			"it was pinned before: nothing was changed"},
 	} {
 		h, err := c.do()
 		if got := h.State + " " + h.By; err != nil || got != c.want ||

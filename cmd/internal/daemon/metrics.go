@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"sync/atomic"
-
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
 )
@@ -15,16 +13,9 @@ func (d *Daemon) ledger() admin.Ledger {
 func (d *Daemon) metrics() metrics.Config {
 	return metrics.Config{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Bus: d.bus,
-		Policy: d.policy, Denials: d.denials, Audit: d.audit,
-		Happened:   func() []uint64 { return loadAll(d.seen.kinds[:]) },
-		LeftBehind: d.seen.behind, Problems: d.problems.Here,
+		Policy: d.policy, Denials: d.denials, Audit: d.audit, MTLS: d.mtls, Failed: d.failed,
+		Happened:   d.seen.Counts,
+		LeftBehind: d.seen.Behind, Problems: d.problems.Here, Gone: d.nodes.Count,
 		Durations: d.durations,
 	}
-}
-
-func loadAll(counts []atomic.Uint64) (out []uint64) {
-	for i := range counts {
-		out = append(out, counts[i].Load())
-	}
-	return out
 }

@@ -114,6 +114,7 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 	kek := filepath.Join(t.TempDir(), "sealing.key")
 	shared := func(c *config.Config) {
 		c.Store, c.KEK, c.Events, c.Refresh = "redis://"+redis.Addr, kek, "nats://127.0.0.1:1", time.Second
+		c.KEKNew = true
 	}
 	one, two := start(t, shared), start(t, shared)
 	join(t, two.xdsListener.Addr().String(), "edge-1", "tickets/default").gets("+tickets/default")

@@ -2,12 +2,16 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
 	"github.com/lockstep-tls/lockstep/identity/transport"
@@ -28,7 +32,15 @@ func (d *Daemon) openPolicy() (err error) {
 		Apply: d.setPolicy, Log: d.log,
 	})
 	switch {
-	case err != nil || d.cfg.Policy != "":
+	case err != nil:
+	case d.cfg.XDSOpen && !d.cfg.OpenToAll():
+		d.log.Warn("xds_open has no effect: a policy, mTLS or the mode of the socket says who gets what; drop it")
+	case d.cfg.OpenToAll():
+		d.log.Warn("xds_open: whoever can connect gets every private key and every ticket key", "addr",
+			d.cfg.XDSListen)
+	}
+	switch {
+	case err != nil || d.cfg.Policy != "" || d.cfg.OpenToAll():
 	case transport.IsSocket(d.cfg.XDSListen):
 		d.log.Info("no policy: whoever may open the socket gets every secret", "addr", d.cfg.XDSListen)
 	case d.mtls != nil:
@@ -46,6 +58,9 @@ func (d *Daemon) setPolicy(p *identity.Policy) {
 	d.rolls.SetAllows(scopesOf(p))
 	d.listeners.SetPolicy(p)
 	d.xds.AdmitAnew()
+	d.rec.Publish(events.Event{
+		Kind: events.Policy, Name: d.cfg.Policy, Text: fmt.Sprintf("another policy is in force: %d rules", p.Rules()),
+	})
 }
 
 // admit returns why a node may not connect; see [server.Config].
@@ -68,6 +83,16 @@ func (d *Daemon) granted() sds.Policy {
 // denied is what [sds.Config].Denied calls.
 func (d *Daemon) denied(n xds.Node, name string) {
 	d.denials.Add(enforce.Denial{Node: n.ID, Identity: n.Identity, Remote: n.Remote, Name: name})
+}
+
+// group is whom a node is counted with on the rosters. It is empty if a rule of the policy names
+// its id. Else nodes of one identity may be one client under many ids, also where nobody is known.
+func (d *Daemon) group(n xds.Node) string {
+	if p := d.policy.Policy(); p != nil && p.NamesNode(n.Identity, n.ID) {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(n.Identity))
+	return hex.EncodeToString(sum[:8])
 }
 
 // turnedAway is what the admin API knows of nodes that were turned away.

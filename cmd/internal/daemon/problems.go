@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
@@ -15,11 +16,31 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 		out = append(out, problems.New(problems.EventsDown, "",
 			fmt.Sprintf("events are down, changes reach other replicas within %s: %v", d.cfg.Refresh, err)))
 	}
+	if d.cfg.OpenToAll() {
+		out = append(out, problems.New(problems.XDSOpen, "", fmt.Sprintf(
+			"xds_open: whoever can connect to %s gets every private key and every ticket key", d.cfg.XDSListen)))
+	}
 	for _, err := range d.policy.Problems() {
+		out = append(out, problems.Of("", err))
+	}
+	for _, err := range d.mtls.Problems(time.Now()) {
 		out = append(out, problems.Of("", err))
 	}
 	if d.lossy != nil {
 		out = append(out, loss.Problems(context.Background(), d.lossy)...)
+	}
+	out = append(out, d.nodes.Problems()...)
+	if d.certlog != nil {
+		out = append(out, d.certlog.Problems()...)
+	}
+	out = append(out, d.rec.Problems()...)
+	for _, scope := range d.rolls.Scopes() {
+		if n := d.rolls.Crowded(scope); n > 0 {
+			p := problems.New(problems.IDsCrowded, scope, fmt.Sprintf("scope %s: %d nodes get no ring for now, "+
+				"since too many ids share their identity", scope, n))
+			p.Count = n
+			out = append(out, p)
+		}
 	}
 	return append(out, d.listeners.Problems()...)
 }

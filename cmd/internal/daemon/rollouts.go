@@ -1,6 +1,11 @@
 package daemon
 
 import (
+	"fmt"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
 )
@@ -35,4 +40,14 @@ func (d *Daemon) unreachable(p fleet.Peer) {
 // cureOf says how a scope gets a ring whose record is damaged.
 func cureOf(scope string) string {
 	return "restore a backup of it (lockstep restore FILE), or replace every key (lockstep burn " + scope + ")"
+}
+
+// dismiss sends nodes to the other replicas.
+func (d *Daemon) dismiss(refuse time.Duration) int {
+	n := d.xds.Dismiss(refuse)
+	if n > 0 {
+		d.rec.Record(recorder.Entry{Logged: true, Event: events.Event{Kind: events.NodeLetGo, Text: fmt.Sprintf(
+			"the nodes of this replica were let go, since it cannot write to the store: %d streams were ended", n)}})
+	}
+	return n
 }

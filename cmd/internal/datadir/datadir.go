@@ -22,7 +22,9 @@ import (
 type Config struct {
 	Path  string // of the directory; it is made if it is missing
 	Store string // URL of a store elsewhere, or Embedded
-	KEK   string // source of the sealing key; empty: a file in the directory
+	KEK   string // source of the sealing key; empty: a file in the directory, made if missing
+	// KEKNew makes the file that KEK names if it is missing while the store is empty.
+	KEKNew bool
 }
 
 // Embedded is the store that lives in the data directory.
@@ -73,7 +75,12 @@ func Open(c Config) (_ *Dir, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Vault, err = stores.Unlock(ctx, raw, keys); err != nil {
+	d.Vault, err = stores.Unlock(ctx, raw, keys, c.KEK == "" || c.KEKNew)
+	if errors.Is(err, stores.ErrNoKey) && c.KEK != "" && !c.KEKNew {
+		return nil, fmt.Errorf("kek: %w: put it there; or give kek_new (--kek-new), and one is made if the store is "+
+			"empty", err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, f := range []struct {
@@ -116,6 +123,16 @@ func (d *Dir) WriteAddr(scheme string, a net.Addr) error {
 		addr = "unix:" + a.String()
 	}
 	return atomicfile.Write(d.File("admin.addr"), []byte(addr+"\n"), 0o600)
+}
+
+// WriteXDS leaves the address for nodes where `lockstep bootstrap` finds it. It is unix:/path,
+// tcp:host:port, or tls:host:port if nodes need certificates there.
+func (d *Dir) WriteXDS(a net.Addr, mtls bool) error {
+	kind := a.Network()
+	if kind == "tcp" && mtls {
+		kind = "tls"
+	}
+	return atomicfile.Write(d.File("xds.addr"), []byte(kind+":"+a.String()+"\n"), 0o600)
 }
 
 // Close closes the store and gives the directory back.

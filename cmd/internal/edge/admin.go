@@ -64,6 +64,7 @@ func (e *Edge) admin(ctx context.Context) error {
 
 // measure adds the metrics that are read when somebody asks for them.
 func (e *Edge) measure() {
+	e.measureExpiry()
 	e.registry.MustRegister(
 		version.Metric(),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_edge_certificates", Help: "Certificates held."},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/place"
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 	"github.com/lockstep-tls/lockstep/edgeproxy"
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -28,7 +29,8 @@ type Config struct {
 	// Cluster is the node cluster.
 	Cluster string `yaml:"cluster"`
 	// XDS is the address of the control plane: host:port, several of them with commas, or
-	// unix:/path. The first that answers is used.
+	// unix:/path. The first that answers is used. Empty stands for unix:/run/lockstep/xds.sock, and
+	// with XDSCert for 127.0.0.1:18000.
 	XDS string `yaml:"xds"`
 	// XDSCert, XDSKey and XDSCA are PEM files for mTLS to the control plane: this node's
 	// certificate (its identity) and key, and the CA of the control plane. They are read again at
@@ -70,7 +72,7 @@ type Config struct {
 // Default returns the configuration without any setting.
 func Default() Config {
 	return Config{
-		Cluster: "edge", XDS: "127.0.0.1:18000", AdminListen: "127.0.0.1:18090", AccessLog: "on",
+		Cluster: "edge", AdminListen: "127.0.0.1:18090", AccessLog: "on",
 		TicketLifetime: 2 * time.Hour,
 		Limits:         edgeproxy.DefaultLimits(), Timeouts: edgeproxy.DefaultTimeouts(),
 	}
@@ -80,7 +82,8 @@ func Default() Config {
 func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Node, "node", c.Node, "this edge's id at the control plane")
 	f.StringVar(&c.Cluster, "cluster", c.Cluster, "its node cluster")
-	f.StringVar(&c.XDS, "xds", c.XDS, "the control plane: host:port, several with commas, or unix:/path")
+	f.StringVar(&c.XDS, "xds", c.XDS, "the control plane: host:port, several with commas, or unix:/path "+
+		"(default unix:/run/lockstep/xds.sock)")
 	f.StringVar(&c.XDSCert, "xds-cert", c.XDSCert, "PEM file: this node's certificate for mTLS to the control plane")
 	f.StringVar(&c.XDSKey, "xds-key", c.XDSKey, "PEM file: its private key")
 	f.StringVar(&c.XDSCA, "xds-ca", c.XDSCA, "PEM file: the CA of the control plane's certificate")
@@ -122,6 +125,17 @@ func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	switch {
+	case c.XDS != "":
+	case c.XDSCert != "":
+		c.XDS = "127.0.0.1:18000"
+	default:
+		path, err := place.Socket(0, func(string) string { return "" }) // that of lockstepd's unit
+		if err != nil {
+			return fmt.Errorf("xds: %w", err)
+		}
+		c.XDS = "unix:" + path
+	}
 	return c.check()
 }
 
@@ -157,8 +171,6 @@ func (c *Config) check() error {
 	switch {
 	case c.Node == "":
 		return errors.New("node is empty: give each edge an id of its own")
-	case c.XDS == "":
-		return errors.New("xds is empty: where is the control plane?")
 	case (c.XDSCert == "") != (c.XDSKey == "") || (c.XDSCert == "") != (c.XDSCA == ""):
 		return errors.New("xds_cert, xds_key and xds_ca go together")
 	case c.XDSName != "" && c.XDSCert == "":
@@ -171,6 +183,11 @@ func (c *Config) check() error {
 		return fmt.Errorf("access_log: %q is neither on nor off", c.AccessLog)
 	}
 	for _, at := range c.endpoints() {
+		if path, socket := strings.CutPrefix(at, "unix:"); socket {
+			if err := place.CheckSocket(path); err != nil {
+				return fmt.Errorf("xds: %w", err)
+			}
+		}
 		if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasPrefix(at, "unix:") {
 			return fmt.Errorf("xds: %q is neither host:port nor unix:/path", at)
 		}

@@ -2,11 +2,13 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -102,6 +104,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return e.admin(ctx) })
 	g.Go(func() error { return e.keep(ctx) })
+	g.Go(func() error { e.watchExpiry(ctx); return nil })
 	g.Go(func() error { return e.succeed(ctx, asking.Done(), leave) })
 	g.Go(func() error {
 		select {
@@ -151,7 +154,7 @@ func (e *Edge) listen() error {
 		ln, err := given.listen(l.Address)
 		if err != nil {
 			e.closeAll()
-			return fmt.Errorf("listeners[%d]: %w", i, err)
+			return fmt.Errorf("listeners[%d].address: %w", i, taken(err))
 		}
 		e.log.Info("listening", "address", ln.Addr().String(), "scope", l.Scope)
 		e.listeners, e.open[l.Address] = append(e.listeners, ln), ln
@@ -159,7 +162,7 @@ func (e *Edge) listen() error {
 	if at := e.cfg.AdminListen; at != "" {
 		if e.adminListener, err = given.listen(at); err != nil {
 			e.closeAll()
-			return fmt.Errorf("admin_listen: %w", err)
+			return fmt.Errorf("admin_listen: %w", taken(err))
 		}
 		e.open[at] = e.adminListener
 	}
@@ -167,6 +170,15 @@ func (e *Edge) listen() error {
 		e.log.Warn("sockets that were given are not in the configuration, and are closed", "addresses", unused)
 	}
 	return nil
+}
+
+// taken says what an address means on which another process listens.
+func taken(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another process of this machine listens there, perhaps another edge: "+
+			"give this one an address of its own", err)
+	}
+	return err
 }
 
 func (e *Edge) closeAll() {

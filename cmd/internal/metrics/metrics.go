@@ -1,6 +1,6 @@
 // Package metrics is /metrics of lockstepd. Each value is read from the room that knows it at
 // each scrape. No metric has a label for a host or a node, so their number does not grow with the
-// fleet.
+// fleet. The one exception names the 100 certificates that end first.
 package metrics
 
 import (
@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
+	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
@@ -38,6 +39,8 @@ type Config struct {
 	Policy  *enforce.Enforcer
 	Denials *enforce.Denials
 	Audit   *audit.Log
+	MTLS    *transport.MTLS // nil: plaintext is spoken
+	Failed  *transport.Failures
 	// Happened returns how often each kind of event happened on streams, by [xds.Kind].
 	Happened  func() []uint64
 	Durations *Durations
@@ -45,6 +48,8 @@ type Config struct {
 	Problems func(context.Context) []api.Problem
 	// LeftBehind returns how many nodes the rotations of a scope went on without.
 	LeftBehind func(scope string) int
+	// Gone returns how many nodes that were here are gone, and how many expected ones are missing.
+	Gone func() (gone, missing int)
 }
 
 // Handler answers scrapes.
@@ -77,7 +82,10 @@ var (
 	nodes      = desc("nodes", "Nodes on the scope's roster.", "scope", "state")
 	stuck      = desc("nodes_stuck",
 		"Nodes connected here that refuse whatever they are sent: they must be restarted.")
-	ringless = desc("nodes_without_ring",
+	nodesGone = desc("nodes_gone",
+		"Nodes that were here within 30 days, and were not for longer than their lease, at all replicas.")
+	nodesMissing = desc("nodes_missing", "Nodes of expected_nodes that are connected to no replica.")
+	ringless     = desc("nodes_without_ring",
 		"Nodes connected here that asked for a ring and have accepted none.")
 	certsRefused = desc("certificates_refused",
 		"Certificates of which some node that is connected here refuses what they have now.")
@@ -125,9 +133,7 @@ var (
 		"Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
 	badCerts = desc("certificate_problems",
 		"Certificates of the directory that cannot be served as they are.")
-	held   = desc("certificates_held", "Names gone from the directory and held back.")
-	expiry = desc("certificate_earliest_expiry_seconds",
-		"Seconds until the first certificate expires that stands in the directory or that some node was sent.")
+	held = desc("certificates_held", "Names gone from the directory and held back.")
 )
 
 // Describe sends nothing, since scopes come from the configuration. So the collector is unchecked.
@@ -164,6 +170,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(eventCount, n.Lost, "lost")
 	count(eventCount, n.Received, "received")
 	count(eventCount, n.Dropped, "dropped")
+	gone, missing := c.c.Gone()
+	gauge(nodesGone, float64(gone))
+	gauge(nodesMissing, float64(missing))
 	troubles := c.c.Ledger.Counts(context.Background(), time.Now())
 	gauge(stuck, float64(troubles.Stuck))
 	gauge(ringless, float64(troubles.Ringless))
@@ -211,6 +220,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.certificates(gauge)
 	agentMetrics(gauge, c.c.Ledger.Streams.Agents())
+	c.connections(gauge, count)
 	problemMetrics(gauge, c.c.Problems(context.Background()))
 }
 
@@ -244,33 +254,6 @@ func scopeMetrics(
 	} {
 		gauge(nodes, float64(v), name, state)
 	}
-}
-
-func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)) {
-	gauge(watched, float64(c.c.Ledger.Table.Watched()))
-	first := c.c.Ledger.Table.Expiry()
-	defer func() {
-		if !first.IsZero() {
-			gauge(expiry, time.Until(first).Seconds())
-		}
-	}()
-	if c.c.Dir == nil {
-		return
-	}
-	var bad, heldNames int
-	for _, e := range c.c.Dir.List() {
-		if e.Problem != "" {
-			bad++
-		}
-		if e.Held {
-			heldNames++
-		}
-		if !e.NotAfter.IsZero() && (first.IsZero() || e.NotAfter.Before(first)) {
-			first = e.NotAfter
-		}
-	}
-	gauge(badCerts, float64(bad))
-	gauge(held, float64(heldNames))
 }
 
 func b2f(b bool) float64 {

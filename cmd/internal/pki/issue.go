@@ -82,12 +82,8 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 		SerialNumber: serial(), NotBefore: now.Add(-skew), NotAfter: now.Add(r.TTL),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	switch {
-	case r.TTL <= 0:
-		return nil, bad("a lifetime of %s", r.TTL)
-	case t.NotAfter.After(c.cert.NotAfter):
-		return nil, bad("it would outlive its CA, which ends at %s: shorten --ttl, or make a new CA",
-			c.cert.NotAfter.UTC().Format(time.RFC3339))
+	if err := c.mayIssue(t, r.TTL); err != nil {
+		return nil, err
 	}
 	names := r.Names
 	if r.Server {
@@ -127,6 +123,18 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 		t.IPAddresses = append(t.IPAddresses, ip)
 	}
 	return t, nil
+}
+
+// mayIssue refuses a lifetime that makes no sense.
+func (c *CA) mayIssue(t *x509.Certificate, ttl time.Duration) error {
+	switch {
+	case ttl <= 0:
+		return bad("a lifetime of %s", ttl)
+	case t.NotAfter.After(c.cert.NotAfter):
+		return bad("it would outlive its CA, which ends at %s: shorten --ttl, or make a new CA",
+			c.cert.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // NodeDir returns the folder of a node's certificate below the CA's folder. Edge-1, edge-1 and

@@ -93,19 +93,12 @@ func Open(dir string) (*CA, error) {
 	if c.cert, err = parseCert(crt); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, CAFile), err)
 	}
-	block, _ := pem.Decode(key)
-	if block == nil {
-		return nil, fmt.Errorf("%s holds no PEM", filepath.Join(dir, caKeyFile))
-	}
-	any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
+	if c.key, err = parseKey(key); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, caKeyFile), err)
 	}
-	own, ok := any.(*ecdsa.PrivateKey)
-	if !ok || !own.PublicKey.Equal(c.cert.PublicKey) {
+	if !c.key.PublicKey.Equal(c.cert.PublicKey) {
 		return nil, fmt.Errorf("%s does not belong to %s", caKeyFile, filepath.Join(dir, CAFile))
 	}
-	c.key = own
 	return c, nil
 }
 
@@ -119,13 +112,9 @@ func (c *CA) NotAfter() time.Time { return c.cert.NotAfter }
 
 // Expiry returns when the certificate in a folder of Issue expires.
 func Expiry(dir string) (time.Time, error) {
-	b, err := os.ReadFile(filepath.Join(dir, CertFile))
+	cert, err := readCert(filepath.Join(dir, CertFile))
 	if err != nil {
 		return time.Time{}, err
-	}
-	cert, err := parseCert(b)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%s: %w", filepath.Join(dir, CertFile), err)
 	}
 	return cert.NotAfter, nil
 }
@@ -136,6 +125,22 @@ func parseCert(b []byte) (*x509.Certificate, error) {
 		return nil, errors.New("it holds no certificate (PEM)")
 	}
 	return x509.ParseCertificate(block.Bytes)
+}
+
+func parseKey(b []byte) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return nil, errors.New("it holds no PEM")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	own, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("it holds a key of another kind: %T", key)
+	}
+	return own, nil
 }
 
 func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {

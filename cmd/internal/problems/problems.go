@@ -10,6 +10,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
+	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
@@ -22,6 +23,8 @@ var ofErrors = []struct {
 	{enforce.ErrUnsettled, PolicyUnsettled},
 	{enforce.ErrUnlogged, PolicyUnwritten},
 	{enforce.ErrPutBack, PolicyPutBack},
+	{transport.ErrExpired, OwnExpired},
+	{transport.ErrNearEnd, OwnNearEnd},
 	{fleet.ErrUnrecorded, RingUnrecorded},
 }
 

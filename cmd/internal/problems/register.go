@@ -10,12 +10,17 @@ const (
 	NodeInDoubt         = "node-in-doubt"
 	KeysInDoubt         = "keys-in-doubt"
 	KeyTooOld           = "key-too-old"
+	OwnExpired          = "own-certificate-expired"
+	CertificatesExpired = "certificates-expired"
+	NotRenewed          = "certificates-not-renewed"
 	PolicyUnsettled     = "policy-unsettled"
 	StoreDown           = "store-down"
 	NoRing              = "no-ring"
 	StoreLost           = "store-lost"
 	CanaryDamaged       = "canary-damaged"
 	CertificatesHeld    = "certificates-held"
+	XDSOpen             = "xds-open"
+	IDsCrowded          = "ids-crowded"
 	RingUnrecorded      = "ring-unrecorded"
 	StoreFrozen         = "store-frozen"
 	RingRefused         = "ring-refused"
@@ -28,6 +33,7 @@ const (
 	ListenerRefused     = "listener-refused"
 	ListenerTemplate    = "listener-template-unusable"
 	BeyondMaxEager      = "hosts-beyond-max-eager"
+	OwnNearEnd          = "own-certificate-near-end"
 	PolicyUnusable      = "policy-unusable"
 	PolicyUnwritten     = "policy-unwritten"
 	PolicyPutBack       = "policy-put-back"
@@ -37,6 +43,10 @@ const (
 	RosterUnreadable    = "roster-unreadable"
 	ClockOff            = "clock-off"
 	EventsDown          = "events-down"
+	NodeMissing         = "node-missing"
+	NodeGone            = "node-gone"
+	Unaudited           = "certificates-unaudited"
+	Unrecorded          = "events-unrecorded"
 	NodeExcluded        = "node-excluded"
 )
 
@@ -59,6 +69,8 @@ type Kind struct {
 // critical, LockstepProblem for warnings.
 const Generic = "LockstepProblem"
 
+const renew = "renew it, with lockstep pki renew or where it was issued; the new file is read by itself"
+
 // Register has every code once, in the order of the constants.
 var Register = []Kind{
 	{StandIn, api.Critical, "put a certificate that can be served (lockstep cert put)", "LockstepStandIn", ""},
@@ -67,6 +79,9 @@ var Register = []Kind{
 	{NodeInDoubt, api.Critical, "restart this Envoy", "LockstepNodeInDoubt", ""},
 	{KeysInDoubt, api.Critical, "lockstep audit show", "LockstepKeysInDoubt", ""},
 	{KeyTooOld, api.Critical, "lockstep status names what blocks", "LockstepKeyTooOld", ""},
+	{OwnExpired, api.Critical, renew, "LockstepOwnCertificateExpired", ""},
+	{CertificatesExpired, api.Critical, "lockstep cert list --expired", "LockstepCertificateExpiring", ""},
+	{NotRenewed, api.Warning, "lockstep cert list --expires-within 30d", "LockstepCertificateNotRenewed", ""},
 	{PolicyUnsettled, api.Critical, "lockstep audit verify", Generic, ""},
 	{StoreDown, api.Critical, "repair the store; lockstepd goes on by itself", "LockstepStoreDown", ""},
 	{NoRing, api.Critical, "wait some seconds, then look at the log of lockstepd", Generic, ""},
@@ -75,6 +90,8 @@ var Register = []Kind{
 		Generic, ""},
 	{CanaryDamaged, api.Critical, "give lockstepd the right --kek", Generic, ""},
 	{CertificatesHeld, api.Critical, "lockstep cert rm --confirm gives them up", "LockstepCertificatesHeld", ""},
+	{XDSOpen, api.Warning, "give a policy or certificates, or leave --xds-open out", Generic, ""},
+	{IDsCrowded, api.Warning, "list the ids of each identity in the policy (nodes)", Generic, ""},
 	{RingUnrecorded, api.Warning, "repair what status says of the audit log", Generic, ""},
 	{StoreFrozen, api.Warning, "lockstep store thaw ends it", Generic, ""},
 	{RingRefused, api.Warning, "lockstep nodes", "LockstepNodeRefusing", ""},
@@ -89,6 +106,7 @@ var Register = []Kind{
 	{ListenerRefused, api.Warning, "lockstep nodes", Generic, ""},
 	{ListenerTemplate, api.Warning, "correct the file; it is read again by itself", Generic, ""},
 	{BeyondMaxEager, api.Warning, "lockstep host list", Generic, ""},
+	{OwnNearEnd, api.Warning, renew, "LockstepOwnCertificateNearItsEnd", ""},
 	{PolicyUnusable, api.Warning, "correct the file; it is read again by itself", "LockstepPolicyUnusable", ""},
 	{PolicyUnwritten, api.Warning, "lockstep audit verify", Generic, ""},
 	{PolicyPutBack, api.Warning, "lockstep audit show has the digests", "LockstepPolicyPutBack", ""},
@@ -98,6 +116,11 @@ var Register = []Kind{
 	{RosterUnreadable, api.Warning, "wait: that replica writes another within 10 s if it runs", Generic, ""},
 	{ClockOff, api.Warning, "set the clock (timedatectl, chronyc tracking)", "LockstepClockOff", ""},
 	{EventsDown, api.Warning, "check the NATS server of --events", "LockstepEventsDown", ""},
+	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
+	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
+		"LockstepNodeGone", ""},
+	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
+	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",
 		"somebody typed it, and it ends by itself; a rotation that leaves the node behind has its own alert"},
 }

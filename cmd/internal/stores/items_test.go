@@ -26,7 +26,7 @@ func TestTheLongestNamesOfAnImportAreWrittenDownInNATS(t *testing.T) {
 	raw, err := Open(ctx, "nats://"+nats.Addrs()+"?replicas=1")
 	testkit.Check(t, err)
 	defer raw.Close()
-	v, err := Unlock(ctx, raw, seal.File(filepath.Join(t.TempDir(), KeyFile)))
+	v, err := Unlock(ctx, raw, seal.File(filepath.Join(t.TempDir(), KeyFile)), true)
 	testkit.Check(t, err)
 	log, err := audit.New(audit.Config{
 		Records: storesink.New(v.Store), Replica: "r1", Log: slog.New(slog.DiscardHandler),

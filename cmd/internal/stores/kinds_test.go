@@ -34,7 +34,7 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 		"nats://" + nats.Addrs() + "?replicas=1", filepath.Join(t.TempDir(), "last")}
 	raw, err := Open(ctx, places[0])
 	testkit.Check(t, err)
-	from, err := Unlock(ctx, raw, keys)
+	from, err := Unlock(ctx, raw, keys, true)
 	testkit.Check(t, err)
 	for i := range 300 {
 		testkit.Check(t, storetest.Put(t, from, fmt.Sprintf("cert/%d", i), strings.Repeat("v", 10*i)+"."))
@@ -70,7 +70,7 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 		}
 		again, err := Open(ctx, place)
 		if err == nil {
-			if _, err = Unlock(ctx, again, keys); err == nil || !strings.Contains(err.Error(), "has not ended") {
+			if _, err = Unlock(ctx, again, keys, true); err == nil || !strings.Contains(err.Error(), "has not ended") {
 				t.Errorf("%s: half a copy is opened: %v", kind, err)
 			}
 		}
@@ -95,7 +95,7 @@ func TestACopyBetweenKindsOfStores(t *testing.T) {
 			t.Errorf("%s: the source is not frozen any more: %v", kind, err)
 		}
 		testkit.Check(t, from.Close())
-		if from, err = Unlock(ctx, to, keys); err != nil {
+		if from, err = Unlock(ctx, to, keys, true); err != nil {
 			t.Fatalf("%s: %v", kind, err)
 		}
 		if err := storetest.Put(t, from, "cert/between", "x"); !errors.Is(err, ErrFrozen) {

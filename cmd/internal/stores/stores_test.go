@@ -189,7 +189,7 @@ func TestACopyThatWasInterruptedGoesOnAndIsNotServedBefore(t *testing.T) {
 	if _, err := c.Run(t.Context()); !errors.Is(err, errBroken) {
 		t.Fatal(err)
 	}
-	if _, err := Unlock(t.Context(), closing{to}, seal.File(filepath.Join(t.TempDir(), "k"))); err == nil ||
+	if _, err := Unlock(t.Context(), closing{to}, seal.File(filepath.Join(t.TempDir(), "k")), true); err == nil ||
 		!strings.Contains(err.Error(), "./here") {
 		t.Errorf("a store that was copied by half is opened: %v", err)
 	}
@@ -244,7 +244,7 @@ func (closing) Close() error { return nil }
 func TestUnlock(t *testing.T) {
 	inner := memory.New()
 	key := seal.File(filepath.Join(t.TempDir(), "sealing.key"))
-	v, err := Unlock(t.Context(), closing{inner}, key)
+	v, err := Unlock(t.Context(), closing{inner}, key, true)
 	testkit.Check(t, err)
 	testkit.Check(t, storetest.Put(t, v, "cert/x", "secret"))
 	if val := content(t, inner)["cert/x"]; strings.Contains(val, "secret") {
@@ -252,13 +252,13 @@ func TestUnlock(t *testing.T) {
 	}
 	before := content(t, inner)
 	lost := seal.File(filepath.Join(t.TempDir(), "sealing.key"))
-	if _, err := Unlock(t.Context(), closing{inner}, lost); err == nil ||
+	if _, err := Unlock(t.Context(), closing{inner}, lost, true); err == nil ||
 		!strings.Contains(err.Error(), "sealing.key") || errors.Is(err, custody.ErrWrongKey) {
 		t.Errorf("without the key: %v", err)
 	}
 	_, err = seal.LoadOrCreate(t.Context(), lost)
 	testkit.Check(t, err)
-	if _, err := Unlock(t.Context(), closing{inner}, lost); !errors.Is(err, custody.ErrWrongKey) ||
+	if _, err := Unlock(t.Context(), closing{inner}, lost, true); !errors.Is(err, custody.ErrWrongKey) ||
 		!strings.Contains(err.Error(), lost.String()) {
 		t.Errorf("with another key: %v", err)
 	}
@@ -266,7 +266,7 @@ func TestUnlock(t *testing.T) {
 		t.Error("something was written with the wrong key")
 	}
 	testkit.Check(t, v.Freeze(t.Context(), "me", "it moves", time.Now()))
-	if _, err := Unlock(t.Context(), closing{inner}, key); err != nil {
+	if _, err := Unlock(t.Context(), closing{inner}, key, true); err != nil {
 		t.Errorf("a frozen store cannot be opened: %v", err)
 	}
 }

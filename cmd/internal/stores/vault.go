@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/seal"
@@ -27,10 +28,14 @@ type Vault struct {
 // Close ends all use.
 func (v *Vault) Close() error { return v.raw.Close() }
 
+// ErrNoKey means that the source of the sealing key has none, and that none was to be made.
+var ErrNoKey = errors.New("there is no sealing key")
+
 // Unlock reads the sealing key, and proves that it opens what is stored. If the store is empty and
-// the source has no keyset, it makes one. After an error raw is closed. The errors are those of
-// [custody.Enter] and package seal. A store into which a copy has not ended is refused.
-func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error) {
+// the source has no keyset, it makes one if mayMake says so. Else the error wraps [ErrNoKey].
+// After an error raw is closed. The errors are those of [custody.Enter] and package seal. A store
+// into which a copy has not ended is refused.
+func Unlock(ctx context.Context, raw Store, keys seal.Keys, mayMake bool) (_ *Vault, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, raw.Close())
@@ -42,6 +47,9 @@ func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error
 		return nil, err
 	}
 	load := seal.LoadOrCreate
+	if !mayMake {
+		load = seal.Load
+	}
 	for _, err := range raw.Keys(ctx, "") {
 		if err != nil {
 			return nil, err
@@ -50,6 +58,9 @@ func Unlock(ctx context.Context, raw Store, keys seal.Keys) (_ *Vault, err error
 		break
 	}
 	s, err := load(ctx, keys)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrNoKey, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package daemon
+package rest
 
 import (
 	"slices"

@@ -1,4 +1,9 @@
-package daemon
+// Package rest gives memory back to the system once a burst of work is over.
+//
+// A fleet that connects or acknowledges leaves garbage and grown stacks behind, for minutes where
+// nothing happens then. So memory is collected and given back to the system once it is quiet. That
+// takes some ten milliseconds for some thousand nodes, and is not done while there is work.
+package rest
 
 import (
 	"context"
@@ -7,9 +12,7 @@ import (
 	"time"
 )
 
-// A fleet that connects or acknowledges leaves garbage and grown stacks behind, for minutes where
-// nothing happens then. So memory is collected and given back to the system once it is quiet; that
-// takes some ten milliseconds for some thousand nodes, and is not done while there is work.
+// These say when a burst is over.
 const (
 	lullTick  = time.Second
 	lullTicks = 3       // so long it must be quiet
@@ -40,8 +43,8 @@ func (l *lull) over(allocated uint64) bool {
 	return true
 }
 
-// rest gives memory back after bursts until ctx ends.
-func rest(ctx context.Context) error {
+// Run gives memory back after bursts until ctx ends.
+func Run(ctx context.Context) error {
 	tick := time.NewTicker(lullTick)
 	defer tick.Stop()
 	read := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}

@@ -1,0 +1,2 @@
+// Package presence knows which nodes are here, and which were.
+package presence
