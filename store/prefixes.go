@@ -40,6 +40,8 @@ var (
 	// Peers is the key by which replicas prove themselves to each other. Replicas on a store
 	// without one make another, so a backup leaves it out, and a copy need not have it.
 	Peers = Prefix{Name: "peer", Owner: "cmd/internal/access", WhileFrozen: true}
+	// Acknowledged are the problems that operators know about. They are of the moment.
+	Acknowledged = Prefix{Name: "ack", Owner: "cmd/internal/problems", WhileFrozen: true}
 	// Conditions say in which state the store itself is: frozen, copied into, lost.
 	Conditions = Prefix{Name: "store", Owner: "store/guard"}
 )
@@ -48,6 +50,7 @@ var (
 var Prefixes = []Prefix{
 	Certificates, Rings, AuditLog, EagerHosts, DirectoryNames,
 	Rosters, KnownNodes, Trials, SealReports, Seal, Tokens, Peers, Conditions,
+	Acknowledged,
 }
 
 // Key makes a key of the prefix out of the segments after it.

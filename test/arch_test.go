@@ -171,7 +171,7 @@ var rooms = []struct {
 		"audit", "cmd/internal/admin", "cmd/internal/api", "cmd/internal/bus", "cmd/internal/expiring",
 		"cmd/internal/problems", "cmd/internal/version", "identity/enforce", "identity/transport",
 		"internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "rotation",
-		"rotation/fleet", "seal/custody", "xds",
+		"rotation/fleet", "sds", "seal/custody", "xds", "xds/server",
 	}, "it reads, and changes nothing: it gets no store"},
 	{"cmd/internal/natsd", nil, "a NATS server, whatever is sent over it"},
 	{"cmd/internal/pki", []string{
@@ -191,6 +191,7 @@ var rooms = []struct {
 	{"cmd/internal/place", nil, "it knows paths, and not what lies there"},
 	{"cmd/internal/problems", []string{
 		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "identity/transport", "rotation/fleet",
+		"store",
 	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/reload", nil, "it compares settings and calls what puts them in force, in any program"},

@@ -205,6 +205,12 @@ type Event struct {
 	Believed bool
 	Words    string // with Refused and Stuck the node's own words, with Closed the reason
 	At       time.Time
+	// First belongs to Sent. It reports that this is the first answer to a name that the node
+	// asked for on demand.
+	First bool
+	// Took is, with Accepted, for how long the node had the version before it said so. With First
+	// it is for how long the node waited. Otherwise it is 0.
+	Took time.Duration
 }
 
 // Mailbox is a set of changed names, with a signal of capacity 1. So a wake-up costs as much as

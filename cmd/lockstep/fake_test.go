@@ -80,6 +80,7 @@ var types = []struct {
 	{regexp.MustCompile(`^GET/v1/scopes/[^/]+/plan$`), func() any { return new(api.Plan) }},
 	{regexp.MustCompile(`^POST/v1/scopes/[^/]+/(rotate|burn|rollback)$`), func() any { return new(api.Started) }},
 	{regexp.MustCompile(`^POST/v1/scopes/[^/]+/exclude$`), func() any { return new(struct{}) }},
+	{regexp.MustCompile(`^POST/v1/problems/[^/]+/ack$`), func() any { return new(struct{}) }},
 	{regexp.MustCompile(`^GET/v1/certs(\?.*)?$`), func() any { return new(api.Certs) }},
 	{regexp.MustCompile(`^(GET|PUT)/v1/certs/[^/]+$`), func() any { return new(api.Cert) }},
 	{regexp.MustCompile(`^GET/v1/hosts$`), func() any { return new(api.Hosts) }},

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,11 +14,24 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	var (
+		code, why string
+		d         time.Duration
+	)
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the scopes, their keys and nodes, and what is not well (then the exit code is 3)",
-		Args:  cobra.NoArgs,
+		Long: "Show the scopes, their keys and nodes, and what is not well (then the exit code is 3).\n\n" +
+			"With --ack CODE nothing is shown: all replicas note that you know about the problems of that code. " +
+			"They make the exit code 3 no more, until --for has passed, they begin anew, or they get worse.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if code != "" {
+				return a.acknowledge(cmd, code, why, d)
+			}
+			if cmd.Flags().Changed("why") || cmd.Flags().Changed("for") {
+				return usage("--why and --for belong to --ack CODE")
+			}
 			s, err := ask(a, cmd, (*api.Client).Status, statusTable)
 			if err == nil && len(s.Degraded) > 0 {
 				err = fail(exitDegraded, "degraded: %s", strings.Join(s.Degraded, "; "))
@@ -24,6 +39,29 @@ func (a *app) statusCommand() *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&code, "ack", "", "the `code` of the problems that you know about")
+	cmd.Flags().StringVar(&why, "why", "", "with --ack: the `reason`, for those who look at status")
+	cmd.Flags().DurationVar(&d, "for", 24*time.Hour, "with --ack: for how long, at most 2160h; 0 takes it back")
+	return cmd
+}
+
+// acknowledge says that the caller knows about the problems of a code.
+func (a *app) acknowledge(cmd *cobra.Command, code, why string, d time.Duration) error {
+	if d < 0 {
+		return usage("--for %s: it must not be negative; 0 takes it back", d)
+	}
+	err := a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
+		return c.Acknowledge(ctx, code, api.AckRequest{By: me(), Why: why, Seconds: d.Seconds()})
+	})
+	if err != nil {
+		return err
+	}
+	if d == 0 {
+		fmt.Fprintf(a.err, "%s is no longer acknowledged\n", code)
+	} else {
+		fmt.Fprintf(a.err, "%s is acknowledged for %s, unless it begins anew or gets worse\n", code, short(d))
+	}
+	return nil
 }
 
 func statusTable(w io.Writer, s api.Status) {
@@ -72,7 +110,16 @@ func problemTable(w io.Writer, s api.Status) {
 		if p.Next != "" {
 			what += ". Next: " + p.Next
 		}
-		row(w, string(p.Severity), p.Code, since(p.Since), what)
+		severity := string(p.Severity)
+		if k := p.Acknowledged; k != nil {
+			severity = "(" + severity + ")"
+			who := k.By
+			if k.Why != "" {
+				who += " (" + k.Why + ")"
+			}
+			what = fmt.Sprintf("acknowledged by %s, ends %s: %s", who, until(k.Until), what)
+		}
+		row(w, severity, p.Code, since(p.Since), what)
 	}
 }
 

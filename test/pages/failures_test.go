@@ -25,7 +25,9 @@ var complainers = []string{
 var wrapped = []string{"ErrUnusable", "ErrUnsettled", "ErrUnlogged"}
 
 // silent are texts in these functions that are no sentences.
-var silent = []string{"%s: %s", ": ", "%s (since %s)"}
+var silent = []string{
+	"%s: %s", ": ", "%s (since %s)", "lockstep exclude %s --scope %s --for 0 takes it back",
+}
 
 var verb = regexp.MustCompile(`%(\[\d\])?[vsdqw]`)
 
@@ -107,14 +109,6 @@ func formats(fn *ast.FuncDecl) (all []string) {
 		return true
 	})
 	return all
-}
-
-// joined is a literal, or several with + between them.
-func joined(e ast.Expr) string {
-	if b, ok := e.(*ast.BinaryExpr); ok {
-		return joined(b.X) + joined(b.Y)
-	}
-	return literal(e)
 }
 
 // longest is the longest piece of a format that stands in every sentence made with it.

@@ -29,7 +29,7 @@ func Metrics(t testing.TB) []Metric {
 				switch n := n.(type) {
 				case *ast.CallExpr:
 					if selected(n.Fun) == "desc" && len(n.Args) >= 2 && literal(n.Args[0]) != "" {
-						m := Metric{Name: "lockstep_" + literal(n.Args[0]), Help: literal(n.Args[1])}
+						m := Metric{Name: "lockstep_" + literal(n.Args[0]), Help: joined(n.Args[1])}
 						for _, l := range n.Args[2:] {
 							m.Labels = append(m.Labels, literal(l))
 						}
@@ -75,7 +75,7 @@ func options(e ast.Expr) (m Metric, ok bool) {
 			case "Name":
 				m.Name = literal(kv.Value)
 			case "Help":
-				m.Help = literal(kv.Value)
+				m.Help = joined(kv.Value)
 			}
 		}
 	}

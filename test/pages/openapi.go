@@ -57,6 +57,7 @@ var routes = map[string]route{
 	"POST /v1/scopes/{scope}/burn":     {says: "Replace every key of the scope at once. It returns at once."},
 	"POST /v1/scopes/{scope}/rollback": {says: "Undo the newest change of the scope's keys. It returns at once."},
 	"POST /v1/scopes/{scope}/exclude":  {says: "Let rotations go on without a node for a while."},
+	"POST /v1/problems/{code}/ack":     {says: "Say that an operator knows about the problems of a code."},
 	"GET /v1/certs":                    {says: "The certificates by name, one page of them."},
 	"GET /v1/certs/{name}":             {says: "One certificate with its chain, never its key."},
 	"PUT /v1/certs/{name}":             {says: "Store a certificate. Nodes that serve the name get it."},
@@ -104,6 +105,7 @@ var routes = map[string]route{
 // parameters are what a query or a path may have. The test fails if the code reads another one.
 var parameters = map[string]string{
 	"scope":          "the scope, such as default",
+	"code":           "the code of a problem, as status shows it",
 	"n":              "the number of the rotation",
 	"digest":         "the digest that the line names",
 	"node":           "only this node; for explain, whether this node may have it",
@@ -454,6 +456,14 @@ func literal(e ast.Expr) string {
 		return ""
 	}
 	return s
+}
+
+// joined is a literal, or several with + between them.
+func joined(e ast.Expr) string {
+	if b, ok := e.(*ast.BinaryExpr); ok {
+		return joined(b.X) + joined(b.Y)
+	}
+	return literal(e)
 }
 
 // apiType is a type of package api as a schema, and the types that it needs.

@@ -83,7 +83,7 @@ func (m *machine) accept(e *entry, version string, now time.Time) {
 		m.clearRefusal(e)
 		m.look(e) // a remedy may have been sent
 	}
-	m.emit(e, xds.Accepted, version, "", now)
+	m.emitAccepted(e, version, now)
 }
 
 // clearRefusal forgets what the node refused, since the node has taken what it should have.

@@ -170,6 +170,7 @@ func (m *machine) evict(e *entry, now time.Time) {
 func (m *machine) markEvicted(e *entry, now time.Time) {
 	m.groups.leave(e)
 	m.unpark(e)
+	delete(m.waiting, e)
 	e.sent, e.accepted, e.refused, e.sentAt = "", "", nil, now.UnixNano()
 	e.removed, e.evicted, e.again, e.claimed, e.firstSent, e.secondDue = true, true, false, false, false, false
 	e.takeSeat().evictedAt = e.sentAt

@@ -107,6 +107,7 @@ type rig struct {
 	now time.Time
 
 	events    []string
+	seen      []xds.Event
 	nonces    []string // of the responses, in order
 	responses []*response
 	mailbox   *xds.Mailbox

@@ -65,6 +65,7 @@ func (f *flusher) answer(e *entry) {
 	switch {
 	// A wake-up will come. What the node asked for stands until then.
 	case state == xds.NotYet:
+		f.m.wait(e, f.now)
 	case state == xds.Present && e.sub.demand && !f.m.admit(e, r.Group):
 		f.m.markEvicted(e, f.now)
 		f.m.env.counters.crowded.Add(1)
@@ -85,6 +86,7 @@ func (f *flusher) answer(e *entry) {
 func (f *flusher) withdraw(e *entry) {
 	e.sent, e.accepted, e.sentAt = "", "", f.now.UnixNano()
 	e.removed, e.again, e.claimed, e.firstSent, e.secondDue, e.inDoubt = true, false, false, false, false, false
+	delete(f.m.waiting, e)
 	f.m.groups.leave(e)
 	f.remove(e.sub, e.name)
 }
@@ -196,11 +198,12 @@ func (f *flusher) send(it item, r *xds.Resource) {
 	if e.refused != nil && e.refused.version != it.version && !it.remedy {
 		f.m.unpark(e)
 	}
+	first := e.sub.demand && e.sentAt == 0 && e.sent == ""
 	e.sent, e.sentAt, e.removed = it.version, f.now.UnixNano(), false
 	if e.sub.demand {
 		f.m.eviction.hold(e)
 	}
-	f.m.emit(e, xds.Sent, it.version, "", f.now)
+	f.m.emitSent(e, it.version, first, f.now)
 }
 
 // remove puts the removal of name into a response.

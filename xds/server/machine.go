@@ -65,6 +65,9 @@ type machine struct {
 	// whether the node has unsubscribed.
 	withdrawn []calledAbsent
 	out       outstanding
+	// waiting has since when the names wait that were asked for on demand, and that have had no
+	// answer since they cannot be looked up at once.
+	waiting map[*entry]time.Time
 
 	eviction eviction
 	groups   groups
@@ -213,6 +216,7 @@ func (m *machine) drop(e *entry, now time.Time) {
 	delete(e.sub.names, e.name)
 	m.names--
 	m.wire -= wireSize(e.name)
+	delete(m.waiting, e)
 	m.emit(e, xds.Dropped, "", "", now)
 	// The queue must not grow while a node subscribes and unsubscribes and nothing can be sent.
 	if e.due {
@@ -235,4 +239,37 @@ func (m *machine) look(e *entry) {
 func (m *machine) emit(e *entry, kind xds.Kind, version, words string, now time.Time) {
 	m.env.observe(xds.Event{Node: m.node, Type: e.sub.typeURL, Name: e.name, Version: version, Kind: kind,
 		Words: words, At: now})
+}
+
+// emitSent reports that version of e was sent. first is for the first answer on demand.
+func (m *machine) emitSent(e *entry, version string, first bool, now time.Time) {
+	ev := xds.Event{Node: m.node, Type: e.sub.typeURL, Name: e.name, Version: version, Kind: xds.Sent, At: now,
+		First: first}
+	if since, waited := m.waiting[e]; waited {
+		ev.Took = now.Sub(since)
+		delete(m.waiting, e)
+	}
+	m.env.observe(ev)
+}
+
+// emitAccepted reports that the node said of version of e that it uses it.
+func (m *machine) emitAccepted(e *entry, version string, now time.Time) {
+	ev := xds.Event{Node: m.node, Type: e.sub.typeURL, Name: e.name, Version: version, Kind: xds.Accepted, At: now}
+	if version == e.sent && e.sentAt != 0 {
+		ev.Took = time.Duration(now.UnixNano() - e.sentAt)
+	}
+	m.env.observe(ev)
+}
+
+// wait notes that e waits for its first answer.
+func (m *machine) wait(e *entry, now time.Time) {
+	if !e.sub.demand || e.sentAt != 0 {
+		return
+	}
+	if m.waiting == nil {
+		m.waiting = map[*entry]time.Time{}
+	}
+	if _, known := m.waiting[e]; !known {
+		m.waiting[e] = now
+	}
 }

@@ -153,6 +153,7 @@ func (a *admin) routes() *routes {
 	mux.HandleFunc("POST /v1/scopes/{scope}/rotate", answer(a, a.rotate))
 	mux.HandleFunc("POST /v1/scopes/{scope}/burn", answer(a, a.burn))
 	mux.HandleFunc("POST /v1/scopes/{scope}/rollback", answer(a, a.rollback))
+	mux.HandleFunc("POST /v1/problems/{code}/ack", answer(a, a.ack))
 	mux.HandleFunc("POST /v1/scopes/{scope}/exclude", answer(a, a.exclude))
 	mux.HandleFunc("GET /v1/certs", answer(a, a.certs))
 	mux.HandleFunc("GET /v1/certs/{name}", answer(a, a.cert))

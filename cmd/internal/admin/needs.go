@@ -56,6 +56,7 @@ var needs = map[string]need{
 	"POST /v1/audit/verify":                reads, // it brings the lines, and changes nothing
 	"GET /v1/kek":                          reads,
 
+	"POST /v1/problems/{code}/ack":     changes,
 	"POST /v1/scopes/{scope}/rotate":   changes, // with a key of one's own: admins (rotate)
 	"POST /v1/scopes/{scope}/burn":     changes,
 	"POST /v1/scopes/{scope}/rollback": changes,

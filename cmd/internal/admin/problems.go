@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
@@ -28,16 +29,18 @@ type Problems struct {
 	Audit   *audit.Log
 	Own     func() []api.Problem // Own are those of what this package does not see.
 
+	Acks *problems.Acks
+
 	memory problems.Memory
 }
 
 // Here returns the problems of this replica and of its nodes, the most severe first.
 func (p *Problems) Here(ctx context.Context) []api.Problem {
-	return p.with(p.Ledger.here(ctx, ""))
+	return p.with(ctx, p.Ledger.here(ctx, ""))
 }
 
 // with returns the problems of this replica, and those of nodes that troubles say.
-func (p *Problems) with(troubles api.Troubles) []api.Problem {
+func (p *Problems) with(ctx context.Context, troubles api.Troubles) []api.Problem {
 	out := p.Own()
 	for _, t := range troubles.Troubles {
 		if t.State != stateProved {
@@ -59,7 +62,9 @@ func (p *Problems) with(troubles api.Troubles) []api.Problem {
 	out = append(out, p.ofCertificates()...)
 	out = append(out, p.ofReplica()...)
 	out = append(out, p.ofSeal()...)
-	p.memory.Date(out, time.Now())
+	now := time.Now()
+	p.memory.Date(out, now)
+	p.Acks.Apply(ctx, out, now)
 	problems.Sort(out)
 	return out
 }
@@ -77,4 +82,37 @@ func (p *Problems) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// acknowledgeFor bounds how long an operator may know about a problem.
+const acknowledgeFor = 90 * 24 * time.Hour
+
+// ack acknowledges the problems of a code that stand now. It changes no key, so a line in the log
+// is enough.
+func (a *admin) ack(r *http.Request) (struct{}, error) {
+	var req api.AckRequest
+	if err := body(r, &req); err != nil {
+		return struct{}{}, err
+	}
+	d := time.Duration(req.Seconds * float64(time.Second))
+	if d < 0 || d > acknowledgeFor {
+		return struct{}{}, &api.Error{Message: "an acknowledgement is for a time of 0 to 90 days", Code: api.Usage}
+	}
+	code, p, now := r.PathValue("code"), a.cfg.Problems, time.Now()
+	if _, known := problems.Find(code); !known {
+		return struct{}{}, &api.Error{
+			Message: fmt.Sprintf("%q is no code of a problem: lockstep status shows them", code), Code: api.NotFound,
+		}
+	}
+	who := claimed(r, req.By)
+	if d == 0 {
+		a.cfg.Log.Info("a problem is no longer acknowledged", "code", code, "by", who)
+		return struct{}{}, p.Acks.Remove(r.Context(), code)
+	}
+	err := p.Acks.Put(r.Context(), code, api.Ack{By: who, Why: req.Why, At: now, Until: now.Add(d)},
+		p.with(r.Context(), a.fleetTroubles(r.Context())))
+	if err == nil {
+		a.cfg.Log.Info("a problem was acknowledged", "code", code, "by", who, "why", req.Why, "for", d)
+	}
+	return struct{}{}, err
 }

@@ -24,7 +24,7 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		}
 		s.Scopes = append(s.Scopes, scopeOf(name, st))
 	}
-	s.Problems = list(a.cfg.Problems.with(troubles))
+	s.Problems = list(a.cfg.Problems.with(r.Context(), troubles))
 	s.Degraded = problems.Degraded(s.Problems)
 	s.Certs, err = a.certSummary(r, expiring.Look(a.cfg.Dir, a.cfg.Catalog, time.Now()))
 	return s, err

@@ -18,6 +18,24 @@ type Problem struct {
 	Where string `json:"where,omitempty"`
 	// Count is of how many things, such as nodes, the problem tells. 0 stands for one.
 	Count int `json:"count,omitempty"`
+	// Acknowledged says who knows about it. Such a problem does not make the status degraded.
+	Acknowledged *Ack `json:"acknowledged,omitempty"`
+}
+
+// Ack says that an operator knows about a problem, until it ends, gets worse, or Until has come.
+type Ack struct {
+	By    string    `json:"by"`
+	Why   string    `json:"why,omitempty"`
+	At    time.Time `json:"at"`
+	Until time.Time `json:"until"`
+}
+
+// AckRequest is POST /v1/problems/{code}/ack.
+type AckRequest struct {
+	By  string `json:"by,omitempty"`
+	Why string `json:"why,omitempty"`
+	// Seconds is for how long. 0 takes an acknowledgement back.
+	Seconds float64 `json:"seconds"`
 }
 
 // Severity says what is at stake.

@@ -33,6 +33,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
 	"github.com/lockstep-tls/lockstep/cmd/internal/observer"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
+	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
 	"github.com/lockstep-tls/lockstep/cmd/internal/rest"
@@ -71,22 +72,23 @@ type Daemon struct {
 	rec    *recorder.Recorder // everything that happened goes through it
 	nodes  *presence.Registry
 
-	certlog  *certlog.Log // nil without --certs
-	table    *sds.Table
-	certs    *catalog.Catalog
-	trials   *trial.Records // nil if every node gets a changed certificate at once
-	dir      *dir.Dir       // nil without --certs
-	rolls    *fleet.Coordinator
-	xds      *server.Server
-	grpc     *grpc.Server
-	up       *health.Server
-	http     *http.Server
-	hub      *admin.Hub
-	problems *admin.Problems
-	audit    *audit.Log
-	seen     *observer.Observer
-	healer   *sds.Healer
-	prover   *sds.Prover
+	certlog   *certlog.Log // nil without --certs
+	table     *sds.Table
+	certs     *catalog.Catalog
+	trials    *trial.Records // nil if every node gets a changed certificate at once
+	dir       *dir.Dir       // nil without --certs
+	rolls     *fleet.Coordinator
+	xds       *server.Server
+	grpc      *grpc.Server
+	up        *health.Server
+	http      *http.Server
+	hub       *admin.Hub
+	problems  *admin.Problems
+	durations *metrics.Durations
+	audit     *audit.Log
+	seen      *observer.Observer
+	healer    *sds.Healer
+	prover    *sds.Prover
 
 	sources   keysource.Sources    // of certificates; the table's
 	listeners *listeners.Listeners // nil if no listener is served
@@ -112,7 +114,10 @@ type Daemon struct {
 
 // New opens the data directory and the listeners. The caller runs Run or Close.
 func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), failed: transport.NewFailures(log)}
+	d := &Daemon{
+		cfg: c, log: log, hub: admin.NewHub(), up: health.NewServer(), failed: transport.NewFailures(log),
+		durations: metrics.NewDurations(),
+	}
 	defer func() {
 		if err != nil {
 			d.Close()
@@ -124,7 +129,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		return nil, err
 	}
 	log.Info("data directory", "path", c.DataDir)
-	d.store = failpoint.Store(d.data.Vault)
+	d.store = guard.NewTimed(failpoint.Store(d.data.Vault), d.durations.Store)
 	d.openCustody()
 	d.bus, err = bus.Open(bus.Config{
 		Events: c.Events, Listen: c.NATSListen, Token: d.data.NATSToken, Replica: d.data.Replica, Log: log,
@@ -284,7 +289,7 @@ func (d *Daemon) wire() error {
 	d.prover = d.newProver()
 	d.seen = observer.New(observer.Config{
 		Rollouts: d.rolls, Healer: d.healer, Table: d.table, Prover: d.prover, Listeners: d.listeners, Nodes: d.nodes,
-		Group: d.group, Log: d.log,
+		Group: d.group, Took: d.durations.Observe, Log: d.log,
 	})
 	d.xds = server.New(server.Config{
 		Types:    d.types(),
@@ -301,7 +306,7 @@ func (d *Daemon) wire() error {
 func (d *Daemon) admin() admin.Config {
 	d.problems = &admin.Problems{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
-		Own: d.ownProblems,
+		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store},
 	}
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -80,11 +81,71 @@ func TestStatusAndTheMetricCountTheSameProblems(t *testing.T) {
 	i := slices.IndexFunc(st.Problems, func(p api.Problem) bool { return p.Code == "node-excluded" })
 	p := st.Problems[i]
 	if p.Where != "edge-1 in scope default" || p.Severity != api.Warning || p.Since.IsZero() ||
-		time.Since(p.Since) > time.Minute || !strings.Contains(p.Next, "lockstep exclude edge-1 --scope default --for 0") {
+		time.Since(p.Since) > time.Minute ||
+		!strings.Contains(p.Next, "lockstep exclude edge-1 --scope default --for 0") {
 		t.Errorf("%+v", p)
 	}
 	if !slices.Contains(st.Degraded, p.Text+" ("+p.Next+")") {
 		t.Errorf("degraded lacks %q: %q", p.Text, st.Degraded)
 	}
 	repair(r.Daemon)
+
+	// What somebody knows about is no longer degraded, and counts in another metric.
+	q := api.AckRequest{By: "ann", Why: "it is being replaced", Seconds: 3600}
+	if err := r.client.Acknowledge(t.Context(), "node-excluded", q); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		st := r.status(t)
+		i := slices.IndexFunc(st.Problems, func(p api.Problem) bool { return p.Code == "node-excluded" })
+		if counted, _ := r.counted(t); slices.Contains(counted, "node-excluded") || i < 0 {
+			return fmt.Sprint(counted)
+		}
+		k := st.Problems[i].Acknowledged
+		if k == nil || !strings.Contains(k.By, "ann") || k.Why != q.Why ||
+			strings.Contains(strings.Join(st.Degraded, ";"), "edge-1") {
+			return fmt.Sprintf("%+v, degraded %q", k, st.Degraded)
+		}
+		return ""
+	})
+	var refused *api.Error
+	err := r.client.Acknowledge(t.Context(), "nothing", q)
+	if !errors.As(err, &refused) || refused.Code != api.NotFound {
+		t.Errorf("a code that there is none of: %v", err)
+	}
+}
+
+// What happens to a node, a ring and the store is counted in the histograms.
+func TestDurationsAreCounted(t *testing.T) {
+	r, s := start(t, nil), newShop(t)
+	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"))); err != nil {
+		t.Fatal(err)
+	}
+	newPuppet(t, r, "envoy-1", "", "chain:shop.example").takes("", counts)
+	if _, err := r.client.Rotate(t.Context(), "default", api.RotateRequest{By: "me"}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		resp, err := r.client.HTTP.Get(r.client.Base + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			`lockstep_on_demand_lookup_seconds_count [1-9]`,
+			`lockstep_push_ack_seconds_count\{kind="certificate"\} [1-9]`,
+			`lockstep_store_call_seconds_count\{call="swap"\} [1-9]`,
+			`lockstep_rotation_phase_duration_seconds_count\{phase="promoting",scope="default"\} [1-9]`,
+			`lockstep_nodes_connected\{program="[^"]*",version="[^"]*"\} 1`,
+		} {
+			if !regexp.MustCompile(want).Match(b) {
+				return "no " + want
+			}
+		}
+		return ""
+	})
 }

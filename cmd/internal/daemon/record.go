@@ -59,6 +59,7 @@ func (d *Daemon) tell(scope string, l rotation.Line, version string) {
 	d.log.Info("ring "+string(l.What), "scope", scope, "rotation", l.Rotation, "version", version, "key", l.Key,
 		"by", l.By, "why", l.Why, "nodes", l.Nodes, "took", l.Took,
 		"waited_for", l.WaitedFor, "left_behind", l.LeftBehind)
+	d.durations.Rotation(scope, l)
 	if n := l.Behind(); n > 0 {
 		d.log.Error("a rotation went on without nodes that did not accept it: tickets may be refused there",
 			"scope", scope, "count", n, "nodes", l.LeftBehind)

@@ -42,7 +42,8 @@ type Config struct {
 	MTLS    *transport.MTLS // nil: plaintext is spoken
 	Failed  *transport.Failures
 	// Happened returns how often each kind of event happened on streams, by [xds.Kind].
-	Happened func() []uint64
+	Happened  func() []uint64
+	Durations *Durations
 	// Problems returns what is not well at this replica.
 	Problems func(context.Context) []api.Problem
 	// LeftBehind returns how many nodes the rotations of a scope went on without.
@@ -56,6 +57,7 @@ func Handler(c Config) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{c}, version.Metric(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(c.Durations.collectors()...)
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 
@@ -217,6 +219,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(auditFailed, n, sink)
 	}
 	c.certificates(gauge)
+	agentMetrics(gauge, c.c.Ledger.Streams.Agents())
 	c.connections(gauge, count)
 	problemMetrics(gauge, c.c.Problems(context.Background()))
 }

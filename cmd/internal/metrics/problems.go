@@ -7,9 +7,13 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 )
 
-var problemCount = desc("problems",
-	"Problems that lockstep status shows at this replica, by code. The label alert is the rule that "+
-		"tells of them, or none.", "code", "severity", "alert")
+var (
+	problemCount = desc("problems",
+		"Problems that lockstep status shows at this replica and nobody has acknowledged, by code. "+
+			"The label alert is the rule that tells of them, or none.", "code", "severity", "alert")
+	acknowledged = desc("problems_acknowledged",
+		"Problems that an operator has acknowledged (lockstep status --ack), by code.", "code", "severity")
+)
 
 // problemMetrics counts the problems of each code. Every code of the register has a series, so that
 // their number is bounded, and a problem that ends goes to 0.
@@ -22,8 +26,16 @@ func problemMetrics(gauge func(*prometheus.Desc, float64, ...string), all []api.
 	for _, k := range problems.Register {
 		n[series{k.Code, k.Severity}] = 0
 	}
+	known := map[series]int{}
 	for _, p := range all {
-		n[series{p.Code, p.Severity}]++
+		if p.Acknowledged != nil {
+			known[series{p.Code, p.Severity}]++
+		} else {
+			n[series{p.Code, p.Severity}]++
+		}
+	}
+	for s, v := range known {
+		gauge(acknowledged, float64(v), s.code, string(s.severity))
 	}
 	for s, v := range n {
 		gauge(problemCount, float64(v), s.code, string(s.severity), alertOf(s.code))

@@ -25,6 +25,7 @@ type Config struct {
 	Prover    *sds.Prover
 	Nodes     *presence.Registry
 	Group     func(xds.Node) string // Group is [fleet.Asked].Group of a node.
+	Took      func(xds.Event)       // Took counts how long things took.
 	Log       *slog.Logger
 }
 
@@ -55,6 +56,7 @@ func (o *Observer) Observe(e xds.Event) {
 	o.cfg.Healer.Observe(e)
 	o.cfg.Table.Observe(e)
 	o.cfg.Prover.Observe(e)
+	o.cfg.Took(e)
 	if e.Kind == xds.Closed {
 		o.cfg.Rollouts.Closed(e.Node.Stream)
 		o.cfg.Listeners.Observe(e)

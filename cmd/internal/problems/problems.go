@@ -58,14 +58,29 @@ func As(code, where string, err error) api.Problem {
 	return p
 }
 
-// Sort puts the most severe first, then those that come first in the register.
+// Sort puts the most severe first, then those that come first in the register. What somebody has
+// acknowledged comes last.
 func Sort(all []api.Problem) {
 	slices.SortStableFunc(all, func(a, b api.Problem) int {
 		return cmp.Or(
+			known(a)-known(b),
 			slices.Index(api.Severities, a.Severity)-slices.Index(api.Severities, b.Severity),
 			rank(a.Code)-rank(b.Code), cmp.Compare(a.Where, b.Where), a.Since.Compare(b.Since),
 		)
 	})
+}
+
+// known orders problems by whether somebody has acknowledged them.
+func known(p api.Problem) int {
+	if p.Acknowledged != nil {
+		return 1
+	}
+	return 0
+}
+
+// worse reports whether a is more severe than b.
+func worse(a, b api.Severity) bool {
+	return slices.Index(api.Severities, a) < slices.Index(api.Severities, b)
 }
 
 func rank(code string) int {
@@ -77,7 +92,7 @@ func rank(code string) int {
 }
 
 // Counts reports whether p makes the status degraded.
-func Counts(p api.Problem) bool { return p.Severity != api.Notice }
+func Counts(p api.Problem) bool { return p.Severity != api.Notice && p.Acknowledged == nil }
 
 // Degraded returns the problems that make the status degraded, as sentences with what to do.
 func Degraded(all []api.Problem) []string {
