@@ -19,6 +19,9 @@ import (
 
 // Two replicas answer as one who received a key and a certificate, and by which rules who may.
 func TestGrantsAreThoseOfAllReplicas(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it needs redis-server")
+	}
 	redis, err := fleet.ForTest(t).Redis(t.Context(), "store")
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +42,7 @@ func TestGrantsAreThoseOfAllReplicas(t *testing.T) {
 	replica := func(socket string) *running {
 		return start(t, func(c *config.Config) {
 			c.Store, c.KEK, c.Events = "redis://"+redis.Addr, filepath.Join(dir, "sealing.key"), "nats://127.0.0.1:1"
-			c.Refresh, c.Policy, c.Certs = time.Second, policy, certs
+			c.Refresh, c.Policy, c.Certs, c.KEKNew = time.Second, policy, certs, true
 			c.XDSListen = "unix:" + filepath.Join(dir, socket)
 		})
 	}
