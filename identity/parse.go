@@ -228,7 +228,7 @@ func (f *tagFinder) Visit(n ast.Node) ast.Visitor {
 type nullFinder struct{ line int }
 
 func (f *nullFinder) Visit(n ast.Node) ast.Visitor {
-	if m, ok := n.(*ast.MappingValueNode); ok && f.line == 0 && m.Key.String() == "nodes" {
+	if m, ok := n.(*ast.MappingValueNode); ok && f.line == 0 && m.Key.GetToken().Value == "nodes" {
 		if _, null := m.Value.(*ast.NullNode); null {
 			f.line = line(m.Key)
 		}

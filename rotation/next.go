@@ -15,7 +15,9 @@ import (
 // while that ring is stored gets the ring before it, and that must be safe. So the rosters are
 // read again between two rings. Call Next until nothing changes.
 func (r Rollout) Next(p Policy, t Tally, now time.Time, fresh func() keysource.TicketKey) (Rollout, bool) {
-	n, changed := r.clone(), false
+	n := r.clone()
+	// This comes before a step says of a key that nobody encrypts with it any more.
+	changed := n.noteLifetimes(p)
 	for n.Generation == r.Generation && n.step(p, t, now, fresh) {
 		changed = true
 	}

@@ -97,17 +97,18 @@ func Open(c Config) (*Journal, error) {
 
 // open finds the segments of a ring, and returns the number of its last line.
 func (r *ring) open(dir string) (last uint64, err error) {
-	files, err := filepath.Glob(filepath.Join(dir, r.name+"-*"+suffix))
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
 	}
-	for _, path := range files {
-		number := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), r.name+"-"), suffix)
+	for _, f := range files {
+		number, ours := strings.CutPrefix(f.Name(), r.name+"-")
+		number, whole := strings.CutSuffix(number, suffix)
 		first, err := strconv.ParseUint(number, 10, 64)
-		if err != nil {
-			continue // it is not ours
+		if !ours || !whole || err != nil {
+			continue
 		}
-		r.segs = append(r.segs, segment{path, first})
+		r.segs = append(r.segs, segment{filepath.Join(dir, f.Name()), first})
 	}
 	slices.SortFunc(r.segs, func(a, b segment) int { return strings.Compare(a.path, b.path) })
 	if len(r.segs) == 0 {

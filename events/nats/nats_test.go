@@ -131,6 +131,7 @@ func serve(t *testing.T, conn *nats.Conn, rotate func(ctx context.Context, scope
 			err = json.Unmarshal(m.Data, &info)
 		}
 		if err == nil && len(info.Endpoints) > 0 {
+			flush(t, conn) // the server knows of the endpoint now, too
 			return
 		} else if time.Now().After(end) {
 			t.Fatalf("%v: listed as %+v", err, info)
@@ -235,6 +236,7 @@ func TestServeWaitsForTheCallUnderWay(t *testing.T) {
 	for conn.NumSubscriptions() < 10 {
 		time.Sleep(time.Millisecond)
 	}
+	flush(t, conn) // the server knows of them now, too
 	client := connect()
 	answered := make(chan *nats.Msg)
 	go func() {

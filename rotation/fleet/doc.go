@@ -17,8 +17,9 @@
 //     is the generation at that moment or a later one, and that is its floor. Of another replica's
 //     candidate only the time counts of which that replica has spoken.
 //   - One identity takes at most 640 KiB of a replica's roster under ids that are not bound to it,
-//     which is room for 30 000 nodes. A node beyond that is sent no ring until there is room. So it
-//     holds none, and is not waited for. Nobody is taken off the roster for it.
+//     which is room for 30 000 nodes. A node beyond that which has no ring is sent none until there
+//     is room. So it holds none, and is not waited for. One that says that it holds a ring always
+//     enters. Nobody is taken off the roster for it.
 //   - A replica that has its store to itself lets nodes in although it cannot write, as with a
 //     full disk. Nobody else can go on without them.
 //   - A node notices a dead connection by its own keepalive. It may be back before its old stream

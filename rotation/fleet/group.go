@@ -5,8 +5,9 @@ package fleet
 // ids up until the roster is too large to be stored. Then nobody could be let in, and no key
 // would rotate.
 //
-// A node for which there is no room is sent no ring. So it holds no key, and nobody has to wait
-// for it. Nobody who is on the roster is ever taken off to make room. Members that were read back
+// A node without a ring for which there is no room is sent none. So it holds no key, and nobody has
+// to wait for it. A node that says that it holds a ring always enters: if that is true, it makes
+// tickets. Nobody who is on the roster is ever taken off to make room. Members that were read back
 // after a restart count for every group until they are back, since their group is not stored.
 type groups map[string]int
 

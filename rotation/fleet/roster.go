@@ -81,8 +81,8 @@ func (o *roster) resume(ms []rotation.Member, now time.Time) {
 
 // enter adds a stream that asked for the ring. A node that says it holds one is a member from the
 // start, and back if it was away. What it holds is known only if that is believed. enter returns
-// false if the stream's group has no room for one more. Then it is sent no ring, and enters once
-// there is room.
+// false if the node says that it holds none, and the stream's group has no room for one more. Then
+// it is sent no ring, and enters once there is room.
 func (o *roster) enter(a Asked, current keysource.Ring, now time.Time) bool {
 	stream, node, held := a.Stream, a.Node, a.Held
 	if o.streams[stream] != nil || o.barred[stream] {
@@ -111,7 +111,8 @@ func (o *roster) enter(a Asked, current keysource.Ring, now time.Time) bool {
 		o.streams[stream] = e
 		return true
 	}
-	if !o.groups.room(e) {
+	// Who holds a ring makes tickets. He is waited for, however many there are.
+	if !e.Answered && !o.groups.room(e) {
 		o.crowded[stream] = a
 		return false
 	}

@@ -82,8 +82,8 @@ func TestAFullDiskStopsChangesAndNothingElse(t *testing.T) {
 	// grows finds the end of them.
 	const fault = "no space left on device"
 	grow := func(i int) (int, string) {
-		return s.send("exclude", fmt.Sprintf(`{"node":"%d-%s","why":%q,"seconds":3600}`,
-			i, strings.Repeat("x", 240), strings.Repeat("y", 900)))
+		return s.send("exclude", fmt.Sprintf(`{"node":"good-0","why":"%d-%s","seconds":3600}`,
+			i, strings.Repeat("y", 1100)))
 	}
 	code, body := http.StatusOK, ""
 	for i := 0; code == http.StatusOK && i < 490; i++ {

@@ -71,6 +71,9 @@ func TestWhatHappenedIsFoundAgain(t *testing.T) {
 			}, "--node", node)
 		}
 		got := r.recorded()
+		for end := time.Now().Add(30 * time.Second); len(got.Silent) > 0 && time.Now().Before(end); {
+			got = r.recorded() // on a busy machine a replica may not answer in time
+		}
 		if len(got.Replicas) != 2 || len(got.Silent) != 0 || got.Zone == "" {
 			t.Errorf("%s answers for %v, silent %v, zone %q", p.Name(), got.Replicas, got.Silent, got.Zone)
 		}

@@ -118,9 +118,12 @@ func (a *Access) Proved(method, uri, header string) (from string, err error) {
 		return refuse(fmt.Sprintf("it was made %s ago by the clock of this machine: set the clocks",
 			off.Round(time.Second)))
 	}
-	if _, again := a.used[string(mac)]; again || len(a.used) >= maxUsed {
+	if _, again := a.used[string(mac)]; again {
 		return refuse("it was used before")
 	}
-	a.used[string(mac)] = now.Add(2 * proofFor)
+	if len(a.used) >= maxUsed {
+		return refuse("there are too many requests of replicas: ask again in a minute")
+	}
+	a.used[string(mac)] = time.Unix(seconds, 0).Add(proofFor + time.Second)
 	return from, nil
 }

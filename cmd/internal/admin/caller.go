@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -68,8 +69,10 @@ func (a *admin) proven(r *http.Request) (*caller, error) {
 		}
 		return &caller{name: "replica " + from, role: identity.Read, peer: true}, nil
 	}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		who := identity.FromCertificate(r.TLS.VerifiedChains[0][0])
+	// The listener lets in only certificates that it has verified. By SPIFFE it does that itself,
+	// and there are no VerifiedChains.
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		who := identity.FromCertificate(r.TLS.PeerCertificates[0])
 		if p := a.cfg.Policy(); p != nil && who != "" {
 			if role := p.Role(who); role > identity.NoRole {
 				return &caller{name: "certificate " + who, role: role}, nil
@@ -111,17 +114,26 @@ const maxClaim = 128
 
 // cleaned makes a claim that cannot be taken for anything else: one line, without parentheses.
 func cleaned(claim string) string {
+	claim = shortened(claim) // a long one costs nothing
 	claim = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || r == '(' || r == ')' {
 			return '?'
 		}
 		return r
 	}, claim)
-	for len(claim) > maxClaim {
-		r := []rune(claim)
-		claim = string(r[:len(r)-1])
+	return shortened(claim) // what was no UTF-8 has grown
+}
+
+// shortened returns the whole runes of s that fit into maxClaim.
+func shortened(s string) string {
+	if len(s) <= maxClaim {
+		return s
 	}
-	return claim
+	end := maxClaim
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
 
 // String is the caller in the audit log and the history.

@@ -43,6 +43,8 @@ func TestAClaimCannotBeTakenForAnythingElse(t *testing.T) {
 		"x) local administrator (": "token alice (claims x? local administrator ?)",
 		"a\nb\x1b[2J":              "token alice (claims a?b?[2J)",
 		strings.Repeat("é", 200):   "token alice (claims " + strings.Repeat("é", maxClaim/2) + ")",
+		// by quadratic time this one would take hours
+		strings.Repeat("\xff", 4<<20): "token alice (claims " + strings.Repeat("\ufffd", maxClaim/3) + ")",
 	} {
 		if got := (&caller{name: "token alice", claim: cleaned(claim)}).String(); got != want {
 			t.Errorf("%q: %q, want %q", claim, got, want)

@@ -191,8 +191,9 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	healthv1.RegisterHealthServer(d.grpc, d.up)
 	d.up.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 
+	shown := d.admin()
 	d.http = &http.Server{
-		Handler: admin.New(d.admin()), ReadHeaderTimeout: 10 * time.Second,
+		Handler: admin.New(shown), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(d.failed.ErrorLog("admin", log.Handler()), slog.LevelDebug),
 	}
 	d.http.Protocols = new(http.Protocols)
@@ -200,7 +201,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	d.http.Protocols.SetHTTP2(true)
 	d.http.Protocols.SetUnencryptedHTTP2(true) // gRPC reflection
 	d.metricsHTTP = &http.Server{
-		Handler: admin.Public(d.admin()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: d.http.ErrorLog,
+		Handler: admin.Public(shown), ReadHeaderTimeout: 10 * time.Second, ErrorLog: d.http.ErrorLog,
 	}
 	if scheme == "https" {
 		d.http.TLSConfig = d.mtls.Admin("h2", "http/1.1")
@@ -343,7 +344,8 @@ func remote(ctx context.Context) string {
 
 // Reloading has Run read the configuration again at each signal of hangup.
 func (d *Daemon) Reloading(s live.Source, hangup <-chan os.Signal) {
-	d.reload = live.New(s, d.cfg, live.Parts{Scopes: d.rolls, Streams: d.xds, Listeners: d.listeners}, d.log)
+	p := live.Parts{Scopes: d.rolls, Streams: d.xds, Listeners: d.listeners, Changed: d.noteSettings}
+	d.reload = live.New(s, d.cfg, p, d.log)
 	d.hangup = hangup
 }
 

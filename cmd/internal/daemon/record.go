@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
@@ -29,10 +30,7 @@ func (d *Daemon) openRecord() (err error) {
 func (d *Daemon) runRecord(ctx context.Context) error {
 	d.rec.Publish(events.Event{Kind: events.ReplicaStarted, Name: d.data.Replica, Version: version.Get().Version,
 		Text: "this replica has started, version " + version.Get().Version})
-	if err := d.rec.Settings(d.data.File("settings.mark"), d.cfg.Settings()); err != nil {
-		d.log.Warn("it cannot be kept which configuration this is: a change is not noticed at the next start",
-			"err", err)
-	}
+	d.noteSettings(d.cfg)
 	return d.rec.Watch(ctx, recorder.Conditions{
 		Every: 2 * d.cfg.Refresh, Problems: d.problems.Here, Peers: func() (names []string) {
 			for _, p := range d.rolls.Peers() {
@@ -41,6 +39,10 @@ func (d *Daemon) runRecord(ctx context.Context) error {
 			return names
 		},
 	})
+}
+
+func (d *Daemon) noteSettings(c config.Config) {
+	d.rec.Settings(d.data.File("settings.mark"), c.Settings())
 }
 
 func (d *Daemon) closeRecord() {

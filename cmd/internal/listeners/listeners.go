@@ -191,9 +191,12 @@ func (l *Listeners) Problems() (out []api.Problem) {
 	}
 	hosts, more := l.Eager.Hosts()
 	if beyond := max(len(hosts)-l.Eager.Max(), 0) + more; beyond > 0 {
-		p := problems.New(problems.BeyondMaxEager, "", fmt.Sprintf("%d hosts that should be eager are beyond "+
-			"max_eager (%d) and go on demand, without session resumption, the first of them %s",
-			beyond, l.Eager.Max(), hosts[min(l.Eager.Max(), len(hosts)-1)].Name))
+		text := fmt.Sprintf("%d hosts that should be eager are beyond "+
+			"max_eager (%d) and go on demand, without session resumption", beyond, l.Eager.Max())
+		if len(hosts) > 0 { // all that are kept may have left, and others only be counted
+			text += fmt.Sprintf(", the first of them %s", hosts[min(l.Eager.Max(), len(hosts)-1)].Name)
+		}
+		p := problems.New(problems.BeyondMaxEager, "", text)
 		p.Count = beyond
 		out = append(out, p)
 	}

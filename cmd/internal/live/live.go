@@ -28,6 +28,7 @@ type Parts struct {
 	Scopes    *fleet.Coordinator
 	Streams   *server.Server
 	Listeners *listeners.Listeners // Listeners is nil if none is served.
+	Changed   func(config.Config)  // Changed is told what is in force after a change.
 }
 
 // New returns what reads the configuration again of a lockstepd that runs with now.
@@ -62,6 +63,7 @@ func (p Parts) apply(now, next config.Config, level *slog.LevelVar) error {
 	commit()
 	level.Set(logs.Level(next.LogLevel))
 	p.Streams.SetHold(next.NodeNames, next.WildcardNames)
+	p.Changed(next)
 	return nil
 }
 

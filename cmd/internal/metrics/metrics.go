@@ -58,7 +58,7 @@ func Handler(c Config) http.Handler {
 	reg.MustRegister(collector{c}, version.Metric(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(c.Durations.collectors()...)
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 8})
 }
 
 type collector struct{ c Config }

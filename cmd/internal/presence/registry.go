@@ -266,11 +266,12 @@ func (r *Registry) Gone() (out []Node) {
 
 // Count is how many nodes are gone, and how many that are expected are not here.
 func (r *Registry) Count() (gone, missing int) {
+	settled := r.settled()
 	for _, n := range r.Gone() {
 		if n.Gone {
 			gone++
 		}
-		if n.Expected && r.settled() {
+		if n.Expected && settled {
 			missing++
 		}
 	}

@@ -125,10 +125,13 @@ func (k *Acks) read(ctx context.Context, all []api.Problem) map[string]ack {
 	return now
 }
 
-// covers reports whether a is about p as it stands. A problem that began after the acknowledgement
-// is another one. So is one at another place, of more things, or more severe.
+// noticedWithin is how much later than the one that was asked other replicas may notice a problem.
+const noticedWithin = time.Minute
+
+// covers reports whether a is about p as it stands. A problem that began more than a minute after
+// the acknowledgement is another one. So is one at another place, of more things, or more severe.
 func (a ack) covers(p api.Problem, now time.Time) bool {
 	count, known := a.Where[p.Where]
-	return known && now.Before(a.Until) && !p.Since.After(a.At) && p.Count <= count &&
+	return known && now.Before(a.Until) && !p.Since.After(a.At.Add(noticedWithin)) && p.Count <= count &&
 		!worse(p.Severity, a.Severity)
 }

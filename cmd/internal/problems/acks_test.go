@@ -38,7 +38,8 @@ func TestAnAcknowledgementCoversWhatWasKnownAndNothingElse(t *testing.T) {
 		"more nodes":         {p("a", -time.Minute, 3, api.Warning), time.Minute, false},
 		"more severe":        {p("a", -time.Minute, 2, api.Critical), time.Minute, false},
 		"at another place":   {p("c", -time.Minute, 1, api.Warning), time.Minute, false},
-		"begun anew":         {p("a", time.Second, 1, api.Warning), time.Minute, false},
+		"noticed later":      {p("a", time.Minute, 1, api.Warning), 2 * time.Minute, true},
+		"begun anew":         {p("a", 61*time.Second, 1, api.Warning), 2 * time.Minute, false},
 		"after its time":     {known[0], time.Hour, false},
 		"of another problem": {New(StoreDown, "a", "y"), time.Minute, false},
 	} {

@@ -60,7 +60,7 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 	}
 	found := map[[2]string]bool{}
 	for _, is := range all {
-		if !problems.Counts(is) {
+		if is.Severity == api.Notice { // one that was acknowledged stands
 			continue
 		}
 		key := [2]string{is.Code, is.Where}

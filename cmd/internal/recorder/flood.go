@@ -78,7 +78,7 @@ func (f *flood) passes(e Entry, now time.Time) bool {
 	}
 	if e.Kind.Is("node") && !f.token(now) {
 		f.miss(e.Kind, e.Node, 1)
-		if a != nil {
+		if a != nil && now.Sub(a.since) < window {
 			a.n = min(a.n, ofOne) // it was counted as missed
 		}
 		return false

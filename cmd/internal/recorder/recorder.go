@@ -130,7 +130,10 @@ func (r *Recorder) Run(ctx context.Context) error {
 		}
 		dirty = dirty || len(all) > 0
 		if dirty && now.Sub(synced) >= syncEvery {
-			r.note(r.cfg.Journal.Sync())
+			// That it can be synced does not mean that lines fit.
+			if err := r.cfg.Journal.Sync(); err != nil {
+				r.note(err)
+			}
 			synced, dirty = now, false
 		}
 	}

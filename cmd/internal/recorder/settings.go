@@ -14,8 +14,9 @@ import (
 )
 
 // Settings records which settings differ from those of the time before, which the file remembers by
-// their digests. The first time it records nothing. Values are not told, since some are secret.
-func (r *Recorder) Settings(file string, settings map[string]string) error {
+// their digests. The first time it records nothing. Values are not told, since some are secret. If
+// the file cannot be written, the log says it.
+func (r *Recorder) Settings(file string, settings map[string]string) {
 	now := map[string]string{}
 	for name, value := range settings {
 		sum := sha256.Sum256([]byte(name + "=" + value))
@@ -39,8 +40,11 @@ func (r *Recorder) Settings(file string, settings map[string]string) error {
 			"the configuration has changed: %s", strings.Join(changed, ", "))})
 	}
 	b, err := json.Marshal(now)
-	if err != nil {
-		return err
+	if err == nil {
+		err = atomicfile.Write(file, b, 0o600)
 	}
-	return atomicfile.Write(file, b, 0o600)
+	if err != nil {
+		r.cfg.Log.Warn("it cannot be kept which configuration this is: a change is not noticed at the next start",
+			"err", err)
+	}
 }
