@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
-func TestDenialsInTheLogAreFew(t *testing.T) {
+func TestDenialsInTheLogAreFew(t *testing.T) { synctest.Test(t, denialsInTheLogAreFew) }
+
+func denialsInTheLogAreFew(t *testing.T) {
 	var b strings.Builder
 	told := 0
 	d := NewDenials(slog.New(slog.NewTextHandler(&b, nil)), func(string, string) { told++ })
@@ -21,7 +24,9 @@ func TestDenialsInTheLogAreFew(t *testing.T) {
 	}
 }
 
-func TestNodesThatAreTurnedAwayAreCountedAndBounded(t *testing.T) {
+func TestNodesThatAreTurnedAwayAreCountedAndBounded(t *testing.T) { synctest.Test(t, turnedAway) }
+
+func turnedAway(t *testing.T) {
 	var b strings.Builder
 	var audited []string
 	d := NewDenials(slog.New(slog.NewTextHandler(&b, nil)), func(_, name string) { audited = append(audited, name) })

@@ -170,8 +170,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// within is how long an event may take on a busy machine.
-const within = time.Minute
+// within is how long an event may take on a busy machine. A deed may wait for two things, each for
+// a minute at most.
+const within = 3 * time.Minute
 
 // awaits waits until an event is told.
 func (s *stage) awaits(ctx context.Context, since time.Time, want expectation) error {

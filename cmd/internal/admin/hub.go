@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/identity"
 )
 
 // maxBehind is how many lines a watcher may be behind. A fleet that comes back at once fits.
@@ -79,6 +80,10 @@ func (a *admin) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		case <-alive.C:
+			// A token may have been revoked, and a policy may have changed.
+			if c, err := a.callerOf(r); err != nil || c.role < identity.Read {
+				return
+			}
 			if _, err := w.Write([]byte("\n")); err != nil {
 				return
 			}
