@@ -20,9 +20,14 @@ import (
 //   - Two replicas of which one has the new file already agree, since what is noted stands in the
 //     record and only grows while the key may encrypt.
 //
-// A replica of a version that notes nothing keeps the notes, and drains every key by its own
-// ticket_lifetime.
+// Nothing is noted until ticket_lifetime changes for the first time. Until then all keys are of one
+// lifetime, and earlier versions of lockstepd refuse a record with notes. A change by a restart,
+// before any other, is not known of: the keys then drain by the new one.
 func (r *Rollout) noteLifetimes(p Policy) (changed bool) {
+	begun := len(r.Lifetimes) > 0
+	if !begun && p.LifetimeBefore == 0 {
+		return false
+	}
 	there := map[string]bool{}
 	for i := range r.Keys {
 		k := &r.Keys[i]
@@ -32,6 +37,10 @@ func (r *Rollout) noteLifetimes(p Policy) (changed bool) {
 			continue // it made no ticket
 		}
 		have := r.Lifetimes[f]
+		if !begun {
+			r.setLifetime(f, p.LifetimeBefore)
+			have, changed = p.LifetimeBefore, true
+		}
 		if have == 0 || k.mayEncrypt() && have < p.TicketLifetime {
 			r.setLifetime(f, p.TicketLifetime)
 			changed = true

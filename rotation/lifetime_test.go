@@ -3,6 +3,7 @@ package rotation
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,11 +12,14 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
+// reload has the scope go on with another ticket_lifetime.
+func (l *lab) reload(d time.Duration) { l.p.LifetimeBefore, l.p.TicketLifetime = l.p.TicketLifetime, d }
+
 func TestAShorterLifetimeShortensNoTicketThatIsOut(t *testing.T) {
 	l := newLab(t)
 	l.p.Period, l.p.MaxKeyAge = 20*time.Hour, 24*time.Hour
 	l.next()
-	l.p.TicketLifetime = 10 * time.Minute
+	l.reload(10 * time.Minute)
 	l.next()
 	l.rotate()
 	l.want(Steady, "2 1")
@@ -31,7 +35,7 @@ func TestALongerLifetimeKeepsTheKeysThatMayMakeSuchTickets(t *testing.T) {
 	l := newLab(t)
 	l.p.Period, l.p.MaxKeyAge = 20*time.Hour, 24*time.Hour
 	l.rotate()
-	l.p.TicketLifetime = 5 * time.Hour
+	l.reload(5 * time.Hour)
 	l.after(drainsFor(2*time.Hour) - 1)
 	l.after(1, "retired") // nobody encrypted with the first key any more
 	l.rotate()
@@ -49,7 +53,7 @@ func TestAReturningNodeLengthensTheDrain(t *testing.T) {
 	l := newLab(t)
 	l.p.Period, l.p.MaxKeyAge = 20*time.Hour, 24*time.Hour
 	l.rotate()
-	l.p.TicketLifetime = 5 * time.Hour
+	l.reload(5 * time.Hour)
 	l.members["old"] = &Member{Node: "old", Nr: 1, Floor: 1, Answered: true, Connected: true, Since: l.now}
 	l.next()
 	l.accept("old")
@@ -63,11 +67,15 @@ func TestLifetimesOutliveARecordAndABackup(t *testing.T) {
 	l.p.TicketLifetime = 4 * time.Hour
 	l.next()
 	first := l.r.Keys[0].Key.Fingerprint()
+	if b, err := l.r.Encode(); err != nil || strings.Contains(string(b), "lifetimes") {
+		t.Fatalf("a field that earlier versions refuse stands in every record: %v %s", err, b)
+	}
+	l.reload(time.Minute)
+	l.next()
 	backup, err := l.r.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.p.TicketLifetime = time.Minute
 	if l.r, err = Decode("s", backup); err != nil || l.r.Lifetimes[first] != 4*time.Hour {
 		t.Fatalf("%v, %v", l.r.Lifetimes, err)
 	}
@@ -117,7 +125,9 @@ func TestNoTicketIsLostWhilePoliciesChange(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			if rapid.IntRange(0, 4).Draw(t, "reload") == 0 {
+				before := s.p
 				s.p = p()
+				s.p.LifetimeBefore = max(before.LifetimeBefore, before.TicketLifetime)
 			}
 			for {
 				n, changed := s.r.Next(s.p, Tally{Members: members}, s.now, s.key)

@@ -15,6 +15,9 @@ type Policy struct {
 	// TicketLifetime is how long a ticket is good for, and so how long its key goes on decrypting
 	// (default 2h, at most 24h).
 	TicketLifetime time.Duration
+	// LifetimeBefore is the longest TicketLifetime that was in force before this one, since
+	// lockstepd was started. It is 0 if there was no other. It is no setting.
+	LifetimeBefore time.Duration
 	// MaxKeyAge bounds how long a key may encrypt (default 4h, at most 24h). At that age a
 	// rotation goes on without the nodes that it waits for, once it has waited a node lease for
 	// them. It names them and raises an alarm.

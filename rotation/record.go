@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -37,7 +38,6 @@ type rolloutRecord struct {
 	Hold       time.Time            `json:"hold,omitzero"`
 	Tries      int                  `json:"tries,omitempty"`
 	Refusers   map[string]Refusal   `json:"refusers,omitempty"`
-	Groups     *GroupRefusals       `json:"group_refusals,omitempty"`
 	Excluded   map[string]time.Time `json:"excluded,omitempty"`
 	Burnt      []string             `json:"burnt,omitempty"`
 	Restored   []string             `json:"restored,omitempty"`
@@ -83,6 +83,10 @@ const (
 	maxRecord = 768 << 10 // maxRecord bounds the bytes; the oldest lines of the history give way.
 	// maxBurnt bounds the burnt keys; one that was burnt before so many others is forgotten.
 	maxBurnt = 4096
+	// ofGroup stands before a group's name among the refusers of a record. There a version that
+	// knows no groups keeps it, drops it with the rotation, and shows it in these words.
+	ofGroup = "all nodes of "
+
 	// maxRefusers bounds the nodes whose refusals have a rotation taken back, and the groups.
 	maxRefusers = 100
 	maxExcluded = 500 // maxExcluded bounds the nodes that are excluded.
@@ -130,8 +134,14 @@ func (r Rollout) marshal() ([]byte, error) {
 		Proven: r.Proven, Doubted: r.Doubted, Lifetimes: r.Lifetimes,
 		History: r.History, Lines: r.Lines, Audit: r.Audit,
 	}
-	if len(r.Groups.First) > 0 {
-		rec.Groups = &r.Groups
+	if first := r.groupRefusals(); len(first) > 0 {
+		rec.Refusers = maps.Clone(rec.Refusers)
+		if rec.Refusers == nil {
+			rec.Refusers = map[string]Refusal{}
+		}
+		for group, at := range first {
+			rec.Refusers[ofGroup+group] = Refusal{At: at, Words: "the first of them did"}
+		}
 	}
 	for _, k := range r.Keys {
 		rec.Keys = append(rec.Keys, keyRecord{
@@ -244,8 +254,14 @@ func Decode(scope string, b []byte) (Rollout, error) {
 		Proven: rec.Proven, Doubted: rec.Doubted, History: rec.History,
 		Lines: rec.Lines, Audit: rec.Audit, later: later,
 	}
-	if rec.Groups != nil {
-		r.Groups = *rec.Groups
+	for name, refusal := range r.Refusers {
+		if group, ok := strings.CutPrefix(name, ofGroup); ok {
+			if r.Groups.First == nil {
+				r.Groups = GroupRefusals{Rotation: r.Begun, First: map[string]time.Time{}}
+			}
+			r.Groups.First[group] = refusal.At
+			delete(r.Refusers, name)
+		}
 	}
 	for i, k := range rec.Keys {
 		if len(k.Key) != keysource.TicketKeySize {

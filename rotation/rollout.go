@@ -100,11 +100,10 @@ type Refusal struct {
 	Words string // Words are the node's own.
 }
 
-// GroupRefusals are the first refusals of groups of members (Member.Group) in one rotation. A
-// version that does not know them keeps them, so they say of which rotation they are.
+// GroupRefusals are the first refusals of groups of members (Member.Group) in one rotation.
 type GroupRefusals struct {
-	Rotation uint64               `json:"rotation"`
-	First    map[string]time.Time `json:"first"`
+	Rotation uint64
+	First    map[string]time.Time
 }
 
 // Ring returns what is sent to nodes.

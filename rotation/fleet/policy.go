@@ -19,6 +19,10 @@ func (c *Coordinator) SetPolicy(scope string, p rotation.Policy) error {
 		return err
 	}
 	s.mu.Lock()
+	p.LifetimeBefore = s.policy.LifetimeBefore
+	if p.TicketLifetime != s.policy.TicketLifetime {
+		p.LifetimeBefore = max(p.LifetimeBefore, s.policy.TicketLifetime)
+	}
 	s.policy = p
 	s.mu.Unlock()
 	s.lookSoon()

@@ -67,7 +67,7 @@ func TestTheSealingKeyIsChangedUnderWrites(t *testing.T) {
 	<-stopped // the kill may have failed one
 	s.awaitPhase("steady", 1)
 	s.mustRun("kek", "retire")
-	s.mustFail(5, "one key only", "kek", "retire")
+	s.mustRun("kek", "retire") // and again: it says that nothing was changed
 	if end := s.kek(); end.Phase != "steady" || end.Primary != mid.Primary || len(end.Old) > 0 {
 		t.Errorf("%+v", end)
 	}

@@ -37,11 +37,15 @@ type Bus struct {
 	server  *natsd.Server // nil: events go over another server
 	conn    *nats.Conn
 	service *nats.Conn // of the rotate service; it may only answer
+	opened  time.Time
 }
+
+// connectsWithin is how long a connection may take after the start before that is a fault.
+const connectsWithin = 3 * time.Second
 
 // Open starts the embedded server, or connects to another one. A server that is down is no error.
 func Open(c Config) (b *Bus, err error) {
-	b = &Bus{}
+	b = &Bus{opened: time.Now()}
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -111,9 +115,13 @@ func rotate(ctx context.Context, rolls *fleet.Coordinator, scope, by string) (ev
 	}, nil
 }
 
-// Down returns why events do not flow. It is nil while they do.
+// Connected reports whether events flow.
+func (b *Bus) Connected() bool { return b.conn.IsConnected() }
+
+// Down returns why events do not flow. It is nil while they do, and in the first moments, in which
+// the connection is made.
 func (b *Bus) Down() error {
-	if !b.conn.IsConnected() {
+	if !b.Connected() && time.Since(b.opened) > connectsWithin {
 		return errors.Join(errors.New("not connected to NATS"), b.conn.LastError())
 	}
 	return nil

@@ -164,7 +164,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(clockSkew, skew.Seconds())
 	seal := c.c.Custody.Status()
 	gauge(sealWell, b2f(seal.Canary == nil && seal.Err == nil))
-	gauge(eventsUp, b2f(c.c.Bus.Down() == nil))
+	gauge(eventsUp, b2f(c.c.Bus.Connected()))
 	n := c.c.Bus.Counts()
 	count(eventCount, n.Published, "published")
 	count(eventCount, n.Lost, "lost")
