@@ -25,7 +25,7 @@ import (
 // before any other, is not known of: the keys then drain by the new one.
 func (r *Rollout) noteLifetimes(p Policy) (changed bool) {
 	begun := len(r.Lifetimes) > 0
-	if !begun && p.LifetimeBefore == 0 {
+	if !begun && p.lifetimeBefore == 0 {
 		return false
 	}
 	there := map[string]bool{}
@@ -38,8 +38,8 @@ func (r *Rollout) noteLifetimes(p Policy) (changed bool) {
 		}
 		have := r.Lifetimes[f]
 		if !begun {
-			r.setLifetime(f, p.LifetimeBefore)
-			have, changed = p.LifetimeBefore, true
+			r.setLifetime(f, p.lifetimeBefore)
+			have, changed = p.lifetimeBefore, true
 		}
 		if have == 0 || k.mayEncrypt() && have < p.TicketLifetime {
 			r.setLifetime(f, p.TicketLifetime)

@@ -13,7 +13,11 @@ import (
 )
 
 // reload has the scope go on with another ticket_lifetime.
-func (l *lab) reload(d time.Duration) { l.p.LifetimeBefore, l.p.TicketLifetime = l.p.TicketLifetime, d }
+func (l *lab) reload(d time.Duration) {
+	p := l.p
+	p.TicketLifetime = d
+	l.p = p.After(l.p)
+}
 
 func TestAShorterLifetimeShortensNoTicketThatIsOut(t *testing.T) {
 	l := newLab(t)
@@ -125,9 +129,7 @@ func TestNoTicketIsLostWhilePoliciesChange(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			if rapid.IntRange(0, 4).Draw(t, "reload") == 0 {
-				before := s.p
-				s.p = p()
-				s.p.LifetimeBefore = max(before.LifetimeBefore, before.TicketLifetime)
+				s.p = p().After(s.p)
 			}
 			for {
 				n, changed := s.r.Next(s.p, Tally{Members: members}, s.now, s.key)

@@ -15,9 +15,6 @@ type Policy struct {
 	// TicketLifetime is how long a ticket is good for, and so how long its key goes on decrypting
 	// (default 2h, at most 24h).
 	TicketLifetime time.Duration
-	// LifetimeBefore is the longest TicketLifetime that was in force before this one, since
-	// lockstepd was started. It is 0 if there was no other. It is no setting.
-	LifetimeBefore time.Duration
 	// MaxKeyAge bounds how long a key may encrypt (default 4h, at most 24h). At that age a
 	// rotation goes on without the nodes that it waits for, once it has waited a node lease for
 	// them. It names them and raises an alarm.
@@ -37,6 +34,20 @@ type Policy struct {
 	// with, or "none" (the default). Listeners of different policy must never share ticket keys,
 	// since a ticket carries the client's verification with it.
 	ClientCerts string
+
+	// lifetimeBefore is the longest TicketLifetime that was in force before this one; see After. It
+	// is 0 if there was no other.
+	lifetimeBefore time.Duration
+}
+
+// After returns p as a policy that takes the place of before. It remembers the longest lifetime of
+// the tickets that are out.
+func (p Policy) After(before Policy) Policy {
+	p.lifetimeBefore = before.lifetimeBefore
+	if p.TicketLifetime != before.TicketLifetime {
+		p.lifetimeBefore = max(p.lifetimeBefore, before.TicketLifetime)
+	}
+	return p
 }
 
 // DefaultPolicy is the policy of a scope about which the configuration says nothing.

@@ -19,11 +19,7 @@ func (c *Coordinator) SetPolicy(scope string, p rotation.Policy) error {
 		return err
 	}
 	s.mu.Lock()
-	p.LifetimeBefore = s.policy.LifetimeBefore
-	if p.TicketLifetime != s.policy.TicketLifetime {
-		p.LifetimeBefore = max(p.LifetimeBefore, s.policy.TicketLifetime)
-	}
-	s.policy = p
+	s.policy = p.After(s.policy)
 	s.mu.Unlock()
 	s.lookSoon()
 	return nil
