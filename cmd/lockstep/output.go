@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -66,18 +67,22 @@ func toJSON(v any, indent string) ([]byte, error) {
 }
 
 // toYAML returns v as YAML, with the keys that it has in JSON. Where a terminal would obey
-// something in it, it stays JSON, which is YAML too and has it escaped.
+// something in it, it stays JSON, which is YAML too and has it escaped. So it does with texts of line
+// feeds alone, and the like: not every reader of YAML understands how they are written.
 func toYAML(v any) ([]byte, error) {
 	js, err := toJSON(v, "  ")
 	if err != nil {
 		return nil, err
 	}
 	y, err := yaml.JSONToYAML(js)
-	if err != nil || visible(string(y)) != string(y) {
+	if err != nil || visible(string(y)) != string(y) || indented.Match(y) {
 		return js, nil
 	}
 	return y, nil
 }
+
+// indented is the head of a text of several lines that begins with a space or a line feed.
+var indented = regexp.MustCompile(`(?m)[|>][0-9][+-]?$`)
 
 // row writes the cells of one row of a table. A cell stays on one line, and an empty one is a dash.
 func row(w io.Writer, cells ...string) {
