@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -163,6 +164,47 @@ func (c Config) Faults() (all []error) {
 		}
 	}
 	return all
+}
+
+// FileFaults returns everything that is wrong with the files that c names. New returns the first of
+// them. Each wraps ErrBadConfig.
+func (c Config) FileFaults() (all []error) {
+	for i, r := range c.Routes {
+		if _, err := r.roots(i); err != nil {
+			all = append(all, err)
+		}
+	}
+	for i, l := range c.Listeners {
+		if _, _, err := l.clientCAs(); err != nil {
+			all = append(all, fmt.Errorf("listeners[%d]: %w", i, err))
+		}
+	}
+	return all
+}
+
+// roots reads the CAs of the upstreams of route i. They are nil if the system's count.
+func (r Route) roots(i int) (*x509.CertPool, error) {
+	if r.UpstreamCA == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(r.UpstreamCA)
+	if err != nil {
+		return nil, fmt.Errorf("%w: routes[%d]: upstream_ca: %w", ErrBadConfig, i, err)
+	}
+	p, _, err := pool(r.UpstreamCA, text)
+	return p, err
+}
+
+// clientCAs reads the CAs of clients. They are nil if clients are asked for no certificate.
+func (l Listener) clientCAs() (p *x509.CertPool, der [][]byte, err error) {
+	if l.ClientCA == "" {
+		return nil, nil, nil
+	}
+	text, err := os.ReadFile(l.ClientCA)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: client_ca: %w", ErrBadConfig, err)
+	}
+	return pool(l.ClientCA, text)
 }
 
 // Scopes lists the scopes whose ticket keys the listeners use, each once.

@@ -3,13 +3,11 @@ package edgeproxy
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -65,15 +63,9 @@ func New(c Config, o Options) (*Proxy, error) {
 		if err != nil {
 			return nil, err
 		}
-		var roots *x509.CertPool
-		if r.UpstreamCA != "" {
-			pem, err := os.ReadFile(r.UpstreamCA)
-			if err != nil {
-				return nil, fmt.Errorf("%w: routes[%d]: upstream_ca: %w", ErrBadConfig, i, err)
-			}
-			if roots, _, err = pool(r.UpstreamCA, pem); err != nil {
-				return nil, err
-			}
+		roots, err := r.roots(i)
+		if err != nil {
+			return nil, err
 		}
 		u, err := newUpstream(r, roots, c.Timeouts)
 		if err != nil {

@@ -9,7 +9,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 
@@ -37,11 +36,8 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		out.fallback, _ = keysource.ServerName(l.Fallback) // Config.Check has checked it
 	}
 	if l.ClientCA != "" {
-		pem, err := os.ReadFile(l.ClientCA)
-		if err != nil {
-			return nil, fmt.Errorf("%w: client_ca: %w", ErrBadConfig, err)
-		}
-		if out.cas, out.terms.ClientCAs, err = pool(l.ClientCA, pem); err != nil {
+		var err error
+		if out.cas, out.terms.ClientCAs, err = l.clientCAs(); err != nil {
 			return nil, err
 		}
 		out.terms.ClientAuth, out.terms.Clients = tls.RequireAndVerifyClientCert, l.ClientNames

@@ -34,43 +34,27 @@ const maxPolicy = 32 << 20
 // with nodes may use the ids that its rules list, and no others. Rules add up. "rules: []" denies
 // everything.
 func Parse(b []byte) (*Policy, error) {
-	if len(b) > maxPolicy {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBadPolicy, len(b), maxPolicy)
+	rules, faults := parseAll(b)
+	if len(faults) > 0 {
+		return nil, faults[0]
 	}
-	tree, err := parser.ParseBytes(b, 0)
+	return newPolicy(rules), nil
+}
+
+// Faults returns an error for each rule for which Parse refuses a text, or the one error of a text
+// that is no list of rules. Each wraps [ErrBadPolicy].
+func Faults(b []byte) []error {
+	_, faults := parseAll(b)
+	return faults
+}
+
+func parseAll(b []byte) (_ []rule, faults []error) {
+	file, lines, err := read(b)
 	if err != nil {
-		return nil, badYAML(err)
+		return nil, []error{err}
 	}
-	if len(tree.Docs) > 1 {
-		return nil, fmt.Errorf("%w: line %d begins a second document: put all rules under one \"rules:\"",
-			ErrBadPolicy, firstLine(tree.Docs[1]))
-	}
-	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
-		return nil, fmt.Errorf("%w: it is empty: \"rules: []\" denies everything", ErrBadPolicy)
-	}
-	body := tree.Docs[0].Body
-	var tags tagFinder
-	if ast.Walk(&tags, body); tags.first != nil {
-		return nil, fmt.Errorf("%w: line %d: the tag %s means nothing here: put the value in quotes",
-			ErrBadPolicy, line(tags.first), tags.first.Start.Value)
-	}
-	lines := ruleLines(body)
-	var null nullFinder
-	if ast.Walk(&null, body); null.line > 0 {
-		nr, _ := slices.BinarySearch(lines, null.line+1)
-		return nil, fmt.Errorf("%w: rule %d (line %d): %w", ErrBadPolicy, nr, null.line, errNoIDs)
-	}
-	var file struct {
-		Rules *[]ruleText `yaml:"rules"`
-	}
-	if err := yaml.NodeToValue(body, &file, yaml.Strict()); err != nil {
-		return nil, badYAML(err)
-	}
-	if file.Rules == nil {
-		return nil, fmt.Errorf("%w: there is no \"rules:\": \"rules: []\" denies everything", ErrBadPolicy)
-	}
-	rules := make([]rule, len(*file.Rules))
-	for i, text := range *file.Rules {
+	rules := make([]rule, len(file))
+	for i, text := range file {
 		if rules[i], err = text.rule(); err != nil {
 			at := fmt.Sprintf("rule %d", i+1)
 			var spot *spotError
@@ -80,10 +64,50 @@ func Parse(b []byte) (*Policy, error) {
 			case i < len(lines):
 				at += fmt.Sprintf(" (line %d)", lines[i])
 			}
-			return nil, fmt.Errorf("%w: %s: %w", ErrBadPolicy, at, err)
+			faults = append(faults, fmt.Errorf("%w: %s: %w", ErrBadPolicy, at, err))
 		}
 	}
-	return newPolicy(rules), nil
+	return rules, faults
+}
+
+// read decodes the rules, and finds the lines on which they begin.
+func read(b []byte) (rules []ruleText, lines []int, err error) {
+	if len(b) > maxPolicy {
+		return nil, nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBadPolicy, len(b), maxPolicy)
+	}
+	tree, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		return nil, nil, badYAML(err)
+	}
+	if len(tree.Docs) > 1 {
+		return nil, nil, fmt.Errorf("%w: line %d begins a second document: put all rules under one \"rules:\"",
+			ErrBadPolicy, firstLine(tree.Docs[1]))
+	}
+	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
+		return nil, nil, fmt.Errorf("%w: it is empty: \"rules: []\" denies everything", ErrBadPolicy)
+	}
+	body := tree.Docs[0].Body
+	var tags tagFinder
+	if ast.Walk(&tags, body); tags.first != nil {
+		return nil, nil, fmt.Errorf("%w: line %d: the tag %s means nothing here: put the value in quotes",
+			ErrBadPolicy, line(tags.first), tags.first.Start.Value)
+	}
+	lines = ruleLines(body)
+	var null nullFinder
+	if ast.Walk(&null, body); null.line > 0 {
+		nr, _ := slices.BinarySearch(lines, null.line+1)
+		return nil, nil, fmt.Errorf("%w: rule %d (line %d): %w", ErrBadPolicy, nr, null.line, errNoIDs)
+	}
+	var file struct {
+		Rules *[]ruleText `yaml:"rules"`
+	}
+	if err := yaml.NodeToValue(body, &file, yaml.Strict()); err != nil {
+		return nil, nil, badYAML(err)
+	}
+	if file.Rules == nil {
+		return nil, nil, fmt.Errorf("%w: there is no \"rules:\": \"rules: []\" denies everything", ErrBadPolicy)
+	}
+	return *file.Rules, lines, nil
 }
 
 // ruleText is a rule as it is written.

@@ -37,51 +37,74 @@ const (
 // of TLS (tls_params, alpn_protocols, validation_context). Lockstepd writes certificates, session
 // tickets and matches. The error wraps [ErrBadTemplate].
 func Parse(text []byte, o Options) (*Template, error) {
+	t, faults := parseAll(text, o)
+	if len(faults) > 0 {
+		return nil, faults[0]
+	}
+	return t, nil
+}
+
+// Faults returns everything for which Parse refuses a text that is a listener, or the one error of
+// a text that is none. Each wraps [ErrBadTemplate].
+func Faults(text []byte, o Options) []error {
+	_, faults := parseAll(text, o)
+	return faults
+}
+
+func parseAll(text []byte, o Options) (_ *Template, faults []error) {
 	l, err := decode(text)
 	if err != nil {
-		return nil, err
+		return nil, []error{err}
 	}
-	switch {
-	case l.GetName() == "":
-		return nil, bad("name is missing: Envoy tells listeners apart by it")
-	case l.GetAddress() == nil:
-		return nil, bad("address is missing")
-	case l.GetUdpListenerConfig() != nil ||
-		l.GetAddress().GetSocketAddress().GetProtocol() == corev3.SocketAddress_UDP:
-		return nil, bad("it is for UDP: Envoy fetches no certificates on demand for QUIC")
-	case l.GetFilterChainMatcher() != nil || l.GetFcdsConfig() != nil:
-		return nil, bad("filter_chain_matcher and fcds_config cannot stand there: which chain takes a connection " +
+	refuse := func(is bool, words string) {
+		if is {
+			faults = append(faults, bad("%s", words))
+		}
+	}
+	refuse(l.GetName() == "", "name is missing: Envoy tells listeners apart by it")
+	refuse(l.GetAddress() == nil, "address is missing")
+	refuse(l.GetUdpListenerConfig() != nil ||
+		l.GetAddress().GetSocketAddress().GetProtocol() == corev3.SocketAddress_UDP,
+		"it is for UDP: Envoy fetches no certificates on demand for QUIC")
+	refuse(l.GetFilterChainMatcher() != nil || l.GetFcdsConfig() != nil,
+		"filter_chain_matcher and fcds_config cannot stand there: which chain takes a connection "+
 			"is lockstepd's to say, by server name")
-	case len(l.GetFilterChains()) != 1:
-		return nil, bad("%d filter_chains: there must be exactly one, whose filters every host gets",
-			len(l.GetFilterChains()))
+	if n := len(l.GetFilterChains()); n != 1 {
+		return nil, append(faults, bad("%d filter_chains: there must be exactly one, whose filters every host gets", n))
 	}
 	t := &Template{name: l.GetName(), port: uint16(l.GetAddress().GetSocketAddress().GetPortValue()),
 		chain: l.GetFilterChains()[0], opt: o}
-	if m := t.chain.GetFilterChainMatch(); m != nil && proto.Size(m) > 0 {
-		return nil, bad("filter_chain_match cannot stand there: lockstepd writes one for each host")
+	m := t.chain.GetFilterChainMatch()
+	refuse(m != nil && proto.Size(m) > 0, "filter_chain_match cannot stand there: lockstepd writes one for each host")
+	refuse(len(t.chain.GetFilters()) == 0, "the filter chain has no filters")
+	var more []error
+	t.tls, more = parseTLS(t.chain.GetTransportSocket(), o)
+	if faults = append(faults, more...); len(faults) > 0 {
+		return nil, faults
 	}
-	if len(t.chain.GetFilters()) == 0 {
-		return nil, bad("the filter chain has no filters")
+	if err := t.complete(l); err != nil {
+		return nil, []error{err}
 	}
-	if t.tls, err = parseTLS(t.chain.GetTransportSocket(), o); err != nil {
-		return nil, err
-	}
+	return t, nil
+}
+
+// complete makes what is served of a listener in which nothing is wrong so far.
+func (t *Template) complete(l *listenerv3.Listener) (err error) {
 	if t.chain.TransportSocketConnectTimeout == nil {
 		t.chain.TransportSocketConnectTimeout = connectTimeout
 	}
 	l.FilterChains = nil
 	if err := fill(l); err != nil {
-		return nil, err
+		return err
 	}
 	if t.base, err = deterministic.Marshal(l); err != nil {
-		return nil, bad("%v", err)
+		return bad("%v", err)
 	}
 	if t.onDemand, err = t.encode(t.onDemandChain); err != nil {
-		return nil, err
+		return err
 	}
 	_, err = t.eager("template.invalid") // what fails for one host fails for all
-	return t, err
+	return err
 }
 
 // Name returns the listener's name.
@@ -111,12 +134,12 @@ func fill(l *listenerv3.Listener) error {
 }
 
 // parseTLS returns what the template says of TLS. It refuses what only lockstepd may say.
-func parseTLS(s *corev3.TransportSocket, o Options) (*tlsv3.DownstreamTlsContext, error) {
+func parseTLS(s *corev3.TransportSocket, o Options) (_ *tlsv3.DownstreamTlsContext, faults []error) {
 	d := new(tlsv3.DownstreamTlsContext)
 	if s != nil {
 		if err := s.GetTypedConfig().UnmarshalTo(d); err != nil {
-			return nil, bad("transport_socket: it must hold a DownstreamTlsContext, and holds %q",
-				s.GetTypedConfig().GetTypeUrl())
+			return nil, []error{bad("transport_socket: it must hold a DownstreamTlsContext, and holds %q",
+				s.GetTypedConfig().GetTypeUrl())}
 		}
 	}
 	if d.CommonTlsContext == nil {
@@ -136,8 +159,8 @@ func parseTLS(s *corev3.TransportSocket, o Options) (*tlsv3.DownstreamTlsContext
 		{d.GetSessionTimeout() != nil, "session_timeout"},
 	} {
 		if f.set {
-			return nil, bad("transport_socket: %s cannot stand there: lockstepd writes what concerns "+
-				"certificates and session tickets", f.name)
+			faults = append(faults, bad("transport_socket: %s cannot stand there: lockstepd writes what concerns "+
+				"certificates and session tickets", f.name))
 		}
 	}
 	if c.TlsParams == nil {
@@ -147,7 +170,10 @@ func parseTLS(s *corev3.TransportSocket, o Options) (*tlsv3.DownstreamTlsContext
 	if s == nil {
 		c.AlpnProtocols = []string{"h2", "http/1.1"}
 	}
-	return d, checkClients(d, o)
+	if err := checkClients(d, o); err != nil {
+		faults = append(faults, err)
+	}
+	return d, faults
 }
 
 // checkClients refuses a template that treats client certificates differently from the scope.

@@ -118,6 +118,12 @@ var rooms = []struct {
 		"audit", "cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events",
 		"internal/atomicfile", "keysource", "keysource/dir",
 	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
+	{"cmd/internal/check", nil, "it says what was found: what is looked at is its users' business"},
+	{"cmd/internal/check/plane", []string{
+		"audit", "cmd/internal/check", "cmd/internal/config", "cmd/internal/datadir", "cmd/internal/listeners",
+		"cmd/internal/natsd", "cmd/internal/settings", "identity/enforce", "identity/transport", "keysource/dir",
+		"keysource/eager", "lds",
+	}, "it looks at what a start opens: it can start nothing, and change nothing"},
 	{"cmd/internal/config", []string{
 		"audit", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/settings", "cmd/internal/strictyaml",
 		"keysource", "keysource/eager", "rotation",
@@ -137,12 +143,13 @@ var rooms = []struct {
 		"xds", "xds/server",
 	}, "it wires the rooms of lockstepd; what belongs to the edge, to a driver or to the CLI is not its own"},
 	{"cmd/internal/datadir", []string{
-		"cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "store",
+		"cmd/internal/check", "cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "seal",
+		"store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/describe", nil, "it describes services, whosever"},
 	{"cmd/internal/edge", []string{
-		"cmd/internal/kek", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/reload", "cmd/internal/settings",
-		"cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
+		"cmd/internal/check", "cmd/internal/kek", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/reload",
+		"cmd/internal/settings", "cmd/internal/strictyaml", "cmd/internal/version", "edgeproxy",
 		"edgeproxy/lastgood", "edgeproxy/secrets", "internal/expiry", "keysource", "seal", "xds",
 	}, "the internet is at its door: no store, and nothing of the control plane"},
 	{"cmd/internal/expiring", []string{

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/check"
 	"github.com/lockstep-tls/lockstep/cmd/internal/edge"
 	"github.com/lockstep-tls/lockstep/cmd/internal/logs"
 	"github.com/lockstep-tls/lockstep/cmd/internal/process"
@@ -41,13 +42,14 @@ func main() {
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "lockstep-edge:", err)
-		os.Exit(1)
+		os.Exit(check.ExitCode(err, os.Args[1:]))
 	}
 }
 
 func command() *cobra.Command {
 	cfg := edge.Default()
 	file := os.Getenv("LOCKSTEP_EDGE_CONFIG")
+	var only bool
 	cmd := &cobra.Command{
 		Use: "lockstep-edge --config edge.yaml",
 		Short: "Terminates TLS with the fleet's certificates and session ticket keys, and forwards to " +
@@ -57,6 +59,9 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version.Get().String(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if only {
+				return edge.Check(cmd.OutOrStdout(), file, cmd.Flags(), os.Getenv)
+			}
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
@@ -70,6 +75,8 @@ func command() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", file, "YAML file (edge.yaml)")
+	cmd.Flags().BoolVar(&only, "check", false, "read configuration and files as a start would, change nothing, "+
+		"name every problem, and end")
 	cfg.Flags(cmd.Flags())
 	return cmd
 }

@@ -12,7 +12,9 @@ const intro = `
 lockstep-edge reads one YAML file, which ` + "`--config FILE` or `LOCKSTEP_EDGE_CONFIG`" + ` names. It is decoded
 strictly: a key that is not known is refused. Each key that holds one value is also a flag and an
 environment variable. A flag wins over the environment, and that over the file. SIGHUP starts a new
-process with the file as it is then.
+process with the file as it is then. ` + "`--check`" + ` [names every problem
+before](../upgrade.md#check-before-a-start). [lockstep-edge.schema.json](lockstep-edge.schema.json) is a
+JSON Schema of the file, for editors.
 
 Under systemd it takes its sockets from ` + "`LISTEN_FDS`" + ` and tells its state to
 ` + "`NOTIFY_SOCKET`" + `. Durations are written as in Go: ` + "`300ms`, `5s`, `1h30m`" + `.

@@ -17,6 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
+	"github.com/lockstep-tls/lockstep/cmd/internal/check"
+	"github.com/lockstep-tls/lockstep/cmd/internal/check/plane"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
 	"github.com/lockstep-tls/lockstep/cmd/internal/live"
@@ -46,13 +48,14 @@ func main() {
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "lockstepd:", advice.Add(err))
-		os.Exit(1)
+		os.Exit(check.ExitCode(err, os.Args[1:]))
 	}
 }
 
 func command() *cobra.Command {
 	cfg := config.Default()
 	var file string
+	var only bool
 	cmd := &cobra.Command{
 		Use:           "lockstepd",
 		Short:         "Streams certificates and session ticket keys to a fleet of TLS proxies",
@@ -63,6 +66,9 @@ func command() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
 				file = os.Getenv("LOCKSTEP_CONFIG")
+			}
+			if only {
+				return plane.Run(cmd.Context(), cmd.OutOrStdout(), file, cmd.Flags(), os.Getenv)
 			}
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
@@ -81,6 +87,8 @@ func command() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "YAML file; its keys are these flags with _ for -, and scopes")
+	cmd.Flags().BoolVar(&only, "check", false, "read configuration and files as a start would, change nothing, "+
+		"name every problem, and end")
 	cfg.Flags(cmd.Flags())
 	return cmd
 }

@@ -21,7 +21,8 @@ key that is not known is refused. Each key that holds one value is also a flag a
 variable. A flag wins over the environment, and that over the file. ` + "`--version`" + ` prints the version.
 
 SIGHUP reads the file again. [What changes then](../rotation.md#changing-the-policy), and what needs a
-restart, is logged.
+restart, is logged. ` + "`--check`" + ` [names every problem before](../upgrade.md#check-before-a-start).
+[lockstepd.schema.json](lockstepd.schema.json) is a JSON Schema of the file, for editors.
 
 ` + "`GOGC`" + ` overrides how much garbage may lie beside what is in use, 50 percent. Durations are written as
 in Go: ` + "`300ms`, `5s`, `1h30m`" + `. Addresses are ` + "`host:port` or `unix:/path`" + `.

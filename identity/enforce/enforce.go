@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,18 @@ func New(c Config) (*Enforcer, error) {
 	e.file = file
 	e.announce()
 	return e, nil
+}
+
+// Faults returns everything for which New refuses a file.
+func Faults(file string) (all []error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return []error{fmt.Errorf("policy: %w", err)}
+	}
+	for _, err := range identity.Faults(b) {
+		all = append(all, fmt.Errorf("policy: %s: %w", file, err))
+	}
+	return all
 }
 
 // load makes a policy of the file. One that replaces another is written down first.

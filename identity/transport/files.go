@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/internal/expiry"
@@ -32,12 +33,17 @@ type material struct {
 	operators, both *x509.CertPool
 }
 
-func openFiles(c Config) (*MTLS, error) {
+// paths are the files that parse takes.
+func (c Config) paths() []string {
 	paths := []string{c.Cert, c.Key, c.ClientCA}
 	if c.AdminCA != "" {
 		paths = append(paths, c.AdminCA)
 	}
-	w, err := watchfile.Open(parse, paths...)
+	return paths
+}
+
+func openFiles(c Config) (*MTLS, error) {
+	w, err := watchfile.Open(parse, c.paths()...)
 	if err != nil {
 		return nil, err
 	}
@@ -52,10 +58,34 @@ func openFiles(c Config) (*MTLS, error) {
 	return m, nil
 }
 
-// parse takes certificate, key, CA, and perhaps the CA of operators, in this order.
+// parse takes certificate, key, CA, and perhaps the CA of operators, in this order. Its error is
+// the first of those of parseAll.
 func parse(read []watchfile.File) (*material, error) {
+	m, faults := parseAll(read)
+	if len(faults) > 0 {
+		return nil, faults[0]
+	}
+	return m, nil
+}
+
+// Faults returns everything for which Open refuses the files of c. The keys of the configuration
+// begin the texts.
+func Faults(c Config) []error {
+	if c.Cert == "" {
+		return nil
+	}
+	var read []watchfile.File
+	for _, path := range c.paths() {
+		b, err := os.ReadFile(path)
+		read = append(read, watchfile.File{Path: path, Bytes: b, Err: err})
+	}
+	_, faults := parseAll(read)
+	return faults
+}
+
+func parseAll(read []watchfile.File) (m *material, faults []error) {
 	cert, key, ca := read[0], read[1], read[2]
-	m := &material{pool: x509.NewCertPool()}
+	m = &material{pool: x509.NewCertPool()}
 	err := cert.Err
 	if err == nil {
 		err = key.Err
@@ -64,32 +94,31 @@ func parse(read []watchfile.File) (*material, error) {
 		m.pair, err = tls.X509KeyPair(cert.Bytes, key.Bytes)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("xds_cert %s with xds_key %s: %w", cert.Path, key.Path, err)
+		faults = append(faults, fmt.Errorf("xds_cert %s with xds_key %s: %w", cert.Path, key.Path, err))
+	} else {
+		m.own = append(m.own, certificate(OwnCertificate, cert.Path, m.pair.Leaf))
 	}
-	if ca.Err != nil {
-		return nil, fmt.Errorf("xds_client_ca: %w", ca.Err)
+	take := func(setting string, f watchfile.File, pools ...*x509.CertPool) {
+		err := f.Err
+		for _, p := range pools {
+			if err == nil && !p.AppendCertsFromPEM(f.Bytes) {
+				err = fmt.Errorf("%s holds no certificate", f.Path)
+			}
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", setting, err))
+			return
+		}
+		for _, c := range expiry.Parse(f.Bytes) {
+			m.own = append(m.own, certificate(ClientCA, f.Path, c))
+		}
 	}
-	if !m.pool.AppendCertsFromPEM(ca.Bytes) {
-		return nil, fmt.Errorf("xds_client_ca: %s holds no certificate", ca.Path)
-	}
-	m.own = append(m.own, certificate(OwnCertificate, cert.Path, m.pair.Leaf))
-	for _, c := range expiry.Parse(ca.Bytes) {
-		m.own = append(m.own, certificate(ClientCA, ca.Path, c))
-	}
+	take("xds_client_ca", ca, m.pool)
 	if len(read) > 3 {
-		ops := read[3]
-		if ops.Err != nil {
-			return nil, fmt.Errorf("admin_client_ca: %w", ops.Err)
-		}
 		m.operators, m.both = x509.NewCertPool(), m.pool.Clone()
-		if !m.operators.AppendCertsFromPEM(ops.Bytes) || !m.both.AppendCertsFromPEM(ops.Bytes) {
-			return nil, fmt.Errorf("admin_client_ca: %s holds no certificate", ops.Path)
-		}
-		for _, c := range expiry.Parse(ops.Bytes) {
-			m.own = append(m.own, certificate(ClientCA, ops.Path, c))
-		}
+		take("admin_client_ca", read[3], m.operators, m.both)
 	}
-	return m, nil
+	return m, faults
 }
 
 func (f *files) server(protos ...string) *tls.Config {

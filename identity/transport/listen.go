@@ -73,6 +73,51 @@ func (s Socket) Listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
+// Look returns why Listen would fail, as far as that can be known without listening. Another
+// process may listen there. Look makes nothing, and connects to nobody.
+func (s Socket) Look(addr string) error {
+	path, socket := strings.CutPrefix(addr, "unix:")
+	if !socket {
+		if _, err := net.ResolveTCPAddr("tcp", addr); err != nil {
+			return &net.OpError{Op: "listen", Net: "tcp", Err: err}
+		}
+		return nil
+	}
+	gid := -1
+	if s.Group != "" {
+		var err error
+		if gid, err = groupID(s.Group); err != nil {
+			return err
+		}
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket == 0 {
+		return noSocket(path)
+	}
+	dir := filepath.Dir(path)
+	st, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // Listen makes it, and not the one above it
+		if above, err := os.Stat(filepath.Dir(dir)); err != nil || !above.IsDir() {
+			if err == nil {
+				err = syscall.ENOTDIR
+			}
+			var p *fs.PathError
+			if errors.As(err, &p) {
+				err = p.Err
+			}
+			return fmt.Errorf("the directory of the socket: %w", &fs.PathError{Op: "mkdir", Path: dir, Err: err})
+		}
+		return nil
+	case err != nil:
+		return fmt.Errorf("the directory of the socket: %w", err)
+	case st.IsDir() && gid >= 0 && !s.OwnDir:
+		return s.enters(dir, gid)
+	}
+	return nil
+}
+
+func noSocket(path string) error { return fmt.Errorf("%s exists and is not a socket", path) }
+
 // give gives a new socket to those whom s lets in.
 func (s Socket) give(path string, gid int) error {
 	if err := chgrp(path, gid); err != nil {
@@ -128,6 +173,11 @@ func (s Socket) directory(dir string, gid int) error {
 	if gid < 0 {
 		return nil
 	}
+	return s.enters(dir, gid)
+}
+
+// enters returns why the group does not get through dir and the directories above it.
+func (s Socket) enters(dir string, gid int) error {
 	for at := dir; ; at = filepath.Dir(at) {
 		st, err := os.Stat(at)
 		if err != nil {
@@ -154,7 +204,7 @@ func replace(path string) error {
 	case err != nil:
 		return err
 	case st.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("%s exists and is not a socket", path)
+		return noSocket(path)
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	switch {

@@ -75,24 +75,36 @@ func catchUp(ctx context.Context, raw store.Store, s *seal.Sealer) error {
 // used.
 func Prove(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
 	for {
-		val, _, err := sealed.Get(ctx, canaryKey)
-		switch {
-		case err == nil && string(val) == canaryText:
-			return nil
-		case err == nil:
-			return fmt.Errorf("%w: %s says something else", ErrCanary, canaryKey)
-		case errors.Is(err, store.ErrSealed):
-			return damaged(ctx, sealed, raw, s)
-		case !errors.Is(err, store.ErrNotExist):
-			return err
-		}
-		if err := open(ctx, sealed, s); err != nil {
+		missing, err := look(ctx, sealed, raw, s)
+		if !missing || err != nil {
 			return err
 		}
 		if _, err = sealed.Swap(ctx, canaryKey, 0, []byte(canaryText)); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
+}
+
+// Look does what Prove does, and writes nothing.
+func Look(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) error {
+	_, err := look(ctx, sealed, raw, s)
+	return err
+}
+
+// look reports whether there is no canary, where the key is right as far as can be seen.
+func look(ctx context.Context, sealed, raw store.Store, s *seal.Sealer) (missing bool, err error) {
+	val, _, err := sealed.Get(ctx, canaryKey)
+	switch {
+	case err == nil && string(val) == canaryText:
+		return false, nil
+	case err == nil:
+		return false, fmt.Errorf("%w: %s says something else", ErrCanary, canaryKey)
+	case errors.Is(err, store.ErrSealed):
+		return false, damaged(ctx, sealed, raw, s)
+	case !errors.Is(err, store.ErrNotExist):
+		return false, err
+	}
+	return true, open(ctx, sealed, s)
 }
 
 // damaged distinguishes a wrong key from a canary that somebody changed.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,6 +78,45 @@ func Open(path string) (*Store, error) {
 	return s, nil
 }
 
+// openToReadTimeout is how long OpenToRead waits for a process that has the store. bbolt looks
+// again each 50 ms.
+const openToReadTimeout = 100 * time.Millisecond
+
+// OpenToRead opens a store that is there, to read. Every change fails. The file stays as it is, and
+// a process that opens the store meanwhile waits for Close. If there is no store, or one in which
+// nothing was ever written, the error wraps [fs.ErrNotExist]. If a process has it open, the error
+// wraps [ErrInUse].
+func OpenToRead(path string) (*Store, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() == 0 { // a start that was cut short
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	db, err := bolt.Open(path, 0, &bolt.Options{Timeout: openToReadTimeout, ReadOnly: true})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("store: %s: %w: stop it first, or use another --data-dir", path, ErrInUse)
+	}
+	s := &Store{db: db, path: path, maxGone: maxGone, turn: make(chan struct{}, 1)}
+	if err == nil {
+		var missing bool
+		if missing, err = s.unprepared(); err == nil && missing {
+			err = &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		}
+		if err != nil {
+			db.Close()
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = s.explain(err, "")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // Close ends all use. Calls under way end first; later ones fail.
 func (s *Store) Close() error {
 	if err := s.db.Close(); err != nil {
@@ -87,16 +127,8 @@ func (s *Store) Close() error {
 
 // prepare makes the buckets, and the name of a fresh file durable.
 func (s *Store) prepare(fresh bool) error {
-	missing := true
-	if err := s.db.View(func(tx *bolt.Tx) error {
-		missing = tx.Bucket(bucketMeta) == nil
-		if !missing && (tx.Bucket(bucketKeys) == nil || tx.Bucket(bucketValues) == nil) {
-			// else it would look empty
-			return errors.New("there are no records in the file, or not as this version keeps them: " +
-				"restore it from a backup")
-		}
-		return nil
-	}); err != nil || !missing {
+	missing, err := s.unprepared()
+	if err != nil || !missing {
 		return err
 	}
 	if err := s.db.Update(func(tx *bolt.Tx) error {
@@ -110,6 +142,20 @@ func (s *Store) prepare(fresh bool) error {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(s.path))
+}
+
+// unprepared reports whether there are no buckets yet.
+func (s *Store) unprepared() (missing bool, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		missing = tx.Bucket(bucketMeta) == nil
+		if !missing && (tx.Bucket(bucketKeys) == nil || tx.Bucket(bucketValues) == nil) {
+			// else it would look empty
+			return errors.New("there are no records in the file, or not as this version keeps them: " +
+				"restore it from a backup")
+		}
+		return nil
+	})
+	return missing, err
 }
 
 // Get implements [store.Store].

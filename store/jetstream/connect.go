@@ -48,11 +48,31 @@ func (c *Config) connect() (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := nats.Connect(strings.Join(c.Servers, ","), append(opts, credentials...)...)
+	opts = append(append(opts, credentials...), c.tls()...)
+	conn, err := nats.Connect(strings.Join(c.Servers, ","), opts...)
 	if err != nil {
-		return nil, fmt.Errorf("store: connecting to NATS at %s: %w", strings.Join(c.Servers, ", "), err)
+		return nil, c.unconnected(err)
 	}
 	return conn, nil
+}
+
+func (c *Config) unconnected(err error) error {
+	return fmt.Errorf("store: connecting to NATS at %s: %w", strings.Join(c.Servers, ", "), err)
+}
+
+// Faults returns everything that is wrong with the files that c names. Open returns the first of
+// them. Faults connects to nobody.
+func (c *Config) Faults() (all []error) {
+	if _, err := c.credentials(); err != nil {
+		all = append(all, err)
+	}
+	for _, option := range c.tls() {
+		o := nats.GetDefaultOptions()
+		if err := option(&o); err != nil { // it reads its files here, as in nats.Connect
+			all = append(all, c.unconnected(err))
+		}
+	}
+	return all
 }
 
 func (c *Config) credentials() ([]nats.Option, error) {
@@ -80,13 +100,17 @@ func (c *Config) credentials() ([]nats.Option, error) {
 		}
 		opts = append(opts, nats.TokenHandler(func() string { return c.latest(c.TokenFile) }))
 	}
+	return opts, nil
+}
+
+func (c *Config) tls() (opts []nats.Option) {
 	if c.CAFile != "" {
 		opts = append(opts, nats.RootCAs(c.CAFile))
 	}
 	if c.CertFile != "" {
 		opts = append(opts, nats.ClientCert(c.CertFile, c.KeyFile))
 	}
-	return opts, nil
+	return opts
 }
 
 // latest reads a secret for a connect that has no way to fail but by being refused.

@@ -61,6 +61,23 @@ func (c *Config) connect() (*backend, error) {
 	return fixed(client, "Redis at "+c.Servers[0]), nil
 }
 
+// Faults returns everything that is wrong with the files that c names. Open returns the first of
+// them. Faults connects to nobody.
+func (c *Config) Faults() (all []error) {
+	if _, err := c.tls("-"); err != nil {
+		all = append(all, err)
+	}
+	if _, _, err := c.credentials(context.Background()); err != nil {
+		all = append(all, err)
+	}
+	if c.SentinelPasswordFile != "" {
+		if _, err := secret(c.SentinelPasswordFile); err != nil {
+			all = append(all, err)
+		}
+	}
+	return all
+}
+
 func (c *Config) sentinel() (*backend, error) {
 	var password string
 	var err error

@@ -9,9 +9,14 @@ import (
 	"github.com/lockstep-tls/lockstep/rotation"
 )
 
+// Source is where the configuration of a program comes from that was started with the flags f.
+func Source(file string, f *pflag.FlagSet, getenv func(string) string) settings.Source {
+	return settings.From(file, prefix, f, getenv)
+}
+
 // Again reads the configuration of a program again that was started with the flags f.
 func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Config, error) {
-	from := settings.From(file, prefix, f, getenv)
+	from := Source(file, f, getenv)
 	return func() (Config, error) {
 		c := Default()
 		f := pflag.NewFlagSet("", pflag.ContinueOnError)

@@ -16,6 +16,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
+	"github.com/lockstep-tls/lockstep/seal"
 )
 
 // Config of [Open].
@@ -25,6 +26,23 @@ type Config struct {
 	KEK   string // source of the sealing key; empty: a file in the directory, made if missing
 	// KEKNew makes the file that KEK names if it is missing while the store is empty.
 	KEKNew bool
+}
+
+// source opens the source of the sealing key.
+func (c Config) source() (seal.Keys, error) {
+	return kek.Source(cmp.Or(c.KEK, filepath.Join(c.Path, stores.KeyFile)))
+}
+
+// mayMake reports whether a missing sealing key may be made while the store is empty.
+func (c Config) mayMake() bool { return c.KEK == "" || c.KEKNew }
+
+// advise adds to the error of a sealing key that is missing what to do.
+func (c Config) advise(err error) error {
+	if errors.Is(err, stores.ErrNoKey) && !c.mayMake() {
+		return fmt.Errorf("kek: %w: put it there; or give kek_new (--kek-new), and one is made if the store is "+
+			"empty", err)
+	}
+	return err
 }
 
 // Embedded is the store that lives in the data directory.
@@ -60,7 +78,7 @@ func Open(c Config) (_ *Dir, err error) {
 	if where == Embedded {
 		where = c.Path
 	}
-	keys, err := kek.Source(cmp.Or(c.KEK, d.File(stores.KeyFile)))
+	keys, err := c.source()
 	if err != nil {
 		return nil, err
 	}
@@ -75,19 +93,12 @@ func Open(c Config) (_ *Dir, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.Vault, err = stores.Unlock(ctx, raw, keys, c.KEK == "" || c.KEKNew)
-	if errors.Is(err, stores.ErrNoKey) && c.KEK != "" && !c.KEKNew {
-		return nil, fmt.Errorf("kek: %w: put it there; or give kek_new (--kek-new), and one is made if the store is "+
-			"empty", err)
-	}
+	d.Vault, err = stores.Unlock(ctx, raw, keys, c.mayMake())
 	if err != nil {
-		return nil, err
+		return nil, c.advise(err)
 	}
-	for _, f := range []struct {
-		name string
-		to   *string
-	}{{"replica", &d.Replica}, {"admin.token", &d.Token}, {"nats.token", &d.NATSToken}} {
-		if *f.to, err = d.secret(f.name); err != nil {
+	for i, to := range []*string{&d.Replica, &d.Token, &d.NATSToken} {
+		if *to, err = d.secret(words[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -100,13 +111,20 @@ func (d *Dir) File(name string) string { return filepath.Join(d.path, name) }
 // secret reads a small file that holds a random word. It makes the file (0600) if there is none.
 func (d *Dir) secret(name string) (string, error) {
 	path := d.File(name)
-	b, err := os.ReadFile(path)
+	word, err := readWord(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		b = []byte(rand.Text() + "\n")
-		if err := atomicfile.Write(path, b, 0o600); err != nil {
-			return "", err
-		}
-	} else if err != nil {
+		word = rand.Text()
+		err = atomicfile.Write(path, []byte(word+"\n"), 0o600)
+	}
+	return word, err
+}
+
+// words are the files that hold a random word each: the name of the replica, and tokens.
+var words = []string{"replica", "admin.token", "nats.token"}
+
+func readWord(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
 		return "", err
 	}
 	word := strings.TrimSpace(string(b))

@@ -108,11 +108,18 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 // Load fills c, whose flags f has parsed. It reads file, then the environment, then the flags that
 // were given.
 func (c *Config) Load(file string, f *pflag.FlagSet, getenv func(string) string) error {
-	if file == "" {
-		_, err := os.ReadFile(file)
-		return fmt.Errorf("the configuration: %w", err)
+	if err := needsFile(file); err != nil {
+		return err
 	}
 	return settings.From(file, prefix, f, getenv).Read(c, f)
+}
+
+func needsFile(file string) error {
+	if file != "" {
+		return nil
+	}
+	_, err := os.ReadFile(file)
+	return fmt.Errorf("the configuration: %w", err)
 }
 
 // prefix is that of the environment variables.

@@ -25,11 +25,8 @@ import (
 func dial(c Config) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if c.XDSCert != "" {
-		if _, err := tls.LoadX509KeyPair(c.XDSCert, c.XDSKey); err != nil {
-			return nil, fmt.Errorf("xds_cert and xds_key: %w", err)
-		}
-		if _, err := roots(c.XDSCA); err != nil {
-			return nil, err
+		if faults := c.connFaults(); len(faults) > 0 {
+			return nil, faults[0]
 		}
 		creds = mutual{credentials.NewTLS(nil), c}
 	}
@@ -55,6 +52,17 @@ func dial(c Config) (*grpc.ClientConn, error) {
 		grpc.WithContextDialer(dialEither),
 	}
 	return grpc.NewClient("lockstep:///control-plane", options...)
+}
+
+// connFaults returns everything that is wrong with the files of mTLS.
+func (c Config) connFaults() (all []error) {
+	if _, err := tls.LoadX509KeyPair(c.XDSCert, c.XDSKey); err != nil {
+		all = append(all, fmt.Errorf("xds_cert and xds_key: %w", err))
+	}
+	if _, err := roots(c.XDSCA); err != nil {
+		all = append(all, err)
+	}
+	return all
 }
 
 // mutual is mTLS with the files as they are at each handshake, since they are renewed meanwhile.

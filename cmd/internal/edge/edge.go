@@ -53,6 +53,15 @@ type Edge struct {
 
 // New reads the files that c names, and opens nothing. Requests are logged to access.
 func New(c Config, log, access *slog.Logger) (*Edge, error) {
+	e, err := assemble(c, log, access)
+	if err != nil {
+		return nil, err
+	}
+	return e, e.openCopy()
+}
+
+// assemble puts the parts together, but for the last-good copy. It makes nothing.
+func assemble(c Config, log, access *slog.Logger) (*Edge, error) {
 	conn, err := dial(c)
 	if err != nil {
 		return nil, err
@@ -81,7 +90,7 @@ func New(c Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e.measure()
-	return e, e.openCopy()
+	return e, nil
 }
 
 // Run serves until ctx ends, or until a new process has taken over, and then lets requests end.

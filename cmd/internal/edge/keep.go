@@ -1,16 +1,13 @@
 package edge
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
 	"github.com/lockstep-tls/lockstep/edgeproxy/lastgood"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/seal"
@@ -37,7 +34,7 @@ func (e *Edge) openCopy() error {
 	if err := os.MkdirAll(e.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	keys, err := kek.Source(cmp.Or(e.cfg.KEK, filepath.Join(e.cfg.DataDir, "sealing.key")))
+	keys, err := e.cfg.keys()
 	if err != nil {
 		return fmt.Errorf("kek: %w", err)
 	}

@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/lockstep-tls/lockstep/seal"
 )
@@ -21,6 +24,19 @@ func Source(setting string) (seal.Keys, error) {
 
 // File is [seal.File], whose errors say what to type.
 func File(path string) seal.Keys { return helpful{seal.File(path)} }
+
+// LookForNew returns why no sealing key could be made where a setting says, if there is none. Of a
+// source that only others write it knows nothing.
+func LookForNew(setting string) error {
+	if strings.HasPrefix(setting, "credential:") || strings.HasPrefix(setting, "env:") {
+		return nil
+	}
+	dir, err := os.Open(filepath.Dir(setting))
+	if err != nil {
+		return fmt.Errorf("seal: %s: %w", seal.File(setting), err)
+	}
+	return dir.Close()
+}
 
 // helpful is a source whose errors say what to type.
 type helpful struct{ seal.Keys }

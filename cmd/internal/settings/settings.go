@@ -57,11 +57,11 @@ func (s Source) Read(c Config, f *pflag.FlagSet) error {
 	if s.File != "" {
 		b, err := os.ReadFile(s.File)
 		if err != nil {
-			return fmt.Errorf("the configuration: %w", err)
+			return unfilled{fmt.Errorf("the configuration: %w", err)}
 		}
 		lines = strictyaml.Lines(b)
 		if faults := c.Parse(b); len(faults) > 0 {
-			return s.placed(faults, lines)
+			return unfilled{s.placed(faults, lines)}
 		}
 	}
 	var errs []error
@@ -75,17 +75,42 @@ func (s Source) Read(c Config, f *pflag.FlagSet) error {
 		}
 	})
 	if err := errors.Join(errs...); err != nil {
-		return err
+		return unfilled{err}
 	}
 	if c, ok := c.(Completer); ok {
 		if err := c.Complete(s.Getenv); err != nil {
-			return s.placed([]strictyaml.Fault{Fault("", err)}, lines)
+			return unfilled{s.placed([]strictyaml.Fault{Fault("", err)}, lines)}
 		}
 	}
 	if faults := c.Check(); len(faults) > 0 {
 		return s.placed(faults, lines)
 	}
 	return nil
+}
+
+// unfilled is an error after which a configuration lacks a part of what was written.
+type unfilled struct{ error }
+
+func (u unfilled) Unwrap() error { return u.error }
+
+// Filled reports whether a configuration has everything that was written, although [Source.Read]
+// has returned err. Then err is what Check has found.
+func Filled(err error) bool { return !errors.As(err, new(unfilled)) }
+
+// Places returns a function that says where a key was set, as Place does. It is empty if nobody set
+// the key.
+func (s Source) Places() func(key string) string {
+	var lines map[string]int
+	if b, err := os.ReadFile(s.File); s.File != "" && err == nil {
+		lines = strictyaml.Lines(b)
+	}
+	return func(key string) string {
+		at := s.Place(strictyaml.Fault{Key: key}, lines)
+		if at == s.File+": " {
+			return ""
+		}
+		return at
+	}
 }
 
 // outside returns the value of a flag that does not come from the file, and where it comes from.

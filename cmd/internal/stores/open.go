@@ -42,12 +42,52 @@ func Open(ctx context.Context, where string) (Store, error) {
 		}
 		return redis.Open(ctx, c)
 	case isURL:
-		return nil, fmt.Errorf("store %s: %s is no kind of store", Redact(where), scheme)
+		return nil, unknown(where, scheme)
 	}
 	if err := os.MkdirAll(where, 0o700); err != nil {
 		return nil, err
 	}
 	return bolt.Open(filepath.Join(where, embedded))
+}
+
+// OpenToRead opens the embedded store of a data directory to read. The errors are those of
+// [bolt.OpenToRead].
+func OpenToRead(dir string) (Store, error) {
+	s, err := bolt.OpenToRead(filepath.Join(dir, embedded))
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// ErrInUse is [bolt.ErrInUse].
+var ErrInUse = bolt.ErrInUse
+
+// Faults returns everything for which Open would refuse a URL without a word to the store. That is
+// the URL itself, and the files that it names.
+func Faults(where string) []error {
+	scheme, _, isURL := strings.Cut(where, "://")
+	switch {
+	case isURL && (scheme == "nats" || scheme == "tls"):
+		c, err := jetstream.ParseURL(where)
+		if err != nil {
+			return []error{err}
+		}
+		return c.Faults()
+	case isURL && strings.HasPrefix(scheme, "redis"):
+		c, err := redis.ParseURL(where)
+		if err != nil {
+			return []error{err}
+		}
+		return c.Faults()
+	case isURL:
+		return []error{unknown(where, scheme)}
+	}
+	return nil
+}
+
+func unknown(where, scheme string) error {
+	return fmt.Errorf("store %s: %s is no kind of store", Redact(where), scheme)
 }
 
 // natsStore gives Close the error that [Store] wants. There never is one.

@@ -41,28 +41,17 @@ func Unlock(ctx context.Context, raw Store, keys seal.Keys, mayMake bool) (_ *Va
 			err = errors.Join(err, raw.Close())
 		}
 	}()
-	if val, _, err := raw.Get(ctx, guard.CopyingKey); err == nil {
-		return nil, fmt.Errorf("a copy into this store has not ended: run it again (lockstep store copy %s …)", val)
-	} else if !errors.Is(err, store.ErrNotExist) {
-		return nil, err
-	}
-	load := seal.LoadOrCreate
-	if !mayMake {
-		load = seal.Load
-	}
-	for _, err := range raw.Keys(ctx, "") {
-		if err != nil {
-			return nil, err
-		}
-		load = seal.Load // a new key could open nothing of what is stored
-		break
-	}
-	s, err := load(ctx, keys)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: %w", ErrNoKey, err)
-	}
+	empty, err := begin(ctx, raw)
 	if err != nil {
 		return nil, err
+	}
+	load := seal.Load
+	if empty && mayMake {
+		load = seal.LoadOrCreate
+	}
+	s, err := load(ctx, keys)
+	if err != nil {
+		return nil, NoKey(err)
 	}
 	v := &Vault{Raw: guard.NewFreezable(raw, s), Sealer: s, raw: raw}
 	v.Store = guard.Sealed(v.Raw, s)
@@ -71,6 +60,59 @@ func Unlock(ctx context.Context, raw Store, keys seal.Keys, mayMake bool) (_ *Va
 		return v, v.Damage
 	}
 	return v, nil
+}
+
+// begin refuses a store into which a copy has not ended, and reports whether it is empty. Only then
+// a sealing key may be made: a new one could open nothing of what is stored.
+func begin(ctx context.Context, raw store.Store) (empty bool, err error) {
+	if val, _, err := raw.Get(ctx, guard.CopyingKey); err == nil {
+		return false, fmt.Errorf("a copy into this store has not ended: run it again (lockstep store copy %s …)", val)
+	} else if !errors.Is(err, store.ErrNotExist) {
+		return false, err
+	}
+	empty = true
+	for _, err := range raw.Keys(ctx, "") {
+		if err != nil {
+			return false, err
+		}
+		empty = false
+		break
+	}
+	return empty, nil
+}
+
+// NoKey returns err, and has it wrap [ErrNoKey] if it says that there is none.
+func NoKey(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrNoKey, err)
+	}
+	return err
+}
+
+// Look finds out what Unlock would say, and writes nothing. raw is nil if there is no store yet.
+// makes reports that Unlock would make a sealing key.
+func Look(ctx context.Context, raw Store, keys seal.Keys, mayMake bool) (makes bool, err error) {
+	empty := true
+	if raw != nil {
+		if empty, err = begin(ctx, raw); err != nil {
+			return false, err
+		}
+	}
+	s, err := seal.Load(ctx, keys)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && empty && mayMake:
+		return true, nil
+	case err != nil:
+		return false, NoKey(err)
+	case raw == nil:
+		return false, nil
+	}
+	v := guard.NewFreezable(raw, s)
+	err = custody.Look(ctx, guard.Sealed(v, s), v, s)
+	if errors.Is(err, custody.ErrCanary) || errors.Is(err, store.ErrFrozen) { // as in Unlock
+		err = nil
+	}
+	return false, err
 }
 
 // Records implements [Records].
