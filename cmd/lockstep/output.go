@@ -67,8 +67,8 @@ func toJSON(v any, indent string) ([]byte, error) {
 }
 
 // toYAML returns v as YAML, with the keys that it has in JSON. Where a terminal would obey
-// something in it, it stays JSON, which is YAML too and has it escaped. So it does with texts of line
-// feeds alone, and the like: not every reader of YAML understands how they are written.
+// something in it, it stays JSON, which is YAML too and has it escaped. So it does with a text of
+// line feeds alone, and the like. Not every reader of YAML understands how they are written.
 func toYAML(v any) ([]byte, error) {
 	js, err := toJSON(v, "  ")
 	if err != nil {

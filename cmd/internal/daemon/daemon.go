@@ -368,21 +368,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.lossy != nil {
 		run(d.lossy.Run)
 	}
-	run(d.rec.Run)
-	run(d.nodes.Run)
-	run(d.runRecord)
-	run(d.rolls.Run)
-	run(d.table.Run)
-	run(d.healer.Run)
-	run(d.prover.Run)
+	for _, f := range []func(context.Context) error{
+		d.rec.Run, d.nodes.Run, d.runRecord, d.rolls.Run, d.table.Run, d.healer.Run, d.prover.Run, d.policy.Run,
+		d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
+	} {
+		run(f)
+	}
 	d.listeners.Run(run)
-	run(d.policy.Run)
-	run(d.audit.Run)
-	run(d.custody.Run)
 	run(func(ctx context.Context) error { return d.reload.Run(ctx, d.hangup) })
-	run(d.problems.Run)
-	run(d.access.Run)
-	run(rest.Run)
 	run(func(ctx context.Context) error { d.mtls.Watch(ctx, d.cfg.Refresh, d.log); return nil })
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
 		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
