@@ -45,8 +45,13 @@ func (r *Registry) plan(now time.Time, here, left map[string]node) *plan {
 		}
 		p.left[key][id] = n
 		k, there := p.get(id)
-		if there && k.Replica != r.cfg.Replica {
-			continue // it has gone to another replica
+		if there && k.Replica != r.cfg.Replica { // it has gone to another replica
+			// It took its ring along, so that one may have seen it accept none.
+			if len(k.Rings) == 0 && len(n.rings) > 0 {
+				k.learn(n)
+				p.put(id, k)
+			}
+			continue
 		}
 		k.Replica, k.Connected, k.Gone, k.At = r.cfg.Replica, false, false, n.since.Add(offset)
 		k.learn(n)
