@@ -2,6 +2,12 @@
 package testkit
 
 import (
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -24,4 +30,27 @@ func Until(t testing.TB, is func() error) {
 		}
 	}
 	t.Fatal(err)
+}
+
+// Tree returns every file below a folder, with mode, time and digest, so that two of them differ if
+// anything was changed between.
+func Tree(t testing.TB, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	Check(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(&b, path, st.Mode(), st.ModTime().UnixNano())
+		if st.Mode().IsRegular() {
+			text, err := os.ReadFile(path)
+			fmt.Fprintf(&b, "%d %x %v\n", len(text), sha256.Sum256(text), err)
+		}
+		return nil
+	}))
+	return b.String()
 }

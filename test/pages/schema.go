@@ -84,12 +84,9 @@ func (s Schema) object(t testing.TB, v reflect.Value, path string, used map[stri
 	last := ""
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		if key == "-" || !f.IsExported() {
+		key, ok := keyOf(f)
+		if !ok {
 			continue
-		}
-		if key == "" {
-			key = snake(f.Name)
 		}
 		at := key
 		if path != "" {

@@ -65,6 +65,15 @@ func (s Settings) Page(t testing.TB) []byte {
 	return []byte(b.String())
 }
 
+// keyOf returns the YAML key of a field. ok is false for a field that is no setting.
+func keyOf(f reflect.StructField) (key string, ok bool) {
+	key, _, _ = strings.Cut(f.Tag.Get("yaml"), ",")
+	if key == "" {
+		key = snake(f.Name)
+	}
+	return key, key != "-" && f.IsExported()
+}
+
 // keys writes the keys of a struct, and returns those that are sections of their own.
 func (s Settings) keys(t testing.TB, b *strings.Builder, v reflect.Value, section string) (sections []Section) {
 	t.Helper()
@@ -75,12 +84,9 @@ func (s Settings) keys(t testing.TB, b *strings.Builder, v reflect.Value, sectio
 	last := ""
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		if key == "-" || !f.IsExported() {
+		key, ok := keyOf(f)
+		if !ok {
 			continue
-		}
-		if key == "" {
-			key = snake(f.Name)
 		}
 		text := comments[f.Name]
 		if inner, ok := structOf(f.Type); ok {

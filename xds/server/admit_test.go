@@ -10,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -53,36 +54,15 @@ func TestANodeThatMayNotConnectIsTurnedAway(t *testing.T) {
 	for name, ask := range map[string]func(id string) error{
 		"delta on ADS": func(id string) error {
 			st, err := ads.DeltaAggregatedResources(timeout(t))
-			if err != nil {
-				return err
-			}
-			if err := st.Send(delta(id)); err != nil {
-				return err
-			}
-			_, err = st.Recv()
-			return err
+			return answer(st, err, delta(id))
 		},
 		"state of the world on ADS": func(id string) error {
 			st, err := ads.StreamAggregatedResources(timeout(t))
-			if err != nil {
-				return err
-			}
-			if err := st.Send(sotw(id)); err != nil {
-				return err
-			}
-			_, err = st.Recv()
-			return err
+			return answer(st, err, sotw(id))
 		},
 		"delta on the service of one type": func(id string) error {
 			st, err := secrets.DeltaSecrets(timeout(t))
-			if err != nil {
-				return err
-			}
-			if err := st.Send(delta(id)); err != nil {
-				return err
-			}
-			_, err = st.Recv()
-			return err
+			return answer(st, err, delta(id))
 		},
 		"fetch": func(id string) error {
 			_, err := secrets.FetchSecrets(timeout(t), sotw(id))
@@ -125,4 +105,17 @@ func TestANodeThatMayNotConnectIsTurnedAway(t *testing.T) {
 		t.Error("a node that may no longer connect keeps its stream")
 	}
 	eventually(t, "no stream is left", func() bool { return s.Stats().Streams == 0 })
+}
+
+// answer sends the first request of a stream that was opened with err, and returns how the stream
+// answers.
+func answer[Req, Resp any](st grpc.BidiStreamingClient[Req, Resp], err error, first *Req) error {
+	if err != nil {
+		return err
+	}
+	if err := st.Send(first); err != nil {
+		return err
+	}
+	_, err = st.Recv()
+	return err
 }

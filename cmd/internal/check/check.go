@@ -64,7 +64,8 @@ func (r *Report) Left(format string, a ...any) {
 	r.left = append(r.left, fmt.Sprintf(format, a...))
 }
 
-// Write prints everything, a line each, problems first.
+// Write prints everything, a line each, problems first, and then that a start would go on. If it
+// would not, the error is an [Error] instead.
 func (r *Report) Write(w io.Writer) error {
 	for _, part := range []struct {
 		word  string
@@ -79,18 +80,14 @@ func (r *Report) Write(w io.Writer) error {
 			}
 		}
 	}
-	return nil
-}
-
-// Err returns an [Error] if there is a problem.
-func (r *Report) Err() error {
 	switch {
 	case len(r.refused) > 0:
 		return &Error{refusedCode, "a start would be refused: " + problems(len(r.refused)+len(r.unwell))}
 	case len(r.unwell) > 0:
 		return &Error{unwellCode, "a start would go on, and not be well: " + problems(len(r.unwell))}
 	}
-	return nil
+	_, err := fmt.Fprintln(w, "a start would go on")
+	return err
 }
 
 func problems(n int) string {

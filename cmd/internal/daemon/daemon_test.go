@@ -254,18 +254,10 @@ func TestHealthReflectionAndMetrics(t *testing.T) {
 		t.Fatalf("%v %v", answer, err)
 	}
 	ask.CloseSend()
-	resp, err := r.client.HTTP.Get(r.client.Base + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	metrics := r.metrics(t)
 	for _, want := range []string{`lockstep_scope_phase_seconds{phase="steady",scope="default"}`, "lockstep_store_up 1",
 		"lockstep_events_up 1", "lockstep_xds_streams 0"} {
-		if !strings.Contains(string(b), want) {
+		if !strings.Contains(metrics, want) {
 			t.Errorf("no %s in /metrics", want)
 		}
 	}

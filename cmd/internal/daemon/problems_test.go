@@ -25,8 +25,8 @@ func (r *running) shown(t *testing.T) (codes []string) {
 var problemLine = regexp.MustCompile(
 	`(?m)^lockstep_problems\{alert="(\w+)",code="([a-z-]+)",severity="(\w+)"\} (\d+)$`)
 
-// counted are the codes that the metric counts, and how many series it has.
-func (r *running) counted(t *testing.T) (codes []string, series int) {
+// metrics is what /metrics says.
+func (r *running) metrics(t *testing.T) string {
 	t.Helper()
 	resp, err := r.client.HTTP.Get(r.client.Base + "/metrics")
 	if err != nil {
@@ -37,7 +37,13 @@ func (r *running) counted(t *testing.T) (codes []string, series int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range problemLine.FindAllStringSubmatch(string(b), -1) {
+	return string(b)
+}
+
+// counted are the codes that the metric counts, and how many series it has.
+func (r *running) counted(t *testing.T) (codes []string, series int) {
+	t.Helper()
+	for _, m := range problemLine.FindAllStringSubmatch(r.metrics(t), -1) {
 		if series++; m[4] != "0" {
 			codes = append(codes, m[2])
 		}

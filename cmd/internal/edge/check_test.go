@@ -2,10 +2,8 @@ package edge
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -68,28 +66,6 @@ func (c checked) start(file string) error {
 	}
 	e.closeAll()
 	return nil
-}
-
-// tree returns every file below the folder, with mode, time and content.
-func (c checked) tree() string {
-	c.t.Helper()
-	var b strings.Builder
-	testkit.Check(c.t, filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		st, err := d.Info()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(&b, path, st.Mode(), st.ModTime().UnixNano())
-		if st.Mode().IsRegular() {
-			text, err := os.ReadFile(path)
-			fmt.Fprintf(&b, "%d %x %v\n", len(text), sha256.Sum256(text), err)
-		}
-		return nil
-	}))
-	return b.String()
 }
 
 func (c checked) certify() {
@@ -177,9 +153,9 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(s)
 			}
-			before := s.tree()
+			before := testkit.Tree(s.t, s.dir)
 			out, code := s.check(file)
-			if after := s.tree(); after != before {
+			if after := testkit.Tree(s.t, s.dir); after != before {
 				t.Errorf("the check has changed\n%s\nto\n%s", before, after)
 			}
 			err := s.start(file)

@@ -3,10 +3,8 @@ package plane
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -119,28 +117,6 @@ func (s stage) ready(data string) bool {
 	}
 	resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
-}
-
-// tree returns every file below the folder, with mode, time and content.
-func (s stage) tree() string {
-	s.t.Helper()
-	var b strings.Builder
-	testkit.Check(s.t, filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		st, err := d.Info()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(&b, path, st.Mode(), st.ModTime().UnixNano())
-		if st.Mode().IsRegular() {
-			text, err := os.ReadFile(path)
-			fmt.Fprintf(&b, "%d %x %v\n", len(text), sha256.Sum256(text), err)
-		}
-		return nil
-	}))
-	return b.String()
 }
 
 // certify writes a certificate with its key, and a CA.
@@ -302,9 +278,9 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(s)
 			}
-			before := s.tree()
+			before := testkit.Tree(s.t, s.dir)
 			out, code := s.check()
-			if after := s.tree(); after != before {
+			if after := testkit.Tree(s.t, s.dir); after != before {
 				t.Errorf("the check has changed\n%s\nto\n%s", before, after)
 			}
 			err := s.start()
