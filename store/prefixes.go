@@ -30,8 +30,10 @@ var (
 	Rosters = Prefix{Name: "roster", Owner: "rotation/fleet", WhileFrozen: true}
 	// KnownNodes say which nodes were here within 30 days. They come and go, too.
 	KnownNodes = Prefix{Name: "known", Owner: "cmd/internal/presence", WhileFrozen: true}
-	Trials     = Prefix{Name: "trial", Owner: "keysource/trial"}
-	Seal       = Prefix{Name: "seal", Owner: "seal/custody"}
+	// Replicas say which version a replica has, and that it stopped. That is of the moment.
+	Replicas = Prefix{Name: "replica", Owner: "cmd/internal/replica", WhileFrozen: true}
+	Trials   = Prefix{Name: "trial", Owner: "keysource/trial"}
+	Seal     = Prefix{Name: "seal", Owner: "seal/custody"}
 	// SealReports say which sealing keys a replica holds.
 	SealReports = Prefix{Name: "seal/replica", Owner: "seal/custody", WhileFrozen: true}
 	// Tokens are those of operators, as hashes. A backup has none of them, since bringing it back
@@ -49,7 +51,7 @@ var (
 // Prefixes lists all of them. A prefix that is a part of another comes before it.
 var Prefixes = []Prefix{
 	Certificates, Rings, AuditLog, EagerHosts, DirectoryNames,
-	Rosters, KnownNodes, Trials, SealReports, Seal, Tokens, Peers, Conditions,
+	Rosters, KnownNodes, Replicas, Trials, SealReports, Seal, Tokens, Peers, Conditions,
 	Acknowledged,
 }
 

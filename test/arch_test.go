@@ -93,8 +93,9 @@ var rooms = []struct {
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
 		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/presence", "cmd/internal/problems",
-		"cmd/internal/stores", "events", "events/journal", "identity", "internal/expiry", "keysource",
-		"keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation", "rotation/fleet",
+		"cmd/internal/replica", "cmd/internal/stores", "events", "events/journal", "identity", "internal/expiry",
+		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation",
+		"rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
 		"credentials"},
@@ -135,8 +136,8 @@ var rooms = []struct {
 		"cmd/internal/live",
 		"cmd/internal/loss",
 		"cmd/internal/metrics", "cmd/internal/observer", "cmd/internal/presence", "cmd/internal/problems",
-		"cmd/internal/recorder", "cmd/internal/reload", "cmd/internal/rest", "cmd/internal/version", "events",
-		"events/journal",
+		"cmd/internal/recorder", "cmd/internal/reload", "cmd/internal/replica", "cmd/internal/rest",
+		"cmd/internal/version", "events", "events/journal",
 		"identity", "identity/enforce", "identity/transport",
 		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
 		"lds", "probe", "rotation", "rotation/fleet", "sds", "seal/custody", "store", "store/guard",
@@ -194,11 +195,14 @@ var rooms = []struct {
 	{"cmd/internal/recorder", []string{
 		"cmd/internal/api", "cmd/internal/problems", "events", "internal/atomicfile",
 	}, "it passes on what others say has happened: it knows no room that says it"},
+	{"cmd/internal/replica", []string{
+		"cmd/internal/api", "cmd/internal/problems", "rotation/fleet", "store",
+	}, "it knows which replicas there are: whom to ask, and how, comes as a function"},
 	{"cmd/internal/rest", nil, "it knows the process's memory, and nothing of ours"},
 	{"cmd/internal/place", nil, "it knows paths, and not what lies there"},
 	{"cmd/internal/problems", []string{
-		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "identity/transport", "rotation/fleet",
-		"store",
+		"cmd/internal/advice", "cmd/internal/api", "identity/enforce", "identity/transport", "internal/atomicfile",
+		"rotation/fleet", "store",
 	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
 	{"cmd/internal/reload", nil, "it compares settings and calls what puts them in force, in any program"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -68,6 +69,7 @@ func statusTable(w io.Writer, s api.Status) {
 	fmt.Fprintf(w, "lockstepd %s, replica %s, up %s, store %s, %d xDS streams\n", s.Version, s.Replica,
 		since(s.Started), s.Store, s.Streams)
 	problemTable(w, s)
+	replicaTable(w, s.Replicas)
 	for _, sc := range s.Scopes {
 		fmt.Fprintln(w)
 		scopeTable(w, sc)
@@ -110,6 +112,9 @@ func problemTable(w io.Writer, s api.Status) {
 		if p.Next != "" {
 			what += ". Next: " + p.Next
 		}
+		if len(p.Replicas) > 0 {
+			what = "at " + strings.Join(p.Replicas, ", ") + ": " + what
+		}
 		severity := string(p.Severity)
 		if k := p.Acknowledged; k != nil {
 			severity = "(" + severity + ")"
@@ -120,6 +125,33 @@ func problemTable(w io.Writer, s api.Status) {
 			what = fmt.Sprintf("acknowledged by %s, ends %s: %s", who, until(k.Until), what)
 		}
 		row(w, severity, p.Code, since(p.Since), what)
+	}
+}
+
+// replicaTable has a replica in each line. One that is alone is named above.
+func replicaTable(w io.Writer, all []api.Replica) {
+	if len(all) < 2 {
+		return
+	}
+	fmt.Fprintln(w)
+	row(w, "REPLICA", "VERSION", "STATE", "FOR", "ANSWERS", "CLOCK OFF")
+	for _, r := range all {
+		answers := "no"
+		switch {
+		case r.State == api.ReplicaHere:
+			answers = ""
+		case r.Answers && r.MoreProblems > 0:
+			answers = fmt.Sprintf("yes; %d more problems there", r.MoreProblems)
+		case r.Answers:
+			answers = "yes"
+		case r.Silent != "":
+			answers = "no: " + r.Silent
+		}
+		clock := ""
+		if r.SkewSeconds != nil {
+			clock = short(time.Duration(math.Abs(*r.SkewSeconds) * float64(time.Second)))
+		}
+		row(w, r.Replica, r.Version, r.State, since(r.Since), answers, clock)
 	}
 }
 

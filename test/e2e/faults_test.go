@@ -13,7 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// complaints is what status calls degraded, at one replica.
+// complaints is what status calls degraded at one replica, without what it was told by others.
 func (r *replicated) complaints(p *fleet.Lockstepd) string {
 	r.t.Helper()
 	before := r.plane
@@ -21,7 +21,10 @@ func (r *replicated) complaints(p *fleet.Lockstepd) string {
 	defer r.ask(before)
 	var st status
 	r.ok(r.show(&st, "status"))
-	return strings.Join(st.Degraded, "\n")
+	return strings.Join(slices.DeleteFunc(st.Degraded, func(said string) bool {
+		where, _, told := strings.Cut(said, ": ")
+		return told && strings.HasPrefix(where, "at ") && !strings.Contains(where, r.id(p))
+	}), "\n")
 }
 
 // complains waits until one of the replicas says all these words in its status, and in its log, and

@@ -14,6 +14,7 @@ import (
 var complainers = []string{
 	// of the admin API
 	"with", "refusedFirst", "ofScope", "ofCertificates", "ofReplica", "ofSeal", "problemOf",
+	"ofStale", "mixed",
 	"ownProblems", // of lockstepd
 	// of the listeners, the policy, a lost store, the nodes and the directory's certificates
 	"Problems", "Unsettled", "PutBack",
@@ -26,7 +27,7 @@ var wrapped = []string{"ErrUnusable", "ErrUnsettled", "ErrUnlogged"}
 
 // silent are texts in these functions that are no sentences.
 var silent = []string{
-	"%s: %s", ": ", "%s (since %s)", "lockstep exclude %s --scope %s --for 0 takes it back",
+	"%s: %s", ": ", "%d more", "%s (since %s)", "lockstep exclude %s --scope %s --for 0 takes it back",
 }
 
 var verb = regexp.MustCompile(`%(\[\d\])?[vsdqw]`)

@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
+	"github.com/lockstep-tls/lockstep/cmd/internal/replica"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/events/journal"
@@ -49,6 +50,7 @@ type Config struct {
 	Events   events.Publisher
 	Journal  *journal.Journal   // Journal has what happened at this replica.
 	Gone     *presence.Registry // Gone knows the nodes that were here.
+	Replicas *replica.Registry  // Replicas knows this one and the others.
 	Audit    *audit.Log
 	// Doubt returns an error if a name that no source has is not certain to be absent. It may be
 	// nil.
@@ -145,6 +147,7 @@ func (a *admin) routes() *routes {
 	mux.HandleFunc("GET /v1/nodes", answer(a, a.nodes))
 	mux.HandleFunc("DELETE /v1/nodes/{node}", answer(a, a.forgetNode))
 	mux.HandleFunc("GET /v1/troubles", answer(a, a.troubles))
+	mux.HandleFunc("GET /v1/problems", answer(a, a.problemsHere))
 	mux.HandleFunc("GET /v1/events", a.events)
 	mux.HandleFunc("GET /v1/journal", answer(a, a.journal))
 	mux.HandleFunc("GET /v1/scopes/{scope}/history", answer(a, a.history))

@@ -3,7 +3,10 @@ package admin
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
@@ -13,11 +16,16 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/seal/custody"
+	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// lookEvery is how often a replica looks for problems that nobody asks about. It costs about as
-// much as a scrape.
-const lookEvery = 30 * time.Second
+const (
+	// lookEvery is how often a replica looks for problems that nobody asks about. It costs about as
+	// much as a scrape.
+	lookEvery = 30 * time.Second
+	// tellAgain is how old the problems may be that another replica is told.
+	tellAgain = 2 * time.Second
+)
 
 // Problems finds what is not well at this replica. Status and the metrics read the same list.
 type Problems struct {
@@ -28,15 +36,61 @@ type Problems struct {
 	Vault   *stores.Vault
 	Audit   *audit.Log
 	Own     func() []api.Problem // Own are those of what this package does not see.
-
-	Acks *problems.Acks
+	Acks    *problems.Acks
+	// File keeps since when problems stand over a restart. It is empty if nothing does.
+	File string
+	Log  *slog.Logger
 
 	memory problems.Memory
+	behind behind
+
+	mu     sync.Mutex
+	last   []api.Problem // last are those of the last look at this replica, as the others are told.
+	lastAt time.Time
+	unkept bool // unkept reports that File could not be written.
 }
 
 // Here returns the problems of this replica and of its nodes, the most severe first.
 func (p *Problems) Here(ctx context.Context) []api.Problem {
-	return p.with(ctx, p.Ledger.here(ctx, ""))
+	out := p.with(ctx, p.troubles(ctx, ""))
+	last := slices.Clone(out)
+	for i := range last {
+		last[i].Acknowledged = nil
+	}
+	p.mu.Lock()
+	p.last, p.lastAt = last, time.Now()
+	p.mu.Unlock()
+	return out
+}
+
+// troubles are those of this replica's nodes.
+func (p *Problems) troubles(ctx context.Context, replica string) api.Troubles {
+	out := p.Ledger.here(ctx, replica)
+	out.Stale = p.Stale(ctx, time.Now())
+	return out
+}
+
+// Stale returns which nodes that are connected to this replica have older certificates than the
+// newest for long.
+func (p *Problems) Stale(ctx context.Context, now time.Time) api.StaleCertificates {
+	return p.behind.look(now, func(keep func(string, server.NameState) bool) []server.StreamView {
+		return p.Ledger.Streams.Streams(ctx, server.Query{Keep: keep})
+	})
+}
+
+// Told are the problems of this replica as others are told: without what was acknowledged, which
+// they know. They are looked for anew if the last look was two seconds ago.
+func (p *Problems) Told(ctx context.Context) []api.Problem {
+	p.mu.Lock()
+	last, at := p.last, p.lastAt
+	p.mu.Unlock()
+	if time.Since(at) < tellAgain {
+		return last
+	}
+	p.Here(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
 }
 
 // with returns the problems of this replica, and those of nodes that troubles say.
@@ -54,6 +108,7 @@ func (p *Problems) with(ctx context.Context, troubles api.Troubles) []api.Proble
 		out = append(out, more)
 	}
 	out = append(out, ofNodeCertificates(troubles.Certificates, time.Now())...)
+	out = append(out, ofStale(troubles.Stale)...)
 	for _, name := range p.Ledger.Rollouts.Scopes() {
 		if st, err := p.Ledger.Rollouts.Status(name); err == nil {
 			out = append(out, ofScope(name, st)...)
@@ -72,16 +127,35 @@ func (p *Problems) with(ctx context.Context, troubles api.Troubles) []api.Proble
 // Run looks now and then until ctx ends, so that it is known since when a problem stands that
 // nobody asked about.
 func (p *Problems) Run(ctx context.Context) error {
+	if p.File != "" {
+		if err := p.memory.Load(p.File, time.Now()); err != nil {
+			p.Log.Warn("problems begin anew with this start", "err", err)
+		}
+	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		p.Here(ctx)
+		p.keep()
 		select {
 		case <-ctx.Done():
+			p.keep()
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// keep writes since when problems stand.
+func (p *Problems) keep() {
+	if p.File == "" {
+		return
+	}
+	err := p.memory.Keep(p.File, time.Now())
+	if err != nil && !p.unkept {
+		p.Log.Warn("acknowledged problems may come back after a restart", "err", err)
+	}
+	p.unkept = err != nil // only Run calls this
 }
 
 // acknowledgeFor bounds how long an operator may know about a problem.
@@ -98,7 +172,7 @@ func (a *admin) ack(r *http.Request) (struct{}, error) {
 	if d < 0 || d > acknowledgeFor {
 		return struct{}{}, &api.Error{Message: "an acknowledgement is for a time of 0 to 90 days", Code: api.Usage}
 	}
-	code, p, now := r.PathValue("code"), a.cfg.Problems, time.Now()
+	code, p := r.PathValue("code"), a.cfg.Problems
 	if _, known := problems.Find(code); !known {
 		return struct{}{}, &api.Error{
 			Message: fmt.Sprintf("%q is no code of a problem: lockstep status shows them", code), Code: api.NotFound,
@@ -109,8 +183,9 @@ func (a *admin) ack(r *http.Request) (struct{}, error) {
 		a.cfg.Log.Info("a problem is no longer acknowledged", "code", code, "by", who)
 		return struct{}{}, p.Acks.Remove(r.Context(), code)
 	}
-	err := p.Acks.Put(r.Context(), code, api.Ack{By: who, Why: req.Why, At: now, Until: now.Add(d)},
-		p.with(r.Context(), a.fleetTroubles(r.Context())))
+	stands := a.fleetProblems(r.Context(), a.fleetTroubles(r.Context()), a.askProblems(r.Context()))
+	now := time.Now() // what was seen just now for the first time is known, too
+	err := p.Acks.Put(r.Context(), code, api.Ack{By: who, Why: req.Why, At: now, Until: now.Add(d)}, stands)
 	if err == nil {
 		a.cfg.Log.Info("a problem was acknowledged", "code", code, "by", who, "why", req.Why, "for", d)
 	}

@@ -15,6 +15,8 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		Replica: a.cfg.Replica, Version: a.cfg.Version, Started: a.started, Store: a.cfg.Store,
 		Streams: a.cfg.Streams.Stats().Streams, Scopes: []api.Scope{},
 	}
+	said := make(chan []told, 1)
+	go func() { said <- a.askProblems(r.Context()) }()
 	troubles := a.fleetTroubles(r.Context())
 	s.Troubles = troubles.Troubles
 	for _, name := range a.cfg.Rollouts.Scopes() {
@@ -24,7 +26,9 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		}
 		s.Scopes = append(s.Scopes, scopeOf(name, st))
 	}
-	s.Problems = list(a.cfg.Problems.with(r.Context(), troubles))
+	others := <-said
+	s.Replicas = a.replicaList(others)
+	s.Problems = list(a.fleetProblems(r.Context(), troubles, others))
 	s.Degraded = problems.Degraded(s.Problems)
 	s.Certs, err = a.certSummary(r, expiring.Look(a.cfg.Dir, a.cfg.Catalog, time.Now()))
 	return s, err

@@ -227,7 +227,7 @@ func sinceOf(s server.StreamView, v server.NameView) time.Time {
 
 // troubles answers another replica.
 func (a *admin) troubles(r *http.Request) (api.Troubles, error) {
-	return a.ledger().here(r.Context(), a.cfg.Replica), nil
+	return a.cfg.Problems.troubles(r.Context(), a.cfg.Replica), nil
 }
 
 // here is what this replica says.
@@ -236,10 +236,6 @@ func (l Ledger) here(ctx context.Context, replica string) api.Troubles {
 	out := boundTroubles(replica, l.Troubles(ctx, now))
 	out.Certificates, _ = l.Certificates(ctx, now)
 	return out
-}
-
-func (a *admin) ledger() Ledger {
-	return Ledger{a.cfg.Streams, a.cfg.Table, a.cfg.Rollouts, a.cfg.Prover}
 }
 
 func boundTroubles(replica string, all []api.Trouble) api.Troubles {
@@ -262,18 +258,19 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	said, _ := peersSay(within, a, func(ctx context.Context, c *api.Client) (api.Troubles, error) {
 		return c.Troubles(ctx)
 	})
-	said = append(said, a.ledger().here(ctx, a.cfg.Replica))
+	said = append(said, a.cfg.Problems.troubles(ctx, a.cfg.Replica))
 	sum := map[troubleKey]api.Trouble{}
 	heard := map[string]bool{} // two replicas' addresses may lead to one
 	more := 0
 	var certs api.NodeCertificates
+	var stale api.StaleCertificates
 	for _, one := range slices.Backward(said) {
 		if heard[one.Replica] {
 			continue
 		}
 		heard[one.Replica] = true
 		more += one.More
-		certs = addCertificates(certs, one.Certificates)
+		certs, stale = addCertificates(certs, one.Certificates), addStale(stale, one.Stale)
 		for _, t := range one.Troubles {
 			k := troubleKey{t.Name, t.State}
 			have, ok := sum[k]
@@ -289,6 +286,6 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	}
 	out := boundTroubles(a.cfg.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
 	out.More += more
-	out.Certificates = certs
+	out.Certificates, out.Stale = certs, stale
 	return out
 }

@@ -35,6 +35,11 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
+// Problems returns what is not well at this replica alone.
+func (c *Client) Problems(ctx context.Context) (p Problems, err error) {
+	return p, c.call(ctx, http.MethodGet, "/v1/problems", nil, &p)
+}
+
 // Acknowledge says that an operator knows about the problems of a code.
 func (c *Client) Acknowledge(ctx context.Context, code string, r AckRequest) error {
 	return c.call(ctx, http.MethodPost, "/v1/problems/"+url.PathEscape(code)+"/ack", r, nil)

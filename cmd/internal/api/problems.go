@@ -8,8 +8,8 @@ type Problem struct {
 	// docs/failures.md has a section for each.
 	Code     string   `json:"code"`
 	Severity Severity `json:"severity"`
-	// Since is when the problem began, or when this replica saw it first. A replica that was
-	// started again has seen it since then, if nobody else knows.
+	// Since is when the problem began, or when this replica saw it first. It remembers that over a
+	// restart.
 	Since time.Time `json:"since"`
 	Text  string    `json:"text"`
 	Next  string    `json:"next,omitempty"` // Next is the next step: what to type or to do.
@@ -18,6 +18,9 @@ type Problem struct {
 	Where string `json:"where,omitempty"`
 	// Count is of how many things, such as nodes, the problem tells. 0 stands for one.
 	Count int `json:"count,omitempty"`
+	// Replicas are those that have the problem, if it is not only the one that answers. Most
+	// problems are of the fleet, and have none.
+	Replicas []string `json:"replicas,omitempty"`
 	// Acknowledged says who knows about it. Such a problem does not make the status degraded.
 	Acknowledged *Ack `json:"acknowledged,omitempty"`
 }
@@ -28,6 +31,17 @@ type Ack struct {
 	Why   string    `json:"why,omitempty"`
 	At    time.Time `json:"at"`
 	Until time.Time `json:"until"`
+}
+
+// Problems is GET /v1/problems. It says what is not well at this replica.
+type Problems struct {
+	Replica string `json:"replica"`
+	Version string `json:"version"`
+	// SkewSeconds is how far the store's clock is ahead of this replica's.
+	SkewSeconds float64 `json:"skew_seconds"`
+	// Problems are the 20 most severe. More counts the others.
+	Problems []Problem `json:"problems"`
+	More     int       `json:"more,omitempty"`
 }
 
 // AckRequest is POST /v1/problems/{code}/ack.

@@ -10,6 +10,17 @@ type Troubles struct {
 	More     int       `json:"more,omitempty"`
 	// Certificates are those by which the nodes prove who they are, if some are near their end.
 	Certificates NodeCertificates `json:"certificates,omitzero"`
+	// Stale counts the nodes that have an older certificate than the newest for long.
+	Stale StaleCertificates `json:"stale,omitzero"`
+}
+
+// StaleCertificates are those of which nodes have an older version than they should.
+type StaleCertificates struct {
+	Nodes int `json:"nodes"`
+	// Node is one of them, and Name the certificate that it has been without for longest.
+	Node  string    `json:"node"`
+	Name  string    `json:"name"`
+	Since time.Time `json:"since"`
 }
 
 // NodeCertificates counts the nodes whose own certificate is near its end, or has expired.

@@ -17,7 +17,9 @@ type Status struct {
 	Streams int         `json:"streams"` // Streams counts the open xDS streams.
 	// Troubles are the worst 20, over the nodes of all replicas.
 	Troubles []Trouble `json:"troubles"`
-	// Problems are what is not well, the most severe first.
+	// Replicas are all on the store, and those that were within a day.
+	Replicas []Replica `json:"replicas"`
+	// Problems are what is not well at any replica that answers, the most severe first.
 	Problems []Problem `json:"problems"`
 	// Degraded are the texts and the next steps of those problems that make the exit code 3.
 	Degraded []string `json:"degraded"`

@@ -36,6 +36,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
+	"github.com/lockstep-tls/lockstep/cmd/internal/replica"
 	"github.com/lockstep-tls/lockstep/cmd/internal/rest"
 	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/events"
@@ -78,6 +79,7 @@ type Daemon struct {
 	trials    *trial.Records // nil if every node gets a changed certificate at once
 	dir       *dir.Dir       // nil without --certs
 	rolls     *fleet.Coordinator
+	replicas  *replica.Registry
 	xds       *server.Server
 	grpc      *grpc.Server
 	up        *health.Server
@@ -252,12 +254,12 @@ func (d *Daemon) wire() error {
 	if shared {
 		lost = d.lossy
 	}
+	peers := admin.Peers{Self: d.data.Replica, Transport: d.peers, Prove: d.access.Prove}
 	d.rolls = fleet.New(fleet.Config{
 		Store: d.store, Replica: d.data.Replica, Scopes: d.cfg.Scopes, Refresh: d.cfg.Refresh, Log: d.log,
 		Shared: shared, Self: fleet.Peer{Admin: d.self, Alone: d.cfg.Events == "embedded"},
 		HighestSent: highest, Loss: lost, Clock: failpoint.Clock,
-		Peers:    admin.Peers{Self: d.data.Replica, Transport: d.peers, Prove: d.access.Prove},
-		Unsealed: d.data.Vault.Unsealed,
+		Peers: peers, Unsealed: d.data.Vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Announce: d.tell, Record: d.recordRollout,
 		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
@@ -265,6 +267,10 @@ func (d *Daemon) wire() error {
 	d.nodes = presence.New(presence.Config{
 		Store: d.store, Replica: d.data.Replica, Fleet: d.rolls, Refresh: d.cfg.Refresh, Expected: d.cfg.ExpectedNodes,
 		Record: d.rec.Record, Log: d.log,
+	})
+	d.replicas = replica.New(replica.Config{
+		Store: d.store, Replica: d.data.Replica, Version: version.Get().Version, Admin: d.self, Shared: shared,
+		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Log: d.log,
 	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,
@@ -307,7 +313,7 @@ func (d *Daemon) wire() error {
 func (d *Daemon) admin() admin.Config {
 	d.problems = &admin.Problems{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
-		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store},
+		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
 	}
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {
@@ -320,7 +326,7 @@ func (d *Daemon) admin() admin.Config {
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events, Gone: d.nodes,
-		Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Replicas: d.replicas, Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
 		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
 		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },
@@ -369,8 +375,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 		run(d.lossy.Run)
 	}
 	for _, f := range []func(context.Context) error{
-		d.rec.Run, d.nodes.Run, d.runRecord, d.rolls.Run, d.table.Run, d.healer.Run, d.prover.Run, d.policy.Run,
-		d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
+		d.rec.Run, d.nodes.Run, d.runRecord, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
+		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
 	} {
 		run(f)
 	}
@@ -378,7 +384,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	run(func(ctx context.Context) error { return d.reload.Run(ctx, d.hangup) })
 	run(func(ctx context.Context) error { d.mtls.Watch(ctx, d.cfg.Refresh, d.log); return nil })
 	if d.lossy != nil && config.Loopback(strings.TrimPrefix(strings.TrimPrefix(d.self, "http://"), "https://")) {
-		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.unreachable) })
+		run(func(ctx context.Context) error { return d.rolls.FindUnreachable(ctx, d.replicas.Unreachable) })
 	}
 	run(func(ctx context.Context) error { return d.rolls.LetGo(ctx, d.dismiss) })
 	run(func(ctx context.Context) error { return d.bus.Run(ctx, d.heard, d.rolls) })

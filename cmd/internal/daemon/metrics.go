@@ -15,6 +15,6 @@ func (d *Daemon) metrics() metrics.Config {
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Bus: d.bus,
 		Policy: d.policy, Denials: d.denials, Audit: d.audit, MTLS: d.mtls, Failed: d.failed,
 		Happened: d.seen.Counts, LeftBehind: d.seen.Behind, Problems: d.problems.Here, Gone: d.nodes.Count,
-		Durations: d.durations,
+		Durations: d.durations, Replicas: d.replicas.Versions,
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/cmd/internal/replica"
 	"github.com/lockstep-tls/lockstep/identity/identitytest"
 	"github.com/lockstep-tls/lockstep/internal/testkit"
 	"github.com/lockstep-tls/lockstep/test/fleet"
@@ -127,12 +128,12 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 		return err
 	})
 	var said bytes.Buffer
-	listener := &Daemon{self: one.self, log: slog.New(slog.NewTextHandler(&said, nil))}
+	listener := replica.New(replica.Config{Admin: one.self, Log: slog.New(slog.NewTextHandler(&said, nil))})
 	look := func() string { // each look begins anew
 		said.Reset()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := one.rolls.FindUnreachable(ctx, listener.unreachable); err != nil {
+		if err := one.rolls.FindUnreachable(ctx, listener.Unreachable); err != nil {
 			t.Error(err)
 		}
 		return said.String()

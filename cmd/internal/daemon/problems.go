@@ -31,7 +31,7 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 		out = append(out, loss.Problems(context.Background(), d.lossy)...)
 	}
 	out = append(out, live.Problems(d.reload)...)
-	out = append(out, d.nodes.Problems()...)
+	out = append(append(out, d.nodes.Problems()...), d.replicas.Problems()...)
 	if d.certlog != nil {
 		out = append(out, d.certlog.Problems()...)
 	}

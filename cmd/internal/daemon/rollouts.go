@@ -29,14 +29,6 @@ func (d *Daemon) revoked(scope string, a fleet.Asked) {
 		"node", a.Node, "identity", a.Identity, "scope", scope, "holds", a.Held)
 }
 
-// unreachable warns of a replica that cannot ask this one for its nodes.
-func (d *Daemon) unreachable(p fleet.Peer) {
-	d.log.Warn("another replica is on another machine, as it seems, and cannot ask this one for its nodes, "+
-		"since this one's admin API listens on loopback: "+
-		"set admin_listen (--admin-listen) to an address that the other replicas reach",
-		"replica", p.Replica, "its_admin", p.Admin, "admin_listen", d.self)
-}
-
 // cureOf says how a scope gets a ring whose record is damaged.
 func cureOf(scope string) string {
 	return "restore a backup of it (lockstep restore FILE), or replace every key (lockstep burn " + scope + ")"

@@ -50,6 +50,8 @@ type Config struct {
 	LeftBehind func(scope string) int
 	// Gone returns how many nodes that were here are gone, and how many expected ones are missing.
 	Gone func() (gone, missing int)
+	// Replicas counts those that are alive, this one included, by version.
+	Replicas func() map[string]int
 }
 
 // Handler answers scrapes.
@@ -85,7 +87,10 @@ var (
 	nodesGone = desc("nodes_gone",
 		"Nodes that were here within 30 days, and were not for longer than their lease, at all replicas.")
 	nodesMissing = desc("nodes_missing", "Nodes of expected_nodes that are connected to no replica.")
-	ringless     = desc("nodes_without_ring",
+	replicaCount = desc("replicas",
+		"Replicas that are alive, by version; earlier for one that does not say it. "+
+			"The 10 most frequent versions are told apart; the rest is other.", "version")
+	ringless = desc("nodes_without_ring",
 		"Nodes connected here that asked for a ring and have accepted none.")
 	certsRefused = desc("certificates_refused",
 		"Certificates of which some node that is connected here refuses what they have now.")
@@ -173,6 +178,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gone, missing := c.c.Gone()
 	gauge(nodesGone, float64(gone))
 	gauge(nodesMissing, float64(missing))
+	for version, n := range c.c.Replicas() {
+		gauge(replicaCount, float64(n), version)
+	}
 	troubles := c.c.Ledger.Counts(context.Background(), time.Now())
 	gauge(stuck, float64(troubles.Stuck))
 	gauge(ringless, float64(troubles.Ringless))

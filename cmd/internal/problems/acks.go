@@ -48,7 +48,7 @@ func (k *Acks) Put(ctx context.Context, code string, a api.Ack, all []api.Proble
 			rec.Severity = p.Severity
 		}
 		if len(rec.Where) < maxAcked {
-			rec.Where[p.Where] = p.Count
+			rec.Where[p.Where] = max(rec.Where[p.Where], p.Count) // of several replicas
 		}
 	}
 	if len(rec.Where) == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
@@ -105,10 +106,15 @@ func Degraded(all []api.Problem) []string {
 	return out
 }
 
-// Sentence is a problem in words, with what to do in parentheses.
+// Sentence is a problem in words, with what to do in parentheses. It names the other replicas that
+// have it.
 func Sentence(p api.Problem) string {
-	if p.Next == "" {
-		return p.Text
+	text := p.Text
+	if len(p.Replicas) > 0 {
+		text = fmt.Sprintf("at %s: %s", strings.Join(p.Replicas, ", "), text)
 	}
-	return fmt.Sprintf("%s (%s)", p.Text, p.Next)
+	if p.Next == "" {
+		return text
+	}
+	return fmt.Sprintf("%s (%s)", text, p.Next)
 }

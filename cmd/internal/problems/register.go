@@ -27,6 +27,7 @@ const (
 	KeyRefused          = "key-refused"
 	CertificateRefused  = "certificate-refused"
 	RefusedFirst        = "certificate-refused-first"
+	CertificatesStale   = "certificates-stale"
 	CertificateUnloaded = "certificate-unloadable"
 	CertificateProblem  = "certificate-problem"
 	SecretsUnlisted     = "secrets-unlisted"
@@ -47,6 +48,9 @@ const (
 	ConfigUnusable      = "config-unusable"
 	ConfigNotReloaded   = "config-not-reloaded"
 	ConfigNeedsRestart  = "config-needs-restart"
+	ReplicaMissing      = "replica-missing"
+	ReplicaUnreachable  = "replica-unreachable"
+	MixedVersions       = "mixed-versions"
 	NodeMissing         = "node-missing"
 	NodeGone            = "node-gone"
 	Unaudited           = "certificates-unaudited"
@@ -103,6 +107,7 @@ var Register = []Kind{
 	{CertificateRefused, api.Warning, "lockstep explain", "LockstepCertificateRefused", ""},
 	{RefusedFirst, api.Warning, "put another one, or give this one to all (lockstep cert put --now)",
 		"LockstepCertificateRefusedFirst", ""},
+	{CertificatesStale, api.Warning, "lockstep nodes NODE; restart that node if it does not answer", Generic, ""},
 	{CertificateUnloaded, api.Warning, "lockstep cert get NAME tells why", Generic, ""},
 	{CertificateProblem, api.Warning, "lockstep cert list", "LockstepCertificateProblem", ""},
 	{SecretsUnlisted, api.Warning, "lockstep nodes", "",
@@ -125,6 +130,10 @@ var Register = []Kind{
 	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
+	{ReplicaMissing, api.Warning,
+		"start it, or lockstep status --ack replica-missing if it is not to come back", "LockstepReplicaMissing", ""},
+	{ReplicaUnreachable, api.Warning, "look at its admin_listen, and at the network between the two", Generic, ""},
+	{MixedVersions, api.Warning, "bring the others to the same version (docs/upgrade.md)", Generic, ""},
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
 		"LockstepNodeGone", ""},

@@ -1,0 +1,61 @@
+package problems
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+)
+
+func TestTheProblemsOfOtherReplicasStandThereOnceWithTheirNames(t *testing.T) {
+	clock := func(text string) api.Problem { return New(ClockOff, "", text) }
+	here := []api.Problem{New(NodeGone, "", "1 gone"), New(EventsDown, "", "events are down"), clock("40s off")}
+	more := make([]api.Problem, MaxTold+5)
+	for i := range more {
+		more[i] = New(AuditSinkDown, strconv.Itoa(i), "no line")
+	}
+	all := Join("a", here, []Told{
+		{"b", []api.Problem{New(NodeGone, "", "2 gone"), New(EventsDown, "", "events are down"), clock("50s off")}},
+		{"c", []api.Problem{
+			New(StandIn, "x", "2 nodes"), New(EventsDown, "", "events are down"), clock("50s off"),
+			New(NodeExcluded, "x", "x"),
+		}},
+		{"d", []api.Problem{New(NodeExcluded, "x", "y"), {Code: "of-a-later-version", Text: "z"}}},
+		{"e", more},
+	})
+	var got []string
+	for _, p := range all {
+		if p.Code != AuditSinkDown {
+			got = append(got, fmt.Sprintf("%s %s %v", p.Code, p.Text, p.Replicas))
+		}
+	}
+	want := []string{
+		"node-gone 1 gone []", "events-down events are down [a b c]", "clock-off 40s off []",
+		"clock-off 50s off [b c]", "node-excluded x [c d]", "of-a-later-version z [d]",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s", strings.Join(got, "\n"))
+	}
+	if n := len(all) - len(want); n != MaxTold {
+		t.Errorf("%d problems of one replica, want at most %d", n, MaxTold)
+	}
+	if here[1].Replicas != nil {
+		t.Error("the list of this replica was changed")
+	}
+}
+
+func TestEachProblemOfTheFleetIsInTheRegister(t *testing.T) {
+	for _, code := range slices.Concat(ofFleet, summed) {
+		if _, ok := Find(code); !ok {
+			t.Errorf("%q is no code", code)
+		}
+	}
+	for _, code := range []string{ClockOff, AuditSinkDown, EventsDown, StoreDown, OwnExpired, ConfigUnusable} {
+		if slices.Contains(slices.Concat(ofFleet, summed), code) {
+			t.Errorf("%s at another replica would not be shown", code)
+		}
+	}
+}
