@@ -42,6 +42,7 @@ const (
 	NodeRefused   Kind = "node-refused"   // it refused what Name says
 	NodeCured     Kind = "node-cured"     // it took something else in the place of that
 	NodeStuck     Kind = "node-stuck"     // it refuses every remedy as well
+	NodeDenied    Kind = "node-denied"    // the policy denies it what Name says, or all
 	// NodeLetGo means that a replica sent its nodes to the others, since it was cut off from the
 	// store.
 	NodeLetGo     Kind = "node-let-go"

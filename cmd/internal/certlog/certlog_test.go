@@ -195,7 +195,8 @@ func TestTheEventOfARefusedCertificateSaysWhatIsServedOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.eventually(l.toldAll, "asked.example in the directory cannot be used", "idle.example in the directory cannot be used")
+	l.eventually(l.toldAll, "asked.example in the directory cannot be used",
+		"idle.example in the directory cannot be used")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, line := range l.told {

@@ -230,7 +230,9 @@ func (d *Daemon) wire() error {
 		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
 	})
 	d.access.Look(context.Background())
-	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
+	d.denials = enforce.NewDenials(enforce.DenialsConfig{
+		Log: d.log, Audit: d.audit.Forbidden, Tell: d.tellDenied,
+	})
 	if d.cfg.Certs != "" {
 		d.certlog = certlog.New(certlog.Config{
 			File: d.data.File("certs.mark"), Audit: d.audit, Record: d.rec.Record, Log: d.log,

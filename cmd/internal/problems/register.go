@@ -55,6 +55,7 @@ const (
 	NodeGone            = "node-gone"
 	Unaudited           = "certificates-unaudited"
 	Unrecorded          = "events-unrecorded"
+	NodeDenied          = "node-denied"
 	NodeExcluded        = "node-excluded"
 )
 
@@ -139,6 +140,8 @@ var Register = []Kind{
 		"LockstepNodeGone", ""},
 	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
 	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
+	{NodeDenied, api.Warning, "give the node an id that the rule lists (nodes), or list this one there",
+		"LockstepNodeDenied", ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",
 		"somebody typed it, and it ends by itself; a rotation that leaves the node behind has its own alert"},
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // These bound the lines.
@@ -31,6 +32,15 @@ const (
 type same struct {
 	kind       events.Kind
 	node, name string
+}
+
+// sameAs is what e counts as. Clients decide which hosts a node asks for. So all hosts that a node
+// is denied count as the same.
+func sameAs(e Entry) same {
+	if _, ring := keysource.RingScope(e.Name); e.Kind == events.NodeDenied && !ring {
+		return same{kind: e.Kind, node: e.Node}
+	}
+	return same{e.Kind, e.Node, e.Name}
 }
 
 // again is how often the same happened within a window.
@@ -68,7 +78,7 @@ func (f *flood) passes(e Entry, now time.Time) bool {
 	if e.Kind == events.Rotation || e.Kind == events.Policy || e.Kind == events.Settings {
 		return true
 	}
-	k := same{e.Kind, e.Node, e.Name}
+	k := sameAs(e)
 	a := f.seen[k]
 	if a != nil && now.Sub(a.since) < window {
 		if a.n++; a.n > ofOne {
