@@ -60,6 +60,20 @@ const (
 	Problem     Kind = "problem"      // a replica is not well
 	ProblemOver Kind = "problem-over" // what it complained of is over
 
+	// These are what an operator did. By is who.
+	ActionRefused Kind = "action-refused" // what Name says, a request, was refused
+	ProblemAcked  Kind = "problem-acknowledged"
+	ProblemUnack  Kind = "problem-unacknowledged"
+	KEKRotated    Kind = "kek-rotated"
+	KEKRetired    Kind = "kek-retired"
+	BackupTaken   Kind = "backup-taken"
+	Restored      Kind = "backup-restored"
+	TokenMade     Kind = "token-made"
+	TokenRevoked  Kind = "token-revoked"
+	StoreFrozen   Kind = "store-frozen"
+	StoreThawed   Kind = "store-thawed"
+	AuditMended   Kind = "audit-mended"
+
 	ReplicaStarted  Kind = "replica-started"
 	ReplicaStopping Kind = "replica-stopping"
 	ReplicaAway     Kind = "replica-away" // another replica is not heard of any more

@@ -41,6 +41,7 @@ func guarded(r *http.Request) error {
 // the beginning for the whole.
 func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	deny := func(err error) {
+		a.failed(r, err)
 		w.Header().Set("Content-Type", "application/json")
 		fail(w, err)
 	}
@@ -75,7 +76,7 @@ func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 		a.cfg.Log.Error("the backup failed", "by", who, "err", err)
 		panic(http.ErrAbortHandler)
 	}
-	a.cfg.Log.Info("the backup was taken", "by", who, "records", n)
+	a.did(r, events.BackupTaken, "", fmt.Sprintf("a backup of %d records, %s, was taken", n, why))
 }
 
 // restore takes the inner text of a backup.
@@ -114,8 +115,12 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 		for _, scope := range a.cfg.Rollouts.Scopes() {
 			a.cfg.Rollouts.Poke(scope)
 		}
-		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: who, Text: fmt.Sprintf(
-			"a backup of %s was restored by %s", text.Made.Format(time.RFC3339), who)})
+		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: who}) // wakes the others
+		what := "was restored"
+		if err != nil {
+			what = "was restored in part"
+		}
+		a.did(r, events.Restored, "", fmt.Sprintf("a backup of %s %s", text.Made.Format(time.RFC3339), what))
 	}
 	return sum.Shown(do.Plan), bad(err)
 }
@@ -164,8 +169,11 @@ func (a *admin) freeze(r *http.Request) (struct{}, error) {
 		!errors.Is(err, stores.ErrFrozen) {
 		return struct{}{}, err
 	}
-	a.cfg.Log.Warn("the store is frozen: nothing changes until it is thawed", "by", who, "why", q.Why)
-	return struct{}{}, a.cfg.Vault.Freeze(r.Context(), who, q.Why, now)
+	err = a.cfg.Vault.Freeze(r.Context(), who, q.Why, now)
+	if err == nil {
+		a.did(r, events.StoreFrozen, "", strings.TrimSuffix("the store was frozen ("+q.Why+")", " ()"))
+	}
+	return struct{}{}, err
 }
 
 func (a *admin) thaw(r *http.Request) (out api.Thawed, err error) {
@@ -177,7 +185,7 @@ func (a *admin) thaw(r *http.Request) (out api.Thawed, err error) {
 	err = a.cfg.Vault.Thaw(r.Context()) // the line comes later, since a frozen store takes none
 	if err == nil {
 		err = a.writeDown(r.Context(), audit.Entry{What: "store-thawed"})
-		a.cfg.Log.Warn("the store was thawed")
+		a.did(r, events.StoreThawed, "", "the store was thawed")
 		for _, scope := range a.cfg.Rollouts.Scopes() {
 			a.cfg.Rollouts.Poke(scope)
 		}

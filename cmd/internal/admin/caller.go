@@ -27,6 +27,8 @@ type caller struct {
 	role  identity.Role
 	scope string // scope is the only one in which it may change something; "" is all.
 	peer  bool   // peer says that it is another replica.
+	// changing says that the request would change something.
+	changing bool
 
 	mu    sync.Mutex
 	claim string  // claim is who he says that he is.

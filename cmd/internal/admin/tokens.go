@@ -9,6 +9,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity"
 )
 
@@ -79,7 +80,7 @@ func (a *admin) newToken(r *http.Request) (out api.TokenMade, err error) {
 	})
 	out.Token = tokenOf(t)
 	if err == nil {
-		a.cfg.Log.Info("a token was made", "name", t.Name, "role", q.Role, "scope", q.Scope, "by", t.By)
+		a.did(r, events.TokenMade, t.Name, "token "+t.Name+" was made ("+why+")")
 	}
 	return out, tokenError(err)
 }
@@ -90,7 +91,7 @@ func (a *admin) revokeToken(r *http.Request) (out struct{}, err error) {
 		return a.writeDown(r.Context(), audit.Entry{What: "token-revoked", Name: name})
 	})
 	if err == nil {
-		a.cfg.Log.Info("a token was revoked", "name", name, "by", Actor(r.Context()))
+		a.did(r, events.TokenRevoked, name, "token "+name+" was revoked")
 	}
 	return out, tokenError(err)
 }

@@ -327,8 +327,9 @@ func (d *Daemon) admin() admin.Config {
 	return admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
-		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events, Gone: d.nodes,
-		Replicas: d.replicas, Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec,
+		Record: d.rec.Record, Journal: d.events, Gone: d.nodes, Replicas: d.replicas, Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy,
+		TurnedAway:    d.turnedAway,
 		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
 		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },

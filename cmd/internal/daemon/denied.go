@@ -24,7 +24,12 @@ const maxDenied = 10
 
 // tellDenied records what the policy denied to a node.
 func (d *Daemon) tellDenied(e enforce.Told) {
+	same := "" // clients decide which hosts a node asks for
+	if _, ring := keysource.RingScope(e.Name); !ring && e.Name != "" {
+		same = "hosts of " + e.Node
+	}
 	d.rec.Record(recorder.Entry{
+		Same:  same,
 		Event: events.Event{Kind: events.NodeDenied, Node: e.Node, Name: e.Name, Text: e.Text},
 		Level: slog.LevelWarn, Logged: true,
 	})

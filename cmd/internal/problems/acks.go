@@ -61,8 +61,14 @@ func (k *Acks) Put(ctx context.Context, code string, a api.Ack, all []api.Proble
 	return k.write(ctx, code, val)
 }
 
-// Remove takes back what was acknowledged of a code.
-func (k *Acks) Remove(ctx context.Context, code string) error { return k.write(ctx, code, nil) }
+// Remove takes back what was acknowledged of a code. It reports whether something was.
+func (k *Acks) Remove(ctx context.Context, code string) (bool, error) {
+	_, _, err := k.Store.Get(ctx, store.Acknowledged.Key(code))
+	if errors.Is(err, store.ErrNotExist) {
+		return false, nil
+	}
+	return true, k.write(ctx, code, nil)
+}
 
 func (k *Acks) write(ctx context.Context, code string, val []byte) error {
 	key := store.Acknowledged.Key(code)

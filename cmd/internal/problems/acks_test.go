@@ -52,7 +52,7 @@ func TestAnAcknowledgementCoversWhatWasKnownAndNothingElse(t *testing.T) {
 			t.Errorf("%s: counts as degraded: %v", what, !c.known)
 		}
 	}
-	if err := there.Remove(t.Context(), NodeStuck); err != nil {
+	if had, err := there.Remove(t.Context(), NodeStuck); err != nil || !had {
 		t.Fatal(err)
 	}
 	if here.Apply(t.Context(), known, at); known[0].Acknowledged != nil {

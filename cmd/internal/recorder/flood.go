@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/events"
-	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // These bound the lines.
@@ -34,11 +33,10 @@ type same struct {
 	node, name string
 }
 
-// sameAs is what e counts as. Clients decide which hosts a node asks for. So all hosts that a node
-// is denied count as the same.
+// sameAs is what e counts as.
 func sameAs(e Entry) same {
-	if _, ring := keysource.RingScope(e.Name); e.Kind == events.NodeDenied && !ring {
-		return same{kind: e.Kind, node: e.Node}
+	if e.Same != "" {
+		return same{e.Kind, "", e.Same}
 	}
 	return same{e.Kind, e.Node, e.Name}
 }
