@@ -31,7 +31,7 @@ func grantsTable(w io.Writer, g api.Grants) {
 			row(w, r.Node, r.Identity, r.Replica, r.Name, r.Version, r.State, r.At.Local().Format(form))
 		}
 	} else {
-		row(w, "No node that is connected, or away for less than its lease, is known to have it.")
+		row(w, "No node is known to have it, of those that are connected or were here within 30 days.")
 	}
 	switch {
 	case g.Open:
