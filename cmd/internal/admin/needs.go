@@ -39,7 +39,7 @@ var needs = map[string]need{
 	"GET /v1/nodes":                        {role: identity.Read, peers: true, with: "here"},
 	"GET /v1/troubles":                     peers,
 	"GET /v1/problems":                     peers,
-	"GET /v1/events":                       reads,
+	"GET /v1/events":                       {role: identity.Read, peers: true, with: "here"},
 	"GET /v1/journal":                      {role: identity.Read, peers: true, with: "here"},
 	"GET /v1/scopes/{scope}/history":       reads,
 	"GET /v1/scopes/{scope}/plan":          reads,

@@ -471,6 +471,7 @@ func (d *Daemon) drain() {
 		d.grpc.Stop()
 		<-done
 	}
+	d.hub.End()
 	for _, s := range []*http.Server{d.http, d.metricsHTTP} {
 		if err := s.Shutdown(ctx); err != nil {
 			s.Close()
