@@ -95,10 +95,20 @@ func (k *checker) data(ctx context.Context) {
 	c := k.cfg
 	datadir.Look(ctx, datadir.Config{Path: c.DataDir, Store: c.Store, KEK: c.KEK, KEKNew: c.KEKNew}, &k.Report, k.place)
 	if c.AuditFile != "" {
-		if err := check.Appendable(c.AuditFile); err != nil {
+		if err := audit.LookAtFile(c.AuditFile); err != nil {
 			k.Unwell(k.place("audit_file"), fmt.Errorf("audit_file: the audit log cannot be written there: %w", err))
 		} else {
 			k.Checked("the file of the audit log, %s", c.AuditFile)
+		}
+	}
+	if c.AuditSyslog != "" && audit.CheckSyslog(c.AuditSyslog) == nil { // else the configuration says so
+		switch known, err := audit.LookAtSyslog(c.AuditSyslog); {
+		case err != nil:
+			k.Unwell(k.place("audit_syslog"), fmt.Errorf("audit_syslog: the audit log cannot be written there: %w", err))
+		case !known:
+			k.Left("whether syslog answers at %s", c.AuditSyslog)
+		default:
+			k.Checked("the syslog of the audit log, %s", c.AuditSyslog)
 		}
 	}
 	if st, err := os.Stat(c.DataDir); err != nil || !st.IsDir() {
