@@ -15,7 +15,7 @@ import (
 // lookEvery is how often the sinks are looked at without a line to write. So a sink that cannot be
 // written is found before the next change, and one that can be written again is not called down
 // until then.
-const lookEvery = 2 * time.Second
+const lookEvery = time.Second
 
 // looker is a sink that can say without a line why it could not take one. It has the rules of
 // write.
