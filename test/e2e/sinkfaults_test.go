@@ -192,7 +192,8 @@ func TestAnAuditFileThatCannotBeWritten(t *testing.T) {
 	s.well("file")
 	s.well("syslog")
 	aside, ballast := s.file+".aside", filepath.Join(s.log, "ballast")
-	instead := func(put func() error) func() error { // something else stands in the place of the file
+	// Something else stands in the place of the file.
+	instead := func(put func() error) func() error {
 		return func() error {
 			if err := os.Rename(s.file, aside); err != nil {
 				return err
@@ -308,7 +309,8 @@ func TestAnAuditFileThatCannotBeWritten(t *testing.T) {
 			before, err = os.ReadFile(aside)
 			s.ok(err)
 		}
-		s.ok(os.WriteFile(s.file, append(before, text...), 0o600)) // lines of all pieces, for verify
+		// verify gets the lines of all pieces
+		s.ok(os.WriteFile(s.file, append(before, text...), 0o600))
 		s.own(s.file)
 	}
 
@@ -325,7 +327,8 @@ func TestAnAuditFileThatCannotBeWritten(t *testing.T) {
 	s.ok(instead(func() error { return os.Mkdir(s.file, 0o755) })())
 	s.put() // it is counted over the restart
 	s.complains("syslog", "this one lacks: 1")
-	out, code := s.checks("lockstepd", append(s.plane.Args, "--data-dir", s.plane.Data, "--admin-listen", "127.0.0.1:0")...)
+	out, code := s.checks("lockstepd",
+		append(s.plane.Args, "--data-dir", s.plane.Data, "--admin-listen", "127.0.0.1:0")...)
 	if code != 3 || !hasAll(out, []string{
 		"audit_file: the audit log cannot be written there: " + s.file + " is not a regular file",
 		"audit_syslog: the audit log cannot be written there: ",
@@ -456,7 +459,8 @@ func TestAStoreThatTakesNoLine(t *testing.T) {
 
 			f.make()
 			began := time.Now()
-			for try := 0; s.lockstep("rotate").code == 0; try++ { // a limit may leave room for a record or two
+			for try := 0; s.lockstep("rotate", "--timeout", "3s").code == 0; try++ {
+				// a limit may leave room for a record or two
 				if try == 20 {
 					t.Fatal("a rotation was not refused")
 				}
@@ -477,7 +481,8 @@ func TestAStoreThatTakesNoLine(t *testing.T) {
 				s.complains("file", "no such file")
 				s.complains("syslog", "no such file")
 				pair := s.issue("put.example")
-				s.mustFail(5, "the audit log cannot be written, so nothing may be changed", "cert", "put", "put.example",
+				s.mustFail(5, "the audit log cannot be written, so nothing may be changed",
+					"cert", "put", "put.example",
 					"--cert", s.file("put.crt", pair.Chain), "--key", s.file("put.key", pair.Key))
 				s.complains("file", "lines that no sink took: ")
 				version := s.scope().Version
@@ -500,12 +505,15 @@ func TestAStoreThatTakesNoLine(t *testing.T) {
 			if !f.all {
 				return
 			}
-			s.findsEvent("the store was down", func(e event) bool { return e.Kind == "audit-down" && e.Name == "store" })
+			const refused = "lines that no sink took: "
+			s.findsEvent("the store was down", func(e event) bool {
+				return e.Kind == "audit-down" && e.Name == "store"
+			})
 			s.findsEvent("the file is back", func(e event) bool {
-				return e.Kind == "audit-back" && e.Name == "file" && strings.Contains(e.Text, "lines that no sink took: ")
+				return e.Kind == "audit-back" && e.Name == "file" && strings.Contains(e.Text, refused)
 			})
 			log := s.mustRun("audit", "show", "--last", "1000")
-			if !hasAll(log, []string{"audit-missed", "lines that no sink took: "}) {
+			if !hasAll(log, []string{"audit-missed", refused}) {
 				t.Errorf("the store says nothing of what it lacks:\n%s", log)
 			}
 			s.mustRun("audit", "verify")

@@ -182,7 +182,8 @@ func TestAnotherUserReadsNoFileThatWasMade(t *testing.T) {
 		"", "Authorization: Bearer wrong\r\n", "Lockstep-Replica: 1796000000 AAAA AAAA\r\n",
 	} {
 		for _, path := range []string{"/v1/status", "/v1/nodes", "/v1/audit", "/v1/pulse", "/debug/pprof/heap", "/"} {
-			if answer := get(s.plane.Admin, path, header); strings.Contains(answer[:min(20, len(answer))], " 200") {
+			answer := get(s.plane.Admin, path, header)
+			if !strings.HasPrefix(answer, "HTTP/1.0 403") && !strings.HasPrefix(answer, "HTTP/1.0 404") {
 				t.Errorf("%s with %q: %.100q", path, header, answer)
 			}
 		}
@@ -227,7 +228,7 @@ func TestAnotherUserSeesNoMoreThanThreePathsOnAMetricsAddress(t *testing.T) {
 	} {
 		req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, "http://"+addr+path, nil)
 		s.ok(err)
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token))) // it opens nothing here
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token))) // no use
 		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		resp, err := client.Do(req)
 		s.ok(err)

@@ -101,16 +101,7 @@ func (k *checker) data(ctx context.Context) {
 			k.Checked("the file of the audit log, %s", c.AuditFile)
 		}
 	}
-	if c.AuditSyslog != "" && audit.CheckSyslog(c.AuditSyslog) == nil { // else the configuration says so
-		switch known, err := audit.LookAtSyslog(c.AuditSyslog); {
-		case err != nil:
-			k.Unwell(k.place("audit_syslog"), fmt.Errorf("audit_syslog: the audit log cannot be written there: %w", err))
-		case !known:
-			k.Left("whether syslog answers at %s", c.AuditSyslog)
-		default:
-			k.Checked("the syslog of the audit log, %s", c.AuditSyslog)
-		}
-	}
+	k.syslog()
 	if st, err := os.Stat(c.DataDir); err != nil || !st.IsDir() {
 		return // there are no files yet
 	}
@@ -127,6 +118,23 @@ func (k *checker) data(ctx context.Context) {
 	}
 	if err != nil {
 		k.Refused(k.place("data_dir"), err)
+	}
+}
+
+// syslog looks at the syslog of the audit log. That a setting is none is said of the configuration.
+func (k *checker) syslog() {
+	where := k.cfg.AuditSyslog
+	if where == "" || audit.CheckSyslog(where) != nil {
+		return
+	}
+	switch known, err := audit.LookAtSyslog(where); {
+	case err != nil:
+		err = fmt.Errorf("audit_syslog: the audit log cannot be written there: %w", err)
+		k.Unwell(k.place("audit_syslog"), err)
+	case !known:
+		k.Left("whether syslog answers at %s", where)
+	default:
+		k.Checked("the syslog of the audit log, %s", where)
 	}
 }
 
