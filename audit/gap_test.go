@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -29,6 +30,12 @@ func (s *told) changed(sink string, err error, lacked Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.said = append(s.said, fmt.Sprintf("%s down=%v lacks %d+%d", sink, err != nil, lacked.Lines, lacked.Refused))
+}
+
+func (s *told) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said = nil
 }
 
 func (s *told) String() string {
@@ -110,7 +117,7 @@ func TestASinkSaysWhatItLacksOnceItTakesLines(t *testing.T) {
 		if err != nil || bytes.Count(text, []byte("\n")) != 1 || !bytes.Contains(text, []byte(`"times":3`)) {
 			t.Errorf("the file says %s %v", text, err)
 		}
-		said.said = nil
+		said.clear()
 		time.Sleep(10 * lookEvery)
 		if said.String() != "" {
 			t.Errorf("nothing happened, and it told %s", &said)
@@ -206,7 +213,13 @@ func TestSyslogOverTCPThatHasGoneLosesNoLineInSilence(t *testing.T) {
 	fill(t, l, 2)
 	conn.Close() // with two lines unread
 	deadline := time.Now().Add(10 * time.Second)
-	for ended(l.sinks[1].sink.(*syslogSink).conn) == nil && time.Now().Before(deadline) {
+	open := func() bool {
+		_, err := l.sinks[1].use(t.Context(), func(context.Context) ([]Head, error) {
+			return nil, ended(l.sinks[1].sink.(*syslogSink).conn)
+		})
+		return err == nil
+	}
+	for open() && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
 	fill(t, l, 1)
