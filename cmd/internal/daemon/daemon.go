@@ -33,7 +33,6 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
 	"github.com/lockstep-tls/lockstep/cmd/internal/observer"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
-	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
 	"github.com/lockstep-tls/lockstep/cmd/internal/replica"
@@ -311,10 +310,7 @@ func (d *Daemon) wire() error {
 
 // admin is what the admin address and that for metrics need.
 func (d *Daemon) admin() admin.Config {
-	d.problems = &admin.Problems{
-		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
-		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
-	}
+	d.problems = d.openProblems()
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {
 		hosts = append(hosts, host)
@@ -363,6 +359,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer stop()
 	g, core := errgroup.WithContext(core)
 	run := func(f func(context.Context) error) { g.Go(func() error { return f(core) }) }
+	d.recordStart()
 	if d.dir != nil {
 		run(d.dir.Run)
 		run(d.certlog.Run)
@@ -375,7 +372,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		run(d.lossy.Run)
 	}
 	for _, f := range []func(context.Context) error{
-		d.rec.Run, d.nodes.Run, d.runRecord, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
+		d.rec.Run, d.nodes.Run, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
 		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
 	} {
 		run(f)
