@@ -33,7 +33,7 @@ func (d *Daemon) recordStart() {
 }
 
 func (d *Daemon) noteSettings(c config.Config) {
-	d.rec.Settings(d.data.File("settings.mark"), c.Settings())
+	d.rec.Settings(d.data.File("settings.mark"), c.Digests([]byte(d.data.Token)))
 }
 
 func (d *Daemon) closeRecord() {

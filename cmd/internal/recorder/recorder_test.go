@@ -3,6 +3,7 @@ package recorder
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,13 +203,27 @@ func TestASettingThatChangedIsNamedAndNotShown(t *testing.T) {
 	r := recorder(p)
 	file := t.TempDir() + "/settings.mark"
 	for _, s := range []map[string]string{
-		{"store": "redis://:password-1@host", "refresh": "5s"},
-		{"store": "redis://:password-2@host", "refresh": "5s", "later_key": "x"},
+		{"": "a", "events": "1", "refresh": "5"},
+		{"": "a", "events": "2", "refresh": "5"},
+		{"": "a", "events": "2", "canary": "1"},
+		{"": "b", "events": "3", "canary": "2"}, // another key
+		{"": "b", "events": "3", "canary": "2", "scopes.s": "1", "scopes.s.period": "2", "scopes.s-2": "1"},
+		{"": "b", "events": "3", "canary": "2", "scopes.s-2": "1"},
 	} {
 		r.Settings(file, s)
 	}
+	many := map[string]string{"": "b"}
+	for i := range 1000 {
+		many[fmt.Sprintf("s-%04d", i)] = "x"
+	}
+	r.Settings(file, many)
 	r.Close()
-	if len(p.lines) != 1 || p.lines[0].Text != "the configuration has changed: store" {
-		t.Errorf("%+v", p.lines)
+	var got []string
+	for _, l := range p.lines {
+		got = append(got, strings.TrimPrefix(l.Text, "the configuration has changed: "))
+	}
+	if len(got) != 5 || !strings.HasSuffix(got[4], ", s-0017, 983 more") ||
+		!slices.Equal(got[:4], []string{"events", "canary, refresh", "scopes.s, scopes.s-2", "scopes.s"}) {
+		t.Errorf("%q", got)
 	}
 }
