@@ -109,6 +109,9 @@ type Event struct {
 	// Audit is the line of the audit log that records the change, with rotation.
 	Audit string    `json:"audit,omitempty"`
 	At    time.Time `json:"at"`
+	// Hosts are the server names that an event without Name stands for, if there are several. Only
+	// the record has them, and not who subscribes.
+	Hosts Hosts `json:"hosts,omitempty"`
 }
 
 // Subjects matches the subject of every event.

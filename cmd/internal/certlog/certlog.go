@@ -63,7 +63,7 @@ type Log struct {
 	// Only Run uses the rest.
 	known   versions
 	file    file
-	unsaved map[keysource.Name]struct{} // unsaved are the names of which file has not what known has.
+	unsaved map[keysource.Name]struct{} // unsaved are the names that changed since the last write.
 	told    map[keysource.Name]string   // told has the problem of each name that was told last.
 	due     map[keysource.Name]change   // due are the changes that the audit log lacks.
 }
@@ -271,6 +271,11 @@ func summary(all []recorder.Entry, first bool) (out []recorder.Entry) {
 			what = "were found in the directory for the first time"
 		}
 		e := of[0]
+		names := make([]string, len(of))
+		for i := range of {
+			names[i] = of[i].Name
+		}
+		e.Hosts = events.HostsOf(names...)
 		e.Text = fmt.Sprintf("%d certificates %s; one is %s", len(of), what, of[0].Name)
 		e.Version, e.Name, e.Logged = "", "", false
 		out = append(out, e)

@@ -83,8 +83,12 @@ func (l *Log) tellEnds(now time.Time) {
 		}})
 	}
 	if more := len(out) - severally; more > 0 {
+		var names []string
+		for _, e := range out[severally:] {
+			names = append(names, e.Name)
+		}
 		out = append(out[:severally], recorder.Entry{Level: slog.LevelWarn, Event: events.Event{
-			Kind: events.CertExpiring,
+			Kind: events.CertExpiring, Hosts: events.HostsOf(names...),
 			Text: fmt.Sprintf("%d more certificates of the directory are near their end "+
 				"(lockstep cert list --expires-within 30d)", more),
 		}})

@@ -198,6 +198,37 @@ func TestAProblemIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
 	}
 }
 
+// What is summed up, because it happened too often, is found by its hosts all the same. Those who
+// subscribe get no digests of hosts.
+func TestASumOfLinesHasTheirHosts(t *testing.T) {
+	p := &paper{}
+	r := recorder(p)
+	now := time.Now()
+	for i := range 10 {
+		r.Publish(events.Event{Kind: events.CertTaken, Text: "many", At: now, Hosts: events.HostsOf(
+			fmt.Sprintf("a-%d.example", i), fmt.Sprintf("b-%d.example", i))})
+	}
+	for i := range burst + 10 {
+		r.Publish(events.Event{
+			Kind: events.NodeRefused, Node: fmt.Sprintf("n-%d", i), Name: fmt.Sprintf("c-%d.example", i),
+			Text: "no", At: now,
+		})
+	}
+	r.write(r.take(now))
+	r.write(r.flood.due(now.Add(time.Hour)))
+	r.write(r.flood.due(now.Add(2 * time.Hour)))
+	for _, name := range []string{"a-0.example", "b-4.example", "a-9.example", "c-4005.example"} {
+		if !slices.ContainsFunc(p.lines, func(e events.Event) bool { return e.Hosts.Has(name) }) {
+			t.Errorf("no line is about %s", name)
+		}
+	}
+	for _, e := range p.sent {
+		if len(e.Hosts) > 0 {
+			t.Fatalf("sent: %+v", e)
+		}
+	}
+}
+
 func TestASettingThatChangedIsNamedAndNotShown(t *testing.T) {
 	p := &paper{}
 	r := recorder(p)
