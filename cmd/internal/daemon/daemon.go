@@ -177,9 +177,9 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if err := d.wire(); err != nil {
 		return nil, err
 	}
-	opts, creds := server.Options(), insecure.NewCredentials()
+	opts, creds := server.Options(), d.failed.Plaintext("xds", insecure.NewCredentials())
 	if transport.IsSocket(c.XDSListen) {
-		creds = transport.SocketCredentials()
+		creds = d.failed.Plaintext("xds", transport.SocketCredentials())
 	} else if d.mtls != nil {
 		// TLS brings buffers of its own. Another would only copy, and cost each node 4 KiB.
 		opts = append(opts, grpc.ReadBufferSize(0))
@@ -404,7 +404,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 func (d *Daemon) serveAdmin() error {
 	d.log.Info("admin API", "addr", d.adminListener.Addr().String())
-	serve := d.http.Serve
+	serve := func(l net.Listener) error { return d.http.Serve(d.failed.Listener("admin", l)) }
 	if d.http.TLSConfig != nil {
 		serve = func(l net.Listener) error { return d.http.ServeTLS(l, "", "") }
 	}
@@ -416,7 +416,7 @@ func (d *Daemon) serveAdmin() error {
 
 func (d *Daemon) serveMetrics() error {
 	d.log.Info("metrics and probes", "addr", d.metricsListener.Addr().String())
-	if err := d.metricsHTTP.Serve(d.metricsListener); !errors.Is(err, http.ErrServerClosed) {
+	if err := d.metricsHTTP.Serve(d.failed.Listener("metrics", d.metricsListener)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("metrics_listen: %w", err)
 	}
 	return nil
