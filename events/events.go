@@ -54,6 +54,9 @@ const (
 	CertBack     Kind = "cert-back"     // it is no longer held back
 	CertExpiring Kind = "cert-expiring" // it is near its end
 
+	// ListenerChanged means that another template of the listener came into force.
+	ListenerChanged Kind = "listener-changed"
+
 	Policy      Kind = "policy"       // another policy came into force
 	Settings    Kind = "config"       // a replica runs with another configuration than before
 	Problem     Kind = "problem"      // a replica is not well

@@ -12,7 +12,7 @@ import (
 // errTLS says that a peer began a TLS handshake where plaintext is spoken.
 var errTLS = errors.New("the first byte is that of a TLS handshake")
 
-// handshake is the first byte of TLS (RFC 8446, section 5.1). No other protocol here begins with it.
+// handshake is the first byte of TLS (RFC 8446, section 5.1). Nothing else here begins with it.
 const handshake = 0x16
 
 // Plaintext returns c, the credentials of a listener that speaks plaintext. A peer that speaks TLS

@@ -103,8 +103,7 @@ type Daemon struct {
 
 	xdsListener, adminListener net.Listener
 	metricsListener            net.Listener // nil without --metrics-listen
-
-	metricsHTTP *http.Server
+	metricsHTTP                *http.Server
 
 	reload *reload.Reloader[config.Config] // reload is nil if the configuration is not read again.
 	hangup <-chan os.Signal
@@ -416,7 +415,8 @@ func (d *Daemon) serveAdmin() error {
 
 func (d *Daemon) serveMetrics() error {
 	d.log.Info("metrics and probes", "addr", d.metricsListener.Addr().String())
-	if err := d.metricsHTTP.Serve(d.failed.Listener("metrics", d.metricsListener)); !errors.Is(err, http.ErrServerClosed) {
+	err := d.metricsHTTP.Serve(d.failed.Listener("metrics", d.metricsListener))
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("metrics_listen: %w", err)
 	}
 	return nil
