@@ -33,6 +33,7 @@ type Table struct {
 	mu        sync.Mutex
 	file      *watchfile.Watched[*Template]
 	template  *Template
+	lifetime  time.Duration // lifetime is that of tickets; see SetTicketLifetime.
 	hosts     []keysource.Name
 	hostsSet  bool // SetHosts was called
 	policy    Policy
@@ -46,7 +47,10 @@ func NewTable(c Config) (*Table, error) {
 	if c.Refresh <= 0 {
 		c.Refresh = 5 * time.Second
 	}
-	t := &Table{cfg: c, policy: c.Policy, changed: make(chan struct{}, 1), mailboxes: map[*xds.Mailbox]struct{}{}}
+	t := &Table{
+		cfg: c, policy: c.Policy, lifetime: c.Options.TicketLifetime, changed: make(chan struct{}, 1),
+		mailboxes: map[*xds.Mailbox]struct{}{},
+	}
 	file, err := t.open(c.File, c.Options)
 	if err != nil {
 		return nil, err
@@ -59,7 +63,8 @@ func NewTable(c Config) (*Table, error) {
 
 // Change makes ready what serves the template of another file, or with other options. commit puts
 // it in the place of the present one, and cannot fail. The error is that of [NewTable], or says
-// that the listener has another name. After an error nothing has changed.
+// that the listener has another name. After an error nothing has changed. The lifetime of tickets
+// stays as it is; see [Table.SetTicketLifetime].
 func (t *Table) Change(file string, o Options) (commit func(), err error) {
 	next, err := t.open(file, o)
 	if err != nil {
@@ -68,9 +73,21 @@ func (t *Table) Change(file string, o Options) (commit func(), err error) {
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.file, t.template = next, next.Now()
+		t.file, t.template = next, next.Now().lasting(t.lifetime)
 		t.signal()
 	}, nil
+}
+
+// SetTicketLifetime sets for how long nodes may accept the tickets that they issue from now on. It
+// is in whole seconds. It does not read the template again, so it cannot fail.
+func (t *Table) SetTicketLifetime(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d == t.lifetime {
+		return
+	}
+	t.lifetime, t.template = d, t.template.lasting(d)
+	t.signal()
 }
 
 func (t *Table) open(file string, o Options) (*watchfile.Watched[*Template], error) {
@@ -110,7 +127,7 @@ func (t *Table) read() {
 		return
 	}
 	t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", file.Path())
-	t.template = file.Now()
+	t.template = file.Now().lasting(t.lifetime)
 	t.signal()
 }
 

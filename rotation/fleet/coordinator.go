@@ -128,6 +128,11 @@ type Status struct {
 	Policy  rotation.Policy
 	Members []rotation.Member // Members are sorted by name.
 	Now     time.Time         // Now is by the store's clock.
+	// TicketLifetime is how long tickets are good for that nodes of this replica issue; see
+	// [Coordinator.TicketLifetime].
+	TicketLifetime time.Duration
+	// Lifetimes are those that are in force at all replicas, by replica.
+	Lifetimes map[string]time.Duration
 	// Err says why the store could not be read or written at the last try.
 	Err error
 	// Unreadable names rosters of other replicas that cannot be read, and why.
@@ -142,7 +147,7 @@ func (c *Coordinator) Status(scope string) (Status, error) {
 		return Status{}, err
 	}
 	r, t, st := s.snapshot()
-	st.View, st.Members = r.View(st.Policy, t, st.Now), t.Members
+	st.View, st.Members = r.View(st.beside(), t, st.Now), t.Members
 	return st, nil
 }
 
@@ -153,14 +158,22 @@ func (c *Coordinator) Plan(scope string) (rotation.Plan, error) {
 		return rotation.Plan{}, err
 	}
 	r, t, st := s.snapshot()
-	return r.Plan(st.Policy, t, st.Now), nil
+	return r.Plan(st.beside(), t, st.Now), nil
+}
+
+// beside returns the policy as decisions go by it.
+func (st Status) beside() rotation.Policy {
+	return st.Policy.Beside(slices.Collect(maps.Values(st.Lifetimes))...)
 }
 
 // snapshot returns what is known of the scope. st lacks its view and its members.
 func (s *scope) snapshot() (r rotation.Rollout, t rotation.Tally, st Status) {
 	s.mu.Lock()
 	r, t = s.rollout, s.tally(nil)
-	st = Status{Policy: s.policy, Now: s.clock(), Err: s.err, Unreadable: s.unreadable}
+	st = Status{
+		Policy: s.policy, TicketLifetime: s.told, Lifetimes: s.inForce,
+		Now: s.clock(), Err: s.err, Unreadable: s.unreadable,
+	}
 	s.mu.Unlock()
 	slices.SortFunc(t.Members, byName)
 	return r, t, st
