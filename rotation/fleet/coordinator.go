@@ -135,6 +135,9 @@ type Status struct {
 	Lifetimes map[string]time.Duration
 	// Err says why the store could not be read or written at the last try.
 	Err error
+	// Summed is how many nodes of this replica other replicas know as one, since its roster has no
+	// room for an entry of each.
+	Summed int
 	// Unreadable names rosters of other replicas that cannot be read, and why.
 	Unreadable []string
 }
@@ -172,7 +175,7 @@ func (s *scope) snapshot() (r rotation.Rollout, t rotation.Tally, st Status) {
 	r, t = s.rollout, s.tally(nil)
 	st = Status{
 		Policy: s.policy, TicketLifetime: s.told, Lifetimes: s.inForce,
-		Now: s.clock(), Err: s.err, Unreadable: s.unreadable,
+		Now: s.clock(), Err: s.err, Summed: s.summed, Unreadable: s.unreadable,
 	}
 	s.mu.Unlock()
 	slices.SortFunc(t.Members, byName)
