@@ -125,6 +125,7 @@ func (c *Coordinator) Crowded(scope string) int {
 // Status is the state of one scope at one moment. It holds no key bytes.
 type Status struct {
 	rotation.View
+	Replica string // Replica is this one.
 	Policy  rotation.Policy
 	Members []rotation.Member // Members are sorted by name.
 	Now     time.Time         // Now is by the store's clock.
@@ -174,7 +175,7 @@ func (s *scope) snapshot() (r rotation.Rollout, t rotation.Tally, st Status) {
 	s.mu.Lock()
 	r, t = s.rollout, s.tally(nil)
 	st = Status{
-		Policy: s.policy, TicketLifetime: s.told, Lifetimes: s.inForce,
+		Replica: s.cfg.Replica, Policy: s.policy, TicketLifetime: s.told, Lifetimes: s.inForce,
 		Now: s.clock(), Err: s.err, Summed: s.summed, Unreadable: s.unreadable,
 	}
 	s.mu.Unlock()
