@@ -26,8 +26,8 @@ var (
 	// DirectoryNames are the names that the certificate directory of a replica had.
 	DirectoryNames = Prefix{Name: "dir", Owner: "cmd/internal/datadir", Backup: true}
 
-	// Lifetimes say which ticket_lifetime is in force at each replica. A backup leaves them out, since
-	// a rollout's record holds those of its keys.
+	// Lifetimes say which ticket_lifetime is in force at each replica. A backup leaves them out,
+	// since a rollout's record holds those of its keys.
 	Lifetimes = Prefix{Name: "lifetime", Owner: "rotation/fleet"}
 
 	// Rosters say which nodes a replica has. Nodes come and go while the store is frozen.

@@ -73,7 +73,8 @@ func TestAJoinerIsWrittenDownBeforeTheRingIsReadThatItGets(t *testing.T) {
 			t.Fatalf("sent %s", c.got())
 		}
 		tail := strings.Join(seen[len(seen)-5:], ", ")
-		if want := "get roster/default/r1, swap roster/default/r1, now , get ring/default, get lifetime/default"; tail != want {
+		if want := "get roster/default/r1, swap roster/default/r1, now , get ring/default, " +
+			"get lifetime/default"; tail != want {
 			t.Errorf("before it was sent: %s, want %s", tail, want)
 		}
 	})

@@ -88,9 +88,9 @@ func (t *turn) readLifetimes(ctx context.Context) (lifetimes, error) {
 	return l, nil
 }
 
-// settleLifetime writes this replica's entry, and has its nodes told of a ticket_lifetime that is in
-// force. It comes after the rollout was stored, and before anything is sent. An error of the store
-// changes nothing: what nodes were told stays, and the next look tries again.
+// settleLifetime writes this replica's entry, and has its nodes told of a ticket_lifetime that is
+// in force. It comes after the rollout was stored, and before anything is sent. An error of the
+// store changes nothing: what nodes were told stays, and the next look tries again.
 func (t *turn) settleLifetime(ctx context.Context, a *attempt) error {
 	t.settle(ctx, a, a.next)
 	return nil

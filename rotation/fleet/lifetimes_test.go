@@ -211,8 +211,10 @@ func TestTheLongestLifetimeOfAnyReplicaHolds(t *testing.T) {
 		if r, _ := s.rollout(t); r.Lifetimes[r.Keys[1].Key.Fingerprint()] != 4*time.Hour {
 			t.Errorf("the key that the nodes of the killed one had: %v", r.Lifetimes)
 		}
-		rotateAlone(time.Minute, 4*time.Hour+5*time.Minute)         // of the key that came while its nodes could be back
-		rotateAlone(time.Minute, time.Hour+time.Minute+time.Second) // nobody has the longer one any more
+		// The next key came while the nodes of the killed one could be back.
+		rotateAlone(time.Minute, 4*time.Hour+5*time.Minute)
+		// Nobody has the longer lifetime any more.
+		rotateAlone(time.Minute, time.Hour+time.Minute+time.Second)
 		if got := one.status().Lifetimes; len(got) != 1 || a.got() == "" {
 			t.Errorf("%v, %s", got, a.got())
 		}

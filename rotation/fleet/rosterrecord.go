@@ -42,11 +42,11 @@ func (r rosterRecord) encode() []byte {
 	return b
 }
 
-// bounded returns the record, and how many members it has no entry for. A NATS server takes messages
-// of 1 MiB, and a roster that cannot be written would stop every rotation. So the members for which
-// there is no room stand there as one, or two if some are candidates. Each holds back what any of
-// those would that it stands for. Members that refuse or lag have entries of their own, while there
-// is room.
+// bounded returns the record, and how many members it has no entry for. A NATS server takes
+// messages of 1 MiB, and a roster that cannot be written would stop every rotation. So the members
+// for which there is no room stand there as one, or two if some are candidates. Each holds back
+// what any of those would that it stands for. Members that refuse or lag have entries of their own,
+// while there is room.
 func (r rosterRecord) bounded() (b []byte, summed int) {
 	const usual = 32 // bytes a node
 	at := r.peer.At

@@ -32,8 +32,8 @@ func hugeFleet(nodes int) (ms []rotation.Member) {
 	return ms
 }
 
-// A roster of any fleet fits into a value of a NATS server, sealed. Whoever has no entry is held for
-// by one that claims no more than any of them.
+// A roster of any fleet fits into a value of a NATS server, sealed. Whoever has no entry is held
+// for by one that claims no more than any of them.
 func TestARosterOfAnyFleetCanBeStored(t *testing.T) {
 	for _, nodes := range []int{1000, 10_000, 50_000} {
 		ms := hugeFleet(nodes)
@@ -60,7 +60,8 @@ func TestARosterOfAnyFleetCanBeStored(t *testing.T) {
 				by = named["further new nodes of replica r1"]
 			}
 			if by.Node == "" || by.Answered != m.Answered || by.Floor > m.Floor || m.Connected && !by.Connected ||
-				by.Since.Before(m.Since.Truncate(time.Millisecond)) || m.Refused != 0 && by.Refused == 0 || !by.Grouped {
+				by.Since.Before(m.Since.Truncate(time.Millisecond)) ||
+				m.Refused != 0 && by.Refused == 0 || !by.Grouped {
 				t.Fatalf("%+v stands for %+v", by, m)
 			}
 		}

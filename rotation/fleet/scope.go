@@ -50,7 +50,7 @@ type scope struct {
 	stored time.Time
 	// rewrite says that the stored roster may be lost: write it, however new it is.
 	rewrite bool
-	summed  int  // summed is how many nodes had no entry of their own in the roster that was written last.
+	summed  int  // summed is how many nodes have no entry of their own in the stored roster.
 	failed  bool // failed says that the roster could not be written at the last try.
 }
 

@@ -39,9 +39,11 @@ func (r *replicated) granted(at *fleet.Lockstepd, within time.Duration, silent s
 			got = append(got, strings.Join(strings.Fields(n.Node+" "+n.Replica+" "+n.State), " "))
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
-			return fmt.Errorf("%s says of %v: received by %v, want %v; silent %q", at.Name(), flags, got, want, g.Silent)
+			return fmt.Errorf("%s says of %v: received by %v, want %v; silent %q",
+				at.Name(), flags, got, want, g.Silent)
 		}
-		if silent == "" && len(g.Silent) > 0 || silent != "" && (len(g.Silent) != 1 || !strings.HasPrefix(g.Silent[0], silent)) {
+		if said := strings.Join(g.Silent, " "); (silent == "") != (said == "") || !strings.HasPrefix(said, silent) ||
+			len(g.Silent) > 1 {
 			return fmt.Errorf("%s says of %v that these are silent: %q, want %q", at.Name(), flags, g.Silent, silent)
 		}
 		return nil
@@ -49,9 +51,9 @@ func (r *replicated) granted(at *fleet.Lockstepd, within time.Duration, silent s
 	return g
 }
 
-// TestWhoReceivedAKeyIsKnownOverReplicasAndRestarts: two lockstepd with a real Envoy at each. Either
-// of them names both Envoys. Over a restart nobody is lost. A replica that is killed, or hangs, is
-// named as silent, and what only it knew is not called nobody.
+// TestWhoReceivedAKeyIsKnownOverReplicasAndRestarts: two lockstepd with a real Envoy at each.
+// Either of them names both Envoys. Over a restart nobody is lost. A replica that is killed, or
+// hangs, is named as silent, and what only it knew is not called nobody.
 func TestWhoReceivedAKeyIsKnownOverReplicasAndRestarts(t *testing.T) {
 	t.Parallel() // it mostly waits
 	url := ""

@@ -75,9 +75,9 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 			"until it has written another", name, what), "")
 	}
 	if st.Summed > 0 {
-		add(problems.RosterFull, name, fmt.Sprintf("scope %s: %d nodes of this replica are stored as one, since a value "+
-			"of the store has no room for all ids; other replicas wait for all of them together", name, st.Summed),
-			"").Count = st.Summed
+		add(problems.RosterFull, name, fmt.Sprintf("scope %s: %d nodes of this replica are stored as one, since a "+
+			"value of the store has no room for all ids; other replicas wait for all of them together",
+			name, st.Summed), "").Count = st.Summed
 	}
 	if now, want := st.TicketLifetime, st.Policy.TicketLifetime; now > 0 && now < want {
 		add(problems.LifetimeWaits, name, fmt.Sprintf("scope %s: nodes issue tickets for %s still, and not for %s "+

@@ -10,10 +10,11 @@ import (
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
-// A lifetime that waits for the store, and lifetimes that differ, are problems of the scope. So is a
-// roster that has no room for all nodes.
+// A lifetime that waits for the store, and lifetimes that differ, are problems of the scope. So is
+// a roster that has no room for all nodes.
 func TestAScopeSaysWhichLifetimesAreInForceAndThatItsRosterIsFull(t *testing.T) {
-	st := replicas.Status{Replica: "r1", TicketLifetime: time.Hour, Lifetimes: map[string]time.Duration{"r1": time.Hour}}
+	st := replicas.Status{Replica: "r1", TicketLifetime: time.Hour}
+	st.Lifetimes = map[string]time.Duration{"r1": time.Hour}
 	st.Policy.TicketLifetime = time.Hour
 	said := func() string {
 		var out []string

@@ -61,7 +61,8 @@ func TestReplicasThatAreNotHeardOfAreNamedAsNotAsked(t *testing.T) {
 			if got := a.unheard([]string{"killed: no answer"}); len(got) != 1 {
 				t.Errorf("twice: %q", got)
 			}
-			if got := a.unheard(nil); len(got) != 1 || !strings.HasPrefix(got[0], "killed: it has not been heard of since") {
+			got := a.unheard(nil)
+			if len(got) != 1 || !strings.HasPrefix(got[0], "killed: it has not been heard of since") {
 				t.Errorf("%q", got)
 			}
 			time.Sleep(time.Minute)

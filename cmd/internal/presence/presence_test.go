@@ -347,8 +347,8 @@ func sibling(id string) string {
 	}
 }
 
-// More nodes than there is room for: the log and status say what is not remembered. It is those that
-// left first.
+// More nodes than there is room for: the log and status say what is not remembered. It is those
+// that left first.
 func TestWhatThereIsNoRoomForIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)

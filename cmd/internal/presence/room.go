@@ -13,7 +13,7 @@ import (
 // room is what had none in the records.
 type room struct {
 	crowd     int       // crowd is how many connected nodes were not remembered at the last look.
-	forgotten int       // forgotten is how many nodes that have left were forgotten since the start.
+	forgotten int       // forgotten counts nodes that have left, since the start.
 	last      []string  // last are those of the last look that forgot some.
 	at        time.Time // at is when that was.
 }
@@ -36,8 +36,8 @@ func (r *Registry) noteRoom(p *plan) {
 	}
 	r.mu.Unlock()
 	if len(dropped) > 0 {
-		r.cfg.Log.Warn("nodes that have left are not remembered any more, those that left first: there is no room for more",
-			"nodes", len(dropped), "which", few(dropped), "room", shards*shardMax)
+		r.cfg.Log.Warn("nodes that have left are not remembered any more, those that left first: "+
+			"there is no room for more", "nodes", len(dropped), "which", few(dropped), "room", shards*shardMax)
 	}
 	if more {
 		r.cfg.Log.Warn("nodes are connected that cannot be remembered when they leave, unless others left before: "+
