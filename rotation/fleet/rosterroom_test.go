@@ -35,7 +35,11 @@ func hugeFleet(nodes int) (ms []rotation.Member) {
 // A roster of any fleet fits into a value of a NATS server, sealed. Whoever has no entry is held
 // for by one that claims no more than any of them.
 func TestARosterOfAnyFleetCanBeStored(t *testing.T) {
-	for _, nodes := range []int{1000, 10_000, 50_000} {
+	sizes := []int{1000, 10_000, 50_000}
+	if raced {
+		sizes = sizes[:2]
+	}
+	for _, nodes := range sizes {
 		ms := hugeFleet(nodes)
 		b, summed := rosterRecord{Peer{Replica: "r1", At: epoch}, ms}.bounded()
 		if len(b) > 1000<<10 {
