@@ -38,6 +38,7 @@ type Table struct {
 	mu        sync.Mutex
 	file      *watchfile.Watched[*Template]
 	template  *Template
+	lifetime  time.Duration // lifetime is that of tickets; see SetTicketLifetime.
 	hosts     []keysource.Name
 	hostsSet  bool // SetHosts was called
 	policy    Policy
@@ -54,7 +55,10 @@ func NewTable(c Config) (*Table, error) {
 	if c.Changed == nil {
 		c.Changed = func(string, string, string) {}
 	}
-	t := &Table{cfg: c, policy: c.Policy, changed: make(chan struct{}, 1), mailboxes: map[*xds.Mailbox]struct{}{}}
+	t := &Table{
+		cfg: c, policy: c.Policy, lifetime: c.Options.TicketLifetime, changed: make(chan struct{}, 1),
+		mailboxes: map[*xds.Mailbox]struct{}{},
+	}
 	file, err := t.open(c.File, c.Options)
 	if err != nil {
 		return nil, err
@@ -67,7 +71,8 @@ func NewTable(c Config) (*Table, error) {
 
 // Change makes ready what serves the template of another file, or with other options. commit puts
 // it in the place of the present one, and cannot fail. The error is that of [NewTable], or says
-// that the listener has another name. After an error nothing has changed.
+// that the listener has another name. After an error nothing has changed. The lifetime of tickets
+// stays as it is; see [Table.SetTicketLifetime].
 func (t *Table) Change(file string, o Options) (commit func(), err error) {
 	next, err := t.open(file, o)
 	if err != nil {
@@ -80,7 +85,7 @@ func (t *Table) Change(file string, o Options) (commit func(), err error) {
 func (t *Table) take(file *watchfile.Watched[*Template]) {
 	t.mu.Lock()
 	before := t.template.digest
-	t.file, t.template = file, file.Now()
+	t.file, t.template = file, file.Now().lasting(t.lifetime)
 	now := t.template.digest
 	t.signal()
 	t.mu.Unlock()
@@ -94,6 +99,18 @@ func (t *Table) Digest() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.template.digest
+}
+
+// SetTicketLifetime sets for how long nodes may accept the tickets that they issue from now on. It
+// is in whole seconds. It does not read the template again, so it cannot fail.
+func (t *Table) SetTicketLifetime(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d == t.lifetime {
+		return
+	}
+	t.lifetime, t.template = d, t.template.lasting(d)
+	t.signal()
 }
 
 func (t *Table) open(file string, o Options) (*watchfile.Watched[*Template], error) {

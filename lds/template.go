@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"slices"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -43,6 +44,16 @@ func Parse(text []byte, o Options) (*Template, error) {
 		return nil, faults[0]
 	}
 	return t, nil
+}
+
+// lasting returns t with another lifetime of tickets.
+func (t *Template) lasting(d time.Duration) *Template {
+	if t.opt.TicketLifetime == d {
+		return t
+	}
+	other := *t
+	other.opt.TicketLifetime = d
+	return &other
 }
 
 // Faults returns everything for which Parse refuses a text that is a listener, or the one error of

@@ -259,6 +259,7 @@ func (d *Daemon) wire() error {
 		HighestSent: highest, Loss: lost, Clock: failpoint.Clock,
 		Peers: peers, Unsealed: d.data.Vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
+		Lifetime: d.setTicketLifetime,
 		Announce: d.tell, Record: d.recordRollout,
 		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
 	})

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"time"
+
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/keysource/eager"
 	"github.com/lockstep-tls/lockstep/lds"
@@ -23,6 +25,13 @@ func (d *Daemon) openListeners() (err error) {
 		},
 	})
 	return err
+}
+
+// setTicketLifetime has the chains of a scope say how long a ticket is good for.
+func (d *Daemon) setTicketLifetime(scope string) {
+	if scope == d.cfg.Listeners.Scope {
+		d.listeners.SetTicketLifetime(func() time.Duration { return d.rolls.TicketLifetime(scope) })
+	}
 }
 
 // types are what nodes are served.

@@ -24,7 +24,7 @@ import (
 type Config struct {
 	Template       string        // file with the listener; empty: none is served
 	Scope          string        // whose ticket keys the chains use
-	TicketLifetime time.Duration // of that scope
+	TicketLifetime time.Duration // of that scope, until SetTicketLifetime is called
 	NodeLease      time.Duration // of that scope: so long a node that is away is remembered
 	ClientCerts    string        // of that scope
 	Policy         lds.Policy    // nil: everybody may have everything
@@ -45,6 +45,8 @@ type Listeners struct {
 
 	scope       string
 	clientCerts string
+
+	lifetimes sync.Mutex // lifetimes keeps the calls of SetTicketLifetime apart.
 
 	mu    sync.Mutex
 	lease time.Duration
@@ -89,11 +91,11 @@ func Open(c Config) (*Listeners, error) {
 
 // Changed is what of a [Config] can change while Envoys are served.
 type Changed struct {
-	Template                  string
-	TicketLifetime, NodeLease time.Duration
-	Hosts                     []keysource.Name
-	Match                     []string
-	MaxEager                  int
+	Template  string
+	NodeLease time.Duration
+	Hosts     []keysource.Name
+	Match     []string
+	MaxEager  int
 }
 
 // Change makes other settings ready. commit puts them in the place of the present ones, and cannot
@@ -102,9 +104,7 @@ func (l *Listeners) Change(c Changed) (commit func(), err error) {
 	if l == nil {
 		return func() {}, nil
 	}
-	template, err := l.Table.Change(c.Template, lds.Options{
-		Scope: l.scope, TicketLifetime: c.TicketLifetime, ClientCerts: l.clientCerts,
-	})
+	template, err := l.Table.Change(c.Template, lds.Options{Scope: l.scope, ClientCerts: l.clientCerts})
 	if err != nil {
 		return nil, fmt.Errorf("listeners: %w", err)
 	}
@@ -118,6 +118,17 @@ func (l *Listeners) Change(c Changed) (commit func(), err error) {
 		template()
 		_ = l.Eager.Choose(c.Hosts, c.Match, c.MaxEager) // Check has found no fault
 	}, nil
+}
+
+// SetTicketLifetime has nodes told how long the tickets are good for that they issue. now returns
+// it. Of two calls at once, the later value counts.
+func (l *Listeners) SetTicketLifetime(now func() time.Duration) {
+	if l == nil {
+		return
+	}
+	l.lifetimes.Lock()
+	defer l.lifetimes.Unlock()
+	l.Table.SetTicketLifetime(now())
 }
 
 // Run hands what must run to run.
