@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
+	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/rotation"
@@ -89,9 +90,15 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 		return out, bad(err)
 	}
 	who := claimed(r, r.URL.Query().Get("by"))
+	var hosts []string
 	do := backup.Restore{
 		Store: a.cfg.Vault, By: who, Plan: r.URL.Query().Get("plan") == "true",
 		Before: func(ctx context.Context, c backup.Change) error {
+			if store.Certificates.Has(c.Key) || store.EagerHosts.Has(c.Key) {
+				if name, err := store.Segment(c.Key); err == nil {
+					hosts = append(hosts, name)
+				}
+			}
 			return a.writeDown(ctx, audit.Entry{What: "restored", Name: c.Key, Why: c.What})
 		},
 		Ring: func(ctx context.Context, scope string, record []byte) (rotation.Restored, bool, error) {
@@ -120,7 +127,10 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 		if err != nil {
 			what = "was restored in part"
 		}
-		a.did(r, events.Restored, "", fmt.Sprintf("a backup of %s %s", text.Made.Format(time.RFC3339), what))
+		a.happened(recorder.Entry{Event: events.Event{
+			Kind: events.Restored, By: who, Hosts: events.HostsOf(hosts...),
+			Text: fmt.Sprintf("a backup of %s %s by %s", text.Made.Format(time.RFC3339), what, who),
+		}})
 	}
 	return sum.Shown(do.Plan), bad(err)
 }

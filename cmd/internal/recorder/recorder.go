@@ -80,7 +80,7 @@ func (r *Recorder) Record(e Entry) {
 		e.Replica = r.cfg.Replica
 	}
 	if e.Kind.Wakes() {
-		r.cfg.Bus.Publish(e.Event)
+		r.publish(e.Event)
 	}
 	if e.Text == "" {
 		return
@@ -188,9 +188,14 @@ func (r *Recorder) write(all []Entry) {
 		}
 		r.cfg.Watch(*e.Line)
 		if !e.Kind.Wakes() {
-			r.cfg.Bus.Publish(e.Event)
+			r.publish(e.Event)
 		}
 	}
+}
+
+func (r *Recorder) publish(e events.Event) {
+	e.Hosts = ""
+	r.cfg.Bus.Publish(e)
 }
 
 // log writes the line of the log.
