@@ -376,7 +376,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	for _, f := range []func(context.Context) error{
 		d.rec.Run, d.nodes.Run, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
-		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
+		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run, d.storedLog().Run,
 	} {
 		run(f)
 	}
