@@ -190,3 +190,20 @@ func TestWhatOperatorsDoIsAnEventWithWho(t *testing.T) {
 		t.Errorf("a token is written down (%v)", err)
 	}
 }
+
+// A node that is expected and has never been here is known, and one that nobody knows is not.
+func TestANodeThatIsNotHereIsNamedAsWhatItIs(t *testing.T) {
+	r := start(t, func(c *config.Config) { c.ExpectedNodes = []string{"never"} })
+	for node, want := range map[string]string{
+		"never": "is expected and has never been here", "nobody": "does not exist",
+	} {
+		_, err := r.client.Nodes(t.Context(), node)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("nodes %s: %v, want %q", node, err, want)
+		}
+	}
+	err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "never", Seconds: 60})
+	if err == nil || !strings.Contains(err.Error(), "is expected and has never been here") {
+		t.Errorf("exclude: %v", err)
+	}
+}
