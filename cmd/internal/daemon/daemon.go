@@ -270,7 +270,8 @@ func (d *Daemon) wire() error {
 	})
 	d.replicas = replica.New(replica.Config{
 		Store: d.store, Replica: d.data.Replica, Version: version.Get().Version, Admin: d.self, Shared: shared,
-		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Log: d.log,
+		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Ready: d.rolls.Ready(), Unsealed: d.data.Vault.Unsealed,
+		Log: d.log,
 	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,

@@ -48,6 +48,7 @@ const (
 	ConfigUnusable      = "config-unusable"
 	ConfigNotReloaded   = "config-not-reloaded"
 	ConfigNeedsRestart  = "config-needs-restart"
+	ReplicaTwice        = "replica-twice"
 	ReplicaMissing      = "replica-missing"
 	ReplicaUnreachable  = "replica-unreachable"
 	MixedVersions       = "mixed-versions"
@@ -130,6 +131,8 @@ var Register = []Kind{
 	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
+	{ReplicaTwice, api.Critical, "stop one of the two, and remove the file replica from its data directory; " +
+		"it gets a new name at its next start", Generic, ""},
 	{ReplicaMissing, api.Warning,
 		"start it, or lockstep status --ack replica-missing if it is not to come back", "LockstepReplicaMissing", ""},
 	{ReplicaUnreachable, api.Warning, "look at its admin_listen, and at the network between the two", Generic, ""},
