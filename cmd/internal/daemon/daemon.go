@@ -227,7 +227,7 @@ func (d *Daemon) wire() error {
 		return err
 	}
 	d.access = access.New(access.Config{
-		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
+		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Unsealed: d.data.Vault.Unsealed, Log: d.log,
 	})
 	d.access.Look(context.Background())
 	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
@@ -266,7 +266,7 @@ func (d *Daemon) wire() error {
 	})
 	d.nodes = presence.New(presence.Config{
 		Store: d.store, Replica: d.data.Replica, Fleet: d.rolls, Refresh: d.cfg.Refresh, Expected: d.cfg.ExpectedNodes,
-		Record: d.rec.Record, Log: d.log,
+		Unsealed: d.data.Vault.Unsealed, Record: d.rec.Record, Log: d.log,
 	})
 	d.replicas = replica.New(replica.Config{
 		Store: d.store, Replica: d.data.Replica, Version: version.Get().Version, Admin: d.self, Shared: shared,
