@@ -2,9 +2,12 @@ package certlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -72,7 +75,7 @@ type change struct {
 	name     keysource.Name
 	old, new string // They are versions. New is empty if the name is gone.
 	words    string // words say more.
-	first    bool   // first reports that no version of any name was known before.
+	first    bool   // first reports that no version of any name was ever known before.
 }
 
 // New reads the file. One that cannot be read counts as none.
@@ -149,7 +152,7 @@ func (l *Log) take() []dir.Change {
 func (l *Log) tell(noted []dir.Change) {
 	var out []recorder.Entry
 	var changed []change
-	first := len(l.known) == 0
+	first := len(l.known) == 0 && !l.kept()
 	for _, c := range noted {
 		if ch, e, ok := l.one(c); ok {
 			out = append(out, e)
@@ -171,6 +174,12 @@ func (l *Log) tell(noted []dir.Change) {
 	for _, e := range out {
 		l.cfg.Record(e)
 	}
+}
+
+// kept reports whether the file was ever written. It stays when the directory is emptied.
+func (l *Log) kept() bool {
+	_, err := os.Stat(l.cfg.File)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // one is what is told of a change. Ch has no name if the audit log gets no line.
