@@ -19,6 +19,7 @@ import (
 // Template is a listener without its chains, and what the chains are made of. It does not change.
 type Template struct {
 	name     string
+	digest   string                      // of the file
 	port     uint16                      // where it listens; 0 if not on a port
 	base     []byte                      // the encoded listener without filter chains
 	chain    *listenerv3.FilterChain     // without match, name and transport socket

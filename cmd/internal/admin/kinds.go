@@ -184,7 +184,7 @@ func (p *Problems) ofReplica() (out []api.Problem) {
 	return out
 }
 
-// ofSeal says what is wrong with the sealing of the store, and that it is frozen.
+// ofSeal says what is wrong with the sealing of the store.
 func (p *Problems) ofSeal() (out []api.Problem) {
 	st := p.Custody.Status()
 	if st.Canary != nil {
@@ -201,8 +201,11 @@ func (p *Problems) ofSeal() (out []api.Problem) {
 		bad.Count = n
 		out = append(out, bad)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
+	return out
+}
+
+// ofFrozen says that the store is frozen. It asks the store.
+func (p *Problems) ofFrozen(ctx context.Context) (out []api.Problem) {
 	if n, frozen, err := p.Vault.Raw.Frozen(ctx); err == nil && frozen {
 		stands := problems.New(problems.StoreFrozen, "",
 			fmt.Sprintf("the store is frozen, nothing changes and no key rotates: %s", n))

@@ -74,8 +74,8 @@ func (o Peers) problems(ctx context.Context, p replicas.Peer) (said api.Problems
 	return said, err
 }
 
-// fleetProblems are those of this replica, with troubles of nodes, and those that others told.
-func (a *admin) fleetProblems(ctx context.Context, troubles api.Troubles, said []told) []api.Problem {
+// fleetProblems are own, those of this replica, with troubles of nodes, and those that others told.
+func (a *admin) fleetProblems(own []api.Problem, troubles api.Troubles, said []told) []api.Problem {
 	var others []problems.Told
 	for _, t := range said {
 		if t.silent == nil {
@@ -84,8 +84,8 @@ func (a *admin) fleetProblems(ctx context.Context, troubles api.Troubles, said [
 			})
 		}
 	}
-	out := problems.Join(a.cfg.Replica, a.cfg.Problems.with(ctx, troubles), others)
-	a.cfg.Problems.Acks.Apply(ctx, out, time.Now())
+	out := problems.Join(a.cfg.Replica, a.cfg.Problems.with(own, troubles), others)
+	a.cfg.Problems.Acks.Apply(out, time.Now())
 	problems.Sort(out)
 	return out
 }

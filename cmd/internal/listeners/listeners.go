@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/eager"
 	"github.com/lockstep-tls/lockstep/lds"
@@ -29,7 +30,11 @@ type Config struct {
 	Policy         lds.Policy    // nil: everybody may have everything
 	Eager          eager.Config  // but for Changed and Refresh
 	Refresh        time.Duration
-	Log            *slog.Logger
+	// Mark is a file that remembers the template over a restart. It is empty if nothing does.
+	Mark string
+	// Record passes an event on. It does not block.
+	Record func(events.Event)
+	Log    *slog.Logger
 }
 
 // Listeners serve Envoys their listener. All methods may be called of a nil one, which serves
@@ -62,7 +67,7 @@ func Open(c Config) (*Listeners, error) {
 		return nil, nil
 	}
 	table, err := lds.NewTable(lds.Config{
-		File: c.Template, Refresh: c.Refresh, Policy: c.Policy, Log: c.Log,
+		File: c.Template, Refresh: c.Refresh, Policy: c.Policy, Log: c.Log, Changed: c.changed,
 		Options: lds.Options{Scope: c.Scope, TicketLifetime: c.TicketLifetime, ClientCerts: c.ClientCerts},
 	})
 	if err != nil {
@@ -72,6 +77,9 @@ func Open(c Config) (*Listeners, error) {
 	hosts, err := eager.New(c.Eager)
 	if err != nil {
 		return nil, fmt.Errorf("listeners: match: %w", err)
+	}
+	if before := c.remembered(); before != table.Digest() {
+		c.changed(c.Template, before, table.Digest())
 	}
 	return &Listeners{
 		Table: table, Eager: hosts, scope: c.Scope, clientCerts: c.ClientCerts, lease: c.NodeLease,

@@ -84,7 +84,7 @@ func (r *Recorder) Record(e Entry) {
 		e.Replica = r.cfg.Replica
 	}
 	if e.Kind.Wakes() {
-		r.cfg.Bus.Publish(e.Event)
+		r.publish(e.Event)
 	}
 	if e.Text == "" {
 		return
@@ -184,7 +184,7 @@ func (r *Recorder) tell(all []Entry) {
 		}
 		r.cfg.Watch(*e.Line)
 		if !e.Kind.Wakes() {
-			r.cfg.Bus.Publish(e.Event)
+			r.publish(e.Event)
 		}
 	}
 	r.mu.Lock()
@@ -196,6 +196,11 @@ func (r *Recorder) tell(all []Entry) {
 	case r.due <- struct{}{}:
 	default:
 	}
+}
+
+func (r *Recorder) publish(e events.Event) {
+	e.Hosts = ""
+	r.cfg.Bus.Publish(e)
 }
 
 // log writes the line of the log.
