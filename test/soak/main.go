@@ -26,6 +26,8 @@ const (
 	sampled = 10 * time.Second
 
 	maxSlope = 1.0 // MB an hour
+
+	longestRest = 6 * time.Second // between two faults
 )
 
 // policy rotates every 10 s; a lease shorter than that, or a node that went would hold each
@@ -77,7 +79,7 @@ func runWithFaults(ctx context.Context, length time.Duration, seed uint64) error
 	if err != nil {
 		return err
 	}
-	return runFaults(ctx, s, length, seed, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+	return runFaults(ctx, s, length, longestRest, seed, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
 }
 
 func run(ctx context.Context, length time.Duration) error {
