@@ -103,8 +103,8 @@ fuzz: go ## each fuzz target for 30 s (FUZZTIME=10m for longer)
 
 .PHONY: soak
 soak: build envoy ## an hour of rotations and churn, an hour of random faults whose events are
-## found again, 100 kills at each failpoint, 100 orders after a bad renewal, and 10 minutes of each
-## fuzz target
+## found again (ten minutes of it are in make test), 100 kills at each failpoint, 100 orders after a
+## bad renewal, and 10 minutes of each fuzz target
 	go run ./test/soak -for 1h
 	go run ./test/soak -faults -for 1h
 	CRASH_SEEDS=100 go test -timeout 3h -v ./test/crash

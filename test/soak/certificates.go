@@ -16,7 +16,8 @@ import (
 var ofCertificates = []fault{
 	{"a certificate is renewed", func(_ context.Context, s *stage, r *rand.Rand) (outcome, error) {
 		host := of(r, s.hosts)
-		return outcome{want: s.byAll(wants("cert-taken", "", host, ", before ", "issued by CN=Soak CA"))}, s.renew(host, 0)
+		want := s.byAll(wants("cert-taken", "", host, ", before ", "issued by CN=Soak CA"))
+		return outcome{want: want}, s.renew(host, 0)
 	}},
 	{"another CA issues", func(_ context.Context, s *stage, r *rand.Rand) (outcome, error) {
 		host := of(r, s.hosts)

@@ -51,7 +51,8 @@ func runFaults(
 			return errors.Join(fmt.Errorf("after %s: %s: %w", since(), f.name, err), s.last(ctx, at))
 		}
 		done = append(done, deed{f.name, at, time.Now(), told})
-		say("%8s  %s: took %s, and was well after %s", since(), f.name, took, time.Since(at).Round(100*time.Millisecond))
+		say("%8s  %s: took %s, and was well after %s", since(), f.name, took,
+			time.Since(at).Round(100*time.Millisecond))
 		if time.Since(began) < length {
 			err = sleep(ctx, time.Duration(r.Int64N(int64(rest)+1)))
 		}
@@ -82,8 +83,8 @@ func (s *stage) last(ctx context.Context, since time.Time) error {
 		told, err := s.events(ctx, p, since)
 		errs = append(errs, err)
 		for _, e := range told {
-			errs = append(errs, fmt.Errorf("%s tells %s %s %s %s %s: %s", p.Name(), e.At.Format(time.TimeOnly), e.Replica,
-				e.Kind, e.Node, e.Name, e.Text))
+			errs = append(errs, fmt.Errorf("%s tells %s %s %s %s %s: %s", p.Name(), e.At.Format(time.TimeOnly),
+				e.Replica, e.Kind, e.Node, e.Name, e.Text))
 		}
 	}
 	return errors.Join(errs...)

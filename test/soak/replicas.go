@@ -87,7 +87,7 @@ var ofReplicas = []fault{
 // cutOff may be told when a replica is not there for half a minute.
 func cutOff(p *plane) []expectation {
 	return append([]expectation{
-		wants("replica-away", "", "").by(p.id()), wants("replica-away", "", p.id()), wants("problem", "", "").by(p.id()),
-		wants("problem-over", "", "").by(p.id()),
+		wants("replica-away", "", "").by(p.id()), wants("replica-away", "", p.id()),
+		wants("problem", "", "").by(p.id()), wants("problem-over", "", "").by(p.id()),
 	}, moved...)
 }

@@ -109,7 +109,8 @@ func (s *stage) tickets(ctx context.Context, r *rand.Rand) error {
 	var refused []string
 	for _, t := range s.held {
 		to := s.next(t.from)
-		if _, how := s.clients.Dial(ctx, t.version, to, t.host, t.session); how == traffic.Refused || how == traffic.Failed {
+		_, how := s.clients.Dial(ctx, t.version, to, t.host, t.session)
+		if how == traffic.Refused || how == traffic.Failed {
 			refused = append(refused, fmt.Sprintf("%s of %s at %s", traffic.Kinds[t.version], t.from, to))
 		}
 	}
