@@ -120,19 +120,6 @@ func (s *stage) other(p *plane) *plane {
 	return s.planes[0]
 }
 
-// holder is the replica that an Envoy is connected to.
-func (s *stage) holder(ctx context.Context, e *envoy) (i int, err error) {
-	nodes, err := s.nodes(ctx)
-	if err != nil {
-		return 0, err
-	}
-	i = slices.IndexFunc(s.planes, func(p *plane) bool { return p.id() == nodes[e.name].Replica })
-	if i < 0 {
-		return 0, fmt.Errorf("%s is at no replica: %+v", e.name, nodes[e.name])
-	}
-	return i, nil
-}
-
 // spell is a fault that lasts until the events of begins are told. Then end ends it, and that is
 // told by those of ends.
 func (s *stage) spell(

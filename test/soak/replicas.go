@@ -59,9 +59,8 @@ var ofReplicas = []fault{
 			wants("problem", "", "store-down").by(p.id()), wants("replica-away", "", p.id()).by(s.other(p).id()),
 		}
 		for _, e := range s.envoys {
-			if nodes[e.name].Replica == p.id() {
-				begins = append(begins, wants("node-away", e.name, "").by(p.id()),
-					wants("node-connected", e.name, "").by(s.other(p).id()))
+			if n := nodes[e.name]; n.at(p.id()) {
+				begins = append(begins, s.moves(n, p)...)
 			}
 		}
 		if len(begins) > 2 {

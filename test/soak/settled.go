@@ -24,7 +24,13 @@ type status struct {
 // node is one of `lockstep nodes -o json`.
 type node struct {
 	Node, Replica, State string
+	Replicas             []string // Replicas are empty if Replica is the only one.
 	Secrets              []struct{ Name, Version, State string }
+}
+
+// at reports whether the node has a stream at that replica.
+func (n node) at(replica string) bool {
+	return n.Replica == replica || slices.Contains(n.Replicas, replica)
 }
 
 // settled waits until all is well at either replica, and every Envoy has the ring in force. Then
