@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -32,6 +33,8 @@ func runFaults(
 	if err := s.settled(ctx, r); err != nil {
 		return err
 	}
+	var still standstills
+	defer still.watch(ctx, filepath.Join(s.fleet.Dir(), "standstill"))()
 	done := []deed{{what: "the start", at: began, until: time.Now(), outcome: outcome{may: anything()}}}
 	var turns []int
 	for round := 0; round < len(faults) || time.Since(began) < length; round++ {
@@ -60,7 +63,7 @@ func runFaults(
 			return err
 		}
 	}
-	err := s.account(ctx, done, say)
+	err := s.account(ctx, done, still.deeds(), say)
 	for kind, c := range s.counts() {
 		say("%s: %d handshakes, %d live tickets offered at another Envoy, %d refused", kind, c.Handshakes, c.Offered,
 			c.Refused)

@@ -111,8 +111,8 @@ func (d deed) explains(e event) bool {
 }
 
 // account looks for everything that was done in what each of the replicas tells, and for what is
-// told and was not done.
-func (s *stage) account(ctx context.Context, done []deed, say func(string, ...any)) error {
+// told and was not done. Also standstills of the machine explain something.
+func (s *stage) account(ctx context.Context, done, still []deed, say func(string, ...any)) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var last error
@@ -134,14 +134,14 @@ func (s *stage) account(ctx context.Context, done []deed, say func(string, ...an
 		last = errors.Join(last, err)
 		for _, e := range all {
 			if slices.Contains(alarming, e.Kind) &&
-				!slices.ContainsFunc(done, func(d deed) bool { return d.explains(e) }) {
+				!slices.ContainsFunc(slices.Concat(done, still), func(d deed) bool { return d.explains(e) }) {
 				last = errors.Join(last, fmt.Errorf("%s tells what nothing that was done explains: %+v", p.Name(), e))
 			}
 		}
 		count = len(all)
 	}
-	say("%d things were done, and %d events of them looked for among %d at each of %d replicas",
-		len(done), wanted, count, len(s.planes))
+	say("%d things were done, and %d events of them looked for among %d at each of %d replicas; "+
+		"the machine stood still %d times", len(done)-1, wanted, count, len(s.planes), len(still))
 	return last
 }
 
