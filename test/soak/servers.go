@@ -15,6 +15,17 @@ var ofServers = []fault{
 		return s.withoutStore(ctx, s.redis.Kill,
 			func() error { return errors.Join(s.redis.Restart(), s.redis.Ready(ctx)) })
 	}},
+	{"a replica is killed while the store is away", func(
+		ctx context.Context, s *stage, r *rand.Rand,
+	) (outcome, error) {
+		p := of(r, s.planes)
+		out, err := s.withoutStore(ctx, s.redis.Kill, func() error {
+			return errors.Join(p.Kill(), s.redis.Restart(), s.redis.Ready(ctx), p.Restart(), p.Ready(ctx))
+		})
+		out.want = append(out.want, wants("replica-started", "", p.id()))
+		out.may = append(out.may, moved...)
+		return out, err
+	}},
 	{"NATS is killed and comes back", func(ctx context.Context, s *stage, _ *rand.Rand) (outcome, error) {
 		return s.spell(ctx, s.nats.Servers[0].Kill, s.byAll(wants("problem", "", "events-down")),
 			func() error { return errors.Join(s.nats.Servers[0].Restart(), s.nats.Ready(ctx)) },

@@ -20,6 +20,8 @@ type Conditions struct {
 	Problems func(context.Context) []api.Problem
 	// Peers are the names of the other replicas that are heard of.
 	Peers func() []string
+	// File remembers which problems were told and are not over, for the next start.
+	File string
 }
 
 // maxProblems bounds the problems that are followed at once.
@@ -30,6 +32,11 @@ func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()
 	var w watched
+	if err := w.load(c.File); err != nil {
+		r.cfg.Log.Warn("which problems were told before this start is not known: their ends are not told",
+			"err", err)
+	}
+	failed := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,6 +44,12 @@ func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
 		case <-tick.C:
 		}
 		w.look(r.Record, c.Problems(ctx), c.Peers(), time.Now())
+		err := w.keep(c.File)
+		if err != nil && !failed {
+			r.cfg.Log.Warn("which problems were told cannot be kept: after a restart their ends are not told",
+				"err", err)
+		}
+		failed = err != nil
 	}
 }
 
@@ -44,6 +57,7 @@ func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
 type watched struct {
 	problems map[[2]string]*problem // problems are by code and where.
 	peers    map[string]bool        // A peer is false while it is not heard of.
+	changed  bool                   // changed says that the file lacks what was told.
 }
 
 type problem struct {
@@ -55,9 +69,7 @@ type problem struct {
 // look records what differs from the look before. A problem is told once two looks have found it,
 // and is over once two have not, since some come and go within a moment.
 func (w *watched) look(record func(Entry), all []api.Problem, peers []string, now time.Time) {
-	if w.problems == nil {
-		w.problems, w.peers = map[[2]string]*problem{}, map[string]bool{}
-	}
+	w.begin()
 	found := map[[2]string]bool{}
 	for _, is := range all {
 		if is.Severity == api.Notice { // one that was acknowledged stands
@@ -71,7 +83,7 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 			w.problems[key] = &problem{Problem: is}
 		case p == nil:
 		case !p.told:
-			p.told = true
+			p.told, w.changed = true, true
 			record(Entry{Level: slog.LevelWarn, Event: events.Event{
 				Kind: events.Problem, Name: is.Code, At: now,
 				Text: fmt.Sprintf("%s, since %s: %s",
@@ -90,11 +102,18 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 			p.gone = true
 		default:
 			delete(w.problems, key)
+			w.changed = true
 			record(Entry{Event: events.Event{Kind: events.ProblemOver, Name: p.Code, At: now, Text: fmt.Sprintf(
 				"over after %s: %s", now.Sub(p.Since).Round(time.Second), p.Text)}})
 		}
 	}
 	w.lookAtPeers(record, peers, now)
+}
+
+func (w *watched) begin() {
+	if w.problems == nil {
+		w.problems, w.peers = map[[2]string]*problem{}, map[string]bool{}
+	}
 }
 
 func (w *watched) lookAtPeers(record func(Entry), peers []string, now time.Time) {

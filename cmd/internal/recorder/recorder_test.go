@@ -3,6 +3,8 @@ package recorder
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -194,6 +196,49 @@ func TestAProblemIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("told:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// What is over after a restart is told as over, and what stands is not told again.
+func TestAProblemThatWasToldBeforeARestartIsToldWhenItIsOver(t *testing.T) {
+	began := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	file := t.TempDir() + "/told.mark"
+	var got []string
+	now := began
+	run := func(looks ...string) {
+		var w watched
+		if err := w.load(file); err != nil {
+			t.Fatal(err)
+		}
+		for _, codes := range looks {
+			var all []api.Problem
+			for code := range strings.FieldsSeq(codes) {
+				p := problems.New(code, "", code+" stands")
+				p.Since = began
+				all = append(all, p)
+			}
+			w.look(func(e Entry) { got = append(got, string(e.Kind)+" "+e.Name) }, all, nil, now)
+			now = now.Add(5 * time.Second)
+			if err := w.keep(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const both = problems.StoreDown + " " + problems.EventsDown
+	run(both, both, problems.ClockOff+" "+both) // the clock was seen once, and is not told
+	run(problems.EventsDown, problems.EventsDown, problems.EventsDown)
+	run("", "")
+	run("", "", "")
+	want := []string{"problem store-down", "problem events-down", "problem-over store-down", "problem-over events-down"}
+	if !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if err := os.WriteFile(file, []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var w watched
+	if err := w.load(file); err == nil || len(w.problems) > 0 {
+		t.Errorf("of a file that cannot be read: %v, %v", w.problems, err)
 	}
 }
 
