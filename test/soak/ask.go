@@ -69,14 +69,18 @@ func (s *stage) show(ctx context.Context, p *plane, into any, args ...string) er
 func until(ctx context.Context, check func() error) error {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := check()
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // else the end of ctx may be all that it says
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; last: %w", ctx.Err(), err)
+			return fmt.Errorf("%w; last: %w", ctx.Err(), last)
 		case <-tick.C:
 		}
 	}

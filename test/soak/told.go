@@ -151,11 +151,22 @@ func missing(done []deed, told []event) (wanted int, errs []error) {
 		for _, want := range d.want {
 			wanted++
 			if !slices.ContainsFunc(told, func(e event) bool { return want.found(e, d) }) {
-				errs = append(errs, fmt.Errorf("%s, at %s: %s", d.what, d.at.Format(time.TimeOnly), want))
+				errs = append(errs, fmt.Errorf("%s, at %s: %s%s", d.what, d.at.Format(time.TimeOnly), want,
+					likeIt(want, d, told)))
 			}
 		}
 	}
 	return wanted, errs
+}
+
+// likeIt shows the events of that kind around the deed, for people.
+func likeIt(want expectation, d deed, told []event) (s string) {
+	for _, e := range told {
+		if e.Kind == want.kind && d.around(e, lately) {
+			s += fmt.Sprintf("\n    told: %+v", e)
+		}
+	}
+	return s
 }
 
 // awaits waits until these events are told.
