@@ -47,7 +47,7 @@ func runFaults(
 		told, err := f.do(ctx, s, r)
 		took := time.Since(at).Round(100 * time.Millisecond)
 		if err == nil {
-			err = s.settled(ctx, r)
+			err = errors.Join(s.settled(ctx, r), s.awaits(ctx, at, told.want...))
 		}
 		if err != nil {
 			// What is told so far says more than what is missing.
