@@ -28,23 +28,29 @@ var ofCertificates = []fault{
 		}
 		return outcome{want: s.byAll(wants("cert-taken", "", host, "its session tickets end: another issuer"))}, err
 	}},
-	{"a certificate is broken", func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
+	{"a certificate is broken", allowing(problems("certificate-problem"), func(
+		ctx context.Context, s *stage, r *rand.Rand,
+	) (outcome, error) {
 		host := of(r, s.hosts)
 		s.voids(host) // the renewed one may have another issuer
 		return s.spell(ctx, func() error {
 			return os.WriteFile(filepath.Join(fleet.HostDir(s.certs, host), "tls.crt"), []byte("broken"), 0o600)
 		}, s.byAll(wants("cert-refused", "", host, "the last good one stays")),
 			func() error { return s.renew(host, 0) }, s.byAll(wants("cert-taken", "", host)))
-	}},
-	{"a certificate is lost and comes back", func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
+	})},
+	{"a certificate is lost and comes back", allowing(problems("stand-in"), func(
+		ctx context.Context, s *stage, r *rand.Rand,
+	) (outcome, error) {
 		host := of(r, s.hosts)
 		s.voids(host)
 		return s.spell(ctx, func() error { return os.Rename(fleet.HostDir(s.certs, host), s.aside(host)) },
 			s.byAll(wants("cert-removed", "", host)),
 			func() error { return os.Rename(s.aside(host), fleet.HostDir(s.certs, host)) },
 			s.byAll(wants("cert-taken", "", host)))
-	}},
-	{"all certificates are lost at once", func(ctx context.Context, s *stage, _ *rand.Rand) (outcome, error) {
+	})},
+	{"all certificates are lost at once", allowing(problems("certificate-problem"), func(
+		ctx context.Context, s *stage, _ *rand.Rand,
+	) (outcome, error) {
 		var held, back []expectation
 		for _, host := range s.hosts {
 			held = append(held, s.byAll(wants("cert-held", "", host))...)
@@ -54,14 +60,16 @@ var ofCertificates = []fault{
 			append(held, s.byAll(wants("problem", "", "certificates-held"))...),
 			func() error { return os.Rename(s.certs+".aside", s.certs) },
 			append(back, s.byAll(wants("problem-over", "", "certificates-held"))...))
-	}},
-	{"a certificate is near its end", func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
+	})},
+	{"a certificate is near its end", allowing(problems("certificates-not-renewed"), func(
+		ctx context.Context, s *stage, r *rand.Rand,
+	) (outcome, error) {
 		host := of(r, s.hosts)
 		s.voids(host)
 		return s.spell(ctx, func() error { return s.renew(host, time.Hour) },
 			s.byAll(wants("cert-taken", "", host), wants("cert-expiring", "", host, "expires at")),
 			func() error { return s.renew(host, 0) }, s.byAll(wants("cert-taken", "", host, ", before ")))
-	}},
+	})},
 	{"a certificate goes into the store", func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
 		host := fmt.Sprintf("stored-%d.example", r.Uint32())
 		pair, err := s.ca.Issue(fleet.Leaf{Names: []string{host}})

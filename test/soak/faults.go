@@ -14,10 +14,22 @@ import (
 // again, but for what passes by itself.
 type fault struct {
 	name string
-	do   func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error)
+	do   act
 }
 
-// faults are all, the long ones last.
+// act is what a fault does.
+type act func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error)
+
+// allowing is an act of which also those events may be told.
+func allowing(may []expectation, do act) act {
+	return func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
+		out, err := do(ctx, s, r)
+		out.may = append(out.may, may...)
+		return out, err
+	}
+}
+
+// faults are all.
 var faults = slices.Concat(ofNodes, ofReplicas, ofServers, ofCertificates, ofFiles, ofOperators)
 
 // runFaults does random faults until that time has passed, and then looks for each of them in the

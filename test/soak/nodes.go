@@ -83,7 +83,7 @@ func (s *stage) moves(n node, from *plane) []expectation {
 
 // refusal is a fault: a node of its own comes, refuses a secret, and goes. Once it is gone it is
 // forgotten.
-func refusal(secret func(*stage) string) func(context.Context, *stage, *rand.Rand) (outcome, error) {
+func refusal(secret func(*stage) string) act {
 	return func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
 		s.refusers++
 		node := fmt.Sprintf("refuser-%d", s.refusers)
@@ -102,12 +102,10 @@ func refusal(secret func(*stage) string) func(context.Context, *stage, *rand.Ran
 				wants("node-connected", node, ""), refused, wants("node-away", node, ""), gone,
 				wants("node-forgotten", node, "", "was forgotten by local administrator"),
 			},
-			may: []expectation{
-				wants("node-refused", node, ""), wants("node-stuck", node, ""),
-				wants("problem", "", "ring-refused"), wants("problem-over", "", "ring-refused"),
-				wants("problem", "", "certificate-refused"), wants("problem-over", "", "certificate-refused"),
-				wants("problem", "", "node-without-ring"), wants("problem-over", "", "node-without-ring"),
-			},
+			may: append([]expectation{wants("node-refused", node, ""), wants("node-stuck", node, "")}, problems(
+				"ring-refused", "certificate-refused", "certificate-refused-first", "node-without-ring", "node-stuck",
+				"secrets-unlisted",
+			)...),
 		}, err
 	}
 }

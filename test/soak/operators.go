@@ -30,7 +30,7 @@ var ofOperators = []fault{
 		for i := range out.want {
 			out.want[i].words = []string{e.name}
 		}
-		out.may = []expectation{wants("problem", "", "node-excluded"), wants("problem-over", "", "node-excluded")}
+		out.may = problems("node-excluded")
 		return out, err
 	}},
 	{"a token is made and revoked", func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {

@@ -9,7 +9,7 @@ import (
 
 // moved may be told when a replica is away for long: its Envoys come to the other one, and on a
 // busy machine not within their lease.
-var moved = []expectation{wants("node-gone", "", ""), wants("node-let-go", "", "")}
+var moved = []expectation{wants("node-gone", "", ""), wants("node-let-go", "", ""), wants("replica-away", "", "")}
 
 // ofReplicas are faults of lockstepd.
 var ofReplicas = []fault{

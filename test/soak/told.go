@@ -41,6 +41,14 @@ func wants(kind, node, name string, words ...string) expectation {
 	return expectation{kind: kind, node: node, name: name, words: words}
 }
 
+// problems are those of these codes, and that they are over.
+func problems(codes ...string) (all []expectation) {
+	for _, code := range codes {
+		all = append(all, wants("problem", "", code), wants("problem-over", "", code))
+	}
+	return all
+}
+
 // by is the same, told by that replica.
 func (w expectation) by(replica string) expectation {
 	w.replica = replica
