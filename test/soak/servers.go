@@ -35,6 +35,7 @@ var ofServers = []fault{
 func (s *stage) withoutStore(ctx context.Context, stop, start func() error) (outcome, error) {
 	out, err := s.spell(ctx, stop, s.byAll(wants("problem", "", "store-down")),
 		start, s.byAll(wants("problem-over", "", "store-down")))
-	out.may = append(problems(""), moved...)
+	out.may = append(problems("store-down", "sealing-key-unusable", "audit-sink-down", "certificates-unaudited",
+		"ring-unrecorded", "certificate-unloadable", "roster-unreadable"), moved...)
 	return out, err
 }

@@ -31,12 +31,7 @@ const maxProblems = 100
 func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()
-	var w watched
-	if err := w.load(c.File); err != nil {
-		r.cfg.Log.Warn("which problems were told before this start is not known: their ends are not told",
-			"err", err)
-	}
-	failed := false
+	w := r.resume(c.File, time.Now())
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,12 +39,7 @@ func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
 		case <-tick.C:
 		}
 		w.look(r.Record, c.Problems(ctx), c.Peers(), time.Now())
-		err := w.keep(c.File)
-		if err != nil && !failed {
-			r.cfg.Log.Warn("which problems were told cannot be kept: after a restart their ends are not told",
-				"err", err)
-		}
-		failed = err != nil
+		w.keep()
 	}
 }
 
@@ -57,13 +47,15 @@ func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
 type watched struct {
 	problems map[[2]string]*problem // problems are by code and where.
 	peers    map[string]bool        // A peer is false while it is not heard of.
-	changed  bool                   // changed says that the file lacks what was told.
+	kept     kept
 }
 
 type problem struct {
 	api.Problem
 	told bool
 	gone bool // gone reports that the look before did not find it.
+	// until is until when it does not count as over if no look finds it.
+	until time.Time
 }
 
 // look records what differs from the look before. A problem is told once two looks have found it,
@@ -83,14 +75,14 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 			w.problems[key] = &problem{Problem: is}
 		case p == nil:
 		case !p.told:
-			p.told, w.changed = true, true
+			p.told, w.kept.changed = true, true
 			record(Entry{Level: slog.LevelWarn, Event: events.Event{
 				Kind: events.Problem, Name: is.Code, At: now,
 				Text: fmt.Sprintf("%s, since %s: %s",
 					is.Severity, is.Since.UTC().Format(time.RFC3339), problems.Sentence(is)),
 			}})
 		default:
-			p.gone = false
+			p.gone, p.until = false, time.Time{}
 		}
 	}
 	for key, p := range w.problems {
@@ -98,11 +90,12 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 		case found[key]:
 		case !p.told:
 			delete(w.problems, key)
+		case now.Before(p.until):
 		case !p.gone:
 			p.gone = true
 		default:
 			delete(w.problems, key)
-			w.changed = true
+			w.kept.changed = true
 			record(Entry{Event: events.Event{Kind: events.ProblemOver, Name: p.Code, At: now, Text: fmt.Sprintf(
 				"over after %s: %s", now.Sub(p.Since).Round(time.Second), p.Text)}})
 		}

@@ -206,10 +206,7 @@ func TestAProblemThatWasToldBeforeARestartIsToldWhenItIsOver(t *testing.T) {
 	var got []string
 	now := began
 	run := func(looks ...string) {
-		var w watched
-		if err := w.load(file); err != nil {
-			t.Fatal(err)
-		}
+		w := recorder(&paper{}).resume(file, now)
 		for _, codes := range looks {
 			var all []api.Problem
 			for code := range strings.FieldsSeq(codes) {
@@ -218,27 +215,29 @@ func TestAProblemThatWasToldBeforeARestartIsToldWhenItIsOver(t *testing.T) {
 				all = append(all, p)
 			}
 			w.look(func(e Entry) { got = append(got, string(e.Kind)+" "+e.Name) }, all, nil, now)
-			now = now.Add(5 * time.Second)
-			if err := w.keep(file); err != nil {
-				t.Fatal(err)
-			}
+			now = now.Add(30 * time.Second)
+			w.keep()
 		}
 	}
-	const both = problems.StoreDown + " " + problems.EventsDown
+	const both = problems.StoreDown + " " + problems.ReplicaMissing
 	run(both, both, problems.ClockOff+" "+both) // the clock was seen once, and is not told
-	run(problems.EventsDown, problems.EventsDown, problems.EventsDown)
-	run("", "")
+	// It takes a while until it is known again that a replica is missing.
+	run("", "", problems.ReplicaMissing, problems.ReplicaMissing)
 	run("", "", "")
-	want := []string{"problem store-down", "problem events-down", "problem-over store-down", "problem-over events-down"}
+	run("", "", "", "", "")
+	run("", "", "")
+	want := []string{
+		"problem store-down", "problem replica-missing", "problem-over store-down", "problem-over replica-missing",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("told %q, want %q", got, want)
 	}
 	if err := os.WriteFile(file, []byte("torn"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var w watched
-	if err := w.load(file); err == nil || len(w.problems) > 0 {
-		t.Errorf("of a file that cannot be read: %v, %v", w.problems, err)
+	run("", "")
+	if len(got) != len(want) {
+		t.Errorf("of a file that cannot be read: %q", got[len(want):])
 	}
 }
 
