@@ -146,6 +146,9 @@ func (p *Problems) Run(ctx context.Context) error {
 	}
 }
 
+// Over says that a problem was told as over.
+func (p *Problems) Over(code, where string) { p.memory.Over(code, where) }
+
 // keep writes since when problems stand.
 func (p *Problems) keep() {
 	if p.File == "" {

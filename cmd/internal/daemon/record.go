@@ -32,7 +32,7 @@ func (d *Daemon) runRecord(ctx context.Context) error {
 		Text: "this replica has started, version " + version.Get().Version})
 	d.noteSettings(d.cfg)
 	return d.rec.Watch(ctx, recorder.Conditions{
-		Every: 2 * d.cfg.Refresh, File: d.data.File("told.mark"), Problems: d.problems.Here,
+		Every: 2 * d.cfg.Refresh, File: d.data.File("told.mark"), Problems: d.problems.Here, Over: d.problems.Over,
 		Peers: func() (names []string) {
 			for _, p := range d.rolls.Peers() {
 				names = append(names, p.Replica)

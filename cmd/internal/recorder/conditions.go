@@ -22,6 +22,8 @@ type Conditions struct {
 	Peers func() []string
 	// File remembers which problems were told and are not over, for the next start.
 	File string
+	// Over is told which problem is over. It may be nil.
+	Over func(code, where string)
 }
 
 // maxProblems bounds the problems that are followed at once.
@@ -32,6 +34,7 @@ func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()
 	w := r.resume(c.File, time.Now())
+	w.over = c.Over
 	for {
 		select {
 		case <-ctx.Done():
@@ -48,6 +51,7 @@ type watched struct {
 	problems map[[2]string]*problem // problems are by code and where.
 	peers    map[string]bool        // A peer is false while it is not heard of.
 	kept     kept
+	over     func(code, where string) // It may be nil.
 }
 
 type problem struct {
@@ -96,6 +100,9 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 		default:
 			delete(w.problems, key)
 			w.kept.changed = true
+			if w.over != nil {
+				w.over(p.Code, p.Where)
+			}
 			record(Entry{Event: events.Event{Kind: events.ProblemOver, Name: p.Code, At: now, Text: fmt.Sprintf(
 				"over after %s: %s", now.Sub(p.Since).Round(time.Second), p.Text)}})
 		}
