@@ -88,5 +88,6 @@ func cutOff(p *plane) []expectation {
 	return append([]expectation{
 		wants("replica-away", "", "").by(p.id()), wants("replica-away", "", p.id()),
 		wants("problem", "", "").by(p.id()), wants("problem-over", "", "").by(p.id()),
+		wants("audit-down", "", "").by(p.id()), wants("audit-back", "", "").by(p.id()),
 	}, moved...)
 }

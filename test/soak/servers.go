@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 )
 
 // ofServers are faults of Redis and NATS.
@@ -35,7 +36,11 @@ var ofServers = []fault{
 func (s *stage) withoutStore(ctx context.Context, stop, start func() error) (outcome, error) {
 	out, err := s.spell(ctx, stop, s.byAll(wants("problem", "", "store-down")),
 		start, s.byAll(wants("problem-over", "", "store-down")))
-	out.may = append(problems("store-down", "sealing-key-unusable", "audit-sink-down", "certificates-unaudited",
-		"ring-unrecorded", "certificate-unloadable", "roster-unreadable"), moved...)
+	out.may = slices.Concat(storeless, moved)
 	return out, err
 }
+
+// storeless may be told while the store is away.
+var storeless = append(problems("store-down", "sealing-key-unusable", "audit-sink-down", "certificates-unaudited",
+	"ring-unrecorded", "certificate-unloadable", "roster-unreadable"),
+	wants("audit-down", "", ""), wants("audit-back", "", ""))

@@ -41,7 +41,8 @@ func (s *standstills) run(ctx context.Context, file string) {
 		s.all = append(s.all, deed{
 			what: "the machine stood still", at: began, until: time.Now(), outcome: outcome{may: []expectation{
 				wants("problem", "", ""), wants("problem-over", "", ""), wants("node-gone", "", ""),
-				wants("node-let-go", "", ""), wants("replica-away", "", ""),
+				wants("node-let-go", "", ""), wants("replica-away", "", ""), wants("audit-down", "", ""),
+				wants("audit-back", "", ""),
 			}},
 		})
 		s.mu.Unlock()

@@ -109,6 +109,7 @@ var alarming = []string{
 	"node-gone", "node-forgotten", "node-refused", "node-cured", "node-stuck", "node-let-go",
 	"cert-refused", "cert-removed", "cert-held", "cert-back", "cert-expiring", "cert", "host",
 	"policy", "config", "problem", "problem-over", "operator",
+	"audit-down", "audit-back",
 	"replica-started", "replica-stopping", "replica-away", "dropped",
 }
 
