@@ -22,8 +22,9 @@ var ofCertificates = []fault{
 	{"another CA issues", func(_ context.Context, s *stage, r *rand.Rand) (outcome, error) {
 		host := of(r, s.hosts)
 		s.voids(host)
-		err := s.issuer()
+		ca, err := s.issuer()
 		if err == nil {
+			s.issuers[host] = ca
 			err = s.renew(host, 0)
 		}
 		return outcome{want: s.byAll(wants("cert-taken", "", host, "its session tickets end: another issuer"))}, err
@@ -32,7 +33,6 @@ var ofCertificates = []fault{
 		ctx context.Context, s *stage, r *rand.Rand,
 	) (outcome, error) {
 		host := of(r, s.hosts)
-		s.voids(host) // the renewed one may have another issuer
 		return s.spell(ctx, func() error {
 			return os.WriteFile(filepath.Join(fleet.HostDir(s.certs, host), "tls.crt"), []byte("broken"), 0o600)
 		}, s.byAll(wants("cert-refused", "", host, "the last good one stays")),
@@ -42,7 +42,6 @@ var ofCertificates = []fault{
 		ctx context.Context, s *stage, r *rand.Rand,
 	) (outcome, error) {
 		host := of(r, s.hosts)
-		s.voids(host)
 		return s.spell(ctx, func() error { return os.Rename(fleet.HostDir(s.certs, host), s.aside(host)) },
 			s.byAll(wants("cert-removed", "", host)),
 			func() error { return os.Rename(s.aside(host), fleet.HostDir(s.certs, host)) },
@@ -65,14 +64,13 @@ var ofCertificates = []fault{
 		ctx context.Context, s *stage, r *rand.Rand,
 	) (outcome, error) {
 		host := of(r, s.hosts)
-		s.voids(host)
 		return s.spell(ctx, func() error { return s.renew(host, time.Hour) },
 			s.byAll(wants("cert-taken", "", host), wants("cert-expiring", "", host, "expires at")),
 			func() error { return s.renew(host, 0) }, s.byAll(wants("cert-taken", "", host, ", before ")))
 	})},
 	{"a certificate goes into the store", func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
 		host := fmt.Sprintf("stored-%d.example", r.Uint32())
-		pair, err := s.ca.Issue(fleet.Leaf{Names: []string{host}})
+		pair, err := s.issuers[s.hosts[0]].Issue(fleet.Leaf{Names: []string{host}})
 		crt, key := filepath.Join(s.fleet.Dir(), "put.crt"), filepath.Join(s.fleet.Dir(), "put.key")
 		err = errors.Join(err, os.WriteFile(crt, pair.Chain, 0o600), os.WriteFile(key, pair.Key, 0o600))
 		for _, args := range [][]string{

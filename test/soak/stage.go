@@ -36,8 +36,9 @@ type stage struct {
 
 	hosts    []string // hosts are in the directory of certificates, which both replicas watch.
 	certs    string
-	leaves   map[string][]byte // leaves are the newest good certificates by host (DER).
-	ca       *fleet.CA
+	leaves   map[string][]byte    // leaves are the newest good certificates by host (DER).
+	issuers  map[string]*fleet.CA // issuers are those of the certificates, by host.
+	cas      int
 	roots    *x509.CertPool
 	upstream *fleet.Upstream
 
@@ -66,10 +67,12 @@ type envoy struct {
 func newStage(ctx context.Context, f *fleet.Fleet, bin string, envoys int) (s *stage, err error) {
 	s = &stage{
 		fleet: f, bin: bin, certs: filepath.Join(f.Dir(), "certs"), leaves: map[string][]byte{},
-		roots: x509.NewCertPool(), config: filepath.Join(f.Dir(), "lockstep.yaml"),
+		issuers: map[string]*fleet.CA{},
+		roots:   x509.NewCertPool(), config: filepath.Join(f.Dir(), "lockstep.yaml"),
 		policy: filepath.Join(f.Dir(), "policy.yaml"),
 	}
-	if err := s.issuer(); err != nil {
+	first, err := s.issuer()
+	if err != nil {
 		return s, err
 	}
 	if s.upstream, err = fleet.NewUpstream(); err != nil {
@@ -77,6 +80,7 @@ func newStage(ctx context.Context, f *fleet.Fleet, bin string, envoys int) (s *s
 	}
 	for i := range 5 {
 		s.hosts = append(s.hosts, fmt.Sprintf("host-%d.example", i+1))
+		s.issuers[s.hosts[i]] = first
 		if err := s.renew(s.hosts[i], 0); err != nil {
 			return s, err
 		}
@@ -202,18 +206,20 @@ func (s *stage) envoy(ctx context.Context, name string) error {
 	return err
 }
 
-// issuer has another CA issue certificates from now on.
-func (s *stage) issuer() (err error) {
-	s.versions++
-	if s.ca, err = fleet.NewCA(fmt.Sprintf("Soak CA %d", s.versions)); err == nil {
-		s.roots.AppendCertsFromPEM(s.ca.PEM())
+// issuer makes another CA.
+func (s *stage) issuer() (*fleet.CA, error) {
+	s.cas++
+	ca, err := fleet.NewCA(fmt.Sprintf("Soak CA %d", s.cas))
+	if err == nil {
+		s.roots.AppendCertsFromPEM(ca.PEM())
 	}
-	return err
+	return ca, err
 }
 
-// renew puts a new certificate into the directory, which is valid for so long; 0 stands for a day.
+// renew puts a new certificate of the same issuer into the directory, which is valid for so long; 0
+// stands for a day.
 func (s *stage) renew(host string, valid time.Duration) error {
-	p, err := s.ca.Issue(fleet.Leaf{Names: []string{host}, Valid: valid})
+	p, err := s.issuers[host].Issue(fleet.Leaf{Names: []string{host}, Valid: valid})
 	if err != nil {
 		return err
 	}
