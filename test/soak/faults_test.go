@@ -9,7 +9,7 @@ import (
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// LengthVariable names the environment variable with the time that the test goes on for.
+// lengthVariable names the environment variable with the time that the test goes on for.
 const lengthVariable = "LOCKSTEP_SOAK"
 
 // Everything that was done to two replicas and real Envoys is found again in what either replica
