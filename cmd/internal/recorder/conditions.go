@@ -1,7 +1,6 @@
 package recorder
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -12,36 +11,18 @@ import (
 	"github.com/lockstep-tls/lockstep/events"
 )
 
-// Conditions are looked at from time to time. What has begun and what has ended is recorded.
-type Conditions struct {
-	// Every is the time between two looks.
-	Every time.Duration
-	// Problems says what is not well.
-	Problems func(context.Context) []api.Problem
-	// Peers are the names of the other replicas that are heard of.
-	Peers func() []string
-	// File remembers which problems were told and are not over, for the next start.
-	File string
-	// Over is told which problem is over. It may be nil.
-	Over func(code, where string)
-}
-
 // maxProblems bounds the problems that are followed at once.
 const maxProblems = 100
 
-// Watch follows conditions until ctx ends.
-func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
-	tick := time.NewTicker(c.Every)
-	defer tick.Stop()
-	w := r.resume(c.File, time.Now())
-	w.over = c.Over
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		w.look(r.Record, c.Problems(ctx), c.Peers(), time.Now())
+// Watcher returns a function that takes what is not well from time to time, and the names of the
+// other replicas that are heard of. It records what has begun and what has ended. One goroutine
+// calls it. The file remembers which problems were told and are not over, for the next start. Over
+// is told which problem is over.
+func (r *Recorder) Watcher(file string, over func(code, where string)) func(all []api.Problem, peers []string) {
+	w := r.resume(file, time.Now())
+	w.over = over
+	return func(all []api.Problem, peers []string) {
+		w.look(r.Record, all, peers, time.Now())
 		w.keep()
 	}
 }
