@@ -60,6 +60,7 @@ const (
 
 	Policy      Kind = "policy"       // another policy came into force
 	Settings    Kind = "config"       // a replica runs with another configuration than before
+	Operator    Kind = "operator"     // somebody did what has no kind of its own
 	Problem     Kind = "problem"      // a replica is not well
 	ProblemOver Kind = "problem-over" // what it complained of is over
 
@@ -67,14 +68,6 @@ const (
 	ActionRefused Kind = "action-refused" // what Name says, a request, was refused
 	ProblemAcked  Kind = "problem-acknowledged"
 	ProblemUnack  Kind = "problem-unacknowledged"
-	KEKRotated    Kind = "kek-rotated"
-	KEKRetired    Kind = "kek-retired"
-	BackupTaken   Kind = "backup-taken"
-	Restored      Kind = "backup-restored"
-	TokenMade     Kind = "token-made"
-	TokenRevoked  Kind = "token-revoked"
-	StoreFrozen   Kind = "store-frozen"
-	StoreThawed   Kind = "store-thawed"
 	AuditMended   Kind = "audit-mended"
 
 	AuditDown Kind = "audit-down" // a sink of the audit log cannot be written

@@ -13,7 +13,6 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
-	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/rotation"
@@ -77,7 +76,8 @@ func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 		a.cfg.Log.Error("the backup failed", "by", who, "err", err)
 		panic(http.ErrAbortHandler)
 	}
-	a.did(r, events.BackupTaken, "", fmt.Sprintf("a backup of %d records, %s, was taken", n, why))
+	a.done(r.Context())
+	a.cfg.Log.Info("the backup was taken", "by", who, "records", n)
 }
 
 // restore takes the inner text of a backup.
@@ -122,15 +122,8 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 		for _, scope := range a.cfg.Rollouts.Scopes() {
 			a.cfg.Rollouts.Poke(scope)
 		}
-		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: who}) // wakes the others
-		what := "was restored"
-		if err != nil {
-			what = "was restored in part"
-		}
-		a.happened(recorder.Entry{Event: events.Event{
-			Kind: events.Restored, By: who, Hosts: events.HostsOf(hosts...),
-			Text: fmt.Sprintf("a backup of %s %s by %s", text.Made.Format(time.RFC3339), what, who),
-		}})
+		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: who, Text: fmt.Sprintf(
+			"a backup of %s was restored by %s", text.Made.Format(time.RFC3339), who), Hosts: events.HostsOf(hosts...)})
 	}
 	return sum.Shown(do.Plan), bad(err)
 }
@@ -179,11 +172,8 @@ func (a *admin) freeze(r *http.Request) (struct{}, error) {
 		!errors.Is(err, stores.ErrFrozen) {
 		return struct{}{}, err
 	}
-	err = a.cfg.Vault.Freeze(r.Context(), who, q.Why, now)
-	if err == nil {
-		a.did(r, events.StoreFrozen, "", strings.TrimSuffix("the store was frozen ("+q.Why+")", " ()"))
-	}
-	return struct{}{}, err
+	a.cfg.Log.Warn("the store is frozen: nothing changes until it is thawed", "by", who, "why", q.Why)
+	return struct{}{}, a.cfg.Vault.Freeze(r.Context(), who, q.Why, now)
 }
 
 func (a *admin) thaw(r *http.Request) (out api.Thawed, err error) {
@@ -195,7 +185,7 @@ func (a *admin) thaw(r *http.Request) (out api.Thawed, err error) {
 	err = a.cfg.Vault.Thaw(r.Context()) // the line comes later, since a frozen store takes none
 	if err == nil {
 		err = a.writeDown(r.Context(), audit.Entry{What: "store-thawed"})
-		a.did(r, events.StoreThawed, "", "the store was thawed")
+		a.cfg.Log.Warn("the store was thawed")
 		for _, scope := range a.cfg.Rollouts.Scopes() {
 			a.cfg.Rollouts.Poke(scope)
 		}

@@ -8,7 +8,6 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
-	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/seal"
 	"github.com/lockstep-tls/lockstep/seal/custody"
 )
@@ -60,7 +59,7 @@ func (a *admin) rotateKEK(r *http.Request) (k api.KEK, err error) {
 	if _, err := a.cfg.Custody.Rotate(r.Context()); err != nil {
 		return k, refused(err)
 	}
-	a.did(r, events.KEKRotated, "", "a new sealing key was asked for (lockstep kek status)")
+	a.cfg.Log.Info("a new sealing key was asked for", "source", a.cfg.Custody.Status().Source)
 	return a.kek(r)
 }
 
@@ -74,9 +73,6 @@ func (a *admin) retireKEK(r *http.Request) (out api.KEKRetired, err error) {
 	}
 	out.Proved, err = a.cfg.Custody.Retire(r.Context())
 	out.Primary = a.cfg.Custody.Status().Keys.Primary.String()
-	if err == nil {
-		a.did(r, events.KEKRetired, out.Primary, "old sealing keys were retired, and "+out.Primary+" is left,")
-	}
 	return out, refused(err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
@@ -20,6 +21,9 @@ const stranger = "somebody unknown"
 func (a *admin) failed(r *http.Request, err error) {
 	written := a.settle(r.Context(), err)
 	c := callerIn(r.Context())
+	if written && slices.Contains(untold, c.first.entry.What) {
+		return // settle has told of it
+	}
 	if code, _ := codeOf(err); c != nil && c.changing && refusing[code] {
 		a.recordRefusal(r, c, err, written)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
-	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/identity"
 )
 
@@ -80,7 +79,7 @@ func (a *admin) newToken(r *http.Request) (out api.TokenMade, err error) {
 	})
 	out.Token = tokenOf(t)
 	if err == nil {
-		a.did(r, events.TokenMade, t.Name, "token "+t.Name+" was made ("+why+")")
+		a.cfg.Log.Info("a token was made", "name", t.Name, "role", q.Role, "scope", q.Scope, "by", t.By)
 	}
 	return out, tokenError(err)
 }
@@ -91,7 +90,7 @@ func (a *admin) revokeToken(r *http.Request) (out struct{}, err error) {
 		return a.writeDown(r.Context(), audit.Entry{What: "token-revoked", Name: name})
 	})
 	if err == nil {
-		a.did(r, events.TokenRevoked, name, "token "+name+" was revoked")
+		a.cfg.Log.Info("a token was revoked", "name", name, "by", Actor(r.Context()))
 	}
 	return out, tokenError(err)
 }

@@ -73,7 +73,7 @@ type change struct {
 	name     keysource.Name
 	old, new string // They are versions. New is empty if the name is gone.
 	words    string // words say more.
-	first    bool   // first reports that no version of any name was known before.
+	first    bool   // first reports that no version of any name was ever known before.
 }
 
 // New reads the file. One that cannot be read counts as none.
@@ -161,7 +161,7 @@ func (l *Log) take() []dir.Change {
 func (l *Log) tell(noted []dir.Change) {
 	var out []recorder.Entry
 	var changed []change
-	first := len(l.known) == 0
+	first := len(l.known) == 0 && !l.file.written()
 	for _, c := range noted {
 		if ch, e, ok := l.one(c); ok {
 			out = append(out, e)

@@ -225,7 +225,7 @@ func (d *Daemon) wire() error {
 		return err
 	}
 	d.access = access.New(access.Config{
-		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
+		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Unsealed: d.data.Vault.Unsealed, Log: d.log,
 	})
 	d.access.Look(context.Background())
 	d.denials = enforce.NewDenials(enforce.DenialsConfig{
@@ -267,11 +267,12 @@ func (d *Daemon) wire() error {
 	})
 	d.nodes = presence.New(presence.Config{
 		Store: d.store, Replica: d.data.Replica, Fleet: d.rolls, Refresh: d.cfg.Refresh, Expected: d.cfg.ExpectedNodes,
-		Record: d.rec.Record, Log: d.log,
+		Unsealed: d.data.Vault.Unsealed, Record: d.rec.Record, Log: d.log,
 	})
 	d.replicas = replica.New(replica.Config{
 		Store: d.store, Replica: d.data.Replica, Version: version.Get().Version, Admin: d.self, Shared: shared,
-		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Log: d.log,
+		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Ready: d.rolls.Ready(), Unsealed: d.data.Vault.Unsealed,
+		Log: d.log,
 	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,

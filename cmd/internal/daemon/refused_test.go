@@ -147,26 +147,26 @@ func TestWhatOperatorsDoIsAnEventWithWho(t *testing.T) {
 	r := start(t, func(c *config.Config) { c.XDSOpen = true })
 	alice := r.as(t, api.NewToken{Name: "alice", Role: "admin"})
 	secret := alice.Token
-	r.happened(t, "token-made", "alice", "role admin", "local administrator")
+	r.happened(t, "operator", "alice", "role admin", "local administrator")
 	made := r.as(t, api.NewToken{Name: "brief", Role: "read"})
 	if err := alice.RevokeToken(t.Context(), "brief"); err != nil {
 		t.Fatal(err)
 	}
-	r.happened(t, "token-revoked", "brief", "token alice")
+	r.happened(t, "operator", "brief", "token alice")
 	if _, err := alice.RotateKEK(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.happened(t, "kek-rotated", "token alice")
+	r.happened(t, "operator", "token alice")
 	testkit.Until(t, func() error { return errorOf(alice.RetireKEK(t.Context())) })
-	r.happened(t, "kek-retired", "token alice")
+	r.happened(t, "operator", "token alice")
 	if err := alice.Freeze(t.Context(), api.FreezeRequest{Why: "it moves"}); err != nil {
 		t.Fatal(err)
 	}
-	r.happened(t, "store-frozen", "it moves", "token alice")
+	r.happened(t, "operator", "it moves", "token alice")
 	if _, err := alice.Thaw(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.happened(t, "store-thawed", "token alice")
+	r.happened(t, "operator", "token alice")
 
 	// An acknowledgement changes no key. So it is an event only.
 	testkit.Until(t, func() error {

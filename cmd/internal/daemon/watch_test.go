@@ -80,7 +80,7 @@ func TestWatchShowsAllReplicas(t *testing.T) {
 	}
 	testkit.Until(t, func() error {
 		for _, want := range [][2]string{
-			{"token-made", "t0"}, {"token-made", "t1"}, {"node-connected", "edge-0"}, {"node-connected", "edge-1"},
+			{"operator", "t0"}, {"operator", "t1"}, {"node-connected", "edge-0"}, {"node-connected", "edge-1"},
 		} {
 			if n := times(want[0], want[1]); n != 1 {
 				return fmt.Errorf("%s %s came %d times: %+v", want[0], want[1], n, seen)

@@ -51,6 +51,7 @@ const (
 	ConfigUnusable      = "config-unusable"
 	ConfigNotReloaded   = "config-not-reloaded"
 	ConfigNeedsRestart  = "config-needs-restart"
+	ReplicaTwice        = "replica-twice"
 	ReplicaMissing      = "replica-missing"
 	ReplicaUnreachable  = "replica-unreachable"
 	MixedVersions       = "mixed-versions"
@@ -138,9 +139,12 @@ var Register = []Kind{
 	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
+	{ReplicaTwice, api.Critical, "stop one of the two, and remove the file replica from its data directory; " +
+		"it gets a new name at its next start", Generic, ""},
 	{ReplicaMissing, api.Warning,
 		"start it, or lockstep status --ack replica-missing if it is not to come back", "LockstepReplicaMissing", ""},
-	{ReplicaUnreachable, api.Warning, "look at its admin_listen, and at the network between the two", Generic, ""},
+	{ReplicaUnreachable, api.Warning,
+		"look at its admin_listen, at the network between the two, and at the clocks of both", Generic, ""},
 	{MixedVersions, api.Warning, "bring the others to the same version (docs/upgrade.md)", Generic, ""},
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
