@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -33,12 +35,16 @@ type Access struct {
 	changed uint64
 	key     []byte               // key is nil until it was read or made.
 	used    map[string]time.Time // used are the proofs that were taken, until they end.
+	asks    *rate.Limiter        // asks bounds reads for tokens that are not known.
 	failed  bool                 // failed reports whether the last look failed.
 }
 
 // New returns an Access that has read nothing yet. The caller calls Look, and then Run.
 func New(c Config) *Access {
-	return &Access{cfg: c, tokens: map[string]stored{}, used: map[string]time.Time{}}
+	return &Access{
+		cfg: c, tokens: map[string]stored{}, used: map[string]time.Time{},
+		asks: rate.NewLimiter(rate.Every(asksEvery), asksAtOnce),
+	}
 }
 
 // lookWithin bounds one look at the store.

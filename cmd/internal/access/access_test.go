@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -271,5 +272,43 @@ func TestWhatCanBeNoTokenIsRefused(t *testing.T) {
 		if err := tok.Check(); !errors.Is(err, ErrBadToken) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", tok, err, want)
 		}
+	}
+}
+
+// counting counts reads of keys.
+type counting struct {
+	store.Store
+	listed int
+}
+
+func (c *counting) Keys(ctx context.Context, p string) iter.Seq2[string, error] {
+	c.listed++
+	return c.Store.Keys(ctx, p)
+}
+
+// A token that another replica made just now counts at once. Guesses do not have the store read
+// again and again.
+func TestANewTokenCountsAtOtherReplicasAtOnce(t *testing.T) {
+	s := &counting{Store: memory.New()}
+	a, b := replica(s, "a"), replica(s, "b")
+	b.Look(t.Context())
+	secret, err := a.New(t.Context(), Token{Name: "alice", Role: identity.Read, Made: time.Now()}, nothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tok, ok := b.FindNow(t.Context(), secret); !ok || tok.Name != "alice" {
+		t.Errorf("another replica knows %+v %v", tok, ok)
+	}
+	before := s.listed
+	for range 1000 {
+		if _, ok := b.FindNow(t.Context(), begin+"guess"); ok {
+			t.Fatal("a guess counts")
+		}
+		if _, ok := b.FindNow(t.Context(), "guess"); ok {
+			t.Fatal("a guess counts")
+		}
+	}
+	if n := s.listed - before; n > 10 {
+		t.Errorf("2000 guesses had the store read %d times", n)
 	}
 }

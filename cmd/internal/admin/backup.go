@@ -41,6 +41,7 @@ func guarded(r *http.Request) error {
 // the beginning for the whole.
 func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	deny := func(err error) {
+		a.failed(r, err)
 		w.Header().Set("Content-Type", "application/json")
 		fail(w, err)
 	}

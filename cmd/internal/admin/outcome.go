@@ -50,17 +50,18 @@ const settleWithin = 2 * time.Second
 
 // settle writes into the audit log that what the request wrote there was refused or has failed. If
 // it wrote several lines, its first one stands for the whole, of which a part may have been done.
-func (a *admin) settle(ctx context.Context, failure error) {
+// It reports whether there was one.
+func (a *admin) settle(ctx context.Context, failure error) bool {
 	c := callerIn(ctx)
 	if c == nil || failure == nil {
-		return
+		return false
 	}
 	c.mu.Lock()
 	l, lines := c.first, c.lines
 	c.lines = 0
 	c.mu.Unlock()
 	if lines == 0 {
-		return
+		return false
 	}
 	suffix := audit.Failed
 	if code, _ := codeOf(failure); lines == 1 && certain[code] {
@@ -77,6 +78,7 @@ func (a *admin) settle(ctx context.Context, failure error) {
 			"why", e.Why, "err", err)
 	}
 	a.tell(l, e.What, e.Why)
+	return true
 }
 
 // done tells of an action that has succeeded.

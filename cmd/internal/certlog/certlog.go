@@ -234,8 +234,12 @@ func (l *Log) one(c dir.Change) (ch change, e recorder.Entry, ok bool) {
 		l.told[c.Name] = c.Problem
 		e.Kind, e.Level, e.Logged = events.CertRefused, slog.LevelWarn, true
 		e.Text = fmt.Sprintf("the certificate of %s in the directory cannot be used: %s", name, c.Problem)
-		if known {
-			e.Text += "; the last good one stays, version " + before.Version
+		e.Version = c.Kept
+		if c.Kept != "" {
+			e.Text += "; the last good one stays, version " + c.Kept
+		} else {
+			e.Text += "; no earlier one is in memory: nodes keep what they have, and one that asks now gets none " +
+				"from the directory"
 		}
 	case dir.Held:
 		e.Kind, e.Level, e.Logged = events.CertHeld, slog.LevelError, true

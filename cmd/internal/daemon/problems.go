@@ -43,6 +43,7 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	for _, err := range d.policy.Problems() {
 		out = append(out, problems.Of("", err))
 	}
+	out = append(out, d.deniedNow(time.Now())...)
 	for _, err := range d.mtls.Problems(time.Now()) {
 		out = append(out, problems.Of("", err))
 	}

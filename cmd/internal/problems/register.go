@@ -60,6 +60,7 @@ const (
 	NodesUnremembered   = "nodes-unremembered"
 	Unaudited           = "certificates-unaudited"
 	Unrecorded          = "events-unrecorded"
+	NodeDenied          = "node-denied"
 	NodeExcluded        = "node-excluded"
 )
 
@@ -151,6 +152,8 @@ var Register = []Kind{
 	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", "a fleet of that size has it for good"},
 	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
 	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
+	{NodeDenied, api.Warning, "give the node an id that the rule lists (nodes), or list this one there",
+		"LockstepNodeDenied", ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",
 		"somebody typed it, and it ends by itself; a rotation that leaves the node behind has its own alert"},
 }

@@ -35,6 +35,9 @@ type Entry struct {
 	events.Event
 	// Line is what those who watch get. Nil stands for one that is made of the event.
 	Line *api.Line
+	// Same is what counts as the same within a kind, if that is not the node and the name. Where
+	// somebody else chooses the name, it bounds the lines.
+	Same string
 	// Level is that of the line in the log.
 	Level slog.Level
 	// Logged reports that the log has its line already.
