@@ -15,7 +15,7 @@ import (
 var raisers = map[string][]string{
 	"cmd/internal/expiring/expiring.go:Problems":         {NotRenewed},
 	"cmd/internal/admin/nodecerts.go:ofNodeCertificates": {NodesNearEnd},
-	"cmd/internal/replica/problems.go:mixed":             nil, // to a notice, of which no alert tells
+	"cmd/internal/replica/problems.go:mixed":             nil, // no alert tells of a notice
 	"cmd/internal/problems/acks.go:Put":                  nil, // of an acknowledgement
 }
 
