@@ -89,8 +89,10 @@ func TestTheSchemaHasTheKeysOfTheConfiguration(t *testing.T) {
 func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 	const least = "node: a\nlisteners: [{address: \"127.0.0.1:1\"}]\nroutes: [{upstreams: [\"http://127.0.0.1:1\"]}]\n"
 	for _, good := range []string{
-		least, least + "xds: unix:/x,a:1\nadmin_listen: ''\n", least + "xds: 127.0.0.1:1\nkek:\n",
-		strings.Replace(least, "node: a", "node: 5", 1), least + "limits: {names: 10}\ntimeouts: {drain: 1m30s}\n", least + "limits:\ntimeouts:\n",
+		least, least + "xds: unix:/x,a:1\nadmin_listen: ''\n",
+		least + "xds: 127.0.0.1:1\nkek:\n",
+		strings.Replace(least, "node: a", "node: 5", 1),
+		least + "limits: {names: 10}\ntimeouts: {drain: 1m30s}\n", least + "limits:\ntimeouts:\n",
 		least + "preload: [shop.example]\ntrusted_proxies: [10.0.0.0/8]\naccess_log: off\n",
 		strings.Replace(least, "{address", "{min_version: \"1.3\", connections: 5, address", 1),
 		strings.Replace(least, "{address", "{min_version: 1.3, address", 1),

@@ -26,8 +26,10 @@ func TestReferenceOfTheSchema(t *testing.T) {
 		Title: "Settings of lockstepd", Default: c, Named: map[string]any{"scopes": rotation.DefaultPolicy()},
 		Rules: map[string]pages.Rule{
 			"xds_listen": {"pattern": pages.OptionalAddress},
-			"xds_socket_mode": { // 0660 is the number 432 for some readers of YAML, and 660 for others
-				"type": []string{"string", "integer"}, "pattern": "^(|0*[67][0-7]{2})$", "minimum": 0o600, "maximum": 777,
+			// For some readers of YAML 0660 is the number 432, for others 660.
+			"xds_socket_mode": {
+				"type": []string{"string", "integer"}, "pattern": "^(|0*[67][0-7]{2})$", "minimum": 0o600,
+				"maximum": 777,
 			},
 			"admin_listen":   {"pattern": pages.Address},
 			"metrics_listen": {"pattern": pages.OptionalAddress},
@@ -82,12 +84,17 @@ func TestTheSchemaHasTheKeysOfTheConfiguration(t *testing.T) {
 
 func TestTheSchemaAndLockstepdTakeTheSameFiles(t *testing.T) {
 	for _, good := range []string{
-		"", "refresh: 1s\n", "canary: \"0\"\n", "canary: 0\n", "canary: 0s\n", "scopes: {default: {laggard: 0}}\n",
-		"expected_nodes: [1, edge-2]\n", "expected_nodes:\n", "node_names:\n", "kek: null\nrefresh:\nlog_level:\n",
-		"scopes: {default: {quorum: 1}}\n", "scopes: {default: {quorum: 0.5%}}\n", "scopes: {default: {quorum: \".9\"}}\n",
-		"scopes: {default: {quorum: 100.0%, period: }}\n", "xds_socket_group: 1000\nxds_listen: unix:/run/x/xds.sock\n",
+		"", "refresh: 1s\n", "canary: \"0\"\n", "canary: 0\n", "canary: 0s\n",
+		"scopes: {default: {laggard: 0}}\n",
+		"expected_nodes: [1, edge-2]\n", "expected_nodes:\n",
+		"node_names:\n", "kek: null\nrefresh:\nlog_level:\n",
+		"scopes: {default: {quorum: 1}}\n", "scopes: {default: {quorum: 0.5%}}\n",
+		"scopes: {default: {quorum: \".9\"}}\n",
+		"scopes: {default: {quorum: 100.0%, period: }}\n",
+		"xds_socket_group: 1000\nxds_listen: unix:/run/x/xds.sock\n",
 		"scopes: {default: {max_key_age: 24h}}\nrefresh: 60m\n", "scopes: {default: {max_key_age: 1.25h}}\n",
-		"metrics_listen: \"\"\nxds_listen: \"\"\n", "admin_listen: \"[::1]:1\"\n", "certs: 5\n", "scopes:\n  default:\n    quorum: 0.9\n    laggard: wait\n",
+		"metrics_listen: \"\"\nxds_listen: \"\"\n", "admin_listen: \"[::1]:1\"\n", "certs: 5\n",
+		"scopes:\n  default:\n    quorum: 0.9\n    laggard: wait\n",
 		"scopes: {default: {quorum: 95%, laggard: 10m30s, period: 1h, client_certs: none}, two: }\n", "listeners:\n",
 		"xds_socket_mode: 0660\nxds_socket_group: g\nxds_listen: unix:/run/x/xds.sock\n",
 		"xds_listen: 127.0.0.1:1\nxds_open: true\nlog_format: text\nlog_level: debug\n",

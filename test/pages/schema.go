@@ -65,7 +65,8 @@ var (
 )
 
 func positive(not string) Rule {
-	return Rule{"type": "string", "minimum": nil, "maximum": nil, "not": map[string]any{"type": "string", "pattern": not}}
+	return Rule{"type": "string", "minimum": nil, "maximum": nil,
+		"not": map[string]any{"type": "string", "pattern": not}}
 }
 
 // OneOf is a rule with the values that a key may have.

@@ -24,7 +24,8 @@ func TestWhatAValueMayBe(t *testing.T) {
 	if faults := Decode([]byte(text), &v); len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	if v.Wait != 0 || *v.Least != time.Minute || v.N != 5 || !v.On || v.Name != "7" || strings.Join(v.Names, "") != "1b" {
+	if v.Wait != 0 || *v.Least != time.Minute || v.N != 5 || !v.On || v.Name != "7" ||
+		strings.Join(v.Names, "") != "1b" {
 		t.Errorf("%+v", v)
 	}
 	if faults := Decode([]byte("least: &d 90s\nwait: *d\n"), &v); len(faults) > 0 || v.Wait != 90*time.Second {
