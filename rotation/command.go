@@ -168,6 +168,10 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 		}
 		delete(r.Excluded, node)
 		what = lineIncluded
+		if why != "" {
+			why = ": " + why
+		}
+		why = node + why
 	} else {
 		if r.Excluded == nil {
 			r.Excluded = map[string]time.Time{}
@@ -206,7 +210,7 @@ type Plan struct {
 
 // Plan makes a dry run of a rotation.
 func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
-	plan := Plan{Scope: r.Scope, DrainsFor: drainsFor(p.TicketLifetime)}
+	plan := Plan{Scope: r.Scope, DrainsFor: drainsFor(p.lifetime())}
 	if len(r.Keys) == 0 {
 		plan.Blocked = []string{"the scope has no key yet"}
 		return plan
