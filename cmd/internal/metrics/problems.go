@@ -10,7 +10,7 @@ import (
 var (
 	problemCount = desc("problems",
 		"Problems that lockstep status shows at this replica and nobody has acknowledged, by code. "+
-			"The label alert is the rule that tells of them.", "code", "severity", "alert")
+			"The label alert is the rule that tells of them, none for a notice.", "code", "severity", "alert")
 	acknowledged = desc("problems_acknowledged",
 		"Problems that an operator has acknowledged (lockstep status --ack), by code.", "code", "severity")
 	replicaMissing = desc("replica_missing", "1 for a replica that is not heard of, did not say that it stops, and "+

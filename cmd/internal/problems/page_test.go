@@ -48,10 +48,7 @@ func TestEveryProblemHasItsAlert(t *testing.T) {
 		}
 	}
 	for _, k := range Register {
-		if k.Severity == api.Notice {
-			t.Errorf("%s: nobody need do anything about a notice, so no code is one for ever", k.Code)
-		}
-		if k.Alert != Generic {
+		if k.Alert != Generic && k.Severity != api.Notice {
 			told(k.Code, k.Alert, k.Severity)
 		}
 		if k.Worse != "" {

@@ -73,7 +73,7 @@ type Kind struct {
 	Next string
 	// Alert is the rule in deploy/prometheus that tells of it, and the label alert of the metric
 	// lockstep_problems. It is Generic for the rules over that metric, which name the code. The
-	// rule has the same severity.
+	// rule has the same severity. It is empty for a notice, about which nobody need do anything.
 	Alert string
 	// Worse is the rule that tells of one that has got critical, if Alert tells of a warning.
 	Worse string
@@ -149,7 +149,7 @@ var Register = []Kind{
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
 		"LockstepNodeGone", ""},
-	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", "a fleet of that size has it for good"},
+	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", ""}, // a large fleet has it for good
 	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
 	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "LockstepNodeExcluded", ""},
@@ -162,6 +162,8 @@ func AlertOf(code string, severity api.Severity) string {
 		return Generic
 	case severity == api.Critical && k.Worse != "":
 		return k.Worse
+	case k.Alert == "":
+		return "none"
 	default:
 		return k.Alert
 	}
