@@ -149,7 +149,8 @@ var Register = []Kind{
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
 		"LockstepNodeGone", ""},
-	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", ""}, // a large fleet has it for good
+	// A large fleet has it for good.
+	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", ""},
 	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
 	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "LockstepNodeExcluded", ""},
