@@ -3,7 +3,10 @@
 package test
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -264,6 +267,32 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		if !seen[r.room] && !isTesting(r.room) {
 			t.Errorf("the table has a room %s that does not exist", r.room)
 		}
+	}
+}
+
+// maxWiring bounds the lines of package daemon without its tests.
+const maxWiring = 1200
+
+// What connects the rooms decides nothing, so it stays short. A decision that grows there belongs
+// into a room.
+func TestWhatConnectsTheRoomsStaysShort(t *testing.T) {
+	files, err := filepath.Glob("../cmd/internal/daemon/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	lines := 0
+	for _, f := range files {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines += bytes.Count(b, []byte("\n"))
+	}
+	if lines >= maxWiring {
+		t.Errorf("cmd/internal/daemon has %d lines, want fewer than %d: move decisions into rooms", lines, maxWiring)
 	}
 }
 

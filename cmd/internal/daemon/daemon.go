@@ -171,8 +171,8 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if d.mtls != nil && !transport.IsSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
 		scheme = "https"
 	}
-	d.self = adminURL(scheme, c.AdminListen, d.adminListener.Addr())
-	d.peers = peerTransport(d.mtls)
+	d.self = replica.URL(scheme, c.AdminListen, d.adminListener.Addr())
+	d.peers = d.mtls.Peers()
 	if err := d.wire(); err != nil {
 		return nil, err
 	}
@@ -322,7 +322,7 @@ func (d *Daemon) admin() admin.Config {
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events, Gone: d.nodes,
-		Replicas: d.replicas, Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Replicas: d.replicas, Audit: d.audit, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
 		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
 		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },
@@ -373,10 +373,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	for _, f := range []func(context.Context) error{
 		d.rec.Run, d.nodes.Run, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
-		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
+		d.policy.Run, d.audit.Run, d.custody.Run, d.access.Run, rest.Run,
 	} {
 		run(f)
 	}
+	// Nodes that a stop sends away have not recovered: nobody looks any more then.
+	looking, unlook := context.WithCancel(core)
+	defer unlook()
+	run(func(context.Context) error { return d.problems.Run(looking) })
 	d.listeners.Run(run)
 	run(func(ctx context.Context) error { return d.reload.Run(ctx, d.hangup) })
 	run(func(ctx context.Context) error { d.mtls.Watch(ctx, d.cfg.Refresh, d.log); return nil })
@@ -395,6 +399,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-core.Done(): // one of the others failed
 		}
+		unlook()
 		d.drain()
 		stop()
 		return nil

@@ -19,7 +19,7 @@ func (d *Daemon) openProblems() *admin.Problems {
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
 		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
 		Lost:  func(ctx context.Context) []api.Problem { return loss.Problems(ctx, d.lossy) },
-		Every: min(2*d.cfg.Refresh, 30*time.Second),
+		Every: 2 * d.cfg.Refresh,
 		Look: func(all []api.Problem) {
 			var peers []string
 			for _, p := range d.rolls.Peers() {
@@ -52,13 +52,5 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 		out = append(out, d.certlog.Problems()...)
 	}
 	out = append(out, d.rec.Problems()...)
-	for _, scope := range d.rolls.Scopes() {
-		if n := d.rolls.Crowded(scope); n > 0 {
-			p := problems.New(problems.IDsCrowded, scope, fmt.Sprintf("scope %s: %d nodes get no ring for now, "+
-				"since too many ids share their identity", scope, n))
-			p.Count = n
-			out = append(out, p)
-		}
-	}
 	return append(out, d.listeners.Problems()...)
 }
