@@ -66,14 +66,16 @@ type Problems struct {
 	memory  problems.Memory
 	behind  behind
 	keeping chan struct{} // keeping has capacity 1. Whoever could send writes File.
-	unkept  bool          // unkept reports that File could not be written. Only who sent to keeping uses it.
+	// unkept reports that File could not be written. Only who sent to keeping uses it.
+	unkept bool
 
 	mu      sync.Mutex
 	last    made
 	waiting []chan struct{} // waiting are closed by the next list that is begun.
 	stored  []api.Problem   // stored are what the store said last.
 	reading bool            // reading reports that the store is being asked.
-	slow    bool            // slow reports that the store did not answer in time when it was asked last.
+	// slow reports that the store did not answer in time when it was asked last.
+	slow bool
 }
 
 // made is a list, and when it was made. All of it is dated.
