@@ -96,8 +96,9 @@ var rooms = []struct {
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
 		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/presence", "cmd/internal/problems",
-		"cmd/internal/replica", "cmd/internal/stores", "events", "events/journal", "identity", "internal/expiry",
-		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation",
+		"cmd/internal/recorder", "cmd/internal/replica", "cmd/internal/stores", "events", "events/journal", "identity",
+		"internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
+		"lds", "rotation",
 		"rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
@@ -135,7 +136,8 @@ var rooms = []struct {
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
 		"cmd/internal/api", "cmd/internal/bus", "cmd/internal/certlog", "cmd/internal/config",
-		"cmd/internal/datadir", "cmd/internal/describe", "cmd/internal/failpoint", "cmd/internal/listeners",
+		"cmd/internal/datadir", "cmd/internal/denied", "cmd/internal/describe", "cmd/internal/failpoint",
+		"cmd/internal/listeners",
 		"cmd/internal/live",
 		"cmd/internal/loss",
 		"cmd/internal/metrics", "cmd/internal/observer", "cmd/internal/presence", "cmd/internal/problems",
@@ -150,6 +152,10 @@ var rooms = []struct {
 		"cmd/internal/check", "cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "seal",
 		"store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
+	{"cmd/internal/denied", []string{
+		"cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events", "identity", "identity/enforce",
+		"keysource", "sds", "xds/server",
+	}, "it puts what a policy denied into words: it decides nothing about it"},
 	{"cmd/internal/describe", nil, "it describes services, whosever"},
 	{"cmd/internal/edge", []string{
 		"cmd/internal/check", "cmd/internal/kek", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/reload",

@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -261,7 +262,7 @@ func (p *Problems) make(ctx context.Context) {
 	}
 	m.troubles.Stale = p.behind.last()
 	m.all = append(slices.Clone(m.own), ofTroubles(m.troubles)...)
-	p.memory.Look(m.all, m.at)
+	p.memory.Date(m.all, m.at)
 	m.own = slices.Clone(m.all[:len(m.own)])
 	dateTroubles(&m.troubles, m.all[len(m.own):])
 	p.Acks.Apply(m.all, m.at)
@@ -328,6 +329,9 @@ func (p *Problems) read(ctx context.Context) {
 	}
 }
 
+// Over says that a problem was told as over.
+func (p *Problems) Over(code, where string) { p.memory.Over(code, where) }
+
 // keep writes since when problems stand, and waits for no disk. It returns what is closed after
 // that. While another call still writes, it does nothing.
 func (p *Problems) keep() <-chan struct{} {
@@ -371,8 +375,8 @@ func (p *Problems) keepAtLast() {
 // acknowledgeFor bounds how long an operator may know about a problem.
 const acknowledgeFor = 90 * 24 * time.Hour
 
-// ack acknowledges the problems of a code that stand now. It changes no key, so a line in the log
-// is enough.
+// ack acknowledges the problems of a code that stand now. It changes no key. So it is an event, and
+// not a line of the audit log.
 func (a *admin) ack(r *http.Request) (struct{}, error) {
 	var req api.AckRequest
 	if err := body(r, &req); err != nil {
@@ -390,9 +394,18 @@ func (a *admin) ack(r *http.Request) (struct{}, error) {
 	}
 	who := claimed(r, req.By)
 	if d == 0 {
-		a.cfg.Log.Info("a problem is no longer acknowledged", "code", code, "by", who)
 		defer p.changed()
-		return struct{}{}, p.Acks.Remove(r.Context(), code)
+		had, err := p.Acks.Remove(r.Context(), code)
+		switch {
+		case err != nil:
+			return struct{}{}, err
+		case !had:
+			return struct{}{}, &api.Error{
+				Message: code + " is not acknowledged: there is nothing to take back", Code: api.NotFound,
+			}
+		}
+		a.did(r, events.ProblemUnack, code, "the acknowledgement of "+code+" was taken back")
+		return struct{}{}, nil
 	}
 	m := p.fresh(r.Context(), freshWithin)
 	troubles := a.fleetTroubles(m.troubles, a.askTroubles(r.Context()))
@@ -401,7 +414,11 @@ func (a *admin) ack(r *http.Request) (struct{}, error) {
 	err := p.Acks.Put(r.Context(), code, api.Ack{By: who, Why: req.Why, At: now, Until: now.Add(d)}, stands)
 	p.changed()
 	if err == nil {
-		a.cfg.Log.Info("a problem was acknowledged", "code", code, "by", who, "why", req.Why, "for", d)
+		text := fmt.Sprintf("%s was acknowledged for %s", code, d)
+		if req.Why != "" {
+			text += fmt.Sprintf(" (%s)", req.Why)
+		}
+		a.did(r, events.ProblemAcked, code, text)
 	}
 	return struct{}{}, err
 }

@@ -295,5 +295,6 @@ func (a *admin) fleetTroubles(here api.Troubles, said []api.Troubles) api.Troubl
 	out := boundTroubles(a.cfg.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
 	out.More += more
 	out.Certificates, out.Stale = certs, stale
+	out.Of = slices.Sorted(maps.Keys(heard))
 	return out
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/denied"
 	"github.com/lockstep-tls/lockstep/cmd/internal/live"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
@@ -14,7 +15,7 @@ import (
 
 // openProblems makes the list of what is not well.
 func (d *Daemon) openProblems() *admin.Problems {
-	record := d.rec.Watcher()
+	record := d.rec.Watcher(d.data.File("told.mark"), func(code, where string) { d.problems.Over(code, where) })
 	return admin.NewProblems(admin.ProblemsConfig{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
 		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
@@ -43,14 +44,14 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	for _, err := range d.policy.Problems() {
 		out = append(out, problems.Of("", err))
 	}
+	now := denied.Now{Policy: d.policy.Policy(), Denials: d.denials, Streams: d.xds, Has: d.rolls.Has}
+	out = append(out, now.Problems(time.Now())...)
 	for _, err := range d.mtls.Problems(time.Now()) {
 		out = append(out, problems.Of("", err))
 	}
 	out = append(out, live.Problems(d.reload)...)
 	out = append(append(out, d.nodes.Problems()...), d.replicas.Problems()...)
-	if d.certlog != nil {
-		out = append(out, d.certlog.Problems()...)
-	}
+	out = append(out, d.certlog.Problems()...)
 	out = append(out, d.rec.Problems()...)
 	return append(out, d.listeners.Problems()...)
 }

@@ -58,7 +58,7 @@ var incidents = []string{StoreLost, StoreFrozen, PolicyPutBack}
 type Memory struct {
 	mu     sync.Mutex
 	since  map[problemKey]stand
-	looked time.Time // looked is when the last Look was.
+	looked time.Time // looked is when Date was called last.
 
 	writing sync.Mutex // writing is held while the file is written, and never with mu.
 	wrote   keptFile   // wrote is what the file has. Only who holds writing uses it.
@@ -66,27 +66,14 @@ type Memory struct {
 	write func(path string, content []byte, mode fs.FileMode) error
 }
 
-// Look is Date for a list of everything that stands at this replica now. What it does not show does
-// not stand, and is not kept for the next start.
-func (m *Memory) Look(all []api.Problem, now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.looked = now
-	m.date(all, now)
-}
-
-// Date gives each problem the time at which it was seen first, or its own Since if that is earlier.
-// So a source that begins anew, as with the stream of a node, does not make another problem of it.
-// A problem that was not seen for a minute has ended; if it comes back, it begins anew. Beyond 1000
-// problems the further ones stand since now, or since what they say.
+// Date takes all that stands now. It gives each problem the time at which it was seen first, or its
+// own Since if that is earlier. So a source that begins anew, as with the stream of a node, does
+// not make another problem of it. A problem that was not seen for a minute has ended; if it comes back,
+// it begins anew. Beyond 1000 problems the further ones stand since now, or since what they say.
 func (m *Memory) Date(all []api.Problem, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.date(all, now)
-}
-
-// date is Date. The caller holds mu.
-func (m *Memory) date(all []api.Problem, now time.Time) {
+	m.looked = now
 	if m.since == nil {
 		m.since = map[problemKey]stand{}
 	}
@@ -151,6 +138,18 @@ func (m *Memory) Load(file string, now time.Time) error {
 	return nil
 }
 
+// Over says that a problem was told as over. If it was of before a restart, it is not waited for
+// any longer.
+func (m *Memory) Over(code, where string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := problemKey{code, where}
+	if s, known := m.since[k]; known {
+		s.until = time.Time{}
+		m.since[k] = s
+	}
+}
+
 // Keep writes the file for the next start, if it has changed what there is to remember. Every five
 // minutes it is written anyhow, since it says until when these problems stood. A disk that hangs
 // holds up nobody but the caller.
@@ -180,8 +179,8 @@ func (m *Memory) Keep(file string, now time.Time) error {
 	return nil
 }
 
-// standing are the problems that the last Look showed or somebody saw later, and those from before
-// the start that may still be seen again.
+// standing are the problems that were seen the last time, and those from before the start that may
+// still be seen again.
 func (m *Memory) standing(now time.Time) []kept {
 	m.mu.Lock()
 	defer m.mu.Unlock()

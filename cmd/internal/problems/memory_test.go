@@ -47,6 +47,33 @@ func TestAProblemStandsSinceBeforeARestart(t *testing.T) {
 	}
 }
 
+// What had ended before a restart, or was told as over after it, is not waited for. It begins anew.
+func TestAProblemThatEndedAroundARestartBeginsAnew(t *testing.T) {
+	start := time.Unix(10_000, 0).UTC()
+	for what, endsBefore := range map[string]bool{"before": true, "after": false} {
+		file := filepath.Join(t.TempDir(), "problems.json")
+		all := func() []api.Problem { return []api.Problem{New(StoreDown, "a", "")} }
+		var before, after Memory
+		before.Date(all(), start)
+		if endsBefore {
+			before.Date(nil, start.Add(time.Second))
+		}
+		if err := before.Keep(file, start.Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if err := after.Load(file, start.Add(10*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if !endsBefore {
+			after.Over(StoreDown, "a")
+		}
+		again := all()
+		if after.Date(again, start.Add(2*time.Minute)); again[0].Since != start.Add(2*time.Minute) {
+			t.Errorf("it ended %s the restart, and stands since %s", what, again[0].Since.Sub(start))
+		}
+	}
+}
+
 func TestWithoutAProblemNothingIsKeptAndADamagedFileIsSaid(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "problems.json")
 	now := time.Unix(10_000, 0)
@@ -94,7 +121,7 @@ func TestAProblemThatIsDatedAnewStandsSinceItWasSeenFirst(t *testing.T) {
 		p := New(code, "shop.example", "")
 		p.Since = start.Add(dated)
 		all := []api.Problem{p}
-		m.Look(all, start.Add(at))
+		m.Date(all, start.Add(at))
 		return all[0].Since.Sub(start)
 	}
 	for _, code := range []string{
@@ -135,7 +162,7 @@ func TestWhatIsOverIsNotCarriedThroughRestarts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "problems.json")
 	start := time.Unix(10_000, 0).UTC()
 	before := new(Memory)
-	before.Look([]api.Problem{New(StoreDown, "a", "")}, start)
+	before.Date([]api.Problem{New(StoreDown, "a", "")}, start)
 	if err := before.Keep(file, start); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +173,7 @@ func TestWhatIsOverIsNotCarriedThroughRestarts(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, later := range []time.Duration{0, 4 * time.Minute} {
-			m.Look(nil, start.Add(at+later))
+			m.Date(nil, start.Add(at+later))
 			if err := m.Keep(file, start.Add(at+later)); err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +184,7 @@ func TestWhatIsOverIsNotCarriedThroughRestarts(t *testing.T) {
 	if err := m.Load(file, start.Add(16*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if m.Look(all, start.Add(17*time.Minute)); !all[0].Since.Equal(start.Add(17 * time.Minute)) {
+	if m.Date(all, start.Add(17*time.Minute)); !all[0].Since.Equal(start.Add(17 * time.Minute)) {
 		t.Errorf("it was over for sixteen minutes, and stands since %s", all[0].Since.Sub(start))
 	}
 }
@@ -167,8 +194,8 @@ func TestWhatTheLastLookDidNotShowBeginsAnewAfterARestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "problems.json")
 	start := time.Unix(10_000, 0).UTC()
 	before, after := new(Memory), new(Memory)
-	before.Look([]api.Problem{New(NoRing, "default", ""), New(ClockOff, "", "")}, start)
-	before.Look([]api.Problem{New(ClockOff, "", "")}, start.Add(time.Second))
+	before.Date([]api.Problem{New(NoRing, "default", ""), New(ClockOff, "", "")}, start)
+	before.Date([]api.Problem{New(ClockOff, "", "")}, start.Add(time.Second))
 	if err := before.Keep(file, start.Add(10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +203,7 @@ func TestWhatTheLastLookDidNotShowBeginsAnewAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := []api.Problem{New(NoRing, "default", ""), New(ClockOff, "", "")}
-	after.Look(all, start.Add(21*time.Second))
+	after.Date(all, start.Add(21*time.Second))
 	if got := all[0].Since.Sub(start); got != 21*time.Second {
 		t.Errorf("the ring was there until the stop; no-ring stands since %s", got)
 	}
@@ -193,14 +220,14 @@ func TestADiskThatHangsHoldsUpNobodyWhoAsks(t *testing.T) {
 		return nil
 	}}
 	now := time.Unix(10_000, 0)
-	m.Look([]api.Problem{New(StoreDown, "", "")}, now)
+	m.Date([]api.Problem{New(StoreDown, "", "")}, now)
 	go func() { kept <- m.Keep("problems.json", now) }()
 	<-hangs
 	dated := make(chan struct{})
 	go func() {
 		defer close(dated)
 		m.Date([]api.Problem{New(StoreDown, "", "")}, now)
-		m.Look(nil, now)
+		m.Date(nil, now)
 	}()
 	select {
 	case <-dated:
