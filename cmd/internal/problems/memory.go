@@ -68,8 +68,9 @@ type Memory struct {
 
 // Date takes all that stands now. It gives each problem the time at which it was seen first, or its
 // own Since if that is earlier. So a source that begins anew, as with the stream of a node, does
-// not make another problem of it. A problem that was not seen for a minute has ended; if it comes back,
-// it begins anew. Beyond 1000 problems the further ones stand since now, or since what they say.
+// not make another problem of it. A problem that was not seen for a minute has ended; if it comes
+// back, it begins anew. Beyond 1000 problems the further ones stand since now, or since what they
+// say.
 func (m *Memory) Date(all []api.Problem, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
