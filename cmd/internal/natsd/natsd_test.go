@@ -248,11 +248,18 @@ func TestAStopLogsNoWarning(t *testing.T) {
 	disconnected := make(chan struct{})
 	conn := own(t, s.Connect)
 	conn.SetDisconnectErrHandler(func(*nats.Conn, error) { close(disconnected) })
+	var publishing sync.WaitGroup
+	publishing.Go(func() { // so that a write meets the closed pipe
+		for ctx.Err() == nil || conn.IsConnected() {
+			_ = conn.Publish("lockstep.events.cert.a", []byte("x"))
+		}
+	})
 	cancel()
 	if err := <-result; err != nil {
 		t.Errorf("Run = %v", err)
 	}
 	<-disconnected
+	publishing.Wait()
 	conn.Close()
 	mu.Lock()
 	defer mu.Unlock()
