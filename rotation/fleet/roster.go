@@ -70,8 +70,10 @@ func (o *roster) resume(ms []rotation.Member, now time.Time) {
 		}
 		all := o.members[m.Node]
 		i, twice := slices.BinarySearchFunc(all, m.Nr, func(e *entry, nr int) int { return e.Nr - nr })
-		if twice { // an entry is lost to nobody
-			standFor(&all[i].Member, &m)
+		if twice {
+			if m.Sum { // what it stands for is lost to nobody
+				standFor(&all[i].Member, &m)
+			}
 			continue
 		}
 		e := &entry{Member: m}
