@@ -68,7 +68,8 @@ func TestNothingIsServedBeforeTheLifetimeIsKnown(t *testing.T) {
 		}
 		l.SetTicketLifetime(time.Hour)
 		synctest.Wait()
-		if c := listenerOf(t, l.sent("")).GetFilterChains()[0]; downstream(t, c).GetSessionTimeout().AsDuration() != time.Hour {
+		c := downstream(t, listenerOf(t, l.sent("")).GetFilterChains()[0])
+		if c.GetSessionTimeout().AsDuration() != time.Hour {
 			t.Errorf("%v", c)
 		}
 	})

@@ -98,7 +98,8 @@ func (t *turn) readLifetimes(ctx context.Context) (lifetimes, error) {
 
 // settleLifetime writes this replica's entry, and has its nodes told of a ticket_lifetime that is
 // in force. It comes after the rollout was stored, and before anything is sent. An error of the
-// store changes nothing: what nodes were told stays while the entry does, and the next look tries again.
+// store changes nothing: what nodes were told stays while the entry does, and the next look tries
+// again.
 func (t *turn) settleLifetime(ctx context.Context, a *attempt) error {
 	t.settle(ctx, a, a.next)
 	return nil

@@ -283,7 +283,9 @@ func TestAReplicaThatWasTakenForDeadTellsNoMoreThanTheStoreHas(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFaulty()
 				var off atomic.Int64
-				clock := func(c *Config) { c.Clock = func() time.Time { return time.Now().Add(time.Duration(off.Load())) } }
+				clock := func(c *Config) {
+					c.Clock = func() time.Time { return time.Now().Add(time.Duration(off.Load())) }
+				}
 				one, two := start(t, s, "r1"), start(t, s.another(), "r2", lasts(20*time.Hour), clock)
 				one.connect("a", "")
 				time.Sleep(10 * time.Second)

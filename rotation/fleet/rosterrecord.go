@@ -186,8 +186,8 @@ func sums(replica string, beside, all []rotation.Member) (out []rotation.Member)
 	return out
 }
 
-// standFor has sum stand for m as well. It may hold the lowest generation that any of them may hold,
-// and is live as long as any of them is.
+// standFor has sum stand for m as well. It may hold the lowest generation that any of them may
+// hold, and is live as long as any of them is.
 func standFor(sum, m *rotation.Member) {
 	sum.Floor = min(sum.Floor, m.Floor)
 	sum.Connected = sum.Connected || m.Connected

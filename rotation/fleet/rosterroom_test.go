@@ -162,7 +162,8 @@ func TestASummedNodeThatIsNotBackAfterARestartIsWaitedFor(t *testing.T) {
 				sums++
 			}
 		}
-		if got := strings.Join(other.status().BlockedBy, ""); !strings.Contains(got, "further nodes of replica r1") || sums != 1 {
+		got := strings.Join(other.status().BlockedBy, "")
+		if !strings.Contains(got, "further nodes of replica r1") || sums != 1 {
 			t.Errorf("%d sums, and it waits for %q", sums, got)
 		}
 		other.phase(40*time.Second, rotation.Steady, 3)
@@ -175,9 +176,9 @@ func TestASumHasANameOfItsOwn(t *testing.T) {
 	ms := hugeFleet(5000)
 	for i := range 10 {
 		ms = append(ms,
-			rotation.Member{Node: "further nodes of replica r1", Nr: 1 + i, Answered: true, Sum: i%2 == 0, Since: epoch},
-			rotation.Member{Node: "further new nodes of replica r1", Nr: 1 + i, Connected: true, Since: epoch, Sum: i == 0},
-			rotation.Member{Node: "unknown nodes of replica r1", Nr: 1 + i, Answered: true, Sum: true, Since: epoch})
+			rotation.Member{Node: "further nodes of replica r1", Nr: 1 + i, Answered: true, Since: epoch, Sum: i > 4},
+			rotation.Member{Node: "further new nodes of replica r1", Nr: 1 + i, Since: epoch, Sum: i == 0},
+			rotation.Member{Node: "unknown nodes of replica r1", Nr: 1 + i, Answered: true, Since: epoch, Sum: true})
 	}
 	b, _ := rosterRecord{Peer{Replica: "r1", At: epoch}, ms}.bounded()
 	r, err := decodeRoster(b)

@@ -11,8 +11,8 @@ import (
 )
 
 // openListeners reads the template, and has the policy and the configured scope decide about its
-// chains. Nothing is served before the coordinator says how long tickets are good for. The store may
-// not know of the configured ticket_lifetime yet.
+// chains. Nothing is served before the coordinator says how long tickets are good for. The store
+// may not know of the configured ticket_lifetime yet.
 func (d *Daemon) openListeners() (err error) {
 	c := d.cfg.Listeners
 	scope := d.cfg.Scopes[c.Scope]

@@ -24,8 +24,8 @@ import (
 type Config struct {
 	Template string // file with the listener; empty: none is served
 	Scope    string // whose ticket keys the chains use
-	// TicketLifetime is that of the scope, until SetTicketLifetime is called. If it is 0, nothing is
-	// served before that.
+	// TicketLifetime is that of the scope, until SetTicketLifetime is called. If it is 0, nothing
+	// is served before that.
 	TicketLifetime time.Duration
 	NodeLease      time.Duration // of that scope: so long a node that is away is remembered
 	ClientCerts    string        // of that scope
