@@ -100,7 +100,7 @@ func (l *Log) writeAll(ctx context.Context, calls []*call) error {
 		n += len(c.entries)
 	}
 	// of the records, which hold key and clock too
-	store, cancel := context.WithTimeout(ctx, within)
+	store, cancel := context.WithTimeout(ctx, l.cfg.within)
 	defer cancel()
 	keys, err := l.keys(store)
 	if err != nil {
@@ -159,7 +159,7 @@ func (l *Log) writeSinks(ctx, store context.Context, b batch, at time.Time) (hea
 		outcomes[i] = make(chan outcome, 1)
 		its, cancel := store, context.CancelFunc(func() {})
 		if i > 0 {
-			its, cancel = context.WithTimeout(ctx, within)
+			its, cancel = context.WithTimeout(ctx, l.cfg.within)
 		}
 		go func() {
 			defer cancel()

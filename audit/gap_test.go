@@ -167,7 +167,7 @@ func TestASpecialFileIsRefusedAndNeverWaitedFor(t *testing.T) {
 		l := open(t, memory.New(), func(c *Config) { c.File = file })
 		began := time.Now()
 		fill(t, l, 1)
-		if took := time.Since(began); took >= within {
+		if took := time.Since(began); took >= patient {
 			t.Errorf("%s: an append took %s", file, took)
 		}
 		if d := l.Degraded(); len(d) != 1 || !strings.Contains(d[0].Error(), file+" is not a regular file") {
@@ -252,14 +252,28 @@ func TestSyslogThatStandsStillIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	l := open(t, memory.New(), func(c *Config) { c.Syslog = "unix:" + path })
+	const its = time.Second // long enough that only a full socket is given up
+	l := open(t, memory.New(), func(c *Config) { c.Syslog, c.within = "unix:"+path, its })
 	sent := 0
 	for ; len(l.Degraded()) == 0; sent++ {
 		began := time.Now()
 		fill(t, l, 1)
-		if took := time.Since(began); took > 20*within {
+		if took := time.Since(began); took > 20*its {
 			t.Fatalf("an append took %s", took)
 		}
+	}
+	if d := l.Degraded(); !errors.Is(d[0], os.ErrDeadlineExceeded) && !errors.Is(d[0], context.DeadlineExceeded) {
+		t.Fatalf("it does not stand still: %v", d)
+	}
+	l.cfg.within = patient
+	if _, err := l.sinks[1].use(t.Context(), func(context.Context) ([]Head, error) {
+		l.sinks[1].sink.(*syslogSink).within = patient
+		return nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(patient)); err != nil {
+		t.Fatal(err)
 	}
 	var all bytes.Buffer
 	b := make([]byte, maxLine)

@@ -53,7 +53,7 @@ func (l *Log) lookAtSinks(ctx context.Context) {
 		lacking = lacking || !l.marks.gap(s.chain).IsZero()
 	}
 	if lacking {
-		store, cancel := context.WithTimeout(ctx, within)
+		store, cancel := context.WithTimeout(ctx, l.cfg.within)
 		defer cancel()
 		if keys, err := l.keys(store); err != nil {
 			l.report("store", err, Gap{})
@@ -66,7 +66,7 @@ func (l *Log) lookAtSinks(ctx context.Context) {
 		if !ok {
 			continue
 		}
-		its, cancel := context.WithTimeout(ctx, within)
+		its, cancel := context.WithTimeout(ctx, l.cfg.within)
 		_, err := s.use(its, func(context.Context) ([]Head, error) { return nil, k.look() })
 		cancel()
 		l.note(s.name, func(st *state) { st.look = err })

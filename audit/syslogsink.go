@@ -25,6 +25,7 @@ type syslogSink struct {
 	network, addr  string // of unixgram, unix and tcp; network is empty for the local one
 	chain, replica string
 	marks          *marks
+	within         time.Duration // within is the time of a sink.
 
 	conn net.Conn
 	last Head
@@ -34,23 +35,20 @@ type syslogSink struct {
 	until time.Time // until is when the batch that is sent must have been taken.
 }
 
-// sendWithin is shorter than within. So a batch that was given up is not sent later.
-const sendWithin = within * 4 / 5
-
 // localSyslog are the addresses where the local syslog may be.
 var localSyslog = []string{"/dev/log", "/var/run/syslog", "/var/run/log"}
 
 // CheckSyslog returns what is wrong with a [Config.Syslog]. UDP is refused, since it never says
 // that nobody listens.
 func CheckSyslog(where string) error {
-	_, err := newSyslogSink(where, "", nil)
+	_, err := newSyslogSink(where, "", nil, within)
 	return err
 }
 
 // LookAtSyslog returns why no line could be sent to a [Config.Syslog] on this machine. It sends
 // nothing. known is false if syslog is on another machine, since only a connection would show it.
 func LookAtSyslog(where string) (known bool, err error) {
-	s, err := newSyslogSink(where, "", nil)
+	s, err := newSyslogSink(where, "", nil, within)
 	if err != nil || s.network == "tcp" {
 		return err != nil, err
 	}
@@ -61,8 +59,8 @@ func LookAtSyslog(where string) (known bool, err error) {
 	return true, err
 }
 
-func newSyslogSink(where, replica string, m *marks) (*syslogSink, error) {
-	s := &syslogSink{chain: "syslog/" + replica, replica: replica, marks: m}
+func newSyslogSink(where, replica string, m *marks, within time.Duration) (*syslogSink, error) {
+	s := &syslogSink{chain: "syslog/" + replica, replica: replica, marks: m, within: within}
 	var ok bool
 	if where == "local" {
 		return s, nil
@@ -81,12 +79,12 @@ func newSyslogSink(where, replica string, m *marks) (*syslogSink, error) {
 // dial connects. A write that is sent by what it returns ends within the time of a sink.
 func (s *syslogSink) dial() (conn net.Conn, err error) {
 	if s.network != "" {
-		return net.DialTimeout(s.network, s.addr, within)
+		return net.DialTimeout(s.network, s.addr, s.within)
 	}
 	var errs []error
 	for _, addr := range localSyslog {
 		for _, network := range []string{"unixgram", "unix"} {
-			if conn, err = net.DialTimeout(network, addr, within); err == nil {
+			if conn, err = net.DialTimeout(network, addr, s.within); err == nil {
 				return conn, nil
 			}
 			errs = append(errs, err)
@@ -143,7 +141,7 @@ func ended(conn net.Conn) error {
 }
 
 func (s *syslogSink) write(_ context.Context, b batch) (_ []Head, err error) {
-	s.until = time.Now().Add(sendWithin)
+	s.until = time.Now().Add(s.within * 4 / 5) // so that a batch that was given up is not sent later
 	if err := s.connect(); err != nil {
 		return nil, err
 	}
