@@ -95,6 +95,8 @@ type Log struct {
 	marks  *marks
 	turn   chan struct{} // capacity 1; full while somebody writes
 
+	noting sync.Mutex // noting is held while one tells; see note.
+
 	mu      sync.Mutex
 	known   *keys
 	waiting []*call
