@@ -339,7 +339,8 @@ func TestSyslogOverTCPThatConfirmsNothingIsDown(t *testing.T) {
 	}
 }
 
-// TestSyslogOverTCPThatTakesNoMoreMayLackWhatWasSent: a write is given up, and the connection with it.
+// TestSyslogOverTCPThatTakesNoMoreMayLackWhatWasSent: a write is given up, and the connection with
+// it.
 func TestSyslogOverTCPThatTakesNoMoreMayLackWhatWasSent(t *testing.T) {
 	server, err := smallListener(t)
 	if err != nil {

@@ -28,8 +28,8 @@ func (s lateSink) look() error {
 	return nil
 }
 
-// Each fsync of a disk takes longer than an append may. The file has every line, and none tells that
-// some are missing.
+// Each fsync of a disk takes longer than an append may. The file has every line, and none tells
+// that some are missing.
 func TestAFileThatIsSlowHasEveryLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := temp(t, "audit.log")

@@ -21,7 +21,7 @@ type bounded struct {
 	chain string
 	sink  sink
 	busy  chan struct{} // capacity 1
-	last  *attempt      // last belongs to the user of the sink. It is set if it may have been taken.
+	last  *attempt      // last may have been taken. It belongs to the user of the sink.
 
 	// pause and until belong to the holder of turn; see rest.
 	pause time.Duration

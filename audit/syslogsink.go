@@ -164,7 +164,8 @@ func unconfirmed(conn net.Conn) (n int, err error) {
 }
 
 func (s *syslogSink) write(_ context.Context, b batch) (_ []Head, err error) {
-	s.until = time.Now().Add(s.within * 4 / 5) // so that a batch that was given up is not sent later
+	// A batch that was given up must not be sent later.
+	s.until = time.Now().Add(s.within * 4 / 5)
 	if err := s.connect(); err != nil {
 		return nil, err
 	}
