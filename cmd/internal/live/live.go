@@ -34,7 +34,7 @@ type Parts struct {
 // New returns what reads the configuration again of a lockstepd that runs with now.
 func New(s Source, now config.Config, p Parts, log *slog.Logger) *reload.Reloader[config.Config] {
 	return reload.New(reload.Config[config.Config]{
-		Program: "lockstepd", File: s.File, Load: s.Load, Settings: config.Config.Texts, Live: config.Config.Live,
+		Program: "lockstepd", File: s.File, Load: s.Load, Settings: config.Config.Settings, Live: config.Config.Live,
 		Apply: func(now, next config.Config) error { return p.apply(now, next, s.Level) }, Log: log,
 	}, now)
 }

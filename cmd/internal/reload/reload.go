@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 )
 
 // Config of a [Reloader]. C is the configuration of the program, a value.
@@ -16,8 +18,8 @@ type Config[C any] struct {
 	File    string // File is the path of the configuration. Empty stands for none.
 	// Load reads the file and everything else that makes the configuration, and checks it.
 	Load func() (C, error)
-	// Settings returns the settings by key; see package settings.
-	Settings func(C) map[string]string
+	// Settings returns the settings by key.
+	Settings func(C) settings.Flat
 	// Live returns now with those settings of next that can change at run time.
 	Live func(now, next C) C
 	// Apply puts next in force, which Live returned, in the place of now. After an error nothing

@@ -55,7 +55,7 @@ func start(t *testing.T, text string) *program {
 	p.limit = now.Limit
 	p.Reloader = reload.New(reload.Config[config]{
 		Program: "p", File: p.file, Load: load,
-		Settings: func(c config) map[string]string { return settings.Flatten(c).Texts() },
+		Settings: func(c config) settings.Flat { return settings.Flatten(c) },
 		Live:     func(now, next config) config { now.Limit = next.Limit; return now },
 		Apply: func(now, next config) error {
 			if p.fail == nil {
@@ -115,6 +115,8 @@ func TestWhatCanChangeDoesAndTheRestIsNamed(t *testing.T) {
 	p.shows("only a restart of p")
 	p.write("limit: 2\nstore: nats://me:secret@a\n")
 	p.shows() // back again
+	p.write("limit: 2\nstore: nats://me:other-secret@a\n")
+	p.shows("store (in force nats://me:xxxxx@a, in the file nats://me:xxxxx@a, with another password)")
 	p.write("limit: 2\nstore: nats://me:secret@a\nscopes: {a: x, b: y}\n")
 	p.shows("scopes (in force nothing, in the file what is set there)")
 	if strings.Contains(p.log.String(), "secret") {
@@ -176,10 +178,25 @@ func TestWithoutAFileNothingIsReadAndThatIsSaid(t *testing.T) {
 	}
 }
 
+type (
+	xy struct {
+		X int `yaml:"x"`
+		Y int `yaml:"y"`
+	}
+	route struct {
+		Host string `yaml:"host"`
+	}
+	scopes struct {
+		Scopes map[string]xy `yaml:"scopes"`
+		Routes []route       `yaml:"routes"`
+		N      int           `yaml:"n"`
+	}
+)
+
 func TestWhatIsGoneAsAWholeIsOneDifference(t *testing.T) {
 	got := reload.Compare(
-		map[string]string{"scopes.a.x": "1", "scopes.a.y": "1", "scopes.b.x": "1", "routes[0].host": "h", "n": "1"},
-		map[string]string{"scopes.b.x": "2", "routes[0].host": "h", "routes[1].host": "i", "n": "1"})
+		settings.Flatten(scopes{map[string]xy{"a": {1, 1}, "b": {1, 0}}, []route{{"h"}}, 1}),
+		settings.Flatten(scopes{map[string]xy{"b": {2, 0}}, []route{{"h"}, {"i"}}, 1}))
 	want := "[{scopes.a what is set there } {scopes.b.x 1 2} {routes[1]  what is set there}]"
 	if fmt.Sprint(got) != want {
 		t.Errorf("%v, want %s", got, want)
