@@ -13,7 +13,7 @@ import (
 // complainers are the functions that make the sentences of `lockstep status`, wherever they stand.
 var complainers = []string{
 	// of the admin API
-	"with", "refusedFirst", "ofScope", "ofCertificates", "ofReplica", "ofSeal", "problemOf",
+	"ofTroubles", "ofCrowd", "refusedFirst", "ofScope", "ofCertificates", "ofReplica", "ofSeal", "problemOf",
 	"ofStale",
 	"problems", "ofMissing", // of the replicas
 	"ownProblems", // of lockstepd

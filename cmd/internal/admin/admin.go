@@ -56,9 +56,7 @@ type Config struct {
 	Audit    *audit.Log
 	// Doubt returns an error if a name that no source has is not certain to be absent. It may be
 	// nil.
-	Doubt func(context.Context, keysource.Name) error
-	// Witnesses are the lines of the audit log that the stored rollouts name.
-	Witnesses func(context.Context) ([]audit.Witness, error)
+	Doubt     func(context.Context, keysource.Name) error
 	Metrics   http.Handler
 	Ready     func() error // Ready returns why lockstepd is not ready, or nil.
 	Problems  *Problems

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"maps"
@@ -18,8 +19,8 @@ import (
 const (
 	// behindFor is how long a node may have an older certificate than the newest.
 	behindFor = 5 * time.Minute
-	// lookAgain is how old a look at all certificates of all streams may be. Many hosts make it
-	// long.
+	// lookAgain is the time between two looks at all certificates of all streams. Many hosts make
+	// them long.
 	lookAgain = 30 * time.Second
 	// maxFollowed bounds the certificates on streams that are followed.
 	maxFollowed = 10_000
@@ -28,9 +29,10 @@ const (
 // behind finds the nodes that have older certificates than the newest for long. Its zero value is
 // ready, and it is safe for concurrent use.
 type behind struct {
+	looking sync.Mutex // looking is held for the time of a look.
+	since   map[onStream]time.Time
+
 	mu    sync.Mutex
-	at    time.Time // at is when the last look was.
-	since map[onStream]time.Time
 	found api.StaleCertificates
 }
 
@@ -40,14 +42,20 @@ type onStream struct {
 	name   string
 }
 
-// look returns what streams shows at now, or what it showed within 30 s.
-func (b *behind) look(now time.Time, streams func(keep func(string, server.NameState) bool) []server.StreamView,
-) api.StaleCertificates {
+// last returns what the last look found. It waits for nothing.
+func (b *behind) last() api.StaleCertificates {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if age := now.Sub(b.at); !b.at.IsZero() && age >= 0 && age < lookAgain {
-		return b.found
-	}
+	return b.found
+}
+
+// look looks at all that streams shows at now. If ctx ends meanwhile, that was not all: then the
+// look before counts.
+func (b *behind) look(ctx context.Context, now time.Time,
+	streams func(keep func(string, server.NameState) bool) []server.StreamView,
+) {
+	b.looking.Lock()
+	defer b.looking.Unlock()
 	stale := func(_ string, st server.NameState) bool { return st.State(now) == stateStale }
 	since := map[onStream]time.Time{}
 	var found api.StaleCertificates
@@ -79,8 +87,13 @@ func (b *behind) look(now time.Time, streams func(keep func(string, server.NameS
 		}
 	}
 	found.Nodes, found.IDs = len(nodes), someIDs(maps.Keys(nodes))
-	b.at, b.since, b.found = now, since, found
-	return found
+	if ctx.Err() != nil {
+		return
+	}
+	b.since = since
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.found = found
 }
 
 // addStale sums up what two replicas say.

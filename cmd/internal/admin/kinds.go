@@ -71,7 +71,8 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 			"being served: %v", name, st.Err), advice.For(st.Err))
 	}
 	for _, what := range st.Unreadable {
-		add(problems.RosterUnreadable, name, fmt.Sprintf("scope %s: %s; rotations wait for that replica's nodes "+
+		roster, _, _ := strings.Cut(what, " ") // its key
+		add(problems.RosterUnreadable, roster, fmt.Sprintf("scope %s: %s; rotations wait for that replica's nodes "+
 			"until it has written another", name, what), "")
 	}
 	if st.Summed > 0 {
@@ -130,6 +131,17 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 			"lockstep exclude "+node+" --scope "+name+" --for 0 takes it back")
 	}
 	return out
+}
+
+// ofCrowd says that n nodes get no ring of a scope.
+func ofCrowd(scope string, n int) []api.Problem {
+	if n == 0 {
+		return nil
+	}
+	p := problems.New(problems.IDsCrowded, scope, fmt.Sprintf("scope %s: %d nodes get no ring for now, "+
+		"since too many ids share their identity", scope, n))
+	p.Count = n
+	return []api.Problem{p}
 }
 
 // otherLifetimes says which other replicas have another ticket_lifetime in force.

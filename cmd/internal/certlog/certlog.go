@@ -111,8 +111,11 @@ func (l *Log) Note(c dir.Change) {
 	}
 }
 
-// Problems says that changes are not in the audit log.
+// Problems says that changes are not in the audit log. It is empty if l is nil.
 func (l *Log) Problems() []api.Problem {
+	if l == nil {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.why == nil || l.waiting == 0 {

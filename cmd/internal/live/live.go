@@ -69,7 +69,7 @@ func (p Parts) apply(now, next config.Config, level *slog.LevelVar) error {
 // Problems are those of the file.
 func Problems(r *reload.Reloader[config.Config]) (out []api.Problem) {
 	for _, p := range r.Problems() {
-		out = append(out, problems.New(p.Code, "", p.Text))
+		out = append(out, problems.New(p.Code, p.Where, p.Text))
 	}
 	return out
 }

@@ -94,3 +94,25 @@ func TestWhatWasAcknowledgedCountsWhileTheStoreIsAway(t *testing.T) {
 		t.Errorf("%+v, then %+v", all[0], again[0])
 	}
 }
+
+// Another replica was told, and the store goes away before the problem is seen here.
+func TestWhatWasAcknowledgedElsewhereIsNotForgottenWhileTheStoreIsAway(t *testing.T) {
+	s := memory.New()
+	here, there := &Acks{Store: s}, &Acks{Store: s}
+	now := time.Unix(1000, 0)
+	p := api.Problem{Code: NodeStuck, Where: "a", Severity: api.Critical, Since: time.Unix(1, 0)}
+	if err := there.Put(t.Context(), NodeStuck, api.Ack{By: "me", At: now, Until: now.Add(time.Hour)},
+		[]api.Problem{p}); err != nil {
+		t.Fatal(err)
+	}
+	here.Read(t.Context())
+	here.Store = failing{s}
+	for range 3 {
+		here.Apply([]api.Problem{New(StoreDown, "", "")}, now)
+		here.Read(t.Context())
+	}
+	all := []api.Problem{p}
+	if here.Apply(all, now); all[0].Acknowledged == nil {
+		t.Error("it was forgotten")
+	}
+}

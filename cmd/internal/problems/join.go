@@ -62,6 +62,10 @@ func Join(self string, here []api.Problem, others []Told) []api.Problem {
 			i, known := at[keyOf(p)]
 			switch {
 			case o.Summed && slices.Contains(summed, p.Code):
+				// What is summed up stands since it stood at one of them.
+				if known && !p.Since.IsZero() && p.Since.Before(out[i].Since) {
+					out[i].Since = p.Since
+				}
 			case !known:
 				p.Replicas, p.Acknowledged = []string{o.Replica}, nil
 				at[keyOf(p)] = len(out)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 )
@@ -46,6 +47,21 @@ func TestTheProblemsOfOtherReplicasStandThereOnceWithTheirNames(t *testing.T) {
 	}
 	if here[1].Replicas != nil {
 		t.Error("the list of this replica was changed")
+	}
+}
+
+// Nodes move between replicas, and their streams begin anew.
+func TestWhatIsSummedUpStandsSinceItStoodAtOneReplica(t *testing.T) {
+	one := func(at int64) api.Problem {
+		p := New(NodesNearEnd, "", "2 nodes")
+		p.Since = time.Unix(at, 0)
+		return p
+	}
+	all := Join("a", []api.Problem{one(2000)}, []Told{
+		{"b", []api.Problem{one(1000)}, true}, {"c", []api.Problem{one(1500)}, true},
+	})
+	if len(all) != 1 || !all[0].Since.Equal(time.Unix(1000, 0)) || all[0].Replicas != nil {
+		t.Errorf("%+v", all)
 	}
 }
 

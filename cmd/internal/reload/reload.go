@@ -109,8 +109,9 @@ func (r *Reloader[C]) tell(live, next C) {
 
 // Problem is something that is wrong with the file.
 type Problem struct {
-	Code string // Code is one of the constants.
-	Text string
+	Code  string // Code is one of the constants.
+	Where string // Where names the settings that it is about, if there are some.
+	Text  string
 }
 
 // The codes of problems.
@@ -139,21 +140,21 @@ func (r *Reloader[C]) Problems() (out []Problem) {
 func (r *Reloader[C]) differences() (out []Problem) {
 	next, err := r.cfg.Load()
 	if err != nil {
-		return []Problem{{Unusable, fmt.Sprintf("the configuration file cannot be used, what was read before stays in "+
-			"force: %s", oneLine(err))}}
+		return []Problem{{Unusable, "", fmt.Sprintf("the configuration file cannot be used, what was read before "+
+			"stays in force: %s", oneLine(err))}}
 	}
 	if r.refused != nil {
-		out = append(out, Problem{Unusable, fmt.Sprintf("the last reload of the configuration was refused, what was "+
-			"read before stays in force: %s", oneLine(r.refused))})
+		out = append(out, Problem{Unusable, "", fmt.Sprintf("the last reload of the configuration was refused, what "+
+			"was read before stays in force: %s", oneLine(r.refused))})
 	}
 	live := r.cfg.Live(r.now, next)
 	if soon := Compare(r.cfg.Settings(r.now), r.cfg.Settings(live)); len(soon) > 0 {
-		out = append(out, Problem{NotReloaded, fmt.Sprintf("%s differs from what is in force, and was not reloaded: %s",
-			r.cfg.File, named(soon))})
+		out = append(out, Problem{NotReloaded, keys(soon), fmt.Sprintf(
+			"%s differs from what is in force, and was not reloaded: %s", r.cfg.File, named(soon))})
 	}
 	if never := Compare(r.cfg.Settings(live), r.cfg.Settings(next)); len(never) > 0 {
-		out = append(out, Problem{NeedsRestart, fmt.Sprintf("%s differs from what is in force, and only a restart of "+
-			"%s takes it over: %s", r.cfg.File, r.cfg.Program, named(never))})
+		out = append(out, Problem{NeedsRestart, keys(never), fmt.Sprintf("%s differs from what is in force, and only "+
+			"a restart of %s takes it over: %s", r.cfg.File, r.cfg.Program, named(never))})
 	}
 	return out
 }
@@ -170,6 +171,18 @@ func named(ds []Difference) string {
 		words = append(words, fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(words, "; ")
+}
+
+// keys names the settings without their values.
+func keys(ds []Difference) string {
+	var all []string
+	for _, d := range ds[:min(len(ds), maxNamed)] {
+		all = append(all, d.Key)
+	}
+	if more := len(ds) - maxNamed; more > 0 {
+		all = append(all, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(all, ", ")
 }
 
 // oneLine returns the text of err with ; between its lines.

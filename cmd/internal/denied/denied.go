@@ -1,4 +1,5 @@
-package daemon
+// Package denied says what the policy denies to nodes, as events and as problems.
+package denied
 
 import (
 	"context"
@@ -22,24 +23,37 @@ import (
 // maxDenied bounds the problems of nodes that are turned away, and of rings that are denied.
 const maxDenied = 10
 
-// tellDenied records what the policy denied to a node.
-func (d *Daemon) tellDenied(e enforce.Told) {
+// Teller returns a function that records what the policy denied to a node.
+func Teller(record func(recorder.Entry)) func(enforce.Told) {
+	return func(e enforce.Told) { tell(record, e) }
+}
+
+func tell(record func(recorder.Entry), e enforce.Told) {
 	same := "" // clients decide which hosts a node asks for
 	if _, ring := keysource.RingScope(e.Name); !ring && e.Name != "" {
 		same = "hosts of " + e.Node
 	}
-	d.rec.Record(recorder.Entry{
+	record(recorder.Entry{
 		Same:  same,
 		Event: events.Event{Kind: events.NodeDenied, Node: e.Node, Name: e.Name, Text: e.Text},
 		Level: slog.LevelWarn, Logged: true,
 	})
 }
 
-// deniedNow are the problems of nodes that the policy turns away, and of what it denies to nodes
+// Now is where [Now.Problems] looks.
+type Now struct {
+	Policy  *identity.Policy // Policy is nil if there is none.
+	Denials *enforce.Denials
+	Streams *server.Server
+	// Has reports whether a scope is configured.
+	Has func(scope string) bool
+}
+
+// Problems are those of nodes that the policy turns away, and of what it denies to nodes
 // that are connected. A client can make a node ask for any host. So what is denied of hosts is only
 // a notice.
-func (d *Daemon) deniedNow(now time.Time) (out []api.Problem) {
-	p := d.policy.Policy()
+func (d Now) Problems(now time.Time) (out []api.Problem) {
+	p := d.Policy
 	if p == nil {
 		return nil
 	}
@@ -51,17 +65,17 @@ func (d *Daemon) deniedNow(now time.Time) (out []api.Problem) {
 			more++
 		}
 	}
-	for _, t := range d.denials.TurnedAwayNow(now) {
+	for _, t := range d.Denials.TurnedAwayNow(now) {
 		if p.AllowsNode(t.Identity, t.Node) { // the policy has changed
 			continue
 		}
 		one := problems.New(problems.NodeDenied, t.Node, fmt.Sprintf(
-			"node %s is turned away: %q may not call itself that by %s", t.Node, t.Identity, d.binding(p, t.Identity)))
+			"node %s is turned away: %q may not call itself that by %s", t.Node, t.Identity, binding(p, t.Identity)))
 		one.Since = t.Since
 		add(one)
 	}
 	var hosts []string
-	for _, st := range d.xds.Streams(context.Background(), server.Query{Keep: unanswered}) {
+	for _, st := range d.Streams.Streams(context.Background(), server.Query{Keep: unanswered}) {
 		n := st.Node
 		for _, v := range st.Names {
 			if v.Type != sds.TypeURL {
@@ -69,7 +83,7 @@ func (d *Daemon) deniedNow(now time.Time) (out []api.Problem) {
 			}
 			scope, ring := keysource.RingScope(v.Name)
 			switch name, err := keysource.ServerName(v.Name); {
-			case ring && d.rolls.Has(scope) && !p.AllowsScope(n.Identity, scope):
+			case ring && d.Has(scope) && !p.AllowsScope(n.Identity, scope):
 				one := problems.New(problems.NodeDenied, n.ID+" "+v.Name, fmt.Sprintf(
 					"node %s asks for the ring of scope %s, which no rule of the policy grants to %q",
 					n.ID, scope, n.Identity))
@@ -105,7 +119,7 @@ func unanswered(name string, st server.NameState) bool {
 }
 
 // binding names the rules that say which ids an identity may use.
-func (d *Daemon) binding(p *identity.Policy, who string) string {
+func binding(p *identity.Policy, who string) string {
 	var rules []string
 	for _, g := range p.WhoBinds(who) {
 		rules = append(rules, fmt.Sprintf("rule %d of the policy (nodes: %s)", g.Rule, strings.Join(g.Nodes, ", ")))
