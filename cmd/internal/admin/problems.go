@@ -46,8 +46,8 @@ type ProblemsConfig struct {
 	Audit   *audit.Log
 	// Own are the problems of what this package does not see. It does not ask the store.
 	Own func() []api.Problem
-	// Lost asks the store whether it has lost something.
-	Lost func(context.Context) []api.Problem
+	// Lost asks the store whether it has lost something. An error says that this is not known.
+	Lost func(context.Context) ([]api.Problem, error)
 	Acks *problems.Acks
 	// Every is the time between two lists that nobody asked for. NewProblems bounds it to 10 s up
 	// to 30 s.
@@ -73,8 +73,9 @@ type Problems struct {
 	mu      sync.Mutex
 	last    made
 	waiting []chan struct{} // waiting are closed by the next list that is begun.
-	stored  []api.Problem   // stored are what the store said last.
-	reading bool            // reading reports that the store is being asked.
+	frozen  []api.Problem   // frozen and lost are what the store said last.
+	lost    []api.Problem
+	reading bool // reading reports that the store is being asked.
 	// slow reports that the store did not answer in time when it was asked last.
 	slow bool
 }
@@ -199,7 +200,7 @@ func (p *Problems) own() []api.Problem {
 	out = append(out, p.ofSeal()...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append(out, p.stored...)
+	return append(append(out, p.frozen...), p.lost...)
 }
 
 // Run makes a list now and then, and for whoever asks, until ctx ends. So it is known since when a
@@ -307,15 +308,14 @@ func (p *Problems) read(ctx context.Context) {
 	go func() {
 		defer cancel()
 		defer close(done)
-		var frozen, lost []api.Problem
 		var all sync.WaitGroup
 		all.Go(func() { p.Acks.Read(ctx) })
-		all.Go(func() { frozen = p.ofFrozen(ctx) })
-		all.Go(func() { lost = p.Lost(ctx) })
+		all.Go(func() { p.learn(ctx, &p.frozen, p.ofFrozen) })
+		all.Go(func() { p.learn(ctx, &p.lost, p.Lost) })
 		all.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.stored, p.reading, p.slow = append(frozen, lost...), false, ctx.Err() != nil
+		p.reading, p.slow = false, ctx.Err() != nil
 	}()
 	if slow {
 		return
@@ -327,6 +327,19 @@ func (p *Problems) read(ctx context.Context) {
 		p.slow = p.reading
 		p.mu.Unlock()
 	}
+}
+
+// learn takes what the store says in the place of what it said last, unless it cannot be read.
+func (p *Problems) learn(ctx context.Context, last *[]api.Problem,
+	ask func(context.Context) ([]api.Problem, error),
+) {
+	now, err := ask(ctx)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*last = now
 }
 
 // Over says that a problem was told as over.
