@@ -31,6 +31,8 @@ const (
 	freshWithin = 1500 * time.Millisecond
 	// keepWithin is how long a stop waits for the disk.
 	keepWithin = time.Second
+	// oldAfter is how much later than it should a list may be made anew. An older one is a problem.
+	oldAfter = 30 * time.Second
 	// These bound [ProblemsConfig].Every.
 	minEvery = 10 * time.Second
 	maxEvery = 30 * time.Second
@@ -71,6 +73,7 @@ type Problems struct {
 	unkept bool
 
 	mu      sync.Mutex
+	began   time.Time // began is when Run was called.
 	last    made
 	waiting []chan struct{} // waiting are closed by the next list that is begun.
 	frozen  []api.Problem   // frozen and lost are what the store said last.
@@ -98,10 +101,23 @@ func NewProblems(c ProblemsConfig) *Problems {
 // look found them. It waits for nothing.
 func (p *Problems) Here() []api.Problem { return slices.Clone(p.newest().all) }
 
+// newest is the last list. If it is old, it says so.
 func (p *Problems) newest() made {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.last
+	m, at := p.last, p.last.at
+	if at.IsZero() {
+		at = p.began
+	}
+	if at.IsZero() || time.Since(at) < p.Every+oldAfter {
+		return m
+	}
+	old := problems.New(problems.ProblemsOld, "", fmt.Sprintf("what is not well at this replica was found last at %s: "+
+		"something that is looked at does not answer, such as a disk", at.UTC().Format(time.RFC3339)))
+	old.Since = at
+	m.own, m.all = append(slices.Clone(m.own), old), append(slices.Clone(m.all), old)
+	problems.Sort(m.all)
+	return m
 }
 
 // Fresh is Here after a new look. Without one within a second and a half it returns the last.
@@ -211,6 +227,9 @@ func (p *Problems) Run(ctx context.Context) error {
 			p.Log.Warn("problems begin anew with this start", "err", err)
 		}
 	}
+	p.mu.Lock()
+	p.began = time.Now()
+	p.mu.Unlock()
 	tick := time.NewTicker(p.Every)
 	defer tick.Stop()
 	var walk sync.WaitGroup

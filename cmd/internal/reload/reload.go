@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 )
@@ -33,6 +35,9 @@ type Config[C any] struct {
 type Reloader[C any] struct {
 	cfg Config[C]
 
+	looking chan struct{}             // looking has capacity 1. Whoever could send reads the file.
+	found   atomic.Pointer[[]Problem] // found is what was found last.
+
 	mu  sync.Mutex
 	now C // now is in force.
 	// refused is the fault of the file at the last reload. It is nil if that was taken over.
@@ -43,7 +48,11 @@ type Reloader[C any] struct {
 }
 
 // New returns a Reloader of a program that has started with now.
-func New[C any](c Config[C], now C) *Reloader[C] { return &Reloader[C]{cfg: c, now: now} }
+func New[C any](c Config[C], now C) *Reloader[C] {
+	r := &Reloader[C]{cfg: c, now: now, looking: make(chan struct{}, 1)}
+	r.found.Store(new([]Problem))
+	return r
+}
 
 // Now returns the configuration in force.
 func (r *Reloader[C]) Now() C {
@@ -121,11 +130,35 @@ const (
 	NeedsRestart = "config-needs-restart"
 )
 
-// Problems says, for people, how the file differs from what is in force. It reads the file.
-func (r *Reloader[C]) Problems() (out []Problem) {
+// lookWithin is how long Problems waits for the disk.
+const lookWithin = 500 * time.Millisecond
+
+// Problems says, for people, how the file differs from what is in force. It reads the file. If that
+// takes half a second, or an earlier call still reads, it returns what was found last.
+func (r *Reloader[C]) Problems() []Problem {
 	if r == nil || r.cfg.File == "" {
 		return nil
 	}
+	select {
+	case r.looking <- struct{}{}:
+	default:
+		return *r.found.Load()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { <-r.looking }()
+		words := r.look()
+		r.found.Store(&words)
+	}()
+	select {
+	case <-done:
+	case <-time.After(lookWithin):
+	}
+	return *r.found.Load()
+}
+
+func (r *Reloader[C]) look() []Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b, err := os.ReadFile(r.cfg.File)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
@@ -167,6 +168,45 @@ func TestEachSignalIsOneReload(t *testing.T) {
 	if none.Problems() != nil || none.Run(t.Context(), nil) != nil {
 		t.Error("without a configuration there are problems")
 	}
+}
+
+// A disk that hangs holds up nobody who asks for more than half a second.
+func TestADiskThatHangsLeavesWhatWasFoundLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "p.yaml")
+		write := func(text string) {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		limit, release := 2, make(chan struct{})
+		close(release)
+		r := reload.New(reload.Config[config]{
+			Program: "p", File: file, Log: slog.New(slog.DiscardHandler),
+			Load:     func() (config, error) { <-release; return config{Limit: limit}, nil },
+			Settings: func(c config) settings.Flat { return settings.Flatten(c) },
+			Live:     func(_, next config) config { return next },
+		}, config{Limit: 1})
+		says := func(want string, within time.Duration) {
+			t.Helper()
+			began := time.Now()
+			if all := r.Problems(); len(all) != 1 || !strings.Contains(all[0].Text, "in the file "+want) {
+				t.Errorf("%v, want %s", all, want)
+			}
+			if took := time.Since(began); took != within {
+				t.Errorf("it took %s", took)
+			}
+		}
+		write("a")
+		says("2", 0)
+		write("b")
+		limit, release = 3, make(chan struct{})
+		says("2", 500*time.Millisecond)
+		says("2", 0) // the first one still reads
+		close(release)
+		synctest.Wait()
+		says("3", 0)
+	})
 }
 
 func TestWithoutAFileNothingIsReadAndThatIsSaid(t *testing.T) {
