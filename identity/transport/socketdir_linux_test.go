@@ -30,7 +30,8 @@ func TestASocketNeedsNoRightToReadItsDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at := filepath.Dir(dir); at != "/"; at = filepath.Dir(at) {
-		if st, err := os.Stat(at); err != nil || st.Mode()&0o001 == 0 { // only the folders of tests are
+		// Only the folders of tests are.
+		if st, err := os.Stat(at); err != nil || st.Mode()&0o001 == 0 {
 			if err := os.Chmod(at, 0o711); err != nil {
 				t.Fatal(err)
 			}

@@ -24,7 +24,7 @@ var slow = []string{problems.ReplicaMissing, problems.ReplicaUnreachable, proble
 // kept is the file with the problems that were told and are not over.
 type kept struct {
 	file    string
-	changed bool // changed says that the file lacks what was told.
+	changed bool // changed says that the file lacks some.
 	log     *slog.Logger
 	writing chan struct{} // writing has capacity 1. Whoever could send writes the file.
 	write   func(path string, content []byte, mode fs.FileMode) error

@@ -63,7 +63,7 @@ type Recorder struct {
 	missing  map[events.Kind]int // missing counts what is told, and could not be written.
 	missedAt time.Time           // missedAt is since when missing is not empty.
 	failed   error               // failed is why the journal could not be written the last time.
-	writes   time.Time           // writes is since when the journal takes lines. It is zero otherwise.
+	writes   time.Time           // writes is since when the journal takes lines, or zero.
 
 	flood flood // Only Run's goroutine uses it.
 }
