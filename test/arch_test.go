@@ -60,7 +60,7 @@ var rooms = []struct {
 	{"xds/server", []string{"xds"}, "the protocol knows nothing of secrets"},
 	{"xds/client", []string{"xds"}, "a client that imports its server drags it to the edge"},
 	{"sds", []string{
-		"keysource", "xds", "xds/server",
+		"internal/expiry", "keysource", "xds", "xds/server",
 	}, "the one library room where secrets meet Envoy; it may not see the store"},
 	{"sds/wire", []string{"keysource", "xds"}, "who receives secrets links nothing of who sends them"},
 	{"edgeproxy", []string{

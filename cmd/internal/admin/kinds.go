@@ -163,19 +163,17 @@ func (p *Problems) ofCertificates() (out []api.Problem) {
 		out = append(out, one)
 		return &out[len(out)-1]
 	}
-	bad, held := len(p.Catalog.BadEntries()), 0
+	held := 0
 	if p.Dir != nil {
 		for _, e := range p.Dir.List() {
-			if e.Problem != "" {
-				bad++
-			}
 			if e.Held {
 				held++
 			}
 		}
 	}
-	if bad > 0 {
-		add(problems.CertificateProblem, "", fmt.Sprintf("%d certificates have a problem", bad), bad)
+	if bad := expiring.Broken(p.Dir, p.Catalog); len(bad) > 0 {
+		add(problems.CertificateProblem, "", fmt.Sprintf("%d certificates have a problem: %s", len(bad),
+			expiring.Named(bad)), len(bad))
 	}
 	if names, n := p.Ledger.Table.Failing(); n > 0 {
 		add(problems.CertificateUnloaded, "", fmt.Sprintf("%d certificates cannot be loaded, "+

@@ -10,7 +10,7 @@ import (
 var (
 	problemCount = desc("problems",
 		"Problems that lockstep status shows at this replica and nobody has acknowledged, by code. "+
-			"The label alert is the rule that tells of them, or none.", "code", "severity", "alert")
+			"The label alert is the rule that tells of them, none for a notice.", "code", "severity", "alert")
 	acknowledged = desc("problems_acknowledged",
 		"Problems that an operator has acknowledged (lockstep status --ack), by code.", "code", "severity")
 	replicaMissing = desc("replica_missing", "1 for a replica that is not heard of, did not say that it stops, and "+
@@ -43,17 +43,6 @@ func problemMetrics(gauge func(*prometheus.Desc, float64, ...string), all []api.
 		gauge(acknowledged, float64(v), s.code, string(s.severity))
 	}
 	for s, v := range n {
-		gauge(problemCount, float64(v), s.code, string(s.severity), alertOf(s.code))
-	}
-}
-
-func alertOf(code string) string {
-	switch k, ok := problems.Find(code); {
-	case !ok:
-		return problems.Generic
-	case k.Alert == "":
-		return "none"
-	default:
-		return k.Alert
+		gauge(problemCount, float64(v), s.code, string(s.severity), problems.AlertOf(s.code, s.severity))
 	}
 }

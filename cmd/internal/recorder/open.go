@@ -28,7 +28,7 @@ type kept struct {
 	log     *slog.Logger
 	writing chan struct{} // writing has capacity 1. Whoever could send writes the file.
 	write   func(path string, content []byte, mode fs.FileMode) error
-	// failed says that the file could not be written the last time. Only who sent to writing uses it.
+	// failed says that the file could not be written. Only who sent to writing uses it.
 	failed bool
 }
 

@@ -20,6 +20,9 @@ type Config[C any] struct {
 	File    string // File is the path of the configuration. Empty stands for none.
 	// Load reads the file and everything else that makes the configuration, and checks it.
 	Load func() (C, error)
+	// Check says why a start with next would be refused, beyond what Load knows, such as a file
+	// that is not there. It looks at what differs from now. Nil stands for nothing.
+	Check func(now, next C) error
 	// Settings returns the settings by key.
 	Settings func(C) settings.Flat
 	// Live returns now with those settings of next that can change at run time.
@@ -44,7 +47,8 @@ type Reloader[C any] struct {
 	refused error
 	seen    []byte // seen is the file as it was when words were made.
 	words   []Problem
-	fresh   bool // fresh says that words belong to now and seen.
+	fresh   bool      // fresh says that words belong to now and seen.
+	until   time.Time // until is when words are made again, since Check reads other files.
 }
 
 // New returns a Reloader of a program that has started with now.
@@ -87,7 +91,7 @@ func (r *Reloader[C]) Reload() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fresh = false
-	next, err := r.cfg.Load()
+	next, err := r.load()
 	if err == nil {
 		live := r.cfg.Live(r.now, next)
 		if err = r.cfg.Apply(r.now, live); err == nil {
@@ -100,6 +104,15 @@ func (r *Reloader[C]) Reload() {
 	r.refused = err
 	log.Error("the configuration was not reloaded; the one that was read before stays in force",
 		"file", r.cfg.File, "err", oneLine(err))
+}
+
+// load reads the file, and looks at what it names. The caller holds mu.
+func (r *Reloader[C]) load() (next C, err error) {
+	next, err = r.cfg.Load()
+	if err == nil && r.cfg.Check != nil {
+		err = r.cfg.Check(r.now, next)
+	}
+	return next, err
 }
 
 // tell logs what a reload changed, and what it did not. The caller holds mu.
@@ -130,11 +143,14 @@ const (
 	NeedsRestart = "config-needs-restart"
 )
 
+// wordsLast is how long the words of a file hold that does not change.
+const wordsLast = 10 * time.Second
+
 // lookWithin is how long Problems waits for the disk.
-const lookWithin = 500 * time.Millisecond
+const lookWithin = time.Second
 
 // Problems says, for people, how the file differs from what is in force. It reads the file. If that
-// takes half a second, or an earlier call still reads, it returns what was found last.
+// takes a second, or an earlier call still reads, it returns what was found last.
 func (r *Reloader[C]) Problems() []Problem {
 	if r == nil || r.cfg.File == "" {
 		return nil
@@ -162,16 +178,17 @@ func (r *Reloader[C]) look() []Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b, err := os.ReadFile(r.cfg.File)
-	if err == nil && r.fresh && bytes.Equal(b, r.seen) {
+	now := time.Now()
+	if err == nil && r.fresh && bytes.Equal(b, r.seen) && now.Before(r.until) {
 		return r.words
 	}
-	r.seen, r.words, r.fresh = b, r.differences(), err == nil
+	r.seen, r.words, r.fresh, r.until = b, r.differences(), err == nil, now.Add(wordsLast)
 	return r.words
 }
 
 // differences says how the file differs from what is in force. The caller holds mu.
 func (r *Reloader[C]) differences() (out []Problem) {
-	next, err := r.cfg.Load()
+	next, err := r.load()
 	if err != nil {
 		return []Problem{{Unusable, "", fmt.Sprintf("the configuration file cannot be used, what was read before "+
 			"stays in force: %s", oneLine(err))}}
