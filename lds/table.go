@@ -28,7 +28,8 @@ type Config struct {
 
 // Table serves the listener. It implements [xds.Wildcard] and [xds.Referring]. It answers nothing
 // until SetHosts was called. So a node that reconnects after a restart does not lose the chains of
-// hosts that are not known yet.
+// hosts that are not known yet. Nor does it before it is known how long tickets are good for, from
+// Options or from SetTicketLifetime. So no node has a lifetime that does not hold yet.
 type Table struct {
 	cfg      Config
 	name     string // of the listener; set once

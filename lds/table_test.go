@@ -52,6 +52,31 @@ func TestNothingIsServedBeforeTheHostsAreKnown(t *testing.T) {
 	})
 }
 
+func TestNothingIsServedBeforeTheLifetimeIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		unknown := options
+		unknown.TicketLifetime = 0
+		var err error
+		l.Table, err = NewTable(Config{File: l.file, Refresh: time.Minute, Options: unknown, Log: l.cfg.Log})
+		check(t, err)
+		l.run()
+		l.SetHosts(names("a.example"))
+		commit, err := l.Change(l.file, unknown)
+		check(t, err)
+		commit()
+		if time.Sleep(time.Hour); l.sent("") != nil {
+			t.Fatal("a listener with a lifetime of nothing was served")
+		}
+		l.SetTicketLifetime(time.Hour)
+		synctest.Wait()
+		c := downstream(t, listenerOf(t, l.sent("")).GetFilterChains()[0])
+		if c.GetSessionTimeout().AsDuration() != time.Hour {
+			t.Errorf("%v", c)
+		}
+	})
+}
+
 func TestChangesWaitForQuietButNotForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)

@@ -22,9 +22,11 @@ import (
 
 // Config of [Open].
 type Config struct {
-	Template       string        // file with the listener; empty: none is served
-	Scope          string        // whose ticket keys the chains use
-	TicketLifetime time.Duration // of that scope, until SetTicketLifetime is called
+	Template string // file with the listener; empty: none is served
+	Scope    string // whose ticket keys the chains use
+	// TicketLifetime is that of the scope, until SetTicketLifetime is called. If it is 0, nothing
+	// is served before that.
+	TicketLifetime time.Duration
 	NodeLease      time.Duration // of that scope: so long a node that is away is remembered
 	ClientCerts    string        // of that scope
 	Policy         lds.Policy    // nil: everybody may have everything
