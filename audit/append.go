@@ -100,7 +100,7 @@ func (l *Log) writeAll(ctx context.Context, calls []*call) error {
 		n += len(c.entries)
 	}
 	// of the records, which hold key and clock too
-	store, cancel := context.WithTimeout(ctx, within)
+	store, cancel := context.WithTimeout(ctx, l.cfg.within)
 	defer cancel()
 	keys, err := l.keys(store)
 	if err != nil {
@@ -147,23 +147,19 @@ func (l *Log) writeSinks(ctx, store context.Context, b batch, at time.Time) (hea
 		err   error
 	}
 	outcomes := make([]chan outcome, len(l.sinks))
-	gaps := make([]Gap, len(l.sinks))
+	attempts := make([]*attempt, len(l.sinks))
 	for i, s := range l.sinks {
-		b := b
-		if gaps[i] = l.marks.gap(s.chain); !gaps[i].IsZero() {
-			b = b.put(gaps[i].entry(at))
-		}
-		if len(b.entries) == 0 {
+		if len(b.entries) == 0 && (l.marks.gap(s.chain).IsZero() || s.rests()) {
 			continue
 		}
-		outcomes[i] = make(chan outcome, 1)
+		outcomes[i], attempts[i] = make(chan outcome, 1), &attempt{sink: s}
 		its, cancel := store, context.CancelFunc(func() {})
 		if i > 0 {
-			its, cancel = context.WithTimeout(ctx, within)
+			its, cancel = context.WithTimeout(ctx, l.cfg.within)
 		}
 		go func() {
 			defer cancel()
-			heads, err := s.write(its, b)
+			heads, err := l.try(its, attempts[i], b, at)
 			outcomes[i] <- outcome{heads, err}
 		}()
 	}
@@ -174,32 +170,18 @@ func (l *Log) writeSinks(ctx, store context.Context, b batch, at time.Time) (hea
 			continue
 		}
 		o := <-outcomes[i]
+		s.rest(o.err)
 		if o.err != nil {
 			failed[s.chain] = o.err
 			errs = append(errs, fmt.Errorf("%s: %w", s.name, o.err))
-			continue
-		}
-		l.marks.see(o.heads[len(o.heads)-1])
-		if heads == nil {
+		} else if heads == nil && len(b.entries) > 0 {
 			heads = o.heads[len(o.heads)-len(b.entries):]
 		}
 	}
 	for i, s := range l.sinks { // now it is known whether one took the lines
-		if outcomes[i] == nil {
-			continue
+		if outcomes[i] != nil {
+			l.settle(attempts[i], at, len(b.entries), heads != nil, failed[s.chain])
 		}
-		var lacked Gap
-		err := failed[s.chain]
-		switch {
-		case err == nil:
-			lacked = gaps[i]
-			l.marks.fill(s.chain, lacked)
-		case heads == nil:
-			l.marks.miss(s.chain, at, 0, len(b.entries), err)
-		default:
-			l.marks.miss(s.chain, at, len(b.entries), 0, err)
-		}
-		l.report(s.name, err, lacked)
 	}
 	if heads == nil {
 		return nil, errors.Join(errs...)
@@ -220,6 +202,8 @@ func (l *Log) report(sink string, err error, lacked Gap) {
 // note changes the state of a sink, and tells if that is down now and was not before, or the other
 // way round.
 func (l *Log) note(sink string, change func(*state)) {
+	l.noting.Lock() // so that what comes first is told first
+	defer l.noting.Unlock()
 	l.mu.Lock()
 	now := l.states[sink]
 	before := now.err()

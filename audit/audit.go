@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,6 +81,8 @@ type Config struct {
 	// told.
 	Changed func(sink string, err error, lacked Gap)
 	Log     *slog.Logger
+
+	within time.Duration // within is the constant, except in tests that shall not depend on it.
 }
 
 // Log appends to the chains, and checks them. All methods are safe for concurrent use. Several
@@ -91,6 +94,8 @@ type Log struct {
 	shared *sharedSink
 	marks  *marks
 	turn   chan struct{} // capacity 1; full while somebody writes
+
+	noting sync.Mutex // noting is held while one tells; see note.
 
 	mu      sync.Mutex
 	known   *keys
@@ -136,6 +141,7 @@ func New(c Config) (*Log, error) {
 		cfg: c, turn: make(chan struct{}, 1), states: map[string]state{},
 		counts: Counts{Failed: map[string]uint64{}},
 	}
+	l.cfg.within = cmp.Or(c.within, within)
 	l.strangers.init()
 	var err error
 	if l.marks, err = readMarks(c.MarkFile); err != nil {
@@ -151,7 +157,7 @@ func New(c Config) (*Log, error) {
 		l.sinks = append(l.sinks, newBounded("file", f.chain, f))
 	}
 	if c.Syslog != "" {
-		s, err := newSyslogSink(c.Syslog, c.Replica, l.marks)
+		s, err := newSyslogSink(c.Syslog, c.Replica, l.marks, l.cfg.within)
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +177,7 @@ func (l *Log) Close() error {
 			select {
 			case s.busy <- struct{}{}: // and it stays so
 				errs = append(errs, c.Close())
-			case <-time.After(within):
+			case <-time.After(l.cfg.within):
 			}
 		}
 	}

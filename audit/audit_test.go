@@ -132,7 +132,7 @@ func TestASinkThatHangsCountsAsDown(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFaulty()
 				s.deaf = deaf
-				l := open(t, s, nil)
+				l := open(t, s, hasty)
 				fill(t, l, 1)
 				release := make(chan struct{})
 				s.set(func(ctx context.Context, op, _ string) error {

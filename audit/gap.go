@@ -14,11 +14,11 @@ const missedLine = "audit-missed"
 // so, in the place of what is missing.
 type Gap struct {
 	Since time.Time `json:"since"`
-	// Lines is how many lines other sinks took meanwhile. Lines of a write that hung may be there
-	// nevertheless.
+	// Lines is how many lines other sinks took meanwhile. Those of a write that came late are not
+	// among them.
 	Lines int `json:"lines,omitempty"`
-	// Refused is how many lines no sink took. What they were to tell of was not done, or a later
-	// line tells of it.
+	// Refused is how many lines no sink took in time. What they were to tell of was not done, or a
+	// later line tells of it. Some may have come late.
 	Refused int    `json:"refused,omitempty"`
 	Why     string `json:"why,omitempty"`
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,7 +168,7 @@ func TestASpecialFileIsRefusedAndNeverWaitedFor(t *testing.T) {
 		l := open(t, memory.New(), func(c *Config) { c.File = file })
 		began := time.Now()
 		fill(t, l, 1)
-		if took := time.Since(began); took >= within {
+		if took := time.Since(began); took >= patient {
 			t.Errorf("%s: an append took %s", file, took)
 		}
 		if d := l.Degraded(); len(d) != 1 || !strings.Contains(d[0].Error(), file+" is not a regular file") {
@@ -209,7 +210,7 @@ func TestSyslogOverTCPThatHasGoneLosesNoLineInSilence(t *testing.T) {
 	if line := read(r); !strings.HasPrefix(line, "<85>") || !strings.Contains(line, " lockstep-audit[") {
 		t.Errorf("%q", line)
 	}
-	l.lookAtSinks(t.Context())
+	confirmed(t, l)
 	fill(t, l, 2)
 	conn.Close() // with two lines unread
 	deadline := time.Now().Add(10 * time.Second)
@@ -243,6 +244,152 @@ func TestSyslogOverTCPThatHasGoneLosesNoLineInSilence(t *testing.T) {
 	}
 }
 
+// confirmed waits until syslog has confirmed all lines.
+func confirmed(t *testing.T, l *Log) {
+	t.Helper()
+	for deadline := time.Now().Add(patient); ; time.Sleep(time.Millisecond) {
+		l.lookAtSinks(t.Context())
+		if n := unsure(t, l); n == 0 {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%d lines are not confirmed", n)
+		}
+	}
+}
+
+// unsure is how many lines were sent and are not confirmed.
+func unsure(t *testing.T, l *Log) (n int) {
+	t.Helper()
+	if _, err := l.sinks[1].use(t.Context(), func(context.Context) ([]Head, error) {
+		n = l.sinks[1].sink.(*syslogSink).sent
+		return nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// smallListener is one whose connections have small buffers, so that they are full soon.
+func smallListener(t *testing.T) (net.Listener, error) {
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var set error
+		err := raw.Control(func(fd uintptr) {
+			set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10)
+		})
+		return errors.Join(err, set)
+	}}
+	return c.Listen(t.Context(), "tcp", "127.0.0.1:0")
+}
+
+// smallBuffer does the same with the end of l.
+func smallBuffer(t *testing.T, l *Log) {
+	t.Helper()
+	if _, err := l.sinks[1].use(t.Context(), func(context.Context) ([]Head, error) {
+		return nil, l.sinks[1].sink.(*syslogSink).conn.(*net.TCPConn).SetWriteBuffer(4 << 10)
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSyslogOverTCPThatConfirmsNothingIsDown: the other end reads no more, until all buffers are
+// full. A line that waits in one of this machine is not known to have arrived.
+func TestSyslogOverTCPThatConfirmsNothingIsDown(t *testing.T) {
+	server, err := smallListener(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	l := open(t, memory.New(), func(c *Config) { c.Syslog = "tcp://" + server.Addr().String() })
+	fill(t, l, 1)
+	conn, err := server.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// It also says much, behind which its end must be found.
+	if _, err := conn.Write([]byte("hello\n")); err != nil {
+		t.Fatal(err)
+	}
+	confirmed(t, l)
+	smallBuffer(t, l)
+	deadline := time.Now().Add(patient)
+	for len(l.Degraded()) == 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is called well, and %d lines are not confirmed", unsure(t, l))
+		}
+		if l.lookAtSinks(t.Context()); unsure(t, l) == 0 {
+			fill(t, l, 10)
+		} else {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	if d := l.Degraded(); !strings.Contains(d[0].Error(), "to the syslog: it does not confirm ") {
+		t.Fatal(d)
+	}
+	lost := unsure(t, l)
+	conn.Close()
+	for l.marks.gap("syslog/r1").IsZero() && time.Now().Before(deadline) {
+		if l.lookAtSinks(t.Context()); unsure(t, l) == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if g := l.marks.gap("syslog/r1"); lost == 0 || g.Lines != lost {
+		t.Errorf("%d lines were not confirmed, and it lacks %+v", lost, g)
+	}
+}
+
+// TestSyslogOverTCPThatTakesNoMoreMayLackWhatWasSent: a write is given up, and the connection with
+// it.
+func TestSyslogOverTCPThatTakesNoMoreMayLackWhatWasSent(t *testing.T) {
+	server, err := smallListener(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	const its = time.Second
+	l := open(t, memory.New(), func(c *Config) { c.Syslog, c.within = "tcp://"+server.Addr().String(), its })
+	fill(t, l, 1)
+	smallBuffer(t, l)
+	sent := 1
+	for ; len(l.Degraded()) == 0; sent++ {
+		fill(t, l, 1) // nobody reads
+	}
+	if d := l.Degraded(); !errors.Is(d[0], os.ErrDeadlineExceeded) {
+		t.Fatal(d)
+	}
+	if g := l.marks.gap("syslog/r1"); g.Lines != sent {
+		t.Errorf("of %d lines none is confirmed, and it lacks %+v", sent, g)
+	}
+}
+
+// TestTheEndOfASyslogThatSaidSomethingIsFound: its words stand before its end.
+func TestTheEndOfASyslogThatSaidSomethingIsFound(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	other, err := server.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Write(bytes.Repeat([]byte("welcome\n"), 4000)); err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	for deadline := time.Now().Add(patient); ended(conn) == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the end is not found")
+		}
+	}
+}
+
 // TestSyslogThatStandsStillIsGivenUp: its socket takes no more, and lines are not sent twice under
 // one number.
 func TestSyslogThatStandsStillIsGivenUp(t *testing.T) {
@@ -252,14 +399,28 @@ func TestSyslogThatStandsStillIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	l := open(t, memory.New(), func(c *Config) { c.Syslog = "unix:" + path })
+	const its = time.Second // long enough that only a full socket is given up
+	l := open(t, memory.New(), func(c *Config) { c.Syslog, c.within = "unix:"+path, its })
 	sent := 0
 	for ; len(l.Degraded()) == 0; sent++ {
 		began := time.Now()
 		fill(t, l, 1)
-		if took := time.Since(began); took > 20*within {
+		if took := time.Since(began); took > 20*its {
 			t.Fatalf("an append took %s", took)
 		}
+	}
+	if d := l.Degraded(); !errors.Is(d[0], os.ErrDeadlineExceeded) && !errors.Is(d[0], context.DeadlineExceeded) {
+		t.Fatalf("it does not stand still: %v", d)
+	}
+	l.cfg.within = patient
+	if _, err := l.sinks[1].use(t.Context(), func(context.Context) ([]Head, error) {
+		l.sinks[1].sink.(*syslogSink).within = patient
+		return nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(patient)); err != nil {
+		t.Fatal(err)
 	}
 	var all bytes.Buffer
 	b := make([]byte, maxLine)

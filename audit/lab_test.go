@@ -140,9 +140,17 @@ func down(context.Context, string, string) error { return errDown }
 // discard is a log for nobody.
 var discard = slog.New(slog.NewTextHandler(io.Discard, nil))
 
+// patient is the time of a sink in tests in which none hangs. A machine that stands still for a
+// moment does not fail them.
+const patient = 20 * time.Second
+
+// hasty is for tests in which a sink hangs, or is slow.
+func hasty(c *Config) { c.within = within }
+
+// open makes a log whose sinks have much time, unless change says otherwise.
 func open(t *testing.T, s store.Store, change func(*Config)) *Log {
 	t.Helper()
-	c := Config{Records: stored{s}, Replica: "r1", Log: discard}
+	c := Config{Records: stored{s}, Replica: "r1", Log: discard, within: patient}
 	if change != nil {
 		change(&c)
 	}

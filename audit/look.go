@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,42 +36,65 @@ func (l *Log) watchSinks(ctx context.Context) {
 	}
 }
 
-// lookAtSinks has each sink that lacks lines take the line that says so. It looks at the others.
-// The caller is Run.
+// lookAtSinks has each sink that lacks lines take the line that says so. Then it looks at all. The
+// caller is Run.
 func (l *Log) lookAtSinks(ctx context.Context) {
+	if !l.tellGaps(ctx) {
+		return
+	}
+	ctx = context.WithoutCancel(ctx) // a stop does not make a sink fail
+	var looks sync.WaitGroup
+	for _, s := range l.sinks {
+		k, ok := s.sink.(looker)
+		if !ok || len(s.busy) > 0 { // who uses it finds out
+			continue
+		}
+		looks.Go(func() {
+			its, cancel := context.WithTimeout(ctx, l.cfg.within)
+			defer cancel()
+			_, err := s.use(its, func(context.Context) ([]Head, error) { return nil, k.look() })
+			if !errors.Is(err, errBusy) {
+				l.note(s.name, func(st *state) { st.look = err })
+			}
+		})
+	}
+	looks.Wait()
+}
+
+// tellGaps has each sink that lacks lines take the line that says so. Only meanwhile it keeps
+// others from writing. It returns false if ctx has ended.
+func (l *Log) tellGaps(ctx context.Context) bool {
 	select {
 	case l.turn <- struct{}{}:
 		defer func() { <-l.turn }()
 	case <-ctx.Done():
-		return
+		return false
 	}
 	if ctx.Err() != nil {
-		return
+		return false
+	}
+	if !l.lacking() {
+		return true
 	}
 	ctx = context.WithoutCancel(ctx) // a stop does not make a sink fail
-	lacking := false
-	for _, s := range l.sinks {
-		lacking = lacking || !l.marks.gap(s.chain).IsZero()
+	store, cancel := context.WithTimeout(ctx, l.cfg.within)
+	defer cancel()
+	if keys, err := l.keys(store); err != nil {
+		l.report("store", err, Gap{})
+	} else {
+		l.writeSinks(ctx, store, batch{keys: keys}, l.now(store))
 	}
-	if lacking {
-		store, cancel := context.WithTimeout(ctx, within)
-		defer cancel()
-		if keys, err := l.keys(store); err != nil {
-			l.report("store", err, Gap{})
-		} else {
-			l.writeSinks(ctx, store, batch{keys: keys}, l.now(store))
+	return true
+}
+
+// lacking reports whether a sink is to be told of what it lacks. The caller holds turn.
+func (l *Log) lacking() bool {
+	for _, s := range l.sinks {
+		if !l.marks.gap(s.chain).IsZero() && !s.rests() {
+			return true
 		}
 	}
-	for _, s := range l.sinks {
-		k, ok := s.sink.(looker)
-		if !ok {
-			continue
-		}
-		its, cancel := context.WithTimeout(ctx, within)
-		_, err := s.use(its, func(context.Context) ([]Head, error) { return nil, k.look() })
-		cancel()
-		l.note(s.name, func(st *state) { st.look = err })
-	}
+	return false
 }
 
 // LookAtFile returns why no line could be written to the file of [Config].File. It makes and

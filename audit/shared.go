@@ -35,6 +35,7 @@ type sharedSink struct {
 	keyed   bool  // the key is in the store
 	older   *Head // the newest line outside of audit/head, if that was looked for
 	checked bool  // the mark was looked for in the older records
+	tried   Head  // tried is the last line of a write that failed, and may be there nevertheless.
 }
 
 const linesPrefix = prefix + "lines/"
@@ -91,6 +92,9 @@ func (s *sharedSink) try(ctx context.Context, b batch) ([]Head, error) {
 	}
 	rev, err := s.records.Swap(ctx, headName, s.rev, text)
 	if err != nil {
+		if !errors.Is(err, ErrConflict) {
+			s.tried = heads[len(heads)-1]
+		}
 		return nil, err
 	}
 	s.rev, s.text = rev, text
@@ -101,6 +105,26 @@ func (s *sharedSink) try(ctx context.Context, b batch) ([]Head, error) {
 		s.log.Error("the audit log is broken; the break stands in it, and verifying it names the break", "why", why)
 	}
 	return heads[len(heads)-n:], nil
+}
+
+// recall implements [recaller].
+func (s *sharedSink) recall(ctx context.Context, k *keys) (landed Head, err error) {
+	if s.tried.IsZero() {
+		return landed, nil
+	}
+	if !s.read {
+		if err := s.load(ctx); err != nil {
+			s.rouse()
+			return landed, err
+		}
+	}
+	for _, raw := range split(s.text) {
+		if line, err := decode(k.mac, raw); err == nil && line.Head() == s.tried {
+			landed = s.tried
+		}
+	}
+	s.tried = Head{}
+	return landed, nil
 }
 
 // follow reads audit/head, unless it is known. It returns the line that the next one follows, and

@@ -2,7 +2,9 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 )
 
 // sink holds a chain. write is called by one goroutine at a time. It appends the batch, as
@@ -19,14 +21,36 @@ type bounded struct {
 	chain string
 	sink  sink
 	busy  chan struct{} // capacity 1
+	last  *attempt      // last may have been taken. It belongs to the user of the sink.
+
+	// pause and until belong to the holder of turn; see rest.
+	pause time.Duration
+	until time.Time
 }
+
+// maxPause bounds how long a sink that takes too long is not told of what it lacks.
+const maxPause = 8 * time.Second
+
+// errBusy says that a write was not even begun.
+var errBusy = errors.New("an earlier write still hangs")
+
+// rest notes how a write ended. One that took too long may have left its lines there. So a sink
+// that is slow is told of what it lacks more and more rarely, until it takes lines in time.
+func (s *bounded) rest(err error) {
+	switch {
+	case err == nil:
+		s.pause, s.until = 0, time.Time{}
+	case errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errBusy):
+		s.pause = min(max(2*s.pause, lookEvery), maxPause)
+		s.until = time.Now().Add(s.pause)
+	}
+}
+
+// rests reports whether the sink is not to be told now.
+func (s *bounded) rests() bool { return time.Now().Before(s.until) }
 
 func newBounded(name, chain string, s sink) *bounded {
-	return &bounded{name, chain, s, make(chan struct{}, 1)}
-}
-
-func (s *bounded) write(ctx context.Context, b batch) ([]Head, error) {
-	return s.use(ctx, func(ctx context.Context) ([]Head, error) { return s.sink.write(ctx, b) })
+	return &bounded{name: name, chain: chain, sink: s, busy: make(chan struct{}, 1)}
 }
 
 // use calls f when nobody else uses the sink.
@@ -34,7 +58,7 @@ func (s *bounded) use(ctx context.Context, f func(context.Context) ([]Head, erro
 	select {
 	case s.busy <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("an earlier write still hangs: %w", ctx.Err())
+		return nil, fmt.Errorf("%w: %w", errBusy, ctx.Err())
 	}
 	return giveUp(ctx, func(ctx context.Context) ([]Head, error) {
 		defer func() { <-s.busy }()

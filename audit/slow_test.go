@@ -38,7 +38,7 @@ func TestASlowStoreTakesEveryLine(t *testing.T) {
 				return ctx.Err()
 			}
 		}
-		with := func(c *Config) { c.MarkFile = mark }
+		with := func(c *Config) { c.MarkFile, c.within = mark, within }
 		append := func(l *Log, n int) {
 			t.Helper()
 			for range n {
@@ -87,7 +87,7 @@ func TestAFullHeadIsPutAsideBeforeAnAppendHasToDoIt(t *testing.T) {
 			}
 			return nil
 		})
-		l := open(t, s, nil)
+		l := open(t, s, hasty)
 		stop := runs(t, l)
 		defer stop()
 		for range 300 {

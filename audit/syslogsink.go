@@ -20,22 +20,25 @@ import (
 // What syslog does with it is not known here, so its chain goes on from the mark.
 //
 // Over TCP a line may be sent to a syslog that has closed the connection, without an error. So the
-// connection is looked at before each write, and in between.
+// connection is looked at before each write, and in between. What the other machine does not
+// confirm may be lost.
 type syslogSink struct {
 	network, addr  string // of unixgram, unix and tcp; network is empty for the local one
 	chain, replica string
 	marks          *marks
+	within         time.Duration // within is the time of a sink.
 
 	conn net.Conn
 	last Head
-	// sent is how many lines were sent since the last look found syslog there. Those may be lost
-	// if it has gone since.
-	sent  int
-	until time.Time // until is when the batch that is sent must have been taken.
+	// sent is how many lines were sent since the last look found that the other machine has all.
+	// Those may be lost if syslog has gone since.
+	sent int
+	// bytes is how many were sent over conn. confirmed is how many of them the other machine had
+	// by the last look.
+	bytes, confirmed int
+	still            time.Time // still is since when none more is confirmed, or zero.
+	until            time.Time // until is when the batch that is sent must have been taken.
 }
-
-// sendWithin is shorter than within. So a batch that was given up is not sent later.
-const sendWithin = within * 4 / 5
 
 // localSyslog are the addresses where the local syslog may be.
 var localSyslog = []string{"/dev/log", "/var/run/syslog", "/var/run/log"}
@@ -43,14 +46,14 @@ var localSyslog = []string{"/dev/log", "/var/run/syslog", "/var/run/log"}
 // CheckSyslog returns what is wrong with a [Config.Syslog]. UDP is refused, since it never says
 // that nobody listens.
 func CheckSyslog(where string) error {
-	_, err := newSyslogSink(where, "", nil)
+	_, err := newSyslogSink(where, "", nil, within)
 	return err
 }
 
 // LookAtSyslog returns why no line could be sent to a [Config.Syslog] on this machine. It sends
 // nothing. known is false if syslog is on another machine, since only a connection would show it.
 func LookAtSyslog(where string) (known bool, err error) {
-	s, err := newSyslogSink(where, "", nil)
+	s, err := newSyslogSink(where, "", nil, within)
 	if err != nil || s.network == "tcp" {
 		return err != nil, err
 	}
@@ -61,8 +64,8 @@ func LookAtSyslog(where string) (known bool, err error) {
 	return true, err
 }
 
-func newSyslogSink(where, replica string, m *marks) (*syslogSink, error) {
-	s := &syslogSink{chain: "syslog/" + replica, replica: replica, marks: m}
+func newSyslogSink(where, replica string, m *marks, within time.Duration) (*syslogSink, error) {
+	s := &syslogSink{chain: "syslog/" + replica, replica: replica, marks: m, within: within}
 	var ok bool
 	if where == "local" {
 		return s, nil
@@ -81,12 +84,12 @@ func newSyslogSink(where, replica string, m *marks) (*syslogSink, error) {
 // dial connects. A write that is sent by what it returns ends within the time of a sink.
 func (s *syslogSink) dial() (conn net.Conn, err error) {
 	if s.network != "" {
-		return net.DialTimeout(s.network, s.addr, within)
+		return net.DialTimeout(s.network, s.addr, s.within)
 	}
 	var errs []error
 	for _, addr := range localSyslog {
 		for _, network := range []string{"unixgram", "unix"} {
-			if conn, err = net.DialTimeout(network, addr, within); err == nil {
+			if conn, err = net.DialTimeout(network, addr, s.within); err == nil {
 				return conn, nil
 			}
 			errs = append(errs, err)
@@ -126,24 +129,43 @@ func ended(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	var n int
-	var peeked error
+	n, got := 1, error(nil)
 	if err := raw.Control(func(fd uintptr) {
-		n, _, peeked = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		// What it says stands before its end, and is of no interest. It may say much.
+		for i := 0; i < maxReads && n > 0 && (got == nil || errors.Is(got, unix.EINTR)); i++ {
+			n, _, got = unix.Recvfrom(int(fd), make([]byte, 4096), unix.MSG_DONTWAIT)
+		}
 	}); err != nil {
 		return err
 	}
 	switch {
-	case errors.Is(peeked, unix.EAGAIN), peeked == nil && n > 0:
+	case errors.Is(got, unix.EAGAIN), got == nil && n > 0:
 		return nil
-	case peeked == nil:
+	case got == nil:
 		return io.EOF
 	}
-	return peeked
+	return got
+}
+
+// maxReads bounds how often a look reads what syslog says.
+const maxReads = 64
+
+// unconfirmed is how many bytes of what was sent over conn the other end does not have yet.
+func unconfirmed(conn net.Conn) (n int, err error) {
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var asked error
+	if err := raw.Control(func(fd uintptr) { n, asked = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil {
+		return 0, err
+	}
+	return n, asked
 }
 
 func (s *syslogSink) write(_ context.Context, b batch) (_ []Head, err error) {
-	s.until = time.Now().Add(sendWithin)
+	// A batch that was given up must not be sent later.
+	s.until = time.Now().Add(s.within * 4 / 5)
 	if err := s.connect(); err != nil {
 		return nil, err
 	}
@@ -171,10 +193,13 @@ func (s *syslogSink) write(_ context.Context, b batch) (_ []Head, err error) {
 // send sends a line. A socket of a syslog that was started anew is opened once more.
 func (s *syslogSink) send(line []byte) error {
 	err := s.sendOnce(line)
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if err == nil {
+		return nil
+	}
+	s.lose(err) // also if it stands still, since the connection is closed
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	s.lose(err)
 	if s.conn, err = s.dial(); err != nil {
 		s.conn = nil
 		return err
@@ -192,7 +217,8 @@ func (s *syslogSink) sendOnce(line []byte) error {
 		head = fmt.Sprintf("<%d>%s %s", priority, time.Now().Format(time.RFC3339), host)
 	}
 	_ = s.conn.SetWriteDeadline(s.until) // else syslog that stands still would hang it
-	_, err := fmt.Fprintf(s.conn, "%s lockstep-audit[%d]: %s\n", head, os.Getpid(), line)
+	n, err := fmt.Fprintf(s.conn, "%s lockstep-audit[%d]: %s\n", head, os.Getpid(), line)
+	s.bytes += n
 	if err != nil {
 		s.Close()
 	}
@@ -202,11 +228,10 @@ func (s *syslogSink) sendOnce(line []byte) error {
 // look implements [looker].
 func (s *syslogSink) look() error {
 	if s.conn != nil && s.conn.RemoteAddr().Network() != "unixgram" {
-		err := s.connect()
-		if err == nil {
-			s.sent = 0
+		if err := s.connect(); err != nil {
+			return err
 		}
-		return err
+		return s.confirm()
 	}
 	conn, err := s.dial()
 	if err != nil {
@@ -219,11 +244,36 @@ func (s *syslogSink) look() error {
 	return conn.Close()
 }
 
+// confirm looks how much of what was sent has arrived. It returns an error if something is on its
+// way, and nothing has arrived for stillAfter.
+func (s *syslogSink) confirm() error {
+	waits, err := unconfirmed(s.conn)
+	if err != nil {
+		return err
+	}
+	confirmed := s.bytes - waits
+	moved := confirmed != s.confirmed
+	s.confirmed = confirmed
+	switch {
+	case waits == 0:
+		s.sent, s.still = 0, time.Time{}
+	case moved || s.still.IsZero():
+		s.still = time.Now()
+	case time.Since(s.still) >= stillAfter:
+		return fmt.Errorf("it does not confirm %d bytes that were sent to it since %s", waits,
+			s.still.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// stillAfter is how long syslog over TCP may confirm nothing.
+const stillAfter = 3 * lookEvery / 2
+
 func (s *syslogSink) Close() error {
 	if s.conn == nil {
 		return nil
 	}
 	conn := s.conn
-	s.conn = nil
+	s.conn, s.bytes, s.confirmed, s.still = nil, 0, 0, time.Time{}
 	return conn.Close()
 }

@@ -21,7 +21,7 @@ var ErrBadTemplate = errors.New("bad listener template")
 // Options are what a chain needs besides the template.
 type Options struct {
 	Scope          string        // the scope of the ticket keys
-	TicketLifetime time.Duration // of the scope, in whole seconds
+	TicketLifetime time.Duration // of the scope, in whole seconds; 0 if it is not known yet
 	// ClientCerts is what the scope declares: "none" or the SHA-256 (64 hex digits, lower case) of
 	// the CA by which its listeners verify client certificates. "" means "none", too. A template
 	// that differs is refused, since a ticket carries the client's verification along.

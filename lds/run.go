@@ -62,7 +62,7 @@ func (t *Table) serve() {
 	t.mu.Lock()
 	template, hosts, policy, last, known := t.template, t.hosts, t.policy, t.served, t.hostsSet
 	t.mu.Unlock()
-	if !known {
+	if !known || template.opt.TicketLifetime == 0 {
 		return
 	}
 	t.editions.begin()

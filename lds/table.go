@@ -28,7 +28,8 @@ type Config struct {
 
 // Table serves the listener. It implements [xds.Wildcard] and [xds.Referring]. It answers nothing
 // until SetHosts was called. So a node that reconnects after a restart does not lose the chains of
-// hosts that are not known yet.
+// hosts that are not known yet. Nor does it before it is known how long tickets are good for, from
+// Options or from SetTicketLifetime. So no node has a lifetime that does not hold yet.
 type Table struct {
 	cfg      Config
 	name     string // of the listener; set once
@@ -78,20 +79,26 @@ func (t *Table) Change(file string, o Options) (commit func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() { t.take(next) }, nil
+	return func() { t.take(nil, next) }, nil
 }
 
-// take has the template of a file in force.
-func (t *Table) take(file *watchfile.Watched[*Template]) {
+// take has the template of next in force. It reports false, and does nothing, if the file is
+// another than was by now. A was of nil stands for any.
+func (t *Table) take(was, next *watchfile.Watched[*Template]) bool {
 	t.mu.Lock()
+	if was != nil && t.file != was {
+		t.mu.Unlock()
+		return false
+	}
 	before := t.template.digest
-	t.file, t.template = file, file.Now().lasting(t.lifetime)
+	t.file, t.template = next, next.Now().lasting(t.lifetime)
 	now := t.template.digest
 	t.signal()
 	t.mu.Unlock()
 	if now != before {
-		t.cfg.Changed(file.Path(), before, now)
+		t.cfg.Changed(next.Path(), before, now)
 	}
+	return true
 }
 
 // Digest returns that of the template in force.
@@ -146,11 +153,9 @@ func (t *Table) read() {
 	if !changed {
 		return
 	}
-	if t.watched() != file { // Change was faster
-		return
+	if t.take(file, file) { // else Change was faster
+		t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", file.Path())
 	}
-	t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", file.Path())
-	t.take(file)
 }
 
 // Problem returns why the template in the file is not in force, or nil while it is.

@@ -2,6 +2,8 @@ package lds
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +48,31 @@ func TestNothingIsServedBeforeTheHostsAreKnown(t *testing.T) {
 		l.SetHosts(names("a.example"))
 		if time.Sleep(time.Minute); len(mailbox.Take()) != 0 {
 			t.Error("woken after Unwatch")
+		}
+	})
+}
+
+func TestNothingIsServedBeforeTheLifetimeIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		unknown := options
+		unknown.TicketLifetime = 0
+		var err error
+		l.Table, err = NewTable(Config{File: l.file, Refresh: time.Minute, Options: unknown, Log: l.cfg.Log})
+		check(t, err)
+		l.run()
+		l.SetHosts(names("a.example"))
+		commit, err := l.Change(l.file, unknown)
+		check(t, err)
+		commit()
+		if time.Sleep(time.Hour); l.sent("") != nil {
+			t.Fatal("a listener with a lifetime of nothing was served")
+		}
+		l.SetTicketLifetime(time.Hour)
+		synctest.Wait()
+		c := downstream(t, listenerOf(t, l.sent("")).GetFilterChains()[0])
+		if c.GetSessionTimeout().AsDuration() != time.Hour {
+			t.Errorf("%v", c)
 		}
 	})
 }
@@ -289,5 +316,28 @@ func TestWhatIsKeptEncodedIsBounded(t *testing.T) {
 	}
 	if l.sent("a") != first {
 		t.Error("the first was not kept")
+	}
+}
+
+// Between a look at the file and its template coming into force, a reload may have chosen another
+// file. That one stays.
+func TestALookThatIsLateDoesNotUndoAChange(t *testing.T) {
+	l := newLab(t, nil)
+	was := l.watched()
+	l.write(strings.Replace(example(t), "stream_idle_timeout: \"0s\"", "stream_idle_timeout: \"9s\"", 1))
+	if changed, err := was.Look(); !changed || err != nil {
+		t.Fatal(changed, err)
+	}
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	check(t, os.WriteFile(other, []byte(example(t)+"\n# other\n"), 0o600))
+	commit, err := l.Change(other, options)
+	check(t, err)
+	commit()
+	want := l.Digest()
+	if l.take(was, was) || l.Digest() != want || l.watched().Path() != other {
+		t.Errorf("%s is in force, with the digest %s", l.watched().Path(), l.Digest())
+	}
+	if now := l.watched(); !l.take(now, now) {
+		t.Error("the file in force is not taken")
 	}
 }

@@ -3,6 +3,7 @@ package rotation
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -259,7 +260,7 @@ func backoff(tries int) time.Duration {
 // left behind.
 func (r *Rollout) advance(p Policy, t Tally, now time.Time) bool {
 	late, waited := r.waiting(p, t, now)
-	if len(late) > 0 && !r.mayLeaveBehind(p, len(late), waited, now) {
+	if len(late) > 0 && !r.mayLeaveBehind(p, late, waited, now) {
 		return false
 	}
 	if r.Phase == Burning && waited > 0 && (t.AcceptedSince.IsZero() || now.Sub(t.AcceptedSince) < finishWithin) {
@@ -299,13 +300,14 @@ func (r *Rollout) end(now time.Time) {
 }
 
 // mayLeaveBehind reports whether the phase may end without the late members. A burn leaves nobody
-// behind.
-func (r Rollout) mayLeaveBehind(p Policy, late, waited int, now time.Time) bool {
+// behind. Nobody knows for how many nodes a sum stands, so a late one has no quorum beside it.
+func (r Rollout) mayLeaveBehind(p Policy, late []*Member, waited int, now time.Time) bool {
 	if r.Phase == Burning {
 		return false
 	}
 	took := now.Sub(r.Since)
-	if p.Laggard > 0 && took >= p.Laggard && float64(waited-late) >= p.Quorum*float64(waited) {
+	known := !slices.ContainsFunc(late, func(m *Member) bool { return m.Sum })
+	if known && p.Laggard > 0 && took >= p.Laggard && float64(waited-len(late)) >= p.Quorum*float64(waited) {
 		return true
 	}
 	// A rotation that begins late, as after a night without a control plane, still waits a lease

@@ -123,6 +123,17 @@ func TestWhomAPhaseWaitsFor(t *testing.T) {
 	})
 }
 
+// Nobody knows for how many nodes a sum stands, so there is no quorum without it.
+func TestASumIsNotLeftBehindForAQuorum(t *testing.T) {
+	l := newLab(t)
+	l.p.Laggard, l.p.Quorum = 30*time.Second, 2.0/3
+	l.members["c"].Sum = true
+	l.after(l.p.Period, "distributing")
+	l.accept("a", "b")
+	l.after(time.Hour)
+	l.after(l.p.MaxKeyAge-l.p.Period-time.Hour, "promoting")
+}
+
 func TestLaggardsAreLeftBehindAtADeadlineIfThereIsAQuorum(t *testing.T) {
 	l := newLab(t)
 	l.p.Laggard, l.p.Quorum = 30*time.Second, 2.0/3

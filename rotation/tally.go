@@ -26,6 +26,9 @@ type Member struct {
 	Stream uint64 // Stream is the stream by which it is connected to this replica, or 0.
 	// Replica is the other replica whose roster tells of it. It is empty for one of this replica.
 	Replica string
+	// Sum says that it stands for nodes that have no member of their own, and nobody knows for how
+	// many. It is no node, whatever it is called, so it cannot be excluded.
+	Sum bool
 
 	// Grouped says that the id is not bound to whoever uses it. Others may be the same client under
 	// ids that it made up. Their refusals together count as those of one node.
@@ -108,7 +111,7 @@ func (r Rollout) count(p Policy, t Tally, now time.Time) (c Count) {
 }
 
 func (r Rollout) isExcluded(m *Member, now time.Time) bool {
-	return now.Before(r.Excluded[m.Node])
+	return !m.Sum && now.Before(r.Excluded[m.Node])
 }
 
 // below returns the live members that may hold a generation before floor and are waited for. It

@@ -214,7 +214,8 @@ var rooms = []struct {
 		"rotation/fleet", "store",
 	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
-	{"cmd/internal/reload", nil, "it compares settings and calls what puts them in force, in any program"},
+	{"cmd/internal/reload", []string{"cmd/internal/settings"},
+		"it compares settings and calls what puts them in force, in any program"},
 	{"cmd/internal/settings", []string{
 		"cmd/internal/strictyaml",
 	}, "it reads a configuration, and knows none of its keys"},

@@ -21,8 +21,8 @@ type Config struct {
 	Dir string
 	// SegmentBytes is when a new file is begun. The default is 1 MiB.
 	SegmentBytes int64
-	// NodeSegments and Segments are how many files there are at most: of lines about nodes, and of
-	// all others. The defaults are 12 and 4.
+	// NodeSegments and Segments are how many files there are at most: of lines about nodes or many
+	// hosts, and of all others. The defaults are 12 and 4.
 	NodeSegments, Segments int
 }
 
@@ -44,7 +44,8 @@ type Journal struct {
 	rings [2]ring
 }
 
-// These are the rings of segments.
+// These are the rings of segments. Lines that stand for many hosts are large. They are among those
+// of nodes, so that a few of them do not push out what else happened.
 const (
 	ofNodes = iota
 	ofOthers
@@ -148,7 +149,7 @@ func (j *Journal) Append(all ...events.Event) error {
 	for _, e := range all {
 		j.seq++
 		of := ofOthers
-		if events.Kind(e.Kind).Is("node") {
+		if events.Kind(e.Kind).Is("node") || len(e.Hosts) > maxLine {
 			of = ofNodes
 		}
 		b, err := encode(Line{j.seq, e})

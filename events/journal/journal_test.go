@@ -133,6 +133,33 @@ func TestItIsBoundedAndNodesPushOutNodesOnly(t *testing.T) {
 	}
 }
 
+// Each of these lines has the hosts of an import, which it is found by.
+func TestLinesOfManyHostsDoNotPushOutWhatElseHappened(t *testing.T) {
+	j := open(t, journal.Config{Dir: t.TempDir(), SegmentBytes: 20_000})
+	if err := j.Append(event(events.Policy, 0, "a policy")); err != nil {
+		t.Fatal(err)
+	}
+	var hosts []string
+	for i := range 1000 {
+		hosts = append(hosts, fmt.Sprintf("h%d.example", i))
+	}
+	for i := range 20 {
+		e := event(events.CertTaken, 1, fmt.Sprint(i))
+		e.Hosts = events.HostsOf(hosts...)
+		if err := j.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := texts(t, j, journal.Query{})
+	if got[0] != "a policy" || got[len(got)-1] != "19" {
+		t.Errorf("%d lines, from %s to %s", len(got), got[0], got[len(got)-1])
+	}
+	found := texts(t, j, journal.Query{Match: func(e events.Event) bool { return e.Hosts.Has("h7.example") }})
+	if len(found) != len(got)-1 {
+		t.Errorf("%d of %d lines are found by a host", len(found), len(got)-1)
+	}
+}
+
 // A process that is killed may leave half a line.
 func TestATornLineIsCutOff(t *testing.T) {
 	dir := t.TempDir()

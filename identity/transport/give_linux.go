@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// pathOnly opens a directory that this user may not read.
+const pathOnly = unix.O_PATH
+
 // giveSocket sets group and mode of the socket that this process has just made in dir, and of
 // nothing that somebody put in its place. A gid of -1 leaves the group.
 func giveSocket(dir *os.File, name string, gid int, mode fs.FileMode) error {

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// pathOnly is 0, since only Linux opens a directory that this user may not read.
+const pathOnly = 0
+
 // giveSocket sets group and mode of the socket that this process has just made in dir. It follows
 // no link in its place. A gid of -1 leaves the group.
 func giveSocket(dir *os.File, name string, gid int, mode fs.FileMode) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/user"
@@ -28,6 +29,16 @@ type Socket struct {
 	// OwnDir says that the directory is the socket's alone. If it is there already, it gets the
 	// mode and the group that one which is made would get.
 	OwnDir bool
+	// Log gets what stands in the way of a socket and does not keep it from being opened. Nil
+	// stands for [slog.Default].
+	Log *slog.Logger
+}
+
+func (s Socket) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.Default()
+	}
+	return s.Log
 }
 
 // Listen opens host:port or unix:/path. A socket lets in the user who made it, and nobody else.
@@ -53,9 +64,7 @@ func (s Socket) Listen(addr string) (net.Listener, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	if err := turn(dir); err != nil {
-		return nil, err
-	}
+	turn(dir, turnWithin, s.log())
 	if err := replace(path); err != nil {
 		return nil, err
 	}
@@ -99,7 +108,7 @@ func (s Socket) Look(addr string) error {
 		return noSocket(path)
 	}
 	dir := filepath.Dir(path)
-	opened, err := openDir(dir)
+	opened, err := openDir(dir, !s.OwnDir)
 	if err == nil {
 		defer opened.Close()
 	}
@@ -165,7 +174,7 @@ func (s Socket) directory(path string, gid int) (dir *os.File, err error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("the directory of the socket: %w", err)
 	}
-	if dir, err = openDir(path); err != nil {
+	if dir, err = openDir(path, !made && !s.OwnDir); err != nil {
 		return nil, fmt.Errorf("the directory of the socket: %w", err)
 	}
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -19,15 +20,21 @@ const (
 
 // openDir opens a directory by its last name. A symbolic link there is followed only if it belongs
 // to root or to this user. Anybody else could have it lead to a directory of ours, which would be
-// given away then.
-func openDir(path string) (*os.File, error) {
+// given away then. With blind it also opens a directory that this user may enter and not read. Of
+// such a one nobody can keep a turn.
+func openDir(path string, blind bool) (*os.File, error) {
 	for range maxLinks {
 		st, err := os.Lstat(path)
 		if err != nil {
 			return nil, err
 		}
 		if st.Mode()&fs.ModeSymlink == 0 {
-			return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+			const flags = os.O_RDONLY | syscall.O_DIRECTORY | syscall.O_NOFOLLOW
+			dir, err := os.OpenFile(path, flags, 0)
+			if blind && pathOnly != 0 && errors.Is(err, syscall.EACCES) {
+				dir, err = os.OpenFile(path, flags|pathOnly, 0)
+			}
+			return dir, err
 		}
 		if !ours(st) {
 			return nil, fmt.Errorf("%s is a symbolic link of another user: remove it, or give the socket another path",
@@ -55,17 +62,20 @@ func ours(st fs.FileInfo) bool {
 }
 
 // turn waits until no other process opens a socket in the directory, and keeps others waiting until
-// it is closed. A file system without locks has no turns.
-func turn(dir *os.File) error {
-	for until := time.Now().Add(turnWithin); ; time.Sleep(10 * time.Millisecond) {
+// it is closed. A file system without locks has no turns. Whoever may read the directory can keep
+// the lock. So after a while the socket is opened without it, and log says so.
+func turn(dir *os.File, within time.Duration, log *slog.Logger) {
+	for until := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
 		err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case !errors.Is(err, syscall.EWOULDBLOCK):
-			return nil
+			return
 		case time.Now().After(until):
-			return fmt.Errorf("another process holds a lock on %s for longer than %s: "+
-				"give the socket a directory of its own", dir.Name(), turnWithin)
+			log.Warn("another process holds a lock on the directory of the socket, which is opened without one: "+
+				"two processes that start at once could take the socket from each other; "+
+				"give the socket a directory of its own", "dir", dir.Name(), "waited", within)
+			return
 		}
 	}
 }

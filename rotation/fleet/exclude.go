@@ -14,7 +14,8 @@ import (
 
 // Exclude lets rollouts go on without a node for a time. A time of 0 takes the exclusion back; see
 // [rotation.Rollout.Exclude]. A node that is on no roster of the scope is refused with
-// [keysource.ErrNotExist], and the error names those that may be meant.
+// [keysource.ErrNotExist], and the error names those that may be meant. A member that stands for
+// others is no node.
 func (c *Coordinator) Exclude(ctx context.Context, scope, node, by, why string, d time.Duration) error {
 	return c.change(ctx, scope, func(v view) (rotation.Rollout, error) {
 		if _, again := v.r.Excluded[node]; d > 0 && node != "" && !again && !hasNode(v.t.Members, node) {
@@ -25,7 +26,7 @@ func (c *Coordinator) Exclude(ctx context.Context, scope, node, by, why string, 
 }
 
 func hasNode(ms []rotation.Member, node string) bool {
-	return slices.ContainsFunc(ms, func(m rotation.Member) bool { return m.Node == node })
+	return slices.ContainsFunc(ms, func(m rotation.Member) bool { return m.Node == node && !m.Sum })
 }
 
 // unknown says that a scope knows no such node, and which may be meant.
@@ -34,6 +35,10 @@ func (c *Coordinator) unknown(scope, node string, ms []rotation.Member) error {
 		return fmt.Errorf("node %q %w in scope %q: %s", node, keysource.ErrNotExist, scope, fmt.Sprintf(format, a...))
 	}
 	for _, m := range ms {
+		if m.Sum && node == m.Node || m.Sum && node == m.Name() {
+			return absent("it stands for nodes that are not known here one by one; " +
+				"exclude a node by its own id, at the replica that it came to")
+		}
 		if m.Name() == node {
 			return absent("it is a further stream of the node %q, and a node is excluded with all its streams", m.Node)
 		}
@@ -71,7 +76,7 @@ func nearest(node string, ms []rotation.Member) (near []string, known int) {
 	all := map[string]struct{}{}
 	for i := range ms {
 		id := ms[i].Node
-		if _, seen := all[id]; seen {
+		if _, seen := all[id]; seen || ms[i].Sum {
 			continue
 		}
 		all[id] = struct{}{}

@@ -3,8 +3,10 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -251,6 +253,132 @@ func TestTheRecordOfLifetimes(t *testing.T) {
 		}
 		if st := one.status(); st.Err != nil || st.TicketLifetime != time.Hour {
 			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// The others take a replica for dead whose nodes are told of a longer lifetime, and remove its
+// entry. When it is back and can note nothing, either its entry is there again before its nodes are
+// sent a ring, or they are told of a shorter one.
+func TestAReplicaThatWasTakenForDeadTellsNoMoreThanTheStoreHas(t *testing.T) {
+	frozen := func(parts ...string) func(context.Context, string, string) error {
+		return func(_ context.Context, op, key string) error {
+			if op == "swap" && slices.ContainsFunc(parts, func(p string) bool { return strings.HasPrefix(key, p) }) {
+				return fmt.Errorf("%s was not written: %w", key, store.ErrFrozen)
+			}
+			return nil
+		}
+	}
+	for name, c := range map[string]struct {
+		off    time.Duration
+		before func(context.Context, string, string) error
+		told   time.Duration
+	}{
+		"its clock is off":         {time.Hour, nil, 20 * time.Hour},
+		"the ring is not written":  {0, frozen("ring/"), 20 * time.Hour},
+		"nor the lifetimes":        {0, frozen("ring/", "lifetime/"), time.Hour},
+		"all can be written again": {0, nil, 20 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newFaulty()
+				var off atomic.Int64
+				clock := func(c *Config) {
+					c.Clock = func() time.Time { return time.Now().Add(time.Duration(off.Load())) }
+				}
+				one, two := start(t, s, "r1"), start(t, s.another(), "r2", lasts(20*time.Hour), clock)
+				one.connect("a", "")
+				time.Sleep(10 * time.Second)
+				two.store.set(down, nil)
+				time.Sleep(silentFor + 2*testPolicy().NodeLease)
+				one.rotate()
+				one.phase(time.Minute, rotation.Steady, 3)
+				if got := one.status().Lifetimes; len(got) != 1 {
+					t.Fatalf("in force are %v", got)
+				}
+				off.Store(int64(c.off))
+				two.store.set(c.before, nil)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if r := two.Current("default"); r.Generation != 3 {
+					t.Fatalf("it sends g%d", r.Generation)
+				}
+				told := two.TicketLifetime("default")
+				if in := one.status().Lifetimes; told != c.told || max(in["r1"], in["r2"]) < told {
+					t.Errorf("nodes are told %s, and in force are %v", told, in)
+				}
+				if r, _ := s.rollout(t); r.Lifetimes[r.Keys[0].Key.Fingerprint()] < told {
+					t.Errorf("nodes are told %s, and noted is %v", told, r.Lifetimes)
+				}
+			})
+		})
+	}
+}
+
+// Each shortening waits until nodes had the time to take it, also if one follows another.
+func TestAFurtherShorteningWaitsForALeaseOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		one := start(t, s, "r1", alone, lasts(20*time.Hour))
+		one.connect("a", "")
+		time.Sleep(10 * time.Second)
+		in := func(after, want time.Duration) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if got := one.status().Lifetimes["r1"]; got != want {
+				t.Fatalf("in force is %s, want %s", got, want)
+			}
+		}
+		lease := testPolicy().NodeLease
+		in(0, 20*time.Hour)
+		one.reload(4 * time.Hour)
+		in(lease-10*time.Second, 20*time.Hour)
+		one.reload(2 * time.Hour)
+		in(0, 20*time.Hour)
+		in(20*time.Second, 4*time.Hour)
+		in(lease-20*time.Second, 4*time.Hour)
+		in(20*time.Second, 2*time.Hour)
+		one.reload(time.Hour)
+		in(lease-10*time.Second, 2*time.Hour)
+		one.reload(90 * time.Minute) // nodes are told of it, and for a moment only
+		one.reload(90 * time.Minute)
+		time.Sleep(6 * time.Second)
+		one.reload(time.Hour)
+		in(10*time.Second, 90*time.Minute)
+		in(lease, time.Hour)
+	})
+}
+
+// A damaged record that nobody can replace is logged once, and again when it is another fault.
+func TestADamagedRecordOfLifetimesIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		var log strings.Builder
+		start(t, s, "r1", alone, func(c *Config) { c.Log = logTo(&log) })
+		s.set(func(_ context.Context, op, key string) error {
+			if op == "swap" && strings.HasPrefix(key, "lifetime/") {
+				return fmt.Errorf("%s was not written: %w", key, store.ErrFrozen)
+			}
+			return nil
+		}, nil)
+		for want := 1; want <= 2; want++ {
+			val := strings.Repeat("x", want)
+			if want == 2 {
+				val = "[1"
+			}
+			_, rev, err := s.Store.Get(t.Context(), "lifetime/default")
+			if err == nil {
+				_, err = s.Store.Swap(t.Context(), "lifetime/default", rev, []byte(val))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if n := strings.Count(log.String(), "lifetime/default"); n != want {
+				t.Errorf("%d lines: %s", n, log.String())
+			}
 		}
 	})
 }

@@ -138,5 +138,6 @@ func (t *turn) unreadableRosters() (out []string) {
 func unknownNodes(replica string, since time.Time, connected bool) rotation.Member {
 	return rotation.Member{
 		Node: "unknown nodes of replica " + replica, Nr: 1, Answered: true, Connected: connected, Since: since,
+		Sum: true,
 	}
 }

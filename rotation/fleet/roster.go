@@ -70,11 +70,15 @@ func (o *roster) resume(ms []rotation.Member, now time.Time) {
 		}
 		all := o.members[m.Node]
 		i, twice := slices.BinarySearchFunc(all, m.Nr, func(e *entry, nr int) int { return e.Nr - nr })
-		if !twice {
-			e := &entry{Member: m}
-			o.members[m.Node] = slices.Insert(all, i, e)
-			o.groups.add(e)
+		if twice {
+			if m.Sum { // what it stands for is lost to nobody
+				standFor(&all[i].Member, &m)
+			}
+			continue
 		}
+		e := &entry{Member: m}
+		o.members[m.Node] = slices.Insert(all, i, e)
+		o.groups.add(e)
 	}
 	o.dirty = o.dirty || len(ms) > 0
 }
@@ -137,7 +141,7 @@ func (o *roster) enterCrowded(current keysource.Ring, now time.Time) {
 // there was one.
 func (o *roster) takeOver(e *entry) bool {
 	all := o.members[e.Node]
-	i := slices.IndexFunc(all, func(have *entry) bool { return !have.Connected })
+	i := slices.IndexFunc(all, func(have *entry) bool { return !have.Connected && !have.Sum })
 	if i < 0 {
 		return false
 	}

@@ -25,6 +25,7 @@ const (
 	// The rest are passed over by earlier versions.
 	flagStuck   = 16
 	flagGrouped = 32
+	flagSum     = 64
 
 	maxNr  = 1 << 20 // maxNr bounds the streams under one id.
 	maxAge = 1 << 42 // maxAge is in ms, 139 years.
@@ -46,7 +47,8 @@ func (r rosterRecord) encode() []byte {
 // messages of 1 MiB, and a roster that cannot be written would stop every rotation. So the members
 // for which there is no room stand there as one, or two if some are candidates. Each holds back
 // what any of those would that it stands for. Members that refuse or lag have entries of their own,
-// while there is room.
+// while there is room. A sum of before a restart goes into the new one. So no two sums have one
+// name, of which the other replicas would see one only.
 func (r rosterRecord) bounded() (b []byte, summed int) {
 	const usual = 32 // bytes a node
 	at := r.peer.At
@@ -63,8 +65,15 @@ func (r rosterRecord) bounded() (b []byte, summed int) {
 	if n := fits(all, at); n < len(all) {
 		all = slices.SortedFunc(slices.Values(all), mattersMore)
 		n = fits(all, at)
-		summed = len(all) - n
-		all = append(all[:n:n], sums(r.peer.Replica, all[n:])...)
+		for n > 0 && all[n-1].Sum {
+			n--
+		}
+		for _, m := range all[n:] {
+			if !m.Sum {
+				summed++
+			}
+		}
+		all = append(all[:n:n], sums(r.peer.Replica, all[:n], all[n:])...)
 	}
 	b = binary.AppendUvarint(b, uint64(len(all)))
 	words := maxRosterWords
@@ -90,6 +99,7 @@ func appendMember(b []byte, m *rotation.Member, at time.Time, words *int) []byte
 	}{
 		{m.Answered, flagAnswered}, {m.Connected, flagConnected}, {m.Refused != 0, flagRefused},
 		{m.Brought, flagBrought}, {m.Stuck, flagStuck}, {m.Grouped, flagGrouped},
+		{m.Sum, flagSum},
 	} {
 		if f.is {
 			flags |= f.bit
@@ -130,10 +140,13 @@ func fits(all []rotation.Member, at time.Time) int {
 	return len(all)
 }
 
-// mattersMore orders the members that refuse or lag before the others.
+// mattersMore orders the members that refuse or lag before the others, and sums last.
 func mattersMore(a, b rotation.Member) int {
 	refuses := func(m rotation.Member) int {
-		if m.Refused != 0 {
+		switch {
+		case m.Sum:
+			return 2
+		case m.Refused != 0:
 			return 0
 		}
 		return 1
@@ -141,10 +154,10 @@ func mattersMore(a, b rotation.Member) int {
 	return cmp.Or(refuses(a)-refuses(b), cmp.Compare(a.Floor, b.Floor), byName(a, b))
 }
 
-// sums returns a member that stands for all that have answered, and one for the candidates. It may
-// hold the lowest generation that any of them may hold, and is live as long as any of them is. It
-// is grouped: only this replica, which knows each of them, has a refusal take a key back.
-func sums(replica string, all []rotation.Member) (out []rotation.Member) {
+// sums returns a member that stands for all that have answered, and one for the candidates. It is
+// grouped: only this replica, which knows each of them, has a refusal take a key back. Its number
+// is one that no member beside it has, since a client may come under any name.
+func sums(replica string, beside, all []rotation.Member) (out []rotation.Member) {
 	for _, kind := range []struct {
 		answered bool
 		name     string
@@ -155,23 +168,34 @@ func sums(replica string, all []rotation.Member) (out []rotation.Member) {
 				continue
 			}
 			if sum == nil {
-				m.Node, m.Nr, m.Brought, m.Grouped = kind.name, 1, false, true
+				m.Node, m.Nr, m.Brought, m.Grouped, m.Sum = kind.name, 1, false, true, true
+				for _, have := range beside {
+					if have.Node == m.Node {
+						m.Nr = max(m.Nr, have.Nr+1)
+					}
+				}
 				sum = &m
 				continue
 			}
-			sum.Floor = min(sum.Floor, m.Floor)
-			sum.Connected = sum.Connected || m.Connected
-			sum.Since = latest(sum.Since, m.Since)
-			sum.Stuck = sum.Stuck || m.Stuck
-			if m.Refused > sum.Refused {
-				sum.Refused, sum.Words = m.Refused, m.Words
-			}
+			standFor(sum, &m)
 		}
 		if sum != nil {
 			out = append(out, *sum)
 		}
 	}
 	return out
+}
+
+// standFor has sum stand for m as well. It may hold the lowest generation that any of them may
+// hold, and is live as long as any of them is.
+func standFor(sum, m *rotation.Member) {
+	sum.Floor = min(sum.Floor, m.Floor)
+	sum.Connected = sum.Connected || m.Connected
+	sum.Since = latest(sum.Since, m.Since)
+	sum.Stuck = sum.Stuck || m.Stuck
+	if m.Refused > sum.Refused {
+		sum.Refused, sum.Words = m.Refused, m.Words
+	}
 }
 
 func decodeRoster(b []byte) (r rosterRecord, err error) {
@@ -222,7 +246,7 @@ func decodeRoster(b []byte) (r rosterRecord, err error) {
 		}
 		flags := flag()
 		m.Answered, m.Connected, m.Brought = flags&flagAnswered != 0, flags&flagConnected != 0, flags&flagBrought != 0
-		m.Stuck, m.Grouped = flags&flagStuck != 0, flags&flagGrouped != 0
+		m.Stuck, m.Grouped, m.Sum = flags&flagStuck != 0, flags&flagGrouped != 0, flags&flagSum != 0
 		age := num()
 		ok = ok && age <= maxAge
 		m.Since = at.Add(-time.Duration(age) * time.Millisecond)

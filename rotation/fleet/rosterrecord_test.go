@@ -17,6 +17,7 @@ func drawMembers(t *rapid.T) (ms []rotation.Member) {
 			Floor:    rapid.Uint64Max(rotation.MaxGeneration).Draw(t, "floor"),
 			Answered: rapid.Bool().Draw(t, "answered"), Connected: rapid.Bool().Draw(t, "connected"),
 			Brought: rapid.Bool().Draw(t, "brought"), Grouped: rapid.Bool().Draw(t, "grouped"),
+			Sum:   rapid.Bool().Draw(t, "sum"),
 			Since: epoch.Add(-time.Duration(rapid.IntRange(0, 1e9).Draw(t, "since")) * time.Millisecond),
 		}
 		if rapid.Bool().Draw(t, "refuses") {

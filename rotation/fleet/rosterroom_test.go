@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/rotation"
 	"github.com/lockstep-tls/lockstep/store"
 )
@@ -128,5 +130,124 @@ func TestAFleetWithoutRoomInItsRosterRotates(t *testing.T) {
 		if slices.ContainsFunc(all, func(c *client) bool { return c.got() != "[1 2 3]" }) {
 			t.Error("not all were sent every ring")
 		}
+	})
+}
+
+// A node that was summed up before a restart of its replica, and is not back, is waited for within
+// its lease. The sum of those that are back does not hide it, after a second restart either.
+func TestASummedNodeThatIsNotBackAfterARestartIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		one, other := start(t, s, "r1"), start(t, s.another(), "r2")
+		const nodes = 4000
+		name := func(i int) string { return fmt.Sprintf("%0256d", i) }
+		for i := range nodes {
+			one.connect(name(i), "")
+		}
+		one.phase(5*time.Second, rotation.Steady, 1)
+		version := one.status().Version
+		for range 2 {
+			one.stop()
+			one = start(t, s, "r1")
+			for i := range nodes - 1 { // the last one has no entry of its own
+				one.connect(name(i), version)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		other.rotate()
+		other.phase(testPolicy().NodeLease-20*time.Second, rotation.Distributing, 2)
+		sums := 0
+		for _, m := range other.status().Members {
+			if m.Sum {
+				sums++
+			}
+		}
+		got := strings.Join(other.status().BlockedBy, "")
+		if !strings.Contains(got, "further nodes of replica r1") || sums != 1 {
+			t.Errorf("%d sums, and it waits for %q", sums, got)
+		}
+		other.phase(40*time.Second, rotation.Steady, 3)
+	})
+}
+
+// No two members of a stored roster have one name and number, whatever was resumed and whatever
+// names clients have.
+func TestASumHasANameOfItsOwn(t *testing.T) {
+	ms := hugeFleet(5000)
+	for i := range 10 {
+		ms = append(ms,
+			rotation.Member{Node: "further nodes of replica r1", Nr: 1 + i, Answered: true, Since: epoch, Sum: i > 4},
+			rotation.Member{Node: "further new nodes of replica r1", Nr: 1 + i, Since: epoch, Sum: i == 0},
+			rotation.Member{Node: "unknown nodes of replica r1", Nr: 1 + i, Answered: true, Since: epoch, Sum: true})
+	}
+	b, _ := rosterRecord{Peer{Replica: "r1", At: epoch}, ms}.bounded()
+	r, err := decodeRoster(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, sums := map[slot]bool{}, 0
+	for _, m := range r.members {
+		at := slot{m.Node, m.Nr}
+		if seen[at] {
+			t.Errorf("two members are %q", m.Name())
+		}
+		if seen[at] = true; m.Sum {
+			sums++
+		}
+	}
+	if sums != 2 {
+		t.Errorf("%d sums", sums)
+	}
+	o := newRoster()
+	o.resume(append(r.members, r.members...), epoch)
+	if n := len(o.sorted(true)); n != len(r.members) {
+		t.Errorf("%d of %d are resumed", n, len(r.members))
+	}
+}
+
+// A client that comes under the name of a sum takes nothing from it.
+func TestAClientUnderTheNameOfASumHidesNobody(t *testing.T) {
+	sum := rotation.Member{Node: "further nodes of replica r1", Nr: 1, Answered: true, Sum: true, Since: epoch}
+	client := rotation.Member{Node: sum.Node, Nr: 1, Floor: 7, Answered: true, Connected: true, Brought: true,
+		Since: epoch.Add(time.Second)}
+	for _, lists := range [][]rotation.Member{{sum, client}, {client, sum}} {
+		all := union(heard{epoch, lists[:1]}, heard{epoch, lists[1:]})
+		if len(all) != 2 || !slices.ContainsFunc(all, func(m rotation.Member) bool { return m.Sum && m.Floor == 0 }) {
+			t.Errorf("%+v", all)
+		}
+	}
+	o := newRoster()
+	o.resume([]rotation.Member{sum}, epoch)
+	o.enter(Asked{Stream: 1, Node: sum.Node, Held: ringOf(7), Believed: true}, keysource.Ring{Generation: 7}, epoch)
+	if all := o.sorted(true); len(all) != 2 || !all[0].Sum {
+		t.Errorf("%+v", all)
+	}
+}
+
+// A sum is no node, so it cannot be excluded.
+func TestASumIsNotExcluded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFaulty()
+		p := start(t, s, "r1")
+		if _, err := s.Store.Swap(t.Context(), "roster/default/r2", 0, []byte("flipped")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		node := "unknown nodes of replica r2"
+		for range 2 {
+			err := p.Exclude(t.Context(), "default", node, "me", "", time.Hour)
+			if !errors.Is(err, keysource.ErrNotExist) || !strings.Contains(err.Error(), "it stands for nodes") {
+				t.Errorf("%v", err)
+			}
+		}
+		r, _ := s.rollout(t)
+		r.Excluded = map[string]time.Time{node: time.Now().Add(time.Hour)} // by an earlier version
+		s.overwrite(t, r)
+		if err := p.Exclude(t.Context(), "default", "further", "me", "", time.Hour); err == nil ||
+			strings.Contains(err.Error(), "nearest") {
+			t.Errorf("%v", err)
+		}
+		p.rotate()
+		p.phase(time.Minute, rotation.Distributing, 2)
 	})
 }

@@ -27,8 +27,9 @@ type turn struct {
 	// writeBackUntil is Tally.WriteBackUntil, or zero while nodes prove nothing.
 	writeBackUntil time.Time
 
-	// shorterAt is when this replica's entry among the lifetimes may be written shorter, or zero.
-	shorterAt time.Time
+	// shorter is what this replica's entry among the lifetimes is about to become.
+	shorter        shorter
+	lifetimesFault string // lifetimesFault says why they could not be read at the last look.
 
 	record storedRecord // record is what stands in the store.
 	quorum quorum       // quorum keeps Tally.AcceptedSince.

@@ -46,6 +46,7 @@ type slot struct {
 // union merges the rosters of all replicas by node, so that a node that moved counts once. Where
 // it is connected wins over where it is away. Else the newest word wins. Two that are connected
 // under one id are one that moved only if that is certain (see replaces). Else both count.
+// A sum hides nobody, and is hidden by nobody, since a client may come under its name.
 // Candidates hide nobody, since a client's server name can open such a stream under the name of
 // any node. Each is a member of its own, unless it is superseded.
 func union(lists ...heard) []rotation.Member {
@@ -58,6 +59,10 @@ func union(lists ...heard) []rotation.Member {
 	var candidates []claim
 	for _, list := range lists {
 		for _, m := range list.members {
+			if m.Sum {
+				more = append(more, m)
+				continue
+			}
 			if !m.Answered {
 				candidates = append(candidates, claim{m, list.at})
 				continue

@@ -65,9 +65,12 @@ func (s *stage) show(ctx context.Context, p *plane, into any, args ...string) er
 	return json.Unmarshal(out, into)
 }
 
-// until calls check until it returns nil. It does so rarely, since each starts a program.
+// askEvery is how often a replica is asked. That is rare, since each time starts a program.
+const askEvery = 500 * time.Millisecond
+
+// until calls check until it returns nil.
 func until(ctx context.Context, check func() error) error {
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	var last error
 	for {

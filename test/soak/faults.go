@@ -65,7 +65,7 @@ func runFaults(
 			// What is told so far says more than what is missing.
 			return errors.Join(fmt.Errorf("after %s: %s: %w", since(), f.name, err), s.last(ctx, at))
 		}
-		done = append(done, deed{f.name, at, time.Now(), told})
+		done = append(done, deed{what: f.name, at: at, until: time.Now(), outcome: told})
 		say("%8s  %s: took %s, and was well after %s", since(), f.name, took,
 			time.Since(at).Round(100*time.Millisecond))
 		if time.Since(began) < length {

@@ -46,7 +46,7 @@ var ofReplicas = []fault{
 		p := of(r, s.planes)
 		out, err := s.spell(ctx, p.Pause, []expectation{wants("replica-away", "", p.id()).by(s.other(p).id())},
 			p.Resume, []expectation{wants("replica-back", "", p.id(), "again").by(s.other(p).id())})
-		out.may = cutOff(p)
+		out.may = s.cutOff(p)
 		return out, err
 	}},
 	{"a replica is cut off from the store", func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
@@ -71,7 +71,7 @@ var ofReplicas = []fault{
 				wants("problem-over", "", "store-down").by(p.id()),
 				wants("replica-back", "", p.id(), "again").by(s.other(p).id()),
 			})
-		out.may = cutOff(p)
+		out.may = s.cutOff(p)
 		return out, err
 	}},
 	{"a replica is cut off from NATS", func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
@@ -83,11 +83,15 @@ var ofReplicas = []fault{
 	}},
 }
 
-// cutOff may be told when a replica is not there for half a minute.
-func cutOff(p *plane) []expectation {
-	return append([]expectation{
+// cutOff may be told when a replica is not there for long. The other one may call it missing.
+func (s *stage) cutOff(p *plane) []expectation {
+	all := append([]expectation{
 		wants("replica-away", "", "").by(p.id()), wants("replica-away", "", p.id()),
 		wants("problem", "", "").by(p.id()), wants("problem-over", "", "").by(p.id()),
 		wants("audit-down", "", "").by(p.id()), wants("audit-back", "", "").by(p.id()),
 	}, moved...)
+	for _, w := range problems("replica-missing", "replica-unreachable") {
+		all = append(all, w.by(s.other(p).id()))
+	}
+	return all
 }

@@ -11,6 +11,11 @@ const (
 	// stillAfter is how long a small write to the disk may take.
 	stillAfter = time.Second
 	lookEvery  = time.Second
+	// soonAfterStill is how long after a standstill its consequences may begin. The lease of a node
+	// is shorter.
+	soonAfterStill = 15 * time.Second
+	// longStandstill is after how long a replica may be taken for away.
+	longStandstill = 10 * time.Second
 )
 
 // standstills are the times when the machine had no CPU or no disk to give. Then replicas and
@@ -38,14 +43,31 @@ func (s *standstills) run(ctx context.Context, file string) {
 			continue
 		}
 		s.mu.Lock()
-		s.all = append(s.all, deed{
-			what: "the machine stood still", at: began, until: time.Now(), outcome: outcome{may: []expectation{
-				wants("problem", "", ""), wants("problem-over", "", ""), wants("node-gone", "", ""),
-				wants("node-let-go", "", ""), wants("replica-away", "", ""), wants("audit-down", "", ""),
-				wants("audit-back", "", ""),
-			}},
-		})
+		s.all = append(s.all, standstill(began, time.Now())...)
 		s.mu.Unlock()
+	}
+}
+
+// standstill is what a standstill explains: that something was away soon after, and that it came
+// back. A short one makes nobody take a replica for away, since others wait half a minute for it.
+func standstill(began, ended time.Time) []deed {
+	begins := []expectation{wants("node-gone", "", ""), wants("audit-down", "", "")}
+	codes := []string{
+		"store-down", "events-down", "events-unrecorded", "audit-sink-down", "ring-unrecorded", "roster-unreadable",
+		"certificates-unaudited", "certificate-unloadable", "sealing-key-unusable", "clock-off",
+	}
+	if ended.Sub(began) >= longStandstill {
+		begins = append(begins, wants("node-let-go", "", ""), wants("replica-away", "", ""))
+		codes = append(codes, "replica-missing", "replica-unreachable", "node-missing")
+	}
+	ends := []expectation{wants("audit-back", "", "")}
+	for _, code := range codes {
+		begins, ends = append(begins, wants("problem", "", code)), append(ends, wants("problem-over", "", code))
+	}
+	const what = "the machine stood still"
+	return []deed{
+		{what: what, at: began, until: ended, lately: soonAfterStill, outcome: outcome{may: begins}},
+		{what: what + ", and goes on", at: began, until: ended, outcome: outcome{may: ends}},
 	}
 }
 

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,6 +22,7 @@ const lately = time.Minute
 type deed struct {
 	what      string
 	at, until time.Time
+	lately    time.Duration // lately is the constant unless it is set.
 	outcome
 }
 
@@ -106,17 +109,21 @@ func (d deed) around(e event, after time.Duration) bool {
 
 // alarming are kinds of events of which each must be explained by a deed.
 var alarming = []string{
-	"node-gone", "node-forgotten", "node-refused", "node-cured", "node-stuck", "node-let-go",
-	"cert-refused", "cert-removed", "cert-held", "cert-back", "cert-expiring", "cert", "host",
-	"policy", "config", "problem", "problem-over", "operator",
-	"audit-down", "audit-back",
+	"node-gone", "node-forgotten", "node-refused", "node-cured", "node-stuck", "node-denied", "node-let-go",
+	"cert-taken", "cert-refused", "cert-removed", "cert-held", "cert-back", "cert-expiring", "cert", "host",
+	"listener-changed", "policy", "config", "problem", "problem-over", "operator",
+	"action-refused", "problem-acknowledged", "problem-unacknowledged",
+	"audit-mended", "audit-down", "audit-back",
 	"replica-started", "replica-stopping", "replica-away", "dropped",
 }
+
+// harmless are the other kinds. Some come with what is alarming. Others only wake somebody.
+var harmless = []string{"cured", "refused", "rotation", "node-connected", "node-away", "replica-back"}
 
 // explains reports whether e is a consequence of the deed.
 func (d deed) explains(e event) bool {
 	is := func(w expectation) bool { return w.match(e) }
-	return d.around(e, lately) && (slices.ContainsFunc(d.want, is) || slices.ContainsFunc(d.may, is))
+	return d.around(e, cmp.Or(d.lately, lately)) && (slices.ContainsFunc(d.want, is) || slices.ContainsFunc(d.may, is))
 }
 
 // account looks for everything that was done in what each of the replicas tells, and for what is
@@ -150,7 +157,7 @@ func (s *stage) account(ctx context.Context, done, still []deed, say func(string
 		count = len(all)
 	}
 	say("%d things were done, and %d events of them looked for among %d at each of %d replicas; "+
-		"the machine stood still %d times", len(done)-1, wanted, count, len(s.planes), len(still))
+		"the machine stood still %d times", len(done)-1, wanted, count, len(s.planes), len(still)/2)
 	return last
 }
 
@@ -178,18 +185,62 @@ func likeIt(want expectation, d deed, told []event) (s string) {
 	return s
 }
 
-// awaits waits until these events are told.
+// awaits waits until these events are told. It asks each replica for itself. One of them may hang.
 func (s *stage) awaits(ctx context.Context, since time.Time, want ...expectation) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return until(ctx, func() error {
-		var told []event
-		for _, p := range s.planes {
+	var asks []func(context.Context) []event
+	for _, p := range s.planes {
+		asks = append(asks, func(ctx context.Context) []event {
 			// One that is asked alone may be away. Both are asked in the end.
-			all, _ := s.events(ctx, p, since)
-			told = append(told, all...)
-		}
-		_, errs := missing([]deed{{what: "it waits", at: since, until: time.Now(), outcome: outcome{want: want}}}, told)
+			told, _ := s.events(ctx, p, since)
+			return told
+		})
+	}
+	return hears(ctx, asks, func(told []event) error {
+		d := deed{what: "it waits", at: since, until: time.Now(), outcome: outcome{want: want}}
+		_, errs := missing([]deed{d}, told)
 		return errors.Join(errs...)
 	})
+}
+
+// hears asks again and again, each on its own, until check is content with the newest answers
+// together. So one that does not answer holds nobody up.
+func hears(ctx context.Context, asks []func(context.Context) []event, check func(told []event) error) error {
+	last := check(nil)
+	if last == nil {
+		return nil
+	}
+	asking, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	type answer struct {
+		from int
+		told []event
+	}
+	answers := make(chan answer)
+	for i, ask := range asks {
+		wg.Go(func() {
+			for asking.Err() == nil {
+				select {
+				case answers <- answer{i, ask(asking)}:
+				case <-asking.Done():
+				}
+				_ = sleep(asking, askEvery)
+			}
+		})
+	}
+	newest := make([][]event, len(asks))
+	for {
+		select {
+		case a := <-answers:
+			newest[a.from] = a.told
+			if last = check(slices.Concat(newest...)); last == nil {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%w; last: %w", ctx.Err(), last)
+		}
+	}
 }

@@ -83,7 +83,7 @@ func (a *admin) grants(r *http.Request) (out api.Grants, err error) {
 			})
 		}
 	}
-	if s.absent && len(out.Received) == 0 && len(out.Recorded) == 0 {
+	if s.absent && len(out.Silent)+len(out.Received)+len(out.Recorded) == 0 {
 		return out, fmt.Errorf("certificate %s %w: no source has it, no node that is connected was sent one, and the "+
 			"newest lines of the audit log do not name it (lockstep cert list)", s.what, keysource.ErrNotExist)
 	}

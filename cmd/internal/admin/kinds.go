@@ -241,12 +241,13 @@ func (p *Problems) ofSeal() (out []api.Problem) {
 }
 
 // ofFrozen says that the store is frozen. It asks the store.
-func (p *Problems) ofFrozen(ctx context.Context) (out []api.Problem) {
-	if n, frozen, err := p.Vault.Raw.Frozen(ctx); err == nil && frozen {
+func (p *Problems) ofFrozen(ctx context.Context) (out []api.Problem, err error) {
+	n, frozen, err := p.Vault.Raw.Frozen(ctx)
+	if err == nil && frozen {
 		stands := problems.New(problems.StoreFrozen, "",
 			fmt.Sprintf("the store is frozen, nothing changes and no key rotates: %s", n))
 		stands.Since = n.At
 		out = append(out, stands)
 	}
-	return out
+	return out, err
 }

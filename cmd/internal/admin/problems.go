@@ -31,6 +31,8 @@ const (
 	freshWithin = 1500 * time.Millisecond
 	// keepWithin is how long a stop waits for the disk.
 	keepWithin = time.Second
+	// oldAfter is how much later than it should a list may be made anew. An older one is a problem.
+	oldAfter = 30 * time.Second
 	// These bound [ProblemsConfig].Every.
 	minEvery = 10 * time.Second
 	maxEvery = 30 * time.Second
@@ -46,8 +48,8 @@ type ProblemsConfig struct {
 	Audit   *audit.Log
 	// Own are the problems of what this package does not see. It does not ask the store.
 	Own func() []api.Problem
-	// Lost asks the store whether it has lost something.
-	Lost func(context.Context) []api.Problem
+	// Lost asks the store whether it has lost something. An error says that this is not known.
+	Lost func(context.Context) ([]api.Problem, error)
 	Acks *problems.Acks
 	// Every is the time between two lists that nobody asked for. NewProblems bounds it to 10 s up
 	// to 30 s.
@@ -71,10 +73,12 @@ type Problems struct {
 	unkept bool
 
 	mu      sync.Mutex
+	began   time.Time // began is when Run was called.
 	last    made
 	waiting []chan struct{} // waiting are closed by the next list that is begun.
-	stored  []api.Problem   // stored are what the store said last.
-	reading bool            // reading reports that the store is being asked.
+	frozen  []api.Problem   // frozen and lost are what the store said last.
+	lost    []api.Problem
+	reading bool // reading reports that the store is being asked.
 	// slow reports that the store did not answer in time when it was asked last.
 	slow bool
 }
@@ -97,10 +101,23 @@ func NewProblems(c ProblemsConfig) *Problems {
 // look found them. It waits for nothing.
 func (p *Problems) Here() []api.Problem { return slices.Clone(p.newest().all) }
 
+// newest is the last list. If it is old, it says so.
 func (p *Problems) newest() made {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.last
+	m, at := p.last, p.last.at
+	if at.IsZero() {
+		at = p.began
+	}
+	if at.IsZero() || time.Since(at) < p.Every+oldAfter {
+		return m
+	}
+	old := problems.New(problems.ProblemsOld, "", fmt.Sprintf("what is not well at this replica was found last at %s: "+
+		"something that is looked at does not answer, such as a disk", at.UTC().Format(time.RFC3339)))
+	old.Since = at
+	m.own, m.all = append(slices.Clone(m.own), old), append(slices.Clone(m.all), old)
+	problems.Sort(m.all)
+	return m
 }
 
 // Fresh is Here after a new look. Without one within a second and a half it returns the last.
@@ -199,7 +216,7 @@ func (p *Problems) own() []api.Problem {
 	out = append(out, p.ofSeal()...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append(out, p.stored...)
+	return append(append(out, p.frozen...), p.lost...)
 }
 
 // Run makes a list now and then, and for whoever asks, until ctx ends. So it is known since when a
@@ -210,6 +227,9 @@ func (p *Problems) Run(ctx context.Context) error {
 			p.Log.Warn("problems begin anew with this start", "err", err)
 		}
 	}
+	p.mu.Lock()
+	p.began = time.Now()
+	p.mu.Unlock()
 	tick := time.NewTicker(p.Every)
 	defer tick.Stop()
 	var walk sync.WaitGroup
@@ -307,15 +327,14 @@ func (p *Problems) read(ctx context.Context) {
 	go func() {
 		defer cancel()
 		defer close(done)
-		var frozen, lost []api.Problem
 		var all sync.WaitGroup
 		all.Go(func() { p.Acks.Read(ctx) })
-		all.Go(func() { frozen = p.ofFrozen(ctx) })
-		all.Go(func() { lost = p.Lost(ctx) })
+		all.Go(func() { p.learn(ctx, &p.frozen, p.ofFrozen) })
+		all.Go(func() { p.learn(ctx, &p.lost, p.Lost) })
 		all.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.stored, p.reading, p.slow = append(frozen, lost...), false, ctx.Err() != nil
+		p.reading, p.slow = false, ctx.Err() != nil
 	}()
 	if slow {
 		return
@@ -327,6 +346,19 @@ func (p *Problems) read(ctx context.Context) {
 		p.slow = p.reading
 		p.mu.Unlock()
 	}
+}
+
+// learn takes what the store says in the place of what it said last, unless it cannot be read.
+func (p *Problems) learn(ctx context.Context, last *[]api.Problem,
+	ask func(context.Context) ([]api.Problem, error),
+) {
+	now, err := ask(ctx)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*last = now
 }
 
 // Over says that a problem was told as over.

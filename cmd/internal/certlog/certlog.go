@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -127,8 +128,10 @@ func (l *Log) Problems() []api.Problem {
 	return []api.Problem{p}
 }
 
-// Run tells changes until ctx ends.
+// Run tells changes until ctx ends. What it leaves on disk is then as a version before this one
+// reads it, which knows of no lines behind the base: put back, it tells no change again.
 func (l *Log) Run(ctx context.Context) error {
+	defer l.fold()
 	again := time.NewTicker(retry)
 	defer again.Stop()
 	expiry := time.NewTicker(expiryEvery)
@@ -149,6 +152,17 @@ func (l *Log) Run(ctx context.Context) error {
 			l.tellEnds(time.Now())
 		}
 		l.settle(ctx)
+	}
+}
+
+// fold puts the lines into the base. What the audit log lacks stays out of it.
+func (l *Log) fold() {
+	if _, err := os.Stat(l.file.appended()); err != nil || len(l.unsaved) > 0 {
+		return
+	}
+	if err := l.file.rewrite(l.known); err != nil {
+		l.cfg.Log.Warn("which certificates the directory has is kept as a version before this one does not read it",
+			"err", err)
 	}
 }
 

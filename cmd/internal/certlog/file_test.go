@@ -1,7 +1,11 @@
 package certlog
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -143,6 +147,43 @@ func TestACrashWhileALineIsWrittenLosesThatLineAlone(t *testing.T) {
 	}
 	if v := New(log.cfg).known; len(v) != 1 || v["a"].Version != "1" {
 		t.Errorf("lines of another base count: %v", v)
+	}
+}
+
+// A version before this one reads the base alone. What it does not know it tells as changes that
+// never were.
+func TestAStopLeavesTheBaseWhole(t *testing.T) {
+	t.Parallel()
+	log := holding(t, 3)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, restart := range []bool{false, true} { // after a crash, only the start knows of lines
+		log.tell([]dir.Change{taken(0, fmt.Sprint("new ", restart)), {Name: taken(1, "").Name, What: dir.Removed}})
+		log.settle(t.Context())
+		want := ids(log.known)
+		if restart {
+			log = New(log.cfg)
+		}
+		if err := log.Run(ended); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(log.file.appended()); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("there are lines still: %v", err)
+		}
+		b, err := os.ReadFile(log.cfg.File)
+		var base versions
+		if err := errors.Join(err, json.Unmarshal(b, &base)); err != nil || !maps.Equal(ids(base), want) {
+			t.Errorf("the base has %v, want %v: %v", ids(base), want, err)
+		}
+	}
+	// What the audit log lacks is told after the restart.
+	log.cfg.Audit.(*lab).away = true
+	log.tell([]dir.Change{taken(2, "not audited")})
+	if err := log.Run(ended); err != nil {
+		t.Fatal(err)
+	}
+	if v := New(log.cfg).known[taken(2, "").Name].Version; v == "not audited" {
+		t.Error("a change that was not audited is taken for one that was")
 	}
 }
 

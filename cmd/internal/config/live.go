@@ -26,7 +26,7 @@ func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Co
 }
 
 // Texts returns the settings by key, as texts for people and without passwords.
-func (c Config) Texts() map[string]string { return c.flat().Texts() }
+func (c Config) Texts() map[string]string { return c.Settings().Texts() }
 
 // Digests returns a keyed digest of each setting that somebody has set, for a comparison.
 func (c Config) Digests(key []byte) map[string]string {
@@ -35,14 +35,15 @@ func (c Config) Digests(key []byte) map[string]string {
 	for name := range c.Scopes {
 		unset.Scopes[name] = rotation.DefaultPolicy()
 	}
-	all := c.flat()
+	all := c.Settings()
 	for name := range c.Scopes { // a scope stands there although nothing of it is set
 		all["scopes."+name] = settings.Value{}
 	}
-	return all.Digests(key, unset.flat())
+	return all.Digests(key, unset.Settings())
 }
 
-func (c Config) flat() settings.Flat {
+// Settings returns the settings by key.
+func (c Config) Settings() settings.Flat {
 	all := settings.Flatten(c)
 	for name, p := range c.Scopes {
 		all.Put("scopes."+name, settings.Flatten(fileOf(p)))

@@ -44,10 +44,10 @@ func TestWhatCanChangeAtRunTime(t *testing.T) {
 		}
 		was := now.Texts()
 		live := now.Live(next)
-		if got := keys(reload.Compare(now.Texts(), live.Texts())); got != c.live {
+		if got := keys(reload.Compare(now.Settings(), live.Settings())); got != c.live {
 			t.Errorf("%q: %q change, want %q", c.after, got, c.live)
 		}
-		if got := keys(reload.Compare(live.Texts(), next.Texts())); got != c.never {
+		if got := keys(reload.Compare(live.Settings(), next.Settings())); got != c.never {
 			t.Errorf("%q: %q do not change, want %q", c.after, got, c.never)
 		}
 		if !reflect.DeepEqual(now.Texts(), was) {

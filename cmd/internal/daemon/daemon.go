@@ -153,7 +153,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if err = d.openPolicy(); err != nil {
 		return nil, err
 	}
-	socket := transport.Socket{Mode: c.SocketMode(), Group: c.XDSSocketGroup, OwnDir: c.OwnSocketDir()}
+	socket := transport.Socket{Mode: c.SocketMode(), Group: c.XDSSocketGroup, OwnDir: c.OwnSocketDir(), Log: log}
 	if d.xdsListener, err = socket.Listen(c.XDSListen); err != nil {
 		return nil, fmt.Errorf("xds_listen: %w", err)
 	}

@@ -11,12 +11,13 @@ import (
 )
 
 // openListeners reads the template, and has the policy and the configured scope decide about its
-// chains.
+// chains. Nothing is served before the coordinator says how long tickets are good for. The store
+// may not know of the configured ticket_lifetime yet.
 func (d *Daemon) openListeners() (err error) {
 	c := d.cfg.Listeners
 	scope := d.cfg.Scopes[c.Scope]
 	d.listeners, err = listeners.Open(listeners.Config{
-		Template: c.Template, Scope: c.Scope, TicketLifetime: scope.TicketLifetime, NodeLease: scope.NodeLease,
+		Template: c.Template, Scope: c.Scope, NodeLease: scope.NodeLease,
 		ClientCerts: scope.ClientCerts, Policy: d.granted(), Refresh: d.cfg.Refresh, Log: d.log,
 		Mark: d.data.File("listener.mark"), Record: d.rec.Publish,
 		Eager: eager.Config{

@@ -19,7 +19,7 @@ func (d *Daemon) openProblems() *admin.Problems {
 	return admin.NewProblems(admin.ProblemsConfig{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
 		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
-		Lost:  func(ctx context.Context) []api.Problem { return loss.Problems(ctx, d.lossy) },
+		Lost:  func(ctx context.Context) ([]api.Problem, error) { return loss.Problems(ctx, d.lossy) },
 		Every: 2 * d.cfg.Refresh,
 		Look: func(all []api.Problem) {
 			var peers []string

@@ -136,8 +136,8 @@ func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Co
 	}
 }
 
-// Settings returns the settings by key, as texts for people.
-func (c Config) Settings() map[string]string { return settings.Flatten(c).Texts() }
+// Settings returns the settings by key.
+func (c Config) Settings() settings.Flat { return settings.Flatten(c) }
 
 // Parse implements [settings.Config].
 func (c *Config) Parse(b []byte) []strictyaml.Fault {

@@ -22,9 +22,11 @@ import (
 
 // Config of [Open].
 type Config struct {
-	Template       string        // file with the listener; empty: none is served
-	Scope          string        // whose ticket keys the chains use
-	TicketLifetime time.Duration // of that scope, until SetTicketLifetime is called
+	Template string // file with the listener; empty: none is served
+	Scope    string // whose ticket keys the chains use
+	// TicketLifetime is that of the scope, until SetTicketLifetime is called. If it is 0, nothing
+	// is served before that.
+	TicketLifetime time.Duration
 	NodeLease      time.Duration // of that scope: so long a node that is away is remembered
 	ClientCerts    string        // of that scope
 	Policy         lds.Policy    // nil: everybody may have everything
@@ -35,6 +37,8 @@ type Config struct {
 	// Record passes an event on. It does not block.
 	Record func(events.Event)
 	Log    *slog.Logger
+
+	newest chan string // newest has the digest that is to be remembered, and capacity 1.
 }
 
 // Listeners serve Envoys their listener. All methods may be called of a nil one, which serves
@@ -45,6 +49,7 @@ type Listeners struct {
 
 	scope       string
 	clientCerts string
+	remember    func(context.Context) error
 
 	lifetimes sync.Mutex // lifetimes keeps the calls of SetTicketLifetime apart.
 
@@ -68,6 +73,7 @@ func Open(c Config) (*Listeners, error) {
 	if c.Template == "" {
 		return nil, nil
 	}
+	c.newest = make(chan string, 1)
 	table, err := lds.NewTable(lds.Config{
 		File: c.Template, Refresh: c.Refresh, Policy: c.Policy, Log: c.Log, Changed: c.changed,
 		Options: lds.Options{Scope: c.Scope, TicketLifetime: c.TicketLifetime, ClientCerts: c.ClientCerts},
@@ -85,7 +91,8 @@ func Open(c Config) (*Listeners, error) {
 	}
 	return &Listeners{
 		Table: table, Eager: hosts, scope: c.Scope, clientCerts: c.ClientCerts, lease: c.NodeLease,
-		nodes: map[uint64]admin.Listening{}, away: map[string]away{},
+		remember: c.remember,
+		nodes:    map[uint64]admin.Listening{}, away: map[string]away{},
 	}, nil
 }
 
@@ -136,6 +143,7 @@ func (l *Listeners) Run(run func(func(context.Context) error)) {
 	if l != nil {
 		run(l.Eager.Run)
 		run(l.Table.Run)
+		run(l.remember)
 	}
 }
 

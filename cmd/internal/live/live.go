@@ -37,7 +37,7 @@ type Parts struct {
 func New(s Source, now config.Config, p Parts, log *slog.Logger) *reload.Reloader[config.Config] {
 	return reload.New(reload.Config[config.Config]{
 		Program: "lockstepd", File: s.File, Load: s.Load, Check: s.Check,
-		Settings: config.Config.Texts, Live: config.Config.Live,
+		Settings: config.Config.Settings, Live: config.Config.Live,
 		Apply: func(now, next config.Config) error { return p.apply(now, next, s.Level) }, Log: log,
 	}, now)
 }

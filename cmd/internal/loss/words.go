@@ -12,21 +12,20 @@ import (
 )
 
 // Problems says that the store lost its content, and what to do, while that is not settled.
-// Otherwise it is empty, and also while the store cannot be read, which others say. So it is if l
-// is nil.
-func Problems(ctx context.Context, l *guard.Lossy) []api.Problem {
+// Otherwise it is empty. So it is if l is nil. An error says that the store cannot be read.
+func Problems(ctx context.Context, l *guard.Lossy) ([]api.Problem, error) {
 	if l == nil {
-		return nil
+		return nil, nil
 	}
 	at, err := l.Since(ctx)
 	if err != nil || at.IsZero() {
-		return nil
+		return nil, err
 	}
 	p := problems.New(problems.StoreLost, "", fmt.Sprintf("the store lost its content at %s; "+
 		"what was being served is written back, and no other certificate is called absent",
 		at.UTC().Format(time.RFC3339)))
 	p.Since = at
-	return []api.Problem{p}
+	return []api.Problem{p}, nil
 }
 
 // Doubt returns a function that says why a certificate that is missing is not certain to be

@@ -30,7 +30,11 @@ func TestALossIsSaidUntilItIsSettled(t *testing.T) {
 				err != nil && !strings.Contains(err.Error(), certificate) {
 				t.Errorf("of a certificate: %v, want %q", err, certificate)
 			}
-			p := strings.Join(problems.Degraded(loss.Problems(ctx, l)), "; ")
+			all, err := loss.Problems(ctx, l)
+			if err != nil {
+				t.Error(err)
+			}
+			p := strings.Join(problems.Degraded(all), "; ")
 			if (p == "") != (status == "") || !strings.Contains(p, status) {
 				t.Errorf("status says %q, want %q", p, status)
 			}

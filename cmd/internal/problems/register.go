@@ -14,6 +14,7 @@ const (
 	CertificatesExpired = "certificates-expired"
 	NotRenewed          = "certificates-not-renewed"
 	PolicyUnsettled     = "policy-unsettled"
+	ProblemsOld         = "problems-old"
 	StoreDown           = "store-down"
 	NoRing              = "no-ring"
 	StoreLost           = "store-lost"
@@ -99,6 +100,7 @@ var Register = []Kind{
 	{NotRenewed, api.Warning, "lockstep cert list --expires-within 30d", "LockstepCertificateNotRenewed",
 		"LockstepCertificateExpiring"},
 	{PolicyUnsettled, api.Critical, "lockstep audit verify", Generic, ""},
+	{ProblemsOld, api.Critical, "look at the disks of that lockstepd, then restart it", Generic, ""},
 	{StoreDown, api.Critical, "repair the store; lockstepd goes on by itself", "LockstepStoreDown", ""},
 	{NoRing, api.Critical, "wait some seconds, then look at the log of lockstepd", Generic, ""},
 	{StoreLost, api.Critical,

@@ -16,6 +16,7 @@ var raisers = map[string][]string{
 	"cmd/internal/expiring/expiring.go:Problems":         {NotRenewed},
 	"cmd/internal/admin/nodecerts.go:ofNodeCertificates": {NodesNearEnd},
 	"cmd/internal/replica/mixed.go:problems":             nil, // no alert tells of a notice
+	"cmd/internal/denied/denied.go:Problems":             nil, // to a notice
 	"cmd/internal/replica/problems.go:ofMissing":         nil, // to a notice, too
 	"cmd/internal/recorder/conditions.go:look":           nil, // of what is remembered
 	"cmd/internal/problems/acks.go:Put":                  nil, // of an acknowledgement

@@ -30,7 +30,7 @@ func (r *Recorder) keep(over <-chan struct{}) {
 		}
 		if now := time.Now(); dirty && now.Sub(synced) >= syncEvery {
 			// That it can be synced does not mean that lines fit.
-			if err := r.cfg.Journal.Sync(); err != nil {
+			if err := r.timed(r.cfg.Journal.Sync); err != nil {
 				r.note(err)
 			}
 			synced, dirty = now, false
@@ -47,7 +47,7 @@ func (r *Recorder) write() bool {
 	r.told = nil
 	r.mu.Unlock()
 	if len(list) > 0 {
-		err := r.cfg.Journal.Append(list...)
+		err := r.timed(func() error { return r.cfg.Journal.Append(list...) })
 		r.note(err)
 		if err != nil {
 			r.mu.Lock()
@@ -64,7 +64,7 @@ func (r *Recorder) write() bool {
 	}
 	e := dropped(missing, since, time.Now())
 	e.Replica = r.cfg.Replica
-	err := r.cfg.Journal.Append(e)
+	err := r.timed(func() error { return r.cfg.Journal.Append(e) })
 	if r.note(err); err != nil {
 		return true
 	}
@@ -80,6 +80,18 @@ func (r *Recorder) write() bool {
 	r.cfg.Watch(LineOf(e))
 	r.cfg.Bus.Publish(e)
 	return true
+}
+
+// timed does something with the journal, and notes since when.
+func (r *Recorder) timed(do func() error) error {
+	set := func(at time.Time) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.writes = at
+	}
+	set(time.Now())
+	defer set(time.Time{})
+	return do()
 }
 
 // miss counts events that are not written. The caller holds the lock.

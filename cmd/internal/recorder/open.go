@@ -24,15 +24,23 @@ var slow = []string{problems.ReplicaMissing, problems.ReplicaUnreachable, proble
 // kept is the file with the problems that were told and are not over.
 type kept struct {
 	file    string
-	changed bool // changed says that the file lacks what was told.
-	failed  bool // failed says that it could not be written the last time.
+	changed bool // changed says that the file lacks some.
 	log     *slog.Logger
+	writing chan struct{} // writing has capacity 1. Whoever could send writes the file.
+	write   func(path string, content []byte, mode fs.FileMode) error
+	// failed says that the file could not be written. Only who sent to writing uses it.
+	failed bool
 }
+
+// keepWithin is how long a look waits for the disk. Nobody waits for one that hangs still.
+const keepWithin = time.Second
 
 // resume begins with the problems that were told before this start and were not over. They are not
 // told again while they stand, and their ends are told. Without a file there are none.
 func (r *Recorder) resume(file string, now time.Time) *watched {
-	w := &watched{kept: kept{file: file, log: r.cfg.Log}}
+	w := &watched{kept: kept{
+		file: file, log: r.cfg.Log, writing: make(chan struct{}, 1), write: atomicfile.Write,
+	}}
 	w.begin()
 	all, err := readOpen(file)
 	if err != nil {
@@ -59,11 +67,20 @@ func readOpen(file string) (all []api.Problem, err error) {
 	return all, err
 }
 
-// keep writes the file if other problems are told and not over than it has.
+// keep writes the file if other problems are told and not over than it has. While a disk hangs, it
+// leaves that to the next look.
 func (w *watched) keep() {
-	if !w.kept.changed {
+	k := &w.kept
+	select {
+	case k.writing <- struct{}{}:
+	default:
 		return
 	}
+	if !k.changed && !k.failed {
+		<-k.writing
+		return
+	}
+	k.changed = false
 	all := []api.Problem{}
 	for _, p := range w.problems {
 		if p.told {
@@ -73,12 +90,21 @@ func (w *watched) keep() {
 	slices.SortFunc(all, func(a, b api.Problem) int {
 		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Where, b.Where))
 	})
-	b, err := json.Marshal(all)
-	if err == nil {
-		err = atomicfile.Write(w.kept.file, b, 0o600)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { <-k.writing }()
+		b, err := json.Marshal(all)
+		if err == nil {
+			err = k.write(k.file, b, 0o600)
+		}
+		if err != nil && !k.failed {
+			k.log.Warn("which problems were told cannot be kept: after a restart their ends are not told", "err", err)
+		}
+		k.failed = err != nil
+	}()
+	select {
+	case <-done:
+	case <-time.After(keepWithin):
 	}
-	if err != nil && !w.kept.failed {
-		w.kept.log.Warn("which problems were told cannot be kept: after a restart their ends are not told", "err", err)
-	}
-	w.kept.changed, w.kept.failed = err != nil, err != nil
 }

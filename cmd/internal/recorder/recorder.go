@@ -63,6 +63,7 @@ type Recorder struct {
 	missing  map[events.Kind]int // missing counts what is told, and could not be written.
 	missedAt time.Time           // missedAt is since when missing is not empty.
 	failed   error               // failed is why the journal could not be written the last time.
+	writes   time.Time           // writes is since when the journal takes lines, or zero.
 
 	flood flood // Only Run's goroutine uses it.
 }
@@ -105,10 +106,19 @@ func (r *Recorder) Record(e Entry) {
 	}
 }
 
-// Problems says that the record cannot be written.
+// hangsAfter is how long the journal may take for what was told, before that is a problem.
+const hangsAfter = 5 * time.Second
+
+// Problems says that the record cannot be written, or that its disk does not answer.
 func (r *Recorder) Problems() []api.Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.failed == nil && !r.writes.IsZero() && time.Since(r.writes) >= hangsAfter {
+		p := problems.New(problems.Unrecorded, "", "what happens cannot be recorded: the disk of the data directory "+
+			"does not answer")
+		p.Since = r.writes
+		return []api.Problem{p}
+	}
 	if r.failed == nil {
 		return nil
 	}

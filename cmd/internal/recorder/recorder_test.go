@@ -3,6 +3,7 @@ package recorder
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -151,11 +152,18 @@ func TestAJournalThatHangsBlocksNobody(t *testing.T) {
 		if len(p.sent) != n+1 || watched != n+1 {
 			t.Errorf("of %d events %d went to other processes, and %d to those who watch", n+1, len(p.sent), watched)
 		}
+		time.Sleep(hangsAfter)
+		if all := r.Problems(); len(all) != 1 || !strings.Contains(all[0].Text, "does not answer") {
+			t.Errorf("problems: %+v", all)
+		}
 		close(p.stall)
 		time.Sleep(2 * missWindow)
 		synctest.Wait()
 		if got := p.count(events.CertTaken); got != maxWaiting+1 {
 			t.Errorf("%d lines, want %d", got, maxWaiting+1)
+		}
+		if all := r.Problems(); len(all) != 0 {
+			t.Errorf("problems after the end of it: %+v", all)
 		}
 		if last := p.lines[len(p.lines)-1]; last.Kind != events.Dropped ||
 			!strings.Contains(last.Text, fmt.Sprintf("lacks at most %d × cert-taken", n-maxWaiting)) {
@@ -291,6 +299,36 @@ func TestProblemsThatAreNotFollowedAreCounted(t *testing.T) {
 	if !slices.Equal(got, want) || len(w.problems) != 1 {
 		t.Errorf("%q, want %q; %d are followed", got, want, len(w.problems))
 	}
+}
+
+// A disk that hangs holds up the list of problems for a second, and no longer.
+func TestTheFileOfToldProblemsWaitsForNoDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var wrote []string
+		w := &watched{kept: kept{log: slog.New(slog.DiscardHandler), writing: make(chan struct{}, 1),
+			write: func(_ string, b []byte, _ fs.FileMode) error {
+				<-release
+				wrote = append(wrote, string(b))
+				return nil
+			}}}
+		record := func(Entry) {}
+		began := time.Now()
+		for i := range 4 { // two looks tell a problem
+			code := []string{problems.StoreDown, problems.ClockOff}[i/2]
+			w.look(record, []api.Problem{problems.New(code, "", "x")}, nil, time.Now())
+			w.keep()
+		}
+		if took := time.Since(began); took != keepWithin {
+			t.Errorf("it took %s", took)
+		}
+		close(release)
+		synctest.Wait()
+		w.keep()
+		if n := len(wrote); n != 2 || !strings.Contains(wrote[1], problems.ClockOff) {
+			t.Errorf("%q", wrote)
+		}
+	})
 }
 
 // What is over after a restart is told as over, and what stands is not told again.

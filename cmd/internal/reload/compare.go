@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 )
 
 // Difference is a setting of which two configurations say something else.
@@ -14,9 +16,12 @@ type Difference struct {
 	New string // New is the value in the file.
 }
 
-// Compare returns the differences of two configurations, by key. Each holds its settings as
-// [settings.Flat] has them as texts. A key that one of them lacks has no value there.
-func Compare(now, next map[string]string) (all []Difference) {
+// otherPassword follows a value of which nothing differs but what is not shown.
+const otherPassword = ", with another password"
+
+// Compare returns the differences of two configurations, by key. A key that one of them lacks has
+// no value there. Whole values are compared, and shown without passwords.
+func Compare(now, next settings.Flat) (all []Difference) {
 	add := func(d Difference) {
 		if !slices.Contains(all, d) {
 			all = append(all, d)
@@ -24,15 +29,19 @@ func Compare(now, next map[string]string) (all []Difference) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(now)) {
 		if value, ok := next[key]; !ok {
-			whole, shown := missing(key, now[key], next)
+			whole, shown := missing(key, now[key].String(), next)
 			add(Difference{Key: whole, Now: shown})
 		} else if value != now[key] {
-			add(Difference{key, now[key], value})
+			d := Difference{key, now[key].String(), value.String()}
+			if d.Now == d.New {
+				d.New += otherPassword
+			}
+			add(d)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(next)) {
 		if _, ok := now[key]; !ok {
-			whole, shown := missing(key, next[key], now)
+			whole, shown := missing(key, next[key].String(), now)
 			add(Difference{Key: whole, New: shown})
 		}
 	}
@@ -41,7 +50,7 @@ func Compare(now, next map[string]string) (all []Difference) {
 
 // missing returns the shortest key above key of which from has nothing, so that a scope or a route
 // that is gone is one difference. value is that of key.
-func missing(key, value string, from map[string]string) (whole, shown string) {
+func missing(key, value string, from settings.Flat) (whole, shown string) {
 	for i := range key {
 		if key[i] != '.' && key[i] != '[' || i == 0 {
 			continue

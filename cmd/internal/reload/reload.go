@@ -8,7 +8,10 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 )
 
 // Config of a [Reloader]. C is the configuration of the program, a value.
@@ -20,8 +23,8 @@ type Config[C any] struct {
 	// Check says why a start with next would be refused, beyond what Load knows, such as a file
 	// that is not there. It looks at what differs from now. Nil stands for nothing.
 	Check func(now, next C) error
-	// Settings returns the settings by key; see package settings.
-	Settings func(C) map[string]string
+	// Settings returns the settings by key.
+	Settings func(C) settings.Flat
 	// Live returns now with those settings of next that can change at run time.
 	Live func(now, next C) C
 	// Apply puts next in force, which Live returned, in the place of now. After an error nothing
@@ -35,6 +38,9 @@ type Config[C any] struct {
 type Reloader[C any] struct {
 	cfg Config[C]
 
+	looking chan struct{}             // looking has capacity 1. Whoever could send reads the file.
+	found   atomic.Pointer[[]Problem] // found is what was found last.
+
 	mu  sync.Mutex
 	now C // now is in force.
 	// refused is the fault of the file at the last reload. It is nil if that was taken over.
@@ -46,7 +52,11 @@ type Reloader[C any] struct {
 }
 
 // New returns a Reloader of a program that has started with now.
-func New[C any](c Config[C], now C) *Reloader[C] { return &Reloader[C]{cfg: c, now: now} }
+func New[C any](c Config[C], now C) *Reloader[C] {
+	r := &Reloader[C]{cfg: c, now: now, looking: make(chan struct{}, 1)}
+	r.found.Store(new([]Problem))
+	return r
+}
 
 // Now returns the configuration in force.
 func (r *Reloader[C]) Now() C {
@@ -136,11 +146,35 @@ const (
 // wordsLast is how long the words of a file hold that does not change.
 const wordsLast = 10 * time.Second
 
-// Problems says, for people, how the file differs from what is in force. It reads the file.
-func (r *Reloader[C]) Problems() (out []Problem) {
+// lookWithin is how long Problems waits for the disk.
+const lookWithin = time.Second
+
+// Problems says, for people, how the file differs from what is in force. It reads the file. If that
+// takes a second, or an earlier call still reads, it returns what was found last.
+func (r *Reloader[C]) Problems() []Problem {
 	if r == nil || r.cfg.File == "" {
 		return nil
 	}
+	select {
+	case r.looking <- struct{}{}:
+	default:
+		return *r.found.Load()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { <-r.looking }()
+		words := r.look()
+		r.found.Store(&words)
+	}()
+	select {
+	case <-done:
+	case <-time.After(lookWithin):
+	}
+	return *r.found.Load()
+}
+
+func (r *Reloader[C]) look() []Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b, err := os.ReadFile(r.cfg.File)

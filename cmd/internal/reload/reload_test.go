@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
@@ -57,7 +58,7 @@ func start(t *testing.T, text string) *program {
 	p.Reloader = reload.New(reload.Config[config]{
 		Program: "p", File: p.file, Load: load,
 		Check:    func(_, _ config) error { return p.check },
-		Settings: func(c config) map[string]string { return settings.Flatten(c).Texts() },
+		Settings: func(c config) settings.Flat { return settings.Flatten(c) },
 		Live:     func(now, next config) config { now.Limit = next.Limit; return now },
 		Apply: func(now, next config) error {
 			if p.fail == nil {
@@ -117,6 +118,8 @@ func TestWhatCanChangeDoesAndTheRestIsNamed(t *testing.T) {
 	p.shows("only a restart of p")
 	p.write("limit: 2\nstore: nats://me:secret@a\n")
 	p.shows() // back again
+	p.write("limit: 2\nstore: nats://me:other-secret@a\n")
+	p.shows("store (in force nats://me:xxxxx@a, in the file nats://me:xxxxx@a, with another password)")
 	p.write("limit: 2\nstore: nats://me:secret@a\nscopes: {a: x, b: y}\n")
 	p.shows("scopes (in force nothing, in the file what is set there)")
 	if strings.Contains(p.log.String(), "secret") {
@@ -169,6 +172,45 @@ func TestEachSignalIsOneReload(t *testing.T) {
 	}
 }
 
+// A disk that hangs holds up nobody who asks for more than a second.
+func TestADiskThatHangsLeavesWhatWasFoundLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "p.yaml")
+		write := func(text string) {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		limit, release := 2, make(chan struct{})
+		close(release)
+		r := reload.New(reload.Config[config]{
+			Program: "p", File: file, Log: slog.New(slog.DiscardHandler),
+			Load:     func() (config, error) { <-release; return config{Limit: limit}, nil },
+			Settings: func(c config) settings.Flat { return settings.Flatten(c) },
+			Live:     func(_, next config) config { return next },
+		}, config{Limit: 1})
+		says := func(want string, within time.Duration) {
+			t.Helper()
+			began := time.Now()
+			if all := r.Problems(); len(all) != 1 || !strings.Contains(all[0].Text, "in the file "+want) {
+				t.Errorf("%v, want %s", all, want)
+			}
+			if took := time.Since(began); took != within {
+				t.Errorf("it took %s", took)
+			}
+		}
+		write("a")
+		says("2", 0)
+		write("b")
+		limit, release = 3, make(chan struct{})
+		says("2", time.Second)
+		says("2", 0) // the first one still reads
+		close(release)
+		synctest.Wait()
+		says("3", 0)
+	})
+}
+
 func TestWithoutAFileNothingIsReadAndThatIsSaid(t *testing.T) {
 	var log bytes.Buffer
 	r := reload.New(reload.Config[config]{Log: slog.New(slog.NewTextHandler(&log, nil))}, config{Limit: 1})
@@ -178,10 +220,25 @@ func TestWithoutAFileNothingIsReadAndThatIsSaid(t *testing.T) {
 	}
 }
 
+type (
+	xy struct {
+		X int `yaml:"x"`
+		Y int `yaml:"y"`
+	}
+	route struct {
+		Host string `yaml:"host"`
+	}
+	scopes struct {
+		Scopes map[string]xy `yaml:"scopes"`
+		Routes []route       `yaml:"routes"`
+		N      int           `yaml:"n"`
+	}
+)
+
 func TestWhatIsGoneAsAWholeIsOneDifference(t *testing.T) {
 	got := reload.Compare(
-		map[string]string{"scopes.a.x": "1", "scopes.a.y": "1", "scopes.b.x": "1", "routes[0].host": "h", "n": "1"},
-		map[string]string{"scopes.b.x": "2", "routes[0].host": "h", "routes[1].host": "i", "n": "1"})
+		settings.Flatten(scopes{map[string]xy{"a": {1, 1}, "b": {1, 0}}, []route{{"h"}}, 1}),
+		settings.Flatten(scopes{map[string]xy{"b": {2, 0}}, []route{{"h"}, {"i"}}, 1}))
 	want := "[{scopes.a what is set there } {scopes.b.x 1 2} {routes[1]  what is set there}]"
 	if fmt.Sprint(got) != want {
 		t.Errorf("%v, want %s", got, want)
