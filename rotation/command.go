@@ -161,6 +161,9 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 		return r, refuse("%d nodes %w", len(r.Excluded), ErrTooManyExcluded)
 	}
 	r = r.clone()
+	if why != "" {
+		why = ": " + why
+	}
 	what := lineExcluded
 	if !until.After(now) {
 		if _, ok := r.Excluded[node]; !ok {
@@ -168,16 +171,13 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 		}
 		delete(r.Excluded, node)
 		what = lineIncluded
-		if why != "" {
-			why = ": " + why
-		}
 		why = node + why
 	} else {
 		if r.Excluded == nil {
 			r.Excluded = map[string]time.Time{}
 		}
 		r.Excluded[node] = until
-		why = fmt.Sprintf("%s until %s: %s", node, until.UTC().Format(time.RFC3339), why)
+		why = fmt.Sprintf("%s until %s%s", node, until.UTC().Format(time.RFC3339), why)
 		if r.underway() && r.refusersExcluded(now) {
 			r.RetryAt = time.Time{}
 		}

@@ -238,6 +238,9 @@ func TestExcludeLetsTheFleetGoOn(t *testing.T) {
 		t.Error("excluded nobody")
 	}
 	l.do(l.r.Exclude("c", "me", "", l.now.Add(time.Minute), l.now))
+	if why := l.last().Why; strings.HasSuffix(why, ": ") {
+		t.Errorf("without a reason the line ends in %q", why)
+	}
 	l.after(time.Minute)
 	if len(l.r.Excluded) != 0 {
 		t.Error("the exclusion did not end")

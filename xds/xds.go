@@ -24,7 +24,8 @@ type Node struct {
 	ID      string // what the node calls itself (core.Node.id)
 	Cluster string // core.Node.cluster
 	Agent   string // core.Node.user_agent_name, "envoy" for Envoy
-	// Build is core.Node.user_agent_build_version, as "1.40.0"; empty if the node does not say
+	// Build is core.Node.user_agent_build_version, as "1.40.0", or else user_agent_version. It is
+	// empty if the node says neither.
 	Build string
 	Kind  string // the value of [KindHeader] on the stream; empty if it had none
 	// Port is the port to which clients connect ([MetadataPort]); 0 if the node does not say.

@@ -27,7 +27,7 @@ type cause struct {
 // causesOf groups the pairs that failed, in the order in which the causes come. onDemand says
 // whether the host is one that gives no tickets. It is asked at most once, and only if that
 // matters.
-func causesOf(pairs []probe.Pair, onDemand func() string) (all []cause) {
+func causesOf(pairs []probe.Pair, hasCA bool, onDemand func() string) (all []cause) {
 	for _, p := range pairs {
 		if p.Outcome != probe.Failed {
 			continue
@@ -35,7 +35,7 @@ func causesOf(pairs []probe.Pair, onDemand func() string) (all []cause) {
 		words := causeOf(p.Err)
 		i := slices.IndexFunc(all, func(c cause) bool { return c.words == words })
 		if i < 0 {
-			i, all = len(all), append(all, cause{words: words, next: nextStep(p.Err, onDemand)})
+			i, all = len(all), append(all, cause{words: words, next: nextStep(p.Err, hasCA, onDemand)})
 		}
 		node := p.To
 		if strings.HasPrefix(p.Words, "making a session at ") {
@@ -73,12 +73,15 @@ func causeOf(err error) string {
 	return err.Error()
 }
 
-// nextStep says what to do, if that is known.
-func nextStep(err error, onDemand func() string) string {
+// nextStep says what to do, if that is known. With hasCA the caller named a CA.
+func nextStep(err error, hasCA bool, onDemand func() string) string {
 	var authority x509.UnknownAuthorityError
 	var name x509.HostnameError
 	switch {
 	case errors.As(err, &authority):
+		if hasCA {
+			return "the nodes' certificates are of another CA than that of --ca"
+		}
 		return "if the nodes' certificates are of a CA of your own, --ca FILE names it; --insecure checks none"
 	case errors.As(err, &name):
 		return "--sni is to be a name that these nodes serve"

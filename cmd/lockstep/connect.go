@@ -102,7 +102,12 @@ func (a *app) token(base string) (string, error) {
 		return "", unreadable(err, "--token-file")
 	}
 	token := strings.TrimSpace(string(b))
-	if token == "" || strings.ContainsAny(token, "\r\n") {
+	bad := token == "" || strings.ContainsAny(token, "\r\n")
+	if bad && a.tokenFile != "" {
+		return "", fmt.Errorf("--token-file: %s holds no token of this fleet: it should be one line, "+
+			"as lockstep token new prints it", file)
+	}
+	if bad {
 		return "", fmt.Errorf(
 			"%s holds no token: it should be one line; restart lockstepd after removing it to have a new one made",
 			file)

@@ -40,8 +40,7 @@ func (a *app) fill(from *sources, o *bootstrap.Options, mtls *bootstrap.TLS) err
 			return err
 		}
 		if left := time.Until(at); left < expiresSoon {
-			fmt.Fprintf(a.err, "warning: the certificate in %s expires %s: lockstep pki issue node --force\n", dir,
-				until(at))
+			fmt.Fprintf(a.err, "warning: the certificate in %s expires %s: lockstep pki renew\n", dir, until(at))
 		}
 	}
 	if from.clientCA != "" {

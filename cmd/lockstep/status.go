@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +36,7 @@ func (a *app) statusCommand() *cobra.Command {
 			}
 			s, err := ask(a, cmd, (*api.Client).Status, statusTable)
 			if err == nil && len(s.Degraded) > 0 {
-				err = fail(exitDegraded, "degraded: %s", strings.Join(s.Degraded, "; "))
+				err = fail(exitDegraded, "degraded: %s", mostSevere(s.Degraded))
 			}
 			return err
 		},
@@ -65,6 +66,17 @@ func (a *app) acknowledge(cmd *cobra.Command, code, why string, d time.Duration)
 	return nil
 }
 
+// maxSaid is how many problems the error of status names. The table has them all.
+const maxSaid = 3
+
+// mostSevere names the first problems, the most severe ones, and says how many more there are.
+func mostSevere(all []string) string {
+	if len(all) <= maxSaid {
+		return strings.Join(all, "; ")
+	}
+	return fmt.Sprintf("%s; and %d more", strings.Join(all[:maxSaid], "; "), len(all)-maxSaid)
+}
+
 func statusTable(w io.Writer, s api.Status) {
 	fmt.Fprintf(w, "lockstepd %s, replica %s, up %s, store %s, %d xDS streams\n", s.Version, s.Replica,
 		since(s.Started), s.Store, s.Streams)
@@ -86,17 +98,28 @@ func statusTable(w io.Writer, s api.Status) {
 	list(w, "problem", c.Problems)
 	list(w, "held back (give up with: lockstep cert rm --confirm)", c.Held)
 	list(w, "in the directory, which wins, and in the store", c.Clashes)
-	if len(c.Nearest) == 0 {
+	if len(c.Nearest)+len(c.Own) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
 	row(w, "ENDS NEXT", "SOURCE", "IN", "STATE")
-	for _, e := range c.Nearest {
-		row(w, e.Name, e.Source, until(e.NotAfter), e.State)
+	for _, e := range slices.Concat(c.Nearest, c.Own) {
+		row(w, e.Name, sourceWords(e.Source), until(e.NotAfter), e.State)
 	}
-	if c.KnownAt.IsZero() {
+	if c.KnownAt.IsZero() && len(c.Nearest) > 0 {
 		fmt.Fprintln(w, "the store is being looked through; others may end sooner")
 	}
+}
+
+// sourceWords says where a certificate comes from. Those of lockstepd itself are in no source.
+func sourceWords(source string) string {
+	switch source {
+	case "own":
+		return "lockstepd's own"
+	case "client_ca":
+		return "CA of those who may connect"
+	}
+	return source
 }
 
 // problemTable has a problem in each line, the most severe first. An older lockstepd says only what

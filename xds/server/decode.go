@@ -78,6 +78,10 @@ func decodeNode(b []byte) (*corev3.Node, error) {
 			node.Metadata, err = decodeMetadata(v)
 		case 6:
 			node.UserAgentName, err = text(v)
+		case 7:
+			var words string
+			words, err = text(v)
+			node.UserAgentVersionType = &corev3.Node_UserAgentVersion{UserAgentVersion: words}
 		case 8:
 			node.UserAgentVersionType, err = decodeBuild(v)
 		}

@@ -32,7 +32,11 @@ func keptNode(n *corev3.Node) *corev3.Node {
 	if n == nil {
 		return nil
 	}
-	return &corev3.Node{Id: n.Id, Cluster: n.Cluster, UserAgentName: n.UserAgentName}
+	kept := &corev3.Node{Id: n.Id, Cluster: n.Cluster, UserAgentName: n.UserAgentName}
+	if v, ok := n.UserAgentVersionType.(*corev3.Node_UserAgentVersion); ok {
+		kept.UserAgentVersionType = v
+	}
+	return kept
 }
 
 func keptStatus(s *statusv3.Status) *statusv3.Status {
@@ -103,7 +107,8 @@ func TestDecodeKeepsWhatIsReadAndDropsTheRest(t *testing.T) {
 	}
 	in := &discoveryv3.DeltaDiscoveryRequest{
 		Node: &corev3.Node{Id: "n", Cluster: "c", UserAgentName: "envoy", Metadata: meta,
-			Locality: &corev3.Locality{Region: "r"}}, TypeUrl: "t",
+			UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: "(devel)"},
+			Locality:             &corev3.Locality{Region: "r"}}, TypeUrl: "t",
 		ResourceNamesSubscribe: []string{"a", "b"}, ResourceNamesUnsubscribe: []string{"c"},
 		InitialResourceVersions: map[string]string{"a": "1", "b": ""},
 		ResponseNonce:           "x", ErrorDetail: &statusv3.Status{Code: 3, Message: "no"},

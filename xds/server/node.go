@@ -37,6 +37,7 @@ func (m *machine) learnNode(n *corev3.Node) error {
 	m.node.Cluster = printable(n.GetCluster(), maxNodeID)
 	m.readMetadata(n.GetMetadata())
 	m.node.Agent = printable(n.GetUserAgentName(), maxNodeID)
+	m.node.Build = printable(n.GetUserAgentVersion(), maxNodeID)
 	if v := n.GetUserAgentBuildVersion().GetVersion(); v != nil {
 		m.node.Build = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/events/journal"
 	"github.com/lockstep-tls/lockstep/identity"
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
@@ -77,6 +78,8 @@ type Config struct {
 	Lost func(context.Context) (bool, error)
 	// ForgetLoss gives up certificates that a store has lost and nobody wrote back.
 	ForgetLoss func(context.Context) error
+	// Own returns lockstepd's own certificates and the CAs of those who may connect. It may be nil.
+	Own func() []expiry.Certificate
 	// Policy returns what nodes may have. It is nil, or returns nil, if everybody may have
 	// everything.
 	Policy func() *identity.Policy

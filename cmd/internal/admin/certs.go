@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/store"
@@ -26,7 +28,7 @@ const (
 // A name is looked at when a node asks.
 func (a *admin) certSummary(r *http.Request, ends expiring.View) (s api.CertSummary) {
 	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.cfg.Table.Watched()}
-	s.Nearest, s.KnownAt = nearest(ends), ends.KnownAt
+	s.Nearest, s.KnownAt, s.Own = nearest(ends), ends.KnownAt, a.own(ends.Now)
 	for _, bad := range a.cfg.Catalog.BadEntries() {
 		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", bad.Name, bad.Problem))
 	}
@@ -60,6 +62,25 @@ func nearest(v expiring.View) []api.CertEnd {
 			Name: c.Name, Source: c.Source, NotAfter: c.NotAfter, State: c.State(expiry.Served, v.Now).String(),
 		})
 	}
+	return out
+}
+
+// own returns the ends of lockstepd's own certificates, the next one first.
+func (a *admin) own(now time.Time) []api.CertEnd {
+	out := []api.CertEnd{}
+	if a.cfg.Own == nil {
+		return out
+	}
+	for _, c := range a.cfg.Own() {
+		source := "own"
+		if c.What == transport.ClientCA {
+			source = "client_ca"
+		}
+		out = append(out, api.CertEnd{
+			Name: c.Name, Source: source, NotAfter: c.NotAfter, State: c.State(expiry.Proof, now).String(),
+		})
+	}
+	slices.SortStableFunc(out, func(a, b api.CertEnd) int { return a.NotAfter.Compare(b.NotAfter) })
 	return out
 }
 

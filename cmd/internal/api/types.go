@@ -88,6 +88,9 @@ type CertSummary struct {
 	Watched int      `json:"watched"` // Watched counts the names that some node wants now.
 	// Nearest are the ten that end first, of the directory and of the store.
 	Nearest []CertEnd `json:"nearest"`
+	// Own are lockstepd's own mTLS certificate and the CAs of those who may connect, however far
+	// their ends are. It is empty if plaintext is spoken.
+	Own []CertEnd `json:"own"`
 	// KnownAt is when the ends of all stored ones were known. Until it is set Nearest has only
 	// those that have been read since the start.
 	KnownAt time.Time `json:"known_at,omitzero"`
@@ -95,8 +98,9 @@ type CertSummary struct {
 
 // CertEnd is when a certificate ends.
 type CertEnd struct {
-	Name     string    `json:"name"`
-	Source   string    `json:"source"` // Source is directory or store.
+	Name string `json:"name"`
+	// Source is directory or store, and of lockstepd's own ones own or client_ca.
+	Source   string    `json:"source"`
 	NotAfter time.Time `json:"not_after"`
 	// State is good, near its end, urgent or expired. It is near its end when 30 days or a quarter
 	// of its lifetime are left, and urgent when three days or a tenth are left.

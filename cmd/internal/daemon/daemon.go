@@ -328,7 +328,7 @@ func (d *Daemon) admin() admin.Config {
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
 		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec,
 		Record: d.rec.Record, Journal: d.events, Gone: d.nodes, Replicas: d.replicas, Audit: d.audit,
-		Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Own: d.mtls.Certificates, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
 		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
 		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },

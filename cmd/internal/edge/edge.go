@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/version"
 	"github.com/lockstep-tls/lockstep/edgeproxy"
 	"github.com/lockstep-tls/lockstep/edgeproxy/lastgood"
 	"github.com/lockstep-tls/lockstep/edgeproxy/secrets"
@@ -83,7 +84,10 @@ func assemble(c Config, log, access *slog.Logger) (*Edge, error) {
 	}
 	control := &link{log: log, xds: strings.Join(c.endpoints(), ","), tls: c.XDSCert != ""}
 	e.secrets = secrets.New(secrets.Config{
-		Conn: conn, Node: &corev3.Node{Id: c.Node, Cluster: c.Cluster, UserAgentName: xds.EdgeAgent},
+		Conn: conn, Node: &corev3.Node{
+			Id: c.Node, Cluster: c.Cluster, UserAgentName: xds.EdgeAgent,
+			UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: version.Get().Short()},
+		},
 		Scopes: pc.Scopes(), Preload: preload, Names: c.Limits.Names, Wait: c.Timeouts.Load,
 		Ring: e.use, Lost: control.lost, Reached: control.reached, Log: log,
 	})

@@ -41,6 +41,9 @@ func (s *Server) connect(name, token string) (*nats.Conn, error) {
 				// a client named an odd subject for its answer
 				level = slog.LevelDebug
 			}
+			if s.stopping.Load() { // the server closes its connections when it stops
+				level = slog.LevelDebug
+			}
 			s.log.log.Log(context.Background(), level, "nats connection", "connection", name, "err", err)
 		}),
 	)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -47,6 +48,8 @@ type Server struct {
 	log    *logger
 	own    ownTokens
 	ready  chan struct{}
+
+	stopping atomic.Bool // stopping is true once the server is to stop.
 }
 
 // New checks the configuration. It starts nothing.
@@ -97,6 +100,7 @@ func New(c Config) (*Server, error) {
 func (s *Server) Run(ctx context.Context) error {
 	defer s.srv.WaitForShutdown()
 	defer s.srv.Shutdown()
+	defer s.stopping.Store(true)
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -233,3 +233,37 @@ func TestNoTokenInTheLog(t *testing.T) {
 type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+func TestAStopLogsNoWarning(t *testing.T) {
+	var mu sync.Mutex
+	var b bytes.Buffer
+	w := writer(func(p []byte) (int, error) { mu.Lock(); defer mu.Unlock(); return b.Write(p) })
+	s, err := natsd.New(natsd.Config{Log: slog.New(slog.NewTextHandler(w, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- s.Run(ctx) }()
+	disconnected := make(chan struct{})
+	conn := own(t, s.Connect)
+	conn.SetDisconnectErrHandler(func(*nats.Conn, error) { close(disconnected) })
+	var publishing sync.WaitGroup
+	publishing.Go(func() { // so that a write meets the closed pipe
+		for ctx.Err() == nil || conn.IsConnected() {
+			_ = conn.Publish("lockstep.events.cert.a", []byte("x"))
+		}
+	})
+	cancel()
+	if err := <-result; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	<-disconnected
+	publishing.Wait()
+	conn.Close()
+	mu.Lock()
+	defer mu.Unlock()
+	if said := b.String(); strings.Contains(said, "level=WARN") {
+		t.Errorf("the log: %s", said)
+	}
+}

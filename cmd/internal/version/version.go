@@ -69,6 +69,14 @@ func recorded(b *debug.BuildInfo) string {
 	return c
 }
 
+// Short returns what tells this build from others: the version, else the commit, else "(devel)".
+func (i Info) Short() string {
+	if i.Version == unversioned && i.Commit != unknown {
+		return i.Commit
+	}
+	return i.Version
+}
+
 // String returns all on one line.
 func (i Info) String() string {
 	return fmt.Sprintf("%s, commit %s, %s", i.Version, i.Commit, i.Go)

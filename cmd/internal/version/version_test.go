@@ -55,3 +55,15 @@ func TestTheMetricTellsTheBuild(t *testing.T) {
 		t.Errorf("%v with %v, want 1 with %v", m.GetGauge().GetValue(), labels, want)
 	}
 }
+
+func TestTheShortNameOfABuildIsNeverEmpty(t *testing.T) {
+	for want, i := range map[string]Info{
+		"v1.2.3":  {Version: "v1.2.3", Commit: "feed"},
+		"feed":    {Version: unversioned, Commit: "feed"},
+		"(devel)": {Version: unversioned, Commit: unknown},
+	} {
+		if got := i.Short(); got != want {
+			t.Errorf("%+v: %q, want %q", i, got, want)
+		}
+	}
+}
