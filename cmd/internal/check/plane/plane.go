@@ -199,7 +199,10 @@ func (k *checker) policy() {
 		return
 	}
 	if faults := enforce.Faults(c.Policy); len(faults) > 0 {
-		k.Refused(k.place("policy"), faults...)
+		text, _ := os.ReadFile(c.Policy) // a fault says why it cannot be read
+		for _, fault := range faults {
+			k.Refused(cmp.Or(spot(c.Policy, text, fault), k.place("policy")), fault)
+		}
 		return
 	}
 	e, err := enforce.New(enforce.Config{
@@ -257,8 +260,15 @@ func (k *checker) listener() {
 			Scope: l.Scope, TicketLifetime: scope.TicketLifetime, ClientCerts: scope.ClientCerts,
 		})
 		for _, err := range faults {
-			k.Refused(k.place("listeners.template"), fmt.Errorf("listeners: %s: %w", l.Template, err))
+			k.Refused(cmp.Or(spot(l.Template, text, err), k.place("listeners.template")),
+				fmt.Errorf("listeners: %s: %w", l.Template, err))
 		}
+		if len(faults) > 0 {
+			return
+		}
+	}
+	if eager.Check(l.Match) != nil {
+		return // the configuration says so
 	}
 	_, err = listeners.Open(listeners.Config{
 		Template: l.Template, Scope: l.Scope, TicketLifetime: scope.TicketLifetime, NodeLease: scope.NodeLease,

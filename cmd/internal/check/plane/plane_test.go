@@ -173,7 +173,16 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 				s.write("policy.yaml", "rules:\n- identity: a.example\n- identity: b.example\n  scopes: [default]\n"+
 					"- identity: \"a*b*c\"\n  names: [\"*\"]\n")
 			},
-			says: []string{"rule 1 (line 2): it grants nothing", "rule 3 (line 5)"}},
+			says: []string{
+				"refused: DIR/policy.yaml:2: policy: ", "rule 1 (line 2): it grants nothing",
+				"refused: DIR/policy.yaml:5: policy: ", "rule 3 (line 5)",
+			}},
+		{name: "a policy with an unknown key", yaml: "policy: DIR/policy.yaml\nxds_listen: unix:DIR/x.sock\n",
+			code: refused,
+			prepare: func(s stage) {
+				s.write("policy.yaml", "rules:\n- identity: a.example\n  scopez: [default]\n")
+			},
+			says: []string{"refused: DIR/policy.yaml:3: policy: "}},
 		{name: "a policy", yaml: "policy: DIR/policy.yaml\nxds_listen: unix:DIR/x.sock\n", prepare: func(s stage) {
 			s.write("policy.yaml", "rules:\n- identity: a.example\n  scopes: [default, other]\n")
 		}, says: []string{"1 rules", "note: the policy names a scope that is not configured, scope other"}},
@@ -262,6 +271,22 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 			says: []string{
 				"lockstepd.yaml:2: listeners: DIR/listener.yaml", "address is missing", "0 filter_chains",
 			}},
+		{name: "a template with an unknown field", yaml: "listeners:\n  template: DIR/listener.yaml\n", code: refused,
+			prepare: func(s stage) {
+				s.write("listener.yaml", "name: x\naddress:\n  socket_address:\n    adress: 127.0.0.1\n")
+			},
+			says: []string{"refused: DIR/listener.yaml:4: listeners: ", `unknown field "adress"`}},
+		{name: "a template that is no YAML", yaml: "listeners:\n  template: DIR/listener.yaml\n", code: refused,
+			prepare: func(s stage) { s.write("listener.yaml", "name: x\naddress: [\n") },
+			says:    []string{"refused: DIR/listener.yaml:2: listeners: "}},
+		// It is said once.
+		{name: "a bad match", yaml: "listeners:\n  template: DIR/listener.yaml\n  match: [\"[\"]\n", code: refused,
+			prepare: func(s stage) {
+				b, err := os.ReadFile("../../../../deploy/envoy/listener.yaml")
+				testkit.Check(s.t, err)
+				s.write("listener.yaml", string(b))
+			},
+			says: []string{"lockstepd.yaml:3: listeners: match: \"[\" is no glob\nnote: "}},
 
 		{name: "no certificates' directory", yaml: "certs: DIR/certs\n", code: refused},
 		{name: "broken certificates", yaml: "certs: DIR/certs\n", code: unwell, prepare: func(s stage) {
