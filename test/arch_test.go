@@ -126,8 +126,8 @@ var rooms = []struct {
 	{"cmd/internal/check", nil, "it says what was found: what is looked at is its users' business"},
 	{"cmd/internal/check/plane", []string{
 		"audit", "cmd/internal/check", "cmd/internal/config", "cmd/internal/datadir", "cmd/internal/listeners",
-		"cmd/internal/natsd", "cmd/internal/settings", "identity/enforce", "identity/transport", "keysource/dir",
-		"keysource/eager", "lds",
+		"cmd/internal/natsd", "cmd/internal/settings", "cmd/internal/strictyaml", "identity/enforce",
+		"identity/transport", "keysource/dir", "keysource/eager", "lds",
 	}, "it looks at what a start opens: it can start nothing, and change nothing"},
 	{"cmd/internal/config", []string{
 		"audit", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/settings", "cmd/internal/strictyaml",

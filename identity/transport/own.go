@@ -90,7 +90,7 @@ func certificate(what, file string, c *x509.Certificate) expiry.Certificate {
 	}
 	return expiry.Certificate{
 		What: what, File: file, Name: cmp.Or(name, c.Subject.String(), "serial "+c.SerialNumber.Text(16)),
-		Span: expiry.SpanOf(c),
+		Verifies: what == ClientCA, Span: expiry.SpanOf(c),
 	}
 }
 

@@ -13,6 +13,8 @@ type Certificate struct {
 	What string // What says in words whose it is.
 	File string // File is where it comes from.
 	Name string // Name is its subject, or who it proves to be.
+	// Verifies reports that it proves nothing itself: the certificates of others are checked by it.
+	Verifies bool
 	Span
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	"github.com/lockstep-tls/lockstep/events"
-	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/store"
@@ -73,7 +72,7 @@ func (a *admin) own(now time.Time) []api.CertEnd {
 	}
 	for _, c := range a.cfg.Own() {
 		source := "own"
-		if c.What == transport.ClientCA {
+		if c.Verifies {
 			source = "client_ca"
 		}
 		out = append(out, api.CertEnd{

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/internal/expiry"
 )
 
@@ -16,8 +15,8 @@ func TestTheEndsOfTheOwnCertificatesAreAlwaysListed(t *testing.T) {
 	old := expiry.Span{NotBefore: now.Add(-48 * time.Hour), NotAfter: now.Add(-time.Hour)}
 	a := &admin{cfg: Config{Own: func() []expiry.Certificate {
 		return []expiry.Certificate{
-			{What: transport.ClientCA, Name: "CN=ca", Span: year},
-			{What: transport.OwnCertificate, Name: "127.0.0.1", Span: old},
+			{Name: "CN=ca", Verifies: true, Span: year},
+			{Name: "127.0.0.1", Span: old},
 		}
 	}}}
 	got := ""

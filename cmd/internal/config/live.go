@@ -53,7 +53,7 @@ func (c Config) Settings() settings.Flat {
 
 // Live returns c with those settings of next that can change while lockstepd runs. These are:
 //
-//   - node_names, wildcard_names and log_level;
+//   - node_names, wildcard_names, expected_nodes and log_level;
 //   - the policy of a scope that both have, but for client_certs. Tickets carry the verification of
 //     clients along, so keys that were used with another one must not be used on;
 //   - of listeners the template, hosts, match and max_eager, if both serve a listener.
@@ -62,6 +62,7 @@ func (c Config) Settings() settings.Flat {
 // ask for it. And whose ring is gone cannot be known before its nodes have stopped asking.
 func (c Config) Live(next Config) Config {
 	c.NodeNames, c.WildcardNames, c.LogLevel = next.NodeNames, next.WildcardNames, next.LogLevel
+	c.ExpectedNodes = next.ExpectedNodes
 	c.Scopes = maps.Clone(c.Scopes)
 	for name, p := range c.Scopes {
 		if n, ok := next.Scopes[name]; ok {

@@ -20,6 +20,7 @@ func TestWhatCanChangeAtRunTime(t *testing.T) {
 	}{
 		{before, "", ""},
 		{before + "node_names: 5\nwildcard_names: 6\n", "node_names wildcard_names", ""},
+		{before + "expected_nodes: [a, b]\n", "expected_nodes", ""},
 		{"scopes:\n  default: {period: 10m, ticket_lifetime: 1h, max_key_age: 2h, quorum: 50%, laggard: 1m, " +
 			"refuse_grace: 1m, node_lease: 10s, client_certs: " + strings.Repeat("a", 64) + "}\n" +
 			"  old: {}\nlisteners:\n  template: a.yaml\n",

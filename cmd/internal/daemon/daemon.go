@@ -352,7 +352,9 @@ func remote(ctx context.Context) string {
 
 // Reloading has Run read the configuration again at each signal of hangup.
 func (d *Daemon) Reloading(s live.Source, hangup <-chan os.Signal) {
-	p := live.Parts{Scopes: d.rolls, Streams: d.xds, Listeners: d.listeners, Changed: d.noteSettings}
+	p := live.Parts{
+		Scopes: d.rolls, Streams: d.xds, Listeners: d.listeners, Expect: d.nodes.Expect, Changed: d.noteSettings,
+	}
 	d.reload = live.New(s, d.cfg, p, d.log)
 	d.hangup = hangup
 }

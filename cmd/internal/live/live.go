@@ -30,6 +30,7 @@ type Parts struct {
 	Scopes    *fleet.Coordinator
 	Streams   *server.Server
 	Listeners *listeners.Listeners // Listeners is nil if none is served.
+	Expect    func(nodes []string) // Expect is told which nodes should be connected.
 	Changed   func(config.Config)  // Changed is told what is in force after a change.
 }
 
@@ -65,6 +66,7 @@ func (p Parts) apply(now, next config.Config, level *slog.LevelVar) error {
 	commit()
 	level.Set(logs.Level(next.LogLevel))
 	p.Streams.SetHold(next.NodeNames, next.WildcardNames)
+	p.Expect(next.ExpectedNodes)
 	p.Changed(next)
 	return nil
 }

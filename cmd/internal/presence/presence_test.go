@@ -232,6 +232,11 @@ func TestExpectedNodesThatAreNotHereAreNamed(t *testing.T) {
 			!strings.Contains(got, "edge-3 (never seen)") || strings.Contains(got, "edge-1") {
 			t.Errorf("%s", got)
 		}
+		a.Expect([]string{"edge-1", "edge-4"})
+		if got := strings.Join(problems.Degraded(a.Problems()), "\n"); !strings.Contains(got, "1 expected node") ||
+			!strings.Contains(got, "edge-4 (never seen)") || strings.Contains(got, "edge-3") {
+			t.Errorf("after others are expected: %s", got)
+		}
 	})
 }
 

@@ -40,7 +40,7 @@ type Config struct {
 	Fleet Fleet
 	// Refresh is how often the records are read at least.
 	Refresh time.Duration
-	// Expected are the ids of nodes that should be here.
+	// Expected are the ids of nodes that should be here, until [Registry.Expect] says others.
 	Expected []string
 	// Unsealed is asked when a record does not open. An error means that others do not either, and
 	// that the record need not be damaged. Nil means that it is.
@@ -64,12 +64,13 @@ type Registry struct {
 	tracker *tracker
 	started time.Time
 
-	mu     sync.Mutex
-	shards map[string]stored // shards are the records as they were read last, by key.
-	head   store.Rev
-	read   bool // read reports that the records were read once.
-	failed bool
-	room   room
+	mu       sync.Mutex
+	expected []string
+	shards   map[string]stored // shards are the records as they were read last, by key.
+	head     store.Rev
+	read     bool // read reports that the records were read once.
+	failed   bool
+	room     room
 
 	absent map[string]time.Time // absent says since when a replica is not heard of. Run uses it.
 }
@@ -95,8 +96,16 @@ type Node struct {
 // New starts nothing.
 func New(c Config) *Registry {
 	return &Registry{
-		cfg: c, tracker: newTracker(), started: time.Now(), shards: map[string]stored{}, absent: map[string]time.Time{},
+		cfg: c, tracker: newTracker(), started: time.Now(), expected: c.Expected, shards: map[string]stored{},
+		absent: map[string]time.Time{},
 	}
+}
+
+// Expect says anew which nodes should be here. The slice must not be changed afterwards.
+func (r *Registry) Expect(ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expected = ids
 }
 
 // Run keeps the records until ctx ends.
@@ -249,12 +258,12 @@ func (r *Registry) again(ctx context.Context, key string) error {
 // their ids. A node that is connected to any replica is not among them.
 func (r *Registry) Gone() (out []Node) {
 	live := r.live()
-	expected := map[string]bool{}
-	for _, id := range r.cfg.Expected {
-		expected[id] = true
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	expected := map[string]bool{}
+	for _, id := range r.expected {
+		expected[id] = true
+	}
 	for _, s := range r.shards {
 		for id, k := range s.nodes {
 			if k.Connected {
