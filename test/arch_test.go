@@ -149,8 +149,8 @@ var rooms = []struct {
 		"xds", "xds/server",
 	}, "it wires the rooms of lockstepd; what belongs to the edge, to a driver or to the CLI is not its own"},
 	{"cmd/internal/datadir", []string{
-		"cmd/internal/check", "cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "seal",
-		"store",
+		"cmd/internal/check", "cmd/internal/kek", "cmd/internal/settings", "cmd/internal/stores",
+		"internal/atomicfile", "keysource", "seal", "store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
 	{"cmd/internal/denied", []string{
 		"cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events", "identity", "identity/enforce",
@@ -220,7 +220,7 @@ var rooms = []struct {
 		"cmd/internal/strictyaml",
 	}, "it reads a configuration, and knows none of its keys"},
 	{"cmd/internal/stores", []string{
-		"seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
+		"cmd/internal/settings", "seal", "seal/custody", "store", "store/bolt", "store/guard", "store/jetstream",
 		"store/redis",
 	}, "the one place that knows every driver; what is stored is none of its business"},
 	{"cmd/internal/strictyaml", nil, "it decodes YAML, whosever"},

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 	kv "github.com/lockstep-tls/lockstep/store"
@@ -56,7 +57,7 @@ type copied struct {
 }
 
 func (a *app) copyStore(ctx context.Context, from, to string, stopped bool) error {
-	out := copied{From: stores.Redact(from), To: stores.Redact(to)}
+	out := copied{From: settings.Redact(from), To: settings.Redact(to)}
 	c := stores.Copy{Name: out.From}
 	client, opened, err := a.copyFrom(ctx, from, stopped)
 	if err != nil {
@@ -103,11 +104,11 @@ func (a *app) copyFrom(ctx context.Context, from string, stopped bool) (*api.Cli
 		c, err := a.client()
 		if err != nil {
 			return nil, nil, fmt.Errorf("a lockstepd that uses %s is needed, to freeze it (--stopped if none runs): %w",
-				stores.Redact(from), err)
+				settings.Redact(from), err)
 		}
 		st, err := c.Status(ctx)
-		if err == nil && stores.Redact(st.Store) != stores.Redact(from) {
-			err = usage("that lockstepd uses the store %s, not %s", stores.Redact(st.Store), stores.Redact(from))
+		if err == nil && settings.Redact(st.Store) != settings.Redact(from) {
+			err = usage("that lockstepd uses the store %s, not %s", settings.Redact(st.Store), settings.Redact(from))
 		}
 		return c, nil, err
 	}
@@ -164,7 +165,7 @@ func copyFiles(from, to string) error {
 }
 
 func nextSteps(from, to string, frozen bool) (steps []string) {
-	with, thaw := "--store "+stores.Redact(to), "lockstep store thaw"
+	with, thaw := "--store "+settings.Redact(to), "lockstep store thaw"
 	if !stores.IsURL(to) {
 		with, thaw = "--data-dir "+to, "lockstep --data-dir "+to+" store thaw"
 		if stores.IsURL(from) {

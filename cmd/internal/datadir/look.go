@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/check"
 	"github.com/lockstep-tls/lockstep/cmd/internal/kek"
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 )
 
@@ -60,7 +61,7 @@ func (c Config) lookAtStore(ctx context.Context, r *check.Report, bad func(strin
 	var raw stores.Store
 	switch {
 	case c.Store != Embedded:
-		r.Left("whether the store %s answers, and whether the sealing key opens it", stores.Redact(c.Store))
+		r.Left("whether the store %s answers, and whether the sealing key opens it", settings.Redact(c.Store))
 	default:
 		var err error
 		raw, err = stores.OpenToRead(c.Path)

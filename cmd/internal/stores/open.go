@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
 	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/store/bolt"
 	"github.com/lockstep-tls/lockstep/store/jetstream"
@@ -87,7 +87,7 @@ func Faults(where string) []error {
 }
 
 func unknown(where, scheme string) error {
-	return fmt.Errorf("store %s: %s is no kind of store", Redact(where), scheme)
+	return fmt.Errorf("store %s: %s is no kind of store", settings.Redact(where), scheme)
 }
 
 // natsStore gives Close the error that [Store] wants. There never is one.
@@ -109,15 +109,3 @@ func HasEmbedded(dir string) bool {
 
 // IsURL reports whether where names a store by its URL, and not a data directory.
 func IsURL(where string) bool { return strings.Contains(where, "://") }
-
-// Redact removes the password from a URL.
-func Redact(where string) string {
-	if !IsURL(where) {
-		return where
-	}
-	u, err := url.Parse(where)
-	if err != nil {
-		return "?"
-	}
-	return u.Redacted()
-}
