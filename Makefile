@@ -91,7 +91,7 @@ test: test-packages envoy promtool build lint ## run all tests, real Envoy inclu
 	go test -race -run '^$$' ./test/soak
 	test/beside '$(SOAK)' '$(OTHERS)' 2>&1 | \
 		grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
-	@test/fuzz
+	@FUZZTIME=$${FUZZTIME:-10s} test/fuzz
 
 .PHONY: docs
 docs: go ## write the generated pages anew: docs/reference and the table in docs/metrics.md
