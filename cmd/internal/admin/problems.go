@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
+	"github.com/lockstep-tls/lockstep/internal/aside"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -68,9 +69,8 @@ type Problems struct {
 	wake    chan struct{} // wake has capacity 1. Whoever sends wants a new list.
 	memory  problems.Memory
 	behind  behind
-	keeping chan struct{} // keeping has capacity 1. Whoever could send writes File.
-	// unkept reports that File could not be written. Only who sent to keeping uses it.
-	unkept bool
+	keeping aside.Runner // keeping writes File.
+	unkept  bool         // unkept reports that File could not be written. Only keeping uses it.
 
 	mu      sync.Mutex
 	began   time.Time // began is when Run was called.
@@ -94,7 +94,7 @@ type made struct {
 // NewProblems returns a list that is empty until Run makes one.
 func NewProblems(c ProblemsConfig) *Problems {
 	c.Every = min(max(c.Every, minEvery), maxEvery)
-	return &Problems{ProblemsConfig: c, wake: make(chan struct{}, 1), keeping: make(chan struct{}, 1)}
+	return &Problems{ProblemsConfig: c, wake: make(chan struct{}, 1)}
 }
 
 // Here returns the problems of this replica and of its nodes, the most severe first, as the last
@@ -248,7 +248,7 @@ func (p *Problems) Run(ctx context.Context) error {
 			p.make(ctx)
 		case <-tick.C:
 			p.make(ctx)
-			p.keep()
+			p.keep(0)
 			p.Look(p.Here())
 		}
 	}
@@ -364,43 +364,26 @@ func (p *Problems) learn(ctx context.Context, last *[]api.Problem,
 // Over says that a problem was told as over.
 func (p *Problems) Over(code, where string) { p.memory.Over(code, where) }
 
-// keep writes since when problems stand, and waits for no disk. It returns what is closed after
-// that. While another call still writes, it does nothing.
-func (p *Problems) keep() <-chan struct{} {
-	done := make(chan struct{})
-	select {
-	case p.keeping <- struct{}{}:
-	default:
-		close(done)
-		return done
+// keep writes since when problems stand, and waits for the disk no longer than wait. While an
+// earlier call still writes, it does nothing.
+func (p *Problems) keep(wait time.Duration) {
+	if p.File == "" {
+		return
 	}
-	go func() {
-		defer close(done)
-		defer func() { <-p.keeping }()
-		if p.File == "" {
-			return
-		}
+	p.keeping.Do(func() {
 		err := p.memory.Keep(p.File, time.Now())
 		if err != nil && !p.unkept {
 			p.Log.Warn("acknowledged problems may come back after a restart", "err", err)
 		}
 		p.unkept = err != nil
-	}()
-	return done
+	}, wait)
 }
 
 // keepAtLast is keep for the end of the process. It waits for the disk for a second.
 func (p *Problems) keepAtLast() {
-	late := time.After(keepWithin)
-	select {
-	case p.keeping <- struct{}{}: // nobody writes any more
-		<-p.keeping
-	case <-late:
-		return
-	}
-	select {
-	case <-p.keep():
-	case <-late:
+	late := time.Now().Add(keepWithin)
+	if p.keeping.Wait(keepWithin) {
+		p.keep(time.Until(late))
 	}
 }
 

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
+	"github.com/lockstep-tls/lockstep/internal/aside"
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
 
@@ -26,10 +28,9 @@ type kept struct {
 	file    string
 	changed bool // changed says that the file lacks some.
 	log     *slog.Logger
-	writing chan struct{} // writing has capacity 1. Whoever could send writes the file.
+	writing aside.Runner // writing writes the file.
 	write   func(path string, content []byte, mode fs.FileMode) error
-	// failed says that the file could not be written. Only who sent to writing uses it.
-	failed bool
+	failed  atomic.Bool // failed says that the file could not be written.
 }
 
 // keepWithin is how long a look waits for the disk. Nobody waits for one that hangs still.
@@ -38,9 +39,7 @@ const keepWithin = time.Second
 // resume begins with the problems that were told before this start and were not over. They are not
 // told again while they stand, and their ends are told. Without a file there are none.
 func (r *Recorder) resume(file string, now time.Time) *watched {
-	w := &watched{kept: kept{
-		file: file, log: r.cfg.Log, writing: make(chan struct{}, 1), write: atomicfile.Write,
-	}}
+	w := &watched{kept: kept{file: file, log: r.cfg.Log, write: atomicfile.Write}}
 	w.begin()
 	all, err := readOpen(file)
 	if err != nil {
@@ -71,16 +70,9 @@ func readOpen(file string) (all []api.Problem, err error) {
 // leaves that to the next look.
 func (w *watched) keep() {
 	k := &w.kept
-	select {
-	case k.writing <- struct{}{}:
-	default:
+	if !k.changed && !k.failed.Load() {
 		return
 	}
-	if !k.changed && !k.failed {
-		<-k.writing
-		return
-	}
-	k.changed = false
 	all := []api.Problem{}
 	for _, p := range w.problems {
 		if p.told {
@@ -90,21 +82,15 @@ func (w *watched) keep() {
 	slices.SortFunc(all, func(a, b api.Problem) int {
 		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Where, b.Where))
 	})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() { <-k.writing }()
+	if k.writing.Do(func() {
 		b, err := json.Marshal(all)
 		if err == nil {
 			err = k.write(k.file, b, 0o600)
 		}
-		if err != nil && !k.failed {
+		if before := k.failed.Swap(err != nil); err != nil && !before {
 			k.log.Warn("which problems were told cannot be kept: after a restart their ends are not told", "err", err)
 		}
-		k.failed = err != nil
-	}()
-	select {
-	case <-done:
-	case <-time.After(keepWithin):
+	}, keepWithin) {
+		k.changed = false
 	}
 }

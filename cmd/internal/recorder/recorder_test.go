@@ -306,7 +306,7 @@ func TestTheFileOfToldProblemsWaitsForNoDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		var wrote []string
-		w := &watched{kept: kept{log: slog.New(slog.DiscardHandler), writing: make(chan struct{}, 1),
+		w := &watched{kept: kept{log: slog.New(slog.DiscardHandler),
 			write: func(_ string, b []byte, _ fs.FileMode) error {
 				<-release
 				wrote = append(wrote, string(b))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/settings"
+	"github.com/lockstep-tls/lockstep/internal/aside"
 )
 
 // Config of a [Reloader]. C is the configuration of the program, a value.
@@ -38,7 +39,7 @@ type Config[C any] struct {
 type Reloader[C any] struct {
 	cfg Config[C]
 
-	looking chan struct{}             // looking has capacity 1. Whoever could send reads the file.
+	looking aside.Runner              // looking reads the file.
 	found   atomic.Pointer[[]Problem] // found is what was found last.
 
 	mu  sync.Mutex
@@ -53,7 +54,7 @@ type Reloader[C any] struct {
 
 // New returns a Reloader of a program that has started with now.
 func New[C any](c Config[C], now C) *Reloader[C] {
-	r := &Reloader[C]{cfg: c, now: now, looking: make(chan struct{}, 1)}
+	r := &Reloader[C]{cfg: c, now: now}
 	r.found.Store(new([]Problem))
 	return r
 }
@@ -155,22 +156,10 @@ func (r *Reloader[C]) Problems() []Problem {
 	if r == nil || r.cfg.File == "" {
 		return nil
 	}
-	select {
-	case r.looking <- struct{}{}:
-	default:
-		return *r.found.Load()
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() { <-r.looking }()
+	r.looking.Do(func() {
 		words := r.look()
 		r.found.Store(&words)
-	}()
-	select {
-	case <-done:
-	case <-time.After(lookWithin):
-	}
+	}, lookWithin)
 	return *r.found.Load()
 }
 
