@@ -85,6 +85,7 @@ var rooms = []struct {
 	{"identity/transport", []string{
 		"identity", "internal/expiry", "internal/watchfile",
 	}, "who a peer is does not depend on what it may have, nor on what it is sent"},
+	{"internal/aside", nil, "it runs a function, whatever that does"},
 	{"internal/atomicfile", nil, "it knows files, and no noun of ours"},
 	{"internal/expiry", nil, "it knows times, and not whose certificate it is"},
 	{"internal/watchfile", nil, "it knows files, and not what stands in them"},
@@ -97,9 +98,8 @@ var rooms = []struct {
 		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
 		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/presence", "cmd/internal/problems",
 		"cmd/internal/recorder", "cmd/internal/replica", "cmd/internal/stores", "events", "events/journal", "identity",
-		"internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
-		"lds", "rotation",
-		"rotation/fleet",
+		"internal/aside", "internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager",
+		"keysource/trial", "lds", "rotation", "rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
 		"credentials"},
@@ -202,7 +202,7 @@ var rooms = []struct {
 		"rotation/fleet", "store", "xds",
 	}, "it knows which nodes are here and which were, and nothing of what they may have"},
 	{"cmd/internal/recorder", []string{
-		"cmd/internal/api", "cmd/internal/problems", "events", "internal/atomicfile",
+		"cmd/internal/api", "cmd/internal/problems", "events", "internal/aside", "internal/atomicfile",
 	}, "it passes on what others say has happened: it knows no room that says it"},
 	{"cmd/internal/replica", []string{
 		"cmd/internal/api", "cmd/internal/problems", "rotation/fleet", "store",
@@ -214,7 +214,7 @@ var rooms = []struct {
 		"rotation/fleet", "store",
 	}, "it is a register: who sees a problem names its code"},
 	{"cmd/internal/process", nil, "it concerns any process, whatever that does"},
-	{"cmd/internal/reload", []string{"cmd/internal/settings"},
+	{"cmd/internal/reload", []string{"cmd/internal/settings", "internal/aside"},
 		"it compares settings and calls what puts them in force, in any program"},
 	{"cmd/internal/settings", []string{
 		"cmd/internal/strictyaml",
@@ -229,7 +229,8 @@ var rooms = []struct {
 
 // testOnly rooms may be imported by tests only.
 var testOnly = []string{
-	"identity/identitytest", "internal/testkit", "keysource/internal/testca", "store/storetest",
+	"cmd/internal/check/checktest", "identity/identitytest", "internal/testkit", "keysource/internal/testca",
+	"store/storetest",
 }
 
 func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/check"
+	"github.com/lockstep-tls/lockstep/cmd/internal/check/checktest"
 	"github.com/lockstep-tls/lockstep/identity/identitytest"
 	"github.com/lockstep-tls/lockstep/internal/testkit"
 )
@@ -28,10 +29,7 @@ type checked struct {
 // write writes a file below the folder. DIR in text stands for the folder.
 func (c checked) write(name, text string) string {
 	c.t.Helper()
-	path := filepath.Join(c.dir, name)
-	testkit.Check(c.t, os.MkdirAll(filepath.Dir(path), 0o700))
-	testkit.Check(c.t, os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", c.dir)), 0o600))
-	return path
+	return checktest.Write(c.t, c.dir, name, text)
 }
 
 func noEnv(string) string { return "" }
@@ -153,27 +151,8 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(s)
 			}
-			before := testkit.Tree(s.t, s.dir)
-			out, code := s.check(file)
-			if after := testkit.Tree(s.t, s.dir); after != before {
-				t.Errorf("the check has changed\n%s\nto\n%s", before, after)
-			}
-			err := s.start(file)
-			if code != c.code || (err != nil) != (c.code == refused) {
-				t.Errorf("the check ends with %d, want %d; the start says %v; the check:\n%s", code, c.code, err, out)
-			}
-			var says []string
-			for _, words := range c.says {
-				says = append(says, strings.ReplaceAll(words, "DIR", s.dir))
-			}
-			if err != nil {
-				says = append(says, strings.Split(err.Error(), "\n")...)
-			}
-			for _, line := range says {
-				if !strings.Contains(out, line) {
-					t.Errorf("the check does not say %q:\n%s", line, out)
-				}
-			}
+			checktest.Agree(t, s.dir, c.code, c.says,
+				func() (string, int) { return s.check(file) }, func() error { return s.start(file) })
 		})
 	}
 }

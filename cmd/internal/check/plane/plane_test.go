@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/check"
+	"github.com/lockstep-tls/lockstep/cmd/internal/check/checktest"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/daemon"
 	"github.com/lockstep-tls/lockstep/identity/identitytest"
@@ -36,10 +37,7 @@ type stage struct {
 // write writes a file below the folder. DIR in text stands for the folder.
 func (s stage) write(name, text string) string {
 	s.t.Helper()
-	path := filepath.Join(s.dir, name)
-	testkit.Check(s.t, os.MkdirAll(filepath.Dir(path), 0o700))
-	testkit.Check(s.t, os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", s.dir)), 0o600))
-	return path
+	return checktest.Write(s.t, s.dir, name, text)
 }
 
 func newStage(t *testing.T, yaml string) stage {
@@ -317,27 +315,7 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(s)
 			}
-			before := testkit.Tree(s.t, s.dir)
-			out, code := s.check()
-			if after := testkit.Tree(s.t, s.dir); after != before {
-				t.Errorf("the check has changed\n%s\nto\n%s", before, after)
-			}
-			err := s.start()
-			if code != c.code || (err != nil) != (c.code == refused) {
-				t.Errorf("the check ends with %d, want %d; the start says %v; the check:\n%s", code, c.code, err, out)
-			}
-			var says []string
-			for _, words := range c.says {
-				says = append(says, strings.ReplaceAll(words, "DIR", s.dir))
-			}
-			if err != nil {
-				says = append(says, strings.Split(err.Error(), "\n")...)
-			}
-			for _, line := range says {
-				if !strings.Contains(out, line) {
-					t.Errorf("the check does not say %q:\n%s", line, out)
-				}
-			}
+			out := checktest.Agree(t, s.dir, c.code, c.says, s.check, s.start)
 			if strings.Contains(out, "secret@") {
 				t.Error("it shows a password")
 			}
