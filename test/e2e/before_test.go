@@ -37,14 +37,8 @@ func TestReplicasOfTheVersionBefore(t *testing.T) {
 	t.Parallel() // it mostly waits
 	old := before(t)
 	atOnce(t, []string{"before", "now"}, func(t *testing.T, first string) {
-		r := &replicated{stage: newStage(t,
-			setup{later: true, scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})}
-		r.moreTime(3 * time.Minute)
-		var err error
-		r.events, err = r.fleet.NATS(r.ctx, "events", 1)
-		r.ok(err)
-		var url string
-		oneRedis(r.stage, &url, nil)
+		r, url, _ := onRedis(t,
+			setup{scopes: fmt.Sprintf("  default: {ticket_lifetime: %s, node_lease: 10s}\n", lifetime)})
 		bins := map[string]string{"before": old, "now": bin}
 		names := []string{"before", "now"}
 		if first == "now" {

@@ -54,14 +54,7 @@ func (s *stage) drainsFor() (d time.Duration) {
 // restart with a shorter one keeps the keys of before for as long as their tickets are good.
 func TestALongerTicketLifetimeReachesEnvoyOnceTheStoreHasIt(t *testing.T) {
 	t.Parallel() // it mostly waits
-	r := &replicated{stage: newStage(t, setup{hosts: 1, later: true, scopes: "  default: {ticket_lifetime: 1h}\n"})}
-	r.moreTime(3 * time.Minute)
-	var err error
-	r.events, err = r.fleet.NATS(r.ctx, "events", 1)
-	r.ok(err)
-	var url string
-	var redis *fleet.RedisServer
-	oneRedis(r.stage, &url, &redis)
+	r, url, redis := onRedis(t, setup{hosts: 1, scopes: "  default: {ticket_lifetime: 1h}\n"})
 	addr := r.listen("  hosts: [host-1.example]\n")
 	p := r.joinIn(r.fleet, fleet.Lockstepd{Certs: r.certs}, "replica-1", url)
 	r.ask(p)
@@ -100,13 +93,7 @@ func TestALongerTicketLifetimeReachesEnvoyOnceTheStoreHasIt(t *testing.T) {
 // TestReplicasWithDifferentTicketLifetimesGoByTheLongest, and both say so.
 func TestReplicasWithDifferentTicketLifetimesGoByTheLongest(t *testing.T) {
 	t.Parallel() // it mostly waits
-	r := &replicated{stage: newStage(t, setup{hosts: 1, later: true, scopes: lasting("1h")})}
-	r.moreTime(3 * time.Minute)
-	var err error
-	r.events, err = r.fleet.NATS(r.ctx, "events", 1)
-	r.ok(err)
-	var url string
-	oneRedis(r.stage, &url, nil)
+	r, url, _ := onRedis(t, setup{hosts: 1, scopes: lasting("1h")})
 	one := r.joinIn(r.fleet, fleet.Lockstepd{Certs: r.certs}, "replica-1", url)
 	r.file("lockstep.yaml", []byte("scopes:\n"+lasting("3h")))
 	two := r.joinIn(r.fleet, fleet.Lockstepd{Certs: r.certs}, "replica-2", url)

@@ -57,6 +57,20 @@ func replicasOver(
 	return r
 }
 
+// onRedis sets a stage for replicas on one Redis, with a NATS server for events. The test starts
+// them. It returns the URL of the store, too.
+func onRedis(t *testing.T, how setup) (r *replicated, url string, redis *fleet.RedisServer) {
+	t.Helper()
+	how.later = true
+	r = &replicated{stage: newStage(t, how)}
+	r.moreTime(3 * time.Minute)
+	var err error
+	r.events, err = r.fleet.NATS(r.ctx, "events", 1)
+	r.ok(err)
+	oneRedis(r.stage, &url, &redis)
+	return r, url, redis
+}
+
 func (r *replicated) join(name, url string, more ...string) *fleet.Lockstepd {
 	r.t.Helper()
 	return r.joinIn(r.fleet, fleet.Lockstepd{}, name, url, more...)

@@ -87,12 +87,7 @@ func TestStatusNamesTheOtherReplicasAndWhatIsWrongThere(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	url := ""
-	r := replicas(t, 1, func(s *stage) string {
-		redis, err := s.fleet.Redis(s.ctx, "redis")
-		s.ok(err)
-		url = "redis://" + redis.Addr
-		return url
-	})
+	r := replicas(t, 1, func(s *stage) string { return oneRedis(s, &url, nil) })
 	certs := filepath.Join(t.TempDir(), "certs")
 	r.ok(os.MkdirAll(filepath.Join(certs, "broken.example"), 0o755))
 	r.ok(os.WriteFile(filepath.Join(certs, "broken.example", "tls.crt"), []byte("no PEM"), 0o600))

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
@@ -41,8 +40,8 @@ func TestGrantsAreThoseOfAllReplicas(t *testing.T) {
 	identitytest.Certify(t, certs, "b.example")
 	replica := func(socket string) *running {
 		return start(t, func(c *config.Config) {
-			c.Store, c.KEK, c.Events = "redis://"+redis.Addr, filepath.Join(dir, "sealing.key"), "nats://127.0.0.1:1"
-			c.Refresh, c.Policy, c.Certs, c.KEKNew = time.Second, policy, certs, true
+			sharing(c, redis, filepath.Join(dir, "sealing.key"))
+			c.Policy, c.Certs = policy, certs
 			c.XDSListen = "unix:" + filepath.Join(dir, socket)
 		})
 	}

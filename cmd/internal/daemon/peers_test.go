@@ -81,6 +81,12 @@ func TestReplicasAreLetInByTheAddressTheyWereTold(t *testing.T) {
 	}
 }
 
+// sharing makes a replica one of several on redis, with one sealing key. No NATS server answers.
+func sharing(c *config.Config, redis *fleet.RedisServer, kek string) {
+	c.Store, c.KEK, c.KEKNew = "redis://"+redis.Addr, kek, true
+	c.Events, c.Refresh = "nats://127.0.0.1:1", time.Second
+}
+
 // Two replicas on two machines with the default admin address: at the other's address each finds
 // somebody else. It is taken for what it is, and who has to set what is said.
 func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
@@ -89,10 +95,7 @@ func TestAnotherReplicaAtTheAddressOfOneIsNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	kek := filepath.Join(t.TempDir(), "sealing.key")
-	shared := func(c *config.Config) {
-		c.Store, c.KEK, c.Events, c.Refresh = "redis://"+redis.Addr, kek, "nats://127.0.0.1:1", time.Second
-		c.KEKNew = true
-	}
+	shared := func(c *config.Config) { sharing(c, redis, kek) }
 	one, two := start(t, shared), start(t, shared)
 	join(t, two.xdsListener.Addr().String(), "edge-1", "tickets/default").gets("+tickets/default")
 	testkit.Until(t, func() error { // as one fleet

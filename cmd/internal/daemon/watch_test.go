@@ -30,8 +30,7 @@ func TestWatchShowsAllReplicas(t *testing.T) {
 	replica := func(name string) *running {
 		return start(t, func(c *config.Config) {
 			c.DataDir = filepath.Join(dir, name)
-			c.Store, c.KEK, c.Events = "redis://"+redis.Addr, filepath.Join(dir, "sealing.key"), "nats://127.0.0.1:1"
-			c.Refresh, c.KEKNew = time.Second, true
+			sharing(c, redis, filepath.Join(dir, "sealing.key"))
 		})
 	}
 	one, two := replica("1"), replica("2")
