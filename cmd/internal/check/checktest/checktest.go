@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 	"github.com/lockstep-tls/lockstep/internal/testkit"
 )
 
@@ -16,7 +17,7 @@ func Write(t testing.TB, dir, name, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	testkit.Check(t, os.MkdirAll(filepath.Dir(path), 0o700))
-	testkit.Check(t, os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600))
+	testkit.Check(t, atomicfile.Write(path, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600))
 	return path
 }
 
