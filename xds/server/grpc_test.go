@@ -362,7 +362,8 @@ func TestTenThousandNamesOneByOne(t *testing.T) {
 	for err == nil {
 		_, err = st.Recv()
 	}
-	if status.Code(err) != codes.Canceled {
+	// UNAVAILABLE: the last ACK was still being handled.
+	if c := status.Code(err); c != codes.Canceled && c != codes.Unavailable {
 		t.Error(err)
 	}
 	eventually(t, "nothing is watched", func() bool { return src.watched() == 0 })

@@ -145,7 +145,8 @@ func (s *Server) SotW(gs grpc.ServerStream, svc xds.Service, defaultType string)
 
 // Drain ends all streams at once, and refuses new ones with UNAVAILABLE, so that nodes go to
 // another replica. The node sees CANCELLED: gRPC writes that itself when a handler's RecvMsg is
-// interrupted. The reason is in the Closed event.
+// interrupted. A node whose last request is still being handled sees UNAVAILABLE. The reason is in
+// the Closed event.
 func (s *Server) Drain() {
 	s.drained.Do(func() { close(s.draining) })
 	for _, st := range s.all() {
