@@ -31,11 +31,11 @@ type Context struct {
 // ResumptionContext returns the context of a filter chain that serves only n, with a certificate
 // (PEM, leaf first). The error wraps [ErrBadCertificate].
 func ResumptionContext(chain []byte, n Name) (Context, error) {
-	certs, err := parseChain(chain)
+	certs, _, err := parseChain(chain)
 	if err != nil {
 		return Context{}, fmt.Errorf("%w: chain: %v", ErrBadCertificate, err)
 	}
-	leaf := certs[0]
+	leaf := certs[leafWithoutKey(certs)]
 	c := Context{ServerName: n, CommonName: leaf.Subject.CommonName, Issuer: leaf.Issuer.String()}
 	h := sha256.New()
 	write(h, []byte(c.CommonName))
