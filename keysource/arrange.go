@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// arrange returns certs as they are sent: the leaf first, each one signed by the next. It notes what
-// it moved or left out. What is in order stays as it is. leaf is the index of the leaf.
+// arrange returns certs as they are sent: the leaf first, each one signed by the next. It notes
+// what it moved or left out. What is in order stays as it is. leaf is the index of the leaf.
 //
-// Clients take a chain in any order, and build their own path. Envoy, other nodes and the rules here
-// look at neighbours. What may be one of several chains is refused.
+// Clients take a chain in any order, and build their own path. Envoy, other nodes and the rules
+// here look at neighbours. What may be one of several chains is refused.
 func arrange(certs []*x509.Certificate, leaf int, now time.Time) ([]*x509.Certificate, []string, error) {
 	broken := brokenLink(certs)
 	if len(certs) > maxCerts && broken != nil {
@@ -132,14 +132,14 @@ func (a *arrangement) choose(above []int) (int, string) {
 		a.used[i], a.out = true, append(a.out, i)
 		switch {
 		case !valid(i):
-			a.note("certificate %d (%.100q) is not valid now: it is left out, since certificate %d is of the same CA", i,
-				a.all[i].Subject, best)
+			a.note("certificate %d (%.100q) is not valid now: it is left out, since certificate %d is of the same CA",
+				i, a.all[i].Subject, best)
 		case selfIssued(a.all[i]):
-			a.note("certificate %d (%.100q) is a root, which clients have: it is left out beside its cross-certificate, "+
-				"certificate %d", i, a.all[i].Subject, best)
+			a.note("certificate %d (%.100q) is a root, which clients have: it is left out beside its "+
+				"cross-certificate, certificate %d", i, a.all[i].Subject, best)
 		default:
-			a.note("certificate %d (%.100q) is left out, since certificate %d by the same issuer is valid for longer", i,
-				a.all[i].Subject, best)
+			a.note("certificate %d (%.100q) is left out, since certificate %d by the same issuer is valid for longer",
+				i, a.all[i].Subject, best)
 		}
 	}
 	return best, ""

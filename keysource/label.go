@@ -25,8 +25,8 @@ const (
 var kinds = map[string]kind{
 	"CERTIFICATE": certificate,
 
-	// X509 CERTIFICATE is OpenSSL's older label. A TRUSTED CERTIFICATE has its user's trust settings
-	// after it (openssl x509 -trustout).
+	// X509 CERTIFICATE is OpenSSL's older label. A TRUSTED CERTIFICATE has its user's trust
+	// settings after it (openssl x509 -trustout).
 	"X509 CERTIFICATE":    otherCertificate,
 	"TRUSTED CERTIFICATE": otherCertificate,
 
@@ -79,8 +79,8 @@ func leftOut(i int, block *pem.Block) (note string, err error) {
 	case unneeded:
 		return fmt.Sprintf("block %d is a %s: it is left out", i, block.Type), nil
 	case container:
-		return "", fmt.Errorf("block %d is %s, which is PKCS#7: take the certificates out of it (openssl pkcs7 -in FILE "+
-			"-print_certs)", i, block.Type)
+		return "", fmt.Errorf("block %d is %s, which is PKCS#7: take the certificates out of it (openssl pkcs7 "+
+			"-in FILE -print_certs)", i, block.Type)
 	}
 	return "", fmt.Errorf("block %d has the unknown label %.100q: remove it, or label it CERTIFICATE or PRIVATE KEY",
 		i, block.Type)
@@ -91,11 +91,11 @@ func leftOut(i int, block *pem.Block) (note string, err error) {
 func instead(b []byte, labels []string) string {
 	switch {
 	case bytes.HasPrefix(b, []byte{0xfe, 0xed, 0xfe, 0xed}):
-		return ": it is a Java keystore: export it (keytool -importkeystore -deststoretype pkcs12, then openssl pkcs12 " +
-			"-nodes)"
+		return ": it is a Java keystore: export it (keytool -importkeystore -deststoretype pkcs12, then openssl " +
+			"pkcs12 -nodes)"
 	case len(b) > 4 && b[0] == 0x30 && (b[1] == 0x82 || b[1] == 0x80 || b[1] == 0x83):
-		return ": it is DER: convert it (openssl x509 -inform der, openssl pkey -inform der, openssl pkcs12 -nodes or " +
-			"openssl pkcs7 -inform der -print_certs)"
+		return ": it is DER: convert it (openssl x509 -inform der, openssl pkey -inform der, openssl pkcs12 " +
+			"-nodes or openssl pkcs7 -inform der -print_certs)"
 	case len(labels) > 0:
 		slices.Sort(labels)
 		return ": it has " + strings.Join(slices.Compact(labels), ", ")

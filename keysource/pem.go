@@ -38,8 +38,8 @@ func blocks(b []byte) ([]*pem.Block, []string, error) {
 		"rename it into place", len(out))
 }
 
-// parseChain returns the certificates of b, in the order of b, and notes of what was put in order or
-// left out. Private keys are not noted: one file may hold both.
+// parseChain returns the certificates of b, in the order of b, and notes of what was put in order
+// or left out. Private keys are not noted: one file may hold both.
 func parseChain(b []byte) ([]*x509.Certificate, []string, error) {
 	all, notes, err := blocks(b)
 	if err != nil {
