@@ -29,6 +29,15 @@ type Entry struct {
 	Notes    []string // what was put in order, or left out, when the files were read
 }
 
+// Remarks returns what an operator should know of an entry that is no problem.
+func (e Entry) Remarks() []string {
+	if len(e.Unserved) == 0 {
+		return e.Notes
+	}
+	return append(slices.Clone(e.Notes), "not served under its other names, which have no folder: "+
+		keysource.FirstFew(e.Unserved))
+}
+
 // Has reports whether the directory has the name, or holds it back. Then no other source is asked.
 func (d *Dir) Has(n keysource.Name) bool {
 	d.mu.Lock()
