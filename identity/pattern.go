@@ -3,6 +3,7 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -63,7 +64,7 @@ func parsePattern(s string) (pattern, error) {
 	case p.kind == spiffeKind:
 		return p, p.checkSPIFFE(s)
 	case p.kind == unixKind:
-		if strings.ContainsAny(s, " \t\r\n") || !p.star && !strings.HasPrefix(s, unixUID) {
+		if !p.isUser() {
 			return p, fmt.Errorf("%q is not of the form unix:uid=1000", s)
 		}
 		if !p.star && s == fmt.Sprint(unixUID, nobody) {
@@ -76,6 +77,21 @@ func parsePattern(s string) (pattern, error) {
 			"each with at most one star", s)
 	}
 	return p, nil
+}
+
+// isUser reports whether a pattern of a user matches some user: what is written of the number has
+// digits alone. A number without a star is one that a user can have.
+func (p pattern) isUser() bool {
+	digits := func(s string) bool { return strings.Trim(s, "0123456789") == "" }
+	number, of := strings.CutPrefix(p.head, unixUID)
+	switch {
+	case !p.star:
+		_, err := strconv.ParseUint(number, 10, 32)
+		return of && err == nil
+	case of:
+		return digits(number) && digits(p.tail)
+	}
+	return strings.HasPrefix(unixUID, p.head) && !strings.ContainsAny(p.tail, " \t\r\n")
 }
 
 // checkSPIFFE: the trust domain is spelt out, since "spiffe://fleet.example*" would let in

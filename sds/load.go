@@ -3,6 +3,7 @@ package sds
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -241,6 +242,7 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 			before := e.res
 			e.keepGood(before, res)
 			e.state, e.res, e.notAfter = xds.Present, res, f.NotAfter.Unix()
+			e.life = uint32(min(max(0, f.NotAfter.Sub(f.NotBefore)/time.Second), math.MaxUint32))
 			e.from, e.wild = f.from, f.wild
 			t.change(e, before)
 		}

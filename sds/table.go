@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/internal/expiry"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/xds"
 )
@@ -106,6 +107,7 @@ type entry struct {
 	history *history
 
 	pending *pendingChange // nil if every node gets res
+	life    uint32         // life is how long res is valid from its beginning on, in seconds.
 	state   xds.State
 	wild    bool // res was found under the wildcard that covers name
 	bad     bool // what the sources have is not good, and nothing was sent before
@@ -391,6 +393,20 @@ func (t *Table) Expiry() time.Time {
 		return time.Time{}
 	}
 	return time.Unix(first, 0)
+}
+
+// Ends counts by state the certificates that nodes were sent.
+func (t *Table) Ends(now time.Time) (n [expiry.Expired + 1]int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.certs {
+		if e.notAfter != 0 {
+			end := time.Unix(e.notAfter, 0)
+			s := expiry.Span{NotBefore: end.Add(-time.Duration(e.life) * time.Second), NotAfter: end}
+			n[s.State(expiry.Served, now)]++
+		}
+	}
+	return n
 }
 
 // Failing lists the watched certificates that could not be loaded at the last try: at most 20

@@ -3,7 +3,10 @@
 package test
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -60,7 +63,7 @@ var rooms = []struct {
 	{"xds/server", []string{"xds"}, "the protocol knows nothing of secrets"},
 	{"xds/client", []string{"xds"}, "a client that imports its server drags it to the edge"},
 	{"sds", []string{
-		"keysource", "xds", "xds/server",
+		"internal/expiry", "keysource", "xds", "xds/server",
 	}, "the one library room where secrets meet Envoy; it may not see the store"},
 	{"sds/wire", []string{"keysource", "xds"}, "who receives secrets links nothing of who sends them"},
 	{"edgeproxy", []string{
@@ -96,8 +99,9 @@ var rooms = []struct {
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
 		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/presence", "cmd/internal/problems",
-		"cmd/internal/replica", "cmd/internal/stores", "events", "events/journal", "identity", "internal/expiry",
-		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation",
+		"cmd/internal/recorder", "cmd/internal/replica", "cmd/internal/stores", "events", "events/journal", "identity",
+		"internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
+		"lds", "rotation",
 		"rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +
@@ -135,7 +139,8 @@ var rooms = []struct {
 	{"cmd/internal/daemon", []string{
 		"audit", "audit/storesink", "cmd/internal/access", "cmd/internal/admin", "cmd/internal/advice",
 		"cmd/internal/api", "cmd/internal/bus", "cmd/internal/certlog", "cmd/internal/config",
-		"cmd/internal/datadir", "cmd/internal/describe", "cmd/internal/failpoint", "cmd/internal/listeners",
+		"cmd/internal/datadir", "cmd/internal/denied", "cmd/internal/describe", "cmd/internal/failpoint",
+		"cmd/internal/listeners",
 		"cmd/internal/live",
 		"cmd/internal/loss",
 		"cmd/internal/metrics", "cmd/internal/observer", "cmd/internal/presence", "cmd/internal/problems",
@@ -150,6 +155,10 @@ var rooms = []struct {
 		"cmd/internal/check", "cmd/internal/kek", "cmd/internal/stores", "internal/atomicfile", "keysource", "seal",
 		"store",
 	}, "it knows files and the store that was opened, and nothing of who uses them"},
+	{"cmd/internal/denied", []string{
+		"cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events", "identity", "identity/enforce",
+		"keysource", "sds", "xds/server",
+	}, "it puts what a policy denied into words: it decides nothing about it"},
 	{"cmd/internal/describe", nil, "it describes services, whosever"},
 	{"cmd/internal/edge", []string{
 		"cmd/internal/check", "cmd/internal/kek", "cmd/internal/logs", "cmd/internal/place", "cmd/internal/reload",
@@ -267,6 +276,32 @@ func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
 		if !seen[r.room] && !isTesting(r.room) {
 			t.Errorf("the table has a room %s that does not exist", r.room)
 		}
+	}
+}
+
+// maxWiring bounds the lines of package daemon without its tests.
+const maxWiring = 1200
+
+// What connects the rooms decides nothing, so it stays short. A decision that grows there belongs
+// into a room.
+func TestWhatConnectsTheRoomsStaysShort(t *testing.T) {
+	files, err := filepath.Glob("../cmd/internal/daemon/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	lines := 0
+	for _, f := range files {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines += bytes.Count(b, []byte("\n"))
+	}
+	if lines >= maxWiring {
+		t.Errorf("cmd/internal/daemon has %d lines, want fewer than %d: move decisions into rooms", lines, maxWiring)
 	}
 }
 

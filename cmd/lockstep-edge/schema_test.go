@@ -30,16 +30,19 @@ func TestReferenceOfTheSchema(t *testing.T) {
 			"listeners": edgeproxy.Listener{Scope: "default", MinVersion: "1.2"},
 			"routes":    edgeproxy.Route{Host: "*", Path: "/"},
 		},
-		Rules: map[string]pages.Rule{
-			"":                        {"type": "object", "required": []string{"listeners", "routes"}},
+		Rules: timeouts(map[string]pages.Rule{
+			"":                        {"type": "object", "required": []string{"node", "listeners", "routes"}},
+			"node":                    {"minLength": 1},
+			"xds":                     {"pattern": pages.Addresses},
+			"ticket_lifetime":         pages.Positive,
 			"listeners":               {"minItems": 1},
 			"routes":                  {"minItems": 1},
-			"admin_listen":            {"pattern": pages.Port},
+			"admin_listen":            {"pattern": pages.OptionalPort},
 			"access_log":              pages.OneOf("on", "off"),
 			"log_level":               pages.OneOf(logs.Levels...),
 			"log_format":              pages.OneOf(logs.Formats...),
 			"listeners[]":             {"required": []string{"address"}},
-			"listeners[].address":     {"pattern": "^.*:[0-9A-Za-z-]*$"},
+			"listeners[].address":     {"pattern": pages.Port},
 			"listeners[].min_version": versions,
 			"listeners[].connections": {"minimum": 0},
 			"routes[]":                {"required": []string{"upstreams"}},
@@ -50,8 +53,16 @@ func TestReferenceOfTheSchema(t *testing.T) {
 			"limits.header_bytes": {"minimum": 1024, "maximum": 1048576},
 			"limits.streams":      {"minimum": 1},
 			"limits.names":        {"minimum": 10, "maximum": 1_000_000},
-		},
+		}),
 	}.Page(t))
+}
+
+// timeouts adds the rules of the timeouts, which are all the same.
+func timeouts(to map[string]pages.Rule) map[string]pages.Rule {
+	for key := range strictyaml.Fields(reflect.TypeFor[edgeproxy.Timeouts]()) {
+		to["timeouts."+key] = pages.Positive
+	}
+	return to
 }
 
 // What an editor offers is what lockstep-edge takes, key by key.
@@ -78,7 +89,10 @@ func TestTheSchemaHasTheKeysOfTheConfiguration(t *testing.T) {
 func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 	const least = "node: a\nlisteners: [{address: \"127.0.0.1:1\"}]\nroutes: [{upstreams: [\"http://127.0.0.1:1\"]}]\n"
 	for _, good := range []string{
-		least, least + "limits: {names: 10}\ntimeouts: {drain: 1m30s}\n", least + "limits:\ntimeouts:\n",
+		least, least + "xds: unix:/x,a:1\nadmin_listen: ''\n",
+		least + "xds: 127.0.0.1:1\nkek:\n",
+		strings.Replace(least, "node: a", "node: 5", 1),
+		least + "limits: {names: 10}\ntimeouts: {drain: 1m30s}\n", least + "limits:\ntimeouts:\n",
 		least + "preload: [shop.example]\ntrusted_proxies: [10.0.0.0/8]\naccess_log: off\n",
 		strings.Replace(least, "{address", "{min_version: \"1.3\", connections: 5, address", 1),
 		strings.Replace(least, "{address", "{min_version: 1.3, address", 1),
@@ -93,7 +107,11 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 	}
 	for _, bad := range []string{
 		// keys
-		"", "node: a\n", least + "nonsense: 1\n", least + "limits: {name: 10}\n",
+		strings.Replace(least, "node: a\n", "", 1), strings.Replace(least, "node: a", "node: ''", 1),
+		least + "xds: nonsense\n", least + "xds: a:1,b\n", least + "ticket_lifetime: 48h\n",
+		least + "ticket_lifetime: 0s\n", least + "admin_listen: x\n", least + "admin_listen: a:b:c\n",
+		least + "timeouts: {drain: 0}\n", least + "timeouts: {drain: 25h}\n", least + "access_log: true\n",
+		least + "limits: {names: \"100\"}\n", "", "node: a\n", least + "nonsense: 1\n", least + "limits: {name: 10}\n",
 		strings.Replace(least, "{address", "{adress: x, address", 1),
 		strings.Replace(least, "upstreams", "upstream", 1),
 		// types

@@ -83,7 +83,10 @@ func command() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d.Reloading(live.Source{File: file, Load: config.Again(file, cmd.Flags(), os.Getenv), Level: level}, hangup)
+			d.Reloading(live.Source{
+				File: file, Load: config.Again(file, cmd.Flags(), os.Getenv),
+				Check: plane.Again(file, cmd.Flags(), os.Getenv), Level: level,
+			}, hangup)
 			return d.Run(cmd.Context())
 		},
 	}

@@ -25,19 +25,26 @@ func TestReferenceOfTheSchema(t *testing.T) {
 	pages.Golden(t, schema, pages.Schema{
 		Title: "Settings of lockstepd", Default: c, Named: map[string]any{"scopes": rotation.DefaultPolicy()},
 		Rules: map[string]pages.Rule{
-			"xds_listen":      {"pattern": pages.Address},
-			"xds_socket_mode": {"type": []string{"string", "integer"}, "pattern": "^(|0?[0-7]{3})$"},
-			"admin_listen":    {"pattern": pages.Address},
-			"metrics_listen":  {"pattern": pages.Address},
-			"nats_listen":     {"pattern": pages.Port},
+			"xds_listen": {"pattern": pages.OptionalAddress},
+			// For some readers of YAML 0660 is the number 432, for others 660.
+			"xds_socket_mode": {
+				"type": []string{"string", "integer"}, "pattern": "^(|0*[67][0-7]{2})$", "minimum": 0o600,
+				"maximum": 777,
+			},
+			"admin_listen":   {"pattern": pages.Address},
+			"metrics_listen": {"pattern": pages.OptionalAddress},
+			"nats_listen":    {"pattern": pages.OptionalPort},
+			"refresh":        pages.OneHour,
 			"store": {"pattern": `^(embedded|(nats|tls|redis|rediss|redis\+sentinel|rediss\+sentinel|` +
 				`redis\+cluster|rediss\+cluster)://.*)$`},
-			"events":              {"pattern": "^(embedded|(nats|tls)://.*)$"},
-			"spiffe_socket":       {"pattern": "^(|(unix|tcp):.*)$"},
-			"audit_syslog":        {"pattern": "^(|local|unix:.+|tcp://.+)$"},
-			"node_names":          names,
-			"wildcard_names":      names,
-			"expected_nodes":      {"items": map[string]any{"type": "string", "minLength": 1}},
+			"events":         {"pattern": "^(embedded|(nats|tls)://.*)$"},
+			"spiffe_socket":  {"pattern": "^(|(unix|tcp):.*)$"},
+			"audit_syslog":   {"pattern": "^(|local|unix:.+|tcp://.+)$"},
+			"node_names":     names,
+			"wildcard_names": names,
+			"expected_nodes": {"items": map[string]any{
+				"type": []string{"string", "number", "boolean"}, "minLength": 1,
+			}},
 			"log_level":           pages.OneOf(logs.Levels...),
 			"log_format":          pages.OneOf(logs.Formats...),
 			"listeners.max_eager": {"minimum": 0},
@@ -46,9 +53,16 @@ func TestReferenceOfTheSchema(t *testing.T) {
 				"description":   "The sets of ticket keys, by name. The scope default always exists.",
 			},
 			"scopes.*.quorum": {
-				"type": []string{"string", "number"}, "pattern": `^([0-9]+(\.[0-9]*)?|\.[0-9]+)%?$`,
+				"type": []string{"string", "number"}, "exclusiveMinimum": 0, "maximum": 1,
+				"pattern": `^(0*\.[0-9]*[1-9][0-9]*|0*1(\.0*)?|` +
+					`0*([1-9][0-9]?(\.[0-9]*)?|\.[0-9]*[1-9][0-9]*|100(\.0*)?)%)$`,
 			},
+			"scopes.*.period":          pages.Unbounded,
+			"scopes.*.ticket_lifetime": pages.Positive,
+			"scopes.*.max_key_age":     pages.Positive,
+			"scopes.*.node_lease":      pages.Unbounded,
 			"scopes.*.laggard": {
+				"type": []string{"string", "integer"}, "minimum": 0, "maximum": 0,
 				"pattern": strings.Replace(pages.Duration, "^(", "^(wait|", 1), "default": "wait",
 			},
 			"scopes.*.client_certs": {"pattern": "^(none|(sha256:)?[0-9A-Fa-f:]{64,95})$"},
@@ -70,7 +84,17 @@ func TestTheSchemaHasTheKeysOfTheConfiguration(t *testing.T) {
 
 func TestTheSchemaAndLockstepdTakeTheSameFiles(t *testing.T) {
 	for _, good := range []string{
-		"", "refresh: 1s\n", "canary: \"0\"\n", "scopes:\n  default:\n    quorum: 0.9\n    laggard: wait\n",
+		"", "refresh: 1s\n", "canary: \"0\"\n", "canary: 0\n", "canary: 0s\n",
+		"scopes: {default: {laggard: 0}}\n",
+		"expected_nodes: [1, edge-2]\n", "expected_nodes:\n",
+		"node_names:\n", "kek: null\nrefresh:\nlog_level:\n",
+		"scopes: {default: {quorum: 1}}\n", "scopes: {default: {quorum: 0.5%}}\n",
+		"scopes: {default: {quorum: \".9\"}}\n",
+		"scopes: {default: {quorum: 100.0%, period: }}\n",
+		"xds_socket_group: 1000\nxds_listen: unix:/run/x/xds.sock\n",
+		"scopes: {default: {max_key_age: 24h}}\nrefresh: 60m\n", "scopes: {default: {max_key_age: 1.25h}}\n",
+		"metrics_listen: \"\"\nxds_listen: \"\"\n", "admin_listen: \"[::1]:1\"\n", "certs: 5\n",
+		"scopes:\n  default:\n    quorum: 0.9\n    laggard: wait\n",
 		"scopes: {default: {quorum: 95%, laggard: 10m30s, period: 1h, client_certs: none}, two: }\n", "listeners:\n",
 		"xds_socket_mode: 0660\nxds_socket_group: g\nxds_listen: unix:/run/x/xds.sock\n",
 		"xds_listen: 127.0.0.1:1\nxds_open: true\nlog_format: text\nlog_level: debug\n",
@@ -95,6 +119,18 @@ func TestTheSchemaAndLockstepdTakeTheSameFiles(t *testing.T) {
 		"log_level: trace\n", "log_format: xml\n", "store: mysql://host/db\n", "node_names: 0\n",
 		"xds_listen: /run/xds.sock\n", "admin_listen: localhost\n", "scopes: {Default: {}}\n",
 		"expected_nodes: ['']\n", "xds_socket_mode: rw\n", "events: http://host\n",
+		"admin_listen: ''\n", "xds_listen: a:b:c\n", "metrics_listen: x\n", "xds_socket_mode: \"0400\"\n",
+		"xds_socket_mode: 0400\n", "node_names: \"100\"\n", "node_names: 1.5\n", "node_names: true\n", "xds_open: 1\n",
+		"xds_open: \"true\"\n", "store: [a]\n", "store: 5\n", "expected_nodes: a\n", "refresh: ''\n",
+		"refresh: 0s\n", "refresh: 0\n", "refresh: 1000h\n", "refresh: 2h\n", "canary: 1\n",
+		"scopes: {default: {quorum: 0}}\n", "scopes: {default: {quorum: -1}}\n", "scopes: {default: {quorum: 1.1}}\n",
+		"scopes: {default: {quorum: 110%}}\n", "scopes: {default: {quorum: 0%}}\n",
+		"scopes: {default: {quorum: \"9e-1\"}}\n", "scopes: {default: {quorum: nan}}\n",
+		"scopes: {default: {quorum: 0.0}}\n", "scopes: {default: {quorum: \"\"}}\n",
+		"scopes: {default: {max_key_age: 25h}}\n", "scopes: {default: {max_key_age: 1m125h}}\n",
+		"scopes: {default: {period: 0s}}\n", "scopes: {default: {period: 0}}\n",
+		"scopes: {default: {ticket_lifetime: 48h}}\n", "scopes: {default: {node_lease: 0m0s}}\n",
+		"scopes: {default: {laggard: 1}}\n",
 		"scopes: {default: {quorum: most}}\n", "scopes: {default: {client_certs: some}}\n",
 	} {
 		if err := pages.Valid(t, schema, []byte(bad)); err == nil {

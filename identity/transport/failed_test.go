@@ -349,6 +349,31 @@ func TestTheOwnCertificatesEndIsKnownFromFilesAndFromTheWorkloadAPI(t *testing.T
 	}
 }
 
+// An operator who knows about one certificate does not know about another.
+func TestEachCertificateThatEndsIsNamedByItself(t *testing.T) {
+	dir := t.TempDir()
+	ca := identitytest.NewAuthority(t, "") // for an hour, as the other one
+	identitytest.Certify(t, dir, "server.example")
+	file := filepath.Join(dir, "ca.pem")
+	pem := append(identitytest.PEM(ca.Cert), identitytest.PEM(identitytest.NewAuthority(t, "fleet.example").Cert)...)
+	testkit.Check(t, os.WriteFile(file, pem, 0o600))
+	m, err := Open(filesIn(filepath.Join(dir, "server.example"), file))
+	testkit.Check(t, err)
+	defer m.Close()
+	seen := map[string]bool{}
+	for _, p := range m.Problems(time.Now().Add(50 * time.Minute)) {
+		var placed interface{ Where() string }
+		if !errors.As(p, &placed) || seen[placed.Where()] {
+			t.Errorf("it is named as another one, or not at all: %v", p)
+			continue
+		}
+		seen[placed.Where()] = true
+	}
+	if len(seen) != 3 || !seen["spiffe://fleet.example in "+file] {
+		t.Errorf("%v", seen)
+	}
+}
+
 // A replaced file counts as soon as somebody asks, and the log tells of each change of state.
 func TestTheLogTellsWhenTheOwnCertificateEndsAndWhenItIsReplaced(t *testing.T) {
 	t.Parallel()

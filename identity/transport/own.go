@@ -46,29 +46,42 @@ var (
 )
 
 // Problems says which of Certificates are near their end ([ErrNearEnd]), or have expired
-// ([ErrExpired]).
+// ([ErrExpired]). Each error has a method Where() string, which names the certificate.
 func (m *MTLS) Problems(now time.Time) (out []error) {
 	for _, c := range m.Certificates() {
+		say := func(format string, words ...any) {
+			out = append(out, ending{c.Name + " in " + c.File, fmt.Errorf(format, words...)})
+		}
 		switch state := c.State(expiry.Proof, now); {
 		case state == expiry.Good:
 		case state == expiry.Expired && c.What == OwnCertificate:
-			out = append(out, fmt.Errorf("lockstepd's own certificate (%s, %s) %w, "+
-				"and no node that connects now believes it: it %s", c.Name, c.File, ErrExpired, c.Words(now)))
+			say("lockstepd's own certificate (%s, %s) %w, "+
+				"and no node that connects now believes it: it %s", c.Name, c.File, ErrExpired, c.Words(now))
 		case state == expiry.Expired:
-			out = append(out, fmt.Errorf("a CA of those who may connect (%s, %s) %w, "+
+			say("a CA of those who may connect (%s, %s) %w, "+
 				"and what it issued lets nobody in: it %s; put the new CA into the file", c.Name, c.File,
-				ErrExpired, c.Words(now)))
+				ErrExpired, c.Words(now))
 		case c.What == OwnCertificate:
-			out = append(out, fmt.Errorf("lockstepd's own certificate (%s, %s) %w: it %s",
-				c.Name, c.File, ErrNearEnd, c.Words(now)))
+			say("lockstepd's own certificate (%s, %s) %w: it %s",
+				c.Name, c.File, ErrNearEnd, c.Words(now))
 		default:
-			out = append(out, fmt.Errorf("a CA of those who may connect (%s, %s) %w: it %s; "+
+			say("a CA of those who may connect (%s, %s) %w: it %s; "+
 				"put a new CA beside it into the file, and have every certificate issued anew",
-				c.Name, c.File, ErrNearEnd, c.Words(now)))
+				c.Name, c.File, ErrNearEnd, c.Words(now))
 		}
 	}
 	return out
 }
+
+// ending is an error about one certificate.
+type ending struct {
+	where string
+	error
+}
+
+// Where names the certificate and its file.
+func (e ending) Where() string { return e.where }
+func (e ending) Unwrap() error { return e.error }
 
 func certificate(what, file string, c *x509.Certificate) expiry.Certificate {
 	name := identity.FromCertificate(c)

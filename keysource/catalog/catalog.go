@@ -108,7 +108,7 @@ func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certific
 	}
 	switch {
 	case err == nil:
-		c.problems.note(n, expired(cert, time.Now()))
+		c.problems.add(BadEntry{n, expired(cert, time.Now()), true})
 	case errors.Is(err, store.ErrNotExist):
 		c.problems.note(n, "")
 	case errors.Is(err, keysource.ErrBadCertificate), errors.Is(err, store.ErrSealed):

@@ -246,6 +246,9 @@ func TestExpiredSinceItWasPutIsServed(t *testing.T) {
 				t.Errorf("%+v", e)
 			}
 		}
+		if bad := c.BadEntries(); len(bad) != 1 || !bad[0].Expired {
+			t.Errorf("it has merely expired: %+v", bad)
+		}
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 type BadEntry struct {
 	Name    keysource.Name
 	Problem string // why it cannot be served, or that it has expired
+	Expired bool   // Expired says that nothing else is wrong with it.
 }
 
 // maxProblems bounds how many problems are remembered.
@@ -27,17 +28,19 @@ type problems struct {
 }
 
 // note remembers what is wrong with n. An empty problem means that nothing is wrong.
-func (p *problems) note(n keysource.Name, problem string) {
+func (p *problems) note(n keysource.Name, problem string) { p.add(BadEntry{Name: n, Problem: problem}) }
+
+func (p *problems) add(b BadEntry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.order = slices.DeleteFunc(p.order, func(e BadEntry) bool { return e.Name == n })
-	if problem == "" {
+	p.order = slices.DeleteFunc(p.order, func(e BadEntry) bool { return e.Name == b.Name })
+	if b.Problem == "" {
 		return
 	}
 	if len(p.order) == maxProblems {
 		p.order = slices.Delete(p.order, 0, 1)
 	}
-	p.order = append(p.order, BadEntry{n, problem})
+	p.order = append(p.order, b)
 }
 
 // among lists those of names with which something is wrong.

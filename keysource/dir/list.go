@@ -22,6 +22,7 @@ type Entry struct {
 	NotAfter time.Time
 	Life     time.Duration // from the certificate's beginning to NotAfter
 	Problem  string        // what has been wrong for a second or more; empty if nothing is
+	Expired  bool          // Expired says that it has expired, and that Problem says nothing else.
 	Held     bool          // the folder is gone, with many others, and the name is held back
 	// Unserved are the certificate's names that the directory has no folder for, nor one of their
 	// wildcard. Another source may have them.
@@ -85,12 +86,13 @@ func (d *Dir) List() []Entry {
 		list = append(list, Entry{Folder: filepath.Join(d.root, folder), Problem: why})
 	}
 	for _, h := range d.hosts {
-		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.life, h.problem, h.held,
+		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.life, h.problem, false, h.held,
 			d.unserved(h), h.notes}
 		if e.Problem != "" && h.good != nil && !h.held {
 			e.Problem = fmt.Sprintf("version %s is served on, since the files cannot be used: %s", h.version, h.problem)
 		}
 		if e.Problem == "" && e.Version != "" && now.After(e.NotAfter) {
+			e.Expired = true
 			e.Problem = fmt.Sprintf("%s: expired at %s", h.folder, e.NotAfter.UTC().Format(time.RFC3339))
 		}
 		list = append(list, e)

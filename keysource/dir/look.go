@@ -35,3 +35,10 @@ func Look(ctx context.Context, root string) ([]Entry, error) {
 	}
 	return d.List(), nil
 }
+
+// Readable returns the error of [Look], without a look at any certificate.
+func Readable(root string) error {
+	d := New(Config{Dir: root})
+	d.scan(&watcher{}, true)
+	return d.neverRead()
+}

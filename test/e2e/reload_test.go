@@ -111,6 +111,9 @@ func TestAReloadUnderLiveTraffic(t *testing.T) {
 		}
 		return nil
 	})
+	// what a start would refuse is refused, although only a restart would take it over
+	s.reloads(config("3s", "40s", "policy: /no-such/policy.yaml\n"))
+	s.degraded("cannot be used", "lockstep.yaml:6: policy: open /no-such/policy.yaml: no such file or directory")
 	s.reloads(config("1h", "20s", ""))
 	s.degraded()
 	s.awaitPhase("steady", 2)

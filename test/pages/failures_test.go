@@ -13,8 +13,9 @@ import (
 // complainers are the functions that make the sentences of `lockstep status`, wherever they stand.
 var complainers = []string{
 	// of the admin API
-	"with", "refusedFirst", "ofScope", "ofCertificates", "ofReplica", "ofSeal", "problemOf",
-	"ofStale", "mixed",
+	"ofTroubles", "ofCrowd", "refusedFirst", "ofScope", "ofCertificates", "ofReplica", "ofSeal", "problemOf",
+	"ofStale",
+	"problems", "ofMissing", // of the replicas
 	"ownProblems", // of lockstepd
 	// of the listeners, the policy, a lost store, the nodes and the directory's certificates
 	"Problems", "Unsettled", "PutBack",

@@ -35,11 +35,39 @@ type Rule map[string]any
 // Patterns for rules.
 const (
 	Duration = `^(\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+))$`
-	// Address is host:port or unix:/path.
-	Address = `^(|unix:[^@].*|.*:[0-9A-Za-z-]*)$`
-	// Port is host:port.
-	Port = `^(|.*:[0-9A-Za-z-]*)$`
+	// Address is host:port or unix:/path. OptionalAddress may be empty.
+	Address         = `^(unix:[^@].*|` + hostPort + `)$`
+	OptionalAddress = `^(|unix:[^@].*|` + hostPort + `)$`
+	// Port is host:port. OptionalPort may be empty.
+	Port         = `^` + hostPort + `$`
+	OptionalPort = `^(|` + hostPort + `)$`
+	// Addresses are several addresses, with commas between them. There may be none.
+	Addresses = `^(|` + oneOf + `(,` + oneOf + `)*)$`
+
+	hostPort = `([^:,\[\]]*|\[[^\[\],]*\]):[0-9A-Za-z-]*`
+	oneOf    = `(unix:[^@,][^,]*|` + hostPort + `)`
 )
+
+// Patterns of durations that are too short or too long. What they leave out only a start finds,
+// such as 24h1s for a bound of 24h.
+const (
+	zero    = `^\+?(0|([0.]+(ns|us|µs|μs|ms|s|m|h))+)$`
+	over1h  = `(^\+?|[a-z])0*([2-9]|[1-9][0-9]+)(\.[0-9]*)?h`
+	over24h = `(^\+?|[a-z])0*(2[5-9]|[3-9][0-9]|[1-9][0-9]{2,})(\.[0-9]*)?h`
+)
+
+// Positive is the rule of a duration that is not 0, up to 24 h. OneHour is that of one up to an
+// hour, and Unbounded that of one without a bound.
+var (
+	Positive  = positive(zero + "|" + over24h)
+	OneHour   = positive(zero + "|" + over1h)
+	Unbounded = positive(zero)
+)
+
+func positive(not string) Rule {
+	return Rule{"type": "string", "minimum": nil, "maximum": nil,
+		"not": map[string]any{"type": "string", "pattern": not}}
+}
 
 // OneOf is a rule with the values that a key may have.
 func OneOf(values ...string) Rule { return Rule{"enum": values} }
@@ -101,8 +129,14 @@ func (s Schema) object(t testing.TB, v reflect.Value, path string, used map[stri
 			}
 			one = leaf(v.Field(i))
 			one["description"] = unescape(plain(last, v.Type(), key))
+			if r := s.Rules[at]; f.Type.Kind() == reflect.String && (r["pattern"] != nil || r["enum"] != nil) {
+				one["type"] = "string"
+			}
 		}
 		s.apply(one, at, used)
+		if _, section := structOf(f.Type); !section {
+			nullable(one)
+		}
 		properties[key] = one
 	}
 	return map[string]any{
@@ -136,20 +170,44 @@ func (s Schema) apply(to map[string]any, key string, used map[string]bool) {
 	}
 }
 
+// nullable takes a key without a value, too. It keeps its default.
+func nullable(one map[string]any) {
+	switch t := one["type"].(type) {
+	case string:
+		one["type"] = []string{t, "null"}
+	case []string:
+		one["type"] = append(slices.Clone(t), "null")
+	}
+	switch values := one["enum"].(type) {
+	case []string:
+		var all []any
+		for _, v := range values {
+			all = append(all, v)
+		}
+		one["enum"] = append(all, nil)
+	case []any:
+		one["enum"] = append(slices.Clone(values), nil)
+	}
+}
+
+// anyText are the types of what is read as a text: a name may look like a number.
+var anyText = []string{"string", "number", "boolean"}
+
 // leaf is the schema of a key without keys below it.
 func leaf(v reflect.Value) map[string]any {
 	one := map[string]any{}
 	switch t := v.Type(); {
 	case t == reflect.TypeFor[time.Duration]():
-		one["type"], one["pattern"] = "string", Duration
+		one["type"], one["pattern"] = []string{"string", "integer"}, Duration
+		one["minimum"], one["maximum"] = 0, 0
 	case t.Kind() == reflect.String:
-		one["type"] = "string"
+		one["type"] = anyText
 	case t.Kind() == reflect.Bool:
 		one["type"] = "boolean"
 	case t.Kind() == reflect.Int:
 		one["type"] = "integer"
 	case t.Kind() == reflect.Slice:
-		one["type"], one["items"] = "array", map[string]any{"type": "string"}
+		one["type"], one["items"] = "array", map[string]any{"type": anyText}
 	}
 	switch d := shown(v); {
 	case v.Kind() == reflect.Bool, v.Kind() == reflect.Int && !v.IsZero():

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -27,7 +28,7 @@ func (a *admin) auditLines(r *http.Request) (out api.Audit, err error) {
 	if err != nil {
 		return out, err
 	}
-	rollouts, err := a.cfg.Witnesses(r.Context())
+	rollouts, err := a.witnesses(r.Context())
 	if err != nil {
 		return out, err
 	}
@@ -61,7 +62,7 @@ func (a *admin) auditItems(r *http.Request) (out api.AuditItems, err error) {
 }
 
 func (a *admin) verifyAudit(r *http.Request) (out api.AuditReports, err error) {
-	report, err := a.cfg.Audit.Verify(r.Context(), a.cfg.Witnesses)
+	report, err := a.cfg.Audit.Verify(r.Context(), a.witnesses)
 	if err != nil {
 		return out, err
 	}
@@ -70,7 +71,7 @@ func (a *admin) verifyAudit(r *http.Request) (out api.AuditReports, err error) {
 
 // verifyLines checks a file that the client sends, since the key stays here.
 func (a *admin) verifyLines(r *http.Request) (out api.AuditReports, err error) {
-	rollouts, err := a.cfg.Witnesses(r.Context())
+	rollouts, err := a.witnesses(r.Context())
 	if err != nil {
 		return out, err
 	}
@@ -87,13 +88,16 @@ func (a *admin) mendAudit(r *http.Request) (out api.AuditMended, err error) {
 	if err := body(r, &q); err != nil {
 		return out, err
 	}
-	rollouts, err := a.cfg.Witnesses(r.Context())
+	rollouts, err := a.witnesses(r.Context())
 	if err != nil {
 		// they may wait for the log themselves
 		a.cfg.Log.Warn("the audit log is mended without the lines that the rollouts name", "err", err)
 	}
 	head, err := a.cfg.Audit.Mend(r.Context(), claimed(r, q.By), rollouts)
 	out.Head = head.String()
+	if err == nil {
+		a.did(r, events.AuditMended, "", "the audit log was mended, and goes on at "+out.Head+",")
+	}
 	return out, err
 }
 

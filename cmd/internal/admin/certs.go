@@ -24,14 +24,14 @@ const (
 // certSummary names what is wrong. It reads the directory's list in memory, and of the store only
 // the names that clash with it. For all other names it goes by what the latest look at each showed.
 // A name is looked at when a node asks.
-func (a *admin) certSummary(r *http.Request, ends expiring.View) (s api.CertSummary, err error) {
+func (a *admin) certSummary(r *http.Request, ends expiring.View) (s api.CertSummary) {
 	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.cfg.Table.Watched()}
 	s.Nearest, s.KnownAt = nearest(ends), ends.KnownAt
 	for _, bad := range a.cfg.Catalog.BadEntries() {
 		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", bad.Name, bad.Problem))
 	}
 	if a.cfg.Dir == nil {
-		return s, nil
+		return s
 	}
 	var names []keysource.Name
 	for _, e := range a.cfg.Dir.List() {
@@ -47,7 +47,7 @@ func (a *admin) certSummary(r *http.Request, ends expiring.View) (s api.CertSumm
 		}
 	}
 	s.Clashes = clashes(r.Context(), names, a.cfg.Catalog)
-	return s, nil
+	return s
 }
 
 // maxNearest is how many of the nearest ends a status lists.

@@ -30,6 +30,9 @@
 //     cut off from the store asks others for it (package rotation/fleet).
 //   - Other replicas are asked for what their nodes say, with GET /v1/nodes?here and GET
 //     /v1/troubles.
+//   - One goroutine ([Problems.Run]) makes the list of what is not well. It alone asks the store
+//     for it. What others are told of troubles is what it found last, with the times that it
+//     remembers.
 //   - In doubt is what a node accepted once and was offered again in other bytes. It is so until
 //     the node accepts those.
 //   - A certificate of a node whose ring is not accepted yet waits for its ring. Envoy

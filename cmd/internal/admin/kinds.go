@@ -71,7 +71,8 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 			"being served: %v", name, st.Err), advice.For(st.Err))
 	}
 	for _, what := range st.Unreadable {
-		add(problems.RosterUnreadable, name, fmt.Sprintf("scope %s: %s; rotations wait for that replica's nodes "+
+		roster, _, _ := strings.Cut(what, " ") // its key
+		add(problems.RosterUnreadable, roster, fmt.Sprintf("scope %s: %s; rotations wait for that replica's nodes "+
 			"until it has written another", name, what), "")
 	}
 	if st.Summed > 0 {
@@ -132,6 +133,17 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 	return out
 }
 
+// ofCrowd says that n nodes get no ring of a scope.
+func ofCrowd(scope string, n int) []api.Problem {
+	if n == 0 {
+		return nil
+	}
+	p := problems.New(problems.IDsCrowded, scope, fmt.Sprintf("scope %s: %d nodes get no ring for now, "+
+		"since too many ids share their identity", scope, n))
+	p.Count = n
+	return []api.Problem{p}
+}
+
 // otherLifetimes says which other replicas have another ticket_lifetime in force.
 func otherLifetimes(st replicas.Status) string {
 	var out []string
@@ -151,19 +163,17 @@ func (p *Problems) ofCertificates() (out []api.Problem) {
 		out = append(out, one)
 		return &out[len(out)-1]
 	}
-	bad, held := len(p.Catalog.BadEntries()), 0
+	held := 0
 	if p.Dir != nil {
 		for _, e := range p.Dir.List() {
-			if e.Problem != "" {
-				bad++
-			}
 			if e.Held {
 				held++
 			}
 		}
 	}
-	if bad > 0 {
-		add(problems.CertificateProblem, "", fmt.Sprintf("%d certificates have a problem", bad), bad)
+	if bad := expiring.Broken(p.Dir, p.Catalog); len(bad) > 0 {
+		add(problems.CertificateProblem, "", fmt.Sprintf("%d certificates have a problem: %s", len(bad),
+			expiring.Named(bad)), len(bad))
 	}
 	if names, n := p.Ledger.Table.Failing(); n > 0 {
 		add(problems.CertificateUnloaded, "", fmt.Sprintf("%d certificates cannot be loaded, "+

@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -20,12 +21,19 @@ import (
 )
 
 const (
-	// tellAgain is how old the problems may be that another replica is told.
+	// tellAgain is how old the list may be that another replica is told without a new look.
 	tellAgain = 2 * time.Second
+	// tellWithin is how long another replica, which waits half a second, is let wait for that look.
+	tellWithin = 250 * time.Millisecond
 	// readWithin is how long a list waits for the store. Then it goes by what was read last.
 	readWithin = time.Second
-	// freshWithin is how long somebody waits for a new list. Then the last one is taken.
-	freshWithin = 2 * time.Second
+	// freshWithin is how long somebody who asks waits for a new list. Then the last one is taken.
+	freshWithin = 1500 * time.Millisecond
+	// keepWithin is how long a stop waits for the disk.
+	keepWithin = time.Second
+	// These bound [ProblemsConfig].Every.
+	minEvery = 10 * time.Second
+	maxEvery = 30 * time.Second
 )
 
 // ProblemsConfig is where [Problems] looks.
@@ -41,7 +49,8 @@ type ProblemsConfig struct {
 	// Lost asks the store whether it has lost something.
 	Lost func(context.Context) []api.Problem
 	Acks *problems.Acks
-	// Every is the time between two lists that nobody asked for.
+	// Every is the time between two lists that nobody asked for. NewProblems bounds it to 10 s up
+	// to 30 s.
 	Every time.Duration
 	// Look takes each of these lists.
 	Look func([]api.Problem)
@@ -54,28 +63,34 @@ type ProblemsConfig struct {
 // it. Status, the metrics, the record of events and the other replicas read the same list.
 type Problems struct {
 	ProblemsConfig
-	wake   chan struct{} // wake has capacity 1. Whoever sends wants a new list.
-	memory problems.Memory
-	behind behind
-	unkept bool // unkept reports that File could not be written. Only Run uses it.
+	wake    chan struct{} // wake has capacity 1. Whoever sends wants a new list.
+	memory  problems.Memory
+	behind  behind
+	keeping chan struct{} // keeping has capacity 1. Whoever could send writes File.
+	// unkept reports that File could not be written. Only who sent to keeping uses it.
+	unkept bool
 
 	mu      sync.Mutex
 	last    made
 	waiting []chan struct{} // waiting are closed by the next list that is begun.
 	stored  []api.Problem   // stored are what the store said last.
 	reading bool            // reading reports that the store is being asked.
+	// slow reports that the store did not answer in time when it was asked last.
+	slow bool
 }
 
-// made is a list, and when it was made.
+// made is a list, and when it was made. All of it is dated.
 type made struct {
-	at  time.Time
-	own []api.Problem // own lacks troubles of nodes.
-	all []api.Problem // all are dated, and marked if they were acknowledged.
+	at       time.Time
+	own      []api.Problem // own lacks troubles of nodes.
+	troubles api.Troubles
+	all      []api.Problem // all are marked if they were acknowledged.
 }
 
 // NewProblems returns a list that is empty until Run makes one.
 func NewProblems(c ProblemsConfig) *Problems {
-	return &Problems{ProblemsConfig: c, wake: make(chan struct{}, 1)}
+	c.Every = min(max(c.Every, minEvery), maxEvery)
+	return &Problems{ProblemsConfig: c, wake: make(chan struct{}, 1), keeping: make(chan struct{}, 1)}
 }
 
 // Here returns the problems of this replica and of its nodes, the most severe first, as the last
@@ -88,11 +103,13 @@ func (p *Problems) newest() made {
 	return p.last
 }
 
-// Fresh is Here after a new look. Without one within two seconds it returns the last.
-func (p *Problems) Fresh(ctx context.Context) []api.Problem { return slices.Clone(p.fresh(ctx).all) }
+// Fresh is Here after a new look. Without one within a second and a half it returns the last.
+func (p *Problems) Fresh(ctx context.Context) []api.Problem {
+	return slices.Clone(p.fresh(ctx, freshWithin).all)
+}
 
-func (p *Problems) fresh(ctx context.Context) made {
-	ctx, cancel := context.WithTimeout(ctx, freshWithin)
+func (p *Problems) fresh(ctx context.Context, within time.Duration) made {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	done := make(chan struct{})
 	p.mu.Lock()
@@ -114,29 +131,28 @@ func (p *Problems) changed() {
 	}
 }
 
-// troubles are those of this replica's nodes.
-func (p *Problems) troubles(ctx context.Context, replica string) api.Troubles {
-	out := p.Ledger.here(ctx, replica)
-	out.Stale = p.Stale(ctx, time.Now())
-	return out
+// recent is a list that is two seconds old at most, or the last one if a new look takes longer than
+// another replica may be let wait.
+func (p *Problems) recent(ctx context.Context) made {
+	if last := p.newest(); time.Since(last.at) < tellAgain {
+		return last
+	}
+	return p.fresh(ctx, tellWithin)
 }
 
-// Stale returns which nodes that are connected to this replica have older certificates than the
-// newest for long.
-func (p *Problems) Stale(ctx context.Context, now time.Time) api.StaleCertificates {
-	return p.behind.look(now, func(keep func(string, server.NameState) bool) []server.StreamView {
+// LookForStale looks which nodes that are connected to this replica have older certificates than
+// the newest for long. It looks at every certificate of every stream.
+func (p *Problems) LookForStale(ctx context.Context, now time.Time) api.StaleCertificates {
+	p.behind.look(ctx, now, func(keep func(string, server.NameState) bool) []server.StreamView {
 		return p.Ledger.Streams.Streams(ctx, server.Query{Keep: keep})
 	})
+	return p.behind.last()
 }
 
 // Told are the problems of this replica as others are told: without what was acknowledged, which
 // they know. They are looked for anew if the last look was two seconds ago.
 func (p *Problems) Told(ctx context.Context) []api.Problem {
-	last := p.newest()
-	if time.Since(last.at) >= tellAgain {
-		last = p.fresh(ctx)
-	}
-	out := slices.Clone(last.all)
+	out := slices.Clone(p.recent(ctx).all)
 	for i := range out {
 		out[i].Acknowledged = nil
 	}
@@ -145,7 +161,15 @@ func (p *Problems) Told(ctx context.Context) []api.Problem {
 
 // with returns own, and the problems of nodes that troubles say.
 func (p *Problems) with(own []api.Problem, troubles api.Troubles) []api.Problem {
-	out := slices.Clone(own)
+	out, now := append(slices.Clone(own), ofTroubles(troubles)...), time.Now()
+	p.memory.Date(out, now)
+	p.Acks.Apply(out, now)
+	problems.Sort(out)
+	return out
+}
+
+// ofTroubles are the problems of nodes that troubles say.
+func ofTroubles(troubles api.Troubles) (out []api.Problem) {
 	for _, t := range troubles.Troubles {
 		if t.State != stateProved {
 			out = append(out, problemOf(t))
@@ -158,12 +182,7 @@ func (p *Problems) with(own []api.Problem, troubles api.Troubles) []api.Problem 
 		out = append(out, more)
 	}
 	out = append(out, ofNodeCertificates(troubles.Certificates, time.Now())...)
-	out = append(out, ofStale(troubles.Stale)...)
-	now := time.Now()
-	p.memory.Date(out, now)
-	p.Acks.Apply(out, now)
-	problems.Sort(out)
-	return out
+	return append(out, ofStale(troubles.Stale)...)
 }
 
 // own returns the problems of this replica, without those of its nodes.
@@ -173,6 +192,7 @@ func (p *Problems) own() []api.Problem {
 		if st, err := p.Ledger.Rollouts.Status(name); err == nil {
 			out = append(out, ofScope(name, st)...)
 		}
+		out = append(out, ofCrowd(name, p.Ledger.Rollouts.Crowded(name))...)
 	}
 	out = append(out, p.ofCertificates()...)
 	out = append(out, p.ofReplica()...)
@@ -192,12 +212,17 @@ func (p *Problems) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(p.Every)
 	defer tick.Stop()
-	p.make(ctx)
-	p.keep()
-	for {
+	var walk sync.WaitGroup
+	walk.Go(func() { p.walk(ctx) })
+	defer walk.Wait()
+	// What the first look shows is not kept: it may only be that others have not begun yet.
+	looks := 1
+	for p.make(ctx); ; looks++ {
 		select {
 		case <-ctx.Done():
-			p.keep()
+			if looks > 1 {
+				p.keepAtLast()
+			}
 			return nil
 		case <-p.wake:
 			p.make(ctx)
@@ -209,6 +234,21 @@ func (p *Problems) Run(ctx context.Context) error {
 	}
 }
 
+// walk looks for nodes with older certificates from time to time, until ctx ends. Nobody waits for
+// it, since it may take long.
+func (p *Problems) walk(ctx context.Context) {
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
+	for {
+		p.LookForStale(ctx, time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+	}
+}
+
 // make makes the list. Whoever asked before it was begun gets it.
 func (p *Problems) make(ctx context.Context) {
 	p.mu.Lock()
@@ -216,8 +256,17 @@ func (p *Problems) make(ctx context.Context) {
 	p.waiting = nil
 	p.mu.Unlock()
 	p.read(ctx)
-	m := made{at: time.Now(), own: p.own()}
-	m.all = p.with(m.own, p.troubles(ctx, ""))
+	m := made{at: time.Now(), own: p.own(), troubles: p.Ledger.here(ctx, "")}
+	if ctx.Err() != nil {
+		return // not all streams were looked at
+	}
+	m.troubles.Stale = p.behind.last()
+	m.all = append(slices.Clone(m.own), ofTroubles(m.troubles)...)
+	p.memory.Date(m.all, m.at)
+	m.own = slices.Clone(m.all[:len(m.own)])
+	dateTroubles(&m.troubles, m.all[len(m.own):])
+	p.Acks.Apply(m.all, m.at)
+	problems.Sort(m.all)
 	p.mu.Lock()
 	p.last = m
 	p.mu.Unlock()
@@ -226,11 +275,28 @@ func (p *Problems) make(ctx context.Context) {
 	}
 }
 
-// read asks the store, and waits a second for it. While a store does not answer at all, it is not
-// asked again.
+// dateTroubles gives troubles the times of the problems that they are.
+func dateTroubles(troubles *api.Troubles, dated []api.Problem) {
+	since := map[[2]string]time.Time{}
+	for _, p := range dated {
+		since[[2]string{p.Code, p.Where}] = p.Since
+	}
+	for i, t := range troubles.Troubles {
+		if t.State != stateProved {
+			p := problemOf(t)
+			troubles.Troubles[i].Since = since[[2]string{p.Code, p.Where}]
+		}
+	}
+	if troubles.Stale.Nodes > 0 {
+		troubles.Stale.Since = since[[2]string{problems.CertificatesStale, ""}]
+	}
+}
+
+// read asks the store, and waits a second for it. Nobody waits for a store that did not answer
+// within that when it was asked last. While one does not answer at all, it is not asked again.
 func (p *Problems) read(ctx context.Context) {
 	p.mu.Lock()
-	busy := p.reading
+	busy, slow := p.reading, p.slow
 	p.reading = true
 	p.mu.Unlock()
 	if busy {
@@ -249,31 +315,68 @@ func (p *Problems) read(ctx context.Context) {
 		all.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.stored, p.reading = append(frozen, lost...), false
+		p.stored, p.reading, p.slow = append(frozen, lost...), false, ctx.Err() != nil
 	}()
+	if slow {
+		return
+	}
 	select {
 	case <-done:
 	case <-time.After(readWithin + 100*time.Millisecond):
+		p.mu.Lock()
+		p.slow = p.reading
+		p.mu.Unlock()
 	}
 }
 
-// keep writes since when problems stand.
-func (p *Problems) keep() {
-	if p.File == "" {
+// Over says that a problem was told as over.
+func (p *Problems) Over(code, where string) { p.memory.Over(code, where) }
+
+// keep writes since when problems stand, and waits for no disk. It returns what is closed after
+// that. While another call still writes, it does nothing.
+func (p *Problems) keep() <-chan struct{} {
+	done := make(chan struct{})
+	select {
+	case p.keeping <- struct{}{}:
+	default:
+		close(done)
+		return done
+	}
+	go func() {
+		defer close(done)
+		defer func() { <-p.keeping }()
+		if p.File == "" {
+			return
+		}
+		err := p.memory.Keep(p.File, time.Now())
+		if err != nil && !p.unkept {
+			p.Log.Warn("acknowledged problems may come back after a restart", "err", err)
+		}
+		p.unkept = err != nil
+	}()
+	return done
+}
+
+// keepAtLast is keep for the end of the process. It waits for the disk for a second.
+func (p *Problems) keepAtLast() {
+	late := time.After(keepWithin)
+	select {
+	case p.keeping <- struct{}{}: // nobody writes any more
+		<-p.keeping
+	case <-late:
 		return
 	}
-	err := p.memory.Keep(p.File, time.Now())
-	if err != nil && !p.unkept {
-		p.Log.Warn("acknowledged problems may come back after a restart", "err", err)
+	select {
+	case <-p.keep():
+	case <-late:
 	}
-	p.unkept = err != nil
 }
 
 // acknowledgeFor bounds how long an operator may know about a problem.
 const acknowledgeFor = 90 * 24 * time.Hour
 
-// ack acknowledges the problems of a code that stand now. It changes no key, so a line in the log
-// is enough.
+// ack acknowledges the problems of a code that stand now. It changes no key. So it is an event, and
+// not a line of the audit log.
 func (a *admin) ack(r *http.Request) (struct{}, error) {
 	var req api.AckRequest
 	if err := body(r, &req); err != nil {
@@ -291,17 +394,31 @@ func (a *admin) ack(r *http.Request) (struct{}, error) {
 	}
 	who := claimed(r, req.By)
 	if d == 0 {
-		a.cfg.Log.Info("a problem is no longer acknowledged", "code", code, "by", who)
 		defer p.changed()
-		return struct{}{}, p.Acks.Remove(r.Context(), code)
+		had, err := p.Acks.Remove(r.Context(), code)
+		switch {
+		case err != nil:
+			return struct{}{}, err
+		case !had:
+			return struct{}{}, &api.Error{
+				Message: code + " is not acknowledged: there is nothing to take back", Code: api.NotFound,
+			}
+		}
+		a.did(r, events.ProblemUnack, code, "the acknowledgement of "+code+" was taken back")
+		return struct{}{}, nil
 	}
-	own := p.fresh(r.Context()).own
-	stands := a.fleetProblems(own, a.fleetTroubles(r.Context()), a.askProblems(r.Context()))
+	m := p.fresh(r.Context(), freshWithin)
+	troubles := a.fleetTroubles(m.troubles, a.askTroubles(r.Context()))
+	stands := a.fleetProblems(m.own, troubles, a.askProblems(r.Context()))
 	now := time.Now() // what was seen just now for the first time is known, too
 	err := p.Acks.Put(r.Context(), code, api.Ack{By: who, Why: req.Why, At: now, Until: now.Add(d)}, stands)
 	p.changed()
 	if err == nil {
-		a.cfg.Log.Info("a problem was acknowledged", "code", code, "by", who, "why", req.Why, "for", d)
+		text := fmt.Sprintf("%s was acknowledged for %s", code, d)
+		if req.Why != "" {
+			text += fmt.Sprintf(" (%s)", req.Why)
+		}
+		a.did(r, events.ProblemAcked, code, text)
 	}
 	return struct{}{}, err
 }

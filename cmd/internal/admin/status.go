@@ -17,9 +17,13 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	}
 	said := make(chan []told, 1)
 	go func() { said <- a.askProblems(r.Context()) }()
-	own := make(chan []api.Problem, 1)
-	go func() { own <- a.cfg.Problems.fresh(r.Context()).own }()
-	troubles := a.fleetTroubles(r.Context())
+	ends := expiring.Look(a.cfg.Dir, a.cfg.Catalog, time.Now())
+	certs := make(chan api.CertSummary, 1)
+	go func() { certs <- a.certSummary(r, ends) }()
+	elsewhere := make(chan []api.Troubles, 1)
+	go func() { elsewhere <- a.askTroubles(r.Context()) }()
+	here := a.cfg.Problems.fresh(r.Context(), freshWithin)
+	troubles := a.fleetTroubles(here.troubles, <-elsewhere)
 	s.Troubles = troubles.Troubles
 	for _, name := range a.cfg.Rollouts.Scopes() {
 		st, err := a.cfg.Rollouts.Status(name)
@@ -30,10 +34,10 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	}
 	others := <-said
 	s.Replicas = a.replicaList(others)
-	s.Problems = list(a.fleetProblems(<-own, troubles, others))
+	s.Problems = list(a.fleetProblems(here.own, troubles, others))
 	s.Degraded = problems.Degraded(s.Problems)
-	s.Certs, err = a.certSummary(r, expiring.Look(a.cfg.Dir, a.cfg.Catalog, time.Now()))
-	return s, err
+	s.Certs = <-certs
+	return s, nil
 }
 
 func (a *admin) pulse(*http.Request) (api.Pulse, error) {

@@ -225,9 +225,11 @@ func sinceOf(s server.StreamView, v server.NameView) time.Time {
 	return s.Since // it brought it along
 }
 
-// troubles answers another replica.
+// troubles answers another replica from the last list.
 func (a *admin) troubles(r *http.Request) (api.Troubles, error) {
-	return a.cfg.Problems.troubles(r.Context(), a.cfg.Replica), nil
+	out := a.cfg.Problems.recent(r.Context()).troubles
+	out.Replica, out.Troubles = a.cfg.Replica, list(out.Troubles)
+	return out, nil
 }
 
 // here is what this replica says.
@@ -251,14 +253,20 @@ func boundTroubles(replica string, all []api.Trouble) api.Troubles {
 // know.
 const askForTroubles = 500 * time.Millisecond
 
-// fleetTroubles returns those of all replicas.
-func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
-	within, cancel := context.WithTimeout(ctx, askForTroubles)
+// askTroubles asks the other replicas for theirs.
+func (a *admin) askTroubles(ctx context.Context) []api.Troubles {
+	ctx, cancel := context.WithTimeout(ctx, askForTroubles)
 	defer cancel()
-	said, _ := peersSay(within, a, func(ctx context.Context, c *api.Client) (api.Troubles, error) {
+	said, _ := peersSay(ctx, a, func(ctx context.Context, c *api.Client) (api.Troubles, error) {
 		return c.Troubles(ctx)
 	})
-	said = append(said, a.cfg.Problems.troubles(ctx, a.cfg.Replica))
+	return said
+}
+
+// fleetTroubles sums up here, those of this replica, and what others have said.
+func (a *admin) fleetTroubles(here api.Troubles, said []api.Troubles) api.Troubles {
+	here.Replica = a.cfg.Replica
+	said = append(said, here)
 	sum := map[troubleKey]api.Trouble{}
 	heard := map[string]bool{} // two replicas' addresses may lead to one
 	more := 0
@@ -287,5 +295,6 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	out := boundTroubles(a.cfg.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
 	out.More += more
 	out.Certificates, out.Stale = certs, stale
+	out.Of = slices.Sorted(maps.Keys(heard))
 	return out
 }

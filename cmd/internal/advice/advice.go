@@ -69,3 +69,8 @@ func Log(_ []string, a slog.Attr) slog.Attr {
 	}
 	return a
 }
+
+// DamagedRing says how a scope gets a ring whose record is damaged.
+func DamagedRing(scope string) string {
+	return "restore a backup of it (lockstep restore FILE), or replace every key (lockstep burn " + scope + ")"
+}

@@ -49,6 +49,9 @@ func add(to *[]string, place string, errs []error) {
 	}
 }
 
+// Refusals are the lines for which a start would be refused.
+func (r *Report) Refusals() []string { return slices.Clone(r.refused) }
+
 // Note adds something that an operator should know, and that is no problem.
 func (r *Report) Note(format string, a ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, a...))

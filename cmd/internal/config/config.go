@@ -266,13 +266,16 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 	}
 	if c.Store != "embedded" && !slices.ContainsFunc(storeURLs,
 		func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }) {
-		bad("store", fmt.Errorf("store: %q is neither embedded nor one of %s", settings.Redact(c.Store),
+		bad("store", fmt.Errorf("store: %q is neither embedded nor one of %s", settings.RedactURL(c.Store),
 			strings.Join(storeURLs, " ")))
 	}
 	switch {
 	case c.Events != "embedded" && !strings.HasPrefix(c.Events, "nats://") && !strings.HasPrefix(c.Events, "tls://"):
 		bad("events", fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)",
-			settings.Redact(c.Events)))
+			settings.RedactURL(c.Events)))
+	case c.Events != "embedded" && strings.Contains(c.Events, "?"):
+		bad("events", fmt.Errorf("events: %q has parameters, and none is taken there: give nats://host:4222, or "+
+			"nats://user:password@host:4222", settings.RedactURL(c.Events)))
 	case c.Events != "embedded" && c.NATSListen != "":
 		bad("nats_listen", errors.New(
 			"nats_listen opens the embedded NATS server, and events names another: drop one of them"))
@@ -341,7 +344,11 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 			bad(a.key, fmt.Errorf("%s: %w", a.key, err))
 		}
 	}
-	if a := c.MetricsListen; a != "" && !strings.HasPrefix(a, "unix:") {
+	if path, socket := strings.CutPrefix(c.MetricsListen, "unix:"); socket {
+		if err := place.CheckSocket(path); err != nil {
+			bad("metrics_listen", fmt.Errorf("metrics_listen: %w", err))
+		}
+	} else if a := c.MetricsListen; a != "" {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			bad("metrics_listen", fmt.Errorf("metrics_listen: %q is not host:port or unix:/path: %w", a, err))
 		}

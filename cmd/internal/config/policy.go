@@ -44,7 +44,7 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 	}
 	if f.Quorum != nil {
 		text, percent := strings.CutSuffix(*f.Quorum, "%")
-		if p.Quorum, err = strconv.ParseFloat(text, 64); err != nil {
+		if p.Quorum, err = strconv.ParseFloat(text, 64); err != nil || strings.Trim(text, "0123456789.") != "" {
 			return p, fmt.Errorf("quorum: %q is neither a share (0.9) nor a percentage (90%%)", *f.Quorum)
 		}
 		if percent {

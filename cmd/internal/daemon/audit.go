@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -42,30 +41,7 @@ func (d *Daemon) auditChanged(sink string, down error, lacked audit.Gap) {
 
 // recordRollout is what [fleet.Config].Record calls.
 func (d *Daemon) recordRollout(ctx context.Context, scope string, c fleet.Change) (string, error) {
-	on, err := audit.ParseHead(c.After)
-	if err != nil && c.After != "" {
-		d.log.Warn("the rollout names no line of the audit log as its last change", "scope", scope, "err", err)
-	}
-	var entries []audit.Entry
-	for i, l := range c.Lines {
-		e := audit.Entry{
-			At: l.At, Actor: l.By, What: string(l.What), Scope: scope, Key: c.Keys[i],
-			Generation: l.Generation, Rotation: l.Rotation, Nodes: l.Nodes, WaitedFor: l.WaitedFor,
-			LeftBehind: l.LeftBehind, Took: l.Took, Why: l.Why, After: on.Ref(),
-		}
-		if e.Key == "" {
-			e.Key = l.Key // the key has left the ring
-		}
-		e.KeyID = l.Key
-		if e.Actor == "" {
-			e.Actor = "lockstepd"
-		}
-		if i == 0 {
-			e.Burnt = c.Burnt
-		}
-		entries = append(entries, e)
-	}
-	head, err := d.audit.Append(ctx, entries...)
+	head, err := d.audit.Append(ctx, admin.RolloutEntries(scope, c, d.log)...)
 	return head.String(), err
 }
 
@@ -90,25 +66,6 @@ func (d *Daemon) recordCerts(ctx context.Context, news []catalog.Stored) error {
 		admin.Recorded(ctx, e, head)
 	}
 	return err
-}
-
-// witnesses are the lines that the rollouts in the store name as their last change.
-func (d *Daemon) witnesses(ctx context.Context) (out []audit.Witness, err error) {
-	for _, scope := range d.rolls.Scopes() {
-		s, err := d.rolls.StoredAudit(ctx, scope)
-		if err != nil {
-			return nil, err
-		}
-		if s == "" {
-			continue
-		}
-		h, err := audit.ParseHead(s)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("the rollout of scope %s", scope), err)
-		}
-		out = append(out, audit.Witness{Who: "the rollout of scope " + scope, Scope: scope, Head: h})
-	}
-	return out, nil
 }
 
 // recordHost is what [eager.Config].Before calls.

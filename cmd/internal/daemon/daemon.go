@@ -22,10 +22,12 @@ import (
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/access"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bus"
 	"github.com/lockstep-tls/lockstep/cmd/internal/certlog"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/cmd/internal/datadir"
+	"github.com/lockstep-tls/lockstep/cmd/internal/denied"
 	"github.com/lockstep-tls/lockstep/cmd/internal/describe"
 	"github.com/lockstep-tls/lockstep/cmd/internal/failpoint"
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
@@ -171,8 +173,8 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if d.mtls != nil && !transport.IsSocket(c.AdminListen) && !config.Loopback(c.AdminListen) {
 		scheme = "https"
 	}
-	d.self = adminURL(scheme, c.AdminListen, d.adminListener.Addr())
-	d.peers = peerTransport(d.mtls)
+	d.self = replica.URL(scheme, c.AdminListen, d.adminListener.Addr())
+	d.peers = d.mtls.Peers()
 	if err := d.wire(); err != nil {
 		return nil, err
 	}
@@ -225,10 +227,12 @@ func (d *Daemon) wire() error {
 		return err
 	}
 	d.access = access.New(access.Config{
-		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
+		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Unsealed: d.data.Vault.Unsealed, Log: d.log,
 	})
 	d.access.Look(context.Background())
-	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
+	d.denials = enforce.NewDenials(enforce.DenialsConfig{
+		Log: d.log, Audit: d.audit.Forbidden, Tell: denied.Teller(d.rec.Record),
+	})
 	if d.cfg.Certs != "" {
 		d.certlog = certlog.New(certlog.Config{
 			File: d.data.File("certs.mark"), Audit: d.audit, Record: d.rec.Record, Log: d.log,
@@ -261,15 +265,16 @@ func (d *Daemon) wire() error {
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
 		Lifetime: d.setTicketLifetime,
 		Announce: d.tell, Record: d.recordRollout,
-		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
+		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: advice.DamagedRing,
 	})
 	d.nodes = presence.New(presence.Config{
 		Store: d.store, Replica: d.data.Replica, Fleet: d.rolls, Refresh: d.cfg.Refresh, Expected: d.cfg.ExpectedNodes,
-		Record: d.rec.Record, Log: d.log,
+		Unsealed: d.data.Vault.Unsealed, Record: d.rec.Record, Log: d.log,
 	})
 	d.replicas = replica.New(replica.Config{
 		Store: d.store, Replica: d.data.Replica, Version: version.Get().Version, Admin: d.self, Shared: shared,
-		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Log: d.log,
+		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Ready: d.rolls.Ready(), Unsealed: d.data.Vault.Unsealed,
+		Log: d.log,
 	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,
@@ -321,8 +326,9 @@ func (d *Daemon) admin() admin.Config {
 	return admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
-		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events, Gone: d.nodes,
-		Replicas: d.replicas, Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec,
+		Record: d.rec.Record, Journal: d.events, Gone: d.nodes, Replicas: d.replicas, Audit: d.audit,
+		Policy: d.policy.Policy, TurnedAway: d.turnedAway,
 		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
 		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },
@@ -373,10 +379,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	for _, f := range []func(context.Context) error{
 		d.rec.Run, d.nodes.Run, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
-		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
+		d.policy.Run, d.audit.Run, d.custody.Run, d.access.Run, rest.Run, d.storedLog().Run,
 	} {
 		run(f)
 	}
+	// Nodes that a stop sends away have not recovered: nobody looks any more then.
+	looking, unlook := context.WithCancel(core)
+	defer unlook()
+	run(func(context.Context) error { return d.problems.Run(looking) })
 	d.listeners.Run(run)
 	run(func(ctx context.Context) error { return d.reload.Run(ctx, d.hangup) })
 	run(func(ctx context.Context) error { d.mtls.Watch(ctx, d.cfg.Refresh, d.log); return nil })
@@ -395,6 +405,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-core.Done(): // one of the others failed
 		}
+		unlook()
 		d.drain()
 		stop()
 		return nil
@@ -466,6 +477,7 @@ func (d *Daemon) drain() {
 		d.grpc.Stop()
 		<-done
 	}
+	d.hub.End()
 	for _, s := range []*http.Server{d.http, d.metricsHTTP} {
 		if err := s.Shutdown(ctx); err != nil {
 			s.Close()

@@ -306,8 +306,12 @@ func TestExplainSaysWhichCertificateANameGetsAndWhyNotAnother(t *testing.T) {
 	}
 	st, err := r.client.Status(t.Context())
 	if err != nil || !strings.Contains(strings.Join(st.Certs.Problems, "\n"), "broken.example in the store") ||
-		!strings.Contains(strings.Join(st.Degraded, "\n"), "2 certificates have a problem") {
+		!strings.Contains(strings.Join(st.Degraded, "\n"),
+			"2 certificates have a problem: broken.example, x.b.example") {
 		t.Errorf("status: %+v %v", st, err)
+	}
+	if metrics := r.metrics(t); !strings.Contains(metrics, "lockstep_certificate_problems 2\n") {
+		t.Errorf("the metrics do not count the stored certificates:\n%s", metrics)
 	}
 }
 

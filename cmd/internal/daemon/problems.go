@@ -7,6 +7,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/denied"
 	"github.com/lockstep-tls/lockstep/cmd/internal/live"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
@@ -14,12 +15,12 @@ import (
 
 // openProblems makes the list of what is not well.
 func (d *Daemon) openProblems() *admin.Problems {
-	record := d.rec.Watcher()
+	record := d.rec.Watcher(d.data.File("told.mark"), func(code, where string) { d.problems.Over(code, where) })
 	return admin.NewProblems(admin.ProblemsConfig{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
 		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
 		Lost:  func(ctx context.Context) []api.Problem { return loss.Problems(ctx, d.lossy) },
-		Every: min(2*d.cfg.Refresh, 30*time.Second),
+		Every: 2 * d.cfg.Refresh,
 		Look: func(all []api.Problem) {
 			var peers []string
 			for _, p := range d.rolls.Peers() {
@@ -43,22 +44,14 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	for _, err := range d.policy.Problems() {
 		out = append(out, problems.Of("", err))
 	}
+	now := denied.Now{Policy: d.policy.Policy(), Denials: d.denials, Streams: d.xds, Has: d.rolls.Has}
+	out = append(out, now.Problems(time.Now())...)
 	for _, err := range d.mtls.Problems(time.Now()) {
 		out = append(out, problems.Of("", err))
 	}
 	out = append(out, live.Problems(d.reload)...)
 	out = append(append(out, d.nodes.Problems()...), d.replicas.Problems()...)
-	if d.certlog != nil {
-		out = append(out, d.certlog.Problems()...)
-	}
+	out = append(out, d.certlog.Problems()...)
 	out = append(out, d.rec.Problems()...)
-	for _, scope := range d.rolls.Scopes() {
-		if n := d.rolls.Crowded(scope); n > 0 {
-			p := problems.New(problems.IDsCrowded, scope, fmt.Sprintf("scope %s: %d nodes get no ring for now, "+
-				"since too many ids share their identity", scope, n))
-			p.Count = n
-			out = append(out, p)
-		}
-	}
 	return append(out, d.listeners.Problems()...)
 }

@@ -173,6 +173,51 @@ func TestAStoreThatDoesNotAnswerHoldsUpNeitherTheMetricsNorStatus(t *testing.T) 
 	}
 }
 
+// stopped is a store that answers nothing until its context ends, as one that was sent SIGSTOP.
+type stopped struct {
+	store.Store
+	now atomic.Bool
+}
+
+func (s *stopped) GetAll(ctx context.Context, keys []string) []store.Value {
+	if !s.now.Load() {
+		return s.Store.GetAll(ctx, keys)
+	}
+	<-ctx.Done()
+	out := make([]store.Value, len(keys))
+	for i := range out {
+		out[i].Err = ctx.Err()
+	}
+	return out
+}
+
+// Other replicas wait a second for an answer, and a status for two. No list that is two seconds old
+// may make them wait for the store.
+func TestWhileTheStoreIsStoppedOtherReplicasAreAnswered(t *testing.T) {
+	d := opened(t, nil)
+	s := &stopped{Store: d.store}
+	d.problems.Acks.Store = s
+	r := d.run(t)
+	ring(t, r, "edge-1")
+	r.status(t)
+	s.now.Store(true)
+	for begun := time.Now(); time.Since(begun) < 3*time.Second; time.Sleep(100 * time.Millisecond) {
+		within, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
+		if _, err := r.client.Problems(within); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.client.Troubles(within); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+	within, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := r.client.Status(within); err != nil {
+		t.Error(err)
+	}
+}
+
 // What happens to a node, a ring and the store is counted in the histograms.
 func TestDurationsAreCounted(t *testing.T) {
 	r, s := start(t, nil), newShop(t)

@@ -29,11 +29,6 @@ func (d *Daemon) revoked(scope string, a fleet.Asked) {
 		"node", a.Node, "identity", a.Identity, "scope", scope, "holds", a.Held)
 }
 
-// cureOf says how a scope gets a ring whose record is damaged.
-func cureOf(scope string) string {
-	return "restore a backup of it (lockstep restore FILE), or replace every key (lockstep burn " + scope + ")"
-}
-
 // dismiss sends nodes to the other replicas.
 func (d *Daemon) dismiss(refuse time.Duration) int {
 	n := d.xds.Dismiss(refuse)

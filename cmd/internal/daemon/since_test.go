@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -56,6 +57,53 @@ func TestWhatWasAcknowledgedStaysSoOverARestart(t *testing.T) {
 	})
 }
 
+// The streams of nodes begin anew with a restart, and so do the times of what they refuse.
+func TestAnAcknowledgedTroubleOfANodeStaysSoOverARestart(t *testing.T) {
+	dir, s := filepath.Join(t.TempDir(), "data"), newShop(t)
+	in := func(c *config.Config) { c.DataDir = dir }
+	r := start(t, in)
+	if _, err := r.client.ImportCerts(t.Context(), tarOf(t, s.pair("shop.example", 0, "shop.example"))); err != nil {
+		t.Fatal(err)
+	}
+	refuse := func() {
+		n := newPuppet(t, r, "envoy-1", "", "chain:shop.example")
+		n.takes("no", counts)
+		n.takes("", standsIn)
+	}
+	refuse()
+	var before api.Problem
+	eventually(t, func() string {
+		var err error
+		if before, err = r.one(t, problems.StandIn); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	q := api.AckRequest{By: "ann", Seconds: 3600}
+	if err := r.client.Acknowledge(t.Context(), problems.StandIn, q); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, in)
+	refuse()
+	eventually(t, func() string {
+		after, err := r.one(t, problems.StandIn)
+		if err == nil && (!after.Since.Equal(before.Since) || after.Acknowledged == nil) {
+			err = fmt.Errorf("%+v, before the restart %+v", after, before)
+		}
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	told, err := r.client.Troubles(t.Context())
+	if err != nil || len(told.Troubles) != 1 || !told.Troubles[0].Since.Equal(before.Since) {
+		t.Errorf("another replica is told %+v, %v", told, err)
+	}
+}
+
 // A problem that nobody asked about stands since it was seen first, not since somebody asked.
 func TestAProblemStandsSinceTheDaemonSawIt(t *testing.T) {
 	r := start(t, nil)
@@ -89,16 +137,21 @@ func TestANodeThatDoesNotTakeTheNewestCertificateIsFound(t *testing.T) {
 	now := time.Now()
 	eventually(t, func() string {
 		now = now.Add(10 * time.Minute)
-		if got := r.problems.Stale(t.Context(), now); got.Nodes != 1 || got.Node != "envoy-1" ||
+		if got := r.problems.LookForStale(t.Context(), now); got.Nodes != 1 || got.Node != "envoy-1" ||
 			got.Name != "chain:shop.example" || got.Since.After(time.Now()) {
 			return fmt.Sprintf("%+v", got)
 		}
 		return ""
 	})
+	cut, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := r.problems.LookForStale(cut, now); got.Nodes != 1 {
+		t.Errorf("a look that was cut off counts: %+v", got)
+	}
 	n.takes("", counts)
 	eventually(t, func() string {
 		now = now.Add(10 * time.Minute)
-		if got := r.problems.Stale(t.Context(), now); got.Nodes != 0 {
+		if got := r.problems.LookForStale(t.Context(), now); got.Nodes != 0 {
 			return fmt.Sprintf("it took the newest: %+v", got)
 		}
 		return ""

@@ -16,9 +16,28 @@ import (
 // nothing, and locks nothing that a running lockstepd has locked. place says where a key of the
 // configuration stands.
 func Look(ctx context.Context, c Config, r *check.Report, place func(key string) string) {
-	bad := func(key string, err error) {
+	if !LookAtPlace(c, r, place) {
+		return // what would lie there cannot be looked at
+	}
+	bad := c.refuse(r, place)
+	c.lookAtStore(ctx, r, bad)
+	for _, name := range words {
+		if _, err := readWord(filepath.Join(c.Path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			bad("data_dir", err)
+		}
+	}
+}
+
+func (c Config) refuse(r *check.Report, place func(key string) string) func(key string, err error) {
+	return func(key string, err error) {
 		r.Refused(place(key), fmt.Errorf("data directory %s: %w", c.Path, err))
 	}
+}
+
+// LookAtPlace is the part of [Look] that needs no sealing key: the directory itself, and the URL of
+// the store. It returns false if there can be no directory.
+func LookAtPlace(c Config, r *check.Report, place func(key string) string) bool {
+	bad := c.refuse(r, place)
 	there, err := check.Dir(c.Path)
 	switch {
 	case err != nil:
@@ -33,15 +52,7 @@ func Look(ctx context.Context, c Config, r *check.Report, place func(key string)
 			bad("store", err)
 		}
 	}
-	if err != nil {
-		return // what would lie there cannot be looked at
-	}
-	c.lookAtStore(ctx, r, bad)
-	for _, name := range words {
-		if _, err := readWord(filepath.Join(c.Path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			bad("data_dir", err)
-		}
-	}
+	return err == nil
 }
 
 func (c Config) lookAtStore(ctx context.Context, r *check.Report, bad func(string, error)) {

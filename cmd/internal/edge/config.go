@@ -223,6 +223,11 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 			bad("xds", "xds: %q is neither host:port nor unix:/path", at)
 		}
 	}
+	if c.AdminListen != "" {
+		if _, _, err := net.SplitHostPort(c.AdminListen); err != nil {
+			bad("admin_listen", "admin_listen: %q is not host:port: %v", c.AdminListen, err)
+		}
+	}
 	if _, err := c.preload(); err != nil {
 		all = append(all, settings.Fault("", err))
 	}

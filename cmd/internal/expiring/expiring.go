@@ -1,5 +1,5 @@
 // Package expiring says which certificates end first, of all that stand in the directory or in the
-// store. No node has to ask for them.
+// store, and which cannot be used. No node has to ask for them.
 package expiring
 
 import (

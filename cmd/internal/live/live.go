@@ -18,9 +18,11 @@ import (
 
 // Source is where the configuration of a lockstepd comes from.
 type Source struct {
-	File  string                        // File is the path. Empty stands for none.
-	Load  func() (config.Config, error) // Load reads the file, and all that wins over it.
-	Level *slog.LevelVar                // Level is that of the log.
+	File string                        // File is the path. Empty stands for none.
+	Load func() (config.Config, error) // Load reads the file, and all that wins over it.
+	// Check says why a start with next would be refused; see [reload.Config].
+	Check func(now, next config.Config) error
+	Level *slog.LevelVar // Level is that of the log.
 }
 
 // Parts are those of lockstepd that a change concerns.
@@ -34,7 +36,8 @@ type Parts struct {
 // New returns what reads the configuration again of a lockstepd that runs with now.
 func New(s Source, now config.Config, p Parts, log *slog.Logger) *reload.Reloader[config.Config] {
 	return reload.New(reload.Config[config.Config]{
-		Program: "lockstepd", File: s.File, Load: s.Load, Settings: config.Config.Texts, Live: config.Config.Live,
+		Program: "lockstepd", File: s.File, Load: s.Load, Check: s.Check,
+		Settings: config.Config.Texts, Live: config.Config.Live,
 		Apply: func(now, next config.Config) error { return p.apply(now, next, s.Level) }, Log: log,
 	}, now)
 }
@@ -69,7 +72,7 @@ func (p Parts) apply(now, next config.Config, level *slog.LevelVar) error {
 // Problems are those of the file.
 func Problems(r *reload.Reloader[config.Config]) (out []api.Problem) {
 	for _, p := range r.Problems() {
-		out = append(out, problems.New(p.Code, "", p.Text))
+		out = append(out, problems.New(p.Code, p.Where, p.Text))
 	}
 	return out
 }

@@ -19,6 +19,9 @@ var (
 	nearEnd = desc("certificates_near_end",
 		"Certificates of directory and store that were not renewed in time: 30 days or a quarter of "+
 			"their lifetime left (near), three days or a tenth (urgent), or expired.", "state")
+	sentNearEnd = desc("certificates_sent_near_end",
+		"Certificates that some node was sent and that were not renewed in time, by the same states. They may "+
+			"stand in no directory and no store any more.", "state")
 	endsKnown = desc("certificate_ends_known",
 		"1 once all stored certificates have been looked through for those that end soon.")
 )
@@ -42,18 +45,19 @@ func (c collector) certificates(gauge func(*prometheus.Desc, float64, ...string)
 	gauge(nearEnd, float64(v.Last), expiry.Last.String())
 	gauge(nearEnd, float64(v.Expired), expiry.Expired.String())
 	gauge(endsKnown, b2f(!v.KnownAt.IsZero()))
+	sent := c.c.Ledger.Table.Ends(now)
+	gauge(sentNearEnd, float64(sent[expiry.Near]), "near")
+	gauge(sentNearEnd, float64(sent[expiry.Last]), expiry.Last.String())
+	gauge(sentNearEnd, float64(sent[expiry.Expired]), expiry.Expired.String())
+	gauge(badCerts, float64(len(expiring.Broken(c.c.Dir, c.c.Catalog))))
 	if c.c.Dir == nil {
 		return
 	}
-	var bad, heldNames int
+	var heldNames int
 	for _, e := range c.c.Dir.List() {
-		if e.Problem != "" {
-			bad++
-		}
 		if e.Held {
 			heldNames++
 		}
 	}
-	gauge(badCerts, float64(bad))
 	gauge(held, float64(heldNames))
 }

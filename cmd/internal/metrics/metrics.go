@@ -137,7 +137,7 @@ var (
 	declined = desc("certificates_refused_first",
 		"Changed certificates that the first node of a kind refused, so that no other of its kind gets them.")
 	badCerts = desc("certificate_problems",
-		"Certificates of the directory that cannot be served as they are.")
+		"Certificates of directory and store that cannot be served as they are.")
 	held = desc("certificates_held", "Names gone from the directory and held back.")
 )
 

@@ -53,7 +53,7 @@ func TestAnAcknowledgementCoversWhatWasKnownAndNothingElse(t *testing.T) {
 			t.Errorf("%s: counts as degraded: %v", what, !c.known)
 		}
 	}
-	if err := there.Remove(t.Context(), NodeStuck); err != nil {
+	if had, err := there.Remove(t.Context(), NodeStuck); err != nil || !had {
 		t.Fatal(err)
 	}
 	here.Read(t.Context())
@@ -92,5 +92,27 @@ func TestWhatWasAcknowledgedCountsWhileTheStoreIsAway(t *testing.T) {
 	k.Read(t.Context())
 	if k.Apply(again, now); all[0].Acknowledged == nil || again[0].Acknowledged == nil {
 		t.Errorf("%+v, then %+v", all[0], again[0])
+	}
+}
+
+// Another replica was told, and the store goes away before the problem is seen here.
+func TestWhatWasAcknowledgedElsewhereIsNotForgottenWhileTheStoreIsAway(t *testing.T) {
+	s := memory.New()
+	here, there := &Acks{Store: s}, &Acks{Store: s}
+	now := time.Unix(1000, 0)
+	p := api.Problem{Code: NodeStuck, Where: "a", Severity: api.Critical, Since: time.Unix(1, 0)}
+	if err := there.Put(t.Context(), NodeStuck, api.Ack{By: "me", At: now, Until: now.Add(time.Hour)},
+		[]api.Problem{p}); err != nil {
+		t.Fatal(err)
+	}
+	here.Read(t.Context())
+	here.Store = failing{s}
+	for range 3 {
+		here.Apply([]api.Problem{New(StoreDown, "", "")}, now)
+		here.Read(t.Context())
+	}
+	all := []api.Problem{p}
+	if here.Apply(all, now); all[0].Acknowledged == nil {
+		t.Error("it was forgotten")
 	}
 }

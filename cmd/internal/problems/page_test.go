@@ -39,12 +39,20 @@ func TestEveryProblemHasItsAlert(t *testing.T) {
 		t.Fatal(err)
 	}
 	rules := string(b)
-	for _, k := range Register {
-		if k.Alert != "" && !strings.Contains(rules, "- alert: "+k.Alert+"\n") {
-			t.Errorf("%s: no rule %s in deploy/prometheus", k.Code, k.Alert)
+	// told compares the severity of a problem with that of the rule that tells of it.
+	told := func(code, alert string, severity api.Severity) {
+		_, rule, found := strings.Cut(rules, "- alert: "+alert+"\n")
+		rule, _, _ = strings.Cut(rule, "- alert: ")
+		if !found || !strings.Contains(rule, "severity: "+string(severity)+"}") {
+			t.Errorf("%s is %s in status, and deploy/prometheus has no rule %s of that severity", code, severity, alert)
 		}
-		if k.Severity == api.Notice && k.Alert != "" {
-			t.Errorf("%s: nobody need do anything about a notice, so no alert tells of it", k.Code)
+	}
+	for _, k := range Register {
+		if k.Alert != Generic && k.Severity != api.Notice {
+			told(k.Code, k.Alert, k.Severity)
+		}
+		if k.Worse != "" {
+			told(k.Code, k.Worse, api.Critical)
 		}
 	}
 	for _, severity := range []api.Severity{api.Critical, api.Warning} {

@@ -48,8 +48,13 @@ func Of(where string, err error) api.Problem {
 	return As("unknown", where, err)
 }
 
-// As is [Of] for a code that the caller knows.
+// As is [Of] for a code that the caller knows. If where is empty, an error with a method
+// Where() string says it.
 func As(code, where string, err error) api.Problem {
+	var placed interface{ Where() string }
+	if where == "" && errors.As(err, &placed) {
+		where = placed.Where()
+	}
 	p := New(code, where, err.Error())
 	p.Next = cmp.Or(advice.For(err), p.Next)
 	var dated interface{ Since() time.Time }

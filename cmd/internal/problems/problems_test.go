@@ -13,6 +13,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/identity/enforce"
+	"github.com/lockstep-tls/lockstep/identity/transport"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -48,8 +49,8 @@ func TestEveryCodeIsInTheRegisterOnceAndSaysWhatToDoAndWhoAlerts(t *testing.T) {
 		if !regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`).MatchString(k.Code) {
 			t.Errorf("%q is no code", k.Code)
 		}
-		if k.Next == "" || (k.Alert == "") == (k.NoAlert == "") {
-			t.Errorf("%s: no next step, or not one of an alert and a reason for none", k.Code)
+		if k.Next == "" || (k.Alert == "") != (k.Severity == api.Notice) {
+			t.Errorf("%s: no next step, or no alert, or one of a notice", k.Code)
 		}
 		if k.Severity == "" {
 			t.Errorf("%s: no severity", k.Code)
@@ -90,6 +91,21 @@ func TestAnErrorHasItsCodeAndWhatToType(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+func TestAnErrorThatNamesItsPlaceIsNotThatOfAnotherPlace(t *testing.T) {
+	err := fmt.Errorf("soon: %w", placed{transport.ErrNearEnd})
+	if p := Of("", err); p.Where != "ca.pem" || p.Code != OwnNearEnd {
+		t.Errorf("%+v", p)
+	}
+	if p := Of("here", err); p.Where != "here" {
+		t.Errorf("the caller named another place: %+v", p)
+	}
+}
+
+type placed struct{ error }
+
+func (placed) Where() string   { return "ca.pem" }
+func (p placed) Unwrap() error { return p.error }
 
 type dated struct {
 	error

@@ -51,6 +51,7 @@ const (
 	ConfigUnusable      = "config-unusable"
 	ConfigNotReloaded   = "config-not-reloaded"
 	ConfigNeedsRestart  = "config-needs-restart"
+	ReplicaTwice        = "replica-twice"
 	ReplicaMissing      = "replica-missing"
 	ReplicaUnreachable  = "replica-unreachable"
 	MixedVersions       = "mixed-versions"
@@ -59,6 +60,7 @@ const (
 	NodesUnremembered   = "nodes-unremembered"
 	Unaudited           = "certificates-unaudited"
 	Unrecorded          = "events-unrecorded"
+	NodeDenied          = "node-denied"
 	NodeExcluded        = "node-excluded"
 )
 
@@ -71,10 +73,11 @@ type Kind struct {
 	// Next is the next step of a problem that names none of its own.
 	Next string
 	// Alert is the rule in deploy/prometheus that tells of it, and the label alert of the metric
-	// lockstep_problems. It is Generic for the rules over that metric, which name the code.
+	// lockstep_problems. It is Generic for the rules over that metric, which name the code. The
+	// rule has the same severity. It is empty for a notice, about which nobody need do anything.
 	Alert string
-	// NoAlert is why there is no alert, if there is none.
-	NoAlert string
+	// Worse is the rule that tells of one that has got critical, if Alert tells of a warning.
+	Worse string
 }
 
 // Generic stands for the rules over lockstep_problems: LockstepProblemCritical for what is
@@ -93,7 +96,8 @@ var Register = []Kind{
 	{KeyTooOld, api.Critical, "lockstep status names what blocks", "LockstepKeyTooOld", ""},
 	{OwnExpired, api.Critical, renew, "LockstepOwnCertificateExpired", ""},
 	{CertificatesExpired, api.Critical, "lockstep cert list --expired", "LockstepCertificateExpiring", ""},
-	{NotRenewed, api.Warning, "lockstep cert list --expires-within 30d", "LockstepCertificateNotRenewed", ""},
+	{NotRenewed, api.Warning, "lockstep cert list --expires-within 30d", "LockstepCertificateNotRenewed",
+		"LockstepCertificateExpiring"},
 	{PolicyUnsettled, api.Critical, "lockstep audit verify", Generic, ""},
 	{StoreDown, api.Critical, "repair the store; lockstepd goes on by itself", "LockstepStoreDown", ""},
 	{NoRing, api.Critical, "wait some seconds, then look at the log of lockstepd", Generic, ""},
@@ -114,14 +118,13 @@ var Register = []Kind{
 	{CertificatesStale, api.Warning, "lockstep nodes NODE; restart that node if it does not answer", Generic, ""},
 	{CertificateUnloaded, api.Warning, "lockstep cert get NAME tells why", Generic, ""},
 	{CertificateProblem, api.Warning, "lockstep cert list", "LockstepCertificateProblem", ""},
-	{SecretsUnlisted, api.Warning, "lockstep nodes", "",
-		"the alerts of what is not listed fire: they count all of it"},
+	{SecretsUnlisted, api.Warning, "lockstep nodes", Generic, ""},
 	{ListenerRefused, api.Warning, "lockstep nodes", Generic, ""},
 	{ListenerTemplate, api.Warning, "correct the file; it is read again by itself", Generic, ""},
 	{BeyondMaxEager, api.Warning, "lockstep host list", Generic, ""},
 	{OwnNearEnd, api.Warning, renew, "LockstepOwnCertificateNearItsEnd", ""},
 	{NodesNearEnd, api.Warning, "lockstep nodes; renew them, with lockstep pki renew or where they were issued",
-		"LockstepNodeCertificateNearItsEnd", ""},
+		"LockstepNodeCertificateNearItsEnd", "LockstepNodeCertificateExpired"},
 	{PolicyUnusable, api.Warning, "correct the file; it is read again by itself", "LockstepPolicyUnusable", ""},
 	{PolicyUnwritten, api.Warning, "lockstep audit verify", Generic, ""},
 	{PolicyPutBack, api.Warning, "lockstep audit show has the digests", "LockstepPolicyPutBack", ""},
@@ -137,18 +140,37 @@ var Register = []Kind{
 	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
+	{ReplicaTwice, api.Critical, "stop one of the two, and remove the file replica from its data directory; " +
+		"it gets a new name at its next start", Generic, ""},
 	{ReplicaMissing, api.Warning,
 		"start it, or lockstep status --ack replica-missing if it is not to come back", "LockstepReplicaMissing", ""},
-	{ReplicaUnreachable, api.Warning, "look at its admin_listen, and at the network between the two", Generic, ""},
+	{ReplicaUnreachable, api.Warning,
+		"look at its admin_listen, at the network between the two, and at the clocks of both", Generic, ""},
 	{MixedVersions, api.Warning, "bring the others to the same version (docs/upgrade.md)", Generic, ""},
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
 		"LockstepNodeGone", ""},
-	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", "a fleet of that size has it for good"},
+	// A large fleet has it for good.
+	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", ""},
 	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
 	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
-	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",
-		"somebody typed it, and it ends by itself; a rotation that leaves the node behind has its own alert"},
+	{NodeDenied, api.Warning, "give the node an id that the rule lists (nodes), or list this one there",
+		"LockstepNodeDenied", ""},
+	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "LockstepNodeExcluded", ""},
+}
+
+// AlertOf returns the rule that tells of a problem of that code and severity.
+func AlertOf(code string, severity api.Severity) string {
+	switch k, ok := Find(code); {
+	case !ok:
+		return Generic
+	case severity == api.Critical && k.Worse != "":
+		return k.Worse
+	case k.Alert == "":
+		return "none"
+	default:
+		return k.Alert
+	}
 }
 
 // Find returns the kind of a code. ok is false for one that is not in the register.

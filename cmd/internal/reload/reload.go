@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Config of a [Reloader]. C is the configuration of the program, a value.
@@ -16,6 +17,9 @@ type Config[C any] struct {
 	File    string // File is the path of the configuration. Empty stands for none.
 	// Load reads the file and everything else that makes the configuration, and checks it.
 	Load func() (C, error)
+	// Check says why a start with next would be refused, beyond what Load knows, such as a file
+	// that is not there. It looks at what differs from now. Nil stands for nothing.
+	Check func(now, next C) error
 	// Settings returns the settings by key; see package settings.
 	Settings func(C) map[string]string
 	// Live returns now with those settings of next that can change at run time.
@@ -37,7 +41,8 @@ type Reloader[C any] struct {
 	refused error
 	seen    []byte // seen is the file as it was when words were made.
 	words   []Problem
-	fresh   bool // fresh says that words belong to now and seen.
+	fresh   bool      // fresh says that words belong to now and seen.
+	until   time.Time // until is when words are made again, since Check reads other files.
 }
 
 // New returns a Reloader of a program that has started with now.
@@ -76,7 +81,7 @@ func (r *Reloader[C]) Reload() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fresh = false
-	next, err := r.cfg.Load()
+	next, err := r.load()
 	if err == nil {
 		live := r.cfg.Live(r.now, next)
 		if err = r.cfg.Apply(r.now, live); err == nil {
@@ -89,6 +94,15 @@ func (r *Reloader[C]) Reload() {
 	r.refused = err
 	log.Error("the configuration was not reloaded; the one that was read before stays in force",
 		"file", r.cfg.File, "err", oneLine(err))
+}
+
+// load reads the file, and looks at what it names. The caller holds mu.
+func (r *Reloader[C]) load() (next C, err error) {
+	next, err = r.cfg.Load()
+	if err == nil && r.cfg.Check != nil {
+		err = r.cfg.Check(r.now, next)
+	}
+	return next, err
 }
 
 // tell logs what a reload changed, and what it did not. The caller holds mu.
@@ -107,8 +121,9 @@ func (r *Reloader[C]) tell(live, next C) {
 
 // Problem is something that is wrong with the file.
 type Problem struct {
-	Code string // Code is one of the constants.
-	Text string
+	Code  string // Code is one of the constants.
+	Where string // Where names the settings that it is about, if there are some.
+	Text  string
 }
 
 // The codes of problems.
@@ -118,6 +133,9 @@ const (
 	NeedsRestart = "config-needs-restart"
 )
 
+// wordsLast is how long the words of a file hold that does not change.
+const wordsLast = 10 * time.Second
+
 // Problems says, for people, how the file differs from what is in force. It reads the file.
 func (r *Reloader[C]) Problems() (out []Problem) {
 	if r == nil || r.cfg.File == "" {
@@ -126,32 +144,33 @@ func (r *Reloader[C]) Problems() (out []Problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b, err := os.ReadFile(r.cfg.File)
-	if err == nil && r.fresh && bytes.Equal(b, r.seen) {
+	now := time.Now()
+	if err == nil && r.fresh && bytes.Equal(b, r.seen) && now.Before(r.until) {
 		return r.words
 	}
-	r.seen, r.words, r.fresh = b, r.differences(), err == nil
+	r.seen, r.words, r.fresh, r.until = b, r.differences(), err == nil, now.Add(wordsLast)
 	return r.words
 }
 
 // differences says how the file differs from what is in force. The caller holds mu.
 func (r *Reloader[C]) differences() (out []Problem) {
-	next, err := r.cfg.Load()
+	next, err := r.load()
 	if err != nil {
-		return []Problem{{Unusable, fmt.Sprintf("the configuration file cannot be used, what was read before stays in "+
-			"force: %s", oneLine(err))}}
+		return []Problem{{Unusable, "", fmt.Sprintf("the configuration file cannot be used, what was read before "+
+			"stays in force: %s", oneLine(err))}}
 	}
 	if r.refused != nil {
-		out = append(out, Problem{Unusable, fmt.Sprintf("the last reload of the configuration was refused, what was "+
-			"read before stays in force: %s", oneLine(r.refused))})
+		out = append(out, Problem{Unusable, "", fmt.Sprintf("the last reload of the configuration was refused, what "+
+			"was read before stays in force: %s", oneLine(r.refused))})
 	}
 	live := r.cfg.Live(r.now, next)
 	if soon := Compare(r.cfg.Settings(r.now), r.cfg.Settings(live)); len(soon) > 0 {
-		out = append(out, Problem{NotReloaded, fmt.Sprintf("%s differs from what is in force, and was not reloaded: %s",
-			r.cfg.File, named(soon))})
+		out = append(out, Problem{NotReloaded, keys(soon), fmt.Sprintf(
+			"%s differs from what is in force, and was not reloaded: %s", r.cfg.File, named(soon))})
 	}
 	if never := Compare(r.cfg.Settings(live), r.cfg.Settings(next)); len(never) > 0 {
-		out = append(out, Problem{NeedsRestart, fmt.Sprintf("%s differs from what is in force, and only a restart of "+
-			"%s takes it over: %s", r.cfg.File, r.cfg.Program, named(never))})
+		out = append(out, Problem{NeedsRestart, keys(never), fmt.Sprintf("%s differs from what is in force, and only "+
+			"a restart of %s takes it over: %s", r.cfg.File, r.cfg.Program, named(never))})
 	}
 	return out
 }
@@ -168,6 +187,18 @@ func named(ds []Difference) string {
 		words = append(words, fmt.Sprintf("%d more", more))
 	}
 	return strings.Join(words, "; ")
+}
+
+// keys names the settings without their values.
+func keys(ds []Difference) string {
+	var all []string
+	for _, d := range ds[:min(len(ds), maxNamed)] {
+		all = append(all, d.Key)
+	}
+	if more := len(ds) - maxNamed; more > 0 {
+		all = append(all, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(all, ", ")
 }
 
 // oneLine returns the text of err with ; between its lines.

@@ -31,6 +31,7 @@ type program struct {
 	file  string
 	limit int
 	fail  error
+	check error // check is what a start would refuse.
 	log   bytes.Buffer
 	*reload.Reloader[config]
 }
@@ -55,6 +56,7 @@ func start(t *testing.T, text string) *program {
 	p.limit = now.Limit
 	p.Reloader = reload.New(reload.Config[config]{
 		Program: "p", File: p.file, Load: load,
+		Check:    func(_, _ config) error { return p.check },
 		Settings: func(c config) map[string]string { return settings.Flatten(c).Texts() },
 		Live:     func(now, next config) config { now.Limit = next.Limit; return now },
 		Apply: func(now, next config) error {
@@ -183,5 +185,17 @@ func TestWhatIsGoneAsAWholeIsOneDifference(t *testing.T) {
 	want := "[{scopes.a what is set there } {scopes.b.x 1 2} {routes[1]  what is set there}]"
 	if fmt.Sprint(got) != want {
 		t.Errorf("%v, want %s", got, want)
+	}
+}
+
+// What a start would refuse is refused, and changes nothing, also what could change.
+func TestAFileThatAStartRefusesIsNotTakenOver(t *testing.T) {
+	p := start(t, "limit: 1\nstore: a\n")
+	p.check = errors.New("p.yaml:2: store: there is none")
+	p.write("limit: 2\nstore: b\n")
+	p.shows("cannot be used, what was read before stays in force: p.yaml:2: store: there is none")
+	p.Reload()
+	if p.limit != 1 || !strings.Contains(p.log.String(), "p.yaml:2: store: there is none") {
+		t.Errorf("limit %d; the log:\n%s", p.limit, &p.log)
 	}
 }

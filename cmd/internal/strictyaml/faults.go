@@ -59,9 +59,7 @@ func faultOf(err error, key string) Fault {
 		return f
 	}
 	text := in.GetMessage()
-	if bad := in.GetToken().Value; strings.HasPrefix(text, "cannot unmarshal") {
-		text = fmt.Sprintf("%q cannot stand there: %s", bad, text)
-	}
+	text = plain(text, in.GetToken().Value)
 	if key != "" {
 		text = key + ": " + text
 	}
@@ -131,7 +129,7 @@ func (w *walker) decode(n ast.Node, t reflect.Type, key string) {
 		}
 	case n.Type() == ast.NullType:
 	default:
-		if err := yaml.NodeToValue(n, reflect.New(t).Interface(), yaml.Strict()); err != nil {
+		if err := yaml.NodeToValue(n, reflect.New(t).Interface(), options...); err != nil {
 			f := faultOf(err, key)
 			if f.Line == 0 && n.GetToken() != nil {
 				f.Line = n.GetToken().Position.Line

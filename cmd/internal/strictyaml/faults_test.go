@@ -22,7 +22,7 @@ func TestEveryFaultIsNamedWithItsLine(t *testing.T) {
 	for text, want := range map[string][]string{
 		"name: a\nwait: 3s\n": nil,
 		"nam: a\nwait: soon\nitems: [{at: x}]\nb: 1": {
-			"1: unknown key \"nam\"", "2: wait: invalid duration \"soon\"", "3: items[0].at: \"x\"",
+			"1: unknown key \"nam\"", "2: wait: \"soon\" is no duration such as 10s or 1h30m", "3: items[0].at: \"x\"",
 			"4: unknown key \"b\""},
 		"scopes:\n  a: {period: 1h}\n  b:\n    perid: 1h\n    period: [1]\n": {
 			"4: unknown key \"scopes.b.perid\"", "5: scopes.b.period: "},

@@ -35,7 +35,7 @@ func Unmarshal(b []byte, v any) error {
 		return fmt.Errorf("[%d:%d] the tag %s means nothing here: take it away, or put the value in quotes", at.Line,
 			at.Column, tags.first.Start.Value)
 	}
-	return yaml.NodeToValue(body, v, yaml.Strict())
+	return yaml.NodeToValue(body, v, options...)
 }
 
 // tagFinder is an ast.Visitor.

@@ -73,6 +73,10 @@ func (s stage) check() (string, int) {
 	return out.String(), check.ExitCode(err, nil)
 }
 
+// startWithin bounds a start that cannot be asked whether it has succeeded, such as one whose admin
+// API is on a socket.
+const startWithin = 10 * time.Second
+
 // start does what lockstepd does, and stops as soon as that has succeeded.
 func (s stage) start() error {
 	s.t.Helper()
@@ -89,7 +93,7 @@ func (s stage) start() error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(s.t.Context())
+	ctx, stop := context.WithTimeout(s.t.Context(), startWithin)
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
