@@ -15,7 +15,7 @@ import (
 // checked.
 type PEM struct {
 	Chain []byte // Chain is leaf first.
-	Key   []byte
+	Key   []byte // Key is empty if Chain holds the private key, too.
 }
 
 // Equal reports whether p and q are the same, byte for byte.
@@ -34,6 +34,8 @@ type Certificate struct {
 	Issuer    string
 	NotBefore time.Time
 	NotAfter  time.Time
+	// Notes say what of the PEM that was given was put in order or left out. They are not kept.
+	Notes []string
 }
 
 // maxPEM is how many bytes are parsed at most. A chain of RSA-4096 certificates with long lists of
@@ -46,8 +48,11 @@ const unsupportedKey = "private key: %s, Envoy takes ECDSA on P-256, P-384 and P
 // ParseCertificate checks a chain and its private key (PKCS#8, PKCS#1 or SEC1) and returns them in
 // the form that is sent. Text around the blocks is left out.
 //
+// What every client would read anyway is put in order, and [Certificate].Notes says so: the text's
+// encoding, labels, the order of the chain, and what stands there twice.
+//
 // It refuses PEM that is broken or cut short, an encrypted key, and a key of another certificate.
-// It refuses a chain whose links do not sign each other. It refuses what Envoy or every client
+// It refuses a chain that is none, or may be one of several. It refuses what Envoy or every client
 // refuses. It refuses a leaf or an issuer that has expired or is not valid yet at now. The error
 // wraps [ErrBadCertificate] and says what is wrong.
 //
@@ -66,37 +71,50 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 	if len(p.Chain) > maxPEM || len(p.Key) > maxPEM {
 		return bad("more than %d bytes of PEM", maxPEM)
 	}
+	keyPEM := p.Key
+	if len(keyPEM) == 0 {
+		keyPEM = p.Chain
+	}
 	leaf, after, known := ends.cutLeaf(p.Chain)
+	if known && len(after.certs) > 0 {
+		known = leaf.CheckSignatureFrom(after.certs[0]) == nil
+	}
 	certs := append([]*x509.Certificate{leaf}, after.certs...)
+	var notes []string
 	if !known {
 		var err error
-		if certs, err = parseChain(p.Chain); err != nil {
-			if kind := unsupportedKind(p.Key); kind != "" {
+		if certs, notes, err = parseChain(p.Chain); err != nil {
+			if kind := unsupportedKind(keyPEM); kind != "" {
 				return bad(unsupportedKey, kind)
 			}
 			return bad("chain: %v", err)
 		}
-		leaf = certs[0]
 	}
-	signer, given, err := parseKey(p.Key)
+	signer, keyNotes, err := parseKey(keyPEM, certs)
 	if err != nil {
-		if kind := unsupportedKind(p.Key); kind != "" {
+		if kind := unsupportedKind(keyPEM); kind != "" {
 			return bad(unsupportedKey, kind)
 		}
 		return bad("private key: %v", err)
 	}
-	switch i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return signs(signer, c) }); {
-	case i < 0:
-		return bad("the private key does not belong to the certificate (serial %s)", leaf.SerialNumber.Text(16))
-	case i > 0:
-		return bad("the private key belongs to certificate %d of the chain: that one must come first", i)
+	at := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return signs(signer, c) })
+	if at < 0 {
+		return bad("the private key does not belong to the certificate (serial %s)", certs[0].SerialNumber.Text(16))
 	}
-	if err := sound(certs, known, now); err != nil {
+	if !known {
+		var moved []string
+		if certs, moved, err = arrange(certs, at, now); err != nil {
+			return Certificate{}, DER{}, err
+		}
+		notes = append(notes, moved...)
+	}
+	leaf = certs[0]
+	if err := inTime(certs, now); err != nil {
 		return Certificate{}, DER{}, err
 	}
-	der := DER{Key: given}
-	if !plainP256(given, leaf) {
-		if der.Key, err = x509.MarshalPKCS8PrivateKey(signer); err != nil {
+	der := DER{Key: signer.pkcs8}
+	if !plainP256(signer.pkcs8, leaf) {
+		if der.Key, err = x509.MarshalPKCS8PrivateKey(signer.Signer); err != nil {
 			return bad("private key: %v", err)
 		}
 	}
@@ -108,7 +126,17 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 	}
 	if !known {
 		after.pem = appendChain(nil, der.Chain[1:])
-		ends.remember(p.Chain, certs, after.pem)
+		if len(notes) == 0 {
+			ends.remember(p.Chain, certs, after.pem)
+		}
+	}
+	if len(p.Key) > 0 && !bytes.Equal(p.Chain, p.Key) && bytes.Contains(p.Chain, []byte("PRIVATE KEY-----")) {
+		notes = append(notes, "a private key stands in the file of the chain, too: it is not used")
+	}
+	for _, note := range keyNotes {
+		if !slices.Contains(notes, note) { // both may stand in one file
+			notes = append(notes, note)
+		}
 	}
 	sent := PEM{
 		Chain: slices.Concat(appendChain(nil, der.Chain[:1]), after.pem),
@@ -120,23 +148,14 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 		Issuer:    leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore,
 		NotAfter:  leaf.NotAfter,
+		Notes:     notes,
 	}, der, nil
 }
 
-// sound refuses a chain that is not valid now, or whose links do not sign each other. The issuers
-// that are known were checked when they were met first.
-func sound(certs []*x509.Certificate, known bool, now time.Time) error {
+// inTime refuses a chain that is not valid at now, unless now is zero.
+func inTime(certs []*x509.Certificate, now time.Time) error {
 	if why := outsideValidity(certs, now); why != "" && !now.IsZero() {
 		return fmt.Errorf("%w: %s", ErrBadCertificate, why)
-	}
-	for i, c := range certs[1:] {
-		if known && i > 0 {
-			break
-		}
-		if err := certs[i].CheckSignatureFrom(c); err != nil {
-			return fmt.Errorf("%w: certificate %d of the chain is not signed by the next: %v",
-				ErrBadCertificate, i, err)
-		}
 	}
 	return nil
 }
@@ -151,11 +170,14 @@ func CheckChain(chain []byte, n Name, now time.Time) error {
 	if len(chain) > maxPEM {
 		return bad("more than %d bytes of PEM", maxPEM)
 	}
-	certs, err := parseChain(chain)
+	certs, _, err := parseChain(chain)
 	if err != nil {
 		return bad("chain: %v", err)
 	}
-	if err := sound(certs, false, now); err != nil {
+	if certs, _, err = arrange(certs, leafWithoutKey(certs), now); err != nil {
+		return err
+	}
+	if err := inTime(certs, now); err != nil {
 		return err
 	}
 	if err := (candidate{chain: certs}).obey(); err != nil {

@@ -31,11 +31,11 @@ type Context struct {
 // ResumptionContext returns the context of a filter chain that serves only n, with a certificate
 // (PEM, leaf first). The error wraps [ErrBadCertificate].
 func ResumptionContext(chain []byte, n Name) (Context, error) {
-	certs, err := parseChain(chain)
+	certs, _, err := parseChain(chain)
 	if err != nil {
 		return Context{}, fmt.Errorf("%w: chain: %v", ErrBadCertificate, err)
 	}
-	leaf := certs[0]
+	leaf := certs[leafWithoutKey(certs)]
 	c := Context{ServerName: n, CommonName: leaf.Subject.CommonName, Issuer: leaf.Issuer.String()}
 	h := sha256.New()
 	write(h, []byte(c.CommonName))
@@ -63,8 +63,8 @@ func (c Context) Changes(next Context) (out []string) {
 		out = append(out, fmt.Sprintf("another issuer (%s, before %s)", next.Issuer, c.Issuer))
 	}
 	if !slices.Equal(c.Names, next.Names) {
-		out = append(out, fmt.Sprintf("other names, or in another order (%s, before %s)", firstFew(next.Names),
-			firstFew(c.Names)))
+		out = append(out, fmt.Sprintf("other names, or in another order (%s, before %s)", FirstFew(next.Names),
+			FirstFew(c.Names)))
 	}
 	if c.CommonName != next.CommonName {
 		out = append(out, fmt.Sprintf("another common name (%q, before %q)", next.CommonName, c.CommonName))
@@ -75,12 +75,17 @@ func (c Context) Changes(next Context) (out []string) {
 	return out
 }
 
-func firstFew(names []string) string {
+// FirstFew returns the first names, and how many more there are.
+func FirstFew[N ~string](names []N) string {
 	const most = 5
-	if len(names) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], " "), len(names)-most)
+	var out []string
+	for _, n := range names[:min(most, len(names))] {
+		out = append(out, string(n))
 	}
-	return strings.Join(names, " ")
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(out, " "), len(names)-most)
+	}
+	return strings.Join(out, " ")
 }
 
 // write hashes a part so that it cannot run into the next one.

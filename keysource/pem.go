@@ -7,92 +7,155 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 var begin = []byte("-----BEGIN")
 
-// blocks returns every PEM block of b. [pem.Decode] silently skips a block that is garbled or cut
-// short, and so a link of the chain would be lost. Here such a file is refused, even if it ends
-// within a first line.
-func blocks(b []byte) ([]*pem.Block, error) {
+// blocks returns every PEM block of b, and notes of what was put in order for that. [pem.Decode]
+// silently skips a block that is garbled or cut short, and so a link of the chain would be lost.
+// Here such a file is refused, even if it ends within a first line.
+func blocks(b []byte) ([]*pem.Block, []string, error) {
+	b, notes := plainText(b)
 	begun := bytes.Count(b, begin)
 	var out []*pem.Block
-	for {
-		block, rest := pem.Decode(b)
+	for rest := b; ; {
+		block, after := pem.Decode(rest)
 		if block == nil {
+			rest = rest[bytes.LastIndexByte(rest, '\n')+1:]
+			if begun == len(out) && (len(rest) == 0 || !bytes.HasPrefix(begin, rest)) {
+				return out, notes, nil
+			}
 			break
 		}
-		out, b = append(out, block), rest
+		out, rest = append(out, block), after
 	}
-	last := b[bytes.LastIndexByte(b, '\n')+1:]
-	if begun != len(out) || len(last) > 0 && bytes.HasPrefix(begin, last) {
-		return nil, fmt.Errorf("the PEM is broken or cut short after block %d: write it to another file and "+
-			"rename it into place", len(out))
+	if bytes.Contains(b, []byte(`-----\n`)) {
+		return nil, nil, errors.New(`its line breaks are written as \n: write real ones (printf '%b')`)
 	}
-	return out, nil
+	return nil, nil, fmt.Errorf("the PEM is broken or cut short after block %d: write it to another file and "+
+		"rename it into place", len(out))
 }
 
-// parseChain returns the certificates of b, in order.
-func parseChain(b []byte) ([]*x509.Certificate, error) {
-	all, err := blocks(b)
-	if err != nil {
-		return nil, err
-	}
-	var certs []*x509.Certificate
-	for _, block := range all {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %v", len(certs), err)
-		}
-		certs = append(certs, c)
-	}
-	if len(certs) == 0 {
-		return nil, errors.New("no CERTIFICATE block in the PEM")
-	}
-	return certs, nil
-}
-
-// parseKey returns the first private key of b, and its DER if that is PKCS#8.
-func parseKey(b []byte) (_ crypto.Signer, pkcs8 []byte, _ error) {
-	all, err := blocks(b)
+// parseChain returns the certificates of b, in the order of b, and notes of what was put in order
+// or left out. Private keys are not noted: one file may hold both.
+func parseChain(b []byte) ([]*x509.Certificate, []string, error) {
+	all, notes, err := blocks(b)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, block := range all {
-		var key any
-		var err error
-		switch block.Type {
-		case "PRIVATE KEY":
-			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-			pkcs8 = block.Bytes
-		case "RSA PRIVATE KEY":
-			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		case "EC PRIVATE KEY":
-			key, err = x509.ParseECPrivateKey(block.Bytes)
-		case "ENCRYPTED PRIVATE KEY":
-			return nil, nil, errEncrypted
-		default: // openssl writes EC PARAMETERS before the key
+	var certs []*x509.Certificate
+	var labels []string
+	for i, block := range all {
+		kind := kindOf(block.Type)
+		if kind != certificate {
+			labels = append(labels, block.Type)
+		}
+		der, note := block.Bytes, ""
+		switch kind {
+		case certificate:
+		case privateKey:
+			continue
+		case otherCertificate:
+			der, note = relabelled(block)
+		default:
+			if !isCertificate(block.Bytes) {
+				note, err := leftOut(i, block)
+				if err != nil {
+					return nil, nil, err
+				}
+				notes = append(notes, note)
+				continue
+			}
+			note = fmt.Sprintf("the unknown label %.100q stands at a certificate, which is taken", block.Type)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, nil, fmt.Errorf("certificate %d: %v", len(certs), err)
+		}
+		if certs = append(certs, c); note != "" && !slices.Contains(notes, note) {
+			notes = append(notes, note)
+		}
+	}
+	if len(certs) == 0 {
+		return nil, nil, fmt.Errorf("no CERTIFICATE block in the PEM%s", instead(b, labels))
+	}
+	return certs, notes, nil
+}
+
+// privateKeyOf is a private key, and its DER if that is PKCS#8.
+type privateKeyOf struct {
+	crypto.Signer
+	pkcs8 []byte
+}
+
+// parseKey returns the private key of b that belongs to one of certs, or else the first one.
+func parseKey(b []byte, certs []*x509.Certificate) (privateKeyOf, []string, error) {
+	all, notes, err := blocks(b)
+	if err != nil {
+		return privateKeyOf{}, nil, err
+	}
+	var keys []privateKeyOf
+	var labels []string
+	for i, block := range all {
+		labels = append(labels, block.Type)
+		switch kindOf(block.Type) {
+		case privateKey:
+		case certificate, otherCertificate, harmless:
+			continue
+		default:
+			note, err := leftOut(i, block)
+			if err != nil {
+				return privateKeyOf{}, nil, err
+			}
+			notes = append(notes, note)
 			continue
 		}
-		if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-			// RFC 1421, the older way of openssl
-			return nil, nil, errEncrypted
-		}
+		key, err := decodeKey(block)
 		if err != nil {
-			// The parser's error may quote the key.
-			return nil, nil, fmt.Errorf("cannot be parsed as %s", block.Type)
+			return privateKeyOf{}, nil, err
 		}
-		signer, ok := key.(crypto.Signer)
-		if !ok {
-			return nil, nil, fmt.Errorf("a %T cannot sign", key)
-		}
-		return signer, pkcs8, nil
+		keys = append(keys, key)
 	}
-	return nil, nil, errors.New("no PRIVATE KEY block in the PEM")
+	if len(keys) == 0 {
+		return privateKeyOf{}, nil, fmt.Errorf("no PRIVATE KEY block in the PEM%s", instead(b, labels))
+	}
+	i := slices.IndexFunc(keys, func(k privateKeyOf) bool {
+		return slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return signs(k, c) })
+	})
+	if len(keys) > 1 {
+		notes = append(notes, fmt.Sprintf("there are %d private keys: the one of the certificate is used", len(keys)))
+	}
+	return keys[max(i, 0)], notes, nil
+}
+
+// decodeKey parses a block that is labelled as a private key. Some programs write another form than
+// the label says.
+func decodeKey(block *pem.Block) (privateKeyOf, error) {
+	// Proc-Type is of RFC 1421, the older way of openssl.
+	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+		return privateKeyOf{}, errEncrypted
+	}
+	var out privateKeyOf
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err == nil {
+		out.pkcs8 = block.Bytes
+	} else if rsa, err1 := x509.ParsePKCS1PrivateKey(block.Bytes); err1 == nil {
+		key, err = rsa, nil
+	} else if ec, err1 := x509.ParseECPrivateKey(block.Bytes); err1 == nil {
+		key, err = ec, nil
+	}
+	if err != nil {
+		// The parser's error may quote the key.
+		return privateKeyOf{}, fmt.Errorf("cannot be parsed as %s", block.Type)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return privateKeyOf{}, fmt.Errorf("a %T cannot sign", key)
+	}
+	out.Signer = signer
+	return out, nil
 }
 
 var errEncrypted = errors.New("it is encrypted: decrypt it first (openssl pkey)")

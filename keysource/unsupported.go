@@ -9,7 +9,7 @@ import (
 // unsupportedKind names the kind of a private key (PEM) that neither Go nor Envoy takes. It
 // returns "" for any other key.
 func unsupportedKind(key []byte) string {
-	all, err := blocks(key)
+	all, _, err := blocks(key)
 	if err != nil {
 		return ""
 	}

@@ -22,7 +22,10 @@ var rooms = []struct {
 	since string
 }{
 	{"keysource", nil, "the page of nouns: everything imports it, so it imports nothing"},
-	{"keysource/dir", []string{"keysource", "store"}, "a source knows nouns and where it reads, not who asks"},
+	{"keysource/dir", []string{
+		"keysource", "keysource/layout", "store",
+	}, "a source knows nouns and where it reads, not who asks"},
+	{"keysource/layout", []string{"keysource"}, "it looks at names of files, and reads none"},
 	{"keysource/catalog", []string{
 		"internal/expiry", "keysource", "store",
 	}, "a source knows nouns and where it reads, not who asks"},
@@ -108,7 +111,7 @@ var rooms = []struct {
 	}, "it adds to the errors of rooms what an operator types, and decides nothing"},
 	{"cmd/internal/api", nil, "types and a client that others may use: they link nothing of the server"},
 	{"cmd/internal/archive", []string{
-		"keysource",
+		"keysource", "keysource/layout",
 	}, "an archive is read alike by the program and by the daemon, wherever its certificates go"},
 	{"cmd/internal/backup", []string{
 		"cmd/internal/api", "keysource", "keysource/catalog", "rotation", "store",

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 func (a *app) certCommand() *cobra.Command {
@@ -29,12 +32,14 @@ func (a *app) certPutCommand() *cobra.Command {
 	var chain, key string
 	var now bool
 	cmd := &cobra.Command{
-		Use:   "put NAME --cert FILE --key FILE",
+		Use:   "put NAME --cert FILE [--key FILE]",
 		Short: "Store a certificate; nodes that serve the name get it",
 		Long: "Store a certificate. Nodes that serve the name get it: where it replaces another one, first one " +
 			"node of each kind and version,\n" +
 			"and the others of that kind when that one has accepted it (lockstepd's setting canary). With --now " +
-			"every node gets it at once.",
+			"every node gets it at once.\n" +
+			"Without --key, the file of --cert holds the private key too, or it is a folder with both, such as " +
+			"live/NAME of certbot.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := keysource.ServerName(args[0])
@@ -45,10 +50,15 @@ func (a *app) certPutCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := check(name, p); err != nil {
-				return fmt.Errorf("%s, %s: %w", chain, key, err)
+			cert, err := check(name, p)
+			if err != nil {
+				return fmt.Errorf("%s: %w", strings.Join(slices.DeleteFunc([]string{chain, key}, isEmpty), ", "), err)
 			}
-			q := api.PutCert{Chain: p.Chain, Key: p.Key, Now: now}
+			for _, note := range cert.Notes {
+				fmt.Fprintf(a.err, "note: %s\n", note)
+			}
+			// The PEM is in order, for any lockstepd.
+			q := api.PutCert{Chain: cert.Chain, Key: cert.Key, Now: now}
 			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				stored, err := c.PutCert(ctx, string(name), q)
 				if err != nil {
@@ -64,26 +74,51 @@ func (a *app) certPutCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&chain, "cert", "", "PEM `file` with the chain, leaf first")
-	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with the private key")
+	cmd.Flags().StringVar(&chain, "cert", "", "PEM `file` with the chain, leaf first, or a folder")
+	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with the private key, if it is not in that of --cert")
 	cmd.Flags().BoolVar(
 		&now, "now", false, "every node gets it at once, without one that tries it first; also one that is stored "+
 			"already")
 	cmd.MarkFlagRequired("cert")
-	cmd.MarkFlagRequired("key")
 	return cmd
 }
 
 // maxPEMFile bounds what is read of a file. A file of this size is refused when it is parsed.
 const maxPEMFile = 1<<20 + 1
 
+// readPair reads a chain and its key. Without a key, chain is a file with both, or a folder.
 func readPair(chain, key string) (p keysource.PEM, err error) {
+	if fi, err := os.Stat(chain); err == nil && fi.IsDir() && key == "" {
+		entries, err := os.ReadDir(chain)
+		if err != nil {
+			return p, err
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		files, err := layout.Find(names)
+		if err != nil {
+			return p, fmt.Errorf("%s: %w", chain, err)
+		}
+		if files.Key != "" {
+			key = filepath.Join(chain, files.Key)
+		}
+		chain = filepath.Join(chain, files.Chain)
+	}
 	if p.Chain, err = readSome(chain); err != nil {
 		return p, err
 	}
-	p.Key, err = readSome(key)
+	if key != "" {
+		p.Key, err = readSome(key)
+		if err == nil && len(p.Key) == 0 {
+			err = fmt.Errorf("%s is empty", key)
+		}
+	}
 	return p, err
 }
+
+func isEmpty(s string) bool { return s == "" }
 
 func readSome(file string) ([]byte, error) {
 	f, err := os.Open(file)
@@ -95,12 +130,12 @@ func readSome(file string) ([]byte, error) {
 }
 
 // check refuses what lockstepd would refuse. So a mistake is named before a private key is sent.
-func check(n keysource.Name, p keysource.PEM) error {
+func check(n keysource.Name, p keysource.PEM) (keysource.Certificate, error) {
 	c, err := keysource.ParseCertificate(p, time.Now())
 	if err == nil {
 		err = c.CheckName(n)
 	}
-	return err
+	return c, err
 }
 
 func (a *app) certGetCommand() *cobra.Command {
@@ -197,6 +232,10 @@ func certsTable(w io.Writer, l api.Certs) {
 		}
 		if c.Shadowed {
 			notes = append(notes, "not used: the directory has the name too")
+		}
+		notes = append(notes, c.Notes...)
+		if len(c.Unserved) > 0 {
+			notes = append(notes, "not served under its other names: "+keysource.FirstFew(c.Unserved))
 		}
 		row(w, c.Name, c.Source, expires, c.Version, c.Issuer, strings.Join(notes, "; "))
 	}

@@ -29,6 +29,8 @@ type imported struct {
 	Failed int `json:"failed"`
 	// Failures are the first of Failed, maxFailures at most.
 	Failures []api.ImportFailed `json:"failures"`
+	// Notes say what of stored certificates was put in order, maxFailures at most.
+	Notes []api.ImportNote `json:"notes,omitempty"`
 }
 
 const (
@@ -56,6 +58,8 @@ func (a *app) certImportCommand() *cobra.Command {
 			"name>/tls.key (PEM), in a\n" +
 			"directory or a tar archive; - reads an archive from standard input. A wildcard's folder is " +
 			"_.example.com.\n" +
+			"The folders of certbot (live), acme.sh and Caddy, the files of lego, and files with chain and key are " +
+			"taken as they are.\n" +
 			"lockstepd checks each. A bad one is named, the others are stored, and the exit code is 1.\n" +
 			"It can be run again after whatever interrupted it: what is stored already, and equal, is passed over " +
 			"quickly.",
@@ -221,6 +225,13 @@ func (t *importTotal) add(sum api.Imported) {
 		fmt.Fprintf(t.a.err, "%s: %s\n", legible(f.Folder), strings.Map(oneLine, f.Error))
 		if len(t.done.Failures) < maxFailures {
 			t.done.Failures = append(t.done.Failures, f)
+		}
+	}
+	for _, n := range sum.Notes {
+		t.progress.clear()
+		fmt.Fprintf(t.a.err, "%s: note: %s\n", legible(n.Folder), strings.Map(oneLine, n.Note))
+		if len(t.done.Notes) < maxFailures {
+			t.done.Notes = append(t.done.Notes, n)
 		}
 	}
 	if n := t.done.Stored; n > 0 {

@@ -26,8 +26,9 @@ type Stored struct {
 
 // Outcome is the outcome for a Pair.
 type Outcome struct {
-	Same bool // the same certificate was there already
-	Err  error
+	Same  bool // the same certificate was there already
+	Err   error
+	Notes []string // what of the PEM was put in order or left out
 }
 
 // PutAll does what [Catalog.Put] does, for each pair on its own. It returns the outcomes in the
@@ -91,14 +92,14 @@ func admitPair(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	if unread == nil && old.PEM.Equal(p.PEM) {
 		return admitted{}, Outcome{Same: true}
 	}
-	_, next, err := admit(p.Name, p.PEM, now)
+	c, next, err := admit(p.Name, p.PEM, now)
 	if err != nil {
 		return admitted{}, Outcome{Err: err}
 	}
 	if unread == nil && old.Version() == next.version {
-		return admitted{}, Outcome{Same: true}
+		return admitted{}, Outcome{Same: true, Notes: c.Notes}
 	}
-	return next, Outcome{}
+	return next, Outcome{Notes: c.Notes}
 }
 
 // onAllProcessors calls f for 0 to n-1 on all processors, and lets other goroutines run after each

@@ -1,8 +1,9 @@
 // Package dir serves certificates from a directory of PEM files, and notices every change of it.
 //
 // The directory has one folder for each name, with "<server name>/tls.crt" (chain, leaf first) and
-// "<server name>/tls.key". The folder of a wildcard is "_.example.com". Files may be replaced by
-// renames, by symlink swaps as Kubernetes does, or in place.
+// "<server name>/tls.key". The folder of a wildcard is "_.example.com". Package layout knows the
+// files and folders of other programs, which are taken, too. Files may be replaced by renames, by
+// symlink swaps as Kubernetes does, or in place.
 //
 // Its rules:
 //

@@ -20,6 +20,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/internal/testca"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -146,7 +147,7 @@ func replace(t testing.TB, path string, content []byte) {
 func put(t testing.TB, ca testca.CA, root string, n keysource.Name) string {
 	t.Helper()
 	chain, key := ca.Issue(t, string(n))
-	return putPEM(t, filepath.Join(root, folderName(n)), chain, key)
+	return putPEM(t, filepath.Join(root, layout.Folder(n)), chain, key)
 }
 
 func putPEM(t testing.TB, folder string, chain, key []byte) string {

@@ -1,22 +1,26 @@
 package dir
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 const (
-	crtFile = "tls.crt"
-	keyFile = "tls.key"
+	crtFile = layout.ChainFile
+	keyFile = layout.KeyFile
 	maxFile = 1 << 20 // the same as in keysource: more is not PEM of a certificate
 	// racy is how young a file may be for a second write to leave its size and time unchanged. Git
 	// has the same rule.
@@ -31,8 +35,9 @@ type host struct {
 	// is taken before Dir.mu.
 	io sync.Mutex
 
-	folder string
-	seen   uint64 // the last scan that found the folder
+	folder string       // of the chain's file, if flat
+	flat   layout.Files // the files, if they stand in the directory itself
+	seen   uint64       // the last scan that found the folder
 	sig    signature
 	gone   time.Time // when the folder went missing; zero if it is there
 	held   bool      // the folder is missing, and the name is held back
@@ -46,6 +51,8 @@ type host struct {
 	version, leaf, issuer string // of good, or of what the last look found
 	notAfter              time.Time
 	life                  time.Duration // from its beginning to notAfter
+	others                []string      // the certificate's names besides name
+	notes                 []string      // what was put in order when it was read
 	wrongSince            time.Time     // when the files became wrong; zero if they are right
 	problem               string        // what is wrong, once a second look found the same
 }
@@ -68,52 +75,179 @@ func identify(fi fs.FileInfo) fileID {
 	return id
 }
 
-// stat looks at both files through all symbolic links.
-func stat(folder string) (signature, error) {
-	var ids [2]fileID
-	for i, file := range []string{crtFile, keyFile} {
-		fi, err := os.Stat(filepath.Join(folder, file))
-		switch {
-		case missing(err):
-			return signature{}, fmt.Errorf("%s: there is no %s (to remove the name, remove the folder)", folder, file)
-		case err != nil:
-			return signature{}, err
-		case !fi.Mode().IsRegular():
-			return signature{}, fmt.Errorf("%s is not a file", filepath.Join(folder, file))
-		}
-		ids[i] = identify(fi)
-	}
-	return signature{ids[0], ids[1]}, nil
+// place is where the files of a name are. If they stand in the directory itself, folder is the path
+// of the chain.
+type place struct {
+	folder string
+	flat   layout.Files // the files, if they stand in the directory itself
 }
 
-// read returns the certificate in folder, and the signature of the files from which it came. The
+// find looks for other files than the usual ones.
+func find(folder string) (layout.Files, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil && !missing(err) {
+		return layout.Files{}, err
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	files, err := layout.Find(names)
+	if err != nil {
+		return files, fmt.Errorf("%s: %w (to remove the name, remove the folder)%s", folder, err,
+			deeper(folder, entries))
+	}
+	return files, nil
+}
+
+// deeper says which directory to give instead if a folder holds certificates of its own.
+func deeper(folder string, entries []fs.DirEntry) string {
+	var names []string
+	for _, e := range entries {
+		if names = append(names, e.Name()); !isFolder(folder, e) {
+			continue
+		}
+		at := filepath.Join(folder, e.Name())
+		if below, err := os.ReadDir(at); err == nil {
+			var files []string
+			for _, f := range below {
+				files = append(files, f.Name())
+			}
+			if _, ok := layout.Complete(files); ok {
+				return fmt.Sprintf("; %s has folders of certificates: give that directory", folder)
+			}
+		}
+	}
+	if all, _ := layout.FindFlat(names); len(all) > 0 {
+		return fmt.Sprintf("; %s has files of certificates, such as %s: give that directory", folder, all[0].Chain)
+	}
+	return ""
+}
+
+// found is what a look by stat alone shows. key is empty if one file should hold both.
+type found struct {
+	chain, key string // paths
+	sig        signature
+}
+
+// stat looks at the files through all symbolic links.
+func (p place) stat() (found, error) {
+	if p.flat != (layout.Files{}) {
+		return p.statFiles(filepath.Dir(p.folder), p.flat)
+	}
+	f, err := p.statFiles(p.folder, layout.Files{Chain: crtFile, Key: keyFile})
+	if !missing(err) {
+		return f, err
+	}
+	files, err := find(p.folder)
+	if err != nil {
+		return found{}, err
+	}
+	return p.statFiles(p.folder, files)
+}
+
+func (p place) statFiles(dir string, files layout.Files) (f found, err error) {
+	f.chain = filepath.Join(dir, files.Chain)
+	if f.sig.crt, err = p.statFile(f.chain); err != nil || files.Key == "" {
+		return f, err
+	}
+	f.key = filepath.Join(dir, files.Key)
+	f.sig.key, err = p.statFile(f.key)
+	return f, err
+}
+
+func (p place) statFile(path string) (fileID, error) {
+	fi, err := os.Stat(path)
+	switch {
+	case missing(err):
+		return fileID{}, &missingFile{p.folder, filepath.Base(path)}
+	case err != nil:
+		return fileID{}, err
+	case !fi.Mode().IsRegular():
+		return fileID{}, fmt.Errorf("%s is not a file", path)
+	}
+	return identify(fi), nil
+}
+
+// missingFile is the error of a file that is missing. It wraps [fs.ErrNotExist].
+type missingFile struct{ folder, file string }
+
+func (e *missingFile) Error() string {
+	return fmt.Sprintf("%s: there is no %s (to remove the name, remove the folder)", e.folder, e.file)
+}
+
+func (e *missingFile) Unwrap() error { return fs.ErrNotExist }
+
+// signature is zero if a file cannot be found, so that it is looked at.
+func (p place) signature() signature {
+	f, err := p.stat()
+	if err != nil {
+		return signature{}
+	}
+	return f.sig
+}
+
+// read returns the certificate of n, and the signature of the files from which it came. The
 // signature is zero if the files must be looked at again even if they seem unchanged.
-func read(folder string, n keysource.Name, now time.Time) (keysource.Certificate, signature, error) {
+//
+// Files may be replaced one after the other, as certbot does with its links. Then the key does not
+// belong to the chain, and read returns an error: the two halves are never mixed.
+func (p place) read(n keysource.Name, now time.Time) (keysource.Certificate, signature, error) {
 	// This comes first, so that a write meanwhile shows as a change at the next look.
-	sig, err := stat(folder)
+	f, err := p.stat()
 	if err != nil {
 		return keysource.Certificate{}, signature{}, err
 	}
-	var p keysource.PEM
-	if p.Chain, err = readFile(filepath.Join(folder, crtFile)); err != nil {
+	var pair keysource.PEM
+	if pair.Chain, err = readFile(f.chain); err != nil {
 		return keysource.Certificate{}, signature{}, err
 	}
-	if p.Key, err = readFile(filepath.Join(folder, keyFile)); err != nil {
-		return keysource.Certificate{}, signature{}, err
+	switch {
+	case f.key == "" && !hasKey(pair.Chain):
+		return keysource.Certificate{}, signature{}, p.noKey(f.chain)
+	case f.key != "":
+		if pair.Key, err = readFile(f.key); err != nil {
+			return keysource.Certificate{}, signature{}, err
+		}
+		if len(pair.Key) == 0 { // the chain is not asked for a key in place of this one
+			pair.Key = []byte("\n")
+		}
 	}
-	c, err := keysource.ParseCertificate(p, now)
+	c, err := keysource.ParseCertificate(pair, now)
+	advice := ""
 	if err == nil {
-		err = c.CheckName(n)
+		if err = c.CheckName(n); err != nil && filepath.Base(f.chain) != crtFile {
+			entries, _ := os.ReadDir(p.folder)
+			advice = deeper(p.folder, entries)
+		}
 	}
 	if err != nil {
-		return keysource.Certificate{}, signature{}, fmt.Errorf("%s: %w", folder, err)
+		return keysource.Certificate{}, signature{}, fmt.Errorf("%s: %w%s", p.folder, err, advice)
 	}
-	for _, id := range []fileID{sig.crt, sig.key} {
-		if age := now.Sub(time.Unix(0, id.mtime)); age.Abs() < racy {
+	for _, id := range []fileID{f.sig.crt, f.sig.key} {
+		if age := now.Sub(time.Unix(0, id.mtime)); id != (fileID{}) && age.Abs() < racy {
 			return c, signature{}, nil
 		}
 	}
-	return c, sig, nil
+	return c, f.sig, nil
+}
+
+// hasKey reports whether a file of a chain seems to hold a private key, too. UTF-16 has a zero
+// between its letters.
+func hasKey(chain []byte) bool {
+	return bytes.Contains(bytes.ReplaceAll(chain, []byte{0}, nil), []byte("PRIVATE KEY-----"))
+}
+
+func (p place) noKey(chain string) error {
+	if p.flat != (layout.Files{}) {
+		stem := strings.TrimSuffix(p.flat.Chain, filepath.Ext(p.flat.Chain))
+		return fmt.Errorf("%s: it has no private key, and there is no %s.key (to remove the name, remove the file)",
+			chain, stem)
+	}
+	if filepath.Base(chain) == "fullchain.pem" {
+		return &missingFile{p.folder, "privkey.pem"}
+	}
+	return &missingFile{p.folder, keyFile}
 }
 
 func readFile(path string) ([]byte, error) {
@@ -137,10 +271,10 @@ func (d *Dir) look(h *host) error {
 	h.io.Lock()
 	defer h.io.Unlock()
 	d.mu.Lock()
-	folder := h.folder
+	at := place{h.folder, h.flat}
 	d.mu.Unlock()
 	now := time.Now()
-	c, sig, err := read(folder, h.name, now)
+	c, sig, err := at.read(h.name, now)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -169,10 +303,27 @@ func (d *Dir) look(h *host) error {
 	}
 	h.version, h.leaf, h.issuer, h.notAfter = c.Version(), c.Fingerprint(), c.Issuer, c.NotAfter
 	h.life = c.NotAfter.Sub(c.NotBefore)
+	h.others = otherNames(h.name, c)
+	if !slices.Equal(h.notes, c.Notes) {
+		h.notes = c.Notes
+		for _, note := range c.Notes {
+			d.log.Info("a certificate's files were put in order", "name", h.name, "folder", h.folder, "note", note)
+		}
+	}
 	if h.asked {
 		h.good = &c
 	}
 	return nil
+}
+
+// otherNames returns the names of c besides n, in normal form.
+func otherNames(n keysource.Name, c keysource.Certificate) (out []string) {
+	for _, s := range c.Names {
+		if other, err := keysource.ServerName(s); err == nil && other != n && !slices.Contains(out, string(other)) {
+			out = append(out, string(other))
+		}
+	}
+	return out
 }
 
 // noteProblem notes that the files of h are not right. That becomes a problem when a second look
@@ -181,7 +332,7 @@ func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 	h.waiting = h.asked && h.good == nil
 	if h.good == nil {
 		h.version, h.leaf, h.issuer, h.notAfter = "", "", "", time.Time{}
-		h.life = 0
+		h.life, h.others, h.notes = 0, nil, nil
 	}
 	if h.wrongSince.IsZero() {
 		h.wrongSince = now

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/internal/testca"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 // These run on real inotify, with a rescan so late that only a wake-up can explain what they see.
@@ -134,7 +135,7 @@ func TestInotifyVolumeOfAllHosts(t *testing.T) {
 		files := map[string][]byte{}
 		for _, n := range names {
 			chain, key := ca.Issue(t, string(n))
-			files[folderName(n)+"/"+crtFile], files[folderName(n)+"/"+keyFile] = chain, key
+			files[layout.Folder(n)+"/"+crtFile], files[layout.Folder(n)+"/"+keyFile] = chain, key
 			versions[n] = version(t, chain, key)
 		}
 		all.write(files)

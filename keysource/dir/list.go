@@ -24,6 +24,19 @@ type Entry struct {
 	Problem  string        // what has been wrong for a second or more; empty if nothing is
 	Expired  bool          // Expired says that it has expired, and that Problem says nothing else.
 	Held     bool          // the folder is gone, with many others, and the name is held back
+	// Unserved are the certificate's names that the directory has no folder for, nor one of their
+	// wildcard. Another source may have them.
+	Unserved []keysource.Name
+	Notes    []string // what was put in order, or left out, when the files were read
+}
+
+// Remarks returns what an operator should know of an entry that is no problem.
+func (e Entry) Remarks() []string {
+	if len(e.Unserved) == 0 {
+		return e.Notes
+	}
+	return append(slices.Clone(e.Notes), "not served under its other names, which have no folder: "+
+		keysource.FirstFew(e.Unserved))
 }
 
 // Has reports whether the directory has the name, or holds it back. Then no other source is asked.
@@ -52,6 +65,17 @@ func (d *Dir) Problem(n keysource.Name) string {
 	return ""
 }
 
+// unserved returns the other names of h for which there is no host. The caller holds mu.
+func (d *Dir) unserved(h *host) (out []keysource.Name) {
+	for _, other := range h.others {
+		n := keysource.Name(other)
+		if d.hosts[n] == nil && (n.Wildcard() == "" || d.hosts[n.Wildcard()] == nil) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // List returns an entry for each folder and each held name, by name. Folders that have no name
 // come first.
 func (d *Dir) List() []Entry {
@@ -62,7 +86,8 @@ func (d *Dir) List() []Entry {
 		list = append(list, Entry{Folder: filepath.Join(d.root, folder), Problem: why})
 	}
 	for _, h := range d.hosts {
-		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.life, h.problem, false, h.held}
+		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.life, h.problem, false, h.held,
+			d.unserved(h), h.notes}
 		if e.Problem != "" && h.good != nil && !h.held {
 			e.Problem = fmt.Sprintf("version %s is served on, since the files cannot be used: %s", h.version, h.problem)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/internal/testca"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 type fakeKnown struct {
@@ -66,7 +67,7 @@ func populate(t *testing.T, root string, n int) (all []keysource.Name, v string)
 func remove(t *testing.T, root string, names ...keysource.Name) {
 	t.Helper()
 	for _, n := range names {
-		check(t, os.RemoveAll(filepath.Join(root, folderName(n))))
+		check(t, os.RemoveAll(filepath.Join(root, layout.Folder(n))))
 	}
 }
 

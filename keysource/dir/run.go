@@ -2,13 +2,16 @@ package dir
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 // alwaysReady is a closed channel: a select with it does not wait.
@@ -103,7 +106,7 @@ func (d *Dir) takeTouched() (hosts []*host) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for folder := range d.dirty {
-		n, err := hostName(filepath.Base(folder))
+		n, err := hostName(folder)
 		if h := d.hosts[n]; err == nil && h != nil && h.folder == folder {
 			hosts = append(hosts, h)
 		}
@@ -137,7 +140,7 @@ func (d *Dir) loadKnown(ctx context.Context) bool {
 		if err == nil {
 			d.mu.Lock()
 			for _, n := range names {
-				d.hosts[n] = &host{name: n, folder: filepath.Join(d.root, folderName(n))}
+				d.hosts[n] = &host{name: n, folder: filepath.Join(d.root, layout.Folder(n))}
 			}
 			d.mu.Unlock()
 			break
@@ -180,6 +183,10 @@ func (d *Dir) neverRead() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.unread != nil && len(d.hosts) == 0 {
+		if errors.Is(d.unread, fs.ErrPermission) {
+			return fmt.Errorf("certificates: %w: let lockstepd's user read it, or have a hook copy what is renewed "+
+				"(deploy/certbot, deploy/acme.sh)", d.unread)
+		}
 		return fmt.Errorf("certificates: %w: create the directory or correct its path (--certs)", d.unread)
 	}
 	return nil

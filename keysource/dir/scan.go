@@ -1,15 +1,16 @@
 package dir
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 // scan looks at every folder and file by stat, and reads what changed: names that were asked for
@@ -26,18 +27,26 @@ func (d *Dir) scan(w *watcher, first bool) {
 		entries = nil
 	}
 	r := round{bad: map[string]string{}}
+	var files []string
 	for _, e := range entries {
 		if !isFolder(d.root, e) {
+			if layout.MayMatter(e.Name()) {
+				files = append(files, e.Name())
+			}
 			continue
 		}
-		n, err := hostName(e.Name())
+		folder := filepath.Join(d.root, e.Name())
+		n, err := hostName(folder)
 		if err != nil {
 			r.bad[e.Name()] = err.Error()
 			continue
 		}
-		folder := filepath.Join(d.root, e.Name())
-		sig, _ := stat(folder) // a failure has the zero signature, and is looked at
-		d.foundFolder(&r, n, folder, sig)
+		d.foundHost(&r, n, place{folder: folder})
+	}
+	flat, bad := layout.FindFlat(files)
+	maps.Copy(r.bad, bad)
+	for _, f := range flat {
+		d.foundHost(&r, f.Name, place{filepath.Join(d.root, f.Chain), f.Files})
 	}
 	d.findMissing(err, first, begun)
 	d.report(r.bad)
@@ -64,8 +73,9 @@ type round struct {
 	now, later []*host  // changed
 }
 
-// foundFolder notes that n has a folder.
-func (d *Dir) foundFolder(r *round, n keysource.Name, folder string, sig signature) {
+// foundHost notes that n has its files at at.
+func (d *Dir) foundHost(r *round, n keysource.Name, at place) {
+	sig := at.signature()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := d.hosts[n]
@@ -77,7 +87,7 @@ func (d *Dir) foundFolder(r *round, n keysource.Name, folder string, sig signatu
 		d.unsaved = true
 		d.wake(h)
 	case h.seen == d.scans:
-		r.bad[filepath.Base(folder)] = fmt.Sprintf("is %s again, which %s is already: remove one", n,
+		r.bad[filepath.Base(at.folder)] = fmt.Sprintf("is %s again, which %s is already: remove one", n,
 			filepath.Base(h.folder))
 		return
 	case h.held:
@@ -86,9 +96,9 @@ func (d *Dir) foundFolder(r *round, n keysource.Name, folder string, sig signatu
 		d.log.Info("certificate is back, and no longer held", "name", n)
 		d.wake(h)
 	}
-	h.seen, h.folder, h.gone = d.scans, folder, time.Time{}
-	if h.asked {
-		r.watch = append(r.watch, folder)
+	h.seen, h.folder, h.flat, h.gone = d.scans, at.folder, at.flat, time.Time{}
+	if h.asked && h.flat == (layout.Files{}) { // the directory itself is watched
+		r.watch = append(r.watch, at.folder)
 	}
 	switch {
 	case sig == h.sig && sig != signature{}:
@@ -114,14 +124,23 @@ func (d *Dir) report(bad map[string]string) {
 // startWatching watches a host that was asked for the first time, and looks whether it changed
 // before the watch began.
 func (d *Dir) startWatching(w *watcher, h *host) {
-	w.watch(d.log, h.folder)
-	sig, _ := stat(h.folder)
+	at := d.placeOf(h)
+	if at.flat == (layout.Files{}) {
+		w.watch(d.log, at.folder)
+	}
+	sig := at.signature()
 	d.mu.Lock()
 	changed := sig == (signature{}) || sig != h.sig
 	d.mu.Unlock()
 	if changed {
 		d.look(h)
 	}
+}
+
+func (d *Dir) placeOf(h *host) place {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return place{h.folder, h.flat}
 }
 
 // isFolder reports whether e is a folder or a link to one. Hidden entries (the "..data" of
@@ -140,19 +159,8 @@ func isFolder(root string, e fs.DirEntry) bool {
 
 // hostName returns the name whose certificate a folder has.
 func hostName(folder string) (keysource.Name, error) {
-	if strings.HasPrefix(folder, "*") {
-		return "", errors.New("a wildcard's folder is written _.example.com")
-	}
-	if rest, ok := strings.CutPrefix(folder, "_."); ok {
-		folder = "*." + rest
-	}
-	return keysource.ServerName(folder)
-}
-
-// folderName is the inverse of hostName.
-func folderName(n keysource.Name) string {
-	if rest, ok := strings.CutPrefix(string(n), "*."); ok {
-		return "_." + rest
-	}
-	return string(n)
+	return layout.Host(filepath.Base(folder), func(file string) bool {
+		_, err := os.Stat(filepath.Join(folder, file))
+		return err == nil
+	})
 }

@@ -117,7 +117,9 @@ func (a *admin) cert(r *http.Request) (out api.Cert, err error) {
 		if err != nil {
 			return out, err
 		}
-		return certOf(n, src.name, c), nil
+		out = certOf(n, src.name, c)
+		out.Unserved = a.unserved(r.Context(), n, c)
+		return out, nil
 	}
 	return out, fmt.Errorf("certificate %s %w: neither the directory nor the store has it", n, keysource.ErrNotExist)
 }
@@ -137,7 +139,7 @@ func (a *admin) sources() (out []named) {
 func certOf(n keysource.Name, source string, c keysource.Certificate) api.Cert {
 	out := api.Cert{
 		Name: string(n), Source: source, Version: c.Version(), Fingerprint: c.Fingerprint(), Issuer: c.Issuer,
-		NotAfter: c.NotAfter, Chain: string(c.Chain),
+		NotAfter: c.NotAfter, Chain: string(c.Chain), Notes: c.Notes,
 	}
 	if context, err := keysource.ResumptionContext(c.Chain, n); err == nil { // it was parsed before
 		out.Context = context.Fingerprint
@@ -169,7 +171,7 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	if notBefore == nil {
 		out.Warnings = ends(n, before.Chain, c.Chain)
 	}
-	out.Shadowed = a.inDirectory(r, n)
+	out.Shadowed, out.Unserved = a.inDirectory(r, n), a.unserved(r.Context(), n, c)
 	if out.Same = notBefore == nil && before.Version() == out.Version; out.Same && !req.Now {
 		return out, nil
 	}

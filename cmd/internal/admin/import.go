@@ -89,6 +89,9 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 		default:
 			changed = append(changed, pairs[i].Name)
 		}
+		for _, note := range o.Notes {
+			out.Notes = append(out.Notes, api.ImportNote{Folder: folders[i], Note: note})
+		}
 		out.Stored++
 	}
 	if broken != nil && out.Stored == 0 {

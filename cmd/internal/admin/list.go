@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 )
 
@@ -24,7 +25,8 @@ func (a *admin) certs(r *http.Request) (out api.Certs, err error) {
 		return out, err
 	}
 	names := map[string]bool{} // those of the directory
-	dir := a.directory(names)
+	dir, unserved := a.directory(names)
+	defer func() { a.unservedOf(r.Context(), out.Certs, unserved) }()
 	dir = slices.DeleteFunc(dir, func(c api.Cert) bool { return !p.wants(c) })
 	p.out = []api.Cert{}
 	scanned := 0
@@ -104,15 +106,20 @@ func (p *page) answer(more bool) api.Certs {
 	return out
 }
 
-// directory lists the directory by name, and notes the names.
-func (a *admin) directory(names map[string]bool) (out []api.Cert) {
+// directory lists the directory by name, and notes the names. unserved has, by name, the other
+// names of its certificate that the directory does not have.
+func (a *admin) directory(names map[string]bool) (out []api.Cert, unserved map[string][]keysource.Name) {
 	if a.cfg.Dir == nil {
-		return nil
+		return nil, nil
 	}
+	unserved = map[string][]keysource.Name{}
 	for _, e := range a.cfg.Dir.List() {
 		c := api.Cert{
 			Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Fingerprint: e.Leaf,
-			Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem,
+			Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem, Notes: e.Notes,
+		}
+		if len(e.Unserved) > 0 {
+			unserved[c.Name] = e.Unserved
 		}
 		if c.Name == "" {
 			c.Name = e.Folder
@@ -121,7 +128,7 @@ func (a *admin) directory(names map[string]bool) (out []api.Cert) {
 		out = append(out, c)
 	}
 	slices.SortStableFunc(out, func(x, y api.Cert) int { return cmp.Compare(x.Name, y.Name) })
-	return out
+	return out, unserved
 }
 
 func certOfEntry(e catalog.Entry) api.Cert {

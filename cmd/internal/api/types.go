@@ -296,12 +296,16 @@ type Cert struct {
 	Same bool `json:"same,omitempty"`
 	// Warnings say what the new certificate ends, such as session tickets.
 	Warnings []string `json:"warnings,omitempty"`
+	// Notes say what of the files was put in order or left out when they were read.
+	Notes []string `json:"notes,omitempty"`
+	// Unserved are the certificate's other names that neither the directory nor the store has.
+	Unserved []string `json:"unserved,omitempty"`
 }
 
 // PutCert is PUT /v1/certs/{name}.
 type PutCert struct {
 	Chain []byte `json:"chain"` // Chain is PEM, leaf first.
-	Key   []byte `json:"key"`   // Key is PEM.
+	Key   []byte `json:"key"`   // Key is PEM. It is empty if Chain holds the private key, too.
 	// Now gives the certificate to every node at once, also if it is stored already. No node tries
 	// it first.
 	Now bool `json:"now,omitempty"`
@@ -313,6 +317,14 @@ type Imported struct {
 	Stored int            `json:"stored"` // Stored counts those that are in the store now.
 	Same   int            `json:"same"`   // Same counts those of Stored that were there already.
 	Failed []ImportFailed `json:"failed"`
+	// Notes say what of stored certificates was put in order or left out.
+	Notes []ImportNote `json:"notes,omitempty"`
+}
+
+// ImportNote is a note of a certificate that was stored.
+type ImportNote struct {
+	Folder string `json:"folder"`
+	Note   string `json:"note"`
 }
 
 // ImportFailed is a certificate that was not stored.

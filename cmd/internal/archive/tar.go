@@ -5,12 +5,16 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"iter"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 // maxWaiting bounds, in bytes, what waits in memory for the other file of its folder.
@@ -19,9 +23,10 @@ const maxWaiting = 256 << 20
 // overhead is about how many bytes a waiting folder takes besides its files.
 const overhead = 256
 
-// Tar yields each folder of an archive when both its files have been read, in whatever order they
-// come. Until then one of them waits in memory. Folders with one file only come last, with their
-// Err. After an error, which begins with name, it ends.
+// Tar yields each folder of an archive when all its files have been read, in whatever order they
+// come. Until then they wait in memory. What is not tls.crt and tls.key or fullchain.pem and
+// privkey.pem comes last, and so do folders in which a file is missing, with their Err. After an
+// error, which begins with name, it ends.
 func Tar(r io.Reader, name string) iter.Seq2[Pair, error] {
 	return func(yield func(Pair, error) bool) {
 		a := newReader(r)
@@ -38,10 +43,16 @@ func Tar(r io.Reader, name string) iter.Seq2[Pair, error] {
 				return
 			}
 		}
+		loose := a.waiting[""]
+		delete(a.waiting, "")
 		for _, folder := range slices.Sorted(maps.Keys(a.waiting)) {
-			if !yield(a.waiting[folder].half(), nil) {
+			if !yield(a.once(folder, a.waiting[folder]), nil) {
 				return
 			}
+		}
+		if loose != nil {
+			flat(loose.names(), func(folder string) bool { return a.waiting[folder] != nil || a.isDone(folder) },
+				func(file string) ([]byte, error) { return loose.files[file], loose.err }, yield)
 		}
 	}
 }
@@ -49,16 +60,33 @@ func Tar(r io.Reader, name string) iter.Seq2[Pair, error] {
 type reader struct {
 	tar     *tar.Reader
 	begun   bool
-	waiting map[string]*Pair // waiting has the folders of which one file is missing.
-	size    int              // size is that of waiting.
-	most    int              // most is the limit of size.
+	waiting map[string]*folder // waiting has the folders of which a file may be missing.
+	size    int                // size is that of waiting.
+	most    int                // most is the limit of size.
+	// done has hashes of the folders that were yielded. Later files of theirs are left out.
+	done map[uint64]struct{}
+	seed maphash.Seed
+}
+
+// folder is what was read of a folder so far.
+type folder struct {
+	files map[string][]byte
+	err   error
 }
 
 func newReader(r io.Reader) *reader {
-	return &reader{tar: tar.NewReader(bufio.NewReaderSize(r, 256<<10)), waiting: map[string]*Pair{}, most: maxWaiting}
+	return &reader{
+		tar: tar.NewReader(bufio.NewReaderSize(r, 256<<10)), waiting: map[string]*folder{}, most: maxWaiting,
+		done: map[uint64]struct{}{}, seed: maphash.MakeSeed(),
+	}
 }
 
-// next reads one file. It returns its folder if both files are read now.
+func (a *reader) isDone(folder string) bool {
+	_, done := a.done[maphash.String(a.seed, folder)]
+	return done
+}
+
+// next reads one file. It returns its folder if no further file is needed.
 func (a *reader) next() (*Pair, error) {
 	h, err := a.tar.Next()
 	if err != nil {
@@ -68,44 +96,85 @@ func (a *reader) next() (*Pair, error) {
 		return nil, err
 	}
 	a.begun = true
-	folder, file := path.Split(path.Clean("/" + h.Name))
-	folder = strings.Trim(folder, "/")
-	if file != chainFile && file != keyFile || strings.Contains("/"+folder, "/.") {
+	at, file := path.Split(path.Clean("/" + h.Name))
+	at = strings.Trim(at, "/")
+	if h.Typeflag == tar.TypeDir || !layout.MayMatter(file) || strings.Contains("/"+at, "/.") || a.isDone(at) {
 		return nil, nil
 	}
-	p := a.waiting[folder]
-	if p == nil {
-		p = &Pair{Folder: folder}
-		a.waiting[folder] = p
-		a.size += overhead + len(folder)
+	f := a.waiting[at]
+	if f == nil {
+		f = &folder{files: map[string][]byte{}}
+		a.waiting[at] = f
+		a.size += overhead + len(at)
 	}
 	if sparse(h) { // a few bytes may stand for any number
 		return nil, fmt.Errorf("%.300q has holes: make the archive without --sparse (-S)", h.Name)
 	}
 	b, err := readSome(a.tar, h.Size)
-	a.size -= p.Size()
+	a.size -= f.size()
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%.300q: %w", h.Name, err)
 	case h.Typeflag != tar.TypeReg:
-		p.Err = fmt.Errorf("%s is a link or no file: make the archive with tar -h", h.Name)
-	case strings.Contains(folder, "/"):
-		p.Err = fmt.Errorf("it lies too deep: make the archive of the folders themselves (tar -C DIR -cf FILE .)")
-	case file == chainFile:
-		p.Chain = b
+		f.err = fmt.Errorf("%s is a link or no file: make the archive with tar -h", h.Name)
+	case strings.Contains(at, "/"):
+		f.err = fmt.Errorf("it lies too deep: make the archive of the folders themselves (tar -C DIR -cf FILE .)")
 	default:
-		p.Key = b
+		f.files[file] = b
 	}
-	if a.size += p.Size(); a.size > a.most {
+	if a.size += f.size(); a.size > a.most {
 		return nil, errors.New(
 			"too many folders are only half there: make the archive folder by folder (tar -C DIR -cf FILE .)")
 	}
-	if p.Err != nil || p.Chain == nil || p.Key == nil {
+	if _, whole := layout.Complete(f.names()); f.err != nil || !whole || at == "" {
 		return nil, nil
 	}
-	delete(a.waiting, folder)
-	a.size -= p.Size() + overhead + len(folder)
-	return p, nil
+	delete(a.waiting, at)
+	a.size -= f.size() + overhead + len(at)
+	a.done[maphash.String(a.seed, at)] = struct{}{}
+	p := a.once(at, f)
+	return &p, nil
+}
+
+// once returns the certificate of a folder. One that only stands for a name whose own folder came
+// before has an Err.
+func (a *reader) once(at string, f *folder) Pair {
+	p := f.pair(at)
+	if p.Folder != at && (a.isDone(p.Folder) || a.waiting[p.Folder] != nil) {
+		return Pair{Folder: at, Err: again(p.Folder, p.Folder)}
+	}
+	return p
+}
+
+// size returns about how many bytes the files take.
+func (f *folder) size() (n int) {
+	for name, b := range f.files {
+		n += len(name) + len(b)
+	}
+	return n
+}
+
+func (f *folder) names() []string { return slices.Collect(maps.Keys(f.files)) }
+
+// pair returns the certificate of a folder that was read, or an Err that says what is missing.
+func (f *folder) pair(at string) Pair {
+	half := Pair{Folder: at, PEM: keysource.PEM{Chain: f.files[chainFile], Key: f.files[keyFile]}, Err: f.err}
+	if half.Err != nil {
+		return half
+	}
+	var files layout.Files
+	if files, half.Err = layout.Find(f.names()); half.Err != nil {
+		return half
+	}
+	p := keysource.PEM{Chain: f.files[files.Chain]}
+	switch {
+	case files.Key != "":
+		p.Key = f.files[files.Key]
+	case !hasKey(p.Chain):
+		half.Err = fmt.Errorf("there is no %s", keyFile)
+		return half
+	}
+	return pairOf(at, files, func(file string) bool { return f.files[file] != nil }, p)
 }
 
 // sparse reports whether the file is larger than what the archive holds of it.
@@ -119,16 +188,4 @@ func sparse(h *tar.Header) bool {
 		}
 	}
 	return false
-}
-
-// half returns p with an Err that says what is missing.
-func (p Pair) half() Pair {
-	if p.Err == nil {
-		missing := keyFile
-		if p.Chain == nil {
-			missing = chainFile
-		}
-		p.Err = fmt.Errorf("there is no %s", missing)
-	}
-	return p
 }

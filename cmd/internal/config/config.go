@@ -85,7 +85,9 @@ type Config struct {
 	// one. With 0 all get it at once, as with lockstep cert put --now.
 	Canary time.Duration `yaml:"canary"`
 	// Certs is a directory of certificates, which is watched: <server name>/tls.crt and tls.key. A
-	// wildcard's folder is _.example.com. It may be empty.
+	// wildcard's folder is _.example.com. It may be empty. The folders of certbot (live), acme.sh
+	// and Caddy are taken too, and files such as shop.example.crt with shop.example.key, or
+	// shop.example.pem with both.
 	Certs string `yaml:"certs"`
 	// KEK is where the sealing key is kept. It is a file, or credential:NAME, of systemd, or
 	// env:VARIABLE, in base64, which is unset once it was read. Empty stands for

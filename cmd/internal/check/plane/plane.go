@@ -293,8 +293,13 @@ func (k *checker) directory(ctx context.Context) {
 		k.Refused(k.place("certs"), err)
 		return
 	}
-	good := 0
+	good, noted := 0, 0
 	for _, e := range all {
+		for _, note := range e.Remarks() {
+			if noted++; noted <= maxNotes {
+				k.Note("%s: %s", e.Folder, note)
+			}
+		}
 		switch {
 		case e.Problem == "":
 			good++
@@ -304,8 +309,14 @@ func (k *checker) directory(ctx context.Context) {
 			k.Unwell(k.place("certs"), fmt.Errorf("%s: %s", e.Folder, e.Problem))
 		}
 	}
+	if noted > maxNotes {
+		k.Note("%d more notes of certificates: lockstep cert list shows them", noted-maxNotes)
+	}
 	k.Checked("%d certificates of %s", good, k.cfg.Certs)
 }
+
+// maxNotes is how many notes of certificates are printed.
+const maxNotes = 20
 
 // noteWarnings is a log whose warnings become notes.
 type noteWarnings struct {

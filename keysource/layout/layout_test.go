@@ -1,0 +1,101 @@
+package layout
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+func TestEachLayoutIsFound(t *testing.T) {
+	for files, want := range map[string]string{
+		"ca.crt tls.crt tls.key":                                             "tls.crt tls.key",
+		"tls.key tls-combined.pem tls.crt key.der":                           "tls.crt tls.key",
+		"README cert.pem chain.pem fullchain.pem privkey.pem":                "fullchain.pem privkey.pem",
+		"tls.crt tls.key fullchain.pem privkey.pem":                          "tls.crt tls.key",
+		"a.b.cer a.b.conf a.b.csr a.b.csr.conf a.b.key ca.cer fullchain.cer": "fullchain.cer a.b.key",
+		"fullchain.pem key.pem":                                              "fullchain.pem key.pem",
+		"cert.pem key.pem":                                                   "cert.pem key.pem",
+		"a.b.crt a.b.issuer.crt a.b.json a.b.key":                            "a.b.crt a.b.key",
+		"a.b.pem a.b-key.pem":                                                "a.b.pem a.b-key.pem",
+		"haproxy.pem":                                                        "haproxy.pem ",
+		"tls.crt":                                                            "tls.crt ",
+		"":                                                                   "there is no tls.crt",
+		"tls.key README":                                                     "there is no tls.crt",
+		"a.crt b.crt tls.key": "" +
+			"several files may stand for it: a.crt, b.crt",
+		"tls.crt a.key b.key": "" +
+			"several files may stand for it: a.key, b.key",
+		"cert.pem chain.pem privkey.pem": "cert.pem may lack its intermediates",
+		"a.b.cer a.b.key ca.cer":         "a.b.cer may lack its intermediates",
+	} {
+		f, err := Find(strings.Fields(files))
+		got := f.Chain + " " + f.Key
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want && (err == nil || !strings.HasSuffix(got, want)) {
+			t.Errorf("%s: %s, want %s", files, got, want)
+		}
+	}
+}
+
+func TestFoldersAreNamedAsProgramsNameThem(t *testing.T) {
+	for _, c := range []struct {
+		folder, file string
+		want         keysource.Name // empty if it is refused
+	}{
+		{"shop.example", "", "shop.example"}, {"_.shop.example", "", "*.shop.example"},
+		{"shop.example-0001", "fullchain.pem", "shop.example"}, {"shop.example-0012", "", "shop.example-0012"},
+		{"node-0001", "fullchain.pem", "node-0001"}, {"a-001.example", "fullchain.pem", "a-001.example"},
+		{"shop.example_ecc", "fullchain.cer", "shop.example"},
+		{"*.shop.example_ecc", "fullchain.cer", "*.shop.example"},
+		{"*.shop.example", "", ""},
+		{"*.shop.example", "fullchain.cer", "*.shop.example"},
+		{"wildcard_.shop.example", "", "*.shop.example"}, {"Shop.Example", "", "shop.example"},
+	} {
+		n, err := Host(c.folder, func(file string) bool { return file == c.file })
+		if n != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s with %s: %q, %v", c.folder, c.file, n, err)
+		}
+	}
+	for _, n := range []keysource.Name{"shop.example", "*.shop.example", "node-0001"} {
+		if got, err := Host(Folder(n), func(string) bool { return true }); got != n || err != nil {
+			t.Errorf("%s: %s, %v", n, got, err)
+		}
+	}
+}
+
+func TestFlatFilesAreHosts(t *testing.T) {
+	for files, want := range map[string]string{
+		"shop.example.crt shop.example.issuer.crt shop.example.key _.b.example.crt _.b.example.key": "" +
+			"" +
+			"*.b.example=_.b.example.crt+_.b.example.key shop.example=shop.example.crt+shop.example.key",
+		"shop.example.pem": "shop.example=shop.example.pem+",
+		"shop.example.crt shop.example.key shop.example.pem":   "shop.example=shop.example.crt+shop.example.key",
+		"shop.example.pem shop.example.pem.key":                "shop.example=shop.example.pem+shop.example.pem.key",
+		"shop.example.pem shop.example-key.pem":                "shop.example=shop.example.pem+shop.example-key.pem",
+		"README ca.crt dhparam.pem acme.json a.key server.crt": "",
+		"tls.crt tls.key ca.crt":                               "! tls.crt",
+		"fullchain.cer a.b.cer a.b.key ca.cer":                 "! fullchain.cer",
+		"a..example.crt a..example.key":                        "! a..example.crt",
+	} {
+		all, bad := FindFlat(strings.Fields(files))
+		var got []string
+		for _, f := range all {
+			got = append(got, fmt.Sprintf("%s=%s+%s", f.Name, f.Chain, f.Key))
+		}
+		for f := range bad {
+			got = append(got, "! "+f)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", files, got, want)
+		}
+	}
+	if !slices.Equal([]bool{MayMatter("tls.key"), MayMatter("ca.crt"), MayMatter(".x.key"), MayMatter("README")},
+		[]bool{true, false, false, false}) {
+		t.Error("what may matter is wrong")
+	}
+}
