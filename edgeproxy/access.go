@@ -28,13 +28,16 @@ func (p *Proxy) logRequest(r *http.Request, e *entry, took time.Duration) {
 	if !p.opts.Access.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}
-	attrs := append(make([]slog.Attr, 0, 12),
+	attrs := append(make([]slog.Attr, 0, 13),
 		slog.String("remote", r.RemoteAddr), slog.String("method", r.Method), slog.String("host", r.Host),
 		slog.String("path", r.URL.Path),
 		slog.String("proto", r.Proto), slog.Int("status", e.status), slog.Int64("bytes", e.bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("tls", tls.VersionName(r.TLS.Version)),
 		slog.Bool("resumed", r.TLS.DidResume),
 	)
+	if balancer := balancerOf(r); balancer != "" {
+		attrs = append(attrs, slog.String("balancer", balancer))
+	}
 	if e.upstream != "" {
 		attrs = append(attrs, slog.String("upstream", e.upstream))
 	}

@@ -50,6 +50,12 @@ type Listener struct {
 	// Connections is how many connections may be open at once. Further ones wait to be accepted. 0
 	// means no limit.
 	Connections int `yaml:"connections"`
+	// ProxyProtocol are the networks (10.0.0.0/8) of balancers that put a header of the PROXY
+	// protocol, version 1 or 2, in front of each connection. The header tells the client's address,
+	// which is then that of the access log, of X-Forwarded-For and for trusted_proxies. Connections
+	// from these networks must begin with a header. Those from others begin with TLS, and a header
+	// there is refused.
+	ProxyProtocol []string `yaml:"proxy_protocol"`
 }
 
 // Route says where the requests for a host and a path go. Among routes that match, the most
@@ -232,6 +238,9 @@ func (l Listener) check() error {
 	if l.Connections < 0 {
 		return bad("connections: %d is less than 0", l.Connections)
 	}
+	if _, err := Networks("proxy_protocol", l.ProxyProtocol); err != nil {
+		return bad("%v", err)
+	}
 	if l.MinVersion != "1.2" && l.MinVersion != "1.3" {
 		return bad("min_version: %q is neither 1.2 nor 1.3", l.MinVersion)
 	}
@@ -239,6 +248,18 @@ func (l Listener) check() error {
 		return bad("client_names needs client_ca")
 	}
 	return nil
+}
+
+// Networks reads a list of networks. The error names the key.
+func Networks(key string, list []string) (all []netip.Prefix, err error) {
+	for _, s := range list {
+		n, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is no network such as 10.0.0.0/8", key, s)
+		}
+		all = append(all, n.Masked())
+	}
+	return all, nil
 }
 
 func (r Route) check() error {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/netip"
 	"strings"
 	"sync"
 )
@@ -66,21 +65,7 @@ func forwarding(name string) bool {
 }
 
 // trusts reports whether remote is the address of a trusted proxy.
-func (p *Proxy) trusts(remote string) bool {
-	if len(p.cfg.TrustedProxies) == 0 {
-		return false
-	}
-	at, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return false
-	}
-	for _, prefix := range p.cfg.TrustedProxies {
-		if prefix.Contains(at.Addr().Unmap()) {
-			return true
-		}
-	}
-	return false
-}
+func (p *Proxy) trusts(remote string) bool { return within(p.cfg.TrustedProxies, remote) }
 
 // statusGone is for the access log: the client left before it had an answer. It is nginx's number.
 const statusGone = 499

@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 
@@ -28,6 +29,8 @@ type listener struct {
 	fallback keysource.Name
 	current  atomic.Pointer[tls.Config]
 	server   *http.Server
+	// balancers are the networks of ProxyProtocol.
+	balancers []netip.Prefix
 }
 
 func (p *Proxy) newListener(l Listener) (*listener, error) {
@@ -58,6 +61,13 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		},
 		ErrorLog:    log.New(&handshakes{p}, "", 0),
 		BaseContext: func(net.Listener) context.Context { return p.requests },
+	}
+	if len(l.ProxyProtocol) > 0 {
+		var err error
+		if out.balancers, err = Networks("proxy_protocol", l.ProxyProtocol); err != nil {
+			return nil, err
+		}
+		out.server.ConnContext = connContext
 	}
 	return out, nil
 }
@@ -153,6 +163,9 @@ func (l *listener) verify(cs tls.ConnectionState) error {
 func (l *listener) serve(ln net.Listener) error {
 	if l.Connections > 0 {
 		ln = netutil.LimitListener(ln, l.Connections)
+	}
+	if len(l.balancers) > 0 {
+		ln = &proxied{ln, l.balancers, l.proxy.cfg.Timeouts.Header}
 	}
 	if err := l.server.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("%s: %w", l.Address, err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -253,12 +252,7 @@ func (c *Config) preload() (all []keysource.Name, _ error) {
 
 func (c *Config) proxy() (edgeproxy.Config, error) {
 	p := edgeproxy.Config{Listeners: c.Listeners, Routes: c.Routes, Limits: c.Limits, Timeouts: c.Timeouts}
-	for _, s := range c.TrustedProxies {
-		prefix, err := netip.ParsePrefix(s)
-		if err != nil {
-			return p, fmt.Errorf("trusted_proxies: %q is no network such as 10.0.0.0/8", s)
-		}
-		p.TrustedProxies = append(p.TrustedProxies, prefix.Masked())
-	}
-	return p, nil
+	var err error
+	p.TrustedProxies, err = edgeproxy.Networks("trusted_proxies", c.TrustedProxies)
+	return p, err
 }
