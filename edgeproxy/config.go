@@ -23,8 +23,8 @@ type Config struct {
 	Routes    []Route
 	Limits    Limits
 	Timeouts  Timeouts
-	// TrustedProxies are the addresses whose X-Forwarded-For, -Host and -Proto are believed and
-	// passed on. Those of everybody else are dropped.
+	// TrustedProxies are the addresses whose word of clients is passed on: X-Forwarded-*, X-Real-IP
+	// and the other headers in which upstreams believe a proxy. Those of others are removed.
 	TrustedProxies []netip.Prefix
 }
 

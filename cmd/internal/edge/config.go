@@ -64,7 +64,9 @@ type Config struct {
 	// Preload are server names whose certificates are asked for at the start, and never given up
 	// for others. Others are loaded when a client first asks for them.
 	Preload []string `yaml:"preload"`
-	// TrustedProxies are the networks (10.0.0.0/8) whose X-Forwarded-* headers are believed.
+	// TrustedProxies are the networks (10.0.0.0/8) of proxies in front of the edge. What they say
+	// of clients is passed on, such as X-Forwarded-*, X-Real-IP and X-SSL-Client-*. Headers of that
+	// kind are removed if they come from others.
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	// AccessLog says whether each request is logged. It is on or off.
 	AccessLog string `yaml:"access_log"`
