@@ -14,7 +14,8 @@ type entry struct {
 	bytes    int64
 	upstream string
 	err      error
-	body     *body // of the request; nil if it has none
+	body     *body  // of the request; nil if it has none
+	xfcc     string // what upstreams are told of the client's certificate; empty if it has none
 }
 
 type entryKey struct{}

@@ -96,11 +96,15 @@ func withoutBelieved(h http.Header) {
 // from its trailers as well. What a trusted proxy says stays, even if a Connection header names it.
 // Httputil removes that, and Forwarded.
 func (p *Proxy) tellClient(r *httputil.ProxyRequest) {
+	e := entryOf(r.In.Context())
 	if !p.trusts(r.In.RemoteAddr) {
 		withoutBelieved(r.Out.Header)
 		withoutBelieved(r.Out.Trailer)
-		if b := entryOf(r.In.Context()).body; b != nil {
-			b.trailer = r.Out.Trailer
+		if e.body != nil {
+			e.body.trailer = r.Out.Trailer
+		}
+		if e.xfcc != "" {
+			r.Out.Header[xfcc] = []string{e.xfcc}
 		}
 		r.SetXForwarded()
 		r.Out.Header["X-Real-Ip"] = []string{address(r.In.RemoteAddr)}
@@ -110,6 +114,9 @@ func (p *Proxy) tellClient(r *httputil.ProxyRequest) {
 		if name != "Forwarded" && believed(name) {
 			r.Out.Header[name] = v
 		}
+	}
+	if e.xfcc != "" { // one element for each hop, as in X-Forwarded-For
+		r.Out.Header[xfcc] = []string{strings.Join(append(slices.Clone(r.In.Header[xfcc]), e.xfcc), ",")}
 	}
 	host, proto := r.Out.Header["X-Forwarded-Host"], r.Out.Header["X-Forwarded-Proto"]
 	r.SetXForwarded()

@@ -47,6 +47,9 @@ type Listener struct {
 	// ("*.mesh.example", "spiffe://mesh.example/ns/*"). A client's certificate must have one of
 	// them. If it is empty, every certificate of the CA is accepted.
 	ClientNames []string `yaml:"client_names"`
+	// XFCCCert says that upstreams are told the client's whole certificate. Without it
+	// X-Forwarded-Client-Cert has its hash, subject, URIs and DNS names.
+	XFCCCert bool `yaml:"xfcc_cert"`
 	// Connections is how many connections may be open at once. Further ones wait to be accepted. 0
 	// means no limit.
 	Connections int `yaml:"connections"`
@@ -246,6 +249,9 @@ func (l Listener) check() error {
 	}
 	if len(l.ClientNames) > 0 && l.ClientCA == "" {
 		return bad("client_names needs client_ca")
+	}
+	if l.XFCCCert && l.ClientCA == "" {
+		return bad("xfcc_cert needs client_ca")
 	}
 	return nil
 }

@@ -67,6 +67,8 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		if out.balancers, err = Networks("proxy_protocol", l.ProxyProtocol); err != nil {
 			return nil, err
 		}
+	}
+	if len(l.ProxyProtocol) > 0 || l.ClientCA != "" {
 		out.server.ConnContext = connContext
 	}
 	return out, nil

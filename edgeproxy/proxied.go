@@ -3,7 +3,6 @@ package edgeproxy
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -229,23 +228,19 @@ func within(networks []netip.Prefix, address string) bool {
 	return false
 }
 
-// connKey is the key of a request's context under which its connection stands.
-type connKey struct{}
-
-// connContext is for [http.Server].
-func connContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, c)
-}
-
 // balancerOf returns the address of the balancer that told the request's client. It is empty if
 // none did.
 func balancerOf(r *http.Request) string {
-	tunnel, ok := r.Context().Value(connKey{}).(interface{ NetConn() net.Conn })
+	c := connectionOf(r)
+	if c == nil {
+		return ""
+	}
+	tunnel, ok := c.Conn.(interface{ NetConn() net.Conn })
 	if !ok {
 		return ""
 	}
-	if c, ok := tunnel.NetConn().(*fromBalancer); ok && c.client != nil {
-		return c.Conn.RemoteAddr().String()
+	if b, ok := tunnel.NetConn().(*fromBalancer); ok && b.client != nil {
+		return b.Conn.RemoteAddr().String()
 	}
 	return ""
 }

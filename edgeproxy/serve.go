@@ -44,6 +44,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(status)
 		return
 	}
+	e.xfcc = l.clientCert(r)
 	rw.allowFullDuplex()
 	h.ServeHTTP(rw, r)
 }

@@ -86,6 +86,7 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 		strings.Replace(least, "{address", "{min_version: \"1.3\", connections: 5, address", 1),
 		strings.Replace(least, "{address", "{proxy_protocol: [10.0.0.0/8, \"2001:db8::/32\"], address", 1),
 		strings.Replace(least, "{address", "{min_version: 1.3, address", 1),
+		strings.Replace(least, "{address", "{client_ca: ca.pem, xfcc_cert: true, address", 1),
 		strings.Replace(least, "{upstreams", "{host: \"*.example\", path: /a/, upstreams", 1),
 	} {
 		if err := pages.Valid(t, schema, []byte(good)); err != nil {
@@ -110,6 +111,7 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 		strings.Replace(least, "127.0.0.1:1\"}]", "127.0.0.1\"}]", 1), strings.Replace(least, "http:", "ftp:", 1),
 		strings.Replace(least, "{address", "{proxy_protocol: [10.0.0.1], address", 1),
 		strings.Replace(least, "{address", "{proxy_protocol: 10.0.0.0/8, address", 1),
+		strings.Replace(least, "{address", "{client_ca: ca.pem, xfcc_cert: whole, address", 1),
 		strings.Replace(least, "{upstreams", "{path: a, upstreams", 1),
 	} {
 		if err := pages.Valid(t, schema, []byte(bad)); err == nil {
