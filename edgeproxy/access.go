@@ -15,6 +15,7 @@ type entry struct {
 	upstream string
 	err      error
 	body     *body  // of the request; nil if it has none
+	quiet    bool   // it is not logged if it was answered with 200
 	xfcc     string // what upstreams are told of the client's certificate; empty if it has none
 }
 
@@ -26,6 +27,9 @@ func entryOf(ctx context.Context) *entry { return ctx.Value(entryKey{}).(*entry)
 // logRequest writes the line of a request that has ended.
 func (p *Proxy) logRequest(r *http.Request, e *entry, took time.Duration) {
 	p.metrics.request(e.status, took)
+	if e.quiet && e.status == http.StatusOK {
+		return
+	}
 	if !p.opts.Access.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}

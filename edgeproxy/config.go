@@ -53,6 +53,12 @@ type Listener struct {
 	// Connections is how many connections may be open at once. Further ones wait to be accepted. 0
 	// means no limit.
 	Connections int `yaml:"connections"`
+	// HealthPath is a path that the edge answers itself, for every host, with 200 once it is ready.
+	// It is for the health checks of balancers, which often send no server name, and an address as
+	// the host. Without a fallback, a handshake without a server name is then taken for one of
+	// theirs. It gets a certificate that nobody has signed, needs none of its own, and finds
+	// nothing but this path. If it is empty, there is no such path.
+	HealthPath string `yaml:"health_path"`
 	// ProxyProtocol are the networks (10.0.0.0/8) of balancers that put a header of the PROXY
 	// protocol, version 1 or 2, in front of each connection. The header tells the client's address,
 	// which is then that of the access log, of X-Forwarded-For and for trusted_proxies. Connections
@@ -240,6 +246,11 @@ func (l Listener) check() error {
 	}
 	if l.Connections < 0 {
 		return bad("connections: %d is less than 0", l.Connections)
+	}
+	if l.HealthPath != "" {
+		if err := checkHealthPath(l.HealthPath); err != nil {
+			return err
+		}
 	}
 	if _, err := Networks("proxy_protocol", l.ProxyProtocol); err != nil {
 		return bad("%v", err)

@@ -42,6 +42,7 @@ func TestReferenceOfTheSchema(t *testing.T) {
 			"listeners[].address":     {"pattern": "^.*:[0-9A-Za-z-]*$"},
 			"listeners[].min_version": versions,
 			"listeners[].connections": {"minimum": 0},
+			"listeners[].health_path": {"pattern": "^(|/[^?#% ]+)$"},
 			"listeners[].proxy_protocol": {
 				"items": map[string]any{"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9]+$"},
 			},
@@ -87,6 +88,7 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 		strings.Replace(least, "{address", "{proxy_protocol: [10.0.0.0/8, \"2001:db8::/32\"], address", 1),
 		strings.Replace(least, "{address", "{min_version: 1.3, address", 1),
 		strings.Replace(least, "{address", "{client_ca: ca.pem, xfcc_cert: true, address", 1),
+		strings.Replace(least, "{address", "{health_path: /-/healthy, address", 1),
 		strings.Replace(least, "{upstreams", "{host: \"*.example\", path: /a/, upstreams", 1),
 	} {
 		if err := pages.Valid(t, schema, []byte(good)); err != nil {
@@ -112,6 +114,8 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 		strings.Replace(least, "{address", "{proxy_protocol: [10.0.0.1], address", 1),
 		strings.Replace(least, "{address", "{proxy_protocol: 10.0.0.0/8, address", 1),
 		strings.Replace(least, "{address", "{client_ca: ca.pem, xfcc_cert: whole, address", 1),
+		strings.Replace(least, "{address", "{health_path: /, address", 1),
+		strings.Replace(least, "{address", "{health_path: healthy, address", 1),
 		strings.Replace(least, "{upstreams", "{path: a, upstreams", 1),
 	} {
 		if err := pages.Valid(t, schema, []byte(bad)); err == nil {
