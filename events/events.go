@@ -59,6 +59,9 @@ const (
 	Problem     Kind = "problem"      // a replica is not well
 	ProblemOver Kind = "problem-over" // what it complained of is over
 
+	AuditDown Kind = "audit-down" // a sink of the audit log cannot be written
+	AuditBack Kind = "audit-back" // it can be written again
+
 	ReplicaStarted  Kind = "replica-started"
 	ReplicaStopping Kind = "replica-stopping"
 	ReplicaAway     Kind = "replica-away" // another replica is not heard of any more
