@@ -210,3 +210,27 @@ func TestATrailerIsNoWayRound(t *testing.T) {
 		}
 	}
 }
+
+func TestAHeaderIsKnownByItsBeginningHoweverLongItIs(t *testing.T) {
+	long := strings.Repeat("long", 1000)
+	for _, name := range lies {
+		for _, spelled := range []string{name, strings.ToUpper(name), strings.ToLower(name),
+			strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(name, "-", "."),
+			"HTTP_" + strings.TrimPrefix(name, "HTTP_")} {
+			if !believed(spelled) {
+				t.Errorf("%s is passed on", spelled)
+			}
+		}
+	}
+	for _, name := range []string{"X-Forwarded-" + long, "x_envoy_" + long, "HTTP_X_SSL_" + long, "Remote~" + long} {
+		if !believed(name) {
+			t.Errorf("%.30s... is passed on", name)
+		}
+	}
+	for _, name := range append(truths, "", "-", "HTTP_", "Http-", "x", "proxy-authorization", "Host", "Proxy"+long,
+		"Client-Ip"+long, long) {
+		if believed(name) {
+			t.Errorf("%.30s... is removed", name)
+		}
+	}
+}
