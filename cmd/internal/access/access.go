@@ -11,12 +11,15 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Config of [New]. Every field is required.
+// Config of [New]. Every field but Unsealed is required.
 type Config struct {
 	Store   store.Store
 	Replica string        // Replica is the name of this replica.
 	Refresh time.Duration // Refresh is how often the store is read.
-	Log     *slog.Logger
+	// Unsealed is asked when a record does not open. An error means that others do not either, and
+	// that the record need not be damaged. Nil means that it is.
+	Unsealed func(ctx context.Context) error
+	Log      *slog.Logger
 }
 
 // Access has the tokens and the key in memory. All methods are safe for concurrent use.
@@ -77,4 +80,16 @@ func (a *Access) Look(ctx context.Context) {
 	case err == nil && before:
 		a.cfg.Log.Info("tokens and the replicas' key can be read again")
 	}
+}
+
+// foreign returns an error if err says that a record does not open, and no record does with the
+// sealing key of this replica.
+func (a *Access) foreign(ctx context.Context, err error) error {
+	if !errors.Is(err, store.ErrSealed) || a.cfg.Unsealed == nil {
+		return nil
+	}
+	if why := a.cfg.Unsealed(ctx); why != nil {
+		return errors.Join(err, why)
+	}
+	return nil
 }

@@ -102,6 +102,9 @@ func (a *Access) readTokens(ctx context.Context) error {
 		case errors.Is(err, store.ErrNotExist):
 			continue
 		case errors.Is(err, store.ErrSealed):
+			if why := a.foreign(ctx, err); why != nil {
+				return why
+			}
 			val = nil
 		case err != nil:
 			return err

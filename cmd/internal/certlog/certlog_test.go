@@ -217,6 +217,29 @@ func TestManyAtOnceAreToldTogether(t *testing.T) {
 	}
 }
 
+// A directory that is emptied and filled again has its certificates not for the first time.
+func TestADirectoryThatIsFilledAgainIsNotNew(t *testing.T) {
+	l := newLab(t)
+	log := New(Config{File: l.file, Audit: l, Log: slog.New(slog.DiscardHandler), Record: func(e recorder.Entry) {
+		l.told = append(l.told, e.Text)
+	}})
+	for i, what := range []dir.What{dir.Taken, dir.Removed, dir.Taken} {
+		var noted []dir.Change
+		for host := range severally + 5 {
+			noted = append(noted, dir.Change{
+				Name: keysource.Name(fmt.Sprintf("host-%02d.example", host)), What: what, Version: fmt.Sprint(i),
+			})
+		}
+		log.tell(noted)
+		log.settle(t.Context())
+	}
+	audited, told := l.audited(), strings.Join(l.told, "\n")
+	if strings.Count(audited, "for the first time") != 1 || strings.Count(told, "for the first time") != 1 ||
+		strings.Count(audited, "certs-taken") != 2 {
+		t.Errorf("%s\n%s", audited, told)
+	}
+}
+
 func TestTheEndOfACertificateIsToldOnceAtEachStage(t *testing.T) {
 	l := newLab(t)
 	log := New(Config{File: l.file, Audit: l, Log: slog.New(slog.DiscardHandler), Record: func(e recorder.Entry) {

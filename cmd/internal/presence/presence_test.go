@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -250,13 +251,85 @@ func TestTheRecordsAreBounded(t *testing.T) {
 			t.Errorf("%s is there: %v", id, ok)
 		}
 	}
-	if s.put("came", known{Connected: true, At: now.Add(time.Hour)}) {
+	if ok, _ := s.put("came", known{Connected: true, At: now.Add(time.Hour)}); ok {
 		t.Error("a node that came has taken the place of one that left: it would do so at each look")
 	}
 	b, err := s.encode()
 	if err != nil || len(b) > 256<<10 {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
+}
+
+// While the store is away, nodes that leave cost no more than their records would.
+func TestTheNodesThatLeftAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		a := l.replica("a")
+		id := func(i int) string { return fmt.Sprintf("edge-%d", i) }
+		const n = 2 * maxLeft
+		for i := range n {
+			connects(a, id(i))()
+			time.Sleep(time.Millisecond)
+		}
+		_, left := a.tracker.take()
+		if len(left) < maxLeft || len(left) > maxLeft+leftSlack {
+			t.Errorf("%d nodes that left are kept", len(left))
+		}
+		if _, last := left[id(n-1)]; !last {
+			t.Error("the last one that left is not there")
+		}
+		if _, first := left[id(0)]; first {
+			t.Error("the first one that left is there")
+		}
+		more := map[string]node{}
+		for i := range n {
+			more[id(i)] = node{since: time.Now()}
+		}
+		a.tracker.giveBack(more)
+		if _, left = a.tracker.take(); len(left) > maxLeft+leftSlack {
+			t.Errorf("%d nodes were put back", len(left))
+		}
+	})
+}
+
+// closed is a store of which nothing opens.
+type closed struct{ store.Store }
+
+func (c closed) GetAll(ctx context.Context, keys []string) []store.Value {
+	all := c.Store.GetAll(ctx, keys)
+	for i := range all {
+		if all[i].Err == nil {
+			all[i].Val, all[i].Err = nil, fmt.Errorf("%s %w", keys[i], store.ErrSealed)
+		}
+	}
+	return all
+}
+
+// A replica that has an earlier sealing key begins no record of the others anew.
+func TestWithAnEarlierSealingKeyNoRecordIsBegunAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		a, b := l.replica("a"), l.replica("b")
+		connects(a, "edge-1")()
+		l.look(a)
+		time.Sleep(2 * lease)
+		l.look(a)
+		connects(b, "edge-1")
+		earlier := errors.New("this is an earlier key")
+		b.cfg.Store, b.cfg.Unsealed = closed{l.store}, func(context.Context) error { return earlier }
+		if err := b.look(t.Context()); !errors.Is(err, earlier) {
+			t.Error(err)
+		}
+		val, _, err := l.store.Get(t.Context(), shardOf("edge-1"))
+		if s, bad := decodeShard(val); err != nil || bad != nil || s.nodes["edge-1"].Replica != "a" {
+			t.Errorf("%s %v %v", val, err, bad)
+		}
+		b.cfg.Store = l.store // it has read the key
+		l.look(b)
+		if _, gone := row(b, "edge-1"); gone {
+			t.Error("it is at b, and is gone")
+		}
+	})
 }
 
 // Replicas of two versions write the same records.
@@ -345,4 +418,75 @@ func sibling(id string) string {
 			return other
 		}
 	}
+}
+
+// More nodes than there is room for: the log and status say what is not remembered. It is those
+// that left first.
+func TestWhatThereIsNoRoomForIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		var log strings.Builder
+		a := l.replica("a")
+		a.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+		l.rest.peers = []fleet.Peer{{Replica: "a"}}
+		// All belong into one record, which is full at a 64th.
+		const all = shardMax + 50
+		var ids []string
+		for i := 0; len(ids) < all; i++ {
+			if id := fmt.Sprintf("edge-%d", i); shardOf(id) == shardOf("edge-0") {
+				ids = append(ids, id)
+			}
+		}
+		said := func() (crowd, gone int, text string) {
+			for _, p := range a.Problems() {
+				if p.Code != problems.NodesUnremembered {
+					continue
+				}
+				if text += p.Text + "\n"; p.Where == "gone" {
+					gone = p.Count
+				} else {
+					crowd = p.Count
+				}
+			}
+			return crowd, gone, text
+		}
+		closes := map[string]func(){}
+		for _, id := range ids {
+			closes[id] = connects(a, id)
+		}
+		l.look(a)
+		crowd, gone, text := said()
+		if crowd != 50 || gone != 0 || !strings.Contains(log.String(), "cannot be remembered") {
+			t.Fatalf("%d have no room, %d gone: %s %s", crowd, gone, text, log.String())
+		}
+		for i, id := range ids { // the first ones leave first
+			closes[id]()
+			time.Sleep(time.Millisecond)
+			if i%20 == 19 {
+				l.look(a)
+			}
+		}
+		time.Sleep(2 * lease)
+		l.look(a)
+		l.look(a)
+		crowd, gone, text = said()
+		if crowd != 0 || gone != 50 || !strings.Contains(text, "those that left first") ||
+			!strings.Contains(log.String(), "those that left first") {
+			t.Errorf("%d have no room, %d were forgotten, want 50: %s", crowd, gone, text)
+		}
+		kept := a.Gone()
+		if len(kept)+gone != all {
+			t.Errorf("%d are remembered and %d forgotten of %d", len(kept), gone, all)
+		}
+		if _, ok := row(a, ids[all-1]); !ok {
+			t.Error("the last one that left is not remembered")
+		}
+		if _, ok := row(a, ids[0]); ok {
+			t.Error("the first one that left is remembered")
+		}
+		time.Sleep(forgottenFor + time.Minute)
+		if crowd, gone, _ := said(); crowd+gone != 0 {
+			t.Errorf("a day later %d and %d", crowd, gone)
+		}
+	})
 }

@@ -42,6 +42,9 @@ type Config struct {
 	Refresh time.Duration
 	// Expected are the ids of nodes that should be here.
 	Expected []string
+	// Unsealed is asked when a record does not open. An error means that others do not either, and
+	// that the record need not be damaged. Nil means that it is.
+	Unsealed func(ctx context.Context) error
 	// Record is called with what happened to nodes. It does not block.
 	Record func(recorder.Entry)
 	Log    *slog.Logger
@@ -66,6 +69,7 @@ type Registry struct {
 	head   store.Rev
 	read   bool // read reports that the records were read once.
 	failed bool
+	room   room
 
 	absent map[string]time.Time // absent says since when a replica is not heard of. Run uses it.
 }
@@ -142,14 +146,14 @@ func (r *Registry) look(ctx context.Context) error {
 	}
 	here, left := r.tracker.take()
 	p := r.plan(now, here, left)
-	if len(p.shards) == 0 {
-		return nil
+	if len(p.shards) > 0 {
+		err = r.write(ctx, p)
 	}
-	if err := r.write(ctx, p); err != nil {
+	r.noteRoom(p)
+	if err != nil {
 		r.tracker.giveBack(left)
-		return err
 	}
-	return nil
+	return err
 }
 
 // refresh reads the records that were changed.
@@ -162,7 +166,14 @@ func (r *Registry) refresh(ctx context.Context) error {
 		return err
 	}
 	all := map[string]stored{}
+	asked := r.cfg.Unsealed == nil
 	for i, v := range store.GetAll(ctx, r.cfg.Store, keys) {
+		if errors.Is(v.Err, store.ErrSealed) && !asked {
+			if why := r.cfg.Unsealed(ctx); why != nil {
+				return errors.Join(v.Err, why)
+			}
+			asked = true
+		}
 		s, err := decodeShard(v.Val)
 		switch {
 		case errors.Is(v.Err, store.ErrNotExist):
@@ -201,6 +212,7 @@ func (r *Registry) write(ctx context.Context, p *plan) error {
 		key := keys[i]
 		if o.Err != nil {
 			r.tracker.giveBack(p.left[key])
+			delete(p.dropped, key)
 			if !errors.Is(o.Err, store.ErrConflict) {
 				failed = o.Err
 			} else if err := r.again(ctx, key); err != nil {
@@ -330,7 +342,7 @@ func (r *Registry) Problems() (out []api.Problem) {
 	}
 	say(problems.NodeMissing, "%d expected nodes are not connected: %s", missing)
 	say(problems.NodeGone, "%d nodes that were here are gone: %s", gone)
-	return out
+	return append(out, r.ofRoom()...)
 }
 
 func few(names []string) string {

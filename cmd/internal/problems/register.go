@@ -43,16 +43,21 @@ const (
 	SealingKeyUnusable  = "sealing-key-unusable"
 	RecordsUnopenable   = "records-unopenable"
 	RosterUnreadable    = "roster-unreadable"
+	RosterFull          = "roster-full"
+	LifetimeWaits       = "lifetime-waits"
+	LifetimesDiffer     = "lifetimes-differ"
 	ClockOff            = "clock-off"
 	EventsDown          = "events-down"
 	ConfigUnusable      = "config-unusable"
 	ConfigNotReloaded   = "config-not-reloaded"
 	ConfigNeedsRestart  = "config-needs-restart"
+	ReplicaTwice        = "replica-twice"
 	ReplicaMissing      = "replica-missing"
 	ReplicaUnreachable  = "replica-unreachable"
 	MixedVersions       = "mixed-versions"
 	NodeMissing         = "node-missing"
 	NodeGone            = "node-gone"
+	NodesUnremembered   = "nodes-unremembered"
 	Unaudited           = "certificates-unaudited"
 	Unrecorded          = "events-unrecorded"
 	NodeExcluded        = "node-excluded"
@@ -125,18 +130,25 @@ var Register = []Kind{
 	{SealingKeyUnusable, api.Warning, "lockstep kek status", Generic, ""},
 	{RecordsUnopenable, api.Warning, "lockstep kek status names them", Generic, ""},
 	{RosterUnreadable, api.Warning, "wait: that replica writes another within 10 s if it runs", Generic, ""},
+	{RosterFull, api.Warning, "shorten the ids of nodes, or spread the nodes over more replicas", Generic, ""},
+	{LifetimeWaits, api.Warning, "repair or thaw the store; lockstepd goes on by itself", Generic, ""},
+	{LifetimesDiffer, api.Warning, "give all replicas the same ticket_lifetime", Generic, ""},
 	{ClockOff, api.Warning, "set the clock (timedatectl, chronyc tracking)", "LockstepClockOff", ""},
 	{EventsDown, api.Warning, "check the NATS server of --events", "LockstepEventsDown", ""},
 	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
+	{ReplicaTwice, api.Critical, "stop one of the two, and remove the file replica from its data directory; " +
+		"it gets a new name at its next start", Generic, ""},
 	{ReplicaMissing, api.Warning,
 		"start it, or lockstep status --ack replica-missing if it is not to come back", "LockstepReplicaMissing", ""},
-	{ReplicaUnreachable, api.Warning, "look at its admin_listen, and at the network between the two", Generic, ""},
+	{ReplicaUnreachable, api.Warning,
+		"look at its admin_listen, at the network between the two, and at the clocks of both", Generic, ""},
 	{MixedVersions, api.Warning, "bring the others to the same version (docs/upgrade.md)", Generic, ""},
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
 		"LockstepNodeGone", ""},
+	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", "a fleet of that size has it for good"},
 	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
 	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",

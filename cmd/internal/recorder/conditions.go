@@ -1,7 +1,6 @@
 package recorder
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -12,53 +11,42 @@ import (
 	"github.com/lockstep-tls/lockstep/events"
 )
 
-// Conditions are looked at from time to time. What has begun and what has ended is recorded.
-type Conditions struct {
-	// Every is the time between two looks.
-	Every time.Duration
-	// Problems says what is not well.
-	Problems func(context.Context) []api.Problem
-	// Peers are the names of the other replicas that are heard of.
-	Peers func() []string
-}
-
 // maxProblems bounds the problems that are followed at once.
 const maxProblems = 100
 
-// Watch follows conditions until ctx ends.
-func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
-	tick := time.NewTicker(c.Every)
-	defer tick.Stop()
+// Watcher returns a function that takes what is not well from time to time, and the names of the
+// other replicas that are heard of. It records what has begun and what has ended. One goroutine
+// calls it.
+func (r *Recorder) Watcher() func(all []api.Problem, peers []string) {
 	var w watched
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		w.look(r.Record, c.Problems(ctx), c.Peers(), time.Now())
-	}
+	return func(all []api.Problem, peers []string) { w.look(r.Record, all, peers, time.Now()) }
 }
 
 // watched is what the look before found.
 type watched struct {
 	problems map[[2]string]*problem // problems are by code and where.
 	peers    map[string]bool        // A peer is false while it is not heard of.
+	// beyond is how many problems are not followed, and beyondTold how many the last line said.
+	beyond, beyondTold int
 }
 
+// problem is one that is followed. Its severity is the one that was told.
 type problem struct {
 	api.Problem
 	told bool
 	gone bool // gone reports that the look before did not find it.
+	less bool // less reports that the look before found it less severe.
 }
 
 // look records what differs from the look before. A problem is told once two looks have found it,
-// and is over once two have not, since some come and go within a moment.
+// and is over once two have not, since some come and go within a moment. One that gets more severe
+// is told again.
 func (w *watched) look(record func(Entry), all []api.Problem, peers []string, now time.Time) {
 	if w.problems == nil {
 		w.problems, w.peers = map[[2]string]*problem{}, map[string]bool{}
 	}
 	found := map[[2]string]bool{}
+	beyond := 0
 	for _, is := range all {
 		if is.Severity == api.Notice { // one that was acknowledged stands
 			continue
@@ -70,17 +58,23 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 		case p == nil && len(w.problems) < maxProblems:
 			w.problems[key] = &problem{Problem: is}
 		case p == nil:
-		case !p.told:
-			p.told = true
+			beyond++
+		case !p.told, worse(is, p.Problem):
+			p.told, p.gone, p.less, p.Severity = true, false, false, is.Severity
 			record(Entry{Level: slog.LevelWarn, Event: events.Event{
 				Kind: events.Problem, Name: is.Code, At: now,
 				Text: fmt.Sprintf("%s, since %s: %s",
 					is.Severity, is.Since.UTC().Format(time.RFC3339), problems.Sentence(is)),
 			}})
 		default:
-			p.gone = false
+			less := worse(p.Problem, is)
+			if less && p.less {
+				p.Severity = is.Severity
+			}
+			p.gone, p.less = false, less
 		}
 	}
+	w.count(record, beyond, now)
 	for key, p := range w.problems {
 		switch {
 		case found[key]:
@@ -95,6 +89,28 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 		}
 	}
 	w.lookAtPeers(record, peers, now)
+}
+
+// worse reports whether a is more severe than b.
+func worse(a, b api.Problem) bool {
+	return slices.Index(api.Severities, a.Severity) < slices.Index(api.Severities, b.Severity)
+}
+
+// count says how many problems are not followed, once two looks have found some, and again when
+// they have doubled.
+func (w *watched) count(record func(Entry), beyond int, now time.Time) {
+	n := min(beyond, w.beyond) // of two looks
+	switch {
+	case beyond == 0 && w.beyond == 0:
+		w.beyondTold = 0
+	case n > 0 && n >= 2*w.beyondTold:
+		w.beyondTold = n
+		record(Entry{Level: slog.LevelWarn, Event: events.Event{
+			Kind: events.Problem, At: now,
+			Text: fmt.Sprintf("%d more problems are not followed here: lockstep status has them", n),
+		}})
+	}
+	w.beyond = beyond
 }
 
 func (w *watched) lookAtPeers(record func(Entry), peers []string, now time.Time) {

@@ -145,7 +145,7 @@ func (k *checker) events() {
 	case c.Events != "embedded":
 		for _, at := range strings.Split(c.Events, ",") {
 			if _, err := url.Parse(strings.TrimSpace(at)); err != nil {
-				k.Refused(k.place("events"), fmt.Errorf("events: %w", err))
+				k.Refused(k.place("events"), fmt.Errorf("events: %w", natsd.ErrURL))
 			}
 		}
 		k.Left("whether the NATS server of events answers")
