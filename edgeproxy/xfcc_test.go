@@ -158,6 +158,29 @@ func TestTheWholeCertificateIsToldIfAsked(t *testing.T) {
 	}
 }
 
+// The request goes on without By if the edge's own certificate is gone by then.
+func TestAClientIsToldWithoutTheEdgesOwnCertificate(t *testing.T) {
+	t.Parallel()
+	clients := ca(t, "clients")
+	cert, want := alice(t, clients)
+	r := to(t, func(c *Config) { c.Listeners[0].ClientCA = clientCA(t, clients) }, origin(t, "http", seen))
+	c, err := tls.Dial("tcp", r.addrs[0], &tls.Config{RootCAs: r.ca.Pool(), ServerName: shop,
+		Certificates: []tls.Certificate{cert}})
+	check(t, err)
+	t.Cleanup(func() { c.Close() })
+	r.held.mu.Lock()
+	delete(r.held.certs, shop)
+	r.held.mu.Unlock()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	check(t, err)
+	var h http.Header
+	check(t, json.NewDecoder(resp.Body).Decode(&h))
+	if fmt.Sprint(h[xfcc]) != "["+want+"]" {
+		t.Errorf("%v, not %s", h[xfcc], want)
+	}
+}
+
 // What a CA signs is a name, whatever signs it has. It does not become a field of the header, nor a
 // header of its own.
 func TestANameOfAClientIsOneFieldOfTheHeader(t *testing.T) {
