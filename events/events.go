@@ -59,6 +59,7 @@ const (
 
 	Policy      Kind = "policy"       // another policy came into force
 	Settings    Kind = "config"       // a replica runs with another configuration than before
+	Operator    Kind = "operator"     // somebody did what has no kind of its own
 	Problem     Kind = "problem"      // a replica is not well
 	ProblemOver Kind = "problem-over" // what it complained of is over
 

@@ -215,6 +215,7 @@ func answer[T any](a *admin, f func(r *http.Request) (T, error)) http.HandlerFun
 			fail(w, err)
 			return
 		}
+		a.done(r.Context())
 		_ = json.NewEncoder(w).Encode(v) // an error means that the client has gone
 	}
 }

@@ -75,6 +75,7 @@ func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 		a.cfg.Log.Error("the backup failed", "by", who, "err", err)
 		panic(http.ErrAbortHandler)
 	}
+	a.done(r.Context())
 	a.cfg.Log.Info("the backup was taken", "by", who, "records", n)
 }
 

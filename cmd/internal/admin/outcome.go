@@ -1,11 +1,14 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/events"
 )
 
 // written is a line of the audit log that says what a request is about to do.
@@ -73,6 +76,43 @@ func (a *admin) settle(ctx context.Context, failure error) {
 		a.cfg.Log.Error("that an action was not done cannot be written into the audit log", "what", e.What,
 			"why", e.Why, "err", err)
 	}
+	a.tell(l, e.What, e.Why)
+}
+
+// done tells of an action that has succeeded.
+func (a *admin) done(ctx context.Context) {
+	if c := callerIn(ctx); c != nil {
+		c.mu.Lock()
+		l, lines := c.first, c.lines
+		c.mu.Unlock()
+		if lines > 0 {
+			a.tell(l, l.entry.What, l.entry.Why)
+		}
+	}
+}
+
+// untold are the lines of the audit log that are no event of another kind.
+var untold = []string{
+	"token-new", "token-revoked", "kek-rotate", "kek-retire", "store-frozen", "store-thawed", "loss-confirmed",
+	"backup", "restore",
+}
+
+// tell passes on as an event what stands in the audit log and is told in no other way.
+func (a *admin) tell(l written, what, why string) {
+	if !slices.Contains(untold, l.entry.What) {
+		return
+	}
+	e := events.Event{
+		Kind: events.Operator, Name: cmp.Or(l.entry.Name, what), By: l.entry.Actor, Why: why, Audit: l.ref, Text: what,
+	}
+	if l.entry.Name != "" {
+		e.Text += " " + l.entry.Name
+	}
+	e.Text += " by " + l.entry.Actor
+	if why != "" {
+		e.Text += ": " + why
+	}
+	a.cfg.Events.Publish(e)
 }
 
 // certain are the answers with which nothing was done. Of others that is not known: the client may

@@ -257,6 +257,9 @@ func (p *Problems) read(ctx context.Context) {
 	}
 }
 
+// Over says that a problem was told as over.
+func (p *Problems) Over(code, where string) { p.memory.Over(code, where) }
+
 // keep writes since when problems stand.
 func (p *Problems) keep() {
 	if p.File == "" {

@@ -16,10 +16,15 @@ const maxProblems = 100
 
 // Watcher returns a function that takes what is not well from time to time, and the names of the
 // other replicas that are heard of. It records what has begun and what has ended. One goroutine
-// calls it.
-func (r *Recorder) Watcher() func(all []api.Problem, peers []string) {
-	var w watched
-	return func(all []api.Problem, peers []string) { w.look(r.Record, all, peers, time.Now()) }
+// calls it. The file remembers which problems were told and are not over, for the next start. Over
+// is told which problem is over.
+func (r *Recorder) Watcher(file string, over func(code, where string)) func(all []api.Problem, peers []string) {
+	w := r.resume(file, time.Now())
+	w.over = over
+	return func(all []api.Problem, peers []string) {
+		w.look(r.Record, all, peers, time.Now())
+		w.keep()
+	}
 }
 
 // watched is what the look before found.
@@ -28,6 +33,8 @@ type watched struct {
 	peers    map[string]bool        // A peer is false while it is not heard of.
 	// beyond is how many problems are not followed, and beyondTold how many the last line said.
 	beyond, beyondTold int
+	kept               kept
+	over               func(code, where string) // It may be nil.
 }
 
 // problem is one that is followed. Its severity is the one that was told.
@@ -36,15 +43,15 @@ type problem struct {
 	told bool
 	gone bool // gone reports that the look before did not find it.
 	less bool // less reports that the look before found it less severe.
+	// until is until when it does not count as over if no look finds it.
+	until time.Time
 }
 
 // look records what differs from the look before. A problem is told once two looks have found it,
 // and is over once two have not, since some come and go within a moment. One that gets more severe
 // is told again.
 func (w *watched) look(record func(Entry), all []api.Problem, peers []string, now time.Time) {
-	if w.problems == nil {
-		w.problems, w.peers = map[[2]string]*problem{}, map[string]bool{}
-	}
+	w.begin()
 	found := map[[2]string]bool{}
 	beyond := 0
 	for _, is := range all {
@@ -61,6 +68,7 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 			beyond++
 		case !p.told, worse(is, p.Problem):
 			p.told, p.gone, p.less, p.Severity = true, false, false, is.Severity
+			p.until, w.kept.changed = time.Time{}, true
 			record(Entry{Level: slog.LevelWarn, Event: events.Event{
 				Kind: events.Problem, Name: is.Code, At: now,
 				Text: fmt.Sprintf("%s, since %s: %s",
@@ -71,7 +79,7 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 			if less && p.less {
 				p.Severity = is.Severity
 			}
-			p.gone, p.less = false, less
+			p.gone, p.less, p.until = false, less, time.Time{}
 		}
 	}
 	w.count(record, beyond, now)
@@ -80,10 +88,15 @@ func (w *watched) look(record func(Entry), all []api.Problem, peers []string, no
 		case found[key]:
 		case !p.told:
 			delete(w.problems, key)
+		case now.Before(p.until):
 		case !p.gone:
 			p.gone = true
 		default:
 			delete(w.problems, key)
+			w.kept.changed = true
+			if w.over != nil {
+				w.over(p.Code, p.Where)
+			}
 			record(Entry{Event: events.Event{Kind: events.ProblemOver, Name: p.Code, At: now, Text: fmt.Sprintf(
 				"over after %s: %s", now.Sub(p.Since).Round(time.Second), p.Text)}})
 		}
@@ -111,6 +124,12 @@ func (w *watched) count(record func(Entry), beyond int, now time.Time) {
 		}})
 	}
 	w.beyond = beyond
+}
+
+func (w *watched) begin() {
+	if w.problems == nil {
+		w.problems, w.peers = map[[2]string]*problem{}, map[string]bool{}
+	}
 }
 
 func (w *watched) lookAtPeers(record func(Entry), peers []string, now time.Time) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -289,6 +290,48 @@ func TestProblemsThatAreNotFollowedAreCounted(t *testing.T) {
 	want := []string{"3 more problems are not followed here", "6 more problems are not followed here"}
 	if !slices.Equal(got, want) || len(w.problems) != 1 {
 		t.Errorf("%q, want %q; %d are followed", got, want, len(w.problems))
+	}
+}
+
+// What is over after a restart is told as over, and what stands is not told again.
+func TestAProblemThatWasToldBeforeARestartIsToldWhenItIsOver(t *testing.T) {
+	began := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	file := t.TempDir() + "/told.mark"
+	var got []string
+	now := began
+	run := func(looks ...string) {
+		w := recorder(&paper{}).resume(file, now)
+		for _, codes := range looks {
+			var all []api.Problem
+			for code := range strings.FieldsSeq(codes) {
+				p := problems.New(code, "", code+" stands")
+				p.Since = began
+				all = append(all, p)
+			}
+			w.look(func(e Entry) { got = append(got, string(e.Kind)+" "+e.Name) }, all, nil, now)
+			now = now.Add(30 * time.Second)
+			w.keep()
+		}
+	}
+	const both = problems.StoreDown + " " + problems.ReplicaMissing
+	run(both, both, problems.ClockOff+" "+both) // the clock was seen once, and is not told
+	// It takes a while until it is known again that a replica is missing.
+	run("", "", problems.ReplicaMissing, problems.ReplicaMissing)
+	run("", "", "")
+	run("", "", "", "", "")
+	run("", "", "")
+	want := []string{
+		"problem store-down", "problem replica-missing", "problem-over store-down", "problem-over replica-missing",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if err := os.WriteFile(file, []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run("", "")
+	if len(got) != len(want) {
+		t.Errorf("of a file that cannot be read: %q", got[len(want):])
 	}
 }
 
