@@ -126,9 +126,9 @@ promtool: ## install promtool into .promtool/ (it checks the alert rules)
 	@test/install-promtool
 
 .PHONY: test-packages
-# the race detector needs a C compiler, the Redis store its servers, failovers keepalived,
-# partitions ip, units systemd (and the kill that they name); the rest is fetched by go and by
-# test/install-envoy
+# the race detector needs a C compiler, the Redis store its servers, failovers keepalived, edges
+# behind a balancer HAProxy, partitions ip, units systemd (and the kill that they name); the rest is
+# fetched by go and by test/install-envoy
 test-packages:
 	@command -v gcc >/dev/null || { \
 		echo "installing gcc (the race detector needs it)"; \
@@ -143,6 +143,10 @@ test-packages:
 		echo "installing keepalived (failovers are tested with it)"; \
 		test/install-services keepalived || { \
 			echo "keepalived could not be installed; as root, type: apt-get install -y keepalived"; exit 1; }; }
+	@command -v haproxy >/dev/null || test -x /usr/sbin/haproxy || { \
+		echo "installing haproxy (edges are tested behind it)"; \
+		test/install-services haproxy || { \
+			echo "haproxy could not be installed; as root, type: apt-get install -y haproxy"; exit 1; }; }
 	@command -v ip >/dev/null || { \
 		echo "installing iproute2 (the tests that cut links need it)"; \
 		apt-get update -q && apt-get install -qy --no-install-recommends iproute2 || { \

@@ -23,8 +23,8 @@ type Config struct {
 	Routes    []Route
 	Limits    Limits
 	Timeouts  Timeouts
-	// TrustedProxies are the addresses whose X-Forwarded-For, -Host and -Proto are believed and
-	// passed on. Those of everybody else are dropped.
+	// TrustedProxies are the addresses whose word of clients is passed on: X-Forwarded-*, X-Real-IP
+	// and the other headers in which upstreams believe a proxy. Those of others are removed.
 	TrustedProxies []netip.Prefix
 }
 
@@ -47,9 +47,24 @@ type Listener struct {
 	// ("*.mesh.example", "spiffe://mesh.example/ns/*"). A client's certificate must have one of
 	// them. If it is empty, every certificate of the CA is accepted.
 	ClientNames []string `yaml:"client_names"`
+	// XFCCCert says that upstreams are told the client's whole certificate. Without it
+	// X-Forwarded-Client-Cert has its hash, subject, URIs and DNS names.
+	XFCCCert bool `yaml:"xfcc_cert"`
 	// Connections is how many connections may be open at once. Further ones wait to be accepted. 0
 	// means no limit.
 	Connections int `yaml:"connections"`
+	// HealthPath is a path that the edge answers itself, for every host, with 200 once it is ready.
+	// It is for the health checks of balancers, which often send no server name, and an address as
+	// the host. Without a fallback, a handshake without a server name is then taken for one of
+	// theirs. It gets a certificate that nobody has signed, needs none of its own, and finds
+	// nothing but this path. If it is empty, there is no such path.
+	HealthPath string `yaml:"health_path"`
+	// ProxyProtocol are the networks (10.0.0.0/8) of balancers that put a header of the PROXY
+	// protocol, version 1 or 2, in front of each connection. The header tells the client's address,
+	// which is then that of the access log, of X-Forwarded-For and for trusted_proxies. Connections
+	// from these networks must begin with a header. Those from others begin with TLS, and a header
+	// there is refused.
+	ProxyProtocol []string `yaml:"proxy_protocol"`
 }
 
 // Route says where the requests for a host and a path go. Among routes that match, the most
@@ -232,13 +247,36 @@ func (l Listener) check() error {
 	if l.Connections < 0 {
 		return bad("connections: %d is less than 0", l.Connections)
 	}
+	if l.HealthPath != "" {
+		if err := checkHealthPath(l.HealthPath); err != nil {
+			return err
+		}
+	}
+	if _, err := Networks("proxy_protocol", l.ProxyProtocol); err != nil {
+		return bad("%v", err)
+	}
 	if l.MinVersion != "1.2" && l.MinVersion != "1.3" {
 		return bad("min_version: %q is neither 1.2 nor 1.3", l.MinVersion)
 	}
 	if len(l.ClientNames) > 0 && l.ClientCA == "" {
 		return bad("client_names needs client_ca")
 	}
+	if l.XFCCCert && l.ClientCA == "" {
+		return bad("xfcc_cert needs client_ca")
+	}
 	return nil
+}
+
+// Networks reads a list of networks. The error names the key.
+func Networks(key string, list []string) (all []netip.Prefix, err error) {
+	for _, s := range list {
+		n, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is no network such as 10.0.0.0/8", key, s)
+		}
+		all = append(all, n.Masked())
+	}
+	return all, nil
 }
 
 func (r Route) check() error {

@@ -37,6 +37,11 @@
 //   - Time-outs are for each step, and count only while the client or the upstream is waited for.
 //     The deadlines of net/http would end a silent HTTP/2 stream. A request is sent again only if
 //     no connection came about.
+//   - A connection from a network of proxy_protocol begins with a header, or is closed. The header
+//     is read when the remote address is first asked for. So nothing may ask for that in the loop
+//     that accepts connections.
+//   - Upstreams believe some headers. From peers that are not trusted they are removed. What is
+//     told of a client's certificate is in the words of Envoy.
 //   - Two proxies behind a virtual address replicate nothing. So there is nothing that a crash
 //     could leave half done.
 package edgeproxy

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/netip"
 	"strings"
 	"sync"
 )
@@ -24,9 +23,7 @@ func (p *Proxy) forward(u *upstream) http.Handler {
 	}
 }
 
-// rewrite sets X-Forwarded-For, -Host and -Proto. httputil has removed what the client says of
-// itself there. It comes back if the client is trusted. Other headers of that family, which
-// upstreams believe as well, are removed here.
+// rewrite changes what the upstream is sent.
 func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
 	// Httputil has edited the query. No route looks at it, and it may be signed.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
@@ -37,50 +34,11 @@ func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
 		r.Out.Header.Del("Upgrade")
 		r.Out.Header.Del("Connection")
 	}
-	trusted := p.trusts(r.In.RemoteAddr)
-	if trusted {
-		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
-	} else {
-		for name := range r.Out.Header {
-			if forwarding(name) {
-				delete(r.Out.Header, name)
-			}
-		}
-	}
-	r.SetXForwarded()
-	if trusted {
-		for _, h := range []string{"X-Forwarded-Host", "X-Forwarded-Proto"} {
-			if v := r.In.Header.Values(h); len(v) > 0 {
-				r.Out.Header[h] = v
-			}
-		}
-	}
-}
-
-// forwarding reports whether a header is of the X-Forwarded family. For CGI and WSGI a dash and an
-// underscore are the same.
-func forwarding(name string) bool {
-	const prefix = "X-Forwarded-"
-	return len(name) > len(prefix) && (name[0] == 'X' || name[0] == 'x') &&
-		strings.EqualFold(strings.ReplaceAll(name[:len(prefix)], "_", "-"), prefix)
+	p.tellClient(r)
 }
 
 // trusts reports whether remote is the address of a trusted proxy.
-func (p *Proxy) trusts(remote string) bool {
-	if len(p.cfg.TrustedProxies) == 0 {
-		return false
-	}
-	at, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return false
-	}
-	for _, prefix := range p.cfg.TrustedProxies {
-		if prefix.Contains(at.Addr().Unmap()) {
-			return true
-		}
-	}
-	return false
-}
+func (p *Proxy) trusts(remote string) bool { return within(p.cfg.TrustedProxies, remote) }
 
 // statusGone is for the access log: the client left before it had an answer. It is nginx's number.
 const statusGone = 499

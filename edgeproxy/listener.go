@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 
@@ -28,7 +29,14 @@ type listener struct {
 	fallback keysource.Name
 	current  atomic.Pointer[tls.Config]
 	server   *http.Server
+	// balancers are the networks of ProxyProtocol.
+	balancers []netip.Prefix
+	// forProbes is for handshakes that only probes make. It is nil if there are none.
+	forProbes *tls.Config
+	ready     atomic.Bool // whether there are ticket keys
 }
+
+var noKeys ticket.Keys
 
 func (p *Proxy) newListener(l Listener) (*listener, error) {
 	out := &listener{Listener: l, proxy: p, terms: ticket.Terms{Scope: l.Scope}}
@@ -42,7 +50,7 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		}
 		out.terms.ClientAuth, out.terms.Clients = tls.RequireAndVerifyClientCert, l.ClientNames
 	}
-	out.current.Store(out.config(ticket.Keys{})) // there are no tickets before the first real key
+	out.current.Store(out.config(noKeys)) // there are no tickets before the first real key
 	out.server = &http.Server{
 		Handler:           out,
 		TLSConfig:         &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols},
@@ -59,6 +67,21 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		ErrorLog:    log.New(&handshakes{p}, "", 0),
 		BaseContext: func(net.Listener) context.Context { return p.requests },
 	}
+	if l.HealthPath != "" && l.Fallback == "" {
+		var err error
+		if out.forProbes, err = out.probed(); err != nil {
+			return nil, err
+		}
+	}
+	if len(l.ProxyProtocol) > 0 {
+		var err error
+		if out.balancers, err = Networks("proxy_protocol", l.ProxyProtocol); err != nil {
+			return nil, err
+		}
+	}
+	if len(l.ProxyProtocol) > 0 || l.ClientCA != "" {
+		out.server.ConnContext = connContext
+	}
 	return out, nil
 }
 
@@ -69,9 +92,17 @@ const frameSize = 64 << 10
 var protocols = []string{"h2", "http/1.1"}
 
 // use takes the keys of a ring.
-func (l *listener) use(k ticket.Keys) { l.current.Store(l.config(k)) }
+func (l *listener) use(k ticket.Keys) {
+	l.current.Store(l.config(k))
+	l.ready.Store(true)
+}
 
-func (l *listener) forClient(*tls.ClientHelloInfo) (*tls.Config, error) { return l.current.Load(), nil }
+func (l *listener) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if l.ofProbe(hello.ServerName) {
+		return l.forProbes, nil
+	}
+	return l.current.Load(), nil
+}
 
 func (l *listener) config(k ticket.Keys) *tls.Config {
 	c := &tls.Config{
@@ -153,6 +184,9 @@ func (l *listener) verify(cs tls.ConnectionState) error {
 func (l *listener) serve(ln net.Listener) error {
 	if l.Connections > 0 {
 		ln = netutil.LimitListener(ln, l.Connections)
+	}
+	if len(l.balancers) > 0 {
+		ln = &proxied{ln, l.balancers, l.proxy.cfg.Timeouts.Header}
 	}
 	if err := l.server.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("%s: %w", l.Address, err)

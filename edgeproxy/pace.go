@@ -124,6 +124,9 @@ type body struct {
 	io.ReadCloser
 	guard guard
 	err   atomic.Pointer[error] // the error of the last read
+	// trailer is filled as the body ends. What upstreams would believe is removed from it then. It
+	// is nil if the client is trusted.
+	trailer http.Header
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -132,6 +135,7 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		b.guard.stop()
+		withoutBelieved(b.trailer)
 		b.err.CompareAndSwap(nil, &err)
 	}
 	return n, err

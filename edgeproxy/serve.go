@@ -44,6 +44,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(status)
 		return
 	}
+	e.xfcc = l.clientCert(r)
 	rw.allowFullDuplex()
 	h.ServeHTTP(rw, r)
 }
@@ -51,6 +52,10 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // find returns the handler of a request with [http.StatusOK], or the status that refuses it.
 func (l *listener) find(r *http.Request) (http.Handler, int, error) {
 	switch {
+	case l.isHealthCheck(r):
+		return http.HandlerFunc(l.health), http.StatusOK, nil
+	case l.ofProbe(r.TLS.ServerName):
+		return nil, http.StatusMisdirectedRequest, nil
 	case r.Method == http.MethodConnect:
 		return nil, http.StatusNotImplemented, nil
 	case !wellFormed(r):

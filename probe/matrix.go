@@ -145,6 +145,9 @@ func (c Config) check() error {
 	if c.SNI == "" {
 		return fmt.Errorf("%w: no server name (SNI) to ask for", ErrBadConfig)
 	}
+	if c.ProxyProtocol != 0 && proxyHeaders[c.ProxyProtocol] == "" {
+		return fmt.Errorf("%w: version %d of the PROXY protocol; there are 1 and 2", ErrBadConfig, c.ProxyProtocol)
+	}
 	for _, v := range c.versions() {
 		if v != tls.VersionTLS12 && v != tls.VersionTLS13 {
 			return fmt.Errorf("%w: %s; only TLS 1.2 and 1.3 can be probed", ErrBadConfig, tls.VersionName(v))

@@ -185,11 +185,26 @@ func TestVerifyNamesTheFailure(t *testing.T) {
 	}
 }
 
+func TestVerifyGoesBehindAHeaderOfTheProxyProtocol(t *testing.T) {
+	cert, pool := certify(t)
+	good, _ := serve(t, cert, 1, nil)
+	for demanded := range proxyHeaders {
+		addr := demandingProxies(t, demanded, good)
+		for sent := range 3 {
+			m, err := Verify(t.Context(), Config{Addrs: []string{addr}, SNI: host, RootCAs: pool, ProxyProtocol: sent})
+			if err != nil || m.OK() != (sent == demanded) {
+				t.Errorf("version %d is demanded, %d is sent: %+v, %v", demanded, sent, m, err)
+			}
+		}
+	}
+}
+
 func TestVerifyRefusesBadConfig(t *testing.T) {
 	for _, c := range []Config{
 		{SNI: host},
 		{Addrs: []string{"127.0.0.1:1"}},
 		{Addrs: []string{"127.0.0.1:1"}, SNI: host, Versions: []uint16{tls.VersionTLS11}},
+		{Addrs: []string{"127.0.0.1:1"}, SNI: host, ProxyProtocol: 3},
 	} {
 		if _, err := Verify(t.Context(), c); !errors.Is(err, ErrBadConfig) {
 			t.Errorf("%+v: %v", c, err)

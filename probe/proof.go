@@ -205,7 +205,7 @@ func (p *Prover) dial(ctx context.Context, addr string, c Config, offer *Session
 	for try := range maxTries {
 		if r, err = Dial(ctx, addr, c, offer); errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 			proxied := c
-			proxied.proxied = true
+			proxied.ProxyProtocol = 2
 			if through, err := Dial(ctx, addr, proxied, offer); err == nil || isAlert(err) {
 				return through, err
 			}

@@ -58,12 +58,13 @@ func accepting(t *testing.T, handle func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// demandingProxies passes on what comes after a header of the PROXY protocol, and closes every
-// other connection, as Envoy's listener filter does.
-func demandingProxies(t *testing.T, to string) (addr string) {
+// demandingProxies passes on what comes after a header of that version of the PROXY protocol, and
+// closes every other connection, as Envoy's listener filter does.
+func demandingProxies(t *testing.T, version int, to string) (addr string) {
 	return accepting(t, func(c net.Conn) {
-		head := make([]byte, len(proxyHeader))
-		if _, err := io.ReadFull(c, head); err != nil || string(head) != proxyHeader {
+		header := proxyHeaders[version]
+		head := make([]byte, len(header))
+		if _, err := io.ReadFull(c, head); err != nil || string(head) != header {
 			return
 		}
 		up, err := net.Dial("tcp", to)
@@ -119,7 +120,7 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 	gone := l.Addr().String()
 	l.Close()
 	closes := accepting(t, func(net.Conn) {}) // as Envoy does for a chain without secrets
-	behind := demandingProxies(t, good)
+	behind := demandingProxies(t, 2, good)
 	hosts := func(names ...string) (out []Host) {
 		for _, n := range names {
 			out = append(out, Host{Name: n, Others: []string{gone, old, twin}})

@@ -29,15 +29,19 @@ type Config struct {
 	// MaxPairs is about how many pairs of a TLS version Verify tries. It takes a sample if there
 	// are more. 0 means 400, which is all pairs of 20 addresses.
 	MaxPairs int
-
-	proxied bool // a header of the PROXY protocol goes first
+	// ProxyProtocol is the version of the PROXY protocol, 1 or 2, whose header goes before each
+	// handshake. 0 means that none does.
+	ProxyProtocol int
 }
 
-// proxyHeader begins a connection that a proxy makes for itself.
+// proxyHeaders begin a connection that a proxy makes for itself, by version.
 //
-// Source: the PROXY protocol, version 2, command LOCAL
+// Source: the PROXY protocol, UNKNOWN of version 1 and LOCAL of version 2
 // (doc/proxy-protocol.txt of HAProxy)
-const proxyHeader = "\r\n\r\n\x00\r\nQUIT\n" + "\x20\x00\x00\x00"
+var proxyHeaders = map[int]string{
+	1: "PROXY UNKNOWN\r\n",
+	2: "\r\n\r\n\x00\r\nQUIT\n" + "\x20\x00\x00\x00",
+}
 
 const defaultTimeout = 5 * time.Second
 
@@ -106,10 +110,8 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 		}
 		return fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
 	}
-	if c.proxied {
-		if _, err := io.WriteString(raw, proxyHeader); err != nil {
-			return Result{}, handshakeError(err)
-		}
+	if _, err := io.WriteString(raw, proxyHeaders[c.ProxyProtocol]); err != nil {
+		return Result{}, handshakeError(err)
 	}
 	conn := tls.Client(raw, &tls.Config{
 		ServerName:         c.SNI,

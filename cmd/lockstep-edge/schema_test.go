@@ -45,8 +45,12 @@ func TestReferenceOfTheSchema(t *testing.T) {
 			"listeners[].address":     {"pattern": pages.Port},
 			"listeners[].min_version": versions,
 			"listeners[].connections": {"minimum": 0},
-			"routes[]":                {"required": []string{"upstreams"}},
-			"routes[].path":           {"pattern": "^(|/.*)$"},
+			"listeners[].health_path": {"pattern": "^(|/[^?#% ]+)$"},
+			"listeners[].proxy_protocol": {
+				"items": map[string]any{"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9]+$"},
+			},
+			"routes[]":      {"required": []string{"upstreams"}},
+			"routes[].path": {"pattern": "^(|/.*)$"},
 			"routes[].upstreams": {
 				"minItems": 1, "items": map[string]any{"type": "string", "pattern": "^(https?|h2c)://[^/?#@]+/?$"},
 			},
@@ -95,7 +99,10 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 		least + "limits: {names: 10}\ntimeouts: {drain: 1m30s}\n", least + "limits:\ntimeouts:\n",
 		least + "preload: [shop.example]\ntrusted_proxies: [10.0.0.0/8]\naccess_log: off\n",
 		strings.Replace(least, "{address", "{min_version: \"1.3\", connections: 5, address", 1),
+		strings.Replace(least, "{address", "{proxy_protocol: [10.0.0.0/8, \"2001:db8::/32\"], address", 1),
 		strings.Replace(least, "{address", "{min_version: 1.3, address", 1),
+		strings.Replace(least, "{address", "{client_ca: ca.pem, xfcc_cert: true, address", 1),
+		strings.Replace(least, "{address", "{health_path: /-/healthy, address", 1),
 		strings.Replace(least, "{upstreams", "{host: \"*.example\", path: /a/, upstreams", 1),
 	} {
 		if err := pages.Valid(t, schema, []byte(good)); err != nil {
@@ -122,6 +129,11 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 		least + "access_log: maybe\n", least + "log_level: trace\n", least + "limits: {streams: 0}\n",
 		strings.Replace(least, "{address", "{min_version: \"1.1\", address", 1),
 		strings.Replace(least, "127.0.0.1:1\"}]", "127.0.0.1\"}]", 1), strings.Replace(least, "http:", "ftp:", 1),
+		strings.Replace(least, "{address", "{proxy_protocol: [10.0.0.1], address", 1),
+		strings.Replace(least, "{address", "{proxy_protocol: 10.0.0.0/8, address", 1),
+		strings.Replace(least, "{address", "{client_ca: ca.pem, xfcc_cert: whole, address", 1),
+		strings.Replace(least, "{address", "{health_path: /, address", 1),
+		strings.Replace(least, "{address", "{health_path: healthy, address", 1),
 		strings.Replace(least, "{upstreams", "{path: a, upstreams", 1),
 	} {
 		if err := pages.Valid(t, schema, []byte(bad)); err == nil {

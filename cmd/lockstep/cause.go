@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,6 +88,8 @@ func nextStep(err error, hasCA bool, onDemand func() string) string {
 		return "--sni is to be a name that these nodes serve"
 	case errors.Is(err, probe.ErrNoTicket):
 		return onDemand()
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return "a node that closes at once may demand a header of the PROXY protocol (--proxy-protocol), or take none"
 	}
 	return ""
 }

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/pires/go-proxyproto"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
@@ -167,9 +168,9 @@ func mkbak(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
 }
 
-// tlsnode VAR FILE KEYS starts TLS nodes with a common certificate, which it writes to FILE; one
-// for each letter of KEYS, which stands for its ticket key; - stands for none. Their addresses go
-// to $VAR1, $VAR2, ...
+// tlsnode VAR FILE KEYS [proxied] starts TLS nodes with a common certificate, which it writes to
+// FILE; one for each letter of KEYS, which stands for its ticket key; - stands for none. Their
+// addresses go to $VAR1, $VAR2, ... If they are proxied, they demand the PROXY protocol.
 func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
 	c, err := certify("shop.example")
 	ts.Check(err)
@@ -181,6 +182,9 @@ func tlsnode(ts *testscript.TestScript, _ bool, args []string) {
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{c}}
 		if s.TLS.SessionTicketsDisabled = letter == '-'; letter != '-' {
 			s.TLS.SetSessionTicketKeys([][32]byte{{letter}})
+		}
+		if len(args) > 3 {
+			s.Listener = &proxyproto.Listener{Listener: s.Listener}
 		}
 		s.StartTLS()
 		ts.Defer(s.Close)

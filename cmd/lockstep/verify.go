@@ -21,6 +21,7 @@ func (a *app) verifyCommand() *cobra.Command {
 		c     probe.Config
 		ca    string
 		cross []string
+		proxy string
 	)
 	cmd := &cobra.Command{
 		Use: "verify --sni NAME (ADDR... | --cross ADDR,ADDR)",
@@ -36,10 +37,19 @@ func (a *app) verifyCommand() *cobra.Command {
 			if (len(args) > 0) == (cross != nil) {
 				return usage("give addresses, either as arguments or with --cross")
 			}
+			if slices.Contains(args, "v1") || slices.Contains(args, "v2") {
+				return usage("the version stands behind an equals sign: --proxy-protocol=v1")
+			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.Addrs = args
+			if proxy != "" {
+				if proxy != "v1" && proxy != "v2" {
+					return usage("--proxy-protocol is v1 or v2")
+				}
+				c.ProxyProtocol = int(proxy[1] - '0')
+			}
 			if ca != "" {
 				var err error
 				if c.RootCAs, err = readPool(ca); err != nil {
@@ -79,6 +89,10 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&c.Insecure, "insecure", false, "do not check the nodes' certificates")
 	cmd.Flags().StringSliceVar(&cross, "cross", nil,
 		"`addresses` of nodes of different scopes: prove that no ticket crosses")
+	cmd.Flags().StringVar(&proxy, "proxy-protocol", "",
+		"begin each connection with a header of the PROXY protocol, as nodes behind a balancer demand; its "+
+			"`version` is v1, or v2 without a value")
+	cmd.Flags().Lookup("proxy-protocol").NoOptDefVal = "v2"
 	cmd.MarkFlagRequired("sni")
 	cmd.MarkFlagsMutuallyExclusive("ca", "insecure")
 	return cmd

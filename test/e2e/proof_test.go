@@ -162,6 +162,7 @@ func TestInHybridModeTheHostsOfTheListenerAreTried(t *testing.T) {
 }
 
 // TestANodeThatDemandsTheProxyProtocolIsProved: its listener closes what comes without a header.
+// lockstep verify sends one if it is told so.
 func TestANodeThatDemandsTheProxyProtocolIsProved(t *testing.T) {
 	s := newStage(t, setup{})
 	e := s.place("edge-1")
@@ -176,6 +177,12 @@ func TestANodeThatDemandsTheProxyProtocolIsProved(t *testing.T) {
 	s.awaitPhase("steady", 1)
 	if _, err := s.served(e, s.hosts[0]); err == nil {
 		t.Fatal("the listener serves without a header")
+	}
+	s.mustFail(1, "--proxy-protocol", s.verify(e)...)
+	for _, flag := range []string{"--proxy-protocol", "--proxy-protocol=v1"} {
+		if out := s.mustRun(append(s.verify(e), flag)...); strings.Count(out, "1 of 1 sessions resumed") != 2 {
+			t.Errorf("verify %s: %s", flag, out)
+		}
 	}
 	second := s.scripted("edge-1", accept)
 	s.awaitPhase("steady", 2)

@@ -34,6 +34,8 @@ type Leaf struct {
 
 	Organization string // of the subject; "": it has none
 	MustStaple   bool   // it has the TLS feature extension: Envoy refuses it without a staple
+
+	Change func(*x509.Certificate) // changes what is issued; nil changes nothing
 }
 
 // Pair is a certificate chain, leaf first, and its private key (PKCS#8), both PEM.
@@ -118,6 +120,9 @@ func (c *CA) Issue(l Leaf) (Pair, error) {
 			return Pair{}, fmt.Errorf("fleet: issue: %w", err)
 		}
 		template.URIs = append(template.URIs, u)
+	}
+	if l.Change != nil {
+		l.Change(template)
 	}
 	key, err := newKey(l.RSA)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -65,7 +64,9 @@ type Config struct {
 	// Preload are server names whose certificates are asked for at the start, and never given up
 	// for others. Others are loaded when a client first asks for them.
 	Preload []string `yaml:"preload"`
-	// TrustedProxies are the networks (10.0.0.0/8) whose X-Forwarded-* headers are believed.
+	// TrustedProxies are the networks (10.0.0.0/8) of proxies in front of the edge. What they say
+	// of clients is passed on, such as X-Forwarded-*, X-Real-IP and X-SSL-Client-*. Headers of that
+	// kind are removed if they come from others.
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	// AccessLog says whether each request is logged. It is on or off.
 	AccessLog string `yaml:"access_log"`
@@ -258,12 +259,7 @@ func (c *Config) preload() (all []keysource.Name, _ error) {
 
 func (c *Config) proxy() (edgeproxy.Config, error) {
 	p := edgeproxy.Config{Listeners: c.Listeners, Routes: c.Routes, Limits: c.Limits, Timeouts: c.Timeouts}
-	for _, s := range c.TrustedProxies {
-		prefix, err := netip.ParsePrefix(s)
-		if err != nil {
-			return p, fmt.Errorf("trusted_proxies: %q is no network such as 10.0.0.0/8", s)
-		}
-		p.TrustedProxies = append(p.TrustedProxies, prefix.Masked())
-	}
-	return p, nil
+	var err error
+	p.TrustedProxies, err = edgeproxy.Networks("trusted_proxies", c.TrustedProxies)
+	return p, err
 }
