@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +85,51 @@ func TestConnectionsOfAListenerAreLimited(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("the third is not let in when the first is gone")
 	}
+}
+
+// Sixty streams whose responses nobody reads hold some hundred KiB each, of which half is the
+// origin's, in the same process.
+func TestResponsesThatNobodyReadsAreHeldInSmallPart(t *testing.T) {
+	const streams, most = 60, 512 << 10
+	for _, scheme := range []string{"http", "h2c", "https"} {
+		var served atomic.Int64
+		piece := make([]byte, 64<<10)
+		r := to(t, nil, origin(t, scheme, func(w http.ResponseWriter, r *http.Request) {
+			served.Add(1)
+			for r.Context().Err() == nil {
+				if _, err := w.Write(piece); err != nil {
+					return
+				}
+			}
+		}))
+		before := heap()
+		f := r.raw(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
+		for i := range uint32(streams) {
+			f.request(2*i+1, true)
+		}
+		r.until("all streams are served", func() bool { return served.Load() == streams })
+		held, since := heap()-before, time.Now()
+		for time.Since(since) < 400*time.Millisecond { // until it no longer grows
+			time.Sleep(50 * time.Millisecond)
+			if now := heap() - before; now > held+1<<20 {
+				held, since = now, time.Now()
+			}
+		}
+		t.Logf("%s: %d KiB a stream", scheme, held>>10/streams)
+		if held > streams*most {
+			t.Errorf("%s: %d streams hold %d KiB", scheme, streams, held>>10)
+		}
+		f.conn.Close()
+		r.stop()
+	}
+}
+
+// heap is how much memory is in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse)
 }
 
 func TestClientsThatDoNotGoOnAreCutOff(t *testing.T) {

@@ -21,6 +21,10 @@ const (
 	// continueWait is how long an endpoint may take to ask for the body of a request that expects
 	// this.
 	continueWait = time.Second
+	// responseWindow is how much of a response an HTTP/2 endpoint may send before the client reads
+	// it, for each stream. The default of net/http is 4 MiB. The window of a connection stays as
+	// large as it can be: clients share it, and one that reads nothing would stop the others.
+	responseWindow = 128 << 10
 )
 
 // upstream has the endpoints of a route. It is an [http.RoundTripper] that spreads requests over
@@ -71,7 +75,8 @@ func transport(t Timeouts) *http.Transport {
 		DisableCompression:    true, // the client's Accept-Encoding counts
 		WriteBufferSize:       16 << 10,
 		ReadBufferSize:        16 << 10,
-		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter,
+			MaxReceiveBufferPerStream: responseWindow},
 	}
 }
 
