@@ -25,6 +25,10 @@ const (
 	// it, for each stream. The default of net/http is 4 MiB. The window of a connection stays as
 	// large as it can be: clients share it, and one that reads nothing would stop the others.
 	responseWindow = 128 << 10
+	// closeNotify is more than the last record of TLS, and less than any request is in TLS.
+	closeNotify = 48
+
+	upstreamIdle = 4 * time.Second
 )
 
 // upstream has the endpoints of a route. It is an [http.RoundTripper] that spreads requests over
@@ -35,10 +39,11 @@ type upstream struct {
 }
 
 type endpoint struct {
-	scheme, host string
-	http2        bool // HTTP/2 in the clear
-	transport    *http.Transport
-	health       health
+	host    string
+	http2   bool // HTTP/2 in the clear
+	links   *links
+	goodbye int64 // how much is written over a connection on which nothing is sent
+	health  health
 }
 
 // newUpstream makes the endpoints of r. If roots is nil, the system's CAs count.
@@ -55,9 +60,12 @@ func newUpstream(r Route, roots *x509.CertPool, t Timeouts) (*upstream, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := &endpoint{scheme: at.Scheme, host: at.Host, transport: plain}
-		if at.Scheme == "h2c" {
-			e.scheme, e.http2, e.transport = "http", true, clear2
+		e := &endpoint{host: at.Host, links: newLinks(plain, at, upstreamIdle)}
+		switch at.Scheme {
+		case "h2c":
+			e.http2, e.links.transport = true, clear2
+		case "https":
+			e.goodbye = closeNotify
 		}
 		u.endpoints = append(u.endpoints, e)
 	}
@@ -66,11 +74,11 @@ func newUpstream(r Route, roots *x509.CertPool, t Timeouts) (*upstream, error) {
 
 func transport(t Timeouts) *http.Transport {
 	return &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: t.UpstreamDial, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           dialer(t.UpstreamDial),
 		TLSHandshakeTimeout:   t.UpstreamDial,
 		ResponseHeaderTimeout: t.UpstreamHeader,
 		ExpectContinueTimeout: continueWait,
-		IdleConnTimeout:       90 * time.Second,
+		IdleConnTimeout:       upstreamIdle,
 		MaxIdleConnsPerHost:   idlePerHost,
 		DisableCompression:    true, // the client's Accept-Encoding counts
 		WriteBufferSize:       16 << 10,
@@ -80,20 +88,22 @@ func transport(t Timeouts) *http.Transport {
 	}
 }
 
-// close ends idle connections.
+// close ends the connections.
 func (u *upstream) close() {
 	for _, e := range u.endpoints {
-		e.transport.CloseIdleConnections()
+		e.links.close()
+		e.links.transport.CloseIdleConnections()
 	}
 }
 
 // errNoEndpoint wraps the last reason.
 var errNoEndpoint = errors.New("no endpoint answers")
 
-// RoundTrip sends req to the endpoint whose turn it is. If no connection to it is made, req was
-// not sent, and the next one is tried. Endpoints that are out are tried only if no other is left.
-// The caller must close the body, which may still be sent after the response has begun.
+// RoundTrip sends req to the endpoint whose turn it is. It goes to the next one if it may be sent
+// again. Endpoints that are out are tried only if no other is left. The caller must close the
+// body, which may still be sent after the response has begun.
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
+	body := newUpload(req)
 	last, tried := error(nil), false
 	first, n := u.next.Add(1), uint64(len(u.endpoints))
 	for _, out := range []bool{false, true} {
@@ -103,12 +113,13 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 				continue
 			}
 			tried = true
-			resp, sent, err := e.roundTrip(req)
+			resp, again, err := e.roundTrip(req, body)
 			if err == nil {
 				entryOf(req.Context()).upstream = e.host
 				return resp, nil
 			}
-			if sent || req.Context().Err() != nil {
+			if !again || req.Context().Err() != nil {
+				body.settle(nil)
 				return nil, fmt.Errorf("%s: %w", e.host, err)
 			}
 			last = err
@@ -117,41 +128,109 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 			break
 		}
 	}
+	body.settle(nil)
 	return nil, fmt.Errorf("%w: %w", errNoEndpoint, last)
 }
 
-// roundTrip sends req to e. sent is false if an error came before there was a connection.
-func (e *endpoint) roundTrip(req *http.Request) (resp *http.Response, sent bool, err error) {
-	ctx := req.Context()
-	var got atomic.Bool
-	if e.scheme == "https" { // a handshake fails in many ways, which look like other errors
-		ctx = httptrace.WithClientTrace(ctx,
-			&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { got.Store(true) }})
-	}
-	out, at := req.WithContext(ctx), *req.URL
-	at.Scheme, at.Host = e.scheme, e.host
+// roundTrip sends req to e, once or over several connections. again is true if it failed, and may
+// be sent to another endpoint.
+func (e *endpoint) roundTrip(req *http.Request, body *upload) (resp *http.Response, again bool, err error) {
+	out, at := req.WithContext(req.Context()), *req.URL
+	at.Scheme, at.Host = e.links.scheme, e.host
 	out.URL = &at
-	if req.Body != nil {
-		// out is a transport closes the body, even if it has read nothing.
-		out.Body = io.NopCloser(req.Body)
-	}
-	// HTTP/2 has no Upgrade. The endpoint answers as it does without one.
-	if e.http2 && out.Header.Get("Upgrade") != "" {
+	if up := out.Header.Get("Upgrade"); up != "" && !e.http2 {
+		return e.upgrade(out)
+	} else if up != "" {
+		// HTTP/2 has no Upgrade. The endpoint answers as it does without one.
 		out.Header = out.Header.Clone()
 		out.Header.Del("Upgrade")
 		out.Header.Del("Connection")
 	}
-	resp, err = e.transport.RoundTrip(out)
-	// What the client ended says nothing of the endpoint.
-	if err == nil || req.Context().Err() == nil && entryOf(ctx).body.failed() == nil {
-		e.health.note(time.Now(), err == nil && !gatewayFailure(resp.StatusCode))
+	own := false
+	for try := 1; ; try++ {
+		l, err := e.links.get(req.Context(), own)
+		if err != nil {
+			e.note(req, false)
+			return nil, true, err
+		}
+		fresh, sent := !l.used.Swap(true), l.wire.sent.Load()
+		var r *reading
+		if body != nil {
+			r = body.read(l.wire.closed)
+			out.Body = r
+		}
+		if resp, err = l.RoundTrip(out); err == nil {
+			body.settle(r)
+			e.links.hear(l, resp.Header)
+			e.note(req, !gatewayFailure(resp.StatusCode))
+			return resp, false, nil
+		}
+		if r != nil {
+			r.Close()
+		}
+		what := outcomeOf(err)
+		if what == lost && !l.shared && l.wire.sent.Load()-sent <= e.goodbye {
+			what = unsent
+		}
+		maybeDone := what == lost || what == broken
+		switch {
+		case what == malformed || req.Context().Err() != nil || entryOf(req.Context()).body.failed() != nil:
+			return nil, false, err // this says nothing of the endpoint
+		case what == silent:
+			e.note(req, false)
+			return nil, false, err
+		case maybeDone && !idempotent(req.Method):
+			if fresh && what == lost { // otherwise the connection was idle for too long
+				e.note(req, false)
+			}
+			return nil, false, err
+		case !body.again():
+			return nil, false, fmt.Errorf("%w (more than %d KiB were sent, so it is not sent again)", err,
+				replayable>>10)
+		case own || fresh && maybeDone:
+			if what != broken {
+				e.note(req, false)
+			}
+			return nil, true, err
+		}
+		own = what != unsent || try > 1
 	}
-	if op := (*net.OpError)(nil); e.scheme == "https" {
-		sent = got.Load()
+}
+
+// note counts the outcome of a request, unless it is the client's doing.
+func (e *endpoint) note(req *http.Request, ok bool) {
+	if ctx := req.Context(); ok || ctx.Err() == nil && entryOf(ctx).body.failed() == nil {
+		e.health.note(time.Now(), ok)
+	}
+}
+
+// upgrade sends a request after which the connection is something else (WebSocket). The transport
+// chooses HTTP/1.1 for it.
+func (e *endpoint) upgrade(req *http.Request) (resp *http.Response, again bool, err error) {
+	ctx := req.Context()
+	var got atomic.Bool
+	if e.links.scheme == "https" { // a handshake fails in many ways, which look like other errors
+		ctx = httptrace.WithClientTrace(ctx,
+			&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { got.Store(true) }})
+	}
+	out := req.WithContext(ctx)
+	if req.Body != nil {
+		// A transport closes the body, even if it has read nothing.
+		out.Body = io.NopCloser(req.Body)
+	}
+	if resp, err = e.links.transport.RoundTrip(out); err == nil {
+		e.note(req, !gatewayFailure(resp.StatusCode))
+		return resp, false, nil
+	}
+	if outcomeOf(err) != malformed {
+		e.note(req, false)
+	}
+	if op := (*net.OpError)(nil); e.links.scheme == "https" {
+		again = !got.Load()
 	} else {
-		sent = !errors.As(err, &op) || op.Op != "dial"
+		again = errors.As(err, &op) && op.Op == "dial"
 	}
-	return resp, sent, err
+	return nil, again, err
 }
 
 // gatewayFailure reports whether the endpoint is a proxy that reaches nothing, or says that it is
