@@ -185,7 +185,7 @@ func TestClientsThatDoNotGoOnAreCutOff(t *testing.T) {
 		},
 		"half a body, HTTP/2": func(t *testing.T, r *rig) (net.Conn, bool) {
 			f := r.raw()
-			f.request(1, false, ":method", "POST", ":path", "/up")
+			f.request(1, false, ":method", "POST", ":path", "/up", "content-length", "10")
 			check(t, f.WriteData(1, false, []byte("12345")))
 			if got := f.status(1); got != "408" {
 				t.Errorf("%s", got)

@@ -260,7 +260,11 @@ func (p *links) hear(l *link, h http.Header) {
 			}
 			d := time.Duration(n) * time.Second
 			p.mu.Lock()
-			l.idle = min(p.idle, d-min(d/2, time.Second))
+			if d = min(p.idle, d-min(d/2, time.Second)); d != l.idle {
+				if l.idle = d; l.timer != nil {
+					l.timer.Reset(d)
+				}
+			}
 			p.mu.Unlock()
 		}
 	}

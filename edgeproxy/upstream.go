@@ -2,7 +2,6 @@ package edgeproxy
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -27,14 +26,13 @@ const (
 	responseWindow = 128 << 10
 	// closeNotify is more than the last record of TLS, and less than any request is in TLS.
 	closeNotify = 48
-
-	upstreamIdle = 4 * time.Second
 )
 
 // upstream has the endpoints of a route. It is an [http.RoundTripper] that spreads requests over
 // them, and leaves out those that fail (passive health).
 type upstream struct {
 	endpoints []*endpoint
+	timeouts  Timeouts // of the route
 	next      atomic.Uint64
 }
 
@@ -46,11 +44,25 @@ type endpoint struct {
 	health  health
 }
 
-// newUpstream makes the endpoints of r. If roots is nil, the system's CAs count.
-func newUpstream(r Route, roots *x509.CertPool, t Timeouts) (*upstream, error) {
-	u := new(upstream)
+// newUpstream makes the endpoints of r, whose number is i. It reads the files that r names.
+func newUpstream(r Route, i int, t Timeouts) (*upstream, error) {
+	roots, err := r.roots(i)
+	if err != nil {
+		return nil, err
+	}
+	own, err := r.pair(i)
+	if err != nil {
+		return nil, err
+	}
+	u := &upstream{timeouts: r.timeouts(t)}
+	t = u.timeouts
 	plain := transport(t)
-	plain.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	// If RootCAs is nil, the system's CAs count.
+	plain.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: r.UpstreamName, MinVersion: tls.VersionTLS12}
+	if own != nil {
+		shown := &pair{cert: r.UpstreamCert, key: r.UpstreamKey, good: own}
+		plain.TLSClientConfig.GetClientCertificate = shown.get
+	}
 	plain.ForceAttemptHTTP2 = true
 	clear2 := transport(t)
 	clear2.Protocols = new(http.Protocols)
@@ -60,7 +72,7 @@ func newUpstream(r Route, roots *x509.CertPool, t Timeouts) (*upstream, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := &endpoint{host: at.Host, links: newLinks(plain, at, upstreamIdle)}
+		e := &endpoint{host: at.Host, links: newLinks(plain, at, t.UpstreamIdle)}
 		switch at.Scheme {
 		case "h2c":
 			e.http2, e.links.transport = true, clear2
@@ -78,7 +90,7 @@ func transport(t Timeouts) *http.Transport {
 		TLSHandshakeTimeout:   t.UpstreamDial,
 		ResponseHeaderTimeout: t.UpstreamHeader,
 		ExpectContinueTimeout: continueWait,
-		IdleConnTimeout:       upstreamIdle,
+		IdleConnTimeout:       t.UpstreamIdle,
 		MaxIdleConnsPerHost:   idlePerHost,
 		DisableCompression:    true, // the client's Accept-Encoding counts
 		WriteBufferSize:       16 << 10,

@@ -244,7 +244,7 @@ func TestNoClientCanMakeAnEndpointFail(t *testing.T) {
 				f.request(1, false, ":method", "POST")
 				check(t, f.WriteData(1, false, []byte("x")))
 				check(t, f.WriteRSTStream(1, 8))
-				f.request(3, false, ":method", "POST")
+				f.request(3, false, ":method", "POST", "content-length", "100")
 				check(t, f.WriteData(3, false, []byte("x")))
 				if got := f.status(3); got != "408" {
 					t.Errorf("HTTP/2, half a body: %s", got)
