@@ -134,8 +134,8 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 			cert, key := ca.SignUntil(&x509.Certificate{DNSNames: []string{"edge-1"}}, time.Now().Add(time.Hour))
 			c.write("up.crt", string(identitytest.PEM(cert)))
 			c.write("up.key", string(identitytest.KeyPEM(c.t, key)))
-		}, yaml: strings.Replace(least, "{upstreams: [\"http:", "{upstream_cert: DIR/up.crt, upstream_key: DIR/up.key, "+
-			"upstream_name: a.example, upstreams: [\"https:", 1),
+		}, yaml: strings.Replace(least, "{upstreams: [\"http:", "{upstream_cert: DIR/up.crt, "+
+			"upstream_key: DIR/up.key, upstream_name: a.example, upstreams: [\"https:", 1),
 			says: []string{
 				"not well: DIR/edge.yaml:4: the certificate for upstreams (edge-1, DIR/up.crt): it expires in",
 			}},
