@@ -211,6 +211,10 @@ func TestAnUpstreamByAddressIsKnownByItsName(t *testing.T) {
 			if resp.StatusCode != want {
 				t.Errorf("%q: %d", name, resp.StatusCode)
 			}
+			if e := fmt.Sprint(r.lines(1)[0]["error"]); want != 200 && !strings.Contains(e,
+				`["backend.internal"] to the route as upstream_name`) {
+				t.Errorf("%q: logged %s", name, e)
+			}
 			proto := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[http2]
 			if want == 200 && got != proto+" shop.example backend.internal" {
 				t.Errorf("%q: the upstream was asked for %q", name, got)

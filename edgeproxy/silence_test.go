@@ -88,3 +88,45 @@ func TestASilentUpstreamIsNotItsClientsFault(t *testing.T) {
 		}
 	}
 }
+
+func TestAnUpstreamThatTakesNothingIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"http", "h2c"} {
+		for _, proto := range protos {
+			t.Run(proto+" to "+scheme, func(t *testing.T) {
+				t.Parallel()
+				release := make(chan struct{})
+				up := origin(t, scheme, func(w http.ResponseWriter, r *http.Request) {
+					select {
+					case <-release:
+					case <-r.Context().Done():
+					}
+				})
+				defer close(release)
+				r := to(t, func(c *Config) { c.Timeouts.UpstreamHeader = 300 * time.Millisecond }, up)
+				body, say := io.Pipe()
+				go func() { // until nobody reads
+					var err error
+					for piece := make([]byte, 64<<10); err == nil; {
+						_, err = say.Write(piece)
+					}
+				}()
+				req, err := http.NewRequestWithContext(shortly(t), "POST", "https://"+shop, body)
+				check(t, err)
+				resp, err := r.over(proto).Do(req)
+				check(t, err)
+				resp.Body.Close()
+				say.Close()
+				if l := r.lines(1)[0]; resp.StatusCode != 504 {
+					t.Errorf("%d, logged %v", resp.StatusCode, l)
+				}
+				h := &r.proxy.upstreams[0].endpoints[0].health
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				if h.failures != 1 {
+					t.Errorf("it counts as %d failures of the endpoint", h.failures)
+				}
+			})
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -75,6 +76,7 @@ func (u *upload) settle(r *reading) {
 	defer u.mu.Unlock()
 	u.forget()
 	if r != nil {
+		r.guard.stop()
 		u.drop(r.at)
 	}
 }
@@ -139,16 +141,21 @@ type reading struct {
 	link <-chan struct{} // closed when the connection is
 	once sync.Once
 	stop chan struct{} // closed when the attempt has ended
+	// guard ends the attempt if the endpoint takes nothing for too long, nor answers.
+	guard guard
 }
 
-func (u *upload) read(link <-chan struct{}) *reading {
-	return &reading{upload: u, link: link, stop: make(chan struct{})}
+// read begins an attempt, which cut ends if the endpoint is silent for timeout.
+func (u *upload) read(link <-chan struct{}, timeout time.Duration, cut func()) *reading {
+	return &reading{upload: u, link: link, stop: make(chan struct{}), guard: guard{timeout: timeout, cut: cut}}
 }
 
 var errNotWanted = errors.New("the attempt to send the body has ended")
 
 // Read waits for the client, but not longer than the connection and the attempt last.
 func (r *reading) Read(p []byte) (int, error) {
+	r.guard.leave()
+	defer r.guard.enter() // now it is the endpoint's turn
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
@@ -191,6 +198,9 @@ func (r *reading) Read(p []byte) (int, error) {
 
 // Close ends the attempt. Transports call it.
 func (r *reading) Close() error {
-	r.once.Do(func() { close(r.stop) })
+	r.once.Do(func() {
+		r.guard.stop()
+		close(r.stop)
+	})
 	return nil
 }

@@ -1,7 +1,9 @@
 package edgeproxy
 
 import (
+	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -41,8 +43,23 @@ type endpoint struct {
 	http2   bool // HTTP/2 in the clear
 	links   *links
 	goodbye int64 // how much is written over a connection on which nothing is sent
-	health  health
+	// patience is how long the endpoint may take neither more of a body nor answer.
+	patience time.Duration
+	health   health
 }
+
+// silence is an error of an endpoint that takes too long.
+type silence string
+
+func (s silence) Error() string { return string(s) }
+
+// Timeout is that of [net.Error].
+func (silence) Timeout() bool { return true }
+
+// Temporary is that of [net.Error].
+func (silence) Temporary() bool { return false }
+
+const errTakesNothing silence = "the upstream takes no more of the request's body, and does not answer"
 
 // newUpstream makes the endpoints of r, whose number is i. It reads the files that r names.
 func newUpstream(r Route, i int, t Timeouts) (*upstream, error) {
@@ -72,7 +89,7 @@ func newUpstream(r Route, i int, t Timeouts) (*upstream, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := &endpoint{host: at.Host, links: newLinks(plain, at, t.UpstreamIdle)}
+		e := &endpoint{host: at.Host, links: newLinks(plain, at, t.UpstreamIdle), patience: t.UpstreamHeader}
 		switch at.Scheme {
 		case "h2c":
 			e.http2, e.links.transport = true, clear2
@@ -163,12 +180,15 @@ func (e *endpoint) roundTrip(req *http.Request, body *upload) (resp *http.Respon
 		l, err := e.links.get(req.Context(), own)
 		if err != nil {
 			e.note(req, false)
-			return nil, true, err
+			return nil, true, hint(err)
 		}
 		fresh, sent := !l.used.Swap(true), l.wire.sent.Load()
 		var r *reading
 		if body != nil {
-			r = body.read(l.wire.closed)
+			// The request's own context ends this one. A response's body needs it until then.
+			ctx, cancel := context.WithCancelCause(req.Context())
+			r = body.read(l.wire.closed, e.patience, func() { cancel(errTakesNothing) })
+			out = out.WithContext(ctx)
 			out.Body = r
 		}
 		if resp, err = l.RoundTrip(out); err == nil {
@@ -181,6 +201,9 @@ func (e *endpoint) roundTrip(req *http.Request, body *upload) (resp *http.Respon
 			r.Close()
 		}
 		what := outcomeOf(err)
+		if r != nil && r.guard.hasCut() {
+			what, err = silent, errTakesNothing
+		}
 		if what == lost && !l.shared && l.wire.sent.Load()-sent <= e.goodbye {
 			what = unsent
 		}
@@ -207,6 +230,15 @@ func (e *endpoint) roundTrip(req *http.Request, body *upload) (resp *http.Respon
 		}
 		own = what != unsent || try > 1
 	}
+}
+
+// hint says what to do about a certificate that has another name.
+func hint(err error) error {
+	var name x509.HostnameError
+	if !errors.As(err, &name) {
+		return err
+	}
+	return fmt.Errorf("%w: give one of its names %.200q to the route as upstream_name", err, names(name.Certificate))
 }
 
 // note counts the outcome of a request, unless it is the client's doing.
