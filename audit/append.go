@@ -95,12 +95,19 @@ func (l *Log) write(ctx context.Context, calls []*call) {
 }
 
 func (l *Log) writeAll(ctx context.Context, calls []*call) error {
+	n := 0
+	for _, c := range calls {
+		n += len(c.entries)
+	}
 	// of the records, which hold key and clock too
 	store, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	keys, err := l.keys(store)
 	if err != nil {
-		l.report("store", err)
+		for _, s := range l.sinks { // none can take lines without it
+			l.marks.miss(s.chain, time.Now(), 0, n, err)
+		}
+		l.report("store", err, Gap{})
 		return fmt.Errorf("%w: its key cannot be read: %w", ErrUnwritten, err)
 	}
 	b := batch{keys: keys}
@@ -121,12 +128,34 @@ func (l *Log) writeAll(ctx context.Context, calls []*call) error {
 			b.of = append(b.of, of)
 		}
 	}
+	heads, err := l.writeSinks(ctx, store, b, b.entries[0].At)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnwritten, err)
+	}
+	for _, c := range calls {
+		c.head, heads = heads[len(c.entries)-1], heads[len(c.entries):]
+	}
+	return nil
+}
+
+// writeSinks writes b to all sinks at once. A sink that lacks lines gets a line before it that
+// says so. If b is empty, only such sinks are written. store is the context for the first sink. It
+// returns the heads at the first sink that took b. The caller holds turn.
+func (l *Log) writeSinks(ctx, store context.Context, b batch, at time.Time) (heads []Head, err error) {
 	type outcome struct {
 		heads []Head
 		err   error
 	}
 	outcomes := make([]chan outcome, len(l.sinks))
+	gaps := make([]Gap, len(l.sinks))
 	for i, s := range l.sinks {
+		b := b
+		if gaps[i] = l.marks.gap(s.chain); !gaps[i].IsZero() {
+			b = b.put(gaps[i].entry(at))
+		}
+		if len(b.entries) == 0 {
+			continue
+		}
 		outcomes[i] = make(chan outcome, 1)
 		its, cancel := store, context.CancelFunc(func() {})
 		if i > 0 {
@@ -138,43 +167,79 @@ func (l *Log) writeAll(ctx context.Context, calls []*call) error {
 			outcomes[i] <- outcome{heads, err}
 		}()
 	}
-	var heads []Head
 	var errs []error
+	failed := map[string]error{} // by chain
 	for i, s := range l.sinks {
+		if outcomes[i] == nil {
+			continue
+		}
 		o := <-outcomes[i]
-		if l.report(s.name, o.err); o.err != nil {
+		if o.err != nil {
+			failed[s.chain] = o.err
 			errs = append(errs, fmt.Errorf("%s: %w", s.name, o.err))
-		} else {
-			l.marks.see(o.heads[len(o.heads)-1])
-			if heads == nil {
-				heads = o.heads
-			}
+			continue
+		}
+		l.marks.see(o.heads[len(o.heads)-1])
+		if heads == nil {
+			heads = o.heads[len(o.heads)-len(b.entries):]
 		}
 	}
+	for i, s := range l.sinks { // now it is known whether one took the lines
+		if outcomes[i] == nil {
+			continue
+		}
+		var lacked Gap
+		err := failed[s.chain]
+		switch {
+		case err == nil:
+			lacked = gaps[i]
+			l.marks.fill(s.chain, lacked)
+		case heads == nil:
+			l.marks.miss(s.chain, at, 0, len(b.entries), err)
+		default:
+			l.marks.miss(s.chain, at, len(b.entries), 0, err)
+		}
+		l.report(s.name, err, lacked)
+	}
 	if heads == nil {
-		return fmt.Errorf("%w: %w", ErrUnwritten, errors.Join(errs...))
+		return nil, errors.Join(errs...)
 	}
-	for _, c := range calls {
-		c.head, heads = heads[len(c.entries)-1], heads[len(c.entries):]
-	}
-	return nil
+	return heads, nil
 }
 
-// report keeps why a sink failed, and logs it if that is another state than before.
-func (l *Log) report(sink string, err error) {
-	l.mu.Lock()
-	before := l.failed[sink]
-	if err == nil {
-		delete(l.failed, sink)
-	} else {
-		l.failed[sink] = err
+// report keeps why a sink could not be written, or that it was, and what it lacked before.
+func (l *Log) report(sink string, err error, lacked Gap) {
+	if err != nil {
+		l.mu.Lock()
 		l.counts.Failed[sink]++
+		l.mu.Unlock()
 	}
+	l.note(sink, func(s *state) { s.write, s.lacked = err, s.lacked.and(lacked) })
+}
+
+// note changes the state of a sink, and tells if that is down now and was not before, or the other
+// way round.
+func (l *Log) note(sink string, change func(*state)) {
+	l.mu.Lock()
+	now := l.states[sink]
+	before := now.err()
+	change(&now)
+	err, lacked := now.err(), now.lacked
+	if err == nil {
+		now.lacked = Gap{}
+	}
+	l.states[sink] = now
 	l.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
 		l.cfg.Log.Error("the audit log cannot be written to a sink", "sink", sink, "err", err)
-	case err == nil && before != nil:
-		l.cfg.Log.Info("the audit log can be written again", "sink", sink)
+		lacked = Gap{}
+	case err == nil && (before != nil || !lacked.IsZero()):
+		l.cfg.Log.Info("the audit log can be written again", "sink", sink, "lacks", lacked.Words())
+	default:
+		return
+	}
+	if l.cfg.Changed != nil {
+		l.cfg.Changed(sink, err, lacked)
 	}
 }

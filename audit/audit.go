@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -76,7 +75,11 @@ type Config struct {
 	// MarkFile remembers how far the chains had come, so that a store or file that was put back
 	// is noticed. "": only while the process lasts.
 	MarkFile string
-	Log      *slog.Logger
+	// Changed is called when a sink cannot be written any more, and when it can again. Then err is
+	// nil, and lacked is what the sink has no lines of. Changed does not block. Nil: nobody is
+	// told.
+	Changed func(sink string, err error, lacked Gap)
+	Log     *slog.Logger
 }
 
 // Log appends to the chains, and checks them. All methods are safe for concurrent use. Several
@@ -92,10 +95,27 @@ type Log struct {
 	mu      sync.Mutex
 	known   *keys
 	waiting []*call
-	failed  map[string]error // why a sink could not be written the last time
+	states  map[string]state // of the sinks
 	counts  Counts
 
 	strangers strangers
+}
+
+// state is how a sink is.
+type state struct {
+	write error // why it could not be written the last time
+	look  error // why it could not, as it was looked at last; see lookAtSinks
+	// lacked are lines that are missing, as the sink itself says by now. Nobody was told of them
+	// yet.
+	lacked Gap
+}
+
+// err is why the sink is down, or nil.
+func (s state) err() error {
+	if s.write != nil {
+		return s.write
+	}
+	return s.look
 }
 
 // Counts is what a log did since it was made.
@@ -113,7 +133,7 @@ func New(c Config) (*Log, error) {
 		return nil, fmt.Errorf("audit: %q is no name of a replica", c.Replica)
 	}
 	l := &Log{
-		cfg: c, turn: make(chan struct{}, 1), failed: map[string]error{},
+		cfg: c, turn: make(chan struct{}, 1), states: map[string]state{},
 		counts: Counts{Failed: map[string]uint64{}},
 	}
 	l.strangers.init()
@@ -125,17 +145,17 @@ func New(c Config) (*Log, error) {
 		records: c.Records, marks: l.marks, replica: c.Replica, log: c.Log, adopt: l.adopt,
 		wake: make(chan struct{}, 1),
 	}
-	l.sinks = append(l.sinks, newBounded("store", l.shared))
+	l.sinks = append(l.sinks, newBounded("store", sharedChain, l.shared))
 	if c.File != "" {
 		f := &fileSink{path: c.File, marks: l.marks, chain: "file/" + c.Replica, replica: c.Replica}
-		l.sinks = append(l.sinks, newBounded("file", f))
+		l.sinks = append(l.sinks, newBounded("file", f.chain, f))
 	}
 	if c.Syslog != "" {
 		s, err := newSyslogSink(c.Syslog, c.Replica, l.marks)
 		if err != nil {
 			return nil, err
 		}
-		l.sinks = append(l.sinks, newBounded("syslog", s))
+		l.sinks = append(l.sinks, newBounded("syslog", s.chain, s))
 	}
 	for _, s := range l.sinks {
 		l.counts.Failed[s.name] = 0
@@ -160,20 +180,32 @@ func (l *Log) Close() error {
 
 // SinkError says which sink could not be written.
 type SinkError struct {
-	Sink string // Sink is store, file or syslog.
+	Sink  string // Sink is store, file or syslog.
+	Lacks Gap    // Lacks is what the sink has no lines of.
 	error
 }
 
 func (e SinkError) Unwrap() error { return e.error }
 
-// Degraded names the sinks that could not be written the last time, and why. Each error is a
-// [SinkError].
+// Since is when the first line was not written, or zero if none was to be.
+func (e SinkError) Since() time.Time { return e.Lacks.Since }
+
+// Degraded names the sinks that cannot be written, why, and how many lines they lack. Each error
+// is a [SinkError].
 func (l *Log) Degraded() (out []error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(l.failed)) {
-		out = append(out, SinkError{name,
-			fmt.Errorf("the audit log cannot be written to the %s: %w", name, l.failed[name])})
+	for _, s := range l.sinks {
+		why := l.states[s.name].err()
+		if why == nil {
+			continue
+		}
+		lacks := l.marks.gap(s.chain)
+		err := fmt.Errorf("the audit log cannot be written to the %s: %w", s.name, why)
+		if words := lacks.Words(); words != "" {
+			err = fmt.Errorf("%w; %s", err, words)
+		}
+		out = append(out, SinkError{s.name, lacks, err})
 	}
 	return out
 }

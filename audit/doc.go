@@ -24,6 +24,8 @@
 //   - One sink that took the line is enough. If no sink takes it, the change that it tells of
 //     must not be made ([ErrUnwritten]), and serving goes on. A sink that hangs for 250 ms is
 //     down. Status names each that is down.
+//   - A sink that was down says itself what it lacks ([Gap]), in a line before the next one.
+//     [Log.Run] looks at the sinks in between, and has that line written also if nothing changes.
 //
 // # What tampering shows
 //

@@ -35,27 +35,60 @@ func (s *fileSink) write(_ context.Context, b batch) (heads []Head, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.f.Write(text); err != nil {
+	before, err := s.f.Stat()
+	if err != nil {
 		return nil, err
 	}
-	if err := s.f.Sync(); err != nil {
-		return nil, err
+	n, err := s.f.Write(text)
+	if err == nil {
+		err = s.f.Sync()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.takeBack(before.Size(), n))
 	}
 	s.last = heads[len(heads)-1]
 	return heads, nil
 }
 
+// takeBack removes the n bytes that a failed write left behind end. So a full disk leaves no piece
+// of a line, which would look like tampering. Bytes of somebody else stay.
+func (s *fileSink) takeBack(end int64, n int) error {
+	now, err := s.f.Stat()
+	if err != nil || n == 0 || now.Size() != end+int64(n) {
+		return err
+	}
+	return s.f.Truncate(end)
+}
+
+// look implements [looker].
+func (s *fileSink) look() error {
+	if s.f != nil && s.same() {
+		return room(s.path)
+	}
+	return LookAtFile(s.path)
+}
+
+// same reports whether the file that is open is still the one of that name.
+func (s *fileSink) same() bool {
+	now, err := os.Stat(s.path)
+	have, err2 := s.f.Stat()
+	return err == nil && err2 == nil && os.SameFile(now, have)
+}
+
+func notRegular(path string) error { return fmt.Errorf("%s is not a regular file", path) }
+
 // open opens the file, unless it is open and still the one of that name.
 func (s *fileSink) open(b batch) error {
 	if s.f != nil {
-		now, err := os.Stat(s.path)
-		have, err2 := s.f.Stat()
-		if err == nil && err2 == nil && os.SameFile(now, have) {
+		if s.same() {
 			return nil
 		}
 		if err := s.Close(); err != nil {
 			return err
 		}
+	}
+	if st, err := os.Stat(s.path); err == nil && !st.Mode().IsRegular() {
+		return notRegular(s.path) // to open a FIFO or a device may do something by itself
 	}
 	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
@@ -76,7 +109,7 @@ func (s *fileSink) resume(b batch) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", s.path)
+		return notRegular(s.path)
 	}
 	s.last = s.marks.get(s.chain)
 	s.last.Chain = s.chain

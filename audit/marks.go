@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 )
@@ -20,14 +21,17 @@ type marks struct {
 
 	mu    sync.Mutex
 	heads map[string]Head
+	gaps  map[string]Gap // what the sinks lack, by chain
 }
 
+// marksFile is the JSON of the file.
 type marksFile struct {
-	Heads []string `json:"heads"`
+	Heads []string       `json:"heads"`
+	Gaps  map[string]Gap `json:"gaps,omitempty"`
 }
 
 func readMarks(path string) (*marks, error) {
-	m := &marks{path: path, wake: make(chan struct{}, 1), heads: map[string]Head{}}
+	m := &marks{path: path, wake: make(chan struct{}, 1), heads: map[string]Head{}, gaps: map[string]Gap{}}
 	if path == "" {
 		return m, nil
 	}
@@ -47,6 +51,7 @@ func readMarks(path string) (*marks, error) {
 		}
 		m.heads[h.Chain] = h
 	}
+	maps.Copy(m.gaps, f.Gaps)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %s: %w; it says how far the audit log had come: put it back, "+
 			"or remove it if you know what happened to it", path, err)
@@ -69,11 +74,45 @@ func (m *marks) see(h Head) {
 	}
 	m.mu.Unlock()
 	if later {
-		select {
-		case m.wake <- struct{}{}:
-		default:
-		}
+		m.rouse()
 	}
+}
+
+// rouse has the file written soon.
+func (m *marks) rouse() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *marks) gap(chain string) Gap {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.gaps[chain]
+}
+
+// miss notes lines that a sink does not have; see [Gap].
+func (m *marks) miss(chain string, at time.Time, lines, refused int, why error) {
+	m.mu.Lock()
+	m.gaps[chain] = m.gaps[chain].with(at, lines, refused, why)
+	m.mu.Unlock()
+	m.rouse()
+}
+
+// fill notes that the sink itself tells of this gap by now. What was missed meanwhile stays.
+func (m *marks) fill(chain string, told Gap) {
+	if told.IsZero() {
+		return
+	}
+	m.mu.Lock()
+	g := m.gaps[chain]
+	g.Lines, g.Refused = g.Lines-told.Lines, g.Refused-told.Refused
+	if m.gaps[chain] = g; g.IsZero() {
+		delete(m.gaps, chain)
+	}
+	m.mu.Unlock()
+	m.rouse()
 }
 
 // all returns a copy.
@@ -93,6 +132,9 @@ func (m *marks) save() error {
 	for _, chain := range slices.Sorted(maps.Keys(heads)) {
 		f.Heads = append(f.Heads, heads[chain].String())
 	}
+	m.mu.Lock()
+	f.Gaps = maps.Clone(m.gaps)
+	m.mu.Unlock()
 	b, err := json.Marshal(f)
 	if err != nil {
 		return err

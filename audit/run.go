@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -9,12 +10,13 @@ import (
 // find a state of yesterday that was put back.
 const markEvery = time.Second
 
-// Run writes what [Log.Forbidden] noted, and the mark file, and keeps the shared chain ready for
-// the next append, until ctx ends.
+// Run writes what [Log.Forbidden] noted, and the mark file, looks at the sinks, and keeps the
+// shared chain ready for the next append, until ctx ends.
 func (l *Log) Run(ctx context.Context) error {
-	readied := make(chan struct{})
-	go func() { defer close(readied); l.ready(ctx) }()
-	defer func() { <-readied }()
+	var others sync.WaitGroup
+	others.Go(func() { l.ready(ctx) })
+	others.Go(func() { l.watchSinks(ctx) })
+	defer others.Wait()
 	tick := time.NewTicker(markEvery)
 	defer tick.Stop()
 	stale := false // the mark file could not be written
@@ -43,9 +45,6 @@ func (l *Log) saveMarks(stale *bool) {
 			"file", l.cfg.MarkFile, "err", err)
 	}
 	if *stale = err != nil; *stale {
-		select {
-		case l.marks.wake <- struct{}{}: // again at the next tick
-		default:
-		}
+		l.marks.rouse() // again at the next tick
 	}
 }

@@ -15,12 +15,15 @@ type sink interface {
 // bounded is a sink that cannot hold up anybody. A write that takes too long is given up, and the
 // sink is busy until that write returns.
 type bounded struct {
-	name string
-	sink sink
-	busy chan struct{} // capacity 1
+	name  string
+	chain string
+	sink  sink
+	busy  chan struct{} // capacity 1
 }
 
-func newBounded(name string, s sink) *bounded { return &bounded{name, s, make(chan struct{}, 1)} }
+func newBounded(name, chain string, s sink) *bounded {
+	return &bounded{name, chain, s, make(chan struct{}, 1)}
+}
 
 func (s *bounded) write(ctx context.Context, b batch) ([]Head, error) {
 	return s.use(ctx, func(ctx context.Context) ([]Head, error) { return s.sink.write(ctx, b) })

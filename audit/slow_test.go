@@ -70,7 +70,7 @@ func TestASlowStoreTakesEveryLine(t *testing.T) {
 		append(l, 1) // what it needs to know was read meanwhile
 		stop()
 		s.set(nil)
-		sound(t, l, 602)
+		sound(t, l, 603) // one tells of the line that was refused
 		if n := len(archived(t, s)); n < 10 {
 			t.Errorf("%d records", n)
 		}

@@ -54,10 +54,16 @@ const (
 	CertBack     Kind = "cert-back"     // it is no longer held back
 	CertExpiring Kind = "cert-expiring" // it is near its end
 
+	// ListenerChanged means that another template of the listener came into force.
+	ListenerChanged Kind = "listener-changed"
+
 	Policy      Kind = "policy"       // another policy came into force
 	Settings    Kind = "config"       // a replica runs with another configuration than before
 	Problem     Kind = "problem"      // a replica is not well
 	ProblemOver Kind = "problem-over" // what it complained of is over
+
+	AuditDown Kind = "audit-down" // a sink of the audit log cannot be written
+	AuditBack Kind = "audit-back" // it can be written again
 
 	ReplicaStarted  Kind = "replica-started"
 	ReplicaStopping Kind = "replica-stopping"
@@ -109,6 +115,9 @@ type Event struct {
 	// Audit is the line of the audit log that records the change, with rotation.
 	Audit string    `json:"audit,omitempty"`
 	At    time.Time `json:"at"`
+	// Hosts are the server names that an event without Name stands for, if there are several. Only
+	// the record has them, and not who subscribes.
+	Hosts Hosts `json:"hosts,omitempty"`
 }
 
 // Subjects matches the subject of every event.

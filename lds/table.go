@@ -1,6 +1,8 @@
 package lds
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -18,6 +20,9 @@ type Config struct {
 	Refresh time.Duration // default 5 s
 	Options Options
 	Policy  Policy // nil allows everything to everybody
+	// Changed is called with the digests of the template before and now when another one came into
+	// force. It must not block. Nil does nothing.
+	Changed func(file, before, now string)
 	Log     *slog.Logger
 }
 
@@ -33,6 +38,7 @@ type Table struct {
 	mu        sync.Mutex
 	file      *watchfile.Watched[*Template]
 	template  *Template
+	lifetime  time.Duration // lifetime is that of tickets; see SetTicketLifetime.
 	hosts     []keysource.Name
 	hostsSet  bool // SetHosts was called
 	policy    Policy
@@ -46,7 +52,13 @@ func NewTable(c Config) (*Table, error) {
 	if c.Refresh <= 0 {
 		c.Refresh = 5 * time.Second
 	}
-	t := &Table{cfg: c, policy: c.Policy, changed: make(chan struct{}, 1), mailboxes: map[*xds.Mailbox]struct{}{}}
+	if c.Changed == nil {
+		c.Changed = func(string, string, string) {}
+	}
+	t := &Table{
+		cfg: c, policy: c.Policy, lifetime: c.Options.TicketLifetime, changed: make(chan struct{}, 1),
+		mailboxes: map[*xds.Mailbox]struct{}{},
+	}
 	file, err := t.open(c.File, c.Options)
 	if err != nil {
 		return nil, err
@@ -59,18 +71,46 @@ func NewTable(c Config) (*Table, error) {
 
 // Change makes ready what serves the template of another file, or with other options. commit puts
 // it in the place of the present one, and cannot fail. The error is that of [NewTable], or says
-// that the listener has another name. After an error nothing has changed.
+// that the listener has another name. After an error nothing has changed. The lifetime of tickets
+// stays as it is; see [Table.SetTicketLifetime].
 func (t *Table) Change(file string, o Options) (commit func(), err error) {
 	next, err := t.open(file, o)
 	if err != nil {
 		return nil, err
 	}
-	return func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.file, t.template = next, next.Now()
-		t.signal()
-	}, nil
+	return func() { t.take(next) }, nil
+}
+
+// take has the template of a file in force.
+func (t *Table) take(file *watchfile.Watched[*Template]) {
+	t.mu.Lock()
+	before := t.template.digest
+	t.file, t.template = file, file.Now().lasting(t.lifetime)
+	now := t.template.digest
+	t.signal()
+	t.mu.Unlock()
+	if now != before {
+		t.cfg.Changed(file.Path(), before, now)
+	}
+}
+
+// Digest returns that of the template in force.
+func (t *Table) Digest() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.template.digest
+}
+
+// SetTicketLifetime sets for how long nodes may accept the tickets that they issue from now on. It
+// is in whole seconds. It does not read the template again, so it cannot fail.
+func (t *Table) SetTicketLifetime(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d == t.lifetime {
+		return
+	}
+	t.lifetime, t.template = d, t.template.lasting(d)
+	t.signal()
 }
 
 func (t *Table) open(file string, o Options) (*watchfile.Watched[*Template], error) {
@@ -91,6 +131,8 @@ func (t *Table) parse(files []watchfile.File, o Options) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	}
+	sum := sha256.Sum256(f.Bytes)
+	p.digest = hex.EncodeToString(sum[:8])
 	return p, nil
 }
 
@@ -104,14 +146,11 @@ func (t *Table) read() {
 	if !changed {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.file != file { // Change was faster
+	if t.watched() != file { // Change was faster
 		return
 	}
 	t.cfg.Log.Info("the listener's template has changed: every chain is replaced", "file", file.Path())
-	t.template = file.Now()
-	t.signal()
+	t.take(file)
 }
 
 // Problem returns why the template in the file is not in force, or nil while it is.

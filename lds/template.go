@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"slices"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -19,6 +20,7 @@ import (
 // Template is a listener without its chains, and what the chains are made of. It does not change.
 type Template struct {
 	name     string
+	digest   string                      // of the file
 	port     uint16                      // where it listens; 0 if not on a port
 	base     []byte                      // the encoded listener without filter chains
 	chain    *listenerv3.FilterChain     // without match, name and transport socket
@@ -42,6 +44,16 @@ func Parse(text []byte, o Options) (*Template, error) {
 		return nil, faults[0]
 	}
 	return t, nil
+}
+
+// lasting returns t with another lifetime of tickets.
+func (t *Template) lasting(d time.Duration) *Template {
+	if t.opt.TicketLifetime == d {
+		return t
+	}
+	other := *t
+	other.opt.TicketLifetime = d
+	return &other
 }
 
 // Faults returns everything for which Parse refuses a text that is a listener, or the one error of

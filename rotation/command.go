@@ -206,7 +206,7 @@ type Plan struct {
 
 // Plan makes a dry run of a rotation.
 func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
-	plan := Plan{Scope: r.Scope, DrainsFor: drainsFor(p.TicketLifetime)}
+	plan := Plan{Scope: r.Scope, DrainsFor: drainsFor(p.lifetime())}
 	if len(r.Keys) == 0 {
 		plan.Blocked = []string{"the scope has no key yet"}
 		return plan

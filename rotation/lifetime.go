@@ -17,12 +17,12 @@ import (
 //   - If ticket_lifetime grows, the keys that may still encrypt drain by the longer one. A key with
 //     which nobody encrypts any more made tickets of the shorter lifetime alone, and drains by that.
 //     So the ring does not fill with keys that nobody needs.
-//   - Two replicas of which one has the new file already agree, since what is noted stands in the
-//     record and only grows while the key may encrypt.
+//   - If replicas differ, the longest one that is in force at any of them counts (see
+//     [Policy.Beside]). What is noted stands in the record and only grows while the key may encrypt.
 //
-// Nothing is noted until ticket_lifetime changes for the first time. Until then all keys are of one
-// lifetime, and earlier versions of lockstepd refuse a record with notes. A change by a restart,
-// before any other, is not known of: the keys then drain by the new one.
+// Nothing is noted until ticket_lifetime changes for the first time, or differs at two replicas.
+// Until then all keys are of one lifetime, and earlier versions of lockstepd refuse a record with
+// notes.
 func (r *Rollout) noteLifetimes(p Policy) (changed bool) {
 	begun := len(r.Lifetimes) > 0
 	if !begun && p.lifetimeBefore == 0 {
@@ -41,8 +41,8 @@ func (r *Rollout) noteLifetimes(p Policy) (changed bool) {
 			r.setLifetime(f, p.lifetimeBefore)
 			have, changed = p.lifetimeBefore, true
 		}
-		if have == 0 || k.mayEncrypt() && have < p.TicketLifetime {
-			r.setLifetime(f, p.TicketLifetime)
+		if have == 0 || k.mayEncrypt() && have < p.lifetime() {
+			r.setLifetime(f, p.lifetime())
 			changed = true
 		}
 	}
@@ -58,6 +58,14 @@ func (r Rollout) Noted(p Policy) Rollout {
 	return r
 }
 
+// Notes reports whether r holds what is to be noted of its keys under p. If it does, and is stored,
+// keys drain by the lifetimes that are in force now, also when none of those who have them is there
+// any more.
+func (r Rollout) Notes(p Policy) bool {
+	r = r.clone()
+	return !r.noteLifetimes(p)
+}
+
 func (r *Rollout) setLifetime(fingerprint string, d time.Duration) {
 	if r.Lifetimes == nil {
 		r.Lifetimes = map[string]time.Duration{}
@@ -69,7 +77,7 @@ func (r *Rollout) setLifetime(fingerprint string, d time.Duration) {
 func (r Rollout) lifetimeOf(p Policy, k Key) time.Duration {
 	have := r.Lifetimes[k.Key.Fingerprint()]
 	if have == 0 || k.mayEncrypt() {
-		return max(have, p.TicketLifetime)
+		return max(have, p.lifetime())
 	}
 	return have
 }
@@ -91,7 +99,7 @@ func (k Key) mayEncrypt() bool { return k.Demoted == 0 || k.UnusedSince.IsZero()
 func bounded(all map[string]time.Duration) map[string]time.Duration {
 	maps.DeleteFunc(all, func(_ string, d time.Duration) bool { return d <= 0 })
 	for f, d := range all {
-		all[f] = min(d, maxLifetime)
+		all[f] = min(d, MaxTicketLifetime)
 	}
 	return all
 }

@@ -93,7 +93,7 @@ func TestLifetimesOutliveARecordAndABackup(t *testing.T) {
 		t.Errorf("%v, %v", r.Lifetimes, err)
 	}
 	hostile := edited(t, l.r, "lifetimes", map[string]any{first: int64(1 << 60), "other": -1})
-	if r, err := Decode("s", hostile); err != nil || len(r.Lifetimes) != 1 || r.Lifetimes[first] != maxLifetime {
+	if r, err := Decode("s", hostile); err != nil || len(r.Lifetimes) != 1 || r.Lifetimes[first] != MaxTicketLifetime {
 		t.Errorf("%v, %v", r.Lifetimes, err)
 	}
 }

@@ -38,6 +38,9 @@ type Policy struct {
 	// lifetimeBefore is the longest TicketLifetime that was in force before this one; see After. It
 	// is 0 if there was no other.
 	lifetimeBefore time.Duration
+	// longest is the longest TicketLifetime that is in force at any replica; see Beside. It is 0 if
+	// none is known but this one.
+	longest time.Duration
 }
 
 // After returns p as a policy that takes the place of before. It remembers the longest lifetime of
@@ -49,6 +52,24 @@ func (p Policy) After(before Policy) Policy {
 	}
 	return p
 }
+
+// Beside returns p as the policy of a replica that knows which ticket_lifetimes are in force: those
+// of the other replicas, and the one that this replica had before. A key that may encrypt drains by
+// the longest of them.
+func (p Policy) Beside(inForce ...time.Duration) Policy {
+	for _, d := range inForce {
+		p.longest = max(p.longest, d)
+	}
+	for _, d := range inForce {
+		if d != p.TicketLifetime {
+			p.lifetimeBefore = max(p.lifetimeBefore, p.longest)
+		}
+	}
+	return p
+}
+
+// lifetime returns how long a ticket may be good for that is issued now, by any node.
+func (p Policy) lifetime() time.Duration { return max(p.TicketLifetime, p.longest) }
 
 // DefaultPolicy is the policy of a scope about which the configuration says nothing.
 func DefaultPolicy() Policy {
@@ -69,7 +90,7 @@ func (p Policy) Check() error {
 	switch {
 	case p.Period < time.Second:
 		return fmt.Errorf("period: %s is below 1s", p.Period)
-	case p.TicketLifetime < time.Second || p.TicketLifetime > day:
+	case p.TicketLifetime < time.Second || p.TicketLifetime > MaxTicketLifetime:
 		return fmt.Errorf("ticket_lifetime: %s is not between 1s and 24h", p.TicketLifetime)
 	case p.MaxKeyAge < p.Period || p.MaxKeyAge > day:
 		return fmt.Errorf("max_key_age: %s is not between period (%s) and 24h", p.MaxKeyAge, p.Period)
@@ -100,5 +121,5 @@ func margin(lifetime time.Duration) time.Duration { return max(time.Second, life
 // tickets have that lifetime.
 func drainsFor(lifetime time.Duration) time.Duration { return lifetime + margin(lifetime) }
 
-// maxLifetime bounds TicketLifetime.
-const maxLifetime = 24 * time.Hour
+// MaxTicketLifetime bounds TicketLifetime.
+const MaxTicketLifetime = 24 * time.Hour

@@ -26,6 +26,10 @@ var (
 	// DirectoryNames are the names that the certificate directory of a replica had.
 	DirectoryNames = Prefix{Name: "dir", Owner: "cmd/internal/datadir", Backup: true}
 
+	// Lifetimes say which ticket_lifetime is in force at each replica. A backup leaves them out,
+	// since a rollout's record holds those of its keys.
+	Lifetimes = Prefix{Name: "lifetime", Owner: "rotation/fleet"}
+
 	// Rosters say which nodes a replica has. Nodes come and go while the store is frozen.
 	Rosters = Prefix{Name: "roster", Owner: "rotation/fleet", WhileFrozen: true}
 	// KnownNodes say which nodes were here within 30 days. They come and go, too.
@@ -51,7 +55,7 @@ var (
 // Prefixes lists all of them. A prefix that is a part of another comes before it.
 var Prefixes = []Prefix{
 	Certificates, Rings, AuditLog, EagerHosts, DirectoryNames,
-	Rosters, KnownNodes, Replicas, Trials, SealReports, Seal, Tokens, Peers, Conditions,
+	Lifetimes, Rosters, KnownNodes, Replicas, Trials, SealReports, Seal, Tokens, Peers, Conditions,
 	Acknowledged,
 }
 

@@ -164,8 +164,8 @@ var rooms = []struct {
 		"seal",
 	}, "it adds to the errors of a source what an operator types, and decides nothing"},
 	{"cmd/internal/listeners", []string{
-		"cmd/internal/admin", "cmd/internal/api", "cmd/internal/problems", "keysource", "keysource/eager", "lds",
-		"xds",
+		"cmd/internal/admin", "cmd/internal/api", "cmd/internal/problems", "events", "internal/atomicfile",
+		"keysource", "keysource/eager", "lds", "xds",
 	}, "a listener is made of names: it never sees a certificate, a key or a store"},
 	{"cmd/internal/live", []string{
 		"cmd/internal/api", "cmd/internal/config", "cmd/internal/listeners", "cmd/internal/logs",

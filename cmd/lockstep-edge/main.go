@@ -33,6 +33,7 @@ var hangup = make(chan os.Signal, 1)
 
 func main() {
 	signal.Notify(hangup, syscall.SIGHUP)
+	process.OutliveReaders()
 	defer runtime.KeepAlive(ballast)
 	if err := process.Protect(); err != nil {
 		fmt.Fprintln(os.Stderr, "lockstep-edge:", err)

@@ -30,6 +30,8 @@ func grantsTable(w io.Writer, g api.Grants) {
 		for _, r := range g.Received {
 			row(w, r.Node, r.Identity, r.Replica, r.Name, r.Version, r.State, r.At.Local().Format(form))
 		}
+	} else if len(g.Silent) > 0 {
+		row(w, "No node is known to have it, but not every replica has answered.")
 	} else {
 		row(w, "No node that is connected, or away for less than its lease, is known to have it.")
 	}

@@ -37,6 +37,7 @@ var hangup = make(chan os.Signal, 1)
 
 func main() {
 	signal.Notify(hangup, syscall.SIGHUP)
+	process.OutliveReaders()
 	if err := process.Protect(); err != nil {
 		fmt.Fprintln(os.Stderr, "lockstepd:", err)
 		os.Exit(1)

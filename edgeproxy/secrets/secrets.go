@@ -54,7 +54,7 @@ const (
 	maxLoads = 4096
 )
 
-// Config is what Secrets needs. Everything but Preload and Log is required.
+// Config is what Secrets needs. Everything but Preload, Lost, Reached and Log is required.
 type Config struct {
 	Conn    grpc.ClientConnInterface // to the control plane
 	Node    *corev3.Node
@@ -65,7 +65,10 @@ type Config struct {
 	// Ring brings a ring into use before it returns. The control plane is told the error that it
 	// returns. Calls come one at a time.
 	Ring func(scope string, r keysource.Ring) error
-	Log  *slog.Logger // nil logs nothing
+	// Lost and Reached are those of [client.Config].
+	Lost    func(error)
+	Reached func()
+	Log     *slog.Logger // nil logs nothing
 }
 
 // Secrets has the certificates and rings of an edge. It is safe for concurrent use.
@@ -109,7 +112,8 @@ func New(c Config) *Secrets {
 	// so that they come before any certificate.
 	s.client = client.New(client.Config{
 		Conn: c.Conn, Node: c.Node, Type: wire.TypeURL,
-		Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName, Apply: s.apply, Log: c.Log,
+		Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName, Apply: s.apply,
+		Lost: c.Lost, Reached: c.Reached, Log: c.Log,
 	})
 	for _, scope := range c.Scopes {
 		s.client.Subscribe(keysource.RingName(scope))

@@ -32,7 +32,7 @@ type Line struct {
 	events.Event
 }
 
-// maxLine bounds a line in bytes. A longer text is cut.
+// maxLine bounds a line in bytes, without its hosts. A longer text is cut.
 const maxLine = 4 << 10
 
 // Journal is open. All methods are safe for concurrent use.
@@ -173,6 +173,8 @@ func (j *Journal) Append(all ...events.Event) error {
 }
 
 func encode(l Line) ([]byte, error) {
+	hosts := l.Hosts // they are not text, and have a bound of their own
+	l.Hosts = ""
 	b, err := json.Marshal(l)
 	if err == nil && len(b) > maxLine {
 		cut := maxLine / 8 // an escaped byte takes six
@@ -181,6 +183,10 @@ func encode(l Line) ([]byte, error) {
 				*s = strings.ToValidUTF8((*s)[:cut], "") + "…"
 			}
 		}
+		b, err = json.Marshal(l)
+	}
+	if err == nil && len(hosts) > 0 {
+		l.Hosts = hosts
 		b, err = json.Marshal(l)
 	}
 	return b, err

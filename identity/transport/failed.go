@@ -53,8 +53,8 @@ func NewFailures(log *slog.Logger) *Failures {
 	}
 }
 
-// Counts returns how many handshakes failed so far, by listener and [Reason]. Every listener that
-// speaks TLS is in it.
+// Counts returns how many handshakes failed so far, by listener and [Reason]. Every listener is in
+// it. One that speaks plaintext knows the reason TLS only.
 func (f *Failures) Counts() map[string][Reasons]uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

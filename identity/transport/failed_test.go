@@ -20,7 +20,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/lockstep-tls/lockstep/identity/identitytest"
 	"github.com/lockstep-tls/lockstep/internal/testkit"
@@ -165,6 +169,71 @@ func TestAFailedHandshakeIsLoggedWithItsReasonAndCounted(t *testing.T) {
 		if counts[OtherReason] != 0 {
 			t.Errorf("%s: %d handshakes failed for no reason:\n%s", listener, counts[OtherReason], lines)
 		}
+	}
+}
+
+// TLS at a plaintext port is logged with the peer's address and what to do, and counted. Who speaks
+// plaintext there is served.
+func TestTLSAtAPlaintextPortIsSaid(t *testing.T) {
+	t.Parallel()
+	lines := &logged{}
+	f := NewFailures(lines.logger())
+	socket := filepath.Join(t.TempDir(), "s")
+	s := grpc.NewServer(grpc.Creds(f.Plaintext("xds", insecure.NewCredentials())))
+	u := grpc.NewServer(grpc.Creds(f.Plaintext("socket", SocketCredentials())))
+	h := &http.Server{ReadHeaderTimeout: time.Second}
+	var done sync.WaitGroup
+	listen := func(network, addr string, serve func(net.Listener) error) (at string) {
+		l, err := net.Listen(network, addr)
+		testkit.Check(t, err)
+		done.Go(func() { serve(l) })
+		return l.Addr().String()
+	}
+	at := map[string][2]string{
+		"xds":    {"tcp", listen("tcp", "127.0.0.1:0", s.Serve)},
+		"socket": {"unix", listen("unix", socket, u.Serve)},
+		"admin": {"tcp", listen("tcp", "127.0.0.1:0",
+			func(l net.Listener) error { return h.Serve(f.Listener("admin", l)) })},
+	}
+	t.Cleanup(func() { s.Stop(); u.Stop(); h.Close(); done.Wait() })
+	for listener, to := range at {
+		for range 50 {
+			if c, err := tls.Dial(to[0], to[1], &tls.Config{InsecureSkipVerify: true}); err == nil {
+				c.Close()
+				t.Fatalf("%s speaks TLS", listener)
+			}
+		}
+		if n := f.Counts()[listener][TLS]; n != 50 {
+			t.Errorf("%s: counted %d", listener, n)
+		}
+		var said []string
+		for _, line := range strings.Split(lines.String(), "\n") {
+			if strings.Contains(line, "listener="+listener) {
+				said = append(said, line)
+			}
+		}
+		remote := "remote=127.0.0.1:"
+		if listener == "socket" {
+			remote = socket
+		}
+		if len(said) != 1 || !strings.Contains(said[0], TLS.Words()) || !strings.Contains(said[0], remote) {
+			t.Errorf("%s: %d lines:\n%s", listener, len(said), lines)
+		}
+	}
+	for _, to := range []string{at["xds"][1], "unix:" + socket} {
+		c, err := grpc.NewClient(to, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		testkit.Check(t, err)
+		defer c.Close()
+		err = c.Invoke(t.Context(), "/no/method", &emptypb.Empty{}, &emptypb.Empty{})
+		if status.Code(err) != codes.Unimplemented {
+			t.Errorf("plaintext at %s: %v", to, err)
+		}
+	}
+	resp, err := http.Get("http://" + at["admin"][1])
+	testkit.Check(t, err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Error(resp.Status)
 	}
 }
 

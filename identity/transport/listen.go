@@ -48,7 +48,12 @@ func (s Socket) Listen(addr string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	if err := s.directory(filepath.Dir(path), gid); err != nil {
+	dir, err := s.directory(filepath.Dir(path), gid)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if err := turn(dir); err != nil {
 		return nil, err
 	}
 	if err := replace(path); err != nil {
@@ -67,7 +72,7 @@ func (s Socket) Listen(addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.give(path, gid); err != nil {
+	if err := s.give(dir, filepath.Base(path), gid); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -94,9 +99,13 @@ func (s Socket) Look(addr string) error {
 		return noSocket(path)
 	}
 	dir := filepath.Dir(path)
-	st, err := os.Stat(dir)
+	opened, err := openDir(dir)
+	if err == nil {
+		defer opened.Close()
+	}
+	_, missing := os.Lstat(dir) // a link that leads nowhere is there
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // Listen makes it, and not the one above it
+	case errors.Is(missing, fs.ErrNotExist): // Listen makes it, and not the one above it
 		if above, err := os.Stat(filepath.Dir(dir)); err != nil || !above.IsDir() {
 			if err == nil {
 				err = syscall.ENOTDIR
@@ -110,7 +119,11 @@ func (s Socket) Look(addr string) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("the directory of the socket: %w", err)
-	case st.IsDir() && gid >= 0 && !s.OwnDir:
+	case s.OwnDir:
+		if st, err := opened.Stat(); err != nil || !ours(st) {
+			return errors.Join(err, foreign(dir))
+		}
+	case gid >= 0:
 		return s.enters(dir, gid)
 	}
 	return nil
@@ -119,32 +132,27 @@ func (s Socket) Look(addr string) error {
 func noSocket(path string) error { return fmt.Errorf("%s exists and is not a socket", path) }
 
 // give gives a new socket to those whom s lets in.
-func (s Socket) give(path string, gid int) error {
-	if err := chgrp(path, gid); err != nil {
-		return fmt.Errorf("the group %s does not get the socket: %w: this process must run as root or be a member "+
-			"of that group", s.Group, err)
-	}
+func (s Socket) give(dir *os.File, name string, gid int) error {
 	mode := s.Mode
 	if mode == 0 {
 		mode = 0o600
 	}
-	return os.Chmod(path, mode)
+	err := giveSocket(dir, name, gid, mode)
+	if refused := (chownError{}); errors.As(err, &refused) {
+		return fmt.Errorf("the group %s does not get the socket: %w: this process must run as root or be a member "+
+			"of that group", s.Group, refused.error)
+	}
+	return err
 }
 
-// chgrp gives a file to a group if it has another one. A gid of -1 changes nothing.
-func chgrp(path string, gid int) error {
-	st, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if own, ok := st.Sys().(*syscall.Stat_t); gid < 0 || ok && int(own.Gid) == gid {
-		return nil // a service may not be allowed to call chown at all
-	}
-	return os.Lchown(path, -1, gid)
-}
+// chownError says that a group did not get a file.
+type chownError struct{ error }
 
-// directory makes the directory of the socket, or checks that the group gets through it.
-func (s Socket) directory(dir string, gid int) error {
+func (e chownError) Unwrap() error { return e.error }
+
+// directory opens the directory of the socket, which it makes if it is missing, and checks that the
+// group gets through it.
+func (s Socket) directory(path string, gid int) (dir *os.File, err error) {
 	mode := fs.FileMode(0o700)
 	switch {
 	case gid >= 0:
@@ -152,28 +160,57 @@ func (s Socket) directory(dir string, gid int) error {
 	case s.Mode&0o007 != 0:
 		mode = 0o755
 	}
-	err := os.Mkdir(dir, 0o700)
+	err = os.Mkdir(path, 0o700)
 	made := err == nil
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("the directory of the socket: %w", err)
+		return nil, fmt.Errorf("the directory of the socket: %w", err)
 	}
+	if dir, err = openDir(path); err != nil {
+		return nil, fmt.Errorf("the directory of the socket: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			dir.Close()
+		}
+	}()
 	if made || s.OwnDir {
-		if err := chgrp(dir, gid); err != nil {
+		if err := s.own(dir, gid, mode); err != nil {
+			return nil, err
+		}
+	}
+	if gid >= 0 {
+		err = s.enters(path, gid)
+	}
+	return dir, err
+}
+
+func foreign(dir string) error {
+	return fmt.Errorf("the directory of the socket: %s belongs to another user: remove it, or give the socket "+
+		"another path", dir)
+}
+
+// own gives a directory that is the socket's alone its group and mode.
+func (s Socket) own(dir *os.File, gid int, mode fs.FileMode) error {
+	st, err := dir.Stat()
+	if err != nil {
+		return err
+	}
+	if !ours(st) {
+		return foreign(dir.Name())
+	}
+	// A service may not be allowed to call chown at all.
+	if own, ok := st.Sys().(*syscall.Stat_t); gid >= 0 && (!ok || int(own.Gid) != gid) {
+		if err := dir.Chown(-1, gid); err != nil {
 			return fmt.Errorf("the group %s does not get the directory of the socket: %w: this process must run as "+
 				"root or be a member of that group", s.Group, err)
 		}
-		if st, err := os.Stat(dir); err != nil {
-			return err
-		} else if st.Mode().Perm() != mode {
-			if err := os.Chmod(dir, mode); err != nil {
-				return fmt.Errorf("the directory of the socket: %w", err)
-			}
+	}
+	if st.Mode().Perm() != mode {
+		if err := dir.Chmod(mode); err != nil {
+			return fmt.Errorf("the directory of the socket: %w", err)
 		}
 	}
-	if gid < 0 {
-		return nil
-	}
-	return s.enters(dir, gid)
+	return nil
 }
 
 // enters returns why the group does not get through dir and the directories above it.

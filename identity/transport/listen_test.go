@@ -80,6 +80,123 @@ func TestADeadSocketIsReplacedAndALiveOneIsNot(t *testing.T) {
 	second.Close()
 }
 
+// Of several that find a dead socket at once, one gets the path, and keeps it.
+func TestOfSeveralAtOnceOneGetsTheSocket(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	for round := range 50 {
+		dead, err := Listen("unix:" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead.(*net.UnixListener).SetUnlinkOnClose(false)
+		dead.Close()
+		const n = 8
+		got := make(chan net.Listener, n)
+		begin := make(chan struct{})
+		for range n {
+			go func() {
+				<-begin
+				l, _ := Listen("unix:" + path)
+				got <- l
+			}()
+		}
+		close(begin)
+		var winners []net.Listener
+		for range n {
+			if l := <-got; l != nil {
+				winners = append(winners, l)
+			}
+		}
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Errorf("round %d: nobody answers: %v", round, err)
+		} else {
+			c.Close()
+		}
+		for _, l := range winners {
+			l.Close()
+		}
+		if len(winners) != 1 {
+			t.Fatalf("round %d: %d processes have the path", round, len(winners))
+		}
+	}
+}
+
+// A link that another user placed would have lockstepd give away what it leads to.
+func TestALinkOfAnotherUserIsNotFollowed(t *testing.T) {
+	root := t.TempDir()
+	private := filepath.Join(root, "private")
+	link := filepath.Join(root, "link")
+	if err := errors.Join(os.Mkdir(private, 0o700), os.Symlink("private", link)); err != nil {
+		t.Fatal(err)
+	}
+	s := Socket{Mode: 0o666, OwnDir: true}
+	addr := "unix:" + filepath.Join(link, "s")
+	if os.Getuid() == 0 {
+		if err := os.Lchown(link, 12345, -1); err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{
+			"Look":   s.Look(addr),
+			"Listen": func() error { _, err := s.Listen(addr); return err }(),
+		} {
+			if err == nil || !strings.Contains(err.Error(), "symbolic link of another user") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if got := mode(t, private); got != 0o700 {
+			t.Errorf("the mode of the directory became %v", got)
+		}
+		if err := os.Chown(private, 12345, -1); err != nil {
+			t.Fatal(err)
+		}
+		own := "unix:" + filepath.Join(private, "s")
+		_, err := s.Listen(own)
+		for _, err := range []error{err, s.Look(own)} {
+			if err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+				t.Errorf("a directory of another user: %v", err)
+			}
+		}
+		if err := errors.Join(os.Chown(private, 0, -1), os.Lchown(link, 0, -1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := s.Listen(addr)
+	if err != nil {
+		t.Fatalf("a link of our own: %v", err)
+	}
+	defer l.Close()
+	if got := mode(t, filepath.Join(private, "s")); got != 0o666 {
+		t.Errorf("%v", got)
+	}
+	nowhere := filepath.Join(root, "nowhere")
+	if err := os.Symlink("x", nowhere); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Look("unix:" + filepath.Join(nowhere, "s")); err == nil {
+		t.Error("a link that leads nowhere")
+	}
+}
+
+// What somebody puts in the place of a new socket does not get its mode.
+func TestWhatIsPutInThePlaceOfASocketIsNotGivenAway(t *testing.T) {
+	path := t.TempDir()
+	secret := filepath.Join(path, "secret")
+	err := errors.Join(os.WriteFile(secret, nil, 0o600), os.Symlink("secret", filepath.Join(path, "s")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := (Socket{Mode: 0o666}).give(dir, "s", -1); err == nil || mode(t, secret) != 0o600 {
+		t.Errorf("%v, the mode is %v", err, mode(t, secret))
+	}
+}
+
 // A process that is stopped or busy takes no connection, and yet the socket is its own.
 func TestABusySocketIsNotStolen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")

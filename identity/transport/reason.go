@@ -13,6 +13,7 @@ const (
 	NoCertificate
 	WrongProtocol
 	Plaintext
+	TLS
 	Timeout
 	RefusedByPeer
 	Closed
@@ -21,7 +22,7 @@ const (
 
 // String returns the label of a metric.
 func (r Reason) String() string {
-	return [...]string{"other", "expired", "unknown_ca", "no_certificate", "protocol", "plaintext", "timeout",
+	return [...]string{"other", "expired", "unknown_ca", "no_certificate", "protocol", "plaintext", "tls", "timeout",
 		"refused_by_peer", "closed"}[r]
 }
 
@@ -33,7 +34,9 @@ func (r Reason) Words() string {
 		"its certificate is of a CA that is not among those who may connect",
 		"it shows no certificate",
 		"it speaks no TLS version or protocol (ALPN) that is spoken here",
-		"it sends plaintext to a TLS port",
+		"it sends plaintext to a TLS port: have it speak TLS, with a certificate of its own",
+		"it speaks TLS to a plaintext port: have it connect without TLS, or give lockstepd a certificate " +
+			"(xds_cert, xds_key, xds_client_ca)",
 		"it did not finish the handshake in time",
 		"it does not believe lockstepd's own certificate, and ended the handshake",
 		"it connected and went away",
@@ -56,6 +59,7 @@ var signs = []struct {
 	{"client didn't provide a certificate", NoCertificate},
 	{"does not look like a TLS handshake", Plaintext},
 	{"client sent an HTTP request to an HTTPS server", Plaintext},
+	{errTLS.Error(), TLS},
 	{"client offered only unsupported versions", WrongProtocol},
 	{"unsupported application protocols", WrongProtocol},
 	{"no cipher suite supported", WrongProtocol},

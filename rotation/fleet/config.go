@@ -42,6 +42,10 @@ type Config struct {
 	// for all if streams is nil. It is called from the goroutine that made the change and must not
 	// block.
 	Wake func(scope string, streams []uint64)
+	// Lifetime is called when what [Coordinator.TicketLifetime] returns for the scope has changed,
+	// before a ring is sent that this concerns. It may be called by several goroutines, and must
+	// not wait for the coordinator. If it is nil, no node is told of lifetimes.
+	Lifetime func(scope string)
 	// Announce is called for each line of the history when it has taken effect. version is that of
 	// the ring to which it led. It is empty if that ring was replaced at once. Announce must not
 	// block.

@@ -125,11 +125,20 @@ func (c *Coordinator) Crowded(scope string) int {
 // Status is the state of one scope at one moment. It holds no key bytes.
 type Status struct {
 	rotation.View
+	Replica string // Replica is this one.
 	Policy  rotation.Policy
 	Members []rotation.Member // Members are sorted by name.
 	Now     time.Time         // Now is by the store's clock.
+	// TicketLifetime is how long tickets are good for that nodes of this replica issue; see
+	// [Coordinator.TicketLifetime].
+	TicketLifetime time.Duration
+	// Lifetimes are those that are in force at all replicas, by replica.
+	Lifetimes map[string]time.Duration
 	// Err says why the store could not be read or written at the last try.
 	Err error
+	// Summed is how many nodes of this replica other replicas know as one, since its roster has no
+	// room for an entry of each.
+	Summed int
 	// Unreadable names rosters of other replicas that cannot be read, and why.
 	Unreadable []string
 }
@@ -142,7 +151,7 @@ func (c *Coordinator) Status(scope string) (Status, error) {
 		return Status{}, err
 	}
 	r, t, st := s.snapshot()
-	st.View, st.Members = r.View(st.Policy, t, st.Now), t.Members
+	st.View, st.Members = r.View(st.beside(), t, st.Now), t.Members
 	return st, nil
 }
 
@@ -153,14 +162,22 @@ func (c *Coordinator) Plan(scope string) (rotation.Plan, error) {
 		return rotation.Plan{}, err
 	}
 	r, t, st := s.snapshot()
-	return r.Plan(st.Policy, t, st.Now), nil
+	return r.Plan(st.beside(), t, st.Now), nil
+}
+
+// beside returns the policy as decisions go by it.
+func (st Status) beside() rotation.Policy {
+	return st.Policy.Beside(slices.Collect(maps.Values(st.Lifetimes))...)
 }
 
 // snapshot returns what is known of the scope. st lacks its view and its members.
 func (s *scope) snapshot() (r rotation.Rollout, t rotation.Tally, st Status) {
 	s.mu.Lock()
 	r, t = s.rollout, s.tally(nil)
-	st = Status{Policy: s.policy, Now: s.clock(), Err: s.err, Unreadable: s.unreadable}
+	st = Status{
+		Replica: s.cfg.Replica, Policy: s.policy, TicketLifetime: s.told, Lifetimes: s.inForce,
+		Now: s.clock(), Err: s.err, Summed: s.summed, Unreadable: s.unreadable,
+	}
 	s.mu.Unlock()
 	slices.SortFunc(t.Members, byName)
 	return r, t, st

@@ -72,8 +72,9 @@ func TestAJoinerIsWrittenDownBeforeTheRingIsReadThatItGets(t *testing.T) {
 		if c.got() != "[1]" {
 			t.Fatalf("sent %s", c.got())
 		}
-		tail := strings.Join(seen[len(seen)-4:], ", ")
-		if want := "get roster/default/r1, swap roster/default/r1, now , get ring/default"; tail != want {
+		tail := strings.Join(seen[len(seen)-5:], ", ")
+		if want := "get roster/default/r1, swap roster/default/r1, now , get ring/default, " +
+			"get lifetime/default"; tail != want {
 			t.Errorf("before it was sent: %s, want %s", tail, want)
 		}
 	})

@@ -31,6 +31,8 @@ type attempt struct {
 	cmd    command          // cmd changes the rollout first; nil means that there is none.
 	stored rotation.Rollout // stored is what was read.
 	rev    store.Rev        // rev is the revision of what was read.
+	// lifetimes are those in force at the replicas.
+	lifetimes lifetimes
 	// announced is how many lines of the history are not to be announced any more.
 	announced uint64
 	// recorded is how many lines of the history are not to be written down any more.
@@ -62,7 +64,9 @@ var steps = []func(*turn, context.Context, *attempt) error{
 	(*turn).runCommand, // It makes the change that was asked for, or replaces every key.
 	// It takes the steps of the rollout that are open, up to the next ring.
 	(*turn).takeSteps,
-	(*turn).recordAndStore,   // It writes the change down, and then swaps it into the store.
+	(*turn).recordAndStore, // It writes the change down, and then swaps it into the store.
+	// It has nodes told of a longer ticket_lifetime that the store holds by now.
+	(*turn).settleLifetime,
 	(*turn).publishToStreams, // It makes the outcome what this replica sends, and announces it.
 }
 
@@ -207,6 +211,7 @@ func (t *turn) recordAndStore(ctx context.Context, a *attempt) (err error) {
 	case a.r.Generation == a.stored.Generation && len(a.stored.Keys) > 0:
 		// follow the others all the same
 		a.r = a.stored
+		t.settle(ctx, a, a.stored)
 		t.publish(a.view, a.announced)
 	}
 	return err

@@ -20,6 +20,9 @@
 //     which is room for 30 000 nodes. A node beyond that which has no ring is sent none until there
 //     is room. So it holds none, and is not waited for. One that says that it holds a ring always
 //     enters. Nobody is taken off the roster for it.
+//   - A roster takes at most 896 KiB of the store, since a NATS server takes messages of 1 MiB. The
+//     members for which there is no room stand there as one that holds back what any of them would.
+//     Those that refuse or lag have entries of their own, as long as there is room.
 //   - A replica that has its store to itself lets nodes in although it cannot write, as with a
 //     full disk. Nobody else can go on without them.
 //   - A node notices a dead connection by its own keepalive. It may be back before its old stream
@@ -61,6 +64,9 @@
 //     others.
 //   - With embedded events no replica would wake another. The second one refuses to start, names
 //     the first, and takes back what it wrote of itself.
+//   - How long tickets are good for, each replica writes beside the rosters before a longer time
+//     reaches its nodes. A key drains by the longest that is in force at any of them, also at one
+//     that has died and whose nodes may be back. A restart with another time finds the one of before.
 //   - A replica that is cut off from the store lets its nodes go after 24 to 26 s, and refuses new
 //     ones for 3 s, every 10 s. Nodes that reach another replica are there before anybody goes on
 //     without them. Those that do not come back and are served with what is known. It does so only

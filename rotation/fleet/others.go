@@ -17,6 +17,8 @@ type others struct {
 	lists   []heard
 	alive   []Peer // alive are those that were heard of within silentFor.
 	notDead []Peer // notDead are those, and those that had no time to be heard.
+	// there are the names of all that have a roster. Nodes of theirs may be live.
+	there map[string]bool
 }
 
 // readOthers reads the rosters of the other replicas, and which of them live. lease is that of a
@@ -28,6 +30,7 @@ func (t *turn) readOthers(ctx context.Context, now time.Time, lease time.Duratio
 		since = now
 	}
 	damaged := map[string]damagedRoster{}
+	o.there = map[string]bool{}
 	for key, err := range t.cfg.Store.Keys(ctx, store.Rosters.Key(t.name)+"/") {
 		if err != nil {
 			return o, err
@@ -62,6 +65,7 @@ func (t *turn) readOthers(ctx context.Context, now time.Time, lease time.Duratio
 			_, _ = t.cfg.Store.Swap(ctx, key, rev, nil)
 			continue
 		}
+		o.there[name] = true
 		if r.peer.Replica = name; err == nil && !now.After(dead) {
 			o.notDead = append(o.notDead, r.peer)
 			if now.Sub(h.at) <= silentFor {

@@ -12,7 +12,9 @@ import "github.com/lockstep-tls/lockstep/rotation"
 // No live ticket is refused for it (P1). What a new key waits for does not depend on the policy,
 // but for the lease: a member counts for as long as the policy says that is in force when the
 // decision is made. And what is promised for a ticket that is out does not change with
-// ticket_lifetime, since the record keeps that for each key (package rotation, noteLifetimes).
+// ticket_lifetime, since the record keeps that for each key (package rotation, noteLifetimes). A
+// longer one reaches nodes when the record has it, however long the store is away
+// ([Coordinator.TicketLifetime]). A shorter one reaches them at once.
 func (c *Coordinator) SetPolicy(scope string, p rotation.Policy) error {
 	s, err := c.find(scope)
 	if err != nil {
@@ -20,7 +22,14 @@ func (c *Coordinator) SetPolicy(scope string, p rotation.Policy) error {
 	}
 	s.mu.Lock()
 	s.policy = p.After(s.policy)
+	shorter := p.TicketLifetime < s.told
+	if shorter {
+		s.told = p.TicketLifetime
+	}
 	s.mu.Unlock()
+	if shorter && s.cfg.Lifetime != nil {
+		s.cfg.Lifetime(scope)
+	}
 	s.lookSoon()
 	return nil
 }

@@ -10,7 +10,9 @@ import (
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// read reads the store's time, the rollout, and after it the rosters; see [scope.look].
+// read reads the store's time, the rollout, and after it the rosters; see [scope.look]. Which
+// lifetimes are in force comes last: of nodes that were read as done with a key, no later word
+// matters.
 func (t *turn) read(ctx context.Context, a *attempt) (err error) {
 	if a.now, err = t.storeTime(ctx); err != nil {
 		return err
@@ -30,6 +32,10 @@ func (t *turn) read(ctx context.Context, a *attempt) (err error) {
 	t.mu.Unlock()
 	t.quorum = t.quorum.after(a.r, a.p, a.t, a.now)
 	a.t.AcceptedSince = t.quorum.since
+	if a.lifetimes, err = t.readLifetimes(ctx); err != nil {
+		return err
+	}
+	a.p = a.p.Beside(a.lifetimes.all()...)
 	return nil
 }
 

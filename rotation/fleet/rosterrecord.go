@@ -1,7 +1,9 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/rotation"
@@ -30,14 +32,25 @@ const (
 
 // rosterRecord is what one replica lets the others know of a scope.
 type rosterRecord struct {
-	peer    Peer // peer has no name, since that is in the store key.
+	peer    Peer // peer has no name when it was read, since that is in the store key.
 	members []rotation.Member
 }
 
+// encode returns the record, of at most 896 KiB.
 func (r rosterRecord) encode() []byte {
+	b, _ := r.bounded()
+	return b
+}
+
+// bounded returns the record, and how many members it has no entry for. A NATS server takes
+// messages of 1 MiB, and a roster that cannot be written would stop every rotation. So the members
+// for which there is no room stand there as one, or two if some are candidates. Each holds back
+// what any of those would that it stands for. Members that refuse or lag have entries of their own,
+// while there is room.
+func (r rosterRecord) bounded() (b []byte, summed int) {
 	const usual = 32 // bytes a node
 	at := r.peer.At
-	b := make([]byte, 0, 64+usual*len(r.members))
+	b = make([]byte, 0, 64+usual*len(r.members))
 	b = append(b, rosterFormat)
 	b = binary.AppendUvarint(b, uint64(at.UnixMilli()))
 	var flags byte
@@ -45,47 +58,120 @@ func (r rosterRecord) encode() []byte {
 		flags |= flagAlone
 	}
 	b = append(b, flags)
-	str := func(s string) {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
+	b = appendText(b, r.peer.Admin)
+	all := r.members
+	if n := fits(all, at); n < len(all) {
+		all = slices.SortedFunc(slices.Values(all), mattersMore)
+		n = fits(all, at)
+		summed = len(all) - n
+		all = append(all[:n:n], sums(r.peer.Replica, all[n:])...)
 	}
-	str(r.peer.Admin)
-	b = binary.AppendUvarint(b, uint64(len(r.members)))
+	b = binary.AppendUvarint(b, uint64(len(all)))
 	words := maxRosterWords
-	for _, m := range r.members {
-		str(m.Node)
-		b = binary.AppendUvarint(b, uint64(m.Nr))
-		b = binary.AppendUvarint(b, m.Floor)
-		var flags byte
-		if m.Answered {
-			flags |= flagAnswered
-		}
-		if m.Connected {
-			flags |= flagConnected
-		}
-		if m.Refused != 0 {
-			flags |= flagRefused
-		}
-		if m.Brought {
-			flags |= flagBrought
-		}
-		if m.Stuck {
-			flags |= flagStuck
-		}
-		if m.Grouped {
-			flags |= flagGrouped
-		}
-		b = append(b, flags)
-		b = binary.AppendUvarint(b, uint64(max(0, at.Sub(m.Since).Milliseconds())))
-		if m.Refused != 0 {
-			b = binary.AppendUvarint(b, m.Refused)
-			if words -= len(m.Words); words < 0 {
-				m.Words = ""
-			}
-			str(m.Words)
+	for i := range all {
+		b = appendMember(b, &all[i], at, &words)
+	}
+	return b, summed
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// appendMember appends m. words is how many bytes there are left for reasons of refusals.
+func appendMember(b []byte, m *rotation.Member, at time.Time, words *int) []byte {
+	b = appendText(b, m.Node)
+	b = binary.AppendUvarint(b, uint64(m.Nr))
+	b = binary.AppendUvarint(b, m.Floor)
+	var flags byte
+	for _, f := range []struct {
+		is  bool
+		bit byte
+	}{
+		{m.Answered, flagAnswered}, {m.Connected, flagConnected}, {m.Refused != 0, flagRefused},
+		{m.Brought, flagBrought}, {m.Stuck, flagStuck}, {m.Grouped, flagGrouped},
+	} {
+		if f.is {
+			flags |= f.bit
 		}
 	}
-	return b
+	b = append(b, flags)
+	b = binary.AppendUvarint(b, uint64(max(0, at.Sub(m.Since).Milliseconds())))
+	if m.Refused == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, m.Refused)
+	reason := m.Words
+	if *words -= len(reason); *words < 0 {
+		reason = ""
+	}
+	return appendText(b, reason)
+}
+
+const (
+	// maxRoster bounds the bytes of a stored roster without the reasons of refusals, which
+	// maxRosterWords bounds. What is stored is sealed besides.
+	maxRoster = 896<<10 - maxRosterWords
+	// maxSum bounds what a member takes that stands for others, without its reason.
+	maxSum = 128
+)
+
+// fits returns how many of the first members have room, less two that stand for the others.
+func fits(all []rotation.Member, at time.Time) int {
+	room := maxRoster - 2*maxSum
+	var b []byte
+	for i := range all {
+		words := 0 // reasons are counted by themselves
+		b = appendMember(b[:0], &all[i], at, &words)
+		if room -= len(b) + binary.MaxVarintLen16; room < 0 {
+			return i
+		}
+	}
+	return len(all)
+}
+
+// mattersMore orders the members that refuse or lag before the others.
+func mattersMore(a, b rotation.Member) int {
+	refuses := func(m rotation.Member) int {
+		if m.Refused != 0 {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(refuses(a)-refuses(b), cmp.Compare(a.Floor, b.Floor), byName(a, b))
+}
+
+// sums returns a member that stands for all that have answered, and one for the candidates. It may
+// hold the lowest generation that any of them may hold, and is live as long as any of them is. It
+// is grouped: only this replica, which knows each of them, has a refusal take a key back.
+func sums(replica string, all []rotation.Member) (out []rotation.Member) {
+	for _, kind := range []struct {
+		answered bool
+		name     string
+	}{{true, "further nodes of replica " + replica}, {false, "further new nodes of replica " + replica}} {
+		var sum *rotation.Member
+		for _, m := range all {
+			if m.Answered != kind.answered {
+				continue
+			}
+			if sum == nil {
+				m.Node, m.Nr, m.Brought, m.Grouped = kind.name, 1, false, true
+				sum = &m
+				continue
+			}
+			sum.Floor = min(sum.Floor, m.Floor)
+			sum.Connected = sum.Connected || m.Connected
+			sum.Since = latest(sum.Since, m.Since)
+			sum.Stuck = sum.Stuck || m.Stuck
+			if m.Refused > sum.Refused {
+				sum.Refused, sum.Words = m.Refused, m.Words
+			}
+		}
+		if sum != nil {
+			out = append(out, *sum)
+		}
+	}
+	return out
 }
 
 func decodeRoster(b []byte) (r rosterRecord, err error) {

@@ -67,11 +67,12 @@ func (s *scope) saveRoster(ctx context.Context) error {
 	rewrite := s.rewrite
 	s.roster.dirty, s.rewrite = false, false
 	s.mu.Unlock()
-	self := Peer{Admin: s.cfg.Self.Admin, Alone: s.cfg.Self.Alone, At: now}
-	err := s.put(ctx, s.rosterKey(), rosterRecord{self, s.saving}.encode())
+	self := Peer{Replica: s.cfg.Replica, Admin: s.cfg.Self.Admin, Alone: s.cfg.Self.Alone, At: now}
+	val, summed := rosterRecord{self, s.saving}.bounded()
+	err := s.put(ctx, s.rosterKey(), val)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = err != nil
+	s.summed, s.failed = summed, err != nil
 	if err != nil {
 		s.roster.dirty, s.rewrite = true, s.rewrite || rewrite
 		return err

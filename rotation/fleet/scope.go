@@ -29,8 +29,13 @@ type scope struct {
 	// saving is room for what saveRoster writes. It belongs to loop's goroutine.
 	saving []rotation.Member
 
-	mu      sync.Mutex
-	policy  rotation.Policy // policy is in force. A decision goes by the one at its beginning.
+	mu     sync.Mutex
+	policy rotation.Policy // policy is in force. A decision goes by the one at its beginning.
+	// told is how long the tickets of this replica's nodes are good for. It is 0 if no node was
+	// told, and less than the policy says while a longer one is not in the store.
+	told time.Duration
+	// inForce are the lifetimes at all replicas, as last read.
+	inForce map[string]time.Duration
 	roster  *roster
 	rollout rotation.Rollout // rollout is as last read or written.
 	ring    *keysource.Ring  // ring is that of rollout. It is nil until the first read.
@@ -45,6 +50,7 @@ type scope struct {
 	stored time.Time
 	// rewrite says that the stored roster may be lost: write it, however new it is.
 	rewrite bool
+	summed  int  // summed is how many nodes have no entry of their own in the stored roster.
 	failed  bool // failed says that the roster could not be written at the last try.
 }
 

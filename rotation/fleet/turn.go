@@ -27,6 +27,9 @@ type turn struct {
 	// writeBackUntil is Tally.WriteBackUntil, or zero while nodes prove nothing.
 	writeBackUntil time.Time
 
+	// shorterAt is when this replica's entry among the lifetimes may be written shorter, or zero.
+	shorterAt time.Time
+
 	record storedRecord // record is what stands in the store.
 	quorum quorum       // quorum keeps Tally.AcceptedSince.
 	// recorded is the change that was written down last, if it took no effect so far.

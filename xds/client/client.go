@@ -29,7 +29,7 @@ import (
 	"github.com/lockstep-tls/lockstep/xds"
 )
 
-// Config is what a client needs. Everything but Method and Log is required.
+// Config is what a client needs. Everything but Method, Lost, Reached and Log is required.
 type Config struct {
 	// Conn is the connection. Its keepalive notices a server that is gone.
 	Conn grpc.ClientConnInterface
@@ -44,6 +44,10 @@ type Config struct {
 	// acknowledged. If it returns an error, all are refused with its text, which the server shows
 	// to people. The goroutine of Run calls it, one call at a time.
 	Apply func(resources []*xds.Resource, removed []string) error
+	// Lost, if it is set, gets why a stream ended or could not begin, instead of Log. Reached is
+	// called with the first response of each stream. The goroutine of Run calls both.
+	Lost    func(error)
+	Reached func()
 	// Log gets lost connections and refusals. If it is nil, nothing is logged.
 	Log *slog.Logger
 }
@@ -77,6 +81,9 @@ func New(c Config) *Client {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Reached == nil {
+		c.Reached = func() {}
 	}
 	return &Client{
 		cfg:     c,
@@ -197,7 +204,11 @@ func (c *Client) Run(ctx context.Context) error {
 			ceiling = firstCeiling
 		}
 		pause := ceiling/2 + rand.N(ceiling/2)
-		c.cfg.Log.Warn("xDS stream ended; connecting again", "type", c.cfg.Type, "error", err, "after", pause)
+		if c.cfg.Lost != nil {
+			c.cfg.Lost(err)
+		} else {
+			c.cfg.Log.Warn("xDS stream ended; connecting again", "type", c.cfg.Type, "error", err, "after", pause)
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

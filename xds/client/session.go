@@ -40,6 +40,9 @@ func (c *Client) session(ctx context.Context, names []string, held map[string]st
 		req = nil
 		select {
 		case resp := <-responses:
+			if !answered {
+				c.cfg.Reached()
+			}
 			answered = true
 			req = c.take(resp)
 		case <-c.wake:

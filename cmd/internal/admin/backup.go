@@ -88,9 +88,15 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 		return out, bad(err)
 	}
 	who := claimed(r, r.URL.Query().Get("by"))
+	var hosts []string
 	do := backup.Restore{
 		Store: a.cfg.Vault, By: who, Plan: r.URL.Query().Get("plan") == "true",
 		Before: func(ctx context.Context, c backup.Change) error {
+			if store.Certificates.Has(c.Key) || store.EagerHosts.Has(c.Key) {
+				if name, err := store.Segment(c.Key); err == nil {
+					hosts = append(hosts, name)
+				}
+			}
 			return a.writeDown(ctx, audit.Entry{What: "restored", Name: c.Key, Why: c.What})
 		},
 		Ring: func(ctx context.Context, scope string, record []byte) (rotation.Restored, bool, error) {
@@ -115,7 +121,7 @@ func (a *admin) restore(r *http.Request) (out api.Restored, err error) {
 			a.cfg.Rollouts.Poke(scope)
 		}
 		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: who, Text: fmt.Sprintf(
-			"a backup of %s was restored by %s", text.Made.Format(time.RFC3339), who)})
+			"a backup of %s was restored by %s", text.Made.Format(time.RFC3339), who), Hosts: events.HostsOf(hosts...)})
 	}
 	return sum.Shown(do.Plan), bad(err)
 }

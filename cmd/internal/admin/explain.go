@@ -33,7 +33,7 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	unusable := a.lookEverywhere(r.Context(), n, &out)
 	out.Chain = a.chainOf(n)
 	said, silent := a.ask(r.Context(), api.NodesQuery{Cert: string(n)})
-	out.Silent = silent
+	out.Silent = a.unheard(silent)
 	out.Holders = holdersOf(append(said, heard{a.cfg.Replica, a.holders(r.Context(), n)}))
 	for i := range out.Holders {
 		if s := &out.Holders[i].Secret; unusable != "" && (s.State == stateAccepted || s.State == stateProved) {

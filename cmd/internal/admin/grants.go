@@ -40,6 +40,10 @@ func (a *admin) grants(r *http.Request) (out api.Grants, err error) {
 		return out, err
 	}
 	out.What, out.Scope, out.Words = s.what, s.scope, s.words
+	if s.holds == nil {
+		out.Unknown = append(out.Unknown, "nodes that are away for less than their lease: "+
+			"which certificates a node has, only the replica knows to which it is connected")
+	}
 	out.Received = append(out.Received, a.receivedHere(r.Context(), s)...)
 	if here {
 		return out, nil
@@ -47,7 +51,7 @@ func (a *admin) grants(r *http.Request) (out api.Grants, err error) {
 	said, silent := peersSay(r.Context(), a, func(ctx context.Context, c *api.Client) (api.Grants, error) {
 		return c.Grants(ctx, api.GrantsQuery{Key: q.Key, Cert: q.Cert, Here: true})
 	})
-	out.Silent = silent
+	out.Silent = a.unheard(silent)
 	for _, g := range said {
 		out.Received = append(out.Received, g.Received...)
 	}
@@ -202,11 +206,11 @@ func (a *admin) receivedAway(s subject, known []api.Received) (out []api.Receive
 			slices.ContainsFunc(known, func(r api.Received) bool { return r.Node == m.Node }) {
 			continue
 		}
-		state := "accepted"
+		state, replica := "accepted", m.Replica // it may be one that did not answer
 		if !m.Connected {
-			state = "away"
+			state, replica = "away", ""
 		}
-		out = append(out, api.Received{Node: m.Name(), Name: keysource.RingName(s.scope),
+		out = append(out, api.Received{Node: m.Name(), Replica: replica, Name: keysource.RingName(s.scope),
 			Version: fmt.Sprintf("g%d", m.Floor), State: state, At: m.Since.UTC()})
 	}
 	return out

@@ -75,6 +75,7 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 		return out, err
 	}
 	var broken error // broken is an error of the store, not of a certificate
+	var changed []keysource.Name
 	for i, o := range outcomes {
 		switch {
 		case o.Err != nil:
@@ -85,6 +86,8 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 			continue
 		case o.Same:
 			out.Same++
+		default:
+			changed = append(changed, pairs[i].Name)
 		}
 		out.Stored++
 	}
@@ -95,7 +98,7 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 		// one for all, since whoever hears it looks what has changed
 		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: Actor(ctx), At: time.Now(), Text: fmt.Sprintf(
 			"%d certificates were imported into the store by %s (lockstep audit show names the line that lists them)",
-			out.Stored-out.Same, Actor(ctx))})
+			out.Stored-out.Same, Actor(ctx)), Hosts: events.HostsOf(changed...)})
 	}
 	a.cfg.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
 	return out, nil

@@ -105,9 +105,14 @@ func journalQuery(q api.EventsQuery) (place journal.Place, find journal.Query, e
 		Since: q.Since, Until: q.Until, After: place, Limit: q.Limit,
 		Match: func(e events.Event) bool {
 			return (q.Node == "" || e.Node == q.Node) && (q.Kind == "" || e.Kind.Is(q.Kind)) &&
-				(host == "" || e.Name == string(host) || host.Wildcard() != "" && e.Name == string(host.Wildcard()))
+				(host == "" || isAbout(e, host) || host.Wildcard() != "" && isAbout(e, host.Wildcard()))
 		},
 	}, nil
+}
+
+// isAbout reports whether an event is about a host, alone or among others.
+func isAbout(e events.Event, host keysource.Name) bool {
+	return e.Name == string(host) || e.Hosts.Has(string(host))
 }
 
 func eventOf(l journal.Line) api.Event {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
@@ -72,6 +74,19 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 		add(problems.RosterUnreadable, name, fmt.Sprintf("scope %s: %s; rotations wait for that replica's nodes "+
 			"until it has written another", name, what), "")
 	}
+	if st.Summed > 0 {
+		add(problems.RosterFull, name, fmt.Sprintf("scope %s: %d nodes of this replica are stored as one, since a "+
+			"value of the store has no room for all ids; other replicas wait for all of them together",
+			name, st.Summed), "").Count = st.Summed
+	}
+	if now, want := st.TicketLifetime, st.Policy.TicketLifetime; now > 0 && now < want {
+		add(problems.LifetimeWaits, name, fmt.Sprintf("scope %s: nodes issue tickets for %s still, and not for %s "+
+			"(ticket_lifetime), until the store has the longer one", name, now, want), "")
+	}
+	if differ := otherLifetimes(st); differ != "" {
+		add(problems.LifetimesDiffer, name, fmt.Sprintf("scope %s: ticket_lifetime is %s here, and %s: keys decrypt "+
+			"for the longest of them", name, st.Policy.TicketLifetime, differ), "")
+	}
 	if len(st.Keys) == 0 {
 		add(problems.NoRing, name, fmt.Sprintf("scope %s: no ring yet", name), "")
 		return out
@@ -115,6 +130,17 @@ func ofScope(name string, st replicas.Status) (out []api.Problem) {
 			"lockstep exclude "+node+" --scope "+name+" --for 0 takes it back")
 	}
 	return out
+}
+
+// otherLifetimes says which other replicas have another ticket_lifetime in force.
+func otherLifetimes(st replicas.Status) string {
+	var out []string
+	for _, replica := range slices.Sorted(maps.Keys(st.Lifetimes)) {
+		if d := st.Lifetimes[replica]; replica != st.Replica && d != st.Policy.TicketLifetime {
+			out = append(out, fmt.Sprintf("%s at replica %s", d, replica))
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // ofCertificates says what is wrong with certificates, whoever has them.
@@ -184,7 +210,7 @@ func (p *Problems) ofReplica() (out []api.Problem) {
 	return out
 }
 
-// ofSeal says what is wrong with the sealing of the store, and that it is frozen.
+// ofSeal says what is wrong with the sealing of the store.
 func (p *Problems) ofSeal() (out []api.Problem) {
 	st := p.Custody.Status()
 	if st.Canary != nil {
@@ -201,8 +227,11 @@ func (p *Problems) ofSeal() (out []api.Problem) {
 		bad.Count = n
 		out = append(out, bad)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
+	return out
+}
+
+// ofFrozen says that the store is frozen. It asks the store.
+func (p *Problems) ofFrozen(ctx context.Context) (out []api.Problem) {
 	if n, frozen, err := p.Vault.Raw.Frozen(ctx); err == nil && frozen {
 		stands := problems.New(problems.StoreFrozen, "",
 			fmt.Sprintf("the store is frozen, nothing changes and no key rotates: %s", n))

@@ -20,47 +20,98 @@ import (
 )
 
 const (
-	// lookEvery is how often a replica looks for problems that nobody asks about. It costs about as
-	// much as a scrape.
-	lookEvery = 30 * time.Second
 	// tellAgain is how old the problems may be that another replica is told.
 	tellAgain = 2 * time.Second
+	// readWithin is how long a list waits for the store. Then it goes by what was read last.
+	readWithin = time.Second
+	// freshWithin is how long somebody waits for a new list. Then the last one is taken.
+	freshWithin = 2 * time.Second
 )
 
-// Problems finds what is not well at this replica. Status and the metrics read the same list.
-type Problems struct {
+// ProblemsConfig is where [Problems] looks.
+type ProblemsConfig struct {
 	Ledger  Ledger
 	Catalog *catalog.Catalog
 	Dir     *dir.Dir // Dir is nil without --certs.
 	Custody *custody.Custodian
 	Vault   *stores.Vault
 	Audit   *audit.Log
-	Own     func() []api.Problem // Own are those of what this package does not see.
-	Acks    *problems.Acks
+	// Own are the problems of what this package does not see. It does not ask the store.
+	Own func() []api.Problem
+	// Lost asks the store whether it has lost something.
+	Lost func(context.Context) []api.Problem
+	Acks *problems.Acks
+	// Every is the time between two lists that nobody asked for.
+	Every time.Duration
+	// Look takes each of these lists.
+	Look func([]api.Problem)
 	// File keeps since when problems stand over a restart. It is empty if nothing does.
 	File string
 	Log  *slog.Logger
-
-	memory problems.Memory
-	behind behind
-
-	mu     sync.Mutex
-	last   []api.Problem // last are those of the last look at this replica, as the others are told.
-	lastAt time.Time
-	unkept bool // unkept reports that File could not be written.
 }
 
-// Here returns the problems of this replica and of its nodes, the most severe first.
-func (p *Problems) Here(ctx context.Context) []api.Problem {
-	out := p.with(ctx, p.troubles(ctx, ""))
-	last := slices.Clone(out)
-	for i := range last {
-		last[i].Acknowledged = nil
-	}
+// Problems finds what is not well at this replica. Run alone makes the list, and asks the store for
+// it. Status, the metrics, the record of events and the other replicas read the same list.
+type Problems struct {
+	ProblemsConfig
+	wake   chan struct{} // wake has capacity 1. Whoever sends wants a new list.
+	memory problems.Memory
+	behind behind
+	unkept bool // unkept reports that File could not be written. Only Run uses it.
+
+	mu      sync.Mutex
+	last    made
+	waiting []chan struct{} // waiting are closed by the next list that is begun.
+	stored  []api.Problem   // stored are what the store said last.
+	reading bool            // reading reports that the store is being asked.
+}
+
+// made is a list, and when it was made.
+type made struct {
+	at  time.Time
+	own []api.Problem // own lacks troubles of nodes.
+	all []api.Problem // all are dated, and marked if they were acknowledged.
+}
+
+// NewProblems returns a list that is empty until Run makes one.
+func NewProblems(c ProblemsConfig) *Problems {
+	return &Problems{ProblemsConfig: c, wake: make(chan struct{}, 1)}
+}
+
+// Here returns the problems of this replica and of its nodes, the most severe first, as the last
+// look found them. It waits for nothing.
+func (p *Problems) Here() []api.Problem { return slices.Clone(p.newest().all) }
+
+func (p *Problems) newest() made {
 	p.mu.Lock()
-	p.last, p.lastAt = last, time.Now()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+// Fresh is Here after a new look. Without one within two seconds it returns the last.
+func (p *Problems) Fresh(ctx context.Context) []api.Problem { return slices.Clone(p.fresh(ctx).all) }
+
+func (p *Problems) fresh(ctx context.Context) made {
+	ctx, cancel := context.WithTimeout(ctx, freshWithin)
+	defer cancel()
+	done := make(chan struct{})
+	p.mu.Lock()
+	p.waiting = append(p.waiting, done)
 	p.mu.Unlock()
-	return out
+	p.changed()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return p.newest()
+}
+
+// changed asks for a new list, and does not wait for it.
+func (p *Problems) changed() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
 }
 
 // troubles are those of this replica's nodes.
@@ -81,21 +132,20 @@ func (p *Problems) Stale(ctx context.Context, now time.Time) api.StaleCertificat
 // Told are the problems of this replica as others are told: without what was acknowledged, which
 // they know. They are looked for anew if the last look was two seconds ago.
 func (p *Problems) Told(ctx context.Context) []api.Problem {
-	p.mu.Lock()
-	last, at := p.last, p.lastAt
-	p.mu.Unlock()
-	if time.Since(at) < tellAgain {
-		return last
+	last := p.newest()
+	if time.Since(last.at) >= tellAgain {
+		last = p.fresh(ctx)
 	}
-	p.Here(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last
+	out := slices.Clone(last.all)
+	for i := range out {
+		out[i].Acknowledged = nil
+	}
+	return out
 }
 
-// with returns the problems of this replica, and those of nodes that troubles say.
-func (p *Problems) with(ctx context.Context, troubles api.Troubles) []api.Problem {
-	out := p.Own()
+// with returns own, and the problems of nodes that troubles say.
+func (p *Problems) with(own []api.Problem, troubles api.Troubles) []api.Problem {
+	out := slices.Clone(own)
 	for _, t := range troubles.Troubles {
 		if t.State != stateProved {
 			out = append(out, problemOf(t))
@@ -109,6 +159,16 @@ func (p *Problems) with(ctx context.Context, troubles api.Troubles) []api.Proble
 	}
 	out = append(out, ofNodeCertificates(troubles.Certificates, time.Now())...)
 	out = append(out, ofStale(troubles.Stale)...)
+	now := time.Now()
+	p.memory.Date(out, now)
+	p.Acks.Apply(out, now)
+	problems.Sort(out)
+	return out
+}
+
+// own returns the problems of this replica, without those of its nodes.
+func (p *Problems) own() []api.Problem {
+	out := p.Own()
 	for _, name := range p.Ledger.Rollouts.Scopes() {
 		if st, err := p.Ledger.Rollouts.Status(name); err == nil {
 			out = append(out, ofScope(name, st)...)
@@ -117,32 +177,83 @@ func (p *Problems) with(ctx context.Context, troubles api.Troubles) []api.Proble
 	out = append(out, p.ofCertificates()...)
 	out = append(out, p.ofReplica()...)
 	out = append(out, p.ofSeal()...)
-	now := time.Now()
-	p.memory.Date(out, now)
-	p.Acks.Apply(ctx, out, now)
-	problems.Sort(out)
-	return out
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append(out, p.stored...)
 }
 
-// Run looks now and then until ctx ends, so that it is known since when a problem stands that
-// nobody asked about.
+// Run makes a list now and then, and for whoever asks, until ctx ends. So it is known since when a
+// problem stands that nobody asked about.
 func (p *Problems) Run(ctx context.Context) error {
 	if p.File != "" {
 		if err := p.memory.Load(p.File, time.Now()); err != nil {
 			p.Log.Warn("problems begin anew with this start", "err", err)
 		}
 	}
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(p.Every)
 	defer tick.Stop()
+	p.make(ctx)
+	p.keep()
 	for {
-		p.Here(ctx)
-		p.keep()
 		select {
 		case <-ctx.Done():
 			p.keep()
 			return nil
+		case <-p.wake:
+			p.make(ctx)
 		case <-tick.C:
+			p.make(ctx)
+			p.keep()
+			p.Look(p.Here())
 		}
+	}
+}
+
+// make makes the list. Whoever asked before it was begun gets it.
+func (p *Problems) make(ctx context.Context) {
+	p.mu.Lock()
+	waiting := p.waiting
+	p.waiting = nil
+	p.mu.Unlock()
+	p.read(ctx)
+	m := made{at: time.Now(), own: p.own()}
+	m.all = p.with(m.own, p.troubles(ctx, ""))
+	p.mu.Lock()
+	p.last = m
+	p.mu.Unlock()
+	for _, done := range waiting {
+		close(done)
+	}
+}
+
+// read asks the store, and waits a second for it. While a store does not answer at all, it is not
+// asked again.
+func (p *Problems) read(ctx context.Context) {
+	p.mu.Lock()
+	busy := p.reading
+	p.reading = true
+	p.mu.Unlock()
+	if busy {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	done := make(chan struct{})
+	go func() {
+		defer cancel()
+		defer close(done)
+		var frozen, lost []api.Problem
+		var all sync.WaitGroup
+		all.Go(func() { p.Acks.Read(ctx) })
+		all.Go(func() { frozen = p.ofFrozen(ctx) })
+		all.Go(func() { lost = p.Lost(ctx) })
+		all.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.stored, p.reading = append(frozen, lost...), false
+	}()
+	select {
+	case <-done:
+	case <-time.After(readWithin + 100*time.Millisecond):
 	}
 }
 
@@ -155,7 +266,7 @@ func (p *Problems) keep() {
 	if err != nil && !p.unkept {
 		p.Log.Warn("acknowledged problems may come back after a restart", "err", err)
 	}
-	p.unkept = err != nil // only Run calls this
+	p.unkept = err != nil
 }
 
 // acknowledgeFor bounds how long an operator may know about a problem.
@@ -181,11 +292,14 @@ func (a *admin) ack(r *http.Request) (struct{}, error) {
 	who := claimed(r, req.By)
 	if d == 0 {
 		a.cfg.Log.Info("a problem is no longer acknowledged", "code", code, "by", who)
+		defer p.changed()
 		return struct{}{}, p.Acks.Remove(r.Context(), code)
 	}
-	stands := a.fleetProblems(r.Context(), a.fleetTroubles(r.Context()), a.askProblems(r.Context()))
+	own := p.fresh(r.Context()).own
+	stands := a.fleetProblems(own, a.fleetTroubles(r.Context()), a.askProblems(r.Context()))
 	now := time.Now() // what was seen just now for the first time is known, too
 	err := p.Acks.Put(r.Context(), code, api.Ack{By: who, Why: req.Why, At: now, Until: now.Add(d)}, stands)
+	p.changed()
 	if err == nil {
 		a.cfg.Log.Info("a problem was acknowledged", "code", code, "by", who, "why", req.Why, "for", d)
 	}

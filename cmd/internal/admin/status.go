@@ -17,6 +17,8 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	}
 	said := make(chan []told, 1)
 	go func() { said <- a.askProblems(r.Context()) }()
+	own := make(chan []api.Problem, 1)
+	go func() { own <- a.cfg.Problems.fresh(r.Context()).own }()
 	troubles := a.fleetTroubles(r.Context())
 	s.Troubles = troubles.Troubles
 	for _, name := range a.cfg.Rollouts.Scopes() {
@@ -28,7 +30,7 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 	}
 	others := <-said
 	s.Replicas = a.replicaList(others)
-	s.Problems = list(a.fleetProblems(r.Context(), troubles, others))
+	s.Problems = list(a.fleetProblems(<-own, troubles, others))
 	s.Degraded = problems.Degraded(s.Problems)
 	s.Certs, err = a.certSummary(r, expiring.Look(a.cfg.Dir, a.cfg.Catalog, time.Now()))
 	return s, err

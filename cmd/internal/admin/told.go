@@ -74,16 +74,16 @@ func (o Peers) problems(ctx context.Context, p replicas.Peer) (said api.Problems
 	return said, err
 }
 
-// fleetProblems are those of this replica, with troubles of nodes, and those that others told.
-func (a *admin) fleetProblems(ctx context.Context, troubles api.Troubles, said []told) []api.Problem {
+// fleetProblems are own, those of this replica, with troubles of nodes, and those that others told.
+func (a *admin) fleetProblems(own []api.Problem, troubles api.Troubles, said []told) []api.Problem {
 	var others []problems.Told
 	for _, t := range said {
 		if t.silent == nil {
 			others = append(others, problems.Told{Replica: t.replica, Problems: t.Problems.Problems})
 		}
 	}
-	out := problems.Join(a.cfg.Replica, a.cfg.Problems.with(ctx, troubles), others)
-	a.cfg.Problems.Acks.Apply(ctx, out, time.Now())
+	out := problems.Join(a.cfg.Replica, a.cfg.Problems.with(own, troubles), others)
+	a.cfg.Problems.Acks.Apply(out, time.Now())
 	problems.Sort(out)
 	return out
 }

@@ -26,7 +26,8 @@ type Grants struct {
 	At       time.Time   `json:"at"`
 }
 
-// Received is a node that received it. Replica is empty for a node that is away.
+// Received is a node that received it. Replica is where it is connected, which may be one that did
+// not answer. It is empty for a node that is away.
 type Received struct {
 	Node     string    `json:"node"`
 	Identity string    `json:"identity,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -70,6 +71,9 @@ func Open(c Config) (b *Bus, err error) {
 			// another one. With the client's defaults that takes minutes.
 			nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2))
 		if err != nil {
+			if unread := new(url.Error); errors.As(err, &unread) { // its text has the password
+				err = natsd.ErrURL
+			}
 			return b, err
 		}
 		b.service = b.conn

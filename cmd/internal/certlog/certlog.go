@@ -34,7 +34,7 @@ const (
 
 // Config of a [Log].
 type Config struct {
-	// File remembers the versions.
+	// File remembers the versions, and beside it the file of its name with .log behind.
 	File string
 	// Audit is the audit log.
 	Audit Audit
@@ -62,9 +62,10 @@ type Log struct {
 
 	// Only Run uses the rest.
 	known   versions
-	told    map[keysource.Name]string // told has the problem of each name that was told last.
-	unsaved bool
-	due     map[keysource.Name]change // due are the changes that the audit log lacks.
+	file    file
+	unsaved map[keysource.Name]struct{} // unsaved are the names that changed since the last write.
+	told    map[keysource.Name]string   // told has the problem of each name that was told last.
+	due     map[keysource.Name]change   // due are the changes that the audit log lacks.
 }
 
 // change is one of a certificate, as it is told.
@@ -77,14 +78,25 @@ type change struct {
 
 // New reads the file. One that cannot be read counts as none.
 func New(c Config) *Log {
-	known, err := readVersions(c.File)
+	f := file{base: c.File}
+	known, err := f.read()
 	if err != nil {
 		c.Log.Warn("which certificates the directory had is not known: all of them are told as new", "err", err)
 	}
 	return &Log{
-		cfg: c, wake: make(chan struct{}, 1), known: known, told: map[keysource.Name]string{},
-		due: map[keysource.Name]change{},
+		cfg: c, wake: make(chan struct{}, 1), known: known, file: f, told: map[keysource.Name]string{},
+		unsaved: map[keysource.Name]struct{}{}, due: map[keysource.Name]change{},
 	}
+}
+
+// know remembers the version of a name, or that the name is gone.
+func (l *Log) know(name keysource.Name, v *version) {
+	if v == nil {
+		delete(l.known, name)
+	} else {
+		l.known[name] = *v
+	}
+	l.unsaved[name] = struct{}{}
 }
 
 // Note takes what a look at the directory showed. It does not block; see [dir.Config].Noted.
@@ -205,7 +217,7 @@ func (l *Log) one(c dir.Change) (ch change, e recorder.Entry, ok bool) {
 		if ch.words != "" {
 			e.Text += "; " + ch.words
 		}
-		l.known[c.Name], l.unsaved = now, true
+		l.know(c.Name, &now)
 	case dir.Removed:
 		delete(l.told, c.Name)
 		if !known {
@@ -214,8 +226,7 @@ func (l *Log) one(c dir.Change) (ch change, e recorder.Entry, ok bool) {
 		ch = change{name: c.Name, old: before.Version}
 		e.Kind, e.Version, e.Logged = events.CertRemoved, before.Version, true
 		e.Text = fmt.Sprintf("the certificate of %s has left the directory: it had version %s", name, before.Version)
-		delete(l.known, c.Name)
-		l.unsaved = true
+		l.know(c.Name, nil)
 	case dir.Refused:
 		if l.told[c.Name] == c.Problem {
 			return ch, e, false
@@ -260,6 +271,11 @@ func summary(all []recorder.Entry, first bool) (out []recorder.Entry) {
 			what = "were found in the directory for the first time"
 		}
 		e := of[0]
+		names := make([]string, len(of))
+		for i := range of {
+			names[i] = of[i].Name
+		}
+		e.Hosts = events.HostsOf(names...)
 		e.Text = fmt.Sprintf("%d certificates %s; one is %s", len(of), what, of[0].Name)
 		e.Version, e.Name, e.Logged = "", "", false
 		out = append(out, e)
@@ -282,14 +298,14 @@ func (l *Log) settle(ctx context.Context) {
 				"they are served, and it is tried again", "count", len(l.due), "err", err)
 		}
 	}
-	if err != nil || !l.unsaved {
+	if err != nil || len(l.unsaved) == 0 {
 		return
 	}
-	if err := l.known.write(l.cfg.File); err != nil {
+	if err := l.file.write(l.known, l.unsaved); err != nil {
 		l.cfg.Log.Warn("which certificates the directory has cannot be kept; trying again", "err", err)
 		return
 	}
-	l.unsaved = false
+	clear(l.unsaved)
 }
 
 // audit writes a line for each change, or one for all of a kind.

@@ -1,19 +1,14 @@
 package certlog
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/events"
-	"github.com/lockstep-tls/lockstep/internal/atomicfile"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 )
@@ -39,29 +34,6 @@ func versionOf(c dir.Change) version {
 		v.Context = context
 	}
 	return v
-}
-
-func readVersions(file string) (versions, error) {
-	v := versions{}
-	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return v, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &v)
-	}
-	if err != nil {
-		return versions{}, fmt.Errorf("%s: %w", file, err)
-	}
-	return v, nil
-}
-
-func (v versions) write(file string) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(file, b, 0o600)
 }
 
 // stage is how near its end a certificate is.
@@ -99,7 +71,7 @@ func (l *Log) tellEnds(now time.Time) {
 			continue
 		}
 		v.Warned = at
-		l.known[name], l.unsaved = v, true
+		l.know(name, &v)
 		text := fmt.Sprintf("the certificate of %s in the directory expires at %s", name,
 			v.NotAfter.UTC().Format(time.RFC3339))
 		if at == over {
@@ -111,8 +83,12 @@ func (l *Log) tellEnds(now time.Time) {
 		}})
 	}
 	if more := len(out) - severally; more > 0 {
+		var names []string
+		for _, e := range out[severally:] {
+			names = append(names, e.Name)
+		}
 		out = append(out[:severally], recorder.Entry{Level: slog.LevelWarn, Event: events.Event{
-			Kind: events.CertExpiring,
+			Kind: events.CertExpiring, Hosts: events.HostsOf(names...),
 			Text: fmt.Sprintf("%d more certificates of the directory are near their end "+
 				"(lockstep cert list --expires-within 30d)", more),
 		}})

@@ -158,42 +158,6 @@ func access(dir, path, op string) error {
 	return nil
 }
 
-// Appendable returns why a file cannot be made, or written at its end.
-func Appendable(path string) error {
-	st, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		dir, err := os.Stat(filepath.Dir(path))
-		if err == nil && !dir.IsDir() {
-			err = syscall.ENOTDIR
-		}
-		if err == nil {
-			err = unix.Access(filepath.Dir(path), unix.W_OK|unix.X_OK)
-		}
-		if err != nil {
-			return &fs.PathError{Op: "open", Path: path, Err: bare(err)}
-		}
-		return nil
-	case err != nil:
-		return err
-	case !st.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file", path)
-	}
-	if err := unix.Access(path, unix.W_OK); err != nil {
-		return &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	return nil
-}
-
-// bare returns what is beneath a [fs.PathError].
-func bare(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
-}
-
 // Address returns why nobody could listen on host:port, whoever else does.
 func Address(addr string) error {
 	if _, err := net.ResolveTCPAddr("tcp", addr); err != nil {

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"maps"
 	"net"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -265,13 +264,13 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 	}
 	if c.Store != "embedded" && !slices.ContainsFunc(storeURLs,
 		func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }) {
-		bad("store", fmt.Errorf("store: %q is neither embedded nor one of %s", redact(c.Store),
+		bad("store", fmt.Errorf("store: %q is neither embedded nor one of %s", settings.Redact(c.Store),
 			strings.Join(storeURLs, " ")))
 	}
 	switch {
 	case c.Events != "embedded" && !strings.HasPrefix(c.Events, "nats://") && !strings.HasPrefix(c.Events, "tls://"):
 		bad("events", fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)",
-			redact(c.Events)))
+			settings.Redact(c.Events)))
 	case c.Events != "embedded" && c.NATSListen != "":
 		bad("nats_listen", errors.New(
 			"nats_listen opens the embedded NATS server, and events names another: drop one of them"))
@@ -382,12 +381,4 @@ func Loopback(addr string) bool {
 
 func scopeName(s string) bool {
 	return s != "" && len(s) <= 63 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
-}
-
-// redact removes the password from a URL.
-func redact(s string) string {
-	if u, err := url.Parse(s); err == nil {
-		return u.Redacted()
-	}
-	return "?"
 }

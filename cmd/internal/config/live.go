@@ -26,12 +26,26 @@ func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Co
 }
 
 // Texts returns the settings by key, as texts for people and without passwords.
-func (c Config) Texts() map[string]string {
+func (c Config) Texts() map[string]string { return c.flat().Texts() }
+
+// Digests returns a keyed digest of each setting that somebody has set, for a comparison.
+func (c Config) Digests(key []byte) map[string]string {
+	unset := Default()
+	unset.Scopes = map[string]rotation.Policy{}
+	for name := range c.Scopes {
+		unset.Scopes[name] = rotation.DefaultPolicy()
+	}
+	all := c.flat()
+	for name := range c.Scopes { // a scope stands there although nothing of it is set
+		all["scopes."+name] = settings.Value{}
+	}
+	return all.Digests(key, unset.flat())
+}
+
+func (c Config) flat() settings.Flat {
 	all := settings.Flatten(c)
 	for name, p := range c.Scopes {
-		for key, value := range settings.Flatten(fileOf(p)) {
-			all["scopes."+name+"."+key] = value
-		}
+		all.Put("scopes."+name, settings.Flatten(fileOf(p)))
 	}
 	return all
 }

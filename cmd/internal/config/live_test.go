@@ -1,7 +1,9 @@
 package config
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,6 +70,30 @@ func TestEverySettingIsCompared(t *testing.T) {
 	for key := range fields() {
 		if _, ok := got[key]; !ok {
 			t.Errorf("%s is not among the settings", key)
+		}
+	}
+}
+
+// A digest belongs to what somebody has set, and to nothing else.
+func TestOnlyWhatIsSetHasADigest(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                "",
+		"refresh: 5s\n":   "",
+		"refresh: 1s\n":   "refresh",
+		"scopes: {a: {}}": "scopes.a",
+		"scopes: {a: {period: 90m, ticket_lifetime: 30m}}\n":   "scopes.a scopes.a.period scopes.a.ticket_lifetime",
+		"events: nats://me:secret@a\nexpected_nodes: [a, b]\n": "events expected_nodes",
+	} {
+		c, err := load(t, text, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := c.Digests([]byte("k"))
+		for _, key := range []string{"", "scopes.default", "data_dir", "xds_listen"} {
+			delete(d, key)
+		}
+		if got := strings.Join(slices.Sorted(maps.Keys(d)), " "); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/audit/storesink"
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
+	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/rotation/fleet"
@@ -16,9 +19,25 @@ import (
 func (d *Daemon) openAudit() (err error) {
 	d.audit, err = audit.New(audit.Config{
 		Records: storesink.New(d.store), Replica: d.data.Replica, File: d.cfg.AuditFile, Syslog: d.cfg.AuditSyslog,
-		MarkFile: d.data.File("audit.mark"), Log: d.log,
+		MarkFile: d.data.File("audit.mark"), Changed: d.auditChanged, Log: d.log,
 	})
 	return err
+}
+
+// auditChanged records that a sink of the audit log is down, or up again; see
+// [audit.Config].Changed.
+func (d *Daemon) auditChanged(sink string, down error, lacked audit.Gap) {
+	e := recorder.Entry{Logged: true, Event: events.Event{
+		Kind: events.AuditBack, Name: sink, Text: fmt.Sprintf("the audit log can be written to the %s again", sink),
+	}}
+	if words := lacked.Words(); words != "" {
+		e.Text += "; " + words
+	}
+	if down != nil {
+		e.Kind, e.Level = events.AuditDown, slog.LevelWarn
+		e.Text = fmt.Sprintf("the audit log cannot be written to the %s: %v", sink, down)
+	}
+	d.rec.Record(e)
 }
 
 // recordRollout is what [fleet.Config].Record calls.

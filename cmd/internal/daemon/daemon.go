@@ -33,7 +33,6 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/metrics"
 	"github.com/lockstep-tls/lockstep/cmd/internal/observer"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
-	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/reload"
 	"github.com/lockstep-tls/lockstep/cmd/internal/replica"
@@ -104,8 +103,7 @@ type Daemon struct {
 
 	xdsListener, adminListener net.Listener
 	metricsListener            net.Listener // nil without --metrics-listen
-
-	metricsHTTP *http.Server
+	metricsHTTP                *http.Server
 
 	reload *reload.Reloader[config.Config] // reload is nil if the configuration is not read again.
 	hangup <-chan os.Signal
@@ -178,9 +176,9 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 	if err := d.wire(); err != nil {
 		return nil, err
 	}
-	opts, creds := server.Options(), insecure.NewCredentials()
+	opts, creds := server.Options(), d.failed.Plaintext("xds", insecure.NewCredentials())
 	if transport.IsSocket(c.XDSListen) {
-		creds = transport.SocketCredentials()
+		creds = d.failed.Plaintext("xds", transport.SocketCredentials())
 	} else if d.mtls != nil {
 		// TLS brings buffers of its own. Another would only copy, and cost each node 4 KiB.
 		opts = append(opts, grpc.ReadBufferSize(0))
@@ -261,6 +259,7 @@ func (d *Daemon) wire() error {
 		HighestSent: highest, Loss: lost, Clock: failpoint.Clock,
 		Peers: peers, Unsealed: d.data.Vault.Unsealed,
 		Wake:     func(scope string, streams []uint64) { d.table.RefreshRing(scope, streams) },
+		Lifetime: d.setTicketLifetime,
 		Announce: d.tell, Record: d.recordRollout,
 		Allows: scopesOf(d.policy.Policy()), Revoked: d.revoked, Cure: cureOf,
 	})
@@ -311,10 +310,7 @@ func (d *Daemon) wire() error {
 
 // admin is what the admin address and that for metrics need.
 func (d *Daemon) admin() admin.Config {
-	d.problems = &admin.Problems{
-		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
-		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
-	}
+	d.problems = d.openProblems()
 	hosts := []string{}
 	if host, _, err := net.SplitHostPort(d.cfg.AdminListen); err == nil && host != "" {
 		hosts = append(hosts, host)
@@ -363,6 +359,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer stop()
 	g, core := errgroup.WithContext(core)
 	run := func(f func(context.Context) error) { g.Go(func() error { return f(core) }) }
+	d.recordStart()
 	if d.dir != nil {
 		run(d.dir.Run)
 		run(d.certlog.Run)
@@ -375,7 +372,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		run(d.lossy.Run)
 	}
 	for _, f := range []func(context.Context) error{
-		d.rec.Run, d.nodes.Run, d.runRecord, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
+		d.rec.Run, d.nodes.Run, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
 		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
 	} {
 		run(f)
@@ -407,7 +404,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 func (d *Daemon) serveAdmin() error {
 	d.log.Info("admin API", "addr", d.adminListener.Addr().String())
-	serve := d.http.Serve
+	serve := func(l net.Listener) error { return d.http.Serve(d.failed.Listener("admin", l)) }
 	if d.http.TLSConfig != nil {
 		serve = func(l net.Listener) error { return d.http.ServeTLS(l, "", "") }
 	}
@@ -419,7 +416,8 @@ func (d *Daemon) serveAdmin() error {
 
 func (d *Daemon) serveMetrics() error {
 	d.log.Info("metrics and probes", "addr", d.metricsListener.Addr().String())
-	if err := d.metricsHTTP.Serve(d.metricsListener); !errors.Is(err, http.ErrServerClosed) {
+	err := d.metricsHTTP.Serve(d.failed.Listener("metrics", d.metricsListener))
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("metrics_listen: %w", err)
 	}
 	return nil

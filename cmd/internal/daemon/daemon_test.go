@@ -35,6 +35,14 @@ type running struct {
 
 func start(t *testing.T, change func(*config.Config)) *running {
 	t.Helper()
+	return opened(t, change).run(t)
+}
+
+// unstarted is a daemon that was opened, and does not run yet.
+type unstarted struct{ *Daemon }
+
+func opened(t *testing.T, change func(*config.Config)) unstarted {
+	t.Helper()
 	c := config.Default()
 	c.DataDir, c.XDSListen, c.AdminListen = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0", "127.0.0.1:0"
 	if change != nil {
@@ -44,6 +52,12 @@ func start(t *testing.T, change func(*config.Config)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return unstarted{d}
+}
+
+func (u unstarted) run(t *testing.T) *running {
+	t.Helper()
+	d := u.Daemon
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()

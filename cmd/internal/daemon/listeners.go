@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"time"
+
 	"github.com/lockstep-tls/lockstep/cmd/internal/listeners"
 	"github.com/lockstep-tls/lockstep/keysource/eager"
 	"github.com/lockstep-tls/lockstep/lds"
@@ -16,12 +18,20 @@ func (d *Daemon) openListeners() (err error) {
 	d.listeners, err = listeners.Open(listeners.Config{
 		Template: c.Template, Scope: c.Scope, TicketLifetime: scope.TicketLifetime, NodeLease: scope.NodeLease,
 		ClientCerts: scope.ClientCerts, Policy: d.granted(), Refresh: d.cfg.Refresh, Log: d.log,
+		Mark: d.data.File("listener.mark"), Record: d.rec.Publish,
 		Eager: eager.Config{
 			Store: d.store, Sources: d.sources, Names: d.certNames, Hosts: c.Names(), Match: c.Match, Max: c.MaxEager,
 			Before: d.recordHost,
 		},
 	})
 	return err
+}
+
+// setTicketLifetime has the chains of a scope say how long a ticket is good for.
+func (d *Daemon) setTicketLifetime(scope string) {
+	if scope == d.cfg.Listeners.Scope {
+		d.listeners.SetTicketLifetime(func() time.Duration { return d.rolls.TicketLifetime(scope) })
+	}
 }
 
 // types are what nodes are served.

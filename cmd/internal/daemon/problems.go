@@ -5,11 +5,30 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/live"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 )
+
+// openProblems makes the list of what is not well.
+func (d *Daemon) openProblems() *admin.Problems {
+	record := d.rec.Watcher()
+	return admin.NewProblems(admin.ProblemsConfig{
+		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
+		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
+		Lost:  func(ctx context.Context) []api.Problem { return loss.Problems(ctx, d.lossy) },
+		Every: min(2*d.cfg.Refresh, 30*time.Second),
+		Look: func(all []api.Problem) {
+			var peers []string
+			for _, p := range d.rolls.Peers() {
+				peers = append(peers, p.Replica)
+			}
+			record(all, peers)
+		},
+	})
+}
 
 // ownProblems are those of what package admin does not see, in no order.
 func (d *Daemon) ownProblems() (out []api.Problem) {
@@ -26,9 +45,6 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	}
 	for _, err := range d.mtls.Problems(time.Now()) {
 		out = append(out, problems.Of("", err))
-	}
-	if d.lossy != nil {
-		out = append(out, loss.Problems(context.Background(), d.lossy)...)
 	}
 	out = append(out, live.Problems(d.reload)...)
 	out = append(append(out, d.nodes.Problems()...), d.replicas.Problems()...)

@@ -1,16 +1,19 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/store"
 )
 
 // shown are the codes of status.
@@ -118,6 +121,55 @@ func TestStatusAndTheMetricCountTheSameProblems(t *testing.T) {
 	err := r.client.Acknowledge(t.Context(), "nothing", q)
 	if !errors.As(err, &refused) || refused.Code != api.NotFound {
 		t.Errorf("a code that there is none of: %v", err)
+	}
+}
+
+// silent is a store that may stop answering, and does not heed contexts then.
+type silent struct {
+	store.Store
+	now  atomic.Bool
+	free chan struct{}
+}
+
+func (s *silent) GetAll(ctx context.Context, keys []string) []store.Value {
+	if s.now.Load() {
+		<-s.free
+	}
+	return s.Store.GetAll(ctx, keys)
+}
+
+// Metrics go by the last list, and status waits two seconds for a new one, although the store does
+// not even heed a deadline. What was acknowledged counts.
+func TestAStoreThatDoesNotAnswerHoldsUpNeitherTheMetricsNorStatus(t *testing.T) {
+	d := opened(t, nil)
+	s := &silent{Store: d.store, free: make(chan struct{})}
+	d.problems.Acks.Store = s
+	r := d.run(t)
+	ring(t, r, "edge-1")
+	err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "edge-1", Seconds: 600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = r.client.Acknowledge(t.Context(), "node-excluded", api.AckRequest{By: "ann", Seconds: 600}); err != nil {
+		t.Fatal(err)
+	}
+	known := regexp.MustCompile(`(?m)^lockstep_problems_acknowledged\{code="node-excluded".*\} 1$`)
+	eventually(t, func() string {
+		if s := r.metrics(t); !known.MatchString(s) {
+			return s
+		}
+		return ""
+	})
+	s.now.Store(true)
+	defer close(s.free)
+	r.client.HTTP.Timeout = 15 * time.Second
+	for range 3 {
+		if p, err := r.one(t, "node-excluded"); err != nil || p.Acknowledged == nil {
+			t.Errorf("%+v %v", p, err)
+		}
+		if s := r.metrics(t); !known.MatchString(s) {
+			t.Error(s)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
@@ -26,23 +25,15 @@ func (d *Daemon) openRecord() (err error) {
 	return nil
 }
 
-// runRecord records what this replica is, and what it complains of.
-func (d *Daemon) runRecord(ctx context.Context) error {
+// recordStart records what this replica is.
+func (d *Daemon) recordStart() {
 	d.rec.Publish(events.Event{Kind: events.ReplicaStarted, Name: d.data.Replica, Version: version.Get().Version,
 		Text: "this replica has started, version " + version.Get().Version})
 	d.noteSettings(d.cfg)
-	return d.rec.Watch(ctx, recorder.Conditions{
-		Every: 2 * d.cfg.Refresh, Problems: d.problems.Here, Peers: func() (names []string) {
-			for _, p := range d.rolls.Peers() {
-				names = append(names, p.Replica)
-			}
-			return names
-		},
-	})
 }
 
 func (d *Daemon) noteSettings(c config.Config) {
-	d.rec.Settings(d.data.File("settings.mark"), c.Settings())
+	d.rec.Settings(d.data.File("settings.mark"), c.Digests([]byte(d.data.Token)))
 }
 
 func (d *Daemon) closeRecord() {

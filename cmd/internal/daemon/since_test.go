@@ -59,13 +59,13 @@ func TestWhatWasAcknowledgedStaysSoOverARestart(t *testing.T) {
 // A problem that nobody asked about stands since it was seen first, not since somebody asked.
 func TestAProblemStandsSinceTheDaemonSawIt(t *testing.T) {
 	r := start(t, nil)
-	r.problems.Here(t.Context())
+	r.problems.Fresh(t.Context())
 	ring(t, r, "edge-1")
 	err := r.client.Exclude(t.Context(), "default", api.ExcludeRequest{Node: "edge-1", Seconds: 3600})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.problems.Here(t.Context()) // as Run does
+	r.problems.Fresh(t.Context()) // as Run does
 	seen := time.Now()
 	time.Sleep(2 * time.Millisecond)
 	if p, err := r.one(t, problems.NodeExcluded); err != nil || p.Since.After(seen) {

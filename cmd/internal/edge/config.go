@@ -137,7 +137,7 @@ func Again(file string, f *pflag.FlagSet, getenv func(string) string) func() (Co
 }
 
 // Settings returns the settings by key, as texts for people.
-func (c Config) Settings() map[string]string { return settings.Flatten(c) }
+func (c Config) Settings() map[string]string { return settings.Flatten(c).Texts() }
 
 // Parse implements [settings.Config].
 func (c *Config) Parse(b []byte) []strictyaml.Fault {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -80,10 +81,11 @@ func assemble(c Config, log, access *slog.Logger) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
+	control := &link{log: log, xds: strings.Join(c.endpoints(), ","), tls: c.XDSCert != ""}
 	e.secrets = secrets.New(secrets.Config{
 		Conn: conn, Node: &corev3.Node{Id: c.Node, Cluster: c.Cluster, UserAgentName: xds.EdgeAgent},
 		Scopes: pc.Scopes(), Preload: preload, Names: c.Limits.Names, Wait: c.Timeouts.Load,
-		Ring: e.use, Log: log,
+		Ring: e.use, Lost: control.lost, Reached: control.reached, Log: log,
 	})
 	if e.proxy, err = edgeproxy.New(pc, edgeproxy.Options{Certificates: e.secrets, Log: log, Access: access,
 		Registry: e.registry}); err != nil {

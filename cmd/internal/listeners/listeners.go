@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/admin"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/eager"
 	"github.com/lockstep-tls/lockstep/lds"
@@ -23,13 +24,17 @@ import (
 type Config struct {
 	Template       string        // file with the listener; empty: none is served
 	Scope          string        // whose ticket keys the chains use
-	TicketLifetime time.Duration // of that scope
+	TicketLifetime time.Duration // of that scope, until SetTicketLifetime is called
 	NodeLease      time.Duration // of that scope: so long a node that is away is remembered
 	ClientCerts    string        // of that scope
 	Policy         lds.Policy    // nil: everybody may have everything
 	Eager          eager.Config  // but for Changed and Refresh
 	Refresh        time.Duration
-	Log            *slog.Logger
+	// Mark is a file that remembers the template over a restart. It is empty if nothing does.
+	Mark string
+	// Record passes an event on. It does not block.
+	Record func(events.Event)
+	Log    *slog.Logger
 }
 
 // Listeners serve Envoys their listener. All methods may be called of a nil one, which serves
@@ -40,6 +45,8 @@ type Listeners struct {
 
 	scope       string
 	clientCerts string
+
+	lifetimes sync.Mutex // lifetimes keeps the calls of SetTicketLifetime apart.
 
 	mu    sync.Mutex
 	lease time.Duration
@@ -62,7 +69,7 @@ func Open(c Config) (*Listeners, error) {
 		return nil, nil
 	}
 	table, err := lds.NewTable(lds.Config{
-		File: c.Template, Refresh: c.Refresh, Policy: c.Policy, Log: c.Log,
+		File: c.Template, Refresh: c.Refresh, Policy: c.Policy, Log: c.Log, Changed: c.changed,
 		Options: lds.Options{Scope: c.Scope, TicketLifetime: c.TicketLifetime, ClientCerts: c.ClientCerts},
 	})
 	if err != nil {
@@ -73,6 +80,9 @@ func Open(c Config) (*Listeners, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listeners: match: %w", err)
 	}
+	if before := c.remembered(); before != table.Digest() {
+		c.changed(c.Template, before, table.Digest())
+	}
 	return &Listeners{
 		Table: table, Eager: hosts, scope: c.Scope, clientCerts: c.ClientCerts, lease: c.NodeLease,
 		nodes: map[uint64]admin.Listening{}, away: map[string]away{},
@@ -81,11 +91,11 @@ func Open(c Config) (*Listeners, error) {
 
 // Changed is what of a [Config] can change while Envoys are served.
 type Changed struct {
-	Template                  string
-	TicketLifetime, NodeLease time.Duration
-	Hosts                     []keysource.Name
-	Match                     []string
-	MaxEager                  int
+	Template  string
+	NodeLease time.Duration
+	Hosts     []keysource.Name
+	Match     []string
+	MaxEager  int
 }
 
 // Change makes other settings ready. commit puts them in the place of the present ones, and cannot
@@ -94,9 +104,7 @@ func (l *Listeners) Change(c Changed) (commit func(), err error) {
 	if l == nil {
 		return func() {}, nil
 	}
-	template, err := l.Table.Change(c.Template, lds.Options{
-		Scope: l.scope, TicketLifetime: c.TicketLifetime, ClientCerts: l.clientCerts,
-	})
+	template, err := l.Table.Change(c.Template, lds.Options{Scope: l.scope, ClientCerts: l.clientCerts})
 	if err != nil {
 		return nil, fmt.Errorf("listeners: %w", err)
 	}
@@ -110,6 +118,17 @@ func (l *Listeners) Change(c Changed) (commit func(), err error) {
 		template()
 		_ = l.Eager.Choose(c.Hosts, c.Match, c.MaxEager) // Check has found no fault
 	}, nil
+}
+
+// SetTicketLifetime has nodes told how long the tickets are good for that they issue. now returns
+// it. Of two calls at once, the later value counts.
+func (l *Listeners) SetTicketLifetime(now func() time.Duration) {
+	if l == nil {
+		return
+	}
+	l.lifetimes.Lock()
+	defer l.lifetimes.Unlock()
+	l.Table.SetTicketLifetime(now())
 }
 
 // Run hands what must run to run.

@@ -39,17 +39,16 @@ func New(s Source, now config.Config, p Parts, log *slog.Logger) *reload.Reloade
 	}, now)
 }
 
-// apply is what [reload.Config].Apply calls. Scopes come before the listener, which tells nodes how
-// long a ticket is good for. So the keys are kept for that long before a node knows of it.
+// apply is what [reload.Config].Apply calls. How long a ticket is good for, nodes are told when the
+// coordinator of the scopes says so: a longer time is in the store before.
 func (p Parts) apply(now, next config.Config, level *slog.LevelVar) error {
 	was, scope := now.Scopes[now.Listeners.Scope], next.Scopes[next.Listeners.Scope]
 	commit := func() {}
-	if !reflect.DeepEqual(now.Listeners, next.Listeners) || was.TicketLifetime != scope.TicketLifetime ||
-		was.NodeLease != scope.NodeLease {
+	if !reflect.DeepEqual(now.Listeners, next.Listeners) || was.NodeLease != scope.NodeLease {
 		l := next.Listeners
 		var err error
 		if commit, err = p.Listeners.Change(listeners.Changed{
-			Template: l.Template, TicketLifetime: scope.TicketLifetime, NodeLease: scope.NodeLease,
+			Template: l.Template, NodeLease: scope.NodeLease,
 			Hosts: l.Names(), Match: l.Match, MaxEager: l.MaxEager,
 		}); err != nil {
 			return err

@@ -11,14 +11,13 @@ import (
 	"github.com/lockstep-tls/lockstep/store/guard"
 )
 
-// lookWithin bounds a look at the record for a status.
-const lookWithin = time.Second
-
 // Problems says that the store lost its content, and what to do, while that is not settled.
-// Otherwise it is empty, and also while the store cannot be read, which others say.
+// Otherwise it is empty, and also while the store cannot be read, which others say. So it is if l
+// is nil.
 func Problems(ctx context.Context, l *guard.Lossy) []api.Problem {
-	ctx, cancel := context.WithTimeout(ctx, lookWithin)
-	defer cancel()
+	if l == nil {
+		return nil
+	}
 	at, err := l.Since(ctx)
 	if err != nil || at.IsZero() {
 		return nil

@@ -44,8 +44,8 @@ type Config struct {
 	// Happened returns how often each kind of event happened on streams, by [xds.Kind].
 	Happened  func() []uint64
 	Durations *Durations
-	// Problems returns what is not well at this replica.
-	Problems func(context.Context) []api.Problem
+	// Problems returns what is not well at this replica. It waits for nothing.
+	Problems func() []api.Problem
 	// LeftBehind returns how many nodes the rotations of a scope went on without.
 	LeftBehind func(scope string) int
 	// Gone returns how many nodes that were here are gone, and how many expected ones are missing.
@@ -229,7 +229,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	c.certificates(gauge)
 	agentMetrics(gauge, c.c.Ledger.Streams.Agents())
 	c.connections(gauge, count)
-	problemMetrics(gauge, c.c.Problems(context.Background()))
+	problemMetrics(gauge, c.c.Problems())
 }
 
 func scopeMetrics(

@@ -10,6 +10,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// ErrURL says that a URL of a NATS server cannot be read. It does not show it, as it may have a
+// password.
+var ErrURL = errors.New("a URL of a NATS server cannot be read: " +
+	"write @ : / and % of a user or password as %40 %3A %2F %25")
+
 // Connect returns lockstepd's connection for events, which may do everything. It may be called
 // before Run, and connects once Run runs. The caller closes it.
 func (s *Server) Connect() (*nats.Conn, error) { return s.connect("lockstepd", s.own.bus) }

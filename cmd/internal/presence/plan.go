@@ -21,12 +21,16 @@ type plan struct {
 	shards map[string]stored
 	events map[string][]recorder.Entry
 	left   map[string]map[string]node
+	// dropped are the nodes that have left and are not remembered any more, for want of room.
+	dropped map[string][]string
+	crowd   int // crowd is how many nodes that are connected here find no room.
 }
 
 // plan compares the records with the nodes that are here and those that have left.
 func (r *Registry) plan(now time.Time, here, left map[string]node) *plan {
 	p := &plan{
 		of: r, shards: map[string]stored{}, events: map[string][]recorder.Entry{}, left: map[string]map[string]node{},
+		dropped: map[string][]string{},
 	}
 	offset := time.Until(now) // of the store's clock
 	for id, n := range here {
@@ -155,8 +159,17 @@ func (p *plan) get(id string) (k known, there bool) {
 // put plans a node.
 func (p *plan) put(id string, k known) {
 	key, s := p.copy(id)
-	if s.put(id, k) {
+	ok, gaveWay := s.put(id, k)
+	switch {
+	case ok:
 		p.shards[key] = s
+		if gaveWay != "" {
+			p.dropped[key] = append(p.dropped[key], gaveWay)
+		}
+	case k.Connected:
+		p.crowd++
+	default:
+		p.dropped[key] = append(p.dropped[key], id)
 	}
 }
 

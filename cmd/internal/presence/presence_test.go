@@ -250,7 +250,7 @@ func TestTheRecordsAreBounded(t *testing.T) {
 			t.Errorf("%s is there: %v", id, ok)
 		}
 	}
-	if s.put("came", known{Connected: true, At: now.Add(time.Hour)}) {
+	if ok, _ := s.put("came", known{Connected: true, At: now.Add(time.Hour)}); ok {
 		t.Error("a node that came has taken the place of one that left: it would do so at each look")
 	}
 	b, err := s.encode()
@@ -345,4 +345,75 @@ func sibling(id string) string {
 			return other
 		}
 	}
+}
+
+// More nodes than there is room for: the log and status say what is not remembered. It is those
+// that left first.
+func TestWhatThereIsNoRoomForIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		var log strings.Builder
+		a := l.replica("a")
+		a.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+		l.rest.peers = []fleet.Peer{{Replica: "a"}}
+		// All belong into one record, which is full at a 64th.
+		const all = shardMax + 50
+		var ids []string
+		for i := 0; len(ids) < all; i++ {
+			if id := fmt.Sprintf("edge-%d", i); shardOf(id) == shardOf("edge-0") {
+				ids = append(ids, id)
+			}
+		}
+		said := func() (crowd, gone int, text string) {
+			for _, p := range a.Problems() {
+				if p.Code != problems.NodesUnremembered {
+					continue
+				}
+				if text += p.Text + "\n"; p.Where == "gone" {
+					gone = p.Count
+				} else {
+					crowd = p.Count
+				}
+			}
+			return crowd, gone, text
+		}
+		closes := map[string]func(){}
+		for _, id := range ids {
+			closes[id] = connects(a, id)
+		}
+		l.look(a)
+		crowd, gone, text := said()
+		if crowd != 50 || gone != 0 || !strings.Contains(log.String(), "cannot be remembered") {
+			t.Fatalf("%d have no room, %d gone: %s %s", crowd, gone, text, log.String())
+		}
+		for i, id := range ids { // the first ones leave first
+			closes[id]()
+			time.Sleep(time.Millisecond)
+			if i%20 == 19 {
+				l.look(a)
+			}
+		}
+		time.Sleep(2 * lease)
+		l.look(a)
+		l.look(a)
+		crowd, gone, text = said()
+		if crowd != 0 || gone != 50 || !strings.Contains(text, "those that left first") ||
+			!strings.Contains(log.String(), "those that left first") {
+			t.Errorf("%d have no room, %d were forgotten, want 50: %s", crowd, gone, text)
+		}
+		kept := a.Gone()
+		if len(kept)+gone != all {
+			t.Errorf("%d are remembered and %d forgotten of %d", len(kept), gone, all)
+		}
+		if _, ok := row(a, ids[all-1]); !ok {
+			t.Error("the last one that left is not remembered")
+		}
+		if _, ok := row(a, ids[0]); ok {
+			t.Error("the first one that left is remembered")
+		}
+		time.Sleep(forgottenFor + time.Minute)
+		if crowd, gone, _ := said(); crowd+gone != 0 {
+			t.Errorf("a day later %d and %d", crowd, gone)
+		}
+	})
 }

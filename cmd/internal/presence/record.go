@@ -119,17 +119,18 @@ func (k known) MarshalJSON() ([]byte, error) {
 
 // put sets a node, and reports whether there was room. A node that is connected takes nobody's
 // place, since each look would put it there again. One that has left takes the place of the node
-// that left first.
-func (s shard) put(id string, k known) bool {
+// that left first, which is returned.
+func (s shard) put(id string, k known) (ok bool, gaveWay string) {
 	if _, there := s.nodes[id]; !there && len(s.nodes) >= shardMax {
 		oldest := s.oldest()
 		if k.Connected || oldest == "" || s.nodes[oldest].At.After(k.At) {
-			return false
+			return false, ""
 		}
 		delete(s.nodes, oldest)
+		gaveWay = oldest
 	}
 	s.nodes[id] = k
-	return true
+	return true, gaveWay
 }
 
 // oldest is the node that left first. It is empty if all are connected.

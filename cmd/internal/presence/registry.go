@@ -66,6 +66,7 @@ type Registry struct {
 	head   store.Rev
 	read   bool // read reports that the records were read once.
 	failed bool
+	room   room
 
 	absent map[string]time.Time // absent says since when a replica is not heard of. Run uses it.
 }
@@ -142,14 +143,14 @@ func (r *Registry) look(ctx context.Context) error {
 	}
 	here, left := r.tracker.take()
 	p := r.plan(now, here, left)
-	if len(p.shards) == 0 {
-		return nil
+	if len(p.shards) > 0 {
+		err = r.write(ctx, p)
 	}
-	if err := r.write(ctx, p); err != nil {
+	r.noteRoom(p)
+	if err != nil {
 		r.tracker.giveBack(left)
-		return err
 	}
-	return nil
+	return err
 }
 
 // refresh reads the records that were changed.
@@ -201,6 +202,7 @@ func (r *Registry) write(ctx context.Context, p *plan) error {
 		key := keys[i]
 		if o.Err != nil {
 			r.tracker.giveBack(p.left[key])
+			delete(p.dropped, key)
 			if !errors.Is(o.Err, store.ErrConflict) {
 				failed = o.Err
 			} else if err := r.again(ctx, key); err != nil {
@@ -330,7 +332,7 @@ func (r *Registry) Problems() (out []api.Problem) {
 	}
 	say(problems.NodeMissing, "%d expected nodes are not connected: %s", missing)
 	say(problems.NodeGone, "%d nodes that were here are gone: %s", gone)
-	return out
+	return append(out, r.ofRoom()...)
 }
 
 func few(names []string) string {

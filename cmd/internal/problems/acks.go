@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,8 +17,8 @@ import (
 const (
 	// maxAcked bounds the places that one acknowledgement names.
 	maxAcked = 100
-	// readAcksWithin bounds a look at the records.
-	readAcksWithin = time.Second
+	// maxForeign bounds the codes that are looked for although this version does not know them.
+	maxForeign = 100
 )
 
 // ack is the record of a code, which all replicas share. It is written whole, by one command.
@@ -29,12 +30,15 @@ type ack struct {
 	Where map[string]int `json:"where"`
 }
 
-// Acks are what operators have acknowledged. All methods are safe for concurrent use.
+// Acks are what operators have acknowledged. They are kept in memory: only Read, Put and Remove use
+// the store. All methods are safe for concurrent use.
 type Acks struct {
 	Store store.Store
 
-	mu    sync.Mutex
-	known map[string]ack // known are those that were read last, by code.
+	mu      sync.Mutex
+	known   map[string]ack      // known are those that were read last, by code.
+	foreign map[string]struct{} // foreign are codes of other versions that were seen.
+	written int                 // written counts the changes that were made here.
 }
 
 // Put acknowledges all problems of a code that stand in all, until a.Until. There must be one.
@@ -58,11 +62,31 @@ func (k *Acks) Put(ctx context.Context, code string, a api.Ack, all []api.Proble
 	if err != nil {
 		return err
 	}
-	return k.write(ctx, code, val)
+	return k.keep(code, &rec, k.write(ctx, code, val))
 }
 
 // Remove takes back what was acknowledged of a code.
-func (k *Acks) Remove(ctx context.Context, code string) error { return k.write(ctx, code, nil) }
+func (k *Acks) Remove(ctx context.Context, code string) error {
+	return k.keep(code, nil, k.write(ctx, code, nil))
+}
+
+// keep has what was written count here at once.
+func (k *Acks) keep(code string, rec *ack, err error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.written++ // also after an error, since then the outcome is unknown
+	switch {
+	case err != nil:
+	case rec == nil:
+		delete(k.known, code)
+	default:
+		if k.known == nil {
+			k.known = map[string]ack{}
+		}
+		k.known[code] = *rec
+	}
+	return err
+}
 
 func (k *Acks) write(ctx context.Context, code string, val []byte) error {
 	key := store.Acknowledged.Key(code)
@@ -81,34 +105,43 @@ func (k *Acks) write(ctx context.Context, code string, val []byte) error {
 	}
 }
 
-// Apply marks what was acknowledged and has not got worse since. While the store cannot be read,
-// what was read last counts.
-func (k *Acks) Apply(ctx context.Context, all []api.Problem, now time.Time) {
-	known := k.read(ctx, all)
+// Apply marks what was acknowledged and has not got worse since, as far as was read.
+func (k *Acks) Apply(all []api.Problem, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for i := range all {
 		p := &all[i]
-		if a, ok := known[p.Code]; ok && a.covers(*p, now) {
-			p.Acknowledged = &a.Ack
+		if _, ours := Find(p.Code); !ours && len(k.foreign) < maxForeign {
+			if k.foreign == nil {
+				k.foreign = map[string]struct{}{}
+			}
+			k.foreign[p.Code] = struct{}{}
+		}
+		if a, ok := k.known[p.Code]; ok && a.covers(*p, now) {
+			known := a.Ack
+			p.Acknowledged = &known
 		}
 	}
 }
 
-// read returns the records of the codes that stand. With no problem the store is not asked.
-func (k *Acks) read(ctx context.Context, all []api.Problem) map[string]ack {
-	var codes, keys []string
-	for _, p := range all {
-		if !slices.Contains(codes, p.Code) {
-			codes, keys = append(codes, p.Code), append(keys, store.Acknowledged.Key(p.Code))
-		}
+// Read reads the records of all codes. What cannot be read stays as it was read last.
+func (k *Acks) Read(ctx context.Context) {
+	k.mu.Lock()
+	written, codes := k.written, slices.Collect(maps.Keys(k.foreign))
+	k.mu.Unlock()
+	for _, kind := range Register {
+		codes = append(codes, kind.Code)
 	}
-	if len(keys) == 0 {
-		return nil
+	keys := make([]string, len(codes))
+	for i, code := range codes {
+		keys[i] = store.Acknowledged.Key(code)
 	}
-	ctx, cancel := context.WithTimeout(ctx, readAcksWithin)
-	defer cancel()
 	values := store.GetAll(ctx, k.Store, keys)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.written != written {
+		return // what was read may be from before the change
+	}
 	now := map[string]ack{}
 	for i, v := range values {
 		var a ack
@@ -122,7 +155,6 @@ func (k *Acks) read(ctx context.Context, all []api.Problem) map[string]ack {
 		}
 	}
 	k.known = now
-	return now
 }
 
 // noticedWithin is how much later than the one that was asked other replicas may notice a problem.

@@ -44,7 +44,8 @@ func TestAnAcknowledgementCoversWhatWasKnownAndNothingElse(t *testing.T) {
 		"of another problem": {New(StoreDown, "a", "y"), time.Minute, false},
 	} {
 		one := []api.Problem{c.p}
-		there.Apply(t.Context(), one, at.Add(c.now))
+		there.Read(t.Context())
+		there.Apply(one, at.Add(c.now))
 		if got := one[0].Acknowledged; (got != nil) != c.known || got != nil && *got != a {
 			t.Errorf("%s: acknowledged by %v, want %v", what, got, c.known)
 		}
@@ -55,7 +56,8 @@ func TestAnAcknowledgementCoversWhatWasKnownAndNothingElse(t *testing.T) {
 	if err := there.Remove(t.Context(), NodeStuck); err != nil {
 		t.Fatal(err)
 	}
-	if here.Apply(t.Context(), known, at); known[0].Acknowledged != nil {
+	here.Read(t.Context())
+	if here.Apply(known, at); known[0].Acknowledged != nil {
 		t.Error("what was taken back counts")
 	}
 	var refused *api.Error
@@ -83,10 +85,12 @@ func TestWhatWasAcknowledgedCountsWhileTheStoreIsAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Apply(t.Context(), all, now)
+	k.Read(t.Context())
+	k.Apply(all, now)
 	k.Store = failing{k.Store}
 	again := []api.Problem{{Code: StoreDown, Severity: api.Critical, Since: time.Unix(1, 0)}}
-	if k.Apply(t.Context(), again, now); all[0].Acknowledged == nil || again[0].Acknowledged == nil {
+	k.Read(t.Context())
+	if k.Apply(again, now); all[0].Acknowledged == nil || again[0].Acknowledged == nil {
 		t.Errorf("%+v, then %+v", all[0], again[0])
 	}
 }

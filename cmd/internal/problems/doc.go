@@ -9,7 +9,8 @@
 //     compare the register with the page and with deploy/prometheus.
 //   - The library rooms know no code and no command. They return sentinels, and [Of] finds the code
 //     of an error. Package advice has what to type.
-//   - One list of problems feeds `lockstep status` and the metric lockstep_problems.
+//   - One list of problems feeds `lockstep status`, the metric lockstep_problems and the record of
+//     events. One goroutine makes it (admin.Problems), and it alone asks the store.
 //
 // A new problem needs a code and its line in the register, a section in the page, and a call of
 // [New] or [Of] where the problem is seen:

@@ -43,6 +43,9 @@ const (
 	SealingKeyUnusable  = "sealing-key-unusable"
 	RecordsUnopenable   = "records-unopenable"
 	RosterUnreadable    = "roster-unreadable"
+	RosterFull          = "roster-full"
+	LifetimeWaits       = "lifetime-waits"
+	LifetimesDiffer     = "lifetimes-differ"
 	ClockOff            = "clock-off"
 	EventsDown          = "events-down"
 	ConfigUnusable      = "config-unusable"
@@ -53,6 +56,7 @@ const (
 	MixedVersions       = "mixed-versions"
 	NodeMissing         = "node-missing"
 	NodeGone            = "node-gone"
+	NodesUnremembered   = "nodes-unremembered"
 	Unaudited           = "certificates-unaudited"
 	Unrecorded          = "events-unrecorded"
 	NodeExcluded        = "node-excluded"
@@ -125,6 +129,9 @@ var Register = []Kind{
 	{SealingKeyUnusable, api.Warning, "lockstep kek status", Generic, ""},
 	{RecordsUnopenable, api.Warning, "lockstep kek status names them", Generic, ""},
 	{RosterUnreadable, api.Warning, "wait: that replica writes another within 10 s if it runs", Generic, ""},
+	{RosterFull, api.Warning, "shorten the ids of nodes, or spread the nodes over more replicas", Generic, ""},
+	{LifetimeWaits, api.Warning, "repair or thaw the store; lockstepd goes on by itself", Generic, ""},
+	{LifetimesDiffer, api.Warning, "give all replicas the same ticket_lifetime", Generic, ""},
 	{ClockOff, api.Warning, "set the clock (timedatectl, chronyc tracking)", "LockstepClockOff", ""},
 	{EventsDown, api.Warning, "check the NATS server of --events", "LockstepEventsDown", ""},
 	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
@@ -137,6 +144,7 @@ var Register = []Kind{
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
 		"LockstepNodeGone", ""},
+	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", "a fleet of that size has it for good"},
 	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
 	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",

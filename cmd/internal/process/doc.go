@@ -8,4 +8,6 @@
 // The kernel gives the files in /proc/PID to root then. The program reads its own all the same: its
 // descriptors, its limits, its program file. A program that it starts is not protected before it
 // calls Protect itself. Files that the user may read are not protected by this at all.
+//
+// [OutliveReaders] keeps the program going once nobody reads its output any more.
 package process

@@ -1,7 +1,6 @@
 package recorder
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -12,32 +11,15 @@ import (
 	"github.com/lockstep-tls/lockstep/events"
 )
 
-// Conditions are looked at from time to time. What has begun and what has ended is recorded.
-type Conditions struct {
-	// Every is the time between two looks.
-	Every time.Duration
-	// Problems says what is not well.
-	Problems func(context.Context) []api.Problem
-	// Peers are the names of the other replicas that are heard of.
-	Peers func() []string
-}
-
 // maxProblems bounds the problems that are followed at once.
 const maxProblems = 100
 
-// Watch follows conditions until ctx ends.
-func (r *Recorder) Watch(ctx context.Context, c Conditions) error {
-	tick := time.NewTicker(c.Every)
-	defer tick.Stop()
+// Watcher returns a function that takes what is not well from time to time, and the names of the
+// other replicas that are heard of. It records what has begun and what has ended. One goroutine
+// calls it.
+func (r *Recorder) Watcher() func(all []api.Problem, peers []string) {
 	var w watched
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		w.look(r.Record, c.Problems(ctx), c.Peers(), time.Now())
-	}
+	return func(all []api.Problem, peers []string) { w.look(r.Record, all, peers, time.Now()) }
 }
 
 // watched is what the look before found.

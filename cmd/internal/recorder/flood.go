@@ -44,7 +44,15 @@ type again struct {
 type missed struct {
 	n     int
 	nodes map[string]struct{}
+	names map[string]struct{} // names are the hosts that it was about.
 	last  string
+}
+
+// host remembers what an event was about.
+func (m *missed) host(e Entry) {
+	if e.Name != "" && len(m.names) < maxCounted {
+		m.names[e.Name] = struct{}{}
+	}
 }
 
 // flood decides which entries get a line of their own.
@@ -72,12 +80,14 @@ func (f *flood) passes(e Entry, now time.Time) bool {
 	a := f.seen[k]
 	if a != nil && now.Sub(a.since) < window {
 		if a.n++; a.n > ofOne {
+			e.Hosts = e.Hosts.And(a.last.Hosts) // of those with one name it is the same
 			a.last = e
 			return false
 		}
 	}
 	if e.Kind.Is("node") && !f.token(now) {
 		f.miss(e.Kind, e.Node, 1)
+		f.missed[e.Kind].host(e)
 		if a != nil && now.Sub(a.since) < window {
 			a.n = min(a.n, ofOne) // it was counted as missed
 		}
@@ -106,7 +116,7 @@ func (f *flood) miss(kind events.Kind, node string, n int) {
 	}
 	m := f.missed[kind]
 	if m == nil {
-		m = &missed{nodes: map[string]struct{}{}}
+		m = &missed{nodes: map[string]struct{}{}, names: map[string]struct{}{}}
 		f.missed[kind] = m
 	}
 	m.n += n
@@ -148,7 +158,11 @@ func (f *flood) due(now time.Time) (out []Entry) {
 			text += fmt.Sprintf("; %d nodes, the last one %s", len(m.nodes), m.last)
 		}
 		out = append(out, Entry{
-			Event: events.Event{Kind: events.Dropped, Name: string(kind), Text: text, At: now}, Level: slog.LevelWarn,
+			Event: events.Event{
+				Kind: events.Dropped, Name: string(kind), Text: text, At: now,
+				Hosts: events.HostsOf(slices.Collect(maps.Keys(m.names))...),
+			},
+			Level: slog.LevelWarn,
 		})
 	}
 	clear(f.missed)

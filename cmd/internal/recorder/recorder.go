@@ -77,7 +77,7 @@ func (r *Recorder) Record(e Entry) {
 		e.Replica = r.cfg.Replica
 	}
 	if e.Kind.Wakes() {
-		r.cfg.Bus.Publish(e.Event)
+		r.publish(e.Event)
 	}
 	if e.Text == "" {
 		return
@@ -185,9 +185,14 @@ func (r *Recorder) write(all []Entry) {
 		}
 		r.cfg.Watch(*e.Line)
 		if !e.Kind.Wakes() {
-			r.cfg.Bus.Publish(e.Event)
+			r.publish(e.Event)
 		}
 	}
+}
+
+func (r *Recorder) publish(e events.Event) {
+	e.Hosts = ""
+	r.cfg.Bus.Publish(e)
 }
 
 // log writes the line of the log.

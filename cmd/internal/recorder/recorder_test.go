@@ -3,6 +3,7 @@ package recorder
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -197,18 +198,63 @@ func TestAProblemIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
 	}
 }
 
+// What is summed up, because it happened too often, is found by its hosts all the same. Those who
+// subscribe get no digests of hosts.
+func TestASumOfLinesHasTheirHosts(t *testing.T) {
+	p := &paper{}
+	r := recorder(p)
+	now := time.Now()
+	for i := range 10 {
+		r.Publish(events.Event{Kind: events.CertTaken, Text: "many", At: now, Hosts: events.HostsOf(
+			fmt.Sprintf("a-%d.example", i), fmt.Sprintf("b-%d.example", i))})
+	}
+	for i := range burst + 10 {
+		r.Publish(events.Event{
+			Kind: events.NodeRefused, Node: fmt.Sprintf("n-%d", i), Name: fmt.Sprintf("c-%d.example", i),
+			Text: "no", At: now,
+		})
+	}
+	r.write(r.take(now))
+	r.write(r.flood.due(now.Add(time.Hour)))
+	r.write(r.flood.due(now.Add(2 * time.Hour)))
+	for _, name := range []string{"a-0.example", "b-4.example", "a-9.example", "c-4005.example"} {
+		if !slices.ContainsFunc(p.lines, func(e events.Event) bool { return e.Hosts.Has(name) }) {
+			t.Errorf("no line is about %s", name)
+		}
+	}
+	for _, e := range p.sent {
+		if len(e.Hosts) > 0 {
+			t.Fatalf("sent: %+v", e)
+		}
+	}
+}
+
 func TestASettingThatChangedIsNamedAndNotShown(t *testing.T) {
 	p := &paper{}
 	r := recorder(p)
 	file := t.TempDir() + "/settings.mark"
 	for _, s := range []map[string]string{
-		{"store": "redis://:password-1@host", "refresh": "5s"},
-		{"store": "redis://:password-2@host", "refresh": "5s", "later_key": "x"},
+		{"": "a", "events": "1", "refresh": "5"},
+		{"": "a", "events": "2", "refresh": "5"},
+		{"": "a", "events": "2", "canary": "1"},
+		{"": "b", "events": "3", "canary": "2"}, // another key
+		{"": "b", "events": "3", "canary": "2", "scopes.s": "1", "scopes.s.period": "2", "scopes.s-2": "1"},
+		{"": "b", "events": "3", "canary": "2", "scopes.s-2": "1"},
 	} {
 		r.Settings(file, s)
 	}
+	many := map[string]string{"": "b"}
+	for i := range 1000 {
+		many[fmt.Sprintf("s-%04d", i)] = "x"
+	}
+	r.Settings(file, many)
 	r.Close()
-	if len(p.lines) != 1 || p.lines[0].Text != "the configuration has changed: store" {
-		t.Errorf("%+v", p.lines)
+	var got []string
+	for _, l := range p.lines {
+		got = append(got, strings.TrimPrefix(l.Text, "the configuration has changed: "))
+	}
+	if len(got) != 5 || !strings.HasSuffix(got[4], ", s-0017, 983 more") ||
+		!slices.Equal(got[:4], []string{"events", "canary, refresh", "scopes.s, scopes.s-2", "scopes.s"}) {
+		t.Errorf("%q", got)
 	}
 }

@@ -15,7 +15,7 @@ type Difference struct {
 }
 
 // Compare returns the differences of two configurations, by key. Each holds its settings as
-// [settings.Flatten] returns them. A key that one of them lacks has no value there.
+// [settings.Flat] has them as texts. A key that one of them lacks has no value there.
 func Compare(now, next map[string]string) (all []Difference) {
 	add := func(d Difference) {
 		if !slices.Contains(all, d) {

@@ -55,7 +55,7 @@ func start(t *testing.T, text string) *program {
 	p.limit = now.Limit
 	p.Reloader = reload.New(reload.Config[config]{
 		Program: "p", File: p.file, Load: load,
-		Settings: func(c config) map[string]string { return settings.Flatten(c) },
+		Settings: func(c config) map[string]string { return settings.Flatten(c).Texts() },
 		Live:     func(now, next config) config { now.Limit = next.Limit; return now },
 		Apply: func(now, next config) error {
 			if p.fail == nil {

@@ -2,7 +2,6 @@ package settings
 
 import (
 	"fmt"
-	"net/url"
 	"reflect"
 	"strings"
 	"time"
@@ -10,16 +9,41 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/strictyaml"
 )
 
-// Flatten returns the settings of a configuration by key, as texts for people. Keys are written as
-// in [strictyaml.Lines], and a list of values is one text. Fields without a YAML key are left out.
-// Passwords in URLs are left out, too.
-func Flatten(c any) map[string]string {
-	all := map[string]string{}
+// Flat are the settings of a configuration by key. Keys are written as in [strictyaml.Lines], and a
+// list of values is one setting.
+type Flat map[string]Value
+
+// Value is what a setting has. As a text it is for people, without passwords. What it really is
+// leaves it only as a digest; see [Flat.Digests].
+type Value struct{ raw, text string }
+
+// String returns the text for people.
+func (v Value) String() string { return v.text }
+
+// Texts returns the settings as texts for people.
+func (f Flat) Texts() map[string]string {
+	all := make(map[string]string, len(f))
+	for key, value := range f {
+		all[key] = value.text
+	}
+	return all
+}
+
+// Put adds the settings of another configuration below a key.
+func (f Flat) Put(key string, under Flat) {
+	for k, value := range under {
+		f[strictyaml.Join(key, k)] = value
+	}
+}
+
+// Flatten returns the settings of a configuration. Fields without a YAML key are left out.
+func Flatten(c any) Flat {
+	all := Flat{}
 	flatten(all, reflect.ValueOf(c), "")
 	return all
 }
 
-func flatten(all map[string]string, v reflect.Value, key string) {
+func flatten(all Flat, v reflect.Value, key string) {
 	for v.Kind() == reflect.Pointer {
 		if v.IsNil() {
 			return
@@ -47,28 +71,23 @@ func flatten(all map[string]string, v reflect.Value, key string) {
 			flatten(all, v.Index(i), fmt.Sprintf("%s[%d]", key, i))
 		}
 	case v.Kind() == reflect.Slice:
-		var items []string
+		var raw, texts []string
 		for i := range v.Len() {
-			items = append(items, text(v.Index(i)))
+			one := valueOf(v.Index(i))
+			raw, texts = append(raw, one.raw), append(texts, one.text)
 		}
-		all[key] = strings.Join(items, ", ")
+		all[key] = Value{strings.Join(raw, ", "), strings.Join(texts, ", ")}
 	default:
-		all[key] = text(v)
+		all[key] = valueOf(v)
 	}
 }
 
-func text(v reflect.Value) string {
+func valueOf(v reflect.Value) Value {
 	if d, ok := v.Interface().(time.Duration); ok {
-		return Duration(d)
+		return Value{Duration(d), Duration(d)}
 	}
-	s := fmt.Sprint(v.Interface())
-	if u, err := url.Parse(s); err == nil && u.User != nil {
-		return u.Redacted()
-	}
-	if strings.Contains(s, "@") && strings.Contains(s, "://") {
-		return "a URL that cannot be read"
-	}
-	return s
+	raw := fmt.Sprint(v.Interface())
+	return Value{raw, Redact(raw)}
 }
 
 // Duration writes d without the zeros at its end: 1h and not 1h0m0s.

@@ -3,6 +3,7 @@ package settings_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,7 +90,7 @@ func TestSettingsAreShownWithoutPasswords(t *testing.T) {
 	got := settings.Flatten(program{
 		Wait: time.Hour, Peer: "nats://me:secret@a:1", Routes: []route{{"a"}, {"b"}}, Names: []string{"x", "y"},
 		secret: "secret",
-	})
+	}).Texts()
 	for key, want := range map[string]string{
 		"wait": "1h", "peer": "nats://me:xxxxx@a:1", "routes[1].host": "b", "names": "x, y",
 	} {
@@ -97,8 +98,51 @@ func TestSettingsAreShownWithoutPasswords(t *testing.T) {
 			t.Errorf("%s: %q, want %q", key, got[key], want)
 		}
 	}
-	got = settings.Flatten(program{Peer: "nats://me:se%cret@a:1,nats://b"})
-	if all := fmt.Sprint(got); strings.Contains(all, "cret") {
-		t.Error(all)
+	for peer, want := range map[string]string{
+		"nats://me:se%cret@a:1,nats://b":               "a URL that cannot be read",
+		"nats://b,nats://me:secret@a":                  "nats://b,nats://me:xxxxx@a",
+		"nats://me:secret@a,nats://me:other-secret@b":  "nats://me:xxxxx@a,nats://me:xxxxx@b",
+		"nats://a:secret@h:1, nats://b:secret@h:2,c:3": "nats://a:xxxxx@h:1,nats://b:xxxxx@h:2,c:3",
+		"nats://token-secret@a":                        "nats://xxxxx@a",
+		"nats://me:se,cret@a":                          "a URL that cannot be read",
+		"nats://me:secret@a,me:secret@b":               "a URL that cannot be read",
+		"redis://me@a/1":                               "redis://me@a/1",
+		"ann@a.example":                                "ann@a.example",
+	} {
+		got := settings.Flatten(program{Peer: peer, Names: []string{peer}})
+		all := fmt.Sprintf("%v %+v", got, got["names"])
+		if got["peer"].String() != want || strings.Contains(all, "cret") {
+			t.Errorf("%s is shown as %s: %s", peer, got["peer"], all)
+		}
+	}
+}
+
+// Digests are those of what was set. So neither a setting that a later version knows, nor one that
+// has another default there, looks like a change. Without the key a password cannot be tried.
+func TestDigestsAreOfWhatWasSet(t *testing.T) {
+	type earlier struct {
+		Peer string        `yaml:"peer"`
+		Wait time.Duration `yaml:"wait"`
+	}
+	type later struct {
+		Wait  time.Duration `yaml:"wait"`
+		Added bool          `yaml:"added"`
+		Peer  string        `yaml:"peer"`
+	}
+	key := []byte("key")
+	before := settings.Flatten(earlier{"nats://me:secret@a", time.Second}).Digests(key,
+		settings.Flatten(earlier{Wait: time.Second}))
+	after := settings.Flatten(later{Peer: "nats://me:secret@a", Wait: time.Minute, Added: true}).Digests(key,
+		settings.Flatten(later{Wait: time.Minute, Added: true}))
+	if len(before) != 2 || before["peer"] == "" || !maps.Equal(before, after) {
+		t.Errorf("%v, after an upgrade %v", before, after)
+	}
+	other := settings.Flatten(earlier{Peer: "nats://me:other@a"}).Digests(key, settings.Flatten(earlier{}))
+	if other["peer"] == before["peer"] || other[""] != before[""] {
+		t.Error("another password has the same digest, or the same key another one")
+	}
+	if again := settings.Flatten(earlier{Peer: "nats://me:secret@a"}).Digests([]byte("k"),
+		settings.Flatten(earlier{})); again["peer"] == before["peer"] || again[""] == before[""] {
+		t.Error("another key has the same digest")
 	}
 }

@@ -95,12 +95,13 @@ func (k *checker) data(ctx context.Context) {
 	c := k.cfg
 	datadir.Look(ctx, datadir.Config{Path: c.DataDir, Store: c.Store, KEK: c.KEK, KEKNew: c.KEKNew}, &k.Report, k.place)
 	if c.AuditFile != "" {
-		if err := check.Appendable(c.AuditFile); err != nil {
+		if err := audit.LookAtFile(c.AuditFile); err != nil {
 			k.Unwell(k.place("audit_file"), fmt.Errorf("audit_file: the audit log cannot be written there: %w", err))
 		} else {
 			k.Checked("the file of the audit log, %s", c.AuditFile)
 		}
 	}
+	k.syslog()
 	if st, err := os.Stat(c.DataDir); err != nil || !st.IsDir() {
 		return // there are no files yet
 	}
@@ -120,6 +121,23 @@ func (k *checker) data(ctx context.Context) {
 	}
 }
 
+// syslog looks at the syslog of the audit log. That a setting is none is said of the configuration.
+func (k *checker) syslog() {
+	where := k.cfg.AuditSyslog
+	if where == "" || audit.CheckSyslog(where) != nil {
+		return
+	}
+	switch known, err := audit.LookAtSyslog(where); {
+	case err != nil:
+		err = fmt.Errorf("audit_syslog: the audit log cannot be written there: %w", err)
+		k.Unwell(k.place("audit_syslog"), err)
+	case !known:
+		k.Left("whether syslog answers at %s", where)
+	default:
+		k.Checked("the syslog of the audit log, %s", where)
+	}
+}
+
 // events looks at what carries events.
 func (k *checker) events() {
 	c := k.cfg
@@ -127,7 +145,7 @@ func (k *checker) events() {
 	case c.Events != "embedded":
 		for _, at := range strings.Split(c.Events, ",") {
 			if _, err := url.Parse(strings.TrimSpace(at)); err != nil {
-				k.Refused(k.place("events"), fmt.Errorf("events: %w", err))
+				k.Refused(k.place("events"), fmt.Errorf("events: %w", natsd.ErrURL))
 			}
 		}
 		k.Left("whether the NATS server of events answers")

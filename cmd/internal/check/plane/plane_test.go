@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -271,6 +272,15 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 			"1 certificates",
 		}},
 		{name: "no place for the audit log", yaml: "audit_file: DIR/none/audit.log\n", code: unwell},
+		{name: "a FIFO for the audit log", yaml: "audit_file: DIR/fifo\n", code: unwell, prepare: func(s stage) {
+			testkit.Check(s.t, syscall.Mkfifo(filepath.Join(s.dir, "fifo"), 0o600))
+		}, says: []string{"lockstepd.yaml:1: audit_file: the audit log cannot be written there: DIR/fifo is not"}},
+		{name: "no syslog", yaml: "audit_syslog: unix:DIR/none.sock\n", code: unwell, says: []string{
+			"lockstepd.yaml:1: audit_syslog: the audit log cannot be written there: dial unixgram DIR/none.sock",
+		}},
+		{name: "syslog elsewhere", yaml: "audit_syslog: tcp://127.0.0.1:1\n", says: []string{
+			"not checked: whether syslog answers at tcp://127.0.0.1:1",
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
