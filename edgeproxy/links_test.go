@@ -119,21 +119,27 @@ func TestMoreRequestsThanAConnectionTakesMakeAnother(t *testing.T) {
 	t.Cleanup(func() { s.Close() })
 	r := to(t, nil, "h2c://"+ln.Addr().String())
 	c := r.over("h2")
-	r.until("the endpoint's settings are known", func() bool {
-		l, err := r.proxy.upstreams[0].endpoints[0].links.get(t.Context(), false)
-		check(t, err)
-		defer l.Release()
-		return l.Available() < 3
-	})
+	p := r.proxy.upstreams[0].endpoints[0].links
+	known := func() bool { // before that a connection takes a hundred
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for l := range p.all {
+			if l.Available() > 2 {
+				return false
+			}
+		}
+		return true
+	}
 	var g sync.WaitGroup
-	for range 10 {
+	for n := range int64(10) {
 		g.Go(func() {
 			if resp, _ := r.do(c, "POST", "/", strings.NewReader("x")); resp.StatusCode != 200 {
 				t.Errorf("%d", resp.StatusCode)
 			}
 		})
+		r.until("it has arrived", func() bool { return waiting.Load() == n+1 })
+		r.until("the endpoint's settings are known", known)
 	}
-	r.until("all have arrived", func() bool { return waiting.Load() == 10 })
 	close(release)
 	g.Wait()
 }
