@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,39 @@ func TestConnectionsAreUsedAgainUntilTheyWereIdleForTooLong(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// An endpoint, or a firewall before it, gives up connections that were idle for a second. The edge
+// learns of it from the end of the next request, which may have been done.
+func TestAnIdleTimeBelowTheEndpointsSavesPosts(t *testing.T) {
+	t.Parallel()
+	const given, spaced = time.Second, 1100 * time.Millisecond
+	for idle, want := range map[time.Duration][]int{
+		250 * time.Millisecond: {200, 200, 200, 200}, time.Hour: {200, 502, 200, 502},
+	} {
+		t.Run(idle.String(), func(t *testing.T) {
+			t.Parallel()
+			last := map[int]time.Time{}
+			s := scripted(t, "http", func(conn, _ int) string {
+				before := last[conn]
+				if last[conn] = time.Now(); !before.IsZero() && time.Since(before) > given {
+					return "close"
+				}
+				return "ok"
+			})
+			r := to(t, func(c *Config) { c.Timeouts.UpstreamIdle = idle }, s.url)
+			var got []int
+			for range want {
+				resp, _ := r.do(r.over("http/1.1"), "POST", "/", strings.NewReader("x"))
+				got = append(got, resp.StatusCode)
+				time.Sleep(spaced)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%v, not %v", got, want)
+			}
+			healthy(r, "an idle time that is too long")
+		})
 	}
 }
 

@@ -17,8 +17,9 @@ import (
 )
 
 // other starts another program as an upstream in its own folder, in which files are written before.
-// ADDR in the files and arguments stands for its address, PORT for its port, and DIR for the folder,
-// which has tls.crt and tls.key for 127.0.0.1. The test is skipped where the program is missing.
+// ADDR in the files and arguments stands for its address, PORT for its port, and DIR for the
+// folder. That has tls.crt and tls.key for 127.0.0.1. The test is skipped where the program is
+// missing.
 func other(t *testing.T, files map[string]string, program string, args ...string) (addr string, p *os.Process) {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -177,6 +178,16 @@ func TestEnvoyAsAnUpstream(t *testing.T) {
 	}
 }
 
+// idlest returns how long connections are kept at most.
+func (p *links) idlest() (d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.all {
+		d = max(d, l.idle)
+	}
+	return d
+}
+
 // Node.js closes a connection that was idle for a second here (5 s by default), and says so in a
 // header. The requests come just then.
 func TestNodeAsAnUpstream(t *testing.T) {
@@ -199,6 +210,9 @@ s.keepAliveTimeout = 1000; s.keepAliveTimeoutBuffer = 0; s.listen(PORT, '127.0.0
 					for range 4 {
 						if resp, _ := r.do(c, http.MethodPost, "/", strings.NewReader("x")); resp.StatusCode != 200 {
 							t.Errorf("%d: %s", resp.StatusCode, r.log.String())
+						}
+						if got := r.proxy.upstreams[0].endpoints[0].links.idlest(); got > 500*time.Millisecond {
+							t.Errorf("a connection is kept for %v, and Node.js closes it after a second", got)
 						}
 						time.Sleep(time.Second + time.Duration(i-2)*2*time.Millisecond)
 					}
