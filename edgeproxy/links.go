@@ -3,6 +3,8 @@ package edgeproxy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -56,13 +58,38 @@ type dial struct {
 type wire struct {
 	net.Conn
 	sent   atomic.Int64 // bytes that were written
+	shared atomic.Bool  // it is for HTTP/2
+	failed atomic.Bool  // nothing more can be written
 	once   sync.Once
 	closed chan struct{}
 }
 
+// Write reports no error of HTTP/2. If nothing more can be written, the connection still has what
+// the endpoint said last, such as GOAWAY and responses. After a failed write net/http would not
+// read them, and would end all streams.
 func (w *wire) Write(p []byte) (int, error) {
+	if w.failed.Load() {
+		return len(p), nil
+	}
 	n, err := w.Conn.Write(p)
 	w.sent.Add(int64(n))
+	if err != nil && w.shared.Load() && !errors.Is(err, net.ErrClosed) {
+		w.failed.Store(true)
+		w.Conn.SetReadDeadline(time.Now().Add(lastWords))
+		return len(p), nil
+	}
+	return n, err
+}
+
+// lastWords is how long the rest is read of a connection to which nothing can be written. It is
+// there already.
+const lastWords = 100 * time.Millisecond
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if err != nil && w.failed.Load() {
+		err = io.EOF
+	}
 	return n, err
 }
 
@@ -136,6 +163,8 @@ func (p *links) get(ctx context.Context, own bool) (*link, error) {
 	return p.dial(ctx, true)
 }
 
+var errEndedAtOnce = errors.New("the endpoint ends a new connection at once")
+
 // take returns a connection that is there. Otherwise it returns a dial to wait for, or, if mine is
 // true, to make for others that wait.
 func (p *links) take() (l *link, d *dial, mine bool) {
@@ -176,11 +205,12 @@ func (p *links) dial(ctx context.Context, own bool) (*link, error) {
 		return nil, err
 	}
 	l.shared = l.Available() > 1
-	p.http2.Store(l.shared)
+	l.wire.shared.Store(l.shared)
 	if err := l.Reserve(); err != nil {
 		l.Close()
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errEndedAtOnce, err)
 	}
+	p.http2.Store(l.shared)
 	p.mu.Lock()
 	p.all[l] = struct{}{}
 	p.mu.Unlock()

@@ -102,6 +102,16 @@ func posts(r *rig, n int) map[int]int {
 	return got
 }
 
+// errors returns the lines of the access log that name an error.
+func (r *rig) errors() (out string) {
+	for line := range strings.Lines(r.log.String()) {
+		if strings.Contains(line, `"error":`) {
+			out += line
+		}
+	}
+	return out
+}
+
 const nginxConfig = `
 daemon off; master_process on; pid DIR/pid; error_log stderr; worker_processes 1; worker_shutdown_timeout 5s;
 events {}
@@ -139,7 +149,7 @@ func TestNginxAsAnUpstream(t *testing.T) {
 				}()
 			}
 			if got := posts(r, 200); got[200] != 200 {
-				t.Errorf("%v, and the log says\n%s", got, r.log.String())
+				t.Errorf("%v, and the log says\n%s", got, r.errors())
 			}
 		})
 	}
@@ -174,7 +184,7 @@ func TestEnvoyAsAnUpstream(t *testing.T) {
 		"--concurrency", "1", "--disable-hot-restart", "-l", "error")
 	r := to(t, nil, "h2c://"+addr)
 	if got := posts(r, 200); got[200] != 200 {
-		t.Errorf("%v, and the log says\n%s", got, r.log.String())
+		t.Errorf("%v, and the log says\n%s", got, r.errors())
 	}
 }
 
@@ -209,7 +219,7 @@ s.keepAliveTimeout = 1000; s.keepAliveTimeoutBuffer = 0; s.listen(PORT, '127.0.0
 					c := r.over("http/1.1")
 					for range 4 {
 						if resp, _ := r.do(c, http.MethodPost, "/", strings.NewReader("x")); resp.StatusCode != 200 {
-							t.Errorf("%d: %s", resp.StatusCode, r.log.String())
+							t.Errorf("%d: %s", resp.StatusCode, r.errors())
 						}
 						if got := r.proxy.upstreams[0].endpoints[0].links.idlest(); got > 500*time.Millisecond {
 							t.Errorf("a connection is kept for %v, and Node.js closes it after a second", got)

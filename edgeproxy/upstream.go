@@ -45,6 +45,7 @@ type endpoint struct {
 	goodbye int64 // how much is written over a connection on which nothing is sent
 	// patience is how long the endpoint may take neither more of a body nor answer.
 	patience time.Duration
+	alone    bool // the route has no other endpoint
 	health   health
 }
 
@@ -89,7 +90,8 @@ func newUpstream(r Route, i int, t Timeouts) (*upstream, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := &endpoint{host: at.Host, links: newLinks(plain, at, t.UpstreamIdle), patience: t.UpstreamHeader}
+		e := &endpoint{host: at.Host, links: newLinks(plain, at, t.UpstreamIdle), patience: t.UpstreamHeader,
+			alone: len(r.Upstreams) == 1}
 		switch at.Scheme {
 		case "h2c":
 			e.http2, e.links.transport = true, clear2
@@ -178,6 +180,9 @@ func (e *endpoint) roundTrip(req *http.Request, body *upload) (resp *http.Respon
 	own := false
 	for try := 1; ; try++ {
 		l, err := e.links.get(req.Context(), own)
+		if errors.Is(err, errEndedAtOnce) && e.alone && try < unsentTries && pause(req.Context(), try) {
+			continue
+		}
 		if err != nil {
 			e.note(req, false)
 			return nil, true, hint(err)
@@ -204,7 +209,7 @@ func (e *endpoint) roundTrip(req *http.Request, body *upload) (resp *http.Respon
 		if r != nil && r.guard.hasCut() {
 			what, err = silent, errTakesNothing
 		}
-		if what == lost && !l.shared && l.wire.sent.Load()-sent <= e.goodbye {
+		if what == lost && l.wire.sent.Load()-sent <= e.goodbye {
 			what = unsent
 		}
 		maybeDone := what == lost || what == broken
@@ -222,6 +227,11 @@ func (e *endpoint) roundTrip(req *http.Request, body *upload) (resp *http.Respon
 		case !body.again():
 			return nil, false, fmt.Errorf("%w (more than %d KiB were sent, so it is not sent again)", err,
 				replayable>>10)
+		case what == unsent && e.alone && try < unsentTries:
+			// An endpoint that is just being replaced takes connections and ends them.
+			if !pause(req.Context(), try) {
+				return nil, false, err
+			}
 		case own || fresh && maybeDone:
 			if what != broken {
 				e.note(req, false)
@@ -229,6 +239,20 @@ func (e *endpoint) roundTrip(req *http.Request, body *upload) (resp *http.Respon
 			return nil, true, err
 		}
 		own = what != unsent || try > 1
+	}
+}
+
+// unsentTries is how often a request is sent to a lone endpoint that does not look at it. The
+// pauses in between are 1, 4, 16, 64 and 256 ms.
+const unsentTries = 6
+
+// pause waits after a try. It returns false if ctx ends before.
+func pause(ctx context.Context, try int) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Millisecond << (2*try - 2)):
+		return true
 	}
 }
 
