@@ -81,11 +81,16 @@ e2e: ## one end-to-end test by name, with what it needs built:
 	go test -v -count 1 -timeout 30m -run '$(RUN)' ./test/e2e
 
 # Passing subtests and progress lines are left out of the output; every failure is shown with its
-# whole log.
+# whole log. The soak mostly waits: it goes on for ten minutes beside all other packages, and its
+# output comes last. It is built first, alone, since two builds at once would do everything twice.
+SOAK := LOCKSTEP_SOAK=10m go test -race -v -timeout 45m ./test/soak
+OTHERS := go test -race -v -timeout 30m $$(go list ./... | grep -v /test/soak$$)
 .PHONY: test
 test: test-packages envoy promtool build lint ## run all tests, real Envoy included,
 ## with the race detector
-	go test -race -v -timeout 30m ./... 2>&1 | grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
+	go test -race -run '^$$' ./test/soak
+	test/beside '$(SOAK)' '$(OTHERS)' 2>&1 | \
+		grep --line-buffered -avE '^=== |^ +--- PASS|^PASS$$|\[no test files\]$$'
 	@test/fuzz
 
 .PHONY: docs
@@ -98,8 +103,8 @@ fuzz: go ## each fuzz target for 30 s (FUZZTIME=10m for longer)
 
 .PHONY: soak
 soak: build envoy ## an hour of rotations and churn, an hour of random faults whose events are
-## found again, 100 kills at each failpoint, 100 orders after a bad renewal, and 10 minutes of each
-## fuzz target
+## found again (ten minutes of it are in make test), 100 kills at each failpoint, 100 orders after a
+## bad renewal, and 10 minutes of each fuzz target
 	go run ./test/soak -for 1h
 	go run ./test/soak -faults -for 1h
 	CRASH_SEEDS=100 go test -timeout 3h -v ./test/crash

@@ -38,10 +38,15 @@ func (s *strangers) init() {
 	s.all = rate.NewLimiter(rate.Every(everyoneEvery), everyBurst)
 }
 
-// Forbidden notes that an identity asked for what it may not have. It never blocks, since
-// [Log.Run] writes the line. If an identity does so often in a short time, some are left out, and
-// its next line says for how many it stands.
+// Forbidden notes that an identity asked for what it may not have; see [Log.Refused].
 func (l *Log) Forbidden(identity, what string) {
+	l.Refused(identity, Entry{Actor: identity, What: "forbidden", Name: what})
+}
+
+// Refused notes something that was refused. It never blocks, since [Log.Run] writes the line. If
+// an identity does so often in a short time, some are left out, and its next line says for how many
+// it stands. The entry's actor may be more than the identity that was proved.
+func (l *Log) Refused(identity string, e Entry) {
 	s := &l.strangers
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,7 +62,6 @@ func (l *Log) Forbidden(identity, what string) {
 	if len(s.waiting) >= maxBatch || !who.limit.Allow() || !s.all.Allow() {
 		return
 	}
-	e := Entry{Actor: identity, What: "forbidden", Name: what}
 	if who.untold > 1 {
 		e.Times = who.untold
 	}

@@ -42,6 +42,7 @@ const (
 	NodeRefused   Kind = "node-refused"   // it refused what Name says
 	NodeCured     Kind = "node-cured"     // it took something else in the place of that
 	NodeStuck     Kind = "node-stuck"     // it refuses every remedy as well
+	NodeDenied    Kind = "node-denied"    // the policy denies it what Name says, or all
 	// NodeLetGo means that a replica sent its nodes to the others, since it was cut off from the
 	// store.
 	NodeLetGo     Kind = "node-let-go"
@@ -59,8 +60,15 @@ const (
 
 	Policy      Kind = "policy"       // another policy came into force
 	Settings    Kind = "config"       // a replica runs with another configuration than before
+	Operator    Kind = "operator"     // somebody did what has no kind of its own
 	Problem     Kind = "problem"      // a replica is not well
 	ProblemOver Kind = "problem-over" // what it complained of is over
+
+	// These are what an operator did. By is who.
+	ActionRefused Kind = "action-refused" // what Name says, a request, was refused
+	ProblemAcked  Kind = "problem-acknowledged"
+	ProblemUnack  Kind = "problem-unacknowledged"
+	AuditMended   Kind = "audit-mended"
 
 	AuditDown Kind = "audit-down" // a sink of the audit log cannot be written
 	AuditBack Kind = "audit-back" // it can be written again

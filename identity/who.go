@@ -23,17 +23,29 @@ func (p *Policy) WhoMayName(n keysource.Name) []Granting {
 	return p.who(func(g *grant) bool { return g.hasName(n) })
 }
 
-func (p *Policy) who(grants func(*grant) bool) (out []Granting) {
-	for i := range p.rules {
-		r := &p.rules[i]
-		if !grants(&r.grant) {
-			continue
+// WhoBinds returns the rules that list the node ids that an identity may use, in order.
+func (p *Policy) WhoBinds(identity string) (out []Granting) {
+	for _, nr := range p.index.of(identity) {
+		if p.rules[nr].nodes != nil {
+			out = append(out, p.granting(int(nr)))
 		}
-		g := Granting{Rule: i + 1, Identity: r.text}
-		for _, id := range r.nodes {
-			g.Nodes = append(g.Nodes, strings.Join(id, "*"))
-		}
-		out = append(out, g)
 	}
 	return out
+}
+
+func (p *Policy) who(grants func(*grant) bool) (out []Granting) {
+	for i := range p.rules {
+		if grants(&p.rules[i].grant) {
+			out = append(out, p.granting(i))
+		}
+	}
+	return out
+}
+
+func (p *Policy) granting(i int) Granting {
+	g := Granting{Rule: i + 1, Identity: p.rules[i].text}
+	for _, id := range p.rules[i].nodes {
+		g.Nodes = append(g.Nodes, strings.Join(id, "*"))
+	}
+	return g
 }

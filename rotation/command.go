@@ -168,6 +168,10 @@ func (r Rollout) Exclude(node, by, why string, until, now time.Time) (Rollout, e
 		}
 		delete(r.Excluded, node)
 		what = lineIncluded
+		if why != "" {
+			why = ": " + why
+		}
+		why = node + why
 	} else {
 		if r.Excluded == nil {
 			r.Excluded = map[string]time.Time{}

@@ -228,7 +228,7 @@ func TestExcludeLetsTheFleetGoOn(t *testing.T) {
 		t.Error("the old key drains, although the excluded node encrypts with it")
 	}
 	l.do(l.r.Exclude("c", "me", "", l.now, l.now))
-	if l.last().What != "included" || len(l.r.Excluded) != 0 {
+	if l.last().What != "included" || l.last().Why != "c" || len(l.r.Excluded) != 0 {
 		t.Errorf("%+v", l.last())
 	}
 	if _, err := l.r.Exclude("c", "me", "", l.now, l.now); !errors.Is(err, keysource.ErrNotExist) {

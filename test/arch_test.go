@@ -93,8 +93,9 @@ var rooms = []struct {
 	{"cmd/internal/admin", []string{
 		"audit", "cmd/internal/access", "cmd/internal/advice", "cmd/internal/api", "cmd/internal/archive",
 		"cmd/internal/backup", "cmd/internal/expiring", "cmd/internal/presence", "cmd/internal/problems",
-		"cmd/internal/replica", "cmd/internal/stores", "events", "events/journal", "identity", "internal/expiry",
-		"keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial", "lds", "rotation",
+		"cmd/internal/recorder", "cmd/internal/replica", "cmd/internal/stores", "events", "events/journal", "identity",
+		"internal/expiry", "keysource", "keysource/catalog", "keysource/dir", "keysource/eager", "keysource/trial",
+		"lds", "rotation",
 		"rotation/fleet",
 		"sds", "seal", "seal/custody", "store", "xds", "xds/server",
 	}, "it shows rooms and passes commands on; it opens nothing, and knows no configuration and no listener's " +

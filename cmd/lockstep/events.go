@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,7 +26,7 @@ func (a *app) eventsCommand() *cobra.Command {
 		Long: "events shows what happened, over all replicas, by time. Each replica keeps its newest lines on its " +
 			"own disk,\nsome ten thousand, also over a restart.\n\n" +
 			"A time is 03:00 or 03:00:00 (the most recent one), 2026-11-30, 2026-11-30T03:00, RFC 3339,\n" +
-			"or a duration before now, such as 2h. " +
+			"or a duration before now, such as 2h, 2d or 1w. " +
 			"Times without a zone are in the zone of this machine ($TZ), as those shown.\n" +
 			"--kind takes a kind as it is shown, or a part of it: node, cert, refused, rotation, policy, problem.",
 		Args: cobra.NoArgs,
@@ -112,8 +114,9 @@ func zoneOf(t time.Time) string {
 // span returns the time from since until until. Each may be empty.
 func span(since, until string, now time.Time) (from, to time.Time, err error) {
 	from = now.Add(-defaultSince)
+	sinceClock := false
 	if since != "" {
-		if from, _, err = when("--since", since, now); err != nil {
+		if from, sinceClock, err = when("--since", since, now); err != nil {
 			return from, to, err
 		}
 	}
@@ -124,6 +127,8 @@ func span(since, until string, now time.Time) (from, to time.Time, err error) {
 	switch {
 	case err != nil:
 		return from, to, err
+	case clock && to.Before(from) && sinceClock && to.AddDate(0, 0, 1).Sub(from) > 12*time.Hour:
+		from = from.AddDate(0, 0, -1) // that span has ended, and the next one has hardly begun
 	case clock && to.Before(from): // it is the first one after since, which has not come yet
 		to = to.AddDate(0, 0, 1)
 	case since == "" && to.Before(from):
@@ -141,6 +146,13 @@ func span(since, until string, now time.Time) (from, to time.Time, err error) {
 func when(flag, s string, now time.Time) (t time.Time, clock bool, err error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return now.Add(-d), false, nil
+	}
+	for unit, n := range map[string]int{"d": 1, "w": 7} {
+		if whole, ok := strings.CutSuffix(s, unit); ok {
+			if many, err := strconv.ParseUint(whole, 10, 12); err == nil {
+				return now.AddDate(0, 0, -n*int(many)), false, nil
+			}
+		}
 	}
 	now = now.Local()
 	for _, form := range []string{"15:04", "15:04:05"} {
@@ -163,6 +175,6 @@ func when(flag, s string, now time.Time) (t time.Time, clock bool, err error) {
 			return t, false, nil
 		}
 	}
-	return t, false, usage("%s %q is no time: give 03:00, 2026-11-30T03:00, RFC 3339, or a duration such as 2h",
+	return t, false, usage("%s %q is no time: give 03:00, 2026-11-30T03:00, RFC 3339, or a duration such as 2h or 2d",
 		flag, s)
 }

@@ -33,7 +33,7 @@ func grantsTable(w io.Writer, g api.Grants) {
 	} else if len(g.Silent) > 0 {
 		row(w, "No node is known to have it, but not every replica has answered.")
 	} else {
-		row(w, "No node that is connected, or away for less than its lease, is known to have it.")
+		row(w, "No node is known to have it, of those that are connected or were here within 30 days.")
 	}
 	switch {
 	case g.Open:

@@ -13,7 +13,7 @@ import (
 func (a *app) watchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch",
-		Short: "Show what happens, line by line, until it is interrupted",
+		Short: "Show what happens at all replicas, line by line, until it is interrupted",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := a.call(cmd, 0, func(ctx context.Context, c *api.Client) error { return c.Watch(ctx, a.event) })
@@ -40,7 +40,11 @@ func (a *app) event(l api.Line) error {
 		b, err = toYAML(l)
 		b = append([]byte("---\n"), b...)
 	default:
-		b = []byte(visible(strings.Map(oneLine, sentence(l))) + "\n")
+		text := sentence(l)
+		if l.Replica != "" {
+			text += " (replica " + firstOf(l.Replica) + ")"
+		}
+		b = []byte(visible(strings.Map(oneLine, text)) + "\n")
 	}
 	if err == nil {
 		_, err = a.out.Write(b)

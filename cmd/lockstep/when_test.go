@@ -27,6 +27,11 @@ func TestTimesAreReadAsAPersonMeansThem(t *testing.T) {
 		{"2h", "1h", now.Add(-2 * time.Hour), now.Add(-time.Hour)},
 		{"", "2026-11-28T03:00", at(27, 3, 0), at(28, 3, 0)},
 		{"1h", "2h", time.Time{}, time.Time{}},
+		{"2d", "", now.AddDate(0, 0, -2), time.Time{}},
+		{"1w", "2d", now.AddDate(0, 0, -7), now.AddDate(0, 0, -2)},
+		{"03:10", "03:00", at(29, 3, 10), at(30, 3, 0)}, // not until tomorrow
+		{"d", "", time.Time{}, time.Time{}},
+		{"1x", "", time.Time{}, time.Time{}},
 		{"yesterday", "", time.Time{}, time.Time{}},
 		{"-2h", "", time.Time{}, time.Time{}},
 		{"3", "", time.Time{}, time.Time{}},

@@ -75,6 +75,9 @@ type Change struct {
 	Certificate keysource.Certificate
 	Version     string // Version is that of the certificate that was taken, key included.
 	Problem     string // Problem is why the files cannot be used, with Refused.
+	// Kept is the version that is served on, with Refused. It is empty if none is in memory: nobody
+	// had asked for the name, or the process has started since.
+	Kept string
 }
 
 // Known keeps the names of the directory outside the process. Run's goroutine calls it.

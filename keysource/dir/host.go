@@ -191,9 +191,12 @@ func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 		d.lookAgain(now)
 	case h.problem != err.Error():
 		h.problem = err.Error()
-		d.noted(Change{Name: h.name, What: Refused, Problem: h.problem})
-		d.log.Warn("certificate cannot be used; the last good one stays", "name", h.name, "loaded", h.good != nil,
-			"error", err)
+		d.noted(Change{Name: h.name, What: Refused, Problem: h.problem, Kept: h.version})
+		said := "certificate cannot be used; the last good one stays"
+		if h.good == nil {
+			said = "certificate cannot be used, and there is no earlier one to serve"
+		}
+		d.log.Warn(said, "name", h.name, "version", h.version, "error", err)
 	}
 }
 

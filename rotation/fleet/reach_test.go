@@ -61,4 +61,10 @@ func TestAReplicaThatAnswersOnLoopbackIsOnThisMachine(t *testing.T) {
 	if got := look(n); got != nil {
 		t.Errorf("warned again of %v", got)
 	}
+	reach := n.peers()[0]
+	reach.Admin = "http://127.0.0.1:18081"
+	n.peers = func() []Peer { return []Peer{reach} }
+	if got := look(n); !slices.Equal(got, []string{"r2"}) {
+		t.Errorf("it gives another address: warned of %v", got)
+	}
 }

@@ -14,7 +14,8 @@ import (
 var complainers = []string{
 	// of the admin API
 	"with", "refusedFirst", "ofScope", "ofCertificates", "ofReplica", "ofSeal", "problemOf",
-	"ofStale", "mixed",
+	"ofStale",
+	"problems", "ofMissing", // of the replicas
 	"ownProblems", // of lockstepd
 	// of the listeners, the policy, a lost store, the nodes and the directory's certificates
 	"Problems", "Unsettled", "PutBack",

@@ -42,8 +42,10 @@ var routes = map[string]route{
 	"GET /v1/pulse":           {says: "How this replica is, for the other replicas. It is answered from memory."},
 	"GET /v1/nodes":           {says: "The nodes with what they hold and refuse."},
 	"DELETE /v1/nodes/{node}": {says: "Take a node that is gone off the list of nodes that were here."},
-	"GET /v1/problems":        {says: "What is not well at this replica alone, the most severe first."},
-	"GET /v1/troubles":        {says: "Secrets that nodes of this replica do not have as they should."},
+	"GET /v1/problems": {
+		says: "What is not well at this replica alone, the most severe first, and last what is acknowledged.",
+	},
+	"GET /v1/troubles": {says: "Secrets that nodes of this replica do not have as they should."},
 	"GET /v1/events": {
 		says:   "What happens, one line each, until the client leaves. An empty line comes every 15 s.",
 		answer: lines, schema: "Line",

@@ -2,163 +2,107 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
-// deed is one thing that was done, with what must be found again in the events.
-type deed struct {
-	what string
-	at   time.Time
-	want []expectation
-}
-
-// expectation is an event that must be there.
-type expectation struct {
-	what  string
-	match func(event) bool
-}
-
-// wants is an expectation of an event of that kind about a node or name, with these words.
-func wants(kind, node, name string, words ...string) expectation {
-	return expectation{fmt.Sprintf("%s %s%s %v", kind, node, name, words), func(e event) bool {
-		return e.Kind == kind && (node == "" || e.Node == node) && (name == "" || e.Name == name) &&
-			!slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(e.Text, w) })
-	}}
-}
-
-// fault does something to the stage, and says what must be told of it.
+// fault does something to the stage, and says what must be told of it. In the end all is well
+// again, but for what passes by itself.
 type fault struct {
 	name string
-	do   func(ctx context.Context, s *stage, r *rand.Rand) ([]expectation, error)
+	do   act
 }
 
-var faults = []fault{
-	{"an Envoy is killed and comes back", func(ctx context.Context, s *stage, r *rand.Rand) ([]expectation, error) {
-		e := s.envoys[r.IntN(len(s.envoys))]
-		err := errors.Join(e.Kill(), sleep(ctx, time.Second), e.Restart(), e.Ready(ctx))
-		return []expectation{wants("node-away", e.name, ""), wants("node-connected", e.name, "")}, err
-	}},
-	{"an Envoy stays away", func(ctx context.Context, s *stage, r *rand.Rand) ([]expectation, error) {
-		e := s.envoys[r.IntN(len(s.envoys))]
-		err := e.Kill()
-		if err == nil {
-			err = s.awaits(ctx, time.Now(), wants("node-gone", e.name, ""))
-		}
-		err = errors.Join(err, e.Restart(), e.Ready(ctx))
-		return []expectation{wants("node-gone", e.name, ""), wants("node-connected", e.name, "")}, err
-	}},
-	{"a replica is killed", func(ctx context.Context, s *stage, r *rand.Rand) ([]expectation, error) {
-		p := s.planes[r.IntN(len(s.planes))]
-		err := errors.Join(p.Kill(), sleep(ctx, time.Second), p.Restart(), p.Ready(ctx))
-		return []expectation{wants("replica-started", "", replicaOf(p))}, err
-	}},
-	{"a replica is restarted", func(ctx context.Context, s *stage, r *rand.Rand) ([]expectation, error) {
-		p := s.planes[r.IntN(len(s.planes))]
-		err := errors.Join(p.Stop(20*time.Second), p.Restart(), p.Ready(ctx))
-		return []expectation{
-			wants("replica-stopping", "", replicaOf(p)), wants("replica-started", "", replicaOf(p)),
-		}, err
-	}},
-	{"the store hangs", func(ctx context.Context, s *stage, _ *rand.Rand) ([]expectation, error) {
-		began := time.Now()
-		err := s.redis.Pause()
-		if err == nil {
-			err = s.awaits(ctx, began, wants("problem", "", "store-down"))
-		}
-		err = errors.Join(err, s.redis.Resume())
-		if err == nil {
-			err = s.awaits(ctx, began, wants("problem-over", "", "store-down"))
-		}
-		return []expectation{
-			wants("problem", "", "store-down"),
-			wants("problem-over", "", "store-down"),
-		}, err
-	}},
-	{"a certificate is renewed", func(_ context.Context, s *stage, r *rand.Rand) ([]expectation, error) {
-		host := s.hosts[r.IntN(len(s.hosts))]
-		return []expectation{wants("cert-taken", "", host, ", before ", "issued by CN=")}, s.renew(host, s.ca)
-	}},
-	{"another CA issues", func(_ context.Context, s *stage, r *rand.Rand) (want []expectation, err error) {
-		if s.ca, err = fleet.NewCA(fmt.Sprintf("Soak CA %d", r.Uint32())); err != nil {
-			return nil, err
-		}
-		host := s.hosts[r.IntN(len(s.hosts))]
-		err = s.renew(host, s.ca)
-		return []expectation{wants("cert-taken", "", host, "its session tickets end: another issuer")}, err
-	}},
-	{"a certificate is broken", func(ctx context.Context, s *stage, r *rand.Rand) ([]expectation, error) {
-		host := s.hosts[r.IntN(len(s.hosts))]
-		began := time.Now()
-		err := os.WriteFile(filepath.Join(fleet.HostDir(s.certs, host), "tls.crt"), []byte("broken"), 0o600)
-		if err == nil {
-			err = s.awaits(ctx, began, wants("cert-refused", "", host))
-		}
-		return []expectation{wants("cert-refused", "", host), wants("cert-taken", "", host)},
-			errors.Join(err, s.renew(host, s.ca))
-	}},
-	{"a certificate goes into the store", func(ctx context.Context, s *stage, r *rand.Rand) ([]expectation, error) {
-		host := fmt.Sprintf("stored-%d.example", r.Uint32())
-		pair, err := s.ca.Issue(fleet.Leaf{Names: []string{host}})
-		crt, key := filepath.Join(s.fleet.Dir(), "put.crt"), filepath.Join(s.fleet.Dir(), "put.key")
-		err = errors.Join(err, os.WriteFile(crt, pair.Chain, 0o600), os.WriteFile(key, pair.Key, 0o600))
-		if err == nil {
-			_, err = s.lockstep(ctx, s.planes[r.IntN(2)], "cert", "put", host, "--cert", crt, "--key", key)
-		}
-		if err == nil {
-			_, err = s.lockstep(ctx, s.planes[r.IntN(2)], "cert", "rm", host)
-		}
-		return []expectation{
-			wants("cert", "", host, "was put into the store"), wants("cert", "", host, "was removed from the store"),
-		}, err
-	}},
-	{"a rotation", func(ctx context.Context, s *stage, r *rand.Rand) (want []expectation, err error) {
-		out, err := s.lockstep(ctx, s.planes[r.IntN(2)], "-o", "json", "rotate", "--wait", "--timeout", "60s", "--why",
-			"the soak")
-		var said struct{ Rotation uint64 }
-		if err == nil {
-			err = json.Unmarshal(out, &said)
-		}
-		for _, phase := range []string{"distributing", "promoting", "done"} {
-			want = append(want, expectation{fmt.Sprintf("rotation %d %s", said.Rotation, phase), func(e event) bool {
-				return e.Kind == "rotation" && e.Name == "tickets/default" && e.Rotation == said.Rotation &&
-					e.Phase == phase
-			}})
-		}
-		return want, err
-	}},
-	{"a node refuses a ring", refusal(func(*stage) string { return "tickets/default" })},
-	{"a node refuses a certificate", refusal(func(s *stage) string { return s.hosts[0] })},
-}
+// act is what a fault does.
+type act func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error)
 
-// refusal is a fault: a node of its own comes, refuses a secret, and goes.
-func refusal(of func(*stage) string) func(context.Context, *stage, *rand.Rand) ([]expectation, error) {
-	return func(ctx context.Context, s *stage, r *rand.Rand) ([]expectation, error) {
-		s.refusers++
-		node, secret := fmt.Sprintf("refuser-%d", s.refusers), of(s)
-		refused := wants("node-refused", node, secret, "this node refuses for the test")
-		began := time.Now()
-		err := s.refuses(ctx, s.planes[r.IntN(2)], node, secret, func() error { return s.awaits(ctx, began, refused) })
-		return []expectation{wants("node-connected", node, ""), refused, wants("node-away", node, "")}, err
+// allowing is an act of which also those events may be told.
+func allowing(may []expectation, do act) act {
+	return func(ctx context.Context, s *stage, r *rand.Rand) (outcome, error) {
+		out, err := do(ctx, s, r)
+		out.may = append(out.may, may...)
+		return out, err
 	}
 }
 
-// replicaOf is the name of a replica, from its data directory.
-func replicaOf(p *fleet.Lockstepd) string {
-	b, err := os.ReadFile(filepath.Join(p.Data, "replica"))
-	if err != nil {
-		return err.Error() // which no event has
+// faults are all.
+var faults = slices.Concat(ofNodes, ofReplicas, ofServers, ofCertificates, ofFiles, ofOperators)
+
+// runFaults does random faults until that time has passed, and then looks for each of them in the
+// events. Each fault has its turn before one has its second. Between two of them it rests for at
+// most so long.
+func runFaults(
+	ctx context.Context, s *stage, length, rest time.Duration, seed uint64, say func(string, ...any),
+) error {
+	r := rand.New(rand.NewPCG(seed, seed))
+	say("the seed is %d", seed)
+	began := time.Now()
+	since := func() time.Duration { return time.Since(began).Round(100 * time.Millisecond) }
+	if err := s.settled(ctx, r); err != nil {
+		return err
 	}
-	return strings.TrimSpace(string(b))
+	var still standstills
+	defer still.watch(ctx, filepath.Join(s.fleet.Dir(), "standstill"))()
+	done := []deed{{what: "the start", at: began, until: time.Now(), outcome: outcome{may: anything()}}}
+	var turns []int
+	for round := 0; round < len(faults) || time.Since(began) < length; round++ {
+		if len(turns) == 0 {
+			turns = r.Perm(len(faults))
+		}
+		f := faults[turns[0]]
+		turns = turns[1:]
+		at := time.Now()
+		told, err := f.do(ctx, s, r)
+		took := time.Since(at).Round(100 * time.Millisecond)
+		if err == nil {
+			err = errors.Join(s.settled(ctx, r), s.awaits(ctx, at, told.want...))
+		}
+		if err != nil {
+			// What is told so far says more than what is missing.
+			return errors.Join(fmt.Errorf("after %s: %s: %w", since(), f.name, err), s.last(ctx, at))
+		}
+		done = append(done, deed{f.name, at, time.Now(), told})
+		say("%8s  %s: took %s, and was well after %s", since(), f.name, took,
+			time.Since(at).Round(100*time.Millisecond))
+		if time.Since(began) < length {
+			err = sleep(ctx, time.Duration(r.Int64N(int64(rest)+1)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	err := s.account(ctx, done, still.deeds(), say)
+	for kind, c := range s.counts() {
+		say("%s: %d handshakes, %d live tickets offered at another Envoy, %d refused", kind, c.Handshakes, c.Offered,
+			c.Refused)
+	}
+	return err
+}
+
+// anything matches every event that must be explained.
+func anything() (all []expectation) {
+	for _, kind := range alarming {
+		all = append(all, expectation{kind: kind})
+	}
+	return all
+}
+
+// last is an error that holds what was told since, for people.
+func (s *stage) last(ctx context.Context, since time.Time) error {
+	var errs []error
+	for _, p := range s.planes {
+		told, err := s.events(ctx, p, since)
+		errs = append(errs, err)
+		for _, e := range told {
+			errs = append(errs, fmt.Errorf("%s tells %s %s %s %s %s: %s", p.Name(), e.At.Format(time.TimeOnly),
+				e.Replica, e.Kind, e.Node, e.Name, e.Text))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -170,96 +114,40 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// within is how long an event may take on a busy machine. A deed may wait for two things, each for
-// a minute at most.
-const within = 3 * time.Minute
+// of is one of those, at random.
+func of[T any](r *rand.Rand, all []T) T { return all[r.IntN(len(all))] }
 
-// awaits waits until an event is told.
-func (s *stage) awaits(ctx context.Context, since time.Time, want expectation) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	return fleet.Until(ctx, func() error {
-		for _, p := range s.planes {
-			// One that is asked alone may be away. Both are asked in the end.
-			all, _ := s.events(ctx, p, since)
-			if slices.ContainsFunc(all, want.match) {
-				return nil
-			}
-		}
-		return errors.New("there is no " + want.what)
-	})
-}
-
-// runFaults does random faults until ctx ends, and then looks for each of them in the events. Each
-// fault has its turn before one has its second.
-func runFaults(ctx context.Context, s *stage, length time.Duration, seed uint64, say func(string, ...any)) error {
-	r := rand.New(rand.NewPCG(seed, seed))
-	say("the seed is %d", seed)
-	var done []deed
-	var turns []int
-	began := time.Now()
-	for round := 0; round < len(faults) || time.Since(began) < length; round++ {
-		if len(turns) == 0 {
-			turns = r.Perm(len(faults))
-		}
-		f := faults[turns[0]]
-		turns = turns[1:]
-		at := time.Now()
-		want, err := f.do(ctx, s, r)
-		if err != nil {
-			return fmt.Errorf("after %s: %s: %w", time.Since(began).Round(time.Second), f.name, err)
-		}
-		say("%8s  %s, %s", time.Since(began).Round(time.Millisecond), f.name, time.Since(at).Round(time.Millisecond))
-		done = append(done, deed{f.name, at, want})
-	}
-	return s.account(ctx, done, say)
-}
-
-// account looks for everything that was done in what each of the replicas tells.
-func (s *stage) account(ctx context.Context, done []deed, say func(string, ...any)) error {
-	var last error
-	within, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	wanted := 0
+// byAll are expectations that each replica tells.
+func (s *stage) byAll(all ...expectation) (out []expectation) {
 	for _, p := range s.planes {
-		err := fleet.Until(within, func() error {
-			all, err := s.events(within, p, done[0].at)
-			if err != nil {
-				return err
-			}
-			var errs []error
-			wanted = 0
-			for _, d := range done {
-				for _, want := range d.want {
-					wanted++
-					if !slices.ContainsFunc(all, func(e event) bool { return want.found(e, d) }) {
-						errs = append(errs, fmt.Errorf("%s at %s: %s does not tell %s", d.what,
-							d.at.Format(time.TimeOnly), p.Name(), want.what))
-					}
-				}
-			}
-			for _, e := range all {
-				if e.Kind == "node-gone" && !slices.ContainsFunc(done, func(d deed) bool {
-					return d.what == "an Envoy stays away" && wants("node-gone", e.Node, "").match(e)
-				}) && !strings.HasPrefix(e.Node, "refuser-") {
-					errs = append(errs, fmt.Errorf("%s is told as gone, and was not: %+v", e.Node, e))
-				}
-			}
-			return errors.Join(errs...)
-		})
-		last = errors.Join(last, err)
+		for _, w := range all {
+			out = append(out, w.by(p.id()))
+		}
 	}
-	say("%d things were done, and %d events of them looked for at each of %d replicas",
-		len(done), wanted, len(s.planes))
-	return last
+	return out
 }
 
-// found reports whether e is the event of that deed. Clocks of replica and test are one. What a
-// node did too often for a line each is told by a later line that counts it.
-func (w expectation) found(e event, d deed) bool {
-	if e.At.Before(d.at.Truncate(time.Millisecond)) || !w.match(e) {
-		return false
+// other is the replica that p is not.
+func (s *stage) other(p *plane) *plane {
+	if s.planes[0] == p {
+		return s.planes[1]
 	}
-	late := e.At.Sub(d.at)
-	return late < within || strings.Contains(e.Text, " times more in ") && late < 2*time.Minute+within
+	return s.planes[0]
 }
+
+// spell is a fault that lasts until the events of begins are told. Then end ends it, and that is
+// told by those of ends.
+func (s *stage) spell(
+	ctx context.Context, begin func() error, begins []expectation, end func() error, ends []expectation,
+) (out outcome, err error) {
+	began := time.Now()
+	if err = begin(); err == nil {
+		err = s.awaits(ctx, began, begins...)
+	}
+	if err = errors.Join(err, end()); err == nil {
+		err = s.awaits(ctx, began, ends...)
+	}
+	return outcome{want: slices.Concat(begins, ends)}, err
+}
+
+func nothing() error { return nil }

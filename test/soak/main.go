@@ -2,8 +2,10 @@
 // and going, and holds what it uses against what it may: the heap must not grow by more than 1 MB
 // an hour after the warm-up, goroutines and file descriptors stay flat.
 //
-// With -faults it does random faults to two replicas and six real Envoys instead. Then it looks for
-// everything that it did in `lockstep events`.
+// With -faults it does random faults to two replicas and six real Envoys instead: programs that are
+// killed or hang, connections that are cut, files that change, commands. After each one all must be
+// well again, and every live ticket must resume. In the end it looks for everything that it did in
+// `lockstep events`, and for what is told there and was not done.
 package main
 
 import (
@@ -26,6 +28,8 @@ const (
 	sampled = 10 * time.Second
 
 	maxSlope = 1.0 // MB an hour
+
+	longestRest = 6 * time.Second // between two faults
 )
 
 // policy rotates every 10 s; a lease shorter than that, or a node that went would hold each
@@ -77,7 +81,8 @@ func runWithFaults(ctx context.Context, length time.Duration, seed uint64) error
 	if err != nil {
 		return err
 	}
-	return runFaults(ctx, s, length, seed, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+	say := func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+	return runFaults(ctx, s, length, longestRest, seed, say)
 }
 
 func run(ctx context.Context, length time.Duration) error {

@@ -2,110 +2,173 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
-	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/test/fleet"
-	"github.com/lockstep-tls/lockstep/xds"
-	"github.com/lockstep-tls/lockstep/xds/client"
+	"github.com/lockstep-tls/lockstep/test/traffic"
 )
 
-// faultPolicy is the configuration of the replicas that have faults. The lease is short, so that a
-// node is gone soon.
-const faultPolicy = `refresh: 1s
-scopes:
-  default: {period: 2h, ticket_lifetime: 20s, node_lease: 6s}
-`
+const (
+	scope = "default"
+	ring  = "tickets/" + scope
+	// lifetime is that of a ticket. It is longer than most faults, so that tickets of before one
+	// are live after it.
+	lifetime = 2 * time.Minute
+)
 
-// stage is two replicas on one Redis, with real Envoys.
+// stage is two replicas on one Redis and one NATS server, with real Envoys. Every connection to
+// either of them, and of an Envoy to a replica, goes over a link of its own.
 type stage struct {
-	fleet    *fleet.Fleet
-	bin      string
-	redis    *fleet.RedisServer
-	planes   []*fleet.Lockstepd
-	envoys   []*envoy
+	fleet  *fleet.Fleet
+	bin    string
+	redis  *fleet.RedisServer
+	nats   *fleet.NATS
+	planes []*plane
+	envoys []*envoy
+	links  []*link
+
 	hosts    []string // hosts are in the directory of certificates, which both replicas watch.
 	certs    string
-	ca       *fleet.CA
+	leaves   map[string][]byte    // leaves are the newest good certificates by host (DER).
+	issuers  map[string]*fleet.CA // issuers are those of the certificates, by host.
+	cas      int
+	roots    *x509.CertPool
 	upstream *fleet.Upstream
-	refusers int
+
+	config, policy string // config and policy are files.
+	versions       int    // versions counts the texts of them, so that each differs.
+	refusers       int
+
+	clients *traffic.Traffic
+	held    []ticket
 }
 
+// plane is a replica with its links.
+type plane struct {
+	*fleet.Lockstepd
+	store, events *link
+}
+
+// envoy is an Envoy with its links to the replicas, in their order.
 type envoy struct {
 	*fleet.Process
-	name string
+	name, listen string
+	to           []*link
 }
 
 // newStage starts everything, and waits until it serves.
 func newStage(ctx context.Context, f *fleet.Fleet, bin string, envoys int) (s *stage, err error) {
-	s = &stage{fleet: f, bin: bin, certs: filepath.Join(f.Dir(), "certs")}
-	if s.ca, err = fleet.NewCA("Soak CA 0"); err != nil {
+	s = &stage{
+		fleet: f, bin: bin, certs: filepath.Join(f.Dir(), "certs"), leaves: map[string][]byte{},
+		issuers: map[string]*fleet.CA{},
+		roots:   x509.NewCertPool(), config: filepath.Join(f.Dir(), "lockstep.yaml"),
+		policy: filepath.Join(f.Dir(), "policy.yaml"),
+	}
+	first, err := s.issuer()
+	if err != nil {
 		return s, err
 	}
 	if s.upstream, err = fleet.NewUpstream(); err != nil {
 		return s, err
 	}
-	for i := range 3 {
+	for i := range 5 {
 		s.hosts = append(s.hosts, fmt.Sprintf("host-%d.example", i+1))
-		if err := s.renew(s.hosts[i], s.ca); err != nil {
+		s.issuers[s.hosts[i]] = first
+		if err := s.renew(s.hosts[i], 0); err != nil {
 			return s, err
 		}
 	}
 	if s.redis, err = f.Redis(ctx, "redis"); err != nil {
 		return s, err
 	}
-	events, err := f.NATS(ctx, "events", 1)
-	if err != nil {
+	if s.nats, err = f.NATS(ctx, "events", 1); err != nil {
 		return s, err
 	}
-	config := filepath.Join(f.Dir(), "lockstep.yaml")
-	if err := os.WriteFile(config, []byte(faultPolicy), 0o600); err != nil {
+	if err := errors.Join(s.newConfig(), s.newPolicy()); err != nil {
 		return s, err
 	}
 	for i := range 2 {
-		p, err := f.Lockstepd(fmt.Sprintf("replica-%d", i+1), fleet.Lockstepd{
-			Bin: bin, Certs: s.certs, NATS: "-", Args: []string{
-				"--config", config, "--store", "redis://" + s.redis.Addr, "--events", "nats://" + events.Addrs(),
-				"--kek", filepath.Join(f.Dir(), "sealing.key"),
-			},
-		})
-		if err != nil {
+		if err := s.plane(ctx, fmt.Sprintf("replica-%d", i+1)); err != nil {
 			return s, err
 		}
-		if err := p.Ready(ctx); err != nil {
-			return s, err
-		}
-		s.planes = append(s.planes, p)
 	}
+	nodes := map[string]string{}
 	for i := range envoys {
 		if err := s.envoy(ctx, fmt.Sprintf("edge-%d", i+1)); err != nil {
 			return s, err
 		}
+		nodes[s.envoys[i].name] = s.envoys[i].listen
 	}
 	for _, e := range s.envoys {
 		if err := e.Ready(ctx); err != nil {
 			return s, err
 		}
 	}
+	s.clients = traffic.New(traffic.Config{Nodes: nodes, Hosts: s.hosts, Roots: s.roots, Lifetime: lifetime})
 	return s, nil
 }
 
 func (s *stage) close() {
+	for _, l := range s.links {
+		l.close()
+	}
 	if s.upstream != nil {
 		s.upstream.Close()
 	}
+}
+
+// link starts one that listens on addr.
+func (s *stage) link(addr, to string) (*link, error) {
+	l, err := newLink(addr, to)
+	if err == nil {
+		s.links = append(s.links, l)
+	}
+	return l, err
+}
+
+// tcpLink starts one on a new address.
+func (s *stage) tcpLink(to string) (addr string, l *link, err error) {
+	if addr, err = fleet.Addr(); err != nil {
+		return addr, nil, err
+	}
+	l, err = s.link(addr, to)
+	return addr, l, err
+}
+
+// plane starts a replica.
+func (s *stage) plane(ctx context.Context, name string) error {
+	store, toStore, err1 := s.tcpLink(s.redis.Addr)
+	events, toEvents, err2 := s.tcpLink(s.nats.Addrs())
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	p, err := s.fleet.Lockstepd(name, fleet.Lockstepd{
+		Bin: s.bin, Certs: s.certs, NATS: "-", Args: []string{
+			"--config", s.config, "--policy", s.policy, "--store", "redis://" + store, "--events", "nats://" + events,
+			"--kek", filepath.Join(s.fleet.Dir(), "sealing.key"),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.planes = append(s.planes, &plane{p, toStore, toEvents})
+	return p.Ready(ctx)
+}
+
+// id is the name of a replica, from its data directory.
+func (p *plane) id() string {
+	b, err := os.ReadFile(filepath.Join(p.Data, "replica"))
+	if err != nil {
+		return err.Error() // which no event has
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // envoy starts an Envoy that knows both replicas.
@@ -117,10 +180,19 @@ func (s *stage) envoy(ctx context.Context, name string) error {
 	}
 	args := []string{
 		"bootstrap", "envoy", "--node", name, "--admin", admin, "--listen", listen, "--upstream", s.upstream.Addr,
-		"--ticket-lifetime", "20s",
+		"--ticket-lifetime", lifetime.String(),
 	}
+	e := &envoy{name: name, listen: listen}
 	for _, p := range s.planes {
-		args = append(args, "--xds", p.XDS)
+		addr, err := s.fleet.Socket()
+		if err != nil {
+			return err
+		}
+		l, err := s.link(addr, p.XDS)
+		if err != nil {
+			return err
+		}
+		e.to, args = append(e.to, l), append(args, "--xds", addr)
 	}
 	for _, h := range s.hosts {
 		args = append(args, "--host", h)
@@ -129,88 +201,49 @@ func (s *stage) envoy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.fleet.Envoy(name, config, admin)
-	s.envoys = append(s.envoys, &envoy{p, name})
+	e.Process, err = s.fleet.Envoy(name, config, admin)
+	s.envoys = append(s.envoys, e)
 	return err
 }
 
-// renew puts a new certificate into the directory.
-func (s *stage) renew(host string, ca *fleet.CA) error {
-	p, err := ca.Issue(fleet.Leaf{Names: []string{host}})
+// issuer makes another CA.
+func (s *stage) issuer() (*fleet.CA, error) {
+	s.cas++
+	ca, err := fleet.NewCA(fmt.Sprintf("Soak CA %d", s.cas))
+	if err == nil {
+		s.roots.AppendCertsFromPEM(ca.PEM())
+	}
+	return ca, err
+}
+
+// renew puts a new certificate of the same issuer into the directory, which is valid for so long; 0
+// stands for a day.
+func (s *stage) renew(host string, valid time.Duration) error {
+	p, err := s.issuers[host].Issue(fleet.Leaf{Names: []string{host}, Valid: valid})
 	if err != nil {
 		return err
 	}
+	block, _ := pem.Decode(p.Chain)
+	s.leaves[host] = block.Bytes
 	return fleet.WriteHost(s.certs, host, p)
 }
 
-// lockstep runs the CLI against a replica. Data comes with exit code 3, too.
-func (s *stage) lockstep(ctx context.Context, p *fleet.Lockstepd, args ...string) ([]byte, error) {
-	args = append([]string{"--data-dir", p.Data}, args...)
-	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "lockstep"), args...)
-	var errs strings.Builder
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 3 {
-		err = nil
-	}
-	if err != nil {
-		err = fmt.Errorf("lockstep %v: %w: %s", args, err, errs.String())
-	}
-	return out, err
+// newConfig writes the configuration of the replicas with another setting. The lease is short, so
+// that a node is gone soon.
+func (s *stage) newConfig() error {
+	s.versions++
+	return os.WriteFile(s.config, fmt.Appendf(nil, "refresh: 1s\nnode_names: %d\nscopes:\n"+
+		"  %s: {period: 2h, ticket_lifetime: %s, node_lease: 6s}\n", 1000+s.versions, scope, lifetime), 0o600)
 }
 
-// event is one of `lockstep events -o json`.
-type event struct {
-	At                                     time.Time
-	Kind, Node, Name, Text, Replica, Phase string
-	Version                                string
-	Rotation                               uint64
+// newPolicy writes a policy that differs from those before in its text.
+func (s *stage) newPolicy() error {
+	s.versions++
+	return replace(s.policy, fmt.Appendf(nil, "# %d\nrules:\n- identity: \"unix:uid=%d\"\n  scopes: [%s]\n"+
+		"  names: [\"*\"]\n  nodes: [\"edge-*\", \"refuser-*\"]\n", s.versions, os.Getuid(), scope))
 }
 
-// events asks a replica for all that happened since.
-func (s *stage) events(ctx context.Context, p *fleet.Lockstepd, since time.Time) (all []event, err error) {
-	out, err := s.lockstep(ctx, p, "events", "--since", since.Format(time.RFC3339Nano), "-o", "json")
-	if err != nil {
-		return nil, err
-	}
-	var said struct {
-		Events   []event
-		Replicas []string
-		Silent   []string
-	}
-	if err := json.Unmarshal(out, &said); err != nil {
-		return nil, err
-	}
-	if len(said.Replicas) != len(s.planes) || len(said.Silent) > 0 {
-		err = fmt.Errorf("events of %v, silent %v", said.Replicas, said.Silent)
-	}
-	return said.Events, err
-}
-
-// refuses connects a node to a replica that refuses a secret, for as long as f takes.
-func (s *stage) refuses(ctx context.Context, p *fleet.Lockstepd, node, secret string, f func() error) error {
-	conn, err := grpc.NewClient(p.XDS, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	c := client.New(client.Config{
-		Conn: conn, Node: &corev3.Node{Id: node, UserAgentName: "soak"}, Type: sds.TypeURL,
-		Method: secretv3.SecretDiscoveryService_DeltaSecrets_FullMethodName,
-		Apply: func(got []*xds.Resource, _ []string) error {
-			if len(got) > 0 {
-				return errors.New("this node refuses for the test")
-			}
-			return nil
-		},
-	})
-	c.Subscribe(secret)
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = c.Run(ctx) }() // it ends with ctx
-	err = f()
-	cancel()
-	<-ended
-	return err
+// replace puts a file in the place of another at once.
+func replace(file string, text []byte) error {
+	return errors.Join(os.WriteFile(file+".new", text, 0o600), os.Rename(file+".new", file))
 }

@@ -8,15 +8,20 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/lockstep-tls/lockstep/store"
 )
 
-// Config of [New]. Every field is required.
+// Config of [New]. Every field but Unsealed is required.
 type Config struct {
 	Store   store.Store
 	Replica string        // Replica is the name of this replica.
 	Refresh time.Duration // Refresh is how often the store is read.
-	Log     *slog.Logger
+	// Unsealed is asked when a record does not open. An error means that others do not either, and
+	// that the record need not be damaged. Nil means that it is.
+	Unsealed func(ctx context.Context) error
+	Log      *slog.Logger
 }
 
 // Access has the tokens and the key in memory. All methods are safe for concurrent use.
@@ -30,12 +35,16 @@ type Access struct {
 	changed uint64
 	key     []byte               // key is nil until it was read or made.
 	used    map[string]time.Time // used are the proofs that were taken, until they end.
+	asks    *rate.Limiter        // asks bounds reads for tokens that are not known.
 	failed  bool                 // failed reports whether the last look failed.
 }
 
 // New returns an Access that has read nothing yet. The caller calls Look, and then Run.
 func New(c Config) *Access {
-	return &Access{cfg: c, tokens: map[string]stored{}, used: map[string]time.Time{}}
+	return &Access{
+		cfg: c, tokens: map[string]stored{}, used: map[string]time.Time{},
+		asks: rate.NewLimiter(rate.Every(asksEvery), asksAtOnce),
+	}
 }
 
 // lookWithin bounds one look at the store.
@@ -77,4 +86,16 @@ func (a *Access) Look(ctx context.Context) {
 	case err == nil && before:
 		a.cfg.Log.Info("tokens and the replicas' key can be read again")
 	}
+}
+
+// foreign returns an error if err says that a record does not open, and no record does with the
+// sealing key of this replica.
+func (a *Access) foreign(ctx context.Context, err error) error {
+	if !errors.Is(err, store.ErrSealed) || a.cfg.Unsealed == nil {
+		return nil
+	}
+	if why := a.cfg.Unsealed(ctx); why != nil {
+		return errors.Join(err, why)
+	}
+	return nil
 }

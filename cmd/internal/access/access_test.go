@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -112,6 +114,46 @@ func TestTheKeyComesBack(t *testing.T) {
 		if !bytes.Equal(a.key, b.key) || len(a.key) != keySize {
 			t.Errorf("%s: two keys", name)
 		}
+	}
+}
+
+// closed is a store of which nothing opens.
+type closed struct{ store.Store }
+
+func (c closed) Get(ctx context.Context, key string) ([]byte, store.Rev, error) {
+	_, rev, err := c.Store.Get(ctx, key)
+	if err == nil {
+		err = fmt.Errorf("%s %w", key, store.ErrSealed)
+	}
+	return nil, rev, err
+}
+
+// A replica that has an earlier sealing key replaces no key of the others, and goes on with what it
+// has read.
+func TestWithAnEarlierSealingKeyNothingIsReplaced(t *testing.T) {
+	s := memory.New()
+	a, b := replica(s, "a"), replica(s, "b")
+	secret, err := a.New(t.Context(), Token{Name: "ci", Role: identity.Read, Made: time.Now()}, nothing)
+	testkit.Check(t, err)
+	a.Look(t.Context())
+	b.Look(t.Context())
+	earlier := errors.New("this is an earlier key")
+	b.cfg.Store, b.cfg.Unsealed = closed{s}, func(context.Context) error { return earlier }
+	_, before, err := s.Get(t.Context(), peerKey)
+	testkit.Check(t, err)
+	b.Look(t.Context())
+	if _, now, err := s.Get(t.Context(), peerKey); err != nil || now != before {
+		t.Errorf("the replicas' key was replaced: %v", err)
+	}
+	if _, ok := b.Find(secret); !ok || !b.failed {
+		t.Errorf("the token counts: %v, the look failed: %v", ok, b.failed)
+	}
+	if _, err := b.List(t.Context()); !errors.Is(err, earlier) {
+		t.Error(err)
+	}
+	b.cfg.Unsealed = func(context.Context) error { return nil }
+	if b.Look(t.Context()); b.failed {
+		t.Error("a record that is damaged makes the look fail")
 	}
 }
 
@@ -230,5 +272,43 @@ func TestWhatCanBeNoTokenIsRefused(t *testing.T) {
 		if err := tok.Check(); !errors.Is(err, ErrBadToken) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", tok, err, want)
 		}
+	}
+}
+
+// counting counts reads of keys.
+type counting struct {
+	store.Store
+	listed int
+}
+
+func (c *counting) Keys(ctx context.Context, p string) iter.Seq2[string, error] {
+	c.listed++
+	return c.Store.Keys(ctx, p)
+}
+
+// A token that another replica made just now counts at once. Guesses do not have the store read
+// again and again.
+func TestANewTokenCountsAtOtherReplicasAtOnce(t *testing.T) {
+	s := &counting{Store: memory.New()}
+	a, b := replica(s, "a"), replica(s, "b")
+	b.Look(t.Context())
+	secret, err := a.New(t.Context(), Token{Name: "alice", Role: identity.Read, Made: time.Now()}, nothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tok, ok := b.FindNow(t.Context(), secret); !ok || tok.Name != "alice" {
+		t.Errorf("another replica knows %+v %v", tok, ok)
+	}
+	before := s.listed
+	for range 1000 {
+		if _, ok := b.FindNow(t.Context(), begin+"guess"); ok {
+			t.Fatal("a guess counts")
+		}
+		if _, ok := b.FindNow(t.Context(), "guess"); ok {
+			t.Fatal("a guess counts")
+		}
+	}
+	if n := s.listed - before; n > 10 {
+		t.Errorf("2000 guesses had the store read %d times", n)
 	}
 }

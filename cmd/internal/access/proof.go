@@ -43,6 +43,9 @@ func (a *Access) lookForKey(ctx context.Context) error {
 		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) {
 			return err
 		}
+		if why := a.foreign(ctx, err); why != nil {
+			return why
+		}
 		if rev != 0 {
 			a.cfg.Log.Error("the replicas' key in the store cannot be read, and is replaced", "key", peerKey)
 		}

@@ -102,6 +102,9 @@ func (a *Access) readTokens(ctx context.Context) error {
 		case errors.Is(err, store.ErrNotExist):
 			continue
 		case errors.Is(err, store.ErrSealed):
+			if why := a.foreign(ctx, err); why != nil {
+				return why
+			}
 			val = nil
 		case err != nil:
 			return err
@@ -128,6 +131,27 @@ func (a *Access) Find(secret string) (t Token, ok bool) {
 		}
 	}
 	return t, ok
+}
+
+// asksEvery bounds how often a token that is not known has the store read.
+const (
+	asksEvery  = time.Second
+	asksAtOnce = 5
+	askWithin  = 2 * time.Second
+)
+
+// FindNow is Find. For a token that is not known it reads the store first, since another replica
+// may have made it just now. It does so seldom, whatever strangers give.
+func (a *Access) FindNow(ctx context.Context, secret string) (t Token, ok bool) {
+	if t, ok = a.Find(secret); ok || !strings.HasPrefix(secret, begin) || !a.asks.Allow() {
+		return t, ok
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	if err := a.readTokens(ctx); err != nil { // Look tells of it
+		return t, false
+	}
+	return a.Find(secret)
 }
 
 // List reads the tokens, by name.

@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/advice"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
+	"github.com/lockstep-tls/lockstep/cmd/internal/recorder"
 	"github.com/lockstep-tls/lockstep/cmd/internal/replica"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
 	"github.com/lockstep-tls/lockstep/events"
@@ -48,9 +49,10 @@ type Config struct {
 	Dir      *dir.Dir       // Dir is nil without --certs.
 	Hub      *Hub
 	Events   events.Publisher
-	Journal  *journal.Journal   // Journal has what happened at this replica.
-	Gone     *presence.Registry // Gone knows the nodes that were here.
-	Replicas *replica.Registry  // Replicas knows this one and the others.
+	Record   func(recorder.Entry) // Record passes on what happened. It does not block.
+	Journal  *journal.Journal     // Journal has what happened at this replica.
+	Gone     *presence.Registry   // Gone knows the nodes that were here.
+	Replicas *replica.Registry    // Replicas knows this one and the others.
 	Audit    *audit.Log
 	// Doubt returns an error if a name that no source has is not certain to be absent. It may be
 	// nil.
@@ -211,10 +213,11 @@ func answer[T any](a *admin, f func(r *http.Request) (T, error)) http.HandlerFun
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		if err != nil {
-			a.settle(r.Context(), err)
+			a.failed(r, err)
 			fail(w, err)
 			return
 		}
+		a.done(r.Context())
 		_ = json.NewEncoder(w).Encode(v) // an error means that the client has gone
 	}
 }

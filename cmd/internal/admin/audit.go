@@ -7,6 +7,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/audit"
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -94,6 +95,9 @@ func (a *admin) mendAudit(r *http.Request) (out api.AuditMended, err error) {
 	}
 	head, err := a.cfg.Audit.Mend(r.Context(), claimed(r, q.By), rollouts)
 	out.Head = head.String()
+	if err == nil {
+		a.did(r, events.AuditMended, "", "the audit log was mended, and goes on at "+out.Head+",")
+	}
 	return out, err
 }
 

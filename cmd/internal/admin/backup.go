@@ -41,6 +41,7 @@ func guarded(r *http.Request) error {
 // the beginning for the whole.
 func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 	deny := func(err error) {
+		a.failed(r, err)
 		w.Header().Set("Content-Type", "application/json")
 		fail(w, err)
 	}
@@ -75,6 +76,7 @@ func (a *admin) backup(w http.ResponseWriter, r *http.Request) {
 		a.cfg.Log.Error("the backup failed", "by", who, "err", err)
 		panic(http.ErrAbortHandler)
 	}
+	a.done(r.Context())
 	a.cfg.Log.Info("the backup was taken", "by", who, "records", n)
 }
 

@@ -2,6 +2,9 @@ package admin
 
 import (
 	"fmt"
+	"iter"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,7 +78,7 @@ func (b *behind) look(now time.Time, streams func(keep func(string, server.NameS
 			}
 		}
 	}
-	found.Nodes = len(nodes)
+	found.Nodes, found.IDs = len(nodes), someIDs(maps.Keys(nodes))
 	b.at, b.since, b.found = now, since, found
 	return found
 }
@@ -85,8 +88,39 @@ func addStale(a, b api.StaleCertificates) api.StaleCertificates {
 	if a.Node == "" || b.Node != "" && b.Since.Before(a.Since) {
 		a.Node, a.Name, a.Since = b.Node, b.Name, b.Since
 	}
-	a.Nodes += b.Nodes
+	a.Nodes, a.IDs = sumNodes(a.Nodes, a.IDs, b.Nodes, b.IDs)
 	return a
+}
+
+// maxIDs bounds the ids of nodes that one replica tells another.
+const maxIDs = 100
+
+// someIDs are the first of all, by name.
+func someIDs(all iter.Seq[string]) []string {
+	ids := slices.Sorted(all)
+	return ids[:min(len(ids), maxIDs)]
+}
+
+// sumNodes counts the nodes that two replicas say, n with ids and m with more. A node with streams
+// to both counts once. If some ids are not known, there are at least as many as it returns.
+func sumNodes(n int, ids []string, m int, more []string) (int, []string) {
+	both := map[string]bool{}
+	for _, id := range slices.Concat(ids, more) {
+		both[id] = true
+	}
+	total := len(both)
+	if len(ids) < n || len(more) < m {
+		total = max(total, n, m)
+	}
+	return total, someIDs(maps.Keys(both))
+}
+
+// nodesOf is a number of nodes in words.
+func nodesOf(n int, ids []string) string {
+	if len(ids) < n {
+		return fmt.Sprintf("at least %d nodes", n)
+	}
+	return fmt.Sprintf("%d nodes", n)
 }
 
 // ofStale says which nodes do not take the newest certificate.
@@ -94,8 +128,8 @@ func ofStale(s api.StaleCertificates) []api.Problem {
 	if s.Nodes == 0 {
 		return nil
 	}
-	p := problems.New(problems.CertificatesStale, "", fmt.Sprintf("%d nodes have an older certificate than the "+
-		"newest for more than 5m: %s has not taken that of %s", s.Nodes, s.Node, s.Name))
+	p := problems.New(problems.CertificatesStale, "", fmt.Sprintf("%s have an older certificate than the "+
+		"newest for more than 5m: %s has not taken that of %s", nodesOf(s.Nodes, s.IDs), s.Node, s.Name))
 	p.Next = "lockstep nodes " + s.Node + "; restart that node if it does not answer"
 	p.Since, p.Count = s.Since, s.Nodes
 	return []api.Problem{p}

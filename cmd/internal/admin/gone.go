@@ -2,8 +2,10 @@ package admin
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
@@ -53,4 +55,21 @@ func (a *admin) forgetNode(r *http.Request) (struct{}, error) {
 		Kind: events.NodeForgotten, Node: id, By: who, Text: "node " + id + " was forgotten by " + who,
 	})
 	return struct{}{}, nil
+}
+
+// absence says of a node that was here or should be, and is not, since when. It is empty for one
+// that nobody knows.
+func absence(all []presence.Node, id string) string {
+	i := slices.IndexFunc(all, func(n presence.Node) bool { return n.ID == id })
+	if i < 0 {
+		return ""
+	}
+	switch n := all[i]; {
+	case n.Since.IsZero():
+		return fmt.Sprintf("node %q is expected and has never been here (lockstep nodes --all)", id)
+	case n.Gone:
+		return fmt.Sprintf("node %q is gone since %s (lockstep nodes --all)", id, n.Since.UTC().Format(time.RFC3339))
+	default:
+		return fmt.Sprintf("node %q is away since %s (lockstep nodes --all)", id, n.Since.UTC().Format(time.RFC3339))
+	}
 }

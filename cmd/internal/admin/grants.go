@@ -3,13 +3,16 @@ package admin
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/presence"
 	"github.com/lockstep-tls/lockstep/identity"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/sds"
@@ -23,7 +26,8 @@ func (a *admin) grants(r *http.Request) (out api.Grants, err error) {
 	out = api.Grants{
 		Replica: a.cfg.Replica, Received: []api.Received{}, May: []api.MayHave{}, Recorded: []api.GrantLine{},
 		Unknown: []string{
-			"nodes that went away longer ago than their lease: the audit log counts nodes, and does not name them",
+			"nodes that went away more than 30 days ago, or were forgotten: the audit log counts nodes, " +
+				"and does not name them",
 			"copies that somebody made on a node",
 		},
 		At: time.Now().UTC(),
@@ -56,6 +60,8 @@ func (a *admin) grants(r *http.Request) (out api.Grants, err error) {
 		out.Received = append(out.Received, g.Received...)
 	}
 	out.Received = append(out.Received, a.receivedAway(s, out.Received)...)
+	gone, unknown := receivedBefore(s, a.cfg.Gone.Gone(), out.Received, a.cfg.Policy())
+	out.Received, out.Unknown = append(out.Received, gone...), append(out.Unknown, unknown...)
 	slices.SortFunc(out.Received, func(x, y api.Received) int {
 		return cmp.Or(cmp.Compare(x.Node, y.Node), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Replica, y.Replica))
 	})
@@ -70,12 +76,16 @@ func (a *admin) grants(r *http.Request) (out api.Grants, err error) {
 		out.Unknown = append(out.Unknown, fmt.Sprintf("what the audit log says, since it cannot be read: %v", err))
 		return out, nil
 	}
-	for _, l := range lines {
+	for _, l := range lines { // a certificate has no scope
 		if l.KeyID == s.what || l.Name == s.what && s.scope == "" {
 			out.Recorded = append(out.Recorded, api.GrantLine{
 				Number: l.Number, At: l.At, What: l.What, Actor: l.Actor, Nodes: l.Nodes, Why: l.Why,
 			})
 		}
+	}
+	if s.absent && len(out.Received) == 0 && len(out.Recorded) == 0 {
+		return out, fmt.Errorf("certificate %s %w: no source has it, no node that is connected was sent one, and the "+
+			"newest lines of the audit log do not name it (lockstep cert list)", s.what, keysource.ErrNotExist)
 	}
 	return out, nil
 }
@@ -89,10 +99,35 @@ type subject struct {
 	carries func(name, version string) bool
 	// holds says which rings have it. It is nil for a certificate.
 	holds func(generation uint64) bool
+	// last is the newest ring that has it.
+	last   uint64
+	absent bool // absent reports that no source has the certificate.
+}
+
+// byFingerprint returns the ID of the ticket key whose fingerprint was given, as lines of the audit
+// log have it.
+func (a *admin) byFingerprint(ctx context.Context, given string) (string, error) {
+	if len(given) != 2*sha256.Size {
+		return given, nil
+	}
+	lines, err := a.cfg.Audit.Lines(ctx, maxShown)
+	if err != nil {
+		return "", fmt.Errorf("the audit log, which knows the ID of that fingerprint, cannot be read: %w", err)
+	}
+	for _, l := range slices.Backward(lines) {
+		if l.Key == given && l.KeyID != "" {
+			return l.KeyID, nil
+		}
+	}
+	return given, nil
 }
 
 // keySubject finds a ticket key by its ID, in the rings and in the histories.
-func (a *admin) keySubject(_ context.Context, id string) (s subject, err error) {
+func (a *admin) keySubject(ctx context.Context, given string) (s subject, err error) {
+	id, err := a.byFingerprint(ctx, strings.ToLower(given))
+	if err != nil {
+		return s, err
+	}
 	for _, scope := range a.cfg.Rollouts.Scopes() {
 		st, err := a.cfg.Rollouts.Status(scope)
 		if err != nil {
@@ -133,6 +168,7 @@ func (a *admin) keySubject(_ context.Context, id string) (s subject, err error) 
 			words: fmt.Sprintf("key %s of scope %s %s; rings from g%d on have it", id, scope, words, first),
 			rules: func(p *identity.Policy) []identity.Granting { return p.WhoMayScope(scope) },
 			holds: func(g uint64) bool { return g >= first && g <= last },
+			last:  last,
 		}
 		s.carries = func(name, version string) bool {
 			g, ok := keysource.ParseRingVersion(version)
@@ -161,6 +197,7 @@ func (a *admin) certSubject(ctx context.Context, asked string) (s subject, err e
 			break
 		}
 	}
+	s.absent = version == ""
 	spelt := spells(n)
 	s.carries = func(name, sent string) bool {
 		_, ring := keysource.RingScope(name)
@@ -214,4 +251,54 @@ func (a *admin) receivedAway(s subject, known []api.Received) (out []api.Receive
 			Version: fmt.Sprintf("g%d", m.Floor), State: state, At: m.Since.UTC()})
 	}
 	return out
+}
+
+// maxNamed bounds the nodes that a sentence names.
+const maxNamed = 20
+
+// receivedBefore returns the nodes that were here within 30 days, are away or gone, and had a ring
+// with the key as their last one. Of others it says what is not known: only the last ring of each
+// is kept, and none of its certificates.
+func receivedBefore(
+	s subject, gone []presence.Node, known []api.Received, p *identity.Policy,
+) (out []api.Received, unknown []string) {
+	var later []string
+	for _, n := range gone {
+		if n.Since.IsZero() || slices.ContainsFunc(known, func(r api.Received) bool { return r.Node == n.ID }) {
+			continue
+		}
+		state := "away"
+		if n.Gone {
+			state = "gone"
+		}
+		named := fmt.Sprintf("%s (%s since %s)", n.ID, state, n.Since.UTC().Format(time.RFC3339))
+		if s.holds == nil {
+			if p == nil || p.AllowsName(n.Identity, keysource.Name(s.what)) {
+				later = append(later, named)
+			}
+			continue
+		}
+		version := n.Rings[s.scope]
+		switch g, ok := keysource.ParseRingVersion(version); {
+		case ok && s.holds(g):
+			out = append(out, api.Received{
+				Node: n.ID, Identity: n.Identity, Name: keysource.RingName(s.scope), Version: version, State: state,
+				At: n.Since.UTC(),
+			})
+		case ok && g > s.last:
+			later = append(later, named)
+		}
+	}
+	if len(later) == 0 {
+		return out, nil
+	}
+	named := strings.Join(later[:min(len(later), maxNamed)], ", ")
+	if more := len(later) - maxNamed; more > 0 {
+		named += fmt.Sprintf(" and %d more", more)
+	}
+	if s.holds == nil {
+		return out, []string{"which certificates nodes had that are not connected; these may have it: " + named}
+	}
+	return out, []string{"rings before the last one of nodes that are not connected; these had a later ring, and may " +
+		"have had the key before: " + named}
 }

@@ -79,7 +79,7 @@ func (a *admin) pin(r *http.Request) (out api.Host, err error) {
 		return out, err
 	}
 	if !was {
-		a.told(n, "pinned")
+		a.told(r, n, "pinned")
 	}
 	out = api.Host{Name: string(n), State: isEager, By: string(eager.Pinned)}
 	if h, ok := a.cfg.Listeners.host(n); ok {
@@ -108,7 +108,7 @@ func (a *admin) unpin(r *http.Request) (out api.Host, err error) {
 	if err != nil {
 		return out, err
 	}
-	a.told(n, "unpinned")
+	a.told(r, n, "unpinned")
 	nodes, silent := a.fleetListening(r.Context())
 	v := a.cfg.Listeners.versions(nodes)
 	on := v.serving(n)
@@ -153,11 +153,12 @@ func (a *admin) hostName(r *http.Request) (keysource.Name, error) {
 	return keysource.ServerName(r.PathValue("name"))
 }
 
-func (a *admin) told(n keysource.Name, what string) {
+func (a *admin) told(r *http.Request, n keysource.Name, what string) {
+	who := Actor(r.Context())
 	a.cfg.Events.Publish(events.Event{
-		Kind: events.Host, Name: string(n), Why: what, At: time.Now(), Text: fmt.Sprintf("host %s was %s", n, what),
+		Kind: events.Host, Name: string(n), Why: what, By: who, At: time.Now(),
+		Text: fmt.Sprintf("host %s was %s by %s", n, what, who),
 	})
-	a.cfg.Log.Info("a host was "+what, "name", n)
 }
 
 func (l *Listeners) hostOf(h eager.Host) api.Host {

@@ -39,7 +39,7 @@ var needs = map[string]need{
 	"GET /v1/nodes":                        {role: identity.Read, peers: true, with: "here"},
 	"GET /v1/troubles":                     peers,
 	"GET /v1/problems":                     peers,
-	"GET /v1/events":                       reads,
+	"GET /v1/events":                       {role: identity.Read, peers: true, with: "here"},
 	"GET /v1/journal":                      {role: identity.Read, peers: true, with: "here"},
 	"GET /v1/scopes/{scope}/history":       reads,
 	"GET /v1/scopes/{scope}/plan":          reads,
@@ -116,13 +116,18 @@ func (a *admin) behind(n need, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := a.callerOf(r)
 		if err == nil {
+			c.changing = n.changes(r)
 			err = c.may(n, r)
 		}
 		if err != nil {
-			a.refusals.note(r, err)
 			e := &api.Error{Message: err.Error(), Code: api.Denied}
 			if r.Header.Get(proofHeader) != "" {
 				e.Replica = a.cfg.Replica
+			}
+			if n.changes(r) {
+				a.recordRefusal(r, c, e, false)
+			} else {
+				a.refusals.note(r, err)
 			}
 			w.Header().Set("Content-Type", "application/json")
 			fail(w, e)
@@ -130,6 +135,11 @@ func (a *admin) behind(n need, h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r.WithContext(with(r.Context(), c)))
 	})
+}
+
+// changes reports whether a request to the route would change something.
+func (n need) changes(r *http.Request) bool {
+	return n.role > identity.Read && r.Method != http.MethodGet
 }
 
 // may returns why the caller may not use a route, or nil.

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -38,13 +39,16 @@ func (l Ledger) Certificates(ctx context.Context, now time.Time) (c api.NodeCert
 			c.Node, c.NotAfter = s.Node.ID, proof.NotAfter
 		}
 	}
-	for _, state := range seen {
+	var near, expired []string
+	for id, state := range seen {
 		if state == expiry.Expired {
-			c.Expired++
+			expired = append(expired, id)
 		} else {
-			c.Near++
+			near = append(near, id)
 		}
 	}
+	c.Near, c.NearIDs = len(near), someIDs(slices.Values(near))
+	c.Expired, c.ExpiredIDs = len(expired), someIDs(slices.Values(expired))
 	return c, earliest
 }
 
@@ -53,7 +57,8 @@ func addCertificates(a, b api.NodeCertificates) api.NodeCertificates {
 	if a.Node == "" || b.Node != "" && b.NotAfter.Before(a.NotAfter) {
 		a.Node, a.NotAfter = b.Node, b.NotAfter
 	}
-	a.Near, a.Expired = a.Near+b.Near, a.Expired+b.Expired
+	a.Near, a.NearIDs = sumNodes(a.Near, a.NearIDs, b.Near, b.NearIDs)
+	a.Expired, a.ExpiredIDs = sumNodes(a.Expired, a.ExpiredIDs, b.Expired, b.ExpiredIDs)
 	return a
 }
 
@@ -61,18 +66,18 @@ func addCertificates(a, b api.NodeCertificates) api.NodeCertificates {
 func ofNodeCertificates(c api.NodeCertificates, now time.Time) (out []api.Problem) {
 	words := expiry.Span{NotAfter: c.NotAfter}.Words(now)
 	if c.Expired > 0 {
-		p := problems.New(problems.NodesNearEnd, "expired", fmt.Sprintf("the own certificates of %d nodes have "+
+		p := problems.New(problems.NodesNearEnd, "expired", fmt.Sprintf("the own certificates of %s have "+
 			"expired, and these nodes cannot connect again once their streams end; that of %s %s",
-			c.Expired, c.Node, words))
+			nodesOf(c.Expired, c.ExpiredIDs), c.Node, words))
 		p.Severity, p.Count = api.Critical, c.Expired
 		out = append(out, p)
 	}
 	if c.Near > 0 {
-		p := problems.New(problems.NodesNearEnd, "", fmt.Sprintf("the own certificates of %d nodes are near "+
-			"their end; the first is that of %s, which %s", c.Near, c.Node, words))
+		p := problems.New(problems.NodesNearEnd, "", fmt.Sprintf("the own certificates of %s are near "+
+			"their end; the first is that of %s, which %s", nodesOf(c.Near, c.NearIDs), c.Node, words))
 		p.Count = c.Near
 		if c.Expired > 0 {
-			p.Text = fmt.Sprintf("the own certificates of %d nodes are near their end, besides", c.Near)
+			p.Text = fmt.Sprintf("the own certificates of %s are near their end, besides", nodesOf(c.Near, c.NearIDs))
 		}
 		out = append(out, p)
 	}

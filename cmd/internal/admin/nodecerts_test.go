@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -10,12 +11,18 @@ import (
 
 func TestCertificatesOfTheNodesOfAllReplicasAreOneProblem(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	here := api.NodeCertificates{Near: 2, Node: "edge-2", NotAfter: now.Add(72 * time.Hour)}
-	there := api.NodeCertificates{Near: 1, Expired: 1, Node: "edge-9", NotAfter: now.Add(-time.Hour)}
+	here := api.NodeCertificates{
+		Near: 2, NearIDs: []string{"edge-1", "edge-2"}, Node: "edge-2", NotAfter: now.Add(72 * time.Hour),
+	}
+	there := api.NodeCertificates{
+		Near: 2, NearIDs: []string{"edge-2", "edge-3"}, Expired: 1, ExpiredIDs: []string{"edge-9"},
+		Node: "edge-9", NotAfter: now.Add(-time.Hour),
+	}
 	older := api.NodeCertificates{} // a replica of the version before says nothing
 	sum := addCertificates(addCertificates(addCertificates(older, here), there), older)
-	want := api.NodeCertificates{Near: 3, Expired: 1, Node: "edge-9", NotAfter: there.NotAfter}
-	if sum != want {
+	want := there
+	want.Near, want.NearIDs = 3, []string{"edge-1", "edge-2", "edge-3"}
+	if !reflect.DeepEqual(sum, want) {
 		t.Fatalf("%+v, want %+v", sum, want)
 	}
 	all := ofNodeCertificates(sum, now)

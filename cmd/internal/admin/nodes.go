@@ -60,6 +60,9 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 		out.Nodes = slices.DeleteFunc(out.Nodes, func(n api.Node) bool { return n.Node != asked })
 	}
 	if only != "" && len(out.Nodes) == 0 && !here {
+		if words := absence(a.cfg.Gone.Gone(), asked); words != "" {
+			return out, &api.Error{Message: words + notAsked(out.Silent), Code: api.NotFound}
+		}
 		return out, fmt.Errorf("node %q %w: it is not connected, and no scope waits for it%s",
 			asked, keysource.ErrNotExist, notAsked(out.Silent))
 	}

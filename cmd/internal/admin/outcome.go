@@ -1,11 +1,14 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
+	"github.com/lockstep-tls/lockstep/events"
 )
 
 // written is a line of the audit log that says what a request is about to do.
@@ -47,17 +50,18 @@ const settleWithin = 2 * time.Second
 
 // settle writes into the audit log that what the request wrote there was refused or has failed. If
 // it wrote several lines, its first one stands for the whole, of which a part may have been done.
-func (a *admin) settle(ctx context.Context, failure error) {
+// It reports whether there was one.
+func (a *admin) settle(ctx context.Context, failure error) bool {
 	c := callerIn(ctx)
 	if c == nil || failure == nil {
-		return
+		return false
 	}
 	c.mu.Lock()
 	l, lines := c.first, c.lines
 	c.lines = 0
 	c.mu.Unlock()
 	if lines == 0 {
-		return
+		return false
 	}
 	suffix := audit.Failed
 	if code, _ := codeOf(failure); lines == 1 && certain[code] {
@@ -73,6 +77,44 @@ func (a *admin) settle(ctx context.Context, failure error) {
 		a.cfg.Log.Error("that an action was not done cannot be written into the audit log", "what", e.What,
 			"why", e.Why, "err", err)
 	}
+	a.tell(l, e.What, e.Why)
+	return true
+}
+
+// done tells of an action that has succeeded.
+func (a *admin) done(ctx context.Context) {
+	if c := callerIn(ctx); c != nil {
+		c.mu.Lock()
+		l, lines := c.first, c.lines
+		c.mu.Unlock()
+		if lines > 0 {
+			a.tell(l, l.entry.What, l.entry.Why)
+		}
+	}
+}
+
+// untold are the lines of the audit log that are no event of another kind.
+var untold = []string{
+	"token-new", "token-revoked", "kek-rotate", "kek-retire", "store-frozen", "store-thawed", "loss-confirmed",
+	"backup", "restore",
+}
+
+// tell passes on as an event what stands in the audit log and is told in no other way.
+func (a *admin) tell(l written, what, why string) {
+	if !slices.Contains(untold, l.entry.What) {
+		return
+	}
+	e := events.Event{
+		Kind: events.Operator, Name: cmp.Or(l.entry.Name, what), By: l.entry.Actor, Why: why, Audit: l.ref, Text: what,
+	}
+	if l.entry.Name != "" {
+		e.Text += " " + l.entry.Name
+	}
+	e.Text += " by " + l.entry.Actor
+	if why != "" {
+		e.Text += ": " + why
+	}
+	a.cfg.Events.Publish(e)
 }
 
 // certain are the answers with which nothing was done. Of others that is not known: the client may

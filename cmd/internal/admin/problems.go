@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
 	"github.com/lockstep-tls/lockstep/cmd/internal/stores"
+	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource/catalog"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
 	"github.com/lockstep-tls/lockstep/seal/custody"
@@ -257,6 +258,9 @@ func (p *Problems) read(ctx context.Context) {
 	}
 }
 
+// Over says that a problem was told as over.
+func (p *Problems) Over(code, where string) { p.memory.Over(code, where) }
+
 // keep writes since when problems stand.
 func (p *Problems) keep() {
 	if p.File == "" {
@@ -272,8 +276,8 @@ func (p *Problems) keep() {
 // acknowledgeFor bounds how long an operator may know about a problem.
 const acknowledgeFor = 90 * 24 * time.Hour
 
-// ack acknowledges the problems of a code that stand now. It changes no key, so a line in the log
-// is enough.
+// ack acknowledges the problems of a code that stand now. It changes no key. So it is an event, and
+// not a line of the audit log.
 func (a *admin) ack(r *http.Request) (struct{}, error) {
 	var req api.AckRequest
 	if err := body(r, &req); err != nil {
@@ -291,9 +295,18 @@ func (a *admin) ack(r *http.Request) (struct{}, error) {
 	}
 	who := claimed(r, req.By)
 	if d == 0 {
-		a.cfg.Log.Info("a problem is no longer acknowledged", "code", code, "by", who)
 		defer p.changed()
-		return struct{}{}, p.Acks.Remove(r.Context(), code)
+		had, err := p.Acks.Remove(r.Context(), code)
+		switch {
+		case err != nil:
+			return struct{}{}, err
+		case !had:
+			return struct{}{}, &api.Error{
+				Message: code + " is not acknowledged: there is nothing to take back", Code: api.NotFound,
+			}
+		}
+		a.did(r, events.ProblemUnack, code, "the acknowledgement of "+code+" was taken back")
+		return struct{}{}, nil
 	}
 	own := p.fresh(r.Context()).own
 	stands := a.fleetProblems(own, a.fleetTroubles(r.Context()), a.askProblems(r.Context()))
@@ -301,7 +314,11 @@ func (a *admin) ack(r *http.Request) (struct{}, error) {
 	err := p.Acks.Put(r.Context(), code, api.Ack{By: who, Why: req.Why, At: now, Until: now.Add(d)}, stands)
 	p.changed()
 	if err == nil {
-		a.cfg.Log.Info("a problem was acknowledged", "code", code, "by", who, "why", req.Why, "for", d)
+		text := fmt.Sprintf("%s was acknowledged for %s", code, d)
+		if req.Why != "" {
+			text += fmt.Sprintf(" (%s)", req.Why)
+		}
+		a.did(r, events.ProblemAcked, code, text)
 	}
 	return struct{}{}, err
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -160,7 +161,15 @@ func (a *admin) exclude(r *http.Request) (struct{}, error) {
 		return struct{}{}, &api.Error{Message: "exclude takes a node and a time of 0 to one year", Code: api.Usage}
 	}
 	who := claimed(r, req.By)
-	return struct{}{}, a.cfg.Rollouts.Exclude(r.Context(), r.PathValue("scope"), req.Node, who, req.Why, d)
+	err := a.cfg.Rollouts.Exclude(r.Context(), r.PathValue("scope"), req.Node, who, req.Why, d)
+	if errors.Is(err, keysource.ErrNotExist) && d > 0 {
+		if words := absence(a.cfg.Gone.Gone(), req.Node); words != "" {
+			err = &api.Error{
+				Message: words + "; no rotation waits for it, so there is nothing to exclude", Code: api.NotFound,
+			}
+		}
+	}
+	return struct{}{}, err
 }
 
 func request(r *http.Request) (req api.RotateRequest, err error) {

@@ -79,7 +79,9 @@ func (a *admin) fleetProblems(own []api.Problem, troubles api.Troubles, said []t
 	var others []problems.Told
 	for _, t := range said {
 		if t.silent == nil {
-			others = append(others, problems.Told{Replica: t.replica, Problems: t.Problems.Problems})
+			others = append(others, problems.Told{
+				Replica: t.replica, Problems: t.Problems.Problems, Summed: slices.Contains(troubles.Of, t.replica),
+			})
 		}
 	}
 	out := problems.Join(a.cfg.Replica, a.cfg.Problems.with(own, troubles), others)

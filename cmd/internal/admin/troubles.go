@@ -287,5 +287,6 @@ func (a *admin) fleetTroubles(ctx context.Context) api.Troubles {
 	out := boundTroubles(a.cfg.Replica, slices.SortedFunc(maps.Values(sum), byTrouble))
 	out.More += more
 	out.Certificates, out.Stale = certs, stale
+	out.Of = slices.Sorted(maps.Keys(heard))
 	return out
 }

@@ -184,12 +184,23 @@ func (c *Client) ConfirmLoss(ctx context.Context) (l Losses, err error) {
 }
 
 // Watch calls f with each line that happens until ctx ends, f fails or the connection breaks.
+// The lines are those of all replicas.
 func (c *Client) Watch(ctx context.Context, f func(Line) error) error {
-	resp, err := c.do(ctx, http.MethodGet, "/v1/events", nil)
+	return c.watch(ctx, "/v1/events", func() {}, f)
+}
+
+// WatchHere is Watch of what happens at this replica alone. It calls begun once lines will come.
+func (c *Client) WatchHere(ctx context.Context, begun func(), f func(Line) error) error {
+	return c.watch(ctx, "/v1/events?here", begun, f)
+}
+
+func (c *Client) watch(ctx context.Context, path string, begun func(), f func(Line) error) error {
+	resp, err := c.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+	begun()
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		if len(bytes.TrimSpace(lines.Bytes())) == 0 { // keep-alive

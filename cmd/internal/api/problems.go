@@ -39,7 +39,8 @@ type Problems struct {
 	Version string `json:"version"`
 	// SkewSeconds is how far the store's clock is ahead of this replica's.
 	SkewSeconds float64 `json:"skew_seconds"`
-	// Problems are the 20 most severe. More counts the others.
+	// Problems are the 20 most severe. Those that are acknowledged come last. More counts the
+	// others.
 	Problems []Problem `json:"problems"`
 	More     int       `json:"more,omitempty"`
 }

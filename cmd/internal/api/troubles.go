@@ -12,11 +12,16 @@ type Troubles struct {
 	Certificates NodeCertificates `json:"certificates,omitzero"`
 	// Stale counts the nodes that have an older certificate than the newest for long.
 	Stale StaleCertificates `json:"stale,omitzero"`
+	// Of are the replicas whose nodes are in here. It is not sent.
+	Of []string `json:"-"`
 }
 
 // StaleCertificates are those of which nodes have an older version than they should.
 type StaleCertificates struct {
 	Nodes int `json:"nodes"`
+	// IDs are those of the nodes, at most 100. If there are fewer than Nodes, there may be more
+	// nodes.
+	IDs []string `json:"ids,omitempty"`
 	// Node is one of them, and Name the certificate that it has been without for longest.
 	Node  string    `json:"node"`
 	Name  string    `json:"name"`
@@ -27,6 +32,10 @@ type StaleCertificates struct {
 type NodeCertificates struct {
 	Near    int `json:"near"` // Near have 30 days or a third of the lifetime left.
 	Expired int `json:"expired"`
+	// NearIDs and ExpiredIDs are those of the nodes, at most 100 each. If there are fewer than Near
+	// or Expired, there may be more nodes.
+	NearIDs    []string `json:"near_ids,omitempty"`
+	ExpiredIDs []string `json:"expired_ids,omitempty"`
 	// Node is the one whose certificate ends first, at NotAfter.
 	Node     string    `json:"node"`
 	NotAfter time.Time `json:"not_after"`

@@ -19,7 +19,8 @@ type Status struct {
 	Troubles []Trouble `json:"troubles"`
 	// Replicas are all on the store, and those that were within a day.
 	Replicas []Replica `json:"replicas"`
-	// Problems are what is not well at any replica that answers, the most severe first.
+	// Problems are what is not well at any replica that answers, the most severe first. What is
+	// acknowledged comes last.
 	Problems []Problem `json:"problems"`
 	// Degraded are the texts and the next steps of those problems that make the exit code 3.
 	Degraded []string `json:"degraded"`

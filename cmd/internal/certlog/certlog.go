@@ -73,7 +73,7 @@ type change struct {
 	name     keysource.Name
 	old, new string // They are versions. New is empty if the name is gone.
 	words    string // words say more.
-	first    bool   // first reports that no version of any name was known before.
+	first    bool   // first reports that no version of any name was ever known before.
 }
 
 // New reads the file. One that cannot be read counts as none.
@@ -161,7 +161,7 @@ func (l *Log) take() []dir.Change {
 func (l *Log) tell(noted []dir.Change) {
 	var out []recorder.Entry
 	var changed []change
-	first := len(l.known) == 0
+	first := len(l.known) == 0 && !l.file.written()
 	for _, c := range noted {
 		if ch, e, ok := l.one(c); ok {
 			out = append(out, e)
@@ -234,8 +234,12 @@ func (l *Log) one(c dir.Change) (ch change, e recorder.Entry, ok bool) {
 		l.told[c.Name] = c.Problem
 		e.Kind, e.Level, e.Logged = events.CertRefused, slog.LevelWarn, true
 		e.Text = fmt.Sprintf("the certificate of %s in the directory cannot be used: %s", name, c.Problem)
-		if known {
-			e.Text += "; the last good one stays, version " + before.Version
+		e.Version = c.Kept
+		if c.Kept != "" {
+			e.Text += "; the last good one stays, version " + c.Kept
+		} else {
+			e.Text += "; no earlier one is in memory: nodes keep what they have, and one that asks now gets none " +
+				"from the directory"
 		}
 	case dir.Held:
 		e.Kind, e.Level, e.Logged = events.CertHeld, slog.LevelError, true

@@ -175,6 +175,48 @@ func TestACertificateThatChangesInTheDirectoryIsToldAndAudited(t *testing.T) {
 	l.eventually(l.toldAll, "cert-removed: the certificate of b.example has left the directory")
 }
 
+// A refused certificate of a host that nobody had asked for has nothing that could stay. The event
+// says what is true of each.
+func TestTheEventOfARefusedCertificateSaysWhatIsServedOn(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	one := ca(t, "CA 1")
+	l.issue(one, "asked.example")
+	l.issue(one, "idle.example")
+	_, d, stop := l.run()
+	defer stop()
+	l.eventually(l.toldAll, "asked.example was taken", "idle.example was taken")
+	good, err := d.Certificate(t.Context(), "asked.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"asked.example", "idle.example"} {
+		if err := os.WriteFile(filepath.Join(l.certs, host, "tls.crt"), []byte("junk"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.eventually(l.toldAll, "asked.example in the directory cannot be used",
+		"idle.example in the directory cannot be used")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.told {
+		stays := strings.Contains(line, "the last good one stays, version "+good.Version())
+		none := strings.Contains(line, "no earlier one is in memory")
+		switch {
+		case !strings.HasPrefix(line, "cert-refused"):
+		case strings.Contains(line, "asked.example") && (!stays || none),
+			strings.Contains(line, "idle.example") && (stays || !none):
+			t.Error(line)
+		}
+	}
+	if c, err := d.Certificate(t.Context(), "asked.example"); err != nil || c.Version() != good.Version() {
+		t.Errorf("asked.example is not served on: %v", err)
+	}
+	if _, err := d.Certificate(t.Context(), "idle.example"); err == nil {
+		t.Error("idle.example is served, and the event says that none is in memory")
+	}
+}
+
 // While no sink takes a line the certificate is served, status says so, and the line follows, also
 // after a restart.
 func TestTheLineFollowsOnceTheAuditLogIsBack(t *testing.T) {
@@ -214,6 +256,29 @@ func TestManyAtOnceAreToldTogether(t *testing.T) {
 	defer l.mu.Unlock()
 	if len(l.items) != severally+5 || l.items[0].Name != "host-00.example" || l.items[0].Key == "" {
 		t.Errorf("%+v", l.items)
+	}
+}
+
+// A directory that is emptied and filled again has its certificates not for the first time.
+func TestADirectoryThatIsFilledAgainIsNotNew(t *testing.T) {
+	l := newLab(t)
+	log := New(Config{File: l.file, Audit: l, Log: slog.New(slog.DiscardHandler), Record: func(e recorder.Entry) {
+		l.told = append(l.told, e.Text)
+	}})
+	for i, what := range []dir.What{dir.Taken, dir.Removed, dir.Taken} {
+		var noted []dir.Change
+		for host := range severally + 5 {
+			noted = append(noted, dir.Change{
+				Name: keysource.Name(fmt.Sprintf("host-%02d.example", host)), What: what, Version: fmt.Sprint(i),
+			})
+		}
+		log.tell(noted)
+		log.settle(t.Context())
+	}
+	audited, told := l.audited(), strings.Join(l.told, "\n")
+	if strings.Count(audited, "for the first time") != 1 || strings.Count(told, "for the first time") != 1 ||
+		strings.Count(audited, "certs-taken") != 2 {
+		t.Errorf("%s\n%s", audited, told)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package certlog tells what becomes of the certificates in the directory: as events, and in the
-// audit log.
+// audit log. Of stored certificates it tells which are near their end or cannot be used.
 //
 // Its rules:
 //

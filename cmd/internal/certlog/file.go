@@ -144,3 +144,14 @@ func sumOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
+
+// written reports whether there ever was something to write. The file stays when the directory of
+// certificates is emptied.
+func (f *file) written() bool {
+	for _, path := range []string{f.base, f.appended()} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}

@@ -264,13 +264,13 @@ func (c *Config) Check() (all []strictyaml.Fault) {
 	}
 	if c.Store != "embedded" && !slices.ContainsFunc(storeURLs,
 		func(scheme string) bool { return strings.HasPrefix(c.Store, scheme) }) {
-		bad("store", fmt.Errorf("store: %q is neither embedded nor one of %s", settings.Redact(c.Store),
+		bad("store", fmt.Errorf("store: %q is neither embedded nor one of %s", settings.RedactURL(c.Store),
 			strings.Join(storeURLs, " ")))
 	}
 	switch {
 	case c.Events != "embedded" && !strings.HasPrefix(c.Events, "nats://") && !strings.HasPrefix(c.Events, "tls://"):
 		bad("events", fmt.Errorf("events: %q is neither embedded nor the URL of a NATS server (nats://host:4222)",
-			settings.Redact(c.Events)))
+			settings.RedactURL(c.Events)))
 	case c.Events != "embedded" && c.NATSListen != "":
 		bad("nats_listen", errors.New(
 			"nats_listen opens the embedded NATS server, and events names another: drop one of them"))

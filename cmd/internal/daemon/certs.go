@@ -3,9 +3,12 @@ package daemon
 import (
 	"context"
 	"iter"
+	"slices"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/certlog"
 	"github.com/lockstep-tls/lockstep/cmd/internal/loss"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/rotation/fleet"
 	"github.com/lockstep-tls/lockstep/sds"
 )
 
@@ -78,4 +81,34 @@ func (d *Daemon) doubt() func(context.Context, keysource.Name) error {
 		return nil
 	}
 	return loss.Doubt(d.lossy)
+}
+
+// storedLog tells of stored certificates that are near their end or cannot be used. Those that the
+// directory has too are not served. Of several replicas the first one by name tells.
+func (d *Daemon) storedLog() *certlog.Stored {
+	ours := func(name string) bool { return d.dir == nil || !d.dir.Has(keysource.Name(name)) }
+	return certlog.NewStored(certlog.StoredConfig{
+		File: d.data.File("stored.mark"), Record: d.rec.Record, Log: d.log,
+		Ends: func() (out []certlog.Ending, known bool) {
+			ends := d.certs.Ends()
+			for _, n := range ends.Late {
+				if ours(n.Name) {
+					out = append(out, certlog.Ending{Name: n.Name, NotBefore: n.NotBefore, NotAfter: n.NotAfter})
+				}
+			}
+			return out, !ends.KnownAt.IsZero()
+		},
+		Bad: func() map[string]string {
+			bad := map[string]string{}
+			for _, b := range d.certs.BadEntries() {
+				if ours(string(b.Name)) {
+					bad[string(b.Name)] = b.Problem
+				}
+			}
+			return bad
+		},
+		Mine: func() bool {
+			return !slices.ContainsFunc(d.rolls.Peers(), func(p fleet.Peer) bool { return p.Replica < d.data.Replica })
+		},
+	})
 }

@@ -225,10 +225,12 @@ func (d *Daemon) wire() error {
 		return err
 	}
 	d.access = access.New(access.Config{
-		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Log: d.log,
+		Store: d.store, Replica: d.data.Replica, Refresh: d.cfg.Refresh, Unsealed: d.data.Vault.Unsealed, Log: d.log,
 	})
 	d.access.Look(context.Background())
-	d.denials = enforce.NewDenials(d.log, d.audit.Forbidden)
+	d.denials = enforce.NewDenials(enforce.DenialsConfig{
+		Log: d.log, Audit: d.audit.Forbidden, Tell: d.tellDenied,
+	})
 	if d.cfg.Certs != "" {
 		d.certlog = certlog.New(certlog.Config{
 			File: d.data.File("certs.mark"), Audit: d.audit, Record: d.rec.Record, Log: d.log,
@@ -265,11 +267,12 @@ func (d *Daemon) wire() error {
 	})
 	d.nodes = presence.New(presence.Config{
 		Store: d.store, Replica: d.data.Replica, Fleet: d.rolls, Refresh: d.cfg.Refresh, Expected: d.cfg.ExpectedNodes,
-		Record: d.rec.Record, Log: d.log,
+		Unsealed: d.data.Vault.Unsealed, Record: d.rec.Record, Log: d.log,
 	})
 	d.replicas = replica.New(replica.Config{
 		Store: d.store, Replica: d.data.Replica, Version: version.Get().Version, Admin: d.self, Shared: shared,
-		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Log: d.log,
+		Refresh: d.cfg.Refresh, Fleet: d.rolls, Ask: peers, Ready: d.rolls.Ready(), Unsealed: d.data.Vault.Unsealed,
+		Log: d.log,
 	})
 	table := sds.Config{
 		Sources: d.sources, CheckComplete: d.doubt(), Rings: d.rolls, Policy: d.granted(), Denied: d.denied, Log: d.log,
@@ -321,8 +324,9 @@ func (d *Daemon) admin() admin.Config {
 	return admin.Config{
 		Replica: d.data.Replica, Version: version.Get().Version, Store: d.cfg.Store,
 		Rollouts: d.rolls, Streams: d.xds, Table: d.table, Prover: d.prover, Catalog: d.certs,
-		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec, Journal: d.events, Gone: d.nodes,
-		Replicas: d.replicas, Audit: d.audit, Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
+		Trials: d.trials, Doubt: d.doubt(), Dir: d.dir, Hub: d.hub, Events: d.rec,
+		Record: d.rec.Record, Journal: d.events, Gone: d.nodes, Replicas: d.replicas, Audit: d.audit,
+		Witnesses: d.witnesses, Policy: d.policy.Policy, TurnedAway: d.turnedAway,
 		Listeners:     d.listeners.Admin(),
 		PeerTransport: d.peers,
 		Lost:          func(ctx context.Context) (bool, error) { return guard.Lost(ctx, d.store) },
@@ -373,7 +377,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	for _, f := range []func(context.Context) error{
 		d.rec.Run, d.nodes.Run, d.rolls.Run, d.replicas.Run, d.table.Run, d.healer.Run, d.prover.Run,
-		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run,
+		d.policy.Run, d.audit.Run, d.custody.Run, d.problems.Run, d.access.Run, rest.Run, d.storedLog().Run,
 	} {
 		run(f)
 	}
@@ -466,6 +470,7 @@ func (d *Daemon) drain() {
 		d.grpc.Stop()
 		<-done
 	}
+	d.hub.End()
 	for _, s := range []*http.Server{d.http, d.metricsHTTP} {
 		if err := s.Shutdown(ctx); err != nil {
 			s.Close()

@@ -95,6 +95,26 @@ func TestGrantsAreThoseOfAllReplicas(t *testing.T) {
 		t.Errorf("of a certificate that nobody asked for: %+v %v", g, err)
 	}
 
+	if _, err := two.client.Grants(t.Context(), api.GrantsQuery{Cert: "nosuch"}); err == nil ||
+		!strings.Contains(err.Error(), keysource.ErrNotExist.Error()) {
+		t.Errorf("of a certificate that nobody has heard of: %v", err)
+	}
+	// The audit log's fingerprint of the key finds the key.
+	log, err := one.client.Audit(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fingerprint := ""
+	for _, l := range log.Lines {
+		if l.KeyID == key {
+			fingerprint = l.Key
+		}
+	}
+	if g, err := one.client.Grants(t.Context(), api.GrantsQuery{Key: fingerprint}); err != nil || g.What != key ||
+		len(g.Received) != 2 || len(fingerprint) != 64 {
+		t.Errorf("by the fingerprint %q: %+v %v", fingerprint, g, err)
+	}
+
 	// A key that is new has reached nobody who has not been sent it; one that is unknown is said.
 	if _, err := one.client.Grants(t.Context(), api.GrantsQuery{Key: "0000000000000000"}); err == nil ||
 		!strings.Contains(err.Error(), keysource.ErrNotExist.Error()) {

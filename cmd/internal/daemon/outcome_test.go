@@ -3,8 +3,10 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
@@ -69,5 +71,51 @@ func TestWhatIsRefusedIsRecordedAsRefused(t *testing.T) {
 	}
 	if report, err := r.client.VerifyAudit(t.Context()); err != nil || len(report.Reports[0].Problems) > 0 {
 		t.Errorf("%+v %v", report, err)
+	}
+}
+
+// What changes no ring and no certificate, and is no other kind of event, is told with who did it.
+func TestWhatAnOperatorDoesIsAnEvent(t *testing.T) {
+	r := start(t, nil)
+	if _, err := r.client.NewToken(t.Context(), api.NewToken{Name: "alice", Role: "read"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.client.NewToken(t.Context(), api.NewToken{Name: "alice", Role: "read"}); err == nil {
+		t.Fatal("a second token of a name was made")
+	}
+	if err := r.client.RevokeToken(t.Context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.client.RotateKEK(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.client.Freeze(t.Context(), api.FreezeRequest{Why: "it moves"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.client.Thaw(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"token-new alice by local administrator: role read", "token-revoked alice by local administrator",
+		"kek-rotate by local administrator", "store-frozen by local administrator: it moves",
+		"store-thawed by local administrator",
+	}
+	var got []string
+	for end := time.Now().Add(30 * time.Second); len(got) < len(want) && time.Now().Before(end); {
+		all, err := r.client.Events(t.Context(), api.EventsQuery{Kind: "operator"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = nil
+		for _, e := range all.Events {
+			if e.By != "local administrator" {
+				t.Errorf("%+v", e)
+			}
+			got = append(got, e.Text)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("told:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +40,7 @@ type sdsNode struct {
 	t      *testing.T
 	stream secretv3.SecretDiscoveryService_DeltaSecretsClient
 	news   chan string // "+name version", "-name"
+	leave  func()
 }
 
 func join(t *testing.T, addr, id string, names ...string) *sdsNode {
@@ -78,11 +81,12 @@ func join(t *testing.T, addr, id string, names ...string) *sdsNode {
 			}
 		}
 	}()
-	t.Cleanup(func() {
+	n.leave = sync.OnceFunc(func() {
 		cancel()
 		conn.Close()
 		<-done
 	})
+	t.Cleanup(n.leave)
 	return n
 }
 
@@ -446,6 +450,62 @@ func TestANodeConnectsUnderItsOwnIDOnly(t *testing.T) {
 		}
 		return err
 	})
+	happened := func(q api.EventsQuery, kind string, words ...string) {
+		t.Helper()
+		testkit.Until(t, func() error {
+			all, err := g.client.Events(t.Context(), q)
+			for _, e := range all.Events {
+				lacks := func(w string) bool { return !strings.Contains(e.Text, w) }
+				if e.Kind == kind && !slices.ContainsFunc(words, lacks) {
+					return nil
+				}
+			}
+			return errors.Join(err, fmt.Errorf("no %s with %q: %+v", kind, words, all.Events))
+		})
+	}
+	denials := func() (all []api.Problem) {
+		t.Helper()
+		st, err := g.client.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range st.Problems {
+			if p.Code == "node-denied" {
+				all = append(all, p)
+			}
+		}
+		return all
+	}
+	happened(api.EventsQuery{Node: "edge-2"}, "node-denied", me, "edge-2", "turned away")
+	if p := denials(); len(p) != 1 || p[0].Severity != api.Warning || p[0].Since.IsZero() ||
+		!strings.Contains(p[0].Text, "edge-2 is turned away") ||
+		!strings.Contains(p[0].Text, "rule 1 of the policy (nodes: edge-1, old-*)") || p[0].Next == "" {
+		t.Errorf("status says of a node that is turned away: %+v", p)
+	}
+	// What is denied to a connected node is told, too. Any client can make it ask for a host.
+	asking := join(t, "unix:"+g.socket, "old-1", "b.example", "tickets/partners")
+	asking.gets("-b.example")
+	happened(api.EventsQuery{Host: "b.example"}, "node-denied", "b.example", "old-1", me)
+	happened(api.EventsQuery{Node: "old-1"}, "node-denied", "tickets/partners", me)
+	testkit.Until(t, func() error {
+		said := map[string]api.Severity{}
+		for _, p := range denials() {
+			said[p.Where] = p.Severity
+		}
+		if want := map[string]api.Severity{
+			"edge-2": api.Warning, "old-1 tickets/partners": api.Warning, "hosts": api.Notice,
+		}; !maps.Equal(said, want) {
+			return fmt.Errorf("status says %v, want %v", said, want)
+		}
+		return nil
+	})
+	asking.leave()
+	testkit.Until(t, func() error {
+		if p := denials(); len(p) != 1 {
+			return fmt.Errorf("after the node has left: %+v", p)
+		}
+		return nil
+	})
 	for query, want := range map[api.ExplainQuery]string{
 		{Name: "a.example", Node: "edge-2"}:               "was turned away at",
 		{Name: "a.example", Node: "edge-2", Identity: me}: "may not call itself",
@@ -486,4 +546,7 @@ func TestANodeConnectsUnderItsOwnIDOnly(t *testing.T) {
 	good.gets()
 	g.write(t, wide)
 	testkit.Until(t, func() error { return refused("edge-2") })
+	if p := denials(); len(p) != 0 {
+		t.Errorf("a policy allows it now, and status says %+v", p)
+	}
 }

@@ -14,7 +14,7 @@ import (
 
 // openProblems makes the list of what is not well.
 func (d *Daemon) openProblems() *admin.Problems {
-	record := d.rec.Watcher()
+	record := d.rec.Watcher(d.data.File("told.mark"), func(code, where string) { d.problems.Over(code, where) })
 	return admin.NewProblems(admin.ProblemsConfig{
 		Ledger: d.ledger(), Catalog: d.certs, Dir: d.dir, Custody: d.custody, Vault: d.data.Vault, Audit: d.audit,
 		Own: d.ownProblems, Acks: &problems.Acks{Store: d.store}, File: d.data.File("problems.json"), Log: d.log,
@@ -43,6 +43,7 @@ func (d *Daemon) ownProblems() (out []api.Problem) {
 	for _, err := range d.policy.Problems() {
 		out = append(out, problems.Of("", err))
 	}
+	out = append(out, d.deniedNow(time.Now())...)
 	for _, err := range d.mtls.Problems(time.Now()) {
 		out = append(out, problems.Of("", err))
 	}

@@ -13,6 +13,8 @@ var (
 			"The label alert is the rule that tells of them, or none.", "code", "severity", "alert")
 	acknowledged = desc("problems_acknowledged",
 		"Problems that an operator has acknowledged (lockstep status --ack), by code.", "code", "severity")
+	replicaMissing = desc("replica_missing", "1 for a replica that is not heard of, did not say that it stops, and "+
+		"is not acknowledged. It ends with that, and after 24 h.", "replica")
 )
 
 // problemMetrics counts the problems of each code. Every code of the register has a series, so that
@@ -28,6 +30,9 @@ func problemMetrics(gauge func(*prometheus.Desc, float64, ...string), all []api.
 	}
 	known := map[series]int{}
 	for _, p := range all {
+		if p.Code == problems.ReplicaMissing && problems.Counts(p) {
+			gauge(replicaMissing, 1, p.Where)
+		}
 		if p.Acknowledged != nil {
 			known[series{p.Code, p.Severity}]++
 		} else {

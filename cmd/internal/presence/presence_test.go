@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -257,6 +258,78 @@ func TestTheRecordsAreBounded(t *testing.T) {
 	if err != nil || len(b) > 256<<10 {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
+}
+
+// While the store is away, nodes that leave cost no more than their records would.
+func TestTheNodesThatLeftAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		a := l.replica("a")
+		id := func(i int) string { return fmt.Sprintf("edge-%d", i) }
+		const n = 2 * maxLeft
+		for i := range n {
+			connects(a, id(i))()
+			time.Sleep(time.Millisecond)
+		}
+		_, left := a.tracker.take()
+		if len(left) < maxLeft || len(left) > maxLeft+leftSlack {
+			t.Errorf("%d nodes that left are kept", len(left))
+		}
+		if _, last := left[id(n-1)]; !last {
+			t.Error("the last one that left is not there")
+		}
+		if _, first := left[id(0)]; first {
+			t.Error("the first one that left is there")
+		}
+		more := map[string]node{}
+		for i := range n {
+			more[id(i)] = node{since: time.Now()}
+		}
+		a.tracker.giveBack(more)
+		if _, left = a.tracker.take(); len(left) > maxLeft+leftSlack {
+			t.Errorf("%d nodes were put back", len(left))
+		}
+	})
+}
+
+// closed is a store of which nothing opens.
+type closed struct{ store.Store }
+
+func (c closed) GetAll(ctx context.Context, keys []string) []store.Value {
+	all := c.Store.GetAll(ctx, keys)
+	for i := range all {
+		if all[i].Err == nil {
+			all[i].Val, all[i].Err = nil, fmt.Errorf("%s %w", keys[i], store.ErrSealed)
+		}
+	}
+	return all
+}
+
+// A replica that has an earlier sealing key begins no record of the others anew.
+func TestWithAnEarlierSealingKeyNoRecordIsBegunAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		a, b := l.replica("a"), l.replica("b")
+		connects(a, "edge-1")()
+		l.look(a)
+		time.Sleep(2 * lease)
+		l.look(a)
+		connects(b, "edge-1")
+		earlier := errors.New("this is an earlier key")
+		b.cfg.Store, b.cfg.Unsealed = closed{l.store}, func(context.Context) error { return earlier }
+		if err := b.look(t.Context()); !errors.Is(err, earlier) {
+			t.Error(err)
+		}
+		val, _, err := l.store.Get(t.Context(), shardOf("edge-1"))
+		if s, bad := decodeShard(val); err != nil || bad != nil || s.nodes["edge-1"].Replica != "a" {
+			t.Errorf("%s %v %v", val, err, bad)
+		}
+		b.cfg.Store = l.store // it has read the key
+		l.look(b)
+		if _, gone := row(b, "edge-1"); gone {
+			t.Error("it is at b, and is gone")
+		}
+	})
 }
 
 // Replicas of two versions write the same records.

@@ -42,6 +42,9 @@ type Config struct {
 	Refresh time.Duration
 	// Expected are the ids of nodes that should be here.
 	Expected []string
+	// Unsealed is asked when a record does not open. An error means that others do not either, and
+	// that the record need not be damaged. Nil means that it is.
+	Unsealed func(ctx context.Context) error
 	// Record is called with what happened to nodes. It does not block.
 	Record func(recorder.Entry)
 	Log    *slog.Logger
@@ -163,7 +166,14 @@ func (r *Registry) refresh(ctx context.Context) error {
 		return err
 	}
 	all := map[string]stored{}
+	asked := r.cfg.Unsealed == nil
 	for i, v := range store.GetAll(ctx, r.cfg.Store, keys) {
+		if errors.Is(v.Err, store.ErrSealed) && !asked {
+			if why := r.cfg.Unsealed(ctx); why != nil {
+				return errors.Join(v.Err, why)
+			}
+			asked = true
+		}
 		s, err := decodeShard(v.Val)
 		switch {
 		case errors.Is(v.Err, store.ErrNotExist):

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,9 +18,16 @@ const maxID = 256
 type tracker struct {
 	mu    sync.Mutex
 	nodes map[string]*node
-	// left are the nodes whose last stream has ended since take was called.
+	// left are the nodes whose last stream has ended since take was called. Beyond maxLeft, which
+	// is what the records take, those that left first give way.
 	left map[string]*node
 }
+
+const (
+	maxLeft = shards * shardMax
+	// leftSlack is how many more there may be, so that few calls look for the oldest.
+	leftSlack = maxLeft / 8
+)
 
 // node is one with a stream, or one that had some.
 type node struct {
@@ -76,6 +84,7 @@ func (t *tracker) observe(e xds.Event) (came, went bool, since time.Time) {
 		delete(t.nodes, id)
 		since, n.since, n.streams = n.since, time.Now(), nil
 		t.left[id] = n
+		t.bound()
 		return false, true, since
 	case xds.Asked:
 		if n == nil {
@@ -122,6 +131,20 @@ func (t *tracker) giveBack(left map[string]node) {
 		if t.nodes[id] == nil && t.left[id] == nil {
 			t.left[id] = &n
 		}
+	}
+	t.bound()
+}
+
+// bound forgets those that left first, if there are too many. The caller holds the lock.
+func (t *tracker) bound() {
+	if len(t.left) <= maxLeft+leftSlack {
+		return
+	}
+	ids := slices.SortedFunc(maps.Keys(t.left), func(a, b string) int {
+		return t.left[a].since.Compare(t.left[b].since)
+	})
+	for _, id := range ids[:len(ids)-maxLeft] {
+		delete(t.left, id)
 	}
 }
 

@@ -65,9 +65,13 @@ func (k *Acks) Put(ctx context.Context, code string, a api.Ack, all []api.Proble
 	return k.keep(code, &rec, k.write(ctx, code, val))
 }
 
-// Remove takes back what was acknowledged of a code.
-func (k *Acks) Remove(ctx context.Context, code string) error {
-	return k.keep(code, nil, k.write(ctx, code, nil))
+// Remove takes back what was acknowledged of a code. It reports whether something was.
+func (k *Acks) Remove(ctx context.Context, code string) (bool, error) {
+	_, _, err := k.Store.Get(ctx, store.Acknowledged.Key(code))
+	if errors.Is(err, store.ErrNotExist) {
+		return false, nil
+	}
+	return true, k.keep(code, nil, k.write(ctx, code, nil))
 }
 
 // keep has what was written count here at once.

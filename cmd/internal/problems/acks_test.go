@@ -53,7 +53,7 @@ func TestAnAcknowledgementCoversWhatWasKnownAndNothingElse(t *testing.T) {
 			t.Errorf("%s: counts as degraded: %v", what, !c.known)
 		}
 	}
-	if err := there.Remove(t.Context(), NodeStuck); err != nil {
+	if had, err := there.Remove(t.Context(), NodeStuck); err != nil || !had {
 		t.Fatal(err)
 	}
 	here.Read(t.Context())

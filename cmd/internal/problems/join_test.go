@@ -18,13 +18,15 @@ func TestTheProblemsOfOtherReplicasStandThereOnceWithTheirNames(t *testing.T) {
 		more[i] = New(AuditSinkDown, strconv.Itoa(i), "no line")
 	}
 	all := Join("a", here, []Told{
-		{"b", []api.Problem{New(NodeGone, "", "2 gone"), New(EventsDown, "", "events are down"), clock("50s off")}},
+		{"b", []api.Problem{
+			New(NodeGone, "", "2 gone"), New(EventsDown, "", "events are down"), clock("50s off"),
+		}, true},
 		{"c", []api.Problem{
 			New(StandIn, "x", "2 nodes"), New(EventsDown, "", "events are down"), clock("50s off"),
 			New(NodeExcluded, "x", "x"),
-		}},
-		{"d", []api.Problem{New(NodeExcluded, "x", "y"), {Code: "of-a-later-version", Text: "z"}}},
-		{"e", more},
+		}, true},
+		{"d", []api.Problem{New(NodeExcluded, "x", "y"), {Code: "of-a-later-version", Text: "z"}}, true},
+		{"e", more, true},
 	})
 	var got []string
 	for _, p := range all {
@@ -44,6 +46,49 @@ func TestTheProblemsOfOtherReplicasStandThereOnceWithTheirNames(t *testing.T) {
 	}
 	if here[1].Replicas != nil {
 		t.Error("the list of this replica was changed")
+	}
+}
+
+// A replica may answer what is wrong with it, and not which troubles its nodes have.
+func TestWhatWasNotSummedUpIsNotDropped(t *testing.T) {
+	here := []api.Problem{New(StandIn, "x", "1 node")}
+	all := Join("a", here, []Told{
+		{"b", []api.Problem{New(StandIn, "x", "2 nodes"), New(NodesNearEnd, "", "5 nodes")}, false},
+		{"c", []api.Problem{New(StandIn, "x", "3 nodes")}, true},
+	})
+	var got []string
+	for _, p := range all {
+		got = append(got, fmt.Sprintf("%s %s %v", p.Code, p.Text, p.Replicas))
+	}
+	want := []string{"stand-in 1 node []", "stand-in 2 nodes [b]", "node-certificates-near-end 5 nodes [b]"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s", strings.Join(got, "\n"))
+	}
+}
+
+// Each replica has its own directory of certificates, sealing keys and expected nodes.
+func TestWhatIsWrongWithTheFilesOfAnotherReplicaIsShown(t *testing.T) {
+	here := []api.Problem{
+		New(CertificatesExpired, "", "2 certificates have expired; x expired 3m59s ago, at noon"),
+		New(NotRenewed, "", "1 certificate expires in 12d3h"), New(NodeMissing, "", "1 expected: e1"),
+	}
+	all := Join("a", here, []Told{{"b", []api.Problem{
+		New(CertificatesExpired, "", "2 certificates have expired; x expired 4m0s ago, at noon"),
+		New(NotRenewed, "", "7 certificates expire in 12d3h"), New(NodeMissing, "", "1 expected: e2"),
+		New(RecordsUnopenable, "", "r"),
+	}, true}})
+	var got []string
+	for _, p := range all {
+		got = append(got, fmt.Sprintf("%s %.14s %v", p.Code, p.Text, p.Replicas))
+	}
+	want := []string{
+		"certificates-expired 2 certificates [a b]", "certificates-not-renewed 1 certificate  []",
+		"node-missing 1 expected: e1 []", "certificates-not-renewed 7 certificates [b]",
+		"node-missing 1 expected: e2 [b]",
+		"records-unopenable r [b]",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s", strings.Join(got, "\n"))
 	}
 }
 

@@ -39,6 +39,8 @@ type kept struct {
 	Code  string    `json:"code"`
 	Where string    `json:"where"`
 	Since time.Time `json:"since"`
+	// Gone reports that it was not found the last time.
+	Gone bool `json:"gone,omitempty"`
 }
 
 // keptFile is the file.
@@ -52,7 +54,8 @@ type keptFile struct {
 type Memory struct {
 	mu    sync.Mutex
 	since map[problemKey]stand
-	wrote keptFile // wrote is what the file has.
+	at    time.Time // at is when Date was called last.
+	wrote keptFile  // wrote is what the file has.
 }
 
 // Date gives each problem that has no Since the time at which it was seen first. A problem that was
@@ -64,6 +67,7 @@ func (m *Memory) Date(all []api.Problem, now time.Time) {
 	if m.since == nil {
 		m.since = map[problemKey]stand{}
 	}
+	m.at = now
 	for k, s := range m.since {
 		if now.Sub(s.seen) > forgetAfter && now.After(s.until) {
 			delete(m.since, k)
@@ -111,11 +115,28 @@ func (m *Memory) Load(file string, now time.Time) error {
 		m.since = map[problemKey]stand{}
 	}
 	for _, k := range f.Problems[:min(len(f.Problems), maxRemembered)] {
-		if !k.Since.After(now) {
-			m.since[problemKey{k.Code, k.Where}] = stand{since: k.Since, seen: f.At, until: now.Add(againWithin)}
+		if k.Since.After(now) {
+			continue
 		}
+		s := stand{since: k.Since, seen: f.At}
+		if !k.Gone {
+			s.until = now.Add(againWithin)
+		}
+		m.since[problemKey{k.Code, k.Where}] = s
 	}
 	return nil
+}
+
+// Over says that a problem was told as over. If it was of before a restart, it is not waited for
+// any longer.
+func (m *Memory) Over(code, where string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := problemKey{code, where}
+	if s, known := m.since[k]; known {
+		s.until = time.Time{}
+		m.since[k] = s
+	}
 }
 
 // Keep writes the file for the next start, if it has changed what there is to remember. Every five
@@ -125,7 +146,7 @@ func (m *Memory) Keep(file string, now time.Time) error {
 	defer m.mu.Unlock()
 	all := make([]kept, 0, len(m.since))
 	for k, s := range m.since {
-		all = append(all, kept{k.code, k.where, s.since})
+		all = append(all, kept{k.code, k.where, s.since, s.until.IsZero() && s.seen.Before(m.at)})
 	}
 	slices.SortFunc(all, func(a, b kept) int {
 		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Where, b.Where))

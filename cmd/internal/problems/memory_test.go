@@ -46,6 +46,33 @@ func TestAProblemStandsSinceBeforeARestart(t *testing.T) {
 	}
 }
 
+// What had ended before a restart, or was told as over after it, is not waited for. It begins anew.
+func TestAProblemThatEndedAroundARestartBeginsAnew(t *testing.T) {
+	start := time.Unix(10_000, 0).UTC()
+	for what, endsBefore := range map[string]bool{"before": true, "after": false} {
+		file := filepath.Join(t.TempDir(), "problems.json")
+		all := func() []api.Problem { return []api.Problem{New(StoreDown, "a", "")} }
+		var before, after Memory
+		before.Date(all(), start)
+		if endsBefore {
+			before.Date(nil, start.Add(time.Second))
+		}
+		if err := before.Keep(file, start.Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if err := after.Load(file, start.Add(10*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if !endsBefore {
+			after.Over(StoreDown, "a")
+		}
+		again := all()
+		if after.Date(again, start.Add(2*time.Minute)); again[0].Since != start.Add(2*time.Minute) {
+			t.Errorf("it ended %s the restart, and stands since %s", what, again[0].Since.Sub(start))
+		}
+	}
+}
+
 func TestWithoutAProblemNothingIsKeptAndADamagedFileIsSaid(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "problems.json")
 	now := time.Unix(10_000, 0)

@@ -51,6 +51,7 @@ const (
 	ConfigUnusable      = "config-unusable"
 	ConfigNotReloaded   = "config-not-reloaded"
 	ConfigNeedsRestart  = "config-needs-restart"
+	ReplicaTwice        = "replica-twice"
 	ReplicaMissing      = "replica-missing"
 	ReplicaUnreachable  = "replica-unreachable"
 	MixedVersions       = "mixed-versions"
@@ -59,6 +60,7 @@ const (
 	NodesUnremembered   = "nodes-unremembered"
 	Unaudited           = "certificates-unaudited"
 	Unrecorded          = "events-unrecorded"
+	NodeDenied          = "node-denied"
 	NodeExcluded        = "node-excluded"
 )
 
@@ -137,9 +139,12 @@ var Register = []Kind{
 	{ConfigUnusable, api.Warning, "correct it, then systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNotReloaded, api.Warning, "systemctl reload lockstepd or kill -HUP", Generic, ""},
 	{ConfigNeedsRestart, api.Warning, "restart lockstepd, or put the file back", Generic, ""},
+	{ReplicaTwice, api.Critical, "stop one of the two, and remove the file replica from its data directory; " +
+		"it gets a new name at its next start", Generic, ""},
 	{ReplicaMissing, api.Warning,
 		"start it, or lockstep status --ack replica-missing if it is not to come back", "LockstepReplicaMissing", ""},
-	{ReplicaUnreachable, api.Warning, "look at its admin_listen, and at the network between the two", Generic, ""},
+	{ReplicaUnreachable, api.Warning,
+		"look at its admin_listen, at the network between the two, and at the clocks of both", Generic, ""},
 	{MixedVersions, api.Warning, "bring the others to the same version (docs/upgrade.md)", Generic, ""},
 	{NodeMissing, api.Warning, "lockstep nodes --all", "LockstepNodeMissing", ""},
 	{NodeGone, api.Warning, "lockstep nodes --all, or lockstep node forget NODE if one is not to come back",
@@ -147,6 +152,8 @@ var Register = []Kind{
 	{NodesUnremembered, api.Notice, "lockstep node forget NODE makes room", "", "a fleet of that size has it for good"},
 	{Unaudited, api.Warning, "repair the sinks of the audit log", Generic, ""},
 	{Unrecorded, api.Warning, "make room on the disk of the data directory", Generic, ""},
+	{NodeDenied, api.Warning, "give the node an id that the rule lists (nodes), or list this one there",
+		"LockstepNodeDenied", ""},
 	{NodeExcluded, api.Warning, "lockstep exclude NODE --for 0 takes it back", "",
 		"somebody typed it, and it ends by itself; a rotation that leaves the node behind has its own alert"},
 }

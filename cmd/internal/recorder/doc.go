@@ -9,4 +9,5 @@
 //     says how often it happened more.
 //   - All lines about nodes together are bounded, too. Those beyond are counted, and a line says
 //     how many there were. Nothing is left out without a line that says so.
+//   - The disk comes last. If it is full or hangs, all others are told all the same.
 package recorder

@@ -33,6 +33,14 @@ type same struct {
 	node, name string
 }
 
+// sameAs is what e counts as.
+func sameAs(e Entry) same {
+	if e.Same != "" {
+		return same{e.Kind, "", e.Same}
+	}
+	return same{e.Kind, e.Node, e.Name}
+}
+
 // again is how often the same happened within a window.
 type again struct {
 	since time.Time
@@ -76,7 +84,7 @@ func (f *flood) passes(e Entry, now time.Time) bool {
 	if e.Kind == events.Rotation || e.Kind == events.Policy || e.Kind == events.Settings {
 		return true
 	}
-	k := same{e.Kind, e.Node, e.Name}
+	k := sameAs(e)
 	a := f.seen[k]
 	if a != nil && now.Sub(a.since) < window {
 		if a.n++; a.n > ofOne {

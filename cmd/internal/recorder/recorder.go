@@ -35,13 +35,16 @@ type Entry struct {
 	events.Event
 	// Line is what those who watch get. Nil stands for one that is made of the event.
 	Line *api.Line
+	// Same is what counts as the same within a kind, if that is not the node and the name. Where
+	// somebody else chooses the name, it bounds the lines.
+	Same string
 	// Level is that of the line in the log.
 	Level slog.Level
 	// Logged reports that the log has its line already.
 	Logged bool
 }
 
-// maxWaiting bounds the entries that wait to be written.
+// maxWaiting bounds the entries that wait to be told, and the events that wait to be written.
 const maxWaiting = 16 << 10
 
 // syncEvery is how much of the record a crash of the machine may lose.
@@ -51,18 +54,25 @@ const syncEvery = 5 * time.Second
 type Recorder struct {
 	cfg  Config
 	wake chan struct{} // capacity 1
+	due  chan struct{} // due says that there is something to write. Its capacity is 1.
 
-	mu      sync.Mutex
-	waiting []Entry
-	lost    map[events.Kind]int // lost counts what did not fit into waiting.
-	failed  error               // failed is why the journal could not be written the last time.
+	mu       sync.Mutex
+	waiting  []Entry
+	lost     map[events.Kind]int // lost counts what did not fit into waiting.
+	told     []events.Event      // told are those that are to be written.
+	missing  map[events.Kind]int // missing counts what is told, and could not be written.
+	missedAt time.Time           // missedAt is since when missing is not empty.
+	failed   error               // failed is why the journal could not be written the last time.
 
 	flood flood // Only Run's goroutine uses it.
 }
 
 // New starts nothing. What is published before Run waits for it.
 func New(c Config) *Recorder {
-	return &Recorder{cfg: c, wake: make(chan struct{}, 1), lost: map[events.Kind]int{}, flood: newFlood(time.Now())}
+	return &Recorder{
+		cfg: c, wake: make(chan struct{}, 1), due: make(chan struct{}, 1),
+		lost: map[events.Kind]int{}, missing: map[events.Kind]int{}, flood: newFlood(time.Now()),
+	}
 }
 
 // Publish implements [events.Publisher].
@@ -107,42 +117,36 @@ func (r *Recorder) Problems() []api.Problem {
 	}
 }
 
-// Run writes what was recorded until ctx ends, and then what is left.
+// Run tells and writes what was recorded until ctx ends, and then what is left. A disk that hangs
+// holds up what is written, and nothing else.
 func (r *Recorder) Run(ctx context.Context) error {
+	over := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() { r.keep(over) })
+	defer writer.Wait()
+	defer close(over)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	synced, dirty := time.Now(), false
 	for {
-		over := false
 		select {
 		case <-ctx.Done():
-			over = true
+			now := time.Now()
+			r.tell(append(r.take(now), r.flood.due(now.Add(time.Hour))...))
+			return nil
 		case <-r.wake:
 		case <-tick.C:
 		}
-		now := time.Now()
-		all := r.take(now)
-		if over {
-			all = append(all, r.flood.due(now.Add(time.Hour))...)
-		}
-		if r.write(all); over {
-			return nil
-		}
-		dirty = dirty || len(all) > 0
-		if dirty && now.Sub(synced) >= syncEvery {
-			// That it can be synced does not mean that lines fit.
-			if err := r.cfg.Journal.Sync(); err != nil {
-				r.note(err)
-			}
-			synced, dirty = now, false
-		}
+		r.tell(r.take(time.Now()))
 	}
 }
 
 // Close writes what was recorded after Run had ended.
-func (r *Recorder) Close() { r.write(r.take(time.Now())) }
+func (r *Recorder) Close() {
+	r.tell(r.take(time.Now()))
+	r.write()
+}
 
-// take returns what is to be written now.
+// take returns what is to be told now.
 func (r *Recorder) take(now time.Time) (out []Entry) {
 	r.mu.Lock()
 	waiting, lost := r.waiting, r.lost
@@ -162,22 +166,20 @@ func (r *Recorder) take(now time.Time) (out []Entry) {
 	return append(out, r.flood.due(now)...)
 }
 
-// write hands entries to all that get them.
-func (r *Recorder) write(all []Entry) {
+// tell hands entries to all that get them, and the journal last.
+func (r *Recorder) tell(all []Entry) {
 	if len(all) == 0 {
 		return
 	}
 	list := make([]events.Event, len(all))
 	for i := range all {
-		if all[i].Replica == "" {
-			all[i].Replica = r.cfg.Replica
+		e := &all[i]
+		if e.Replica == "" {
+			e.Replica = r.cfg.Replica
 		}
-		list[i] = all[i].Event
-	}
-	r.note(r.cfg.Journal.Append(list...))
-	for _, e := range all {
+		list[i] = e.Event
 		if !e.Logged {
-			r.log(e)
+			r.log(*e)
 		}
 		if e.Line == nil {
 			l := LineOf(e.Event)
@@ -187,6 +189,15 @@ func (r *Recorder) write(all []Entry) {
 		if !e.Kind.Wakes() {
 			r.publish(e.Event)
 		}
+	}
+	r.mu.Lock()
+	fit := min(len(list), maxWaiting-len(r.told))
+	r.told = append(r.told, list[:fit]...)
+	r.miss(list[fit:])
+	r.mu.Unlock()
+	select {
+	case r.due <- struct{}{}:
+	default:
 	}
 }
 

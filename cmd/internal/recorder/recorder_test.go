@@ -1,8 +1,10 @@
 package recorder
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +23,13 @@ type paper struct {
 	lines []events.Event
 	sent  []events.Event
 	stall chan struct{} // Append waits while it is open; nil: never
+	err   error         // err is what Append returns.
+}
+
+func (p *paper) full(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
 }
 
 func (p *paper) Append(all ...events.Event) error {
@@ -29,6 +38,9 @@ func (p *paper) Append(all ...events.Event) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.err != nil {
+		return p.err
+	}
 	p.lines = append(p.lines, all...)
 	return nil
 }
@@ -117,26 +129,73 @@ func TestAStormIsBoundedAndCounted(t *testing.T) {
 	})
 }
 
-// A disk that hangs holds up nobody who says what happened.
+// A disk that hangs holds up nobody who says what happened, and nobody who is told. What the record
+// lacks is counted in it.
 func TestAJournalThatHangsBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &paper{stall: make(chan struct{})}
 		r := recorder(p)
+		watched := 0
+		r.cfg.Watch = func(api.Line) { watched++ }
 		go r.Run(t.Context())
 		r.Publish(events.Event{Kind: events.CertTaken, Text: "the first, which hangs"})
 		synctest.Wait()
-		const n = maxWaiting + 500
+		const n = 2*maxWaiting + 500
 		for i := range n {
 			r.Publish(events.Event{Kind: events.CertTaken, Name: fmt.Sprint(i), Text: "x"})
+			if i%1000 == 0 {
+				synctest.Wait()
+			}
+		}
+		synctest.Wait()
+		if len(p.sent) != n+1 || watched != n+1 {
+			t.Errorf("of %d events %d went to other processes, and %d to those who watch", n+1, len(p.sent), watched)
 		}
 		close(p.stall)
 		time.Sleep(2 * missWindow)
+		synctest.Wait()
 		if got := p.count(events.CertTaken); got != maxWaiting+1 {
 			t.Errorf("%d lines, want %d", got, maxWaiting+1)
 		}
 		if last := p.lines[len(p.lines)-1]; last.Kind != events.Dropped ||
-			!strings.Contains(last.Text, "cert-taken happened 500 times more") {
+			!strings.Contains(last.Text, fmt.Sprintf("lacks at most %d × cert-taken", n-maxWaiting)) {
 			t.Errorf("what did not fit is told as %+v", last)
+		}
+	})
+}
+
+// What could not be written is counted by kind, in one line, once the disk takes lines again.
+func TestWhatAFullDiskDidNotTakeIsCountedInTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{}
+		r := recorder(p)
+		go r.Run(t.Context())
+		r.Publish(connected("edge-1"))
+		synctest.Wait()
+		p.full(errors.New("no space left on device"))
+		r.Publish(connected("edge-2"))
+		synctest.Wait()
+		r.Publish(connected("edge-3"))
+		r.Publish(events.Event{Kind: events.CertTaken, Text: "x"})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(p.sent) != 4 || len(r.Problems()) != 1 {
+			t.Errorf("%d were sent, problems %+v", len(p.sent), r.Problems())
+		}
+		p.full(nil) // no event has to come
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if len(p.lines) != 2 || len(r.Problems()) != 0 {
+			t.Fatalf("%+v, problems %+v", p.lines, r.Problems())
+		}
+		if e := p.lines[1]; e.Kind != events.Dropped || e.Replica != "r" ||
+			e.Text != "the record could not be written for 1m1s, and lacks at most 1 × cert-taken, 2 × node-connected" {
+			t.Errorf("%+v", e)
+		}
+		r.Publish(connected("edge-4"))
+		time.Sleep(time.Minute)
+		if n := p.count(events.Dropped); n != 1 {
+			t.Errorf("it is told %d times", n)
 		}
 	})
 }
@@ -198,6 +257,84 @@ func TestAProblemIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
 	}
 }
 
+func TestAProblemThatGetsMoreSevereIsToldAgain(t *testing.T) {
+	var w watched
+	var got []string
+	record := func(e Entry) { got = append(got, string(e.Kind)+" "+strings.SplitN(e.Text, ",", 2)[0]) }
+	for _, severity := range strings.Fields("warning warning critical warning critical warning warning critical") {
+		p := problems.New(problems.NotRenewed, "", "x")
+		p.Severity = api.Severity(severity)
+		w.look(record, []api.Problem{p}, nil, time.Now())
+	}
+	want := []string{"problem warning", "problem critical", "problem critical"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestProblemsThatAreNotFollowedAreCounted(t *testing.T) {
+	var w watched
+	var got []string
+	record := func(e Entry) {
+		if e.Name == "" {
+			got = append(got, strings.SplitN(e.Text, ":", 2)[0])
+		}
+	}
+	for _, n := range []int{103, 103, 105, 106, 106, 1, 1, 1} {
+		var all []api.Problem
+		for i := range n {
+			all = append(all, problems.New(problems.StoreDown, fmt.Sprint(i), "x"))
+		}
+		w.look(record, all, nil, time.Now())
+	}
+	want := []string{"3 more problems are not followed here", "6 more problems are not followed here"}
+	if !slices.Equal(got, want) || len(w.problems) != 1 {
+		t.Errorf("%q, want %q; %d are followed", got, want, len(w.problems))
+	}
+}
+
+// What is over after a restart is told as over, and what stands is not told again.
+func TestAProblemThatWasToldBeforeARestartIsToldWhenItIsOver(t *testing.T) {
+	began := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	file := t.TempDir() + "/told.mark"
+	var got []string
+	now := began
+	run := func(looks ...string) {
+		w := recorder(&paper{}).resume(file, now)
+		for _, codes := range looks {
+			var all []api.Problem
+			for code := range strings.FieldsSeq(codes) {
+				p := problems.New(code, "", code+" stands")
+				p.Since = began
+				all = append(all, p)
+			}
+			w.look(func(e Entry) { got = append(got, string(e.Kind)+" "+e.Name) }, all, nil, now)
+			now = now.Add(30 * time.Second)
+			w.keep()
+		}
+	}
+	const both = problems.StoreDown + " " + problems.ReplicaMissing
+	run(both, both, problems.ClockOff+" "+both) // the clock was seen once, and is not told
+	// It takes a while until it is known again that a replica is missing.
+	run("", "", problems.ReplicaMissing, problems.ReplicaMissing)
+	run("", "", "")
+	run("", "", "", "", "")
+	run("", "", "")
+	want := []string{
+		"problem store-down", "problem replica-missing", "problem-over store-down", "problem-over replica-missing",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if err := os.WriteFile(file, []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run("", "")
+	if len(got) != len(want) {
+		t.Errorf("of a file that cannot be read: %q", got[len(want):])
+	}
+}
+
 // What is summed up, because it happened too often, is found by its hosts all the same. Those who
 // subscribe get no digests of hosts.
 func TestASumOfLinesHasTheirHosts(t *testing.T) {
@@ -214,9 +351,10 @@ func TestASumOfLinesHasTheirHosts(t *testing.T) {
 			Text: "no", At: now,
 		})
 	}
-	r.write(r.take(now))
-	r.write(r.flood.due(now.Add(time.Hour)))
-	r.write(r.flood.due(now.Add(2 * time.Hour)))
+	r.tell(r.take(now))
+	r.tell(r.flood.due(now.Add(time.Hour)))
+	r.tell(r.flood.due(now.Add(2 * time.Hour)))
+	r.write()
 	for _, name := range []string{"a-0.example", "b-4.example", "a-9.example", "c-4005.example"} {
 		if !slices.ContainsFunc(p.lines, func(e events.Event) bool { return e.Hosts.Has(name) }) {
 			t.Errorf("no line is about %s", name)

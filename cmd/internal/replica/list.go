@@ -37,12 +37,13 @@ func (r *Registry) List() []api.Replica {
 func (r *Registry) listed(name string, h heard, now time.Time) api.Replica {
 	rec, recorded := r.records[name]
 	// An earlier version writes no record, and may have taken the place of one that did.
-	replaced := recorded && h.alive && (h.at.Sub(rec.At) > staleAfter || rec.Stopped && h.at.Sub(rec.At) > slack)
+	// A goodbye that is older than the roster is not its own, also once it has ended.
+	replaced := recorded && (h.at.Sub(rec.At) > staleAfter || rec.Stopped && h.at.Sub(rec.At) > slack)
 	one := api.Replica{Replica: name, Version: rec.Version, Admin: h.admin, State: api.ReplicaLive, Since: h.first}
 	switch {
 	case recorded && rec.Stopped && !replaced:
 		one.State, one.Since = api.ReplicaStopped, rec.At
-	case !h.alive && now.Sub(h.lost) >= missingAfter:
+	case h.missing(r.looked):
 		one.State, one.Since = api.ReplicaMissing, h.at
 		if rec.At.After(h.at) {
 			one.Since = rec.At

@@ -3,8 +3,6 @@ package replica
 import (
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -14,11 +12,11 @@ import (
 // maxNamed bounds the replicas that a sentence names of a version.
 const maxNamed = 5
 
-// Problems says which replicas are missing, which do not answer, and that they are of different
-// versions.
+// Problems says which replicas are missing, which do not answer, that they are of different
+// versions, and that another process has the name of this one.
 func (r *Registry) Problems() (out []api.Problem) {
 	r.mu.Lock()
-	known := r.read
+	known, mixed, twin, offset := !r.looked.IsZero(), r.mixed, r.twin, r.offset
 	elsewhere, silent := maps.Clone(r.elsewhere), maps.Clone(r.silent)
 	r.mu.Unlock()
 	if !known {
@@ -28,14 +26,10 @@ func (r *Registry) Problems() (out []api.Problem) {
 	for _, one := range all {
 		switch one.State {
 		case api.ReplicaMissing:
-			p := problems.New(problems.ReplicaMissing, one.Replica, fmt.Sprintf(
-				"replica %s (version %s) has not been heard of since %s, and did not say that it stops; "+
-					"after 24 h it is forgotten", one.Replica, one.Version, one.Since.Format(time.RFC3339)))
-			p.Since = one.Since
-			out = append(out, p)
+			out = append(out, ofMissing(one))
 		case api.ReplicaLive:
 			s, quiet := silent[one.Replica]
-			if _, cannot := elsewhere[one.Replica]; cannot {
+			if at, judged := elsewhere[one.Replica]; judged && at == one.Admin {
 				p := problems.New(problems.ReplicaUnreachable, one.Replica, fmt.Sprintf(
 					"replica %s is on another machine, as it seems, and cannot ask this one, "+
 						"whose admin API listens on loopback: %s", one.Replica, r.cfg.Admin))
@@ -50,40 +44,23 @@ func (r *Registry) Problems() (out []api.Problem) {
 			}
 		}
 	}
-	return append(out, mixed(all, now)...)
+	out = append(out, twin.problems(r.cfg.Replica, offset)...)
+	return append(out, mixed.problems(all, now)...)
 }
 
-// mixed says that the replicas are of different versions. That begins when the second version came.
-func mixed(all []api.Replica, now time.Time) []api.Problem {
-	first, names := map[string]time.Time{}, map[string][]string{}
-	for _, one := range all {
-		if !alive(one) || one.Version == "" {
-			continue
-		}
-		if at, known := first[one.Version]; !known || one.Since.Before(at) {
-			first[one.Version] = one.Since
-		}
-		names[one.Version] = append(names[one.Version], one.Replica)
+// ofMissing says that a replica is missing. One of an earlier version says nothing when it stops,
+// so that nobody knows whether it is to come back.
+func ofMissing(one api.Replica) api.Problem {
+	text := fmt.Sprintf("replica %s (version %s) has not been heard of since %s, and did not say that it stops; "+
+		"after 24 h it is forgotten", one.Replica, one.Version, one.Since.Format(time.RFC3339))
+	if one.Version == Earlier {
+		text = fmt.Sprintf("replica %s has not been heard of since %s; it is of an earlier version, which does not "+
+			"say that it stops; after 24 h it is forgotten", one.Replica, one.Since.Format(time.RFC3339))
 	}
-	if len(first) < 2 {
-		return nil
-	}
-	var parts []string
-	for _, v := range slices.Sorted(maps.Keys(names)) {
-		of := names[v]
-		if more := len(of) - maxNamed; more > 0 {
-			of = append(slices.Clone(of[:maxNamed]), fmt.Sprintf("%d more", more))
-		}
-		parts = append(parts, v+" ("+strings.Join(of, ", ")+")")
-	}
-	if more := len(parts) - maxVersions; more > 0 {
-		parts = append(parts[:maxVersions], fmt.Sprintf("%d more", more))
-	}
-	p := problems.New(problems.MixedVersions, "",
-		fmt.Sprintf("the replicas have different versions: %s", strings.Join(parts, ", ")))
-	p.Since = slices.SortedFunc(maps.Values(first), time.Time.Compare)[1]
-	if now.Sub(p.Since) < upgradeFor {
+	p := problems.New(problems.ReplicaMissing, one.Replica, text)
+	p.Since = one.Since
+	if one.Version == Earlier {
 		p.Severity = api.Notice
 	}
-	return []api.Problem{p}
+	return p
 }

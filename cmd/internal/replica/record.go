@@ -21,6 +21,10 @@ type record struct {
 	Started, At time.Time
 	// Stopped reports that the replica has stopped on purpose.
 	Stopped bool
+	// Run is a random word of the process. Admin is the URL of its admin API.
+	Run, Admin string
+	// Mixed is since when the replicas have different versions, by the store's clock.
+	Mixed time.Time
 
 	extra map[string]json.RawMessage
 }
@@ -29,7 +33,10 @@ func keyOf(name string) string { return store.Replicas.Key(name) }
 
 // fields are those that this version knows.
 func (r *record) fields() map[string]any {
-	return map[string]any{"version": &r.Version, "started": &r.Started, "at": &r.At, "stopped": &r.Stopped}
+	return map[string]any{
+		"version": &r.Version, "started": &r.Started, "at": &r.At, "stopped": &r.Stopped,
+		"run": &r.Run, "admin": &r.Admin, "mixed": &r.Mixed,
+	}
 }
 
 // decode reads a record. A field that is missing is zero.
@@ -45,8 +52,10 @@ func decode(val []byte) (r record, err error) {
 			delete(r.extra, name)
 		}
 	}
-	if r.Version = strings.ToValidUTF8(r.Version, "?"); len(r.Version) > maxText {
-		r.Version = strings.ToValidUTF8(r.Version[:maxText], "")
+	for _, text := range []*string{&r.Version, &r.Run, &r.Admin} {
+		if *text = strings.ToValidUTF8(*text, "?"); len(*text) > maxText {
+			*text = strings.ToValidUTF8((*text)[:maxText], "")
+		}
 	}
 	return r, nil
 }

@@ -178,6 +178,22 @@ func TestAnOutageOfTheStoreMakesNobodyMissing(t *testing.T) {
 		l.alive["b"] = true
 		l.wait(time.Minute, b, a)
 		l.is("later", codes(a), "")
+
+		// One that was missing before stays so, also if a single look fails.
+		l.alive["b"] = false
+		l.wait(2*time.Minute, a)
+		l.is("it is gone", codes(a), "replica-missing/b/warning")
+		for range 3 {
+			a.cfg.Store = down{whole}
+			if a.look(t.Context()) == nil {
+				t.Fatal("a look succeeded")
+			}
+			l.is("while the store is away", codes(a), "replica-missing/b/warning")
+			a.cfg.Store = whole
+			l.look(a)
+			l.is("after a failed look", codes(a), "replica-missing/b/warning")
+			time.Sleep(lookEvery)
+		}
 	})
 }
 
@@ -204,11 +220,32 @@ func TestDifferentVersionsAreANoticeForAnHour(t *testing.T) {
 			t.Error("an upgrade makes the status degraded")
 		}
 		l.is("both say so", codes(b), "mixed-versions//notice")
-		l.wait(upgradeFor, a, b)
+		l.wait(upgradeFor/2, a, b)
+		// A restart of any of them does not begin the hour anew.
+		b.leave()
+		l.alive["b"] = false
+		l.wait(time.Minute, a)
+		l.is("one version for a moment", codes(a), "")
+		b = l.replica("b", "v2")
+		l.look(b, a)
+		a.leave()
+		a = l.replica("a", "v1")
+		l.look(a, b)
+		for _, one := range []*Registry{a, b} {
+			if p := one.Problems()[0]; p.Since.Sub(upgraded).Abs() > time.Second {
+				t.Errorf("%s says %+v, upgraded at %s", one.cfg.Replica, p, upgraded)
+			}
+		}
+		l.wait(upgradeFor/2, a, b)
 		l.is("an hour later", codes(a), "mixed-versions//warning")
 		a = l.replica("a", "v2")
 		l.look(a, b)
 		l.is("all upgraded", codes(a)+codes(b), "")
+		l.wait(mixedPause+time.Minute, a, b)
+		a.leave()
+		a = l.replica("a", "v3")
+		l.look(a, b)
+		l.is("the next upgrade", codes(a)+" "+codes(b), "mixed-versions//notice mixed-versions//notice")
 	})
 }
 
@@ -241,6 +278,30 @@ func TestAReplicaWithoutARecordIsOfAnEarlierVersion(t *testing.T) {
 		l.look(old, a)
 		l.wait(staleAfter+time.Minute, a)
 		l.is("put back after a kill", rows(a), "a v2 here, old earlier live")
+		// That one ends, and nobody knows whether it was stopped.
+		l.alive["old"] = false
+		l.wait(time.Minute, a)
+		l.is("it has ended", rows(a), "a v2 here, old earlier missing")
+		l.is("it has ended", codes(a), "replica-missing/old/notice")
+		if p := a.Problems()[0]; !strings.Contains(p.Text, "does not say that it stops") {
+			t.Errorf("%+v", p)
+		}
+	})
+}
+
+// A goodbye is that of the process that wrote it. An earlier version that took its place and was
+// killed has said none.
+func TestAnOldGoodbyeDoesNotCountForTheNextProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		a, b := l.replica("a", "v2"), l.replica("b", "v2")
+		l.look(a, b)
+		b.leave()
+		l.wait(time.Minute, a) // the roster of b is that of an earlier version now
+		l.is("put back", rows(a), "a v2 here, b earlier live")
+		l.alive["b"] = false
+		l.wait(time.Minute, a)
+		l.is("killed", rows(a), "a v2 here, b earlier missing")
 	})
 }
 
@@ -302,7 +363,7 @@ func TestAReplicaThatDoesNotAnswerIsNamed(t *testing.T) {
 		l.is("it answers", codes(a), "")
 
 		// One on another machine cannot ask this one.
-		a.Unreachable(fleet.Peer{Replica: "b", Admin: "http://10.0.0.2:18080"})
+		a.Unreachable(fleet.Peer{Replica: "b", Admin: "http://b"})
 		l.is("this one's address", codes(a), "replica-unreachable/b/warning")
 		if p := a.Problems()[0]; !strings.Contains(p.Next, "admin_listen") {
 			t.Errorf("%+v", p)
@@ -311,6 +372,11 @@ func TestAReplicaThatDoesNotAnswerIsNamed(t *testing.T) {
 		b.leave()
 		l.wait(time.Minute, a)
 		l.is("it has stopped", codes(a), "")
+		b = l.replica("b", "v1")
+		l.look(b, a)
+		l.is("it is back", codes(a), "replica-unreachable/b/warning")
+		a.Unreachable(fleet.Peer{Replica: "b", Admin: "http://10.0.0.2:18080"})
+		l.is("its address before was meant", codes(a), "")
 	})
 }
 

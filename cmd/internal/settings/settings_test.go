@@ -106,6 +106,9 @@ func TestSettingsAreShownWithoutPasswords(t *testing.T) {
 		"nats://token-secret@a":                        "nats://xxxxx@a",
 		"nats://me:se,cret@a":                          "a URL that cannot be read",
 		"nats://me:secret@a,me:secret@b":               "a URL that cannot be read",
+		"nats://me:secret@a;nats://me:secret@b":        "a URL that cannot be read",
+		"nats://me:secret@a/secret@b":                  "a URL that cannot be read",
+		"redis://:secret@a?x=secret@b":                 "a URL that cannot be read",
 		"redis://me@a/1":                               "redis://me@a/1",
 		"ann@a.example":                                "ann@a.example",
 	} {
@@ -144,5 +147,20 @@ func TestDigestsAreOfWhatWasSet(t *testing.T) {
 	if again := settings.Flatten(earlier{Peer: "nats://me:secret@a"}).Digests([]byte("k"),
 		settings.Flatten(earlier{})); again["peer"] == before["peer"] || again[""] == before[""] {
 		t.Error("another key has the same digest")
+	}
+}
+
+func TestWhatShouldBeAURLIsShownWithoutItsPassword(t *testing.T) {
+	for s, want := range map[string]string{
+		"me:secret@a:4222":       "a URL that cannot be read",
+		"http://me:secret@a":     "http://me:xxxxx@a",
+		"nats://token-secret@a":  "nats://xxxxx@a",
+		"embeded":                "embeded",
+		"nats://a:4222,b:4222":   "nats://a:4222,b:4222",
+		"redis://user@a/?db=two": "redis://user@a/?db=two",
+	} {
+		if got := settings.RedactURL(s); got != want {
+			t.Errorf("%s: %q, want %q", s, got, want)
+		}
 	}
 }
