@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 func TestAHeaderThatIsTooLarge(t *testing.T) {
@@ -242,10 +243,19 @@ func TestStreamsThatAreResetAreEndedUpstream(t *testing.T) {
 			f := r.raw()
 			f.await(func(fr http2.Frame) bool { s, ok := fr.(*http2.SettingsFrame); return ok && s.IsAck() })
 			go io.Copy(io.Discard, f.conn)
+			var head bytes.Buffer
+			e := hpack.NewEncoder(&head)
 			for i := range uint32(1000) {
-				f.request(2*i+1, true)
-				if f.WriteRSTStream(2*i+1, http2.ErrCodeCancel) != nil {
-					break // it has had enough
+				head.Reset()
+				for _, h := range [][2]string{
+					{":method", "GET"}, {":scheme", "https"}, {":path", "/"}, {":authority", shop},
+				} {
+					check(t, e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}))
+				}
+				err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: head.Bytes(),
+					EndStream: true, EndHeaders: true})
+				if err != nil || f.WriteRSTStream(2*i+1, http2.ErrCodeCancel) != nil {
+					break // the edge has had enough
 				}
 			}
 			f.conn.Close()
