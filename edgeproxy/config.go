@@ -1,6 +1,8 @@
 package edgeproxy
 
 import (
+	"cmp"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -84,6 +86,21 @@ type Route struct {
 	// UpstreamCA is a PEM file with the CAs of https upstreams. If it is empty, the system's CAs
 	// count.
 	UpstreamCA string `yaml:"upstream_ca"`
+	// UpstreamName is the name that the certificates of https upstreams must carry. They are asked
+	// for it (SNI). If it is empty, that is the host of each upstream. Give it if upstreams are
+	// addresses.
+	UpstreamName string `yaml:"upstream_name"`
+	// UpstreamCert and UpstreamKey are PEM files with the certificate, its chain and the key that
+	// https upstreams are shown if they ask. The files are read again when they change. If they
+	// cannot be used then, the ones of before are shown.
+	UpstreamCert string `yaml:"upstream_cert"`
+	UpstreamKey  string `yaml:"upstream_key"`
+	// Body, UpstreamDial, UpstreamHeader and UpstreamIdle are timeouts for this route. One that is
+	// left out is as in timeouts.
+	Body           time.Duration `yaml:"body"`
+	UpstreamDial   time.Duration `yaml:"upstream_dial"`
+	UpstreamHeader time.Duration `yaml:"upstream_header"`
+	UpstreamIdle   time.Duration `yaml:"upstream_idle"`
 }
 
 // Limits bound what clients can make the proxy hold.
@@ -99,15 +116,22 @@ type Timeouts struct {
 	Header time.Duration `yaml:"header"`
 	// Idle is for a connection without a request.
 	Idle time.Duration `yaml:"idle"`
-	// Body is how long a client may keep one piece of a body waiting. An upstream may be silent,
-	// and so may an upgraded connection.
+	// Body is how long a client may keep one piece of a body waiting. A stream, whose length the
+	// client does not say, may wait for UpstreamHeader if that is longer. Once the response has
+	// begun, both sides may be silent, and so may an upgraded connection.
 	Body time.Duration `yaml:"body"`
 	// Load is for loading a certificate while a client waits.
 	Load time.Duration `yaml:"load"`
 	// UpstreamDial is for connecting to an upstream, with its handshake.
 	UpstreamDial time.Duration `yaml:"upstream_dial"`
-	// UpstreamHeader is for an upstream's response to begin.
+	// UpstreamHeader is for an upstream's response to begin. The time begins when the upstream has
+	// all that the client sent.
 	UpstreamHeader time.Duration `yaml:"upstream_header"`
+	// UpstreamIdle is how long a connection to an upstream is kept without a request. It should be
+	// less than the upstream keeps it. Otherwise the upstream may close it just when a request is
+	// sent, and a POST is then answered with 502. Node.js, Apache and uvicorn keep it for 5 s,
+	// gunicorn for 2 s. A shorter time in a Keep-Alive header of the upstream is respected.
+	UpstreamIdle time.Duration `yaml:"upstream_idle"`
 	// Drain is how long requests may go on once the proxy is told to stop.
 	Drain time.Duration `yaml:"drain"`
 }
@@ -119,7 +143,8 @@ func DefaultLimits() Limits { return Limits{HeaderBytes: 64 << 10, Streams: 250,
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
 		Header: 10 * time.Second, Idle: 2 * time.Minute, Body: time.Minute, Load: 5 * time.Second,
-		UpstreamDial: 5 * time.Second, UpstreamHeader: time.Minute, Drain: 30 * time.Second,
+		UpstreamDial: 5 * time.Second, UpstreamHeader: time.Minute, UpstreamIdle: 4 * time.Second,
+		Drain: 30 * time.Second,
 	}
 }
 
@@ -172,20 +197,25 @@ func (c Config) Faults() (all []error) {
 		d    time.Duration
 	}{
 		{"header", t.Header}, {"idle", t.Idle}, {"body", t.Body}, {"load", t.Load}, {"upstream_dial", t.UpstreamDial},
-		{"upstream_header", t.UpstreamHeader}, {"drain", t.Drain},
+		{"upstream_header", t.UpstreamHeader}, {"upstream_idle", t.UpstreamIdle}, {"drain", t.Drain},
 	} {
-		if step.d <= 0 || step.d > 24*time.Hour {
+		if step.d <= 0 || step.d > maxTimeout {
 			all = append(all, bad("timeouts: %s: %s is not between 0 and 24h", step.name, step.d))
 		}
 	}
 	return all
 }
 
+const maxTimeout = 24 * time.Hour
+
 // FileFaults returns everything that is wrong with the files that c names. New returns the first of
 // them. Each wraps ErrBadConfig.
 func (c Config) FileFaults() (all []error) {
 	for i, r := range c.Routes {
 		if _, err := r.roots(i); err != nil {
+			all = append(all, err)
+		}
+		if _, err := r.pair(i); err != nil {
 			all = append(all, err)
 		}
 	}
@@ -208,6 +238,27 @@ func (r Route) roots(i int) (*x509.CertPool, error) {
 	}
 	p, _, err := pool(r.UpstreamCA, text)
 	return p, err
+}
+
+// pair reads the certificate that the upstreams of route i are shown. It is nil if there is none.
+func (r Route) pair(i int) (*tls.Certificate, error) {
+	if r.UpstreamCert == "" {
+		return nil, nil
+	}
+	c, err := tls.LoadX509KeyPair(r.UpstreamCert, r.UpstreamKey)
+	if err != nil {
+		return nil, fmt.Errorf("%w: routes[%d]: upstream_cert and upstream_key: %w", ErrBadConfig, i, err)
+	}
+	return &c, nil
+}
+
+// timeouts returns those of the route, where t are those of all.
+func (r Route) timeouts(t Timeouts) Timeouts {
+	t.Body = cmp.Or(r.Body, t.Body)
+	t.UpstreamDial = cmp.Or(r.UpstreamDial, t.UpstreamDial)
+	t.UpstreamHeader = cmp.Or(r.UpstreamHeader, t.UpstreamHeader)
+	t.UpstreamIdle = cmp.Or(r.UpstreamIdle, t.UpstreamIdle)
+	return t
 }
 
 // clientCAs reads the CAs of clients. They are nil if clients are asked for no certificate.
@@ -292,10 +343,52 @@ func (r Route) check() error {
 	if len(r.Upstreams) == 0 {
 		return bad("upstreams: there must be one at least")
 	}
+	encrypted := false
 	for _, up := range r.Upstreams {
-		if _, err := endpointURL(up); err != nil {
+		u, err := endpointURL(up)
+		if err != nil {
 			return err
 		}
+		encrypted = encrypted || u.Scheme == "https"
+	}
+	switch {
+	case encrypted:
+	case r.UpstreamName != "":
+		return bad("upstream_name: none of the upstreams is https://")
+	case r.UpstreamCert != "":
+		return bad("upstream_cert: none of the upstreams is https://")
+	}
+	if (r.UpstreamCert == "") != (r.UpstreamKey == "") {
+		return bad("upstream_cert: upstream_cert and upstream_key go together")
+	}
+	if r.UpstreamName != "" {
+		if err := upstreamName(r.UpstreamName); err != nil {
+			return err
+		}
+	}
+	for _, step := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"body", r.Body}, {"upstream_dial", r.UpstreamDial}, {"upstream_header", r.UpstreamHeader},
+		{"upstream_idle", r.UpstreamIdle},
+	} {
+		if step.d < 0 || step.d > maxTimeout {
+			return bad("%s: %s is not between 0 and 24h", step.name, step.d)
+		}
+	}
+	return nil
+}
+
+// upstreamName refuses what no certificate can carry.
+func upstreamName(s string) error {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return nil
+	}
+	if n, err := keysource.ServerName(s); err != nil {
+		return bad("upstream_name: %v", err)
+	} else if strings.HasPrefix(string(n), "*.") {
+		return bad("upstream_name: %q is a pattern: give a name that the certificate covers", s)
 	}
 	return nil
 }

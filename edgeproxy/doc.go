@@ -35,13 +35,16 @@
 //     ready, and goes on when it is not. Under systemd the new one is made a child of systemd, and
 //     is named the main process.
 //   - Time-outs are for each step, and count only while the client or the upstream is waited for.
-//     The deadlines of net/http would end a silent HTTP/2 stream. A request is sent again only if
-//     no connection came about.
+//     The deadlines of net/http would end a silent HTTP/2 stream.
 //   - A connection from a network of proxy_protocol begins with a header, or is closed. The header
 //     is read when the remote address is first asked for. So nothing may ask for that in the loop
 //     that accepts connections.
 //   - Upstreams believe some headers. From peers that are not trusted they are removed. What is
 //     told of a client's certificate is in the words of Envoy.
+//   - A request is sent again if its endpoint has certainly not looked at it, or if it may be made
+//     twice. Outcome.go tells these apart. Up to 64 KiB of a body are kept for that. Connections
+//     to endpoints are this package's own (links.go), since net/http's pool repeats requests that
+//     it should not, and does not repeat some that it could.
 //   - Two proxies behind a virtual address replicate nothing. So there is nothing that a crash
 //     could leave half done.
 package edgeproxy

@@ -63,11 +63,7 @@ func New(c Config, o Options) (*Proxy, error) {
 		if err != nil {
 			return nil, err
 		}
-		roots, err := r.roots(i)
-		if err != nil {
-			return nil, err
-		}
-		u, err := newUpstream(r, roots, c.Timeouts)
+		u, err := newUpstream(r, i, c.Timeouts)
 		if err != nil {
 			return nil, err
 		}

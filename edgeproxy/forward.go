@@ -14,13 +14,19 @@ import (
 
 // forward returns the handler of a route.
 func (p *Proxy) forward(u *upstream) http.Handler {
-	return &httputil.ReverseProxy{
+	proxy := &httputil.ReverseProxy{
 		Transport:    u,
 		Rewrite:      p.rewrite,
 		BufferPool:   &p.buffers,
 		ErrorHandler: p.fail,
 		ErrorLog:     log.New(io.Discard, "", 0), // the access log has the outcome of the request
 	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rw, ok := w.(*response); ok {
+			rw.wait(u.timeouts)
+		}
+		proxy.ServeHTTP(w, r)
+	})
 }
 
 // rewrite changes what the upstream is sent.
@@ -51,6 +57,10 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case p.requests.Err() != nil:
 		w.WriteHeader(http.StatusServiceUnavailable)
+	case client != nil && timedOut(client) && e.body.stream:
+		// The upstream had all that the client sent. Either could have gone on.
+		e.err = errBothSilent
+		w.WriteHeader(http.StatusGatewayTimeout)
 	case client != nil && timedOut(client): // this ends the context, too
 		w.WriteHeader(http.StatusRequestTimeout)
 	case r.Context().Err() != nil:
@@ -63,6 +73,8 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.WriteHeader(http.StatusBadGateway)
 	}
 }
+
+var errBothSilent = errors.New("neither the client nor the upstream went on")
 
 func timedOut(err error) bool {
 	late := (net.Error)(nil)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-const healthy = "/-/healthy"
+const probePath = "/-/healthy"
 
 // probes are requests as health checks send them.
 var probes = map[string]string{
@@ -75,8 +75,8 @@ func TestHealthChecksAreAnsweredWhateverTheyCallTheHost(t *testing.T) {
 	t.Parallel()
 	file := clientCA(t, ca(t, "clients"))
 	r := to(t, func(c *Config) {
-		c.Listeners = []Listener{{HealthPath: healthy}, {HealthPath: healthy, ClientCA: file},
-			{HealthPath: healthy, Fallback: shop}}
+		c.Listeners = []Listener{{HealthPath: probePath}, {HealthPath: probePath, ClientCA: file},
+			{HealthPath: probePath, Fallback: shop}}
 	}, origin(t, "http", seen))
 	n := 0
 	for at := range 3 {
@@ -93,7 +93,7 @@ func TestHealthChecksAreAnsweredWhateverTheyCallTheHost(t *testing.T) {
 		t.Errorf("with a server name: %d %q, %v", status, body, err)
 	}
 	c := r.client(0, func(c *tls.Config) { c.InsecureSkipVerify = true })
-	resp, err := c.Get("https://127.0.0.1:8443" + healthy)
+	resp, err := c.Get("https://127.0.0.1:8443" + probePath)
 	check(t, err)
 	defer resp.Body.Close()
 	if resp.StatusCode != 200 || resp.ProtoMajor != 2 || resp.Header.Get("Cache-Control") != "no-store" {
@@ -109,7 +109,7 @@ func TestAProbesConnectionHasNothingElse(t *testing.T) {
 	t.Parallel()
 	file := clientCA(t, ca(t, "clients"))
 	r := to(t, func(c *Config) {
-		c.Listeners = []Listener{{HealthPath: healthy}, {HealthPath: healthy, ClientCA: file}}
+		c.Listeners = []Listener{{HealthPath: probePath}, {HealthPath: probePath, ClientCA: file}}
 	}, origin(t, "http", seen))
 	for at := range 2 {
 		for what, request := range nothing {
@@ -140,7 +140,7 @@ func TestAProbesConnectionHasNothingElse(t *testing.T) {
 func TestWithoutAHealthPathNothingHasChanged(t *testing.T) {
 	t.Parallel()
 	r := to(t, func(c *Config) {
-		c.Listeners = []Listener{{}, {Fallback: shop}, {Fallback: shop, HealthPath: healthy}}
+		c.Listeners = []Listener{{}, {Fallback: shop}, {Fallback: shop, HealthPath: probePath}}
 	}, origin(t, "http", seen))
 	if status, _, err := r.say(0, "", probes["HAProxy, httpchk"]); err == nil {
 		t.Errorf("without a fallback: %d", status)
@@ -162,19 +162,19 @@ func TestWithoutAHealthPathNothingHasChanged(t *testing.T) {
 
 func TestAnEdgeThatIsNotReadySaysSo(t *testing.T) {
 	t.Parallel()
-	r := to(t, func(c *Config) { c.Listeners[0].HealthPath = healthy }, origin(t, "http", seen))
+	r := to(t, func(c *Config) { c.Listeners[0].HealthPath = probePath }, origin(t, "http", seen))
 	r.proxy.listeners[0].ready.Store(false) // as before the first ring
 	status, body, err := r.say(0, "", probes["Kubernetes"])
 	if status != 503 || !strings.Contains(body, "ticket keys") {
 		t.Errorf("%d %q, %v", status, body, err)
 	}
-	if l := r.lines(1)[0]; l["status"] != 503.0 || l["path"] != healthy {
+	if l := r.lines(1)[0]; l["status"] != 503.0 || l["path"] != probePath {
 		t.Errorf("logged: %v", l)
 	}
 }
 
 func TestAHealthPathIsOneThatProbesCanSend(t *testing.T) {
-	for _, path := range []string{"/healthy", healthy, "/.well-known/lockstep"} {
+	for _, path := range []string{"/healthy", probePath, "/.well-known/lockstep"} {
 		if err := checkHealthPath(path); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}

@@ -3,16 +3,20 @@ package edgeproxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 func TestAHeaderThatIsTooLarge(t *testing.T) {
@@ -85,6 +89,203 @@ func TestConnectionsOfAListenerAreLimited(t *testing.T) {
 	}
 }
 
+// Sixty streams whose responses nobody reads hold some hundred KiB each, of which half is the
+// origin's, in the same process.
+func TestResponsesThatNobodyReadsAreHeldInSmallPart(t *testing.T) {
+	const streams, most = 60, 512 << 10
+	for _, scheme := range []string{"http", "h2c", "https"} {
+		var served atomic.Int64
+		piece := make([]byte, 64<<10)
+		r := to(t, nil, origin(t, scheme, func(w http.ResponseWriter, r *http.Request) {
+			served.Add(1)
+			for r.Context().Err() == nil {
+				if _, err := w.Write(piece); err != nil {
+					return
+				}
+			}
+		}))
+		before := heap()
+		f := r.raw(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
+		for i := range uint32(streams) {
+			f.request(2*i+1, true)
+		}
+		r.until("all streams are served", func() bool { return served.Load() == streams })
+		held, since := heap()-before, time.Now()
+		for time.Since(since) < 400*time.Millisecond { // until it no longer grows
+			time.Sleep(50 * time.Millisecond)
+			if now := heap() - before; now > held+1<<20 {
+				held, since = now, time.Now()
+			}
+		}
+		t.Logf("%s: %d KiB a stream", scheme, held>>10/streams)
+		if held > streams*most {
+			t.Errorf("%s: %d streams hold %d KiB", scheme, streams, held>>10)
+		}
+		f.conn.Close()
+		r.stop()
+	}
+}
+
+// What clients send and no upstream takes stays with the clients, but for some hundred KiB. Here
+// they are in the same process, and so is the origin. To an endpoint that takes large frames,
+// net/http has a buffer of 512 KiB for each stream.
+func TestBodiesThatNoUpstreamTakesAreHeldInSmallPart(t *testing.T) {
+	const streams = 60
+	for scheme, most := range map[string]int64{"http": 512 << 10, "h2c": 1 << 20} {
+		var served atomic.Int64
+		release := make(chan struct{})
+		r := to(t, nil, origin(t, scheme, func(http.ResponseWriter, *http.Request) {
+			served.Add(1)
+			<-release
+		}))
+		before := heap()
+		c := r.over("h2")
+		ctx, cancel := context.WithCancel(shortly(t))
+		for range streams {
+			req, err := http.NewRequestWithContext(ctx, "POST", "https://"+shop, &endless{})
+			check(t, err)
+			go c.Do(req)
+		}
+		r.until("all streams are served", func() bool { return served.Load() == streams })
+		held, since := heap()-before, time.Now()
+		for time.Since(since) < 400*time.Millisecond { // until it no longer grows
+			time.Sleep(50 * time.Millisecond)
+			if now := heap() - before; now > held+1<<20 {
+				held, since = now, time.Now()
+			}
+		}
+		t.Logf("%s: %d KiB a stream", scheme, held>>10/streams)
+		if held > streams*most {
+			t.Errorf("%s: %d streams hold %d KiB", scheme, streams, held>>10)
+		}
+		cancel()
+		close(release)
+		r.stop()
+	}
+}
+
+func TestBodiesThatAreKeptToBeSentAgainAreLimited(t *testing.T) {
+	t.Parallel()
+	total := new(atomic.Int64)
+	var all []*upload
+	kept := func() (bytes int64, bodies int) {
+		for _, u := range all {
+			if u.again() {
+				bodies++
+				bytes += int64(len(u.buf))
+			}
+		}
+		return bytes, bodies
+	}
+	one := func(size int, length int64) *reading {
+		req, err := http.NewRequestWithContext(context.WithValue(t.Context(), keptKey{}, total), "POST", "https://x",
+			io.MultiReader(bytes.NewReader(make([]byte, size))))
+		check(t, err)
+		req.ContentLength = length
+		u := newUpload(req)
+		all = append(all, u)
+		r := u.read(nil, time.Minute, func() {})
+		if n, err := io.Copy(io.Discard, r); n != int64(size) || err != nil {
+			t.Errorf("%d bytes of %d: %v", n, size, err)
+		}
+		return r
+	}
+	for _, known := range []bool{false, true} {
+		for size, want := range map[int]bool{
+			0: true, 1: true, 4 << 10: true, 64<<10 - 1: true, 64 << 10: true, 64<<10 + 1: false, 1 << 20: false,
+		} {
+			length := int64(-1)
+			if known {
+				length = int64(size)
+			}
+			r := one(size, length)
+			if r.again() != want {
+				t.Errorf("%d bytes, length known %t: it can be sent again: %t", size, known, !want)
+			}
+			n, err := io.Copy(io.Discard, r.read(nil, time.Minute, func() {}))
+			if want && (n != int64(size) || err != nil) {
+				t.Errorf("the second time %d bytes of %d: %v", n, size, err)
+			}
+			if r.settle(r); len(r.buf) > 0 || total.Load() != 0 {
+				t.Errorf("%d bytes: %d are still kept, counted %d", size, len(r.buf), total.Load())
+			}
+		}
+	}
+	all = nil
+	for range 100 {
+		one(60<<10, -1)
+	}
+	if n, bodies := kept(); n > replayableOfClient || bodies < 10 || total.Load() != n {
+		t.Errorf("%d bytes of %d bodies are kept, counted %d", n, bodies, total.Load())
+	}
+	for _, u := range all {
+		u.settle(nil)
+	}
+	if total.Load() != 0 {
+		t.Errorf("nothing is kept, counted %d", total.Load())
+	}
+}
+
+// Streams that are opened and reset leave nothing behind.
+func TestStreamsThatAreResetAreEndedUpstream(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []string{"http", "h2c"} {
+		var now, most atomic.Int64
+		up := origin(t, scheme, func(_ http.ResponseWriter, r *http.Request) {
+			n := now.Add(1)
+			defer now.Add(-1)
+			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+			}
+			<-r.Context().Done()
+		})
+		r := to(t, func(c *Config) { c.Limits.Streams = 20 }, up)
+		for range 3 {
+			f := r.raw()
+			f.await(func(fr http2.Frame) bool { s, ok := fr.(*http2.SettingsFrame); return ok && s.IsAck() })
+			go io.Copy(io.Discard, f.conn)
+			var head bytes.Buffer
+			e := hpack.NewEncoder(&head)
+			for i := range uint32(1000) {
+				head.Reset()
+				for _, h := range [][2]string{
+					{":method", "GET"}, {":scheme", "https"}, {":path", "/"}, {":authority", shop},
+				} {
+					check(t, e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}))
+				}
+				err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: head.Bytes(),
+					EndStream: true, EndHeaders: true})
+				if err != nil || f.WriteRSTStream(2*i+1, http2.ErrCodeCancel) != nil {
+					break // the edge has had enough
+				}
+			}
+			f.conn.Close()
+		}
+		r.until("all have ended", func() bool { return now.Load() == 0 })
+		t.Logf("%s: at most %d requests at once", scheme, most.Load())
+	}
+}
+
+func TestAConnectionWithoutARequestIsClosed(t *testing.T) {
+	t.Parallel()
+	r := to(t, func(c *Config) { c.Timeouts.Idle = 200 * time.Millisecond },
+		origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
+	c := r.dial(shop, "http/1.1")
+	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", shop)
+	closed(t, c)
+	f := r.raw()
+	f.request(1, true)
+	closed(t, f.conn)
+}
+
+// heap is how much memory is in use.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // pools give up what they had before the first one
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 func TestClientsThatDoNotGoOnAreCutOff(t *testing.T) {
 	t.Parallel()
 	h := func(w http.ResponseWriter, r *http.Request) (err error) {
@@ -138,7 +339,7 @@ func TestClientsThatDoNotGoOnAreCutOff(t *testing.T) {
 		},
 		"half a body, HTTP/2": func(t *testing.T, r *rig) (net.Conn, bool) {
 			f := r.raw()
-			f.request(1, false, ":method", "POST", ":path", "/up")
+			f.request(1, false, ":method", "POST", ":path", "/up", "content-length", "10")
 			check(t, f.WriteData(1, false, []byte("12345")))
 			if got := f.status(1); got != "408" {
 				t.Errorf("%s", got)

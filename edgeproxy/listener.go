@@ -66,6 +66,9 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		},
 		ErrorLog:    log.New(&handshakes{p}, "", 0),
 		BaseContext: func(net.Listener) context.Context { return p.requests },
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, keptKey{}, new(atomic.Int64))
+		},
 	}
 	if l.HealthPath != "" && l.Fallback == "" {
 		var err error

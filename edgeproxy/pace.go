@@ -32,11 +32,24 @@ func newResponse(w http.ResponseWriter, r *http.Request, e *entry, timeout time.
 		past(rw.control.SetWriteDeadline)
 	}}
 	if r.Body != nil && r.Body != http.NoBody {
-		rw.body = &body{ReadCloser: r.Body,
+		rw.body = &body{ReadCloser: r.Body, stream: r.ContentLength < 0,
 			guard: guard{timeout: timeout, cut: func() { past(rw.control.SetReadDeadline) }}}
 		r.Body = rw.body
 	}
 	return rw
+}
+
+// wait is called with the timeouts of the request's route, before anything is read or written. A
+// client that says how long its body is owes all of it. In a stream it may be the upstream's turn:
+// then that has as long as for any answer.
+func (w *response) wait(t Timeouts) {
+	w.guard.timeout = t.Body
+	if w.body != nil {
+		w.body.guard.timeout = t.Body
+		if w.body.stream {
+			w.body.guard.timeout = max(t.Body, t.UpstreamHeader)
+		}
+	}
 }
 
 func (w *response) WriteHeader(status int) {
@@ -122,11 +135,12 @@ func (w *response) end() {
 // body is the body of a request, whose reads are guarded.
 type body struct {
 	io.ReadCloser
-	guard guard
-	err   atomic.Pointer[error] // the error of the last read
 	// trailer is filled as the body ends. What upstreams would believe is removed from it then. It
 	// is nil if the client is trusted.
 	trailer http.Header
+	stream  bool // the client does not say how long it is
+	guard   guard
+	err     atomic.Pointer[error] // the error of the last read
 }
 
 func (b *body) Read(p []byte) (int, error) {

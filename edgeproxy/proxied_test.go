@@ -50,11 +50,11 @@ var (
 )
 
 const (
-	local, onBehalf = 0x20, 0x21
-	unspec          = 0
-	tcp4, udp4      = 0x11, 0x12
-	tcp6, udp6      = 0x21, 0x22
-	stream, dgram   = 0x31, 0x32
+	local, onBehalf   = 0x20, 0x21
+	unspec            = 0
+	tcp4, udp4        = 0x11, 0x12
+	tcp6, udp6        = 0x21, 0x22
+	unixStream, dgram = 0x31, 0x32
 )
 
 // own stands for the balancer's own address in what follows.
@@ -74,7 +74,7 @@ var proxyHeaders = map[string]struct {
 	"v2, IPv6":           {block(onBehalf, tcp6, v6), "2001:db8::7"},
 	"v2, UDP over IPv4":  {block(onBehalf, udp4, v4), "192.0.2.7"},
 	"v2, UDP over IPv6":  {block(onBehalf, udp6, v6), "2001:db8::7"},
-	"v2, unix":           {block(onBehalf, stream, unix), own},
+	"v2, unix":           {block(onBehalf, unixStream, unix), own},
 	"v2, unix datagrams": {block(onBehalf, dgram, unix), own},
 	"v2, unspecified":    {block(onBehalf, unspec, nil), own},
 	"v2, unspecified, with TLVs": {block(onBehalf, unspec, nil, tlv(0xea, 1, 'v', 'p', 'c')),
@@ -88,7 +88,7 @@ var proxyHeaders = map[string]struct {
 	"v2, with a certificate":       {block(onBehalf, tcp4, v4, tlv(0x28, make([]byte, 3000)...)), "192.0.2.7"},
 	"v2, with a checksum":          {summed(block(onBehalf, tcp4, v4, tlv(2, 'x'), tlv(3, 0, 0, 0, 0))), "192.0.2.7"},
 	"v2, IPv6, with a checksum":    {summed(block(onBehalf, tcp6, v6, tlv(3, 0, 0, 0, 0))), "2001:db8::7"},
-	"v2, unix, with a checksum":    {summed(block(onBehalf, stream, unix, tlv(3, 0, 0, 0, 0))), own},
+	"v2, unix, with a checksum":    {summed(block(onBehalf, unixStream, unix, tlv(3, 0, 0, 0, 0))), own},
 	"v2, no more, with a checksum": {summed(block(onBehalf, unspec, nil, tlv(3, 0, 0, 0, 0))), own},
 }
 

@@ -35,7 +35,7 @@ func (r *router) add(host keysource.Name, prefix string, h http.Handler) {
 // semicolon. So a path must lead to the same route for the strictest and for the loosest reader.
 // No reader may find a dot segment in it. Otherwise the error is errPath.
 func (r *router) find(host keysource.Name, u *url.URL) (http.Handler, error) {
-	raw := u.EscapedPath() // this is what is sent
+	raw := sentPath(u)
 	if !strings.ContainsAny(raw, `%;\`) && !strings.Contains(raw, "//") && !strings.Contains(raw, "/.") {
 		return r.match(host, raw).handler, nil
 	}
@@ -52,6 +52,35 @@ func (r *router) find(host keysource.Name, u *url.URL) (http.Handler, error) {
 		return nil, errPath
 	}
 	return h.handler, nil
+}
+
+// keepPath makes u send the path of a request as the client wrote it. It returns false if that
+// cannot be: an upstream would find another request in the line, or cut a fragment off. By itself
+// net/url writes a path anew that has a byte which it would escape. Then %2F becomes a slash.
+func keepPath(u *url.URL, target string) bool {
+	raw, _, _ := strings.Cut(target, "?")
+	if raw != "" && raw[0] != '/' { // scheme://authority/path
+		_, raw, _ = strings.Cut(raw, ":")
+		if rest, ok := strings.CutPrefix(raw, "//"); ok {
+			raw = strings.TrimLeftFunc(rest, func(r rune) bool { return r != '/' })
+		}
+	}
+	switch {
+	case raw == "" || raw == u.EscapedPath():
+		return true // net/url sends a slash for an empty path
+	case raw[0] != '/' || strings.ContainsAny(raw, " #") || strings.HasPrefix(raw, "//"):
+		return false // net/url would take what follows two slashes for a host
+	}
+	u.Opaque = raw
+	return true
+}
+
+// sentPath returns the path that upstreams are sent.
+func sentPath(u *url.URL) string {
+	if u.Opaque != "" {
+		return u.Opaque
+	}
+	return u.EscapedPath()
 }
 
 // slashless replaces encoded slashes by something that matches no slash.

@@ -60,6 +60,8 @@ func (l *listener) find(r *http.Request) (http.Handler, int, error) {
 		return nil, http.StatusNotImplemented, nil
 	case !wellFormed(r):
 		return nil, http.StatusBadRequest, errRequest
+	case !keepPath(r.URL, r.RequestURI):
+		return nil, http.StatusBadRequest, errPath
 	}
 	host, ok := l.requestHost(r)
 	if !ok {

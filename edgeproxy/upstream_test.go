@@ -92,8 +92,8 @@ func nowhereAt(t *testing.T, scheme string) string {
 	return scheme + "://" + ln.Addr().String()
 }
 
-// hangup is an address that ends every connection after it has read the first piece, and counts
-// them.
+// hangup is an address that ends every connection after it has read from the first request or
+// handshake, and counts them.
 func hangup(t *testing.T, scheme string) (string, *atomic.Int64) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
@@ -106,7 +106,8 @@ func hangup(t *testing.T, scheme string) (string, *atomic.Int64) {
 				return
 			}
 			n.Add(1)
-			c.Read(make([]byte, 1<<10))
+			// More than an HTTP/2 connection begins with, and less than a request or a ClientHello.
+			io.ReadAtLeast(c, make([]byte, 1<<10), 90)
 			c.Close()
 		}
 	}()
@@ -243,7 +244,7 @@ func TestNoClientCanMakeAnEndpointFail(t *testing.T) {
 				f.request(1, false, ":method", "POST")
 				check(t, f.WriteData(1, false, []byte("x")))
 				check(t, f.WriteRSTStream(1, 8))
-				f.request(3, false, ":method", "POST")
+				f.request(3, false, ":method", "POST", "content-length", "100")
 				check(t, f.WriteData(3, false, []byte("x")))
 				if got := f.status(3); got != "408" {
 					t.Errorf("HTTP/2, half a body: %s", got)

@@ -104,6 +104,10 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 		strings.Replace(least, "{address", "{client_ca: ca.pem, xfcc_cert: true, address", 1),
 		strings.Replace(least, "{address", "{health_path: /-/healthy, address", 1),
 		strings.Replace(least, "{upstreams", "{host: \"*.example\", path: /a/, upstreams", 1),
+		strings.Replace(least, "{upstreams",
+			"{body: 2h, upstream_dial: 1s, upstream_header: 10m, upstream_idle: 1s, upstreams", 1),
+		strings.Replace(least, "{upstreams: [\"http:",
+			"{upstream_name: a.example, upstream_cert: a.pem, upstream_key: b.pem, upstreams: [\"https:", 1),
 	} {
 		if err := pages.Valid(t, schema, []byte(good)); err != nil {
 			t.Errorf("%q: the schema: %v", good, err)
@@ -135,6 +139,8 @@ func TestTheSchemaAndTheEdgeTakeTheSameFiles(t *testing.T) {
 		strings.Replace(least, "{address", "{health_path: /, address", 1),
 		strings.Replace(least, "{address", "{health_path: healthy, address", 1),
 		strings.Replace(least, "{upstreams", "{path: a, upstreams", 1),
+		strings.Replace(least, "{upstreams", "{upstream_idle: soon, upstreams", 1),
+		strings.Replace(least, "{upstreams", "{upstream_name: [a.example], upstreams", 1),
 	} {
 		if err := pages.Valid(t, schema, []byte(bad)); err == nil {
 			t.Errorf("%q: the schema takes it", bad)

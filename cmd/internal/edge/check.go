@@ -93,7 +93,13 @@ func (k *checker) files(sound bool) {
 	e.conn.Close()
 	for _, own := range c.own() {
 		if now := time.Now(); own.State(expiry.Proof, now) != expiry.Good {
-			k.Unwell(k.place("xds_cert"),
+			key := "xds_cert"
+			for _, f := range c.ownFiles() {
+				if f.path == own.File {
+					key = f.key
+				}
+			}
+			k.Unwell(k.place(key),
 				fmt.Errorf("%s (%s, %s): it %s", own.What, own.Name, own.File, own.Words(now)))
 			continue
 		}

@@ -127,6 +127,25 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 				"edge.yaml:7: edge configuration: routes[0]: upstream_ca",
 				"DIR/empty.pem: there is no certificate in it",
 			}},
+		{name: "certificates for upstreams", code: unwell, prepare: func(c checked) {
+			ca := identitytest.NewAuthority(c.t, "")
+			cert, key := ca.SignUntil(&x509.Certificate{DNSNames: []string{"edge-1"}}, time.Now().Add(time.Hour))
+			c.write("up.crt", string(identitytest.PEM(cert)))
+			c.write("up.key", string(identitytest.KeyPEM(c.t, key)))
+		}, yaml: strings.Replace(least, "{upstreams: [\"http:", "{upstream_cert: DIR/up.crt, "+
+			"upstream_key: DIR/up.key, upstream_name: a.example, upstreams: [\"https:", 1),
+			says: []string{
+				"not well: DIR/edge.yaml:4: the certificate for upstreams (edge-1, DIR/up.crt): it expires in",
+			}},
+		{name: "faults of upstreams", code: refused, yaml: "node: a\nlisteners:\n- address: \"127.0.0.1:0\"\n" +
+			"routes:\n- upstreams: [\"http://127.0.0.1:1\"]\n  upstream_name: a.example\n" +
+			"- host: b.example\n  upstreams: [\"https://127.0.0.1:1\"]\n  upstream_cert: DIR/none.pem\n" +
+			"- host: c.example\n  upstreams: [\"https://127.0.0.1:1\"]\n  upstream_idle: 25h\n",
+			says: []string{
+				"edge.yaml:5: routes[0]: edge configuration: upstream_name: none of the upstreams is https://",
+				"edge.yaml:7: routes[1]: edge configuration: upstream_cert: upstream_cert and upstream_key go",
+				"edge.yaml:10: routes[2]: edge configuration: upstream_idle: 25h0m0s is not between 0 and 24h",
+			}},
 		{name: "no port", yaml: strings.Replace(least, "{address: \"127.0.0.1:0", "{address: \"127.0.0.1:99999", 1),
 			code: refused,
 			says: []string{"edge.yaml:3: listeners[0].address: listen tcp: address 99999: invalid port"}},

@@ -3,7 +3,9 @@ package edge
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,15 +13,34 @@ import (
 	"github.com/lockstep-tls/lockstep/internal/expiry"
 )
 
-// expiryEvery is how often the files of xds_cert and xds_ca are read to see when they end.
+// expiryEvery is how often the files of these certificates are read to see when they end.
 const expiryEvery = 10 * time.Second
 
-// own returns this edge's certificate, and the CAs of the control plane, as the files are now.
+// ownFile is a file with certificates whose end matters to this edge.
+type ownFile struct {
+	key, what, path string
+	most            int
+}
+
+// ownFiles returns the files that the configuration names, each once.
+func (c Config) ownFiles() (all []ownFile) {
+	if c.XDSCert != "" {
+		all = append(all, ownFile{"xds_cert", "this edge's own certificate", c.XDSCert, 1},
+			ownFile{"xds_ca", "the CA of the control plane", c.XDSCA, 20})
+	}
+	for i, r := range c.Routes {
+		known := func(f ownFile) bool { return f.path == r.UpstreamCert }
+		if r.UpstreamCert != "" && !slices.ContainsFunc(all, known) {
+			all = append(all, ownFile{fmt.Sprintf("routes[%d].upstream_cert", i), "the certificate for upstreams",
+				r.UpstreamCert, 1})
+		}
+	}
+	return all
+}
+
+// own returns this edge's certificates, and the CAs of the control plane, as the files are now.
 func (c Config) own() (all []expiry.Certificate) {
-	for _, f := range []struct {
-		what, path string
-		most       int
-	}{{"this edge's own certificate", c.XDSCert, 1}, {"the CA of the control plane", c.XDSCA, 20}} {
+	for _, f := range c.ownFiles() {
 		text, err := os.ReadFile(f.path)
 		if err != nil {
 			continue // a connection says so
@@ -46,20 +67,20 @@ func (c Config) own() (all []expiry.Certificate) {
 // watchExpiry logs when they end, and when they are near it. A connection that stays open does not
 // notice.
 func (e *Edge) watchExpiry(ctx context.Context) {
-	if e.cfg.XDSCert != "" {
+	if len(e.cfg.ownFiles()) > 0 {
 		expiry.Watch(ctx, e.cfg.own, expiryEvery, e.log)
 	}
 }
 
 // measureExpiry adds the metrics of what own returns.
 func (e *Edge) measureExpiry() {
-	if e.cfg.XDSCert == "" {
+	if len(e.cfg.ownFiles()) == 0 {
 		return
 	}
 	e.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lockstep_edge_own_certificate_expiry_seconds",
-			Help: "Seconds until the first of xds_cert and the CAs of xds_ca expires."},
+			Help: "Seconds until the first of xds_cert, the CAs of xds_ca and each upstream_cert expires."},
 			func() float64 {
 				var first time.Time
 				for _, c := range e.cfg.own() {
