@@ -23,12 +23,13 @@ var rooms = []struct {
 }{
 	{"keysource", nil, "the page of nouns: everything imports it, so it imports nothing"},
 	{"keysource/dir", []string{
-		"keysource", "keysource/layout", "store",
+		"keysource", "keysource/layout", "keysource/renewal", "store",
 	}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/layout", []string{"keysource"}, "it looks at names of files, and reads none"},
 	{"keysource/catalog", []string{
-		"internal/expiry", "keysource", "store",
+		"internal/expiry", "keysource", "keysource/renewal", "store",
 	}, "a source knows nouns and where it reads, not who asks"},
+	{"keysource/renewal", []string{"keysource"}, "it judges two certificates, wherever they come from"},
 	{"keysource/eager", []string{
 		"keysource", "store",
 	}, "which hosts are busy is decided without knowing what a listener is"},

@@ -55,6 +55,8 @@ type Audit interface {
 type Log struct {
 	cfg  Config
 	wake chan struct{} // capacity 1
+	// before are the certificates with warnings that were known at the start.
+	before versions
 
 	mu      sync.Mutex
 	noted   []dir.Change
@@ -84,10 +86,21 @@ func New(c Config) *Log {
 	if err != nil {
 		c.Log.Warn("which certificates the directory had is not known: all of them are told as new", "err", err)
 	}
+	before := maps.Clone(known)
+	maps.DeleteFunc(before, func(_ keysource.Name, v version) bool { return len(v.Warnings) == 0 })
 	return &Log{
-		cfg: c, wake: make(chan struct{}, 1), known: known, file: f, told: map[keysource.Name]string{},
+		cfg: c, wake: make(chan struct{}, 1), known: known, file: f, before: before, told: map[keysource.Name]string{},
 		unsaved: map[keysource.Name]struct{}{}, due: map[keysource.Name]change{},
 	}
+}
+
+// Warned returns what was to be warned of a version when this process began; see
+// [dir.Config].Warned.
+func (l *Log) Warned(n keysource.Name, version string) []string {
+	if v := l.before[n]; v.Version == version {
+		return v.Warnings
+	}
+	return nil
 }
 
 // know remembers the version of a name, or that the name is gone.
@@ -233,6 +246,10 @@ func (l *Log) one(c dir.Change) (ch change, e recorder.Entry, ok bool) {
 			c.Certificate.NotAfter.UTC().Format(time.RFC3339))
 		if ch.words != "" {
 			e.Text += "; " + ch.words
+		}
+		if len(c.Certificate.Warnings) > 0 {
+			e.Level = slog.LevelWarn
+			e.Text += "; warning: " + strings.Join(c.Certificate.Warnings, "; ")
 		}
 		l.know(c.Name, &now)
 	case dir.Removed:
