@@ -104,7 +104,7 @@ func (c *Catalog) Warned() (out []Warned) {
 // judge judges next against what is stored. If next will be valid soon, it waits.
 func (c *Catalog) judge(ctx context.Context, n keysource.Name, have, next keysource.Certificate) ([]string, error) {
 	v := renewal.Judge(have, next, time.Now())
-	if wait := time.Until(next.NotBefore); v.Keep != "" && wait > 0 && wait <= waitToBeValid {
+	if wait := time.Until(v.Until); v.Early && wait <= waitToBeValid {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -120,7 +120,11 @@ func (c *Catalog) judge(ctx context.Context, n keysource.Name, have, next keysou
 
 // kept says why the stored certificate of n stays.
 func kept(n keysource.Name, v renewal.Verdict) error {
-	return fmt.Errorf("%s: %w: %s", n, keysource.ErrBadCertificate, v.Keep)
+	next := "; if it is meant, remove the one in the store first (lockstep cert rm)"
+	if v.Early {
+		next = ": put it then"
+	}
+	return fmt.Errorf("%s: %w: %s%s", n, keysource.ErrBadCertificate, v.Keep, next)
 }
 
 // warn keeps the warnings about certificates that were stored, and forgets those about what they

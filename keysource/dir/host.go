@@ -282,7 +282,7 @@ func (d *Dir) look(h *host) error {
 	if err == nil {
 		c.Warnings, v = d.judge(h.name, was, c, now)
 		if v.Keep != "" {
-			sig, err = signature{}, fmt.Errorf("%s: %w: %s", at.folder, keysource.ErrBadCertificate, v.Keep)
+			sig, err = signature{}, kept(at.folder, v)
 		}
 	}
 

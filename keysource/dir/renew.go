@@ -26,6 +26,15 @@ func (d *Dir) judge(n keysource.Name, was *keysource.Certificate, c keysource.Ce
 	return v.Warnings, v
 }
 
+// kept says why what stands in a folder is not served.
+func kept(folder string, v renewal.Verdict) error {
+	next := ""
+	if v.Early {
+		next = ": it is served from then on"
+	}
+	return fmt.Errorf("%s: %w: %s%s", folder, keysource.ErrBadCertificate, v.Keep, next)
+}
+
 // settles reports whether a chain that became shorter is not believed yet. The caller holds mu.
 func (d *Dir) settles(h *host, shorter bool, now time.Time) bool {
 	if !shorter {

@@ -19,6 +19,8 @@ type Verdict struct {
 	Keep string
 	// Until is when the renewal is to be judged again. It is zero unless Keep says something.
 	Until time.Time
+	// Early reports that the renewal is not valid yet, and is at Until.
+	Early bool
 	// Shorter reports that the renewal is to be served, and that its chain became shorter.
 	Shorter bool
 	// Warnings say what looks worse.
@@ -39,8 +41,8 @@ func Judge(was, next keysource.Certificate, now time.Time) Verdict {
 	from, until := old.validity()
 	if good := !now.Before(from) && !now.After(until); good {
 		if at, _ := made.validity(); now.Before(at) {
-			return Verdict{Until: at, Keep: fmt.Sprintf("it is not valid before %s, and the one that is served is "+
-				"valid: put it then", stamp(at))}
+			return Verdict{Early: true, Until: at, Keep: fmt.Sprintf("it is not valid before %s, and the one that is "+
+				"served is valid", stamp(at))}
 		}
 		if lost := made.lostIssuer(old); lost != nil {
 			return Verdict{Until: until.Add(time.Second), Keep: fmt.Sprintf("its chain is the leaf alone, without the "+
