@@ -26,6 +26,12 @@ type renewals struct {
 	served map[string]fleet.Pair // served is what each host had at first.
 }
 
+// worseRenewal is one that comes for a host. Begin writes it. Look sees what becomes of it. All begin
+// before one is looked at.
+type worseRenewal struct {
+	begin, look func(r *renewals, host string)
+}
+
 // of issues a chain for a host. Above are the intermediates.
 func (r *renewals) of(ca *fleet.CA, l fleet.Leaf, above ...*fleet.CA) fleet.Pair {
 	r.t.Helper()
@@ -112,9 +118,11 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 	changed := func(change func(*x509.Certificate)) func(string) fleet.Leaf {
 		return func(host string) fleet.Leaf { return fleet.Leaf{Names: []string{host}, Change: change} }
 	}
-	refused := func(words string, l func(string) fleet.Leaf) func(*renewals, string) {
-		return func(r *renewals, host string) {
+	refused := func(words string, l func(string) fleet.Leaf) worseRenewal {
+		begin := func(r *renewals, host string) {
 			r.ok(fleet.WriteHost(r.certs, host, r.of(r.inter, l(host), r.inter)))
+		}
+		return worseRenewal{begin, func(r *renewals, host string) {
 			r.eventually(func() error {
 				if c := r.listed(host); !strings.Contains(c.Problem, words) {
 					return fmt.Errorf("the problem of %s is %q, want %q in it", host, c.Problem, words)
@@ -122,12 +130,15 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 				return nil
 			})
 			r.ok(r.serve(host, r.served[host]))
-		}
+		}}
 	}
-	taken := func(words string, p func(*renewals, string) fleet.Pair) func(*renewals, string) {
-		return func(r *renewals, host string) {
-			next := p(r, host)
+	taken := func(words string, p func(*renewals, string) fleet.Pair) worseRenewal {
+		var next fleet.Pair
+		begin := func(r *renewals, host string) {
+			next = p(r, host)
 			r.ok(fleet.WriteHost(r.certs, host, next))
+		}
+		return worseRenewal{begin, func(r *renewals, host string) {
 			r.eventuallyWithin(40*time.Second, func() error { return r.serve(host, next) })
 			c := r.listed(host)
 			if all := strings.Join(c.Warnings, "; "); (words == "") != (all == "") || !strings.Contains(all, words) {
@@ -136,11 +147,11 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 			if c.Problem != "" {
 				r.t.Errorf("the problem is %q", c.Problem)
 			}
-		}
+		}}
 	}
 	// inSteps writes the parts of a renewal one after the other.
-	inSteps := func(ca *fleet.CA, pause time.Duration) func(*renewals, string) {
-		return func(r *renewals, host string) {
+	inSteps := func(ca *fleet.CA, pause time.Duration) worseRenewal {
+		return worseRenewal{look: func(r *renewals, host string) {
 			old := r.served[host]
 			alone := r.of(ca, leaf(host))
 			r.write(host, "tls.key", alone.Key)
@@ -154,7 +165,7 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 			if c := r.listed(host); len(c.Warnings) > 0 || c.Problem != "" {
 				r.t.Errorf("a whole chain: %+v", c)
 			}
-		}
+		}}
 	}
 	second := func(at time.Duration) time.Time { return time.Now().Truncate(time.Second).Add(at) }
 	begins := func(in time.Duration) func(string) fleet.Leaf {
@@ -163,9 +174,9 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 	by := func(ca *fleet.CA) func(*renewals, string) fleet.Pair {
 		return func(r *renewals, host string) fleet.Pair { return r.of(ca, leaf(host), ca) }
 	}
-	cases := map[string]func(r *renewals, host string){
+	cases := map[string]worseRenewal{
 		"two-steps":   inSteps(r.inter, 1500*time.Millisecond),
-		"other-steps": inSteps(other, 4*time.Second),
+		"other-steps": inSteps(other, 3*time.Second),
 		"expired":     refused("expired at", changed(func(c *x509.Certificate) { c.NotAfter = second(-time.Second) })),
 		"hour":        refused("not valid before", begins(time.Hour)),
 		"minute":      refused("not valid before", begins(time.Minute)),
@@ -182,8 +193,8 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 			return r.of(r.inter, fleet.Leaf{Names: []string{host}, RSA: true}, r.inter)
 		}),
 		"cross-signed": taken("became shorter", by(below)),
-		"seconds": func(r *renewals, host string) {
-			at := second(5 * time.Second)
+		"seconds": {look: func(r *renewals, host string) {
+			at := second(4 * time.Second)
 			starts := changed(func(c *x509.Certificate) { c.NotBefore = at })
 			next := r.of(r.inter, starts(host), r.inter)
 			r.ok(fleet.WriteHost(r.certs, host, next))
@@ -195,8 +206,8 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 			if c := r.listed(host); len(c.Warnings) > 0 || c.Problem != "" {
 				r.t.Errorf("once it is valid: %+v", c)
 			}
-		},
-		"lost": func(r *renewals, host string) {
+		}},
+		"lost": {look: func(r *renewals, host string) {
 			alone := r.of(r.inter, leaf(host))
 			r.ok(fleet.WriteHost(r.certs, host, alone))
 			r.eventually(func() error {
@@ -211,14 +222,14 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 			}
 			r.write(host, "tls.crt", append(alone.Chain, r.inter.PEM()...))
 			r.eventually(func() error { return r.serve(host, alone) })
-		},
-		"stored": func(r *renewals, host string) {
+		}},
+		"stored": {look: func(r *renewals, host string) {
 			r.ok(os.RemoveAll(fleet.HostDir(r.certs, host)))
 			old := r.of(r.inter, fleet.Leaf{Names: []string{host, "www." + host}}, r.inter)
 			r.put(host, old, 0, "")
 			r.eventually(func() error { return r.serve(host, old) })
-			r.put(host, r.of(r.inter, leaf(host)), 1, "without the intermediate")
-			r.put(host, r.of(r.inter, begins(time.Minute)(host), r.inter), 1, "not valid before")
+			r.put(host, r.of(r.inter, leaf(host)), 5, "without the intermediate")
+			r.put(host, r.of(r.inter, begins(time.Minute)(host), r.inter), 5, "not valid before")
 			dir := r.path("import-" + host)
 			r.ok(fleet.WriteHost(dir, host, r.of(r.inter, leaf(host))))
 			x := r.lockstep("cert", "import", dir)
@@ -233,7 +244,7 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 			if c := r.listed(host); len(c.Warnings) != 1 {
 				r.t.Errorf("cert list: %+v", c)
 			}
-		},
+		}},
 	}
 
 	addr := s.listen("  match: [\"*.worse.example\"]\n")
@@ -280,13 +291,18 @@ func TestAWorseRenewalFailsNoHandshake(t *testing.T) {
 			})
 		}
 	}
+	for name, c := range cases {
+		if c.begin != nil {
+			c.begin(r, name+".worse.example")
+		}
+	}
 	t.Run("kinds", func(t *testing.T) {
-		for name, f := range cases {
+		for name, c := range cases {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				sub := *r
 				sub.stage = r.stage.in(t)
-				f(&sub, name+".worse.example")
+				c.look(&sub, name+".worse.example")
 			})
 		}
 	})
