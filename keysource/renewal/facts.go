@@ -157,6 +157,6 @@ func usage(f facts) string {
 	if leaf.KeyUsage == 0 || leaf.KeyUsage&x509.KeyUsageDigitalSignature != 0 {
 		return ""
 	}
-	return "its keyUsage lacks digitalSignature: some clients, such as Chromium, refuse it; have it issued with that " +
+	return "its keyUsage lacks digitalSignature: some clients, such as GnuTLS, refuse it; have it issued with that " +
 		"usage"
 }

@@ -26,8 +26,8 @@ type renewals struct {
 	served map[string]fleet.Pair // served is what each host had at first.
 }
 
-// worseRenewal is one that comes for a host. Begin writes it. Look sees what becomes of it. All begin
-// before one is looked at.
+// worseRenewal is one that comes for a host. Begin writes it. Look sees what becomes of it. All
+// begin before one is looked at.
 type worseRenewal struct {
 	begin, look func(r *renewals, host string)
 }
