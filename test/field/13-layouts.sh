@@ -1,7 +1,6 @@
 #!/bin/bash
 # Certificates as certbot, acme.sh, lego, Kubernetes and others lay them out.
 . "$(dirname "$0")/lib.sh"
-n=0
 new() { issue "new/$1" "DNS:$1,DNS:www.$1"; } # new NAME makes new/NAME/tls.crt and tls.key
 into() { mkdir -p "$(dirname "$3")" && cp "new/$1/tls.$2" "$3"; }
 # certbot: links into archive, a README, a second lineage of a name

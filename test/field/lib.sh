@@ -176,8 +176,10 @@ plane() {
 	port admin
 	spawn plane.log "$bin/lockstepd" --data-dir data --admin-listen "127.0.0.1:$admin" "${certs[@]}" "$@"
 	plane=$!
-	within 30 ready "$admin" || wrong "fixture: lockstepd does not start: $(grep . plane.log | tail -1)"
+	within 30 settled "$admin" $plane
+	ready "$admin" || wrong "fixture: lockstepd does not start: $(grep . plane.log | tail -1)"
 }
+settled() { ready "$1" || ! kill -0 "$2" 2>/dev/null; } # settled ADMIN-PORT PID
 ready() { [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$1/readyz")" = 200 ]; }
 
 # edge [SED-SCRIPT] starts lockstep-edge at $edge, $edge_admin with what bootstrap prints, edited.
@@ -189,7 +191,8 @@ edge() {
 	[ -z "${1:-}" ] || sed -i -E "$1" edge.yaml
 	spawn edge.log "$bin/lockstep-edge" --config edge.yaml
 	edge_pid=$!
-	within 20 ready "$edge_admin" || wrong "fixture: lockstep-edge does not start: $(grep . edge.log | tail -1)"
+	within 20 settled "$edge_admin" $edge_pid
+	ready "$edge_admin" || wrong "fixture: lockstep-edge does not start: $(grep . edge.log | tail -1)"
 }
 
 # envoy HOST... starts an Envoy at $eager with a filter chain for each host; without hosts one at
