@@ -125,7 +125,7 @@ var rooms = []struct {
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
 	{"cmd/internal/certlog", []string{
 		"audit", "cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events",
-		"internal/atomicfile", "keysource", "keysource/dir",
+		"internal/atomicfile", "keysource", "keysource/dir", "keysource/renewal",
 	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
 	{"cmd/internal/check", nil, "it says what was found: what is looked at is its users' business"},
 	{"cmd/internal/check/plane", []string{

@@ -125,7 +125,7 @@ func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certific
 // stands in the Warnings of what is returned.
 //
 // Put refuses what cannot serve while what is there can; see [renewal.Judge]. If it will be valid
-// within ten seconds, Put waits.
+// within five seconds, Put waits.
 //
 // Put refuses a name that [keysource.ServerName] would not return (ErrBadName). It refuses a chain
 // or key that is not good, or that does not cover n (ErrBadCertificate). After any other error it

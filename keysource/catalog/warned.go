@@ -18,7 +18,7 @@ import (
 const (
 	// waitToBeValid is how long Put waits for a certificate that is not valid yet. A CA's clock may
 	// be some seconds ahead.
-	waitToBeValid = 10 * time.Second
+	waitToBeValid = 5 * time.Second
 	// maxWarned is of how many certificates warnings are kept. More look worse only when a fleet
 	// changes its CA, and then all for the same reason.
 	maxWarned = 1000
@@ -120,7 +120,7 @@ func (c *Catalog) judge(ctx context.Context, n keysource.Name, have, next keysou
 
 // kept says why the stored certificate of n stays.
 func kept(n keysource.Name, v renewal.Verdict) error {
-	next := "; if it is meant, remove the one in the store first (lockstep cert rm)"
+	next := "; if it is meant, remove the stored one first"
 	if v.Early {
 		next = ": put it then"
 	}

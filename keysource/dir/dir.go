@@ -35,6 +35,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 )
 
 // Config is what a [Dir] needs.
@@ -50,8 +51,9 @@ type Config struct {
 	// Noted is called with each thing that a look at the directory showed. It must not block, and
 	// must not call the Dir. It may be nil.
 	Noted func(Change)
-	// Warned returns what is still to be warned of a version, from before a restart. It may be nil.
-	Warned func(n keysource.Name, version string) []string
+	// Last returns what is remembered of the certificate of a name that was taken last, from before
+	// a restart. It must not block, and must not call the Dir. It may be nil.
+	Last func(keysource.Name) renewal.Last
 	// Known remembers the names over a restart. So it is noticed as a loss that a volume is not
 	// mounted at the start. If it is nil, that is not noticed.
 	Known Known
@@ -100,7 +102,7 @@ type Dir struct {
 	rescan  time.Duration
 	changed func([]keysource.Name)
 	noted   func(Change)
-	warned  func(keysource.Name, string) []string
+	last    func(keysource.Name) renewal.Last
 	known   Known
 	accept  string // what an operator types to accept a loss
 	log     *slog.Logger
@@ -157,15 +159,15 @@ func New(c Config) *Dir {
 	if c.Noted == nil {
 		c.Noted = func(Change) {}
 	}
-	if c.Warned == nil {
-		c.Warned = func(keysource.Name, string) []string { return nil }
+	if c.Last == nil {
+		c.Last = func(keysource.Name) renewal.Last { return renewal.Last{} }
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Dir{
 		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, noted: c.Noted, known: c.Known,
-		log: c.Log, warned: c.Warned,
+		log: c.Log, last: c.Last,
 		open: openWatcher, accept: c.AcceptLoss,
 		ready: make(chan struct{}), wakeup: make(chan struct{}, 1),
 		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recentlyGone: map[keysource.Name]goneName{},

@@ -9,16 +9,13 @@ import (
 )
 
 // judge judges what the files of n hold against was, which is served. Was is nil if nothing is in
-// memory. It returns what is to be warned of.
+// memory. Then it goes by what is remembered. It returns what is to be warned of.
 func (d *Dir) judge(n keysource.Name, was *keysource.Certificate, c keysource.Certificate, now time.Time,
 ) ([]string, renewal.Verdict) {
 	switch {
 	case was == nil:
-		version := c.Version()
-		if before := d.warned(n, version); len(before) > 0 {
-			return before, renewal.Verdict{}
-		}
-		return renewal.First(c), renewal.Verdict{}
+		v := d.last(n).After(c, now)
+		return v.Warnings, v
 	case was.Equal(c.PEM):
 		return was.Warnings, renewal.Verdict{}
 	}

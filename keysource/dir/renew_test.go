@@ -203,11 +203,8 @@ func TestWarningsOutliveARestart(t *testing.T) {
 		root, ca := t.TempDir(), testca.New(t)
 		v := put(t, ca, root, "shop.example")
 		b := start(t, root, false, func(c *Config) {
-			c.Warned = func(n keysource.Name, version string) []string {
-				if n == "shop.example" && version == v {
-					return []string{"as before"}
-				}
-				return nil
+			c.Last = func(keysource.Name) renewal.Last {
+				return renewal.Last{Version: v, Warnings: []string{"as before"}}
 			}
 		})
 		synctest.Wait()
@@ -222,6 +219,36 @@ func TestWarningsOutliveARestart(t *testing.T) {
 		pass(6 * time.Second)
 		if e := b.entry("shop.example"); len(e.Warnings) > 0 {
 			t.Errorf("replaced: %+v", e)
+		}
+	})
+}
+
+// Nodes may have the one before. So a start must not push them one that most clients refuse.
+func TestALostIntermediateIsNotServedAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ca := t.TempDir(), testca.New(t)
+		inter := ca.Intermediate(t)
+		folder := filepath.Join(root, "shop.example")
+		chain, key := inter.Issue(t, "shop.example")
+		last := renewal.Last{
+			Version: "before", NotAfter: time.Now().Add(time.Hour),
+			Intermediates: []string{inter.Cert.Subject.String()},
+		}
+		alone := putPEM(t, folder, chain, key)
+		b := start(t, root, false, func(c *Config) { c.Last = func(keysource.Name) renewal.Last { return last } })
+		b.fails("shop.example", "without the intermediate")
+		pass(6 * time.Second)
+		b.news()
+		if e := b.entry("shop.example"); !strings.Contains(e.Problem, "without the intermediate") {
+			t.Errorf("%+v", e)
+		}
+		pass(time.Hour)
+		b.wants("shop.example", alone) // the one before has expired
+		if e := b.entry("shop.example"); len(e.Warnings) != 1 || e.Problem != "" {
+			t.Errorf("%+v", e)
+		}
+		if got := b.news(); !slices.Equal(got, []keysource.Name{"shop.example"}) {
+			t.Errorf("told %v", got)
 		}
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 )
 
 const (
@@ -55,16 +56,15 @@ type Audit interface {
 type Log struct {
 	cfg  Config
 	wake chan struct{} // capacity 1
-	// before are the certificates with warnings that were known at the start.
-	before versions
 
 	mu      sync.Mutex
 	noted   []dir.Change
 	waiting int   // waiting is how many changes are not in the audit log yet.
 	why     error // why is why they are not.
 
+	known versions // Run alone changes it, and holds mu then.
+
 	// Only Run uses the rest.
-	known   versions
 	file    file
 	unsaved map[keysource.Name]struct{} // unsaved are the names that changed since the last write.
 	told    map[keysource.Name]string   // told has the problem of each name that was told last.
@@ -86,25 +86,26 @@ func New(c Config) *Log {
 	if err != nil {
 		c.Log.Warn("which certificates the directory had is not known: all of them are told as new", "err", err)
 	}
-	before := maps.Clone(known)
-	maps.DeleteFunc(before, func(_ keysource.Name, v version) bool { return len(v.Warnings) == 0 })
 	return &Log{
-		cfg: c, wake: make(chan struct{}, 1), known: known, file: f, before: before, told: map[keysource.Name]string{},
+		cfg: c, wake: make(chan struct{}, 1), known: known, file: f, told: map[keysource.Name]string{},
 		unsaved: map[keysource.Name]struct{}{}, due: map[keysource.Name]change{},
 	}
 }
 
-// Warned returns what was to be warned of a version when this process began; see
-// [dir.Config].Warned.
-func (l *Log) Warned(n keysource.Name, version string) []string {
-	if v := l.before[n]; v.Version == version {
-		return v.Warnings
+// Last returns what is remembered of the certificate of n; see [dir.Config].Last.
+func (l *Log) Last(n keysource.Name) renewal.Last {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := l.known[n]
+	return renewal.Last{
+		Version: v.Version, Warnings: v.Warnings, Intermediates: v.Intermediates, NotAfter: v.NotAfter,
 	}
-	return nil
 }
 
 // know remembers the version of a name, or that the name is gone.
 func (l *Log) know(name keysource.Name, v *version) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if v == nil {
 		delete(l.known, name)
 	} else {

@@ -328,10 +328,10 @@ func TestWarningsAreToldAndKept(t *testing.T) {
 		t.Fatalf("%v, %q", err, c.Warnings)
 	}
 	log := New(Config{File: l.file, Audit: l, Log: slog.New(slog.DiscardHandler), Record: func(recorder.Entry) {}})
-	if got := log.Warned("shop.example", c.Version()); !slices.Equal(got, c.Warnings) {
-		t.Errorf("after a restart: %q", got)
+	if got := log.Last("shop.example"); got.Version != c.Version() || !slices.Equal(got.Warnings, c.Warnings) {
+		t.Errorf("after a restart: %+v", got)
 	}
-	if got := log.Warned("shop.example", "another"); got != nil {
-		t.Errorf("of another version: %q", got)
+	if got := log.Last("other.example"); got.Version != "" {
+		t.Errorf("of another name: %+v", got)
 	}
 }
