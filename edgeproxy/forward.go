@@ -72,6 +72,9 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.WriteHeader(http.StatusGatewayTimeout)
 	default:
 		w.WriteHeader(http.StatusBadGateway)
+		if rw, ok := w.(*response); ok {
+			rw.linger()
+		}
 	}
 }
 

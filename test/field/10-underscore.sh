@@ -12,7 +12,7 @@ for host in my_app.shop.example my-app.shop.example _dmarc.shop.example xn--bche
 	MY_App.shop.example; do
 	check "$host" "$(status $host "$ondemand" /)$(status $host "$eager" /)$(status $host "$edge" /)" 200200200
 done
-check explain "$(lockstep explain my_app.shop.example 2>&1 | line)" '*_.shop.example*'
+check explain "$(lockstep explain my_app.shop.example 2>&1 | line)" '*certificate of \*.shop.example*'
 dotted() { # dotted PORT asks with a dot in the server name and the Host
 	printf 'GET / HTTP/1.1\r\nHost: shop.example.\r\nConnection: close\r\n\r\n' |
 		raw shop.example. "$1" | head -1 | cut -d' ' -f2

@@ -16,5 +16,10 @@ edge 's/^  scope: .*/&\n  fallback: 127.0.0.1/'
 check 'the fallback is the address' "$(by_address)" 200
 check 'others by name' "$(status other.example "$edge" /)" 200
 edge 's/^  scope: .*/&\n  fallback: other.example/'
-check 'the fallback has another name' "$(by_address)" 000
+check 'the fallback has another name' "$(by_address)" 200
+rm -r certs/127.0.0.1
+gone() { ! lockstep cert list | grep -q ^127.0.0.1; }
+within 15 gone
+edge 's/^  scope: .*/&\n  fallback: other.example/'
+check 'nothing has the address' "$(by_address)" 000
 verdict
