@@ -50,6 +50,12 @@ compat: build ## try rotation, modes and a mixed fleet on every Envoy that can b
 	@test/install-envoy $(ENVOYS)
 	go run ./test/compat -page docs/compat.md $(ENVOYS)
 
+.PHONY: clients
+clients: build envoy ## try which sessions of OpenSSL, curl, GnuTLS, Python, Java, Node.js, rustls
+## and browsers resume where (three minutes), into docs/clients.md; ONLY=OpenSSL,Java prints these
+	@test/install-clients
+	go run ./test/clients $(if $(ONLY),-only '$(ONLY)',-page docs/clients.md)
+
 .PHONY: profile
 profile: release ## take the CPU profile that the compiler optimizes lockstep-edge for, anew
 ## (two minutes, on an idle machine)
@@ -64,7 +70,7 @@ caddy: go
 # These packages run programs that are not ours, or build ours: Envoy, Redis, NATS, keepalived,
 # systemd, promtool.
 WHOLE := deploy/.*|store/redis|store/jetstream|events/nats|cmd/internal/(stores|bootstrap)
-WHOLE := $(WHOLE)|test/(abuse|canary|compat|corpus|crash|demo|double|e2e|fleet|soak|traffic)
+WHOLE := $(WHOLE)|test/(abuse|canary|clients|compat|corpus|crash|demo|double|e2e|fleet|soak|traffic)
 
 .PHONY: check
 check: lint ## before each commit: format, lint, and the unit tests, which need no other program
@@ -127,8 +133,8 @@ promtool: ## install promtool into .promtool/ (it checks the alert rules)
 
 .PHONY: test-packages
 # the race detector needs a C compiler, the Redis store its servers, failovers keepalived, edges
-# behind a balancer HAProxy, partitions ip, units systemd (and the kill that they name); the rest is
-# fetched by go and by test/install-envoy
+# behind a balancer HAProxy, sessions openssl and curl, partitions ip, units systemd (and the kill
+# that they name); the rest is fetched by go and by test/install-envoy
 test-packages:
 	@command -v gcc >/dev/null || { \
 		echo "installing gcc (the race detector needs it)"; \
@@ -147,6 +153,10 @@ test-packages:
 		echo "installing haproxy (edges are tested behind it)"; \
 		test/install-services haproxy || { \
 			echo "haproxy could not be installed; as root, type: apt-get install -y haproxy"; exit 1; }; }
+	@command -v openssl >/dev/null && command -v curl >/dev/null || { \
+		echo "installing openssl and curl (their sessions are tried)"; \
+		apt-get update -q && apt-get install -qy --no-install-recommends openssl curl || { \
+			echo "they could not be installed; as root, type: apt-get install -y openssl curl"; exit 1; }; }
 	@command -v ip >/dev/null || { \
 		echo "installing iproute2 (the tests that cut links need it)"; \
 		apt-get update -q && apt-get install -qy --no-install-recommends iproute2 || { \

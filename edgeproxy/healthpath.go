@@ -62,8 +62,8 @@ func (l *listener) ofProbe(serverName string) bool {
 	return err == nil
 }
 
-// probed returns the configurations of such handshakes. Probes look at no certificate, so it has one
-// that nobody has signed. Probes have no certificate either.
+// probed returns the configurations of such handshakes. Probes look at no certificate, so they get
+// one that nobody has signed. Probes have no certificate either.
 func (l *listener) probed() (*configs, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

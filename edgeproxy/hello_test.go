@@ -30,12 +30,14 @@ func TestAClientWhoseProtocolsTheEdgeDoesNotSpeakGoesOnWithout(t *testing.T) {
 	t.Parallel()
 	up := origin(t, "http", empty)
 	r := to(t, func(c *Config) {
-		c.Listeners = append(c.Listeners, Listener{HealthPath: "/-/healthy"}, Listener{ProxyProtocol: []string{"10.0.0.0/8"}})
+		c.Listeners = append(c.Listeners, Listener{HealthPath: "/-/healthy"},
+			Listener{ProxyProtocol: []string{"10.0.0.0/8"}})
 	}, up)
 	for at := range r.addrs {
 		for offered, want := range map[string]string{
 			"": "", "spdy/3": "", "acme-tls/1": "", "http/1.0": "", "foo": "", "h2c": "", "http/0.9 h3": "", "H2": "",
-			"http/1.1": "http/1.1", "h2": "h2", "spdy/3 http/1.1": "http/1.1", "acme-tls/1 h2": "h2", "http/1.1 h2": "h2",
+			"http/1.1": "http/1.1", "h2": "h2", "spdy/3 http/1.1": "http/1.1", "acme-tls/1 h2": "h2",
+			"http/1.1 h2": "h2",
 		} {
 			for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 				what := fmt.Sprintf("listener %d, %q, %s", at, offered, tls.VersionName(version))
@@ -88,7 +90,7 @@ func TestTLS12TakesNoSuiteWithCBC(t *testing.T) {
 		if slices.Contains(s.SupportedVersions, tls.VersionTLS13) {
 			continue
 		}
-		want := slices.Contains(suites, s.ID) && strings.Contains(s.Name, "ECDSA") // the certificate is of that kind
+		want := slices.Contains(suites, s.ID) && strings.Contains(s.Name, "ECDSA") // as the certificate
 		_, err := r.begin(0, func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{s.ID}
 		})
@@ -116,8 +118,8 @@ func helloWith(t *testing.T, c *tls.Config) []byte {
 	hello := make([]byte, binary.BigEndian.Uint16(head[3:]))
 	_, err = io.ReadFull(here, hello)
 	check(t, err)
-	// The extensions come last. Their length stands behind the version (4 and 2), the random (32), the
-	// session ID, the suites and the compression methods.
+	// The extensions come last. Their length stands behind the version (4 and 2), the random (32),
+	// the session ID, the suites and the compression methods.
 	at := 4 + 2 + 32
 	at += 1 + int(hello[at])
 	at += 2 + int(binary.BigEndian.Uint16(hello[at:]))
@@ -153,7 +155,8 @@ func (r *rig) offerEarlyData(at int, min uint16, follows []byte) (kind byte, bod
 func TestEarlyDataIsAnsweredInTLS12AndCounted(t *testing.T) {
 	t.Parallel()
 	r := to(t, func(c *Config) {
-		c.Listeners = append(c.Listeners, Listener{MinVersion: "1.3"}, Listener{ClientCA: clientCA(t, ca(t, "clients"))})
+		c.Listeners = append(c.Listeners, Listener{MinVersion: "1.3"},
+			Listener{ClientCA: clientCA(t, ca(t, "clients"))})
 	}, origin(t, "http", empty))
 	const alert, handshake, changeCipherSpec, data, serverHello = 21, 22, 20, 23, 2
 	early := append([]byte{changeCipherSpec, 3, 3, 0, 1, 1}, data, 3, 3, 0, 20)
