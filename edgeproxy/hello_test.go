@@ -90,7 +90,7 @@ func TestTLS12TakesNoSuiteWithCBC(t *testing.T) {
 		if slices.Contains(s.SupportedVersions, tls.VersionTLS13) {
 			continue
 		}
-		want := slices.Contains(suites, s.ID) && strings.Contains(s.Name, "ECDSA") // as the certificate
+		want := slices.Contains(suites, s.ID) && strings.Contains(s.Name, "ECDSA") // as its key
 		_, err := r.begin(0, func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{s.ID}
 		})
