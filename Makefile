@@ -50,6 +50,12 @@ compat: build ## try rotation, modes and a mixed fleet on every Envoy that can b
 	@test/install-envoy $(ENVOYS)
 	go run ./test/compat -page docs/compat.md $(ENVOYS)
 
+.PHONY: clients
+clients: build envoy ## try which sessions of OpenSSL, curl, GnuTLS, Python, Java, Node.js, rustls
+## and browsers resume where (three minutes), into docs/clients.md; ONLY=OpenSSL,Java prints these
+	@test/install-clients
+	go run ./test/clients $(if $(ONLY),-only '$(ONLY)',-page docs/clients.md)
+
 .PHONY: profile
 profile: release ## take the CPU profile that the compiler optimizes lockstep-edge for, anew
 ## (two minutes, on an idle machine)
@@ -64,7 +70,7 @@ caddy: go
 # These packages run programs that are not ours, or build ours: Envoy, Redis, NATS, keepalived,
 # systemd, promtool.
 WHOLE := deploy/.*|store/redis|store/jetstream|events/nats|cmd/internal/(stores|bootstrap)
-WHOLE := $(WHOLE)|test/(abuse|canary|compat|corpus|crash|demo|double|e2e|field|fleet|soak|traffic)
+WHOLE := $(WHOLE)|test/(abuse|canary|clients|compat|corpus|crash|demo|double|e2e|field|fleet|soak|traffic)
 
 .PHONY: check
 check: lint ## before each commit: format, lint, and the unit tests, which need no other program

@@ -62,9 +62,9 @@ func (l *listener) ofProbe(serverName string) bool {
 	return err == nil
 }
 
-// probed returns the configuration of such handshakes. Probes look at no certificate, so it has one
-// that nobody has signed. Probes have no certificate either.
-func (l *listener) probed() (*tls.Config, error) {
+// probed returns the configurations of such handshakes. Probes look at no certificate, so they get
+// one that nobody has signed. Probes have no certificate either.
+func (l *listener) probed() (*configs, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -77,12 +77,17 @@ func (l *listener) probed() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := l.config(noKeys)
-	c.Certificates, c.GetCertificate = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, nil
-	c.ClientAuth, c.ClientCAs = tls.NoClientCert, nil
-	c.VerifyConnection = func(cs tls.ConnectionState) error {
-		l.proxy.metrics.handshake(cs.DidResume)
-		return nil
+	own := []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+	config := func(protocols []string) *tls.Config {
+		c := l.config(noKeys, protocols)
+		c.Certificates, c.GetCertificate = own, nil
+		c.ClientAuth, c.ClientCAs = tls.NoClientCert, nil
+		c.VerifyConnection = func(cs tls.ConnectionState) error {
+			l.proxy.metrics.handshake(cs.DidResume)
+			return nil
+		}
+		return c
 	}
-	return c, nil
+	a := choice{config(protocols), config(nil)}
+	return &configs{usual: a, early: a}, nil
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/lockstep-tls/lockstep/keysource"
 )
 
-// listener is an address with its terms. Each ring makes a new TLS configuration, which is never
+// listener is an address with its terms. Each ring makes new TLS configurations, which are never
 // changed. A handshake keeps the one with which it began.
 type listener struct {
 	Listener
@@ -27,12 +27,12 @@ type listener struct {
 	terms    ticket.Terms
 	cas      *x509.CertPool
 	fallback keysource.Name
-	current  atomic.Pointer[tls.Config]
+	current  atomic.Pointer[configs]
 	server   *http.Server
 	// balancers are the networks of ProxyProtocol.
 	balancers []netip.Prefix
 	// forProbes is for handshakes that only probes make. It is nil if there are none.
-	forProbes *tls.Config
+	forProbes *configs
 	ready     atomic.Bool // whether there are ticket keys
 }
 
@@ -50,7 +50,7 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		}
 		out.terms.ClientAuth, out.terms.Clients = tls.RequireAndVerifyClientCert, l.ClientNames
 	}
-	out.current.Store(out.config(noKeys)) // there are no tickets before the first real key
+	out.current.Store(out.configs(noKeys)) // there are no tickets before the first real key
 	out.server = &http.Server{
 		Handler:           out,
 		TLSConfig:         &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols},
@@ -92,24 +92,17 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 // default is 1 MiB.
 const frameSize = 64 << 10
 
-var protocols = []string{"h2", "http/1.1"}
-
 // use takes the keys of a ring.
 func (l *listener) use(k ticket.Keys) {
-	l.current.Store(l.config(k))
+	l.current.Store(l.configs(k))
 	l.ready.Store(true)
 }
 
-func (l *listener) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	if l.ofProbe(hello.ServerName) {
-		return l.forProbes, nil
-	}
-	return l.current.Load(), nil
-}
-
-func (l *listener) config(k ticket.Keys) *tls.Config {
+// config returns a configuration with the keys of a ring. It speaks protocols, or none by name.
+func (l *listener) config(k ticket.Keys, protocols []string) *tls.Config {
 	c := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
+		CipherSuites:   suites,
 		NextProtos:     protocols,
 		GetCertificate: l.certificate,
 		ClientAuth:     l.terms.ClientAuth,

@@ -17,6 +17,7 @@ type metrics struct {
 	failed   prometheus.Counter
 	full     prometheus.Counter
 	resumed  prometheus.Counter
+	early    prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -34,9 +35,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "TLS handshakes that resumed nothing."}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_resumed_total",
 			Help: "TLS handshakes that resumed a session."}),
+		early: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_early_data_offers_total",
+			Help: "TLS handshakes in which the client offered early data (0-RTT), by a ticket of another server."}),
 	}
 	m.ok = m.requests.WithLabelValues("200")
-	r.MustRegister(m.requests, m.seconds, m.failed, m.full, m.resumed)
+	r.MustRegister(m.requests, m.seconds, m.failed, m.full, m.resumed, m.early)
 	return m
 }
 
