@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Authorities are the CAs that a listener verifies client certificates with, each once, in DER. They
-// are ordered by their bytes, so that two files with the same CAs give the same Authorities.
+// Authorities are the CAs that a listener verifies client certificates with, each once, in DER.
+// They are ordered by their bytes, so that two files with the same CAs give the same Authorities.
 type Authorities [][]byte
 
 // ParseAuthorities reads a PEM bundle of CA certificates. Text around the blocks, a CA that stands

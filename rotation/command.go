@@ -114,7 +114,8 @@ func (r Rollout) Rollback(
 	if err != nil {
 		return r, 0, err
 	}
-	if f := r.withoutKey(i).forecast(p, now); !f.fits(keysource.MaxRing, f.lasts, drainsFor(r.lifetimeOf(p, r.Keys[i]))) {
+	f, again := r.withoutKey(i).forecast(p, now), drainsFor(r.lifetimeOf(p, r.Keys[i]))
+	if !f.fits(keysource.MaxRing, f.lasts, again) {
 		return r, 0, refuse("the ring has no room for the fresh key that a rollback distributes: "+
 			"it holds %d keys, and the other places are for the rotations of the period; wait until a key retires",
 			len(r.Keys))

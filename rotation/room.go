@@ -20,8 +20,9 @@ import (
 //     many rotations as it would have. Who has brought none may ask once in any case.
 //   - A request that joins a rotation under way brings no key. It is never refused for room.
 type Room struct {
-	Left      int       // Left is how many rotations may be asked for now, by all together.
-	LeftToOne int       // LeftToOne is how many of them one requester may ask for who brought no key.
+	Left int // Left is how many rotations may be asked for now, by all together.
+	// LeftToOne is how many of them one requester may ask for who brought no key.
+	LeftToOne int
 	AgainAt   time.Time // AgainAt is when one more may be asked for. It is zero if Left is not 0.
 	// By has those who brought keys of the ring, by name.
 	By []Requester

@@ -203,7 +203,8 @@ func TestTheRotationsOfThePeriodAlwaysFindRoom(t *testing.T) {
 		nodes := make([]Member, rapid.IntRange(0, 3).Draw(t, "nodes"))
 		for i := range nodes {
 			nodes[i] = Member{
-				Node: fmt.Sprint(i), Nr: 1, Floor: 1, Answered: true, Connected: true, Stream: uint64(i + 1), Since: epoch,
+				Node: fmt.Sprint(i), Nr: 1, Floor: 1, Answered: true, Connected: true, Stream: uint64(i + 1),
+				Since: epoch,
 			}
 		}
 		fleet := func() Tally {

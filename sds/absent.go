@@ -20,7 +20,8 @@ func NotOurs(name string) string {
 	const (
 		serves = "lockstepd serves certificates of hosts and rings of ticket keys only; "
 		noCA   = "it is a set of CA certificates, and lockstepd serves none: " +
-			"give them to the node inline or as a file (validation_context.trusted_ca), or have the mesh's agent serve them"
+			"give them to the node inline or as a file (validation_context.trusted_ca), " +
+			"or have the mesh's agent serve them"
 		workload = "it is the certificate of a workload, which its mesh or SPIRE serves: " +
 			"have the node ask that agent's socket for it"
 		file = "it is a file of the node, which the mesh's agent serves: " +

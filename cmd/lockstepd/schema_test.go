@@ -66,9 +66,10 @@ func TestReferenceOfTheSchema(t *testing.T) {
 				"pattern": strings.Replace(pages.Duration, "^(", "^(wait|", 1), "default": "wait",
 			},
 			"scopes.*.client_certs": {
-				"type":    []string{"string", "array"},
-				"pattern": `^(none|(sha256:)?[0-9A-Fa-f:]{64,95}(, *(sha256:)?[0-9A-Fa-f:]{64,95})*)$`,
-				"items":   map[string]any{"type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f:]{64,95}$"}, "minItems": 1,
+				"type":     []string{"string", "array"},
+				"pattern":  `^(none|(sha256:)?[0-9A-Fa-f:]{64,95}(, *(sha256:)?[0-9A-Fa-f:]{64,95})*)$`,
+				"items":    map[string]any{"type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f:]{64,95}$"},
+				"minItems": 1,
 			},
 		},
 	}.Page(t))

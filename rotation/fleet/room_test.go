@@ -34,7 +34,8 @@ func TestTheRoomForRequestsIsTheFleets(t *testing.T) {
 		two.connect("b", "")
 		time.Sleep(time.Second)
 		first, err := one.asksOften("NATS")
-		if first < 5 || first > 7 || !errors.Is(err, rotation.ErrRefused) || !strings.Contains(err.Error(), "ask again in") {
+		if first < 5 || first > 7 || !errors.Is(err, rotation.ErrRefused) ||
+			!strings.Contains(err.Error(), "ask again in") {
 			t.Fatalf("%d granted, %v", first, err)
 		}
 		if again, err := two.asksOften("NATS"); again != 0 || !errors.Is(err, rotation.ErrRefused) {

@@ -72,7 +72,8 @@ func TestWhatMeshesAskForIsNamedAsAbsent(t *testing.T) {
 	want := map[string]map[string]string{
 		"istio-1": {
 			"default": "certificate of a workload", "ROOTCA": "set of CA certificates",
-			"kubernetes://shop": "Secret or ConfigMap of Kubernetes", "kubernetes://shop-cacert": "set of CA certificates",
+			"kubernetes://shop":        "Secret or ConfigMap of Kubernetes",
+			"kubernetes://shop-cacert": "set of CA certificates",
 		},
 		"istio-2": {
 			"file-cert:/etc/c.pem~/etc/k.pem": "file of the node", "file-root:/etc/ca.pem": "set of CA certificates",
@@ -129,8 +130,8 @@ func TestWhatMeshesAskForIsNamedAsAbsent(t *testing.T) {
 	s.eventually(func() error {
 		lines := logged(s.plane.LogFile(), "a node asks for a secret that lockstepd does not have", "name")
 		slices.Sort(lines)
-		if got := strings.Join(lines, " "); got != "ROOTCA default file-cert:/etc/c.pem~/etc/k.pem file-root:/etc/ca.pem "+
-			"kubernetes://shop kubernetes://shop-cacert" {
+		if got := strings.Join(lines, " "); got != "ROOTCA default file-cert:/etc/c.pem~/etc/k.pem "+
+			"file-root:/etc/ca.pem kubernetes://shop kubernetes://shop-cacert" {
 			return fmt.Errorf("the log names %s", got)
 		}
 		return nil

@@ -123,7 +123,8 @@ func TestTooManyKeys(t *testing.T) {
 	} {
 		var flags []string
 		if who.name != "" {
-			file := s.file(who.name+".token", []byte(s.mustRun("token", "new", "--name", who.name, "--role", "operate")))
+			secret := s.mustRun("token", "new", "--name", who.name, "--role", "operate")
+			file := s.file(who.name+".token", []byte(secret))
 			flags = []string{"--token-file", file}
 		}
 		if got := s.scope().Requests.Left; got != 15-keys {
