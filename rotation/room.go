@@ -280,7 +280,7 @@ func (r Rollout) hasRoom(by string, p Policy, now time.Time) error {
 func (f forecast) askAgain(may func(*forecast) bool) string {
 	at := f.when(may)
 	if at.IsZero() {
-		return "ask again when keys have left the ring (lockstep status shows when)"
+		return "ask again when keys have left the ring"
 	}
 	// whole seconds, and none too early
 	wait := at.Sub(f.now).Truncate(time.Second) + time.Second

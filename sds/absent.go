@@ -54,7 +54,7 @@ func NotOurs(name string) string {
 	}
 	if !strings.Contains(bare, ".") && !strings.HasPrefix(name, chain) {
 		return "no certificate has this name: " + serves +
-			"name the secret after the host (shop.example), or put a certificate under it (lockstep cert put)"
+			"name the secret after the host (shop.example), or put a certificate under it"
 	}
 	return ""
 }

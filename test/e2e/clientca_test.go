@@ -131,8 +131,9 @@ func TestOneClientCAReplacesAnother(t *testing.T) {
 		}
 	}
 	one, two := cas[0].PEM(), cas[1].PEM()
-	s.file("lockstep.yaml", fmt.Appendf(nil,
-		"scopes:\n  default:\n    ticket_lifetime: %s\n    client_certs: [%s, %s]\n", lifetime, fingerprint(one), fingerprint(two)))
+	s.file("lockstep.yaml", fmt.Appendf(nil, "refresh: 1s\nscopes:\n  default:\n"+
+		"    ticket_lifetime: %s\n    client_certs: [%s, %s]\n",
+		lifetime, fingerprint(one), fingerprint(two)))
 	addr := s.listen("  hosts: [" + s.hosts[0] + "]\n")
 	b, err := os.ReadFile(s.path("listener.yaml"))
 	s.ok(err)
