@@ -270,7 +270,11 @@ func (l Listener) clientCAs() (p *x509.CertPool, der [][]byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: client_ca: %w", ErrBadConfig, err)
 	}
-	return pool(l.ClientCA, text)
+	all, err := keysource.ParseAuthorities(text)
+	if err != nil {
+		return nil, nil, bad("client_ca: %s: %v", l.ClientCA, err)
+	}
+	return pool(l.ClientCA, all.PEM())
 }
 
 // Scopes lists the scopes whose ticket keys the listeners use, each once.

@@ -52,6 +52,9 @@ func (t *Template) eager(host keysource.Name) ([]byte, error) {
 	return t.encode(func(c *listenerv3.FilterChain, d *tlsv3.DownstreamTlsContext) error {
 		c.Name = string(host)
 		c.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{string(host)}}
+		if mark := t.clients.Mark(string(host)); mark != "" {
+			c.FilterChainMatch.ServerNames = append(c.FilterChainMatch.ServerNames, mark)
+		}
 		d.SessionTimeout = durationpb.New(t.opt.TicketLifetime)
 		d.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{{Name: keysource.ChainName(host),
 			SdsConfig: certificates}}

@@ -22,9 +22,10 @@ var ErrBadTemplate = errors.New("bad listener template")
 type Options struct {
 	Scope          string        // the scope of the ticket keys
 	TicketLifetime time.Duration // of the scope, in whole seconds; 0 if it is not known yet
-	// ClientCerts is what the scope declares: "none" or the SHA-256 (64 hex digits, lower case) of
-	// the CA by which its listeners verify client certificates. "" means "none", too. A template
-	// that differs is refused, since a ticket carries the client's verification along.
+	// ClientCerts is what the scope declares: "none", or the SHA-256 (64 hex digits, lower case) of
+	// each CA by which its listeners verify client certificates, with commas between them. "" means
+	// "none", too. A template with another CA is refused, since a ticket carries the client's
+	// verification along.
 	ClientCerts string
 }
 

@@ -1,9 +1,6 @@
 package lds
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/pem"
 	"slices"
 	"time"
 
@@ -15,6 +12,8 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // Template is a listener without its chains, and what the chains are made of. It does not change.
@@ -25,6 +24,7 @@ type Template struct {
 	base     []byte                      // the encoded listener without filter chains
 	chain    *listenerv3.FilterChain     // without match, name and transport socket
 	tls      *tlsv3.DownstreamTlsContext // what all chains have in common
+	clients  keysource.Authorities       // clients are the CAs of clients.
 	opt      Options
 	onDemand []byte // the encoded field filter_chains of the on-demand chain
 }
@@ -90,7 +90,7 @@ func parseAll(text []byte, o Options) (_ *Template, faults []error) {
 	refuse(m != nil && proto.Size(m) > 0, "filter_chain_match cannot stand there: lockstepd writes one for each host")
 	refuse(len(t.chain.GetFilters()) == 0, "the filter chain has no filters")
 	var more []error
-	t.tls, more = parseTLS(t.chain.GetTransportSocket(), o)
+	t.tls, t.clients, more = parseTLS(t.chain.GetTransportSocket(), o)
 	if faults = append(faults, more...); len(faults) > 0 {
 		return nil, faults
 	}
@@ -146,11 +146,13 @@ func fill(l *listenerv3.Listener) error {
 }
 
 // parseTLS returns what the template says of TLS. It refuses what only lockstepd may say.
-func parseTLS(s *corev3.TransportSocket, o Options) (_ *tlsv3.DownstreamTlsContext, faults []error) {
+func parseTLS(s *corev3.TransportSocket, o Options) (
+	_ *tlsv3.DownstreamTlsContext, _ keysource.Authorities, faults []error,
+) {
 	d := new(tlsv3.DownstreamTlsContext)
 	if s != nil {
 		if err := s.GetTypedConfig().UnmarshalTo(d); err != nil {
-			return nil, []error{bad("transport_socket: it must hold a DownstreamTlsContext, and holds %q",
+			return nil, nil, []error{bad("transport_socket: it must hold a DownstreamTlsContext, and holds %q",
 				s.GetTypedConfig().GetTypeUrl())}
 		}
 	}
@@ -182,27 +184,29 @@ func parseTLS(s *corev3.TransportSocket, o Options) (_ *tlsv3.DownstreamTlsConte
 	if s == nil {
 		c.AlpnProtocols = []string{"h2", "http/1.1"}
 	}
-	if err := checkClients(d, o); err != nil {
+	cas, err := checkClients(d, o)
+	if err != nil {
 		faults = append(faults, err)
 	}
-	return d, faults
+	return d, cas, faults
 }
 
 // checkClients refuses a template that treats client certificates differently from the scope.
-func checkClients(d *tlsv3.DownstreamTlsContext, o Options) error {
+// It returns the CAs of clients, and writes several of them in an order that is always the same.
+func checkClients(d *tlsv3.DownstreamTlsContext, o Options) (keysource.Authorities, error) {
 	c := d.GetCommonTlsContext()
 	none := o.ClientCerts == "" || o.ClientCerts == "none"
 	ca := c.GetValidationContext().GetTrustedCa()
 	asks := d.GetRequireClientCertificate().GetValue()
 	switch {
 	case c.GetValidationContextType() == nil && !asks && none:
-		return nil
+		return nil, nil
 	case none:
-		return bad("transport_socket: it asks for client certificates, and the listeners of scope %s ask for "+
+		return nil, bad("transport_socket: it asks for client certificates, and the listeners of scope %s ask for "+
 			"none (client_certs: none): a ticket made without one "+
 			"would pass here; use a scope of its own, whose client_certs is the SHA-256 of the CA", o.Scope)
 	case !asks || ca == nil:
-		return bad("transport_socket: the listeners of scope %s ask for client certificates (client_certs: %s): "+
+		return nil, bad("transport_socket: the listeners of scope %s ask for client certificates (client_certs: %s): "+
 			"it needs require_client_certificate: true and "+
 			"validation_context.trusted_ca", o.Scope, o.ClientCerts)
 	}
@@ -210,18 +214,18 @@ func checkClients(d *tlsv3.DownstreamTlsContext, o Options) error {
 	if s := ca.GetInlineString(); s != "" {
 		text = []byte(s)
 	}
-	block, rest := pem.Decode(text)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return bad("transport_socket: validation_context.trusted_ca must be one certificate as inline_string "+
-			"(PEM): lockstepd compares it with what scope %s declares", o.Scope)
+	all, err := keysource.ParseAuthorities(text)
+	if err != nil {
+		return nil, bad("transport_socket: validation_context.trusted_ca must be certificates as inline_string "+
+			"(PEM), since lockstepd compares them with what scope %s declares: %v", o.Scope, err)
 	}
-	if second, _ := pem.Decode(rest); second != nil {
-		return bad("transport_socket: validation_context.trusted_ca holds more than one certificate; a scope has " +
-			"one CA")
+	if other := all.Undeclared(o.ClientCerts); other != "" {
+		return nil, bad("transport_socket: scope %s declares another CA (client_certs: %s) than that of "+
+			"validation_context.trusted_ca (%s): list both there while one replaces the other", o.Scope,
+			o.ClientCerts, other)
 	}
-	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != o.ClientCerts {
-		return bad("transport_socket: scope %s declares another CA (client_certs: %s) than that of "+
-			"validation_context.trusted_ca (%x)", o.Scope, o.ClientCerts, sum)
+	if len(all) > 1 {
+		ca.Specifier = &corev3.DataSource_InlineString{InlineString: string(all.PEM())}
 	}
-	return nil
+	return all, nil
 }

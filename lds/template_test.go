@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -195,7 +196,9 @@ func authority(t *testing.T) (text, sum string) {
 
 func TestATemplateIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 	ca, declared := authority(t)
-	other, _ := authority(t)
+	other, otherDeclared := authority(t)
+	third, _ := authority(t)
+	both := declared + "," + otherDeclared
 	asks := func(ca string) string {
 		return withTLS(t, fmt.Sprintf("require_client_certificate: true, common_tls_context: "+
 			"{validation_context: {trusted_ca: {inline_string: %q}}}", ca))
@@ -206,7 +209,12 @@ func TestATemplateIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 		{"none", asks(ca), "ask for none"},
 		{declared, example(t), "ask for client certificates"},
 		{declared, asks(other), "declares another CA"},
-		{declared, asks(ca + other), "more than one"},
+		{declared, asks(ca + other), "declares another CA"},
+		{declared, asks("# ours\n" + ca + ca), ""},
+		{both, asks(ca + other), ""},
+		{both, asks(other), ""},
+		{both, asks(ca + third), "declares another CA"},
+		{declared, asks(ca + "-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n"), "PRIVATE KEY"},
 		{declared, withTLS(t, "require_client_certificate: true, common_tls_context: {validation_context: "+
 			"{trusted_ca: {filename: /ca.pem}}}"), "inline_string"},
 		{declared, strings.Replace(asks(ca), "require_client_certificate: true, ", "", 1),
@@ -218,6 +226,40 @@ func TestATemplateIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil &&
 			(!errors.Is(err, ErrBadTemplate) || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+}
+
+// A ticket must not outlive the removal of a CA, since Envoy binds it to the first one alone. The
+// same CAs in another order are no change.
+func TestTicketsAreBoundToAllClientCAsOfATemplate(t *testing.T) {
+	a, declaredA := authority(t)
+	b, declaredB := authority(t)
+	o := options
+	o.ClientCerts = declaredA + "," + declaredB
+	names := func(ca string) []string {
+		p, err := Parse([]byte(withTLS(t, fmt.Sprintf("require_client_certificate: true, common_tls_context: "+
+			"{validation_context: {trusted_ca: {inline_string: %q}}}", ca))), o)
+		check(t, err)
+		build, err := newBuild(p, names("a.example *.b.example"), nil, nil, func(string, []keysource.Name) {})
+		check(t, err)
+		var all []string
+		for _, c := range listenerOf(t, build.listener("")).GetFilterChains() {
+			all = append(all, strings.Join(c.GetFilterChainMatch().GetServerNames(), " "))
+		}
+		return all
+	}
+	one, two, turned := names(a), names(a+b), names(b+a+b)
+	if one[0] != "a.example" && one[0] != "*.b.example" || slices.Equal(one, two) || !slices.Equal(two, turned) {
+		t.Errorf("one CA: %q; two: %q; turned: %q", one, two, turned)
+	}
+	seen := map[string]bool{}
+	for _, all := range two {
+		for _, name := range strings.Fields(all) {
+			if seen[name] {
+				t.Errorf("two chains have %s, which Envoy refuses", name)
+			}
+			seen[name] = true
 		}
 	}
 }

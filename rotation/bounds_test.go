@@ -35,7 +35,7 @@ func TestABackupCannotEndRotation(t *testing.T) {
 		{MaxGeneration, true, false}, {MaxGeneration, false, false}, {maxLead * 2, false, false},
 		{maxLead * 2, true, true}, {maxLead / 2, false, true},
 	} {
-		backup := advanced(t, begun(t, now), 1, now)
+		backup := advanced(begun(t, now), 1, now)
 		backup.rebase(c.generation-1, now)
 		var in []byte
 		if !c.empty {
@@ -104,7 +104,7 @@ func TestARolloutThatManyIdentitiesRefuseCanBeStored(t *testing.T) {
 			Since: l.now, Grouped: true, Group: fmt.Sprintf("%016x", i), Words: strings.Repeat("\x01", 4000)}
 	}
 	var err error
-	if l.r, _, err = l.r.Ask(Request{By: "me", At: l.now}); err != nil {
+	if l.r, _, err = l.r.Ask(Request{By: "me", At: l.now}, l.p, l.now); err != nil {
 		t.Fatal(err)
 	}
 	tries := 0

@@ -32,8 +32,8 @@ func (r Rollout) acceptsKey(k keysource.TicketKey) error {
 }
 
 // Ask requests a rotation and returns its number. While one is under way the request joins that
-// one, unless it brings a key of its own.
-func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
+// one, unless it brings a key of its own. Else it is refused if there is no [Room] for it.
+func (r Rollout) Ask(q Request, p Policy, now time.Time) (Rollout, uint64, error) {
 	if q.Key != nil {
 		if err := r.acceptsKey(*q.Key); err != nil {
 			return r, 0, err
@@ -48,9 +48,10 @@ func (r Rollout) Ask(q Request) (Rollout, uint64, error) {
 	if r.underway() {
 		return r, r.Begun, nil
 	}
-	if r.full() {
-		return r, 0, refuse("the ring is full: %d keys still drain, "+
-			"and a key leaves once its last ticket is older than ticket_lifetime", len(r.Keys)-1)
+	if r.Wanted == nil && len(r.Keys) > 0 {
+		if err := r.hasRoom(q.By, p, now); err != nil {
+			return r, 0, err
+		}
 	}
 	r = r.clone()
 	if r.Wanted == nil {
@@ -87,8 +88,8 @@ func (r Rollout) Burn(by, why string, fresh keysource.TicketKey, now time.Time) 
 
 // Rollback undoes the newest change. A new key that is being distributed is dropped. Otherwise the
 // newest key that drains goes first again, if every live member holds it and it is younger than
-// MaxKeyAge. The key that encrypted drains, and fresh is distributed at once. Rollback returns the
-// number of the rotation that begins, or 0 if none does.
+// MaxKeyAge. The key that encrypted drains, and fresh is distributed at once, for which there must
+// be [Room]. Rollback returns the number of the rotation that begins, or 0 if none does.
 func (r Rollout) Rollback(
 	by, why string, p Policy, t Tally, now time.Time, fresh keysource.TicketKey,
 ) (Rollout, uint64, error) {
@@ -109,12 +110,15 @@ func (r Rollout) Rollback(
 		r.log(Line{At: now, What: LineRolledBack, Key: id, By: by, Why: why})
 		return r, 0, nil
 	}
-	if r.full() {
-		return r, 0, refuse("the ring is full: there is no room for the fresh key that a rollback distributes")
-	}
 	i, err := r.earlierKey(p, t, now)
 	if err != nil {
 		return r, 0, err
+	}
+	f, again := r.withoutKey(i).forecast(p, now), drainsFor(r.lifetimeOf(p, r.Keys[i]))
+	if !f.fits(keysource.MaxRing, f.lasts, again) {
+		return r, 0, refuse("the ring has no room for the fresh key that a rollback distributes: "+
+			"it holds %d keys, and the other places are for the rotations of the period; wait until a key retires",
+			len(r.Keys))
 	}
 	r.end(now)
 	r.promote(i, now)
@@ -233,7 +237,7 @@ func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
 		fmt.Sprintf("g%d: once each has accepted that, %s drains and leaves %s later",
 			r.Generation+3, plan.Drains, plan.DrainsFor),
 	}
-	asked, _, err := r.Ask(Request{})
+	asked, _, err := r.Ask(Request{}, p, now)
 	if err != nil {
 		plan.Blocked = append(plan.Blocked, err.Error())
 		return plan

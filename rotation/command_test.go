@@ -22,43 +22,41 @@ func TestAskJoinsOrIsRefused(t *testing.T) {
 	key, other := testKey(70), testKey(71)
 	l.phase(Distributing)
 	for range 2 {
-		r, n, err := l.r.Ask(Request{By: "second"})
+		r, n, err := l.r.Ask(Request{By: "second"}, l.p, l.now)
 		if err != nil || n != 1 || r.Wanted.By != "me" {
 			t.Errorf("joined %d as %+v, %v", n, r.Wanted, err)
 		}
-		_, _, err = l.r.Ask(Request{Key: &key})
+		_, _, err = l.r.Ask(Request{Key: &key}, l.p, l.now)
 		refusedWith(t, err, "rotation 1 is under way")
 		l.refuse("a", "no")
 		l.next("taken-back") // and so between two tries
-		if r, n, err := l.r.Ask(Request{}); err != nil || n != 1 || r.RetryAt != l.r.RetryAt {
+		if r, n, err := l.r.Ask(Request{}, l.p, l.now); err != nil || n != 1 || r.RetryAt != l.r.RetryAt {
 			t.Errorf("joined %d, %v", n, err)
 		}
 		l.after(time.Minute, "distributing")
 	}
 	l = newLab(t)
 	l.phase(Burning)
-	_, _, err := l.r.Ask(Request{})
+	_, _, err := l.r.Ask(Request{}, l.p, l.now)
 	refusedWith(t, err, "a burn is under way (1)")
 
 	l = newLab(t)
 	first := l.r.Keys[0].Key
 	l.do(l.r.Exclude("nobody", "me", "", l.now.Add(time.Second), l.now))
-	_, _, err = l.r.Ask(Request{Key: &first})
+	_, _, err = l.r.Ask(Request{Key: &first}, l.p, l.now)
 	refusedWith(t, err, "holds a key of that name already")
-	r, n, err := l.r.Ask(Request{Key: &key})
+	r, n, err := l.r.Ask(Request{Key: &key}, l.p, l.now)
 	if err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
-	if _, _, err := r.Ask(Request{Key: &other}); !errors.Is(err, ErrRefused) {
+	if _, _, err := r.Ask(Request{Key: &other}, l.p, l.now); !errors.Is(err, ErrRefused) {
 		t.Errorf("a second key while the first waits: %v", err)
 	}
-	for range keysource.MaxRing - 1 {
-		l.rotate()
-	}
-	_, _, err = l.r.Ask(Request{})
-	refusedWith(t, err, "the ring is full: 15 keys still drain")
+	l.fill()
+	_, _, err = l.r.Ask(Request{}, l.p, l.now)
+	refusedWith(t, err, "the ring has no room for a rotation that is asked for: it holds 16 keys")
 	_, _, err = l.r.Rollback("me", "", l.p, l.tally(), l.now, l.key())
-	refusedWith(t, err, "the ring is full")
+	refusedWith(t, err, "the ring has no room for the fresh key")
 }
 
 func TestWhichKeysAreAccepted(t *testing.T) {
@@ -124,7 +122,7 @@ func TestABurnTakesTheRequestedKeyAlong(t *testing.T) {
 	for _, distributed := range []bool{false, true} {
 		l := newLab(t)
 		k := testKey(60)
-		r, _, err := l.r.Ask(Request{By: "me", Key: &k})
+		r, _, err := l.r.Ask(Request{By: "me", Key: &k}, l.p, l.now)
 		if l.do(r, err); distributed {
 			l.next("distributing")
 		}

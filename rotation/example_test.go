@@ -14,7 +14,7 @@ func ExampleRollout_Next() {
 	node := rotation.Member{Node: "edge-1", Nr: 1, Floor: 1, Answered: true, Connected: true, Since: now}
 
 	r, _ := rotation.Rollout{Scope: "default"}.Next(policy, rotation.Tally{}, now, keysource.NewTicketKey)
-	r, _, err := r.Ask(rotation.Request{By: "ops", Why: "an example", At: now})
+	r, _, err := r.Ask(rotation.Request{By: "ops", Why: "an example", At: now}, policy, now)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -120,8 +120,8 @@ func TestARecordFitsTheStoreWhateverGrows(t *testing.T) {
 // been burnt does not come back.
 func TestALossIsKnownForLongerThanTheHistory(t *testing.T) {
 	now := time.Now()
-	old := advanced(t, begun(t, now), 1, now)
-	r := advanced(t, begun(t, now), 1, now)
+	old := advanced(begun(t, now), 1, now)
+	r := advanced(begun(t, now), 1, now)
 	r, _ = r.Next(DefaultPolicy(), Tally{Highest: old.Generation + 10}, now, keysource.NewTicketKey)
 	for _, lines := range []int{0, 1, maxHistory + 1} {
 		for i := range lines {

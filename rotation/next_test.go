@@ -46,7 +46,7 @@ func TestARotationGoesOnOnlyWhenEveryLiveMemberAccepted(t *testing.T) {
 func TestDistributeARequestedKey(t *testing.T) {
 	l := newLab(t)
 	k := testKey(77)
-	r, n, err := l.r.Ask(Request{By: "me", Why: "from nginx", Key: &k})
+	r, n, err := l.r.Ask(Request{By: "me", Why: "from nginx", Key: &k}, l.p, l.now)
 	if l.do(r, err); n != 1 {
 		t.Errorf("rotation %d", n)
 	}
@@ -328,9 +328,7 @@ func (l *lab) phase(p Phase) string {
 
 func TestAFullRingWaitsForAKeyToRetire(t *testing.T) {
 	l := newLab(t)
-	for range keysource.MaxRing - 1 {
-		l.rotate()
-	}
+	l.fill()
 	l.after(l.p.Period)
 	if why := l.r.blockedBy(l.p, l.tally(), l.now); len(why) != 1 ||
 		!strings.Contains(why[0], "the ring is full (15 keys drain)") {

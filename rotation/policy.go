@@ -31,8 +31,9 @@ type Policy struct {
 	// NodeLease is how long a node that went away counts as live (default 75s).
 	NodeLease time.Duration
 	// ClientCerts is the SHA-256 of the CA that the scope's listeners verify client certificates
-	// with, or "none" (the default). Listeners of different policy must never share ticket keys,
-	// since a ticket carries the client's verification with it.
+	// with, a list of several while one CA replaces another, or "none" (the default). Listeners of
+	// different policy must never share ticket keys, since a ticket carries the client's
+	// verification with it.
 	ClientCerts string
 
 	// lifetimeBefore is the longest TicketLifetime that was in force before this one; see After. It

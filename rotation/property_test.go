@@ -75,9 +75,9 @@ func (s *story) command(t *rapid.T, all Tally) (r Rollout, err error) {
 			s.now.Add(time.Duration(rapid.IntRange(0, 30).Draw(t, "until"))*time.Second), s.now)
 	case 4:
 		k := s.key()
-		r, _, err = r.Ask(Request{By: "me", Key: &k, At: s.now})
+		r, _, err = r.Ask(Request{By: "me", Key: &k, At: s.now}, s.p, s.now)
 	case 5:
-		r, _, err = r.Ask(Request{By: "me", At: s.now})
+		r, _, err = r.Ask(Request{By: "me", At: s.now}, s.p, s.now)
 	}
 	return r, err
 }

@@ -117,7 +117,7 @@ func TestWhatALaterVersionAddedIsKept(t *testing.T) {
 func FuzzDecodeRollout(f *testing.F) {
 	l := &lab{t: &testing.T{}, r: Rollout{Scope: "s"}, p: DefaultPolicy(), now: epoch}
 	for range 3 {
-		if r, _, err := l.r.Ask(Request{By: "me", Why: "\x00"}); err == nil {
+		if r, _, err := l.r.Ask(Request{By: "me", Why: "\x00"}, l.p, l.now); err == nil {
 			l.r = r
 		}
 		l.r, _ = l.r.Next(l.p, Tally{

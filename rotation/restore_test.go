@@ -12,13 +12,17 @@ import (
 	"pgregory.net/rapid"
 )
 
+// wanting is r with a request, whatever room there is.
+func wanting(r Rollout, now time.Time) Rollout {
+	r = r.clone()
+	r.Wanted = &Request{By: "test", At: now}
+	return r
+}
+
 // advanced is a rollout that has been through n rotations, without nodes.
-func advanced(t interface{ Fatal(...any) }, r Rollout, n int, now time.Time) Rollout {
+func advanced(r Rollout, n int, now time.Time) Rollout {
 	for range n {
-		asked, _, err := r.Ask(Request{By: "test", At: now})
-		if err != nil {
-			t.Fatal(err)
-		}
+		asked := wanting(r, now)
 		for changed := true; changed; {
 			asked, changed = asked.Next(DefaultPolicy(), Tally{}, now, keysource.NewTicketKey)
 		}
@@ -54,10 +58,10 @@ func restored(t interface{ Fatal(...any) }, stored, backup []byte, now time.Time
 
 func TestRestore(t *testing.T) {
 	now := time.Now()
-	one := advanced(t, begun(t, now), 1, now)
-	stranger := advanced(t, begun(t, now), 2, now)
+	one := advanced(begun(t, now), 1, now)
+	stranger := advanced(begun(t, now), 2, now)
 	burnt, _ := one.Burn("test", "", keysource.NewTicketKey(), now)
-	later := advanced(t, one, 1, now)
+	later := advanced(one, 1, now)
 	for name, c := range map[string]struct {
 		stored *Rollout
 		backup Rollout
@@ -115,7 +119,7 @@ func TestRestore(t *testing.T) {
 // the burn: nodes that hold a later ring prove that there may have been one.
 func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 	now := time.Now()
-	old := advanced(t, begun(t, now), 1, now)
+	old := advanced(begun(t, now), 1, now)
 	own := begun(t, now) // lockstepd was started before the restore
 	held := old.Generation + 10
 	seen := Tally{
@@ -153,7 +157,7 @@ func TestABurntKeyOfABackupGoesWhenNodesProveALaterRing(t *testing.T) {
 
 	// What was restored and has left the ring is no reason: the store lost writes of its own.
 	r, _ := restored(t, nil, record(t, old), now)
-	r = advanced(t, r, 2, now.Add(time.Hour))
+	r = advanced(r, 2, now.Add(time.Hour))
 	now = now.Add(24 * time.Hour)
 	for changed := true; changed; {
 		r, changed = r.Next(DefaultPolicy(), Tally{}, now, keysource.NewTicketKey)
@@ -200,7 +204,7 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 				switch step {
 				case "rotate":
 					if r.Phase == Steady && !r.full() {
-						r = advanced(t, r, 1, now)
+						r = advanced(r, 1, now)
 					}
 				case "burn":
 					r, _ = r.Burn("test", "", keysource.NewTicketKey(), now)
@@ -209,11 +213,7 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 					}
 				case "distribute": // and a node that does not accept
 					if r.Phase == Steady && !r.full() {
-						asked, _, err := r.Ask(Request{By: "test", At: now})
-						if err != nil {
-							t.Fatal(err)
-						}
-						r, _ = asked.Next(DefaultPolicy(), Tally{Members: []Member{
+						r, _ = wanting(r, now).Next(DefaultPolicy(), Tally{Members: []Member{
 							{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now},
 						}}, now, keysource.NewTicketKey)
 					}
@@ -265,17 +265,14 @@ func TestRestoreKeepsItsPromises(t *testing.T) {
 // back is burnt.
 func TestARestoredRingIsBurntOnlyWhereNobodyWritesTheLaterOneBack(t *testing.T) {
 	now := time.Now()
-	r, _ := restored(t, nil, record(t, advanced(t, begun(t, now), 1, now)), now)
+	r, _ := restored(t, nil, record(t, advanced(begun(t, now), 1, now)), now)
 	const writeBack = 30 * time.Second
 	now = now.Add(holdEmpty)
 	proof := Tally{
 		Highest: r.Generation + 1, WriteBackUntil: now.Add(writeBack),
 		Members: []Member{{Node: "n", Nr: 1, Floor: r.Generation, Answered: true, Connected: true, Since: now}},
 	}
-	asked, _, err := r.Ask(Request{By: "test", At: now})
-	if err != nil {
-		t.Fatal(err)
-	}
+	asked := wanting(r, now)
 	for _, after := range []time.Duration{0, writeBack - 1} {
 		if n, changed := asked.Next(DefaultPolicy(), proof, now.Add(after), keysource.NewTicketKey); changed {
 			t.Errorf("after %s: %s g%d", after, n.Phase, n.Generation)
@@ -292,14 +289,14 @@ func TestARestoredRingIsBurntOnlyWhereNobodyWritesTheLaterOneBack(t *testing.T) 
 
 func TestAKeyThatHasLeftTheRingIsNoRestoredOne(t *testing.T) {
 	now := time.Now()
-	r, _ := restored(t, nil, record(t, advanced(t, begun(t, now), 1, now)), now)
+	r, _ := restored(t, nil, record(t, advanced(begun(t, now), 1, now)), now)
 	if len(r.Restored) != 2 {
 		t.Fatalf("%d keys came back", len(r.Restored))
 	}
 	burnt, _ := r.Burn("test", "", keysource.NewTicketKey(), now)
 	for step := 0; step < 10 && len(r.Restored) > 0; step++ {
 		now = now.Add(24 * time.Hour)
-		r = advanced(t, r, 1, now)
+		r = advanced(r, 1, now)
 	}
 	if len(r.Restored) > 0 || len(burnt.Restored) > 0 {
 		t.Errorf("%d are known for restored, %d after a burn", len(r.Restored), len(burnt.Restored))

@@ -35,6 +35,7 @@ type View struct {
 	Doubted []string
 	History []Line // History has the newest line last.
 
+	Room  Room // Room is how many rotations may be asked for.
 	Count Count
 	// BlockedBy says in words what keeps the rollout from going on; nil if nothing does.
 	BlockedBy []string
@@ -79,6 +80,7 @@ func (r Rollout) View(p Policy, t Tally, now time.Time) View {
 			MayEncrypt: i == 0 || k.Demoted != 0 && k.UnusedSince.IsZero(), RetiresAt: r.retiresAt(p, k),
 		})
 	}
+	v.Room = r.room(p, now)
 	v.BlockedBy = r.blockedBy(p, t, now)
 	v.Stuck, v.OnlyStuck = r.stuck(p, t, now)
 	return v

@@ -74,10 +74,13 @@ func nodesTable(w io.Writer, n api.Nodes) {
 	row(w, "NODE", "STATE", "FOR", "IDENTITY", "REMOTE", "RING", "VERSION", "ANSWER", "SINCE", "CERTIFICATES")
 	for _, n := range n.Nodes {
 		var rings []api.Secret
+		var absent []string
 		others := 0
 		for _, s := range n.Secrets {
 			if _, ok := keysource.RingScope(s.Name); ok {
 				rings = append(rings, s)
+			} else if s.State == "absent" {
+				absent = append(absent, s.Name)
 			} else {
 				others++
 			}
@@ -85,6 +88,10 @@ func nodesTable(w io.Writer, n api.Nodes) {
 		trouble := ""
 		if others > 0 {
 			trouble = fmt.Sprintf("%d not as they should be (lockstep nodes %s)", others, n.Node)
+		}
+		if len(absent) > 0 {
+			trouble = strings.TrimPrefix(fmt.Sprintf("%s; asks for %s, which is absent (lockstep nodes %s)",
+				trouble, firstNames(absent), n.Node), "; ")
 		}
 		if n.CertificateState != "" && n.CertificateState != "good" {
 			trouble = strings.TrimPrefix(trouble+"; its own certificate "+n.CertificateState+", ends "+
@@ -100,6 +107,15 @@ func nodesTable(w io.Writer, n api.Nodes) {
 			row(w, n.Node, n.State, since(n.Since), n.Identity, n.Remote, s.Name, s.Version, answer(s), ago(s), trouble)
 		}
 	}
+}
+
+// firstNames names the first three, and counts the others.
+func firstNames(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // nodeTable shows one node with all its secrets. Several streams may have its id.

@@ -200,7 +200,36 @@ func scopeTable(w io.Writer, s api.Scope) {
 		}
 		row(w, "  "+k.ID, k.Role, since(k.Created), retires)
 	}
+	requestLines(w, s.Requests)
 	list(w, "blocked by", s.BlockedBy)
+}
+
+// requestLines says how many rotations may be asked for.
+func requestLines(w io.Writer, q *api.Requests) {
+	if q == nil {
+		return
+	}
+	again := func(at time.Time) string {
+		if at.IsZero() {
+			return "none"
+		}
+		return "one more " + until(at)
+	}
+	switch {
+	case q.Left == 0:
+		row(w, "  rotations that may be asked for: "+again(q.AgainAt))
+	case q.LeftToYou == 0:
+		row(w, fmt.Sprintf("  rotations that may be asked for: %d, by others; by you %s", q.Left, again(q.AgainAt)))
+	default:
+		row(w, fmt.Sprintf("  rotations that may be asked for: %d, by you %d", q.Left, q.LeftToYou))
+	}
+	for _, by := range q.By {
+		left := again(by.AgainAt)
+		if by.Left > 0 {
+			left = fmt.Sprint(by.Left)
+		}
+		row(w, fmt.Sprintf("  asked for by %s: %d keys of the ring; it may ask for %s", by.Name, by.Keys, left))
+	}
 }
 
 // phaseText is the phase as people read it: a rotation that is under way between two tries, or

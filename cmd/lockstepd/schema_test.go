@@ -65,10 +65,18 @@ func TestReferenceOfTheSchema(t *testing.T) {
 				"type": []string{"string", "integer"}, "minimum": 0, "maximum": 0,
 				"pattern": strings.Replace(pages.Duration, "^(", "^(wait|", 1), "default": "wait",
 			},
-			"scopes.*.client_certs": {"pattern": "^(none|(sha256:)?[0-9A-Fa-f:]{64,95})$"},
+			"scopes.*.client_certs": {
+				"type":     []string{"string", "array"},
+				"pattern":  `^(none|(sha256:)?[0-9A-Fa-f:]{64,95}(, *(sha256:)?[0-9A-Fa-f:]{64,95})*)$`,
+				"items":    map[string]any{"type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f:]{64,95}$"},
+				"minItems": 1,
+			},
 		},
 	}.Page(t))
 }
+
+// aSum is a SHA-256 that no CA has.
+var aSum = strings.Repeat("ab", 32)
 
 // What an editor offers is what lockstepd takes, key by key.
 func TestTheSchemaHasTheKeysOfTheConfiguration(t *testing.T) {
@@ -92,6 +100,9 @@ func TestTheSchemaAndLockstepdTakeTheSameFiles(t *testing.T) {
 		"scopes: {default: {quorum: \".9\"}}\n",
 		"scopes: {default: {quorum: 100.0%, period: }}\n",
 		"xds_socket_group: 1000\nxds_listen: unix:/run/x/xds.sock\n",
+		"scopes: {default: {client_certs: [" + aSum + ", 'sha256:" + aSum + "']}}\n",
+		"scopes: {default: {client_certs: '" + aSum + ", " + aSum + "'}}\n",
+		"scopes:\n  default:\n    client_certs:\n    - " + aSum + "\n    - " + aSum + "\n",
 		"scopes: {default: {max_key_age: 24h}}\nrefresh: 60m\n", "scopes: {default: {max_key_age: 1.25h}}\n",
 		"metrics_listen: \"\"\nxds_listen: \"\"\n", "admin_listen: \"[::1]:1\"\n", "certs: 5\n",
 		"scopes:\n  default:\n    quorum: 0.9\n    laggard: wait\n",
@@ -132,6 +143,7 @@ func TestTheSchemaAndLockstepdTakeTheSameFiles(t *testing.T) {
 		"scopes: {default: {ticket_lifetime: 48h}}\n", "scopes: {default: {node_lease: 0m0s}}\n",
 		"scopes: {default: {laggard: 1}}\n",
 		"scopes: {default: {quorum: most}}\n", "scopes: {default: {client_certs: some}}\n",
+		"scopes: {default: {client_certs: []}}\n", "scopes: {default: {client_certs: [none]}}\n",
 	} {
 		if err := pages.Valid(t, schema, []byte(bad)); err == nil {
 			t.Errorf("%q: the schema takes it", bad)

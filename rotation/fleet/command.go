@@ -18,7 +18,7 @@ type command func(view) (rotation.Rollout, error)
 func (c *Coordinator) Rotate(ctx context.Context, scope string, q rotation.Request) (n uint64, err error) {
 	err = c.change(ctx, scope, func(v view) (rotation.Rollout, error) {
 		q.At = v.now
-		r, number, err := v.r.Ask(q)
+		r, number, err := v.r.Ask(q, v.p, v.now)
 		n = number
 		return r, err
 	})

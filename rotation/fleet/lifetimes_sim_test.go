@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
 	"math/rand"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/rotation"
 )
 
 // issued is a ticket of a key, by its fingerprint.
@@ -166,7 +168,10 @@ func (w *lifetimeWorld) step() {
 		time.Sleep(2 * retryAfter)
 	default:
 		w.did("%s rotates", p.replica)
-		p.rotate()
+		_, err := p.Rotate(w.Context(), "default", rotation.Request{})
+		if err != nil && !errors.Is(err, rotation.ErrRefused) { // there may be no room
+			w.Fatal(err)
+		}
 	}
 }
 

@@ -238,7 +238,7 @@ func (w *world) ask(c *simReplica) {
 			}
 		}
 	default:
-		cmd.r, _, err = w.stored.Ask(rotation.Request{By: "sim"})
+		cmd.r, _, err = w.stored.Ask(rotation.Request{By: "sim"}, w.policy, w.now)
 	}
 	if err != nil {
 		return

@@ -68,6 +68,22 @@ func (p *plane) rest() {
 	})
 }
 
+// makeRoom burns the keys if no rotation may be asked for any more, and waits until that is over.
+func (p *plane) makeRoom() {
+	var s struct {
+		Scopes []struct {
+			Requests struct {
+				Left int `json:"left_to_you"`
+			}
+		}
+	}
+	check(p.call(http.MethodGet, "/v1/status", nil, &s))
+	if s.Scopes[0].Requests.Left == 0 {
+		p.start("burn")
+		p.rest()
+	}
+}
+
 // call makes a request to the control address. The JSON of the answer goes into v, if that is not
 // nil.
 func (p *plane) call(method, path string, body []byte, v any) error {
@@ -236,6 +252,7 @@ func (c crowd) push(p *plane) func() sample {
 func (c crowd) rotate(p *plane) func() sample {
 	return func() sample {
 		p.rest()
+		p.makeRoom()
 		return c.round(p, "rotate", 2)
 	}
 }

@@ -43,6 +43,7 @@ func replicas(b *bench) {
 // last ACK of the second push. It counts what was written to the store until it was over.
 func (s *shared) rotate(c crowd, planes []*plane) func() sample {
 	return func() (r sample) {
+		planes[0].makeRoom()
 		before := s.writes()
 		_, r[lastACK] = c.accepted(2, func() { planes[0].start("rotate") }, planes...)
 		s.b.sleep(time.Second)

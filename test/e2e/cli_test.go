@@ -69,6 +69,13 @@ type (
 		Keys                  []struct{ ID, Role string }
 		Nodes                 struct{ Live, Accepted, Refused, Stale, Away, Excluded int }
 		BlockedBy             []string `json:"blocked_by"`
+		Requests              struct {
+			Left int
+			By   []struct {
+				Name       string
+				Keys, Left int
+			}
+		}
 	}
 	node struct {
 		Node, Identity, State string

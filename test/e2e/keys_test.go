@@ -97,29 +97,54 @@ func (s *stage) makes(id string) {
 	}
 }
 
-// TestTooManyKeys: rotating again and again fills the ring, and then is refused until a key
-// retires; nobody is turned away meanwhile.
+// TestTooManyKeys: rotating again and again leaves room for other requesters, and for a rollback,
+// which fills the ring. Then both are refused until a key retires; nobody is turned away meanwhile.
 func TestTooManyKeys(t *testing.T) {
 	s := newStage(t, setup{scopes: "  default: {ticket_lifetime: 10m}\n"})
 	s.fleetOf(2)
 	s.awaitPhase("steady", 2)
 	a := s.clients()
-	for i := range keysource.MaxRing - 1 {
-		s.mustRun("rotate", "--wait")
-		if i%5 == 0 {
+	keys := 1
+	rotate := func(flags ...string) {
+		s.mustRun(append(flags, "rotate", "--wait")...)
+		if keys++; keys%5 == 0 {
 			a.awaitKeyInUse()
 			a.cross("one more rotation")
 		}
 	}
+	for _, who := range []struct {
+		name  string
+		times int
+		words string
+	}{
+		{"", 7, "local administrator has brought 7 of the ring's 8 keys, and the room that is left is for others"},
+		{"ann", 3, "token ann has brought 3 of"}, {"bob", 2, "token bob has brought 2 of"},
+		{"cas", 1, "token cas has brought 1 of"}, {"dee", 1, "the ring has no room for a rotation that is asked for"},
+	} {
+		var flags []string
+		if who.name != "" {
+			secret := s.mustRun("token", "new", "--name", who.name, "--role", "operate")
+			file := s.file(who.name+".token", []byte(secret))
+			flags = []string{"--token-file", file}
+		}
+		if got := s.scope().Requests.Left; got != 15-keys {
+			t.Errorf("%d rotations may be asked for with %d keys", got, keys)
+		}
+		for range who.times {
+			rotate(flags...)
+		}
+		s.mustFail(5, who.words, append(flags, "rotate")...)
+		s.mustFail(5, "ask again in 10m", append(flags, "rotate")...)
+	}
+	s.mustRun("rollback", "--wait")
 	full := s.scope()
 	if len(full.Keys) != keysource.MaxRing {
 		t.Fatalf("%d keys in the ring", len(full.Keys))
 	}
-	s.mustFail(5, "the ring is full: 15 keys still drain", "rotate")
 	one := keysource.NewTicketKey()
-	s.mustFail(5, "the ring is full", "rotate", "--key-file", s.file("one.key", one[:]))
-	s.mustFail(5, "the ring is full", "rollback")
-	if out := s.mustRun("plan"); !strings.Contains(out, "full") {
+	s.mustFail(5, "the ring has no room", "rotate", "--key-file", s.file("one.key", one[:]))
+	s.mustFail(5, "the ring has no room", "rollback")
+	if out := s.mustRun("plan"); !strings.Contains(out, "no room") {
 		t.Errorf("plan does not say what blocks: %s", out)
 	}
 	if now := s.scope(); now.Version != full.Version {

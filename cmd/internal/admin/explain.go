@@ -14,6 +14,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/sds"
 	"github.com/lockstep-tls/lockstep/store"
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
@@ -27,6 +28,9 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	n, err := keysource.ServerName(out.Asked)
 	if err != nil {
 		out.Verdict = err.Error() + "; no certificate can be served under it"
+		if why := sds.NotOurs(out.Asked); why != "" && !strings.HasPrefix(why, "no certificate") {
+			out.Verdict += "; " + why
+		}
 		return out, nil
 	}
 	out.Name = string(n)
@@ -111,6 +115,9 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 		}
 	}
 	out.Verdict = fmt.Sprintf("%s has no certificate: neither a name nor a wildcard covers it (lockstep cert put)", n)
+	if why := sds.NotOurs(out.Asked); why != "" && !strings.HasPrefix(why, "no certificate") {
+		out.Verdict += "; " + why
+	}
 	return ""
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -32,7 +33,7 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	keep := func(name string, st server.NameState) bool {
 		_, ring := keysource.RingScope(name)
 		state := st.State(now)
-		return ring || only != "" || badness(state) > badness(stateSent)
+		return ring || only != "" || badness(state) > badness(stateSent) || isAbsent(st) && sds.NotOurs(name) != ""
 	}
 	out.Replica = a.cfg.Replica
 	here := r.URL.Query().Has("here") // another replica asks
@@ -51,6 +52,10 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 		}
 	}
 	v := a.fleet()
+	v.absent.most, v.absent.policy = maxAbsent, a.cfg.Policy()
+	if only != "" {
+		v.absent.most = math.MaxInt
+	}
 	v.gather(rosters, only, a.cfg.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}), said, here)
 	out.Nodes = v.sorted()
 	if r.URL.Query().Has("all") {
@@ -118,7 +123,8 @@ type fleet struct {
 	rings   map[string]bool   // node ids that have accepted one
 	// loose is what streams without a ring bring, by node id. They may be at other replicas than
 	// the stream with the ring.
-	loose map[string]*api.Node
+	loose  map[string]*api.Node
+	absent absent
 }
 
 func (a *admin) fleet() *fleet {
@@ -133,7 +139,7 @@ func (a *admin) fleet() *fleet {
 func badness(state string) int {
 	return slices.Index([]string{
 		"", stateProved, stateAccepted, stateSent, stateWaits, stateDoubt, stateStale,
-		stateNoRing, stateStandIn, stateRefused, stateStuck,
+		stateAbsent, stateNoRing, stateStandIn, stateRefused, stateStuck,
 	}, state)
 }
 
@@ -268,6 +274,9 @@ func (f *fleet) stream(s server.StreamView) {
 	connect(n, f.replica, is)
 	for _, v := range s.Names {
 		secret := f.judged(s, v, secretOf(s, v, f.now))
+		if isAbsent(v.NameState) && v.Type == sds.TypeURL && secret.State == "" && f.absent.may(n) {
+			secret.State, secret.Note = stateAbsent, f.absent.why(s.Node, v.Name)
+		}
 		if _, ring := keysource.RingScope(v.Name); ring && v.Type == sds.TypeURL {
 			f.ring(n, s, v, secret, member)
 			continue

@@ -7,6 +7,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/expiring"
 	"github.com/lockstep-tls/lockstep/cmd/internal/problems"
+	"github.com/lockstep-tls/lockstep/rotation"
 	replicas "github.com/lockstep-tls/lockstep/rotation/fleet"
 )
 
@@ -30,7 +31,7 @@ func (a *admin) status(r *http.Request) (s api.Status, err error) {
 		if err != nil {
 			return s, err
 		}
-		s.Scopes = append(s.Scopes, scopeOf(name, st))
+		s.Scopes = append(s.Scopes, scopeOf(name, Actor(r.Context()), st))
 	}
 	others := <-said
 	s.Replicas = a.replicaList(others)
@@ -44,7 +45,19 @@ func (a *admin) pulse(*http.Request) (api.Pulse, error) {
 	return api.Pulse{Replica: a.cfg.Replica, Mute: a.cfg.Rollouts.Mute()}, nil
 }
 
-func scopeOf(name string, st replicas.Status) api.Scope {
+// requestsOf says how many rotations may be asked for, in particular by the caller.
+func requestsOf(m rotation.Room, caller string) *api.Requests {
+	you := m.For(caller)
+	out := &api.Requests{
+		Left: m.Left, LeftToOne: m.LeftToOne, LeftToYou: you.Left, AgainAt: you.AgainAt, By: []api.Requester{},
+	}
+	for _, q := range m.By {
+		out.By = append(out.By, api.Requester(q))
+	}
+	return out
+}
+
+func scopeOf(name, caller string, st replicas.Status) api.Scope {
 	s := api.Scope{
 		Scope: name, Phase: string(st.Phase), Since: st.Since, Rotation: st.Begun, Underway: st.Underway || st.Asked,
 		Keys: []api.Key{}, Nodes: api.Count(st.Count), BlockedBy: []string{},
@@ -53,6 +66,7 @@ func scopeOf(name string, st replicas.Status) api.Scope {
 		return s
 	}
 	s.Version, s.BlockedBy, s.NextAt, s.RetryAt = st.Version, list(st.BlockedBy), st.NextAt, st.RetryAt
+	s.Requests = requestsOf(st.Room, caller)
 	for i, k := range st.Keys {
 		key := api.Key{ID: k.ID, Fingerprint: k.Fingerprint, Role: "drain", Created: k.Created}
 		switch {

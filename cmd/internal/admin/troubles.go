@@ -24,6 +24,7 @@ const (
 	stateProved   = "proved"
 	stateWaits    = "waits for its ring"
 	stateNoRing   = "no ring"
+	stateAbsent   = "absent"
 	stateDoubt    = "in doubt"
 	stateStale    = "stale"
 	stateStandIn  = "stand-in"

@@ -50,6 +50,31 @@ type Scope struct {
 	Nodes     Count     `json:"nodes"`
 	BlockedBy []string  `json:"blocked_by"`
 	NextAt    time.Time `json:"next_at"` // NextAt is when the next rotation is due.
+	// Requests says how many rotations may be asked for. An earlier lockstepd does not say it.
+	Requests *Requests `json:"requests,omitempty"`
+}
+
+// Requests says how many rotations of a scope may be asked for now. The ring keeps places for the
+// rotations of the period and for a rollback. A burn needs no place.
+type Requests struct {
+	Left int `json:"left"` // Left is how many there may be, of all requesters together.
+	// LeftToOne is how many of them a requester may have who brought no key of the ring.
+	LeftToOne int `json:"left_to_one"`
+	// LeftToYou is how many of them the one may have who asks for this status.
+	LeftToYou int `json:"left_to_you"`
+	// AgainAt is when you may ask for one more, if there is none left to you.
+	AgainAt time.Time `json:"again_at,omitzero"`
+	// By has those who brought keys of the ring.
+	By []Requester `json:"by"`
+}
+
+// Requester is somebody who asked for rotations whose keys are in the ring.
+type Requester struct {
+	Name string `json:"name"`
+	Keys int    `json:"keys"` // Keys is how many keys of the ring it brought.
+	Left int    `json:"left"` // Left is how many rotations it may ask for now.
+	// AgainAt is when it may ask for one more, if there is none left to it.
+	AgainAt time.Time `json:"again_at,omitzero"`
 }
 
 // Key is what may be shown of a ticket key.
@@ -161,6 +186,8 @@ type Secret struct {
 	//     yet;
 	//   - "in doubt": it accepted it once, and it is not known whether it uses it;
 	//   - stale: it has an earlier version, or has not answered for 10 s;
+	//   - absent: it asked for it, and there is no such secret for it. A list of the fleet has only
+	//     names that no host has, and at most 20 of a node;
 	//   - "no ring": it asked for the ring of a scope that it does not get;
 	//   - stand-in: it has a replacement for a certificate that does not exist;
 	//   - refused: Refused has the node's own words.

@@ -27,6 +27,12 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 	}
 	block, _ := pem.Decode(ca.PEM())
 	declared := fmt.Sprintf("%x", sha256.Sum256(block.Bytes))
+	second, err := fleet.NewCA("Clients CA 2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ = pem.Decode(second.PEM())
+	both := fmt.Sprintf("%s,%x", declared, sha256.Sum256(block.Bytes))
 	own := &ClientCA{File: file, PEM: ca.PEM()}
 	for _, c := range []struct {
 		declared string
@@ -40,7 +46,9 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 		{"", own, "ask for none"},
 		{declared, nil, "ask for them"},
 		{strings.Repeat("0", 64), own, "declares another CA"},
-		{declared, &ClientCA{File: file, PEM: append(ca.PEM(), ca.PEM()...)}, "more than one"},
+		{declared, &ClientCA{File: file, PEM: append(ca.PEM(), ca.PEM()...)}, ""},
+		{declared, &ClientCA{File: file, PEM: append(ca.PEM(), second.PEM()...)}, "declares another CA"},
+		{both, &ClientCA{File: file, PEM: append(ca.PEM(), second.PEM()...)}, ""},
 		{declared, &ClientCA{File: file, PEM: []byte("hello")}, "no certificate"},
 	} {
 		o := example()
@@ -76,6 +84,14 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 				d := downstream(t, chain)
 				asks, trusts := d.GetRequireClientCertificate().GetValue(),
 					d.GetCommonTlsContext().GetValidationContext().GetTrustedCa().GetFilename()
+				if c.declared == both {
+					text := d.GetCommonTlsContext().GetValidationContext().GetTrustedCa().GetInlineString()
+					names := chain.GetFilterChainMatch().GetServerNames()
+					if !asks || strings.Count(text, "BEGIN CERTIFICATE") != 2 || len(names) != 2 {
+						t.Errorf("%s: two CAs: %v, %q, %q", name, asks, names, text)
+					}
+					continue
+				}
 				if asks != (c.ca != nil) || (trusts == file) != (c.ca != nil) {
 					t.Errorf("%s: a chain asks for client certificates: %v, of %q", name, asks, trusts)
 				}

@@ -33,9 +33,13 @@ func Edge(o Options, dataDir string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ca, err := parseClientCA(scope, o.ClientCerts, o.ClientCA)
+	cas, err := parseClientCA(scope, o.ClientCerts, o.ClientCA)
 	if err != nil {
 		return nil, err
+	}
+	var clientCA quoted
+	if len(cas) > 0 {
+		clientCA = quote(o.ClientCA.File)
 	}
 	for what, addr := range map[string]string{"admin": o.Admin, "listen": o.Listen, "upstream": o.Upstream} {
 		if _, err := parseEndpoint(what, addr); err != nil {
@@ -46,7 +50,7 @@ func Edge(o Options, dataDir string) ([]byte, error) {
 		Node: quote(o.Node), Cluster: quote(cmp.Or(o.Cluster, defaultCluster)), XDS: quote(strings.Join(o.XDS, ",")),
 		DataDir:  quote(dataDir),
 		Lifetime: quote(lifetime.String()), Admin: quote(o.Admin), Listen: quote(o.Listen), Scope: quote(scope),
-		ClientCA: ca, Upstream: quote("http://" + o.Upstream),
+		ClientCA: clientCA, Upstream: quote("http://" + o.Upstream),
 	}
 	if o.TLS != nil {
 		v.TLS = &edgeTLS{CA: quote(o.TLS.CA), Cert: quote(o.TLS.Cert), Key: quote(o.TLS.Key)}

@@ -82,9 +82,24 @@ type values struct {
 	Hosts    []quoted
 	Ring     quoted
 	Lifetime quoted
-	ClientCA quoted // ClientCA is empty if clients show no certificates.
-	OnDemand bool   // OnDemand is one chain for all names.
-	LDS      bool   // LDS has no listener, which comes from lockstepd.
+	// ClientCA is the source of the CAs of clients, in YAML. It is empty if clients show no
+	// certificates.
+	ClientCA string
+	clients  keysource.Authorities
+	OnDemand bool // OnDemand is one chain for all names.
+	LDS      bool // LDS has no listener, which comes from lockstepd.
+}
+
+// ServerNames are those of a host's filter chain.
+func (v values) ServerNames(host quoted) string {
+	var name string
+	if json.Unmarshal([]byte(host), &name) == nil {
+		if mark := v.clients.Mark(name); mark != "" {
+			// it binds tickets to all CAs of clients
+			return fmt.Sprintf("[%s, %s]", host, quote(mark))
+		}
+	}
+	return fmt.Sprintf("[%s]", host)
 }
 
 // Envoy returns a whole bootstrap (YAML) for `envoy -c`. It has a listener with a filter chain for
@@ -158,8 +173,16 @@ func shared(o Options) (v values, err error) {
 	if err != nil {
 		return v, err
 	}
-	if v.ClientCA, err = parseClientCA(scope, o.ClientCerts, o.ClientCA); err != nil {
+	if v.clients, err = parseClientCA(scope, o.ClientCerts, o.ClientCA); err != nil {
 		return v, err
+	}
+	switch len(v.clients) {
+	case 0:
+	case 1:
+		v.ClientCA = fmt.Sprintf("{filename: %s}", quote(o.ClientCA.File))
+	default:
+		// A file may change, and the mark of it would not.
+		v.ClientCA = fmt.Sprintf("{inline_string: %s}", quote(string(v.clients.PEM())))
 	}
 	v.Ring = quote(keysource.RingName(scope))
 	v.Lifetime = quote(fmt.Sprintf("%ds", int64(lifetime.Seconds())))

@@ -10,9 +10,6 @@
 package bootstrap
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -50,7 +47,8 @@ type Options struct {
 	TicketLifetime time.Duration // TicketLifetime is the scope's, at most 24 h. 0 is 2 h.
 
 	// ClientCerts is what the scope declares: "none" or empty, or the SHA-256 (64 hex digits, lower
-	// case) of the CA with which its listeners verify client certificates. A ticket carries the
+	// case, with commas between several) of the CAs with which its listeners verify client
+	// certificates. A ticket carries the
 	// client's verification along. So a listener of another kind in the scope would accept clients
 	// that nobody has verified.
 	ClientCerts string
@@ -68,10 +66,10 @@ const (
 	Hybrid   Mode = "hybrid" // Hybrid has a listener from lockstepd, with both kinds of chains.
 )
 
-// ClientCA is the CA whose clients the listener accepts, and no others.
+// ClientCA has the CAs whose clients the listener accepts, and no others.
 type ClientCA struct {
 	File string // File is on the node.
-	PEM  []byte // PEM is what stands in File, one certificate.
+	PEM  []byte // PEM is what stands in File.
 }
 
 // TLS is mTLS to the control plane. The files are PEM.
@@ -213,31 +211,28 @@ func parseScope(s string) (string, error) {
 }
 
 // parseClientCA refuses a listener of another kind than the scope's.
-func parseClientCA(scope, declared string, ca *ClientCA) (quoted, error) {
+func parseClientCA(scope, declared string, ca *ClientCA) (keysource.Authorities, error) {
 	none := declared == "" || declared == noClientCerts
 	switch {
 	case ca == nil && none:
-		return "", nil
+		return nil, nil
 	case ca == nil:
-		return "", bad(
+		return nil, bad(
 			"client certificates: the listeners of scope %s ask for them (client_certs: %s), and this one would "+
 				"not: give its CA", scope, declared)
 	case none:
-		return "", bad(
+		return nil, bad(
 			"client certificates: the listeners of scope %s ask for none (client_certs: none), and this one "+
 				"would: a ticket made without one would pass here; "+
 				"use a scope of its own, whose client_certs is the SHA-256 of the CA", scope)
 	}
-	block, rest := pem.Decode(ca.PEM)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return "", bad("client certificates: %s holds no certificate (PEM)", ca.File)
+	all, err := keysource.ParseAuthorities(ca.PEM)
+	if err != nil {
+		return nil, bad("client certificates: %s: %v", ca.File, err)
 	}
-	if second, _ := pem.Decode(rest); second != nil {
-		return "", bad("client certificates: %s holds more than one certificate; a scope has one CA", ca.File)
+	if other := all.Undeclared(declared); other != "" {
+		return nil, bad("client certificates: scope %s declares another CA (client_certs: %s) than %s (%s): "+
+			"list both there while one replaces the other", scope, declared, ca.File, other)
 	}
-	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != declared {
-		return "", bad("client certificates: scope %s declares another CA (client_certs: %s) than %s (%x)", scope,
-			declared, ca.File, sum)
-	}
-	return quote(ca.File), nil
+	return all, nil
 }

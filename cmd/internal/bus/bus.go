@@ -104,7 +104,11 @@ func (b *Bus) Run(ctx context.Context, heard func(events.Event), rolls *fleet.Co
 }
 
 func rotate(ctx context.Context, rolls *fleet.Coordinator, scope, by string) (eventsnats.Reply, error) {
-	n, err := rolls.Rotate(ctx, scope, rotation.Request{By: by, Why: "requested over NATS"})
+	before, err := rolls.Status(scope)
+	var n uint64
+	if err == nil {
+		n, err = rolls.Rotate(ctx, scope, rotation.Request{By: by, Why: "requested over NATS"})
+	}
 	err = advice.Add(err)
 	switch {
 	case errors.Is(err, keysource.ErrNotExist):
@@ -114,9 +118,11 @@ func rotate(ctx context.Context, rolls *fleet.Coordinator, scope, by string) (ev
 	case err != nil:
 		return eventsnats.Reply{}, err
 	}
-	return eventsnats.Reply{
-		Scope: scope, Rotation: n, Version: rolls.Version(scope), Message: "the rotation has begun",
-	}, nil
+	message := "the rotation has begun"
+	if before.Underway && n == before.Begun {
+		message = fmt.Sprintf("rotation %d is under way already, and is joined: nothing was changed", n)
+	}
+	return eventsnats.Reply{Scope: scope, Rotation: n, Version: rolls.Version(scope), Message: message}, nil
 }
 
 // Connected reports whether events flow.

@@ -141,8 +141,8 @@ type Config struct {
 
 	// Scopes are the sets of ticket keys, by name. The scope "default" always exists. Each takes:
 	// period (1h), ticket_lifetime (2h), max_key_age (4h), quorum (90%), laggard (wait, or a
-	// duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of the
-	// CA's certificate).
+	// duration), refuse_grace (5m), node_lease (75s), client_certs (none, or the SHA-256 of a CA's
+	// certificate, or a list of these).
 	Scopes map[string]rotation.Policy `yaml:"-"`
 
 	// Listeners is the listener that lockstepd serves to Envoys.

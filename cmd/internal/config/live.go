@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -84,6 +85,7 @@ func fileOf(p rotation.Policy) policyFile {
 	if p.Laggard > 0 {
 		laggard = settings.Duration(p.Laggard)
 	}
+	certs := fingerprints(strings.ReplaceAll(p.ClientCerts, ",", ", "))
 	return policyFile{&p.Period, &p.TicketLifetime, &p.MaxKeyAge, &quorum, &laggard, &p.RefuseGrace, &p.NodeLease,
-		&p.ClientCerts}
+		&certs}
 }

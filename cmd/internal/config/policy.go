@@ -2,9 +2,12 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml"
 
 	"github.com/lockstep-tls/lockstep/rotation"
 )
@@ -18,7 +21,7 @@ type policyFile struct {
 	Laggard        *string        `yaml:"laggard"` // Laggard is wait, or a duration.
 	RefuseGrace    *time.Duration `yaml:"refuse_grace"`
 	NodeLease      *time.Duration `yaml:"node_lease"`
-	ClientCerts    *string        `yaml:"client_certs"`
+	ClientCerts    *fingerprints  `yaml:"client_certs"`
 }
 
 func (f *policyFile) policy() (p rotation.Policy, err error) {
@@ -38,7 +41,7 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 		p.MaxKeyAge = min(max(p.MaxKeyAge, p.Period), 24*time.Hour)
 	}
 	if f.ClientCerts != nil {
-		if p.ClientCerts, err = clientCerts(*f.ClientCerts); err != nil {
+		if p.ClientCerts, err = clientCerts(string(*f.ClientCerts)); err != nil {
 			return p, err
 		}
 	}
@@ -62,17 +65,43 @@ func (f *policyFile) policy() (p rotation.Policy, err error) {
 // percent writes a share as a percentage.
 func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', -1, 32) + "%" }
 
-// clientCerts returns none, or a SHA-256 fingerprint as 64 hex digits in lower case, so that two of
-// them can be compared. openssl x509 -fingerprint writes it with colons.
+// fingerprints are one or several SHA-256, as text or as a list. They are kept with ", " between
+// them.
+type fingerprints string
+
+// UnmarshalYAML implements the interface of goccy/go-yaml.
+func (f *fingerprints) UnmarshalYAML(b []byte) error {
+	var one string
+	if err := yaml.Unmarshal(b, &one); err == nil {
+		*f = fingerprints(one)
+		return nil
+	}
+	var list []string
+	if err := yaml.Unmarshal(b, &list); err != nil || len(list) == 0 || slices.Contains(list, "none") {
+		return fmt.Errorf("client_certs: %q is neither none nor a SHA-256, nor a list of these",
+			strings.TrimSpace(string(b)))
+	}
+	*f = fingerprints(strings.Join(list, ", "))
+	return nil
+}
+
+// clientCerts returns none, or SHA-256 fingerprints as 64 hex digits in lower case, sorted and with
+// commas between them, so that two of them can be compared. openssl x509 -fingerprint writes one
+// with colons.
 func clientCerts(s string) (string, error) {
 	if s == "none" {
 		return s, nil
 	}
-	hash := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s, "sha256:"), ":", ""))
-	if len(hash) != 64 || strings.Trim(hash, "0123456789abcdef") != "" {
-		return "", fmt.Errorf(
-			"client_certs: %q is neither none nor the SHA-256 of the CA's certificate (openssl x509 -noout "+
-				"-fingerprint -sha256 -in ca.crt)", s)
+	var all []string
+	for one := range strings.SplitSeq(s, ",") {
+		hash := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(strings.TrimSpace(one), "sha256:"), ":", ""))
+		if len(hash) != 64 || strings.Trim(hash, "0123456789abcdef") != "" {
+			return "", fmt.Errorf(
+				"client_certs: %q is neither none nor the SHA-256 of the CA's certificate (openssl x509 -noout "+
+					"-fingerprint -sha256 -in ca.crt)", strings.TrimSpace(one))
+		}
+		all = append(all, hash)
 	}
-	return hash, nil
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), ","), nil
 }

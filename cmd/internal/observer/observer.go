@@ -33,13 +33,15 @@ type Config struct {
 type Observer struct {
 	cfg   Config
 	kinds [xds.Kinds]atomic.Uint64 // kinds counts events by xds.Kind.
+	// absent logs what nodes ask for that lockstepd does not have.
+	absent *absences
 
 	mu      sync.Mutex
 	skipped map[string]int // skipped counts the laggards left behind, by scope.
 }
 
 // New returns an observer that has seen nothing.
-func New(c Config) *Observer { return &Observer{cfg: c} }
+func New(c Config) *Observer { return &Observer{cfg: c, absent: newAbsences(c.Table, c.Log)} }
 
 // Counts returns how often each kind of event happened, by [xds.Kind].
 func (o *Observer) Counts() (out []uint64) {
@@ -69,6 +71,7 @@ func (o *Observer) Observe(e xds.Event) {
 		}
 		return
 	}
+	o.absent.asked(e)
 	scope, ring := keysource.RingScope(e.Name)
 	if !ring || e.Node.Service != xds.SDS {
 		switch e.Kind {
