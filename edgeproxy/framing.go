@@ -28,6 +28,7 @@ type framing struct {
 	part    [lineKept]byte // part has the beginning of a line whose end was not read yet.
 	partLen int
 	cut     bool // cut is true if part lacks something.
+	end     byte // end is the last byte of the line, so far.
 }
 
 // lineKept is how much of a line is kept.
@@ -87,9 +88,11 @@ func (f *framing) take(p []byte) (n int, err error) {
 		if f.partLen > 0 {
 			f.keep(line)
 			line = f.part[:f.partLen]
+		} else if len(line) > 0 {
+			f.end = line[len(line)-1]
 		}
-		ended, err := f.takeLine(bytes.TrimSuffix(line, []byte("\r")), len(line) > 0)
-		if f.partLen, f.cut = 0, false; err != nil || ended {
+		ended, err := f.takeLine(bytes.TrimSuffix(line, []byte("\r")), f.end == '\r')
+		if f.partLen, f.cut, f.end = 0, false, 0; err != nil || ended {
 			return n, err
 		}
 	}
@@ -101,10 +104,13 @@ func (f *framing) keep(p []byte) {
 	n := copy(f.part[f.partLen:], p)
 	f.partLen += n
 	f.cut = f.cut || n < len(p)
+	if len(p) > 0 {
+		f.end = p[len(p)-1]
+	}
 }
 
-// takeLine takes a line without its end, and reports whether the request ends with it. An empty
-// line has a carriage return if cr is true.
+// takeLine takes a line without its end, and reports whether the request ends with it. The end has
+// a carriage return if cr is true.
 func (f *framing) takeLine(line []byte, cr bool) (ended bool, err error) {
 	switch {
 	case f.at == inChunkSize:
@@ -116,11 +122,10 @@ func (f *framing) takeLine(line []byte, cr bool) (ended bool, err error) {
 			f.at, f.left = inChunk, size+2 // and the end of its line
 		}
 	case f.at == inTrailer:
-		switch {
-		case len(line) > 0:
-		case !cr: // net/http would look for a better end behind it
+		if !cr { // net/http would look for a better end behind it
 			return false, errChunks
-		default:
+		}
+		if len(line) == 0 {
 			f.at, ended = inHead, true
 		}
 	case !f.begun:
