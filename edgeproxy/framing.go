@@ -44,6 +44,7 @@ const (
 	inChunk
 	inTrailer
 	upgraded // what comes is no longer HTTP
+	unknown  // the chunks are malformed; no further request is taken
 )
 
 // head is what a request says of the length of its body.
@@ -56,24 +57,22 @@ type head struct {
 	unclear bool
 }
 
-var errChunks = errors.New("the chunks of the body are malformed")
-
 // take follows p, and returns how much of it belongs to the request that was begun. The rest is the
 // beginning of the next request.
-func (f *framing) take(p []byte) (n int, err error) {
+func (f *framing) take(p []byte) (n int) {
 	for n < len(p) {
 		switch f.at {
-		case upgraded:
-			return len(p), nil
+		case upgraded, unknown:
+			return len(p)
 		case inBody, inChunk:
 			more := min(f.left, uint64(len(p)-n))
 			n += int(more)
 			if f.left -= more; f.left > 0 {
-				return n, nil
+				return n
 			}
 			if f.at == inBody {
 				f.at = inHead
-				return n, nil
+				return n
 			}
 			f.at = inChunkSize
 			continue
@@ -81,7 +80,7 @@ func (f *framing) take(p []byte) (n int, err error) {
 		i := bytes.IndexByte(p[n:], '\n')
 		if i < 0 {
 			f.keep(p[n:])
-			return len(p), nil
+			return len(p)
 		}
 		line := p[n : n+i]
 		n += i + 1
@@ -91,12 +90,12 @@ func (f *framing) take(p []byte) (n int, err error) {
 		} else if len(line) > 0 {
 			f.end = line[len(line)-1]
 		}
-		ended, err := f.takeLine(bytes.TrimSuffix(line, []byte("\r")), f.end == '\r')
-		if f.partLen, f.cut, f.end = 0, false, 0; err != nil || ended {
-			return n, err
+		ended := f.takeLine(bytes.TrimSuffix(line, []byte("\r")), f.end == '\r')
+		if f.partLen, f.cut, f.end = 0, false, 0; ended {
+			return n
 		}
 	}
-	return n, nil
+	return n
 }
 
 // keep takes a piece of a line.
@@ -111,21 +110,22 @@ func (f *framing) keep(p []byte) {
 
 // takeLine takes a line without its end, and reports whether the request ends with it. The end has
 // a carriage return if cr is true.
-func (f *framing) takeLine(line []byte, cr bool) (ended bool, err error) {
+func (f *framing) takeLine(line []byte, cr bool) (ended bool) {
 	switch {
 	case f.at == inChunkSize:
-		size, ok := chunkSize(line)
-		if !ok {
-			return false, errChunks
-		}
-		if f.at = inTrailer; size > 0 {
+		switch size, ok := chunkSize(line); {
+		case !ok:
+			f.at = unknown
+		case size > 0:
 			f.at, f.left = inChunk, size+2 // and the end of its line
+		default:
+			f.at = inTrailer
 		}
 	case f.at == inTrailer:
-		if !cr { // net/http would look for a better end behind it
-			return false, errChunks
-		}
-		if len(line) == 0 {
+		switch {
+		case !cr: // net/http may have read on behind the end
+			f.at = unknown
+		case len(line) == 0:
 			f.at, ended = inHead, true
 		}
 	case !f.begun:
@@ -133,11 +133,11 @@ func (f *framing) takeLine(line []byte, cr bool) (ended bool, err error) {
 			f.begun, f.lineLen = true, copy(f.line[:], line)
 		}
 	case len(line) == 0:
-		return f.endHead(), nil
+		return f.endHead()
 	default:
 		f.field(line)
 	}
-	return ended, nil
+	return ended
 }
 
 // endHead takes the end of a head, and reports whether it is the end of the request.

@@ -22,10 +22,7 @@ type http1 struct {
 
 func (c *http1) Read(p []byte) (int, error) {
 	if len(c.rest) > 0 {
-		n, err := c.framing.take(c.rest[:min(len(p), len(c.rest))])
-		if err != nil {
-			return 0, err
-		}
+		n := c.framing.take(c.rest[:min(len(p), len(c.rest))])
 		copy(p, c.rest[:n])
 		if c.rest = c.rest[n:]; len(c.rest) == 0 {
 			c.rest = nil
@@ -33,11 +30,8 @@ func (c *http1) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
-	used, bad := c.framing.take(p[:n])
-	switch {
-	case bad != nil:
-		return 0, bad
-	case used < n:
+	used := c.framing.take(p[:n])
+	if used < n {
 		c.rest = bytes.Clone(p[used:n])
 		err = nil // the next read has it again
 	}
