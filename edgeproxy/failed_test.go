@@ -1,8 +1,10 @@
 package edgeproxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,11 +90,14 @@ func TestAFailedHandshakeSaysWhy(t *testing.T) {
 			words:  "bad certificate"},
 		"alert": {raw: func(addr string) { writes(addr, "\x15\x03\x03\x00\x02\x02\x28", true) },
 			words: "handshake failure"},
-		"plaintext": {raw: func(addr string) { writes(addr, "GET / HTTP/1.1\r\n\r\n", true) }, words: "https://"},
-		"not_tls":   {raw: func(addr string) { writes(addr, "SSH-2.0-OpenSSH_9.2\r\n", true) }},
-		"malformed": {raw: func(addr string) { writes(addr, "\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", true) }},
-		"closed":    {raw: func(addr string) { writes(addr, string(hello(shop)[:20]), false) }},
-		"closed ":   {raw: func(addr string) { writes(addr, "", false) }},
+		"plaintext":    {raw: func(addr string) { writes(addr, "GET / HTTP/1.1\r\n\r\n", true) }, words: "https://"},
+		"not_tls":      {raw: func(addr string) { writes(addr, "SSH-2.0-OpenSSH_9.2\r\n", true) }},
+		"malformed":    {raw: func(addr string) { writes(addr, "\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", true) }},
+		"key_exchange": {raw: func(addr string) { writes(addr, with(hello(shop), 10, 0, 2, 1, 0), true) }},
+		"signature":    {raw: func(addr string) { writes(addr, with(hello(shop), 13, 0, 2, 4, 1), true) }},
+		"early_data":   {raw: func(addr string) { writes(addr, with(hello(shop), 42), true) }},
+		"closed":       {raw: func(addr string) { writes(addr, string(hello(shop)[:20]), false) }},
+		"closed ":      {raw: func(addr string) { writes(addr, "", false) }},
 		"timeout": {config: func(c *Config) { c.Timeouts.Header = 200 * time.Millisecond },
 			raw: func(addr string) { writes(addr, "\x16", true) }, words: "timeouts.header"},
 		"proxy_header": {config: balancers, raw: func(addr string) { writes(addr, string(hello(shop)), true) },
@@ -123,6 +128,28 @@ func TestAFailedHandshakeSaysWhy(t *testing.T) {
 			t.Log(line["level"], line["msg"], "|", line["error"])
 		})
 	}
+}
+
+// with returns a client's first record with another extension of that kind.
+func with(record []byte, kind uint16, body ...byte) string {
+	message := record[5:]
+	suites := 4 + 2 + 32 + 1 + int(message[4+2+32])
+	methods := suites + 2 + int(binary.BigEndian.Uint16(message[suites:]))
+	at := methods + 1 + int(message[methods])
+	var all []byte
+	for rest := message[at+2:]; len(rest) > 0; {
+		n := 4 + int(binary.BigEndian.Uint16(rest[2:]))
+		if binary.BigEndian.Uint16(rest) != kind {
+			all = append(all, rest[:n]...)
+		}
+		rest = rest[n:]
+	}
+	all = binary.BigEndian.AppendUint16(all, kind)
+	all = append(binary.BigEndian.AppendUint16(all, uint16(len(body))), body...)
+	out := binary.BigEndian.AppendUint16(bytes.Clone(message[:at]), uint16(len(all)))
+	out = append(out, all...)
+	out[2], out[3] = byte((len(out)-4)>>8), byte(len(out)-4)
+	return string(append(binary.BigEndian.AppendUint16([]byte{22, 3, 1}, uint16(len(out))), out...))
 }
 
 // wrongKey is a client certificate whose key is another one's.
@@ -236,6 +263,10 @@ func TestWhyThereIsNoCertificate(t *testing.T) {
 	for want, err := range map[reason]error{
 		unknownName: noCertificate{fmt.Errorf("no: %w", keysource.ErrNotExist)},
 		notLoaded:   noCertificate{errors.New("the control plane does not answer")},
+		noProtocol:  errors.New(`tls: client requested unsupported application protocols (["x"])`),
+		noVersion:   errors.New("tls: client using inappropriate protocol fallback"),
+		notTLS:      errors.New("tls: unsupported SSLv2 handshake received"),
+		otherReason: errors.New("what nobody knows"),
 	} {
 		if got := reasonOf(err); got != want {
 			t.Errorf("%v: %s", err, got)
