@@ -53,6 +53,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			rw.guard.timeout = time.Second // for what net/http still reads
 		}
 		rw.WriteHeader(status)
+		rw.linger()
 		return
 	}
 	e.xfcc = l.clientCert(r)
