@@ -154,6 +154,11 @@ func TestARequestWhoseEndIsInDoubtIsRefused(t *testing.T) {
 	if n != refused {
 		t.Errorf("%d refusals are logged, of %d", n, refused)
 	}
+	for _, err := range []error{errTwoLengths, errOldCoding, errUnclear} {
+		if !strings.Contains(r.log.String(), err.Error()) {
+			t.Errorf("no refusal is logged as %v", err)
+		}
+	}
 }
 
 // answers sends a text over a connection of its own, and returns the statuses that come back until
@@ -236,7 +241,8 @@ func TestNoRequestFollowsATrailerInDoubt(t *testing.T) {
 		"A: b\r\n\r\n": "[200 200]", "A: b\n\r\n\r\n": "[200 400]", "A: b\r\n\n\r\n\r\n": "[200 400]",
 	} {
 		for _, piece := range []int{0, 1} {
-			text := post("Transfer-Encoding: chunked\r\n", "0\r\n"+trailer) + post("Connection: close\r\n", "")
+			text := post("Transfer-Encoding: chunked\r\n", "0\r\n"+trailer) +
+				post("Transfer-Encoding: chunked\r\nConnection: close\r\n", "0\r\n\r\n")
 			if got := answers(r, text, piece); fmt.Sprint(got) != want {
 				t.Errorf("%q, in pieces of %d: %d, not %s", trailer, piece, got, want)
 			}

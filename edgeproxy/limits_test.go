@@ -60,6 +60,9 @@ func TestStreamsOfAConnectionAreLimited(t *testing.T) {
 	if got := f.status(5); got != "REFUSED_STREAM" && got != "PROTOCOL_ERROR" {
 		t.Errorf("the third: %s", got)
 	}
+	if line := r.lines(1)[0]; line["status"] != 429.0 || r.labelled("lockstep_edge_requests_total", "429") != 1 {
+		t.Errorf("the third is logged as %v", line)
+	}
 }
 
 func TestConnectionsOfAListenerAreLimited(t *testing.T) {
