@@ -40,7 +40,7 @@ func (p *Proxy) logRequest(r *http.Request, e *entry, took time.Duration) {
 		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("tls", tls.VersionName(r.TLS.Version)),
 		slog.Bool("resumed", r.TLS.DidResume),
 	)
-	if balancer := balancerOf(r); balancer != "" {
+	if balancer := balancerOf(connectionOf(r).Conn); balancer != "" {
 		attrs = append(attrs, slog.String("balancer", balancer))
 	}
 	if e.upstream != "" {

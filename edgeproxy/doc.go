@@ -39,6 +39,10 @@
 //   - A connection from a network of proxy_protocol begins with a header, or is closed. The header
 //     is read when the remote address is first asked for. So nothing may ask for that in the loop
 //     that accepts connections.
+//   - Handshakes are made here, and net/http gets connections that have made them. So the reason of
+//     a failure is known, and HTTP/1 has a reader in front of it (framing.go). That one notes what
+//     net/http drops of a head. It never decides where a request ends: where the two differ, the
+//     request is refused.
 //   - Upstreams believe some headers. From peers that are not trusted they are removed. What is
 //     told of a client's certificate is in the words of Envoy.
 //   - A request is sent again if its endpoint has certainly not looked at it, or if it may be made

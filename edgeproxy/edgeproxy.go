@@ -20,7 +20,8 @@ import (
 
 // Certificates are what the proxy serves. Both methods are safe for concurrent use.
 type Certificates interface {
-	// Certificate returns what to serve under n, with its Leaf. It may block until ctx ends.
+	// Certificate returns what to serve under n, with its Leaf. It may block until ctx ends. The
+	// error wraps [keysource.ErrNotExist] if it is known that there is none.
 	Certificate(ctx context.Context, n keysource.Name) (*tls.Certificate, error)
 	// Serves reports whether there is a certificate for n. It returns false only if it is known
 	// that there is none. It may block for a moment.
@@ -36,6 +37,9 @@ type Proxy struct {
 	upstreams []*upstream
 	metrics   *metrics
 	buffers   buffers
+	// failures limits the lines of handshakes that fail, complaints those of net/http.
+	failures   *failures
+	complaints *complaints
 
 	requests context.Context // the parent of every request's context
 	abort    context.CancelFunc
@@ -56,7 +60,8 @@ func New(c Config, o Options) (*Proxy, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: c, opts: o, metrics: newMetrics(o.Registry)}
+	p := &Proxy{cfg: c, opts: o, metrics: newMetrics(o.Registry), failures: newFailures(),
+		complaints: newComplaints(o.Log)}
 	p.requests, p.abort = context.WithCancel(context.Background())
 	for i, r := range c.Routes {
 		host, err := hostPattern(r.Host)
@@ -101,7 +106,8 @@ func (p *Proxy) Run(ctx context.Context, lns []net.Listener) error {
 	defer p.abort()
 	g, serving := errgroup.WithContext(ctx)
 	for i, l := range p.listeners {
-		g.Go(func() error { return l.serve(lns[i]) })
+		l.open(lns[i])
+		g.Go(l.serve)
 	}
 	g.Go(func() error {
 		<-serving.Done()
@@ -123,11 +129,12 @@ func (p *Proxy) drain() {
 	var g sync.WaitGroup
 	for _, l := range p.listeners {
 		g.Go(func() {
-			if err := l.server.Shutdown(late); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			if err := l.stop(late); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				p.opts.Log.Warn("requests were cut off", "listener", l.Address, "after", p.cfg.Timeouts.Drain)
 				p.abort()
 				time.Sleep(abortGrace)
-				l.server.Close()
+				l.http1.Close()
+				l.http2.Close()
 			}
 		})
 	}

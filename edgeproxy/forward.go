@@ -36,7 +36,11 @@ func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	// The map is filled as the body ends. A copy of it would not be.
 	r.Out.Trailer = r.In.Trailer
-	if up := r.Out.Header.Get("Upgrade"); up != "" && !strings.EqualFold(up, "websocket") {
+	old := !r.In.ProtoAtLeast(1, 1) // HTTP/1.0 has no upgrades and no expectations (RFC 9110)
+	if old {
+		r.Out.Header.Del("Expect")
+	}
+	if up := r.Out.Header.Get("Upgrade"); up != "" && (old || !strings.EqualFold(up, "websocket")) {
 		// With h2c, above all, a client would choose the upstream's next requests without a route.
 		r.Out.Header.Del("Upgrade")
 		r.Out.Header.Del("Connection")

@@ -41,6 +41,8 @@ func (l *listener) configs(k ticket.Keys) *configs {
 
 // forClient chooses the configuration for a ClientHello.
 func (l *listener) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	a := attemptOf(hello)
+	a.hello, a.name, a.versions = true, hello.ServerName, hello.SupportedVersions
 	all := l.current.Load()
 	if l.ofProbe(hello.ServerName) {
 		all = l.forProbes
@@ -48,6 +50,7 @@ func (l *listener) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	fit := all.usual
 	if slices.Contains(hello.Extensions, extensionEarlyData) {
 		l.proxy.metrics.early.Inc()
+		a.early = true
 		if slices.Contains(hello.SupportedVersions, tls.VersionTLS12) {
 			fit = all.early
 		}

@@ -60,6 +60,9 @@ func TestStreamsOfAConnectionAreLimited(t *testing.T) {
 	if got := f.status(5); got != "REFUSED_STREAM" && got != "PROTOCOL_ERROR" {
 		t.Errorf("the third: %s", got)
 	}
+	if line := r.lines(1)[0]; line["status"] != 429.0 || r.labelled("lockstep_edge_requests_total", "429") != 1 {
+		t.Errorf("the third is logged as %v", line)
+	}
 }
 
 func TestConnectionsOfAListenerAreLimited(t *testing.T) {
@@ -86,6 +89,31 @@ func TestConnectionsOfAListenerAreLimited(t *testing.T) {
 		check(t, err)
 	case <-time.After(20 * time.Second):
 		t.Error("the third is not let in when the first is gone")
+	}
+}
+
+// What is kept of bodies is counted for each connection, whatever a listener demands.
+func TestEveryListenerCountsWhatAConnectionKeeps(t *testing.T) {
+	t.Parallel()
+	own := ca(t, "clients")
+	r := to(t, func(c *Config) {
+		c.Listeners = []Listener{{}, {ProxyProtocol: []string{"10.0.0.0/8"}}, {ClientCA: clientCA(t, own)}}
+	}, origin(t, "http", func(http.ResponseWriter, *http.Request) {}))
+	for i, l := range r.proxy.listeners {
+		var counts []any
+		next := l.http1.Handler
+		l.http1.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			counts = append(counts, r.Context().Value(keptKey{}))
+			next.ServeHTTP(w, r)
+		})
+		c := r.client(i, func(c *tls.Config) { c.Certificates = []tls.Certificate{person(t, own, "alice.example")} })
+		c.Transport.(*http.Transport).Protocols = new(http.Protocols)
+		c.Transport.(*http.Transport).Protocols.SetHTTP1(true)
+		r.do(c, "GET", "/", nil)
+		r.do(c, "GET", "/", nil)
+		if len(counts) != 2 || counts[0] == nil || counts[0] != counts[1] {
+			t.Errorf("listener %d: %v", i, counts)
+		}
 	}
 }
 

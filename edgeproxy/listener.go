@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/net/netutil"
@@ -28,7 +29,15 @@ type listener struct {
 	cas      *x509.CertPool
 	fallback keysource.Name
 	current  atomic.Pointer[configs]
-	server   *http.Server
+	tls      *tls.Config // tls is what a handshake begins with.
+	// http1 and http2 are the servers of the two versions of HTTP.
+	http1, http2 *http.Server
+
+	front         net.Listener   // front accepts connections. It is set before serve is called.
+	accepted      chan struct{}  // accepted is closed when no more are accepted.
+	handshakes    sync.WaitGroup // handshakes that go on
+	handshaking   context.Context
+	endHandshakes context.CancelFunc
 	// balancers are the networks of ProxyProtocol.
 	balancers []netip.Prefix
 	// forProbes is for handshakes that only probes make. It is nil if there are none.
@@ -39,7 +48,8 @@ type listener struct {
 var noKeys ticket.Keys
 
 func (p *Proxy) newListener(l Listener) (*listener, error) {
-	out := &listener{Listener: l, proxy: p, terms: ticket.Terms{Scope: l.Scope}}
+	out := &listener{Listener: l, proxy: p, terms: ticket.Terms{Scope: l.Scope}, accepted: make(chan struct{})}
+	out.handshaking, out.endHandshakes = context.WithCancel(p.requests)
 	if l.Fallback != "" {
 		out.fallback, _ = keysource.ServerName(l.Fallback) // Config.Check has checked it
 	}
@@ -51,24 +61,20 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		out.terms.ClientAuth, out.terms.Clients = tls.RequireAndVerifyClientCert, l.ClientNames
 	}
 	out.current.Store(out.configs(noKeys)) // there are no tickets before the first real key
-	out.server = &http.Server{
-		Handler:           out,
-		TLSConfig:         &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols},
-		ReadHeaderTimeout: p.cfg.Timeouts.Header,
-		IdleTimeout:       p.cfg.Timeouts.Idle,
-		MaxHeaderBytes:    p.cfg.Limits.HeaderBytes,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: p.cfg.Limits.Streams,
-			MaxReadFrameSize:     frameSize,
-			// A client that reads nothing at all is ended by this. No stream of it could be ended
-			// otherwise.
-			WriteByteTimeout: p.cfg.Timeouts.Body,
-		},
-		ErrorLog:    log.New(&handshakes{p}, "", 0),
-		BaseContext: func(net.Listener) context.Context { return p.requests },
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, keptKey{}, new(atomic.Int64))
-		},
+	out.tls = &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols}
+	out.http1, out.http2 = out.server(), out.server()
+	out.http1.Protocols.SetHTTP1(true)
+	out.http1.ConnState = connState
+	out.http2.Protocols.SetHTTP2(true)
+	// What is larger than HeaderBytes is refused by the handler, so that it is logged.
+	out.http2.MaxHeaderBytes *= 2
+	out.http2.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams: p.cfg.Limits.Streams,
+		MaxReadFrameSize:     frameSize,
+		// A client that reads nothing at all is ended by this. No stream of it could be ended
+		// otherwise.
+		WriteByteTimeout: p.cfg.Timeouts.Body,
+		CountError:       p.countError,
 	}
 	if l.HealthPath != "" && l.Fallback == "" {
 		var err error
@@ -82,10 +88,22 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 			return nil, err
 		}
 	}
-	if len(l.ProxyProtocol) > 0 || l.ClientCA != "" {
-		out.server.ConnContext = connContext
-	}
 	return out, nil
+}
+
+// server returns a server without protocols.
+func (l *listener) server() *http.Server {
+	return &http.Server{
+		Handler:                      l,
+		Protocols:                    new(http.Protocols),
+		DisableGeneralOptionsHandler: true, // it is answered here, so that it is logged
+		ReadHeaderTimeout:            l.proxy.cfg.Timeouts.Header,
+		IdleTimeout:                  l.proxy.cfg.Timeouts.Idle,
+		MaxHeaderBytes:               l.proxy.cfg.Limits.HeaderBytes,
+		ErrorLog:                     log.New(l.proxy.complaints, "", 0),
+		BaseContext:                  func(net.Listener) context.Context { return l.proxy.requests },
+		ConnContext:                  connContext,
+	}
 }
 
 // frameSize bounds what net/http keeps to read frames into, for each HTTP/2 connection. Its
@@ -128,14 +146,23 @@ func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 			}
 		}
 		if l.fallback == "" {
-			return nil, err
+			return nil, noCertificate{err}
 		}
 	}
 	if l.fallback == "" {
 		return nil, errNoName
 	}
-	return l.proxy.opts.Certificates.Certificate(hello.Context(), l.fallback)
+	c, err := l.proxy.opts.Certificates.Certificate(hello.Context(), l.fallback)
+	if err != nil {
+		return nil, noCertificate{err}
+	}
+	return c, nil
 }
+
+// noCertificate is why there is none for a handshake.
+type noCertificate struct{ error }
+
+func (n noCertificate) Unwrap() error { return n.error }
 
 var errNoName = errors.New("the client sends no server name, and the listener has no fallback")
 
@@ -176,16 +203,13 @@ func (l *listener) verify(cs tls.ConnectionState) error {
 	return nil
 }
 
-// serve answers connections until the server is shut down.
-func (l *listener) serve(ln net.Listener) error {
+// open takes what connections come from.
+func (l *listener) open(ln net.Listener) {
 	if l.Connections > 0 {
 		ln = netutil.LimitListener(ln, l.Connections)
 	}
 	if len(l.balancers) > 0 {
 		ln = &proxied{ln, l.balancers, l.proxy.cfg.Timeouts.Header}
 	}
-	if err := l.server.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("%s: %w", l.Address, err)
-	}
-	return nil
+	l.front = ln
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -41,12 +42,18 @@ type held struct {
 func (h *held) Certificate(_ context.Context, n keysource.Name) (*tls.Certificate, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	switch n {
+	case "away.example":
+		return nil, errors.New("the control plane does not answer")
+	case "panic.example":
+		panic("on purpose")
+	}
 	for _, n := range []keysource.Name{n, n.Wildcard()} {
 		if c := h.certs[n]; c != nil {
 			return c, nil
 		}
 	}
-	return nil, fmt.Errorf("no certificate for %s", n)
+	return nil, fmt.Errorf("no certificate for %s: it %w", n, keysource.ErrNotExist)
 }
 
 func (h *held) Serves(n keysource.Name) bool {
@@ -61,9 +68,12 @@ type rig struct {
 	ca    *fleet.CA
 	held  *held
 	addrs []string
-	stop  func() // ends the proxy, and waits for it
-	log   *syncBuffer
+	stop  func()      // ends the proxy, and waits for it
+	log   *syncBuffer // log is of requests.
+	own   *syncBuffer // own is of the proxy itself.
 	count func(metric string) float64
+	// labelled counts what has a label with that value.
+	labelled func(metric, value string) float64
 }
 
 const shop = "shop.example"
@@ -73,7 +83,7 @@ const shop = "shop.example"
 func run(t testing.TB, c Config) *rig {
 	t.Helper()
 	r := &rig{TB: t, ca: ca(t, "edge"), held: &held{certs: map[keysource.Name]*tls.Certificate{}},
-		log: new(syncBuffer)}
+		log: new(syncBuffer), own: new(syncBuffer)}
 	r.serve(shop)
 	r.serve("*.example.org")
 	for i := range c.Listeners {
@@ -93,12 +103,14 @@ func run(t testing.TB, c Config) *rig {
 		c.Timeouts = DefaultTimeouts()
 	}
 	registry := prometheus.NewRegistry()
-	r.count = func(metric string) (n float64) {
+	r.count = func(metric string) float64 { return r.labelled(metric, "") }
+	r.labelled = func(metric, value string) (n float64) {
 		all, err := registry.Gather()
 		check(t, err)
 		for _, family := range all {
 			for _, m := range family.GetMetric() {
-				if family.GetName() == metric {
+				labels := m.GetLabel()
+				if family.GetName() == metric && (value == "" || len(labels) == 1 && labels[0].GetValue() == value) {
 					n += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
 				}
 			}
@@ -106,8 +118,9 @@ func run(t testing.TB, c Config) *rig {
 		return n
 	}
 	p, err := New(c, Options{
-		Certificates: r.held, Log: slog.New(slog.DiscardHandler), Access: slog.New(slog.NewJSONHandler(r.log, nil)),
-		Registry: registry,
+		Certificates: r.held,
+		Log:          slog.New(slog.NewJSONHandler(r.own, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Access:       slog.New(slog.NewJSONHandler(r.log, nil)), Registry: registry,
 	})
 	check(t, err)
 	ring := keysource.Ring{Generation: 1,

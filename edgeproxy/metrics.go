@@ -1,7 +1,6 @@
 package edgeproxy
 
 import (
-	"bytes"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,7 +13,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	ok       prometheus.Counter // requests with status 200
 	seconds  prometheus.Histogram
-	failed   prometheus.Counter
+	failed   *prometheus.CounterVec
 	full     prometheus.Counter
 	resumed  prometheus.Counter
 	early    prometheus.Counter
@@ -29,8 +28,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "lockstep_edge_request_seconds", Help: "From a request's header to the end of its response.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}),
-		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_failed_total",
-			Help: "TLS handshakes that failed."}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lockstep_edge_handshakes_failed_total", Help: "TLS handshakes that failed.",
+		}, []string{"reason"}),
 		full: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_full_total",
 			Help: "TLS handshakes that resumed nothing."}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{Name: "lockstep_edge_handshakes_resumed_total",
@@ -39,6 +39,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "TLS handshakes in which the client offered early data (0-RTT), by a ticket of another server."}),
 	}
 	m.ok = m.requests.WithLabelValues("200")
+	for r := range reasons {
+		m.failed.WithLabelValues(r.String())
+	}
 	r.MustRegister(m.requests, m.seconds, m.failed, m.full, m.resumed, m.early)
 	return m
 }
@@ -58,19 +61,4 @@ func (m *metrics) handshake(resumed bool) {
 	} else {
 		m.full.Inc()
 	}
-}
-
-// handshakes takes what net/http logs, which has no other way to say that a handshake failed.
-type handshakes struct{ p *Proxy }
-
-func (h *handshakes) Write(b []byte) (int, error) {
-	line := bytes.TrimSpace(b)
-	if bytes.Contains(line, []byte("TLS handshake error")) {
-		h.p.metrics.failed.Inc()
-		// Clients choose the words. Debug is off by default.
-		h.p.opts.Log.Debug("handshake failed", "reason", string(line))
-	} else {
-		h.p.opts.Log.Warn("net/http", "says", string(line))
-	}
-	return len(b), nil
 }

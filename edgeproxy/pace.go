@@ -17,15 +17,18 @@ type response struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	entry   *entry
+	client  *connection
 	body    *body // of the request; nil if it has none
 	guard   guard
 	http1   bool
+	old     bool // HTTP/1.0
 	duplex  bool // HTTP/1.1: the response may begin while the request is read
 	wrote   bool // the final status was written
 }
 
 func newResponse(w http.ResponseWriter, r *http.Request, e *entry, timeout time.Duration) *response {
-	rw := &response{ResponseWriter: w, control: http.NewResponseController(w), entry: e, http1: r.ProtoMajor == 1}
+	rw := &response{ResponseWriter: w, control: http.NewResponseController(w), entry: e, http1: r.ProtoMajor == 1,
+		old: !r.ProtoAtLeast(1, 1), client: connectionOf(r)}
 	// past is an error means that the connection is closed already.
 	past := func(set func(time.Time) error) { set(time.Now().Add(-time.Second)) }
 	rw.guard = guard{timeout: timeout, cut: func() {
@@ -54,6 +57,9 @@ func (w *response) wait(t Timeouts) {
 }
 
 func (w *response) WriteHeader(status int) {
+	if w.old && status < 200 {
+		return // HTTP/1.0 has no such responses (RFC 9110, section 15.2)
+	}
 	if !w.wrote {
 		w.entry.status = status
 		w.wrote = status >= 200
@@ -112,6 +118,9 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buf, err := w.control.Hijack()
 	if err == nil {
 		w.entry.status = http.StatusSwitchingProtocols
+		if c, ok := w.client.Conn.(*http1); ok {
+			conn = c.upgrade(buf.Reader)
+		}
 	}
 	return conn, buf, err
 }

@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -228,14 +227,10 @@ func within(networks []netip.Prefix, address string) bool {
 	return false
 }
 
-// balancerOf returns the address of the balancer that told the request's client. It is empty if
-// none did.
-func balancerOf(r *http.Request) string {
-	c := connectionOf(r)
-	if c == nil {
-		return ""
-	}
-	tunnel, ok := c.Conn.(interface{ NetConn() net.Conn })
+// balancerOf returns the address of the balancer that told the client of a connection. It is empty
+// if none did.
+func balancerOf(c net.Conn) string {
+	tunnel, ok := c.(interface{ NetConn() net.Conn })
 	if !ok {
 		return ""
 	}

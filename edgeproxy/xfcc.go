@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -27,6 +28,7 @@ type connection struct {
 	net.Conn
 	once sync.Once
 	xfcc string
+	kept atomic.Int64 // kept counts the bytes that are kept of its requests.
 }
 
 // connKey is the key of a request's context under which its connection stands.
@@ -34,23 +36,23 @@ type connKey struct{}
 
 // connContext is for [http.Server].
 func connContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, &connection{Conn: c})
+	at := &connection{Conn: c}
+	return context.WithValue(context.WithValue(ctx, keptKey{}, &at.kept), connKey{}, at)
 }
 
-// connectionOf returns nil if the listener has no use for it.
+// connectionOf returns the connection of a request.
 func connectionOf(r *http.Request) *connection {
-	c, _ := r.Context().Value(connKey{}).(*connection)
-	return c
+	return r.Context().Value(connKey{}).(*connection)
 }
 
 // clientCert returns the value of xfcc for a request. It is empty if the client has shown no
 // certificate. A resumed session has the certificate of its full handshake, which stands in the
 // ticket.
 func (l *listener) clientCert(r *http.Request) string {
-	c := connectionOf(r)
-	if c == nil || len(r.TLS.PeerCertificates) == 0 {
+	if len(r.TLS.PeerCertificates) == 0 {
 		return ""
 	}
+	c := connectionOf(r)
 	c.once.Do(func() {
 		c.xfcc = l.describe(r.TLS.PeerCertificates[0], l.servedAs(r.TLS.ServerName))
 	})

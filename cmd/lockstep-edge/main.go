@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -42,7 +43,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "lockstep-edge:", err)
+		if !errors.Is(err, edge.ErrLogged) {
+			fmt.Fprintln(os.Stderr, "lockstep-edge:", err)
+		}
 		os.Exit(check.ExitCode(err, os.Args[1:]))
 	}
 }
@@ -66,8 +69,9 @@ func command() *cobra.Command {
 			if err := cfg.Load(file, cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
-			e, err := edge.New(cfg, logs.New(os.Stderr, cfg.LogFormat, logs.Level(cfg.LogLevel), nil),
-				logs.New(os.Stdout, cfg.LogFormat, slog.LevelInfo, nil))
+			log := logs.New(os.Stderr, cfg.LogFormat, logs.Level(cfg.LogLevel), nil)
+			logs.Libraries(log)
+			e, err := edge.New(cfg, log, logs.New(os.Stdout, cfg.LogFormat, slog.LevelInfo, nil))
 			if err != nil {
 				return err
 			}

@@ -33,13 +33,19 @@ import (
 
 // These are the reasons why there is no certificate for a client. The text names it.
 var (
-	// ErrNotExist means that the control plane says so, or said so a moment ago.
-	ErrNotExist = errors.New("no certificate")
+	// ErrNotExist means that the control plane says so, or said so a moment ago. It is a
+	// [keysource.ErrNotExist].
+	ErrNotExist error = notExist{}
 	// ErrTimeout means that the control plane did not answer in time.
 	ErrTimeout = errors.New("the control plane does not answer")
 	// ErrBusy means that too many other names are being waited for.
 	ErrBusy = errors.New("too many certificates are being loaded")
 )
+
+type notExist struct{}
+
+func (notExist) Error() string        { return "no certificate" }
+func (notExist) Is(target error) bool { return target == keysource.ErrNotExist }
 
 const (
 	// absentFor is how long an absence is believed. Its subscription has ended, so a certificate

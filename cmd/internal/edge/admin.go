@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -54,7 +55,8 @@ func (e *Edge) admin(ctx context.Context) error {
 		}
 		fmt.Fprintln(w, s)
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+		ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelWarn)}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
 	if err := srv.Serve(e.adminListener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin_listen: %w", err)

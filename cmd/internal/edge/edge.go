@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,6 +49,8 @@ type Edge struct {
 	hangup <-chan os.Signal // hangup is nil if SIGHUP means nothing.
 	file   string           // file is the path of the configuration.
 	load   func() (Config, error)
+
+	served atomic.Bool // served is true once it was ready.
 
 	mu    sync.Mutex
 	state state
@@ -129,6 +132,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		select {
 		case <-e.secrets.Ready():
 			e.become(ready)
+			e.served.Store(true)
 			e.log.Info("ready", "listeners", len(e.listeners))
 			e.answer()
 		case <-ctx.Done():
@@ -138,8 +142,17 @@ func (e *Edge) Run(ctx context.Context) error {
 		e.become(draining)
 		return nil
 	})
-	return g.Wait()
+	err := g.Wait()
+	if err != nil && e.served.Load() {
+		e.log.Error("the edge ends", "error", err)
+		err = fmt.Errorf("%w: %w", ErrLogged, err)
+	}
+	return err
 }
+
+// ErrLogged means that the log has the error with which a process ends that was ready. A start that
+// is refused is not in the log, but on the terminal.
+var ErrLogged = errors.New("logged")
 
 // acceptAfter is how long clients of a starting process wait, so that their sessions resume. It is
 // a little longer than the copy's rings take.
