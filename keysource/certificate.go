@@ -183,20 +183,28 @@ func CheckChain(chain []byte, n Name, now time.Time) error {
 	if err := (candidate{chain: certs}).obey(); err != nil {
 		return err
 	}
-	return Certificate{Names: certs[0].DNSNames}.CheckName(n)
-}
-
-// CheckName refuses a certificate under a name that it does not cover. The error wraps
-// [ErrBadCertificate].
-func (c Certificate) CheckName(n Name) error {
-	if c.Covers(n) {
-		return nil
+	if err := (Certificate{Names: certs[0].DNSNames}).CheckName(n); err != nil {
+		return err
 	}
-	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there", ErrBadCertificate, c.Names, n)
+	return checkKind(n, certs[0].PublicKeyAlgorithm)
 }
 
-// Covers reports whether the certificate is valid for n, as a client would check it.
+// CheckName refuses a certificate under a name that it does not cover. Under the name of a second
+// certificate it refuses one that is not RSA. The error wraps [ErrBadCertificate].
+func (c Certificate) CheckName(n Name) error {
+	if !c.Covers(n) {
+		return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there", ErrBadCertificate, c.Names,
+			n.Host())
+	}
+	if n.IsSecond() && len(c.Chain) > 0 {
+		return checkKind(n, c.Kind())
+	}
+	return nil
+}
+
+// Covers reports whether the certificate is valid for the host of n, as a client would check it.
 func (c Certificate) Covers(n Name) bool {
+	n = n.Host()
 	wild := n.Wildcard()
 	for _, d := range c.Names {
 		// Most names are written in normal form.
