@@ -37,6 +37,7 @@ type host struct {
 
 	folder string       // of the chain's file, if flat
 	flat   layout.Files // the files, if they stand in the directory itself
+	files  layout.Files // the files in the folder, if it has those of two certificates
 	seen   uint64       // the last scan that found the folder
 	sig    signature
 	gone   time.Time // when the folder went missing; zero if it is there
@@ -80,7 +81,11 @@ func identify(fi fs.FileInfo) fileID {
 type place struct {
 	folder string
 	flat   layout.Files // the files, if they stand in the directory itself
+	files  layout.Files // the files in the folder, if it has those of two certificates
 }
+
+// place returns where the files of h are. The caller holds Dir.mu.
+func (h *host) place() place { return place{h.folder, h.flat, h.files} }
 
 // find looks for other files than the usual ones.
 func find(folder string) (layout.Files, error) {
@@ -134,6 +139,9 @@ type found struct {
 func (p place) stat() (found, error) {
 	if p.flat != (layout.Files{}) {
 		return p.statFiles(filepath.Dir(p.folder), p.flat)
+	}
+	if p.files != (layout.Files{}) {
+		return p.statFiles(p.folder, p.files)
 	}
 	f, err := p.statFiles(p.folder, layout.Files{Chain: crtFile, Key: keyFile})
 	if !missing(err) {
@@ -271,10 +279,15 @@ func (d *Dir) look(h *host) error {
 	h.io.Lock()
 	defer h.io.Unlock()
 	d.mu.Lock()
-	at := place{h.folder, h.flat}
+	at := h.place()
 	d.mu.Unlock()
 	now := time.Now()
 	c, sig, err := at.read(h.name, now)
+	if err == nil {
+		if err = d.checkPair(h, c); err != nil {
+			sig, err = signature{}, fmt.Errorf("%s: %w", at.folder, err)
+		}
+	}
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -297,6 +310,9 @@ func (d *Dir) look(h *host) error {
 	}
 	h.waiting = false
 	if v := c.Version(); v != h.version || again {
+		if second := d.hosts[h.name.Second()]; second != nil && second != h {
+			second.sig = signature{} // whether it can stand beside this one is looked at again
+		}
 		bare := c
 		bare.Key = nil
 		d.noted(Change{Name: h.name, What: Taken, Certificate: bare, Version: v})
