@@ -29,6 +29,7 @@ func (a *app) verifyCommand() *cobra.Command {
 			"does not)",
 		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the " +
 			"same one included.\n" +
+			"Where a node serves an ECDSA and an RSA certificate, also as a client that can do RSA only.\n" +
 			"Above 20 addresses the pairs are sampled. It needs no lockstepd.\n\n" +
 			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own " +
 			"node and at no other, and no two\n" +
@@ -73,6 +74,11 @@ func (a *app) verifyCommand() *cobra.Command {
 			if cross != nil {
 				return a.showCross(c.Addrs, m)
 			}
+			second, err := probe.VerifyOnlyRSA(ctx, c)
+			if err != nil {
+				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs), a.limit)
+			}
+			m.Pairs = append(m.Pairs, second.Pairs...)
 			causes := causesOf(m.Pairs, ca != "", func() string { return a.onDemand(cmd, c.SNI) })
 			if err := show(a, m, func(w io.Writer, m probe.Matrix) { matrixTable(w, args, m, causes) }); err != nil {
 				return err
@@ -103,13 +109,18 @@ var words = map[probe.Outcome]string{probe.Resumed: "resumed", probe.Full: "FULL
 
 func matrixTable(w io.Writer, addrs []string, m probe.Matrix, causes []cause) {
 	for len(m.Pairs) > 0 {
-		version := m.Pairs[0].Version
-		end := slices.IndexFunc(m.Pairs, func(p probe.Pair) bool { return p.Version != version })
+		version, onlyRSA := m.Pairs[0].Version, m.Pairs[0].OnlyRSA
+		end := slices.IndexFunc(m.Pairs, func(p probe.Pair) bool {
+			return p.Version != version || p.OnlyRSA != onlyRSA
+		})
 		if end < 0 {
 			end = len(m.Pairs)
 		}
-		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", tls.VersionName(version), count(m.Pairs[:end], probe.Resumed),
-			end)
+		client := tls.VersionName(version)
+		if onlyRSA {
+			client += ", a client that can do RSA only"
+		}
+		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", client, count(m.Pairs[:end], probe.Resumed), end)
 		if m.Sampled {
 			sampleTable(w, addrs, m.Pairs[:end])
 		} else {
