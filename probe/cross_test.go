@@ -42,13 +42,13 @@ func TestWhatProvesNothing(t *testing.T) {
 	for want, pairs := range map[string][]Pair{
 		"nothing was tried": nil,
 		"did not resume at the same node": {
-			{v, "a", "a", Full, 0, "", "k1", nil, false}, {v, "a", "b", Full, 0, "", "k1", nil, false},
+			{v, "a", "a", Full, 0, "", "k1", nil}, {v, "a", "b", Full, 0, "", "k1", nil},
 		},
 		"make tickets with the same key k1": {
-			{v, "a", "a", Resumed, 0, "", "k1", nil, false}, {v, "a", "b", Full, 0, "", "k1", nil, false},
-			{v, "b", "b", Resumed, 0, "", "k1", nil, false},
+			{v, "a", "a", Resumed, 0, "", "k1", nil}, {v, "a", "b", Full, 0, "", "k1", nil},
+			{v, "b", "b", Resumed, 0, "", "k1", nil},
 		},
-		"connection refused": {{v, "a", "a", Failed, 0, "connection refused", "", nil, false}},
+		"connection refused": {{v, "a", "a", Failed, 0, "connection refused", "", nil}},
 	} {
 		if why := strings.Join(Matrix{Pairs: pairs}.Crossings(), "\n"); !strings.Contains(why, want) {
 			t.Errorf("%q, want %q in it", why, want)

@@ -31,32 +31,33 @@ type Pair struct {
 	Words    string        // what failed
 	Key      string        // Session.KeyID
 	Err      error         // what failed, for errors.As; nil if Words is empty
-	OnlyRSA  bool          // the client could do RSA only
 }
 
 // MarshalJSON names the version as people do, and gives the time in milliseconds.
 func (p Pair) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Version string  `json:"version"`
-		OnlyRSA bool    `json:"only_rsa,omitempty"`
 		From    string  `json:"from"`
 		To      string  `json:"to"`
 		Outcome Outcome `json:"outcome"`
 		Took    float64 `json:"took_ms"`
 		Words   string  `json:"error,omitempty"`
 		Key     string  `json:"key,omitempty"`
-	}{tls.VersionName(p.Version), p.OnlyRSA, p.From, p.To, p.Outcome, float64(p.Took.Microseconds()) / 1000, p.Words, p.Key})
+	}{tls.VersionName(p.Version), p.From, p.To, p.Outcome, float64(p.Took.Microseconds()) / 1000, p.Words, p.Key})
 }
 
 // Matrix is what Verify found: by version, then by From and To in the order of Config.Addrs.
 type Matrix struct {
 	Pairs   []Pair `json:"pairs"`
 	Sampled bool   `json:"sampled"` // not every pair was tried
+	// OnlyRSA is how a client that can do RSA only is served, where a node has two certificates of
+	// the host. Then it must be served everywhere.
+	OnlyRSA []Served `json:"only_rsa,omitempty"`
 }
 
 // OK reports whether every pair resumed.
 func (m Matrix) OK() bool {
-	return len(m.Pairs) > 0 && !slices.ContainsFunc(m.Pairs, func(p Pair) bool { return p.Outcome != Resumed })
+	return len(m.Pairs) > 0 && !slices.ContainsFunc(m.OnlyRSA, func(s Served) bool { return s.Words != "" }) && !slices.ContainsFunc(m.Pairs, func(p Pair) bool { return p.Outcome != Resumed })
 }
 
 // ErrBadConfig means that the probe cannot be made. The text says why.
@@ -87,7 +88,7 @@ func Verify(ctx context.Context, c Config) (Matrix, error) {
 		for i := range c.Addrs {
 			row := m.Pairs[(v*n+i)*each:][:each]
 			for j, to := range targets(i, each, n) {
-				row[j] = Pair{Version: version, OnlyRSA: c.OnlyRSA, From: c.Addrs[i], To: c.Addrs[to]}
+				row[j] = Pair{Version: version, From: c.Addrs[i], To: c.Addrs[to]}
 			}
 			g.Go(func() error {
 				one.offerAll(ctx, row)

@@ -29,8 +29,6 @@ type Config struct {
 	// MaxPairs is about how many pairs of a TLS version Verify tries. It takes a sample if there
 	// are more. 0 means 400, which is all pairs of 20 addresses.
 	MaxPairs int
-	// OnlyRSA has the client do TLS 1.2 alone, and take RSA certificates alone.
-	OnlyRSA bool
 	// ProxyProtocol is the version of the PROXY protocol, 1 or 2, whose header goes before each
 	// handshake. 0 means that none does.
 	ProxyProtocol int
@@ -47,23 +45,7 @@ var proxyHeaders = map[int]string{
 
 const defaultTimeout = 5 * time.Second
 
-// withRSA are the cipher suites of TLS 1.2 that need an RSA certificate.
-var withRSA = []uint16{
-	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-}
-
-func (c Config) suites() []uint16 {
-	if c.OnlyRSA {
-		return withRSA
-	}
-	return nil
-}
-
 func (c Config) versions() []uint16 {
-	if c.OnlyRSA {
-		return []uint16{tls.VersionTLS12}
-	}
 	if len(c.Versions) == 0 {
 		return []uint16{tls.VersionTLS12, tls.VersionTLS13}
 	}
@@ -137,7 +119,6 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 		InsecureSkipVerify: c.Insecure,
 		MinVersion:         slices.Min(versions),
 		MaxVersion:         slices.Max(versions),
-		CipherSuites:       c.suites(),
 		NextProtos:         []string{"http/1.1"},
 		ClientSessionCache: keep,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {

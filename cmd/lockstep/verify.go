@@ -29,7 +29,7 @@ func (a *app) verifyCommand() *cobra.Command {
 			"does not)",
 		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the " +
 			"same one included.\n" +
-			"Where a node serves an ECDSA and an RSA certificate, also as a client that can do RSA only.\n" +
+			"Where a node serves an ECDSA and an RSA certificate, also whether a client that can do RSA only is served.\n" +
 			"Above 20 addresses the pairs are sampled. It needs no lockstepd.\n\n" +
 			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own " +
 			"node and at no other, and no two\n" +
@@ -74,16 +74,18 @@ func (a *app) verifyCommand() *cobra.Command {
 			if cross != nil {
 				return a.showCross(c.Addrs, m)
 			}
-			second, err := probe.VerifyOnlyRSA(ctx, c)
-			if err != nil {
+			if m.OnlyRSA, err = probe.OnlyRSA(ctx, c); err != nil {
 				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs), a.limit)
 			}
-			m.Pairs = append(m.Pairs, second.Pairs...)
 			causes := causesOf(m.Pairs, ca != "", func() string { return a.onDemand(cmd, c.SNI) })
 			if err := show(a, m, func(w io.Writer, m probe.Matrix) { matrixTable(w, args, m, causes) }); err != nil {
 				return err
 			}
 			if !m.OK() {
+				if n := refusesRSA(m); n > 0 && count(m.Pairs, probe.Resumed) == len(m.Pairs) {
+					return fail(exitFailed, "%d of %d nodes do not serve the RSA certificate: a chain of a bootstrap "+
+						"must name both (lockstep bootstrap envoy), and on demand there is one", n, len(m.OnlyRSA))
+				}
 				return fail(exitFailed, "%d of %d sessions did not resume%s",
 					len(m.Pairs)-count(m.Pairs, probe.Resumed), len(m.Pairs), causesText(causes))
 			}
@@ -109,18 +111,13 @@ var words = map[probe.Outcome]string{probe.Resumed: "resumed", probe.Full: "FULL
 
 func matrixTable(w io.Writer, addrs []string, m probe.Matrix, causes []cause) {
 	for len(m.Pairs) > 0 {
-		version, onlyRSA := m.Pairs[0].Version, m.Pairs[0].OnlyRSA
-		end := slices.IndexFunc(m.Pairs, func(p probe.Pair) bool {
-			return p.Version != version || p.OnlyRSA != onlyRSA
-		})
+		version := m.Pairs[0].Version
+		end := slices.IndexFunc(m.Pairs, func(p probe.Pair) bool { return p.Version != version })
 		if end < 0 {
 			end = len(m.Pairs)
 		}
-		client := tls.VersionName(version)
-		if onlyRSA {
-			client += ", a client that can do RSA only"
-		}
-		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", client, count(m.Pairs[:end], probe.Resumed), end)
+		fmt.Fprintf(w, "%s: %d of %d sessions resumed\n", tls.VersionName(version), count(m.Pairs[:end], probe.Resumed),
+			end)
 		if m.Sampled {
 			sampleTable(w, addrs, m.Pairs[:end])
 		} else {
@@ -132,7 +129,25 @@ func matrixTable(w io.Writer, addrs []string, m probe.Matrix, causes []cause) {
 			fmt.Fprintln(w)
 		}
 	}
+	if n := len(m.OnlyRSA); n > 0 {
+		fmt.Fprintf(w, "\na client that can do RSA only: served by %d of %d nodes\n", n-refusesRSA(m), n)
+	}
+	for _, s := range m.OnlyRSA {
+		if s.Words != "" {
+			row(w, "  "+s.Addr+": "+s.Words)
+		}
+	}
 	blame(w, causes)
+}
+
+// refusesRSA counts the nodes that do not serve a client that can do RSA only.
+func refusesRSA(m probe.Matrix) (n int) {
+	for _, s := range m.OnlyRSA {
+		if s.Words != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // grid writes a row for each node that made a session, and a column for each node that was offered

@@ -46,7 +46,7 @@ var (
 
 // MayMatter reports whether a file may belong to a certificate, by its name.
 func MayMatter(file string) bool {
-	plain, _ := markOf(file)
+	plain, _ := Unmark(file)
 	return !strings.HasPrefix(file, ".") && (isChain(plain) || isKey(plain))
 }
 
@@ -194,7 +194,7 @@ func FindFlat(files []string) (all []Flat, bad map[string]string) {
 	found := map[which]bool{}
 	for _, ending := range []string{".crt", ".cer", ".pem"} {
 		for _, f := range files {
-			plain, mark := markOf(f)
+			plain, mark := Unmark(f)
 			stem, ok := strings.CutSuffix(plain, ending)
 			if !ok || !isChain(plain) || !strings.Contains(stem, ".") {
 				continue

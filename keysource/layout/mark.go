@@ -14,9 +14,9 @@ const (
 	ECDSA Mark = "ecdsa"
 )
 
-// markOf returns the mark of a file, and its name without it. tls.rsa.crt is marked, and so is
+// Unmark returns the mark of a file, and its name without it. tls.rsa.crt is marked, and so is
 // shop.example.pem.rsa, as HAProxy writes it.
-func markOf(file string) (plain string, m Mark) {
+func Unmark(file string) (plain string, m Mark) {
 	ext := path.Ext(file)
 	switch m := Mark(strings.TrimPrefix(ext, ".")); m {
 	case RSA, ECDSA:
@@ -37,7 +37,7 @@ func markOf(file string) (plain string, m Mark) {
 
 // Marked reports whether the name of a file says of which kind its key is.
 func Marked(file string) bool {
-	_, m := markOf(file)
+	_, m := Unmark(file)
 	return m != ""
 }
 
@@ -54,7 +54,7 @@ func FindBoth(files []string) []Second {
 	plain := map[Mark][]string{}
 	back := map[Mark]map[string]string{}
 	for _, f := range files {
-		p, m := markOf(f)
+		p, m := Unmark(f)
 		if strings.HasPrefix(f, ".") || !isChain(p) && !isKey(p) && !isAside(p) {
 			continue
 		}
