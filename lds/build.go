@@ -128,7 +128,7 @@ func (b *build) of(hosts []keysource.Name) (r *xds.Resource, kept bool) {
 	for _, h := range hosts {
 		set.Write([]byte(h))
 		set.Write([]byte{0})
-		size += len(b.chains[h]) // that of a host with a second certificate is counted with the latter
+		size += len(b.chains[h]) // each chain once, since it is under one of two names
 	}
 	key := [sha256.Size]byte(set.Sum(nil))
 	if r := b.byHosts[key]; r != nil {

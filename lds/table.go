@@ -176,8 +176,8 @@ func (t *Table) Port() uint16 {
 }
 
 // SetHosts sets which hosts are eager, each once. A host that has a second certificate is followed
-// by its name ([keysource.Name.Second]), and its chain names both. Run serves them after a moment, in which more
-// may come. The slice must not be changed afterwards.
+// by its name ([keysource.Name.Second]), and its chain names both. Run serves them after a moment,
+// in which more may come. The slice must not be changed afterwards.
 func (t *Table) SetHosts(hosts []keysource.Name) {
 	hosts = slices.Sorted(slices.Values(hosts))
 	t.mu.Lock()

@@ -27,8 +27,8 @@ type Served struct {
 // address has an ECDSA and an RSA certificate of the host.
 //
 // The client goes no further than the node's certificate, which comes in the clear. crypto/tls
-// cannot make such a client. Its hello always says that it takes ECDSA signatures, and Envoy goes by
-// that.
+// cannot make such a client. Its hello always says that it takes ECDSA signatures, and Envoy goes
+// by that.
 func OnlyRSA(ctx context.Context, c Config) ([]Served, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -94,7 +94,8 @@ func (c Config) shownRSA(ctx context.Context, addr string) error {
 	for _, o := range chain[1:] {
 		others.AddCert(o)
 	}
-	if _, err := chain[0].Verify(x509.VerifyOptions{DNSName: c.SNI, Roots: c.RootCAs, Intermediates: others}); err != nil {
+	how := x509.VerifyOptions{DNSName: c.SNI, Roots: c.RootCAs, Intermediates: others}
+	if _, err := chain[0].Verify(how); err != nil {
 		return fmt.Errorf("the RSA certificate for %q at %s: %w", c.SNI, addr, err)
 	}
 	return nil
@@ -128,7 +129,7 @@ func rsaHello(name string) ([]byte, error) {
 			b.AddUint16(0x0303)
 			b.AddBytes(random)
 			b.AddUint8(0)                                   // no session
-			list16(b, 0xc02f, 0xc030, 0xcca8, 0x009c, 0xff) // of RSA, and that renegotiation is secure
+			list16(b, 0xc02f, 0xc030, 0xcca8, 0x009c, 0xff) // RSA's; renegotiation is secure
 			b.AddBytes([]byte{1, 0})                        // no compression
 			b.AddUint16LengthPrefixed(func(b *builder) {
 				extension(b, 0, func(b *builder) { // the server name

@@ -55,9 +55,12 @@ type Matrix struct {
 	OnlyRSA []Served `json:"only_rsa,omitempty"`
 }
 
-// OK reports whether every pair resumed.
+// OK reports whether every pair resumed, and a client that can do RSA only is served where it must
+// be.
 func (m Matrix) OK() bool {
-	return len(m.Pairs) > 0 && !slices.ContainsFunc(m.OnlyRSA, func(s Served) bool { return s.Words != "" }) && !slices.ContainsFunc(m.Pairs, func(p Pair) bool { return p.Outcome != Resumed })
+	refuses := func(s Served) bool { return s.Words != "" }
+	return len(m.Pairs) > 0 && !slices.ContainsFunc(m.OnlyRSA, refuses) &&
+		!slices.ContainsFunc(m.Pairs, func(p Pair) bool { return p.Outcome != Resumed })
 }
 
 // ErrBadConfig means that the probe cannot be made. The text says why.

@@ -162,7 +162,7 @@ func (t *Table) enqueue(e *entry) {
 		return
 	}
 	q := &t.queue
-	if len(t.cfg.Sources) > 1 && !e.name.IsSecond() { // the first one of two may be in another source
+	if len(t.cfg.Sources) > 1 && !e.name.IsSecond() { // the other of two may be elsewhere
 		// This includes an entry that waits for a loader: the first source may have it now.
 		q = &t.firstQueue
 	}

@@ -74,9 +74,9 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 	f.StringVar(&mode, "mode", "eager", "where filter chains come from: eager, on-demand or hybrid")
 	f.StringVar(&o.Envoy, "envoy-version", bootstrap.NewestEnvoy,
 		"the `version` of the Envoy that the file is for, X.Y or X.Y.Z; a mode that it cannot do is refused")
-	f.StringArrayVar(&o.Hosts, "host", nil, "a server `name` to serve; again for each; *.example.com covers one label; "+
-		"NAME:rsa beside NAME has its chain name the RSA certificate too, which lockstepd is asked for where it "+
-		"can be")
+	f.StringArrayVar(&o.Hosts, "host", nil,
+		"a server `name` to serve; again for each; *.example.com covers one label; NAME:rsa beside NAME has its "+
+			"chain name the RSA certificate too, which lockstepd is asked for where it can be")
 	f.BoolVar(&snippet, "snippet", false, "only what an existing bootstrap needs")
 	nodeFlags(cmd, &o, &mtls, &from)
 	return cmd

@@ -29,7 +29,8 @@ func (a *app) verifyCommand() *cobra.Command {
 			"does not)",
 		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the " +
 			"same one included.\n" +
-			"Where a node serves an ECDSA and an RSA certificate, also whether a client that can do RSA only is served.\n" +
+			"Where a node serves an ECDSA and an RSA certificate, also whether a client that can do RSA only is " +
+			"served.\n" +
 			"Above 20 addresses the pairs are sampled. It needs no lockstepd.\n\n" +
 			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own " +
 			"node and at no other, and no two\n" +
@@ -75,7 +76,8 @@ func (a *app) verifyCommand() *cobra.Command {
 				return a.showCross(c.Addrs, m)
 			}
 			if m.OnlyRSA, err = probe.OnlyRSA(ctx, c); err != nil {
-				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs), a.limit)
+				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs),
+					a.limit)
 			}
 			causes := causesOf(m.Pairs, ca != "", func() string { return a.onDemand(cmd, c.SNI) })
 			if err := show(a, m, func(w io.Writer, m probe.Matrix) { matrixTable(w, args, m, causes) }); err != nil {

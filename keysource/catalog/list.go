@@ -110,8 +110,9 @@ func expired(c keysource.Certificate, now time.Time) string {
 }
 
 // keys yields the store's keys in the order of the names. That order differs from the store's in
-// one point. (The ":" of a second certificate is "=3A", and stays between digits and letters.) The "*" of a wildcard is the first character of a name. In a key it is escaped
-// ("=2A"), and comes after the digits.
+// one point. (The ":" of a second certificate is "=3A", and stays between digits and letters.) The
+// "*" of a wildcard is the first character of a name. In a key it is escaped ("=2A"), and comes
+// after the digits.
 func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[string, error] {
 	from := keyAfter(after)
 	if start != "" {

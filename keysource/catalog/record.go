@@ -35,7 +35,7 @@ func encode(n keysource.Name, c keysource.Certificate, der keysource.DER, versio
 	b := append(make([]byte, 0, size), format)
 	b = appendText(appendText(b, string(n)), version)
 	names := c.Names
-	if n.IsSecond() { // earlier versions call a record broken whose certificate does not have its name
+	if n.IsSecond() { // earlier versions call a record broken that does not have its own name
 		names = append(slices.Clone(names), string(n))
 	}
 	b = binary.AppendUvarint(b, uint64(len(names)))

@@ -59,21 +59,26 @@ func settle() {
 }
 
 func TestTwoCertificatesOfAHostAreServed(t *testing.T) {
-	for name, files := range map[string][2][]string{ // ECDSA, RSA
-		"marked RSA":          {{"shop.example/tls.crt", "shop.example/tls.key"}, {"shop.example/tls.rsa.crt", "shop.example/tls.rsa.key"}},
-		"marked ECDSA":        {{"shop.example/tls.ecdsa.crt", "shop.example/tls.ecdsa.key"}, {"shop.example/tls.crt", "shop.example/tls.key"}},
-		"both marked":         {{"shop.example/tls.ecdsa.crt", "shop.example/tls.ecdsa.key"}, {"shop.example/tls.rsa.crt", "shop.example/tls.rsa.key"}},
-		"acme.sh":             {{"shop.example_ecc/fullchain.cer", "shop.example_ecc/shop.example.key"}, {"shop.example/fullchain.cer", "shop.example/shop.example.key"}},
-		"certbot":             {{"shop.example-0001/fullchain.pem", "shop.example-0001/privkey.pem"}, {"shop.example/fullchain.pem", "shop.example/privkey.pem"}},
-		"HAProxy":             {{"shop.example.pem.ecdsa"}, {"shop.example.pem.rsa"}},
-		"HAProxy, apart":      {{"shop.example/site.pem.ecdsa", "shop.example/site.pem.ecdsa.key"}, {"shop.example/site.pem.rsa"}},
-		"flat":                {{"shop.example.crt", "shop.example.key"}, {"shop.example.rsa.crt", "shop.example.rsa.key"}},
-		"folder and file":     {{"shop.example.crt", "shop.example.key"}, {"shop.example/tls.crt", "shop.example/tls.key"}},
-		"a folder of its own": {{"shop.example/tls.crt", "shop.example/tls.key"}, {"shop.example:rsa/tls.crt", "shop.example:rsa/tls.key"}},
+	const host = "shop.example"
+	for name, files := range map[string][2]string{ // ECDSA, RSA
+		"marked RSA": {host + "/tls.crt " + host + "/tls.key", host + "/tls.rsa.crt " + host + "/tls.rsa.key"},
+		"marked ECDSA": {host + "/tls.ecdsa.crt " + host + "/tls.ecdsa.key",
+			host + "/tls.crt " + host + "/tls.key"},
+		"acme.sh": {host + "_ecc/fullchain.cer " + host + "_ecc/x.key",
+			host + "/fullchain.cer " + host + "/x.key"},
+		"HAProxy":             {host + ".pem.ecdsa", host + ".pem.rsa"},
+		"HAProxy, apart":      {host + "/x.pem.ecdsa " + host + "/x.pem.ecdsa.key", host + "/x.pem.rsa"},
+		"flat":                {host + ".crt " + host + ".key", host + ".rsa.crt " + host + ".rsa.key"},
+		"folder and file":     {host + ".crt " + host + ".key", host + "/tls.crt " + host + "/tls.key"},
+		"a folder of its own": {host + "/tls.crt " + host + "/tls.key", host + ":rsa/tls.crt " + host + ":rsa/tls.key"},
+		"both marked": {host + "/tls.ecdsa.crt " + host + "/tls.ecdsa.key",
+			host + "/tls.rsa.crt " + host + "/tls.rsa.key"},
+		"certbot": {host + "-0001/fullchain.pem " + host + "-0001/privkey.pem",
+			host + "/fullchain.pem " + host + "/privkey.pem"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := twinsOf{t, t.TempDir(), testca.New(t)}
-			ecdsa, rsa := p.write("ECDSA", files[0]...), p.write("RSA", files[1]...)
+			ecdsa, rsa := p.write("ECDSA", strings.Fields(files[0])...), p.write("RSA", strings.Fields(files[1])...)
 			all, err := Look(t.Context(), p.root)
 			check(t, err)
 			if len(all) != 2 || all[0].Name != "shop.example" || all[0].Version != ecdsa || all[0].Problem != "" ||

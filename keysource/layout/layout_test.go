@@ -43,20 +43,21 @@ func TestEachLayoutIsFound(t *testing.T) {
 }
 
 func TestTwoCertificatesOfOneFolderAreFound(t *testing.T) {
+	const usual = "tls.crt tls.key "
 	for files, want := range map[string]string{
-		"ca.crt tls.crt tls.key tls.rsa.crt tls.rsa.key": "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
+		"ca.crt " + usual + "tls.rsa.crt tls.rsa.key": "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
 		"tls.ecdsa.crt tls.ecdsa.key tls.rsa.crt tls.rsa.key": "" +
 			"ecdsa:tls.ecdsa.crt+tls.ecdsa.key rsa:tls.rsa.crt+tls.rsa.key",
 		"README cert.pem chain.pem fullchain.pem privkey.pem fullchain.rsa.pem privkey.rsa.pem": "" +
 			"fullchain.pem+privkey.pem rsa:fullchain.rsa.pem+privkey.rsa.pem",
-		"site.pem.ecdsa site.pem.rsa":                                         "ecdsa:site.pem.ecdsa+ rsa:site.pem.rsa+",
-		"site.pem.ecdsa site.pem.rsa site.pem.rsa.key":                        "ecdsa:site.pem.ecdsa+ rsa:site.pem.rsa+site.pem.rsa.key",
-		"tls.crt tls.key tls.rsa.crt":                                         "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
-		"tls.crt tls.key tls.rsa.key":                                         "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
-		"tls.crt tls.key":                                                     "",
-		"tls.rsa.crt tls.rsa.key":                                             "",
-		"tls.crt tls.key a.rsa.crt b.rsa.crt":                                 "", // it is not clear which
-		"tls.crt tls.key tls.rsa.crt tls.rsa.key tls.ecdsa.crt tls.ecdsa.key": "",
+		"a.pem.ecdsa a.pem.rsa":               "ecdsa:a.pem.ecdsa+ rsa:a.pem.rsa+",
+		"a.pem.ecdsa a.pem.rsa a.pem.rsa.key": "ecdsa:a.pem.ecdsa+ rsa:a.pem.rsa+a.pem.rsa.key",
+		usual + "tls.rsa.crt":                 "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
+		usual + "tls.rsa.key":                 "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
+		usual:                                 "",
+		"tls.rsa.crt tls.rsa.key":             "",
+		usual + "a.rsa.crt b.rsa.crt":         "", // it is not clear which
+		usual + "tls.rsa.crt tls.rsa.key tls.ecdsa.crt tls.ecdsa.key": "",
 	} {
 		var got []string
 		for _, s := range FindBoth(strings.Fields(files)) {

@@ -36,12 +36,14 @@ func (a *admin) mayStand(ctx context.Context, n keysource.Name, p keysource.PEM)
 		if err != nil || c.CheckFirst(n) == nil || a.isNew(ctx, n.Second()) {
 			return nil
 		}
-		return fmt.Errorf("%w: remove %s first (lockstep cert rm %[2]s), or put this one there", c.CheckFirst(n), n.Second())
+		return fmt.Errorf("%w: remove %s first (lockstep cert rm %[2]s), or put this one there", c.CheckFirst(n),
+			n.Second())
 	}
 	first, err := a.find(ctx, n.Host())
 	if errors.Is(err, keysource.ErrNotExist) {
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("%s is the RSA certificate beside the ECDSA one "+
-			"of %s, which has none: put that one first, or put this one under %[2]s, where it is the only one", n, n.Host())}
+			"of %s, which has none: put that one first, or put this one under %[2]s, where it is the only one",
+			n, n.Host())}
 	}
 	if err != nil {
 		return nil // it may be there, and then it is looked at again when it is served
@@ -54,8 +56,8 @@ func (a *admin) mayGo(ctx context.Context, n keysource.Name) error {
 	if n.IsSecond() || a.isNew(ctx, n) || a.isNew(ctx, n.Second()) {
 		return nil
 	}
-	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("%s has a second certificate, which is served beside this "+
-		"one only: remove that one first (lockstep cert rm %s)", n, n.Second())}
+	return &api.Error{Code: api.Refused, Message: fmt.Sprintf("%s has a second certificate, which is served beside "+
+		"this one only: remove that one first (lockstep cert rm %s)", n, n.Second())}
 }
 
 // explainSecond adds what the other one of the two certificates of a host is.
@@ -66,8 +68,8 @@ func (a *admin) explainSecond(ctx context.Context, n keysource.Name, out *api.Ex
 	at := keysource.Name(out.Cert.Name) // n, or its wildcard
 	if !n.IsSecond() {
 		if out.Second = a.secondOf(ctx, at); out.Second != nil {
-			out.Verdict += fmt.Sprintf("; nodes whose chains name both, and lockstep-edge, serve %s to clients that cannot "+
-				"do ECDSA", at.Second())
+			out.Verdict += fmt.Sprintf("; nodes whose chains name both, and lockstep-edge, serve %s to clients that "+
+				"cannot do ECDSA", at.Second())
 		}
 		return
 	}
@@ -84,8 +86,8 @@ func (a *admin) explainSecond(ctx context.Context, n keysource.Name, out *api.Ex
 	case err == nil && first.CheckFirst(at.Host()) != nil:
 		no("%v", first.CheckFirst(at.Host()))
 	default:
-		out.Verdict += fmt.Sprintf(", for clients that cannot use the ECDSA certificate of %s, at nodes whose chains name "+
-			"both and at lockstep-edge", at.Host())
+		out.Verdict += fmt.Sprintf(", for clients that cannot use the ECDSA certificate of %s, at nodes whose chains "+
+			"name both and at lockstep-edge", at.Host())
 	}
 }
 

@@ -163,7 +163,8 @@ func flat(files []string, taken func(string) bool, read func(string) ([]byte, er
 		if len(of) > 1 {
 			var ok bool
 			if of[0], of[1], ok = both(of[0], of[1]); !ok && of[1].Err == nil {
-				of[1].Err = fmt.Errorf("a file of it is %s again, and the two are not ECDSA and RSA: remove one", folder)
+				of[1].Err = fmt.Errorf("a file of it is %s again, and the two are not ECDSA and RSA: remove one",
+					folder)
 			}
 			for i := range of[2:] {
 				of[2+i].Err = fmt.Errorf("a file of it is %s again: remove one", folder)

@@ -98,7 +98,8 @@ func (a *reader) next() (*Pair, error) {
 	a.begun = true
 	at, file := path.Split(path.Clean("/" + h.Name))
 	at = strings.Trim(at, "/")
-	if h.Typeflag == tar.TypeDir || !layout.MayMatter(file) || strings.Contains("/"+at, "/.") || a.isDone(at) && !layout.Marked(file) {
+	if h.Typeflag == tar.TypeDir || !layout.MayMatter(file) || strings.Contains("/"+at, "/.") ||
+		a.isDone(at) && !layout.Marked(file) {
 		return nil, nil
 	}
 	// Marked files of a folder are those of a second one, since the first may be complete already.
