@@ -20,8 +20,8 @@ type build struct {
 	hosts []keysource.Name
 	// chains has the chain of each host, under the name of its second certificate if it has one.
 	chains map[keysource.Name][]byte
-	policy   Policy // nil allows everything to everybody
-	note     func(version string, hosts []keysource.Name)
+	policy Policy // nil allows everything to everybody
+	note   func(version string, hosts []keysource.Name)
 
 	mu         sync.Mutex
 	byIdentity map[string]*xds.Resource // the listeners, by identity
@@ -110,7 +110,7 @@ func (b *build) listener(identity string) *xds.Resource {
 	// Without a ring a chain would keep the port closed.
 	if b.policy.AllowsScope(identity, b.template.opt.Scope) {
 		hosts = slices.DeleteFunc(slices.Clone(b.hosts),
-			func(h keysource.Name) bool { return !b.policy.AllowsName(identity, h) })
+			func(h keysource.Name) bool { return !b.policy.AllowsName(identity, h.Host()) })
 	}
 	r, kept := b.of(hosts)
 	if kept {
