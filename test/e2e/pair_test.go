@@ -240,6 +240,34 @@ func TestASecondCertificateBesideAReplicaOfBefore(t *testing.T) {
 	r.keepsSessions("a rotation", abilities, both)
 
 	r.mustFail(5, "remove that one first", "cert", "rm", host)
+	// A plan says it for one that is added, and for one that is renewed.
+	other := r.hosts[1]
+	plan := r.mustRun("plan", "--cert", other+":rsa", "--chain", r.file("plan.crt", r.issueRSA(other).Chain))
+	if !strings.Contains(plan, "It ends the session tickets of "+other) ||
+		!strings.Contains(plan, "a second certificate, RSA, is added") {
+		t.Errorf("plan says %s", plan)
+	}
+	plan = r.mustRun("plan", "--cert", host+":rsa", "--chain", r.file("plan.crt", r.issueRSA(host).Chain))
+	if !strings.Contains(plan, "The session tickets of "+host+" outlive it") {
+		t.Errorf("plan says %s", plan)
+	}
+
+	// An import takes both, and the second one goes by itself.
+	pair, second := r.issue("two.example"), r.issueRSA("two.example")
+	r.lay(r.path("import"), map[string]string{
+		"two.example/fullchain.cer": string(second.Chain), "two.example/two.example.key": string(second.Key),
+		"two.example_ecc/fullchain.cer": string(pair.Chain), "two.example_ecc/two.example.key": string(pair.Key),
+	})
+	r.mustRun("cert", "import", r.path("import"))
+	if out := r.mustRun("cert", "list", "two"); !strings.Contains(out, "two.example ") ||
+		!strings.Contains(out, "two.example:rsa ") {
+		t.Errorf("after the import: %s", out)
+	}
+	r.mustRun("cert", "rm", "two.example:rsa")
+	r.mustRun("cert", "rm", "two.example")
+	r.mustFail(5, "put that one first", "cert", "put", "two.example:rsa", "--cert", r.file("put.crt", second.Chain),
+		"--key", r.file("put.key", second.Key))
+
 	third := r.issueRSA(host)
 	r.mustFail(5, "beside the RSA certificate", "cert", "put", host, "--cert", r.file("put.crt", third.Chain), "--key",
 		r.file("put.key", third.Key))
