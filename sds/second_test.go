@@ -52,7 +52,8 @@ func TestTheSecondCertificateOfAHost(t *testing.T) {
 		s := &shelf{all: map[keysource.Name]keysource.Certificate{}}
 		empty := &shelf{}
 		l := &lab{rings: newRings()}
-		l.Table = NewTable(Config{Sources: keysource.Sources{empty, s}, Rings: l.rings, Log: slog.New(slog.DiscardHandler)})
+		l.Table = NewTable(Config{Sources: keysource.Sources{empty, s}, Rings: l.rings,
+			Log: slog.New(slog.DiscardHandler)})
 		defer l.start(t)()
 		const shop, second = "shop.example", "shop.example:rsa"
 		chained := node(1, xds.ADS)

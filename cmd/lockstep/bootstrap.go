@@ -149,8 +149,8 @@ func nodeFlags(cmd *cobra.Command, o *bootstrap.Options, mtls *bootstrap.TLS, fr
 	cmd.MarkFlagsMutuallyExclusive("config", "ticket-lifetime")
 }
 
-// askSeconds bounds how long lockstepd is asked which hosts have two certificates.
-const askSeconds = 2 * time.Second
+// patienceToAsk bounds how long lockstepd is asked which hosts have two certificates.
+const patienceToAsk = 2 * time.Second
 
 // withSeconds adds the names of second certificates that hosts have. If lockstepd cannot be asked,
 // hosts stay as they are: the file may be for another place.
@@ -159,7 +159,7 @@ func (a *app) withSeconds(cmd *cobra.Command, hosts []string) []string {
 	if err != nil {
 		return hosts
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), askSeconds)
+	ctx, cancel := context.WithTimeout(cmd.Context(), patienceToAsk)
 	defer cancel()
 	out := slices.Clone(hosts)
 	for _, h := range hosts {

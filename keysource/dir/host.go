@@ -182,7 +182,8 @@ type missingFile struct{ folder, file string }
 
 func (e *missingFile) Error() string {
 	if layout.Marked(e.file) {
-		return fmt.Sprintf("%s: there is no %s (to remove the certificate, remove its other file, too)", e.folder, e.file)
+		return fmt.Sprintf("%s: there is no %s (to remove the certificate, remove its other file, too)", e.folder,
+			e.file)
 	}
 	return fmt.Sprintf("%s: there is no %s (to remove the name, remove the folder)", e.folder, e.file)
 }

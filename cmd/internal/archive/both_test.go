@@ -33,12 +33,12 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 		fromDir string // folders; with an exclamation mark where it is refused
 		fromTar string
 	}{
-		"marked files": {map[string]string{"/tls.crt": "e", "/tls.key": "ek", "/tls.rsa.crt": "r", "/tls.rsa.key": "rk"},
-			shop + " " + second, shop + " " + second},
+		"marked files": {map[string]string{"/tls.crt": "e", "/tls.key": "ek", "/tls.rsa.crt": "r",
+			"/tls.rsa.key": "rk"}, shop + " " + second, shop + " " + second},
 		"both marked": {map[string]string{"/tls.ecdsa.crt": "e", "/tls.ecdsa.key": "ek", "/tls.rsa.crt": "r",
 			"/tls.rsa.key": "rk"}, shop + " " + second, shop + " " + second},
-		"acme.sh": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "e", "_ecc/x.key": "ek"},
-			shop + " " + second, "!shop.example_ecc " + shop},
+		"acme.sh": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "e",
+			"_ecc/x.key": "ek"}, shop + " " + second, "!shop.example_ecc " + shop},
 		"HAProxy": {map[string]string{".pem.ecdsa": "e+", ".pem.rsa": "r+"}, shop + " " + second, shop + " " + second},
 		"flat": {map[string]string{".crt": "r", ".key": "rk", ".ecdsa.crt": "e", ".ecdsa.key": "ek"},
 			shop + " " + second, shop + " " + second},

@@ -377,8 +377,8 @@ func TestBadOptionsAreNamed(t *testing.T) {
 	}
 }
 
-// The chain of a host with two certificates names both, in a bootstrap and in a snippet. Envoy takes
-// it.
+// The chain of a host with two certificates names both, in a bootstrap and in a snippet. Envoy
+// takes it.
 func TestAChainNamesBothCertificatesOfAHost(t *testing.T) {
 	o := example()
 	o.Hosts = []string{"shop.example", "Bank.example:rsa", "bank.example", "*.blog.example", "*.blog.example:rsa"}
