@@ -193,8 +193,13 @@ func CheckChain(chain []byte, n Name, now time.Time) error {
 // certificate it refuses one that is not RSA. The error wraps [ErrBadCertificate].
 func (c Certificate) CheckName(n Name) error {
 	if !c.Covers(n) {
-		return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there", ErrBadCertificate, c.Names,
-			n.Host())
+		host := n.Host()
+		advice := "one of its names"
+		if wild := "*." + string(host); slices.Contains(c.Names, wild) {
+			advice = fmt.Sprintf("%s (its folder is _.%s)", wild, host)
+		}
+		return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there: put it under %s",
+			ErrBadCertificate, c.Names, host, advice)
 	}
 	if n.IsSecond() && len(c.Chain) > 0 {
 		return checkKind(n, c.Kind())

@@ -27,7 +27,7 @@ func (d *Dir) scan(w *watcher, first bool) {
 		entries = nil
 	}
 	r := round{bad: map[string]string{}}
-	var files []string
+	all, files := entryNames(entries), []string(nil)
 	var names []keysource.Name // in the order in which they were found
 	claims := map[keysource.Name][]claim{}
 	add := func(n keysource.Name, more ...claim) {
@@ -41,6 +41,9 @@ func (d *Dir) scan(w *watcher, first bool) {
 			if layout.MayMatter(e.Name()) {
 				files = append(files, e.Name())
 			}
+			continue
+		}
+		if layout.Program(e.Name(), all) {
 			continue
 		}
 		folder := filepath.Join(d.root, e.Name())

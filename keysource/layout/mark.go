@@ -55,7 +55,7 @@ func FindBoth(files []string) []Second {
 	back := map[Mark]map[string]string{}
 	for _, f := range files {
 		p, m := Unmark(f)
-		if strings.HasPrefix(f, ".") || !isChain(p) && !isKey(p) && !isAside(p) {
+		if strings.HasPrefix(f, ".") || !isChain(p) && !isKey(p) && !isAside(p) && !isBundle(p) {
 			continue
 		}
 		if back[m] == nil {

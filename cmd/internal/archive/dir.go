@@ -43,6 +43,9 @@ func Dir(root *os.File) iter.Seq2[Pair, error] {
 				}
 				continue
 			}
+			if layout.Program(name, names) {
+				continue
+			}
 			if done[name] {
 				continue
 			}
@@ -99,6 +102,11 @@ func readFolder(folder string) (p Pair) {
 		if err != nil && !slices.Contains(names, chainFile) {
 			if p.Err = err; len(names) == 0 {
 				_, p.Err = readFile(filepath.Join(folder, chainFile))
+			} else if more := layout.Deeper(folder, names, func(below string) []string {
+				files, _ := readNames(filepath.Join(folder, below))
+				return files
+			}); more != "" {
+				p.Err = fmt.Errorf("%w%s", err, more)
 			}
 			return p
 		}
