@@ -141,7 +141,7 @@ func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 		n, err := hostName(hello.ServerName)
 		if err == nil {
 			var c *tls.Certificate
-			if c, err = l.proxy.opts.Certificates.Certificate(hello.Context(), n); err == nil {
+			if c, err = l.bestOf(hello, n); err == nil {
 				return c, nil
 			}
 		}
@@ -152,11 +152,34 @@ func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	if l.fallback == "" {
 		return nil, errNoName
 	}
-	c, err := l.proxy.opts.Certificates.Certificate(hello.Context(), l.fallback)
+	c, err := l.bestOf(hello, l.fallback)
 	if err != nil {
 		return nil, noCertificate{err}
 	}
 	return c, nil
+}
+
+// bestOf returns the certificate of n that the client can use. The second one of n is loaded when
+// the first client comes that cannot use the first one. If there is none, the client gets the
+// first one, and ends the handshake.
+func (l *listener) bestOf(hello *tls.ClientHelloInfo, n keysource.Name) (*tls.Certificate, error) {
+	first, err := l.proxy.opts.Certificates.Certificate(hello.Context(), n)
+	if err != nil || supports(hello, first) {
+		return first, err
+	}
+	second, err := l.proxy.opts.Certificates.Certificate(hello.Context(), n.Second())
+	if err != nil || !supports(hello, second) {
+		return first, nil
+	}
+	return second, nil
+}
+
+// supports reports whether the client can use c. Whether c is for the name that the client asks for
+// does not count, since c may be the fallback.
+func supports(hello *tls.ClientHelloInfo, c *tls.Certificate) bool {
+	unnamed := *hello
+	unnamed.ServerName = ""
+	return unnamed.SupportsCertificate(c) == nil
 }
 
 // noCertificate is why there is none for a handshake.

@@ -45,7 +45,9 @@ func (p *Policy) AllowsScope(identity, scope string) bool { return p.of(identity
 // AllowsName reports whether a node may have the certificate that is served under n. It goes by the
 // name that is asked for: a node that may ask for shop.example.com gets the wildcard certificate
 // that covers it where there is no other.
-func (p *Policy) AllowsName(identity string, n keysource.Name) bool { return p.of(identity).hasName(n) }
+func (p *Policy) AllowsName(identity string, n keysource.Name) bool {
+	return p.of(identity).hasName(n.Host())
+}
 
 // Role is what somebody with a certificate of this identity may do at the admin API. Nodes need
 // none.

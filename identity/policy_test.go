@@ -67,6 +67,9 @@ func TestWhatIsGranted(t *testing.T) {
 		{"unix:uid=1000", "scope default", false},
 		{"unix:uid=10001", "whatever.test", false},
 		{"a.west.example", "xn--mnchen-3ya.example", true},
+		// who may have a host may have both its certificates
+		{"a.west.example", "xn--mnchen-3ya.example:rsa", true},
+		{"west.example", "xn--mnchen-3ya.example:rsa", false},
 		{"west.example", "xn--mnchen-3ya.example", false},
 		// a DNS pattern is for DNS names
 		{"spiffe://a/b.west.example", "xn--mnchen-3ya.example", false},

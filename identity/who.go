@@ -20,7 +20,7 @@ func (p *Policy) WhoMayScope(scope string) []Granting {
 
 // WhoMayName returns the rules that grant the certificate that is served under n, in order.
 func (p *Policy) WhoMayName(n keysource.Name) []Granting {
-	return p.who(func(g *grant) bool { return g.hasName(n) })
+	return p.who(func(g *grant) bool { return g.hasName(n.Host()) })
 }
 
 // WhoBinds returns the rules that list the node ids that an identity may use, in order.

@@ -186,7 +186,10 @@ func CheckChain(chain []byte, n Name, now time.Time) error {
 	if err := (candidate{chain: certs}).obey(); err != nil {
 		return err
 	}
-	return Certificate{Names: certs[0].DNSNames}.CheckName(n)
+	if err := (Certificate{Names: certs[0].DNSNames}).CheckName(n); err != nil {
+		return err
+	}
+	return checkKind(n, certs[0].PublicKeyAlgorithm)
 }
 
 // WarningsAt returns Warnings, and what is only so for the moment.
@@ -207,22 +210,27 @@ func NotYet(notBefore, now time.Time) string {
 		"say the same refuse it until then"
 }
 
-// CheckName refuses a certificate under a name that it does not cover. The error wraps
-// [ErrBadCertificate].
+// CheckName refuses a certificate under a name that it does not cover. Under the name of a second
+// certificate it refuses one that is not RSA. The error wraps [ErrBadCertificate].
 func (c Certificate) CheckName(n Name) error {
-	if c.Covers(n) {
-		return nil
+	if !c.Covers(n) {
+		host := n.Host()
+		advice := "one of its names"
+		if wild := "*." + string(host); slices.Contains(c.Names, wild) {
+			advice = fmt.Sprintf("%s (its folder is _.%s)", wild, host)
+		}
+		return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there: put it under %s",
+			ErrBadCertificate, c.Names, host, advice)
 	}
-	advice := "one of its names"
-	if wild := "*." + string(n); slices.Contains(c.Names, wild) {
-		advice = fmt.Sprintf("%s (its folder is _.%s)", wild, n)
+	if n.IsSecond() && len(c.Chain) > 0 {
+		return checkKind(n, c.Kind())
 	}
-	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there: put it under %s",
-		ErrBadCertificate, c.Names, n, advice)
+	return nil
 }
 
-// Covers reports whether the certificate is valid for n, as a client would check it.
+// Covers reports whether the certificate is valid for the host of n, as a client would check it.
 func (c Certificate) Covers(n Name) bool {
+	n = n.Host()
 	wild := n.Wildcard()
 	for _, d := range c.Names {
 		// Most names are written in normal form.

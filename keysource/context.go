@@ -30,7 +30,11 @@ type Context struct {
 
 // ResumptionContext returns the context of a filter chain that serves only n, with a certificate
 // (PEM, leaf first). The error wraps [ErrBadCertificate].
+//
+// A chain that names two certificates has the contexts of both. Its tickets end when either
+// changes, and when the second one comes or goes.
 func ResumptionContext(chain []byte, n Name) (Context, error) {
+	n = n.Host()
 	certs, _, err := parseChain(chain)
 	if err != nil {
 		return Context{}, fmt.Errorf("%w: chain: %v", ErrBadCertificate, err)

@@ -6,7 +6,7 @@ import (
 )
 
 // Name is the resource name under which a node asks for a certificate. It is a normalised server
-// name ([ServerName]).
+// name ([ServerName]), or that of the second certificate of one ([Name.Second]).
 type Name string
 
 // Source finds certificates.

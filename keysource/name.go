@@ -94,7 +94,8 @@ func plain(s string) bool {
 }
 
 // Wildcard returns the wildcard name that covers n ("*.example.com" for "shop.example.com", RFC
-// 9525 §6.3: one label). It returns "" if there is none.
+// 9525 §6.3: one label). It returns "" if there is none. That of a second certificate is a second
+// one, too.
 func (n Name) Wildcard() Name {
 	_, parent, ok := strings.Cut(string(n), ".")
 	if !ok || !strings.Contains(parent, ".") || strings.HasPrefix(string(n), "*.") {
@@ -119,13 +120,13 @@ const (
 func ChainName(n Name) string { return chainPrefix + string(n) }
 
 // CertificateName returns the name whose certificate a resource name asks for. The resource name
-// is a server name as [ServerName] takes it, or a [ChainName]. It may also be sds:// and a server
-// name, as Istio's gateways ask. The error wraps [ErrBadName].
+// is a name as [CertName] takes it, or a [ChainName]. It may also be sds:// and such a name, as
+// Istio's gateways ask. The error wraps [ErrBadName].
 func CertificateName(resource string) (Name, error) {
 	for _, prefix := range []string{chainPrefix, istioPrefix} {
 		if name, ok := strings.CutPrefix(resource, prefix); ok {
-			return ServerName(name)
+			return CertName(name)
 		}
 	}
-	return ServerName(resource)
+	return CertName(resource)
 }

@@ -47,8 +47,9 @@ const (
 	fieldFilterChains = 3 // field number of Listener
 )
 
-// eager returns the encoded field filter_chains of a host's own chain.
-func (t *Template) eager(host keysource.Name) ([]byte, error) {
+// eager returns the encoded field filter_chains of a host's own chain. With both it names the
+// host's second certificate, too, and Envoy serves the one that the client can use.
+func (t *Template) eager(host keysource.Name, both bool) ([]byte, error) {
 	return t.encode(func(c *listenerv3.FilterChain, d *tlsv3.DownstreamTlsContext) error {
 		c.Name = string(host)
 		c.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{string(host)}}
@@ -58,6 +59,11 @@ func (t *Template) eager(host keysource.Name) ([]byte, error) {
 		d.SessionTimeout = durationpb.New(t.opt.TicketLifetime)
 		d.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{{Name: keysource.ChainName(host),
 			SdsConfig: certificates}}
+		if both {
+			c := d.CommonTlsContext
+			c.TlsCertificateSdsSecretConfigs = append(c.TlsCertificateSdsSecretConfigs,
+				&tlsv3.SdsSecretConfig{Name: keysource.ChainName(host.Second()), SdsConfig: certificates})
+		}
 		d.SessionTicketKeysType = &tlsv3.DownstreamTlsContext_SessionTicketKeysSdsSecretConfig{
 			SessionTicketKeysSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: keysource.RingName(t.opt.Scope),
 				SdsConfig: overSDS()},

@@ -76,6 +76,9 @@ func matcher(hosts []keysource.Name) ([]byte, error) {
 	exact := make(map[string]*xdsmatcherv3.Matcher_OnMatch)
 	var wild []string
 	for _, h := range hosts {
+		if h.IsSecond() {
+			continue
+		}
 		if suffix, ok := strings.CutPrefix(string(h), "*"); ok {
 			wild = append(wild, suffix)
 		} else {

@@ -175,8 +175,9 @@ func (t *Table) Port() uint16 {
 	return t.template.port
 }
 
-// SetHosts sets which hosts are eager, each once. Run serves them after a moment, in which more
-// may come. The slice must not be changed afterwards.
+// SetHosts sets which hosts are eager, each once. A host that has a second certificate is followed
+// by its name ([keysource.Name.Second]), and its chain names both. Run serves them after a moment,
+// in which more may come. The slice must not be changed afterwards.
 func (t *Table) SetHosts(hosts []keysource.Name) {
 	hosts = slices.Sorted(slices.Values(hosts))
 	t.mu.Lock()
@@ -204,14 +205,18 @@ func (t *Table) SetPolicy(p Policy) {
 // served like any other. But what it serves is not known here. After each change it is sent the
 // certificates of all its chains again.
 func (t *Table) HostsOf(version string) (hosts []keysource.Name, ok bool) {
-	return t.editions.of(version)
+	all, ok := t.editions.of(version)
+	if !slices.ContainsFunc(all, keysource.Name.IsSecond) {
+		return all, ok
+	}
+	return slices.DeleteFunc(slices.Clone(all), keysource.Name.IsSecond), ok
 }
 
 // All implements [xds.Wildcard].
 func (t *Table) All() []string { return []string{t.name} }
 
-// Brings implements [xds.Referring]. It lists the certificates of the hosts for which version has
-// a chain and before has none. If that is not known, it lists all.
+// Brings implements [xds.Referring]. It lists the certificates that chains of version name, and
+// those of before do not. If that is not known, it lists all.
 func (t *Table) Brings(before, version string) (names []string) {
 	had, _ := t.editions.of(before)
 	has, ok := t.editions.of(version)

@@ -227,6 +227,55 @@ func TestANewChainBringsItsCertificate(t *testing.T) {
 	}
 }
 
+// A chain names both certificates of a host that has two, and only then.
+func TestTheChainOfAHostWithTwoCertificatesNamesBoth(t *testing.T) {
+	l := newLab(t, grants{names: map[string]string{"some": "a.example b.example"}, scopes: "some"})
+	var versions []string
+	var before map[string]string
+	for _, c := range []struct{ hosts, both string }{
+		{"a.example b.example", ""}, {"a.example a.example:rsa b.example c.example c.example:rsa", "a.example"},
+		{"a.example b.example", ""},
+	} {
+		l.SetHosts(names(c.hosts))
+		l.serve()
+		r := l.sent("some")
+		versions = append(versions, r.Version)
+		for _, chain := range listenerOf(t, r).GetFilterChains() {
+			if chain.GetName() == onDemandName {
+				continue
+			}
+			var asked []string
+			for _, s := range downstream(t, chain).GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs() {
+				asked = append(asked, s.GetName())
+			}
+			want := "chain:" + chain.GetName()
+			if chain.GetName() == c.both {
+				want += " chain:" + chain.GetName() + ":rsa"
+			}
+			if got := strings.Join(asked, " "); got != want {
+				t.Errorf("with %s the chain of %s names %s, want %s", c.hosts, chain.GetName(), got, want)
+			}
+		}
+		now, order := chains(t, r)
+		if order != "a.example b.example on-demand" {
+			t.Errorf("chains: %s", order)
+		}
+		if before != nil && (now["b.example"] != before["b.example"] || now["a.example"] == before["a.example"]) {
+			t.Error("the chain of another host has changed, or that of the host has not")
+		}
+		before = now
+		if has, ok := l.HostsOf(r.Version); !ok || fmt.Sprint(has) != "[a.example b.example]" {
+			t.Errorf("the hosts are said to be %v", has)
+		}
+	}
+	if versions[0] != versions[2] || versions[0] == versions[1] {
+		t.Errorf("versions %v", versions)
+	}
+	if got := l.Brings(versions[0], versions[1]); fmt.Sprint(got) != "[chain:a.example:rsa]" {
+		t.Errorf("a second certificate brings %v", got)
+	}
+}
+
 func TestVersionsAreRemembered(t *testing.T) {
 	var e editions
 	for i := range 3 * maxBuilds {

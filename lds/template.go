@@ -115,7 +115,7 @@ func (t *Template) complete(l *listenerv3.Listener) (err error) {
 	if t.onDemand, err = t.encode(t.onDemandChain); err != nil {
 		return err
 	}
-	_, err = t.eager("template.invalid") // what fails for one host fails for all
+	_, err = t.eager("template.invalid", false) // what fails for one host fails for all
 	return err
 }
 

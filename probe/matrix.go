@@ -50,11 +50,17 @@ func (p Pair) MarshalJSON() ([]byte, error) {
 type Matrix struct {
 	Pairs   []Pair `json:"pairs"`
 	Sampled bool   `json:"sampled"` // not every pair was tried
+	// OnlyRSA is how a client that can do RSA only is served, where a node has two certificates of
+	// the host. Then it must be served everywhere.
+	OnlyRSA []Served `json:"only_rsa,omitempty"`
 }
 
-// OK reports whether every pair resumed.
+// OK reports whether every pair resumed, and a client that can do RSA only is served where it must
+// be.
 func (m Matrix) OK() bool {
-	return len(m.Pairs) > 0 && !slices.ContainsFunc(m.Pairs, func(p Pair) bool { return p.Outcome != Resumed })
+	refuses := func(s Served) bool { return s.Words != "" }
+	return len(m.Pairs) > 0 && !slices.ContainsFunc(m.OnlyRSA, refuses) &&
+		!slices.ContainsFunc(m.Pairs, func(p Pair) bool { return p.Outcome != Resumed })
 }
 
 // ErrBadConfig means that the probe cannot be made. The text says why.

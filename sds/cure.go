@@ -1,6 +1,7 @@
 package sds
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -114,8 +115,8 @@ func (t *Table) Cure(node xds.Node, name, refused, accepted string, try int) (*x
 	return nil, xds.Hopeless
 }
 
-// standInFor is how long a stand-in is valid.
-const standInFor = 30 * 24 * time.Hour
+// standInLife is how long a stand-in is valid.
+const standInLife = 30 * 24 * time.Hour
 
 // makeStandIn returns a certificate that every Envoy loads and no client trusts. It is
 // self-signed, for the name. The caller holds mu.
@@ -125,21 +126,26 @@ func (e *entry) makeStandIn(t *Table) *xds.Resource {
 	if p.standIn != nil {
 		return p.standIn
 	}
-	c, err := selfSigned(e.name, time.Now())
-	if err == nil {
-		p.standIn, err = certificateResource(e.asked, c)
-	}
+	r, err := standInFor(e.asked, e.name)
 	if err != nil {
 		t.cfg.Log.Error("a stand-in for a certificate cannot be made", "name", e.asked, "err", err)
 		return nil
 	}
-	p.standIn.Version, p.standIn.StandIn = "stand-in-"+p.standIn.Version, true
-	return p.standIn
+	p.standIn = r
+	return r
 }
 
-// selfSigned returns a new self-signed certificate for n, and for the domain of a wildcard.
+// selfSigned returns a new self-signed certificate for n, and for the domain of a wildcard. It is
+// RSA for a second certificate.
 func selfSigned(n keysource.Name, now time.Time) (keysource.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	var key crypto.Signer
+	var err error
+	if n.IsSecond() {
+		key, err = standInKey()
+	} else {
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	n = n.Host()
 	if err != nil {
 		return keysource.Certificate{}, err
 	}
@@ -155,7 +161,7 @@ func selfSigned(n keysource.Name, now time.Time) (keysource.Certificate, error) 
 		SerialNumber: serial, DNSNames: names,
 		Subject: pkix.Name{CommonName: "Lockstep stand-in",
 			Organization: []string{"no certificate of this name can be served"}},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(standInFor),
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(standInLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

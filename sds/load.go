@@ -162,7 +162,7 @@ func (t *Table) enqueue(e *entry) {
 		return
 	}
 	q := &t.queue
-	if len(t.cfg.Sources) > 1 {
+	if len(t.cfg.Sources) > 1 && !e.name.IsSecond() { // the other of two may be elsewhere
 		// This includes an entry that waits for a loader: the first source may have it now.
 		q = &t.firstQueue
 	}
@@ -196,6 +196,8 @@ type found struct {
 	keysource.Certificate
 	from int
 	wild bool // reports whether it was found under the wildcard
+	// standIn is for chains that name a second certificate which does not exist.
+	standIn *xds.Resource
 }
 
 // load finds the certificate for a name: its own, or else its wildcard's. Only the loader of e
@@ -203,6 +205,9 @@ type found struct {
 func (t *Table) load(ctx context.Context, e *entry) (f found, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
+	if e.name.IsSecond() {
+		return t.loadSecond(ctx, e)
+	}
 	f.Certificate, f.from, err = t.find(ctx, e.name)
 	if !errors.Is(err, keysource.ErrNotExist) {
 		return f, err
@@ -255,6 +260,10 @@ func (t *Table) loaded(e *entry, q *queue, f found, err error) {
 			e.wake(e.asked)
 		}
 		e.fails, e.bad = 0, false
+		if f.standIn != nil && e.keepHistory().standIn == nil {
+			e.history.standIn = f.standIn
+			e.wake(e.asked)
+		}
 	default:
 		t.failed(e, err)
 	}

@@ -340,6 +340,7 @@ func (p *Prover) siteOf(views []server.StreamView) site {
 			host, err := keysource.CertificateName(n.Name)
 			switch {
 			case err != nil || n.Sent == "":
+			case host.IsSecond(): // sessions of its host are tried with the first one
 			case v.Node.Service == xds.ADS && n.Name == keysource.ChainName(host):
 				asked = append(asked, host)
 			case v.Node.Service == xds.SDS || v.Node.Eager:

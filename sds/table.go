@@ -175,6 +175,9 @@ func (t *Table) Lookup(node xds.Node, name string) (*xds.Resource, xds.State) {
 			return r, xds.Present
 		}
 	}
+	if r := e.absentSecond(); r != nil && t.Varies(node) {
+		return r, xds.Present
+	}
 	res, state := e.res, e.state
 	if e.pending != nil {
 		res, state = t.lookupPending(node, e)
@@ -320,6 +323,12 @@ func (e *entry) decidedBy() (names []keysource.Name) {
 	}
 	if w := e.name.Wildcard(); w != "" {
 		names = append(names, w)
+	}
+	if e.name.IsSecond() {
+		names = append(names, e.name.Host())
+		if w := e.name.Host().Wildcard(); w != "" {
+			names = append(names, w)
+		}
 	}
 	return names
 }

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/bootstrap"
 	"github.com/lockstep-tls/lockstep/cmd/internal/place"
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 func (a *app) bootstrapCommand() *cobra.Command {
@@ -56,6 +60,9 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 			if err := a.fill(&from, &o, &mtls); err != nil {
 				return err
 			}
+			if o.Mode == bootstrap.Eager {
+				o.Hosts = a.withSeconds(cmd, o.Hosts)
+			}
 			write := bootstrap.Envoy
 			if snippet {
 				write = bootstrap.Snippet
@@ -67,7 +74,9 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 	f.StringVar(&mode, "mode", "eager", "where filter chains come from: eager, on-demand or hybrid")
 	f.StringVar(&o.Envoy, "envoy-version", bootstrap.NewestEnvoy,
 		"the `version` of the Envoy that the file is for, X.Y or X.Y.Z; a mode that it cannot do is refused")
-	f.StringArrayVar(&o.Hosts, "host", nil, "a server `name` to serve; again for each; *.example.com covers one label")
+	f.StringArrayVar(&o.Hosts, "host", nil,
+		"a server `name` to serve; again for each; *.example.com covers one label; NAME:rsa beside NAME has its "+
+			"chain name the RSA certificate too, which lockstepd is asked for where it can be")
 	f.BoolVar(&snippet, "snippet", false, "only what an existing bootstrap needs")
 	nodeFlags(cmd, &o, &mtls, &from)
 	return cmd
@@ -138,4 +147,34 @@ func nodeFlags(cmd *cobra.Command, o *bootstrap.Options, mtls *bootstrap.TLS, fr
 		cmd.MarkFlagsMutuallyExclusive("pki", flag)
 	}
 	cmd.MarkFlagsMutuallyExclusive("config", "ticket-lifetime")
+}
+
+// patienceToAsk bounds how long lockstepd is asked which hosts have two certificates.
+const patienceToAsk = 2 * time.Second
+
+// withSeconds adds the names of second certificates that hosts have. If lockstepd cannot be asked,
+// hosts stay as they are: the file may be for another place.
+func (a *app) withSeconds(cmd *cobra.Command, hosts []string) []string {
+	c, err := a.client()
+	if err != nil {
+		return hosts
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), patienceToAsk)
+	defer cancel()
+	out := slices.Clone(hosts)
+	for _, h := range hosts {
+		n, err := keysource.ServerName(h)
+		if err != nil || slices.Contains(hosts, string(n.Second())) {
+			continue // the options are checked later
+		}
+		said, err := c.Explain(ctx, api.ExplainQuery{Name: string(n.Second())})
+		if err != nil {
+			return out
+		}
+		if said.Found == "yes" {
+			out = append(out, string(n.Second()))
+			fmt.Fprintf(a.err, "%s has an ECDSA and an RSA certificate: its chain names both\n", n)
+		}
+	}
+	return out
 }

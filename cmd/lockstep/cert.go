@@ -32,23 +32,27 @@ func (a *app) certPutCommand() *cobra.Command {
 	var chain, key string
 	var now bool
 	cmd := &cobra.Command{
-		Use:   "put NAME --cert FILE [--key FILE]",
+		Use:   "put NAME[:rsa] --cert FILE [--key FILE]",
 		Short: "Store a certificate; nodes that serve the name get it",
 		Long: "Store a certificate. Nodes that serve the name get it: where it replaces another one, first one " +
 			"node of each kind and version,\n" +
 			"and the others of that kind when that one has accepted it (lockstepd's setting canary). With --now " +
 			"every node gets it at once.\n" +
 			"Without --key, the file of --cert holds the private key too, or it is a folder with both, such as " +
-			"live/NAME of certbot.",
+			"live/NAME of certbot.\n" +
+			"NAME:rsa is the RSA certificate beside the ECDSA one of NAME, for clients that cannot do ECDSA.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := keysource.ServerName(args[0])
+			name, err := keysource.CertName(args[0])
 			if err != nil {
 				return err
 			}
-			p, err := readPair(chain, key)
+			p, note, err := readPair(name, chain, key)
 			if err != nil {
 				return err
+			}
+			if note != "" {
+				fmt.Fprintf(a.err, "note: %s\n", note)
 			}
 			cert, err := check(name, p)
 			if err != nil {
@@ -86,20 +90,25 @@ func (a *app) certPutCommand() *cobra.Command {
 // maxPEMFile bounds what is read of a file. A file of this size is refused when it is parsed.
 const maxPEMFile = 1<<20 + 1
 
-// readPair reads a chain and its key. Without a key, chain is a file with both, or a folder.
-func readPair(chain, key string) (p keysource.PEM, err error) {
+// readPair reads a chain and its key. Without a key, chain is a file with both, or a folder. Of a
+// folder with two certificates it reads the one of n, and the note names the other.
+func readPair(n keysource.Name, chain, key string) (p keysource.PEM, note string, err error) {
 	if fi, err := os.Stat(chain); err == nil && fi.IsDir() && key == "" {
 		entries, err := os.ReadDir(chain)
 		if err != nil {
-			return p, err
+			return p, "", err
 		}
 		var names []string
 		for _, e := range entries {
 			names = append(names, e.Name())
 		}
-		files, err := layout.Find(names)
+		files, other, err := filesOf(n, names)
 		if err != nil {
-			return p, fmt.Errorf("%s: %w", chain, err)
+			return p, "", fmt.Errorf("%s: %w", chain, err)
+		}
+		if other != "" {
+			note = fmt.Sprintf("%s has the certificate of %s, too, which is put by itself (lockstep cert put %[2]s "+
+				"--cert %[1]s)", chain, other)
 		}
 		if files.Key != "" {
 			key = filepath.Join(chain, files.Key)
@@ -107,7 +116,7 @@ func readPair(chain, key string) (p keysource.PEM, err error) {
 		chain = filepath.Join(chain, files.Chain)
 	}
 	if p.Chain, err = readSome(chain); err != nil {
-		return p, err
+		return p, "", err
 	}
 	if key != "" {
 		p.Key, err = readSome(key)
@@ -115,7 +124,25 @@ func readPair(chain, key string) (p keysource.PEM, err error) {
 			err = fmt.Errorf("%s is empty", key)
 		}
 	}
-	return p, err
+	return p, note, err
+}
+
+// filesOf returns which files of a folder have the certificate of n. other is the name of a further
+// one that is there.
+func filesOf(n keysource.Name, names []string) (files layout.Files, other keysource.Name, err error) {
+	for _, one := range layout.FindBoth(names) {
+		if is := one.Mark == layout.RSA || one.Mark == "" && slices.ContainsFunc(names, func(f string) bool {
+			return strings.Contains(f, ".ecdsa")
+		}); is == n.IsSecond() {
+			files = one.Files
+		} else if other = n.Second(); n.IsSecond() {
+			other = n.Host()
+		}
+	}
+	if other == "" {
+		files, err = layout.Find(names)
+	}
+	return files, other, err
 }
 
 func isEmpty(s string) bool { return s == "" }
@@ -144,7 +171,7 @@ func (a *app) certGetCommand() *cobra.Command {
 		Short: "Show a certificate with its chain, never its key",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := keysource.ServerName(args[0])
+			name, err := keysource.CertName(args[0])
 			if err != nil {
 				return err
 			}
@@ -174,7 +201,7 @@ func (a *app) certRemoveCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				if !confirm {
-					name, err := keysource.ServerName(args[0])
+					name, err := keysource.CertName(args[0])
 					if err != nil {
 						return err
 					}
@@ -182,6 +209,11 @@ func (a *app) certRemoveCommand() *cobra.Command {
 						return err
 					}
 					fmt.Fprintf(a.err, "%s removed from the store\n", name)
+					if name.IsSecond() {
+						fmt.Fprintf(a.err, "warning: the session tickets of %s end where chains named both its "+
+							"certificates; a chain of a bootstrap that names %s goes on with the last one, and gets a "+
+							"stand-in when Envoy starts again: make it anew\n", name.Host(), name)
+					}
 					return nil
 				}
 				l, err := c.ConfirmLoss(ctx)

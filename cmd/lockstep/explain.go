@@ -81,6 +81,10 @@ func explainTable(w io.Writer, e api.Explanation) {
 			row(w, "SHA-256: "+c.Fingerprint)
 		}
 	}
+	if c := e.Second; c != nil {
+		row(w, "BESIDE IT", "VERSION", "EXPIRES", "ISSUER", "SOURCE")
+		row(w, c.Name, c.Version, c.NotAfter.Local().Format("2006-01-02 15:04"), c.Issuer, c.Source)
+	}
 	if len(e.Holders) > 0 {
 		row(w, "NODE", "AS", "VERSION", "STATE", "SINCE", "WORDS")
 		for _, h := range e.Holders {

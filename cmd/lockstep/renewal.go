@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -23,7 +24,7 @@ type renewal struct {
 
 // planRenewal compares the certificate of a name with a chain that would replace it.
 func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
-	n, err := keysource.ServerName(name)
+	n, err := keysource.CertName(name)
 	if err != nil {
 		return err
 	}
@@ -40,6 +41,9 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 	}
 	return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 		have, err := c.Cert(ctx, string(n))
+		if notThere := (*api.Error)(nil); n.IsSecond() && errors.As(err, &notThere) && notThere.Code == api.NotFound {
+			return a.planSecond(ctx, c, n, next)
+		}
 		if err != nil {
 			return err
 		}
@@ -54,14 +58,33 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 	})
 }
 
+// planSecond says what it does to tickets to add a second certificate to a host.
+func (a *app) planSecond(ctx context.Context, c *api.Client, n keysource.Name, next keysource.Context) error {
+	first, err := c.Cert(ctx, string(n.Host()))
+	if err != nil {
+		return err
+	}
+	if err := (keysource.Certificate{PEM: keysource.PEM{Chain: []byte(first.Chain)}}).CheckFirst(n.Host()); err != nil {
+		return err
+	}
+	return show(a, renewal{Name: string(n), Context: first.Context, Next: next.Fingerprint, Ends: true, Why: []string{
+		fmt.Sprintf("a second certificate, RSA, is added to %s: Envoy binds tickets to all certificates of a chain "+
+			"(those of lockstep-edge outlive it)", n.Host()),
+	}}, renewalTable)
+}
+
 func renewalTable(w io.Writer, r renewal) {
+	host := string(keysource.Name(r.Name).Host())
+	if host != r.Name {
+		row(w, fmt.Sprintf("%s is the RSA certificate beside the ECDSA one of %s.", r.Name, host))
+	}
 	if !r.Ends {
-		row(w, fmt.Sprintf("The session tickets of %s outlive it: issuer and names stay (context %s).", r.Name,
+		row(w, fmt.Sprintf("The session tickets of %s outlive it: issuer and names stay (context %s).", host,
 			r.Context))
 		return
 	}
 	row(w, fmt.Sprintf(
-		"It ends the session tickets of %s, and clients make a full handshake next (context %s becomes %s):", r.Name,
+		"It ends the session tickets of %s, and clients make a full handshake next (context %s becomes %s):", host,
 		r.Context, r.Next))
 	for _, why := range r.Why {
 		row(w, "  "+why)

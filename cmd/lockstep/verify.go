@@ -29,6 +29,8 @@ func (a *app) verifyCommand() *cobra.Command {
 			"does not)",
 		Long: "Make a session at each address (host:port), with TLS 1.2 and with 1.3, and offer it to each, the " +
 			"same one included.\n" +
+			"Where a node serves an ECDSA and an RSA certificate, also whether a client that can do RSA only is " +
+			"served.\n" +
 			"Above 20 addresses the pairs are sampled. It needs no lockstepd.\n\n" +
 			"With --cross the addresses stand for nodes of different scopes: each session must resume at its own " +
 			"node and at no other, and no two\n" +
@@ -73,11 +75,19 @@ func (a *app) verifyCommand() *cobra.Command {
 			if cross != nil {
 				return a.showCross(c.Addrs, m)
 			}
+			if m.OnlyRSA, err = probe.OnlyRSA(ctx, c); err != nil {
+				return fail(exitTimedOut, "not all of %d nodes were probed within %s (--timeout)", len(c.Addrs),
+					a.limit)
+			}
 			causes := causesOf(m.Pairs, ca != "", func() string { return a.onDemand(cmd, c.SNI) })
 			if err := show(a, m, func(w io.Writer, m probe.Matrix) { matrixTable(w, args, m, causes) }); err != nil {
 				return err
 			}
 			if !m.OK() {
+				if n := refusesRSA(m); n > 0 && count(m.Pairs, probe.Resumed) == len(m.Pairs) {
+					return fail(exitFailed, "%d of %d nodes do not serve the RSA certificate: a chain of a bootstrap "+
+						"must name both (lockstep bootstrap envoy), and on demand there is one", n, len(m.OnlyRSA))
+				}
 				return fail(exitFailed, "%d of %d sessions did not resume%s",
 					len(m.Pairs)-count(m.Pairs, probe.Resumed), len(m.Pairs), causesText(causes))
 			}
@@ -121,7 +131,25 @@ func matrixTable(w io.Writer, addrs []string, m probe.Matrix, causes []cause) {
 			fmt.Fprintln(w)
 		}
 	}
+	if n := len(m.OnlyRSA); n > 0 {
+		fmt.Fprintf(w, "\na client that can do RSA only: served by %d of %d nodes\n", n-refusesRSA(m), n)
+	}
+	for _, s := range m.OnlyRSA {
+		if s.Words != "" {
+			row(w, "  "+s.Addr+": "+s.Words)
+		}
+	}
 	blame(w, causes)
+}
+
+// refusesRSA counts the nodes that do not serve a client that can do RSA only.
+func refusesRSA(m probe.Matrix) (n int) {
+	for _, s := range m.OnlyRSA {
+		if s.Words != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // grid writes a row for each node that made a session, and a column for each node that was offered

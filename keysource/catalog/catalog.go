@@ -127,7 +127,7 @@ func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certific
 // Put refuses what cannot serve while what is there can; see [renewal.Judge]. If it will be valid
 // within five seconds, Put waits.
 //
-// Put refuses a name that [keysource.ServerName] would not return (ErrBadName). It refuses a chain
+// Put refuses a name that [keysource.CertName] would not return (ErrBadName). It refuses a chain
 // or key that is not good, or that does not cover n (ErrBadCertificate). After any other error it
 // is not known whether the certificate was stored, and it is safe to put it again.
 func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (keysource.Certificate, error) {

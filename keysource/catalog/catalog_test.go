@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -542,4 +543,61 @@ func TestRunTellsWhatChanged(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 	})
+}
+
+// A second certificate is stored under a name of its own, listed behind its host, and taken from a
+// backup. A version before this one finds its name among those of the certificate.
+func TestASecondCertificateIsStoredByItself(t *testing.T) {
+	c, s, ca := setUp(t)
+	signer, err := rsa.GenerateKey(rand.Reader, 2048)
+	check(t, err)
+	rsaFor := func(name string) keysource.PEM {
+		chain, key := ca.IssueFor(t, signer, testca.NotAfter, name)
+		return keysource.PEM{Chain: chain, Key: key}
+	}
+	for _, n := range []keysource.Name{"shop.example", "shop.example2", "shop.example-2", "*.blog.example"} {
+		put(t, c, ca, n)
+	}
+	for _, n := range []keysource.Name{"shop.example", "*.blog.example"} {
+		stored, err := c.Put(t.Context(), n.Second(), rsaFor(string(n)))
+		check(t, err)
+		got, err := c.Certificate(t.Context(), n.Second())
+		check(t, err)
+		if got.Version() != stored.Version() || !slices.Equal(got.Names, []string{string(n)}) {
+			t.Errorf("%s: %v", n, got.Names)
+		}
+		val, _, err := s.Get(t.Context(), key(n.Second()))
+		check(t, err)
+		if again, err := Check(n.Second(), val); err != nil || !bytes.Equal(again, val) {
+			t.Errorf("a backup of %s: %v", n, err)
+		}
+		if bytes.Count(val, []byte(n.Second())) != 2 {
+			t.Errorf("the record of %s does not have its name among the certificate's", n)
+		}
+	}
+	var listed []string
+	after := ""
+	for range 10 { // page by page
+		for e, err := range c.List(t.Context(), "", after) {
+			check(t, err)
+			if e.Problem != "" {
+				t.Errorf("%+v", e)
+			}
+			listed, after = append(listed, string(e.Name)), string(e.Name)
+			break
+		}
+	}
+	want := "*.blog.example *.blog.example:rsa shop.example shop.example-2 shop.example2 shop.example:rsa"
+	if got := strings.Join(slices.Compact(listed), " "); got != want {
+		t.Errorf("the list is %s, want %s", got, want)
+	}
+	chain, key := ca.Issue(t, "shop.example")
+	if _, err := c.Put(t.Context(), "shop.example:rsa", keysource.PEM{Chain: chain, Key: key}); !errors.Is(err,
+		keysource.ErrBadCertificate) {
+		t.Errorf("an ECDSA certificate is stored as the second one: %v", err)
+	}
+	if _, err := c.Put(t.Context(), "other.example:rsa", rsaFor("shop.example")); !errors.Is(err,
+		keysource.ErrBadCertificate) {
+		t.Errorf("another host's certificate is stored: %v", err)
+	}
 }

@@ -112,8 +112,9 @@ func expired(c keysource.Certificate, now time.Time) string {
 }
 
 // keys yields the store's keys in the order of the names. That order differs from the store's in
-// one point. The "*" of a wildcard is the first character of a name. In a key it is escaped
-// ("=2A"), and comes after the digits.
+// one point. (The ":" of a second certificate is "=3A", and stays between digits and letters.) The
+// "*" of a wildcard is the first character of a name. In a key it is escaped ("=2A"), and comes
+// after the digits.
 func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[string, error] {
 	from := keyAfter(after)
 	if start != "" {
@@ -155,17 +156,26 @@ var wildcards = key("*")
 // is not that of a name, it is the rest of the key. So the list has one order, in which pages can
 // continue.
 func listName(key string) string {
+	if host, ok := strings.CutSuffix(key, secondEnd); ok {
+		return string(keysource.Name(listName(host)).Second())
+	}
 	if rest, ok := strings.CutPrefix(key, wildcards); ok {
 		return "*" + rest
 	}
 	return strings.TrimPrefix(key, prefix)
 }
 
+// secondEnd is the end of the key of a second certificate.
+var secondEnd = strings.TrimPrefix(key(keysource.Name("").Second()), prefix)
+
 // keyAfter is the inverse of listName: the names after after have keys behind it, whatever they
 // are.
 func keyAfter(after string) string {
 	if after == "" {
 		return ""
+	}
+	if n := keysource.Name(after); n.IsSecond() {
+		return keyAfter(string(n.Host())) + secondEnd
 	}
 	if rest, ok := strings.CutPrefix(after, "*"); ok {
 		return wildcards + rest

@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -33,8 +34,12 @@ func encode(n keysource.Name, c keysource.Certificate, der keysource.DER, versio
 	}
 	b := append(make([]byte, 0, size), format)
 	b = appendText(appendText(b, string(n)), version)
-	b = binary.AppendUvarint(b, uint64(len(c.Names)))
-	for _, d := range c.Names {
+	names := c.Names
+	if n.IsSecond() { // earlier versions call a record broken that does not have its own name
+		names = append(slices.Clone(names), string(n))
+	}
+	b = binary.AppendUvarint(b, uint64(len(names)))
+	for _, d := range names {
 		b = appendText(b, d)
 	}
 	b = appendText(b, c.Issuer)
@@ -54,7 +59,7 @@ func appendText[T string | []byte](b []byte, text T) []byte {
 // admit checks a certificate that is to be stored under n. It returns the certificate parsed, and
 // what is to be stored.
 func admit(n keysource.Name, p keysource.PEM, now time.Time) (keysource.Certificate, admitted, error) {
-	if want, err := keysource.ServerName(string(n)); err != nil {
+	if want, err := keysource.CertName(string(n)); err != nil {
 		return keysource.Certificate{}, admitted{}, err
 	} else if want != n {
 		return keysource.Certificate{}, admitted{}, fmt.Errorf("%w: %q is written %q", keysource.ErrBadName, n, want)
@@ -124,7 +129,9 @@ func unpack(n keysource.Name, val []byte) (keysource.Certificate, keysource.DER,
 	name, version := r.text(), r.text()
 	var c keysource.Certificate
 	for range r.count() {
-		c.Names = append(c.Names, string(r.text()))
+		if d := string(r.text()); !n.IsSecond() || d != string(n) {
+			c.Names = append(c.Names, d)
+		}
 	}
 	c.Issuer = string(r.text())
 	c.NotBefore, c.NotAfter = r.time(), r.time()

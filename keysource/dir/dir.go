@@ -3,7 +3,8 @@
 // The directory has one folder for each name, with "<server name>/tls.crt" (chain, leaf first) and
 // "<server name>/tls.key". The folder of a wildcard is "_.example.com". Package layout knows the
 // files and folders of other programs, which are taken, too. Files may be replaced by renames, by
-// symlink swaps as Kubernetes does, or in place.
+// symlink swaps as Kubernetes does, or in place. A host may have an RSA certificate beside its
+// ECDSA one ([keysource.Name.Second]), in files or folders of their own.
 //
 // Its rules:
 //
@@ -115,6 +116,7 @@ type Dir struct {
 	mu    sync.Mutex
 	hosts map[keysource.Name]*host
 	bad   map[string]string // folder → why it is not the folder of a name
+	kinds map[string]kindOf // chain → the kind of its key, where a host has two
 	// recentlyGone holds the names that went within lossWindow, and were removed.
 	recentlyGone map[keysource.Name]goneName
 	unread       error // why the last scan could not read the directory
@@ -129,6 +131,7 @@ type Dir struct {
 
 	// Only Run uses the rest.
 	scans    uint64 // number of the last scan
+	twins    map[string]twins
 	scanning time.Duration
 	// backlog holds names that changed and were not asked for. They are checked when there is
 	// nothing else to do.
@@ -172,6 +175,7 @@ func New(c Config) *Dir {
 		ready: make(chan struct{}), wakeup: make(chan struct{}, 1),
 		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recentlyGone: map[keysource.Name]goneName{},
 		woken: map[keysource.Name]struct{}{}, dirty: map[string]struct{}{},
+		kinds: map[string]kindOf{}, twins: map[string]twins{},
 	}
 }
 

@@ -38,6 +38,7 @@ type host struct {
 
 	folder string       // of the chain's file, if flat
 	flat   layout.Files // the files, if they stand in the directory itself
+	files  layout.Files // the files in the folder, if it has those of two certificates
 	seen   uint64       // the last scan that found the folder
 	sig    signature
 	gone   time.Time // when the folder went missing; zero if it is there
@@ -83,7 +84,11 @@ func identify(fi fs.FileInfo) fileID {
 type place struct {
 	folder string
 	flat   layout.Files // the files, if they stand in the directory itself
+	files  layout.Files // the files in the folder, if it has those of two certificates
 }
+
+// place returns where the files of h are. The caller holds Dir.mu.
+func (h *host) place() place { return place{h.folder, h.flat, h.files} }
 
 // find looks for other files than the usual ones.
 func find(folder string) (layout.Files, error) {
@@ -125,6 +130,9 @@ func (p place) stat() (found, error) {
 	if p.flat != (layout.Files{}) {
 		return p.statFiles(filepath.Dir(p.folder), p.flat)
 	}
+	if p.files != (layout.Files{}) {
+		return p.statFiles(p.folder, p.files)
+	}
 	f, err := p.statFiles(p.folder, layout.Files{Chain: crtFile, Key: keyFile})
 	if !missing(err) {
 		return f, err
@@ -163,6 +171,10 @@ func (p place) statFile(path string) (fileID, error) {
 type missingFile struct{ folder, file string }
 
 func (e *missingFile) Error() string {
+	if layout.Marked(e.file) {
+		return fmt.Sprintf("%s: there is no %s (to remove the certificate, remove its other file, too)", e.folder,
+			e.file)
+	}
 	return fmt.Sprintf("%s: there is no %s (to remove the name, remove the folder)", e.folder, e.file)
 }
 
@@ -261,10 +273,15 @@ func (d *Dir) look(h *host) error {
 	h.io.Lock()
 	defer h.io.Unlock()
 	d.mu.Lock()
-	at, was := place{h.folder, h.flat}, h.good // only a look changes good
+	at, was := h.place(), h.good // only a look changes good
 	d.mu.Unlock()
 	now := time.Now()
 	c, sig, err := at.read(h.name, now)
+	if err == nil {
+		if err = d.checkPair(h, c); err != nil {
+			sig, err = signature{}, fmt.Errorf("%s: %w", at.folder, err)
+		}
+	}
 	var v renewal.Verdict
 	if err == nil {
 		c.Warnings, v = d.judge(h.name, was, c, now)
@@ -300,6 +317,9 @@ func (d *Dir) look(h *host) error {
 	}
 	h.waiting = false
 	if v := c.Version(); v != h.version || again {
+		if second := d.hosts[h.name.Second()]; second != nil && second != h {
+			second.sig = signature{} // whether it can stand beside this one is looked at again
+		}
 		bare := c
 		bare.Key = nil
 		d.noted(Change{Name: h.name, What: Taken, Certificate: bare, Version: v})

@@ -107,8 +107,13 @@ func (d *Dir) takeTouched() (hosts []*host) {
 	defer d.mu.Unlock()
 	for folder := range d.dirty {
 		n, err := hostName(folder)
-		if h := d.hosts[n]; err == nil && h != nil && h.folder == folder {
-			hosts = append(hosts, h)
+		if err != nil {
+			continue
+		}
+		for _, h := range []*host{d.hosts[n], d.hosts[n.Second()]} {
+			if h != nil && h.folder == folder && !slices.Contains(hosts, h) {
+				hosts = append(hosts, h)
+			}
 		}
 	}
 	clear(d.dirty)

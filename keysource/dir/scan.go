@@ -28,6 +28,14 @@ func (d *Dir) scan(w *watcher, first bool) {
 	}
 	r := round{bad: map[string]string{}}
 	all, files := entryNames(entries), []string(nil)
+	var names []keysource.Name // in the order in which they were found
+	claims := map[keysource.Name][]claim{}
+	add := func(n keysource.Name, more ...claim) {
+		if claims[n] == nil {
+			names = append(names, n)
+		}
+		claims[n] = append(claims[n], more...)
+	}
 	for _, e := range entries {
 		if !isFolder(d.root, e) {
 			if layout.MayMatter(e.Name()) {
@@ -44,12 +52,15 @@ func (d *Dir) scan(w *watcher, first bool) {
 			r.bad[e.Name()] = err.Error()
 			continue
 		}
-		d.foundHost(&r, n, place{folder: folder})
+		add(n, d.claimsOf(folder)...)
 	}
 	flat, bad := layout.FindFlat(files)
 	maps.Copy(r.bad, bad)
 	for _, f := range flat {
-		d.foundHost(&r, f.Name, place{filepath.Join(d.root, f.Chain), f.Files})
+		add(f.Name, claim{place{folder: filepath.Join(d.root, f.Chain), flat: f.Files}, f.Mark})
+	}
+	for _, n := range names {
+		d.foundAll(&r, n, claims[n])
 	}
 	d.findMissing(err, first, begun)
 	d.report(r.bad)
@@ -99,7 +110,7 @@ func (d *Dir) foundHost(r *round, n keysource.Name, at place) {
 		d.log.Info("certificate is back, and no longer held", "name", n)
 		d.wake(h)
 	}
-	h.seen, h.folder, h.flat, h.gone = d.scans, at.folder, at.flat, time.Time{}
+	h.seen, h.folder, h.flat, h.files, h.gone = d.scans, at.folder, at.flat, at.files, time.Time{}
 	if h.asked && h.flat == (layout.Files{}) { // the directory itself is watched
 		r.watch = append(r.watch, at.folder)
 	}
@@ -143,7 +154,7 @@ func (d *Dir) startWatching(w *watcher, h *host) {
 func (d *Dir) placeOf(h *host) place {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return place{h.folder, h.flat}
+	return h.place()
 }
 
 // isFolder reports whether e is a folder or a link to one. Hidden entries (the "..data" of

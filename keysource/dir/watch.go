@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/lockstep-tls/lockstep/keysource/layout"
 )
 
 // watcher is inotify on the directory, and on the folders of names that were asked for. The zero
@@ -90,7 +92,8 @@ func (d *Dir) note(w *watcher, ev fsnotify.Event) {
 		// inode.
 		w.forget(ev.Name)
 	}
-	if dir := filepath.Dir(ev.Name); dir == d.root || ev.Name == d.root {
+	// A marked file may be that of a second certificate that is new.
+	if dir := filepath.Dir(ev.Name); dir == d.root || ev.Name == d.root || layout.Marked(filepath.Base(ev.Name)) {
 		d.rootDirty = true
 	} else {
 		d.dirty[dir] = struct{}{}

@@ -12,5 +12,7 @@
 //   - All are enumerated again when a place is free that none of those can take. That may take a
 //     twentieth of the time. They are also enumerated ten minutes after the last time, to count
 //     the rest anew.
+//   - Which of the hosts have a second certificate is found apart ([Seconds]), since an eager host
+//     needs no certificate.
 //   - It knows nothing of listeners. Package lds makes chains of its hosts.
 package eager

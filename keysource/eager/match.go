@@ -48,9 +48,9 @@ func (m *matches) remove(n keysource.Name) {
 	}
 }
 
-// matches reports whether a glob matches n.
+// matches reports whether a glob matches n. No host is the name of a second certificate.
 func (c *choice) matches(n keysource.Name) bool {
-	return slices.ContainsFunc(c.match, func(glob string) bool {
+	return !n.IsSecond() && slices.ContainsFunc(c.match, func(glob string) bool {
 		ok, _ := path.Match(glob, string(n)) // newChoice has checked the glob
 		return ok
 	})

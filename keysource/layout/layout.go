@@ -9,6 +9,10 @@
 //   - One chain and one key of any name that ends with .crt, .cer, .pem and .key, as Caddy does.
 //   - One file with both, as HAProxy takes it.
 //   - In the directory itself, NAME.crt and NAME.key as lego writes them, or NAME.pem with both.
+//
+// A host may have two of these, ECDSA and RSA. Then the names of one of them, or of both, have the
+// kind before their ending, such as tls.rsa.crt and tls.rsa.key. HAProxy writes it behind, as in
+// NAME.pem.rsa. Or the two are in folders of their own, as with acme.sh and certbot.
 package layout
 
 import (
@@ -42,8 +46,12 @@ var (
 
 // MayMatter reports whether a file may belong to a certificate, by its name.
 func MayMatter(file string) bool {
-	return !strings.HasPrefix(file, ".") && (isChain(file) || isKey(file) || isBundle(file))
+	plain, _ := Unmark(file)
+	return !strings.HasPrefix(file, ".") && (isChain(plain) || isKey(plain) || isBundle(file))
 }
+
+// isAside reports whether the file is none of a certificate, but stands beside one.
+func isAside(file string) bool { return slices.Contains(aside, file) }
 
 func isChain(file string) bool {
 	switch path.Ext(file) {
@@ -152,7 +160,7 @@ func Host(folder string, has func(file string) bool) (keysource.Name, error) {
 			name = "*." + rest
 		}
 	}
-	return keysource.ServerName(name)
+	return keysource.CertName(name)
 }
 
 // numbered cuts -0001 from a host name, as certbot adds it.
@@ -175,6 +183,7 @@ func Folder(n keysource.Name) string {
 // Flat is a certificate whose files stand in the directory itself.
 type Flat struct {
 	Name keysource.Name
+	Mark
 	Files
 }
 
@@ -196,11 +205,16 @@ func FindFlat(files []string) (all []Flat, bad map[string]string) {
 	for _, f := range files {
 		there[f] = true
 	}
-	found := map[keysource.Name]bool{}
+	type which struct {
+		keysource.Name
+		Mark
+	}
+	found := map[which]bool{}
 	for _, ending := range []string{".crt", ".cer", ".pem"} {
 		for _, f := range files {
-			stem, ok := strings.CutSuffix(f, ending)
-			if !ok || !isChain(f) || !strings.Contains(stem, ".") {
+			plain, mark := Unmark(f)
+			stem, ok := strings.CutSuffix(plain, ending)
+			if !ok || !isChain(plain) || !strings.Contains(stem, ".") {
 				continue
 			}
 			n, err := Host(stem, func(string) bool { return false })
@@ -208,24 +222,28 @@ func FindFlat(files []string) (all []Flat, bad map[string]string) {
 				bad[f] = err.Error()
 				continue
 			}
-			if found[n] {
+			if found[which{n, mark}] {
 				continue
 			}
-			found[n] = true
+			found[which{n, mark}] = true
 			if b := slices.IndexFunc(files, func(other string) bool {
 				return isBundle(other) && strings.TrimSuffix(other, path.Ext(other)) == stem
 			}); b >= 0 {
 				bad[f] = apart(f, files[b])
 				continue
 			}
+			beside := []string{stem + ".key", f + ".key", stem + "-key.pem"}
+			if mark != "" {
+				beside = []string{marked(stem+".key", mark), f + ".key", marked(stem+"-key.pem", mark)}
+			}
 			key := ""
-			for _, k := range []string{stem + ".key", f + ".key", stem + "-key.pem"} {
+			for _, k := range beside {
 				if there[k] {
 					key = k
 					break
 				}
 			}
-			all = append(all, Flat{n, Files{f, key}})
+			all = append(all, Flat{n, mark, Files{f, key}})
 		}
 	}
 	slices.SortFunc(all, func(x, y Flat) int { return strings.Compare(x.Chain, y.Chain) })

@@ -46,6 +46,37 @@ func TestEachLayoutIsFound(t *testing.T) {
 	}
 }
 
+func TestTwoCertificatesOfOneFolderAreFound(t *testing.T) {
+	const usual = "tls.crt tls.key "
+	for files, want := range map[string]string{
+		"ca.crt " + usual + "tls.rsa.crt tls.rsa.key": "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
+		"tls.ecdsa.crt tls.ecdsa.key tls.rsa.crt tls.rsa.key": "" +
+			"ecdsa:tls.ecdsa.crt+tls.ecdsa.key rsa:tls.rsa.crt+tls.rsa.key",
+		"README cert.pem chain.pem fullchain.pem privkey.pem fullchain.rsa.pem privkey.rsa.pem": "" +
+			"fullchain.pem+privkey.pem rsa:fullchain.rsa.pem+privkey.rsa.pem",
+		"a.pem.ecdsa a.pem.rsa":               "ecdsa:a.pem.ecdsa+ rsa:a.pem.rsa+",
+		"a.pem.ecdsa a.pem.rsa a.pem.rsa.key": "ecdsa:a.pem.ecdsa+ rsa:a.pem.rsa+a.pem.rsa.key",
+		usual + "tls.rsa.crt":                 "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
+		usual + "tls.rsa.key":                 "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
+		usual:                                 "",
+		"tls.rsa.crt tls.rsa.key":             "",
+		usual + "a.rsa.crt b.rsa.crt":         "", // it is not clear which
+		usual + "tls.rsa.crt tls.rsa.key tls.ecdsa.crt tls.ecdsa.key": "",
+	} {
+		var got []string
+		for _, s := range FindBoth(strings.Fields(files)) {
+			mark := ""
+			if s.Mark != "" {
+				mark = string(s.Mark) + ":"
+			}
+			got = append(got, fmt.Sprintf("%s%s+%s", mark, s.Chain, s.Key))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", files, got, want)
+		}
+	}
+}
+
 func TestFoldersAreNamedAsProgramsNameThem(t *testing.T) {
 	for _, c := range []struct {
 		folder, file string
@@ -82,15 +113,25 @@ func TestFlatFilesAreHosts(t *testing.T) {
 		"shop.example.pem shop.example.pem.key":                "shop.example=shop.example.pem+shop.example.pem.key",
 		"shop.example.pem shop.example-key.pem":                "shop.example=shop.example.pem+shop.example-key.pem",
 		"README ca.crt dhparam.pem acme.json a.key server.crt": "",
-		"tls.crt tls.key ca.crt":                               "! tls.crt",
-		"a.b.ca-bundle a.b.crt a.b.key":                        "! a.b.crt",
-		"fullchain.cer a.b.cer a.b.key ca.cer":                 "! fullchain.cer",
-		"a..example.crt a..example.key":                        "! a..example.crt",
+		"a.example.crt a.example.key a.example.rsa.crt a.example.rsa.key": "" +
+			"a.example=a.example.crt+a.example.key a.example:rsa=a.example.rsa.crt+a.example.rsa.key",
+		"a.example.pem.ecdsa a.example.pem.rsa a.example.pem.rsa.key": "" +
+			"a.example:ecdsa=a.example.pem.ecdsa+ a.example:rsa=a.example.pem.rsa+a.example.pem.rsa.key",
+		"a.example.rsa.crt a.example.rsa.key":  "a.example:rsa=a.example.rsa.crt+a.example.rsa.key",
+		"a.example.pem.dsa a.example.pem.ocsp": "",
+		"tls.crt tls.key ca.crt":               "! tls.crt",
+		"fullchain.cer a.b.cer a.b.key ca.cer": "! fullchain.cer",
+		"a..example.crt a..example.key":        "! a..example.crt",
+		"a.b.ca-bundle a.b.crt a.b.key":        "! a.b.crt",
 	} {
 		all, bad := FindFlat(strings.Fields(files))
 		var got []string
 		for _, f := range all {
-			got = append(got, fmt.Sprintf("%s=%s+%s", f.Name, f.Chain, f.Key))
+			mark := ""
+			if f.Mark != "" {
+				mark = ":" + string(f.Mark)
+			}
+			got = append(got, fmt.Sprintf("%s%s=%s+%s", f.Name, mark, f.Chain, f.Key))
 		}
 		for f := range bad {
 			got = append(got, "! "+f)

@@ -112,7 +112,7 @@ func clashes(ctx context.Context, names []keysource.Name, other keysource.Source
 }
 
 func (a *admin) cert(r *http.Request) (out api.Cert, err error) {
-	n, err := keysource.ServerName(r.PathValue("name"))
+	n, err := keysource.CertName(r.PathValue("name"))
 	if err != nil {
 		return out, err
 	}
@@ -156,7 +156,7 @@ func certOf(n keysource.Name, source string, c keysource.Certificate) api.Cert {
 }
 
 func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
-	n, err := keysource.ServerName(r.PathValue("name"))
+	n, err := keysource.CertName(r.PathValue("name"))
 	if err != nil {
 		return out, err
 	}
@@ -171,6 +171,10 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 		}
 	}
 	before, notBefore := a.cfg.Catalog.Certificate(r.Context(), n)
+	if err := a.mayStand(r.Context(), n, p); err != nil {
+		return out, err
+	}
+	added := n.IsSecond() && a.isNew(r.Context(), n)
 	c, err := a.cfg.Catalog.Put(r.Context(), n, p)
 	if err != nil {
 		return out, err
@@ -178,6 +182,9 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	out = certOf(n, inStore, c)
 	if notBefore == nil {
 		out.Warnings = append(slices.Clone(out.Warnings), ends(n, before.Chain, c.Chain)...)
+	}
+	if added {
+		out.Warnings = append(out.Warnings, endsBeside(n, "a second certificate, RSA, is added"))
 	}
 	out.Shadowed, out.Unserved = a.inDirectory(r, n), a.unserved(r.Context(), n, c)
 	if out.Same = notBefore == nil && before.Version() == out.Version; out.Same && !req.Now {
@@ -227,7 +234,7 @@ func ends(n keysource.Name, before, after []byte) []string {
 	}
 	var out []string
 	for _, why := range was.Changes(is) {
-		out = append(out, "the session tickets of "+string(n)+" end, clients make a full handshake next: "+why)
+		out = append(out, endsBeside(n, why))
 	}
 	return out
 }
@@ -241,8 +248,11 @@ func (a *admin) inDirectory(r *http.Request, n keysource.Name) bool {
 }
 
 func (a *admin) removeCert(r *http.Request) (out struct{}, err error) {
-	n, err := keysource.ServerName(r.PathValue("name"))
+	n, err := keysource.CertName(r.PathValue("name"))
 	if err != nil {
+		return out, err
+	}
+	if err := a.mayGo(r.Context(), n); err != nil {
 		return out, err
 	}
 	err = a.cfg.Catalog.Remove(r.Context(), n)

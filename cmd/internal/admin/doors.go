@@ -33,7 +33,7 @@ func (a *admin) doors(r *http.Request) (api.Doors, error) {
 // doorsHere looks at each stream that is connected to this replica.
 func (a *admin) doorsHere(ctx context.Context, asked string) (out api.Doors, err error) {
 	out = api.Doors{Replica: a.cfg.Replica, Doors: []api.Door{}}
-	n, err := keysource.ServerName(asked)
+	n, err := keysource.CertName(asked)
 	if err != nil {
 		return out, err
 	}

@@ -25,7 +25,7 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	out = api.Explanation{
 		Asked: q.Get("name"), Found: "no", Looked: []api.Looked{}, Holders: []api.Holder{}, At: time.Now().UTC(),
 	}
-	n, err := keysource.ServerName(out.Asked)
+	n, err := keysource.CertName(out.Asked)
 	if err != nil {
 		out.Verdict = err.Error() + "; no certificate can be served under it"
 		if why := sds.NotOurs(out.Asked); why != "" && !strings.HasPrefix(why, "no certificate") {
@@ -35,7 +35,8 @@ func (a *admin) explain(r *http.Request) (out api.Explanation, err error) {
 	}
 	out.Name = string(n)
 	unusable := a.lookEverywhere(r.Context(), n, &out)
-	out.Chain = a.chainOf(n)
+	out.Chain = a.chainOf(n.Host())
+	a.explainSecond(r.Context(), n, &out)
 	said, silent := a.ask(r.Context(), api.NodesQuery{Cert: string(n)})
 	out.Silent = a.unheard(silent)
 	out.Holders = holdersOf(append(said, heard{a.cfg.Replica, a.holders(r.Context(), n)}))

@@ -183,7 +183,7 @@ func (a *admin) keySubject(ctx context.Context, given string) (s subject, err er
 // certSubject finds a certificate by its name. A node has it under that name, or under one that
 // its wildcard covers.
 func (a *admin) certSubject(ctx context.Context, asked string) (s subject, err error) {
-	n, err := keysource.ServerName(asked)
+	n, err := keysource.CertName(asked)
 	if err != nil {
 		return s, err
 	}

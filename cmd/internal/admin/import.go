@@ -70,6 +70,7 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 		}
 		pairs, folders = append(pairs, catalog.Pair{Name: n, PEM: p.PEM}), append(folders, p.Folder)
 	}
+	pairs, folders = a.withFirsts(ctx, pairs, folders, fail)
 	outcomes, err := a.putAll(ctx, pairs)
 	if err != nil {
 		return out, err

@@ -97,7 +97,7 @@ func journalQuery(q api.EventsQuery) (place journal.Place, find journal.Query, e
 	}
 	host := keysource.Name(q.Host)
 	if q.Host != "" {
-		if host, err = keysource.ServerName(q.Host); err != nil {
+		if host, err = keysource.CertName(q.Host); err != nil {
 			return place, find, err
 		}
 	}
@@ -110,8 +110,12 @@ func journalQuery(q api.EventsQuery) (place journal.Place, find journal.Query, e
 	}, nil
 }
 
-// isAbout reports whether an event is about a host, alone or among others.
+// isAbout reports whether an event is about a certificate of a host, alone or among others. If host
+// is not the name of a second one, both count.
 func isAbout(e events.Event, host keysource.Name) bool {
+	if second := host.Second(); host != second && (e.Name == string(second) || e.Hosts.Has(string(second))) {
+		return true
+	}
 	return e.Name == string(host) || e.Hosts.Has(string(host))
 }
 

@@ -9,7 +9,7 @@ type ExplainQuery struct{ Name, Node, Identity string }
 // Explanation says which certificate a server name gets, from where, and why not another.
 type Explanation struct {
 	Asked string `json:"asked"`
-	// Name is as it is looked up, and empty if Asked is no server name.
+	// Name is as it is looked up, and empty if Asked is no name of a certificate.
 	Name    string `json:"name,omitempty"`
 	Verdict string `json:"verdict"` // Verdict is for people.
 	// Found is yes, no, or unknown if it could not be looked up. Then nodes keep what they have.
@@ -17,6 +17,8 @@ type Explanation struct {
 	Denied string `json:"denied,omitempty"`
 	// Cert is what is served under the name, or would be.
 	Cert *Cert `json:"certificate,omitempty"`
+	// Second is the RSA certificate beside Cert, for clients that cannot do ECDSA.
+	Second *Cert `json:"second,omitempty"`
 	// Looked is where it was looked for, in this order.
 	Looked []Looked `json:"looked"`
 	Chain  *Chain   `json:"chain,omitempty"` // Chain is nil if no listener is served.

@@ -30,6 +30,8 @@ func Dir(root *os.File) iter.Seq2[Pair, error] {
 		slices.Sort(names)
 		var files []string
 		seen := map[string]string{} // by the folder of a name, the folder that was read
+		partner := partners(root.Name(), names)
+		done := map[string]bool{}
 		for _, name := range names {
 			if strings.HasPrefix(name, ".") {
 				continue
@@ -42,6 +44,23 @@ func Dir(root *os.File) iter.Seq2[Pair, error] {
 				continue
 			}
 			if layout.Program(name, names) {
+				continue
+			}
+			if done[name] {
+				continue
+			}
+			two := readBoth(folder)
+			if other := partner[name]; two == nil && other != "" {
+				first, second, ok := both(readFolder(folder), readFolder(filepath.Join(root.Name(), other)))
+				if ok {
+					two, done[other] = []Pair{first, second}, true
+				}
+			}
+			if len(two) == 2 {
+				seen[name] = name
+				if !yield(two[0], nil) || !yield(two[1], nil) {
+					return
+				}
 				continue
 			}
 			p := readFolder(folder)
@@ -126,6 +145,8 @@ func flat(files []string, taken func(string) bool, read func(string) ([]byte, er
 			return
 		}
 	}
+	byFolder := map[string][]Pair{} // a host may have two
+	var folders []string
 	for _, f := range all {
 		p := Pair{Folder: layout.Folder(f.Name)}
 		switch p.Chain, p.Err = read(f.Chain); {
@@ -140,8 +161,27 @@ func flat(files []string, taken func(string) bool, read func(string) ([]byte, er
 			p.Err = fmt.Errorf("%s has no private key, and there is no %s.key", f.Chain,
 				strings.TrimSuffix(f.Chain, path.Ext(f.Chain)))
 		}
-		if !yield(p, nil) {
-			return
+		if byFolder[p.Folder] == nil {
+			folders = append(folders, p.Folder)
+		}
+		byFolder[p.Folder] = append(byFolder[p.Folder], p)
+	}
+	for _, folder := range folders {
+		of := byFolder[folder]
+		if len(of) > 1 {
+			var ok bool
+			if of[0], of[1], ok = both(of[0], of[1]); !ok && of[1].Err == nil {
+				of[1].Err = fmt.Errorf("a file of it is %s again, and the two are not ECDSA and RSA: remove one",
+					folder)
+			}
+			for i := range of[2:] {
+				of[2+i].Err = fmt.Errorf("a file of it is %s again: remove one", folder)
+			}
+		}
+		for _, p := range of {
+			if !yield(p, nil) {
+				return
+			}
 		}
 	}
 }

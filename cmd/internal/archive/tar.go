@@ -98,8 +98,15 @@ func (a *reader) next() (*Pair, error) {
 	a.begun = true
 	at, file := path.Split(path.Clean("/" + h.Name))
 	at = strings.Trim(at, "/")
-	if h.Typeflag == tar.TypeDir || !layout.MayMatter(file) || strings.Contains("/"+at, "/.") || a.isDone(at) {
+	if h.Typeflag == tar.TypeDir || !layout.MayMatter(file) || strings.Contains("/"+at, "/.") ||
+		a.isDone(at) && !layout.Marked(file) {
 		return nil, nil
+	}
+	// Marked files of a folder are those of a second one, since the first may be complete already.
+	if plain, mark := layout.Unmark(file); mark != "" && at != "" && strings.HasPrefix(plain, "tls.") {
+		if file = plain; mark == layout.RSA {
+			at += ":" + string(mark)
+		}
 	}
 	f := a.waiting[at]
 	if f == nil {

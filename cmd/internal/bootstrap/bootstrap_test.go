@@ -376,3 +376,51 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// The chain of a host with two certificates names both, in a bootstrap and in a snippet. Envoy
+// takes it.
+func TestAChainNamesBothCertificatesOfAHost(t *testing.T) {
+	o := example()
+	o.Hosts = []string{"shop.example", "Bank.example:rsa", "bank.example", "*.blog.example", "*.blog.example:rsa"}
+	want := map[string]string{"shop.example": "shop.example", "bank.example": "bank.example bank.example:rsa",
+		"*.blog.example": "*.blog.example *.blog.example:rsa"}
+	b, err := Envoy(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fleet.ValidateEnvoy(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	got := new(bootstrapv3.Bootstrap)
+	decode(t, b, got)
+	chains := got.GetStaticResources().GetListeners()[0].GetFilterChains()
+	s, err := Snippet(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range strings.Split(string(s), "\n---\n")[1:] {
+		chain := new(listenerv3.FilterChain)
+		decode(t, []byte(doc), chain)
+		chains = append(chains, chain)
+	}
+	if len(chains) != 2*len(want) {
+		t.Errorf("%d chains", len(chains))
+	}
+	for _, chain := range chains {
+		host := chain.GetFilterChainMatch().GetServerNames()[0]
+		var names []string
+		for _, c := range downstream(t, chain).GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs() {
+			names = append(names, c.GetName())
+			if c.GetSdsConfig().GetAds() == nil || c.GetSdsConfig().GetInitialFetchTimeout().AsDuration() != 0 {
+				t.Errorf("%s: %v", host, c)
+			}
+		}
+		if strings.Join(names, " ") != want[host] {
+			t.Errorf("the chain of %s names %v, want %s", host, names, want[host])
+		}
+	}
+	o.Hosts = []string{"shop.example", "bank.example:rsa"}
+	if _, err := Envoy(o); !errors.Is(err, ErrBadOptions) || !strings.Contains(err.Error(), "not among them") {
+		t.Errorf("%v", err)
+	}
+}

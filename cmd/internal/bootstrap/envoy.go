@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -71,6 +72,11 @@ type san struct {
 	Value quoted
 }
 
+type hostValues struct {
+	Name   quoted
+	Second quoted // Second is empty if the host has one certificate.
+}
+
 type values struct {
 	Node, Cluster quoted
 	XDS           controlPlane
@@ -79,7 +85,7 @@ type values struct {
 		Discovery string
 		address
 	}
-	Hosts    []quoted
+	Hosts    []hostValues
 	Ring     quoted
 	Lifetime quoted
 	// ClientCA is the source of the CAs of clients, in YAML. It is empty if clients show no
@@ -163,7 +169,14 @@ func shared(o Options) (v values, err error) {
 	}
 	v.OnDemand, v.LDS = o.Mode == OnDemand, o.Mode == Hybrid
 	for _, h := range hosts {
-		v.Hosts = append(v.Hosts, quote(h))
+		if h.IsSecond() {
+			continue
+		}
+		host := hostValues{Name: quote(string(h))}
+		if slices.Contains(hosts, h.Second()) {
+			host.Second = quote(string(h.Second()))
+		}
+		v.Hosts = append(v.Hosts, host)
 	}
 	scope, err := parseScope(o.Scope)
 	if err != nil {

@@ -36,7 +36,8 @@ type Options struct {
 	Mode   Mode   // Mode is Eager if it is empty.
 	Listen string // Listen is the TLS listener, an IP address. Mode Hybrid has none.
 	// Hosts are the server names, each with a filter chain of its own. "*.example.com" covers one
-	// label. Only mode Eager has them.
+	// label. If the name of a second certificate stands there, such as shop.example:rsa, the chain
+	// of its host names both. Only mode Eager has them.
 	Hosts []string
 	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. Empty means not
 	// known.
@@ -160,7 +161,8 @@ func discovery(what string, all []endpoint) (string, error) {
 	return "", bad("%s: DNS names are mixed with IP addresses or sockets; use one kind", what)
 }
 
-func parseHosts(mode Mode, hosts []string) ([]string, error) {
+// parseHosts returns the hosts. The name of a second certificate may stand there beside its host.
+func parseHosts(mode Mode, hosts []string) ([]keysource.Name, error) {
 	switch mode {
 	case OnDemand, Hybrid:
 		if len(hosts) > 0 {
@@ -174,10 +176,10 @@ func parseHosts(mode Mode, hosts []string) ([]string, error) {
 	if len(hosts) == 0 {
 		return nil, bad("hosts: at least one server name is needed")
 	}
-	var names []string
+	var names []keysource.Name
 	seen := make(map[keysource.Name]bool, len(hosts))
 	for _, h := range hosts {
-		n, err := keysource.ServerName(h)
+		n, err := keysource.CertName(h)
 		if err != nil {
 			return nil, bad("hosts: %v", err)
 		}
@@ -185,7 +187,12 @@ func parseHosts(mode Mode, hosts []string) ([]string, error) {
 			return nil, bad("hosts: %q stands there twice", n)
 		}
 		seen[n] = true
-		names = append(names, string(n))
+		names = append(names, n)
+	}
+	for _, n := range names {
+		if n.IsSecond() && !seen[n.Host()] {
+			return nil, bad("hosts: %q is the second certificate of %s, which is not among them", n, n.Host())
+		}
 	}
 	return names, nil
 }

@@ -242,6 +242,9 @@ func (l *Log) one(c dir.Change) (ch change, e recorder.Entry, ok bool) {
 			if ends := before.Context.Changes(now.Context); len(ends) > 0 {
 				ch.words = "its session tickets end: " + strings.Join(ends, "; ")
 			}
+		} else if _, beside := l.known[c.Name.Host()]; beside && c.Name.IsSecond() && l.file.written() {
+			ch.words = fmt.Sprintf("the session tickets of %s end at Envoys: a second certificate is added",
+				c.Name.Host())
 		}
 		e.Text += fmt.Sprintf(", issued by %s, until %s", c.Certificate.Issuer,
 			c.Certificate.NotAfter.UTC().Format(time.RFC3339))
@@ -261,6 +264,11 @@ func (l *Log) one(c dir.Change) (ch change, e recorder.Entry, ok bool) {
 		ch = change{name: c.Name, old: before.Version}
 		e.Kind, e.Version, e.Logged = events.CertRemoved, before.Version, true
 		e.Text = fmt.Sprintf("the certificate of %s has left the directory: it had version %s", name, before.Version)
+		if c.Name.IsSecond() {
+			ch.words = fmt.Sprintf("the session tickets of %s end at Envoys that served both its certificates",
+				c.Name.Host())
+			e.Text += "; " + ch.words
+		}
 		l.know(c.Name, nil)
 	case dir.Refused:
 		if l.told[c.Name] == c.Problem {

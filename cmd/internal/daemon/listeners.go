@@ -19,7 +19,7 @@ func (d *Daemon) openListeners() (err error) {
 	d.listeners, err = listeners.Open(listeners.Config{
 		Template: c.Template, Scope: c.Scope, NodeLease: scope.NodeLease,
 		ClientCerts: scope.ClientCerts, Policy: d.granted(), Refresh: d.cfg.Refresh, Log: d.log,
-		Mark: d.data.File("listener.mark"), Record: d.rec.Publish,
+		Mark: d.data.File("listener.mark"), Record: d.rec.Publish, Doubt: d.doubt(),
 		Eager: eager.Config{
 			Store: d.store, Sources: d.sources, Names: d.certNames, Hosts: c.Names(), Match: c.Match, Max: c.MaxEager,
 			Before: d.recordHost,

@@ -82,7 +82,7 @@ func (d Now) Problems(now time.Time) (out []api.Problem) {
 				continue
 			}
 			scope, ring := keysource.RingScope(v.Name)
-			switch name, err := keysource.ServerName(v.Name); {
+			switch name, err := keysource.CertName(v.Name); {
 			case ring && d.Has(scope) && !p.AllowsScope(n.Identity, scope):
 				one := problems.New(problems.NodeDenied, n.ID+" "+v.Name, fmt.Sprintf(
 					"node %s asks for the ring of scope %s, which no rule of the policy grants to %q",

@@ -31,7 +31,9 @@ type Config struct {
 	ClientCerts    string        // of that scope
 	Policy         lds.Policy    // nil: everybody may have everything
 	Eager          eager.Config  // but for Changed and Refresh
-	Refresh        time.Duration
+	// Doubt is that of [eager.SecondsConfig].
+	Doubt   func(context.Context, keysource.Name) error
+	Refresh time.Duration
 	// Mark is a file that remembers the template over a restart. It is empty if nothing does.
 	Mark string
 	// Record passes an event on. It does not block.
@@ -47,6 +49,7 @@ type Listeners struct {
 	Table *lds.Table
 	Eager *eager.Eager
 
+	seconds     *eager.Seconds
 	scope       string
 	clientCerts string
 	remember    func(context.Context) error
@@ -81,7 +84,10 @@ func Open(c Config) (*Listeners, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listeners: %w", err)
 	}
-	c.Eager.Changed, c.Eager.Refresh, c.Eager.Log = table.SetHosts, c.Refresh, c.Log
+	seconds := eager.NewSeconds(eager.SecondsConfig{
+		Sources: c.Eager.Sources, Refresh: c.Refresh, Changed: table.SetHosts, Doubt: c.Doubt, Log: c.Log,
+	})
+	c.Eager.Changed, c.Eager.Refresh, c.Eager.Log = seconds.SetHosts, c.Refresh, c.Log
 	hosts, err := eager.New(c.Eager)
 	if err != nil {
 		return nil, fmt.Errorf("listeners: match: %w", err)
@@ -90,7 +96,7 @@ func Open(c Config) (*Listeners, error) {
 		c.changed(c.Template, before, table.Digest())
 	}
 	return &Listeners{
-		Table: table, Eager: hosts, scope: c.Scope, clientCerts: c.ClientCerts, lease: c.NodeLease,
+		Table: table, Eager: hosts, seconds: seconds, scope: c.Scope, clientCerts: c.ClientCerts, lease: c.NodeLease,
 		remember: c.remember,
 		nodes:    map[uint64]admin.Listening{}, away: map[string]away{},
 	}, nil
@@ -142,6 +148,7 @@ func (l *Listeners) SetTicketLifetime(now func() time.Duration) {
 func (l *Listeners) Run(run func(func(context.Context) error)) {
 	if l != nil {
 		run(l.Eager.Run)
+		run(l.seconds.Run)
 		run(l.Table.Run)
 		run(l.remember)
 	}
@@ -263,6 +270,7 @@ func (l *Listeners) SetPolicy(p lds.Policy) {
 func (l *Listeners) Look(names []keysource.Name) {
 	if l != nil {
 		l.Eager.Look(names)
+		l.seconds.Look(names)
 	}
 }
 

@@ -1,0 +1,75 @@
+package archive
+
+import (
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/layout"
+)
+
+// both gives two certificates of one host their names, if one is ECDSA and the other RSA. The RSA
+// one is the second. ok is false if they are no such two.
+func both(a, b Pair) (first, second Pair, ok bool) {
+	n, err := a.Name()
+	if a.Err != nil || b.Err != nil || err != nil || n.IsSecond() {
+		return a, b, false
+	}
+	x, y := keysource.Certificate{PEM: a.PEM}.Kind(), keysource.Certificate{PEM: b.PEM}.Kind()
+	switch {
+	case x == x509.RSA && y == x509.ECDSA:
+		a, b = b, a
+	case x != x509.ECDSA || y != x509.RSA:
+		return a, b, false
+	}
+	a.Folder, b.Folder = layout.Folder(n), layout.Folder(n.Second())
+	return a, b, true
+}
+
+// readBoth reads the two certificates of a folder with marked files. It returns nothing if the
+// folder has one.
+func readBoth(folder string) []Pair {
+	names, err := readNames(folder)
+	if err != nil || !slices.ContainsFunc(names, layout.Marked) {
+		return nil
+	}
+	var all []Pair
+	for _, one := range layout.FindBoth(names) {
+		p := Pair{Folder: filepath.Base(folder)}
+		if p.Chain, p.Err = readFile(filepath.Join(folder, one.Chain)); p.Err == nil {
+			if p.Key = p.Chain; one.Key != "" {
+				p.Key, p.Err = readFile(filepath.Join(folder, one.Key))
+			}
+		}
+		all = append(all, p)
+	}
+	if len(all) != 2 {
+		return nil
+	}
+	first, second, ok := both(all[0], all[1])
+	if !ok && second.Err == nil {
+		second.Err = again(second.Folder, first.Folder)
+	}
+	return []Pair{first, second}
+}
+
+// partners finds folders that may have the second certificate of a host which has a folder of its
+// name, too: those of acme.sh and certbot. It returns them by that folder.
+func partners(root string, names []string) map[string]string {
+	out := map[string]string{}
+	for _, name := range names {
+		n, err := layout.Host(name, func(file string) bool {
+			_, err := os.Stat(filepath.Join(root, name, file))
+			return err == nil
+		})
+		if err != nil || layout.Folder(n) == name {
+			continue
+		}
+		if _, usual := slices.BinarySearch(names, layout.Folder(n)); usual {
+			out[layout.Folder(n)] = name
+		}
+	}
+	return out
+}

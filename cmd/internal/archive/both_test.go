@@ -1,0 +1,98 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-tls/lockstep/test/fleet"
+)
+
+// Two certificates of a host are both read, each under its own name.
+func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
+	ca, err := fleet.NewCA("Test CA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := map[string]string{"x": "text"}
+	for kind, isRSA := range map[string]bool{"e": false, "r": true} {
+		p, err := ca.Issue(fleet.Leaf{Names: []string{"shop.example"}, RSA: isRSA})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts[kind], parts[kind+"k"], parts[kind+"+"] = string(p.Chain), string(p.Key), string(p.Chain)+string(p.Key)
+	}
+	const shop, second = "shop.example", "shop.example:rsa"
+	for name, c := range map[string]struct {
+		files   map[string]string
+		fromDir string // folders; with an exclamation mark where it is refused
+		fromTar string
+	}{
+		"marked files": {map[string]string{"/tls.crt": "e", "/tls.key": "ek", "/tls.rsa.crt": "r",
+			"/tls.rsa.key": "rk"}, shop + " " + second, shop + " " + second},
+		"both marked": {map[string]string{"/tls.ecdsa.crt": "e", "/tls.ecdsa.key": "ek", "/tls.rsa.crt": "r",
+			"/tls.rsa.key": "rk"}, shop + " " + second, shop + " " + second},
+		"acme.sh": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "e",
+			"_ecc/x.key": "ek"}, shop + " " + second, "!shop.example_ecc " + shop},
+		"HAProxy": {map[string]string{".pem.ecdsa": "e+", ".pem.rsa": "r+"}, shop + " " + second, shop + " " + second},
+		"flat": {map[string]string{".crt": "r", ".key": "rk", ".ecdsa.crt": "e", ".ecdsa.key": "ek"},
+			shop + " " + second, shop + " " + second},
+		"two of a kind": {map[string]string{".crt": "r", ".key": "rk", ".rsa.crt": "r", ".rsa.key": "rk"},
+			"!" + shop + " " + shop, "!" + shop + " " + shop},
+		"a folder of its own": {map[string]string{"/tls.crt": "e", "/tls.key": "ek", ":rsa/tls.crt": "r",
+			":rsa/tls.key": "rk"}, shop + " " + second, shop + " " + second},
+	} {
+		dir := t.TempDir()
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, file := range slices.Sorted(maps.Keys(c.files)) {
+			at, text := filepath.Join(dir, shop+file), parts[c.files[file]]
+			if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			write(t, w, shop+file, text)
+		}
+		w.Close()
+		f, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var got [2][]string
+		take := func(i int, p Pair, err error) {
+			kind := map[bool]string{false: "e", true: "r"}[strings.HasSuffix(p.Folder, ":rsa")]
+			switch {
+			case err != nil:
+				t.Errorf("%s: %v", name, err)
+			case p.Err != nil:
+				got[i] = append(got[i], "!"+p.Folder)
+			default:
+				got[i] = append(got[i], p.Folder)
+				if len(strings.Fields(c.fromDir)) > 0 && !strings.Contains(c.fromDir+c.fromTar, "!") &&
+					!strings.Contains(string(p.Chain), parts[kind]) {
+					t.Errorf("%s: %s has the certificate of the other", name, p.Folder)
+				}
+			}
+		}
+		for p, err := range Dir(f) {
+			take(0, p, err)
+		}
+		for p, err := range Tar(&b, "it") {
+			take(1, p, err)
+		}
+		for i, want := range []string{c.fromDir, c.fromTar} {
+			slices.Sort(got[i])
+			if s := strings.Join(got[i], " "); s != want {
+				t.Errorf("%s: %s, want %s (from an archive: %v)", name, s, want, i == 1)
+			}
+		}
+	}
+}
