@@ -289,9 +289,10 @@ func TestAStreamOfAnEarlierVersionIsMadeToRefuse(t *testing.T) {
 		first := put(t, s, "a/first", 0, strings.Repeat("v", 600<<10))
 		put(t, s, "a/second", 0, strings.Repeat("v", 600<<10))
 		limit(t, s, 1<<20)
-		_, rev, err := s.Get(t.Context(), "a/first")
-		if given.taken && (err != nil || rev != first) {
-			t.Errorf("%s: a limit has dropped a record: %d, %v", given.bucket, rev, err)
+		if given.taken {
+			if _, rev, err := s.Get(t.Context(), "a/first"); err != nil || rev != first {
+				t.Errorf("%s: a limit has dropped a record: %d, %v", given.bucket, rev, err)
+			}
 		}
 		if _, err := s.info(t.Context()); err != nil || s.drops.Load() == given.taken {
 			t.Errorf("%s: it says that records are dropped: %v, %v", given.bucket, s.drops.Load(), err)
