@@ -91,7 +91,8 @@ func TestNoClientReadsTheAnswersToAnother(t *testing.T) {
 	check(t, os.WriteFile(password, []byte("store-secret"), 0o600))
 	plane, err := f.Lockstepd("plane", fleet.Lockstepd{Bin: bin, NATS: "-", Args: []string{
 		"--kek", filepath.Join(t.TempDir(), "sealing.key"),
-		"--store", "nats://store@" + addr + "?replicas=1&max_bytes=64MB&inbox_prefix=_INBOX.store&password_file=" + password,
+		"--store", "nats://store@" + addr + "?replicas=1&max_bytes=64MB&inbox_prefix=_INBOX.store&password_file=" +
+			password,
 		"--events", "nats://lockstepd:events-secret@" + addr,
 	}})
 	check(t, err)
@@ -133,7 +134,7 @@ func TestNoClientReadsTheAnswersToAnother(t *testing.T) {
 	if err != nil {
 		t.Errorf("alice follows no events: %v", err)
 	}
-	own, err := bob.RequestWithContext(ctx, "lockstep.rotate.default", nil) // his own answer, which may be a refusal
+	own, err := bob.RequestWithContext(ctx, "lockstep.rotate.default", nil) // it may be refused
 	check(t, err)
 	for _, m := range []*nats.Msg{answer, own, event} {
 		if m != nil && (len(m.Data) > 1024 || strings.Contains(string(m.Data), "secret")) {

@@ -49,18 +49,19 @@ func (s *Store) advice(err error) string {
 	case limitDemanded:
 		return "this account demands a limit: add max_bytes=64MB to the store's URL"
 	case streamLimitTooHigh:
-		return "max_bytes in the store's URL is above what the account lets one stream have (max_stream_bytes): " +
-			"lower it, or raise that"
+		return "max_bytes in the store's URL is above what the account lets one stream have " +
+			"(disk_max_stream_bytes): lower it, or raise that"
 	case accountExceeded, serverExceeded, noStorage:
 		if s.maxBytes > 0 {
-			return fmt.Sprintf("there is no room for %d copies of max_bytes=%s: lower max_bytes in the store's URL, or "+
-				"raise the account's storage (max_file, disk_storage) and that of the servers (max_file)",
+			return fmt.Sprintf("there is no room for %d copies of max_bytes=%s: lower max_bytes in the store's URL, "+
+				"or raise the account's storage (max_file, disk_storage) and that of the servers (max_file)",
 				s.replicas, sized(s.maxBytes))
 		}
 		return "the account or the server has no storage left: raise the account's (max_file, disk_storage) and that " +
 			"of the servers (max_file), or remove other streams"
 	case oneServer:
-		return "this NATS server is no cluster: add replicas=1 to the store's URL, or name the servers of a cluster of three"
+		return "this NATS server is no cluster: add replicas=1 to the store's URL, " +
+			"or name the servers of a cluster of three"
 	case tooFewServers:
 		return fmt.Sprintf("fewer than %d servers have room for it: start the others, "+
 			"or set replicas in the store's URL to how many there are (1, 3 or 5)", s.replicas)
@@ -146,8 +147,8 @@ func (s *Store) full(key string, err error) error {
 		return fmt.Errorf("store: %s was not written, since stream %s takes no message of that size: type: "+
 			"nats stream edit %s --max-msg-size=-1: %w", key, s.stream(), s.stream(), err)
 	case e.ErrorCode == storeFailed && strings.Contains(e.Description, "maximum"):
-		return fmt.Errorf("store: %s was not written, since stream %s is full: raise its limit, type: nats stream edit %s "+
-			"--max-bytes=BYTES (and --max-msgs=-1), and raise max_bytes in the store's URL if it is there: %w",
+		return fmt.Errorf("store: %s was not written, since stream %s is full: raise its limit, type: nats stream edit "+
+			"%s --max-bytes=BYTES (and --max-msgs=-1), and raise max_bytes in the store's URL if it is there: %w",
 			key, s.stream(), s.stream(), err)
 	case e.ErrorCode == accountExceeded, e.ErrorCode == serverExceeded, e.ErrorCode == noStorage:
 		return fmt.Errorf("store: %s was not written: %s: %w", key, s.advice(err), err)
@@ -164,7 +165,7 @@ func sized(n int64) string {
 }
 
 // unconnectedAdvice says what to set where no connection was made; it begins with a colon.
-func (c *Config) unconnectedAdvice(err error) string {
+func unconnectedAdvice(err error) string {
 	var (
 		name    x509.HostnameError
 		unknown x509.UnknownAuthorityError

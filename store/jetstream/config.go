@@ -44,8 +44,9 @@ type Config struct {
 
 // ParseURL reads
 // nats://[user@]host[:4222],host[:4222]?creds=/path&nkey=/path&password_file=/path&token_file=/path&tls_ca=/path&
-// tls_cert=/path&tls_key=/path&bucket=lockstep&replicas=3&max_bytes=64MB&domain=name&inbox_prefix=_INBOX_me,
-// where everything but one host may be left out; tls:// insists on TLS. A secret in it is refused; no error repeats more of the URL than
+// tls_cert=/path&tls_key=/path&bucket=lockstep&replicas=3&max_bytes=64MB&domain=name&
+// inbox_prefix=_INBOX_me, where everything but one host may be left out; tls:// insists on TLS. A
+// secret in it is refused; no error repeats more of the URL than
 // a parameter's name or a host.
 func ParseURL(raw string) (Config, error) {
 	scheme, rest, _ := strings.Cut(raw, "://")

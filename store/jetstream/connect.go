@@ -62,7 +62,8 @@ func (c *Config) connect(refused func(error)) (*nats.Conn, error) {
 }
 
 func (c *Config) unconnected(err error) error {
-	return fmt.Errorf("store: connecting to NATS at %s: %w%s", strings.Join(c.Servers, ", "), err, c.unconnectedAdvice(err))
+	return fmt.Errorf("store: connecting to NATS at %s: %w%s", strings.Join(c.Servers, ", "), err,
+		unconnectedAdvice(err))
 }
 
 // Faults returns everything that is wrong with the files that c names. Open returns the first of

@@ -30,7 +30,7 @@ func (s *Store) command() string {
 }
 
 // refuseWhenFull has a stream refuse what is beyond a limit, and returns its configuration. Earlier
-// versions made streams that drop the oldest messages then. They had no limit, but one may be added.
+// versions made streams that drop the oldest messages then. They had no limit, but may get one.
 func (s *Store) refuseWhenFull(ctx context.Context, is jetstream.StreamConfig) jetstream.StreamConfig {
 	mended := is
 	mended.Discard = jetstream.DiscardNew
@@ -97,8 +97,8 @@ func (s *Store) enough(is jetstream.StreamConfig) error {
 		lack("--max-msg-size=-1", "max-msg-size is %d", is.MaxMsgSize)
 	}
 	if is.Replicas < s.replicas {
-		lack(fmt.Sprintf("--replicas=%d", s.replicas), "it keeps %d copies, not %d (or set replicas=%d in the store's URL)",
-			is.Replicas, s.replicas, is.Replicas)
+		lack(fmt.Sprintf("--replicas=%d", s.replicas),
+			"it keeps %d copies, not %d (or set replicas=%d in the store's URL)", is.Replicas, s.replicas, is.Replicas)
 	}
 	if is.Storage != jetstream.FileStorage {
 		lack("", "it is kept in memory")
@@ -120,7 +120,7 @@ func (s *Store) enough(is jetstream.StreamConfig) error {
 	return nil
 }
 
-// covers reports whether the subject has, with its wildcards, includes all of want, which ends in >.
+// covers reports whether the subject has, with its wildcards, includes all of want. Want ends in >.
 func covers(has, want string) bool {
 	h, w := strings.Split(has, "."), strings.Split(want, ".")
 	for i, token := range h {

@@ -169,11 +169,11 @@ func TestEachLimitOfAnAccountSaysWhatToSet(t *testing.T) {
 	put(t, s, "a/x", 0, "v")
 	open(t, at(t, url("demands", "&replicas=1"))) // what is there is taken
 	open(t, at(t, url("demands", "&replicas=1&max_bytes=32MB")))
-	refuses(t, url("demands", "&replicas=1&max_bytes=128MB"), "max-bytes is 64MB", "max_bytes in the store's URL is 128MB",
-		"nats stream edit "+s.stream()+" --max-bytes=134217728")
+	refuses(t, url("demands", "&replicas=1&max_bytes=128MB"), "max-bytes is 64MB",
+		"max_bytes in the store's URL is 128MB", "nats stream edit "+s.stream()+" --max-bytes=134217728")
 }
 
-// fill writes values of 32 KiB until the store refuses one, and returns the revisions of the others.
+// fill writes values of 32 KiB until the store refuses one, and returns the others' revisions.
 func fill(t *testing.T, s *Store) map[string]store.Rev {
 	t.Helper()
 	there := map[string]store.Rev{}
@@ -319,8 +319,12 @@ func TestAStreamMadeByHandIsTakenIfItsLimitsAreEnough(t *testing.T) {
 		{"64 MB are asked for", func(c *jetstream.StreamConfig) { c.MaxBytes = 64 << 20 }, 64 << 20, nil},
 		{"no limit, 64 MB are asked for", func(c *jetstream.StreamConfig) {}, 64 << 20, nil},
 		{"many", func(c *jetstream.StreamConfig) { c.MaxMsgs = 1_000_000; c.MaxMsgSize = 2 << 20 }, 0, nil},
-		{"purge and delete are allowed", func(c *jetstream.StreamConfig) { c.DenyDelete, c.DenyPurge = false, false }, 0, nil},
-		{"wider subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"lockstep.*." + c.Subjects[0][15:]} }, 0, nil},
+		{"purge and delete are allowed", func(c *jetstream.StreamConfig) {
+			c.DenyDelete, c.DenyPurge = false, false
+		}, 0, nil},
+		{"wider subjects", func(c *jetstream.StreamConfig) {
+			c.Subjects = []string{"lockstep.*." + c.Subjects[0][15:]}
+		}, 0, nil},
 		{"1 MB", func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 }, 0, []string{"1MB", "--max-bytes=8388608"}},
 		{"more is asked for", func(c *jetstream.StreamConfig) { c.MaxBytes = 64 << 20 }, 65 << 20,
 			[]string{"max_bytes in the store's URL is 65MB", "--max-bytes=68157440"}},
@@ -329,7 +333,8 @@ func TestAStreamMadeByHandIsTakenIfItsLimitsAreEnough(t *testing.T) {
 		{"few", func(c *jetstream.StreamConfig) { c.MaxMsgs = 100 }, 0, []string{"--max-msgs=-1"}},
 		{"small", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 10_000 }, 0, []string{"--max-msg-size=-1"}},
 		{"age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, 0, []string{"after 1h0m0s", "--max-age=0"}},
-		{"history", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 }, 0, []string{"--max-msgs-per-subject=1"}},
+		{"history", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 }, 0,
+			[]string{"--max-msgs-per-subject=1"}},
 		{"no change", func(c *jetstream.StreamConfig) { c.DiscardNewPerSubject = true }, 0,
 			[]string{"--no-discard-per-subject"}},
 		{"not direct", func(c *jetstream.StreamConfig) { c.AllowDirect = false }, 0, []string{"--allow-direct"}},
@@ -348,13 +353,16 @@ func TestAStreamMadeByHandIsTakenIfItsLimitsAreEnough(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			bucket := fmt.Sprintf("hand-%d", i)
-			made := (&Store{bucket: bucket, replicas: 1, prefix: "lockstep.store." + bucket + "."}).config(1_700_000_000_000_000)
+			hand := &Store{bucket: bucket, replicas: 1, prefix: "lockstep.store." + bucket + "."}
+			made := hand.config(1_700_000_000_000_000)
 			made.Description = "by hand"
 			c.change(&made)
 			if _, err := js.CreateStream(t.Context(), made); err != nil {
 				t.Fatal(err)
 			}
-			s, err := Open(t.Context(), Config{Servers: []string{url}, Bucket: bucket, Replicas: 1, MaxBytes: c.maxBytes})
+			s, err := Open(t.Context(), Config{
+				Servers: []string{url}, Bucket: bucket, Replicas: 1, MaxBytes: c.maxBytes,
+			})
 			if err == nil {
 				defer s.Close()
 			}
@@ -386,7 +394,8 @@ func TestAUserWithAnInboxOfHisOwn(t *testing.T) {
 	refuses(t, url("own", "&inbox_prefix=_INBOX_you"), "listen to _INBOX_you.", "inbox_prefix=_INBOX_me")
 	refuses(t, url("less", "&inbox_prefix=_INBOX_me"), "make the bucket", "$JS.API.STREAM.CREATE.lockstep-",
 		"nats stream add lockstep-")
-	refuses(t, url("none", "&inbox_prefix=_INBOX_me"), "publish to $JS.API.STREAM.NAMES", "$JS.API.>", "lockstep.store.lockstep.>")
+	refuses(t, url("none", "&inbox_prefix=_INBOX_me"), "publish to $JS.API.STREAM.NAMES", "$JS.API.>",
+		"lockstep.store.lockstep.>")
 	used(t, open(t, at(t, url("own", "&bucket=b&inbox_prefix=_INBOX_me"))))
 	reader := at(t, url("less", "&bucket=b&inbox_prefix=_INBOX_me"))
 	s := open(t, reader)

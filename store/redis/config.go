@@ -21,7 +21,7 @@ type Config struct {
 	DB      int // the number of a database; 0 with Cluster
 
 	// Announced leads from addresses that Sentinels and clusters answer with, and that are not
-	// reachable from here, to those that are. It is for servers behind NAT or in a container network.
+	// reachable from here, to those that are. It is for servers behind NAT or in containers.
 	Announced []Announced
 
 	User         string // an ACL user, with PasswordFile; "" is the default user
@@ -196,7 +196,8 @@ func (c *Config) check() error {
 	}
 	c.TLS = c.TLS || c.CAFile != "" || c.CertFile != "" || len(c.TLSNames) > 0
 	for _, name := range c.TLSNames {
-		if name == "" || strings.Trim(name, nameBytes) != "" || strings.Contains(name, ":") && net.ParseIP(name) == nil {
+		if name == "" || strings.Trim(name, nameBytes) != "" ||
+			strings.Contains(name, ":") && net.ParseIP(name) == nil {
 			return fmt.Errorf("store: tls_name %.70q: the names that the certificates have, parted by commas, "+
 				"without a port, a wildcard or brackets", name)
 		}

@@ -28,7 +28,8 @@ func TestURLs(t *testing.T) {
 		{"rediss+sentinel://a/m/2?tls_name=redis.example,s.example&announce=172.17.0.2=203.0.113.5," +
 			"[fd00::1]:6379=R.example:16379",
 			Config{
-				Servers: []string{"a:26379"}, Master: "m", DB: 2, TLS: true, TLSNames: []string{"redis.example", "s.example"},
+				Servers: []string{"a:26379"}, Master: "m", DB: 2, TLS: true,
+				TLSNames:  []string{"redis.example", "s.example"},
 				Announced: []Announced{{"172.17.0.2", "203.0.113.5"}, {"[fd00::1]:6379", "r.example:16379"}},
 			}},
 		{"redis+cluster://a?tls_name=10.0.0.1", Config{

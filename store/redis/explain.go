@@ -39,7 +39,8 @@ var refusals = []struct {
 	{"DB index is out of range", false, "it has not so many databases: name one below its setting databases " +
 		"(16 unless changed) after the last / of the URL, or raise that"},
 	{"invalid DB index", false, "name a database below its setting databases after the last / of the URL"},
-	{"SELECT is not allowed in cluster mode", false, "it is of a cluster, which has database 0 only: use redis+cluster://"},
+	{"SELECT is not allowed in cluster mode", false, "it is of a cluster, which has database 0 only: " +
+		"use redis+cluster://"},
 	{"This instance has cluster support disabled", false, "it is no cluster: use redis:// or redis+sentinel://"},
 	{"unknown command 'SENTINEL'", false, asServer},
 	{"unknown command 'sentinel'", false, asServer},
@@ -85,7 +86,8 @@ func passes(err error) bool {
 		return passes
 	}
 	var answer redis.Error
-	return !wrongCertificate(err) && !errors.Is(err, store.ErrLost) && !errors.Is(err, redis.ErrClosed) && !errors.As(err, &answer)
+	return !wrongCertificate(err) && !errors.Is(err, store.ErrLost) &&
+		!errors.Is(err, redis.ErrClosed) && !errors.As(err, &answer)
 }
 
 // explain says what failed on which server, and the next step.

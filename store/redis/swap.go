@@ -58,7 +58,8 @@ func (s *Store) write(
 func sent(err error) bool {
 	var answer redis.Error
 	var missed *unreached
-	return !errors.As(err, &missed) && !refused(err) && !errors.As(err, &answer) && !errors.Is(err, errConflict) && !errors.Is(err, store.ErrLost)
+	return !errors.As(err, &missed) && !refused(err) && !errors.As(err, &answer) &&
+		!errors.Is(err, errConflict) && !errors.Is(err, store.ErrLost)
 }
 
 // wait waits until a replica has what conn wrote, where there is one.
