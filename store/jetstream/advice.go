@@ -147,8 +147,8 @@ func (s *Store) full(key string, err error) error {
 		return fmt.Errorf("store: %s was not written, since stream %s takes no message of that size: type: "+
 			"nats stream edit %s --max-msg-size=-1: %w", key, s.stream(), s.stream(), err)
 	case e.ErrorCode == storeFailed && strings.Contains(e.Description, "maximum"):
-		return fmt.Errorf("store: %s was not written, since stream %s is full: raise its limit, type: nats stream edit "+
-			"%s --max-bytes=BYTES (and --max-msgs=-1), and raise max_bytes in the store's URL if it is there: %w",
+		return fmt.Errorf("store: %s was not written, since stream %s is full: raise its limit, type: nats stream "+
+			"edit %s --max-bytes=BYTES (and --max-msgs=-1), and raise max_bytes in the store's URL if it is there: %w",
 			key, s.stream(), s.stream(), err)
 	case e.ErrorCode == accountExceeded, e.ErrorCode == serverExceeded, e.ErrorCode == noStorage:
 		return fmt.Errorf("store: %s was not written: %s: %w", key, s.advice(err), err)
