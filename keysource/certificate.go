@@ -192,7 +192,12 @@ func (c Certificate) CheckName(n Name) error {
 	if c.Covers(n) {
 		return nil
 	}
-	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there", ErrBadCertificate, c.Names, n)
+	advice := "one of its names"
+	if wild := "*." + string(n); slices.Contains(c.Names, wild) {
+		advice = fmt.Sprintf("%s (its folder is _.%s)", wild, n)
+	}
+	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there: put it under %s",
+		ErrBadCertificate, c.Names, n, advice)
 }
 
 // Covers reports whether the certificate is valid for n, as a client would check it.
