@@ -12,7 +12,10 @@ for db in 1 2; do
 		--store "redis://127.0.0.1:$r/$db"
 	within 15 ready "$admin" || wrong "fixture: database $db: $(grep . "d$db.log" | tail -1)"
 done
-keys() { "$bin/lockstep" --data-dir "data$1" status -o json 2>/dev/null | tr -d ' \n' | grep -o '"version":"g[^"]*"' | sort -u; }
+keys() { # keys FLEET prints the versions of its rings
+	"$bin/lockstep" --data-dir "data$1" status -o json 2>/dev/null | tr -d ' \n' |
+		grep -o '"version":"g[^"]*"' | sort -u
+}
 one=$(keys 1) two=$(keys 2)
 "$bin/lockstep" --data-dir data1 rotate >rotate.out 2>&1
 changed() { [ "$(keys 1)" != "$one" ]; }
