@@ -137,6 +137,10 @@ lint: go ## gofmt, go vet, staticcheck, and that lines end in time:
 promtool: ## install promtool into .promtool/ (it checks the alert rules)
 	@test/install-promtool
 
+.PHONY: valkey
+valkey: ## install Valkey into .valkey/ (the Redis store is tested on it)
+	@test/install-valkey
+
 .PHONY: test-packages
 # the race detector needs a C compiler, the Redis store its servers, failovers keepalived, edges
 # behind a balancer HAProxy, edges before servers nginx and Node.js, cases curl and openssl,
@@ -152,6 +156,7 @@ test-packages:
 		test/install-services redis-server redis-sentinel || { \
 			echo "they could not be installed; as root, type: apt-get install -y redis-server redis-sentinel"; \
 			exit 1; }; }
+	@test/install-valkey || echo "the Redis store is not tested on Valkey"
 	@command -v keepalived >/dev/null || test -x /usr/sbin/keepalived || { \
 		echo "installing keepalived (failovers are tested with it)"; \
 		test/install-services keepalived || { \

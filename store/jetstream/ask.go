@@ -46,7 +46,7 @@ func ask[A any, P interface {
 		return a, fmt.Errorf("store: %w", err)
 	}
 	err = s.persist(ctx, func(ctx context.Context) (again bool, err error) {
-		m, err := s.conn.RequestWithContext(ctx, "$JS.API."+api, body)
+		m, err := s.conn.RequestWithContext(ctx, s.api+api, body)
 		if err != nil {
 			return true, err
 		}
@@ -76,6 +76,11 @@ func (s *Store) persist(ctx context.Context, try func(context.Context) (again bo
 		one, done := context.WithTimeout(bounded, attempt)
 		again, err := try(one)
 		done()
+		if err != nil {
+			if denied := s.unanswered(err); denied != nil {
+				return denied
+			}
+		}
 		if !again || errors.Is(err, nats.ErrConnectionClosed) {
 			return err
 		}
@@ -83,6 +88,9 @@ func (s *Store) persist(ctx context.Context, try func(context.Context) (again bo
 		case <-bounded.Done():
 			if ctx.Err() != nil {
 				return fmt.Errorf("store: NATS did not answer in time: %w (last: %v)", ctx.Err(), err)
+			}
+			if advice := s.advice(err); advice != "" {
+				return fmt.Errorf("store: %w: %s", err, advice)
 			}
 			return fmt.Errorf("store: NATS did not answer within %v: are its servers up, a majority of them? Last: %w",
 				patience, err)
@@ -115,6 +123,7 @@ func (s *Store) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return nil, err
 	}
 	s.see(a.State.LastSeq)
+	s.mind(a.Config)
 	return &a.StreamInfo, nil
 }
 

@@ -46,6 +46,9 @@ func TestOnACluster(t *testing.T) {
 			lostAndMadeAgain(t, open(t, cfg), open(t, cfg))
 		}},
 		{"reconnects leave nothing behind", func(t *testing.T, c three) { reconnects(t, open(t, anew(c.urls(), 3))) }},
+		{"a full bucket refuses and drops nothing", func(t *testing.T, c three) {
+			full(t, func() Config { return anew(c.urls(), 3) })
+		}},
 		{"a replica that is behind hides nothing", behind},
 		{"any one of three is killed", func(t *testing.T, c three) { oneDown(t, c, (*fleet.NATSServer).Kill) }},
 		{"any one of three is stopped in order", func(t *testing.T, c three) {

@@ -27,6 +27,16 @@ func TestParseURL(t *testing.T) {
 		{"nats://a?token_file=/t", Config{
 			Servers: []string{"nats://a:4222"}, TokenFile: "/t", Bucket: "lockstep", Replicas: 3,
 		}},
+		{"nats://a?max_bytes=64MB&domain=hub&inbox_prefix=_INBOX_me.x&replicas=1", Config{
+			Servers: []string{"nats://a:4222"}, Bucket: "lockstep", Replicas: 1,
+			MaxBytes: 64 << 20, Domain: "hub", InboxPrefix: "_INBOX_me.x",
+		}},
+		{"nats://a?max_bytes=1gib", Config{
+			Servers: []string{"nats://a:4222"}, Bucket: "lockstep", Replicas: 3, MaxBytes: 1 << 30,
+		}},
+		{"nats://a?max_bytes=5000000", Config{
+			Servers: []string{"nats://a:4222"}, Bucket: "lockstep", Replicas: 3, MaxBytes: 5_000_000,
+		}},
 	} {
 		got, err := ParseURL(c.url)
 		got.Log = nil
@@ -59,7 +69,23 @@ func TestParseURLRefusesWithTheReason(t *testing.T) {
 		"nats://a?hunter=2":         "none of",
 		"nats://a?bucket=a.b":       "bucket",
 		"nats://a?replicas=x":       "not a number",
-		"nats://a?replicas=6":       "from 1 to 5",
+		"nats://a?max_bytes=":       "such as 64MB",
+		"nats://a?max_bytes=x":      "such as 64MB",
+		"nats://a?max_bytes=64XB":   "such as 64MB",
+		"nats://a?max_bytes=-1":     "such as 64MB",
+		"nats://a?max_bytes=0":      "such as 64MB",
+		"nats://a?max_bytes=9e9":    "such as 64MB",
+		"nats://a?max_bytes=1KB":    "1MB at least",
+		"nats://a?max_bytes=64MBB":  "such as 64MB",
+		"nats://a?domain=a.b":       "domain",
+		"nats://a?domain=":          "leave it out",
+		"nats://a?inbox_prefix=":    "leave it out",
+		"nats://a?inbox_prefix=a.":  "ends in .>",
+		"nats://a?inbox_prefix=a.>": "ends in .>",
+		"nats://a?inbox_prefix=*":   "ends in .>",
+
+		"nats://a?max_bytes=99999999999TB":           "such as 64MB",
+		"nats://a?replicas=6":                        "from 1 to 5",
 		"nats://a?bucket=" + strings.Repeat("a", 65): "64 at most",
 	} {
 		if _, err := ParseURL(url); err == nil || !strings.Contains(err.Error(), reason) ||
@@ -71,6 +97,7 @@ func TestParseURLRefusesWithTheReason(t *testing.T) {
 
 func FuzzParseURL(f *testing.F) {
 	f.Add("nats://me@a:1,[::1]?password_file=/p&replicas=1")
+	f.Add("nats://a?max_bytes=64MB&domain=hub&inbox_prefix=_INBOX_me")
 	f.Fuzz(func(t *testing.T, url string) {
 		if c, err := ParseURL(url); err == nil && (len(c.Servers) == 0 || c.Bucket == "" || c.Replicas < 1) {
 			t.Errorf("ParseURL(%q) = %+v", url, c)

@@ -20,7 +20,8 @@ const (
 	pingsOut      = 2
 )
 
-func (c *Config) connect() (*nats.Conn, error) {
+// connect connects. What the servers refuse later goes to refused.
+func (c *Config) connect(refused func(error)) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name("lockstep store " + c.Bucket),
 		nats.Timeout(dialTimeout),
@@ -42,7 +43,11 @@ func (c *Config) connect() (*nats.Conn, error) {
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			c.Log.Warn("the store's NATS server complains", "error", err)
+			refused(err)
 		}),
+	}
+	if c.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(c.InboxPrefix))
 	}
 	credentials, err := c.credentials()
 	if err != nil {
@@ -57,7 +62,8 @@ func (c *Config) connect() (*nats.Conn, error) {
 }
 
 func (c *Config) unconnected(err error) error {
-	return fmt.Errorf("store: connecting to NATS at %s: %w", strings.Join(c.Servers, ", "), err)
+	return fmt.Errorf("store: connecting to NATS at %s: %w%s", strings.Join(c.Servers, ", "), err,
+		unconnectedAdvice(err))
 }
 
 // Faults returns everything that is wrong with the files that c names. Open returns the first of

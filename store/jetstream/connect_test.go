@@ -49,7 +49,7 @@ func TestEachKindOfSecretOpensTheConnection(t *testing.T) {
 			if err := with.check(); err != nil {
 				t.Fatal(err)
 			}
-			conn, err := with.connect()
+			conn, err := with.connect(func(error) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +57,7 @@ func TestEachKindOfSecretOpensTheConnection(t *testing.T) {
 			if err := without.check(); err != nil {
 				t.Fatal(err)
 			}
-			if conn, err := without.connect(); err == nil {
+			if conn, err := without.connect(func(error) {}); err == nil {
 				conn.Close()
 				t.Error("the server lets in whoever comes")
 			}

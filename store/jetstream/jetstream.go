@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -23,9 +24,15 @@ type Store struct {
 	js       jetstream.JetStream
 	bucket   string
 	replicas int
+	maxBytes int64
+	domain   string
+	api      string // of the requests to JetStream, with its dot
 	prefix   string // of all subjects, with its dot
+	log      *slog.Logger
+	refusals *refusals
 
 	name   atomic.Pointer[string] // of the stream
+	drops  atomic.Bool            // it has a limit beyond which records are dropped
 	seen   atomic.Uint64          // the highest sequence that this process knows of
 	newest newest
 }
@@ -35,13 +42,23 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	conn, err := cfg.connect()
+	refusals := &refusals{}
+	conn, err := cfg.connect(refusals.note)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{conn: conn, bucket: cfg.Bucket, replicas: cfg.Replicas, prefix: "lockstep.store." + cfg.Bucket + "."}
+	s := &Store{
+		conn: conn, bucket: cfg.Bucket, replicas: cfg.Replicas, maxBytes: cfg.MaxBytes, domain: cfg.Domain,
+		api: "$JS.API.", prefix: "lockstep.store." + cfg.Bucket + ".", log: cfg.Log, refusals: refusals,
+	}
 	s.name.Store(new(string))
-	if s.js, err = jetstream.New(conn); err == nil {
+	if s.domain == "" {
+		s.js, err = jetstream.New(conn)
+	} else {
+		s.api = "$JS." + s.domain + ".API."
+		s.js, err = jetstream.NewWithDomain(conn, s.domain)
+	}
+	if err == nil {
 		err = s.Recreate(ctx)
 	}
 	if err != nil {

@@ -41,7 +41,7 @@ func (s *Store) page(ctx context.Context, filter string, from uint64, visit func
 	}
 	// it fails only where the connection is gone, and the subscription with it
 	defer sub.Unsubscribe()
-	if err := s.conn.PublishRequest("$JS.API.DIRECT.GET."+s.stream(), inbox, body); err != nil {
+	if err := s.conn.PublishRequest(s.api+"DIRECT.GET."+s.stream(), inbox, body); err != nil {
 		return false, err
 	}
 	var last uint64 // visited

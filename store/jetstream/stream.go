@@ -72,20 +72,23 @@ func (s *Store) find(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("store: stream %s: %w", name, err)
 	}
 	info := stream.CachedInfo()
-	is, want := info.Config, s.config(info.Config.FirstSeq)
-	switch {
-	case !strings.HasPrefix(name, s.bucket+"-") || is.FirstSeq == 0:
-		return "", fmt.Errorf("%w: %s has subject %s>: remove it, or use another bucket", errForeign, name, s.prefix)
-	case is.MaxMsgsPerSubject != want.MaxMsgsPerSubject || !is.AllowDirect || is.Storage != want.Storage ||
-		is.MaxAge != 0 || is.MaxMsgs > 0 || is.MaxBytes > 0:
-		return "", fmt.Errorf("%w: the settings of %s were changed: set them back to max-msgs-per-subject 1, "+
-			"allow-direct, and no limits", errForeign, name)
-	case is.Replicas == 1 && info.TimeStamp.Sub(info.Created) < settle:
+	is := info.Config
+	if !strings.HasPrefix(name, s.bucket+"-") || is.FirstSeq == 0 {
+		return "", fmt.Errorf("%w: %s has subject %s>: remove it, or use another bucket; one that is made by hand "+
+			"is named after its first sequence: %s", errForeign, name, s.prefix, s.command())
+	}
+	if is.Replicas == 1 && info.TimeStamp.Sub(info.Created) < settle {
 		return "", fmt.Errorf("store: stream %s was made just now, and another one may have been", name)
-	case is.Replicas < want.Replicas:
-		return "", fmt.Errorf("%w: %s keeps %d copies, not %d: type: nats stream edit %s --replicas %d; "+
-			"or set replicas=%d in the store's URL",
-			errForeign, name, is.Replicas, want.Replicas, name, want.Replicas, is.Replicas)
+	}
+	if is.Discard != jetstream.DiscardNew && is.Description == description {
+		is = s.refuseWhenFull(ctx, is)
+	}
+	if err := s.enough(is); err != nil {
+		return "", err
+	}
+	if is.MaxBytes > 0 && info.State.Bytes > uint64(is.MaxBytes)/10*9 {
+		s.log.Warn("the store's bucket is nearly full, and will refuse writes: raise its limit (nats stream edit "+
+			"--max-bytes)", "stream", name, "bytes", info.State.Bytes, "limit", is.MaxBytes)
 	}
 	s.see(info.State.LastSeq)
 	return name, nil
@@ -96,7 +99,7 @@ func (s *Store) find(ctx context.Context) (string, error) {
 func (s *Store) create(ctx context.Context) (string, error) {
 	cfg := s.config(max(uint64(time.Now().UnixMicro()), s.seen.Load()+1))
 	if _, err := s.js.CreateStream(ctx, cfg); err != nil {
-		return "", fmt.Errorf("store: making stream %s with %d replicas: %w", cfg.Name, cfg.Replicas, err)
+		return "", s.advise(fmt.Errorf("store: making stream %s with %d replicas: %w", cfg.Name, cfg.Replicas, err))
 	}
 	if s.replicas > 1 {
 		return cfg.Name, nil
@@ -125,19 +128,24 @@ func (s *Store) names(ctx context.Context) ([]string, error) {
 		names = append(names, name)
 	}
 	if err := list.Err(); err != nil {
-		return nil, fmt.Errorf("store: looking for the stream of %s>: %w", s.prefix, err)
+		return nil, s.advise(fmt.Errorf("store: looking for the stream of %s>: %w", s.prefix, err))
 	}
 	slices.Sort(names)
 	return names, nil
 }
 
+// description marks a stream as one that this package has made.
+const description = "the store of Lockstep: one message a key"
+
 func (s *Store) config(first uint64) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              fmt.Sprintf("%s-%d", s.bucket, first),
-		Description:       "the store of Lockstep: one message a key",
+		Description:       description,
 		Subjects:          []string{s.prefix + ">"},
 		FirstSeq:          first,
 		MaxMsgsPerSubject: 1,
+		MaxBytes:          s.maxBytes,
+		Discard:           jetstream.DiscardNew, // where there is a limit, or will be one
 		Storage:           jetstream.FileStorage,
 		Replicas:          s.replicas,
 		AllowDirect:       true, // for scan

@@ -49,7 +49,12 @@ func (s *Store) Swap(ctx context.Context, key string, old store.Rev, val []byte)
 		case errors.Is(err, nats.ErrMaxPayload):
 			return 0, fmt.Errorf("store: %s: a value of %d bytes: raise max_payload of the NATS servers: %w",
 				key, len(val), err)
+		case s.full(key, err) != nil:
+			return 0, s.full(key, err)
 		case !isConflict(err):
+			if denied := s.unanswered(err); denied != nil {
+				err = denied
+			}
 			return 0, unknown(outer, key, err)
 		}
 		// The leader also refuses while another write of the key is under way, and that one may

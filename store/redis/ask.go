@@ -118,6 +118,7 @@ func (s *Store) persist(
 	}
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var last error // before the time was over, which would hide it
 	for {
 		node, name, err := s.backend.node(bounded)
 		if err == nil {
@@ -126,7 +127,11 @@ func (s *Store) persist(
 			}
 		}
 		s.backend.astray(bounded)
-		if err = s.explain(name, err); ctx.Err() != nil {
+		err = s.explain(name, err)
+		if last != nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errUnknown) {
+			err = last
+		}
+		if last = err; ctx.Err() != nil {
 			return fmt.Errorf("%w (%w)", ctx.Err(), err)
 		}
 		if !again(err) || bounded.Err() != nil {

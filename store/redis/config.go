@@ -18,7 +18,11 @@ type Config struct {
 	Servers []string
 	Master  string // the name by which the Sentinels know the master
 	Cluster bool
-	DB      int // not with Cluster
+	DB      int // the number of a database; 0 with Cluster
+
+	// Announced leads from addresses that Sentinels and clusters answer with, and that are not
+	// reachable from here, to those that are. It is for servers behind NAT or in containers.
+	Announced []Announced
 
 	User         string // an ACL user, with PasswordFile; "" is the default user
 	PasswordFile string
@@ -26,10 +30,15 @@ type Config struct {
 	SentinelUser         string // with SentinelPasswordFile
 	SentinelPasswordFile string // read once, by Open
 
-	TLS      bool   // to servers and Sentinels; implied by any of the files
+	TLS      bool   // to servers and Sentinels; implied by any of the files, and by TLSNames
 	CAFile   string // PEM; "" is the system's
 	CertFile string // PEM, with KeyFile: the client certificate
 	KeyFile  string
+
+	// TLSNames are names of which the certificate of every server and Sentinel has to have one. The
+	// first one is asked for (SNI). Without TLSNames a certificate has to have the host of the
+	// address that the URL, a Sentinel or the cluster gives, or Announced in its place.
+	TLSNames []string
 
 	Prefix string // [A-Za-z0-9_.:-], of all the store's keys in Redis; "" is "lockstep"
 	NoWait bool   // Swap does not wait for a replica
@@ -42,14 +51,14 @@ type Config struct {
 // ParseURL reads
 //
 //	redis://[user@]host[:6379][/0]
-//	redis+sentinel://[user@]host[:26379],host[:26379]/mymaster
+//	redis+sentinel://[user@]host[:26379],host[:26379]/mymaster[/0]
 //	redis+cluster://[user@]host[:6379],host[:6379]
 //
 // or the same with rediss for TLS, and
-// ?password_file=/path&tls_ca=/path&tls_cert=/path&tls_key=/path&prefix=lockstep&wait=1, for
-// Sentinel also sentinel_user=name&sentinel_password_file=/path, where each may be left out. wait=0
-// sets NoWait. A secret in the URL is refused; no error repeats more of it than a parameter's name,
-// a host or a path.
+// ?password_file=/path&tls_ca=/path&tls_cert=/path&tls_key=/path&tls_name=name,name&prefix=lockstep&wait=1,
+// for Sentinel also sentinel_user=name&sentinel_password_file=/path, and for Sentinel and a cluster
+// announce=host[:port]=host[:port],…, where each may be left out. wait=0 sets NoWait. A secret in
+// the URL is refused; no error repeats more of it than a parameter's name, a host or a path.
 func ParseURL(raw string) (Config, error) {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	kind, ok := strings.CutPrefix(scheme, "redis")
@@ -79,19 +88,22 @@ func ParseURL(raw string) (Config, error) {
 	port := "6379"
 	switch kind {
 	case "":
-		if path != "" {
-			if c.DB, err = strconv.Atoi(path); err != nil {
-				return Config{}, fmt.Errorf("store: %q, which follows the host, is not the number of a database", path)
-			}
+		if c.DB, err = database(path, "host"); err != nil {
+			return Config{}, err
 		}
 	case "+sentinel":
 		if port = "26379"; path == "" {
 			return Config{}, errors.New("store: the URL lacks the master's name: redis+sentinel://host,host/mymaster")
 		}
-		c.Master = path
+		var db string
+		c.Master, db, _ = strings.Cut(path, "/")
+		if c.DB, err = database(db, "master's name"); err != nil {
+			return Config{}, err
+		}
 	case "+cluster":
 		if c.Cluster = true; path != "" && path != "0" {
-			return Config{}, errors.New("store: a Redis cluster has no database but 0")
+			return Config{}, fmt.Errorf("store: a Redis cluster has no database but 0, and the URL names %q: "+
+				"leave it out; prefix=NAME parts several stores in one cluster", path)
 		}
 	default:
 		return Config{}, fmt.Errorf("store: %s is none of redis, rediss, redis+sentinel and redis+cluster", scheme)
@@ -103,6 +115,18 @@ func ParseURL(raw string) (Config, error) {
 		return Config{}, err
 	}
 	return c, c.check()
+}
+
+// database reads the number of a database, which follows what in the URL; "" is 0.
+func database(number, what string) (int, error) {
+	if number == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return 0, fmt.Errorf("store: %q, which follows the %s, is not the number of a database", number, what)
+	}
+	return n, nil
 }
 
 func servers(hosts, port string) ([]string, error) {
@@ -137,6 +161,12 @@ func (c *Config) parameters(query string) error {
 			return fmt.Errorf("store: the URL gives %s twice", name)
 		case name == "wait" && (vals[0] == "0" || vals[0] == "1"):
 			c.NoWait = vals[0] == "0"
+		case name == "tls_name":
+			c.TLSNames = strings.Split(vals[0], ",")
+		case name == "announce":
+			if c.Announced, err = parseAnnounced(vals[0]); err != nil {
+				return err
+			}
 		case name == "wait":
 			return errors.New("store: wait in the URL is 1 (for a replica, where there is one) or 0")
 		case name == "password" || name == "sentinel_password":
@@ -144,13 +174,17 @@ func (c *Config) parameters(query string) error {
 				"write it to a file and give %s_file=/path", name)
 		case to == nil:
 			return fmt.Errorf("store: the URL's parameter %q is none of %s", name,
-				"password_file, tls_ca, tls_cert, tls_key, prefix, wait, sentinel_user, sentinel_password_file")
+				"password_file, tls_ca, tls_cert, tls_key, tls_name, announce, prefix, wait, sentinel_user, "+
+					"sentinel_password_file")
 		default:
 			*to = vals[0]
 		}
 	}
 	return nil
 }
+
+// nameBytes are those of host names and IP addresses.
+const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:"
 
 // check fills in what was left out, and refuses what does not go together.
 func (c *Config) check() error {
@@ -160,8 +194,17 @@ func (c *Config) check() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	c.TLS = c.TLS || c.CAFile != "" || c.CertFile != ""
+	c.TLS = c.TLS || c.CAFile != "" || c.CertFile != "" || len(c.TLSNames) > 0
+	for _, name := range c.TLSNames {
+		if name == "" || strings.Trim(name, nameBytes) != "" ||
+			strings.Contains(name, ":") && net.ParseIP(name) == nil {
+			return fmt.Errorf("store: tls_name %.70q: the names that the certificates have, parted by commas, "+
+				"without a port, a wildcard or brackets", name)
+		}
+	}
 	switch {
+	case len(c.Announced) > 0 && c.Master == "" && !c.Cluster:
+		return errors.New("store: announce is for redis+sentinel:// and redis+cluster://, which answer with addresses")
 	case len(c.Servers) == 0:
 		return errors.New("store: no Redis server is given")
 	case len(c.Servers) > 1 && c.Master == "" && !c.Cluster:

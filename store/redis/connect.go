@@ -127,14 +127,29 @@ func (c *Config) cluster() *backend {
 	}
 }
 
-// dial connects to a server or a Sentinel.
+// dial connects to a server or a Sentinel. An error is of type [*unreached].
 func (c *Config) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	u := &unreached{config: c, addr: addr, to: c.reach(addr)}
 	dialer := net.Dialer{KeepAlive: 15 * time.Second}
-	if !c.TLS {
-		return dialer.DialContext(ctx, network, addr)
+	conn, err := dialer.DialContext(ctx, network, u.to)
+	if err != nil {
+		u.err = err
+		return nil, u
 	}
+	if !c.TLS {
+		return conn, nil
+	}
+	secure, err := c.handshake(ctx, conn, u.to)
+	if err != nil {
+		u.err, u.connected = err, true
+		return nil, errors.Join(u, conn.Close())
+	}
+	return secure, nil
+}
+
+func (c *Config) handshake(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
@@ -143,15 +158,16 @@ func (c *Config) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	return (&tls.Dialer{NetDialer: &dialer, Config: config}).DialContext(ctx, network, addr)
+	secure := tls.Client(conn, config)
+	return secure, secure.HandshakeContext(ctx)
 }
 
-// tls is the configuration for a server of that name, nil where TLS is off.
-func (c *Config) tls(name string) (*tls.Config, error) {
+// tls is the configuration for a server of that host, nil where TLS is off.
+func (c *Config) tls(host string) (*tls.Config, error) {
 	if !c.TLS {
 		return nil, nil
 	}
-	config := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
+	config := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(c.CAFile)
 		if err != nil {
@@ -169,7 +185,36 @@ func (c *Config) tls(name string) (*tls.Config, error) {
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
+	if len(c.TLSNames) > 0 {
+		config.ServerName = c.TLSNames[0]
+	}
+	if len(c.TLSNames) > 1 {
+		config.InsecureSkipVerify = true // crypto/tls knows one name only: verify takes its place
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			return verify(state.PeerCertificates, config.RootCAs, c.TLSNames)
+		}
+	}
 	return config, nil
+}
+
+// verify checks a chain as crypto/tls does, but for one of several names.
+func verify(chain []*x509.Certificate, roots *x509.CertPool, names []string) error {
+	if len(chain) == 0 {
+		return errors.New("store: the server has no certificate")
+	}
+	options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+	for _, c := range chain[1:] {
+		options.Intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(options)
+	if err == nil {
+		for _, name := range names {
+			if err = chain[0].VerifyHostname(name); err == nil {
+				return nil
+			}
+		}
+	}
+	return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}
 }
 
 // credentials are read for each connection.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 
@@ -34,6 +36,16 @@ var refusals = []struct {
 	{"MISCONF", false, "it cannot write to its disk: see its log and the disk"},
 	{"OOM", false, "its memory is full: raise maxmemory, " +
 		"or remove what else is stored there (maxmemory-policy stays noeviction)"},
+	{"DB index is out of range", false, "it has not so many databases: name one below its setting databases " +
+		"(16 unless changed) after the last / of the URL, or raise that"},
+	{"invalid DB index", false, "name a database below its setting databases after the last / of the URL"},
+	{"SELECT is not allowed in cluster mode", false, "it is of a cluster, which has database 0 only: " +
+		"use redis+cluster://"},
+	{"This instance has cluster support disabled", false, "it is no cluster: use redis:// or redis+sentinel://"},
+	{"unknown command 'SENTINEL'", false, asServer},
+	{"unknown command 'sentinel'", false, asServer},
+	{"unknown command", false, "if it is a Sentinel, use redis+sentinel://; if the command was renamed or " +
+		"switched off there (rename-command), give it back"},
 	{"NOAUTH", false, "it wants a password: give password_file=/path, and user@ for an ACL user"},
 	{"WRONGPASS", false, "the user is unknown or switched off, or password_file holds another password: " +
 		"see redis-cli acl list"},
@@ -43,6 +55,11 @@ var refusals = []struct {
 
 const needs = "the ACL user needs: on ~{prefix}:* +@read +@write +@scripting +@connection +info +time +wait " +
 	"(and on a cluster +cluster)"
+
+const asServer = "it is no Sentinel: name the Sentinels and their port (26379), or use redis://"
+
+// bySentinels is in the error of go-redis where no Sentinel could be asked.
+const bySentinels = "all sentinels specified in configuration"
 
 func refusal(err error) (passes bool, advice string, found bool) {
 	for _, r := range refusals {
@@ -58,8 +75,8 @@ func refused(err error) bool {
 	if passes, _, found := refusal(err); found {
 		return passes
 	}
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial" ||
+	var missed *unreached
+	return errors.As(err, &missed) && !wrongCertificate(err) ||
 		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted)
 }
 
@@ -69,16 +86,26 @@ func passes(err error) bool {
 		return passes
 	}
 	var answer redis.Error
-	return !errors.Is(err, store.ErrLost) && !errors.Is(err, redis.ErrClosed) && !errors.As(err, &answer)
+	return !wrongCertificate(err) && !errors.Is(err, store.ErrLost) &&
+		!errors.Is(err, redis.ErrClosed) && !errors.As(err, &answer)
 }
 
 // explain says what failed on which server, and the next step.
 func (s *Store) explain(name string, err error) error {
+	var missed *unreached
+	var op *net.OpError
 	_, advice, found := refusal(err)
+	atSentinels := err != nil && strings.Contains(err.Error(), bySentinels)
 	switch {
 	case errors.Is(err, store.ErrLost):
 		return fmt.Errorf("store: %s has not the store that was opened: "+
 			"%w (FLUSHALL, or a server that came back without its data)", name, err)
+	case found && atSentinels && (redis.HasErrorPrefix(err, "NOAUTH") || redis.HasErrorPrefix(err, "WRONGPASS")):
+		return fmt.Errorf("store: %s: the Sentinels refuse: %w: give sentinel_password_file=/path, "+
+			"and sentinel_user=NAME for an ACL user", name, err)
+	case found && atSentinels && redis.HasErrorPrefix(err, "NOPERM"):
+		return fmt.Errorf("store: %s: the Sentinels refuse: %w: the ACL user there needs "+
+			"on allchannels +sentinel +subscribe +ping +auth", name, err)
 	case found:
 		return fmt.Errorf("store: %s refuses: %w: %s", name, err, advice)
 	case errors.Is(err, redis.Nil):
@@ -86,10 +113,22 @@ func (s *Store) explain(name string, err error) error {
 			"see redis-cli -p 26379 sentinel masters", name)
 	case errors.Is(err, redis.ErrClosed):
 		return fmt.Errorf("store: %s: %w", name, err)
+	case errors.As(err, &missed):
+		return fmt.Errorf("store: %s %s %w", name, missed.diagnosis(), err)
+	case errors.As(err, &op) && op.Op == "remote error":
+		return fmt.Errorf("store: %s %s: %w", name, clientCertificate, err)
+	case !s.tls && cutOff(err):
+		return fmt.Errorf("store: %s does not answer: is it up, and reachable from here? "+
+			"If it takes TLS only, begin the URL with rediss, and give tls_ca=/path: %w", name, err)
 	}
-	var op net.Error
-	if errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
+	var timeout net.Error
+	if errors.As(err, &timeout) || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("store: %s does not answer: is it up, and reachable from here? %w", name, err)
 	}
 	return fmt.Errorf("store: %s: %w", name, err)
+}
+
+// cutOff reports whether the other side ended the connection.
+func cutOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

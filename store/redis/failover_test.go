@@ -51,6 +51,47 @@ func failover(t *testing.T, cfg Config, size int, fail, wait func() error) {
 	}
 }
 
+// Valkey is what Redis was until 7.2. It is run where `make valkey` has installed it.
+func TestConformanceOnValkey(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	f, err := fleet.ForTest(t).OnValkey()
+	if err != nil {
+		t.Skip(err)
+	}
+	one, err := f.Redis(limited(t), "valkey")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := do(t, one, "INFO server"); !strings.Contains(got, "server_name:valkey") {
+		t.Fatalf("this is not Valkey: %.300s", got)
+	}
+	watched, err := f.RedisSentinel(limited(t), "mymaster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := f.RedisCluster(limited(t), "cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sentinels := at(t, "redis+sentinel://"+watched.Addrs()+"/mymaster")
+	for kind, cfg := range map[string]Config{
+		"one server": at(t, "redis://"+one.Addr+"/3"), "Sentinel": sentinels,
+		"cluster": at(t, "redis+cluster://"+cluster.Addrs()),
+	} {
+		t.Run(kind, func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) store.Store { return open(t, anew(cfg)) })
+		})
+	}
+	t.Run("emptied", func(t *testing.T) {
+		cfg := anew(at(t, "redis://"+one.Addr))
+		lostAndMadeAgain(t, open(t, cfg), open(t, cfg), open(t, cfg), func() { do(t, one, "FLUSHALL") })
+	})
+	t.Run("its master is killed", func(t *testing.T) {
+		failover(t, sentinels, 1, watched.Servers[0].Kill,
+			func() error { return watched.Switched(limited(t), watched.Servers[0]) })
+	})
+}
+
 func TestConformanceOnSentinel(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	r, cfg := sentinel(t)

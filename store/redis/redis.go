@@ -24,6 +24,7 @@ type Store struct {
 	backend *backend
 	layout  layout
 	noWait  bool
+	tls     bool
 	log     *slog.Logger
 
 	opened atomic.Pointer[string] // the store's id
@@ -41,7 +42,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{backend: backend, layout: newLayout(cfg.Prefix), noWait: cfg.NoWait, log: cfg.Log}
+	s := &Store{backend: backend, layout: newLayout(cfg.Prefix), noWait: cfg.NoWait, tls: cfg.TLS, log: cfg.Log}
 	s.opened.Store(new(string))
 	if err = s.inspect(ctx); err == nil {
 		err = s.Recreate(ctx)

@@ -57,7 +57,9 @@ func (s *Store) write(
 // sent says that a write may have reached Redis, which did not refuse it.
 func sent(err error) bool {
 	var answer redis.Error
-	return !refused(err) && !errors.As(err, &answer) && !errors.Is(err, errConflict) && !errors.Is(err, store.ErrLost)
+	var missed *unreached
+	return !errors.As(err, &missed) && !refused(err) && !errors.As(err, &answer) &&
+		!errors.Is(err, errConflict) && !errors.Is(err, store.ErrLost)
 }
 
 // wait waits until a replica has what conn wrote, where there is one.

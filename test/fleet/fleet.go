@@ -19,6 +19,7 @@ type Fleet struct {
 	dir string
 	box *Box // where processes are started; nil: here
 	*started
+	valkey string // the valkey-server that runs in the place of redis-server; "" is redis-server
 }
 
 type started struct {
@@ -106,7 +107,7 @@ func ForTest(t TB) *Fleet {
 
 // In is the fleet as seen from a box: what it starts runs there and listens on the box's address.
 // All else is shared with f.
-func (f *Fleet) In(b *Box) *Fleet { return &Fleet{f.dir, b, f.started} }
+func (f *Fleet) In(b *Box) *Fleet { return &Fleet{f.dir, b, f.started, f.valkey} }
 
 // addr is a new address, for a server that f is about to start.
 func (f *Fleet) addr() (string, error) {

@@ -37,8 +37,43 @@ func (f *Fleet) Redis(ctx context.Context, name string, lines ...string) (*Redis
 	return s, s.Ready(ctx)
 }
 
+// Sentinel starts a Sentinel and waits until it answers. The lines are its configuration.
+func (f *Fleet) Sentinel(ctx context.Context, name string, lines ...string) (*RedisServer, error) {
+	addr, err := f.addr()
+	if err != nil {
+		return nil, err
+	}
+	s, err := f.redis(name, "redis-sentinel", addr, lines)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Ready(ctx)
+}
+
+// ValkeyPath is the valkey-server that `make valkey` installs.
+func ValkeyPath() (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, ".valkey", "valkey-server")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("fleet: Valkey is not installed: type: make valkey (%w)", err)
+	}
+	return path, nil
+}
+
+// OnValkey is the fleet with Valkey in the place of Redis. All else is shared with f.
+func (f *Fleet) OnValkey() (*Fleet, error) {
+	path, err := ValkeyPath()
+	return &Fleet{f.dir, f.box, f.started, path}, err
+}
+
 func (f *Fleet) redis(name, program, addr string, lines []string) (*RedisServer, error) {
-	path, err := exec.LookPath(program)
+	path, err := f.valkey, error(nil)
+	if path == "" {
+		path, err = exec.LookPath(program)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("fleet: %s is not installed: type: make test-packages (%w)", program, err)
 	}
@@ -52,7 +87,11 @@ func (f *Fleet) redis(name, program, addr string, lines []string) (*RedisServer,
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("fleet: configuration of %s: %w", name, err)
 	}
-	p, err := f.Start(Command{Name: name, Path: path, Args: []string{file}})
+	args := []string{file}
+	if program == "redis-sentinel" {
+		args = append(args, "--sentinel")
+	}
+	p, err := f.Start(Command{Name: name, Path: path, Args: args})
 	if err != nil {
 		return nil, err
 	}

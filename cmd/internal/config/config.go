@@ -70,8 +70,9 @@ type Config struct {
 	// Store is where keys are stored. It is embedded, or the URL of a store that several replicas
 	// share: nats://host:4222,… or tls:// (JetStream), redis:// or rediss:// (one server),
 	// redis+sentinel://host:26379,…/master, redis+cluster://host:6379,…. Passwords and other
-	// secrets are given as paths of files: ?password_file=, ?creds=, ?tls_ca= and others (package
-	// store/redis and store/jetstream list them). Replicas on one store need the same KEK.
+	// secrets are given as paths of files: ?password_file=, ?creds=, ?tls_ca= and others. Redis
+	// also takes /2 (a database), ?tls_name= and ?announce=, NATS ?max_bytes=, ?inbox_prefix= and
+	// ?domain=. docs/replicas.md lists all of them. Replicas on one store need the same KEK.
 	Store string `yaml:"store"`
 	// Events carries events to other replicas and listeners. It is embedded, or the URL of a NATS
 	// server (nats://host:4222).

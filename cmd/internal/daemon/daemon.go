@@ -126,7 +126,7 @@ func New(c config.Config, log *slog.Logger) (_ *Daemon, err error) {
 		}
 	}()
 	if d.data, err = datadir.Open(datadir.Config{
-		Path: c.DataDir, Store: c.Store, KEK: c.KEK, KEKNew: c.KEKNew,
+		Path: c.DataDir, Store: c.Store, KEK: c.KEK, KEKNew: c.KEKNew, Log: log,
 	}); err != nil {
 		return nil, err
 	}

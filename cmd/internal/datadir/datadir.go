@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -26,6 +27,7 @@ type Config struct {
 	KEK   string // source of the sealing key; empty: a file in the directory, made if missing
 	// KEKNew makes the file that KEK names if it is missing while the store is empty.
 	KEKNew bool
+	Log    *slog.Logger // nil: a store elsewhere logs nothing
 }
 
 // source opens the source of the sealing key.
@@ -89,7 +91,7 @@ func Open(c Config) (_ *Dir, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openWithin)
 	defer cancel()
-	raw, err := stores.Open(ctx, where)
+	raw, err := stores.OpenLogging(ctx, where, c.Log)
 	if err != nil {
 		return nil, err
 	}

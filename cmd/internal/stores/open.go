@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,13 +24,17 @@ type Store interface {
 
 // Open opens the store that where names. It is a URL, or a data directory, which is made if it is
 // missing.
-func Open(ctx context.Context, where string) (Store, error) {
+func Open(ctx context.Context, where string) (Store, error) { return OpenLogging(ctx, where, nil) }
+
+// OpenLogging is Open of a store that logs what its servers do. If log is nil, nothing is logged.
+func OpenLogging(ctx context.Context, where string, log *slog.Logger) (Store, error) {
 	switch scheme, _, isURL := strings.Cut(where, "://"); {
 	case isURL && (scheme == "nats" || scheme == "tls"):
 		c, err := jetstream.ParseURL(where)
 		if err != nil {
 			return nil, err
 		}
+		c.Log = log
 		s, err := jetstream.Open(ctx, c)
 		if err != nil {
 			return nil, err
@@ -40,6 +45,7 @@ func Open(ctx context.Context, where string) (Store, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.Log = log
 		return redis.Open(ctx, c)
 	case isURL:
 		return nil, unknown(where, scheme)
