@@ -36,6 +36,9 @@ type Certificate struct {
 	NotAfter  time.Time
 	// Notes say what of the PEM that was given was put in order or left out. They are not kept.
 	Notes []string
+	// Warnings say what looked worse than in the certificate that it replaced. The source that took
+	// it says so. [Certificate.WarningsAt] has all of them.
+	Warnings []string
 }
 
 // maxPEM is how many bytes are parsed at most. A chain of RSA-4096 certificates with long lists of
@@ -184,6 +187,24 @@ func CheckChain(chain []byte, n Name, now time.Time) error {
 		return err
 	}
 	return Certificate{Names: certs[0].DNSNames}.CheckName(n)
+}
+
+// WarningsAt returns Warnings, and what is only so for the moment.
+func (c Certificate) WarningsAt(now time.Time) []string {
+	why := NotYet(c.NotBefore, now)
+	if why == "" {
+		return c.Warnings
+	}
+	return append(slices.Clone(c.Warnings), why)
+}
+
+// NotYet warns of a certificate that is valid only from notBefore on. It is empty if that is past.
+func NotYet(notBefore, now time.Time) string {
+	if !now.Before(notBefore) {
+		return ""
+	}
+	return "it is not valid before " + notBefore.UTC().Format(time.RFC3339) + " by this clock: clients whose clocks " +
+		"say the same refuse it until then"
 }
 
 // CheckName refuses a certificate under a name that it does not cover. The error wraps

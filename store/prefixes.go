@@ -26,6 +26,10 @@ var (
 	// DirectoryNames are the names that the certificate directory of a replica had.
 	DirectoryNames = Prefix{Name: "dir", Owner: "cmd/internal/datadir", Backup: true}
 
+	// Renewals are warnings about certificates that look worse than those that they replaced. A
+	// backup leaves them out, since a certificate that is brought back is compared with none.
+	Renewals = Prefix{Name: "renewal", Owner: "keysource/catalog"}
+
 	// Lifetimes say which ticket_lifetime is in force at each replica. A backup leaves them out,
 	// since a rollout's record holds those of its keys.
 	Lifetimes = Prefix{Name: "lifetime", Owner: "rotation/fleet"}
@@ -54,7 +58,7 @@ var (
 
 // Prefixes lists all of them. A prefix that is a part of another comes before it.
 var Prefixes = []Prefix{
-	Certificates, Rings, AuditLog, EagerHosts, DirectoryNames,
+	Certificates, Rings, AuditLog, EagerHosts, DirectoryNames, Renewals,
 	Lifetimes, Rosters, KnownNodes, Replicas, Trials, SealReports, Seal, Tokens, Peers, Conditions,
 	Acknowledged,
 }

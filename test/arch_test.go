@@ -23,12 +23,13 @@ var rooms = []struct {
 }{
 	{"keysource", nil, "the page of nouns: everything imports it, so it imports nothing"},
 	{"keysource/dir", []string{
-		"keysource", "keysource/layout", "store",
+		"keysource", "keysource/layout", "keysource/renewal", "store",
 	}, "a source knows nouns and where it reads, not who asks"},
 	{"keysource/layout", []string{"keysource"}, "it looks at names of files, and reads none"},
 	{"keysource/catalog", []string{
-		"internal/expiry", "keysource", "store",
+		"internal/expiry", "keysource", "keysource/renewal", "store",
 	}, "a source knows nouns and where it reads, not who asks"},
+	{"keysource/renewal", []string{"keysource"}, "it judges two certificates, wherever they come from"},
 	{"keysource/eager", []string{
 		"keysource", "store",
 	}, "which hosts are busy is decided without knowing what a listener is"},
@@ -124,7 +125,7 @@ var rooms = []struct {
 	}, "it carries wake-ups: what they mean is decided by who handles them"},
 	{"cmd/internal/certlog", []string{
 		"audit", "cmd/internal/api", "cmd/internal/problems", "cmd/internal/recorder", "events",
-		"internal/atomicfile", "keysource", "keysource/dir",
+		"internal/atomicfile", "keysource", "keysource/dir", "keysource/renewal",
 	}, "it tells what a directory's certificates become: it reads no file of them, and serves nothing"},
 	{"cmd/internal/check", nil, "it says what was found: what is looked at is its users' business"},
 	{"cmd/internal/check/plane", []string{

@@ -233,6 +233,9 @@ func certsTable(w io.Writer, l api.Certs) {
 		if c.Shadowed {
 			notes = append(notes, "not used: the directory has the name too")
 		}
+		for _, why := range c.Warnings {
+			notes = append(notes, "warning: "+why)
+		}
 		notes = append(notes, c.Notes...)
 		if len(c.Unserved) > 0 {
 			notes = append(notes, "not served under its other names: "+keysource.FirstFew(c.Unserved))

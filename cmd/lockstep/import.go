@@ -31,6 +31,8 @@ type imported struct {
 	Failures []api.ImportFailed `json:"failures"`
 	// Notes say what of stored certificates was put in order, maxFailures at most.
 	Notes []api.ImportNote `json:"notes,omitempty"`
+	// Warnings say what of stored certificates looks worse than before, maxFailures at most.
+	Warnings []api.ImportNote `json:"warnings,omitempty"`
 }
 
 const (
@@ -227,14 +229,20 @@ func (t *importTotal) add(sum api.Imported) {
 			t.done.Failures = append(t.done.Failures, f)
 		}
 	}
-	for _, n := range sum.Notes {
-		t.progress.clear()
-		fmt.Fprintf(t.a.err, "%s: note: %s\n", legible(n.Folder), strings.Map(oneLine, n.Note))
-		if len(t.done.Notes) < maxFailures {
-			t.done.Notes = append(t.done.Notes, n)
-		}
-	}
+	t.say("note", &t.done.Notes, sum.Notes)
+	t.say("warning", &t.done.Warnings, sum.Warnings)
 	if n := t.done.Stored; n > 0 {
 		t.progress.count(fmt.Sprintf("%d stored, %d failed", n, t.done.Failed), n+t.done.Failed)
+	}
+}
+
+// say prints notes or warnings, and keeps the first of them.
+func (t *importTotal) say(what string, kept *[]api.ImportNote, all []api.ImportNote) {
+	for _, n := range all {
+		t.progress.clear()
+		fmt.Fprintf(t.a.err, "%s: %s: %s\n", legible(n.Folder), what, strings.Map(oneLine, n.Note))
+		if len(*kept) < maxFailures {
+			*kept = append(*kept, n)
+		}
 	}
 }

@@ -96,6 +96,7 @@ func statusTable(w io.Writer, s api.Status) {
 	c := s.Certs
 	fmt.Fprintf(w, "\ncertificates: %d in the directory, %d wanted by nodes\n", c.Directory, c.Watched)
 	list(w, "problem", c.Problems)
+	list(w, "warning", c.Warnings)
 	list(w, "held back (give up with: lockstep cert rm --confirm)", c.Held)
 	list(w, "in the directory, which wins, and in the store", c.Clashes)
 	if len(c.Nearest)+len(c.Own) == 0 {

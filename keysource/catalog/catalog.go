@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -40,6 +41,7 @@ type Catalog struct {
 
 	beforeAll func(context.Context, []Stored) error
 	problems  problems
+	warned    warned
 
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
@@ -108,6 +110,7 @@ func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certific
 	}
 	switch {
 	case err == nil:
+		cert.Warnings = c.warned.of(n, cert)
 		c.problems.add(BadEntry{n, expired(cert, time.Now()), true})
 	case errors.Is(err, store.ErrNotExist):
 		c.problems.note(n, "")
@@ -118,7 +121,11 @@ func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certific
 }
 
 // Put stores a chain and its private key under n, and returns what was stored. It replaces what is
-// there. Putting the same again changes nothing and wakes nobody.
+// there. Putting the same again changes nothing and wakes nobody. What looks worse than before
+// stands in the Warnings of what is returned.
+//
+// Put refuses what cannot serve while what is there can; see [renewal.Judge]. If it will be valid
+// within five seconds, Put waits.
 //
 // Put refuses a name that [keysource.ServerName] would not return (ErrBadName). It refuses a chain
 // or key that is not good, or that does not cover n (ErrBadCertificate). After any other error it
@@ -134,8 +141,14 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (k
 		if err != nil && !errors.Is(err, store.ErrNotExist) && !errors.Is(err, store.ErrSealed) {
 			return keysource.Certificate{}, fmt.Errorf("storing the certificate of %s: %w", n, err)
 		}
-		if have, bad := decode(n, old); err == nil && bad == nil && have.Version() == next.version {
+		have, bad := decode(n, old)
+		if there := err == nil && bad == nil; !there {
+			cert.Warnings = renewal.First(cert)
+		} else if have.Version() == next.version {
+			cert.Warnings = c.warned.of(n, have)
 			return cert, nil
+		} else if cert.Warnings, err = c.judge(ctx, n, have, cert); err != nil {
+			return keysource.Certificate{}, err
 		}
 		if try == 0 {
 			if err := c.before(ctx, n, next.version); err != nil {
@@ -147,6 +160,7 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (k
 		case err == nil:
 			c.problems.note(n, "")
 			c.known.put(n)
+			c.warn(ctx, []warning{{n, next.version, cert.Warnings}})
 			c.Wake()
 			return cert, nil
 		case !errors.Is(err, store.ErrConflict):
@@ -179,6 +193,7 @@ func (c *Catalog) Remove(ctx context.Context, n keysource.Name) error {
 		switch {
 		case err == nil:
 			c.problems.note(n, "")
+			c.warn(ctx, []warning{{name: n}})
 			c.Wake()
 			return nil
 		case !errors.Is(err, store.ErrConflict):

@@ -19,6 +19,8 @@ type Entry struct {
 	Leaf     string // fingerprint
 	Issuer   string
 	NotAfter time.Time
+	// Warnings say what looks worse than in the certificate that it replaced, or wrong in itself.
+	Warnings []string
 	Problem  string // why it cannot be served, or that it has expired; empty if nothing is wrong
 }
 
@@ -97,7 +99,7 @@ func (c *Catalog) entry(key string, v store.Value) (Entry, error) {
 		return e, err
 	}
 	e.Version, e.Leaf, e.Issuer, e.NotAfter = cert.Version(), cert.Fingerprint(), cert.Issuer, cert.NotAfter
-	e.Problem = expired(cert, time.Now())
+	e.Problem, e.Warnings = expired(cert, time.Now()), cert.WarningsAt(time.Now())
 	return e, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 	"github.com/lockstep-tls/lockstep/store"
 )
 
@@ -29,6 +30,8 @@ type Outcome struct {
 	Same  bool // the same certificate was there already
 	Err   error
 	Notes []string // what of the PEM was put in order or left out
+	// Warnings say what looks worse than in the certificate that was replaced, or wrong in itself.
+	Warnings []string
 }
 
 // PutAll does what [Catalog.Put] does, for each pair on its own. It returns the outcomes in the
@@ -62,19 +65,24 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 	if err := c.beforeAll(ctx, news); err != nil {
 		return nil, fmt.Errorf("%d certificates were not stored: %w", len(news), err)
 	}
+	var warnings []warning
 	for j, o := range store.SwapAll(ctx, c.store, changes) {
 		switch i := at[j]; {
 		// Somebody else was first, or the name comes twice.
 		case errors.Is(o.Err, store.ErrConflict):
-			_, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].PEM)
+			var stored keysource.Certificate
+			stored, out[i].Err = c.Put(ctx, pairs[i].Name, pairs[i].PEM)
+			out[i].Warnings = stored.Warnings
 		case o.Err != nil:
 			out[i].Err = fmt.Errorf("storing the certificate of %s: the outcome is unknown, put it again: %w",
 				pairs[i].Name, o.Err)
 		default:
 			c.problems.note(pairs[i].Name, "")
 			c.known.put(pairs[i].Name)
+			warnings = append(warnings, warning{pairs[i].Name, next[i].version, out[i].Warnings})
 		}
 	}
+	c.warn(ctx, warnings)
 	c.Wake()
 	return out, nil
 }
@@ -96,10 +104,17 @@ func admitPair(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	if err != nil {
 		return admitted{}, Outcome{Err: err}
 	}
-	if unread == nil && old.Version() == next.version {
+	switch {
+	case unread != nil:
+		return next, Outcome{Notes: c.Notes, Warnings: renewal.First(c)}
+	case old.Version() == next.version:
 		return admitted{}, Outcome{Same: true, Notes: c.Notes}
 	}
-	return next, Outcome{Notes: c.Notes}
+	v := renewal.Judge(old, c, now)
+	if v.Keep != "" {
+		return admitted{}, Outcome{Err: kept(p.Name, v)}
+	}
+	return next, Outcome{Notes: c.Notes, Warnings: v.Warnings}
 }
 
 // onAllProcessors calls f for 0 to n-1 on all processors, and lets other goroutines run after each

@@ -29,7 +29,7 @@ func (c *Catalog) Ready() <-chan struct{} { return c.ready }
 // Run looks for changes at each Refresh, and when it is woken, until ctx ends. Then it returns
 // nil. While the store cannot be read it goes on trying. It must be called only once.
 func (c *Catalog) Run(ctx context.Context) error {
-	var since store.Rev
+	var since, warnedSince store.Rev
 	var learning sync.WaitGroup
 	defer learning.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -48,8 +48,10 @@ func (c *Catalog) Run(ctx context.Context) error {
 		if errors.Is(err, store.ErrLost) {
 			c.known.forget()
 			c.ends.forget()
+			c.warned.forget()
 		}
 		if down = err != nil; !down {
+			warnedSince = c.lookForWarnings(ctx, warnedSince)
 			since = head
 			c.report(ctx, keys)
 			if where == noKeys {
@@ -91,6 +93,7 @@ func (c *Catalog) report(ctx context.Context, keys []string) {
 	if len(names) > 0 {
 		c.changed(names)
 		c.recheck(ctx, names)
+		c.recheckWarned(ctx, names)
 		c.ends.note(names)
 	}
 }

@@ -11,6 +11,8 @@
 //     everything.
 //   - Files that are broken, expired, half-written or do not belong together change nothing. The
 //     last good certificate of that name stays, and [Dir.List] says what is wrong.
+//   - A certificate that cannot serve yet, or came without its intermediate, changes nothing
+//     either. A chain that became shorter counts only after some seconds. Package renewal decides.
 //   - A name is gone only when its folder is. When many go at once, as when a volume is not
 //     mounted, they are held back. They are so until they return or [Dir.ConfirmLoss] accepts the
 //     loss.
@@ -33,6 +35,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 )
 
 // Config is what a [Dir] needs.
@@ -48,6 +51,9 @@ type Config struct {
 	// Noted is called with each thing that a look at the directory showed. It must not block, and
 	// must not call the Dir. It may be nil.
 	Noted func(Change)
+	// Last returns what is remembered of the certificate of a name that was taken last, from before
+	// a restart. It must not block, and must not call the Dir. It may be nil.
+	Last func(keysource.Name) renewal.Last
 	// Known remembers the names over a restart. So it is noticed as a loss that a volume is not
 	// mounted at the start. If it is nil, that is not noticed.
 	Known Known
@@ -96,6 +102,7 @@ type Dir struct {
 	rescan  time.Duration
 	changed func([]keysource.Name)
 	noted   func(Change)
+	last    func(keysource.Name) renewal.Last
 	known   Known
 	accept  string // what an operator types to accept a loss
 	log     *slog.Logger
@@ -115,7 +122,8 @@ type Dir struct {
 	accepted bool
 	fresh    []*host // asked for the first time, and to be watched
 	woken    map[keysource.Name]struct{}
-	// again is when the second look at what looked wrong is due. It is zero if none is.
+	// again is when another look is due at what looked wrong, or may not be served yet. It is zero
+	// if none is.
 	again   time.Time
 	unsaved bool // the names changed and were not saved in Known
 
@@ -151,12 +159,15 @@ func New(c Config) *Dir {
 	if c.Noted == nil {
 		c.Noted = func(Change) {}
 	}
+	if c.Last == nil {
+		c.Last = func(keysource.Name) renewal.Last { return renewal.Last{} }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Dir{
 		root: filepath.Clean(c.Dir), rescan: c.Rescan, changed: c.Changed, noted: c.Noted, known: c.Known,
-		log:  c.Log,
+		log: c.Log, last: c.Last,
 		open: openWatcher, accept: c.AcceptLoss,
 		ready: make(chan struct{}), wakeup: make(chan struct{}, 1),
 		hosts: map[keysource.Name]*host{}, bad: map[string]string{}, recentlyGone: map[keysource.Name]goneName{},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/layout"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 )
 
 const (
@@ -53,6 +54,8 @@ type host struct {
 	life                  time.Duration // from its beginning to notAfter
 	others                []string      // the certificate's names besides name
 	notes                 []string      // what was put in order when it was read
+	warnings              []string      // what looked worse than in the certificate before
+	shorterSince          time.Time     // when the files got a shorter chain; zero if they did not
 	wrongSince            time.Time     // when the files became wrong; zero if they are right
 	problem               string        // what is wrong, once a second look found the same
 }
@@ -258,10 +261,17 @@ func (d *Dir) look(h *host) error {
 	h.io.Lock()
 	defer h.io.Unlock()
 	d.mu.Lock()
-	at := place{h.folder, h.flat}
+	at, was := place{h.folder, h.flat}, h.good // only a look changes good
 	d.mu.Unlock()
 	now := time.Now()
 	c, sig, err := at.read(h.name, now)
+	var v renewal.Verdict
+	if err == nil {
+		c.Warnings, v = d.judge(h.name, was, c, now)
+		if v.Keep != "" {
+			sig, err = signature{}, kept(at.folder, v)
+		}
+	}
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -271,8 +281,14 @@ func (d *Dir) look(h *host) error {
 	}
 	h.sig = sig
 	if err != nil {
+		h.shorterSince = time.Time{}
+		d.lookAt(v.Until)
 		d.noteProblem(h, err, now)
 		return err
+	}
+	if d.settles(h, v.Shorter, now) {
+		h.sig = signature{}
+		return nil
 	}
 	again := h.problem != ""
 	if again {
@@ -290,7 +306,7 @@ func (d *Dir) look(h *host) error {
 	}
 	h.version, h.leaf, h.issuer, h.notAfter = c.Version(), c.Fingerprint(), c.Issuer, c.NotAfter
 	h.life = c.NotAfter.Sub(c.NotBefore)
-	h.others = otherNames(h.name, c)
+	h.others, h.warnings = otherNames(h.name, c), c.Warnings
 	if !slices.Equal(h.notes, c.Notes) {
 		h.notes = c.Notes
 		for _, note := range c.Notes {
@@ -319,14 +335,14 @@ func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 	h.waiting = h.asked && h.good == nil
 	if h.good == nil {
 		h.version, h.leaf, h.issuer, h.notAfter = "", "", "", time.Time{}
-		h.life, h.others, h.notes = 0, nil, nil
+		h.life, h.others, h.notes, h.warnings = 0, nil, nil, nil
 	}
 	if h.wrongSince.IsZero() {
 		h.wrongSince = now
 	}
 	switch {
 	case now.Sub(h.wrongSince) < secondLook:
-		d.lookAgain(now)
+		d.lookAt(now.Add(secondLook))
 	case h.problem != err.Error():
 		h.problem = err.Error()
 		d.noted(Change{Name: h.name, What: Refused, Problem: h.problem, Kept: h.version})
@@ -338,10 +354,11 @@ func (d *Dir) noteProblem(h *host, err error, now time.Time) {
 	}
 }
 
-// lookAgain has Run take its second look. The caller holds mu.
-func (d *Dir) lookAgain(now time.Time) {
-	if d.again.IsZero() {
-		d.again = now.Add(secondLook)
+// lookAt has Run look again at a time, or before. The zero time asks for no look. The caller holds
+// mu.
+func (d *Dir) lookAt(at time.Time) {
+	if !at.IsZero() && (d.again.IsZero() || at.Before(d.again)) {
+		d.again = at
 		d.signal()
 	}
 }

@@ -28,14 +28,16 @@ type Entry struct {
 	// wildcard. Another source may have them.
 	Unserved []keysource.Name
 	Notes    []string // what was put in order, or left out, when the files were read
+	Warnings []string // what looks worse than in the certificate before, or wrong in itself
 }
 
 // Remarks returns what an operator should know of an entry that is no problem.
 func (e Entry) Remarks() []string {
+	out := slices.Concat(e.Warnings, e.Notes)
 	if len(e.Unserved) == 0 {
-		return e.Notes
+		return out
 	}
-	return append(slices.Clone(e.Notes), "not served under its other names, which have no folder: "+
+	return append(out, "not served under its other names, which have no folder: "+
 		keysource.FirstFew(e.Unserved))
 }
 
@@ -87,7 +89,13 @@ func (d *Dir) List() []Entry {
 	}
 	for _, h := range d.hosts {
 		e := Entry{h.name, h.folder, h.version, h.leaf, h.issuer, h.notAfter, h.life, h.problem, false, h.held,
-			d.unserved(h), h.notes}
+			d.unserved(h), h.notes, h.warnings}
+		if why := keysource.NotYet(h.notAfter.Add(-h.life), now); why != "" {
+			e.Warnings = append(slices.Clone(e.Warnings), why)
+		}
+		if why := h.settling(); why != "" {
+			e.Notes = append(slices.Clone(e.Notes), why)
+		}
 		if e.Problem != "" && h.good != nil && !h.held {
 			e.Problem = fmt.Sprintf("version %s is served on, since the files cannot be used: %s", h.version, h.problem)
 		}

@@ -51,7 +51,7 @@ func (d *Dir) findMissing(err error, first bool, now time.Time) {
 		if first || now.Sub(h.gone) >= secondLook {
 			gone = append(gone, h)
 		} else {
-			d.lookAgain(now)
+			d.lookAt(now.Add(secondLook))
 		}
 	}
 	d.removeOrHold(gone, now)

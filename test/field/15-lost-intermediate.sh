@@ -10,7 +10,7 @@ edge
 check before "$(status shop.example "$edge" /)" 200
 cp certs/shop.example/tls.crt full.crt
 by=int issue certs/shop.example DNS:shop.example
-told() { lockstep cert list | grep '^shop.example' | grep -qiE 'intermediate|chain|issuer'; }
+told() { lockstep cert list | grep '^shop.example' | grep -qiE 'the intermediate|chain'; }
 within 15 told
 check 'cert list' $? 0
 check status "$(lockstep status 2>&1 | grep -ciE 'intermediate|chain')" '[1-9]*'

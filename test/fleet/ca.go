@@ -67,6 +67,24 @@ func NewCA(name string) (*CA, error) {
 	return &CA{cert, key}, nil
 }
 
+// Intermediate returns a CA of that common name, whose certificate c has issued.
+func (c *CA) Intermediate(name string) (*CA, error) {
+	sub, err := NewCA(name)
+	if err != nil {
+		return nil, err
+	}
+	template := *sub.cert
+	template.AuthorityKeyId = nil
+	der, err := x509.CreateCertificate(rand.Reader, &template, c.cert, sub.key.Public(), c.key)
+	if err == nil {
+		sub.cert, err = x509.ParseCertificate(der)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fleet: intermediate: %w", err)
+	}
+	return sub, nil
+}
+
 // PEM is the CA's own certificate.
 func (c *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})

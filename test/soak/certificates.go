@@ -19,16 +19,21 @@ var ofCertificates = []fault{
 		want := s.byAll(wants("cert-taken", "", host, ", before ", "issued by CN=Soak CA"))
 		return outcome{want: want}, s.renew(host, 0)
 	}},
-	{"another CA issues", func(_ context.Context, s *stage, r *rand.Rand) (outcome, error) {
+	{"another CA issues", allowing(problems("certificate-worse"), func(
+		ctx context.Context, s *stage, r *rand.Rand,
+	) (outcome, error) {
 		host := of(r, s.hosts)
 		s.voids(host)
 		ca, err := s.issuer()
-		if err == nil {
-			s.issuers[host] = ca
-			err = s.renew(host, 0)
+		if err != nil {
+			return outcome{}, err
 		}
-		return outcome{want: s.byAll(wants("cert-taken", "", host, "its session tickets end: another issuer"))}, err
-	}},
+		s.issuers[host] = ca
+		return s.spell(ctx, func() error { return s.renew(host, 0) },
+			s.byAll(wants("cert-taken", "", host, "its session tickets end: another issuer", "warning: its CA is")),
+			// The next one of that CA ends the warning.
+			func() error { return s.renew(host, 0) }, s.byAll(wants("cert-taken", "", host, ", before ")))
+	})},
 	{"a certificate is broken", allowing(problems("certificate-problem"), func(
 		ctx context.Context, s *stage, r *rand.Rand,
 	) (outcome, error) {
@@ -60,7 +65,7 @@ var ofCertificates = []fault{
 			func() error { return os.Rename(s.certs+".aside", s.certs) },
 			append(back, s.byAll(wants("problem-over", "", "certificates-held"))...))
 	})},
-	{"a certificate is near its end", allowing(problems("certificates-not-renewed"), func(
+	{"a certificate is near its end", allowing(problems("certificates-not-renewed", "certificate-worse"), func(
 		ctx context.Context, s *stage, r *rand.Rand,
 	) (outcome, error) {
 		host := of(r, s.hosts)

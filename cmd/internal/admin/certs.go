@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/audit"
@@ -26,7 +27,13 @@ const (
 // the names that clash with it. For all other names it goes by what the latest look at each showed.
 // A name is looked at when a node asks.
 func (a *admin) certSummary(r *http.Request, ends expiring.View) (s api.CertSummary) {
-	s = api.CertSummary{Held: []string{}, Problems: []string{}, Clashes: []string{}, Watched: a.cfg.Table.Watched()}
+	s = api.CertSummary{
+		Held: []string{}, Problems: []string{}, Warnings: []string{}, Clashes: []string{},
+		Watched: a.cfg.Table.Watched(),
+	}
+	for _, w := range expiring.Worse(a.cfg.Dir, a.cfg.Catalog) {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("%s: %s", w.Name, strings.Join(w.Warnings, "; ")))
+	}
 	s.Nearest, s.KnownAt, s.Own = nearest(ends), ends.KnownAt, a.own(ends.Now)
 	for _, bad := range a.cfg.Catalog.BadEntries() {
 		s.Problems = append(s.Problems, fmt.Sprintf("%s in the store: %s", bad.Name, bad.Problem))
@@ -140,6 +147,7 @@ func certOf(n keysource.Name, source string, c keysource.Certificate) api.Cert {
 	out := api.Cert{
 		Name: string(n), Source: source, Version: c.Version(), Fingerprint: c.Fingerprint(), Issuer: c.Issuer,
 		NotAfter: c.NotAfter, Chain: string(c.Chain), Notes: c.Notes,
+		Warnings: c.WarningsAt(time.Now()),
 	}
 	if context, err := keysource.ResumptionContext(c.Chain, n); err == nil { // it was parsed before
 		out.Context = context.Fingerprint
@@ -169,7 +177,7 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	}
 	out = certOf(n, inStore, c)
 	if notBefore == nil {
-		out.Warnings = ends(n, before.Chain, c.Chain)
+		out.Warnings = append(slices.Clone(out.Warnings), ends(n, before.Chain, c.Chain)...)
 	}
 	out.Shadowed, out.Unserved = a.inDirectory(r, n), a.unserved(r.Context(), n, c)
 	if out.Same = notBefore == nil && before.Version() == out.Version; out.Same && !req.Now {

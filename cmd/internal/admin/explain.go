@@ -91,6 +91,10 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 					cert.Problem = "a newer version that cannot be used: " + unusable
 					l.Words = "the last good one: " + unusable
 				}
+				if len(cert.Warnings) > 0 {
+					words := slices.DeleteFunc([]string{l.Words}, isEmpty)
+					l.Words = strings.Join(append(words, cert.Warnings...), "; ")
+				}
 				out.Found, out.Cert = "yes", &cert
 				out.Verdict = fmt.Sprintf("%s gets the certificate of %s from the %s", n, name, src.name)
 				if cert.Problem != "" {
@@ -116,6 +120,8 @@ func (a *admin) lookEverywhere(ctx context.Context, n keysource.Name, out *api.E
 	}
 	return ""
 }
+
+func isEmpty(s string) bool { return s == "" }
 
 // problemOf says what is wrong with the files of a name in the directory now. Their last good
 // content is served.

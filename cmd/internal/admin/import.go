@@ -74,6 +74,7 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	if err != nil {
 		return out, err
 	}
+	var worse []keysource.Name
 	var broken error // broken is an error of the store, not of a certificate
 	var changed []keysource.Name
 	for i, o := range outcomes {
@@ -92,6 +93,12 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 		for _, note := range o.Notes {
 			out.Notes = append(out.Notes, api.ImportNote{Folder: folders[i], Note: note})
 		}
+		for _, why := range o.Warnings {
+			out.Warnings = append(out.Warnings, api.ImportNote{Folder: folders[i], Note: why})
+		}
+		if len(o.Warnings) > 0 {
+			worse = append(worse, pairs[i].Name)
+		}
 		out.Stored++
 	}
 	if broken != nil && out.Stored == 0 {
@@ -99,9 +106,16 @@ func (a *admin) importCerts(r *http.Request) (out api.Imported, err error) {
 	}
 	if out.Stored > out.Same {
 		// one for all, since whoever hears it looks what has changed
-		a.cfg.Events.Publish(events.Event{Kind: events.Cert, By: Actor(ctx), At: time.Now(), Text: fmt.Sprintf(
+		text := fmt.Sprintf(
 			"%d certificates were imported into the store by %s (lockstep audit show names the line that lists them)",
-			out.Stored-out.Same, Actor(ctx)), Hosts: events.HostsOf(changed...)})
+			out.Stored-out.Same, Actor(ctx))
+		if len(worse) > 0 {
+			text += fmt.Sprintf("; warning: %d of them look worse than what they replaced, or wrong: %s "+
+				"(lockstep status)", len(worse), keysource.FirstFew(worse))
+		}
+		a.cfg.Events.Publish(events.Event{
+			Kind: events.Cert, By: Actor(ctx), At: time.Now(), Text: text, Hosts: events.HostsOf(changed...),
+		})
 	}
 	a.cfg.Log.Info("certificates imported", "stored", out.Stored, "same", out.Same, "failed", len(out.Failed))
 	return out, nil

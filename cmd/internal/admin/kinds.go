@@ -175,6 +175,7 @@ func (p *Problems) ofCertificates() (out []api.Problem) {
 		add(problems.CertificateProblem, "", fmt.Sprintf("%d certificates have a problem: %s", len(bad),
 			expiring.Named(bad)), len(bad))
 	}
+	out = append(out, ofWorse(expiring.Worse(p.Dir, p.Catalog))...)
 	if names, n := p.Ledger.Table.Failing(); n > 0 {
 		add(problems.CertificateUnloaded, "", fmt.Sprintf("%d certificates cannot be loaded, "+
 			"what was sent of them stays: %v", n, names), n)
@@ -184,6 +185,25 @@ func (p *Problems) ofCertificates() (out []api.Problem) {
 	if held > 0 {
 		add(problems.CertificatesHeld, "", fmt.Sprintf("%d names are gone from the directory and held back: "+
 			"is the volume mounted?", held), held)
+	}
+	return out
+}
+
+// maxWorse is how many certificates that look wrong are a problem each.
+const maxWorse = 20
+
+// ofWorse says which certificates are served and look wrong.
+func ofWorse(all []expiring.Warned) (out []api.Problem) {
+	for _, w := range all[:min(len(all), maxWorse)] {
+		text := fmt.Sprintf("the certificate of %s (%s) is served, and looks wrong: %s", w.Name, w.Source,
+			strings.Join(w.Warnings, "; "))
+		out = append(out, problems.New(problems.CertificateWorse, w.Name, text))
+	}
+	if more := len(all) - len(out); more > 0 {
+		p := problems.New(problems.CertificateWorse, "",
+			fmt.Sprintf("%d more certificates are served and look wrong", more))
+		p.Count = more
+		out = append(out, p)
 	}
 	return out
 }

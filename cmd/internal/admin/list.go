@@ -117,6 +117,7 @@ func (a *admin) directory(names map[string]bool) (out []api.Cert, unserved map[s
 		c := api.Cert{
 			Name: string(e.Name), Source: directory, Held: e.Held, Version: e.Version, Fingerprint: e.Leaf,
 			Issuer: e.Issuer, NotAfter: e.NotAfter, Problem: e.Problem, Notes: e.Notes,
+			Warnings: e.Warnings,
 		}
 		if len(e.Unserved) > 0 {
 			unserved[c.Name] = e.Unserved
@@ -134,6 +135,6 @@ func (a *admin) directory(names map[string]bool) (out []api.Cert, unserved map[s
 func certOfEntry(e catalog.Entry) api.Cert {
 	return api.Cert{
 		Name: string(e.Name), Source: inStore, Version: e.Version, Fingerprint: e.Leaf, Issuer: e.Issuer,
-		NotAfter: e.NotAfter, Problem: e.Problem,
+		NotAfter: e.NotAfter, Problem: e.Problem, Warnings: e.Warnings,
 	}
 }

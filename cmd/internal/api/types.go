@@ -108,6 +108,8 @@ type CertSummary struct {
 	Directory int      `json:"directory"` // Directory counts the names in --certs.
 	Held      []string `json:"held"`      // Held are gone from the directory, and not given up.
 	Problems  []string `json:"problems"`  // Problems are texts of the form "name: what is wrong".
+	// Warnings are certificates that are served and look wrong, in texts of the form "name: why".
+	Warnings []string `json:"warnings"`
 	// Clashes are in the directory, which wins, and in the store.
 	Clashes []string `json:"clashes"`
 	Watched int      `json:"watched"` // Watched counts the names that some node wants now.
@@ -321,7 +323,8 @@ type Cert struct {
 	Context string `json:"context,omitempty"`
 	// Same reports that what was put was there already, and so nothing was changed.
 	Same bool `json:"same,omitempty"`
-	// Warnings say what the new certificate ends, such as session tickets.
+	// Warnings say what looks worse than in the certificate before it, or wrong in itself. After a
+	// put they also say what it ends, such as session tickets.
 	Warnings []string `json:"warnings,omitempty"`
 	// Notes say what of the files was put in order or left out when they were read.
 	Notes []string `json:"notes,omitempty"`
@@ -346,9 +349,11 @@ type Imported struct {
 	Failed []ImportFailed `json:"failed"`
 	// Notes say what of stored certificates was put in order or left out.
 	Notes []ImportNote `json:"notes,omitempty"`
+	// Warnings say what of stored certificates looks worse than before, or wrong.
+	Warnings []ImportNote `json:"warnings,omitempty"`
 }
 
-// ImportNote is a note of a certificate that was stored.
+// ImportNote is a note or a warning of a certificate that was stored.
 type ImportNote struct {
 	Folder string `json:"folder"`
 	Note   string `json:"note"`

@@ -18,6 +18,7 @@ import (
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 )
 
 const (
@@ -61,8 +62,9 @@ type Log struct {
 	waiting int   // waiting is how many changes are not in the audit log yet.
 	why     error // why is why they are not.
 
+	known versions // Run alone changes it, and holds mu then.
+
 	// Only Run uses the rest.
-	known   versions
 	file    file
 	unsaved map[keysource.Name]struct{} // unsaved are the names that changed since the last write.
 	told    map[keysource.Name]string   // told has the problem of each name that was told last.
@@ -90,8 +92,20 @@ func New(c Config) *Log {
 	}
 }
 
+// Last returns what is remembered of the certificate of n; see [dir.Config].Last.
+func (l *Log) Last(n keysource.Name) renewal.Last {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := l.known[n]
+	return renewal.Last{
+		Version: v.Version, Warnings: v.Warnings, Intermediates: v.Intermediates, NotAfter: v.NotAfter,
+	}
+}
+
 // know remembers the version of a name, or that the name is gone.
 func (l *Log) know(name keysource.Name, v *version) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if v == nil {
 		delete(l.known, name)
 	} else {
@@ -233,6 +247,10 @@ func (l *Log) one(c dir.Change) (ch change, e recorder.Entry, ok bool) {
 			c.Certificate.NotAfter.UTC().Format(time.RFC3339))
 		if ch.words != "" {
 			e.Text += "; " + ch.words
+		}
+		if len(c.Certificate.Warnings) > 0 {
+			e.Level = slog.LevelWarn
+			e.Text += "; warning: " + strings.Join(c.Certificate.Warnings, "; ")
 		}
 		l.know(c.Name, &now)
 	case dir.Removed:

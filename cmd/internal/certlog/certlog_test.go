@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -301,5 +302,36 @@ func TestTheEndOfACertificateIsToldOnceAtEachStage(t *testing.T) {
 	}
 	if len(l.told) != 6 || !strings.Contains(l.told[5], "long.example in the directory expired at 2026-12-30") {
 		t.Errorf("%d lines: %v", len(l.told), l.told)
+	}
+}
+
+// A warning is told with the renewal, and is known again after a restart, for that version alone.
+func TestWarningsAreToldAndKept(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	ca, err := fleet.NewCA("Test CA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.issue(ca, "shop.example", "www.shop.example")
+	_, d, stop := l.run()
+	<-d.Ready()
+	if _, err := d.Certificate(t.Context(), "shop.example"); err != nil {
+		t.Fatal(err)
+	}
+	l.issue(ca, "shop.example")
+	told := func() string { return strings.Join(l.told, "\n") }
+	l.eventually(told, "warning: it is not for www.shop.example")
+	stop()
+	c, err := d.Certificate(t.Context(), "shop.example")
+	if err != nil || len(c.Warnings) != 1 {
+		t.Fatalf("%v, %q", err, c.Warnings)
+	}
+	log := New(Config{File: l.file, Audit: l, Log: slog.New(slog.DiscardHandler), Record: func(recorder.Entry) {}})
+	if got := log.Last("shop.example"); got.Version != c.Version() || !slices.Equal(got.Warnings, c.Warnings) {
+		t.Errorf("after a restart: %+v", got)
+	}
+	if got := log.Last("other.example"); got.Version != "" {
+		t.Errorf("of another name: %+v", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/events"
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/dir"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 )
 
 // versions are the certificates that the directory had, by name.
@@ -24,11 +25,16 @@ type version struct {
 	NotAfter  time.Time         `json:"not_after"`
 	// Warned is how near its end was told.
 	Warned stage `json:"warned,omitempty"`
+	// Warnings say what looked worse than in the certificate before, or wrong in itself.
+	Warnings []string `json:"warnings,omitempty"`
+	// Intermediates are the names of those that were sent with it.
+	Intermediates []string `json:"intermediates,omitempty"`
 }
 
 // versionOf is what is remembered of a certificate that was taken.
 func versionOf(c dir.Change) version {
-	v := version{Version: c.Version, NotBefore: c.Certificate.NotBefore, NotAfter: c.Certificate.NotAfter}
+	v := version{Version: c.Version, NotBefore: c.Certificate.NotBefore, NotAfter: c.Certificate.NotAfter,
+		Warnings: c.Certificate.Warnings, Intermediates: renewal.Intermediates(c.Certificate)}
 	// It was parsed before, so there is no error.
 	if context, err := keysource.ResumptionContext(c.Certificate.Chain, c.Name); err == nil {
 		v.Context = context

@@ -242,6 +242,7 @@ func (d *Daemon) wire() error {
 			Known:      datadir.Names{Store: d.store, Replica: d.data.Replica},
 			Changed:    d.changed,
 			Noted:      d.certlog.Note,
+			Last:       d.certlog.Last,
 			AcceptLoss: "lockstep cert rm --confirm",
 		})
 		d.sources = append(d.sources, d.dir)

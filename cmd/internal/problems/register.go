@@ -31,6 +31,7 @@ const (
 	CertificatesStale   = "certificates-stale"
 	CertificateUnloaded = "certificate-unloadable"
 	CertificateProblem  = "certificate-problem"
+	CertificateWorse    = "certificate-worse"
 	SecretsUnlisted     = "secrets-unlisted"
 	ListenerRefused     = "listener-refused"
 	ListenerTemplate    = "listener-template-unusable"
@@ -120,6 +121,8 @@ var Register = []Kind{
 	{CertificatesStale, api.Warning, "lockstep nodes NODE; restart that node if it does not answer", Generic, ""},
 	{CertificateUnloaded, api.Warning, "lockstep cert get NAME tells why", Generic, ""},
 	{CertificateProblem, api.Warning, "lockstep cert list", "LockstepCertificateProblem", ""},
+	{CertificateWorse, api.Warning, "put a right one, or lockstep status --ack certificate-worse if it is meant",
+		Generic, ""},
 	{SecretsUnlisted, api.Warning, "lockstep nodes", Generic, ""},
 	{ListenerRefused, api.Warning, "lockstep nodes", Generic, ""},
 	{ListenerTemplate, api.Warning, "correct the file; it is read again by itself", Generic, ""},

@@ -59,6 +59,16 @@ func (ca CA) IssueFor(t testing.TB, key crypto.Signer, notAfter time.Time, names
 	return encode("CERTIFICATE", ca.sign(t, tmpl, key).Raw), encode("PRIVATE KEY", der)
 }
 
+// IssueAs is IssueFor for a leaf that change has changed.
+func (ca CA) IssueAs(t testing.TB, key crypto.Signer, change func(*x509.Certificate), names ...string,
+) (certPEM, keyPEM []byte) {
+	tmpl := &x509.Certificate{SerialNumber: serial(t), DNSNames: names, NotBefore: NotBefore, NotAfter: NotAfter}
+	change(tmpl)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	must(t, err)
+	return encode("CERTIFICATE", ca.sign(t, tmpl, key).Raw), encode("PRIVATE KEY", der)
+}
+
 // Key makes an ECDSA P-256 key.
 func Key(t testing.TB) crypto.Signer {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
