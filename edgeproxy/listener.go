@@ -29,6 +29,10 @@ type listener struct {
 	fallback keysource.Name
 	current  atomic.Pointer[tls.Config]
 	server   *http.Server
+	// addressed is for clients that name no server. unanswered is until when they do not wait for
+	// the control plane, in nanoseconds since 1970.
+	addressed  atomic.Pointer[byAddress]
+	unanswered atomic.Int64
 	// balancers are the networks of ProxyProtocol.
 	balancers []netip.Prefix
 	// forProbes is for handshakes that only probes make. It is nil if there are none.
@@ -51,6 +55,7 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		out.terms.ClientAuth, out.terms.Clients = tls.RequireAndVerifyClientCert, l.ClientNames
 	}
 	out.current.Store(out.config(noKeys)) // there are no tickets before the first real key
+	out.addressed.Store(&byAddress{keys: noKeys})
 	out.server = &http.Server{
 		Handler:           out,
 		TLSConfig:         &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols},
@@ -97,17 +102,30 @@ var protocols = []string{"h2", "http/1.1"}
 // use takes the keys of a ring.
 func (l *listener) use(k ticket.Keys) {
 	l.current.Store(l.config(k))
+	l.addressed.Store(&byAddress{keys: k})
 	l.ready.Store(true)
 }
 
 func (l *listener) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	if l.ofProbe(hello.ServerName) {
+	if hello.ServerName == "" {
+		if n := l.addressOf(hello.Context(), hello.Conn.LocalAddr()); n != "" {
+			return l.forAddress(n), nil
+		}
+	}
+	if l.ofProbe(hello.Context(), hello.ServerName) {
 		return l.forProbes, nil
 	}
 	return l.current.Load(), nil
 }
 
 func (l *listener) config(k ticket.Keys) *tls.Config {
+	c := l.withoutKeys()
+	k.Install(c, l.terms.ID(), l.mayResume)
+	return c
+}
+
+// withoutKeys returns a configuration that has no ticket keys yet.
+func (l *listener) withoutKeys() *tls.Config {
 	c := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     protocols,
@@ -120,7 +138,6 @@ func (l *listener) config(k ticket.Keys) *tls.Config {
 	if l.MinVersion == "1.3" {
 		c.MinVersion = tls.VersionTLS13
 	}
-	k.Install(c, l.terms.ID(), l.mayResume)
 	return c
 }
 
@@ -144,7 +161,8 @@ func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	return l.proxy.opts.Certificates.Certificate(hello.Context(), l.fallback)
 }
 
-var errNoName = errors.New("the client sends no server name, and the listener has no fallback")
+var errNoName = errors.New("the client sends no server name, and the listener has no fallback, nor a certificate " +
+	"for its address")
 
 // mayResume reports whether a session of a server name may be resumed. It may not if its
 // certificate is gone.

@@ -137,11 +137,11 @@ func TestABadPolicyIsRefusedWithRuleAndLine(t *testing.T) {
 		rule(`{identity: "unix:uid=65534", scopes: [default]}`):          {"rule 2 (line 3)", "not one user"},
 		rule("{identity: 1000, scopes: [default]}"):                      {"line 3", "quotes"},
 		rule("{identity: edge-1, scopes: [default, Upper]}"):             {"rule 2 (line 3)", "scopes", "Upper"},
-		rule("identity: edge-1\n  names:\n  - ok.example\n  - shop_1.example"): {
-			"rule 2 (line 6)", "names", "shop_1.example",
+		rule("identity: edge-1\n  names:\n  - ok.example\n  - shop 1.example"): {
+			"rule 2 (line 6)", "names", "shop 1.example",
 		},
 		rule(`{identity: edge-1, names: ["shop-*.example"]}`): {"rule 2 (line 3)", "names"},
-		rule("{identity: edge-1, names: [192.0.2.1]}"):        {"rule 2 (line 3)", "192.0.2.1"},
+		rule("{identity: edge-1, names: [192.0.2.0/24]}"):     {"rule 2 (line 3)", "192.0.2.0/24"},
 		rule("{identity: alice, admin: [read, owner]}"): {
 			"rule 2 (line 3)", "admin", `"owner" is no role`, "read, operate or admin",
 		},

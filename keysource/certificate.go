@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -28,7 +29,7 @@ func (p PEM) Equal(q PEM) bool {
 type Certificate struct {
 	PEM // PEM is what is sent. Its Key is one PKCS#8 block.
 
-	Names []string // DNS names of the leaf
+	Names []string // DNS names of the leaf, and then its IP addresses
 	// Issuer is the issuer's distinguished name. Another issuer ends the tickets of the host
 	// (Envoy's session context).
 	Issuer    string
@@ -144,7 +145,7 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 	}
 	return Certificate{
 		PEM:       sent,
-		Names:     slices.Clone(leaf.DNSNames),
+		Names:     namesOf(leaf),
 		Issuer:    leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore,
 		NotAfter:  leaf.NotAfter,
@@ -183,7 +184,18 @@ func CheckChain(chain []byte, n Name, now time.Time) error {
 	if err := (candidate{chain: certs}).obey(); err != nil {
 		return err
 	}
-	return Certificate{Names: certs[0].DNSNames}.CheckName(n)
+	return Certificate{Names: namesOf(certs[0])}.CheckName(n)
+}
+
+// namesOf returns the names under which a certificate can be served.
+func namesOf(leaf *x509.Certificate) []string {
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			names = append(names, string(AddressName(a)))
+		}
+	}
+	return names
 }
 
 // CheckName refuses a certificate under a name that it does not cover. The error wraps

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/xds"
@@ -51,7 +52,7 @@ const (
 func (t *Template) eager(host keysource.Name) ([]byte, error) {
 	return t.encode(func(c *listenerv3.FilterChain, d *tlsv3.DownstreamTlsContext) error {
 		c.Name = string(host)
-		c.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{string(host)}}
+		c.FilterChainMatch = matchOf(host)
 		d.SessionTimeout = durationpb.New(t.opt.TicketLifetime)
 		d.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{{Name: keysource.ChainName(host),
 			SdsConfig: certificates}}
@@ -61,6 +62,17 @@ func (t *Template) eager(host keysource.Name) ([]byte, error) {
 		}
 		return nil
 	})
+}
+
+// matchOf returns what the chain of a host matches by itself. The matcher decides in its place, but
+// Envoy binds tickets to the server names that stand there. An address has none, in bootstraps too.
+func matchOf(host keysource.Name) *listenerv3.FilterChainMatch {
+	a, ok := host.Address()
+	if !ok {
+		return &listenerv3.FilterChainMatch{ServerNames: []string{string(host)}}
+	}
+	return &listenerv3.FilterChainMatch{PrefixRanges: []*corev3.CidrRange{{AddressPrefix: a.String(),
+		PrefixLen: wrapperspb.UInt32(uint32(a.BitLen()))}}}
 }
 
 // onDemandChain fills the chain of every other name. Its certificate is asked for by the SNI of

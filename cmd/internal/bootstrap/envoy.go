@@ -79,12 +79,51 @@ type values struct {
 		Discovery string
 		address
 	}
-	Hosts    []quoted
+	Hosts    []host
 	Ring     quoted
 	Lifetime quoted
 	ClientCA quoted // ClientCA is empty if clients show no certificates.
-	OnDemand bool   // OnDemand is one chain for all names.
-	LDS      bool   // LDS has no listener, which comes from lockstepd.
+	// Nameless is the certificate of a client without a server name, on demand.
+	Nameless quoted
+	OnDemand bool // OnDemand is one chain for all names.
+	LDS      bool // LDS has no listener, which comes from lockstepd.
+}
+
+// host is a host with a filter chain of its own.
+type host struct {
+	Name quoted
+	// Ranges are the destination addresses of the chain. It has none if no host is an address.
+	Ranges []prefix
+	// ByAddress is true for an IP address, whose chain matches no server name.
+	ByAddress bool
+}
+
+type prefix struct {
+	Address quoted
+	Bits    int
+}
+
+// chainHosts returns the hosts with what their chains match. Envoy looks at the destination address
+// first, and does not come back to a less specific one. So where one host is an address, the chain
+// of each name lists that address, too, and then all others.
+func chainHosts(names []string) (all []host) {
+	var addresses []prefix
+	for _, n := range names {
+		if a, ok := keysource.Name(n).Address(); ok {
+			addresses = append(addresses, prefix{quote(n), a.BitLen()})
+		}
+	}
+	if len(addresses) > 0 {
+		addresses = append(addresses, prefix{quote("0.0.0.0"), 0}, prefix{quote("::"), 0})
+	}
+	for _, n := range names {
+		h := host{Name: quote(n), Ranges: addresses}
+		if a, ok := keysource.Name(n).Address(); ok {
+			h.Ranges, h.ByAddress = []prefix{{quote(n), a.BitLen()}}, true
+		}
+		all = append(all, h)
+	}
+	return all
 }
 
 // Envoy returns a whole bootstrap (YAML) for `envoy -c`. It has a listener with a filter chain for
@@ -147,8 +186,9 @@ func shared(o Options) (v values, err error) {
 		return v, err
 	}
 	v.OnDemand, v.LDS = o.Mode == OnDemand, o.Mode == Hybrid
-	for _, h := range hosts {
-		v.Hosts = append(v.Hosts, quote(h))
+	v.Hosts = chainHosts(hosts)
+	if v.Nameless, err = parseNameless(o); err != nil {
+		return v, err
 	}
 	scope, err := parseScope(o.Scope)
 	if err != nil {

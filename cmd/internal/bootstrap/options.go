@@ -41,6 +41,9 @@ type Options struct {
 	// Hosts are the server names, each with a filter chain of its own. "*.example.com" covers one
 	// label. Only mode Eager has them.
 	Hosts []string
+	// Fallback is the name whose certificate a client without a server name gets, such as the
+	// node's IP address. Only mode OnDemand has one. Empty is noName.
+	Fallback string
 	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. Empty means not
 	// known.
 	Envoy string
@@ -190,6 +193,23 @@ func parseHosts(mode Mode, hosts []string) ([]string, error) {
 		names = append(names, string(n))
 	}
 	return names, nil
+}
+
+// noName is asked for if a client sends no server name, and Options.Fallback names nothing else.
+const noName = "no-sni.invalid"
+
+func parseNameless(o Options) (quoted, error) {
+	if o.Fallback == "" {
+		return quote(noName), nil
+	}
+	if o.Mode != OnDemand {
+		return "", bad("fallback: it is of mode %s only; elsewhere give a host that is an IP address", OnDemand)
+	}
+	n, err := keysource.ServerName(o.Fallback)
+	if err != nil {
+		return "", bad("fallback: %v", err)
+	}
+	return quote(string(n)), nil
 }
 
 func parseLifetime(d time.Duration) (time.Duration, error) {

@@ -1,0 +1,109 @@
+package edgeproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/lockstep-tls/lockstep/edgeproxy/ticket"
+	"github.com/lockstep-tls/lockstep/keysource"
+)
+
+const (
+	// addressWithin is how long a client that can be served otherwise waits to learn whether there
+	// is a certificate for the address to which it connected.
+	addressWithin = 250 * time.Millisecond
+	// addressAgain is how long clients do not wait after the control plane did not answer.
+	addressAgain = 5 * time.Second
+)
+
+// byAddress has the configurations for clients that name no server, by the address to which they
+// connected. A configuration is made when it is needed, so there is one for each certificate of an
+// address at most.
+type byAddress struct {
+	keys ticket.Keys
+
+	mu      sync.Mutex
+	configs map[keysource.Name]*tls.Config
+}
+
+// forAddress returns the configuration for clients that connected to an address and named no
+// server. Their sessions do not resume at another address.
+func (l *listener) forAddress(n keysource.Name) *tls.Config {
+	b := l.addressed.Load()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.configs[n]; c != nil {
+		return c
+	}
+	c := l.withoutKeys()
+	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return l.proxy.opts.Certificates.Certificate(hello.Context(), n)
+	}
+	b.keys.Install(c, l.terms.ID().At(n), func(string) bool { return l.proxy.opts.Certificates.Serves(n) })
+	if b.configs == nil {
+		b.configs = make(map[keysource.Name]*tls.Config)
+	}
+	b.configs[n] = c
+	return c
+}
+
+// addressOf returns the address to which a client connected, if there is a certificate for it. It
+// is empty otherwise.
+func (l *listener) addressOf(ctx context.Context, local net.Addr) keysource.Name {
+	at, ok := local.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	addr := at.AddrPort().Addr()
+	if !addr.IsValid() {
+		return ""
+	}
+	if n := keysource.AddressName(addr); l.certified(ctx, n) {
+		return n
+	}
+	return ""
+}
+
+// certified reports whether there is a certificate for an address. If the client can be served
+// otherwise, it does not wait long for a control plane that does not answer.
+func (l *listener) certified(ctx context.Context, n keysource.Name) bool {
+	if l.fallback != "" || l.HealthPath != "" {
+		wait := addressWithin
+		if time.Now().UnixNano() < l.unanswered.Load() {
+			wait = 0
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+		defer func() {
+			if wait > 0 && context.Cause(ctx) == context.DeadlineExceeded {
+				l.unanswered.Store(time.Now().Add(addressAgain).UnixNano())
+			}
+		}()
+	}
+	_, err := l.proxy.opts.Certificates.Certificate(ctx, n)
+	return err == nil
+}
+
+// nameless returns the certificate of a client that named no server. It is that of the address to
+// which it connected, or else the fallback's.
+func (l *listener) nameless(ctx context.Context, local net.Addr) (*tls.Certificate, error) {
+	n := l.addressOf(ctx, local)
+	if n == "" {
+		n = l.fallback
+	}
+	if n == "" {
+		return nil, errNoName
+	}
+	return l.proxy.opts.Certificates.Certificate(ctx, n)
+}
+
+// localAddr returns the address to which the client of a request connected.
+func localAddr(r *http.Request) net.Addr {
+	a, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return a
+}
