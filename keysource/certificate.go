@@ -109,6 +109,7 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 		}
 		notes = append(notes, moved...)
 	}
+	notes = append(notes, largeIssuers(certs)...)
 	leaf = certs[0]
 	if err := inTime(certs, now); err != nil {
 		return Certificate{}, DER{}, err
