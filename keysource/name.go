@@ -49,8 +49,8 @@ func normal(s string) (Name, error) {
 	}
 	if a, err := netip.ParseAddr(unbracketed(s)); err == nil {
 		if a.Zone() != "" {
-			return "", fmt.Errorf("%w: %q has a zone, which is no part of a certificate: leave out %%%s", ErrBadName, s,
-				a.Zone())
+			return "", fmt.Errorf("%w: %q has a zone, which is no part of a certificate: leave out %%%s", ErrBadName,
+				s, a.Zone())
 		}
 		return AddressName(a), nil
 	}
@@ -66,7 +66,7 @@ func normal(s string) (Name, error) {
 	if ascii == "" || strings.HasSuffix(ascii, ".") {
 		return "", fmt.Errorf("%w: %q has an empty label", ErrBadName, s)
 	}
-	if a, err := netip.ParseAddr(ascii); err == nil && !wild { // with a dot behind it, or in wide digits
+	if a, err := netip.ParseAddr(ascii); err == nil && !wild { // a dot behind it, or wide digits
 		return AddressName(a), nil
 	}
 	if strings.Count(ascii, ".")+1 > maxLabels {
