@@ -207,6 +207,17 @@ func allows(p *Policy, identity, scope string, n keysource.Name) bool {
 	return false
 }
 
+func TestAnAddressIsGrantedByItself(t *testing.T) {
+	p := parse(t, "rules:\n- {identity: edge-1, "+
+		"names: [192.0.2.1, \"[2001:DB8::1]\", \"*.0.2.2\", \"*.shop.example\"]}\n")
+	for n, want := range map[keysource.Name]bool{"192.0.2.1": true, "2001:db8::1": true, "192.0.2.2": false,
+		"192.0.2.3": false, "2001:db8::2": false, "a_b.shop.example": true} {
+		if got := p.AllowsName("edge-1", n); got != want {
+			t.Errorf("%s: %v, want %v", n, got, want)
+		}
+	}
+}
+
 func TestTheIndexSaysWhatTheRulesSay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		who := rapid.StringMatching(`(spiffe://(a|b)/[ab/]{1,3}|[ab.]{1,3}|unix:uid=[01]{1,2})`)
