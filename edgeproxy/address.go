@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/edgeproxy/ticket"
@@ -18,7 +19,35 @@ const (
 	addressWithin = 250 * time.Millisecond
 	// addressAgain is how long clients do not wait after the control plane did not answer.
 	addressAgain = 5 * time.Second
+	// addressAbsent is how long it is believed that an address has no certificate. Health checks
+	// come all the time, and where a policy denies the address, each question is a line in a log.
+	addressAbsent = time.Minute
+	// maxAddresses bounds of how many addresses that is remembered. A balancer may tell many.
+	maxAddresses = 1000
 )
+
+// withoutCertificate are addresses that have none, and until when that is believed.
+type withoutCertificate struct {
+	lasts atomic.Int64 // how long, as a duration
+
+	mu    sync.Mutex
+	until map[keysource.Name]time.Time
+}
+
+func (w *withoutCertificate) has(n keysource.Name) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Before(w.until[n])
+}
+
+func (w *withoutCertificate) add(n keysource.Name) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.until == nil || len(w.until) >= maxAddresses {
+		w.until = make(map[keysource.Name]time.Time)
+	}
+	w.until[n] = time.Now().Add(time.Duration(w.lasts.Load()))
+}
 
 // byAddress has the configurations for clients that name no server, by the address to which they
 // connected. A configuration is made when it is needed, so there is one for each certificate of an
@@ -71,6 +100,9 @@ func (l *listener) addressOf(ctx context.Context, local net.Addr) keysource.Name
 // certified reports whether there is a certificate for an address. If the client can be served
 // otherwise, it does not wait long for a control plane that does not answer.
 func (l *listener) certified(ctx context.Context, n keysource.Name) bool {
+	if l.bare.has(n) {
+		return false
+	}
 	if l.fallback != "" || l.HealthPath != "" {
 		wait := addressWithin
 		if time.Now().UnixNano() < l.unanswered.Load() {
@@ -86,6 +118,9 @@ func (l *listener) certified(ctx context.Context, n keysource.Name) bool {
 		}()
 	}
 	_, err := l.proxy.opts.Certificates.Certificate(ctx, n)
+	if err != nil && ctx.Err() == nil && !l.proxy.opts.Certificates.Serves(n) {
+		l.bare.add(n)
+	}
 	return err == nil
 }
 

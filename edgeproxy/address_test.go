@@ -27,6 +27,32 @@ func (r *rig) nameless(at int, address string, change func(*tls.Config)) (*tls.C
 	return tls.Dial("tcp", r.addrs[at], c)
 }
 
+// findAtOnce makes the listeners forget at once which addresses have no certificate.
+func (r *rig) findAtOnce() {
+	for _, l := range r.proxy.listeners {
+		l.bare.lasts.Store(0)
+	}
+}
+
+func TestAnAddressWithoutACertificateIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	r := to(t, func(c *Config) { c.Listeners = []Listener{{Fallback: shop}} }, origin(t, "http", seen))
+	for range 3 {
+		if got := ask(r, 0, "", shop); got != 200 {
+			t.Errorf("%d", got)
+		}
+	}
+	r.serve(loopback)
+	if got := ask(r, 0, "", shop); got != 200 {
+		t.Errorf("%d: it was asked again within the time", got)
+	}
+	r.findAtOnce()
+	r.proxy.listeners[0].bare.add(loopback)
+	if got := ask(r, 0, "", loopback); got != 200 {
+		t.Errorf("%d: it is not found after the time", got)
+	}
+}
+
 func TestAClientWithoutAServerNameGetsTheCertificateOfItsAddress(t *testing.T) {
 	t.Parallel()
 	clients := ca(t, "clients")
@@ -35,6 +61,7 @@ func TestAClientWithoutAServerNameGetsTheCertificateOfItsAddress(t *testing.T) {
 		c.Listeners = []Listener{{}, {Fallback: shop}, {HealthPath: probePath}, {HealthPath: probePath, ClientCA: file},
 			{HealthPath: probePath, Fallback: shop}}
 	}, origin(t, "http", seen))
+	r.findAtOnce()
 	for at, want := range []int{0, 421, 421, 421, 421} {
 		if got := ask(r, at, "", loopback); got != want {
 			t.Errorf("listener %d, before there is a certificate for the address: %d, want %d", at, got, want)
@@ -84,6 +111,7 @@ func TestAProbesConnectionStaysOneWhenTheAddressGetsACertificate(t *testing.T) {
 	file := clientCA(t, ca(t, "clients"))
 	r := to(t, func(c *Config) { c.Listeners = []Listener{{HealthPath: probePath, ClientCA: file}} },
 		origin(t, "http", seen))
+	r.findAtOnce()
 	c := r.dial("", "http/1.1")
 	r.serve(loopback)
 	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
@@ -97,6 +125,7 @@ func TestASessionOfAnAddressEndsWithItsCertificate(t *testing.T) {
 	t.Parallel()
 	r := to(t, func(c *Config) { c.Listeners = []Listener{{Fallback: shop}, {Fallback: shop}} },
 		origin(t, "http", seen))
+	r.findAtOnce()
 	r.serve(loopback)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		store := tls.NewLRUClientSessionCache(10)

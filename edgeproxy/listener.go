@@ -33,6 +33,7 @@ type listener struct {
 	// the control plane, in nanoseconds since 1970.
 	addressed  atomic.Pointer[byAddress]
 	unanswered atomic.Int64
+	bare       withoutCertificate
 	// balancers are the networks of ProxyProtocol.
 	balancers []netip.Prefix
 	// forProbes is for handshakes that only probes make. It is nil if there are none.
@@ -56,6 +57,7 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 	}
 	out.current.Store(out.config(noKeys)) // there are no tickets before the first real key
 	out.addressed.Store(&byAddress{keys: noKeys})
+	out.bare.lasts.Store(int64(addressAbsent))
 	out.server = &http.Server{
 		Handler:           out,
 		TLSConfig:         &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols},

@@ -65,7 +65,8 @@ func TestAnAddressIsAHostLikeAnyOther(t *testing.T) {
 	bundled := s.edge("edge-4", "")
 	s.awaitReady()
 	for _, e := range []*envoy{hybrid, eager, demand, bundled} {
-		for _, host := range []string{loopback, name, "a_b.wild.example"} {
+		for _, host := range []string{loopback, name, "a_b.wild.example", "1a.wild.example", "A_-B.Wild.Example",
+			"xn--bcher-kva.wild.example", strings.Repeat("a", 63) + ".wild.example"} {
 			if e == eager && host != loopback && host != name {
 				continue // it has no chain for it
 			}
