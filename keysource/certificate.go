@@ -188,9 +188,13 @@ func CheckChain(chain []byte, n Name, now time.Time) error {
 	return Certificate{Names: namesOf(certs[0])}.CheckName(n)
 }
 
-// namesOf returns the names under which a certificate can be served.
+// namesOf returns the names under which a certificate can be served. An address that stands there
+// as a DNS name is none, since clients do not take it.
 func namesOf(leaf *x509.Certificate) []string {
-	names := slices.Clone(leaf.DNSNames)
+	names := slices.DeleteFunc(slices.Clone(leaf.DNSNames), func(n string) bool {
+		_, err := netip.ParseAddr(n)
+		return err == nil
+	})
 	for _, ip := range leaf.IPAddresses {
 		if a, ok := netip.AddrFromSlice(ip); ok {
 			names = append(names, string(AddressName(a)))
@@ -205,7 +209,12 @@ func (c Certificate) CheckName(n Name) error {
 	if c.Covers(n) {
 		return nil
 	}
-	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there", ErrBadCertificate, c.Names, n)
+	hint := ""
+	if _, address := n.Address(); address {
+		hint = "; an address must stand in it as an IP address, not as a DNS name"
+	}
+	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there%s", ErrBadCertificate, c.Names,
+		n, hint)
 }
 
 // Covers reports whether the certificate is valid for n, as a client would check it.

@@ -64,7 +64,8 @@ func TestFoldersAreNamedAsProgramsNameThem(t *testing.T) {
 			t.Errorf("%s with %s: %q, %v", c.folder, c.file, n, err)
 		}
 	}
-	for _, n := range []keysource.Name{"shop.example", "*.shop.example", "node-0001", "127.0.0.1", "::1", "a_b.example"} {
+	for _, n := range []keysource.Name{"shop.example", "*.shop.example", "node-0001", "127.0.0.1", "::1",
+		"a_b.example"} {
 		if got, err := Host(Folder(n), func(string) bool { return true }); got != n || err != nil {
 			t.Errorf("%s: %s, %v", n, got, err)
 		}
