@@ -64,7 +64,7 @@ caddy: go
 # These packages run programs that are not ours, or build ours: Envoy, Redis, NATS, keepalived,
 # systemd, promtool.
 WHOLE := deploy/.*|store/redis|store/jetstream|events/nats|cmd/internal/(stores|bootstrap)
-WHOLE := $(WHOLE)|test/(abuse|canary|compat|corpus|crash|demo|double|e2e|fleet|soak|traffic)
+WHOLE := $(WHOLE)|test/(abuse|canary|compat|corpus|crash|demo|double|e2e|field|fleet|soak|traffic)
 
 .PHONY: check
 check: lint ## before each commit: format, lint, and the unit tests, which need no other program
@@ -79,6 +79,12 @@ e2e: ## one end-to-end test by name, with what it needs built:
 		echo "say which: make e2e RUN=name; \"$$run\" is none of"; sed 's/^/  /' <<<"$$all"; exit 1; fi
 	@$(MAKE) build envoy
 	go test -v -count 1 -timeout 30m -run '$(RUN)' ./test/e2e
+
+.PHONY: field
+field: test-packages build envoy ## run all cases of test/field: what people's files, clients and
+## servers do, on the real programs; prints a table (ONLY='02 21' runs some; the quick ones are in
+## make test)
+	@test/field/run $(ONLY)
 
 # Passing subtests and progress lines are left out of the output; every failure is shown with its
 # whole log. The soak mostly waits: it goes on for ten minutes beside all other packages, and its
@@ -127,8 +133,9 @@ promtool: ## install promtool into .promtool/ (it checks the alert rules)
 
 .PHONY: test-packages
 # the race detector needs a C compiler, the Redis store its servers, failovers keepalived, edges
-# behind a balancer HAProxy, partitions ip, units systemd (and the kill that they name); the rest is
-# fetched by go and by test/install-envoy
+# behind a balancer HAProxy, edges before servers nginx and Node.js, cases curl and openssl,
+# partitions ip, units systemd (and the kill that they name); the rest is fetched by go and by
+# test/install-envoy. No service is started: nginx would take port 80.
 test-packages:
 	@command -v gcc >/dev/null || { \
 		echo "installing gcc (the race detector needs it)"; \
@@ -147,6 +154,14 @@ test-packages:
 		echo "installing haproxy (edges are tested behind it)"; \
 		test/install-services haproxy || { \
 			echo "haproxy could not be installed; as root, type: apt-get install -y haproxy"; exit 1; }; }
+	@command -v nginx >/dev/null || test -x /usr/sbin/nginx || { \
+		echo "installing nginx (edges are tested in front of it)"; \
+		test/install-services nginx || { \
+			echo "nginx could not be installed; as root, type: apt-get install -y nginx"; exit 1; }; }
+	@command -v node >/dev/null && command -v curl >/dev/null && command -v openssl >/dev/null || { \
+		echo "installing nodejs, curl and openssl (edges are tested with them)"; \
+		apt-get update -q && apt-get install -qy --no-install-recommends nodejs curl openssl || { \
+			echo "they could not be installed; as root, type: apt-get install -y nodejs curl openssl"; exit 1; }; }
 	@command -v ip >/dev/null || { \
 		echo "installing iproute2 (the tests that cut links need it)"; \
 		apt-get update -q && apt-get install -qy --no-install-recommends iproute2 || { \

@@ -19,9 +19,9 @@ var believedNames = set(
 	"proxy-client-ip", "z-forwarded-for", "do-connecting-ip", "incap-client-ip", "x-sucuri-clientip",
 	"x-vercel-forwarded-for", "x-vercel-proxied-for", "forwarded", "forwarded-for",
 	// its user and its certificate
-	"x-client-dn", "x-client-cn", "x-client-verify", "x-client-subject", "x-client-issuer", "x-consumer-id",
-	"x-consumer-username", "x-consumer-custom-id", "x-consumer-groups", "x-credential-identifier",
-	"x-anonymous-consumer",
+	"x-client-dn", "x-client-cn", "x-client-verify", "x-client-verified", "x-client-subject", "x-client-issuer",
+	"x-consumer-id", "x-consumer-username", "x-consumer-custom-id", "x-consumer-groups",
+	"x-credential-identifier", "x-anonymous-consumer",
 	// the scheme, the host and the path
 	"https", "x-https", "front-end-https", "x-scheme", "x-url-scheme", "x-host", "x-http-host-override",
 	"x-original-url", "x-original-uri", "x-original-path", "x-original-method", "x-original-host",
@@ -35,7 +35,8 @@ var believedNames = set(
 var believedPrefixes = byLetter(
 	"x-forward", "x-real-", "true-client-", "x-true-client-", "x-remote-", "remote-", "x-rewrite-", "x-envoy-",
 	"x-ssl", "ssl-", "x-tls-", "x-mtls-", "client-cert", "x-client-cert", "x-client-ssl-", "x-client-tls-",
-	"x-auth-request-", "x-authenticated-", "x-webauth-", "x-authentik-", "x-vouch-", "x-pomerium-", "tailscale-user-",
+	"x-auth-request-", "x-authenticated-", "x-webauth-",
+	"oidc-", "x-authentik-", "x-vouch-", "x-pomerium-", "tailscale-user-",
 	"cf-", "cloudfront-", "fastly-", "fly-", "wl-proxy-", "x-arr-", "x-azure-", "x-ms-client-principal", "x-ms-token-",
 	"x-appengine-", "x-goog-authenticated-user-", "x-goog-iap-", "x-amzn-mtls-", "x-amzn-oidc-", "x-amzn-tls-",
 	"x-vercel-ip-", "x-accel-", "x-sendfile-",
@@ -94,7 +95,7 @@ func withoutBelieved(h http.Header) {
 
 // tellClient sets what upstreams are told of the client. What a client says of itself is removed,
 // from its trailers as well. What a trusted proxy says stays, even if a Connection header names it.
-// Httputil removes that, and Forwarded.
+// Httputil removes that, and Forwarded, to which the edge adds nothing. Envoy does the same.
 func (p *Proxy) tellClient(r *httputil.ProxyRequest) {
 	e := entryOf(r.In.Context())
 	if !p.trusts(r.In.RemoteAddr) {
@@ -111,7 +112,7 @@ func (p *Proxy) tellClient(r *httputil.ProxyRequest) {
 		return
 	}
 	for name, v := range r.In.Header {
-		if name != "Forwarded" && believed(name) {
+		if believed(name) {
 			r.Out.Header[name] = v
 		}
 	}

@@ -325,6 +325,9 @@ func Networks(key string, list []string) (all []netip.Prefix, err error) {
 	for _, s := range list {
 		n, err := netip.ParsePrefix(s)
 		if err != nil {
+			if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+				return nil, fmt.Errorf("%s: %q is no network: write %s/%d", key, s, a, a.BitLen())
+			}
 			return nil, fmt.Errorf("%s: %q is no network such as 10.0.0.0/8", key, s)
 		}
 		all = append(all, n.Masked())

@@ -15,11 +15,12 @@ import (
 // forward returns the handler of a route.
 func (p *Proxy) forward(u *upstream) http.Handler {
 	proxy := &httputil.ReverseProxy{
-		Transport:    u,
-		Rewrite:      p.rewrite,
-		BufferPool:   &p.buffers,
-		ErrorHandler: p.fail,
-		ErrorLog:     log.New(io.Discard, "", 0), // the access log has the outcome of the request
+		Transport:      u,
+		Rewrite:        p.rewrite,
+		BufferPool:     &p.buffers,
+		ModifyResponse: sound,
+		ErrorHandler:   p.fail,
+		ErrorLog:       log.New(io.Discard, "", 0), // the access log has the outcome of the request
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rw, ok := w.(*response); ok {
@@ -71,6 +72,9 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.WriteHeader(http.StatusGatewayTimeout)
 	default:
 		w.WriteHeader(http.StatusBadGateway)
+		if rw, ok := w.(*response); ok {
+			rw.linger()
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ func TestOnlyTrustedProxiesSayWhoIsBehindThem(t *testing.T) {
 		{"a trusted proxy", "127.0.0.0/8", map[string]string{
 			"X-Forwarded-For": "[6.6.6.6, 7.7.7.7, 127.0.0.1]", "X-Forwarded-Host": "[outside.example]",
 			"X-Forwarded-Proto": "[http]",
-			"X-Forwarded-Port":  "[80]", "Forwarded": "[]",
+			"X-Forwarded-Port":  "[80]", "Forwarded": "[for=6.6.6.6]",
 		}},
 	} {
 		r := to(t, func(c0 *Config) { c0.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)} }, up)

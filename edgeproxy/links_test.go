@@ -3,12 +3,14 @@ package edgeproxy
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -259,6 +261,16 @@ func TestAnUpstreamByAddressIsKnownByItsName(t *testing.T) {
 			if want == 200 && got != proto+" shop.example backend.internal" {
 				t.Errorf("%q: the upstream was asked for %q", name, got)
 			}
+		}
+	}
+	var wrong x509.HostnameError
+	for want, c := range map[string]x509.Certificate{
+		`["192.0.2.1"] to the route as upstream_name`: {IPAddresses: []net.IP{{192, 0, 2, 1}}},
+		"have it issued with one":                     {URIs: []*url.URL{{Scheme: "spiffe", Host: "t"}}},
+	} {
+		wrong.Certificate = &c
+		if err := hint(wrong); !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
 		}
 	}
 	// A certificate for the address.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -140,10 +141,14 @@ type body struct {
 	trailer http.Header
 	stream  bool // the client does not say how long it is
 	guard   guard
+	// reading is held during a read. Of two that wait for HTTP/2, net/http would wake only one.
+	reading sync.Mutex
 	err     atomic.Pointer[error] // the error of the last read
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	b.guard.enter()
 	defer b.guard.leave()
 	n, err := b.ReadCloser.Read(p)

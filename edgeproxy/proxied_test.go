@@ -306,3 +306,13 @@ func FuzzProxyHeader(f *testing.F) {
 		}
 	})
 }
+
+func TestAnAddressThatIsNoNetworkIsRefusedWithWhatToWrite(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]string{"10.0.0.1": "write 10.0.0.1/32", "::1": "write ::1/128",
+		"fe80::1%eth0": "10.0.0.0/8", "balancer": "such as 10.0.0.0/8"} {
+		if _, err := Networks("proxy_protocol", []string{s}); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", s, err, want)
+		}
+	}
+}

@@ -399,10 +399,10 @@ func TestAResponseThatIsNoneIsThisRequestsFault(t *testing.T) {
 			"\x15\x03\x01\x00\x02\x02\x28", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nNo colon\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "HTTP/1.1 99999 OK\r\n\r\n",
-			"HTTP/1.1 200 OK\r\nTransfer-Encoding: zip\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: zip\r\n\r\n", "HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 11<<20) + "\r\n\r\n",
 		},
-		"h2c": {"x y", ":status abc", ":status 200 Upper y", ":status 200 :path /"},
+		"h2c": {"x y", ":status abc", ":status 099", ":status 200 Upper y", ":status 200 :path /"},
 	} {
 		for _, what := range all {
 			t.Run(scheme, func(t *testing.T) {

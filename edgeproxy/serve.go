@@ -42,6 +42,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, status, err := l.find(r)
 	if e.err = err; status != http.StatusOK {
 		rw.WriteHeader(status)
+		rw.linger()
 		return
 	}
 	e.xfcc = l.clientCert(r)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -262,7 +263,14 @@ func hint(err error) error {
 	if !errors.As(err, &name) {
 		return err
 	}
-	return fmt.Errorf("%w: give one of its names %.200q to the route as upstream_name", err, names(name.Certificate))
+	all := slices.Clone(name.Certificate.DNSNames) // a URI is no name of a server
+	for _, ip := range name.Certificate.IPAddresses {
+		all = append(all, ip.String())
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("%w: it has no DNS name and no address: have it issued with one", err)
+	}
+	return fmt.Errorf("%w: give one of its names %.200q to the route as upstream_name", err, all)
 }
 
 // note counts the outcome of a request, unless it is the client's doing.

@@ -209,12 +209,14 @@ func (c Certificate) CheckName(n Name) error {
 	if c.Covers(n) {
 		return nil
 	}
-	hint := ""
-	if _, address := n.Address(); address {
-		hint = "; an address must stand in it as an IP address, not as a DNS name"
+	advice := "put it under one of its names"
+	if wild := "*." + string(n); slices.Contains(c.Names, wild) {
+		advice = fmt.Sprintf("put it under %s (its folder is _.%s)", wild, n)
+	} else if _, address := n.Address(); address {
+		advice = "have it issued with the address as an IP address, not as a DNS name, or " + advice
 	}
-	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there%s", ErrBadCertificate, c.Names,
-		n, hint)
+	return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there: %s",
+		ErrBadCertificate, c.Names, n, advice)
 }
 
 // Covers reports whether the certificate is valid for n, as a client would check it.

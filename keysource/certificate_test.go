@@ -316,3 +316,16 @@ func TestACertificateIsForAnAddressOnlyAsAnIPAddress(t *testing.T) {
 		}
 	}
 }
+
+// certbot names the folder of a wildcard after the domain.
+func TestACertificateForOtherNamesSaysWhereToPutIt(t *testing.T) {
+	for names, want := range map[string]string{
+		"*.shop.example": "put it under *.shop.example (its folder is _.shop.example)",
+		"bank.example":   "put it under one of its names",
+	} {
+		err := keysource.Certificate{Names: []string{names}}.CheckName("shop.example")
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", names, err, want)
+		}
+	}
+}

@@ -82,9 +82,25 @@ func leftOut(i int, block *pem.Block) (note string, err error) {
 		return "", fmt.Errorf("block %d is %s, which is PKCS#7: take the certificates out of it (openssl pkcs7 "+
 			"-in FILE -print_certs)", i, block.Type)
 	}
+	if block.Type == "OPENSSH PRIVATE KEY" {
+		return "", fmt.Errorf("block %d is %q, OpenSSH's own form: convert it (ssh-keygen -p -m PKCS8 -f FILE)", i,
+			block.Type)
+	}
 	return "", fmt.Errorf("block %d has the unknown label %.100q: remove it, or label it CERTIFICATE or PRIVATE KEY",
 		i, block.Type)
 }
+
+// isDER reports whether b is a sequence in DER or BER, as keys and certificates are. The shortest
+// keys have a length of one byte.
+func isDER(b []byte) bool {
+	return len(b) > 4 && b[0] == 0x30 && (b[1] >= 0x80 && b[1] <= 0x83 || int(b[1]) == len(b)-2)
+}
+
+// signedData begins what PKCS#7 holds (RFC 2315, section 14). Windows labels it CERTIFICATE.
+var signedData = []byte{6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2}
+
+// isPKCS7 reports whether der is PKCS#7.
+func isPKCS7(der []byte) bool { return bytes.Contains(der[:min(len(der), 20)], signedData) }
 
 // instead says what is there in place of a block that is missing. It begins with a colon, or is
 // empty.
@@ -93,7 +109,7 @@ func instead(b []byte, labels []string) string {
 	case bytes.HasPrefix(b, []byte{0xfe, 0xed, 0xfe, 0xed}):
 		return ": it is a Java keystore: export it (keytool -importkeystore -deststoretype pkcs12, then openssl " +
 			"pkcs12 -nodes)"
-	case len(b) > 4 && b[0] == 0x30 && (b[1] == 0x82 || b[1] == 0x80 || b[1] == 0x83):
+	case isDER(b):
 		return ": it is DER: convert it (openssl x509 -inform der, openssl pkey -inform der, openssl pkcs12 " +
 			"-nodes or openssl pkcs7 -inform der -print_certs)"
 	case len(labels) > 0:

@@ -71,7 +71,11 @@ func parseChain(b []byte) ([]*x509.Certificate, []string, error) {
 			note = fmt.Sprintf("the unknown label %.100q stands at a certificate, which is taken", block.Type)
 		}
 		c, err := x509.ParseCertificate(der)
-		if err != nil {
+		switch {
+		case err != nil && isPKCS7(der):
+			return nil, nil, fmt.Errorf("block %d is PKCS#7 under the label %s: label it PKCS7, and take the "+
+				"certificates out of it (openssl pkcs7 -in FILE -print_certs)", i, block.Type)
+		case err != nil:
 			return nil, nil, fmt.Errorf("certificate %d: %v", len(certs), err)
 		}
 		if certs = append(certs, c); note != "" && !slices.Contains(notes, note) {

@@ -148,6 +148,8 @@ func TestWhatIsAmbiguousIsRefusedByName(t *testing.T) {
 	renewed, _ := inter.Issue(t, "shop.example")
 	chain := join(leaf, inter.PEM)
 	branch := cross(t, inter, older, func(*x509.Certificate) {})
+	short := append([]byte{0x30, 50}, make([]byte, 50)...) // a key of Ed25519 has so many bytes
+	pkcs7 := []byte("\x30\x82\x01\x00\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0")
 	for name, c := range map[string]struct {
 		chain, key []byte
 		words      string
@@ -162,11 +164,13 @@ func TestWhatIsAmbiguousIsRefusedByName(t *testing.T) {
 			`block 2 has the unknown label "SOMETHING"`},
 		"a key's": {chain, join(block("SOMETHING", []byte("x")), key),
 			`block 0 has the unknown label "SOMETHING"`},
-		"an OpenSSH key": {chain, block("OPENSSH PRIVATE KEY", []byte("x")), `"OPENSSH PRIVATE KEY"`},
+		"an OpenSSH key": {chain, block("OPENSSH PRIVATE KEY", []byte("x")), `"OPENSSH PRIVATE KEY", OpenSSH's own`},
 		"PKCS#7":         {block("PKCS7", []byte("x")), key, "openssl pkcs7 -in FILE -print_certs"},
 		"escaped": {bytes.ReplaceAll(chain, []byte("\n"), []byte(`\n`)), key,
 			`line breaks are written as \n`},
 		"DER":                {inter.Cert.Raw, key, "it is DER: convert it"},
+		"a key in DER":       {chain, short, "no PRIVATE KEY block in the PEM: it is DER: convert it"},
+		"PKCS#7 of Windows":  {block("CERTIFICATE", pkcs7), key, "block 0 is PKCS#7 under the label CERTIFICATE"},
 		"a Java keystore":    {[]byte("\xfe\xed\xfe\xed\x00\x00"), key, "keytool -importkeystore"},
 		"only a request":     {block("CERTIFICATE REQUEST", []byte("x")), key, "it has CERTIFICATE REQUEST"},
 		"chain for the key":  {chain, chain, "no PRIVATE KEY block in the PEM: it has CERTIFICATE"},

@@ -88,11 +88,7 @@ func find(folder string) (layout.Files, error) {
 	if err != nil && !missing(err) {
 		return layout.Files{}, err
 	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	files, err := layout.Find(names)
+	files, err := layout.Find(entryNames(entries))
 	if err != nil {
 		return files, fmt.Errorf("%s: %w (to remove the name, remove the folder)%s", folder, err,
 			deeper(folder, entries))
@@ -102,26 +98,17 @@ func find(folder string) (layout.Files, error) {
 
 // deeper says which directory to give instead if a folder holds certificates of its own.
 func deeper(folder string, entries []fs.DirEntry) string {
-	var names []string
+	return layout.Deeper(folder, entryNames(entries), func(below string) []string {
+		entries, _ := os.ReadDir(filepath.Join(folder, below))
+		return entryNames(entries)
+	})
+}
+
+func entryNames(entries []fs.DirEntry) (all []string) {
 	for _, e := range entries {
-		if names = append(names, e.Name()); !isFolder(folder, e) {
-			continue
-		}
-		at := filepath.Join(folder, e.Name())
-		if below, err := os.ReadDir(at); err == nil {
-			var files []string
-			for _, f := range below {
-				files = append(files, f.Name())
-			}
-			if _, ok := layout.Complete(files); ok {
-				return fmt.Sprintf("; %s has folders of certificates: give that directory", folder)
-			}
-		}
+		all = append(all, e.Name())
 	}
-	if all, _ := layout.FindFlat(names); len(all) > 0 {
-		return fmt.Sprintf("; %s has files of certificates, such as %s: give that directory", folder, all[0].Chain)
-	}
-	return ""
+	return all
 }
 
 // found is what a look by stat alone shows. key is empty if one file should hold both.

@@ -27,12 +27,15 @@ func (d *Dir) scan(w *watcher, first bool) {
 		entries = nil
 	}
 	r := round{bad: map[string]string{}}
-	var files []string
+	all, files := entryNames(entries), []string(nil)
 	for _, e := range entries {
 		if !isFolder(d.root, e) {
 			if layout.MayMatter(e.Name()) {
 				files = append(files, e.Name())
 			}
+			continue
+		}
+		if layout.Program(e.Name(), all) {
 			continue
 		}
 		folder := filepath.Join(d.root, e.Name())

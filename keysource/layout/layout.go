@@ -42,7 +42,7 @@ var (
 
 // MayMatter reports whether a file may belong to a certificate, by its name.
 func MayMatter(file string) bool {
-	return !strings.HasPrefix(file, ".") && (isChain(file) || isKey(file))
+	return !strings.HasPrefix(file, ".") && (isChain(file) || isKey(file) || isBundle(file))
 }
 
 func isChain(file string) bool {
@@ -55,6 +55,15 @@ func isChain(file string) bool {
 
 func isKey(file string) bool {
 	return path.Ext(file) == ".key" || slices.Contains(keys, file) || strings.HasSuffix(file, "-key.pem")
+}
+
+// isBundle reports whether a file has intermediates, as CAs send them beside the leaf.
+func isBundle(file string) bool {
+	switch path.Ext(file) {
+	case ".ca-bundle", ".p7b", ".p7c":
+		return true
+	}
+	return false
 }
 
 // isIssuer reports whether lego wrote the file beside NAME.crt.
@@ -86,6 +95,10 @@ func Find(files []string) (Files, error) {
 		return Files{}, fmt.Errorf("there is no %s, and no fullchain.pem: %s may lack its intermediates", ChainFile,
 			chain)
 	}
+	if i := slices.IndexFunc(files, isBundle); i >= 0 && !slices.Contains(chains, chain) {
+		return Files{}, fmt.Errorf("there is no %s, and no fullchain.pem: %s %s", ChainFile, chain,
+			apart(chain, files[i]))
+	}
 	key, why := one(files, keys, isKey)
 	if key == "" && why != "" {
 		return Files{}, fmt.Errorf("there is no %s, and several files may stand for it: %s", KeyFile, why)
@@ -115,6 +128,11 @@ func one(files, best []string, of func(string) bool) (file, several string) {
 		return some[0], ""
 	}
 	return "", strings.Join(some[:min(len(some), 5)], ", ")
+}
+
+// apart says what is wrong with a chain whose intermediates are in another file.
+func apart(chain, bundle string) string {
+	return fmt.Sprintf("may lack its intermediates, which %s may have: put both into one file, %s first", bundle, chain)
 }
 
 // Host returns the name whose certificate a folder has. has reports whether it has a file.
@@ -194,6 +212,12 @@ func FindFlat(files []string) (all []Flat, bad map[string]string) {
 				continue
 			}
 			found[n] = true
+			if b := slices.IndexFunc(files, func(other string) bool {
+				return isBundle(other) && strings.TrimSuffix(other, path.Ext(other)) == stem
+			}); b >= 0 {
+				bad[f] = apart(f, files[b])
+				continue
+			}
 			key := ""
 			for _, k := range []string{stem + ".key", f + ".key", stem + "-key.pem"} {
 				if there[k] {
@@ -206,4 +230,27 @@ func FindFlat(files []string) (all []Flat, bad map[string]string) {
 	}
 	slices.SortFunc(all, func(x, y Flat) int { return strings.Compare(x.Chain, y.Chain) })
 	return all, bad
+}
+
+// Program reports whether a folder is of the program that wrote the directory. files are what
+// stands beside the folder.
+func Program(folder string, files []string) bool {
+	// acme.sh has its scripts and its accounts beside the certificates.
+	return slices.Contains([]string{"ca", "deploy", "dnsapi", "notify"}, folder) &&
+		slices.Contains(files, "account.conf")
+}
+
+// Deeper says which directory to give instead of the one that has the folder at path. files are
+// what stands in that folder, and below returns what stands in a folder of it. The answer is empty
+// if there are no certificates.
+func Deeper(at string, files []string, below func(folder string) []string) string {
+	for _, f := range files {
+		if _, err := Find(below(f)); err == nil {
+			return fmt.Sprintf("; %s has folders of certificates: give that directory", at)
+		}
+	}
+	if all, _ := FindFlat(files); len(all) > 0 {
+		return fmt.Sprintf("; %s has files of certificates, such as %s: give that directory", at, all[0].Chain)
+	}
+	return ""
 }

@@ -30,6 +30,10 @@ func TestEachLayoutIsFound(t *testing.T) {
 			"several files may stand for it: a.key, b.key",
 		"cert.pem chain.pem privkey.pem": "cert.pem may lack its intermediates",
 		"a.b.cer a.b.key ca.cer":         "a.b.cer may lack its intermediates",
+		"a_b.ca-bundle a_b.crt a_b.key":  "which a_b.ca-bundle may have: put both into one file, a_b.crt first",
+		"a.crt a.key a.p7b":              "which a.p7b may have: put both into one file, a.crt first",
+		"a.p7b tls.crt tls.key":          "tls.crt tls.key",
+		"fullchain.pem key.pem x.p7b":    "fullchain.pem key.pem",
 	} {
 		f, err := Find(strings.Fields(files))
 		got := f.Chain + " " + f.Key
@@ -83,6 +87,7 @@ func TestFlatFilesAreHosts(t *testing.T) {
 		"shop.example.pem shop.example-key.pem":                "shop.example=shop.example.pem+shop.example-key.pem",
 		"README ca.crt dhparam.pem acme.json a.key server.crt": "",
 		"tls.crt tls.key ca.crt":                               "! tls.crt",
+		"a.b.ca-bundle a.b.crt a.b.key":                        "! a.b.crt",
 		"fullchain.cer a.b.cer a.b.key ca.cer":                 "! fullchain.cer",
 		"127.0.0.1.crt 127.0.0.1.key":                          "127.0.0.1=127.0.0.1.crt+127.0.0.1.key",
 		"a..example.crt a..example.key":                        "! a..example.crt",
@@ -97,6 +102,17 @@ func TestFlatFilesAreHosts(t *testing.T) {
 		}
 		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %q, want %q", files, got, want)
+		}
+	}
+	for _, c := range []struct {
+		folder, beside string
+		want           bool
+	}{
+		{"dnsapi", "acme.sh account.conf ca dnsapi", true}, {"ca", "account.conf", true}, {"ca", "ca intranet", false},
+		{"shop.example_ecc", "account.conf", false},
+	} {
+		if Program(c.folder, strings.Fields(c.beside)) != c.want {
+			t.Errorf("%s beside %s: not %v", c.folder, c.beside, c.want)
 		}
 	}
 	if !slices.Equal([]bool{MayMatter("tls.key"), MayMatter("ca.crt"), MayMatter(".x.key"), MayMatter("README")},

@@ -41,6 +41,9 @@ func Dir(root *os.File) iter.Seq2[Pair, error] {
 				}
 				continue
 			}
+			if layout.Program(name, names) {
+				continue
+			}
 			p := readFolder(folder)
 			if _, usual := slices.BinarySearch(names, p.Folder); p.Folder != name {
 				if other := seen[p.Folder]; other != "" || usual {
@@ -80,6 +83,11 @@ func readFolder(folder string) (p Pair) {
 		if err != nil && !slices.Contains(names, chainFile) {
 			if p.Err = err; len(names) == 0 {
 				_, p.Err = readFile(filepath.Join(folder, chainFile))
+			} else if more := layout.Deeper(folder, names, func(below string) []string {
+				files, _ := readNames(filepath.Join(folder, below))
+				return files
+			}); more != "" {
+				p.Err = fmt.Errorf("%w%s", err, more)
 			}
 			return p
 		}

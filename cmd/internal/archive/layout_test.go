@@ -41,6 +41,10 @@ func TestOtherProgramsFoldersAreReadFromADirectoryAndFromAnArchive(t *testing.T)
 			[]string{"shop.example " + both + " " + both}},
 		"no key": {map[string]string{"shop.example.crt": "c"}, []string{
 			"shop.example: shop.example.crt has no private key, and there is no shop.example.key"}},
+		"a bundle": {map[string]string{"shop.example.crt": "l", "shop.example.ca-bundle": "i",
+			"shop.example.key": "k"}, []string{
+			"shop.example.crt: it may lack its intermediates, which shop.example.ca-bundle may have: put both " +
+				"into one file, shop.example.crt first"}},
 		"a secret itself": {map[string]string{"tls.crt": "c", "tls.key": "k"}, []string{
 			"tls.crt: it stands in the directory itself: move it into a folder of the server name, or give the " +
 				"directory above"}},
@@ -83,5 +87,37 @@ func TestOtherProgramsFoldersAreReadFromADirectoryAndFromAnArchive(t *testing.T)
 		if !slices.Equal(fromDir, c.want) || name != "certbot, both" && !slices.Equal(fromTar, c.want) {
 			t.Errorf("%s: %q, and from an archive %q, want %q", name, fromDir, fromTar, c.want)
 		}
+	}
+}
+
+func TestADirectoryAboveCertificatesIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	for _, file := range []string{"live/shop.example/fullchain.pem", "live/shop.example/privkey.pem",
+		"certificates/a.example.crt", "certificates/b.example.crt", "certificates/a.example.key",
+		"renewal/shop.example.conf", "account.conf", "ca/acme/account.key", "dnsapi/dns_cf.sh"} {
+		at := filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var got []string
+	for p, err := range Dir(f) {
+		got = append(got, strings.ReplaceAll(fmt.Sprint(p.Folder, ": ", cmp.Or(err, p.Err)), dir, "DIR"))
+	}
+	if want := []string{
+		"certificates: there is no tls.crt, and several files may stand for it: a.example.crt, " +
+			"b.example.crt; DIR/certificates has files of certificates, such as a.example.crt: give that directory",
+		"live: there is no tls.crt; DIR/live has folders of certificates: give that directory",
+		"renewal: there is no tls.crt",
+	}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -1,0 +1,16 @@
+package edgeproxy
+
+import "testing"
+
+// An upstream may say that a response without a body has one.
+func TestNoContentHasNoLength(t *testing.T) {
+	t.Parallel()
+	s := scripted(t, "http", func(int, int) string { return "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n" })
+	r := to(t, nil, s.url)
+	for _, proto := range protos {
+		resp, body := r.do(r.over(proto), "GET", "/", nil)
+		if resp.StatusCode != 204 || body != "" || resp.Header["Content-Length"] != nil {
+			t.Errorf("%s: %d %q %v", proto, resp.StatusCode, body, resp.Header)
+		}
+	}
+}
