@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -27,7 +28,9 @@ func (s *stage) address(ip string) fleet.Pair {
 func (s *stage) asked(e *envoy, host string) error {
 	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{RootCAs: s.ca.Pool()},
-		Dial:            func(string, string) (net.Conn, error) { return net.Dial("tcp", e.addr) }}}
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", e.addr)
+		}}}
 	_, port, _ := net.SplitHostPort(e.addr)
 	resp, err := c.Get("https://" + net.JoinHostPort(host, port) + "/")
 	if err != nil {
