@@ -37,8 +37,9 @@ type Listener struct {
 	// Scope is the scope whose ticket keys it uses. Listeners of one scope take each other's
 	// tickets if they demand the same of clients.
 	Scope string `yaml:"scope"`
-	// Fallback is a server name. Its certificate goes to clients that send no server name, or one
-	// without a certificate. If it is empty, such handshakes fail.
+	// Fallback is a server name or an IP address. Its certificate goes to clients that send a
+	// server name without a certificate, or none. Of these some connect to an address that has a
+	// certificate, and get that. If it is empty, such handshakes fail.
 	Fallback string `yaml:"fallback"`
 	// MinVersion is the oldest TLS version: "1.2" or "1.3".
 	MinVersion string `yaml:"min_version"`
@@ -55,11 +56,12 @@ type Listener struct {
 	// Connections is how many connections may be open at once. Further ones wait to be accepted. 0
 	// means no limit.
 	Connections int `yaml:"connections"`
-	// HealthPath is a path that the edge answers itself, for every host, with 200 once it is ready.
-	// It is for the health checks of balancers, which often send no server name, and an address as
-	// the host. Without a fallback, a handshake without a server name is then taken for one of
-	// theirs. It gets a certificate that nobody has signed, needs none of its own, and finds
-	// nothing but this path. If it is empty, there is no such path.
+	// HealthPath is a path that the edge answers itself, for every host, with 200 once it is
+	// ready. It is for the health checks of balancers, which often send no server name, and an
+	// address as the host. Without a fallback, and without a certificate for the address, a
+	// handshake without a server name is then taken for one of theirs. It gets a certificate that
+	// nobody has signed, needs none of its own, and finds nothing but this path. If it is empty,
+	// there is no such path.
 	HealthPath string `yaml:"health_path"`
 	// ProxyProtocol are the networks (10.0.0.0/8) of balancers that put a header of the PROXY
 	// protocol, version 1 or 2, in front of each connection. The header tells the client's address,

@@ -1,6 +1,7 @@
 package edgeproxy
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // checkHealthPath refuses a path that no probe could send, or that sites have themselves.
@@ -50,16 +53,37 @@ func (l *listener) health(w http.ResponseWriter, r *http.Request) {
 
 // ofProbe reports whether a handshake with that server name is one that only a probe makes. The
 // listener has no certificate for it, and would refuse it if there were no health path. Nothing but
-// the health path is served on such a connection.
-func (l *listener) ofProbe(serverName string) bool {
+// the health path is served on such a connection. An address to which a client without a server
+// name connected has no certificate here.
+func (l *listener) ofProbe(ctx context.Context, serverName string) bool {
 	if l.HealthPath == "" || l.Fallback != "" {
 		return false
 	}
 	if serverName == "" {
 		return true
 	}
-	_, err := netip.ParseAddr(serverName) // some send the address, which is no server name
-	return err == nil
+	addr, err := netip.ParseAddr(serverName) // some send the address, which is no server name
+	return err == nil && !l.certified(ctx, keysource.AddressName(addr))
+}
+
+// ofProbeRequest reports whether a request came on the connection of a probe. A client's connection
+// has a client certificate where the listener asks for one.
+func (l *listener) ofProbeRequest(r *http.Request) bool {
+	if l.HealthPath == "" || l.Fallback != "" {
+		return false
+	}
+	if name := r.TLS.ServerName; name != "" {
+		if _, err := netip.ParseAddr(name); err != nil {
+			return false
+		}
+	}
+	if l.cas != nil && len(r.TLS.PeerCertificates) == 0 {
+		return true
+	}
+	if r.TLS.ServerName == "" && l.addressOf(r.Context(), localAddr(r)) != "" {
+		return false
+	}
+	return l.ofProbe(r.Context(), r.TLS.ServerName)
 }
 
 // probed returns the configurations of such handshakes. Probes look at no certificate, so they get

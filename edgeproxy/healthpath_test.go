@@ -154,7 +154,7 @@ func TestWithoutAHealthPathNothingHasChanged(t *testing.T) {
 		}
 	}
 	for _, l := range r.proxy.listeners {
-		if l.ofProbe("127.0.0.1") || l.ofProbe("") {
+		if l.ofProbe(t.Context(), "127.0.0.1") || l.ofProbe(t.Context(), "") {
 			t.Errorf("%+v", l.Listener)
 		}
 	}

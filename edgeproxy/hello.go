@@ -44,7 +44,9 @@ func (l *listener) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	a := attemptOf(hello)
 	a.hello, a.name, a.versions = true, hello.ServerName, hello.SupportedVersions
 	all := l.current.Load()
-	if l.ofProbe(hello.ServerName) {
+	if n := l.namelessAt(hello); n != "" {
+		all = l.forAddress(n)
+	} else if l.ofProbe(hello.Context(), hello.ServerName) {
 		all = l.forProbes
 	}
 	fit := all.usual

@@ -38,6 +38,11 @@ type listener struct {
 	handshakes    sync.WaitGroup // handshakes that go on
 	handshaking   context.Context
 	endHandshakes context.CancelFunc
+	// addressed is for clients that name no server. unanswered is until when they do not wait for
+	// the control plane, in nanoseconds since 1970.
+	addressed  atomic.Pointer[byAddress]
+	unanswered atomic.Int64
+	bare       withoutCertificate
 	// balancers are the networks of ProxyProtocol.
 	balancers []netip.Prefix
 	// forProbes is for handshakes that only probes make. It is nil if there are none.
@@ -61,6 +66,8 @@ func (p *Proxy) newListener(l Listener) (*listener, error) {
 		out.terms.ClientAuth, out.terms.Clients = tls.RequireAndVerifyClientCert, l.ClientNames
 	}
 	out.current.Store(out.configs(noKeys)) // there are no tickets before the first real key
+	out.addressed.Store(&byAddress{keys: noKeys})
+	out.bare.lasts.Store(int64(addressAbsent))
 	out.tls = &tls.Config{GetConfigForClient: out.forClient, NextProtos: protocols}
 	out.http1, out.http2 = out.server(), out.server()
 	out.http1.Protocols.SetHTTP1(true)
@@ -113,11 +120,19 @@ const frameSize = 64 << 10
 // use takes the keys of a ring.
 func (l *listener) use(k ticket.Keys) {
 	l.current.Store(l.configs(k))
+	l.addressed.Store(&byAddress{keys: k})
 	l.ready.Store(true)
 }
 
 // config returns a configuration with the keys of a ring. It speaks protocols, or none by name.
 func (l *listener) config(k ticket.Keys, protocols []string) *tls.Config {
+	c := l.withoutKeys(protocols)
+	k.Install(c, l.terms.ID(), l.mayResume)
+	return c
+}
+
+// withoutKeys returns a configuration that has no ticket keys yet.
+func (l *listener) withoutKeys(protocols []string) *tls.Config {
 	c := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		CipherSuites:   suites,
@@ -131,7 +146,6 @@ func (l *listener) config(k ticket.Keys, protocols []string) *tls.Config {
 	if l.MinVersion == "1.3" {
 		c.MinVersion = tls.VersionTLS13
 	}
-	k.Install(c, l.terms.ID(), l.mayResume)
 	return c
 }
 
@@ -187,7 +201,8 @@ type noCertificate struct{ error }
 
 func (n noCertificate) Unwrap() error { return n.error }
 
-var errNoName = errors.New("the client sends no server name, and the listener has no fallback")
+var errNoName = errors.New("the client sends no server name, and the listener has no fallback, nor a certificate " +
+	"for its address")
 
 // mayResume reports whether a session of a server name may be resumed. It may not if its
 // certificate is gone.

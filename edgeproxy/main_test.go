@@ -37,9 +37,11 @@ func TestMain(m *testing.M) {
 type held struct {
 	mu    sync.Mutex
 	certs map[keysource.Name]*tls.Certificate
+	hangs keysource.Name // of this one nothing is heard
+	asked int            // how often it was asked for
 }
 
-func (h *held) Certificate(_ context.Context, n keysource.Name) (*tls.Certificate, error) {
+func (h *held) Certificate(ctx context.Context, n keysource.Name) (*tls.Certificate, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch n {
@@ -47,6 +49,13 @@ func (h *held) Certificate(_ context.Context, n keysource.Name) (*tls.Certificat
 		return nil, errors.New("the control plane does not answer")
 	case "panic.example":
 		panic("on purpose")
+	}
+	if n != "" && n == h.hangs {
+		h.asked++
+		h.mu.Unlock()
+		<-ctx.Done()
+		h.mu.Lock()
+		return nil, ctx.Err()
 	}
 	for _, n := range []keysource.Name{n, n.Wildcard()} {
 		if c := h.certs[n]; c != nil {
@@ -155,7 +164,11 @@ func run(t testing.TB, c Config) *rig {
 // serve gives the proxy a certificate for name.
 func (r *rig) serve(name string) {
 	r.Helper()
-	pair, err := r.ca.Issue(fleet.Leaf{Names: []string{name}})
+	leaf := fleet.Leaf{Names: []string{name}}
+	if net.ParseIP(name) != nil {
+		leaf = fleet.Leaf{IPs: []string{name}}
+	}
+	pair, err := r.ca.Issue(leaf)
 	check(r.TB, err)
 	c, err := tls.X509KeyPair(pair.Chain, pair.Key)
 	check(r.TB, err)

@@ -47,6 +47,7 @@ type fromBalancer struct {
 
 	once   sync.Once
 	client net.Addr      // client is nil if the header names none.
+	local  net.Addr      // local is the address to which the client connected, as client.
 	err    error         // err is why the header cannot be used.
 	rest   *bufio.Reader // rest has what came with the header. It is nil when that was read.
 }
@@ -59,6 +60,15 @@ func (c *fromBalancer) RemoteAddr() net.Addr {
 		return c.client
 	}
 	return c.Conn.RemoteAddr()
+}
+
+// LocalAddr returns the address to which the client connected, which is the balancer's.
+func (c *fromBalancer) LocalAddr() net.Addr {
+	c.once.Do(c.readHeader)
+	if c.local != nil {
+		return c.local
+	}
+	return c.Conn.LocalAddr()
 }
 
 func (c *fromBalancer) Read(b []byte) (int, error) {
@@ -79,7 +89,7 @@ func (c *fromBalancer) readHeader() {
 	c.Conn.SetReadDeadline(time.Now().Add(c.timeout))
 	defer c.Conn.SetReadDeadline(time.Time{}) // net/http sets its own afterwards
 	c.rest = bufio.NewReaderSize(c.Conn, 256)
-	if c.client, c.err = proxyHeader(c.rest); c.err != nil {
+	if c.client, c.local, c.err = proxyHeader(c.rest); c.err != nil {
 		c.err = fmt.Errorf("PROXY protocol: %w", c.err)
 	}
 }
@@ -103,11 +113,12 @@ var (
 )
 
 // proxyHeader reads a header, and nothing after it. It returns nil if the balancer speaks for
-// itself (LOCAL, UNKNOWN), or for a client that has no IP address.
-func proxyHeader(r *bufio.Reader) (client net.Addr, err error) {
+// itself (LOCAL, UNKNOWN), or for a client that has no IP address. local is the address to which
+// the client connected.
+func proxyHeader(r *bufio.Reader) (client, local net.Addr, err error) {
 	first, err := r.Peek(1)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var raw []byte
 	switch first[0] {
@@ -116,38 +127,38 @@ func proxyHeader(r *bufio.Reader) (client net.Addr, err error) {
 	case proxyproto.SIGV2[0]:
 		raw, err = proxyBlock(r)
 	case 22: // a handshake record (RFC 8446, section 5.1)
-		return nil, errHeaderTLS
+		return nil, nil, errHeaderTLS
 	default:
-		return nil, errNoHeader
+		return nil, nil, errNoHeader
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	const versionAndCommand, family = 12, 13
 	if raw[0] == proxyproto.SIGV2[0] && raw[versionAndCommand] == byte(proxyproto.PROXY) && raw[family] == 0 {
-		return nil, checkTLVs(raw, 16) // AF_UNSPEC: the address is the balancer's
+		return nil, nil, checkTLVs(raw, 16) // AF_UNSPEC: the address is the balancer's
 	}
 	h, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(raw), maxProxyLine))
 	switch {
 	case errors.Is(err, proxyproto.ErrNoProxyProtocol):
-		return nil, errNoHeader
+		return nil, nil, errNoHeader
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case h.Command.IsLocal():
-		return nil, nil
+		return nil, nil, nil
 	}
 	if h.Version == 2 {
 		block := map[byte]int{1: 12, 2: 36, 3: 216}[raw[family]>>4]
 		if err := checkTLVs(raw, 16+block); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	ip, _, ok := h.IPs()
+	from, to, ok := h.IPs()
 	if !ok {
-		return nil, nil // a unix socket
+		return nil, nil, nil // a unix socket
 	}
-	port, _, _ := h.Ports()
-	return &net.TCPAddr{IP: ip, Port: port}, nil
+	fromPort, toPort, _ := h.Ports()
+	return &net.TCPAddr{IP: from, Port: fromPort}, &net.TCPAddr{IP: to, Port: toPort}, nil
 }
 
 // proxyLine reads a header of version 1.

@@ -174,7 +174,7 @@ func TestAHeaderOfTheProxyProtocolTellsTheClient(t *testing.T) {
 		if got, err := behind(r, c.header, "h2"); err == nil {
 			t.Errorf("%s: taken, as %v", what, got)
 		}
-		client, err := proxyHeader(bufio.NewReader(bytes.NewReader(c.header)))
+		client, _, err := proxyHeader(bufio.NewReader(bytes.NewReader(c.header)))
 		if err == nil || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%s: %v, %v", what, client, err)
 		}
@@ -289,7 +289,7 @@ func FuzzProxyHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in := bytes.NewReader(append(bytes.Clone(b), after...))
 		r := bufio.NewReaderSize(in, 256)
-		client, err := proxyHeader(r)
+		client, _, err := proxyHeader(r)
 		if err != nil && client != nil {
 			t.Errorf("%v with %v", client, err)
 		}

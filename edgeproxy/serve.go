@@ -73,7 +73,7 @@ func (l *listener) find(r *http.Request) (http.Handler, int, error) {
 		return http.HandlerFunc(general), http.StatusOK, nil
 	case l.isHealthCheck(r):
 		return http.HandlerFunc(l.health), http.StatusOK, nil
-	case l.ofProbe(r.TLS.ServerName):
+	case l.ofProbeRequest(r):
 		return nil, http.StatusMisdirectedRequest, nil
 	case r.Method == http.MethodConnect:
 		return nil, http.StatusNotImplemented, nil
@@ -142,7 +142,8 @@ func wellFormed(r *http.Request) bool {
 
 // requestHost returns the host for which a request is. It is empty if that is no server name. ok
 // is false if the handshake was for another host. A client that sent no server name has the
-// fallback certificate. So it may ask for the names that this one covers.
+// certificate of the address to which it connected, or the fallback's. So it may ask for the names
+// that this one covers.
 func (l *listener) requestHost(r *http.Request) (host keysource.Name, ok bool) {
 	name := r.Host
 	if h, _, err := net.SplitHostPort(name); err == nil {
@@ -156,6 +157,9 @@ func (l *listener) requestHost(r *http.Request) (host keysource.Name, ok bool) {
 		asked, bad := hostName(sni)
 		return host, err == nil && bad == nil && asked == host
 	}
-	c, err := l.proxy.opts.Certificates.Certificate(r.Context(), l.fallback)
-	return host, err == nil && c.Leaf.VerifyHostname(name) == nil
+	if err != nil {
+		return "", false
+	}
+	c, err := l.nameless(r.Context(), localAddr(r))
+	return host, err == nil && c.Leaf.VerifyHostname(string(host)) == nil
 }

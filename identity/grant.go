@@ -51,6 +51,9 @@ func (g *grant) hasName(n keysource.Name) bool {
 	if len(g.below) == 0 {
 		return false
 	}
+	if _, address := n.Address(); address {
+		return false
+	}
 	for _, parent, ok := strings.Cut(string(n), "."); ok; _, parent, ok = strings.Cut(parent, ".") {
 		if _, ok := g.below[parent]; ok {
 			return true

@@ -140,11 +140,11 @@ func TestABadPolicyIsRefusedWithRuleAndLine(t *testing.T) {
 		rule(`{identity: "unix:uid=65534", scopes: [default]}`):          {"rule 2 (line 3)", "not one user"},
 		rule("{identity: 1000, scopes: [default]}"):                      {"line 3", "quotes"},
 		rule("{identity: edge-1, scopes: [default, Upper]}"):             {"rule 2 (line 3)", "scopes", "Upper"},
-		rule("identity: edge-1\n  names:\n  - ok.example\n  - shop_1.example"): {
-			"rule 2 (line 6)", "names", "shop_1.example",
+		rule("identity: edge-1\n  names:\n  - ok.example\n  - shop 1.example"): {
+			"rule 2 (line 6)", "names", "shop 1.example",
 		},
 		rule(`{identity: edge-1, names: ["shop-*.example"]}`): {"rule 2 (line 3)", "names"},
-		rule("{identity: edge-1, names: [192.0.2.1]}"):        {"rule 2 (line 3)", "192.0.2.1"},
+		rule("{identity: edge-1, names: [192.0.2.0/24]}"):     {"rule 2 (line 3)", "192.0.2.0/24"},
 		rule("{identity: alice, admin: [read, owner]}"): {
 			"rule 2 (line 3)", "admin", `"owner" is no role`, "read, operate or admin",
 		},
@@ -208,6 +208,17 @@ func allows(p *Policy, identity, scope string, n keysource.Name) bool {
 		}
 	}
 	return false
+}
+
+func TestAnAddressIsGrantedByItself(t *testing.T) {
+	p := parse(t, "rules:\n- {identity: edge-1, "+
+		"names: [192.0.2.1, \"[2001:DB8::1]\", \"*.0.2.2\", \"*.shop.example\"]}\n")
+	for n, want := range map[keysource.Name]bool{"192.0.2.1": true, "2001:db8::1": true, "192.0.2.2": false,
+		"192.0.2.3": false, "2001:db8::2": false, "a_b.shop.example": true} {
+		if got := p.AllowsName("edge-1", n); got != want {
+			t.Errorf("%s: %v, want %v", n, got, want)
+		}
+	}
 }
 
 func TestTheIndexSaysWhatTheRulesSay(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -28,7 +29,7 @@ func (p PEM) Equal(q PEM) bool {
 type Certificate struct {
 	PEM // PEM is what is sent. Its Key is one PKCS#8 block.
 
-	Names []string // DNS names of the leaf
+	Names []string // DNS names of the leaf, and then its IP addresses
 	// Issuer is the issuer's distinguished name. Another issuer ends the tickets of the host
 	// (Envoy's session context).
 	Issuer    string
@@ -111,6 +112,7 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 		}
 		notes = append(notes, moved...)
 	}
+	notes = append(notes, largeIssuers(certs)...)
 	leaf = certs[0]
 	if err := inTime(certs, now); err != nil {
 		return Certificate{}, DER{}, err
@@ -147,7 +149,7 @@ func ParseDER(p PEM, now time.Time) (Certificate, DER, error) {
 	}
 	return Certificate{
 		PEM:       sent,
-		Names:     slices.Clone(leaf.DNSNames),
+		Names:     namesOf(leaf),
 		Issuer:    leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore,
 		NotAfter:  leaf.NotAfter,
@@ -186,10 +188,25 @@ func CheckChain(chain []byte, n Name, now time.Time) error {
 	if err := (candidate{chain: certs}).obey(); err != nil {
 		return err
 	}
-	if err := (Certificate{Names: certs[0].DNSNames}).CheckName(n); err != nil {
+	if err := (Certificate{Names: namesOf(certs[0])}).CheckName(n); err != nil {
 		return err
 	}
 	return checkKind(n, certs[0].PublicKeyAlgorithm)
+}
+
+// namesOf returns the names under which a certificate can be served. An address that stands there
+// as a DNS name is none, since clients do not take it.
+func namesOf(leaf *x509.Certificate) []string {
+	names := slices.DeleteFunc(slices.Clone(leaf.DNSNames), func(n string) bool {
+		_, err := netip.ParseAddr(n)
+		return err == nil
+	})
+	for _, ip := range leaf.IPAddresses {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			names = append(names, string(AddressName(a)))
+		}
+	}
+	return names
 }
 
 // WarningsAt returns Warnings, and what is only so for the moment.
@@ -215,12 +232,14 @@ func NotYet(notBefore, now time.Time) string {
 func (c Certificate) CheckName(n Name) error {
 	if !c.Covers(n) {
 		host := n.Host()
-		advice := "one of its names"
+		advice := "put it under one of its names"
 		if wild := "*." + string(host); slices.Contains(c.Names, wild) {
-			advice = fmt.Sprintf("%s (its folder is _.%s)", wild, host)
+			advice = fmt.Sprintf("put it under %s (its folder is _.%s)", wild, host)
+		} else if _, address := host.Address(); address {
+			advice = "have it issued with the address as an IP address, not as a DNS name, or " + advice
 		}
-		return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there: put it under %s",
-			ErrBadCertificate, c.Names, host, advice)
+		return fmt.Errorf("%w: it is for %.200q, not for %s: clients would refuse it there: %s", ErrBadCertificate,
+			c.Names, host, advice)
 	}
 	if n.IsSecond() && len(c.Chain) > 0 {
 		return checkKind(n, c.Kind())

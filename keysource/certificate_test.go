@@ -11,8 +11,11 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"math/big"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -266,6 +269,52 @@ func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 func block(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func TestACertificateIsForAnAddressOnlyAsAnIPAddress(t *testing.T) {
+	for what, c := range map[string]struct {
+		leaf   x509.Certificate
+		covers []keysource.Name
+		not    []keysource.Name
+	}{
+		"as IP addresses": {
+			x509.Certificate{IPAddresses: []net.IP{net.ParseIP("192.0.2.1"), net.ParseIP("2001:db8::1")}},
+			[]keysource.Name{"192.0.2.1", "2001:db8::1"}, []keysource.Name{"192.0.2.2", "*.0.2.1"},
+		},
+		"as a DNS name": {x509.Certificate{DNSNames: []string{"192.0.2.1"}}, nil, []keysource.Name{"192.0.2.1"}},
+		"as a wildcard": {x509.Certificate{DNSNames: []string{"*.0.2.1"}}, nil, []keysource.Name{"192.0.2.1"}},
+		"as the common name": {x509.Certificate{Subject: pkix.Name{CommonName: "192.0.2.1"}}, nil,
+			[]keysource.Name{"192.0.2.1"}},
+	} {
+		key := testca.Key(t)
+		c.leaf.SerialNumber, c.leaf.NotAfter = big.NewInt(1), time.Now().Add(time.Hour)
+		if c.leaf.Subject.CommonName == "" {
+			c.leaf.Subject.CommonName = "leaf"
+		}
+		der, err := x509.CreateCertificate(rand.Reader, &c.leaf, &c.leaf, key.Public(), key)
+		check(t, err)
+		pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+		check(t, err)
+		got, err := keysource.ParseCertificate(keysource.DER{Chain: [][]byte{der}, Key: pkcs8}.PEM(), time.Time{})
+		check(t, err)
+		for _, n := range c.covers {
+			if err := got.CheckName(n); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		for _, n := range c.not {
+			err := got.CheckName(n)
+			_, address := n.Address()
+			if err == nil || address != strings.Contains(err.Error(), "as an IP address, not") {
+				t.Errorf("%s, %s: %v", what, n, err)
+			}
+			leaf, err := x509.ParseCertificate(der)
+			check(t, err)
+			if leaf.VerifyHostname(string(n)) == nil {
+				t.Errorf("%s: a client takes it for %s", what, n)
+			}
+		}
+	}
 }
 
 // certbot names the folder of a wildcard after the domain.

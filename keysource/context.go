@@ -6,7 +6,7 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
-	"hash"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -21,9 +21,13 @@ import (
 // (generateHashForSessionContextId)
 type Context struct {
 	ServerName Name     // of the filter chain
-	CommonName string   // of the certificate's subject
-	Names      []string // DNS names and IP addresses in the certificate's order, which counts
+	CommonName string   // the first one of the certificate's subject
+	Names      []string // DNS names, IP addresses and URIs in the certificate's order, which counts
 	Issuer     string
+	// Key is the kind of the certificate's key, as the cipher suites of TLS 1.2 name it: RSA or
+	// ECDSA. A session of TLS 1.2 resumes only with its own cipher suite. Those of TLS 1.3 name no
+	// kind of key.
+	Key string `json:",omitempty"`
 	// Fingerprint tells contexts apart, in hexadecimal.
 	Fingerprint string
 }
@@ -40,19 +44,23 @@ func ResumptionContext(chain []byte, n Name) (Context, error) {
 		return Context{}, fmt.Errorf("%w: chain: %v", ErrBadCertificate, err)
 	}
 	leaf := certs[leafWithoutKey(certs)]
-	c := Context{ServerName: n, CommonName: leaf.Subject.CommonName, Issuer: leaf.Issuer.String()}
+	c := Context{ServerName: n, Issuer: leaf.Issuer.String(), Key: keyKind(leaf)}
 	h := sha256.New()
-	write(h, []byte(c.CommonName))
+	if raw, text := boundCommonName(leaf); len(raw) > 0 {
+		h.Write(raw)
+		c.CommonName = text
+	}
 	for _, san := range altNames(leaf) {
-		write(h, san.Bytes)
+		h.Write(san.Bytes)
 		if san.Tag == sanIP {
 			c.Names = append(c.Names, net.IP(san.Bytes).String())
 		} else {
 			c.Names = append(c.Names, string(san.Bytes))
 		}
 	}
-	write(h, leaf.RawIssuer)
-	write(h, []byte(n))
+	issuer := sha256.Sum256(leaf.RawIssuer)
+	h.Write(issuer[:])
+	io.WriteString(h, string(n))
 	c.Fingerprint = hex.EncodeToString(h.Sum(nil)[:8])
 	return c, nil
 }
@@ -60,23 +68,58 @@ func ResumptionContext(chain []byte, n Name) (Context, error) {
 // Changes says in words what makes next another context. It returns nothing if tickets outlive the
 // step.
 func (c Context) Changes(next Context) (out []string) {
-	if c.Fingerprint == next.Fingerprint {
-		return nil
+	if c.Key == "" || next.Key == "" { // an earlier version wrote it, and took no notice of URIs
+		return c.visible(next, withoutURIs(c.Names), withoutURIs(next.Names))
 	}
+	if c.Fingerprint != next.Fingerprint {
+		if out = c.visible(next, c.Names, next.Names); len(out) == 0 {
+			out = append(out, "the issuer's name, or the common name, is encoded in another way")
+		}
+	}
+	if c.Key != next.Key {
+		out = append(out, fmt.Sprintf("another kind of key (%s, before %s): only sessions of TLS 1.3 can outlive that",
+			next.Key, c.Key))
+	}
+	return out
+}
+
+// Ended returns the TLS versions whose tickets do not outlive the step from c to next.
+func (c Context) Ended(next Context) []string {
+	switch {
+	case len(c.Changes(next)) == 0:
+		return nil
+	case c.Fingerprint == next.Fingerprint:
+		return []string{"TLS 1.2"}
+	}
+	return []string{"TLS 1.2", "TLS 1.3"}
+}
+
+// visible compares what people can read. The names are those of c and next.
+func (c Context) visible(next Context, had, has []string) (out []string) {
 	if c.Issuer != next.Issuer {
 		out = append(out, fmt.Sprintf("another issuer (%s, before %s)", next.Issuer, c.Issuer))
 	}
-	if !slices.Equal(c.Names, next.Names) {
-		out = append(out, fmt.Sprintf("other names, or in another order (%s, before %s)", FirstFew(next.Names),
-			FirstFew(c.Names)))
+	if !slices.Equal(had, has) {
+		out = append(out, fmt.Sprintf("other names, or in another order (%s, before %s)", FirstFew(has), FirstFew(had)))
 	}
 	if c.CommonName != next.CommonName {
 		out = append(out, fmt.Sprintf("another common name (%q, before %q)", next.CommonName, c.CommonName))
 	}
-	if len(out) == 0 {
-		out = append(out, "the issuer's name is encoded in another way")
-	}
 	return out
+}
+
+func withoutURIs(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		return strings.Contains(n, ":") && net.ParseIP(n) == nil
+	})
+}
+
+// keyKind returns RSA or ECDSA. Ed25519 uses the cipher suites of ECDSA (RFC 8422, section 5.10).
+func keyKind(leaf *x509.Certificate) string {
+	if leaf.PublicKeyAlgorithm == x509.RSA {
+		return "RSA"
+	}
+	return "ECDSA"
 }
 
 // FirstFew returns the first names, and how many more there are.
@@ -92,21 +135,42 @@ func FirstFew[N ~string](names []N) string {
 	return strings.Join(out, " ")
 }
 
-// write hashes a part so that it cannot run into the next one.
-func write(h hash.Hash, part []byte) {
-	sum := sha256.Sum256(part)
-	h.Write(sum[:])
-}
-
 // Tags of GeneralName, RFC 5280 §4.2.1.6.
 const (
 	sanDNS = 2
+	sanURI = 6
 	sanIP  = 7
 )
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
-// altNames lists the DNS names and IP addresses in the order of the certificate.
+// boundCommonName returns the first common name of the subject, as it is encoded and as text.
+// Package crypto/x509 gives the last one.
+func boundCommonName(leaf *x509.Certificate) (raw []byte, text string) {
+	var all []asn1.RawValue // sets of attributes
+	if rest, err := asn1.Unmarshal(leaf.RawSubject, &all); err != nil || len(rest) > 0 {
+		return nil, "" // cannot happen: crypto/x509 has parsed it
+	}
+	for _, set := range all {
+		for rest := set.Bytes; len(rest) > 0; {
+			var one struct {
+				Type  asn1.ObjectIdentifier
+				Value asn1.RawValue
+			}
+			var err error
+			if rest, err = asn1.Unmarshal(rest, &one); err != nil {
+				return nil, ""
+			}
+			if one.Type.Equal(oidCommonName) {
+				text, _ = firstCommonName(leaf)
+				return one.Value.Bytes, text
+			}
+		}
+	}
+	return nil, ""
+}
+
+// altNames lists the DNS names, IP addresses and URIs in the order of the certificate.
 func altNames(c *x509.Certificate) (out []asn1.RawValue) {
 	for _, ext := range c.Extensions {
 		if !ext.Id.Equal(oidSubjectAltName) {
@@ -122,7 +186,8 @@ func altNames(c *x509.Certificate) (out []asn1.RawValue) {
 			if rest, err = asn1.Unmarshal(rest, &one); err != nil {
 				return out
 			}
-			if one.Class == asn1.ClassContextSpecific && (one.Tag == sanDNS || one.Tag == sanIP) {
+			if one.Class == asn1.ClassContextSpecific &&
+				(one.Tag == sanDNS || one.Tag == sanURI || one.Tag == sanIP) {
 				out = append(out, one)
 			}
 		}

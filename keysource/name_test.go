@@ -30,7 +30,12 @@ func TestServerName(t *testing.T) {
 		{"Ｓｈｏｐ.example", "shop.example"},
 		{"xn--a.example", ""}, {"xn--.example", ""}, {"xn--abc-.example", ""},
 		{"r3---sn-a.example", "r3---sn-a.example"},
-		{"_dmarc.example", ""}, {"a_b.example", ""},
+		{"_dmarc.example", "_dmarc.example"}, {"a_b.example", "a_b.example"}, {"A_B.Example.", "a_b.example"},
+		{"_.example", "_.example"}, {"xn_-a.example", "xn_-a.example"}, {"a_b", "a_b"}, {"a_", "a_"},
+		{"*.a_b.example", "*.a_b.example"}, {"a_b.bücher.example", "a_b.xn--bcher-kva.example"},
+		{"bü_cher.example", ""},
+		{"a_b。example", ""}, {"xn--a_b.example", ""}, {"xn--abc_-.example", ""}, {"a＿b.example", ""},
+		{"1shop.example", "1shop.example"}, {"shop.1", "shop.1"},
 		{label + ".example", label + ".example"},
 		{label + "a.example", ""},
 		{long, long},
@@ -44,7 +49,10 @@ func TestServerName(t *testing.T) {
 		{"*." + long[1:], ""},
 		{"*", ""}, {"*.", ""}, {"*..", ""}, {"**.example", ""}, {"*.*.example", ""}, {"a.*.example", ""},
 		{"w*.example", ""}, {"＊.example", ""}, {"*。example", ""},
-		{"127.0.0.1", ""}, {"127.0.0.1.", ""}, {"１２７.0.0.1", ""}, {"::1", ""}, {"[::1]", ""}, {"1.2.3", "1.2.3"},
+		{"127.0.0.1", "127.0.0.1"}, {"127.0.0.1.", "127.0.0.1"}, {"１２７.0.0.1", "127.0.0.1"}, {"1.2.3", "1.2.3"},
+		{"::1", "::1"}, {"[::1]", "::1"}, {"2001:DB8:0:0::1", "2001:db8::1"}, {"::ffff:192.0.2.1", "192.0.2.1"},
+		{"fe80::1%eth0", ""}, {"[::1", ""}, {"::1]", ""}, {"[127.0.0.1]", ""}, {"[::1]:443", ""}, {"::g", ""},
+		{"*.::1", ""}, {"127.0.0.1/8", ""}, {"127.0.0.1:443", ""}, {"127.0.0.256", "127.0.0.256"},
 		{"tickets/default", ""}, {"a/b.example", ""}, {"..", ""}, {"../etc", ""}, {`a\b`, ""}, {"a:443", ""},
 		{"a?b", ""}, {"a%2e", ""},
 		{"\x00", ""}, {"a\x00.example", ""}, {"\xff\xfe.example", ""}, {"a\n.example", ""}, {"\u200b", ""},
@@ -68,7 +76,7 @@ func TestServerName(t *testing.T) {
 
 func FuzzServerName(f *testing.F) {
 	for _, s := range []string{"shop.example", "*.a.b", "BÜCHER.example.", "xn--bcher-kva", "a。b", "127.0.0.1",
-		"0.0.0.0.0", "tickets/default", "\xff", "ß.ς.\u200d"} {
+		"0.0.0.0.0", "::1", "a_B.xn_-c", "tickets/default", "\xff", "ß.ς.\u200d"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -82,8 +90,14 @@ func FuzzServerName(f *testing.F) {
 		if again, err := keysource.ServerName(string(n)); err != nil || again != n {
 			t.Fatalf("%q became %q, and that %q, %v", s, n, again, err)
 		}
+		if a, ok := n.Address(); ok {
+			if n != keysource.AddressName(a) || n.Wildcard() != "" || a.Is4In6() || a.Zone() != "" {
+				t.Fatalf("%q became the address %q, with the wildcard %q", s, n, n.Wildcard())
+			}
+			return
+		}
 		host := strings.TrimPrefix(string(n), "*.")
-		if host == "" || len(n) > 253 || strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+		if host == "" || len(n) > 253 || strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
 			t.Fatalf("%q became %q", s, n)
 		}
 		for label := range strings.SplitSeq(host, ".") {
@@ -102,7 +116,8 @@ func FuzzServerName(f *testing.F) {
 func TestWildcard(t *testing.T) {
 	for n, want := range map[keysource.Name]keysource.Name{
 		"shop.example.com": "*.example.com", "a.b.example.com": "*.b.example.com", "example.com": "", "localhost": "",
-		"*.example.com": "", "": "",
+		"*.example.com": "", "": "", "192.0.2.1": "", "2001:db8::1": "", "a_b.shop.example": "*.shop.example",
+		"192.0.2.1.example": "*.0.2.1.example",
 	} {
 		if got := n.Wildcard(); got != want {
 			t.Errorf("%q: %q, want %q", n, got, want)
@@ -137,6 +152,18 @@ func TestIstioAsksWithAPrefix(t *testing.T) {
 		}
 		if n, err := keysource.ServerName(resource); !errors.Is(err, keysource.ErrBadName) {
 			t.Errorf("%s could be the server's name %q: %v", resource, n, err)
+		}
+	}
+}
+
+func TestWordsOfBadNamesSayWhatIsWrong(t *testing.T) {
+	for name, words := range map[string]string{
+		"shop..example": "has an empty label", ".shop.example": "has an empty label", "": "has an empty label",
+		strings.Repeat("a", 64) + ".example": "has a label of 64 bytes, at most 63",
+		"fe80::1%eth0":                       "has a zone, which is no part of a certificate: leave out %eth0",
+	} {
+		if _, err := keysource.ServerName(name); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%q: %v, want %q", name, err, words)
 		}
 	}
 }

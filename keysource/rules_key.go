@@ -31,6 +31,18 @@ func rsaSize(c candidate) string {
 	return ""
 }
 
+// largeIssuers notes issuers whose RSA keys clients written in Go refuse. Envoy does not look at
+// them.
+func largeIssuers(chain []*x509.Certificate) (notes []string) {
+	for i, c := range chain[1:] {
+		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSA {
+			notes = append(notes, fmt.Sprintf("certificate %d of the chain has an RSA key of %d bits: clients written "+
+				"in Go refuse more than %d; have it issued by a CA with a smaller key", i+1, k.N.BitLen(), maxRSA))
+		}
+	}
+	return notes
+}
+
 // rsaPrimes refuses keys of more than two primes. Such a PKCS#1 key has version 1 (RFC 8017,
 // appendix A.1.2).
 func rsaPrimes(c candidate) string {

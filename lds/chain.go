@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/xds"
@@ -52,10 +53,7 @@ const (
 func (t *Template) eager(host keysource.Name, both bool) ([]byte, error) {
 	return t.encode(func(c *listenerv3.FilterChain, d *tlsv3.DownstreamTlsContext) error {
 		c.Name = string(host)
-		c.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{string(host)}}
-		if mark := t.clients.Mark(string(host)); mark != "" {
-			c.FilterChainMatch.ServerNames = append(c.FilterChainMatch.ServerNames, mark)
-		}
+		c.FilterChainMatch = matchOf(host, t.clients.Mark(string(host)))
 		d.SessionTimeout = durationpb.New(t.opt.TicketLifetime)
 		d.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{{Name: keysource.ChainName(host),
 			SdsConfig: certificates}}
@@ -70,6 +68,23 @@ func (t *Template) eager(host keysource.Name, both bool) ([]byte, error) {
 		}
 		return nil
 	})
+}
+
+// matchOf returns what the chain of a host matches by itself. The matcher decides in its place, but
+// Envoy binds tickets to the server names that stand there. An address has none, in bootstraps too.
+// The mark is one that binds tickets to all CAs of clients. It may be empty.
+func matchOf(host keysource.Name, mark string) *listenerv3.FilterChainMatch {
+	m := &listenerv3.FilterChainMatch{}
+	if a, ok := host.Address(); ok {
+		m.PrefixRanges = []*corev3.CidrRange{{AddressPrefix: a.String(),
+			PrefixLen: wrapperspb.UInt32(uint32(a.BitLen()))}}
+	} else {
+		m.ServerNames = []string{string(host)}
+	}
+	if mark != "" {
+		m.ServerNames = append(m.ServerNames, mark)
+	}
+	return m
 }
 
 // onDemandChain fills the chain of every other name. Its certificate is asked for by the SNI of

@@ -30,6 +30,9 @@ const utf8Name = `([\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]
 // chain. Envoy would ask for its certificate, and no message could say that there is none. The
 // client would wait for the connect timeout, and Envoy would keep the name, some 5 KB, until it is
 // restarted. Envoy makes a change of the matcher in place, as of the chains.
+//
+// A client without a server name takes the chain of the address to which it connected, then the
+// on-demand chain.
 func matcher(hosts []keysource.Name) ([]byte, error) {
 	var err error
 	pack := func(m proto.Message) *anypb.Any {
@@ -73,7 +76,17 @@ func matcher(hosts []keysource.Name) ([]byte, error) {
 		}}
 	}
 
-	exact := make(map[string]*xdsmatcherv3.Matcher_OnMatch)
+	tree := func(input *xdscorev3.TypedExtensionConfig, all map[string]*xdsmatcherv3.Matcher_OnMatch,
+		otherwise *xdsmatcherv3.Matcher_OnMatch) *xdsmatcherv3.Matcher_OnMatch {
+		return then(&xdsmatcherv3.Matcher{OnNoMatch: otherwise,
+			MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+				Input: input, TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{
+					ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: all},
+				},
+			}}})
+	}
+
+	exact, addresses := map[string]*xdsmatcherv3.Matcher_OnMatch{}, map[string]*xdsmatcherv3.Matcher_OnMatch{}
 	var wild []string
 	for _, h := range hosts {
 		if h.IsSecond() {
@@ -83,6 +96,9 @@ func matcher(hosts []keysource.Name) ([]byte, error) {
 			wild = append(wild, suffix)
 		} else {
 			exact[string(h)] = take(string(h))
+		}
+		if _, ok := h.Address(); ok {
+			addresses[string(h)] = take(string(h))
 		}
 	}
 	named := take(onDemandName)
@@ -96,14 +112,14 @@ func matcher(hosts []keysource.Name) ([]byte, error) {
 		named = then(list(named, all...))
 	}
 	if len(exact) > 0 {
-		named = then(&xdsmatcherv3.Matcher{OnNoMatch: named,
-			MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
-				Input: sni, TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{
-					ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: exact},
-				},
-			}}})
+		named = tree(sni, exact, named)
 	}
-	m := list(take(onDemandName), where(regex(utf8Name), named), where(regex("(?s).+"), take(noChain)))
+	nameless := take(onDemandName)
+	if len(addresses) > 0 {
+		local := &xdscorev3.TypedExtensionConfig{Name: "address", TypedConfig: pack(&networkv3.DestinationIPInput{})}
+		nameless = tree(local, addresses, nameless)
+	}
+	m := list(nameless, where(regex(utf8Name), named), where(regex("(?s).+"), take(noChain)))
 	if err != nil {
 		return nil, err
 	}

@@ -152,6 +152,8 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 	switch {
 	case errors.Is(err, errClientCertificate):
 		return Unproved, what("%v: no ticket can be had", errClientCertificate), false
+	case errors.Is(err, ErrLargeKey):
+		return Unproved, what("not provable: %v", err), false
 	case isAlert(err) && strings.Contains(err.Error(), "protocol version"):
 		return Unproved, "", false
 	case errors.Is(err, errNoConnection):

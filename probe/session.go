@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,6 +76,10 @@ type Result struct {
 	Leaf *x509.Certificate
 }
 
+// ErrLargeKey means that a certificate of the node's chain has an RSA key of more bits than this
+// program verifies. So nothing is known of the node's sessions.
+var ErrLargeKey = errors.New("an RSA key of the node's chain is too large to be verified")
+
 // Dial connects to addr, offers a session (unless it is nil), waits for the node's ticket, and
 // closes the connection. It is no error if the node declines the session: then Result.Resumed is
 // false, and a full handshake was made. An error names addr and the step that failed.
@@ -107,6 +112,9 @@ func dial(parent context.Context, addr string, c Config, offer *Session, await b
 	handshakeError := func(err error) error {
 		if asked {
 			err = fmt.Errorf("%w: %w", errClientCertificate, err)
+		}
+		if strings.Contains(err.Error(), "RSA key larger than") { // crypto/tls has no value for it
+			err = fmt.Errorf("%w: %w", ErrLargeKey, err)
 		}
 		return fmt.Errorf("probe: TLS handshake with %s for %q: %w", addr, c.SNI, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -163,6 +164,9 @@ func selfSigned(n keysource.Name, now time.Time) (keysource.Certificate, error) 
 			Organization: []string{"no certificate of this name can be served"}},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(standInLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if a, ok := n.Address(); ok {
+		template.DNSNames, template.IPAddresses = nil, []net.IP{a.AsSlice()}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -360,7 +360,16 @@ func (p *Prover) siteOf(views []server.StreamView) site {
 	s.hosts = slices.Compact(s.hosts)
 	s.ready = s.ready && len(s.rings) > 0
 	s.addr, s.why = address(remote, port)
+	s.hosts = slices.DeleteFunc(s.hosts, func(h string) bool { return elsewhere(h, s.addr) })
 	return s
+}
+
+// elsewhere reports whether a host is an IP address, and not that of addr. A handshake with addr
+// would find another host there.
+func elsewhere(host, addr string) bool {
+	a, ok := keysource.Name(host).Address()
+	at, err := netip.ParseAddrPort(addr)
+	return ok && (err != nil || at.Addr() != a)
 }
 
 // address returns the node's own address with the port of its listener. Nothing else that a node

@@ -96,12 +96,16 @@ func TestWhatACertificateNameGets(t *testing.T) {
 			"a.shop.example", "-", "a.shop.example"},
 		"could not look for its wildcard": {map[keysource.Name]string{"*.shop.example": "!"}, "a.shop.example", "-",
 			"*.shop.example a.shop.example"},
-		"an address": {nil, "192.0.2.1", "absent", ""},
-		"no name":    {nil, "a b", "absent", ""},
-		"a path":     {nil, "../../etc/passwd", "absent", ""},
-		"a star":     {nil, "*", "absent", ""},
-		"too long":   {nil, strings.Repeat("a.", 200), "absent", ""},
-		"not UTF-8":  {nil, "a\xff.example", "absent", ""},
+		"an address": {map[keysource.Name]string{"192.0.2.1": "A", "*.0.2.1": "W"}, "192.0.2.1", "A",
+			"192.0.2.1"},
+		"an address in IPv6": {map[keysource.Name]string{"2001:db8::1": "A"}, "[2001:DB8::1]", "A", "2001:db8::1"},
+		"an underscore": {map[keysource.Name]string{"*.shop.example": "W"}, "a_b.shop.example", "W",
+			"*.shop.example a_b.shop.example"},
+		"no name":   {nil, "a b", "absent", ""},
+		"a path":    {nil, "../../etc/passwd", "absent", ""},
+		"a star":    {nil, "*", "absent", ""},
+		"too long":  {nil, strings.Repeat("a.", 200), "absent", ""},
+		"not UTF-8": {nil, "a\xff.example", "absent", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

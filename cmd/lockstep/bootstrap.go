@@ -74,9 +74,11 @@ func (a *app) bootstrapEnvoyCommand() *cobra.Command {
 	f.StringVar(&mode, "mode", "eager", "where filter chains come from: eager, on-demand or hybrid")
 	f.StringVar(&o.Envoy, "envoy-version", bootstrap.NewestEnvoy,
 		"the `version` of the Envoy that the file is for, X.Y or X.Y.Z; a mode that it cannot do is refused")
-	f.StringArrayVar(&o.Hosts, "host", nil,
-		"a server `name` to serve; again for each; *.example.com covers one label; NAME:rsa beside NAME has its "+
-			"chain name the RSA certificate too, which lockstepd is asked for where it can be")
+	f.StringArrayVar(&o.Hosts, "host", nil, "a server `name` to serve; again for each; *.example.com covers one "+
+		"label; an IP address serves clients without a server name that connect to it; NAME:rsa beside NAME has its "+
+		"chain name the RSA certificate too, which lockstepd is asked for where it can be")
+	f.StringVar(&o.Fallback, "fallback", "", "with --mode on-demand: the `name` whose certificate a client without a "+
+		"server name gets, such as the node's IP address")
 	f.BoolVar(&snippet, "snippet", false, "only what an existing bootstrap needs")
 	nodeFlags(cmd, &o, &mtls, &from)
 	return cmd

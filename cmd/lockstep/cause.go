@@ -65,6 +65,8 @@ func causeOf(err error) string {
 		return invalid.Error()
 	case errors.Is(err, probe.ErrNoTicket):
 		return probe.ErrNoTicket.Error()
+	case errors.Is(err, probe.ErrLargeKey):
+		return probe.ErrLargeKey.Error()
 	case errors.As(err, &dial):
 		return dial.Op + ": " + dial.Err.Error()
 	}
@@ -88,6 +90,8 @@ func nextStep(err error, hasCA bool, onDemand func() string) string {
 		return "--sni is to be a name that these nodes serve"
 	case errors.Is(err, probe.ErrNoTicket):
 		return onDemand()
+	case errors.Is(err, probe.ErrLargeKey):
+		return "have it issued for an RSA key of 8192 bits at most, or for ECDSA: many clients refuse larger ones"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return "a node that closes at once may demand a header of the PROXY protocol (--proxy-protocol), or take none"
 	}

@@ -7,6 +7,11 @@
 // read, write or ask (ask.go) and prints through show (output.go). It says its exit code by the
 // error that it returns (exit.go). The store is opened without lockstepd only where the help says
 // so (offline.go).
+//
+// The directive below is for verify. Nodes that other programs configure may have RSA keys of more
+// than 8192 bits, and crypto/tls refuses these by itself.
+//
+//go:debug tlsmaxrsasize=16384
 package main
 
 import (

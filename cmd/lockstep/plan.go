@@ -19,7 +19,8 @@ func (a *app) planCommand() *cobra.Command {
 			"a host's tickets",
 		Long: "Say what a rotation would do now, to whom, and what would block it. With --cert and --chain, say " +
 			"whether the session tickets of a host\n" +
-			"would outlive a renewal: Envoy binds them to the issuer and the names of the certificate.",
+			"would outlive a renewal: Envoy binds them to the issuer and the names of the certificate, URIs " +
+			"included.\nIn JSON, ended lists the TLS versions whose tickets would not.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeScope,
 		RunE: func(cmd *cobra.Command, args []string) error {

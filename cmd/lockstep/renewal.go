@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ type renewal struct {
 	Context string   `json:"context"` // Context is what tickets are bound to now.
 	Next    string   `json:"next"`    // Next is what they would be bound to.
 	Ends    bool     `json:"ends_tickets"`
+	Ended   []string `json:"ended"` // Ended has the TLS versions whose tickets end.
 	Why     []string `json:"why"`
 }
 
@@ -52,7 +54,7 @@ func (a *app) planRenewal(cmd *cobra.Command, name, file string) error {
 			return err
 		}
 		r := renewal{Name: string(n), Context: now.Fingerprint, Next: next.Fingerprint,
-			Why: append([]string{}, now.Changes(next)...)}
+			Ended: append([]string{}, now.Ended(next)...), Why: append([]string{}, now.Changes(next)...)}
 		r.Ends = len(r.Why) > 0
 		return show(a, r, renewalTable)
 	})
@@ -78,14 +80,17 @@ func renewalTable(w io.Writer, r renewal) {
 	if host != r.Name {
 		row(w, fmt.Sprintf("%s is the RSA certificate beside the ECDSA one of %s.", r.Name, host))
 	}
-	if !r.Ends {
+	switch {
+	case !r.Ends:
 		row(w, fmt.Sprintf("The session tickets of %s outlive it: issuer and names stay (context %s).", host,
 			r.Context))
-		return
+	case r.Context == r.Next:
+		row(w, fmt.Sprintf("It ends the session tickets of %s of %s, and those clients make a full handshake next "+
+			"(context %s stays):", host, strings.Join(r.Ended, " and "), r.Context))
+	default:
+		row(w, fmt.Sprintf("It ends the session tickets of %s, and clients make a full handshake next "+
+			"(context %s becomes %s):", host, r.Context, r.Next))
 	}
-	row(w, fmt.Sprintf(
-		"It ends the session tickets of %s, and clients make a full handshake next (context %s becomes %s):", host,
-		r.Context, r.Next))
 	for _, why := range r.Why {
 		row(w, "  "+why)
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"slices"
+
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // Terms are what a listener demands of a session that is resumed on it. Two listeners with the
@@ -42,6 +44,11 @@ func (t Terms) ID() ID {
 	write(cas...)
 	write(clients...)
 	return ID(h.Sum(nil))
+}
+
+// At returns the terms of connections to an address whose clients name no server.
+func (id ID) At(address keysource.Name) ID {
+	return sha256.Sum256(slices.Concat(id[:], []byte("address "), []byte(address)))
 }
 
 // mark returns what a ticket carries: a hash of the terms and the server name.

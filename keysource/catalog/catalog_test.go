@@ -477,6 +477,41 @@ func TestList(t *testing.T) {
 	}
 }
 
+func TestAddressesAreListedInTheOrderOfNames(t *testing.T) {
+	c, _, ca := setUp(t)
+	names := []keysource.Name{"*.shop.example", "127.0.0.1", "10.0.0.1", "1.example", "::1", "2001:db8::1",
+		"2001:db8::", "2001.example", "2001a.example", "fe80::1", "fe80.example", "_a.example", "a_b.example",
+		"a-b.example", "ab.example"}
+	for _, n := range names {
+		put(t, c, ca, n)
+		if have, err := c.Certificate(t.Context(), n); err != nil || !have.Covers(n) {
+			t.Errorf("%s: %v", n, err)
+		}
+	}
+	slices.Sort(names)
+	for i, after := range append([]keysource.Name{""}, names...) {
+		var got []keysource.Name
+		for e, err := range c.List(t.Context(), "", string(after)) {
+			check(t, err)
+			if e.Problem != "" {
+				t.Errorf("%+v", e)
+			}
+			got = append(got, e.Name)
+		}
+		if !slices.Equal(got, names[i:]) {
+			t.Errorf("after %q: %q, want %q", after, got, names[i:])
+		}
+	}
+	var got []keysource.Name
+	for e, err := range c.List(t.Context(), "2001:", "2001:db8::") {
+		check(t, err)
+		got = append(got, e.Name)
+	}
+	if !slices.Equal(got, []keysource.Name{"2001:db8::1"}) {
+		t.Errorf("with a prefix: %q", got)
+	}
+}
+
 func TestRunTellsWhatChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, ca := &faulty{Store: memory.New()}, testca.New(t)

@@ -112,9 +112,9 @@ func expired(c keysource.Certificate, now time.Time) string {
 }
 
 // keys yields the store's keys in the order of the names. That order differs from the store's in
-// one point. (The ":" of a second certificate is "=3A", and stays between digits and letters.) The
-// "*" of a wildcard is the first character of a name. In a key it is escaped ("=2A"), and comes
-// after the digits.
+// one point. The "*" of a wildcard is the first character of a name. In a key it is escaped
+// ("=2A"), and comes after the digits. The ":" of an IPv6 address and of a second certificate comes
+// after the digits and before the letters, escaped ("=3A") or not.
 func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[string, error] {
 	from := keyAfter(after)
 	if start != "" {
@@ -152,6 +152,9 @@ func (c *Catalog) keys(ctx context.Context, start, after string) iter.Seq2[strin
 // wildcards is the prefix of the keys of wildcards.
 var wildcards = key("*")
 
+// colon is how a key has the ":" of an IPv6 address.
+var colon = key(":")[len(prefix):]
+
 // listName is the name under which a key is listed. It is the name of the certificate. If the key
 // is not that of a name, it is the rest of the key. So the list has one order, in which pages can
 // continue.
@@ -162,7 +165,7 @@ func listName(key string) string {
 	if rest, ok := strings.CutPrefix(key, wildcards); ok {
 		return "*" + rest
 	}
-	return strings.TrimPrefix(key, prefix)
+	return strings.ReplaceAll(strings.TrimPrefix(key, prefix), colon, ":")
 }
 
 // secondEnd is the end of the key of a second certificate.
@@ -180,5 +183,5 @@ func keyAfter(after string) string {
 	if rest, ok := strings.CutPrefix(after, "*"); ok {
 		return wildcards + rest
 	}
-	return prefix + after
+	return prefix + strings.ReplaceAll(after, ":", colon)
 }

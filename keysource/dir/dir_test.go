@@ -477,7 +477,7 @@ func TestFoldersThatAreNoHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root, ca := t.TempDir(), testca.New(t)
 		chain, key := ca.Issue(t, "shop.example", "*.shop.example")
-		for _, f := range []string{"shop.example", "Shop.Example", "_.shop.example", "*.shop.example", "under_score",
+		for _, f := range []string{"shop.example", "Shop.Example", "_.shop.example", "*.shop.example", "under score",
 			"lost+found", ".hidden", "..2026_01_01"} {
 			putPEM(t, filepath.Join(root, f), chain, key)
 		}
@@ -495,7 +495,7 @@ func TestFoldersThatAreNoHosts(t *testing.T) {
 			"Shop.Example": "shop.example|", "_.shop.example": "*.shop.example|",
 			"shop.example":   "|is shop.example again, which Shop.Example is already",
 			"*.shop.example": "|a wildcard's folder is written _.example.com",
-			"under_score":    "|not a server name", "lost+found": "|not a server name",
+			"under score":    "|not a server name", "lost+found": "|not a server name",
 		} {
 			if !strings.HasPrefix(got[f], want) || want[len(want)-1] == '|' && got[f] != want {
 				t.Errorf("%s: %q, want %q", f, got[f], want)

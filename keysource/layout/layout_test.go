@@ -90,13 +90,17 @@ func TestFoldersAreNamedAsProgramsNameThem(t *testing.T) {
 		{"*.shop.example", "", ""},
 		{"*.shop.example", "fullchain.cer", "*.shop.example"},
 		{"wildcard_.shop.example", "", "*.shop.example"}, {"Shop.Example", "", "shop.example"},
+		{"127.0.0.1", "", "127.0.0.1"}, {"::1", "", "::1"}, {"[2001:DB8::1]", "", "2001:db8::1"},
+		{"127.0.0.1_ecc", "fullchain.cer", "127.0.0.1"}, {"127.0.0.1-0001", "fullchain.pem", "127.0.0.1"},
+		{"my_app.shop.example", "", "my_app.shop.example"}, {"_dmarc.example", "", "_dmarc.example"},
 	} {
 		n, err := Host(c.folder, func(file string) bool { return file == c.file })
 		if n != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s with %s: %q, %v", c.folder, c.file, n, err)
 		}
 	}
-	for _, n := range []keysource.Name{"shop.example", "*.shop.example", "node-0001"} {
+	for _, n := range []keysource.Name{"shop.example", "*.shop.example", "node-0001", "127.0.0.1", "::1",
+		"a_b.example"} {
 		if got, err := Host(Folder(n), func(string) bool { return true }); got != n || err != nil {
 			t.Errorf("%s: %s, %v", n, got, err)
 		}
@@ -123,6 +127,7 @@ func TestFlatFilesAreHosts(t *testing.T) {
 		"fullchain.cer a.b.cer a.b.key ca.cer": "! fullchain.cer",
 		"a..example.crt a..example.key":        "! a..example.crt",
 		"a.b.ca-bundle a.b.crt a.b.key":        "! a.b.crt",
+		"127.0.0.1.crt 127.0.0.1.key":          "127.0.0.1=127.0.0.1.crt+127.0.0.1.key",
 	} {
 		all, bad := FindFlat(strings.Fields(files))
 		var got []string

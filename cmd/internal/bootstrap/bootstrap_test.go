@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -125,6 +126,39 @@ func TestBootstrapHasOneChainPerHost(t *testing.T) {
 		got.GetStaticResources().GetClusters()[0].GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints(),
 	); n != 2 {
 		t.Errorf("%d endpoints of the control plane, want 2", n)
+	}
+}
+
+func TestAnAddressHasAChainByDestination(t *testing.T) {
+	o := example()
+	o.Hosts = []string{"shop.example", "[2001:DB8::1]", "192.0.2.1"}
+	b, err := Envoy(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := new(bootstrapv3.Bootstrap)
+	decode(t, b, got)
+	for i, want := range []string{"2001:db8::1/128 192.0.2.1/32 0.0.0.0/0 ::/0 [shop.example]", "2001:db8::1/128 []",
+		"192.0.2.1/32 []"} {
+		m := got.GetStaticResources().GetListeners()[0].GetFilterChains()[i].GetFilterChainMatch()
+		said := ""
+		for _, r := range m.GetPrefixRanges() {
+			said += fmt.Sprintf("%s/%d ", r.GetAddressPrefix(), r.GetPrefixLen().GetValue())
+		}
+		if said += fmt.Sprint(m.GetServerNames()); said != want {
+			t.Errorf("chain %d matches %s, want %s", i, said, want)
+		}
+	}
+	if err := fleet.ValidateEnvoy(t.Context(), b); err != nil {
+		t.Error(err)
+	}
+	o.Hosts, o.Mode, o.Fallback = nil, OnDemand, "[::1]"
+	if b, err = Envoy(o); err != nil || !bytes.Contains(b, []byte(`default_value: "::1"`)) {
+		t.Errorf("%v, %s", err, b)
+	}
+	o.Mode = Hybrid
+	if _, err := Envoy(o); !errors.Is(err, ErrBadOptions) || !strings.Contains(err.Error(), "fallback") {
+		t.Errorf("a fallback where lockstepd has the listener: %v", err)
 	}
 }
 

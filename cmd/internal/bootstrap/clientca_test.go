@@ -34,6 +34,12 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 	block, _ = pem.Decode(second.PEM())
 	both := fmt.Sprintf("%s,%x", declared, sha256.Sum256(block.Bytes))
 	own := &ClientCA{File: file, PEM: ca.PEM()}
+	byAddress := example()
+	byAddress.Hosts = append(byAddress.Hosts, "192.0.2.1")
+	byAddress.ClientCerts, byAddress.ClientCA = both, &ClientCA{File: file, PEM: append(ca.PEM(), second.PEM()...)}
+	if _, err := Envoy(byAddress); !errors.Is(err, ErrBadOptions) || !strings.Contains(err.Error(), "192.0.2.1") {
+		t.Errorf("several CAs and an address: %v", err)
+	}
 	for _, c := range []struct {
 		declared string
 		ca       *ClientCA

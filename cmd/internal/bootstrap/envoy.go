@@ -72,11 +72,6 @@ type san struct {
 	Value quoted
 }
 
-type hostValues struct {
-	Name   quoted
-	Second quoted // Second is empty if the host has one certificate.
-}
-
 type values struct {
 	Node, Cluster quoted
 	XDS           controlPlane
@@ -85,27 +80,70 @@ type values struct {
 		Discovery string
 		address
 	}
-	Hosts    []hostValues
+	Hosts    []host
 	Ring     quoted
 	Lifetime quoted
 	// ClientCA is the source of the CAs of clients, in YAML. It is empty if clients show no
 	// certificates.
 	ClientCA string
-	clients  keysource.Authorities
+	// Nameless is the certificate of a client without a server name, on demand.
+	Nameless quoted
 	OnDemand bool // OnDemand is one chain for all names.
 	LDS      bool // LDS has no listener, which comes from lockstepd.
 }
 
-// ServerNames are those of a host's filter chain.
-func (v values) ServerNames(host quoted) string {
-	var name string
-	if json.Unmarshal([]byte(host), &name) == nil {
-		if mark := v.clients.Mark(name); mark != "" {
-			// it binds tickets to all CAs of clients
-			return fmt.Sprintf("[%s, %s]", host, quote(mark))
+// host is a host with a filter chain of its own.
+type host struct {
+	Name   quoted
+	Second quoted // Second is empty if the host has one certificate.
+	Mark   quoted // Mark binds tickets to all CAs of clients, as a server name. It may be empty.
+	// Ranges are the destination addresses of the chain. It has none if no host is an address.
+	Ranges []prefix
+	// ByAddress is true for an IP address, whose chain matches no server name.
+	ByAddress bool
+}
+
+type prefix struct {
+	Address quoted
+	Bits    int
+}
+
+// chainHosts returns the hosts with what their chains match. Envoy looks at the destination address
+// first, and does not come back to a less specific one. So where one host is an address, the chain
+// of each name lists that address, too, and then all others.
+func chainHosts(names []keysource.Name, clients keysource.Authorities) (all []host, err error) {
+	var addresses []prefix
+	for _, n := range names {
+		if a, ok := n.Address(); ok {
+			addresses = append(addresses, prefix{quote(string(n)), a.BitLen()})
 		}
 	}
-	return fmt.Sprintf("[%s]", host)
+	if len(addresses) > 0 {
+		addresses = append(addresses, prefix{quote("0.0.0.0"), 0}, prefix{quote("::"), 0})
+	}
+	for _, n := range names {
+		if n.IsSecond() {
+			continue
+		}
+		h := host{Name: quote(string(n)), Ranges: addresses}
+		if a, ok := n.Address(); ok {
+			h.Ranges, h.ByAddress = []prefix{{h.Name, a.BitLen()}}, true
+		}
+		switch mark := clients.Mark(string(n)); {
+		case mark == "":
+		case h.ByAddress:
+			return nil, bad("client certificates: with several CAs an IP address (%s) cannot be a host here, since "+
+				"its chain has no server names, which bind tickets to all CAs: use --mode hybrid, whose chains "+
+				"come from lockstepd, or one CA", n)
+		default:
+			h.Mark = quote(mark)
+		}
+		if second := n.Second(); slices.Contains(names, second) {
+			h.Second = quote(string(second))
+		}
+		all = append(all, h)
+	}
+	return all, nil
 }
 
 // Envoy returns a whole bootstrap (YAML) for `envoy -c`. It has a listener with a filter chain for
@@ -168,15 +206,8 @@ func shared(o Options) (v values, err error) {
 		return v, err
 	}
 	v.OnDemand, v.LDS = o.Mode == OnDemand, o.Mode == Hybrid
-	for _, h := range hosts {
-		if h.IsSecond() {
-			continue
-		}
-		host := hostValues{Name: quote(string(h))}
-		if slices.Contains(hosts, h.Second()) {
-			host.Second = quote(string(h.Second()))
-		}
-		v.Hosts = append(v.Hosts, host)
+	if v.Nameless, err = parseNameless(o); err != nil {
+		return v, err
 	}
 	scope, err := parseScope(o.Scope)
 	if err != nil {
@@ -186,16 +217,20 @@ func shared(o Options) (v values, err error) {
 	if err != nil {
 		return v, err
 	}
-	if v.clients, err = parseClientCA(scope, o.ClientCerts, o.ClientCA); err != nil {
+	clients, err := parseClientCA(scope, o.ClientCerts, o.ClientCA)
+	if err != nil {
 		return v, err
 	}
-	switch len(v.clients) {
+	if v.Hosts, err = chainHosts(hosts, clients); err != nil {
+		return v, err
+	}
+	switch len(clients) {
 	case 0:
 	case 1:
 		v.ClientCA = fmt.Sprintf("{filename: %s}", quote(o.ClientCA.File))
 	default:
 		// A file may change, and the mark of it would not.
-		v.ClientCA = fmt.Sprintf("{inline_string: %s}", quote(string(v.clients.PEM())))
+		v.ClientCA = fmt.Sprintf("{inline_string: %s}", quote(string(clients.PEM())))
 	}
 	v.Ring = quote(keysource.RingName(scope))
 	v.Lifetime = quote(fmt.Sprintf("%ds", int64(lifetime.Seconds())))

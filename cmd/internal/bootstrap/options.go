@@ -39,6 +39,9 @@ type Options struct {
 	// label. If the name of a second certificate stands there, such as shop.example:rsa, the chain
 	// of its host names both. Only mode Eager has them.
 	Hosts []string
+	// Fallback is the name whose certificate a client without a server name gets, such as the
+	// node's IP address. Only mode OnDemand has one. Empty is noName.
+	Fallback string
 	// Envoy is the node's version, such as 1.40.0. Some modes need a new one. Empty means not
 	// known.
 	Envoy string
@@ -195,6 +198,23 @@ func parseHosts(mode Mode, hosts []string) ([]keysource.Name, error) {
 		}
 	}
 	return names, nil
+}
+
+// noName is asked for if a client sends no server name, and Options.Fallback names nothing else.
+const noName = "no-sni.invalid"
+
+func parseNameless(o Options) (quoted, error) {
+	if o.Fallback == "" {
+		return quote(noName), nil
+	}
+	if o.Mode != OnDemand {
+		return "", bad("fallback: it is of mode %s only; elsewhere give a host that is an IP address", OnDemand)
+	}
+	n, err := keysource.ServerName(o.Fallback)
+	if err != nil {
+		return "", bad("fallback: %v", err)
+	}
+	return quote(string(n)), nil
 }
 
 func parseLifetime(d time.Duration) (time.Duration, error) {

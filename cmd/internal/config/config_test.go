@@ -90,7 +90,7 @@ func TestWhatCannotBeKeptIsRefusedByName(t *testing.T) {
 		{"scopes:\n  default:\n    client_certs: [none, none]\n", "client_certs"},
 		{"listeners:\n  hosts: [a.example]\n", "template is missing"},
 		{"listeners:\n  template: l.yaml\n  scope: other\n", "\"other\" is not among the scopes"},
-		{"listeners:\n  template: l.yaml\n  hosts: [a_b.example]\n", "not a server name"},
+		{"listeners:\n  template: l.yaml\n  hosts: [a b.example]\n", "not a server name"},
 		{"listeners:\n  template: l.yaml\n  hosts: [a.example, A.example.]\n", "stands there twice"},
 		{"listeners:\n  template: l.yaml\n  match: [\"[a\"]\n", "no glob"},
 		{"listeners:\n  template: l.yaml\n  max_eager: -1\n", "max_eager"},

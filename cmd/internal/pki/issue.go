@@ -113,6 +113,12 @@ func (c *CA) template(r Request) (*x509.Certificate, error) {
 		if err != nil {
 			return nil, bad("%q is no DNS name; name the node with --spiffe-id instead: %v", n, err)
 		}
+		if _, address := host.Address(); address {
+			return nil, bad("%q is an IP address: give it with --ip", n)
+		}
+		if strings.Contains(n, "_") {
+			return nil, bad("%q is no DNS name, since it has an underscore; name the node with --spiffe-id instead", n)
+		}
 		t.DNSNames = append(t.DNSNames, string(host))
 	}
 	for _, s := range r.IPs {

@@ -188,6 +188,7 @@ func TestWhatCannotBeIssued(t *testing.T) {
 		"node \"\"":       {TTL: year},
 		"node \"..\"":     {Node: "..", TTL: year},
 		"edge_1":          {Node: "edge_1", TTL: year},
+		"with --ip":       {Server: true, Names: []string{"192.0.2.1"}, TTL: year},
 		"not an IP":       {Server: true, IPs: []string{"localhost"}, TTL: year},
 		"a b":             {Server: true, Names: []string{"a b"}, TTL: year},
 		"spiffe-id":       {Node: "n", SPIFFE: "https://x", TTL: year},

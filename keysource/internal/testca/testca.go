@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"testing"
 	"time"
 )
@@ -53,7 +54,14 @@ func (ca CA) Issue(t testing.TB, names ...string) (cert, key []byte) {
 
 // IssueFor makes a leaf for key that ends at notAfter.
 func (ca CA) IssueFor(t testing.TB, key crypto.Signer, notAfter time.Time, names ...string) (certPEM, keyPEM []byte) {
-	tmpl := &x509.Certificate{SerialNumber: serial(t), DNSNames: names, NotBefore: NotBefore, NotAfter: notAfter}
+	tmpl := &x509.Certificate{SerialNumber: serial(t), NotBefore: NotBefore, NotAfter: notAfter}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
+		} else {
+			tmpl.DNSNames = append(tmpl.DNSNames, n)
+		}
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
 	return encode("CERTIFICATE", ca.sign(t, tmpl, key).Raw), encode("PRIVATE KEY", der)
