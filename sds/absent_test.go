@@ -22,7 +22,7 @@ func TestWhatMeshesAskForIsSaidToBeNotOurs(t *testing.T) {
 		"spiffe://trust.example":      "CA certificates",
 		"spiffe://trust.example/a":    "a workload",
 		"sds://shop.example-cacert":   "CA certificates",
-		"validation_context_sds":      "no certificate has this name", // a host may have underscores
+		"validation_context_sds":      "no certificate has this name",
 		"validation context":          "no certificate can have this name",
 		"envoy-gateway-system/envoy":  "no certificate can have this name",
 		"server":                      "no certificate has this name",
