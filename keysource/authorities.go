@@ -18,13 +18,14 @@ import (
 type Authorities [][]byte
 
 // ParseAuthorities reads a PEM bundle of CA certificates. Text around the blocks, a CA that stands
-// there twice, and the order mean nothing. It refuses a block that is no certificate.
+// there twice, and the order mean nothing. It refuses a block that is no certificate, and a file
+// that is broken or cut short: a CA would be lost, and its clients with it.
 func ParseAuthorities(text []byte) (all Authorities, err error) {
-	for rest, _ := plainText(text); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
+	found, _, err := blocks(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, block := range found {
 		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
 			return nil, fmt.Errorf("it holds a %s, and CA certificates only can stand there", block.Type)
 		}
