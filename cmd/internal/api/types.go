@@ -280,6 +280,8 @@ type Plan struct {
 	Steps     []string `json:"steps"`
 	Nodes     []string `json:"nodes"`
 	BlockedBy []string `json:"blocked_by"`
+	// Notes say what other changes would do to the tickets of the scope.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Certs is GET /v1/certs. It is one page, in the order of the names.
