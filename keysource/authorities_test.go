@@ -53,3 +53,23 @@ func TestNoClientCAIsDroppedInSilence(t *testing.T) {
 		}
 	}
 }
+
+func TestAClientCAIsGivenToEnvoyAsEnvoyReadsIt(t *testing.T) {
+	a, b := caPEM(t), caPEM(t)
+	for text, want := range map[string]bool{
+		a: true, "# ours\n" + a: true, a + a: true, strings.ReplaceAll(a, "\n", "\r\n"): true, a + b: false,
+		"\uFEFF" + a: false, "  " + strings.ReplaceAll(a, "\n", "\n  "): false,
+		"\xff\xfe" + strings.Join(strings.Split(a, ""), "\x00") + "\x00": false,
+	} {
+		all, err := ParseAuthorities([]byte(text))
+		if err != nil {
+			t.Fatalf("%v: %q", err, text)
+		}
+		if got := all.AsIs([]byte(text)); got != want {
+			t.Errorf("%v, want %v: %q", got, want, text)
+		}
+		if !want && len(all) == 1 && !all.AsIs(all.PEM()) {
+			t.Errorf("not even once it is mended: %q", text)
+		}
+	}
+}
