@@ -41,8 +41,8 @@ func ParseAuthorities(text []byte) (all Authorities, err error) {
 	return slices.CompactFunc(all, bytes.Equal), nil
 }
 
-// AsIs reports whether Envoy finds one CA, the one in a, in text as it stands. It reads no UTF-16, and
-// no block behind a byte order mark or blanks.
+// AsIs reports whether a is one CA, which Envoy finds in text as it stands. Envoy reads no UTF-16,
+// and no block behind a byte order mark or blanks.
 func (a Authorities) AsIs(text []byte) bool {
 	block, _ := pem.Decode(text)
 	return len(a) == 1 && block != nil && bytes.Equal(block.Bytes, a[0])

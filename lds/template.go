@@ -192,7 +192,7 @@ func parseTLS(s *corev3.TransportSocket, o Options) (
 }
 
 // checkClients refuses a template that treats client certificates differently from the scope.
-// It returns the CAs of clients, and writes several of them in an order that is always the same, and
+// It returns the CAs of clients. It writes several of them in an order that is always the same, and
 // one in the form that Envoy reads.
 func checkClients(d *tlsv3.DownstreamTlsContext, o Options) (keysource.Authorities, error) {
 	c := d.GetCommonTlsContext()

@@ -14,7 +14,8 @@ import (
 // user may not make.
 func TestAnOldRefusalIsNotWhyARequestHasNoAnswer(t *testing.T) {
 	s := &Store{refusals: &refusals{}, api: "$JS.API.", prefix: "lockstep.store.b."}
-	refusal := fmt.Errorf("%w: Permissions Violation for Publish to \"$JS.API.STREAM.INFO.b\"", nats.ErrPermissionViolation)
+	refusal := fmt.Errorf("%w: Permissions Violation for Publish to \"$JS.API.STREAM.INFO.b\"",
+		nats.ErrPermissionViolation)
 	s.refusals.note(refusal)
 	if err := s.unanswered(context.DeadlineExceeded); !errors.Is(err, nats.ErrPermissionViolation) {
 		t.Errorf("one of just now: %v", err)
