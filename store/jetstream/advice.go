@@ -106,7 +106,7 @@ func (r *refusals) take() error {
 	defer r.mu.Unlock()
 	err := r.last
 	r.last = nil
-	if time.Since(r.at) > patience {
+	if time.Since(r.at) > 2*patience {
 		return nil
 	}
 	return err
