@@ -282,7 +282,23 @@ func (s *stage) inStep(ctx context.Context) error {
 	return nil
 }
 
+// post asks for a rotation or a burn. One requester may ask for few rotations while their keys
+// drain. So it asks again after that, as an operator would.
 func (s *stage) post(ctx context.Context, command string) error {
+	for {
+		err := s.postOnce(ctx, command)
+		if !errors.Is(err, errConflict) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (s *stage) postOnce(ctx context.Context, command string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
 		"http://"+s.plane.Admin+"/v1/scopes/default/"+command, bytes.NewReader([]byte("{}")))
 	if err != nil {
@@ -294,11 +310,16 @@ func (s *stage) post(ctx context.Context, command string) error {
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusConflict:
+		return errConflict
 	}
-	return nil
+	return errors.New(resp.Status)
 }
+
+var errConflict = errors.New("409: there is no room for it yet")
 
 // errGone: lockstepd died while it answered, or before.
 var errGone = errors.New("no answer")
