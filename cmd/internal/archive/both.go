@@ -2,6 +2,7 @@ package archive
 
 import (
 	"crypto/x509"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +18,7 @@ func both(a, b Pair) (first, second Pair, ok bool) {
 	if a.Err != nil || b.Err != nil || err != nil || n.IsSecond() {
 		return a, b, false
 	}
-	x, y := keysource.Certificate{PEM: a.PEM}.Kind(), keysource.Certificate{PEM: b.PEM}.Kind()
+	x, y := keysource.LeafKind(a.Chain), keysource.LeafKind(b.Chain)
 	switch {
 	case x == x509.RSA && y == x509.ECDSA:
 		a, b = b, a
@@ -49,7 +50,11 @@ func readBoth(folder string) []Pair {
 		return nil
 	}
 	first, second, ok := both(all[0], all[1])
-	if !ok && second.Err == nil {
+	switch {
+	case ok:
+	case first.Err != nil && second.Err == nil: // it may be the second one
+		second.Err = errors.New("its other certificate cannot be read: mend or remove that one first")
+	case second.Err == nil:
 		second.Err = again(second.Folder, first.Folder)
 	}
 	return []Pair{first, second}

@@ -26,6 +26,7 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		parts[kind], parts[kind+"k"], parts[kind+"+"] = string(p.Chain), string(p.Key), string(p.Chain)+string(p.Key)
+		parts[kind+"^"] = string(p.Key) + string(p.Chain)
 	}
 	const shop, second = "shop.example", "shop.example:rsa"
 	for name, c := range map[string]struct {
@@ -40,6 +41,16 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 		"acme.sh": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "e",
 			"_ecc/x.key": "ek"}, shop + " " + second, "!shop.example_ecc " + shop},
 		"HAProxy": {map[string]string{".pem.ecdsa": "e+", ".pem.rsa": "r+"}, shop + " " + second, shop + " " + second},
+		"the key before the chain": {map[string]string{".pem.ecdsa": "e^", ".pem.rsa": "r^"}, shop + " " + second,
+			shop + " " + second},
+		"certbot": {map[string]string{"/fullchain.pem": "e", "/privkey.pem": "ek", "/fullchain.rsa.pem": "r",
+			"/privkey.rsa.pem": "rk"}, shop + " " + second, shop + " " + second},
+		"HAProxy, in a folder": {map[string]string{"/x.pem.ecdsa": "e+", "/x.pem.rsa": "r", "/x.pem.rsa.key": "rk"},
+			shop + " " + second, shop + " " + second},
+		"marked ECDSA": {map[string]string{"/tls.crt": "r", "/tls.key": "rk", "/tls.ecdsa.crt": "e",
+			"/tls.ecdsa.key": "ek"}, shop + " " + second, "!" + shop + " " + shop},
+		"half": {map[string]string{"/tls.ecdsa.crt": "e", "/tls.rsa.crt": "r", "/tls.rsa.key": "rk"},
+			"!" + shop + " !" + shop, "!" + shop + " " + second},
 		"flat": {map[string]string{".crt": "r", ".key": "rk", ".ecdsa.crt": "e", ".ecdsa.key": "ek"},
 			shop + " " + second, shop + " " + second},
 		"two of a kind": {map[string]string{".crt": "r", ".key": "rk", ".rsa.crt": "r", ".rsa.key": "rk"},

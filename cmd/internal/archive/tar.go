@@ -20,6 +20,9 @@ import (
 // maxWaiting bounds, in bytes, what waits in memory for the other file of its folder.
 const maxWaiting = 256 << 20
 
+// markedECDSA is behind a folder whose marked files wait. Others of the folder may still come.
+const markedECDSA = ":" + string(layout.ECDSA)
+
 // overhead is about how many bytes a waiting folder takes besides its files.
 const overhead = 256
 
@@ -102,10 +105,10 @@ func (a *reader) next() (*Pair, error) {
 		a.isDone(at) && !layout.Marked(file) {
 		return nil, nil
 	}
-	// Marked files of a folder are those of a second one, since the first may be complete already.
-	if plain, mark := layout.Unmark(file); mark != "" && at != "" && strings.HasPrefix(plain, "tls.") {
-		if file = plain; mark == layout.RSA {
-			at += ":" + string(mark)
+	// Marked files of a folder are those of another one, since this one may be complete already.
+	if plain, mark := layout.Unmark(file); mark != "" && at != "" {
+		if file, at = plain, at+":"+string(mark); a.isDone(at) {
+			return nil, nil
 		}
 	}
 	f := a.waiting[at]
@@ -133,7 +136,8 @@ func (a *reader) next() (*Pair, error) {
 		return nil, errors.New(
 			"too many folders are only half there: make the archive folder by folder (tar -C DIR -cf FILE .)")
 	}
-	if _, whole := layout.Complete(f.names()); f.err != nil || !whole || at == "" {
+	if _, whole := layout.Complete(f.names()); f.err != nil || !whole || at == "" ||
+		strings.HasSuffix(at, markedECDSA) {
 		return nil, nil
 	}
 	delete(a.waiting, at)
@@ -146,6 +150,13 @@ func (a *reader) next() (*Pair, error) {
 // once returns the certificate of a folder. One that only stands for a name whose own folder came
 // before has an Err.
 func (a *reader) once(at string, f *folder) Pair {
+	if folder, ok := strings.CutSuffix(at, markedECDSA); ok {
+		if a.isDone(folder) || a.waiting[folder] != nil {
+			return Pair{Folder: folder, Err: errors.New("in an archive, the RSA certificate beside one that is marked " +
+				"ecdsa must be marked, too: name its files tls.rsa.crt and tls.rsa.key")}
+		}
+		at = folder
+	}
 	p := f.pair(at)
 	if p.Folder != at && (a.isDone(p.Folder) || a.waiting[p.Folder] != nil) {
 		return Pair{Folder: at, Err: again(p.Folder, p.Folder)}
