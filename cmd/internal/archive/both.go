@@ -60,10 +60,12 @@ func readBoth(folder string) []Pair {
 	return []Pair{first, second}
 }
 
-// partners finds folders that may have the second certificate of a host which has a folder of its
-// name, too: those of acme.sh and certbot. It returns them by that folder.
+// partners finds folders that may have the second certificate of a host which has another folder,
+// too: those of acme.sh and certbot. It returns them by that folder. That is the one of the host's
+// name, or else the first of two.
 func partners(root string, names []string) map[string]string {
 	out := map[string]string{}
+	first := map[string]string{} // by the folder of a name
 	for _, name := range names {
 		n, err := layout.Host(name, func(file string) bool {
 			_, err := os.Stat(filepath.Join(root, name, file))
@@ -72,9 +74,14 @@ func partners(root string, names []string) map[string]string {
 		if err != nil || layout.Folder(n) == name {
 			continue
 		}
-		if _, usual := slices.BinarySearch(names, layout.Folder(n)); usual {
-			out[layout.Folder(n)] = name
+		at := layout.Folder(n)
+		if _, usual := slices.BinarySearch(names, at); !usual {
+			if at = first[at]; at == "" {
+				first[layout.Folder(n)] = name
+				continue
+			}
 		}
+		out[at] = name
 	}
 	return out
 }

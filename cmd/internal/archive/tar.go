@@ -68,7 +68,9 @@ type reader struct {
 	most    int                // most is the limit of size.
 	// done has hashes of the folders that were yielded. Later files of theirs are left out.
 	done map[uint64]struct{}
-	seed maphash.Seed
+	// stands has the folders of names for which a folder of another name was yielded, by name.
+	stands map[string]string
+	seed   maphash.Seed
 }
 
 // folder is what was read of a folder so far.
@@ -80,7 +82,7 @@ type folder struct {
 func newReader(r io.Reader) *reader {
 	return &reader{
 		tar: tar.NewReader(bufio.NewReaderSize(r, 256<<10)), waiting: map[string]*folder{}, most: maxWaiting,
-		done: map[uint64]struct{}{}, seed: maphash.MakeSeed(),
+		done: map[uint64]struct{}{}, stands: map[string]string{}, seed: maphash.MakeSeed(),
 	}
 }
 
@@ -147,8 +149,7 @@ func (a *reader) next() (*Pair, error) {
 	return &p, nil
 }
 
-// once returns the certificate of a folder. One that only stands for a name whose own folder came
-// before has an Err.
+// once returns the certificate of a folder. One of a name that another folder has, too, has an Err.
 func (a *reader) once(at string, f *folder) Pair {
 	if folder, ok := strings.CutSuffix(at, markedECDSA); ok {
 		if a.isDone(folder) || a.waiting[folder] != nil {
@@ -158,8 +159,15 @@ func (a *reader) once(at string, f *folder) Pair {
 		at = folder
 	}
 	p := f.pair(at)
-	if p.Folder != at && (a.isDone(p.Folder) || a.waiting[p.Folder] != nil) {
-		return Pair{Folder: at, Err: again(p.Folder, p.Folder)}
+	other := a.stands[p.Folder]
+	if other == "" && p.Folder != at && (a.isDone(p.Folder) || a.waiting[p.Folder] != nil) {
+		other = p.Folder
+	}
+	switch {
+	case other != "":
+		return Pair{Folder: at, Err: again(p.Folder, other)}
+	case p.Folder != at:
+		a.stands[p.Folder] = at
 	}
 	return p
 }
