@@ -81,13 +81,14 @@ type twins struct {
 // foundAll notes that n has its files at these places. Of two, one may be that of the second
 // certificate. Every other one is a place too many.
 func (d *Dir) foundAll(r *round, n keysource.Name, all []claim) {
-	if first, second, ok := d.pairOf(n, all); ok {
-		d.foundHost(r, n, first.place)
-		d.foundHost(r, n.Second(), second.place)
-		return
-	}
-	if len(all) == 2 && d.kind(all[0].place) == x509.UnknownPublicKeyAlgorithm {
-		all = []claim{all[1], all[0]} // the second one may be whole
+	if len(all) == 2 && !n.IsSecond() {
+		first, second, ok := d.pairOf(n, all[0], all[1])
+		if ok {
+			d.foundHost(r, n, first.place)
+			d.foundHost(r, n.Second(), second.place)
+			return
+		}
+		all = []claim{first, second}
 	}
 	for _, c := range all {
 		d.foundHost(r, n, c.place)
@@ -100,25 +101,23 @@ func (d *Dir) foundAll(r *round, n keysource.Name, all []claim) {
 //
 // Where a host gets a second one, one of the two may not be whole yet. It must not take the place
 // of the one that is.
-func (d *Dir) pairOf(n keysource.Name, all []claim) (first, second claim, ok bool) {
-	if len(all) != 2 || n.IsSecond() {
-		return first, second, false
-	}
-	a, b := all[0], all[1]
+func (d *Dir) pairOf(n keysource.Name, a, b claim) (first, second claim, ok bool) {
 	d.mu.Lock()
 	one, two := d.hosts[n], d.hosts[n.Second()]
 	at := func(h *host, c claim) bool { return h != nil && h.folder == c.folder && h.files == c.files }
 	ab, ba := at(one, a) && at(two, b), at(one, b) && at(two, a)
 	good := one != nil && two != nil && one.version != "" && two.version != ""
 	d.mu.Unlock()
-	const none = x509.UnknownPublicKeyAlgorithm
-	x, y := d.kind(a.place), d.kind(b.place)
-	marks := a.mark != "" || b.mark != ""
 	switch {
 	case good && ab:
 		return a, b, true
 	case good && ba:
 		return b, a, true
+	}
+	const none = x509.UnknownPublicKeyAlgorithm
+	x, y := d.whole(n, a.place), d.whole(n, b.place)
+	marks := a.mark != "" || b.mark != ""
+	switch {
 	case x == x509.ECDSA && y == x509.RSA:
 		return a, b, true
 	case x == x509.RSA && y == x509.ECDSA:
@@ -139,8 +138,19 @@ func (d *Dir) pairOf(n keysource.Name, all []claim) (first, second claim, ok boo
 		return a, b, true // the names say which is which
 	case a.mark == layout.RSA && b.mark != layout.RSA, a.mark == "" && b.mark == layout.ECDSA:
 		return b, a, true
+	case x == none && y != none:
+		return b, a, false
 	}
-	return first, second, false
+	return a, b, false
+}
+
+// whole returns of which kind the key of the certificate at p is, if n can be served with it.
+func (d *Dir) whole(n keysource.Name, p place) x509.PublicKeyAlgorithm {
+	c, _, err := p.read(n, time.Now())
+	if err != nil {
+		return x509.UnknownPublicKeyAlgorithm
+	}
+	return c.Kind()
 }
 
 // kind returns of which kind the key of the certificate at p is. If it cannot be read now, it is

@@ -213,8 +213,12 @@ func TestTwoFoldersStayAPairWhileOneIsReplaced(t *testing.T) {
 func TestAHostThatGetsASecondCertificateIsNotWarnedOfItsKey(t *testing.T) {
 	crt, key := "shop.example/tls.crt", "shop.example/tls.key"
 	for name, add := range map[string]func(p *twinsOf){
-		"a folder of its own": func(p *twinsOf) { p.write("ECDSA", "shop.example_ecc/fullchain.cer", "shop.example_ecc/x.key") },
-		"marked ECDSA":        func(p *twinsOf) { p.write("ECDSA", "shop.example/tls.ecdsa.crt", "shop.example/tls.ecdsa.key") },
+		"a folder of its own": func(p *twinsOf) {
+			p.write("ECDSA", "shop.example_ecc/fullchain.cer", "shop.example_ecc/x.key")
+		},
+		"marked ECDSA": func(p *twinsOf) {
+			p.write("ECDSA", "shop.example/tls.ecdsa.crt", "shop.example/tls.ecdsa.key")
+		},
 		"RSA before": func(p *twinsOf) {
 			p.write("RSA", "shop.example/tls.rsa.crt", "shop.example/tls.rsa.key")
 			settle()
@@ -253,11 +257,13 @@ func TestHalfAPairLeavesTheWholeOne(t *testing.T) {
 	for name, c := range map[string]struct {
 		whole, half []string
 		lacks       int
+		other       bool // other says that another key stands there.
 	}{
-		"a marked chain": {usual, marked, 1},
-		"a marked key":   {usual, marked, 0},
+		"a marked chain": {usual, marked, 1, false},
+		"a marked key":   {usual, marked, 0, false},
+		"a wrong key":    {usual, marked, 1, true},
 		"a folder": {[]string{"shop.example_ecc/fullchain.cer", "shop.example_ecc/x.key"},
-			[]string{"shop.example/fullchain.cer", "shop.example/x.key"}, 0},
+			[]string{"shop.example/fullchain.cer", "shop.example/x.key"}, 0, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &twinsOf{t, t.TempDir(), testca.New(t)}
@@ -270,6 +276,10 @@ func TestHalfAPairLeavesTheWholeOne(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join(p.root, c.half[c.lacks]))
 			check(t, err)
 			check(t, os.Remove(filepath.Join(p.root, c.half[c.lacks])))
+			if c.other {
+				_, key := p.ca.Issue(t, "shop.example")
+				check(t, os.WriteFile(filepath.Join(p.root, c.half[c.lacks]), key, 0o600))
+			}
 			b := start(t, p.root, false)
 			b.wants("shop.example", v)
 			settle()
