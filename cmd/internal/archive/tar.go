@@ -153,8 +153,8 @@ func (a *reader) next() (*Pair, error) {
 func (a *reader) once(at string, f *folder) Pair {
 	if folder, ok := strings.CutSuffix(at, markedECDSA); ok {
 		if a.isDone(folder) || a.waiting[folder] != nil {
-			return Pair{Folder: folder, Err: errors.New("in an archive, the RSA certificate beside one that is marked " +
-				"ecdsa must be marked, too: name its files tls.rsa.crt and tls.rsa.key")}
+			return Pair{Folder: folder, Err: errors.New("in an archive, the RSA certificate beside one that is " +
+				"marked ecdsa must be marked, too: name its files tls.rsa.crt and tls.rsa.key")}
 		}
 		at = folder
 	}
