@@ -48,6 +48,19 @@ func (c Certificate) Kind() x509.PublicKeyAlgorithm {
 	return leaf.PublicKeyAlgorithm
 }
 
+// LeafKind returns the kind of the key of the leaf in a chain that was not checked yet, in any form
+// that [ParseCertificate] reads. It is zero if none can be read.
+func LeafKind(chain []byte) x509.PublicKeyAlgorithm {
+	if len(chain) > maxPEM {
+		return x509.UnknownPublicKeyAlgorithm
+	}
+	certs, _, err := parseChain(chain)
+	if err != nil {
+		return x509.UnknownPublicKeyAlgorithm
+	}
+	return certs[leafWithoutKey(certs)].PublicKeyAlgorithm
+}
+
 // checkKind refuses a second certificate whose key is not RSA.
 func checkKind(n Name, kind x509.PublicKeyAlgorithm) error {
 	if !n.IsSecond() || kind == x509.RSA {

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,9 +42,13 @@ func TestTheNameOfASecondCertificateIsNoServerName(t *testing.T) {
 		t.Errorf("%s %s", s, s.Wildcard())
 	}
 	for _, n := range []Name{"shop.example", "192.0.2.1", "2001:db8::1"} {
-		if w := n.Second().Wildcard(); w != "" {
-			t.Errorf("%s has the wildcard %s", n.Second(), w)
+		second, err := CertName(string(n) + ":rsa")
+		if w := second.Wildcard(); w != "" || err != nil || second != n.Second() || second.Host() != n {
+			t.Errorf("%s: %s, %s, %v", n, second, w, err)
 		}
+	}
+	if n, err := CertName("[2001:DB8::1]:rsa"); n != "2001:db8::1:rsa" || err != nil {
+		t.Errorf("%s, %v", n, err)
 	}
 }
 
@@ -78,5 +83,27 @@ func TestASecondCertificateIsRSABesideECDSA(t *testing.T) {
 	}
 	if err := ec.CheckFirst("shop.example"); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is given has not been put in order yet.
+func TestTheKindOfALeafIsToldInEveryForm(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := testca.New(t)
+	inter := ca.Intermediate(t) // ECDSA
+	chain, keyPEM := inter.IssueFor(t, key, testca.NotAfter, "a.example")
+	for name, text := range map[string][]byte{
+		"the key before it": slices.Concat(keyPEM, chain), "the issuer before it": slices.Concat(inter.PEM, chain),
+		"with a byte order mark": slices.Concat([]byte("\xef\xbb\xbf"), chain),
+	} {
+		if kind := LeafKind(text); kind != x509.RSA {
+			t.Errorf("%s: %s", name, kind)
+		}
+	}
+	if kind := LeafKind([]byte("half")); kind != x509.UnknownPublicKeyAlgorithm {
+		t.Errorf("what is none is %s", kind)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,9 +130,10 @@ func (a *app) importAll(ctx context.Context, c *api.Client, from string) (import
 			total.add(api.Imported{Failed: []api.ImportFailed{{Folder: p.Folder, Error: p.Err.Error()}}})
 			continue
 		}
-		if window.add(p); window.full(windowPairs, windowBytes) {
+		if window.full(windowPairs, windowBytes) && !window.pairedWith(p) {
 			window.cut(send)
 		}
+		window.add(p)
 	}
 	if going.Err() == nil {
 		window.cut(send)
@@ -179,16 +181,31 @@ func (b *batch) add(p archive.Pair) {
 
 func (b *batch) full(pairs, size int) bool { return len(b.pairs) >= pairs || b.size >= size }
 
-// cut sends the pairs of b in the order of their folders, and leaves b empty. Two pairs of one
-// folder keep their order.
+// pairedWith reports whether the last pair and p are the two certificates of one host. One request
+// brings both, since the second one is refused while there is no first one.
+func (b *batch) pairedWith(p archive.Pair) bool {
+	n, err := p.Name()
+	if len(b.pairs) == 0 || err != nil || !n.IsSecond() {
+		return false
+	}
+	last, err := b.pairs[len(b.pairs)-1].Name()
+	return err == nil && last.Host() == n.Host()
+}
+
+// cut sends the pairs of b in the order of their folders, and leaves b empty. The two certificates
+// of a host go together. Two pairs of one folder keep their order.
 func (b *batch) cut(send func(batch)) {
-	slices.SortStableFunc(b.pairs, func(x, y archive.Pair) int { return strings.Compare(x.Folder, y.Folder) })
+	slices.SortStableFunc(b.pairs, func(x, y archive.Pair) int {
+		xHost, yHost := strings.TrimSuffix(x.Folder, ":rsa"), strings.TrimSuffix(y.Folder, ":rsa")
+		return cmp.Or(strings.Compare(xHost, yHost), strings.Compare(x.Folder, y.Folder))
+	})
 	var next batch
 	for _, p := range b.pairs {
-		if next.add(p); next.full(importPairs, importBytes) {
+		if next.full(importPairs, importBytes) && !next.pairedWith(p) {
 			send(next)
 			next = batch{}
 		}
+		next.add(p)
 	}
 	if len(next.pairs) > 0 {
 		send(next)

@@ -45,3 +45,33 @@ func TestAWindowIsSentInOrderAndInBatchesThatAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// lockstepd refuses a second certificate without a first one. Requests are under way at once.
+func TestTheTwoCertificatesOfAHostGoTogether(t *testing.T) {
+	for at := importPairs - 2; at <= importPairs+1; at++ {
+		var window batch
+		for i := range 2*importPairs + 5 {
+			window.add(archive.Pair{Folder: fmt.Sprintf("h%05d.example", i)})
+			if i == at {
+				window.add(archive.Pair{Folder: fmt.Sprintf("h%05d.example.com", i)})
+				window.add(archive.Pair{Folder: fmt.Sprintf("h%05d.example:rsa", i)})
+			}
+		}
+		both := 0
+		window.cut(func(b batch) {
+			names := map[string]bool{}
+			for _, p := range b.pairs {
+				names[p.Folder] = true
+			}
+			if len(b.pairs) > importPairs+1 {
+				t.Errorf("%d pairs in one request", len(b.pairs))
+			}
+			if host := fmt.Sprintf("h%05d.example", at); names[host] && names[host+":rsa"] {
+				both++
+			}
+		})
+		if both != 1 {
+			t.Errorf("the two behind %d pairs do not go together", at)
+		}
+	}
+}

@@ -69,10 +69,17 @@ func (a *app) planSecond(ctx context.Context, c *api.Client, n keysource.Name, n
 	if err := (keysource.Certificate{PEM: keysource.PEM{Chain: []byte(first.Chain)}}).CheckFirst(n.Host()); err != nil {
 		return err
 	}
-	return show(a, renewal{Name: string(n), Context: first.Context, Next: next.Fingerprint, Ends: true, Why: []string{
-		fmt.Sprintf("a second certificate, RSA, is added to %s: Envoy binds tickets to all certificates of a chain "+
-			"(those of lockstep-edge outlive it)", n.Host()),
-	}}, renewalTable)
+	return show(a, secondAdded(n, first.Context, next.Fingerprint), renewalTable)
+}
+
+// secondAdded is what the second certificate n does to the tickets of its host. The contexts are
+// those of the two certificates. They may be equal, and the chain's is another one.
+func secondAdded(n keysource.Name, first, second string) renewal {
+	return renewal{
+		Name: string(n), Context: first, Next: first + "+" + second, Ends: true, Ended: []string{"TLS 1.2", "TLS 1.3"},
+		Why: []string{fmt.Sprintf("a second certificate, RSA, is added to %s: Envoy binds tickets to all certificates "+
+			"of a chain (those of lockstep-edge outlive it)", n.Host())},
+	}
 }
 
 func renewalTable(w io.Writer, r renewal) {

@@ -161,6 +161,7 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (k
 			c.problems.note(n, "")
 			c.known.put(n)
 			c.warn(ctx, []warning{{n, next.version, cert.Warnings}})
+			c.besides(ctx, n)
 			c.Wake()
 			return cert, nil
 		case !errors.Is(err, store.ErrConflict):

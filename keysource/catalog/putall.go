@@ -65,6 +65,18 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 	if err := c.beforeAll(ctx, news); err != nil {
 		return nil, fmt.Errorf("%d certificates were not stored: %w", len(news), err)
 	}
+	// Second ones make right what would be warned of the first ones.
+	first := map[keysource.Name]int{} // the index of the last pair of a host
+	for i, p := range pairs {
+		if !p.Name.IsSecond() {
+			first[p.Name] = i
+		}
+	}
+	for i, p := range pairs {
+		if at, ok := first[p.Name.Host()]; ok && p.Name.IsSecond() && out[i].Err == nil {
+			out[at].Warnings = renewal.Beside(out[at].Warnings)
+		}
+	}
 	var warnings []warning
 	for j, o := range store.SwapAll(ctx, c.store, changes) {
 		switch i := at[j]; {
@@ -83,6 +95,11 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 		}
 	}
 	c.warn(ctx, warnings)
+	for _, w := range warnings {
+		if _, here := first[w.name.Host()]; !here {
+			c.besides(ctx, w.name)
+		}
+	}
 	c.Wake()
 	return out, nil
 }

@@ -160,6 +160,23 @@ func (c *Catalog) warn(ctx context.Context, all []warning) {
 	}
 }
 
+// besides forgets what a certificate that is stored under n makes right: a first certificate of the
+// host that is no longer RSA. Another replica may have stored that one just now.
+func (c *Catalog) besides(ctx context.Context, n keysource.Name) {
+	if !n.IsSecond() {
+		return
+	}
+	val, _, err := c.store.Get(ctx, store.Renewals.Key(string(n.Host())))
+	var r warningRecord
+	if err != nil || json.Unmarshal(val, &r) != nil {
+		return
+	}
+	if words := renewal.Beside(r.Warnings); len(words) < len(r.Warnings) {
+		c.warned.set(n.Host(), &r)
+		c.warn(ctx, []warning{{n.Host(), r.Version, words}})
+	}
+}
+
 // overwrite writes a value whatever is there.
 func (c *Catalog) overwrite(ctx context.Context, change store.Change) error {
 	for range maxTries {

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"slices"
@@ -196,5 +198,52 @@ func TestWarningsAreBounded(t *testing.T) {
 	}
 	if n != maxWarned {
 		t.Errorf("%d warnings are stored", n)
+	}
+}
+
+// An RSA certificate that moves to its second name is still there.
+func TestAHostWithASecondCertificateIsNotWarnedOfItsKey(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	check(t, err)
+	const host, second = "a.example", "a.example:rsa"
+	for name, add := range map[string]func(c, other *Catalog, ec, rsa keysource.PEM) []string{
+		"one after the other": func(c, other *Catalog, ec, rsa keysource.PEM) []string {
+			first, err := c.Put(t.Context(), host, ec)
+			check(t, err)
+			if len(first.Warnings) != 1 { // it is right so far
+				t.Errorf("%q", first.Warnings)
+			}
+			_, err = other.Put(t.Context(), second, rsa)
+			check(t, err)
+			return nil
+		},
+		"at once": func(c, _ *Catalog, ec, rsa keysource.PEM) []string {
+			out, err := c.PutAll(t.Context(), []Pair{{second, rsa}, {host, ec}})
+			check(t, err)
+			return slices.Concat(out[0].Warnings, out[1].Warnings)
+		},
+		"one import after the other": func(c, other *Catalog, ec, rsa keysource.PEM) []string {
+			_, err := c.PutAll(t.Context(), []Pair{{host, ec}})
+			check(t, err)
+			out, err := other.PutAll(t.Context(), []Pair{{second, rsa}})
+			check(t, err)
+			return out[0].Warnings
+		},
+	} {
+		c, s, ca := setUp(t)
+		other := New(Config{Store: s})
+		chain, keyPEM := ca.IssueFor(t, key, testca.NotAfter, host)
+		rsa := keysource.PEM{Chain: chain, Key: keyPEM}
+		_, err := c.Put(t.Context(), host, rsa)
+		check(t, err)
+		if words := add(c, other, issued(t, ca, nil, nil, host), rsa); len(words) > 0 {
+			t.Errorf("%s: %q", name, words)
+		}
+		for _, look := range []*Catalog{c, other} {
+			look.lookForWarnings(t.Context(), 0)
+			if all := look.Warned(); len(all) > 0 {
+				t.Errorf("%s: %+v", name, all)
+			}
+		}
 	}
 }

@@ -317,8 +317,10 @@ func (d *Dir) look(h *host) error {
 	}
 	h.waiting = false
 	if v := c.Version(); v != h.version || again {
-		if second := d.hosts[h.name.Second()]; second != nil && second != h {
-			second.sig = signature{} // whether it can stand beside this one is looked at again
+		for _, n := range []keysource.Name{h.name.Host(), h.name.Second()} {
+			if other := d.hosts[n]; other != nil && other != h {
+				other.sig = signature{} // how it stands beside this one is looked at again
+			}
 		}
 		bare := c
 		bare.Key = nil

@@ -1,9 +1,7 @@
 package dir
 
 import (
-	"bytes"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/keysource/layout"
+	"github.com/lockstep-tls/lockstep/keysource/renewal"
 )
 
 // claim is a place that has a certificate of a name. Two places of one name may have its ECDSA and
@@ -35,7 +34,13 @@ func (d *Dir) claimsOf(folder string) []claim {
 		return one
 	}
 	id := identify(fi)
-	if len(d.twins) > 2*len(d.hosts)+100 { // most of them have gone
+	d.mu.Lock()
+	most := 2*len(d.hosts) + 100
+	if len(d.kinds) > most { // most of them have gone
+		clear(d.kinds)
+	}
+	d.mu.Unlock()
+	if len(d.twins) > most {
 		clear(d.twins)
 	}
 	known, ok := d.twins[folder]
@@ -76,10 +81,14 @@ type twins struct {
 // foundAll notes that n has its files at these places. Of two, one may be that of the second
 // certificate. Every other one is a place too many.
 func (d *Dir) foundAll(r *round, n keysource.Name, all []claim) {
-	if first, second, ok := d.pairOf(n, all); ok {
-		d.foundHost(r, n, first.place)
-		d.foundHost(r, n.Second(), second.place)
-		return
+	if len(all) == 2 && !n.IsSecond() {
+		first, second, ok := d.pairOf(n, all[0], all[1])
+		if ok {
+			d.foundHost(r, n, first.place)
+			d.foundHost(r, n.Second(), second.place)
+			return
+		}
+		all = []claim{first, second}
 	}
 	for _, c := range all {
 		d.foundHost(r, n, c.place)
@@ -87,34 +96,61 @@ func (d *Dir) foundAll(r *round, n keysource.Name, all []claim) {
 }
 
 // pairOf returns the places of the first and of the second certificate of n. ok is false if it
-// cannot be told which is which. What was told before holds, so a renewal of one of them leaves the
-// other alone.
-func (d *Dir) pairOf(n keysource.Name, all []claim) (first, second claim, ok bool) {
-	if len(all) != 2 || n.IsSecond() {
-		return first, second, false
-	}
-	a, b := all[0], all[1]
+// cannot be told which is which. What was told before of two good ones holds, so a renewal of one
+// of them leaves the other alone.
+//
+// Where a host gets a second one, one of the two may not be whole yet. It must not take the place
+// of the one that is.
+func (d *Dir) pairOf(n keysource.Name, a, b claim) (first, second claim, ok bool) {
 	d.mu.Lock()
 	one, two := d.hosts[n], d.hosts[n.Second()]
 	at := func(h *host, c claim) bool { return h != nil && h.folder == c.folder && h.files == c.files }
 	ab, ba := at(one, a) && at(two, b), at(one, b) && at(two, a)
+	good := one != nil && two != nil && one.version != "" && two.version != ""
 	d.mu.Unlock()
-	x, y := d.kind(a.place), d.kind(b.place)
 	switch {
+	case good && ab:
+		return a, b, true
+	case good && ba:
+		return b, a, true
+	}
+	const none = x509.UnknownPublicKeyAlgorithm
+	x, y := d.whole(n, a.place), d.whole(n, b.place)
+	marks := a.mark != "" || b.mark != ""
+	switch {
+	case x == x509.ECDSA && y == x509.RSA:
+		return a, b, true
+	case x == x509.RSA && y == x509.ECDSA:
+		return b, a, true
 	case ab:
 		return a, b, true
 	case ba:
 		return b, a, true
-	case x == x509.ECDSA && y == x509.RSA:
+	case two != nil && (x == none && y == x509.RSA || x == x509.ECDSA && y == none):
+		return a, b, true // there were two before a restart
+	case two != nil && (y == none && x == x509.RSA || y == x509.ECDSA && x == none):
+		return b, a, true
+	case two == nil && marks && x != none && y == none:
 		return a, b, true
-	case x == x509.RSA && y == x509.ECDSA:
+	case two == nil && marks && y != none && x == none:
 		return b, a, true
 	case a.mark != layout.RSA && b.mark == layout.RSA, a.mark == layout.ECDSA && b.mark == "":
 		return a, b, true // the names say which is which
 	case a.mark == layout.RSA && b.mark != layout.RSA, a.mark == "" && b.mark == layout.ECDSA:
 		return b, a, true
+	case x == none && y != none:
+		return b, a, false
 	}
-	return first, second, false
+	return a, b, false
+}
+
+// whole returns of which kind the key of the certificate at p is, if n can be served with it.
+func (d *Dir) whole(n keysource.Name, p place) x509.PublicKeyAlgorithm {
+	c, _, err := p.read(n, time.Now())
+	if err != nil {
+		return x509.UnknownPublicKeyAlgorithm
+	}
+	return c.Kind()
 }
 
 // kind returns of which kind the key of the certificate at p is. If it cannot be read now, it is
@@ -134,7 +170,7 @@ func (d *Dir) kind(p place) x509.PublicKeyAlgorithm {
 	if err != nil {
 		return known.kind
 	}
-	if kind := leafKind(text); kind != x509.UnknownPublicKeyAlgorithm {
+	if kind := keysource.LeafKind(text); kind != x509.UnknownPublicKeyAlgorithm {
 		known = kindOf{f.sig.crt, kind}
 		if time.Since(time.Unix(0, f.sig.crt.mtime)).Abs() < racy {
 			known.file = fileID{}
@@ -144,21 +180,6 @@ func (d *Dir) kind(p place) x509.PublicKeyAlgorithm {
 		d.mu.Unlock()
 	}
 	return known.kind
-}
-
-// leafKind returns the kind of the key of the first certificate in PEM. Not every form of PEM is
-// read here, only the usual one.
-func leafKind(text []byte) x509.PublicKeyAlgorithm {
-	for b, rest := pem.Decode(bytes.TrimSpace(text)); b != nil; b, rest = pem.Decode(rest) {
-		if b.Type != "CERTIFICATE" && b.Type != "X509 CERTIFICATE" && b.Type != "TRUSTED CERTIFICATE" {
-			continue
-		}
-		if c, err := x509.ParseCertificate(b.Bytes); err == nil {
-			return c.PublicKeyAlgorithm
-		}
-		return x509.UnknownPublicKeyAlgorithm
-	}
-	return x509.UnknownPublicKeyAlgorithm
 }
 
 // checkPair refuses a certificate that would make two of a kind of the two that a host has.
@@ -189,4 +210,22 @@ func (d *Dir) checkPair(h *host, c keysource.Certificate) error {
 	}
 	return fmt.Errorf("%w: the key of %s is %s, too: beside it there can be no second certificate",
 		keysource.ErrBadCertificate, filepath.Base(at.folder), kind)
+}
+
+// beside returns those of the warnings about the certificate of n that hold. Beside an RSA
+// certificate, one that is no longer RSA is right.
+func (d *Dir) beside(n keysource.Name, warnings []string) []string {
+	if n.IsSecond() || len(warnings) == 0 {
+		return warnings
+	}
+	d.mu.Lock()
+	two, at := d.hosts[n.Second()], place{}
+	if two != nil {
+		at = two.place()
+	}
+	d.mu.Unlock()
+	if two == nil || d.kind(at) != x509.RSA {
+		return warnings
+	}
+	return renewal.Beside(warnings)
 }

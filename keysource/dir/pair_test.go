@@ -208,3 +208,117 @@ func TestTwoFoldersStayAPairWhileOneIsReplaced(t *testing.T) {
 		b.wants("shop.example:rsa", alone)
 	})
 }
+
+// A host's RSA certificate that moves to its second name is still there.
+func TestAHostThatGetsASecondCertificateIsNotWarnedOfItsKey(t *testing.T) {
+	crt, key := "shop.example/tls.crt", "shop.example/tls.key"
+	for name, add := range map[string]func(p *twinsOf){
+		"a folder of its own": func(p *twinsOf) {
+			p.write("ECDSA", "shop.example_ecc/fullchain.cer", "shop.example_ecc/x.key")
+		},
+		"marked ECDSA": func(p *twinsOf) {
+			p.write("ECDSA", "shop.example/tls.ecdsa.crt", "shop.example/tls.ecdsa.key")
+		},
+		"RSA before": func(p *twinsOf) {
+			p.write("RSA", "shop.example/tls.rsa.crt", "shop.example/tls.rsa.key")
+			settle()
+			p.write("ECDSA", crt, key)
+		},
+		"RSA behind": func(p *twinsOf) {
+			p.write("ECDSA", crt, key)
+			settle()
+			p.write("RSA", "shop.example/tls.rsa.crt", "shop.example/tls.rsa.key")
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &twinsOf{t, t.TempDir(), testca.New(t)}
+			v := p.write("RSA", crt, key)
+			b := start(t, p.root, false)
+			b.wants("shop.example", v)
+			add(p)
+			settle()
+			c, err := b.Certificate(t.Context(), "shop.example")
+			check(t, err)
+			e, second := b.entry("shop.example"), b.entry("shop.example:rsa")
+			if c.CheckFirst("shop.example") != nil || second.Version == "" || e.Problem+second.Problem != "" {
+				t.Errorf("%s: %+v %+v", name, e, second)
+			}
+			if len(e.Warnings)+len(c.Warnings) > 0 {
+				t.Errorf("%s: %q %q", name, e.Warnings, c.Warnings)
+			}
+		})
+	}
+}
+
+// A second one that is not whole takes nothing from the one that is, after a restart either.
+func TestHalfAPairLeavesTheWholeOne(t *testing.T) {
+	usual := []string{"shop.example/tls.crt", "shop.example/tls.key"}
+	marked := []string{"shop.example/tls.ecdsa.crt", "shop.example/tls.ecdsa.key"}
+	for name, c := range map[string]struct {
+		whole, half []string
+		lacks       int
+		other       bool // other says that another key stands there.
+	}{
+		"a marked chain": {usual, marked, 1, false},
+		"a marked key":   {usual, marked, 0, false},
+		"a wrong key":    {usual, marked, 1, true},
+		"a folder": {[]string{"shop.example_ecc/fullchain.cer", "shop.example_ecc/x.key"},
+			[]string{"shop.example/fullchain.cer", "shop.example/x.key"}, 0, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &twinsOf{t, t.TempDir(), testca.New(t)}
+			kinds := []string{"RSA", "ECDSA"}
+			if name == "a folder" {
+				kinds = []string{"ECDSA", "RSA"}
+			}
+			v := p.write(kinds[0], c.whole...)
+			p.write(kinds[1], c.half...)
+			text, err := os.ReadFile(filepath.Join(p.root, c.half[c.lacks]))
+			check(t, err)
+			check(t, os.Remove(filepath.Join(p.root, c.half[c.lacks])))
+			if c.other {
+				_, key := p.ca.Issue(t, "shop.example")
+				check(t, os.WriteFile(filepath.Join(p.root, c.half[c.lacks]), key, 0o600))
+			}
+			b := start(t, p.root, false)
+			b.wants("shop.example", v)
+			settle()
+			b.wants("shop.example", v)
+			if e := b.entry("shop.example"); e.Problem != "" {
+				t.Errorf("%s: %q", name, e.Problem)
+			}
+			check(t, os.WriteFile(filepath.Join(p.root, c.half[c.lacks]), text, 0o600))
+			settle()
+			one, err := b.Certificate(t.Context(), "shop.example")
+			check(t, err)
+			two, err := b.Certificate(t.Context(), "shop.example:rsa")
+			check(t, err)
+			if one.CheckFirst("shop.example") != nil || two.CheckName("shop.example:rsa") != nil {
+				t.Errorf("%s: %s and %s", name, one.Kind(), two.Kind())
+			}
+		})
+	}
+}
+
+// One of two that cannot be read after a restart leaves the other at its name.
+func TestAPairIsOneAfterARestart(t *testing.T) {
+	first, second := []string{"shop.example_ecc/fullchain.cer", "shop.example_ecc/x.key"},
+		[]string{"shop.example/fullchain.cer", "shop.example/x.key"}
+	for _, broken := range []string{first[0], second[0]} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &twinsOf{t, t.TempDir(), testca.New(t)}
+			one, two := p.write("ECDSA", first...), p.write("RSA", second...)
+			check(t, os.WriteFile(filepath.Join(p.root, broken), []byte("half"), 0o600))
+			known := &fakeKnown{names: []keysource.Name{"shop.example", "shop.example:rsa"}}
+			b := start(t, p.root, false, func(c *Config) { c.Known = known })
+			settle()
+			if broken == first[0] {
+				b.fails("shop.example", "no CERTIFICATE block")
+				b.wants("shop.example:rsa", two)
+			} else {
+				b.wants("shop.example", one)
+				b.fails("shop.example:rsa", "no CERTIFICATE block")
+			}
+		})
+	}
+}

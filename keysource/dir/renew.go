@@ -15,12 +15,12 @@ func (d *Dir) judge(n keysource.Name, was *keysource.Certificate, c keysource.Ce
 	switch {
 	case was == nil:
 		v := d.last(n).After(c, now)
-		return v.Warnings, v
+		return d.beside(n, v.Warnings), v
 	case was.Equal(c.PEM):
-		return was.Warnings, renewal.Verdict{}
+		return d.beside(n, was.Warnings), renewal.Verdict{}
 	}
 	v := renewal.Judge(*was, c, now)
-	return v.Warnings, v
+	return d.beside(n, v.Warnings), v
 }
 
 // kept says why what stands in a folder is not served.

@@ -252,3 +252,24 @@ func TestALostIntermediateIsNotServedAfterARestart(t *testing.T) {
 		}
 	})
 }
+
+// The same goes for one that is not valid yet.
+func TestWhatIsNotValidYetIsNotServedAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, ca := t.TempDir(), testca.New(t)
+		at := time.Now().Truncate(time.Second).Add(4 * time.Minute)
+		chain, key := ca.IssueAs(t, testca.Key(t), func(c *x509.Certificate) { c.NotBefore = at }, "shop.example")
+		next := putPEM(t, filepath.Join(root, "shop.example"), chain, key)
+		last := renewal.Last{Version: "before", NotAfter: time.Now().Add(time.Hour)}
+		b := start(t, root, false, func(c *Config) { c.Last = func(keysource.Name) renewal.Last { return last } })
+		b.fails("shop.example", "not valid before")
+		pass(time.Until(at) + time.Millisecond)
+		b.wants("shop.example", next)
+		if got := b.news(); !slices.Contains(got, "shop.example") {
+			t.Errorf("told %v", got)
+		}
+		if e := b.entry("shop.example"); e.Problem != "" || len(e.Warnings) > 0 {
+			t.Errorf("%+v", e)
+		}
+	})
+}

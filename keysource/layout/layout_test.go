@@ -58,6 +58,12 @@ func TestTwoCertificatesOfOneFolderAreFound(t *testing.T) {
 		"a.pem.ecdsa a.pem.rsa a.pem.rsa.key": "ecdsa:a.pem.ecdsa+ rsa:a.pem.rsa+a.pem.rsa.key",
 		usual + "tls.rsa.crt":                 "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
 		usual + "tls.rsa.key":                 "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
+		"tls.key tls.rsa.crt tls.rsa.key":     "tls.crt+tls.key rsa:tls.rsa.crt+tls.rsa.key",
+		"privkey.pem fullchain.rsa.pem privkey.rsa.pem": "" +
+			"fullchain.pem+privkey.pem rsa:fullchain.rsa.pem+privkey.rsa.pem",
+		"fullchain.pem privkey.pem privkey.rsa.pem": "" +
+			"fullchain.pem+privkey.pem rsa:fullchain.rsa.pem+privkey.rsa.pem",
+		"account.key tls.rsa.crt tls.rsa.key": "",
 		usual:                                 "",
 		"tls.rsa.crt tls.rsa.key":             "",
 		usual + "a.rsa.crt b.rsa.crt":         "", // it is not clear which

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -75,17 +76,21 @@ func FindBoth(files []string) []Second {
 		}
 		found, err := Find(plain[m])
 		if err != nil {
-			// The chain of a marked key may only be missing for a while.
+			// The chain of a key may only be missing for a while.
 			key, _ := one(plain[m], keys, isKey)
-			if m == "" || key == "" || found.Chain != "" {
+			if key == "" || found.Chain != "" || m == "" && !slices.Contains(keys, key) {
 				return nil
 			}
-			found = Files{marked(strings.TrimSuffix(key, path.Ext(key))+".crt", m), back[m][key]}
+			chain := strings.TrimSuffix(key, path.Ext(key)) + ".crt"
+			if key == keys[1] {
+				chain = chains[1]
+			}
+			found = Files{marked(chain, m), back[m][key]}
 		} else {
 			found.Chain = back[m][found.Chain]
 			if found.Key != "" {
 				found.Key = back[m][found.Key]
-			} else if found.Chain == marked(ChainFile, m) {
+			} else if m != "" && found.Chain == marked(ChainFile, m) {
 				found.Key = marked(KeyFile, m) // which is missing
 			}
 		}
@@ -97,8 +102,11 @@ func FindBoth(files []string) []Second {
 	return out
 }
 
-// marked puts a mark into the name of a file.
+// marked puts a mark, if there is one, into the name of a file.
 func marked(file string, m Mark) string {
+	if m == "" {
+		return file
+	}
 	ext := path.Ext(file)
 	return strings.TrimSuffix(file, ext) + "." + string(m) + ext
 }

@@ -3,6 +3,7 @@ package renewal
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -118,6 +119,14 @@ func otherKey(old, made facts) string {
 		return fmt.Sprintf("its key is weaker: %s, before %s", is, was)
 	}
 	return ""
+}
+
+// Beside returns those of the warnings that hold for the first one of two certificates of a host.
+// That it was RSA before is not among them: the second one is.
+func Beside(warnings []string) []string {
+	return slices.DeleteFunc(slices.Clone(warnings), func(w string) bool {
+		return strings.HasPrefix(w, "its key is ECDSA on ") && strings.Contains(w, ", before RSA of ")
+	})
 }
 
 func otherAuthority(old, made facts) string {

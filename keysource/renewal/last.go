@@ -34,7 +34,14 @@ func (last Last) After(next keysource.Certificate, now time.Time) Verdict {
 	}
 	v := Verdict{Warnings: First(next)}
 	f, ok := read(next)
-	if !ok || len(f.above) >= len(last.Intermediates) {
+	if !ok {
+		return v
+	}
+	if at, _ := f.validity(); last.Version != "" && now.Before(at) && !now.After(last.NotAfter) {
+		return Verdict{Early: true, Until: at, Keep: fmt.Sprintf("it is not valid before %s, and the one before is "+
+			"valid", stamp(at))}
+	}
+	if len(f.above) >= len(last.Intermediates) {
 		return v
 	}
 	issuer := f.chain[0].Issuer.String()

@@ -2,9 +2,9 @@ package admin
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
@@ -32,8 +32,11 @@ func (a *admin) isNew(ctx context.Context, n keysource.Name) bool {
 // second one without a first. It passes over one that Put refuses.
 func (a *admin) mayStand(ctx context.Context, n keysource.Name, p keysource.PEM) error {
 	if !n.IsSecond() {
+		if keysource.LeafKind(p.Chain) == x509.ECDSA || a.isNew(ctx, n.Second()) {
+			return nil
+		}
 		c, err := keysource.ParseCertificate(p, time.Now())
-		if err != nil || c.CheckFirst(n) == nil || a.isNew(ctx, n.Second()) {
+		if err != nil || c.CheckFirst(n) == nil {
 			return nil
 		}
 		return fmt.Errorf("%w: remove %s first (lockstep cert rm %[2]s), or put this one there", c.CheckFirst(n),
@@ -125,25 +128,35 @@ func (a *admin) secondOf(ctx context.Context, host keysource.Name) *api.Cert {
 }
 
 // withFirsts leaves out the second certificates that stand beside no ECDSA one, neither of this
-// import nor of before. fail is told of each.
+// import nor of before, and what would take the place of that one. fail is told of each.
 func (a *admin) withFirsts(
 	ctx context.Context, pairs []catalog.Pair, folders []string, fail func(string, error, keysource.Name),
 ) (kept []catalog.Pair, keptFolders []string) {
 	for i, p := range pairs {
-		if p.Name.IsSecond() {
-			at := slices.IndexFunc(pairs, func(o catalog.Pair) bool { return o.Name == p.Name.Host() })
-			var err error
-			if at < 0 {
-				err = a.mayStand(ctx, p.Name, p.PEM)
-			} else {
-				err = keysource.Certificate{PEM: pairs[at].PEM}.CheckFirst(p.Name.Host())
-			}
-			if err != nil {
-				fail(folders[i], err, p.Name)
-				continue
-			}
+		err := a.besideFirst(ctx, pairs, p)
+		if err != nil {
+			fail(folders[i], err, p.Name)
+			continue
 		}
 		kept, keptFolders = append(kept, p), append(keptFolders, folders[i])
 	}
 	return kept, keptFolders
+}
+
+// besideFirst does what mayStand does for a pair of an import. The first certificate of the host
+// may come with it.
+func (a *admin) besideFirst(ctx context.Context, pairs []catalog.Pair, p catalog.Pair) error {
+	if !p.Name.IsSecond() {
+		return a.mayStand(ctx, p.Name, p.PEM)
+	}
+	for _, o := range pairs {
+		if o.Name != p.Name.Host() {
+			continue
+		}
+		if first, err := keysource.ParseCertificate(o.PEM, time.Now()); err == nil {
+			return first.CheckFirst(o.Name)
+		}
+		break // it is refused, and the one of before stays
+	}
+	return a.mayStand(ctx, p.Name, p.PEM)
 }

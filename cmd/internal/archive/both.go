@@ -2,6 +2,7 @@ package archive
 
 import (
 	"crypto/x509"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +18,7 @@ func both(a, b Pair) (first, second Pair, ok bool) {
 	if a.Err != nil || b.Err != nil || err != nil || n.IsSecond() {
 		return a, b, false
 	}
-	x, y := keysource.Certificate{PEM: a.PEM}.Kind(), keysource.Certificate{PEM: b.PEM}.Kind()
+	x, y := keysource.LeafKind(a.Chain), keysource.LeafKind(b.Chain)
 	switch {
 	case x == x509.RSA && y == x509.ECDSA:
 		a, b = b, a
@@ -49,16 +50,22 @@ func readBoth(folder string) []Pair {
 		return nil
 	}
 	first, second, ok := both(all[0], all[1])
-	if !ok && second.Err == nil {
+	switch {
+	case ok:
+	case first.Err != nil && second.Err == nil: // it may be the second one
+		second.Err = errors.New("its other certificate cannot be read: mend or remove that one first")
+	case second.Err == nil:
 		second.Err = again(second.Folder, first.Folder)
 	}
 	return []Pair{first, second}
 }
 
-// partners finds folders that may have the second certificate of a host which has a folder of its
-// name, too: those of acme.sh and certbot. It returns them by that folder.
+// partners finds folders that may have the second certificate of a host which has another folder,
+// too: those of acme.sh and certbot. It returns them by that folder. That is the one of the host's
+// name, or else the first of two.
 func partners(root string, names []string) map[string]string {
 	out := map[string]string{}
+	first := map[string]string{} // by the folder of a name
 	for _, name := range names {
 		n, err := layout.Host(name, func(file string) bool {
 			_, err := os.Stat(filepath.Join(root, name, file))
@@ -67,9 +74,14 @@ func partners(root string, names []string) map[string]string {
 		if err != nil || layout.Folder(n) == name {
 			continue
 		}
-		if _, usual := slices.BinarySearch(names, layout.Folder(n)); usual {
-			out[layout.Folder(n)] = name
+		at := layout.Folder(n)
+		if _, usual := slices.BinarySearch(names, at); !usual {
+			if at = first[at]; at == "" {
+				first[layout.Folder(n)] = name
+				continue
+			}
 		}
+		out[at] = name
 	}
 	return out
 }

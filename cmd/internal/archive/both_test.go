@@ -26,8 +26,16 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		parts[kind], parts[kind+"k"], parts[kind+"+"] = string(p.Chain), string(p.Key), string(p.Chain)+string(p.Key)
+		parts[kind+"^"] = string(p.Key) + string(p.Chain)
 	}
 	const shop, second = "shop.example", "shop.example:rsa"
+	const wild = "*." + shop // of acme.sh
+	if p, err := ca.Issue(fleet.Leaf{Names: []string{wild}, RSA: true}); err == nil {
+		parts["w"], parts["wk"] = string(p.Chain), string(p.Key)
+	}
+	if p, err := ca.Issue(fleet.Leaf{Names: []string{wild}}); err == nil {
+		parts["v"], parts["vk"] = string(p.Chain), string(p.Key)
+	}
 	for name, c := range map[string]struct {
 		files   map[string]string
 		fromDir string // folders; with an exclamation mark where it is refused
@@ -39,7 +47,20 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 			"/tls.rsa.key": "rk"}, shop + " " + second, shop + " " + second},
 		"acme.sh": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "e",
 			"_ecc/x.key": "ek"}, shop + " " + second, "!shop.example_ecc " + shop},
+		"acme.sh, of a wildcard": {map[string]string{"*/fullchain.cer": "w", "*/x.key": "wk",
+			"*_ecc/fullchain.cer": "v", "*_ecc/x.key": "vk"}, "_." + shop + " _." + second,
+			"!*.shop.example_ecc _." + shop},
 		"HAProxy": {map[string]string{".pem.ecdsa": "e+", ".pem.rsa": "r+"}, shop + " " + second, shop + " " + second},
+		"the key before the chain": {map[string]string{".pem.ecdsa": "e^", ".pem.rsa": "r^"}, shop + " " + second,
+			shop + " " + second},
+		"certbot": {map[string]string{"/fullchain.pem": "e", "/privkey.pem": "ek", "/fullchain.rsa.pem": "r",
+			"/privkey.rsa.pem": "rk"}, shop + " " + second, shop + " " + second},
+		"HAProxy, in a folder": {map[string]string{"/x.pem.ecdsa": "e+", "/x.pem.rsa": "r", "/x.pem.rsa.key": "rk"},
+			shop + " " + second, shop + " " + second},
+		"marked ECDSA": {map[string]string{"/tls.crt": "r", "/tls.key": "rk", "/tls.ecdsa.crt": "e",
+			"/tls.ecdsa.key": "ek"}, shop + " " + second, "!" + shop + " " + shop},
+		"half": {map[string]string{"/tls.ecdsa.crt": "e", "/tls.rsa.crt": "r", "/tls.rsa.key": "rk"},
+			"!" + shop + " !" + shop, "!" + shop + " " + second},
 		"flat": {map[string]string{".crt": "r", ".key": "rk", ".ecdsa.crt": "e", ".ecdsa.key": "ek"},
 			shop + " " + second, shop + " " + second},
 		"two of a kind": {map[string]string{".crt": "r", ".key": "rk", ".rsa.crt": "r", ".rsa.key": "rk"},
@@ -51,14 +72,18 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)
 		for _, file := range slices.Sorted(maps.Keys(c.files)) {
-			at, text := filepath.Join(dir, shop+file), parts[c.files[file]]
+			text, path := parts[c.files[file]], shop+file
+			if rest, ok := strings.CutPrefix(file, "*"); ok {
+				path = wild + rest
+			}
+			at := filepath.Join(dir, path)
 			if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			write(t, w, shop+file, text)
+			write(t, w, path, text)
 		}
 		w.Close()
 		f, err := os.Open(dir)

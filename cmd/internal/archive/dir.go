@@ -57,7 +57,7 @@ func Dir(root *os.File) iter.Seq2[Pair, error] {
 				}
 			}
 			if len(two) == 2 {
-				seen[name] = name
+				seen[name], seen[two[0].Folder] = name, name
 				if !yield(two[0], nil) || !yield(two[1], nil) {
 					return
 				}

@@ -20,6 +20,9 @@ import (
 // maxWaiting bounds, in bytes, what waits in memory for the other file of its folder.
 const maxWaiting = 256 << 20
 
+// markedECDSA is behind a folder whose marked files wait. Others of the folder may still come.
+const markedECDSA = ":" + string(layout.ECDSA)
+
 // overhead is about how many bytes a waiting folder takes besides its files.
 const overhead = 256
 
@@ -65,7 +68,9 @@ type reader struct {
 	most    int                // most is the limit of size.
 	// done has hashes of the folders that were yielded. Later files of theirs are left out.
 	done map[uint64]struct{}
-	seed maphash.Seed
+	// stands has the folders of names for which a folder of another name was yielded, by name.
+	stands map[string]string
+	seed   maphash.Seed
 }
 
 // folder is what was read of a folder so far.
@@ -77,7 +82,7 @@ type folder struct {
 func newReader(r io.Reader) *reader {
 	return &reader{
 		tar: tar.NewReader(bufio.NewReaderSize(r, 256<<10)), waiting: map[string]*folder{}, most: maxWaiting,
-		done: map[uint64]struct{}{}, seed: maphash.MakeSeed(),
+		done: map[uint64]struct{}{}, stands: map[string]string{}, seed: maphash.MakeSeed(),
 	}
 }
 
@@ -102,10 +107,10 @@ func (a *reader) next() (*Pair, error) {
 		a.isDone(at) && !layout.Marked(file) {
 		return nil, nil
 	}
-	// Marked files of a folder are those of a second one, since the first may be complete already.
-	if plain, mark := layout.Unmark(file); mark != "" && at != "" && strings.HasPrefix(plain, "tls.") {
-		if file = plain; mark == layout.RSA {
-			at += ":" + string(mark)
+	// Marked files of a folder are those of another one, since this one may be complete already.
+	if plain, mark := layout.Unmark(file); mark != "" && at != "" {
+		if file, at = plain, at+":"+string(mark); a.isDone(at) {
+			return nil, nil
 		}
 	}
 	f := a.waiting[at]
@@ -133,7 +138,8 @@ func (a *reader) next() (*Pair, error) {
 		return nil, errors.New(
 			"too many folders are only half there: make the archive folder by folder (tar -C DIR -cf FILE .)")
 	}
-	if _, whole := layout.Complete(f.names()); f.err != nil || !whole || at == "" {
+	if _, whole := layout.Complete(f.names()); f.err != nil || !whole || at == "" ||
+		strings.HasSuffix(at, markedECDSA) {
 		return nil, nil
 	}
 	delete(a.waiting, at)
@@ -143,12 +149,25 @@ func (a *reader) next() (*Pair, error) {
 	return &p, nil
 }
 
-// once returns the certificate of a folder. One that only stands for a name whose own folder came
-// before has an Err.
+// once returns the certificate of a folder. One of a name that another folder has, too, has an Err.
 func (a *reader) once(at string, f *folder) Pair {
+	if folder, ok := strings.CutSuffix(at, markedECDSA); ok {
+		if a.isDone(folder) || a.waiting[folder] != nil {
+			return Pair{Folder: folder, Err: errors.New("in an archive, the RSA certificate beside one that is " +
+				"marked ecdsa must be marked, too: name its files tls.rsa.crt and tls.rsa.key")}
+		}
+		at = folder
+	}
 	p := f.pair(at)
-	if p.Folder != at && (a.isDone(p.Folder) || a.waiting[p.Folder] != nil) {
-		return Pair{Folder: at, Err: again(p.Folder, p.Folder)}
+	other := a.stands[p.Folder]
+	if other == "" && p.Folder != at && (a.isDone(p.Folder) || a.waiting[p.Folder] != nil) {
+		other = p.Folder
+	}
+	switch {
+	case other != "":
+		return Pair{Folder: at, Err: again(p.Folder, other)}
+	case p.Folder != at:
+		a.stands[p.Folder] = at
 	}
 	return p
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
 	"github.com/lockstep-tls/lockstep/keysource"
+	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
 // TestARotationDuringAnImportGoesOn: each is decided and written, with its line in the audit log,
@@ -64,5 +66,44 @@ func TestARotationDuringAnImportGoesOn(t *testing.T) {
 		len(took), importers*pairs, took[len(took)/2], took[len(took)-1])
 	if found, err := r.client.VerifyAudit(t.Context()); err != nil || len(found.Reports[0].Problems) > 0 {
 		t.Errorf("%+v %v", found, err)
+	}
+}
+
+// An import brings both certificates of a host in any form, and puts no RSA one beside the other.
+func TestAnImportKeepsTheTwoCertificatesOfAHostApart(t *testing.T) {
+	r, s := start(t, nil), newShop(t)
+	const host, second = "two.example", "two.example:rsa"
+	ec, err := s.ca.Issue(fleet.Leaf{Names: []string{host}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsa, err := s.ca.Issue(fleet.Leaf{Names: []string{host}, RSA: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := slices.Concat(ec.Key, ec.Chain) // as HAProxy takes it, too
+	pair := func(folder string, chain, key []byte) archive.Pair {
+		return archive.Pair{Folder: folder, PEM: keysource.PEM{Chain: chain, Key: key}}
+	}
+	for _, c := range []struct {
+		pairs  []archive.Pair
+		stored int
+		words  string // of the failure
+	}{
+		{[]archive.Pair{pair(second, rsa.Chain, rsa.Key)}, 0, "put that one first"},
+		{[]archive.Pair{pair(host, rsa.Chain, rsa.Key)}, 1, ""},
+		{[]archive.Pair{pair(host, text, text), pair(second, rsa.Chain, rsa.Key)}, 2, ""},
+		{[]archive.Pair{pair(host, rsa.Chain, rsa.Key)}, 0, "remove two.example:rsa first"},
+		{[]archive.Pair{pair(host, []byte("half"), ec.Key), pair(second, rsa.Chain, rsa.Key)}, 1, "CERTIFICATE"},
+	} {
+		done, err := r.client.ImportCerts(t.Context(), tarOf(t, c.pairs...))
+		if err != nil || done.Stored != c.stored || (len(done.Failed) == 0) != (c.words == "") ||
+			c.words != "" && !strings.Contains(done.Failed[0].Error, c.words) || len(done.Warnings) > 0 {
+			t.Errorf("%d pairs: %+v, %v", len(c.pairs), done, err)
+		}
+	}
+	have, err := r.client.Cert(t.Context(), host)
+	if err != nil || have.Chain != string(ec.Chain) || len(have.Warnings) > 0 {
+		t.Errorf("%+v, %v", have, err)
 	}
 }
