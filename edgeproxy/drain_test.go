@@ -122,7 +122,7 @@ func TestADrainLetsASlowHandshakeEnd(t *testing.T) {
 	check(t, err)
 	t.Cleanup(func() { raw.Close() })
 	raw.SetDeadline(time.Now().Add(20 * time.Second))
-	_, err = io.WriteString(raw, string(hello(shop)))
+	_, err = raw.Write(hello(shop))
 	check(t, err)
 	_, err = raw.Read(make([]byte, 1)) // the edge has begun its part
 	check(t, err)

@@ -2,8 +2,8 @@ package edgeproxy
 
 import "testing"
 
-// HTTP/2 has no 101 (RFC 9113, section 8.6). A client of HTTP/1.1 would take what follows for another
-// protocol.
+// HTTP/2 has no 101 (RFC 9113, section 8.6). A client of HTTP/1.1 would take what follows for
+// another protocol.
 func TestNoClientIsToldToSwitchWithoutAnUpgrade(t *testing.T) {
 	t.Parallel()
 	s := scripted(t, "h2c", func(int, int) string { return ":status 101" })
