@@ -119,7 +119,11 @@ func (l *listener) handshake(raw net.Conn, first, second *queue) {
 			raw.Close()
 		}
 	}()
-	raw.RemoteAddr() // reads a header of the PROXY protocol, which sets deadlines of its own
+	if b, ok := raw.(*fromBalancer); ok {
+		end := context.AfterFunc(l.handshaking, func() { b.Close() })
+		b.RemoteAddr() // reads the header, which sets deadlines of its own
+		end()
+	}
 	c.SetDeadline(time.Now().Add(l.proxy.cfg.Timeouts.Header))
 	ctx := context.WithValue(l.handshaking, attemptKey{}, a)
 	if err := c.HandshakeContext(ctx); err != nil {
@@ -175,4 +179,6 @@ func (l *listener) stop(late context.Context) error {
 }
 
 // handshakeGrace is how long a handshake that has begun may go on when the proxy is told to stop.
-const handshakeGrace = time.Second
+// A line with a long delay, or a certificate that is still loaded, needs more than a second.
+// Net/http waits as long for the first request of a connection.
+const handshakeGrace = 5 * time.Second

@@ -68,13 +68,25 @@ func (l *listener) forAddress(n keysource.Name) *configs {
 	if c := b.configs[n]; c != nil {
 		return c
 	}
+	of := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		c, err := l.bestOf(hello, n)
+		if err != nil {
+			return nil, noCertificate{err}
+		}
+		return c, nil
+	}
 	with := func(protocols []string) *tls.Config {
 		c := l.withoutKeys(protocols)
-		c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return l.bestOf(hello, n) }
+		c.GetCertificate = of
 		b.keys.Install(c, l.terms.ID().At(n), func(string) bool { return l.proxy.opts.Certificates.Serves(n) })
 		return c
 	}
-	all := &configs{usual: choice{with(protocols), with(nil)}, early: l.current.Load().early}
+	early := func(protocols []string) *tls.Config {
+		c := l.onlyTLS12(protocols)
+		c.GetCertificate = of
+		return c
+	}
+	all := &configs{usual: choice{with(protocols), with(nil)}, early: choice{early(protocols), early(nil)}}
 	if b.configs == nil {
 		b.configs = make(map[keysource.Name]*configs)
 	}

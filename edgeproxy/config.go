@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -234,12 +233,11 @@ func (r Route) roots(i int) (*x509.CertPool, error) {
 	if r.UpstreamCA == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(r.UpstreamCA)
+	p, _, err := authorities(r.UpstreamCA)
 	if err != nil {
 		return nil, fmt.Errorf("%w: routes[%d]: upstream_ca: %w", ErrBadConfig, i, err)
 	}
-	p, _, err := pool(r.UpstreamCA, text)
-	return p, err
+	return p, nil
 }
 
 // pair reads the certificate that the upstreams of route i are shown. It is nil if there is none.
@@ -268,15 +266,10 @@ func (l Listener) clientCAs() (p *x509.CertPool, der [][]byte, err error) {
 	if l.ClientCA == "" {
 		return nil, nil, nil
 	}
-	text, err := os.ReadFile(l.ClientCA)
-	if err != nil {
+	if p, der, err = authorities(l.ClientCA); err != nil {
 		return nil, nil, fmt.Errorf("%w: client_ca: %w", ErrBadConfig, err)
 	}
-	all, err := keysource.ParseAuthorities(text)
-	if err != nil {
-		return nil, nil, bad("client_ca: %s: %v", l.ClientCA, err)
-	}
-	return pool(l.ClientCA, all.PEM())
+	return p, der, nil
 }
 
 // Scopes lists the scopes whose ticket keys the listeners use, each once.
@@ -419,23 +412,23 @@ func endpointURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// pool reads the CA certificates in a file. It also returns them as DER.
-func pool(file string, text []byte) (p *x509.CertPool, der [][]byte, err error) {
+// authorities reads the CA certificates in a file. It also returns them as DER.
+func authorities(file string) (p *x509.CertPool, der [][]byte, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := keysource.ParseAuthorities(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
 	p = x509.NewCertPool()
-	for {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			break
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil || block.Type != "CERTIFICATE" {
-			return nil, nil, bad("%s: a %s that is no certificate (%v)", file, block.Type, err)
+	for _, der := range all {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", file, err)
 		}
 		p.AddCert(c)
-		der = append(der, c.Raw)
 	}
-	if len(der) == 0 {
-		return nil, nil, bad("%s: there is no certificate in it", file)
-	}
-	return p, der, nil
+	return p, all, nil
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -109,6 +111,57 @@ func TestADrainWithoutRequestsEndsAtOnce(t *testing.T) {
 	r.stop()
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// A client on a slow line loses no connection when another process takes over.
+func TestADrainLetsASlowHandshakeEnd(t *testing.T) {
+	t.Parallel()
+	r := to(t, nil, origin(t, "http", empty))
+	raw, err := net.Dial("tcp", r.addrs[0])
+	check(t, err)
+	t.Cleanup(func() { raw.Close() })
+	raw.SetDeadline(time.Now().Add(20 * time.Second))
+	_, err = raw.Write(hello(shop))
+	check(t, err)
+	_, err = raw.Read(make([]byte, 1)) // the edge has begun its part
+	check(t, err)
+	const slow = 1500 * time.Millisecond
+	begun := time.Now()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.stop()
+	}()
+	raw.SetReadDeadline(begun.Add(slow))
+	_, err = io.Copy(io.Discard, raw)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection ended after %s: %v", time.Since(begun), err)
+	}
+	raw.Close()
+	<-done
+}
+
+func TestADrainDoesNotWaitForAHeaderOfTheProxyProtocol(t *testing.T) {
+	t.Parallel()
+	r := to(t, func(c *Config) {
+		balancers(c)
+		c.Timeouts.Header, c.Timeouts.Drain = time.Minute, 300*time.Millisecond
+	}, origin(t, "http", empty))
+	all := r.halve()
+	begun, err := net.Dial("tcp", r.addrs[0]) // this one waits in its handshake
+	check(t, err)
+	t.Cleanup(func() { begun.Close() })
+	_, err = begun.Write(append([]byte("PROXY UNKNOWN\r\n"), hello(shop)...))
+	check(t, err)
+	_, err = begun.Read(make([]byte, 1))
+	check(t, err)
+	r.stop() // fails the test where it does not end
+	for _, c := range append(all, begun) {
+		closed(t, c)
+	}
+	if own := r.own.String(); strings.Contains(own, `"reason"`) {
+		t.Errorf("the clients are blamed:\n%s", own)
 	}
 }
 

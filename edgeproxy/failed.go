@@ -160,14 +160,14 @@ func reasonOf(err error) reason {
 			}
 		}
 		return clientAlert
-	case strings.HasPrefix(text, "PROXY protocol: "):
-		return proxyHeaderBad
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
 		errors.As(err, &late) && late.Timeout():
 		return timedOutEarly
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
 		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed), errors.Is(err, context.Canceled):
 		return closedEarly
+	case strings.HasPrefix(text, "PROXY protocol: "):
+		return proxyHeaderBad
 	}
 	for _, s := range reasonSigns {
 		if strings.Contains(text, s.text) {
@@ -180,6 +180,10 @@ func reasonOf(err error) reason {
 // failed counts and logs a handshake that has failed.
 func (l *listener) failed(remote string, a *attempt, err error) {
 	p, why := l.proxy, reasonOf(err)
+	if l.handshaking.Err() != nil { // the client has done nothing wrong
+		p.opts.Log.Debug("a handshake is cut off, since the proxy stops", "listener", l.Address, "remote", remote)
+		return
+	}
 	if a.early {
 		why = earlyData // the error is what came of the answer in TLS 1.2
 	}

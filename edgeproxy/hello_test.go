@@ -134,7 +134,13 @@ func helloWith(t *testing.T, c *tls.Config) []byte {
 // offerEarlyData sends such a ClientHello and what follows it, and returns the first record.
 func (r *rig) offerEarlyData(at int, min uint16, follows []byte) (kind byte, body []byte) {
 	r.Helper()
-	hello := helloWith(r.TB.(*testing.T), &tls.Config{ServerName: shop, MinVersion: min})
+	return r.offerEarlyDataTo(at, shop, min, follows)
+}
+
+// offerEarlyDataTo is for a server name ("": none).
+func (r *rig) offerEarlyDataTo(at int, name string, min uint16, follows []byte) (kind byte, body []byte) {
+	r.Helper()
+	hello := helloWith(r.TB.(*testing.T), &tls.Config{ServerName: name, MinVersion: min, InsecureSkipVerify: true})
 	conn, err := net.Dial("tcp", r.addrs[at])
 	check(r.TB, err)
 	r.Cleanup(func() { conn.Close() })
@@ -176,6 +182,26 @@ func TestEarlyDataIsAnsweredInTLS12AndCounted(t *testing.T) {
 		t.Errorf("%v offers were counted", n)
 	}
 	r.until("the handshakes have failed", func() bool { return r.count("lockstep_edge_handshakes_failed_total") == 4 })
+	if n := r.count("lockstep_edge_handshakes_full_total"); n != 0 {
+		t.Errorf("%v handshakes are counted as made", n)
+	}
+}
+
+// A browser that opens an address sends no server name.
+func TestEarlyDataToAnAddressIsAnsweredInTLS12(t *testing.T) {
+	t.Parallel()
+	r := to(t, func(c *Config) {
+		c.Listeners = []Listener{{}, {HealthPath: probePath}, {Fallback: shop},
+			{ClientCA: clientCA(t, ca(t, "clients"))}}
+	}, origin(t, "http", empty))
+	r.serve(loopback)
+	const handshake, serverHello = 22, 2
+	for at := range r.addrs {
+		kind, body := r.offerEarlyDataTo(at, "", tls.VersionTLS12, nil)
+		if kind != handshake || body[0] != serverHello || binary.BigEndian.Uint16(body[4:]) != tls.VersionTLS12 {
+			t.Errorf("listener %d: record %d: % x", at, kind, body)
+		}
+	}
 	if n := r.count("lockstep_edge_handshakes_full_total"); n != 0 {
 		t.Errorf("%v handshakes are counted as made", n)
 	}

@@ -60,6 +60,9 @@ func (w *response) WriteHeader(status int) {
 	if w.old && status < 200 {
 		return // HTTP/1.0 has no such responses (RFC 9110, section 15.2)
 	}
+	if status == http.StatusSwitchingProtocols {
+		return // an upgrade comes by Hijack, and an HTTP/2 upstream can make none
+	}
 	if !w.wrote {
 		w.entry.status = status
 		w.wrote = status >= 200

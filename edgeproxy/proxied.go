@@ -143,7 +143,7 @@ func proxyHeader(r *bufio.Reader) (client, local net.Addr, err error) {
 	case errors.Is(err, proxyproto.ErrNoProxyProtocol):
 		return nil, nil, errNoHeader
 	case err != nil:
-		return nil, nil, err
+		return nil, nil, errors.New(err.Error()) // an EOF is that of raw, not of the connection
 	case h.Command.IsLocal():
 		return nil, nil, nil
 	}

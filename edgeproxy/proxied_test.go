@@ -278,6 +278,31 @@ func TestASlowHeaderHasItsTime(t *testing.T) {
 	}
 }
 
+// A check whether the port is open is no header that cannot be used.
+func TestABalancerThatSaysNothingHasNoLine(t *testing.T) {
+	t.Parallel()
+	r := to(t, balancers, origin(t, "http", seen))
+	for _, half := range halves {
+		writes(r.addrs[0], half, false)
+	}
+	n := float64(len(halves))
+	r.until("all are counted", func() bool { return r.count("lockstep_edge_handshakes_failed_total") == n })
+	if got := r.labelled("lockstep_edge_handshakes_failed_total", "closed"); got != n {
+		t.Errorf("%v of %v are counted as closed", got, n)
+	}
+	for l := range strings.Lines(r.own.String()) {
+		if strings.Contains(l, `"reason"`) && !strings.Contains(l, `"DEBUG"`) {
+			t.Errorf("%s", l)
+		}
+	}
+	for what, c := range badHeaders { // their ends are not those of the connection
+		_, _, err := proxyHeader(bufio.NewReader(bytes.NewReader(c.header)))
+		if got := reasonOf(fmt.Errorf("PROXY protocol: %w", err)); got != proxyHeaderBad {
+			t.Errorf("%s: %s", what, got)
+		}
+	}
+}
+
 func FuzzProxyHeader(f *testing.F) {
 	for _, c := range proxyHeaders {
 		f.Add(c.header)

@@ -402,7 +402,8 @@ func TestAResponseThatIsNoneIsThisRequestsFault(t *testing.T) {
 			"HTTP/1.1 200 OK\r\nTransfer-Encoding: zip\r\n\r\n", "HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 11<<20) + "\r\n\r\n",
 		},
-		"h2c": {"x y", ":status abc", ":status 099", ":status 200 Upper y", ":status 200 :path /"},
+		"h2c": {"x y", ":status abc", ":status 099", ":status 1000", ":status -1", ":status 200 Upper y",
+			":status 200 :path /"},
 	} {
 		for _, what := range all {
 			t.Run(scheme, func(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 
 // sound refuses a response that net/http reads and cannot write. Its request is answered with 502.
 func sound(r *http.Response) error {
-	if r.StatusCode < 100 {
+	if r.StatusCode < 100 || r.StatusCode > 999 { // HTTP/2 upstreams can send any number
 		return fmt.Errorf("the upstream's status %03d is none of HTTP", r.StatusCode)
 	}
 	if r.StatusCode == http.StatusNoContent {

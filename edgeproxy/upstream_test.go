@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -253,5 +255,25 @@ func TestNoClientCanMakeAnEndpointFail(t *testing.T) {
 			}
 			blameless("clients that leave, or stop")
 		})
+	}
+}
+
+// Client_ca and upstream_ca take the same files.
+func TestTheCAOfUpstreamsIsReadAsPeopleHaveIt(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(originCA(t))
+	check(t, err)
+	for what, change := range map[string]func(string) string{
+		"a byte order mark": func(s string) string { return "\uFEFF" + s },
+		"another label":     func(s string) string { return strings.ReplaceAll(s, "CERTIFICATE", "X509 CERTIFICATE") },
+		"it stands twice":   func(s string) string { return s + s },
+		"line breaks":       func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") },
+	} {
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		check(t, os.WriteFile(file, []byte(change(string(text))), 0o600))
+		r := to(t, func(c *Config) { c.Routes[0].UpstreamCA = file }, origin(t, "https", empty))
+		if resp, _ := r.do(r.over("h2"), "GET", "/", nil); resp.StatusCode != 200 {
+			t.Errorf("%s: %s", what, resp.Status)
+		}
 	}
 }

@@ -54,7 +54,7 @@ func (l *listener) clientCert(r *http.Request) string {
 	}
 	c := connectionOf(r)
 	c.once.Do(func() {
-		c.xfcc = l.describe(r.TLS.PeerCertificates[0], l.servedAs(r.TLS.ServerName))
+		c.xfcc = l.describe(r.TLS.PeerCertificates[0], l.servedAs(r))
 	})
 	return c.xfcc
 }
@@ -122,13 +122,15 @@ func quoted(name string) string {
 // nearly always, since the handshake has used it.
 const ownWithin = time.Second
 
-// servedAs returns the certificate that clients with a server name are shown. It is nil if that is
-// not known.
-func (l *listener) servedAs(serverName string) *x509.Certificate {
+// servedAs returns the certificate that the client of a request is shown. It is nil if that is not
+// known.
+func (l *listener) servedAs(r *http.Request) *x509.Certificate {
 	ctx, cancel := context.WithTimeout(l.proxy.requests, ownWithin)
 	defer cancel()
 	names := []keysource.Name{l.fallback}
-	if n, err := hostName(serverName); err == nil {
+	if name := r.TLS.ServerName; name == "" {
+		names = []keysource.Name{l.addressOf(ctx, localAddr(r)), l.fallback}
+	} else if n, err := hostName(name); err == nil {
 		names = []keysource.Name{n, l.fallback}
 	}
 	for _, n := range names {

@@ -98,6 +98,31 @@ func TestUpstreamsAreToldTheClientOfAResumedSession(t *testing.T) {
 	}
 }
 
+func TestUpstreamsAreToldTheCertificateOfTheAddress(t *testing.T) {
+	t.Parallel()
+	clients := ca(t, "clients")
+	cert, want := alice(t, clients)
+	r := to(t, func(c *Config) {
+		c.Listeners = []Listener{{ClientCA: clientCA(t, clients), Fallback: shop}}
+	}, origin(t, "http", seen))
+	pair := issued(t, r.ca, fleet.Leaf{Names: []string{shop}, URIs: []string{"spiffe://t/shop"}})
+	at := issued(t, r.ca, fleet.Leaf{IPs: []string{loopback}, URIs: []string{"spiffe://t/address"}})
+	r.held.mu.Lock()
+	r.held.certs[shop], r.held.certs[loopback] = &pair, &at
+	r.held.mu.Unlock()
+	c, err := r.nameless(0, loopback, func(c *tls.Config) { c.Certificates = []tls.Certificate{cert} })
+	check(t, err)
+	defer c.Close()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	check(t, err)
+	var h http.Header
+	check(t, json.NewDecoder(resp.Body).Decode(&h))
+	if fmt.Sprint(h[xfcc]) != "[By=spiffe://t/address;"+want+"]" {
+		t.Errorf("%v, not By=spiffe://t/address;%s", h[xfcc], want)
+	}
+}
+
 // As Envoy does with SANITIZE_SET, and with APPEND_FORWARD for a peer that is trusted.
 func TestATrustedPeersWordOfACertificateStays(t *testing.T) {
 	t.Parallel()

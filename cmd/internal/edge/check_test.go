@@ -125,7 +125,7 @@ func TestTheCheckAndTheStartAgree(t *testing.T) {
 			says: []string{
 				"edge.yaml:4: listeners[1]", "open DIR/none.pem",
 				"edge.yaml:7: edge configuration: routes[0]: upstream_ca",
-				"DIR/empty.pem: there is no certificate in it",
+				"edge.yaml:9: edge configuration: routes[1]: upstream_ca: DIR/empty.pem: it holds no certificate",
 			}},
 		{name: "certificates for upstreams", code: unwell, prepare: func(c checked) {
 			ca := identitytest.NewAuthority(c.t, "")
