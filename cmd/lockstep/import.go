@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
+	"github.com/lockstep-tls/lockstep/keysource"
 )
 
 // imported is what cert import prints.
@@ -129,9 +131,10 @@ func (a *app) importAll(ctx context.Context, c *api.Client, from string) (import
 			total.add(api.Imported{Failed: []api.ImportFailed{{Folder: p.Folder, Error: p.Err.Error()}}})
 			continue
 		}
-		if window.add(p); window.full(windowPairs, windowBytes) {
+		if window.full(windowPairs, windowBytes) && !window.follows(p) {
 			window.cut(send)
 		}
+		window.add(p)
 	}
 	if going.Err() == nil {
 		window.cut(send)
@@ -180,20 +183,33 @@ func (b *batch) add(p archive.Pair) {
 func (b *batch) full(pairs, size int) bool { return len(b.pairs) >= pairs || b.size >= size }
 
 // cut sends the pairs of b in the order of their folders, and leaves b empty. Two pairs of one
-// folder keep their order.
+// folder keep their order. The second certificate of a host follows the first, in one request with
+// it: lockstepd takes it with the first only, and requests may overtake each other.
 func (b *batch) cut(send func(batch)) {
-	slices.SortStableFunc(b.pairs, func(x, y archive.Pair) int { return strings.Compare(x.Folder, y.Folder) })
+	slices.SortStableFunc(b.pairs, func(x, y archive.Pair) int {
+		return cmp.Or(cmp.Compare(hostFolder(x), hostFolder(y)), strings.Compare(x.Folder, y.Folder))
+	})
 	var next batch
 	for _, p := range b.pairs {
-		if next.add(p); next.full(importPairs, importBytes) {
+		if next.full(importPairs, importBytes) && !next.follows(p) {
 			send(next)
 			next = batch{}
 		}
+		next.add(p)
 	}
 	if len(next.pairs) > 0 {
 		send(next)
 	}
 	*b = batch{}
+}
+
+// hostFolder returns the folder of the host whose certificate p is.
+func hostFolder(p archive.Pair) keysource.Name { return keysource.Name(p.Folder).Host() }
+
+// follows reports whether p is the second certificate of the host of the last pair of b.
+func (b *batch) follows(p archive.Pair) bool {
+	return keysource.Name(p.Folder).IsSecond() && len(b.pairs) > 0 &&
+		hostFolder(p) == keysource.Name(b.pairs[len(b.pairs)-1].Folder)
 }
 
 func (b *batch) archive() (io.Reader, error) {

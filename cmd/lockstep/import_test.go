@@ -45,3 +45,23 @@ func TestAWindowIsSentInOrderAndInBatchesThatAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// lockstepd takes a second certificate with the first only, and requests may overtake each other.
+func TestTwoCertificatesOfAHostAreSentInOneRequest(t *testing.T) {
+	var window batch
+	add := func(folder string) {
+		window.add(archive.Pair{Folder: folder, PEM: keysource.PEM{Chain: []byte("c"), Key: []byte("k")}})
+	}
+	for i := range importPairs - 1 {
+		add(fmt.Sprintf("a%05d.example", i))
+	}
+	add("b.example:rsa")
+	add("b.example.example") // between the two in the order of bytes
+	add("b.example")
+	var got [][]archive.Pair
+	window.cut(func(b batch) { got = append(got, b.pairs) })
+	if len(got) != 2 || len(got[0]) != importPairs+1 || got[0][importPairs-1].Folder != "b.example" ||
+		got[0][importPairs].Folder != "b.example:rsa" {
+		t.Errorf("%d requests: the second certificate of b.example is not with the first", len(got))
+	}
+}

@@ -3,6 +3,9 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -38,7 +41,16 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 		"both marked": {map[string]string{"/tls.ecdsa.crt": "e", "/tls.ecdsa.key": "ek", "/tls.rsa.crt": "r",
 			"/tls.rsa.key": "rk"}, shop + " " + second, shop + " " + second},
 		"acme.sh": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "e",
-			"_ecc/x.key": "ek"}, shop + " " + second, "!shop.example_ecc " + shop},
+			"_ecc/x.key": "ek"}, shop + " " + second, shop + " " + second},
+		"acme.sh, two of a kind": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "r",
+			"_ecc/x.key": "rk"}, "!shop.example_ecc " + shop, "!shop.example_ecc " + shop},
+		"certbot": {map[string]string{"/fullchain.pem": "e", "/privkey.pem": "ek", "-0001/fullchain.pem": "r",
+			"-0001/privkey.pem": "rk"}, shop + " " + second, shop + " " + second},
+		"certbot, RSA first": {map[string]string{"/fullchain.pem": "r", "/privkey.pem": "rk",
+			"-0001/fullchain.pem": "e", "-0001/privkey.pem": "ek"}, shop + " " + second, shop + " " + second},
+		"no folder of the name": {map[string]string{"_ecc/fullchain.cer": "e", "_ecc/x.key": "ek",
+			"-0001/fullchain.pem": "r", "-0001/privkey.pem": "rk"}, "!shop.example_ecc " + shop,
+			"!shop.example_ecc " + shop},
 		"HAProxy": {map[string]string{".pem.ecdsa": "e+", ".pem.rsa": "r+"}, shop + " " + second, shop + " " + second},
 		"flat": {map[string]string{".crt": "r", ".key": "rk", ".ecdsa.crt": "e", ".ecdsa.key": "ek"},
 			shop + " " + second, shop + " " + second},
@@ -94,5 +106,45 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 				t.Errorf("%s: %s, want %s (from an archive: %v)", name, s, want, i == 1)
 			}
 		}
+	}
+}
+
+// Of certbot's folders only some wait for a second certificate. The others come before the end.
+func TestFoldersThatMayHaveAnotherDoNotAllWaitInMemory(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	const folders = 200
+	for i := range folders {
+		write(t, w, fmt.Sprintf("h%d.example/fullchain.pem", i), strings.Repeat("x", 1000))
+		write(t, w, fmt.Sprintf("h%d.example/privkey.pem", i), "k")
+		write(t, w, fmt.Sprintf("h%d.example/cert.pem", i), strings.Repeat("x", 1000))
+	}
+	w.Close()
+	r := newReader(&b)
+	r.most = 100_000
+	got, largest := map[string]bool{}, 0
+	var err error
+	for err == nil {
+		var pairs []Pair
+		pairs, err = r.next()
+		largest = max(largest, r.size)
+		for _, p := range pairs {
+			if p.Err != nil || got[p.Folder] {
+				t.Fatalf("%+v", p)
+			}
+			got[p.Folder] = true
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	for p := range r.all(slices.Sorted(maps.Keys(r.waiting))) {
+		if p.Err != nil || got[p.Folder] {
+			t.Fatalf("%+v", p)
+		}
+		got[p.Folder] = true
+	}
+	if len(got) != folders || largest > r.most/2 {
+		t.Errorf("%d folders of %d, %d bytes at once", len(got), folders, largest)
 	}
 }
