@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
+	"github.com/lockstep-tls/lockstep/cmd/internal/config"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
@@ -89,6 +90,32 @@ func TestAnRSACertificateStandsBesideAnECDSAOne(t *testing.T) {
 	}
 	holds(t, r, name, p)
 	holds(t, r, second, fleet.Pair{})
+}
+
+// A host's list names both certificates of its chain. The context of each is what tickets are bound
+// to.
+func TestTheListOfHostsNamesBothCertificates(t *testing.T) {
+	r := start(t, func(c *config.Config) {
+		c.Listeners.Template, c.Listeners.Hosts = "../../../deploy/envoy/listener.yaml", []string{"shop.example"}
+	})
+	s := newShop(t)
+	put(t, r, "shop.example", s.issue(false), true)
+	host := func() api.Host {
+		t.Helper()
+		l, err := r.client.Hosts(t.Context())
+		if err != nil || len(l.Hosts) != 1 {
+			t.Fatalf("%+v %v", l, err)
+		}
+		return l.Hosts[0]
+	}
+	if h := host(); h.Certificate == "" || h.Second != nil {
+		t.Errorf("with one: %+v", h)
+	}
+	c := put(t, r, "shop.example", s.issue(true), true)
+	if h := host(); h.Certificate == "" || h.Second == nil || h.Second.Name != c.Name ||
+		h.Second.Version != c.Version || h.Second.Context != c.Context || h.Second.Chain != "" {
+		t.Errorf("with two: %+v, want %+v", h, c)
+	}
 }
 
 // A backup has both certificates of a host. A warning about a renewal is not in it: what is brought
