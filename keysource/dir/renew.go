@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -20,7 +21,17 @@ func (d *Dir) judge(n keysource.Name, was *keysource.Certificate, c keysource.Ce
 		return was.Warnings, renewal.Verdict{}
 	}
 	v := renewal.Judge(*was, c, now)
+	if was.Kind() == x509.RSA && c.Kind() == x509.ECDSA && d.hasSecond(n) {
+		v.Warnings = renewal.First(c) // the RSA certificate stands beside it now
+	}
 	return v.Warnings, v
+}
+
+// hasSecond reports whether the host n has files of a second certificate.
+func (d *Dir) hasSecond(n keysource.Name) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !n.IsSecond() && d.hosts[n.Second()] != nil
 }
 
 // kept says why what stands in a folder is not served.

@@ -9,8 +9,10 @@ import (
 	"filippo.io/age"
 
 	"github.com/lockstep-tls/lockstep/cmd/internal/api"
+	"github.com/lockstep-tls/lockstep/cmd/internal/archive"
 	"github.com/lockstep-tls/lockstep/cmd/internal/backup"
 	"github.com/lockstep-tls/lockstep/cmd/internal/config"
+	"github.com/lockstep-tls/lockstep/keysource"
 	"github.com/lockstep-tls/lockstep/test/fleet"
 )
 
@@ -90,6 +92,24 @@ func TestAnRSACertificateStandsBesideAnECDSAOne(t *testing.T) {
 	}
 	holds(t, r, name, p)
 	holds(t, r, second, fleet.Pair{})
+}
+
+// An import of both certificates of a host that has an RSA one replaces none by one of another
+// kind.
+func TestAnImportOfTwoBesideAnRSACertificateWarnsOfNothing(t *testing.T) {
+	r, s := start(t, nil), newShop(t)
+	first, second := s.issue(false), s.issue(true)
+	put(t, r, "shop.example", second, false)
+	var all []archive.Pair
+	for folder, p := range map[string]fleet.Pair{"shop.example": first, "shop.example:rsa": second} {
+		all = append(all, archive.Pair{Folder: folder, PEM: keysource.PEM{Chain: p.Chain, Key: p.Key}})
+	}
+	done, err := r.client.ImportCerts(t.Context(), tarOf(t, all...))
+	if err != nil || done.Stored != 2 || len(done.Warnings) > 0 {
+		t.Errorf("%+v %v", done, err)
+	}
+	holds(t, r, "shop.example", first)
+	holds(t, r, "shop.example:rsa", second)
 }
 
 // A host's list names both certificates of its chain. The context of each is what tickets are bound
