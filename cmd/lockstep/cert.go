@@ -67,6 +67,10 @@ func (a *app) certPutCommand() *cobra.Command {
 			q := api.PutCert{Chain: cert.Chain, Key: cert.Key, Now: now, Beside: beside}
 			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				stored, err := c.PutCert(ctx, string(name), q)
+				if unread := (*api.Error)(nil); beside && errors.As(err, &unread) && unread.Code == api.Usage {
+					return fmt.Errorf("%w; lockstepd may be of a version that does not know --beside: upgrade it, or "+
+						"put the RSA certificate under %s", err, name.Second())
+				}
 				if err != nil {
 					return err
 				}
