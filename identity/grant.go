@@ -90,6 +90,9 @@ func (g *grant) addName(s string) error {
 	}
 	n, err := keysource.ServerName(s)
 	if err != nil {
+		if second, bad := keysource.CertName(s); bad == nil {
+			return fmt.Errorf("%q is the second certificate of a host: name %q, which grants both", s, second.Host())
+		}
 		return err // quotes it
 	}
 	if parent, ok := strings.CutPrefix(string(n), "*."); ok {

@@ -145,6 +145,9 @@ func TestABadPolicyIsRefusedWithRuleAndLine(t *testing.T) {
 		},
 		rule(`{identity: edge-1, names: ["shop-*.example"]}`): {"rule 2 (line 3)", "names"},
 		rule("{identity: edge-1, names: [192.0.2.0/24]}"):     {"rule 2 (line 3)", "192.0.2.0/24"},
+		rule(`{identity: edge-1, names: ["shop.example:rsa"]}`): {
+			"rule 2 (line 3)", `name "shop.example", which grants both`,
+		},
 		rule("{identity: alice, admin: [read, owner]}"): {
 			"rule 2 (line 3)", "admin", `"owner" is no role`, "read, operate or admin",
 		},

@@ -18,13 +18,14 @@ import (
 type Authorities [][]byte
 
 // ParseAuthorities reads a PEM bundle of CA certificates. Text around the blocks, a CA that stands
-// there twice, and the order mean nothing. It refuses a block that is no certificate.
+// there twice, and the order mean nothing. It refuses a block that is no certificate, and a file
+// that is broken or cut short: a CA would be lost, and its clients with it.
 func ParseAuthorities(text []byte) (all Authorities, err error) {
-	for rest, _ := plainText(text); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
+	found, _, err := blocks(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, block := range found {
 		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" {
 			return nil, fmt.Errorf("it holds a %s, and CA certificates only can stand there", block.Type)
 		}
@@ -38,6 +39,13 @@ func ParseAuthorities(text []byte) (all Authorities, err error) {
 	}
 	slices.SortFunc(all, bytes.Compare)
 	return slices.CompactFunc(all, bytes.Equal), nil
+}
+
+// AsIs reports whether a is one CA, which Envoy finds in text as it stands. Envoy reads no UTF-16,
+// and no block behind a byte order mark or blanks.
+func (a Authorities) AsIs(text []byte) bool {
+	block, _ := pem.Decode(text)
+	return len(a) == 1 && block != nil && bytes.Equal(block.Bytes, a[0])
 }
 
 // PEM returns the CAs as a bundle.

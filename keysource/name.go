@@ -189,7 +189,7 @@ func (n Name) Wildcard() Name {
 	if !ok || !strings.Contains(parent, ".") || strings.HasPrefix(string(n), "*.") {
 		return ""
 	}
-	if _, address := n.Address(); address {
+	if _, address := n.Host().Address(); address {
 		return ""
 	}
 	return Name("*." + parent)

@@ -40,8 +40,10 @@ func TestTheNameOfASecondCertificateIsNoServerName(t *testing.T) {
 		n.IsSecond() || n.Host() != n || ChainName(s) != "chain:www.shop.example:rsa" {
 		t.Errorf("%s %s", s, s.Wildcard())
 	}
-	if w := Name("shop.example").Second().Wildcard(); w != "" {
-		t.Errorf("%s", w)
+	for _, n := range []Name{"shop.example", "192.0.2.1", "2001:db8::1"} {
+		if w := n.Second().Wildcard(); w != "" {
+			t.Errorf("%s has the wildcard %s", n.Second(), w)
+		}
 	}
 }
 

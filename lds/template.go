@@ -192,7 +192,8 @@ func parseTLS(s *corev3.TransportSocket, o Options) (
 }
 
 // checkClients refuses a template that treats client certificates differently from the scope.
-// It returns the CAs of clients, and writes several of them in an order that is always the same.
+// It returns the CAs of clients. It writes several of them in an order that is always the same, and
+// one in the form that Envoy reads.
 func checkClients(d *tlsv3.DownstreamTlsContext, o Options) (keysource.Authorities, error) {
 	c := d.GetCommonTlsContext()
 	none := o.ClientCerts == "" || o.ClientCerts == "none"
@@ -224,7 +225,7 @@ func checkClients(d *tlsv3.DownstreamTlsContext, o Options) (keysource.Authoriti
 			"validation_context.trusted_ca (%s): list both there while one replaces the other", o.Scope,
 			o.ClientCerts, other)
 	}
-	if len(all) > 1 {
+	if !all.AsIs(text) {
 		ca.Specifier = &corev3.DataSource_InlineString{InlineString: string(all.PEM())}
 	}
 	return all, nil

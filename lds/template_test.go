@@ -253,6 +253,12 @@ func TestTicketsAreBoundToAllClientCAsOfATemplate(t *testing.T) {
 	if one[0] != "a.example" && one[0] != "*.b.example" || slices.Equal(one, two) || !slices.Equal(two, turned) {
 		t.Errorf("one CA: %q; two: %q; turned: %q", one, two, turned)
 	}
+	p, err := Parse([]byte(withTLS(t, fmt.Sprintf("require_client_certificate: true, common_tls_context: "+
+		"{validation_context: {trusted_ca: {inline_string: %q}}}", "\uFEFF"+a))), o)
+	check(t, err)
+	if text := p.tls.GetCommonTlsContext().GetValidationContext().GetTrustedCa().GetInlineString(); text != a {
+		t.Errorf("Envoy does not read a CA behind a byte order mark: %q", text)
+	}
 	seen := map[string]bool{}
 	for _, all := range two {
 		for _, name := range strings.Fields(all) {

@@ -210,11 +210,13 @@ type Plan struct {
 	Blocked   []string      `json:"blocked_by"` // Blocked says why it would not go on now.
 	Drains    string        `json:"drains"`     // Drains is the key that would drain.
 	DrainsFor time.Duration `json:"drains_for_ns"`
+	// Notes say what other changes would do to the tickets of the scope.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Plan makes a dry run of a rotation.
 func (r Rollout) Plan(p Policy, t Tally, now time.Time) Plan {
-	plan := Plan{Scope: r.Scope, DrainsFor: drainsFor(p.lifetime())}
+	plan := Plan{Scope: r.Scope, DrainsFor: drainsFor(p.lifetime()), Notes: p.notes()}
 	if len(r.Keys) == 0 {
 		plan.Blocked = []string{"the scope has no key yet"}
 		return plan

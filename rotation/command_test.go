@@ -310,6 +310,16 @@ func TestPlan(t *testing.T) {
 	if after, _ := l.r.Encode(); string(before) != string(after) {
 		t.Error("a plan changes something")
 	}
+	if p.Notes != nil {
+		t.Errorf("notes %q of a scope without client certificates", p.Notes)
+	}
+	for certs, want := range map[string]string{"a1": "client_certs lists 1 CA:", "a1,b2": "client_certs lists 2 CAs:"} {
+		asks := l.p
+		asks.ClientCerts = certs
+		if p := l.r.Plan(asks, l.tally(), l.now); len(p.Notes) != 1 || !strings.HasPrefix(p.Notes[0], want) {
+			t.Errorf("%s: notes %q, want %s…", certs, p.Notes, want)
+		}
+	}
 	l.accept("b")
 	l.phase(Distributing)
 	p = l.r.Plan(l.p, l.tally(), l.now.Add(2*time.Second))

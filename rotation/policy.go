@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lockstep-tls/lockstep/keysource"
@@ -71,6 +72,20 @@ func (p Policy) Beside(inForce ...time.Duration) Policy {
 
 // lifetime returns how long a ticket may be good for that is issued now, by any node.
 func (p Policy) lifetime() time.Duration { return max(p.TicketLifetime, p.longest) }
+
+// notes says what a change of the CAs of clients does to tickets, if there are any.
+func (p Policy) notes() []string {
+	if p.ClientCerts == "" || p.ClientCerts == "none" {
+		return nil
+	}
+	which := "1 CA"
+	if n := strings.Count(p.ClientCerts, ",") + 1; n > 1 {
+		which = fmt.Sprintf("%d CAs", n)
+	}
+	return []string{fmt.Sprintf("client_certs lists %s: a rotation ends no ticket, but a listener whose set of client "+
+		"CAs changes ends its own tickets, both when a CA is added and when one is removed; clients make a full "+
+		"handshake next", which)}
+}
 
 // DefaultPolicy is the policy of a scope about which the configuration says nothing.
 func DefaultPolicy() Policy {

@@ -144,7 +144,7 @@ func nodeFlags(cmd *cobra.Command, o *bootstrap.Options, mtls *bootstrap.TLS, fr
 	f.StringVar(&from.config, "config", "", "lockstepd's configuration `file`: the scope's ticket_lifetime and "+
 		"client_certs are read there")
 	f.StringVar(&from.clientCA, "client-ca", "", "PEM `file`, here and on the node: the listener lets in clients "+
-		"of this CA only; the scope must declare it (--config)")
+		"of the CAs in it only; the scope must declare them (--config)")
 	for _, flag := range []string{"xds-ca", "xds-cert", "xds-key"} {
 		cmd.MarkFlagsMutuallyExclusive("pki", flag)
 	}

@@ -56,4 +56,5 @@ func planTable(w io.Writer, p api.Plan) {
 		row(w, "Nothing blocks it.")
 	}
 	list(w, "blocked by", p.BlockedBy)
+	list(w, "note", p.Notes)
 }

@@ -54,7 +54,7 @@ func TestHostsWithTwoCertificatesAreFound(t *testing.T) {
 		var mu sync.Mutex
 		var doubt error
 		s := NewSeconds(SecondsConfig{Sources: keysource.Sources{k},
-			Doubt: func(context.Context, keysource.Name) error { return doubt },
+			Doubt: func(context.Context, keysource.Name) error { mu.Lock(); defer mu.Unlock(); return doubt },
 			Changed: func(n []keysource.Name) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -85,6 +85,7 @@ func TestHostsWithTwoCertificatesAreFound(t *testing.T) {
 			k.mu.Unlock()
 			s.Look([]keysource.Name{n})
 		}
+		doubted := func(err error) { mu.Lock(); defer mu.Unlock(); doubt = err }
 		fail := func(err error) { k.mu.Lock(); defer k.mu.Unlock(); k.err = err }
 		synctest.Wait()
 		is("no hosts yet", "")
@@ -107,10 +108,10 @@ func TestHostsWithTwoCertificatesAreFound(t *testing.T) {
 		is("the store is away", "[a.x.example a.x.example:rsa b.example]")
 		fail(nil)
 		time.Sleep(defaultRefresh)
-		doubt = errors.New("the store has lost something")
+		doubted(errors.New("the store has lost something"))
 		drop("a.x.example:rsa")
 		is("it may be lost", "[a.x.example a.x.example:rsa b.example]")
-		doubt = nil
+		doubted(nil)
 		time.Sleep(defaultRefresh)
 		is("it is gone", "[a.x.example b.example]")
 		change("*.x.example:rsa", true)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -87,22 +88,27 @@ func (s *Store) nobody() string {
 type refusals struct {
 	mu   sync.Mutex
 	last error
+	at   time.Time // at is when last was said.
 }
 
 func (r *refusals) note(err error) {
 	if errors.Is(err, nats.ErrPermissionViolation) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.last = err
+		r.last, r.at = err, time.Now()
 	}
 }
 
-// take returns the last refusal, once.
+// take returns the last refusal, once. One from before any request that may be under way is
+// forgotten: it is not why that request had no answer.
 func (r *refusals) take() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err := r.last
 	r.last = nil
+	if time.Since(r.at) > 2*patience {
+		return nil
+	}
 	return err
 }
 

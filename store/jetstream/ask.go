@@ -72,6 +72,7 @@ func (s *Store) persist(ctx context.Context, try func(context.Context) (again bo
 	}
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var said error // the last error that says more than that time ran out
 	for {
 		one, done := context.WithTimeout(bounded, attempt)
 		again, err := try(one)
@@ -84,8 +85,12 @@ func (s *Store) persist(ctx context.Context, try func(context.Context) (again bo
 		if !again || errors.Is(err, nats.ErrConnectionClosed) {
 			return err
 		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			said = err
+		}
 		select {
 		case <-bounded.Done():
+			err := cmp.Or(said, err) // patience may have ended the last attempt early
 			if ctx.Err() != nil {
 				return fmt.Errorf("store: NATS did not answer in time: %w (last: %v)", ctx.Err(), err)
 			}

@@ -35,6 +35,9 @@ func (s *Store) refuseWhenFull(ctx context.Context, is jetstream.StreamConfig) j
 	mended := is
 	mended.Discard = jetstream.DiscardNew
 	if _, err := s.js.UpdateStream(ctx, mended); err != nil {
+		if refusal := s.refusals.take(); refusal != nil {
+			err = refusal
+		}
 		s.log.Warn("the store's stream would drop records if it had a limit, and was not changed", "stream", is.Name,
 			"error", err, "next", "nats stream edit "+is.Name+" --discard=new")
 		return is

@@ -44,6 +44,8 @@ var refusals = []struct {
 	{"This instance has cluster support disabled", false, "it is no cluster: use redis:// or redis+sentinel://"},
 	{"unknown command 'SENTINEL'", false, asServer},
 	{"unknown command 'sentinel'", false, asServer},
+	{"unknown command `SENTINEL`", false, asServer}, // Redis 6
+	{"unknown command `sentinel`", false, asServer},
 	{"unknown command", false, "if it is a Sentinel, use redis+sentinel://; if the command was renamed or " +
 		"switched off there (rename-command), give it back"},
 	{"NOAUTH", false, "it wants a password: give password_file=/path, and user@ for an ACL user"},

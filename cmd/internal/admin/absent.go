@@ -9,13 +9,19 @@ import (
 	"github.com/lockstep-tls/lockstep/xds/server"
 )
 
-// maxAbsent bounds the absent names of a node in a list of the fleet.
-const maxAbsent = 20
+const (
+	// maxAbsent bounds the absent names of a node in a list of the fleet.
+	maxAbsent = 20
+	// maxAbsentOfOne bounds those of a node that is looked at alone. Clients make names up, and a
+	// node that fetches certificates on demand asks for each.
+	maxAbsentOfOne = 1000
+)
 
 // absent says why nodes do not get what they ask for.
 type absent struct {
 	policy *identity.Policy // policy is nil if everybody may have everything.
 	most   int              // most is how many names a node may show.
+	shown  map[*api.Node]int
 }
 
 // isAbsent reports whether a node asked for something that it cannot have, and has nothing instead.
@@ -23,15 +29,13 @@ func isAbsent(st server.NameState) bool {
 	return st.Known == xds.Absent && st.Sent == "" && !st.Evicted
 }
 
-// may reports whether a node may show one more.
-func (a absent) may(n *api.Node) bool {
-	have := 0
-	for _, s := range n.Secrets {
-		if s.State == stateAbsent {
-			have++
-		}
+// takes reports whether a node may show one more, and counts it.
+func (a absent) takes(n *api.Node) bool {
+	if a.shown[n] >= a.most {
+		return false
 	}
-	return have < a.most
+	a.shown[n]++
+	return true
 }
 
 // why says why there is no such secret for the node, and what to do.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -54,7 +53,7 @@ func (a *admin) nodes(r *http.Request) (out api.Nodes, err error) {
 	v := a.fleet()
 	v.absent.most, v.absent.policy = maxAbsent, a.cfg.Policy()
 	if only != "" {
-		v.absent.most = math.MaxInt
+		v.absent.most = maxAbsentOfOne
 	}
 	v.gather(rosters, only, a.cfg.Streams.Streams(r.Context(), server.Query{Node: only, Keep: keep}), said, here)
 	out.Nodes = v.sorted()
@@ -131,7 +130,7 @@ func (a *admin) fleet() *fleet {
 	return &fleet{
 		now: time.Now(), prover: a.cfg.Prover, replica: a.cfg.Replica, rows: map[string]*api.Node{},
 		ids: map[string]string{}, member: map[uint64]string{}, lacks: map[string]bool{}, rings: map[string]bool{},
-		loose: map[string]*api.Node{},
+		loose: map[string]*api.Node{}, absent: absent{shown: map[*api.Node]int{}},
 	}
 }
 
@@ -274,7 +273,7 @@ func (f *fleet) stream(s server.StreamView) {
 	connect(n, f.replica, is)
 	for _, v := range s.Names {
 		secret := f.judged(s, v, secretOf(s, v, f.now))
-		if isAbsent(v.NameState) && v.Type == sds.TypeURL && secret.State == "" && f.absent.may(n) {
+		if isAbsent(v.NameState) && v.Type == sds.TypeURL && secret.State == "" && f.absent.takes(n) {
 			secret.State, secret.Note = stateAbsent, f.absent.why(s.Node, v.Name)
 		}
 		if _, ring := keysource.RingScope(v.Name); ring && v.Type == sds.TypeURL {

@@ -44,6 +44,7 @@ func (a *admin) plan(r *http.Request) (p api.Plan, err error) {
 	}
 	return api.Plan{
 		Scope: plan.Scope, Steps: list(plan.Steps), Nodes: list(plan.Nodes), BlockedBy: list(plan.Blocked),
+		Notes: plan.Notes,
 	}, nil
 }
 

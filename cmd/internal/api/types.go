@@ -187,7 +187,7 @@ type Secret struct {
 	//   - "in doubt": it accepted it once, and it is not known whether it uses it;
 	//   - stale: it has an earlier version, or has not answered for 10 s;
 	//   - absent: it asked for it, and there is no such secret for it. A list of the fleet has only
-	//     names that no host has, and at most 20 of a node;
+	//     names that no host has, and at most 20 of a node; one node alone has 1000 at most;
 	//   - "no ring": it asked for the ring of a scope that it does not get;
 	//   - stand-in: it has a replacement for a certificate that does not exist;
 	//   - refused: Refused has the node's own words.
@@ -280,6 +280,8 @@ type Plan struct {
 	Steps     []string `json:"steps"`
 	Nodes     []string `json:"nodes"`
 	BlockedBy []string `json:"blocked_by"`
+	// Notes say what other changes would do to the tickets of the scope.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Certs is GET /v1/certs. It is one page, in the order of the names.

@@ -25,6 +25,11 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 	if err := os.WriteFile(file, ca.PEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// Envoy refuses a file with a byte order mark, which Windows writes.
+	marked := filepath.Join(t.TempDir(), "marked.pem")
+	if err := os.WriteFile(marked, append([]byte("\uFEFF"), ca.PEM()...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	block, _ := pem.Decode(ca.PEM())
 	declared := fmt.Sprintf("%x", sha256.Sum256(block.Bytes))
 	second, err := fleet.NewCA("Clients CA 2")
@@ -53,6 +58,7 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 		{declared, nil, "ask for them"},
 		{strings.Repeat("0", 64), own, "declares another CA"},
 		{declared, &ClientCA{File: file, PEM: append(ca.PEM(), ca.PEM()...)}, ""},
+		{declared, &ClientCA{File: marked, PEM: append([]byte("\uFEFF"), ca.PEM()...)}, ""},
 		{declared, &ClientCA{File: file, PEM: append(ca.PEM(), second.PEM()...)}, "declares another CA"},
 		{both, &ClientCA{File: file, PEM: append(ca.PEM(), second.PEM()...)}, ""},
 		{declared, &ClientCA{File: file, PEM: []byte("hello")}, "no certificate"},
@@ -95,6 +101,13 @@ func TestAListenerIsOfTheKindThatItsScopeDeclares(t *testing.T) {
 					names := chain.GetFilterChainMatch().GetServerNames()
 					if !asks || strings.Count(text, "BEGIN CERTIFICATE") != 2 || len(names) != 2 {
 						t.Errorf("%s: two CAs: %v, %q, %q", name, asks, names, text)
+					}
+					continue
+				}
+				if c.ca != nil && c.ca.File == marked {
+					text := d.GetCommonTlsContext().GetValidationContext().GetTrustedCa().GetInlineString()
+					if !asks || text != string(ca.PEM()) {
+						t.Errorf("%s: a CA with a byte order mark: %v, %q", name, asks, text)
 					}
 					continue
 				}

@@ -224,12 +224,12 @@ func shared(o Options) (v values, err error) {
 	if v.Hosts, err = chainHosts(hosts, clients); err != nil {
 		return v, err
 	}
-	switch len(clients) {
-	case 0:
-	case 1:
+	switch {
+	case len(clients) == 0:
+	case clients.AsIs(o.ClientCA.PEM):
 		v.ClientCA = fmt.Sprintf("{filename: %s}", quote(o.ClientCA.File))
 	default:
-		// A file may change, and the mark of it would not.
+		// Of several, the file may change, and the mark of it would not.
 		v.ClientCA = fmt.Sprintf("{inline_string: %s}", quote(string(clients.PEM())))
 	}
 	v.Ring = quote(keysource.RingName(scope))
