@@ -64,31 +64,9 @@ var errNotRSA = errors.New("it shows no RSA certificate")
 
 // shownRSA begins a handshake, and checks the RSA certificate that the node shows.
 func (c Config) shownRSA(ctx context.Context, addr string) error {
-	timeout := c.Timeout
-	if timeout == 0 {
-		timeout = defaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("%w: %w: %w", errNotRSA, errNoConnection, err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	hello, err := rsaHello(c.SNI)
-	if err == nil {
-		_, err = io.WriteString(conn, proxyHeaders[c.ProxyProtocol]+string(hello))
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNotRSA, err)
-	}
-	chain, err := readChain(bufio.NewReader(conn))
-	if err != nil {
-		return fmt.Errorf("%w to a client that can do RSA only, for %q at %s: %w", errNotRSA, c.SNI, addr, err)
-	}
-	if c.Insecure {
-		return nil
+	chain, err := c.rsaChain(ctx, addr)
+	if err != nil || c.Insecure {
+		return err
 	}
 	others := x509.NewCertPool()
 	for _, o := range chain[1:] {
@@ -99,6 +77,35 @@ func (c Config) shownRSA(ctx context.Context, addr string) error {
 		return fmt.Errorf("the RSA certificate for %q at %s: %w", c.SNI, addr, err)
 	}
 	return nil
+}
+
+// rsaChain begins a handshake, and returns the chain of the RSA certificate that the node shows.
+// The error wraps errNotRSA, and an [alert] if the node answers with one.
+func (c Config) rsaChain(ctx context.Context, addr string) ([]*x509.Certificate, error) {
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w: %w", errNotRSA, errNoConnection, err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	hello, err := rsaHello(c.SNI)
+	if err == nil {
+		_, err = io.WriteString(conn, proxyHeaders[c.ProxyProtocol]+string(hello))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotRSA, err)
+	}
+	chain, err := readChain(bufio.NewReader(conn))
+	if err != nil {
+		return nil, fmt.Errorf("%w to a client that can do RSA only, for %q at %s: %w", errNotRSA, c.SNI, addr, err)
+	}
+	return chain, nil
 }
 
 // rsaHello returns a record with the hello of a client that does TLS 1.2 with ECDHE and RSA
@@ -161,6 +168,13 @@ const (
 	maxFlight       = 1 << 17 // bytes that a node may send before its certificate has ended
 )
 
+// alert is a TLS alert with which a node answers a hello (RFC 8446 §6).
+type alert uint8
+
+const protocolVersion alert = 70
+
+func (a alert) Error() string { return fmt.Sprintf("the node answers with alert %d", uint8(a)) }
+
 // readChain reads the node's answer up to its certificate.
 func readChain(r io.Reader) ([]*x509.Certificate, error) {
 	var said cryptobyte.String
@@ -176,7 +190,7 @@ func readChain(r io.Reader) ([]*x509.Certificate, error) {
 		}
 		switch {
 		case head[0] == recordAlert && len(body) == 2:
-			return nil, fmt.Errorf("the node answers with alert %d", body[1])
+			return nil, alert(body[1])
 		case head[0] != recordHandshake:
 			return nil, fmt.Errorf("the node answers with a record of type %d", head[0])
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"math/big"
 	"strings"
 	"testing"
@@ -12,13 +13,17 @@ import (
 )
 
 // certifyRSA makes a self-signed certificate of an RSA key for host.
-func certifyRSA(t *testing.T) tls.Certificate {
+func certifyRSA(t *testing.T) tls.Certificate { return certifyRSABy(t, "") }
+
+// certifyRSABy issues to itself under that name.
+func certifyRSABy(t *testing.T, issuer string) tls.Certificate {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{host},
+		Subject:  pkix.Name{CommonName: issuer},
 		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

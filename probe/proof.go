@@ -79,8 +79,10 @@ func NewProver() *Prover { return &Prover{slots: make(chan struct{}, atOnce), pa
 // Prove makes a full handshake with each host, in TLS 1.2 and in 1.3. The ticket must be made with
 // one of the keys of s. A ticket that another node made with such a key must resume, unless the
 // two nodes show certificates of different resumption contexts. While a certificate is replaced,
-// or a node has refused it, they do. Prove ends with the first host that disproves it, or with
-// ctx. It checks no certificate, since it does not matter with which one the host is served.
+// or a node has refused it, they do. They also do while the chain of one node alone has a second
+// certificate. The words of the proof name the nodes then. Prove ends with the first host that
+// disproves it, or with ctx. It checks no certificate, since it does not matter with which one the
+// host is served.
 //
 // A host that does not answer is tried three times, for five seconds each. If TCP does not connect,
 // nothing is shown. A connection that is closed before the handshake disproves the host: Envoy
@@ -93,7 +95,7 @@ func (p *Prover) Prove(ctx context.Context, s Subject) Proof {
 	defer cancel()
 	var mu sync.Mutex
 	out := Proof{Finding: Proved, Words: fmt.Sprintf("%d hosts, TLS 1.2 and 1.3", len(s.Hosts))}
-	compared, tickets := false, map[string]bool{}
+	compared, tickets, apart := false, map[string]bool{}, ""
 	var wg sync.WaitGroup
 	for _, h := range s.Hosts {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -110,6 +112,9 @@ func (p *Prover) Prove(ctx context.Context, s Subject) Proof {
 					return
 				}
 				tickets[h.Name] = true
+				if finding == Proved && words != "" && (apart == "" || words < apart) {
+					apart = words
+				}
 				if finding != Proved && out.Finding == Proved && ctx.Err() == nil {
 					out.Finding, out.Words = finding, words
 					cancel()
@@ -127,6 +132,9 @@ func (p *Prover) Prove(ctx context.Context, s Subject) Proof {
 	if out.Finding == Proved && !compared {
 		out.Words += "; no other node with the same certificates was there to compare with"
 	}
+	if out.Finding == Proved && apart != "" {
+		out.Words += "; " + apart
+	}
 	return out
 }
 
@@ -142,7 +150,8 @@ func (p *Prover) acquire(ctx context.Context) bool {
 func (p *Prover) release() bool { <-p.slots; return true }
 
 // host tries one host in one version. with is true if another node's ticket was tried. Unproved
-// without words means that the node does not speak the version.
+// without words means that the node does not speak the version. Proved with words means that a
+// ticket of another node cannot resume, which the words explain.
 func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_ Finding, words string, with bool) {
 	c := Config{SNI: clientName(h.Name), Insecure: true, Versions: []uint16{version}}
 	what := func(format string, a ...any) string {
@@ -166,6 +175,7 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 		return Disproved, what("its tickets are made with the key %s, the ring's first is %s", full.Session.KeyID,
 			strings.Join(s.Keys, " or ")), false
 	}
+	var differs string
 	for _, other := range h.Others {
 		made, err := p.dial(ctx, other, c, nil)
 		if err != nil || made.Session == nil || !slices.Contains(s.Keys, made.Session.KeyID) {
@@ -180,11 +190,20 @@ func (p *Prover) host(ctx context.Context, s Subject, h Host, version uint16) (_
 		case !r.Resumed && !sameContext(made.Leaf, r.Leaf, h.Name):
 			continue // such a ticket resumes with no key
 		case !r.Resumed:
-			return Disproved, what("a ticket that %s made with the same key does not resume", other), true
+			why, err := p.apart(ctx, s.Addr, other, h.Name)
+			if why != "" {
+				differs = what("%s, so tickets do not pass between the two until both have the same", why)
+				continue
+			}
+			words := what("a ticket that %s made with the same key does not resume", other)
+			if err != nil {
+				words += fmt.Sprintf("; whether both have the same second certificate is not known: %v", err)
+			}
+			return Disproved, words, true
 		}
-		return Proved, "", true
+		return Proved, differs, true
 	}
-	return Proved, "", false
+	return Proved, differs, false
 }
 
 // sameContext reports whether tickets of a host pass between nodes that show these certificates.

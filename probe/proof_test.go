@@ -166,6 +166,58 @@ func TestANodeIsProvedByEveryHostInBothVersions(t *testing.T) {
 	}
 }
 
+// Envoy binds a ticket to all certificates of a chain. While the chain of one node names two, and
+// that of another one, tickets do not pass between them, and no node is to blame.
+func TestNodesWithDifferentSecondCertificatesAreNotCompared(t *testing.T) {
+	ec, _ := certify(t)
+	rsa := certifyRSA(t)
+	node := func(secret byte, second *tls.Certificate, more func(*tls.Config)) string {
+		addr, _ := serve(t, ec, secret, named(1, func(c *tls.Config) {
+			if second != nil {
+				c.Certificates = append(c.Certificates, *second)
+			}
+			if more != nil {
+				more(c)
+			}
+		}))
+		return addr
+	}
+	foreign := certifyRSABy(t, "another issuer")
+	// The secret stands for what Envoy binds a ticket to.
+	one, both, twin, apart, liar := node(1, nil, nil), node(2, &rsa, nil), node(2, &rsa, nil), node(3, &foreign, nil),
+		node(9, &rsa, nil)
+	only13 := func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }
+	new1, new2 := node(1, nil, only13), node(2, &rsa, only13)
+	for what, c := range map[string]struct {
+		addr   string
+		others []string
+		want   Finding
+		words  []string
+	}{
+		"one of two": {one, []string{both}, Proved, []string{"no other node", host, both + " has an RSA certificate " +
+			"of it, and " + one + " has none"}},
+		"the other way round": {both, []string{one}, Proved, []string{both + " has an RSA certificate of it, and " +
+			one + " has none"}},
+		"another second one":  {both, []string{apart}, Proved, []string{"different RSA certificates"}},
+		"one of them agrees":  {both, []string{one, twin}, Proved, []string{"1 hosts, TLS 1.2 and 1.3; ", "has none"}},
+		"unequal bytes":       {liar, []string{both}, Disproved, []string{both, "does not resume"}},
+		"it cannot be told":   {new1, []string{new2}, Disproved, []string{"does not resume; whether", "alert 70"}},
+		"behind a balancer":   {demandingProxies(t, 2, both), []string{one}, Proved, []string{"has none"}},
+		"all have both alike": {both, []string{twin}, Proved, []string{"1 hosts, TLS 1.2 and 1.3"}},
+	} {
+		p := prover().Prove(t.Context(), Subject{Addr: c.addr, Keys: []string{keyID(1)},
+			Hosts: []Host{{Name: host, Others: c.others}}})
+		if p.Finding != c.want {
+			t.Errorf("%s: %d (%s), want %d", what, p.Finding, p.Words, c.want)
+		}
+		for _, w := range c.words {
+			if !strings.Contains(p.Words, w) {
+				t.Errorf("%s: %q does not say %q", what, p.Words, w)
+			}
+		}
+	}
+}
+
 func TestAProofIsBounded(t *testing.T) {
 	cert, _ := certify(t)
 	var now, most atomic.Int64

@@ -30,7 +30,7 @@ func (a *app) certCommand() *cobra.Command {
 
 func (a *app) certPutCommand() *cobra.Command {
 	var chain, key string
-	var now bool
+	var now, beside bool
 	cmd := &cobra.Command{
 		Use:   "put NAME[:rsa] --cert FILE [--key FILE]",
 		Short: "Store a certificate; nodes that serve the name get it",
@@ -40,7 +40,9 @@ func (a *app) certPutCommand() *cobra.Command {
 			"every node gets it at once.\n" +
 			"Without --key, the file of --cert holds the private key too, or it is a folder with both, such as " +
 			"live/NAME of certbot.\n" +
-			"NAME:rsa is the RSA certificate beside the ECDSA one of NAME, for clients that cannot do ECDSA.",
+			"NAME:rsa is the RSA certificate beside the ECDSA one of NAME, for clients that cannot do ECDSA.\n" +
+			"With --beside NAME gets both, whichever comes first: the RSA one stands under NAME:rsa, and neither " +
+			"replaces the other.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := keysource.CertName(args[0])
@@ -62,14 +64,18 @@ func (a *app) certPutCommand() *cobra.Command {
 				fmt.Fprintf(a.err, "note: %s\n", note)
 			}
 			// The PEM is in order, for any lockstepd.
-			q := api.PutCert{Chain: cert.Chain, Key: cert.Key, Now: now}
+			q := api.PutCert{Chain: cert.Chain, Key: cert.Key, Now: now, Beside: beside}
 			return a.call(cmd, usual, func(ctx context.Context, c *api.Client) error {
 				stored, err := c.PutCert(ctx, string(name), q)
+				if unread := (*api.Error)(nil); beside && errors.As(err, &unread) && unread.Code == api.Usage {
+					return fmt.Errorf("%w; lockstepd may be of a version that does not know --beside: upgrade it, or "+
+						"put the RSA certificate under %s", err, name.Second())
+				}
 				if err != nil {
 					return err
 				}
 				if stored.Same && !now {
-					fmt.Fprintf(a.err, "%s has this certificate already: nothing was changed\n", name)
+					fmt.Fprintf(a.err, "%s has this certificate already: nothing was changed\n", stored.Name)
 				}
 				for _, warning := range stored.Warnings {
 					fmt.Fprintf(a.err, "warning: %s\n", warning)
@@ -83,6 +89,8 @@ func (a *app) certPutCommand() *cobra.Command {
 	cmd.Flags().BoolVar(
 		&now, "now", false, "every node gets it at once, without one that tries it first; also one that is stored "+
 			"already")
+	cmd.Flags().BoolVar(&beside, "beside", false, "RSA does not replace ECDSA, nor ECDSA RSA: the RSA one stands "+
+		"under NAME:rsa")
 	cmd.MarkFlagRequired("cert")
 	return cmd
 }

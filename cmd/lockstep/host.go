@@ -112,6 +112,9 @@ func hostsTable(w io.Writer, l api.Hosts) {
 		if h.From != "" && h.From != h.Name {
 			notes = append(notes, "certificate of "+h.From)
 		}
+		if s := h.Second; s != nil {
+			notes = append(notes, fmt.Sprintf("beside it %s: certificate %s, context %s", s.Name, s.Version, s.Context))
+		}
 		if h.Note != "" {
 			notes = append(notes, h.Note)
 		}

@@ -53,6 +53,11 @@ func TestScripts(t *testing.T) {
 			env.Defer(f.stop)
 			env.Setenv("LOCKSTEP_DATA_DIR", data)
 			env.Setenv("URL", f.url())
+			deploy, err := filepath.Abs("../../deploy")
+			if err != nil {
+				return err
+			}
+			env.Setenv("DEPLOY", deploy)
 			env.Setenv("TZ", "UTC")
 			env.Setenv("HOME", env.WorkDir)
 			// else each command under the race detector sleeps for a second

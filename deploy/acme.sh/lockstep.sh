@@ -30,6 +30,17 @@ lockstep_deploy() {
 		unset LOCKSTEP_TOKEN_FILE
 	fi
 
+	# The folder of the other kind of key: if it has a certificate, too, both are served.
+	_dir="${_ckey%/*}"
+	case "$_dir" in
+	*_ecc) _other="${_dir%_ecc}" ;;
+	*) _other="${_dir}_ecc" ;;
+	esac
+	_beside=""
+	if [ -f "$_other/fullchain.cer" ]; then
+		_beside=--beside
+	fi
+
 	# Le_Alt has the other names, with commas, or "no".
 	_failed=0
 	_names="$_cdomain"
@@ -42,7 +53,7 @@ lockstep_deploy() {
 		*,*) _names="${_names#*,}" ;;
 		*) _names="" ;;
 		esac
-		if ! lockstep cert put "$_name" --cert "$_cfullchain" --key "$_ckey"; then
+		if ! lockstep cert put "$_name" ${_beside:+"$_beside"} --cert "$_cfullchain" --key "$_ckey"; then
 			_err "lockstep did not take the certificate of $_name."
 			_failed=1
 		fi

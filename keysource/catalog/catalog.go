@@ -131,6 +131,14 @@ func (c *Catalog) read(n keysource.Name, v store.Value) (cert keysource.Certific
 // or key that is not good, or that does not cover n (ErrBadCertificate). After any other error it
 // is not known whether the certificate was stored, and it is safe to put it again.
 func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (keysource.Certificate, error) {
+	return c.put(ctx, n, p, nil)
+}
+
+// put does what Put does. If beside is not nil, it is called with what is there, before that is
+// replaced. If it returns true, both stay, so the two are not compared.
+func (c *Catalog) put(
+	ctx context.Context, n keysource.Name, p keysource.PEM, beside func(have keysource.Certificate) (bool, error),
+) (keysource.Certificate, error) {
 	cert, next, err := admit(n, p, time.Now())
 	if err != nil {
 		return keysource.Certificate{}, err
@@ -149,6 +157,14 @@ func (c *Catalog) Put(ctx context.Context, n keysource.Name, p keysource.PEM) (k
 			return cert, nil
 		} else if cert.Warnings, err = c.judge(ctx, n, have, cert); err != nil {
 			return keysource.Certificate{}, err
+		} else if beside != nil {
+			both, err := beside(have)
+			if err != nil {
+				return keysource.Certificate{}, err
+			}
+			if both {
+				cert.Warnings = renewal.First(cert)
+			}
 		}
 		if try == 0 {
 			if err := c.before(ctx, n, next.version); err != nil {

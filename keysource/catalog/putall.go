@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"runtime"
@@ -47,7 +48,15 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 	}
 	have := store.GetAll(ctx, c.store, keys)
 	next := make([]admitted, len(pairs))
-	onAllProcessors(len(pairs), func(i int) { next[i], out[i] = admitPair(pairs[i], have[i], time.Now()) })
+	seconds := map[keysource.Name]bool{} // the hosts whose second certificate comes, too
+	for _, p := range pairs {
+		if p.Name.IsSecond() {
+			seconds[p.Name.Host()] = true
+		}
+	}
+	onAllProcessors(len(pairs), func(i int) {
+		next[i], out[i] = admitPair(pairs[i], have[i], seconds[pairs[i].Name], time.Now())
+	})
 
 	var news []Stored
 	var changes []store.Change
@@ -105,7 +114,8 @@ func (c *Catalog) PutAll(ctx context.Context, pairs []Pair) ([]Outcome, error) {
 }
 
 // admitPair checks p, and returns what is to be stored. That is zero if the store has it already.
-func admitPair(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
+// If the second certificate of the host comes, too, it stands for an RSA one that p replaces.
+func admitPair(p Pair, have store.Value, second bool, now time.Time) (admitted, Outcome) {
 	if have.Err != nil && !errors.Is(have.Err, store.ErrNotExist) && !errors.Is(have.Err, store.ErrSealed) {
 		return admitted{}, Outcome{Err: fmt.Errorf("storing the certificate of %s: %w", p.Name, have.Err)}
 	}
@@ -130,6 +140,9 @@ func admitPair(p Pair, have store.Value, now time.Time) (admitted, Outcome) {
 	v := renewal.Judge(old, c, now)
 	if v.Keep != "" {
 		return admitted{}, Outcome{Err: kept(p.Name, v)}
+	}
+	if second && old.Kind() == x509.RSA && c.Kind() == x509.ECDSA {
+		v.Warnings = renewal.First(c)
 	}
 	return next, Outcome{Notes: c.Notes, Warnings: v.Warnings}
 }

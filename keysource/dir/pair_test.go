@@ -122,6 +122,25 @@ func TestTwoOfAKindAreNoPair(t *testing.T) {
 	}
 }
 
+// An ECDSA certificate beside the RSA one that was there takes its name. It replaces nothing.
+func TestAnECDSACertificateBesideAnRSAOneIsNoWorseRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := twinsOf{t, t.TempDir(), testca.New(t)}
+		two := p.write("RSA", "shop.example/fullchain.cer", "shop.example/shop.example.key")
+		b := start(t, p.root, false)
+		b.wants("shop.example", two)
+		one := p.write("ECDSA", "shop.example_ecc/fullchain.cer", "shop.example_ecc/shop.example.key")
+		settle()
+		b.wants("shop.example", one)
+		b.wants("shop.example:rsa", two)
+		for _, n := range []keysource.Name{"shop.example", "shop.example:rsa"} {
+			if e := b.entry(n); e.Problem != "" || len(e.Warnings) > 0 {
+				t.Errorf("%s: %q %q", n, e.Problem, e.Warnings)
+			}
+		}
+	})
+}
+
 func TestARenewalOfOneOfTwoLeavesTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := twinsOf{t, t.TempDir(), testca.New(t)}

@@ -165,6 +165,11 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 		return out, err
 	}
 	p := keysource.PEM{Chain: req.Chain, Key: req.Key}
+	if req.Beside {
+		if n, err = a.besideName(r.Context(), n, p); err != nil {
+			return out, err
+		}
+	}
 	if req.Now {
 		if err := a.release(r.Context(), n, p); err != nil {
 			return out, err
@@ -174,16 +179,31 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	if err := a.mayStand(r.Context(), n, p); err != nil {
 		return out, err
 	}
-	added := n.IsSecond() && a.isNew(r.Context(), n)
-	c, err := a.cfg.Catalog.Put(r.Context(), n, p)
+	added, moved := n.IsSecond() && a.isNew(r.Context(), n), false
+	var c keysource.Certificate
+	if req.Beside {
+		c, moved, err = a.putBeside(r.Context(), n, p, before)
+	} else {
+		c, err = a.cfg.Catalog.Put(r.Context(), n, p)
+	}
 	if err != nil {
 		return out, err
 	}
 	out = certOf(n, inStore, c)
-	if notBefore == nil {
+	switch {
+	case moved:
+		out.Warnings = append(slices.Clone(out.Warnings), fmt.Sprintf("the RSA certificate of before stands under %s "+
+			"now, beside this one: if it is not renewed any more, remove it (lockstep cert rm %[1]s)", n.Second()),
+			endsBeside(n, "a second certificate is added"))
+	case notBefore == nil:
 		out.Warnings = append(slices.Clone(out.Warnings), ends(n, before.Chain, c.Chain)...)
+		out.Warnings = append(out.Warnings, otherKind(n, before, c)...)
 	}
 	if added {
+		if req.Beside {
+			out.Warnings = append(out.Warnings, fmt.Sprintf("it stands under %s, beside the ECDSA certificate of %s: "+
+				"if that one is not renewed any more, remove this one and put it without --beside", n, n.Host()))
+		}
 		out.Warnings = append(out.Warnings, endsBeside(n, "a second certificate, RSA, is added"))
 	}
 	out.Shadowed, out.Unserved = a.inDirectory(r, n), a.unserved(r.Context(), n, c)
@@ -193,7 +213,7 @@ func (a *admin) putCert(r *http.Request) (out api.Cert, err error) {
 	a.cfg.Catalog.Wake()
 	text := fmt.Sprintf("the certificate of %s was put into the store by %s: version %s",
 		n, Actor(r.Context()), out.Version)
-	if notBefore == nil {
+	if notBefore == nil && !moved {
 		text += ", before " + before.Version()
 	}
 	text += fmt.Sprintf(", issued by %s, until %s", out.Issuer, out.NotAfter.UTC().Format(time.RFC3339))

@@ -172,6 +172,7 @@ func (l *Listeners) hostOf(h eager.Host) api.Host {
 }
 
 // certify notes which certificate a chain gets. It is that of the host's name, else the wildcard's.
+// Where two stand there, it gets both.
 func (a *admin) certify(ctx context.Context, n keysource.Name, h *api.Host) {
 	for _, from := range []keysource.Name{n, n.Wildcard()} {
 		if from == "" {
@@ -192,6 +193,11 @@ func (a *admin) certify(ctx context.Context, n keysource.Name, h *api.Host) {
 			}
 			if time.Now().After(c.NotAfter) {
 				h.Problem = "its certificate expired at " + c.NotAfter.UTC().Format(time.RFC3339)
+			}
+			if h.Second = a.secondOf(ctx, from); h.Second != nil && h.Problem == "" &&
+				time.Now().After(h.Second.NotAfter) {
+				h.Problem = fmt.Sprintf("its certificate %s expired at %s", h.Second.Name,
+					h.Second.NotAfter.UTC().Format(time.RFC3339))
 			}
 			return
 		}

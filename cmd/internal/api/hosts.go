@@ -39,9 +39,12 @@ type Host struct {
 	Certificate string `json:"certificate,omitempty"`
 	From        string `json:"from,omitempty"`
 	Context     string `json:"context,omitempty"` // Context is as in Cert.
-	Problem     string `json:"problem,omitempty"`
-	Note        string `json:"note,omitempty"` // Note says more about the state, for people.
-	Nodes       int    `json:"nodes"`          // Nodes counts those that have its chain.
+	// Second is the RSA certificate beside Certificate. Its Name is what it stands under. A chain
+	// that names both binds tickets to the contexts of both.
+	Second  *Cert  `json:"second,omitempty"`
+	Problem string `json:"problem,omitempty"`
+	Note    string `json:"note,omitempty"` // Note says more about the state, for people.
+	Nodes   int    `json:"nodes"`          // Nodes counts those that have its chain.
 	// Serving names those nodes, for a host that is leaving. Nodes that are away are marked.
 	Serving []string `json:"serving,omitempty"`
 }

@@ -341,6 +341,9 @@ type PutCert struct {
 	// Now gives the certificate to every node at once, also if it is stored already. No node tries
 	// it first.
 	Now bool `json:"now,omitempty"`
+	// Beside keeps the certificate of the other kind, of RSA and ECDSA, that the host has. The RSA
+	// one of the two stands under NAME:rsa. Earlier versions refuse this field.
+	Beside bool `json:"beside,omitempty"`
 }
 
 // Imported answers POST /v1/certs/import. The body is a tar archive of <server name>/tls.crt and

@@ -3,6 +3,9 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -46,10 +49,18 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 		"both marked": {map[string]string{"/tls.ecdsa.crt": "e", "/tls.ecdsa.key": "ek", "/tls.rsa.crt": "r",
 			"/tls.rsa.key": "rk"}, shop + " " + second, shop + " " + second},
 		"acme.sh": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "e",
-			"_ecc/x.key": "ek"}, shop + " " + second, "!shop.example_ecc " + shop},
+			"_ecc/x.key": "ek"}, shop + " " + second, shop + " " + second},
 		"acme.sh, of a wildcard": {map[string]string{"*/fullchain.cer": "w", "*/x.key": "wk",
 			"*_ecc/fullchain.cer": "v", "*_ecc/x.key": "vk"}, "_." + shop + " _." + second,
-			"!*.shop.example_ecc _." + shop},
+			"_." + shop + " _." + second},
+		"acme.sh, two of a kind": {map[string]string{"/fullchain.cer": "r", "/x.key": "rk", "_ecc/fullchain.cer": "r",
+			"_ecc/x.key": "rk"}, "!shop.example_ecc " + shop, "!shop.example_ecc " + shop},
+		"certbot, two lineages": {map[string]string{"/fullchain.pem": "e", "/privkey.pem": "ek", "-0001/fullchain.pem": "r",
+			"-0001/privkey.pem": "rk"}, shop + " " + second, shop + " " + second},
+		"certbot, RSA first": {map[string]string{"/fullchain.pem": "r", "/privkey.pem": "rk",
+			"-0001/fullchain.pem": "e", "-0001/privkey.pem": "ek"}, shop + " " + second, shop + " " + second},
+		"no folder of the name": {map[string]string{"_ecc/fullchain.cer": "e", "_ecc/x.key": "ek",
+			"-0001/fullchain.pem": "r", "-0001/privkey.pem": "rk"}, shop + " " + second, shop + " " + second},
 		"HAProxy": {map[string]string{".pem.ecdsa": "e+", ".pem.rsa": "r+"}, shop + " " + second, shop + " " + second},
 		"the key before the chain": {map[string]string{".pem.ecdsa": "e^", ".pem.rsa": "r^"}, shop + " " + second,
 			shop + " " + second},
@@ -93,7 +104,13 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 		defer f.Close()
 		var got [2][]string
 		take := func(i int, p Pair, err error) {
-			kind := map[bool]string{false: "e", true: "r"}[strings.HasSuffix(p.Folder, ":rsa")]
+			kind, ofWild := "e", "v"
+			if strings.HasSuffix(p.Folder, ":rsa") {
+				kind, ofWild = "r", "w"
+			}
+			if strings.HasPrefix(p.Folder, "_.") {
+				kind = ofWild
+			}
 			switch {
 			case err != nil:
 				t.Errorf("%s: %v", name, err)
@@ -119,5 +136,45 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 				t.Errorf("%s: %s, want %s (from an archive: %v)", name, s, want, i == 1)
 			}
 		}
+	}
+}
+
+// Of certbot's folders only some wait for a second certificate. The others come before the end.
+func TestFoldersThatMayHaveAnotherDoNotAllWaitInMemory(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	const folders = 200
+	for i := range folders {
+		write(t, w, fmt.Sprintf("h%d.example/fullchain.pem", i), strings.Repeat("x", 1000))
+		write(t, w, fmt.Sprintf("h%d.example/privkey.pem", i), "k")
+		write(t, w, fmt.Sprintf("h%d.example/cert.pem", i), strings.Repeat("x", 1000))
+	}
+	w.Close()
+	r := newReader(&b)
+	r.most = 100_000
+	got, largest := map[string]bool{}, 0
+	var err error
+	for err == nil {
+		var pairs []Pair
+		pairs, err = r.next()
+		largest = max(largest, r.size)
+		for _, p := range pairs {
+			if p.Err != nil || got[p.Folder] {
+				t.Fatalf("%+v", p)
+			}
+			got[p.Folder] = true
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	for p := range r.all(slices.Sorted(maps.Keys(r.waiting))) {
+		if p.Err != nil || got[p.Folder] {
+			t.Fatalf("%+v", p)
+		}
+		got[p.Folder] = true
+	}
+	if len(got) != folders || largest > r.most/2 {
+		t.Errorf("%d folders of %d, %d bytes at once", len(got), folders, largest)
 	}
 }

@@ -27,14 +27,15 @@ const markedECDSA = ":" + string(layout.ECDSA)
 const overhead = 256
 
 // Tar yields each folder of an archive when all its files have been read, in whatever order they
-// come. Until then they wait in memory. What is not tls.crt and tls.key or fullchain.pem and
-// privkey.pem comes last, and so do folders in which a file is missing, with their Err. After an
-// error, which begins with name, it ends.
+// come. Until then they wait in memory. What is not tls.crt and tls.key comes last, since another
+// folder may have the second certificate of the host. So do folders in which a file is missing,
+// with their Err. Of certbot's folders only some wait at a time. After an error, which begins with
+// name, it ends.
 func Tar(r io.Reader, name string) iter.Seq2[Pair, error] {
 	return func(yield func(Pair, error) bool) {
 		a := newReader(r)
 		for {
-			p, err := a.next()
+			pairs, err := a.next()
 			if err == io.EOF {
 				break
 			}
@@ -42,14 +43,16 @@ func Tar(r io.Reader, name string) iter.Seq2[Pair, error] {
 				yield(Pair{}, fmt.Errorf("%s: %w", name, err))
 				return
 			}
-			if p != nil && !yield(*p, nil) {
-				return
+			for _, p := range pairs {
+				if !yield(p, nil) {
+					return
+				}
 			}
 		}
 		loose := a.waiting[""]
 		delete(a.waiting, "")
-		for _, folder := range slices.Sorted(maps.Keys(a.waiting)) {
-			if !yield(a.once(folder, a.waiting[folder]), nil) {
+		for p := range a.all(slices.Sorted(maps.Keys(a.waiting))) {
+			if !yield(p, nil) {
 				return
 			}
 		}
@@ -65,6 +68,7 @@ type reader struct {
 	begun   bool
 	waiting map[string]*folder // waiting has the folders of which a file may be missing.
 	size    int                // size is that of waiting.
+	whole   int                // whole is the size of those of waiting that need no further file.
 	most    int                // most is the limit of size.
 	// done has hashes of the folders that were yielded. Later files of theirs are left out.
 	done map[uint64]struct{}
@@ -77,6 +81,7 @@ type reader struct {
 type folder struct {
 	files map[string][]byte
 	err   error
+	whole bool // whole reports that it needs no further file.
 }
 
 func newReader(r io.Reader) *reader {
@@ -91,8 +96,9 @@ func (a *reader) isDone(folder string) bool {
 	return done
 }
 
-// next reads one file. It returns its folder if no further file is needed.
-func (a *reader) next() (*Pair, error) {
+// next reads one file. It returns its folder if no further file is needed. It returns many when
+// those that wait for a second certificate have become too many.
+func (a *reader) next() ([]Pair, error) {
 	h, err := a.tar.Next()
 	if err != nil {
 		if !a.begun && errors.Is(err, tar.ErrHeader) {
@@ -123,7 +129,8 @@ func (a *reader) next() (*Pair, error) {
 		return nil, fmt.Errorf("%.300q has holes: make the archive without --sparse (-S)", h.Name)
 	}
 	b, err := readSome(a.tar, h.Size)
-	a.size -= f.size()
+	before := f.size()
+	a.size -= before
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%.300q: %w", h.Name, err)
@@ -138,15 +145,74 @@ func (a *reader) next() (*Pair, error) {
 		return nil, errors.New(
 			"too many folders are only half there: make the archive folder by folder (tar -C DIR -cf FILE .)")
 	}
-	if _, whole := layout.Complete(f.names()); f.err != nil || !whole || at == "" ||
-		strings.HasSuffix(at, markedECDSA) {
+	if f.whole {
+		a.whole -= before
+		f.whole = false
+	}
+	files, whole := layout.Complete(f.names())
+	switch {
+	case f.err != nil || !whole || at == "" || strings.HasSuffix(at, markedECDSA):
+		return nil, nil
+	case files.Chain == chainFile:
+		a.leave(at, f)
+		return []Pair{a.once(at, f)}, nil
+	}
+	f.whole = true
+	if a.whole += f.size(); a.whole <= a.most/4 {
 		return nil, nil
 	}
+	var ready []string
+	for folder, f := range a.waiting {
+		if f.whole {
+			ready = append(ready, folder)
+		}
+	}
+	slices.Sort(ready)
+	pairs := slices.Collect(a.all(ready))
+	for _, folder := range ready {
+		a.leave(folder, a.waiting[folder])
+	}
+	a.whole = 0
+	return pairs, nil
+}
+
+// leave notes that a folder does not wait any more.
+func (a *reader) leave(at string, f *folder) {
 	delete(a.waiting, at)
 	a.size -= f.size() + overhead + len(at)
 	a.done[maphash.String(a.seed, at)] = struct{}{}
-	p := a.once(at, f)
-	return &p, nil
+}
+
+// all yields the certificates of folders that wait. Two of one host get their names, if one is
+// ECDSA and the other RSA, as in a directory.
+func (a *reader) all(folders []string) iter.Seq[Pair] {
+	return func(yield func(Pair) bool) {
+		of := map[string][]string{} // the folders that stand for a name, by the folder of that name
+		for _, at := range folders {
+			if !strings.HasSuffix(at, markedECDSA) {
+				name := a.waiting[at].pair(at).Folder
+				of[name] = append(of[name], at)
+			}
+		}
+		paired := map[string]bool{}
+		for _, at := range folders {
+			if paired[at] {
+				continue
+			}
+			if two := of[a.waiting[at].pair(at).Folder]; len(two) == 2 && two[0] == at {
+				first, second, ok := both(a.waiting[at].pair(at), a.waiting[two[1]].pair(two[1]))
+				if paired[two[1]] = ok; ok {
+					if !yield(first) || !yield(second) {
+						return
+					}
+					continue
+				}
+			}
+			if !yield(a.once(at, a.waiting[at])) {
+				return
+			}
+		}
+	}
 }
 
 // once returns the certificate of a folder. One of a name that another folder has, too, has an Err.
