@@ -57,7 +57,7 @@ func TestTwoCertificatesOfAHostAreRead(t *testing.T) {
 			"_ecc/x.key": "rk"}, "!shop.example_ecc " + shop, "!shop.example_ecc " + shop},
 		"certbot, two lineages": {map[string]string{"/fullchain.pem": "e", "/privkey.pem": "ek",
 			"-0001/fullchain.pem": "r",
-			"-0001/privkey.pem": "rk"}, shop + " " + second, shop + " " + second},
+			"-0001/privkey.pem":   "rk"}, shop + " " + second, shop + " " + second},
 		"certbot, RSA first": {map[string]string{"/fullchain.pem": "r", "/privkey.pem": "rk",
 			"-0001/fullchain.pem": "e", "-0001/privkey.pem": "ek"}, shop + " " + second, shop + " " + second},
 		"no folder of the name": {map[string]string{"_ecc/fullchain.cer": "e", "_ecc/x.key": "ek",
