@@ -53,7 +53,9 @@ func (s *stage) holds(e *envoy) (held []string, identity string) {
 	for _, n := range s.nodes(e.name) {
 		identity = n.Identity
 		for _, sec := range n.Secrets {
-			held = append(held, sec.Name+" "+sec.State)
+			if sec.State != "absent" {
+				held = append(held, sec.Name+" "+sec.State)
+			}
 		}
 	}
 	slices.Sort(held)

@@ -212,7 +212,7 @@ func TestAStoreIsCopiedUnderRotation(t *testing.T) {
 	to := s.path("moved")
 	stop, stopped := make(chan struct{}), make(chan said)
 	go func() {
-		for range 10 { // a ring holds 16 keys, and none has drained before the copy ends
+		for range 5 { // one requester may ask for no more before keys have drained
 			select {
 			case <-stop:
 				stopped <- said{}

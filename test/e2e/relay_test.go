@@ -41,6 +41,7 @@ func (s *stage) mustRunInTime(args ...string) (out string) {
 		case r.code == 0:
 			out = r.out
 			return nil
+		case s.mayAskAgain(r):
 		case !strings.Contains(r.err, "no answer"):
 			s.t.Fatalf("lockstep %v: exit code %d: %s%s", args, r.code, r.out, r.err)
 		}
